@@ -12,20 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from controller.core.git import tree_checks
 from controller.core.git.decision import CommitFindings, Hold, Keep, Relation, Serve, decide
 from controller.core.git.references import pattern_of, select_reference
 from controller.core.git.signed_object import DetachedSignature, parse_commit, parse_tag
-from controller.core.git.tree_checks import (
-    POINTER_MAX_BYTES,
-    ExportList,
-    Refusal,
-    TreeFile,
-    folders_of,
-    parse_tree,
-    pointer_refusal,
-    select_files,
-    too_many_files,
-)
 from controller.fetch.credentials import AccessFiles, access_of
 from controller.fetch.export import ExportFolder
 from controller.fetch.git_command import RemoteAccess
@@ -109,7 +99,9 @@ class SourceFetch:
         except OSError as error:
             raise _storage_error(error) from error
 
-    def read_commit(self, prefix: str, *, path: str) -> tuple[str, list[tuple[TreeFile, bytes]]]:
+    def read_commit(
+        self, prefix: str, *, path: str
+    ) -> tuple[str, list[tuple[tree_checks.TreeFile, bytes]]]:
         """Return the id and the exported files of a fetched commit, served or not.
 
         *prefix* is its id, or the first digits. Other threads can call this method.
@@ -126,7 +118,7 @@ class SourceFetch:
                 "or check it out, and name its folder",
             )
         listed = self._list_files(commit, path)
-        if isinstance(listed, Refusal):
+        if isinstance(listed, tree_checks.Refusal):
             raise SourceError(listed.code, listed.message, remedy=listed.remedy)
         if sum(file.size_bytes for file in listed.files) > READ_MAX_BYTES:
             raise SourceError(
@@ -219,22 +211,22 @@ class SourceFetch:
 
     def _examine(
         self, spec: SourceSpec, memory: SourceMemory, newest: _Newest
-    ) -> tuple[CommitFindings, ExportList | None]:
+    ) -> tuple[CommitFindings, tree_checks.ExportList | None]:
         info, unreadable = self._info(newest.commit)
         tree = unreadable or self._list_files(newest.commit, spec.git.path)
-        listed = tree if isinstance(tree, ExportList) else None
+        listed = tree if isinstance(tree, tree_checks.ExportList) else None
         signature, unsigned = self._check_signatures(spec, memory, newest)
         findings = CommitFindings(
             replace(info, signature=signature),
             newest.relation,
             moved=memory.served_path != spec.git.path,
-            tree=None if isinstance(tree, ExportList) else tree,
+            tree=None if isinstance(tree, tree_checks.ExportList) else tree,
             signature=unsigned,
             documents=listed.documents if listed else 0,
         )
         return findings, listed
 
-    def _info(self, commit: str) -> tuple[CommitInfo, Refusal | None]:
+    def _info(self, commit: str) -> tuple[CommitInfo, tree_checks.Refusal | None]:
         try:
             parsed = parse_commit(self.mirror.read("commit", commit))
         except ValueError as error:
@@ -242,26 +234,30 @@ class SourceFetch:
         info = CommitInfo(commit, parsed.author, parsed.authored, parsed.committed, parsed.subject)
         return info, None
 
-    def _list_files(self, commit: str, path: str) -> ExportList | Refusal:
+    def _list_files(self, commit: str, path: str) -> tree_checks.ExportList | tree_checks.Refusal:
         try:
-            entries = parse_tree(self.mirror.list_tree(commit, folders_of(path)))
+            entries = tree_checks.parse_tree(
+                self.mirror.list_tree(commit, tree_checks.folders_of(path))
+            )
         except SourceError as error:
             if error.code != TOO_MANY:
                 raise
-            return too_many_files(path)
-        selected = select_files(entries, path=path)
-        if isinstance(selected, Refusal):
+            return tree_checks.too_many_files(path)
+        selected = tree_checks.select_files(entries, path=path)
+        if isinstance(selected, tree_checks.Refusal):
             return selected
-        small = [file for file in selected.files if file.size_bytes <= POINTER_MAX_BYTES]
+        small = [
+            file for file in selected.files if file.size_bytes <= tree_checks.POINTER_MAX_BYTES
+        ]
         for file, content in self.mirror.read_files(small):
-            refusal = pointer_refusal(file.path, content)
+            refusal = tree_checks.pointer_refusal(file.path, content)
             if refusal is not None:
                 return refusal
         return selected
 
     def _check_signatures(
         self, spec: SourceSpec, memory: SourceMemory, newest: _Newest
-    ) -> tuple[CommitSignature | None, Refusal | None]:
+    ) -> tuple[CommitSignature | None, tree_checks.Refusal | None]:
         """Return the signature of the newest commit or tag, or why the signatures aren't good."""
         keys = spec.verify.keys
         if keys is None or spec.verify.mode is VerifyMode.NONE:
@@ -276,7 +272,7 @@ class SourceFetch:
                 raw = self.mirror.read("commit", commit)
                 signature = self.verify(keys, parse_commit(raw).signature)
         except SourceError as error:
-            return None, Refusal(error.code, f"{about}: {error.message}", error.remedy)
+            return None, tree_checks.Refusal(error.code, f"{about}: {error.message}", error.remedy)
         except ValueError as error:
             return None, _unreadable(about, error)
         return signature, None
@@ -309,13 +305,13 @@ class SourceFetch:
             raise ValueError(f"its signed name is {tag.name}")
         return tag.signature
 
-    def _serve(self, info: CommitInfo, listed: ExportList, *, path: str) -> None:
+    def _serve(self, info: CommitInfo, listed: tree_checks.ExportList, *, path: str) -> None:
         self.exports.write(info, self.mirror.read_files(listed.files), path=path)
 
     def _export(self, info: CommitInfo, *, path: str) -> None:
         """Export a commit again that was served before."""
         listed = self._list_files(info.commit, path)
-        if isinstance(listed, ExportList):
+        if isinstance(listed, tree_checks.ExportList):
             self._serve(info, listed, path=path)
 
 
@@ -330,8 +326,8 @@ def _storage_error(error: OSError) -> SourceError:
     )
 
 
-def _unreadable(what: str, error: ValueError) -> Refusal:
-    return Refusal(
+def _unreadable(what: str, error: ValueError) -> tree_checks.Refusal:
+    return tree_checks.Refusal(
         "source.object", f"{what} can't be read: {error}", "make the commit again with git"
     )
 

@@ -20,27 +20,9 @@ from controller.core.planning.service_order import KnownServices, Ordering
 from controller.core.service import service_prune_guard
 from controller.core.service.desired_view import DesiredView
 from controller.core.status.facts import Failure
+from controller.loop import passes
 from controller.loop.executor import Execution, execute, never
 from controller.loop.jobs.views import JobViews
-from controller.loop.passes import (
-    MOUNT_CHANGED,
-    OUTCOMES,
-    PassOutcome,
-    PassPolicy,
-    Result,
-    after_moves,
-    claims,
-    failure_of,
-    failure_reasons,
-    images_for,
-    is_declared,
-    is_slot_failure,
-    is_violation,
-    moves_of,
-    refused_document,
-    stall_of,
-    with_next_run,
-)
 from controller.loop.state.action_log import ActionLog, Logged
 from controller.loop.state.disruption_budget import DisruptionBudget, running_keys
 from controller.loop.state.failed_runs import FailureLog
@@ -118,11 +100,11 @@ class Reconciler:
         self,
         key: Key,
         view: DesiredView,
-        policy: PassPolicy,
+        policy: passes.PassPolicy,
         *,
         known: Observed | None = None,
         stopping: Callable[[], bool] = never,
-    ) -> Result:
+    ) -> passes.Result:
         """Run one pass.
 
         *known* is the last snapshot of everything, for resources other than *key*. *stopping* returns
@@ -131,7 +113,7 @@ class Reconciler:
         state = self._store.of(key)
         generation, approved, by = state.generation, state.approved_plan, state.requested_by
         try:
-            observed = self._engine.observe(images=images_for(key, view, known), only=key)
+            observed = self._engine.observe(images=passes.images_for(key, view, known), only=key)
         except EngineError as error:
             return self._unobservable(key, error)
         state.unobserved = 0
@@ -141,7 +123,7 @@ class Reconciler:
         # The rollout of a suspended service doesn't progress.
         suspended = key in view.desired.suspended
         service, rollout = None if suspended else view.desired.service(key), None
-        moves = moves_of(view.desired, observed, known)
+        moves = passes.moves_of(view.desired, observed, known)
         if service is not None and all(move.service.key != key for move in moves):
             rollout = self.tracker.observe_rollout(
                 service,
@@ -152,18 +134,18 @@ class Reconciler:
         plan = self.plan(view, observed, policy, only=key, known=known)
         self.budget.record_observation(key, observed.of(key))
         # An approved pass claims the plan that was shown, and is exempt from the disruption budget.
-        context = claims(view.desired, approved or plan.digest, by)
+        context = passes.claims(view.desired, approved or plan.digest, by)
         take = _take_nothing if approved else self._budget_for(key, plan, observed, known)
         with self._store.remaking(plan):
             result = self._act(key, plan, observed, policy, context, take, stopping)
         result = self._with_deadline(result, service, observed)
         workload = view.desired.workload(key)
-        result = with_next_run(
+        result = passes.with_next_run(
             result, workload, observed, self.jobs.hooks(view.desired, observed, known)
         )
         result = replace(result, rollout=rollout, plan=plan)
-        done = result.outcome is PassOutcome.DONE and not plan.holds
-        if done and generation is not None and is_declared(view.desired, key):
+        done = result.outcome is passes.PassOutcome.DONE and not plan.holds
+        if done and generation is not None and passes.is_declared(view.desired, key):
             self._store.mark_acted_on(key, generation.number)
         return result
 
@@ -177,14 +159,14 @@ class Reconciler:
             service,
             observed.of(key),
             controller_restarts=self.tracker.restarted_slots(service, self._clock.now()),
-            rejected=failure_reasons(revisions, service.revision),
+            rejected=passes.failure_reasons(revisions, service.revision),
         )
 
     def plan(
         self,
         view: DesiredView,
         observed: Observed,
-        policy: PassPolicy,
+        policy: passes.PassPolicy,
         *,
         only: Key | frozenset[Key] | None = None,
         known: Observed | None = None,
@@ -193,7 +175,7 @@ class Reconciler:
 
         *known* is the last snapshot of everything, for an *observed* of one key only.
         """
-        observed, known, moves = after_moves(view.desired, observed, known, only)
+        observed, known, moves = passes.after_moves(view.desired, observed, known, only)
         return planner.plan(
             view.desired,
             observed,
@@ -276,15 +258,15 @@ class Reconciler:
 
     # Acting
 
-    def _unobservable(self, key: Key, error: EngineError) -> Result:
+    def _unobservable(self, key: Key, error: EngineError) -> passes.Result:
         state = self._store.of(key)
         state.unobserved += 1
         unavailable = isinstance(error, EngineUnavailable)
         requeue_after_s = delay_s(error, state.unobserved, self._random)
-        return Result(
-            PassOutcome.WAIT if unavailable else PassOutcome.RETRY,
+        return passes.Result(
+            passes.PassOutcome.WAIT if unavailable else passes.PassOutcome.RETRY,
             requeue_after_s=requeue_after_s,
-            failure=failure_of(error, self._clock.now() + requeue_after_s),
+            failure=passes.failure_of(error, self._clock.now() + requeue_after_s),
         )
 
     def _budget_for(
@@ -316,11 +298,11 @@ class Reconciler:
         key: Key,
         plan: Plan,
         observed: Observed,
-        policy: PassPolicy,
+        policy: passes.PassPolicy,
         context: Callable[[AnyAction], Context],
         take: Callable[[AnyAction], Attempt | None],
         stopping: Callable[[], bool],
-    ) -> Result:
+    ) -> passes.Result:
         deferring: list[Attempt] = []
 
         def is_deferred(action: AnyAction) -> bool:
@@ -350,9 +332,11 @@ class Reconciler:
             execution=execution,
         )
 
-    def _with_deadline(self, result: Result, service: Service | None, observed: Observed) -> Result:
+    def _with_deadline(
+        self, result: passes.Result, service: Service | None, observed: Observed
+    ) -> passes.Result:
         """Return a result with the time of the next pass, if time alone changes anything."""
-        if result.requeue_after_s is None and result.outcome is PassOutcome.WAIT:
+        if result.requeue_after_s is None and result.outcome is passes.PassOutcome.WAIT:
             wait_s = self._shortest_wait_s(result.execution.waits, service, observed)
             result = replace(result, requeue_after_s=wait_s)
         if service is None:
@@ -367,7 +351,9 @@ class Reconciler:
             result = replace(result, requeue_after_s=due_s)
         return result
 
-    def _record(self, key: Key, plan: Plan, execution: Execution, policy: PassPolicy) -> None:
+    def _record(
+        self, key: Key, plan: Plan, execution: Execution, policy: passes.PassPolicy
+    ) -> None:
         """Record an execution: new containers, contention, and remaining failures."""
         for done in execution.done:
             # The broker remembers the runs of jobs; nothing starts a run again.
@@ -394,11 +380,11 @@ class Reconciler:
         plan: Plan,
         execution: Execution,
         deferring: list[Attempt],
-        policy: PassPolicy,
-    ) -> Result:
+        policy: passes.PassPolicy,
+    ) -> passes.Result:
         """Return how the pass ended: the first case that applies."""
         if execution.interrupted:
-            return Result(PassOutcome.ACTED, requeue_after_s=0.0)
+            return passes.Result(passes.PassOutcome.ACTED, requeue_after_s=0.0)
         if execution.failed is not None and execution.error is not None:
             stops = [d.action for d in execution.done if isinstance(d.action, StopContainer)]
             down = isinstance(execution.failed, StartContainer) and any(
@@ -406,49 +392,57 @@ class Reconciler:
             )
             return self._failed(key, execution.failed, execution.error, policy, down=down)
         if execution.done:
-            return Result(PassOutcome.ACTED, requeue_after_s=self._pause_after_acting_s(key))
+            return passes.Result(
+                passes.PassOutcome.ACTED, requeue_after_s=self._pause_after_acting_s(key)
+            )
         self._store.of(key).acting = 0
         if deferring:
             soonest = min(deferring, key=self._retries.remaining_s)
-            return Result(
-                OUTCOMES[soonest.error.act],
+            return passes.Result(
+                passes.OUTCOMES[soonest.error.act],
                 requeue_after_s=self._retries.remaining_s(soonest),
-                failure=failure_of(soonest.error, soonest.retry_at),
+                failure=passes.failure_of(soonest.error, soonest.retry_at),
             )
         if execution.waits:
             hopeless = next((w for w in execution.waits if isinstance(w, NeedsOperator)), None)
             if hopeless is not None:
                 failure = Failure(Act.STALLED, FAILED, hopeless.cause)
-                return Result(PassOutcome.STALLED, failure=failure)
-            return Result(PassOutcome.WAIT)  # `_with_deadline` sets the time
-        stalled = stall_of(key, plan, execution)
+                return passes.Result(passes.PassOutcome.STALLED, failure=failure)
+            return passes.Result(passes.PassOutcome.WAIT)  # `_with_deadline` sets the time
+        stalled = passes.stall_of(key, plan, execution)
         if stalled is not None:
-            return Result(PassOutcome.STALLED, failure=stalled)
-        return Result(PassOutcome.DONE)
+            return passes.Result(passes.PassOutcome.STALLED, failure=stalled)
+        return passes.Result(passes.PassOutcome.DONE)
 
     def _failed(
-        self, key: Key, action: AnyAction, error: EngineError, policy: PassPolicy, *, down: bool
-    ) -> Result:
+        self,
+        key: Key,
+        action: AnyAction,
+        error: EngineError,
+        policy: passes.PassPolicy,
+        *,
+        down: bool,
+    ) -> passes.Result:
         """Return the result of a pass that failed at *action*.
 
         *down*: the pass stopped the running container of the action's slot.
         """
         if isinstance(error, Refused) and isinstance(action, CreateContainer):
-            error = refused_document(error, action.service, policy.networks)
+            error = passes.refused_document(error, action.service, policy.networks)
         requeue_after_s = self._retries.record_failure(
             key, signature(action, policy.digest), error, down=down
         )
-        failure = failure_of(error)
+        failure = passes.failure_of(error)
         now = self._clock.now()
         starts = isinstance(action, StartContainer) and key.kind != "Job"
-        if starts and is_violation(error):
+        if starts and passes.is_violation(error):
             # The next observation counts it as a failure of its slot.
             requeue_after_s, failure = 0.0, replace(failure, act=Act.RETRY)
-        elif isinstance(action, StartContainer) and error.code == MOUNT_CHANGED:
+        elif isinstance(action, StartContainer) and error.code == passes.MOUNT_CHANGED:
             cause = f"failed to start: {error.message}"
             requeue_after_s = self.tracker.record_changed_source(action, cause)
             failure = replace(failure, act=Act.RETRY)
-        elif starts and is_slot_failure(error, down=down):
+        elif starts and passes.is_slot_failure(error, down=down):
             cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:
                 failure = replace(failure, message=f"{action.target} {cause}")
@@ -458,7 +452,9 @@ class Reconciler:
         if down and not isinstance(error, EngineUnavailable | ReplyLost):
             requeue_after_s = 0.0  # start the stopped container again meanwhile
         failure = replace(failure, retry_at=now + requeue_after_s)
-        return Result(OUTCOMES[failure.act], requeue_after_s=requeue_after_s, failure=failure)
+        return passes.Result(
+            passes.OUTCOMES[failure.act], requeue_after_s=requeue_after_s, failure=failure
+        )
 
     def _pause_after_acting_s(self, key: Key) -> float:
         # Each acting pass is followed by another pass. A key whose passes never stop acting slows

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from controller.broker.gate import redact
+from controller.broker.gate import redact, refusals
 from controller.broker.gate.call import (
     Flow,
     GateRequest,
@@ -26,13 +26,6 @@ from controller.broker.gate.call import (
 from controller.broker.gate.commands import Lost, ReadEngine
 from controller.broker.gate.journal_entries import error_text, request_of, require_record
 from controller.broker.gate.mutate import OUTCOME_UNKNOWN, Change, perform
-from controller.broker.gate.refusals import (
-    Answered,
-    Denied,
-    message_reply,
-    raise_if_denied,
-    rule_of,
-)
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.routes import PULL_IDLE_S
 from controller.broker.gate.state import GateState
@@ -192,10 +185,10 @@ def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
         registry=parse_reference(reference).host,
     )
     if isinstance(answer, Lost):
-        raise Answered(engine_unavailable(answer))
+        raise refusals.Answered(engine_unavailable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     if answer.status >= 400:
-        raise Answered(engine_reply(answer))
+        raise refusals.Answered(engine_reply(answer))
     distribution = parse_json(answer)
     platforms = [_members(each, _PLATFORM) for each in distribution.get("Platforms") or ()]
     descriptor = _members(distribution.get("Descriptor"), _DESCRIPTOR)
@@ -204,7 +197,9 @@ def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
 
 def _admit(call: GateRequest, name: str) -> AdmissionDecision:
     by_client = call.actor.role is Role.CLIENT
-    return raise_if_denied(calls.admit_reference(name, policy=call.policy, by_client=by_client))
+    return refusals.raise_if_denied(
+        calls.admit_reference(name, policy=call.policy, by_client=by_client)
+    )
 
 
 def _members(value: object, known: tuple[str, ...]) -> dict[str, object]:
@@ -221,7 +216,7 @@ def _find_visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
         return (yield from _find_visible_by_id(name, call, state, missing))
     try:
         _admit(call, name)
-    except Denied as denied:
+    except refusals.Denied as denied:
         # The controller reads every image that a document names. The create is refused and
         # recorded; a record of each read would fill the journal.
         if call.actor.role is Role.CONTROLLER:
@@ -246,20 +241,20 @@ def no_such_image_message(name: str) -> str:
     return f"No such image: {redact.text(without_credentials(name))}"
 
 
-def no_such_image(call: GateRequest, name: str) -> Answered:
+def no_such_image(call: GateRequest, name: str) -> refusals.Answered:
     """Return the exception for a missing image, in the engine's wording: clients then pull.
 
     People also get the rule; for the controller a missing image is no refusal.
     """
     message = no_such_image_message(name)
     if call.actor.role is Role.CONTROLLER:
-        return Answered(message_reply(404, message))
-    denied = Denied("image.missing", "the image isn't here", "pull it first", 404, message)
-    return Answered(denied.reply(call.id))
+        return refusals.Answered(refusals.message_reply(404, message))
+    denied = refusals.Denied("image.missing", "the image isn't here", "pull it first", 404, message)
+    return refusals.Answered(denied.reply(call.id))
 
 
 def _find_visible_by_id(
-    name: str, call: GateRequest, state: GateState, missing: Answered
+    name: str, call: GateRequest, state: GateState, missing: refusals.Answered
 ) -> Flow[dict[str, Any]]:
     inspect = yield from inspect_image(name)
     if inspect is None:
@@ -293,7 +288,7 @@ def host_platform() -> Flow[str]:
 def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /images/create``: pull an image, and record its digest in the ledger."""
     host = (yield from host_platform()) if call.query.get("platform") else ""
-    judged = raise_if_denied(
+    judged = refusals.raise_if_denied(
         calls.admit_pull(call.query, actor=call.actor, policy=call.policy, host=host)
     )
     summary = SummaryPart.read(judged.summary)
@@ -347,7 +342,7 @@ def _error_of(reply: Reply) -> str:
     if reply.status < 400:
         return redact.text(read_progress(reply.body)[0])
     if reply.status in _OURS:
-        rule, reason = rule_of(reply)
+        rule, reason = refusals.rule_of(reply)
         if rule == OUTCOME_UNKNOWN and pull_errors.NO_PROGRESS in reason:
             return reason
         if rule:
@@ -393,13 +388,13 @@ def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
     """Handle ``POST /trimtab/v1/trust``: an operator vouches for the local image of a reference."""
     body = call.body
     if not isinstance(body, dict) or set(body) != {"reference"}:
-        raise Denied("body.invalid", 'expected {"reference": …}', status=400)
+        raise refusals.Denied("body.invalid", 'expected {"reference": …}', status=400)
     name = str(body["reference"])
     _admit(call, name)
     reference = parse_reference(name).canonical
     inspect = yield from inspect_image(reference)
     if inspect is None:
-        raise Answered(message_reply(404, f"No such image: {reference}"))
+        raise refusals.Answered(refusals.message_reply(404, f"No such image: {reference}"))
     trusted = TrustedImagePart(
         reference=reference,
         id=str(inspect.get("Id", "")),

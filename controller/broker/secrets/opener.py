@@ -21,14 +21,8 @@ from controller.broker.secrets.generated import GeneratedValues
 from controller.broker.secrets.key_files import FILES, KEYS, read_host_file, read_key
 from controller.broker.secrets.worker import SecretWorker
 from controller.core.files.blob import DamagedContent, UnopenedContent
+from controller.core.secrets import declared
 from controller.core.secrets.contents import SecretFiles, SecretName, check_contents, content_id
-from controller.core.secrets.declared import (
-    GeneratedSource,
-    HostFileSource,
-    SecretSource,
-    declared_from_json,
-    encode_declared,
-)
 from controller.core.secrets.sources import AgeSource, OpenRequest, SopsSource
 from controller.model.errors import SecretError
 from controller.model.files.delivery import FileSet
@@ -77,7 +71,7 @@ class SecretOpener:
     _answering: threading.Lock = field(default_factory=threading.Lock)
 
     def open(
-        self, bound: SecretName, source: SecretSource, *, known: Collection[str] = ()
+        self, bound: SecretName, source: declared.SecretSource, *, known: Collection[str] = ()
     ) -> OpenedSecret:
         """Open a Secret for a delivery; *known* are the content ids that the broker has stored.
 
@@ -89,13 +83,13 @@ class SecretOpener:
         content = content_id(files, bound=bound, key=self.hash_key)
         if content not in known:
             self._count(bound, content)
-        return OpenedSecret(content, files, encode_declared(source, bound.owner))
+        return OpenedSecret(content, files, declared.encode_declared(source, bound.owner))
 
-    def _first_files(self, bound: SecretName, source: SecretSource) -> SecretFiles:
+    def _first_files(self, bound: SecretName, source: declared.SecretSource) -> SecretFiles:
         """Return the files of a source. A source that the worker failed at is refused at once for a
         while: each try can take as long as the worker's deadline, and others wait meanwhile.
         """
-        place = (bound, hashlib.sha256(encode_declared(source, bound.owner)).digest())
+        place = (bound, hashlib.sha256(declared.encode_declared(source, bound.owner)).digest())
         failed = self._stalled.get(place)
         if failed is not None and self.monotonic() < failed[0] + STALLED_S:
             raise failed[1]
@@ -118,7 +112,7 @@ class SecretOpener:
         """
         data = json.loads(stored)
         bound = SecretName(namespace, data["owner"], name)
-        files = self._files(bound, declared_from_json(data["source"]), make=False)
+        files = self._files(bound, declared.declared_from_json(data["source"]), make=False)
         if content_id(files, bound=bound, key=self.hash_key) != content:
             raise SecretError(
                 "secret.changed",
@@ -163,19 +157,21 @@ class SecretOpener:
         """Return the content ids of earlier answers in the present window."""
         return frozenset(content for _, content in self._seen.get(bound, ()))
 
-    def _files(self, bound: SecretName, source: SecretSource, *, make: bool) -> SecretFiles:
+    def _files(
+        self, bound: SecretName, source: declared.SecretSource, *, make: bool
+    ) -> SecretFiles:
         match source:
             case SopsSource() | AgeSource():
                 key = read_key(bound.namespace, self.keys)
                 return self.worker.open(OpenRequest(source, key.text, key.place))
-            case HostFileSource(files=names):
+            case declared.HostFileSource(files=names):
                 return check_contents(
                     {
                         key: read_host_file(bound.namespace, name, self.host_files)
                         for key, name in names.items()
                     }
                 )
-            case GeneratedSource():
+            case declared.GeneratedSource():
                 return self.generated.open(bound, source, make=make)
             case _:
                 assert_never(source)

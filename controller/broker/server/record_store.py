@@ -23,15 +23,8 @@ from pathlib import Path
 
 from controller.broker.gate.state import GateState
 from controller.core.encoding.canonical_json import canonical
+from controller.core.records import checkpoint, inventory_json
 from controller.core.records import inventory as inventories
-from controller.core.records import inventory_json
-from controller.core.records.checkpoint import (
-    DescribedInventory,
-    content_digest,
-    described_snapshot,
-    inventory_entry,
-    rejected_entry,
-)
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
@@ -84,16 +77,18 @@ class RecordStore:
         if inventory is not None:
             self._saved_seq = inventory.seq
             if self.journal.pruned_inventory(known=inventory.seq) is None:
-                is_rejected = not self._is_described(inventory.seq, content_digest(content))
+                is_rejected = not self._is_described(
+                    inventory.seq, checkpoint.content_digest(content)
+                )
         if inventory is None or is_rejected:
             self._saved_seq, inventory = -1, Inventory()
         inventory = self.journal.pruned_inventory(known=inventory.seq) or inventory
-        described: DescribedInventory | None = None
+        described: checkpoint.DescribedInventory | None = None
 
         def read() -> Iterator[Record]:
             nonlocal described
             for record in self.journal.records(after=inventory.seq):
-                described = described_snapshot(record) or described
+                described = checkpoint.described_snapshot(record) or described
                 yield record
 
         self._state.inventory = inventories.fold_all(inventory, read())
@@ -106,12 +101,12 @@ class RecordStore:
             return False
         signed = self.journal.signed_at_open or self.journal.last_seq
         for record in self.journal.records(after=seq):
-            described = described_snapshot(record)
+            described = checkpoint.described_snapshot(record)
             if described is not None and (described.until, described.digest) == (seq, digest):
                 return record.seq <= signed
         return False
 
-    def _reject(self, content: bytes, described: DescribedInventory | None) -> None:
+    def _reject(self, content: bytes, described: checkpoint.DescribedInventory | None) -> None:
         """Report a snapshot that no record describes, and move the file aside.
 
         *described* is from the last record of a snapshot. Without any such record, a broker of an
@@ -120,7 +115,7 @@ class RecordStore:
         if described is None:
             LOG.info("inventory.undescribed: no record has its digest; rebuilt from the journal")
             return
-        digest = content_digest(content)
+        digest = checkpoint.content_digest(content)
         # A later one must not replace the evidence of an earlier one.
         part = digest.removeprefix("sha256:")[:16]
         aside = self._snapshot.with_name(f"{self._snapshot.name}.rejected-{part}")
@@ -129,7 +124,7 @@ class RecordStore:
             f"from the journal, and kept as {aside.name}"
         )
         LOG.error("inventory.rejected: %s", reason)
-        entry = rejected_entry(self._state.new_id(), digest=digest, reason=reason)
+        entry = checkpoint.rejected_entry(self._state.new_id(), digest=digest, reason=reason)
         try:
             self._snapshot.rename(aside)
             record = self.journal.append(entry)
@@ -247,10 +242,10 @@ class RecordStore:
         if inventory.seq == self._saved_seq:
             return
         content = canonical({"format": _FORMAT, "inventory": inventory_json.to_json(inventory)})
-        digest = content_digest(content)
+        digest = checkpoint.content_digest(content)
         try:
             self.journal.append(
-                inventory_entry(self._state.new_id(), until=inventory.seq, digest=digest)
+                checkpoint.inventory_entry(self._state.new_id(), until=inventory.seq, digest=digest)
             )
             self._reach("inventory.write.before")
             write_atomic(self._snapshot, content)

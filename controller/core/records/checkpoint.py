@@ -16,14 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart
+from controller.core.transparency import signed_note
 from controller.core.transparency.merkle import HASH_BYTES, Range, tree_of
-from controller.core.transparency.signed_note import (
-    BadNote,
-    Note,
-    PublicKey,
-    parse_note,
-    parse_public,
-)
 from controller.model import mutations
 from controller.model.records import Entry, Record, Role
 
@@ -51,10 +45,10 @@ class Checkpoint:
 class CheckpointRecord:
     """The content of a checkpoint's record. Its signatures are not verified yet."""
 
-    note: Note
+    note: signed_note.Note
     checkpoint: Checkpoint
     tree: Range  # the tree's edge
-    key: PublicKey  # by the record: the key of this note and of the next one
+    key: signed_note.PublicKey  # by the record: the key of this note and of the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +65,7 @@ def origin_of(instance: str) -> str:
     return f"trimtab/{instance}"
 
 
-def parse_checkpoint(note: Note) -> Checkpoint:
+def parse_checkpoint(note: signed_note.Note) -> Checkpoint:
     """Read the checkpoint in a note; lines after the third are ignored.
 
     Raises:
@@ -79,11 +73,13 @@ def parse_checkpoint(note: Note) -> Checkpoint:
     """
     origin, size, root, *_ = [*note.text.split("\n"), "", ""]
     if not origin or _SIZE.fullmatch(size) is None:
-        raise BadNote("the note is no checkpoint")
+        raise signed_note.BadNote("the note is no checkpoint")
     return Checkpoint(origin, int(size), _hash(root))
 
 
-def checkpoint_entry(identifier: str, note: Note, tree: Range, key: PublicKey) -> Entry:
+def checkpoint_entry(
+    identifier: str, note: signed_note.Note, tree: Range, key: signed_note.PublicKey
+) -> Entry:
     """Return the journal entry for a checkpoint."""
     edge = tuple(b64encode(each).decode() for each in tree.hashes)
     result = ResultPart(note=str(note), edge=edge, key=str(key))
@@ -98,21 +94,21 @@ def read_checkpoint(record: Record) -> CheckpointRecord:
     """
     result = ResultPart.read(record.entry.result)
     if not (result.note and result.key):
-        raise BadNote("it holds no note and key")
-    note = parse_note(result.note)
+        raise signed_note.BadNote("it holds no note and key")
+    note = signed_note.parse_note(result.note)
     checkpoint = parse_checkpoint(note)
     if checkpoint.size != record.seq - 1:
-        raise BadNote(f"it is of {checkpoint.size} records, and is record {record.seq}")
+        raise signed_note.BadNote(f"it is of {checkpoint.size} records, and is record {record.seq}")
     try:
         tree = tree_of(checkpoint.size, tuple(map(_hash, result.edge)))
     except ValueError as error:
-        raise BadNote(f"its edge: {error}") from error
+        raise signed_note.BadNote(f"its edge: {error}") from error
     if tree.root != checkpoint.root:
-        raise BadNote("its edge hasn't the root that was signed")
-    return CheckpointRecord(note, checkpoint, tree, parse_public(result.key))
+        raise signed_note.BadNote("its edge hasn't the root that was signed")
+    return CheckpointRecord(note, checkpoint, tree, signed_note.parse_public(result.key))
 
 
-def key_entry(identifier: str, key: PublicKey, *, lost: bool) -> Entry:
+def key_entry(identifier: str, key: signed_note.PublicKey, *, lost: bool) -> Entry:
     """Return the journal entry that introduces a key.
 
     With *lost* the previous key is missing, and cannot sign the introduction.
@@ -121,7 +117,7 @@ def key_entry(identifier: str, key: PublicKey, *, lost: bool) -> Entry:
     return _own_entry(identifier, RequestPart(route=mutations.JOURNAL_KEY, object=key.name), result)
 
 
-def read_key(record: Record) -> PublicKey | None:
+def read_key(record: Record) -> signed_note.PublicKey | None:
     """Return the key that a record introduces, or None for any other record.
 
     Raises:
@@ -130,8 +126,8 @@ def read_key(record: Record) -> PublicKey | None:
     if not _is_act(record.entry, mutations.JOURNAL_KEY):
         return None
     if not _is_brokers(record.entry):
-        raise BadNote("a key that the broker didn't bring in")
-    return parse_public(ResultPart.read(record.entry.result).key)
+        raise signed_note.BadNote("a key that the broker didn't bring in")
+    return signed_note.parse_public(ResultPart.read(record.entry.result).key)
 
 
 def asks_for_key(entry: Entry) -> bool:
@@ -234,7 +230,7 @@ def _hash(encoded: str) -> bytes:
     try:
         data = b64decode(encoded, validate=True)
     except ValueError as error:
-        raise BadNote("a hash isn't in base64") from error
+        raise signed_note.BadNote("a hash isn't in base64") from error
     if len(data) != HASH_BYTES:
-        raise BadNote(f"a hash hasn't {HASH_BYTES} bytes")
+        raise signed_note.BadNote(f"a hash hasn't {HASH_BYTES} bytes")
     return data

@@ -19,14 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
-from controller.core.records.query import (
-    ContainerLife,
-    Filter,
-    QueryResult,
-    RecordContext,
-    concerns,
-    fits,
-)
+from controller.core.records import query
 from controller.core.records.views import Page, Question, chronicle
 from controller.core.records.visibility import EVERYTHING, Reader, may_read
 from controller.journal.index.builder import Builder, Containers, IndexLocked, Intents
@@ -49,18 +42,18 @@ class IndexSnapshot:
     def __init__(self, index: Index, folder: Path, *, upto: int | None = None) -> None:
         self._index = index
         self._intents, self._lives = Intents(index.database), Containers(index.database)
-        memory = RecordContext(self._intents, self._lives)
+        memory = query.RecordContext(self._intents, self._lives)
         placed = records_after(folder, index.place, upto=upto)
-        self._tail = [QueryResult(each.record, memory.learn(each.record)) for each in placed]
+        self._tail = [query.QueryResult(each.record, memory.learn(each.record)) for each in placed]
 
     def find(
         self,
-        wanted: Filter,
+        wanted: query.Filter,
         *,
         reader: Reader = EVERYTHING,
         limit: int = 0,
         last: bool = True,
-    ) -> Iterator[QueryResult]:
+    ) -> Iterator[query.QueryResult]:
         """Yield the matching records visible to *reader*, in order.
 
         With a *limit*, yield the last matches, or the first ones if *last* is False.
@@ -69,7 +62,7 @@ class IndexSnapshot:
             Misfit: the index is wrong.
         """
         tail = deque(
-            (each for each in self._tail if fits(*each, wanted) and may_read(reader, *each)),
+            (each for each in self._tail if query.fits(*each, wanted) and may_read(reader, *each)),
             maxlen=limit if limit and last else None,
         )
         if limit and last and len(tail) == limit:
@@ -97,7 +90,7 @@ class IndexSnapshot:
     def _containers_at(self, question: Question) -> Page:
         """Answer which containers existed at a time, and their records."""
         seq = self.last_at(question.there)
-        found: list[QueryResult] = []
+        found: list[query.QueryResult] = []
         following = 0
         for life in self.lives(seq, since=question.wanted.after):
             if not _is_wanted(life, question):
@@ -115,7 +108,7 @@ class IndexSnapshot:
         runs += ((record.seq, 1 if record.time <= at else -1) for record, _ in self._tail)
         return last_at(runs)
 
-    def lives(self, seq: int, *, since: int = 0) -> list[ContainerLife]:
+    def lives(self, seq: int, *, since: int = 0) -> list[query.ContainerLife]:
         """Return the containers that existed right after record *seq*, the oldest first."""
         existing = {life.about.id: life for life in self._index.lives(since=since, seq=seq)}
         for identifier, life in self._lives.changed():
@@ -125,11 +118,11 @@ class IndexSnapshot:
         return sorted(existing.values(), key=lambda life: life.since)
 
 
-def _is_wanted(life: ContainerLife, question: Question) -> bool:
+def _is_wanted(life: query.ContainerLife, question: Question) -> bool:
     about, wanted, reader = life.about, question.wanted, question.reader
     if reader.role is Role.CLIENT and (not reader.owner or about.owner != reader.owner):
         return False
-    return concerns(about, wanted)
+    return query.concerns(about, wanted)
 
 
 class FolderArchive:
@@ -181,7 +174,9 @@ class FolderArchive:
                 pass
         return IndexSnapshot(builder.index, self._folder)
 
-    def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[QueryResult]:
+    def find(
+        self, wanted: query.Filter, *, limit: int = 0, last: bool = True
+    ) -> Iterator[query.QueryResult]:
         """Yield the matching records, in order; with a *limit*, the last or the first ones.
 
         Raises:

@@ -16,15 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from controller.core.records.views import Page, Question
+from controller.journal.index import database
 from controller.journal.index.archive import WRONG, IndexSnapshot
 from controller.journal.index.builder import Builder, IndexLocked
-from controller.journal.index.database import (
-    DiskAlmostFull,
-    Index,
-    IndexUnusable,
-    Misfit,
-    is_unwritable,
-)
 from controller.journal.store.chain import Damage
 from controller.journal.store.position import PositionLost, start_of
 from controller.journal.store.reader import readable
@@ -107,17 +101,17 @@ class LiveIndex:
         with readable(self._folder):
             if self._usable and durable - self._seq <= TAIL_MAX:
                 try:
-                    with Index.open(self._folder) as index:
+                    with database.Index.open(self._folder) as index:
                         return IndexSnapshot(index, self._folder, upto=durable).ask(question)
-                except (*WRONG, PositionLost, IndexUnusable) as error:
+                except (*WRONG, PositionLost, database.IndexUnusable) as error:
                     self._note_wrong(error)
             try:
                 return self._without_index(question, durable)
-            except (Misfit, PositionLost, sqlite3.Error) as error:
+            except (database.Misfit, PositionLost, sqlite3.Error) as error:
                 raise self._not_yet(durable) from error
 
     def _note_wrong(self, error: Exception) -> None:
-        if is_unwritable(error):
+        if database.is_unwritable(error):
             LOG.warning("journal.index.unusable error=%s", error)
             return
         LOG.warning("journal.index.wrong error=%s: rebuilding it", error)
@@ -155,7 +149,7 @@ class LiveIndex:
                 IndexLocked,
                 PositionLost,
                 OSError,
-                IndexUnusable,
+                database.IndexUnusable,
                 sqlite3.Error,
             ) as error:
                 self._set_error(error)
@@ -184,8 +178,8 @@ class LiveIndex:
             self._tried.set()
             try:
                 self._catch_up(builder)
-            except (DiskAlmostFull, sqlite3.Error) as error:
-                if not is_unwritable(error):
+            except (database.DiskAlmostFull, sqlite3.Error) as error:
+                if not database.is_unwritable(error):
                     raise
                 # Keep the index open: on a full disk it couldn't be opened again, even for queries.
                 self._set_error(error)

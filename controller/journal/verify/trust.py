@@ -13,12 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.core.records.checkpoint import (
-    CheckpointRecord,
-    is_key_lost,
-    read_checkpoint,
-    read_key,
-)
+from controller.core.records import checkpoint
 from controller.core.transparency.merkle import Range
 from controller.core.transparency.signed_note import BadNote, PublicKey
 from controller.journal.store.chain import ChainFault
@@ -95,12 +90,12 @@ class TrustChain:
             BadCheckpoint: the record has no valid key.
         """
         try:
-            coming = read_key(record)
+            coming = checkpoint.read_key(record)
         except BadNote as error:
             raise BadCheckpoint(ChainFault.SIGNATURE, str(error), seq=record.seq) from error
         if coming is not None:
             self._coming, self._introduction = coming, record
-        self._lost = is_key_lost(record)
+        self._lost = checkpoint.is_key_lost(record)
 
     def forget(self) -> None:
         """Forget a key noted since the last checkpoint: its record is read again."""
@@ -147,7 +142,7 @@ class TrustChain:
         return any(end is None or size <= end for end in ends)
 
     def _count(
-        self, record: Record, sealed: CheckpointRecord, signers: Sequence[PublicKey]
+        self, record: Record, sealed: checkpoint.CheckpointRecord, signers: Sequence[PublicKey]
     ) -> None:
         if not self.keys or self.keys[-1].key != str(sealed.key):
             size = sealed.checkpoint.size
@@ -172,9 +167,9 @@ class TrustChain:
         return KeyValidity(str(key), None, record.seq, record.time, by)
 
 
-def _read(record: Record) -> CheckpointRecord:
+def _read(record: Record) -> checkpoint.CheckpointRecord:
     try:
-        return read_checkpoint(record)
+        return checkpoint.read_checkpoint(record)
     except BadNote as error:
         text = f"its checkpoint can't be believed: {error}"
         raise BadCheckpoint(ChainFault.SIGNATURE, text, seq=record.seq) from error

@@ -27,15 +27,9 @@ from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.core.records.checkpoint import content_digest
 from controller.core.records.record import parse
+from controller.journal.store import pruned_base
 from controller.journal.store.chain import ChainWalk
 from controller.journal.store.folder import FILE_MODE
-from controller.journal.store.pruned_base import (
-    BASE_NAME,
-    INVENTORY_NAME,
-    PrunedBase,
-    pruned_seq,
-    read_inventory,
-)
 from controller.journal.store.segment_gzip import BLOCK_BYTES, pack
 from controller.journal.store.segments import (
     COMPRESSED,
@@ -50,7 +44,7 @@ from controller.system.atomic_file import fsync_folder, write_atomic
 
 LOG = logging.getLogger(__name__)
 DAY_S: Final = 86_400.0
-_NEW_INVENTORY: Final = f"{INVENTORY_NAME}.next"
+_NEW_INVENTORY: Final = f"{pruned_base.INVENTORY_NAME}.next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +85,7 @@ def closed_segments(folder: Path) -> tuple[ClosedSegment, ...]:
     Raises:
         OSError: the folder can't be read.
     """
-    gone = pruned_seq(folder)
+    gone = pruned_base.pruned_seq(folder)
     paths = [path for path in list_segments(folder) if first_seq_of(path) > gone]
     opened = [opened_at(path) for path in paths]
     return tuple(
@@ -178,16 +172,16 @@ class Retention:
         new = self._folder / _NEW_INVENTORY
         write_atomic(new, content)
         self._record_pruning(pruning.until, pruning.reason, content_digest(content))
-        new.rename(self._folder / INVENTORY_NAME)
+        new.rename(self._folder / pruned_base.INVENTORY_NAME)
         fsync_folder(self._folder)
-        base = PrunedBase(parse(line), line, first_seq_of(pruning.segments[-1].path))
-        write_atomic(self._folder / BASE_NAME, base.to_bytes())
+        base = pruned_base.PrunedBase(parse(line), line, first_seq_of(pruning.segments[-1].path))
+        write_atomic(self._folder / pruned_base.BASE_NAME, base.to_bytes())
         LOG.info("journal.pruned until=%d reason=%s", pruning.until, pruning.reason)
         self._remove(_leftovers(self._folder))
 
     def _inventory(self, until: int) -> Inventory:
         """Return the inventory of all records up to *until*."""
-        inventory = read_inventory(self._folder)
+        inventory = pruned_base.read_inventory(self._folder)
         records = ChainWalk(self._folder, after=inventory.seq)
         return inventories.fold_all(inventory, takewhile(lambda each: each.seq <= until, records))
 
@@ -200,7 +194,7 @@ class Retention:
 
 def _leftovers(folder: Path) -> tuple[Path, ...]:
     """Return the files of pruned segments, and unfinished compressed copies."""
-    gone = pruned_seq(folder)
+    gone = pruned_base.pruned_seq(folder)
     leftovers: list[Path] = []
     for path in list_segments(folder):
         if first_seq_of(path) <= gone:

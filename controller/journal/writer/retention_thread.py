@@ -18,13 +18,7 @@ from typing import Final
 from controller.journal.store.chain import Damage
 from controller.journal.store.pruned_base import BadBase, read_inventory
 from controller.journal.store.segments import BadSegment, list_segments
-from controller.journal.writer.retention import (
-    DAY_S,
-    RecordPruning,
-    Retention,
-    RetentionLimits,
-    opened_at,
-)
+from controller.journal.writer import retention
 from controller.model.errors import JournalUnavailable
 from controller.ports import Clock
 
@@ -74,9 +68,9 @@ class RetentionThread:
         self,
         folder: Path,
         *,
-        limits: RetentionLimits,
+        limits: retention.RetentionLimits,
         clock: Clock,
-        record_pruning: RecordPruning,
+        record_pruning: retention.RecordPruning,
     ) -> None:
         self._folder = folder
         self._clock = clock
@@ -84,7 +78,7 @@ class RetentionThread:
         self._guard: ClockGuard | None = None
         self._woken = threading.Event()
         self._closing = False
-        self._retention = Retention(
+        self._retention = retention.Retention(
             folder,
             limits=limits,
             record_pruning=record_pruning,
@@ -144,12 +138,12 @@ class RetentionThread:
         if before is None:
             # Times before this start count too: otherwise a restart would end the doubt.
             before = ClockGuard()
-            for time in filter(None, map(opened_at, list_segments(self._folder))):
+            for time in filter(None, map(retention.opened_at, list_segments(self._folder))):
                 before = before.observe(time)
         self._guard = before.observe(self._clock.now())
         if self._guard.doubted and not before.doubted:
             LOG.warning(
                 "journal.clock.ahead days=%.0f: nothing is pruned by age for a week",
-                (self._guard.last - before.last) / DAY_S,
+                (self._guard.last - before.last) / retention.DAY_S,
             )
         return self._guard.now

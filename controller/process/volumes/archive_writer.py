@@ -15,18 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from controller.process.volumes.archive_format import (
-    BLOCK,
-    ENTRIES_MAX,
-    LINKS_MAX,
-    NAMED_MAX,
-    PATH_MAX,
-    RESERVED_PREFIX,
-    XATTR,
-    Trailer,
-    segments,
-    sparse_map,
-)
+from controller.process.volumes import archive_format
 
 CHUNK = 1024 * 1024
 #: A file with holes of fewer bytes is stored whole.
@@ -62,7 +51,7 @@ class ArchiveWriter:
             prefix, folder = pending.pop()
             below = []
             for name in names_in(folder):
-                if not prefix and name.startswith(RESERVED_PREFIX):
+                if not prefix and name.startswith(archive_format.RESERVED_PREFIX):
                     self._skip(name, "name of trimtab")
                     continue
                 path, stored = f"{folder.rstrip('/')}/{name}", f"{prefix}{name}"
@@ -74,14 +63,21 @@ class ArchiveWriter:
                 if self._entry(stored, path, status):
                     below.append((f"{stored}/", path))
             pending += reversed(below)
-        trailer = Trailer(volume, self._digest.hexdigest(), self.entries, self.size_bytes)
+        trailer = archive_format.Trailer(
+            volume, self._digest.hexdigest(), self.entries, self.size_bytes
+        )
         self.out.write(trailer.encode())
         self.out.flush()
 
     def _entry(self, stored: str, path: str, status: os.stat_result) -> bool:
         """Write an entry; return True for a folder, before the entries of the folder."""
-        if self.entries >= ENTRIES_MAX or len(os.fsencode(path)) > PATH_MAX:
-            raise OSError(f"more than {ENTRIES_MAX} entries, or a path over {PATH_MAX} bytes")
+        if (
+            self.entries >= archive_format.ENTRIES_MAX
+            or len(os.fsencode(path)) > archive_format.PATH_MAX
+        ):
+            raise OSError(
+                f"more than {archive_format.ENTRIES_MAX} entries, or a path over {archive_format.PATH_MAX} bytes"
+            )
         info = _info_of(stored, status)
         match stat.S_IFMT(status.st_mode):
             case stat.S_IFDIR:
@@ -126,7 +122,7 @@ class ArchiveWriter:
                 return
             # Another file may lie there by now: owner, mode and inode are those of the opened one.
             info = _info_of(info.name, status)
-            if status.st_nlink > 1 and len(self._names) < LINKS_MAX:
+            if status.st_nlink > 1 and len(self._names) < archive_format.LINKS_MAX:
                 self._names[status.st_dev, status.st_ino] = info.name
             info.pax_headers = {**info.pax_headers, **_attributes(handle)}
             self._contents(info, handle, status.st_size)
@@ -134,14 +130,14 @@ class ArchiveWriter:
             os.close(handle)
 
     def _contents(self, info: tarfile.TarInfo, handle: int, size: int) -> None:
-        parts = list(segments(handle, size))
+        parts = list(archive_format.segments(handle, size))
         stored = sum(length for _, length in parts)
         if size - stored < HOLES_MIN:
             parts, stored = [(0, size)] if size else [], size
             info.size = size
             self._header(info)
         else:
-            described = sparse_map(parts, size)
+            described = archive_format.sparse_map(parts, size)
             info.size = len(described) + stored
             info.pax_headers = {
                 **info.pax_headers,
@@ -154,7 +150,7 @@ class ArchiveWriter:
             self._write(described)
         for start, length in parts:
             self._copy(handle, start, length, info.name)
-        self._write(bytes(-stored % BLOCK))
+        self._write(bytes(-stored % archive_format.BLOCK))
         self.size_bytes += stored
 
     def _copy(self, handle: int, start: int, length: int, name: str) -> None:
@@ -180,12 +176,12 @@ class ArchiveWriter:
 
     def _skip(self, name: str, kind: str) -> None:
         self.skipped += 1
-        if self.skipped <= NAMED_MAX:
+        if self.skipped <= archive_format.NAMED_MAX:
             self.report({"skipped": name, "kind": kind})
 
     def _note_change(self, name: str) -> None:
         self.changed += 1
-        if self.changed <= NAMED_MAX:
+        if self.changed <= archive_format.NAMED_MAX:
             self.report({"changed": name})
 
 
@@ -220,5 +216,5 @@ def _attributes(target: str | int) -> dict[str, str]:
                 value = os.getxattr(target, name)
             except OSError:
                 continue
-            found[f"{XATTR}{name}"] = value.decode("utf-8", "surrogateescape")
+            found[f"{archive_format.XATTR}{name}"] = value.decode("utf-8", "surrogateescape")
     return found

@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from controller.core.compose.project import (
-    FileAbsent,
-    FileOutside,
-    FileTooBig,
-    FileUnreadable,
-    ReadFile,
-)
+from controller.core.compose import project
 from controller.core.compose.text.env_file import EnvFileInvalid, read_env
 from controller.core.compose.text.nodes import ComposeNode, ReadingReport, fail
 from controller.core.compose.text.yaml_nodes import NodeAllowance, YamlFile, read_yaml
@@ -36,7 +30,7 @@ class TooManyFiles(Exception):
 class Session:
     """The state of a project's reading."""
 
-    read: ReadFile
+    read: project.ReadFile
     report: ReadingReport = field(default_factory=ReadingReport)
     budget: NodeAllowance = field(default_factory=NodeAllowance)
     #: Every file that was read or looked for, in order.
@@ -64,7 +58,7 @@ class Session:
             self._end(path, f"the project has more than {MAX_FILES} files", "split the project")
         content = self.read(path)
         if len(content) > MAX_BYTES:
-            raise FileTooBig(f"the file is over {MAX_BYTES // 1024} KiB")
+            raise project.FileTooBig(f"the file is over {MAX_BYTES // 1024} KiB")
         self._contents[path] = content
         return content
 
@@ -76,9 +70,9 @@ class Session:
         """Return True if a file exists, readable or not."""
         try:
             self.content(path)
-        except FileAbsent:
+        except project.FileAbsent:
             return False
-        except FileUnreadable:
+        except project.FileUnreadable:
             return True
         return True
 
@@ -117,7 +111,7 @@ class Session:
             self._end(path, "the project reads too many files", "include each file once")
         try:
             content = self.content(path)
-        except FileUnreadable as error:
+        except project.FileUnreadable as error:
             self.report.add(unreadable(error, path, referrer))
             return None
         return read_yaml(content, path, self.budget, self.report)
@@ -149,9 +143,9 @@ class Session:
                 remedy = "use smaller env files, or fewer services with env files"
                 self._end(path, "the project reads too many env files", remedy)
             return read_env(text, known, lambda name: self._missing(path, name))
-        except FileAbsent:
+        except project.FileAbsent:
             raise
-        except FileUnreadable as error:
+        except project.FileUnreadable as error:
             self.report.add(unreadable(error, path, referrer))
         except EnvFileInvalid as error:
             remedy = "write NAME=VALUE; quote a value with special characters"
@@ -179,15 +173,15 @@ def copy(node: ComposeNode) -> ComposeNode:
     return node.at([copy(item) for item in value] if isinstance(value, list) else value)
 
 
-def unreadable(error: FileUnreadable, path: str, referrer: ComposeNode | None) -> Problem:
+def unreadable(error: project.FileUnreadable, path: str, referrer: ComposeNode | None) -> Problem:
     """Return the problem of a file that cannot be read, at the place of its name."""
     match error:
-        case FileAbsent():
+        case project.FileAbsent():
             code, reason, remedy = "compose.file-missing", "does not exist", "add the file"
-        case FileOutside():
+        case project.FileOutside():
             code, reason = "compose.file-outside", "is outside the source"
             remedy = "copy the file into the source"
-        case FileTooBig():
+        case project.FileTooBig():
             code, reason, remedy = "file.too-big", "is too big", "split the file"
         case _:
             code, reason = "compose.file-unreadable", f"can't be read: {error}"
