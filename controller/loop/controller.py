@@ -33,7 +33,7 @@ from controller.loop.state import snapshot
 from controller.loop.state.generations import accept_desired
 from controller.loop.state.overrides import OverrideStore
 from controller.loop.state.retries import AWAY_LONGEST_S, delay_s
-from controller.loop.state.service_state import released_by
+from controller.loop.state.service_state import released_by, restarted_with
 from controller.loop.status_reporter import Reporter
 from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service
@@ -470,14 +470,14 @@ class Controller:
 
     def _wake(self, key: Key, result: Result) -> None:
         """Queue the services released by *key*, and its dependencies; the caller holds the lock."""
-        shared = self.shared
 
         def order() -> Ordering:
-            assert shared.observed is not None, "there was a look before any pass"
-            return self.reconciler.order(shared.view, shared.observed)
+            assert self.shared.observed is not None, "there was a look before any pass"
+            return self.reconciler.order(self.shared.view, self.shared.observed)
 
         self._store.of(key).waits = result.waits
-        for waiting in released_by(self._store.states(), key, order):
+        after = restarted_with(key, self.shared.view.desired) if result.execution.done else ()
+        for waiting in (*released_by(self._store.states(), key, order), *after):
             self.keys.add(waiting)
         if result.outcome is PassOutcome.WAIT:
             # The event that ends the wait can be lost.

@@ -186,7 +186,7 @@ class Reconciler:
             policy_digest=policy.digest,
             only=only,
             context=replace(
-                self.tracker.plan_context(view.desired, observed, only=only),
+                self.tracker.plan_context(view.desired, observed, only=only, known=known),
                 quarantine=self._quarantine(),
                 known_services=self._known_services(view.desired, known, only),
                 now=self.jobs.time(view.desired),

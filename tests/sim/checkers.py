@@ -578,6 +578,12 @@ class Checkers:
             and container.id not in self._scene.marks.foreign
         ]
 
+    def _follows(self, slot: tuple[str, str, str]) -> bool:
+        """Whether a service asks to be replaced after a dependency, by containers of one revision."""
+        wanted = None if self._known is None else self._known.wanted(service_key(*slot[:2]))
+        needs = wanted[0].spec.get("dependsOn", ()) if wanted is not None else ()
+        return any(each.get("restart") for each in needs)
+
     def _check_replicas(self) -> None:
         """At most one container of a slot and revision, but for those that people touched."""
         filled: dict[tuple[str, str, str], list[SimContainer]] = {}
@@ -593,7 +599,7 @@ class Checkers:
             running = [c for c in containers if c.status == "running"]
             # One that is ill is replaced by one of the same revision.
             ill = any(is_troubled(self._scene.engine, c) for c in containers)
-            most = 2 if ill else 1
+            most = 2 if ill or self._follows(slot) else 1
             if len(running) > 2 or max(Counter(revisions).values()) > most:
                 told = ", ".join(f"{c.name} ({c.status})" for c in containers)
                 raise Violation(6, f"slot {'/'.join(slot)} is filled more than once: {told}")

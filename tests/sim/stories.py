@@ -206,6 +206,14 @@ HOOKS = {
 }
 
 STORIES: dict[str, Tale] = {
+    "restarted with its dependency": Tale(
+        _COMES | _GOES,
+        (
+            service(CELLAR, "db:1", healthcheck=CHECK),
+            service(FRONT, dependsOn=[{"name": "cellar", "restart": True}]),
+        ),
+        ((20, edit(CELLAR, image=f"{IMAGES}/db:2")),),
+    ),
     "hooks": Tale(
         _COMES | _GOES,
         (service(WEB, replicas=2, lifecycle=HOOKS),),

@@ -17,17 +17,53 @@ from typing import assert_never
 
 from controller.core.drift import failures
 from controller.core.drift.classify import SlotState, is_finished
+from controller.core.encoding.uuid7 import timestamp_s
+from controller.core.engine_api.timestamps import seconds
 from controller.core.jobs.decision import JobTime, JobWord, decide
-from controller.model.desired.desired import Service
+from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import DependencyCondition, RunState
 from controller.model.names import Key
-from controller.model.observed import Container, ContainerState, JobMemory
+from controller.model.observed import Container, ContainerState, JobMemory, Observed
 
 #: The reason of the condition Stalled if a dependency cannot become ready.
 FAILED = "dependency.failed"
 #: The longest cause, in characters. Causes grow along a chain of dependents.
 CAUSE_MAX = 300
+
+
+def outlived(
+    service: Service, desired: Desired, observed: Observed, known: Observed, now: float
+) -> dict[str, str]:
+    """Return the running containers of a service to replace, since a dependency was replaced.
+
+    The reason by id. *known* has the containers of dependencies. *now* is the wall clock: a container
+    created in the future, before the clock was set back, doesn't count.
+    """
+    found = {}
+    for each in service.spec.depends_on:
+        if not each.restart:
+            continue
+        dependency = desired.service(Key(each.kind, service.key.namespace, each.name))
+        created = None if dependency is None else _created_since(dependency, known)
+        for container in observed.of(service.key):
+            started = seconds(container.started_at) if container.running else None
+            if created is not None and started is not None and started < created <= now:
+                reason = f"{each.name} was replaced after {container.name} was started"
+                found[container.id] = reason
+    return found
+
+
+def _created_since(service: Service, observed: Observed) -> float | None:
+    """Return since when all running containers of a service exist; None while some are outdated.
+
+    There is one for each slot. A further replica, or a restart by the engine, makes none newer.
+    """
+    running = [c for c in observed.of(service.key) if c.running]
+    slots = {c.slot for c in running if c.revision == service.revision and not c.adopted}
+    if not running or len(running) > len(slots) or len(slots) < service.spec.replicas:
+        return None
+    return min(timestamp_s(c.intent) or 0.0 for c in running)
 
 
 class DependencyStatus(StrEnum):

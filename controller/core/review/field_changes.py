@@ -53,7 +53,8 @@ SHOWN: Final = frozenset(
         "devices[].": "path cdi target permissions",
         "mounts[].": "type source target readOnly shared subpath noCopy size mode exec key keys uid"
         " gid onChange onChange.signal",
-        "dependsOn[].": "kind name condition",
+        "rollout.rollback.": "order maxUnavailable parallelism minHealthy",
+        "dependsOn[].": "kind name condition restart",
     }.items()
     for name in names.split()
 )

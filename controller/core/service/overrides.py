@@ -84,7 +84,8 @@ def _with_overrides(service: Service, overrides: Overrides) -> tuple[Service, li
             holds.append(_lost(service.key, pin))
         else:
             holds.append(_pinned(service, pin, earlier.limits))
-            service = replace(earlier, because=_because(pin))
+            spec = earlier.spec.model_copy(update={"rollout": service.spec.rollout.of_rollback})
+            service = replace(earlier, spec=spec, because=_because(pin))
     if overrides.restarting is not None:
         service = replace(service, restarting=overrides.restarting)
     return service, holds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Final
 
@@ -17,7 +17,7 @@ from controller.core.planning.service_order import Ordering
 from controller.core.service import rollout_progress
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
-from controller.model.desired.desired import Service
+from controller.model.desired.desired import Desired, Service
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides
 from controller.model.desired.plan import Wait
 from controller.model.errors import EngineError
@@ -212,3 +212,12 @@ def released_by(
     }
     now = order() if concerned else None
     return [k for k, causes in concerned.items() if now and not causes <= now.causes(k)]
+
+
+def restarted_with(key: Key, desired: Desired) -> Iterator[Key]:
+    """Yield the services that ask to be replaced after *key*."""
+    for service in desired.services:
+        for dependency in service.spec.depends_on:
+            names = (dependency.kind, service.key.namespace, dependency.name)
+            if dependency.restart and names == (key.kind, key.namespace, key.name):
+                yield service.key

@@ -15,6 +15,7 @@ from controller.core.drift import availability as readiness
 from controller.core.drift import backoff, classify, contention, failures
 from controller.core.drift.availability import Availability, AvailabilityWord, GoodSince
 from controller.core.drift.contention import is_contended
+from controller.core.drift.dependency_state import outlived
 from controller.core.drift.failures import ExitCursor
 from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts
 from controller.core.planning.context import PlanContext, SlotPause
@@ -210,8 +211,12 @@ class ServiceTracker:
         observed: Observed,
         *,
         only: Key | frozenset[Key] | None = None,
+        known: Observed | None = None,
     ) -> PlanContext:
-        """Return the context of a plan for *observed*, of *only* some keys or of all. Changes nothing."""
+        """Return the context of a plan for *observed*, of *only* some keys or of all. Changes nothing.
+
+        *known* is the last snapshot of everything, for an *observed* of one key only.
+        """
         now, chosen = self._clock.now(), desired.chosen_workloads(only)
         services = [each for each in chosen if each.key.kind == "Service"]
         states = [(each.key, self._store.of(each.key)) for each in chosen]
@@ -221,6 +226,7 @@ class ServiceTracker:
         for service in present:
             availability |= self._availability(service, observed)
             superseded |= self._superseded(service, observed)
+            superseded |= outlived(service, desired, observed, known or observed, now)
         if observed.taken_down != self._store.taken_down:
             # Failures before `down` don't count.
             return PlanContext(availability=availability)

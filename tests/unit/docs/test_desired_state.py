@@ -34,7 +34,7 @@ PAGE = (ROOT / "docs" / "desired-state.md").read_text("utf-8")
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ?(.*)\|$", re.MULTILINE)
 #: Fields whose unset value the page describes in words.
 IN_WORDS = re.compile(
-    r"the (image|policy|engine|container)'s|not published|^none$|^the whole volume$|by ports and volumes|that of maxUnavailable"
+    r"the (image|policy|engine|container)'s|not published|^none$|^the whole volume$|by ports and volumes|that of maxUnavailable|that of the rollout"
     r"|this, or `|that of `path`|this, `http` or|^–$"
 )
 

@@ -45,6 +45,7 @@ def put_rollout(work: Workload) -> None:
     if not work.is_job:
         _put_replicas(work, deploy)
         _put_update(work, mapping(deploy.get("update_config")))
+        _put_rollback(work, mapping(deploy.get("rollback_config")))
     for name, event in _EVENTS.items():
         _put_hooks(work, name, event)
     if work.scope.extension.is_suspended:
@@ -83,7 +84,7 @@ def _put_replicas(work: Workload, deploy: Tree) -> None:
 
 
 def _put_update(work: Workload, update: Tree) -> None:
-    """Translate the pace of a rollout. A rollback has the same pace."""
+    """Translate the pace of a rollout."""
     if (order := update.get("order")) is not None:
         work.draft.put(
             "spec.rollout.order", _ORDERS.get(str(order), str(order)), (*_UPDATE, "order")
@@ -107,6 +108,25 @@ def _put_update(work: Workload, update: Tree) -> None:
     if update.get("max_failure_ratio"):
         message = "max_failure_ratio is not supported: the first failure ends a rollout"
         work.refuse((*_UPDATE, "max_failure_ratio"), message, "remove it")
+
+
+def _put_rollback(work: Workload, rollback: Tree) -> None:
+    """Translate the pace of a rollback."""
+    field, path = "spec.rollout.rollback", ("deploy", "rollback_config")
+    if (order := rollback.get("order")) is not None:
+        work.draft.put(f"{field}.order", _ORDERS.get(str(order), str(order)), (*path, "order"))
+    parallel = rollback.get("parallelism")
+    if isinstance(parallel, int):
+        count = max(1, parallel or replicas_of(work.tree))
+        work.draft.put(f"{field}.parallelism", count, (*path, "parallelism"))
+        work.draft.put(f"{field}.maxUnavailable", count, (*path, "parallelism"))
+    times = [duration_ms(rollback.get(name)) or 0 for name in ("delay", "monitor")]
+    if max(times) > 0:
+        name = "delay" if times[0] >= times[1] else "monitor"
+        work.draft.put(f"{field}.minHealthy", format_duration_ms(max(times)), (*path, name))
+    if rollback.get("failure_action") == "continue":
+        message = "failure_action continue: a rollback that fails is left as it is"
+        work.warn((*path, "failure_action"), message, "write pause")
 
 
 def _put_hooks(work: Workload, name: str, event: str) -> None:
@@ -176,4 +196,6 @@ def _put_dependencies(work: Workload) -> None:
         word = str(mapping(terms).get("condition") or "service_started")
         condition = "Completed" if is_job else _CONDITIONS.get(word, word)
         entry: dict[str, object] = {"name": scope.name_of(name), "condition": condition}
+        if mapping(terms).get("restart") is True and not is_job:
+            entry["restart"] = True
         work.draft.add("dependsOn", {"kind": "Job", **entry} if is_job else entry, origin)

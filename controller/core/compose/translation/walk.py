@@ -24,18 +24,8 @@ def check_attributes(scope: TranslationScope) -> None:
     """Add the problem of each attribute that is refused, unknown, or announced by a warning."""
     for name, value in scope.project.tree.items():
         for path, row in _rows((name,), name, value):
-            if not _is_usual_name(scope, path) and not _is_implied(scope, path):
+            if not _is_usual_name(scope, path):
                 _judge(scope, path, row)
-
-
-def _is_implied(scope: TranslationScope, path: TreePath) -> bool:
-    """Return True for a term of a dependency that another attribute, such as ``links``, implies."""
-    if len(path) != 5 or path[2] != "depends_on":
-        return False
-    service = mapping(scope.services.get(str(path[1])))
-    at = scope.place(path)
-    others = (name for name in service if name != "depends_on")
-    return any(scope.place((*path[:2], name)) == at for name in others)
 
 
 def _is_usual_name(scope: TranslationScope, path: TreePath) -> bool:

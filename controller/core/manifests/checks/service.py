@@ -162,12 +162,16 @@ def _limits(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
 
 
 def _order(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
-    if spec.rollout.order is not Order.START_FIRST:
-        return
-    if held := exclusive_resources(spec):
+    held = exclusive_resources(spec)
+    for path, order in (
+        (("order",), spec.rollout.order),
+        (("rollback", "order"), spec.rollout.rollback.order),
+    ):
+        if order is not Order.START_FIRST or not held:
+            continue
         yield problem_at(
             document,
-            ("spec", "rollout", "order"),
+            ("spec", "rollout", *path),
             "rollout.order",
             f"StartFirst is impossible: two replicas can't have {held[0]} at the same time",
             remedy="use StopFirst, or leave order out",

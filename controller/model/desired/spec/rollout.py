@@ -80,6 +80,17 @@ class Restart(Model):
     boot: Boot = Boot.ENGINE
 
 
+class RollbackPace(Model):
+    """How replicas are replaced in a rollback. An unset field has the value of the rollout."""
+
+    #: StartFirst or StopFirst.
+    order: Order | None = None
+    max_unavailable: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None
+    parallelism: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None
+    #: How long a replacement is healthy before its predecessor stops.
+    min_healthy: Annotated[DurationMs, Field(le=MIN_HEALTHY_MAX_MS)] | None = None
+
+
 class Rollout(Model):
     """How outdated replicas are replaced.
 
@@ -98,10 +109,19 @@ class Rollout(Model):
     progress_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 600_000
     #: Rollback to the last good revision, or Pause.
     on_failure: OnFailure = OnFailure.ROLLBACK
+    #: The pace of a rollback. Unset: that of the rollout.
+    rollback: RollbackPace = RollbackPace()
     #: Jobs that succeed before the first container of a new revision starts, one after another.
     before: Annotated[tuple[HookName, ...], Field(max_length=HOOKS_MAX)] = ()
     #: Jobs that succeed after a new revision is available in all slots, one after another.
     after: Annotated[tuple[HookName, ...], Field(max_length=HOOKS_MAX)] = ()
+
+    @property
+    def of_rollback(self) -> Rollout:
+        """The rollout with the pace of a rollback."""
+        fields = ("order", "max_unavailable", "parallelism", "min_healthy")
+        pace = {name: getattr(self.rollback, name) for name in fields}
+        return self.model_copy(update={n: value for n, value in pace.items() if value is not None})
 
 
 class Dependency(Model):
@@ -113,3 +133,5 @@ class Dependency(Model):
     name: str
     #: Started, Healthy or Completed; Completed for a Job.
     condition: DependencyCondition = DependencyCondition.STARTED
+    #: True replaces the containers of this service once those of the dependency were replaced.
+    restart: bool = False

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.dependency_state import FAILED
+from controller.core.drift.dependency_state import FAILED, outlived
 from controller.core.planning.service_order import KnownServices
 from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.plan import Blocked, NeedsOperator, Plan, Wait
@@ -407,3 +407,39 @@ def test_those_that_are_remembered_in_a_circle_do_not_wait_for_each_other():
         assert lines(declared(), alone, only=key, known_services=around, prunable=going)[-1] == (
             f"remove-container {name}.1-bbbbbbbb"
         )
+
+
+#: 2026-01-01T12:00:00Z, in seconds, and the id of an intent a while after.
+NOON = 1767268800.0
+
+
+def _intent(after_s: float) -> str:
+    digits = f"{round((NOON + after_s) * 1000):012x}"
+    return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("others", "replaced"),
+    [
+        ([container("db", intent=_intent(60))], True),
+        ([container("db", intent=_intent(-60))], False),  # there before
+        ([container("db", intent=_intent(9999))], False),  # in the future: the clock was set back
+        ([container("db", rev="a", intent=_intent(60))], False),  # not of the declared revision
+        (
+            [container("db", intent=_intent(60)), container("db", rev="a", intent=_intent(-9))],
+            False,  # the predecessor still runs
+        ),
+        ([container("db", intent=_intent(60), adopted=True)], False),
+        ([container("db", state="exited", intent=_intent(60))], False),
+        ([], False),
+    ],
+)
+def test_a_dependent_is_replaced_once_its_dependency_was(others: list[Any], replaced: bool) -> None:
+    on_db = [{**on("db"), "restart": True}]
+    desired = declared(service("api", dependsOn=on_db), service("db"))
+    api = container("api", started_at="2026-01-01T12:00:00Z")
+    dependent = desired.service(API)
+    assert dependent is not None
+    seen = engine(api, *others)
+    found = outlived(dependent, desired, seen, seen, NOON + 3600)
+    assert found == ({api.id: f"db was replaced after {api.name} was started"} if replaced else {})

@@ -23,6 +23,7 @@ from controller.core.service.revisions import record_document
 from controller.core.service.service_prune_guard import guard
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Suspension
+from controller.model.desired.spec.rollout import Order
 from controller.model.names import Key, service_key
 from tests.worlds import HERE, WEB, container, declared, engine, plan, service
 
@@ -305,3 +306,12 @@ def test_what_people_want_lasts_though_nothing_is_to_be_seen(
     desired: Desired, steering: Overrides, lasts: bool
 ) -> None:
     assert (WEB in persistent_keys(desired, {WEB: steering})) is lasts
+
+
+def test_a_rollback_has_a_pace_of_its_own() -> None:
+    pace = "rollout: {minHealthy: 60s, rollback: {minHealthy: 1s, order: StopFirst}}"
+    today = written("command: [x]", pace)
+    desired = steered(declared(today), web=course(BLUE, today, pinned=BLUE))
+    rollout = desired.services[0].spec.rollout
+    assert (rollout.min_healthy, rollout.order) == (1000, Order.STOP_FIRST)
+    assert declared(today).services[0].spec.rollout.min_healthy == 60_000

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from controller.core.compose.project import TreePath
-from controller.core.compose.translation.documents import translate
-from controller.core.compose.translation.settings import ComposeSettings
-from tests.unit.core.compose.canonical import FILE, canonical, problems
+from tests.unit.core.compose.canonical import problems
 
 
 def test_unknown_attributes_are_errors_everywhere() -> None:
@@ -38,19 +33,3 @@ def test_a_name_on_the_engine_is_announced_unless_it_is_the_usual_one() -> None:
         warning
         == "3 warning compose.by-policy: volumes.b.name: the engine's name is NAMESPACE.VOLUME"
     )
-
-
-def test_a_dependency_that_links_imply_is_not_announced() -> None:
-    read = canonical(
-        "services:\n  web:\n    image: x:1\n    links: [db]\n"
-        "    depends_on: {db: {condition: service_started, restart: true, required: true}}\n"
-        "  db:\n    image: x:1\n"
-    )
-    implied = read.places[("services", "web", "links")]
-    base: TreePath = ("services", "web", "depends_on", "db")
-    places = dict(read.places)
-    for name in ("condition", "restart"):
-        places[(*base, name)] = implied
-    for project, expected in ((read, 1), (replace(read, places=places), 0)):
-        made = translate(project, ComposeSettings(), lambda _path: FILE)
-        assert len(made.problems) == expected
