@@ -12,7 +12,7 @@ controller brings a deadline nearer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -29,8 +29,11 @@ from controller.core.encoding.stored_form import (
 from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts, HookWord
 from controller.model.desired.desired import Service
 from controller.model.desired.limits import DeclaredLimits
-from controller.model.desired.overrides import RevisionOutcome
-from controller.model.desired.spec.rollout import RunState
+from controller.model.desired.overrides import (
+    Overrides,
+    RevisionOutcome,
+)
+from controller.model.desired.spec.rollout import OnFailure, RunState
 from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms
 
@@ -306,3 +309,21 @@ def due_in_s(progress: RolloutProgress, view: RolloutView) -> float | None:
     if left_s <= 0 and view.reached[2] >= view.service.spec.replicas:
         return None  # what it replaced is left, and no deadline is for that
     return max(0.0, left_s)
+
+
+def should_roll_back(
+    service: Service, overrides: Overrides, containers: Iterable[Container]
+) -> bool:
+    """Return True if a service rolls back automatically from its revision after a failed rollout.
+
+    A revision is rolled back once. After a retry by a person, a second failure causes a rollback
+    only if some slot has no serving container of an older revision.
+    """
+    if overrides.pin is not None or service.spec.rollout.on_failure is not OnFailure.ROLLBACK:
+        return False
+    kept = overrides.find_revision(service.revision, service.limits)
+    if kept is None or not kept.left:
+        return True
+    others = (c for c in containers if c.revision != service.revision)
+    serving = {c.slot for c in others if c.running and c.health != "unhealthy"}
+    return not serving >= set(range(1, service.spec.replicas + 1))

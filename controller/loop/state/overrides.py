@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.core.service import revisions
-from controller.core.service.automatic_rollback import should_roll_back
 from controller.core.service.kept_revisions import with_kept_revisions
 from controller.core.service.operator_actions import ActionInputs, Decision, decide
 from controller.core.service.overrides import apply_overrides, slots_of
-from controller.core.service.rollout_progress import RolloutProgress, is_of, outcome_of
+from controller.core.service.rollout_progress import (
+    RolloutProgress,
+    is_of,
+    outcome_of,
+    should_roll_back,
+)
 from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct

@@ -6,7 +6,8 @@ list. The references are the ``DecodeMapstructure`` functions of compose-go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from controller.core.compose.forms import values
@@ -288,6 +289,15 @@ def ssh_keys(node: nodes.ComposeNode, _target: Target) -> nodes.ComposeNode | No
     return node.at(items) if items else None
 
 
+@contextmanager
+def reported(target: Target) -> Iterator[None]:
+    """Report a problem of the block, and go on after the block."""
+    try:
+        yield
+    except nodes.Fault as fault:
+        target.report.add(fault.problem)
+
+
 def list_of(convert: Convert) -> Convert:
     """Return a converter of lists; an item with a problem is reported and left out."""
 
@@ -296,15 +306,10 @@ def list_of(convert: Convert) -> Convert:
             return None
         if not isinstance(node.value, list):
             return wrong(node, "a list", target)
-        found = []
+        found: list[nodes.ComposeNode] = []
         for number, item in enumerate(node.value):
-            below = target.below(number)
-            try:
-                converted = convert(item, below)
-            except nodes.Fault as fault:
-                target.report.add(fault.problem)
-                continue
-            found.append(item.at(None) if converted is None else converted)
+            with reported(target):
+                found.append(convert(item, target.below(number)) or item.at(None))
         return node.at(list(found)) if found else None
 
     return convert_list
@@ -316,12 +321,8 @@ def mapping_of(convert: Convert) -> Convert:
     def convert_mapping(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
         members: dict[str, nodes.ComposeNode] = {}
         for name, member in node.members.items():
-            try:
-                converted = convert(member, target.below(name))
-            except nodes.Fault as fault:
-                target.report.add(fault.problem)
-                continue
-            members[name] = member.at(None) if converted is None else converted
+            with reported(target):
+                members[name] = convert(member, target.below(name)) or member.at(None)
         return node.at(members) if members else None
 
     return convert_mapping
@@ -346,16 +347,10 @@ def structure(
             return wrong(node, "a mapping", target)
         members: dict[str, nodes.ComposeNode] = {}
         for name, member in node.value.items():
-            convert = fields.get(name)
-            if convert is None:
-                continue
-            try:
-                converted = convert(member, target.below(name))
-            except nodes.Fault as fault:
-                target.report.add(fault.problem)
-                continue
-            if converted is not None:
-                members[(renamed or {}).get(name, name)] = converted
+            if name in fields:
+                with reported(target):
+                    if (converted := fields[name](member, target.below(name))) is not None:
+                        members[(renamed or {}).get(name, name)] = converted
         for name, value in (defaults or {}).items():
             members.setdefault(name, node.at(value))
         return node.at(members)
