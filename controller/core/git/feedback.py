@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import asdict
 from itertools import islice
 
+from controller.core.encoding.json_members import read_plain
 from controller.core.git.report import read_list
-from controller.model.sources import CommitOutcome, OutcomeState
+from controller.model.sources import CommitOutcome
 
 VERSION = 1
 OUTCOMES_MAX = 2000
@@ -37,14 +38,7 @@ def render(outcomes: Iterable[CommitOutcome]) -> bytes:
     for each in outcomes:
         first.setdefault(each.place, each)
     for each in islice(first.values(), OUTCOMES_MAX):
-        listed = {
-            "source": each.source,
-            "commit": each.commit,
-            "namespace": each.namespace,
-            "state": each.state.value,
-            "text": shorten(each.text),
-        }
-        line = json.dumps(listed, ensure_ascii=False).encode()
+        line = json.dumps(_written(each), ensure_ascii=False).encode()
         left -= len(line) + len(b",\n")
         if left < 0:
             break
@@ -73,16 +67,15 @@ def shorten(text: str) -> str:
     return clean if len(clean) <= TEXT_MAX else f"{clean[: TEXT_MAX - 1]}…"
 
 
+def _written(outcome: CommitOutcome) -> dict[str, str]:
+    return asdict(outcome) | {"text": shorten(outcome.text)}
+
+
 def _outcome(raw: object) -> CommitOutcome:
-    expected = {field.name for field in fields(CommitOutcome)}
-    if not isinstance(raw, dict) or set(raw) != expected:
-        raise ValueError(f"expected the members {', '.join(sorted(expected))}")
-    texts = [raw[name] for name in ("source", "commit", "namespace", "state", "text")]
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("expected texts")
-    source, commit, namespace, state, text = texts
-    if not (_LABEL.fullmatch(source) and _LABEL.fullmatch(namespace) and _COMMIT.fullmatch(commit)):
+    outcome = read_plain(CommitOutcome, raw)
+    if _written(outcome) != raw:
+        raise ValueError(f"expected printable texts of at most {TEXT_MAX} characters, and no more")
+    names = (outcome.source, outcome.namespace)
+    if not all(map(_LABEL.fullmatch, names)) or not _COMMIT.fullmatch(outcome.commit):
         raise ValueError("a name or a commit is malformed")
-    if len(text) > TEXT_MAX or not text.isprintable():
-        raise ValueError(f"expected a printable text of at most {TEXT_MAX} characters")
-    return CommitOutcome(source, commit, namespace, OutcomeState(state), text)
+    return outcome
