@@ -7,7 +7,7 @@ created at first use. Volumes are never removed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.core.engine_api.create_body import joined_networks
 from controller.core.planning.deliveries.changed_files import FileDeliveries
@@ -60,7 +60,8 @@ class NetworkShape:
     def differences(self, network: ObservedNetwork) -> tuple[str, ...]:
         """Return how a network on the engine differs from this shape."""
         masquerade = network.masquerade if self.internal else self.masquerade
-        subnets = " and ".join(network.subnets) or "unknown"
+        # An engine can give each network IPv6 addresses too, which no document chooses.
+        subnets = " and ".join(each for each in network.subnets if ":" not in each) or "unknown"
         pairs = (
             ("driver", network.driver, "bridge"),
             ("internal", network.internal, self.internal),
@@ -310,16 +311,18 @@ class Prerequisites:
     def outdated(self, name: str) -> OutdatedNetwork | None:
         """Return the declared network of an engine's name if it must be remade; None otherwise.
 
-        Only a network that the controller made is remade.
+        Only a network that the controller made is remade, and only for settings of the document.
+        Other settings are defaults of the engine (``default-network-opts``): a new network has them too.
         """
         declared, network = self._declared.get(name), self._networks_seen.get(name)
         if declared is None or network is None or ("network", name) in self.made:
             return None
         made_here = network.ours and network.origin == "controller" and not network.adopted
-        differences = NetworkShape.of(declared).differences(network)
-        return (
-            OutdatedNetwork(declared, network, differences) if made_here and differences else None
-        )
+        shape = NetworkShape.of(declared)
+        if not made_here or not replace(shape, internal=network.internal, subnet="").fits(network):
+            return None
+        differences = shape.differences(network)
+        return OutdatedNetwork(declared, network, differences) if differences else None
 
     def outdated_of(self, service: Service) -> OutdatedNetwork | None:
         """Return the first network of a service that must be remade; None without any."""

@@ -163,12 +163,14 @@ def _obstacle(
     outdated: OutdatedNetwork, there: list[Container], desired: Desired
 ) -> Problem | None:
     """Return why containers on a network must stay as they are; None if all can be reconnected."""
-    clients = sorted(c.name for c in there if c.origin != "controller" and c.state in ALIVE)
-    others = outdated.observed.outsiders - len(clients)
+    # A stopped container keeps the id of the removed network, and would not start again.
+    clients = [c for c in there if c.origin != "controller"]
+    others = outdated.observed.outsiders - sum(c.state in ALIVE for c in clients)
     suspended = {str(c.key) for c in there if c.key in desired.suspended}
     unread = {str(c.key) for c in there if c.key in desired.blind_keys}
     if others > 0 or clients:
-        shown = [*clients[:_NAMED], *([f"{others} of others"] if others > 0 else [])]
+        names = sorted(c.name for c in clients)[:_NAMED]
+        shown = [*names, *([f"{others} of others"] if others > 0 else [])]
         whose = f"containers that trimtab doesn't supervise are on it ({', '.join(shown)})"
         remedy = f"disconnect them: docker network disconnect {outdated.observed.name} CONTAINER"
     elif suspended:

@@ -102,6 +102,24 @@ def test_changed_settings_and_no_others_remake_a_network(
     assert bool(moves(desired, observed(member()))) is remade
 
 
+def test_addresses_that_the_engine_adds_by_itself_remake_no_network() -> None:
+    both = replace(BACK, subnets=("10.80.4.0/24", "fd00:1::/64"))
+    desired = declared(
+        replace(OPEN, spec=NetworkSpec(subnet="10.80.4.0/24")), service(network=ON_BACK)
+    )
+    assert moves(desired, observed(member(), back=both)) == []
+
+
+@pytest.mark.parametrize("spec", [NetworkSpec(internal=False), NetworkSpec(internal=True)])
+def test_a_default_of_the_engine_remakes_no_network(spec: NetworkSpec) -> None:
+    """A new network would have the default too: the remakes would never end."""
+    web = service(network=ON_BACK)
+    seen = observed(member(), back=replace(BACK, icc=False))
+    made = plan(declared(replace(OPEN, spec=spec), web), seen)
+    assert [a.verb for a in made.actions if a.object == OPEN.key] == []
+    assert {problem.code for problem in made.problems} == {"network.foreign"}
+
+
 def test_a_container_without_the_services_name_joins_again_without() -> None:
     spare = member(aliases=(("back", ()), ("platform-network", ())))
     made = plan(declared(OPEN), observed(spare))
@@ -134,6 +152,11 @@ OTHER = "docker network disconnect back CONTAINER, or give the new network anoth
         (
             observed(member(origin="client"), back=replace(BACK, outsiders=2)),
             f"containers that trimtab doesn't supervise are on it ({WEB}, 1 of others)",
+            f"disconnect them: {OTHER}",
+        ),
+        (  # would keep the id of the removed network, and not start again
+            observed(member(origin="client", state="exited")),
+            f"containers that trimtab doesn't supervise are on it ({WEB})",
             f"disconnect them: {OTHER}",
         ),
     ],
