@@ -7,6 +7,7 @@ import secrets
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controller.app import process
 from controller.app.clock import SystemClock
@@ -28,13 +29,18 @@ from controller.journal.writer.retention import KEEP
 from controller.journal.writer.signing_keys import KeyFiles, SigningKeys, hash_key
 from controller.journal.writer.writer_thread import Writer
 from controller.model.crashpoints import Reach
-from controller.model.errors import StateError
+from controller.model.errors import SourceError, StateError
 from controller.ports import Clock
 from controller.process.copied_state_lock import InstanceLock, shared_folder
 from controller.process.engine_socket import check_access
 from controller.settings import StateFolder, bind_engine, read_instance, state_of
 from controller.system.file_lock import hold_lock
 from controller.system.unix_socket import engine_socket_path
+
+if TYPE_CHECKING:
+    from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
+    from controller.broker.proofs.prover import Prover
+    from controller.core.proofs.signers import SignerFiles
 
 
 def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | None) -> int:
@@ -70,6 +76,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     )
     key = hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32))
     opener = _secret_opener(state, key)
+    prover = LazyProver(clock)
     services = HostServices(
         clock=clock,
         new_id=process.new_id,
@@ -81,6 +88,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         bind_engine=bind_and_claim,
         hash_key=key,
         secrets=opener,
+        prove=prover.prove,
         secret_folder=secret_folder(instance.id),
         reach=reach,
     )
@@ -98,8 +106,51 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         broker.run(lifeline=lifeline_fd)
     finally:
         opener.worker.stop()
+        prover.stop()
         lock.release()
     return 0
+
+
+class LazyProver:
+    """Verifies proofs. The code is loaded, and the render worker started, with the first proof."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._prover: Prover | None = None
+
+    def prove(self, command: VerifyProof) -> ProofVerified | ProofRefused:
+        """Verify and render a proof. One thread calls this method."""
+        if self._prover is None:
+            from controller.broker.proofs.prover import Prover
+
+            self._prover = Prover(
+                _read_key_files, now=self._clock.now, monotonic=self._clock.monotonic
+            )
+        return self._prover(command)
+
+    def stop(self) -> None:
+        """End the render worker."""
+        if self._prover is not None:
+            self._prover.stop()
+
+
+def _read_key_files(name: str) -> SignerFiles:
+    """Return the files of a folder of keys.
+
+    Raises:
+        SourceError: the folder can't be used, or has no keys for SSH signatures.
+    """
+    from controller.core.proofs.signers import FILE_MAX, SignerFiles
+    from controller.fetch.verify import KEYS, read_keys
+
+    keys = read_keys(KEYS / name, owners=(0, os.getuid()))
+    files = []
+    for path in (keys.allowed_signers, keys.revoked_keys):
+        content = b"" if path is None else path.read_bytes()
+        if len(content) > FILE_MAX:
+            raise SourceError("source.keys", f"{path} has more than {FILE_MAX >> 10} KiB")
+        files.append(content)
+    return SignerFiles(*files)
 
 
 def open_launch(

@@ -10,11 +10,17 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller.app.clock import SystemClock
-from controller.app.desired_state import DesiredFiles, charts_folder, directory_source
+from controller.app.desired_state import (
+    DesiredFiles,
+    charts_folder,
+    directory_source,
+    send_no_proof,
+)
 from controller.app.policy import PACKAGE, policy_from_route
 from controller.app.process import boot_id, call_on_termination, crash_reach, log_to_stderr
 from controller.app.up import controller_socket
@@ -31,6 +37,7 @@ from controller.engine.adapter import BrokerEngine, ignore_progress
 from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
 from controller.engine.policy_cache import PolicyCache, VerdictCache
+from controller.engine.proofs.uploads import BrokerProofs
 from controller.engine.secret_contents import BrokerSecrets
 from controller.engine.snapshot_engine import SnapshotEngine
 from controller.loop.controller import Controller
@@ -178,6 +185,9 @@ def build_controller(
         BrokerSecrets(engine.ask_content, clock.monotonic),
         lambda: is_restored_at_boot(state.root),
         compose,
+        BrokerProofs(partial(engine.read_own_route, "proofs"), engine.ask_content, clock.monotonic)
+        if acts
+        else send_no_proof,
     )
     prober = Prober(ProbeSockets(clock.monotonic), clock, triggers.check)
     parts = ControllerParts(

@@ -12,6 +12,7 @@ from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
 from controller.core.planning.deliveries.secret_binding import SecretContents, bind_secrets
 from controller.model.desired.desired import Desired, GitSource, Secret, SourceIdentity
+from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.sources.directory import DirectorySource, Export
 
@@ -47,6 +48,15 @@ AskSecrets = Callable[[Iterable[Secret]], SecretContents]
 def ask_nobody(_secrets: Iterable[Secret]) -> SecretContents:
     """Return no content: without a broker all are unknown."""
     return {}
+
+
+#: Uploads the proofs of the sources' served commits, and returns the problems.
+SendProofs = Callable[[Iterable[GitSource], Callable[[str], str], Path], list[Problem]]
+
+
+def send_no_proof(*_: object) -> list[Problem]:
+    """Return no problem: without a broker nothing needs a proof."""
+    return []
 
 
 class SourceFiles:
@@ -92,8 +102,10 @@ class DesiredFiles:
         secrets: AskSecrets = ask_nobody,
         restored_at_boot: Callable[[], bool] = lambda: True,
         compose: AskCompose = ComposeSettings,
+        proofs: SendProofs = send_no_proof,
     ) -> None:
         self._compose = compose
+        self._proofs = proofs
         self._secrets = secrets
         self._restored_at_boot = restored_at_boot
         self._directory = directory
@@ -126,4 +138,7 @@ class DesiredFiles:
 
             self._fetched = FetchedSources(self._fetcher, self._compose)
         self._marks = self._fetched.marks(desired.sources)
-        return self._fetched.combine(reading, desired.sources, serving)
+        fetched = self._fetched
+        combined = fetched.combine(reading, desired.sources, serving)
+        unproven = self._proofs(desired.sources, fetched.commit_of, fetched.folder)
+        return replace(combined, problems=(*combined.problems, *unproven))

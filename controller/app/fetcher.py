@@ -106,8 +106,7 @@ def run_fetcher(
     from controller.fetch.credentials import FOLDER
     from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
     from controller.fetch.forge.webhook import serve_webhooks
-    from controller.fetch.source_fetch import KEYS
-    from controller.fetch.verify import Verifier, read_keys
+    from controller.fetch.verify import KEYS, Verifier, read_keys
     from controller.sources.watch import watch
 
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)

@@ -20,7 +20,7 @@ from controller.broker.gate.commands import Follow, Relay
 from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.request_target import read_path
-from controller.broker.gate.routes import Route
+from controller.broker.gate.routes import PROOF_BODY, Route
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares, split_brain
 from controller.broker.guards.scrub import scrub_reply
@@ -38,6 +38,7 @@ from controller.broker.handlers import (
     trimtab_api,
 )
 from controller.broker.handlers.adoption import as_found, labelled
+from controller.broker.handlers.proofs import uploads
 from controller.core.admission import calls
 from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
@@ -142,6 +143,8 @@ ENDPOINTS: dict[str, Endpoint] = {
     "own.strangers": Endpoint(labelled.strangers),
     "own.approvals": Endpoint(trimtab_api.approvals),
     "own.records": Endpoint(trimtab_api.records),
+    "own.proofs": Endpoint(uploads.proofs),
+    "own.proof": Endpoint(uploads.upload),
 }
 _JUDGES = {name: endpoint.judge for name, endpoint in ENDPOINTS.items() if endpoint.judge}
 
@@ -228,6 +231,8 @@ def _read_body(request: Request, route: Route) -> object:
             )
         return None
     media_type = headers.get("content-type", "")
+    if route.body == PROOF_BODY:
+        return _read_proof(request, media_type)
     if request.body and not _MEDIA_TYPE.fullmatch(media_type):
         raise Denied(
             "body.media-type",
@@ -244,6 +249,18 @@ def _read_body(request: Request, route: Route) -> object:
             "send one JSON object that every reader reads alike",
             status=400,
         ) from error
+
+
+def _read_proof(request: Request, media_type: str) -> bytes:
+    """Return the objects of a proof. The hashes of the objects are checked later."""
+    if media_type != "application/octet-stream":
+        raise Denied(
+            "body.media-type",
+            f"the body is {redact.text(media_type) or 'of no type'}",
+            "send the objects as application/octet-stream",
+            status=400,
+        )
+    return request.body
 
 
 def _is_empty_body(request: Request, media_type: str) -> bool:

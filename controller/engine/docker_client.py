@@ -107,7 +107,8 @@ class SdkTransport:
                 f"{self._client.base_url}{version}{request.path}",
                 params=request.query,
                 json=request.body,
-                headers={"Trimtab-Context": context} if context else {},
+                data=request.data or None,
+                headers=_headers(request, context),
                 timeout=(CONNECT_TIMEOUT_S, request.timeout_s),
                 allow_redirects=False,
                 stream=stream,
@@ -168,6 +169,11 @@ class SdkStream:
         # The SDK's way to wake a blocked reader. It raises after the end of the response.
         with suppress(OSError, AttributeError):
             CancellableStream(iter(()), self._reply).close()
+
+
+def _headers(request: OutgoingRequest, context: str) -> dict[str, str]:
+    kind = {"Content-Type": "application/octet-stream"} if request.data else {}
+    return kind | ({"Trimtab-Context": context} if context else {})
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

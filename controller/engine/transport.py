@@ -24,6 +24,8 @@ class OutgoingRequest:
     query: dict[str, str] = field(default_factory=dict)
     #: Sent as JSON.
     body: dict[str, object] | None = None
+    #: Sent as application/octet-stream, in place of *body*.
+    data: bytes = field(default=b"", repr=False)
     #: For the whole response; of a stream, the longest time without a byte.
     timeout_s: float = TIMEOUT_S
     #: The member of the response with the id of a created object, '' for no object.

@@ -83,6 +83,7 @@ class ExportFolder:
             (self._folder / f"{info.commit}.json").unlink(missing_ok=True)
             if target.exists():  # of another path: the link leads nowhere for an instant
                 target.rename(old)
+                self._proof(info.commit).unlink(missing_ok=True)
             new.rename(target)
             fsync_folder(self._folder)
             text = f"{json.dumps(described, ensure_ascii=False, indent=1)}\n"
@@ -90,6 +91,21 @@ class ExportFolder:
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(new, ignore_errors=True)
+
+    def has_proof(self, commit: str) -> bool:
+        """Return True if the proof of a commit is exported."""
+        return self._proof(commit).is_file()
+
+    def write_proof(self, commit: str, proof: bytes) -> None:
+        """Export the proof of a commit, for signed admission.
+
+        Raises:
+            OSError: the folder can't be written.
+        """
+        write_atomic(self._proof(commit), proof, mode=FILE_MODE)
+
+    def _proof(self, commit: str) -> Path:
+        return self._folder / f"{commit}.proof"
 
     def serve(self, commit: str) -> None:
         """Let ``current`` lead to an export.
@@ -111,6 +127,7 @@ class ExportFolder:
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in others[KEPT:]:
             self._folder.joinpath(f"{path.name}.json").unlink(missing_ok=True)
+            self._proof(path.name).unlink(missing_ok=True)
             shutil.rmtree(path, ignore_errors=True)
 
 

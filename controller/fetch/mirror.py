@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from controller.core.git.references import parse_listing
-from controller.core.git.tree_checks import TreeFile
+from controller.core.git.tree_checks import TreeFile, parse_tree
 from controller.fetch.git_command import GitCommand, RemoteAccess
 from controller.model.errors import SourceError
 from controller.system.atomic_file import fsync_folder
@@ -211,6 +211,28 @@ class Mirror:
                     )
                 yield file, output[at + len(head) : end]
                 at = end + 1
+
+    def list_trees(self, commit: str, path: str) -> list[str]:
+        """Return the ids of a commit's tree, of the trees that lead to *path*, and of those below."""
+        parts = [] if path == "." else path.split("/")
+        above = ["/".join(parts[:count]) for count in range(len(parts) + 1)]
+        found = [self._resolve(f"{commit}:{folder}") for folder in above]
+        words = ("ls-tree", "-r", "-d", "-z", "-l", "--full-tree", f"{commit}:{'/'.join(parts)}")
+        return [*found, *(entry.object_id for entry in parse_tree(self._git.run(*words)))]
+
+    def ancestors(self, commit: str, *, since: str | None, at_most: int) -> list[str]:
+        """Return earlier commits: the first parents, and the commits between *since* and *commit*."""
+        bound = f"--max-count={at_most}"
+        listed: list[tuple[str, ...]] = [("rev-list", bound, "--first-parent", commit, "--")]
+        if since is not None:
+            listed.append(("rev-list", bound, "--ancestry-path", commit, f"^{since}", "--"))
+        found = [name for words in listed for name in self._git.run(*words).decode().split()]
+        return [name for name in dict.fromkeys(found) if name != commit]
+
+    def read_batch(self, object_ids: Iterable[str]) -> bytes:
+        """Return small objects in the form of ``git cat-file --batch``."""
+        given = "".join(f"{name}\n" for name in object_ids)
+        return self._git.run("cat-file", "--batch", given=given.encode())
 
     def mark_served(self, commit: str) -> None:
         """Keep a commit and its history when the mirror is tidied."""

@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from controller.core.git import tree_checks
 from controller.core.git.decision import CommitFindings, Hold, Keep, Relation, Serve, decide
@@ -21,12 +20,11 @@ from controller.fetch.export import ExportFolder
 from controller.fetch.git_command import RemoteAccess
 from controller.fetch.memory import SourceMemory
 from controller.fetch.mirror import TOO_MANY, Mirror
+from controller.fetch.proof import make_proof
 from controller.model.desired.source_spec import GitSpec, SourceSpec, VerifyMode
 from controller.model.errors import SourceError
 from controller.model.sources import CommitInfo, CommitSignature, SourceState
 
-#: The folder of the folders of keys.
-KEYS = Path("/etc/trimtab/keys")
 #: Longest list of commits whose signatures are checked at once.
 COMMITS_MAX = 1000
 
@@ -139,6 +137,7 @@ class SourceFetch:
         reference, tip = self._find(spec.git, access)
         current = memory.status.current
         is_ready = memory.status.state is SourceState.READY and self._is_exported(memory)
+        is_ready = is_ready and not (current and self._lacks_proof(spec, current.commit))
         if is_ready and tip == memory.tip and spec.git.path == memory.served_path:
             return memory
         fetched = self._fetch(spec.git, access, reference, tip)
@@ -146,6 +145,7 @@ class SourceFetch:
         served = current.commit if current else None
         commit = self.mirror.commit_of(fetched)
         if commit == served and spec.git.path == memory.served_path:
+            self._export_proof(spec, commit, before=None)
             return _ready(memory, tip=tip)
         newest = _Newest(fetched, reference, commit, self._relation(served, commit))
         findings, listed = self._examine(spec, memory, newest)
@@ -160,12 +160,30 @@ class SourceFetch:
             case Serve():
                 assert listed is not None, "a tree without a refusal has a list of files"
                 self._serve(findings.newest, listed, path=spec.git.path)
+                self._export_proof(spec, commit, before=served)
                 memory = _served(memory, findings.newest, decision, path=spec.git.path, tip=tip)
                 self.mirror.mark_served(commit)
                 save(memory)
                 self.exports.serve(commit)
                 self.exports.remove_old()
                 return memory
+
+    def _lacks_proof(self, spec: SourceSpec, commit: str) -> bool:
+        """Return True if a commit of a source with verification has no exported proof."""
+        return spec.verify.mode is not VerifyMode.NONE and not self.exports.has_proof(commit)
+
+    def _export_proof(self, spec: SourceSpec, commit: str, *, before: str | None) -> None:
+        """Export the proof of a served commit. *before* is the commit served before, if any.
+
+        A proof that is too long is exported as an empty file: the broker refuses the file.
+        """
+        if not self._lacks_proof(spec, commit):
+            return
+        listed = self._list_files(commit, spec.git.path)
+        if isinstance(listed, ExportList):
+            since = before if before is not None and self.mirror.has(before) else None
+            made = make_proof(self.mirror, commit, listed, path=spec.git.path, since=since)
+            self.exports.write_proof(commit, made or b"")
 
     def _is_exported(self, memory: SourceMemory) -> bool:
         """Return True if the link leads to the remembered commit, exported for the remembered path."""

@@ -183,6 +183,8 @@ def _first_line(checked: Finished) -> str:
     return (lines[0] if lines else "no reason was given")[:200]
 
 
+#: The folder of the folders of keys.
+KEYS = Path("/etc/trimtab/keys")
 ALLOWED_SIGNERS = "allowed_signers"
 REVOKED_KEYS = "revoked_keys"
 CERTIFICATES_MAX = 64

@@ -22,6 +22,9 @@ TAKEN_MAX: Final = 4096
 APPROVALS_MAX: Final = 64
 #: Ten revisions of four hundred services. Each observation has all of them: about 1 MB at most.
 PINS_MAX: Final = 4096
+#: Signed revisions of a service that are remembered, and services with such revisions.
+SIGNED_REVISIONS_MAX: Final = 10
+SIGNED_MAX: Final = 4096
 #: Jobs that are remembered. Beyond, the one that ran least recently is forgotten.
 JOBS_MAX: Final = 2048
 #: The prefix of a volume in an approval.
@@ -72,6 +75,8 @@ class ContainerItem:
     hooks: str = ""
     #: The hooks of the last start: ``HOOKS_PENDING``, ``HOOKS_SUCCEEDED``, or the reason of the failure; '' for none.
     post_start: str = ""
+    #: The shape of the create that a proof admitted (``core.proofs``); '' without a proof.
+    signed: str = ""
 
     @property
     def slot_label(self) -> str:
@@ -135,6 +140,35 @@ class PinnedImage:
     #: Only the policy's ``images.trustLocal`` admitted the image. The pin then gives no trust: the
     #: policy in force must trust the repository too.
     by_policy: bool = False
+    #: A create with a proof made the pin (``core.proofs``).
+    signed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedCommit:
+    """The newest accepted commit of a signed source."""
+
+    source: str
+    commit: str
+    #: The policy's ``since`` when the commit was accepted.
+    since: str
+    signer: str
+    key: str  # its fingerprint
+    record: str  # the id of the record
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRevision:
+    """A create of a service, as a proof admitted it."""
+
+    shape: str
+    commit: str
+    #: The names of the containers by network.
+    endpoints: tuple[tuple[str, tuple[str, ...]], ...]
+    replicas: int
+    #: A container of the shape was started.
+    started: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +400,10 @@ class Inventory:
     jobs: Mapping[Key, JobMemory] = field(default_factory=dict)
     #: Dumps and restores in progress, by the name of the volume.
     holds: Mapping[str, VolumeHold] = field(default_factory=dict)
+    #: The newest accepted commit of each signed source, by its name.
+    accepted: Mapping[str, AcceptedCommit] = field(default_factory=dict)
+    #: The last revisions that proofs admitted, by the key of the service or job; the latest last.
+    signed: Mapping[str, tuple[SignedRevision, ...]] = field(default_factory=dict)
 
     @property
     def items(self) -> ContainerItems:

@@ -44,6 +44,7 @@ SOURCE_HOLD = "source.hold"
 SOURCE_RESUME = "source.resume"
 SOURCE_APPROVE = "source.approve"
 SOURCE_HELD = "source.held"  # stage operator, by the controller: a newer commit isn't served
+SOURCE_ACCEPTED = "source.accepted"  # stage operator, by the controller: a proven commit
 SERVICE_MOVED = (
     "service.moved"  # stage operator: containers go on under another name of the service
 )

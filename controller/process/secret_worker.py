@@ -1,22 +1,12 @@
 """The decryption worker: decrypts Secrets for the broker, and can do nothing else.
 
-The broker starts ``python -I -m controller.process.secret_worker`` with two pipes as standard input
-and output. Each request and answer is a frame: four bytes of length, then JSON. The worker parses
-what users wrote, with a private key in memory. So before the first request it gives up its
-capabilities, all files but the pipes, and all system calls but a few
-(docs/decisions/0055-secrets.md).
-
-The worker ends at the end of its input, after ``REQUESTS_MAX`` requests, and at any fault that no
-file of a person causes. The broker then starts another.
+The broker starts ``python -I -m controller.process.secret_worker`` (``process.locked_worker``). The
+worker parses what users wrote, with a private key in memory (docs/decisions/0055-secrets.md).
 """
 
 from __future__ import annotations
 
-import json
 import os
-import resource
-import signal
-import sys
 from typing import Any
 
 import pyrage
@@ -32,33 +22,18 @@ from controller.core.secrets.sources import (
     request_from_json,
 )
 from controller.model.errors import SecretError
-from controller.system import seccomp, syscalls
+from controller.process.locked_worker import WorkerLimits, serve
 
-#: A worker serves this many requests. What a hostile request left in memory ends with the worker.
 REQUESTS_MAX = 1000
-REQUEST_MAX = 4 * 1024 * 1024
-MEMORY_MAX = 256 * 1024 * 1024
-#: Processor time of a worker's whole life; the broker's deadline bounds each request.
-CPU_MAX_S = 300
-_INPUT, _OUTPUT = 0, 1
-_LENGTH_BYTES = 4
+LIMITS = WorkerLimits(
+    requests=REQUESTS_MAX, request_bytes=4 * 1024 * 1024, memory_bytes=256 * 1024 * 1024
+)
 
 
 def main() -> None:
     """Load everything, lock the process, and serve."""
     _warm_up()
-    try:
-        _lock_down()
-    except OSError as error:
-        _write({"unsafe": f"{error}"})
-        sys.exit(1)
-    _write({"ready": True})
-    for _ in range(REQUESTS_MAX):
-        request = _read()
-        if request is None:
-            return
-        _write(_answer(request))
-        del request
+    serve(_answer, LIMITS)
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -94,55 +69,6 @@ def _warm_up() -> None:
         open_source(OpenRequest(SopsSource(sealed, form, "x"), str(identity), "the key"))
     for files in ({"a": enc}, {"a": "x"}):
         _answer({"source": {"age": files}, "keys": str(identity), "place": "the key"})
-
-
-def _lock_down() -> None:
-    """Give up everything but the pipes. Raises OSError if the kernel refuses a step."""
-    os.closerange(_OUTPUT + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    for limit, most in (
-        (resource.RLIMIT_AS, MEMORY_MAX),
-        (resource.RLIMIT_CPU, CPU_MAX_S),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        resource.setrlimit(limit, (most, most))
-    if os.geteuid() == 0:
-        syscalls.limit_capability_sets()
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    seccomp.permit_computing_only()
-
-
-def _read() -> dict[str, Any] | None:
-    """Return the next request; None at the end of the input."""
-    head = _read_bytes(_LENGTH_BYTES)
-    if not head:
-        return None
-    length = int.from_bytes(head, "big")
-    assert length <= REQUEST_MAX, f"a request of {length} bytes"
-    request = json.loads(_read_bytes(length))
-    assert isinstance(request, dict)
-    return request
-
-
-def _read_bytes(count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        chunk = os.read(_INPUT, count - len(data))
-        if not chunk:
-            return b""
-        data += chunk
-    return bytes(data)
-
-
-def _write(answer: dict[str, Any]) -> None:
-    data = json.dumps(answer).encode()
-    frame = memoryview(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
-    while frame:
-        frame = frame[os.write(_OUTPUT, frame) :]
 
 
 if __name__ == "__main__":

@@ -54,6 +54,17 @@ class FetchedSources:
         pointers = (self._sources / source.key.name / CURRENT for source in sources)
         return (self._fetcher / STATUS, *pointers)
 
+    @property
+    def folder(self) -> Path:
+        """The folder with the exports of each source."""
+        return self._sources
+
+    def commit_of(self, name: str) -> str:
+        """Return the commit whose documents were read last from a source; '' for none."""
+        with self._lock:
+            read = (commit for source, commit, _ in self._exports if source == name)
+            return next(read, "")
+
     def combine(
         self, directory: FolderReading, sources: tuple[GitSource, ...], serving: Mapping[Key, str]
     ) -> Desired:

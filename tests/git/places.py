@@ -18,7 +18,7 @@ from pathlib import Path
 
 from controller.fetch.credentials import FOLDER as CREDENTIALS
 from controller.fetch.git_command import GitLimits
-from controller.fetch.source_fetch import KEYS
+from controller.fetch.verify import KEYS
 from tests.git.repository import Repository, git
 from tests.git.servers import FaultyServer, NginxServer, SshServer, listen_here
 from tests.instance import Host

@@ -24,6 +24,7 @@ from controller.broker.gate.commands import (
     Lost,
     MakeFiles,
     OpenSecret,
+    Prove,
     QueryJournal,
     ReadCdiFiles,
     ReadEngine,
@@ -32,8 +33,10 @@ from controller.broker.gate.commands import (
     Relay,
     SecretNotOpened,
     StoreContent,
+    VerifyProof,
     WriteRecord,
     encode_list,
+    refuse_proofs,
 )
 from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery, split_brain
@@ -112,6 +115,7 @@ class SimBroker:
         #: The contents of each Config on the disk, the current one last.
         self.stored: dict[str, list[str]] = {}
         self.state: GateState | None = None
+        self.prove: Prove = refuse_proofs
         self._mending: RecoveryTask | None = None
         self._pause_s = FIRST_PAUSE_S
         self.mend_at: float | None = None
@@ -251,8 +255,8 @@ class SimBroker:
                 return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
             case StoreContent() | MakeFiles() | OpenSecret() | ReadSecret() | ForgetSecret():
                 return self._change_files(command)
-            case ReadCdiFiles():
-                return ()
+            case VerifyProof() | ReadCdiFiles():
+                return self.prove(command) if isinstance(command, VerifyProof) else ()
             case ReadProcess():
                 return self._outside.process(command)
             case EndProcess() | QueryJournal() | Relay() | GiveWay():

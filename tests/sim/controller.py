@@ -120,7 +120,7 @@ class SimTransport:
     def call(self, request: OutgoingRequest, context: str) -> EngineResponse:
         assert request.timeout_s > 0, "a request without a deadline"
         method, path = request.method, request.path
-        body = b"" if request.body is None else json.dumps(request.body).encode()
+        body = request.data if request.body is None else json.dumps(request.body).encode()
         sent = request_of(CONTROLLER, method, path, query=request.query, body=body, context=context)
         action = action_of(method, path)
         if action is None:

@@ -94,7 +94,7 @@ _COMPOSE = (
     *(f"{name}.py" for name in ("consistency", "environments", "normalize", "selection")),
     *(f"{name}.py" for name in ("forms", "merging", "project", "reader", "text")),
 )
-_BROKER = ("dispatch.py", "wire.py", "guards.py", "deliveries.py")
+_BROKER = ("dispatch.py", "wire.py", "guards.py", "deliveries.py", "signed.py")
 
 
 def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:

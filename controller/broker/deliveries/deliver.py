@@ -12,6 +12,7 @@ from controller.broker.gate.commands import StoreContent
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import raise_if_denied
 from controller.broker.gate.state import GateState
+from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply
 from controller.core.admission.files import (
     DeliveryRequest,
@@ -30,6 +31,7 @@ _DEADLINE_S = 60.0
 def deliver(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Store a content, and let containers with a stable folder of it see the content."""
     files = FileSet(call.names["kind"], call.names["namespace"], call.names["name"])
+    proof = signed_acts.proof_of_files(call, state, str(files), files.namespace)
     request = yield from _read(call, state, files)
     stored = state.inventory.files
     judged = raise_if_denied(
@@ -53,7 +55,7 @@ def deliver(call: GateRequest, state: GateState) -> Flow[Reply]:
         mutation=Mutation.FILES_DELIVER,
         subject=str(files),
         path=call.request.path,
-        summary=judged.summary,
+        summary=signed_acts.with_proof(judged, proof).summary,
         verdict=judged.verdict,
         deadline_s=_DEADLINE_S,
         stores=StoreContent(files, request.content, request.blob),

@@ -10,7 +10,7 @@ from http import HTTPStatus
 import httptools
 
 from controller.broker.engine.rows import ListBroken, ListTooLong, RowParser
-from controller.broker.gate.commands import Rows
+from controller.broker.gate.commands import Lost, Rows
 from controller.broker.wire.responses import end_to_end
 from controller.model.records import Reply
 
@@ -245,3 +245,16 @@ class ResponseReader:
             raise ResponseBroken(f"the engine's answer isn't HTTP: {error}") from error
         if self._parsed.begun > 1:
             raise ResponseBroken("the engine answered more than it was asked")
+
+
+async def read_within(stream: ResponseReader, *, deadline_s: float) -> Reply | Lost:
+    """Return a whole response, or why it isn't whole within the deadline. Closes the connection."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await stream.read_whole()
+    except TimeoutError:
+        return Lost(f"the engine's answer wasn't whole within {deadline_s:g} s")
+    except ResponseBroken as error:
+        return Lost(str(error))
+    finally:
+        stream.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.query import QueryResult
@@ -20,7 +20,12 @@ from controller.core.secrets.declared import SecretSource
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.files.delivery import FileSet, Variant
 from controller.model.host_paths import PathFacts
+from controller.model.names import NetworkNames
+from controller.model.policy.sources import SignedSource
 from controller.model.records import Entry, Record, Reply
+
+if TYPE_CHECKING:
+    from controller.core.proofs.rendering import Rendering
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +309,44 @@ class SecretNotOpened:
     remedy: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class VerifyProof:
+    """Verify the proof of a commit, and render it. Result: a ProofVerified, or a ProofRefused."""
+
+    rule: SignedSource
+    proof: bytes = field(repr=False)
+    #: The newest accepted commit, or the policy's first one.
+    accepted: str = ""
+    #: The policy's names of networks.
+    networks: NetworkNames = field(default_factory=NetworkNames)
+
+
+@dataclass(frozen=True, slots=True)
+class ProofVerified:
+    """A verified and rendered commit."""
+
+    rendering: Rendering = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRefused:
+    """Why a proof isn't accepted."""
+
+    code: str
+    reason: str
+    remedy: str = ""
+
+
+Prove = Callable[[VerifyProof], ProofVerified | ProofRefused]
+#: The answer while another proof is being verified.
+PROOFS_BUSY = ProofRefused("proof.busy", "another proof is being verified", "try again")
+
+
+def refuse_proofs(_command: VerifyProof) -> ProofVerified | ProofRefused:
+    """Return the result of a broker that can't verify proofs."""
+    return ProofRefused("proof.keys", "this broker can't verify proofs")
+
+
 #: The answer while as many Secrets are being opened as the driver has threads for.
 SECRETS_BUSY = SecretNotOpened(
     "secret.busy", "other Secrets are being opened", "nothing: the controller asks again"
@@ -343,6 +386,7 @@ OtherCommand = (
     | ReadSecret
     | ForgetSecret
     | OpenSecret
+    | VerifyProof
 )
 Command = ReadEngine | GiveWay | OtherCommand
 CommandResult = (
@@ -360,6 +404,8 @@ CommandResult = (
     | JournalNotReadable
     | SecretOpened
     | SecretNotOpened
+    | ProofVerified
+    | ProofRefused
     | SecretValue
     | bool
 )

@@ -61,6 +61,12 @@ FILES_BODY_MAX = CONTENT_BYTES_MAX * 4 // 3 + CREATE_BODY_MAX
 SECRET_BODY_MAX = 2 * SOURCE_MAX
 
 
+#: For the largest proof (``core.proofs.git_objects.PROOF_MAX``).
+PROOF_BODY_MAX = 16 << 20
+#: The schema of a proof: the only body that isn't JSON.
+PROOF_BODY = "proof"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One row of the table."""
@@ -406,6 +412,22 @@ ROUTES = (
     _read("own.whoami", "GET /whoami", "the caller's role and owner", own=True),
     _read("own.health", "GET /health", "engine, journal and policy", own=True),
     _read("own.policy", "GET /policy", "the policy in force", own=True),
+    _read(
+        "own.proofs",
+        "GET /proofs",
+        "the accepted commits of signed sources",
+        own=True,
+    ),
+    _read(
+        "own.proof",
+        "POST /proofs",
+        "accept a signed commit of a source, by the objects that prove the commit",
+        roles=frozenset({Role.CONTROLLER}),
+        query={"source": short_text},
+        body=PROOF_BODY,
+        body_most=PROOF_BODY_MAX,
+        own=True,
+    ),
     _read("own.inventory", "GET /inventory", "the inventory", own=True),
     _read(
         "own.look",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
+from typing import TYPE_CHECKING
 
 from controller.core.admission.dns_names import DnsNames
 from controller.core.admission.host_ports import PortClaim
@@ -23,6 +24,9 @@ from controller.model.inventory import Inventory
 from controller.model.policy.document import Policy
 from controller.model.records import Role
 from controller.ports import Clock, EngineFacts, JournalHealth, NewId
+
+if TYPE_CHECKING:
+    from controller.core.proofs.rendering import Rendering
 
 #: The API versions that clients may use. The engine is called with the lower of its own version
 #: and the newest.
@@ -121,6 +125,18 @@ class HoldState:
     ending: set[str] = field(default_factory=set)
     #: Restores that ended amid the exchange of the data, by the name of the volume.
     unfinished: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class ProofState:
+    """The rendered commits of signed sources (``handlers.proofs.uploads``), by the source's name.
+
+    Empty after a start or a reload of the policy: the controller uploads the proofs again.
+    """
+
+    renderings: dict[str, Rendering] = field(default_factory=dict)
+    #: The sources with a commit that is being recorded.
+    accepting: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -231,6 +247,7 @@ class GateState:
     shares: ShareState = field(default_factory=ShareState)
     split_brain: SplitBrainState = field(default_factory=SplitBrainState)
     approvals: ApprovalState = field(default_factory=ApprovalState)
+    proofs: ProofState = field(default_factory=ProofState)
     health: HealthState = field(default_factory=HealthState)
 
     def __post_init__(self) -> None:

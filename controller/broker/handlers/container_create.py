@@ -30,6 +30,7 @@ from controller.broker.guards import lookup, name_conflicts, port_conflicts
 from controller.broker.guards.jobs import runs
 from controller.broker.handlers import container_hooks, networks_volumes
 from controller.broker.handlers import image as images
+from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply
 from controller.core.admission import host_ports
 from controller.core.admission.create import admit_create, kept_volumes, needs
@@ -40,7 +41,7 @@ from controller.core.enforcement import quota_counts
 from controller.core.engine_api import parse
 from controller.core.engine_api.cdi import CdiDevice
 from controller.core.engine_api.requests import CreateRequest
-from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.records.parts import ProofPart, ResultPart, SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import implied
 from controller.core.rules.devices import paths_of
@@ -64,6 +65,7 @@ from controller.model.records import Reply, Role
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /containers/create``."""
     found, wants, judged = yield from judge(call, state)
+    signed_acts.proof_of_create(call, state, found.pin)
     if found.unmade or found.unmade_volumes:
         # Only an admitted create makes its networks and volumes; the result is judged again.
         with _reserved(state, _implied_objects(found)):
@@ -76,7 +78,9 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     namespace = _placement(labels)[1]
     yield from mounts.make_requested(state, found.request, namespace)
     values = yield from secrets.values_of(state, found.request, namespace)
-    return (yield from _create(call, state, judged, found, values))
+    # Last: a commit can have been accepted during the look-ups.
+    proof = signed_acts.proof_of_create(call, state, found.pin)
+    return (yield from _create(call, state, judged, found, values, proof))
 
 
 def judge(
@@ -429,12 +433,13 @@ def _create(
     judged: AdmissionDecision,
     found: Lookups,
     values: tuple[str, ...],
+    proof: ProofPart,
 ) -> Flow[Reply]:
     assert judged.settings is not None, "an admitted create has settings"
     image = found.image
     query = dict(judged.query)
     summary = SummaryPart.read(judged.summary) | SummaryPart(
-        image_id=image.id, digest=image.digest, settings=judged.settings
+        image_id=image.id, digest=image.digest, settings=judged.settings, proof=proof
     )
     summary |= container_hooks.summary_of(state, found.request.hooks)
     path, name = build_path("/containers/create", query), query.get("name", "")

@@ -32,6 +32,7 @@ from controller.broker.guards.start_recheck import (
 )
 from controller.broker.handlers import container_hooks
 from controller.broker.handlers.container_create import add_warnings, host_facts
+from controller.broker.signed import signed_acts
 from controller.core.admission import calls
 from controller.core.admission.update import admit_update, judge_memory_in_use, memory_in_use
 from controller.core.engine_api import parse
@@ -69,6 +70,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
         runs.refuse_second_start(state, container.item)
         refuse_if_volume_held(state, container.item)
         yield from refuse_if_changed(state, container)
+        signed_acts.refuse_unsigned_start(call, state, container.item)
     except Denied:
         if (container.inspect.get("HostConfig") or {}).get("AutoRemove"):
             # The engine does so when a start fails: `docker run --rm` waits for the removal.
@@ -104,6 +106,7 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     runs.refuse_second_start(state, container.item)
     refuse_if_volume_held(state, container.item)
     yield from refuse_if_changed(state, container)
+    signed_acts.refuse_unsigned_start(call, state, container.item)
     return (yield from _take_down(call, state, judged, container))
 
 
@@ -163,6 +166,7 @@ def unpause(call: GateRequest, state: GateState) -> Flow[Reply]:
     container = yield from lookup.find_requested(call, state)
     disruption_budget.refuse_overtaking(call, state, container.item.id)
     refuse_if_violated(container)
+    signed_acts.refuse_unsigned_start(call, state, container.item)
     return (yield from _post_action(call, state, container, AdmissionDecision(ALLOW)))
 
 
@@ -203,6 +207,7 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
             host=host_facts(state),
         )
     )
+    signed_acts.refuse_unsigned_update(call, state, container.item)
     assert judged.settings is not None, "an admitted update has settings"
     extra = SummaryPart(settings=judged.settings)
     updated = updated_settings(SummaryPart.read(judged.summary))

@@ -24,6 +24,7 @@ from controller.broker.guards.lookup import (
     owned_volume,
 )
 from controller.broker.guards.recovery import forget_gone
+from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import networks_volumes
 from controller.core.enforcement.quota_counts import all_counted, count
@@ -161,9 +162,9 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
         )
 
     judged = yield from judge_within_quotas(state, judge)
-    return (
-        yield from perform(state, call.by, network_change(request.name, judged), network_details)
-    )
+    proof = signed_acts.proof_of_object(call, state, "network", request.name)
+    change = network_change(request.name, signed_acts.with_proof(judged, proof))
+    return (yield from perform(state, call.by, change, network_details))
 
 
 def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -247,6 +248,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         )
     else:
         disruption_budget.refuse_overtaking(call, state, found.item.id)
+        signed_acts.refuse_unsigned_join(call, state, found.item, network.facts.name)
     item = found.item
     path = f"/networks/{network.facts.id}/{call.verb}"
     summary = {**place_of(item), **judged.summary, "network": network.facts.name}
@@ -323,8 +325,10 @@ def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
         )
 
     judged = yield from judge_within_quotas(state, judge)
+    proof = signed_acts.proof_of_object(call, state, "volume", request.name)
     if existing is not None:
         return json_reply(201, _visible_volume(existing.inspect, call.actor))
+    judged = signed_acts.with_proof(judged, proof)
     reply = yield from create_admitted_volume(state, call.by, request.name, judged)
     if reply.status >= 400:
         return reply

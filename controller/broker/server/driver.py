@@ -17,7 +17,7 @@ from typing import Generic, TypeVar, assert_never, cast
 
 from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
-from controller.broker.engine.response import ResponseBroken, ResponseReader
+from controller.broker.engine.response import ResponseReader, read_within
 from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_no_credentials
 from controller.broker.files.store import FileStore
 from controller.broker.gate import commands
@@ -189,6 +189,7 @@ class Driver:
         self._store = store
         self._files = files
         self._openings = KeptThreads(files.open_secret, threads=OPENINGS_MAX)
+        self._proofs = KeptThreads(commands.refuse_proofs, threads=1)
         self._limiter = limiter
         self._queries = queries
         self._inspections = ThreadLimit(inspect_paths, threads=INSPECTIONS_MAX)
@@ -201,6 +202,10 @@ class Driver:
         self._rests: set[asyncio.Task[None]] = set()
         #: How many of them have not executed a command yet.
         self._rests_not_begun = 0
+
+    def use_prover(self, prove: commands.Prove | None) -> None:
+        """Verify proofs by *prove*; None refuses all proofs."""
+        self._proofs = KeptThreads(prove or commands.refuse_proofs, threads=1)
 
     async def drive(
         self,
@@ -386,10 +391,17 @@ class Driver:
                 return await self._open_head(command, opened, client, user)
             case commands.ReadProcess(pid, container, targets, after_s):
                 return await self._read_process(pid, container, targets, after_s)
-            case commands.OpenSecret():
-                return await self._openings.within(command, commands.SECRETS_BUSY)
+            case commands.OpenSecret() | commands.VerifyProof():
+                return await self._open_in_thread(command)
             case _:
                 return await asyncio.to_thread(self._execute_on_host, command)
+
+    async def _open_in_thread(
+        self, command: commands.OpenSecret | commands.VerifyProof
+    ) -> commands.CommandResult:
+        if isinstance(command, commands.VerifyProof):
+            return await self._proofs.within(command, commands.PROOFS_BUSY)
+        return await self._openings.within(command, commands.SECRETS_BUSY)
 
     def _execute_on_host(
         self,
@@ -470,16 +482,4 @@ class Driver:
         if stream.status < HTTPStatus.MULTIPLE_CHOICES:
             opened[relay] = stream
             return Reply(stream.status, b"", stream.headers)
-        return await _read_whole(stream, deadline_s=15.0)
-
-
-async def _read_whole(stream: ResponseReader, *, deadline_s: float) -> Reply | commands.Lost:
-    try:
-        async with asyncio.timeout(deadline_s):
-            return await stream.read_whole()
-    except TimeoutError:
-        return commands.Lost(f"the engine's answer wasn't whole within {deadline_s:g} s")
-    except ResponseBroken as error:
-        return commands.Lost(str(error))
-    finally:
-        stream.close()
+        return await read_within(stream, deadline_s=15.0)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from controller.broker.engine.client import ConnectedEngine, EngineClient
 from controller.broker.files.upkeep import SecretDelivery, open_store, run_upkeep
-from controller.broker.gate import redact
+from controller.broker.gate import commands, redact
 from controller.broker.gate.call import BROKER
 from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
@@ -125,9 +125,9 @@ class HostServices:
     hash_key: bytes = b""
     #: Opens Secrets; None: this broker can't.
     secrets: SecretOpener | None = None
+    prove: commands.Prove | None = None
     #: The folder in memory that containers mount Secrets from.
     secret_folder: Path | None = None
-    #: Reports crash points.
     reach: Reach = pass_by
 
 
@@ -140,8 +140,7 @@ async def _freeze_objects(ready: asyncio.Event) -> None:
 class Broker:
     """The broker of one instance.
 
-    ``group`` is the gid of the group trimtab: the socket gets this group, and clients must be
-    members. None disables both.
+    ``group`` is the gid of the group trimtab, for the socket and its clients; None disables both.
     """
 
     def __init__(
@@ -286,6 +285,7 @@ class Broker:
                 authorise=partial(self._authorise, limiter),
                 left_open=wake_recovery,
             )
+            driver.use_prover(services.prove)
             stack.push_async_callback(driver.close)
             recovery = RecoveryTask(driver=driver, state=state, client=client)
             watcher = ContainerWatcher(driver=driver, state=state, client=client)
@@ -453,6 +453,7 @@ class Broker:
             reload.clear()
             try:
                 self.state.policy = await asyncio.to_thread(self._services.load_policy)
+                self.state.proofs.renderings.clear()
                 self.state.health.policy_error = ""
                 if self._sockets is not None:
                     self._sockets.reserve(self._current_rules())

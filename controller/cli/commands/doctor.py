@@ -28,6 +28,7 @@ from controller.cli.options import command, counted, engine_option, print_json, 
 from controller.cli.output.terminal import echo
 from controller.cli.output.times import age, current_time, parse_time
 from controller.cli.status.conditions import Resource
+from controller.cli.status.signed import signed_rows
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
@@ -261,12 +262,13 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
     yield _quarantine(instance.quarantine_ms)
     api = BrokerApi(folder.broker_socket)
     try:
-        health, caller = api.get("health"), api.get("whoami")
+        health, caller, proofs = map(api.get, ("health", "whoami", "proofs"))
     except TrimtabError as error:
         yield CheckResult("broker", "warning", error.message, error.remedy)
     else:
         yield from _broker(health, separated=bool(caller.get("separated", True)))
         yield socket_finding(folder)
+        yield from (CheckResult("signed", *row) for row in signed_rows(proofs))
     try:
         report = ask_controller(folder.controller_socket, {"do": "status"})
         yield CheckResult("controller", "ok", f"serves {folder.controller_socket}")
@@ -375,7 +377,6 @@ def _policy_file(path: Path, folder: StateFolder) -> CheckResult:
 
     try:
         status, acl = path.stat(), read_acl(path)
-        # Each process owns its part of the state folder.
         broker_uid, controller_uid = folder.broker.stat().st_uid, folder.controller.stat().st_uid
     except OSError as error:
         where = error.filename or path
@@ -397,9 +398,8 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
     if not engine["reachable"]:
         yield CheckResult("broker", "error", "the broker doesn't reach the engine", "start dockerd")
     if policy.get("error"):
-        message = f"the last reload failed: {policy['error']}"
         remedy = "correct the file, then run 'trimtab policy reload'"
-        yield CheckResult("policy", "error", message, remedy)
+        yield CheckResult("policy", "error", f"the last reload failed: {policy['error']}", remedy)
     yield from _registry_auth(health.get("registryAuth") or {})
     yield from _quotas(health.get("quotas") or {})
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})

@@ -19,7 +19,7 @@ from controller.cli.output.tables import Column, clip, table, terminal_width
 from controller.cli.output.tables import render as render_table
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
-from controller.core.records.parts import ClaimsPart
+from controller.core.records.parts import ClaimsPart, ProofPart, RequestPart
 from controller.core.records.query import Filter
 from controller.model.errors import StateError
 from controller.model.mutations import ADOPT, Mutation
@@ -264,12 +264,20 @@ def _seq(fact: Fact) -> int:
 def _from(fact: Fact) -> str:
     if fact.rule:
         return f"policy: {fact.rule}"
-    source = _claims(fact.origin).source
+    source, proof = _claims(fact.origin).source, _proof(fact.origin)
+    if proof.commit:
+        place = f"{proof.source}:{proof.path}:{fact.line} of {proof.commit[:SHORT_COMMIT]}"
+        return f"{place}, proven: signed by {proof.signer}"
     if not source.file:
         adopted = fact.origin.about.action in _ADOPTIONS
         return "the adoption" if adopted else "the request"
     commit = f" of {source.commit[:SHORT_COMMIT]}" if source.commit else ""
     return f"{source.file}:{fact.line}{commit}"
+
+
+def _proof(result: QueryResult) -> ProofPart:
+    """Return what a verified commit says of a change; empty for a change without a proof."""
+    return RequestPart.read(result.record.entry.request).summary.proof
 
 
 def _claims(result: QueryResult) -> ClaimsPart:
@@ -350,6 +358,7 @@ def _fact_json(fact: Fact) -> dict[str, Any]:
         "value": fact.value,
         "rule": fact.rule,
         "source": {"file": source.file, "line": fact.line, "commit": source.commit},
+        **({"proof": proof.members} if (proof := _proof(fact.origin)).commit else {}),
         "plan": claims.plan,
         "record": _record_json(fact.origin),
     }

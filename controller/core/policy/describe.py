@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from controller.model.policy.document import Exemption, Owner, Policy
+from controller.model.policy.sources import SignedSource
 from controller.model.policy.values import format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms
 
@@ -75,7 +76,16 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "", f"{whose} of all owners together: {most}"
     size = format_bytes(quotas.journal_per_day)
     yield "", f"a client: {quotas.mutations_per_second} changes a second, {size} of records a day"
+    for rule in policy.sources:
+        yield "signed only", _source(rule)
     yield from _people(policy)
+
+
+def _source(rule: SignedSource) -> str:
+    return (
+        f"{_join(rule.namespaces)}: commits of Source {rule.source}, folder {rule.path}, by keys "
+        f"{rule.keys}, from {rule.since[:12]} on; by hand: stop, restart, rollback, suspend, approve"
+    )
 
 
 def _grants(policy: Policy) -> Iterator[str]:

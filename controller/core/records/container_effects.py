@@ -101,6 +101,7 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
         is_run=number > 0,
         hooks=summary.hooks,
         post_start=HOOKS_PENDING if summary.has_post_start else "",
+        signed=summary.proof.shape,
     )
     inventory = with_item(inventory, item)
     if item.is_run:
@@ -134,9 +135,8 @@ def _pin_of(item: ContainerItem, summary: parts.SummaryPart) -> PinnedImage | No
     repository = repository_of(item.image)
     if repository is None:
         return None
-    return PinnedImage(
-        summary.image_id, summary.digest, repository, by_policy=summary.trusted_by_policy
-    )
+    by_policy, signed = summary.trusted_by_policy, bool(summary.proof.shape)
+    return PinnedImage(summary.image_id, summary.digest, repository, by_policy, signed)
 
 
 def _pin(inventory: Inventory, revision: str, image: PinnedImage) -> Inventory:

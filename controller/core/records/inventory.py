@@ -19,6 +19,7 @@ from controller.core.records import container_effects as containers
 from controller.core.records import parts
 from controller.core.records.container_effects import RecordEffect
 from controller.core.records.inventory_json import replica_of
+from controller.core.records.signed import revisions as signed
 from controller.model import mutations, names
 from controller.model.files.delivery import FileSet, StoredContent
 from controller.model.inventory import (
@@ -58,6 +59,8 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
             return _open_intent(inventory, record)
         case "outcome" | "recovered":
             return _close_intent(inventory, record)
+        case "operator" if route == mutations.SOURCE_ACCEPTED:
+            return signed.accept_commit(inventory, record)
         case "operator":
             return _apply_operator_act(inventory, record, request)
         case "violation" if not parts.ResultPart.read(entry.result).is_put_back:
@@ -103,6 +106,7 @@ def _close_intent(inventory: Inventory, record: Record) -> Inventory:
         inventory = containers.record_ending(inventory, route, closing, record.time)
     effect = _EFFECTS.get(route)
     inventory = inventory if effect is None else effect(inventory, closing)
+    inventory = signed.record_signed(inventory, route, closing)
     now = RecordTime(record.entry.id, record.time)
     inventory = containers.record_budget_events(inventory, route, closing, now)
     if route == Mutation.CONTAINER_REMOVE and closing.is_gone:

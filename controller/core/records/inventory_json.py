@@ -16,6 +16,7 @@ from controller.core.jobs import memory as jobs
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json
 from controller.model.files.delivery import StoredFiles
 from controller.model.inventory import (
+    AcceptedCommit,
     Approval,
     Capacity,
     ContainerItem,
@@ -26,6 +27,7 @@ from controller.model.inventory import (
     PinnedImage,
     RecordTime,
     Replica,
+    SignedRevision,
     TakenDown,
     TrustedImage,
     VolumeHold,
@@ -43,6 +45,7 @@ _LISTS: dict[str, tuple[type, str]] = {
     "approvals": (Approval, "id"),
     "endings": (Ending, "container"),
     "holds": (VolumeHold, "volume"),
+    "accepted": (AcceptedCommit, "source"),
 }
 #: The lists in the snapshots of all brokers.
 _ALWAYS = frozenset({"networks", "volumes", "ledger"})
@@ -100,6 +103,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "files": [stored_to_json(stored) for stored in inventory.files.values()],
         "jobs": jobs.to_json(inventory.jobs),
         "holds": [asdict(hold) for hold in inventory.holds.values()],
+        **_signed_to_json(inventory),
     }
 
 
@@ -134,8 +138,26 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         taken_down=text_member(value, "takenDown"),
         files=stored_from_json(value.get("files", ())),
         jobs=jobs.from_json(value.get("jobs", ())),
+        signed={
+            member["key"]: read_plain(tuple[SignedRevision, ...], member["revisions"])
+            for member in value.get("signed", ())
+        },
         **lists,
     )
+
+
+def _signed_to_json(inventory: Inventory) -> dict[str, object]:
+    """Return the members of signed admission; none if nothing was ever proven."""
+    if not inventory.accepted:
+        return {}
+    return {
+        "accepted": [asdict(accepted) for accepted in inventory.accepted.values()],
+        # A list, since the order of services matters.
+        "signed": [
+            {"key": key, "revisions": [asdict(revision) for revision in revisions]}
+            for key, revisions in inventory.signed.items()
+        ],
+    }
 
 
 def aliases_from_json(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -172,9 +194,9 @@ def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, PinnedImage]:
         revision = member["revision"]
         repository = text_member(member, "repository") or repository_of(made.get(revision, ""))
         if repository is not None:
-            by_policy = member.get("by_policy") is True
+            by_policy, signed = (member.get(name) is True for name in ("by_policy", "signed"))
             pins[revision] = PinnedImage(
-                member["id"], member["digest"], repository, by_policy=by_policy
+                member["id"], member["digest"], repository, by_policy=by_policy, signed=signed
             )
     return pins
 

@@ -116,6 +116,24 @@ class TrustedImagePart(Payload):
     digest: str = text("digest")  # '' if local
 
 
+class ProofPart(Payload):
+    """The member ``proof``: what a verified commit says of a change (``core.proofs``)."""
+
+    source: str = text("source")
+    commit: str = text("commit")
+    signer: str = text("signer")  # a name in ``allowed_signers``
+    key: str = text("key")  # the fingerprint of the signer's key
+    resource: str = text("resource", optional=True)  # the key of the document
+    path: str = text("path", optional=True)  # of the document's file, below the documents' folder
+    blob: str = text("blob", optional=True)
+    #: The digest of the create without the controller's choices.
+    shape: str = text("shape", optional=True)
+    #: The names of the container by network.
+    endpoints: Mapping[str, Any] = mapping("endpoints", optional=True)
+    replicas: int | None = number("replicas", optional=True)
+    since: str = text("since", optional=True)  # of an accepted commit: the policy's first commit
+
+
 class SummaryPart(Payload):
     """The member ``request.summary``: facts for recovery, the inventory and queries, by route."""
 
@@ -208,6 +226,9 @@ class SummaryPart(Payload):
     detach: bool = flag("detach")
 
     hook: str = text("hook", optional=True)  # postStart or preStop, if the exec is a hook
+
+    # Of changes under signed admission.
+    proof: ProofPart = nested("proof", ProofPart, optional=True)
 
     # Of jobs' runs and hooks.
     outcome: str = text("outcome", optional=True)  # succeeded, failed or cut

@@ -25,6 +25,7 @@ from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
 from controller.model.policy import sections, values
 from controller.model.policy.devices import DeviceRules
 from controller.model.policy.modes import ROLLABLE, Mode
+from controller.model.policy.sources import SOURCES_MAX, SignedSource
 
 #: The owner of objects created by operators by hand.
 OPERATOR_OWNER = "operator"
@@ -133,6 +134,8 @@ class Policy(Model):
     quotas: sections.Quotas = sections.Quotas()
     #: None accepts any owner.
     owners: Annotated[tuple[Owner, ...], Field(min_length=1)] | None = None
+    #: Git sources with signed admission in their namespaces (``core.proofs``).
+    sources: Annotated[tuple[SignedSource, ...], Field(max_length=SOURCES_MAX)] = ()
     operators: tuple[values.Uid, ...] = ()
     clients: tuple[PolicyClient, ...] = ()
     #: Uids allowed to connect from a container (another pid namespace than the broker's).
@@ -163,6 +166,10 @@ class Policy(Model):
         """
         listed = self.owner(owner) if self.owners is not None else None
         return listed.namespaces[0] if listed else DEFAULT_NAMESPACE
+
+    def signed_source(self, namespace: str) -> SignedSource | None:
+        """Return the source whose signed commits decide what runs in a namespace; None for none."""
+        return next((rule for rule in self.sources if namespace in rule.namespaces), None)
 
     def to_json(self) -> dict[str, object]:
         """Return the policy as JSON for ``from_json``, with every default written out."""
@@ -231,7 +238,22 @@ def _contradictions(policy: Policy) -> Iterable[tuple[str, str]]:
         yield "networks", "isolated, ingress and bridge need three different names"
     yield from _devices(policy)
     yield from _modes(policy)
+    yield from _sources(policy)
     yield from _people(policy)
+
+
+def _sources(policy: Policy) -> Iterable[tuple[str, str]]:
+    namespaces: set[str] = set()
+    for index, rule in enumerate(policy.sources):
+        if any(rule.source == other.source for other in policy.sources[:index]):
+            yield f"sources.{index}.source", f"{rule.source!r} is listed twice"
+        for namespace in rule.namespaces:
+            if namespace in namespaces:
+                yield f"sources.{index}.namespaces", f"{namespace!r} is listed twice"
+            namespaces.add(namespace)
+    for index, client in enumerate(policy.clients):
+        if policy.namespace_of(client.owner) in namespaces:
+            yield f"clients.{index}.owner", "a client signs nothing: its namespace requires signed"
 
 
 def _projects(policy: Policy) -> Iterable[tuple[str, str]]:

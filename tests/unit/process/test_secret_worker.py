@@ -9,10 +9,10 @@ import sys
 #: Code that runs in the place of a hostile request.
 HOSTILE = """
 import json, os, resource, signal, socket
-from controller.process import secret_worker
+from controller.process import locked_worker, secret_worker
 secret_worker._warm_up()
 own = os.getpid()
-secret_worker._lock_down()
+locked_worker.lock_down(secret_worker.LIMITS)
 tries = {
     "open a file": lambda: os.open("/etc/passwd", os.O_RDONLY),
     "open a new file": lambda: os.open("/tmp/leak", os.O_WRONLY | os.O_CREAT),

@@ -7,6 +7,7 @@ from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import name_conflicts
+from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply
 from controller.core.admission.moves.service_move import FORM, PASSING, judge_move, read_move
 from controller.model.mutations import SERVICE_MOVED
@@ -24,6 +25,7 @@ def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -
         raise Denied(
             "body.invalid", f"the move can't be recorded: {asked}", f"send {FORM}", status=400
         )
+    signed_acts.refuse_unsigned_move(call, asked.source.namespace, asked.target.namespace)
     findings = judge_move(
         asked,
         state.inventory,

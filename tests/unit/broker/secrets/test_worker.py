@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def test_a_late_worker_is_ended() -> None:
     worker.start()
     clock.ahead = 0.0
     leaps = iter([0.0, 0.0, 100.0])
-    worker._monotonic = lambda: time.monotonic() + next(leaps, 200.0)
+    worker._child._monotonic = lambda: time.monotonic() + next(leaps, 200.0)
     error = refused(worker, request())
     assert error.code == "secret.worker"
     assert worker.pid is None
@@ -189,7 +190,7 @@ def echo(**options: Any) -> SecretWorker:
 
 def test_a_worker_is_renewed_before_it_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module.RENEWED_AFTER < secret_worker.REQUESTS_MAX
-    monkeypatch.setattr(module, "RENEWED_AFTER", 2)
+    monkeypatch.setattr(module, "BOUNDS", replace(module.BOUNDS, renewed_after=2))
     worker = echo(wait=lambda _s: pytest.fail("a renewal waits for nothing"))
     answers = [worker.open(request())["pid"] for _ in range(4)]
     worker.stop()
@@ -205,7 +206,7 @@ def test_an_answer_never_belongs_to_the_request_before(monkeypatch: pytest.Monke
         raise OSError("a fault of the broker")
 
     with monkeypatch.context() as patched:
-        patched.setattr(worker, "_receive", fail)
+        patched.setattr(worker._child, "_receive", fail)
         with pytest.raises(OSError, match="a fault of the broker"):
             worker.open(request())
     assert worker.pid is None

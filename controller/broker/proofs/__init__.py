@@ -1,0 +1,1 @@
+"""Verification and rendering of proofs in the broker, with the render worker."""

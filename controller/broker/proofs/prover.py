@@ -1,0 +1,91 @@
+"""Proofs to renderings: keys are read, the commit is verified, and the render worker renders it.
+
+The verification is done here, with memory-safe code, and parses no document. The worker parses the
+documents, of verified commits only.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
+from controller.core.proofs.git_objects import InvalidProof
+from controller.core.proofs.proven_commit import ProvenCommit, prove
+from controller.core.proofs.rendering import Rendering
+from controller.core.proofs.signers import SignerFiles, Signers
+from controller.model.errors import SourceError
+from controller.system.children.framed_child import ChildBounds, FramedChild, WorkerFailed
+
+#: -I: nothing of the environment adds code. The child gets no environment anyway.
+COMMAND = (sys.executable, "-I", "-m", "controller.process.render_worker")
+BOUNDS = ChildBounds(request_s=20.0, answer_max=16 << 20, renewed_after=90)
+_REMEDY = "sign the commit with a key of the policy's folder of keys, and let it be fetched"
+
+#: Returns the files of a folder of keys by its name; raises SourceError.
+ReadKeys = Callable[[str], SignerFiles]
+
+
+class Prover:
+    """Verifies and renders proofs. Threads take turns."""
+
+    def __init__(
+        self,
+        read_keys: ReadKeys,
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        command: Sequence[str] = COMMAND,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._read_keys = read_keys
+        self._now = now
+        self._lock = threading.Lock()
+        self._child = FramedChild(command, BOUNDS, monotonic=monotonic, wait=wait)
+
+    @property
+    def pid(self) -> int | None:
+        """The render worker's pid; None while there is no worker."""
+        return self._child.pid
+
+    def stop(self) -> None:
+        """End the render worker."""
+        self._child.stop()
+
+    def __call__(self, command: VerifyProof) -> ProofVerified | ProofRefused:
+        """Verify and render a proof."""
+        with self._lock:
+            try:
+                signers = Signers.read(self._read_keys(command.rule.keys))
+                proven = prove(
+                    command.proof,
+                    command.rule,
+                    accepted=command.accepted,
+                    signers=signers,
+                    now=self._now(),
+                )
+                return ProofVerified(self._render(proven, command))
+            except InvalidProof as error:
+                return ProofRefused(error.code, str(error), _REMEDY)
+            except SourceError as error:
+                return ProofRefused("proof.keys", error.message, error.remedy)
+            except (WorkerFailed, ValueError) as error:
+                reason = f"the render worker failed: {error}"
+                return ProofRefused("proof.worker", reason, "check the documents: trimtab validate")
+
+    def _render(self, proven: ProvenCommit, command: VerifyProof) -> Rendering:
+        files = {
+            path: base64.b64encode(file.content).decode() for path, file in proven.files.items()
+        }
+        request = {
+            "source": proven.source,
+            "namespaces": list(command.rule.namespaces),
+            "networks": asdict(command.networks),
+            "files": files,
+        }
+        with self._child.turn() as ask:
+            return Rendering.read(proven, ask(request))

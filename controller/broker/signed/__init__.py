@@ -1,0 +1,1 @@
+"""Signed admission at the gate: the controller's changes in namespaces that require signed sources."""

@@ -1,0 +1,185 @@
+"""The controller's changes against the accepted commits of signed sources.
+
+A namespace without such a source, and every other role, passes without a look. ``core.proofs`` is
+imported only while the policy has signed sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from controller.broker.gate.call import GateRequest
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.state import GateState
+from controller.core.records.parts import ProofPart, SummaryPart
+from controller.core.rules.verdict import AdmissionDecision
+from controller.model import names
+from controller.model.inventory import ContainerItem, PinnedImage
+from controller.model.policy.sources import SignedSource
+from controller.model.records import Role
+
+if TYPE_CHECKING:
+    from controller.core.proofs.decision import Evidence
+
+_T = TypeVar("_T")
+
+
+def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None) -> ProofPart:
+    """Return the proof of a create; empty in a namespace without a signed source.
+
+    Raises:
+        Denied: ``proof.…``.
+    """
+    labels = _labels(call.body)
+    namespace, service = (str(labels.get(name, "")) for name in (names.NAMESPACE, names.SERVICE))
+    rule = _rule(call, namespace)
+    if rule is None:
+        return ProofPart()
+    from controller.core.proofs.decision import admit_create
+    from controller.core.proofs.requests import shape_of_create
+
+    slot = str(labels.get(names.SLOT, ""))
+    key = f"{'Job' if names.run_of_slot(slot) else 'Service'}/{namespace}/{service}"
+    asked = shape_of_create(call.body) if call.query.keys() <= {"name"} else None
+    return _judged(state, rule, lambda known: admit_create(known, key, asked, pin))
+
+
+def proof_of_object(call: GateRequest, state: GateState, kind: str, name: str) -> ProofPart:
+    """Return the proof of a network or a volume; empty in a namespace without a signed source.
+
+    Raises:
+        Denied: ``proof.…``. The name of an object can also be one of a signed namespace.
+    """
+    namespace = str(_labels(call.body).get(names.NAMESPACE, ""))
+    rule = _rule(call, namespace) or _rule_of_name(call, name)
+    return _proof_of_object(call, state, rule, f"{kind}:{name}")
+
+
+def proof_of_files(call: GateRequest, state: GateState, files: str, namespace: str) -> ProofPart:
+    """Return the proof of a delivery; empty in a namespace without a signed source.
+
+    Raises:
+        Denied: ``proof.…``.
+    """
+    return _proof_of_object(call, state, _rule(call, namespace), f"files:{files}")
+
+
+def with_proof(judged: AdmissionDecision, proof: ProofPart) -> AdmissionDecision:
+    """Return an admission whose record shows the proof; unchanged without one."""
+    if not proof:
+        return judged
+    return replace(judged, summary={**judged.summary, **SummaryPart(proof=proof).members})
+
+
+def refuse_unsigned_start(call: GateRequest, state: GateState, item: ContainerItem) -> None:
+    """Refuse to let a container run that no proof admitted.
+
+    Raises:
+        Denied: ``proof.…``.
+    """
+    rule = _rule(call, item.namespace)
+    if rule is not None:
+        from controller.core.proofs.decision import admit_start
+
+        _judged(state, rule, lambda known: admit_start(known, item))
+
+
+def refuse_unsigned_update(call: GateRequest, state: GateState, item: ContainerItem) -> None:
+    """Refuse an update to values that are neither declared nor admitted.
+
+    Raises:
+        Denied: ``proof.…``.
+    """
+    rule = _rule(call, item.namespace)
+    if rule is not None:
+        from controller.core.proofs.decision import admit_update
+
+        _judged(state, rule, lambda known: admit_update(known, item, call.body))
+
+
+def refuse_unsigned_join(
+    call: GateRequest, state: GateState, item: ContainerItem, network: str
+) -> None:
+    """Refuse a connect to a network that the container's revision doesn't name.
+
+    Raises:
+        Denied: ``proof.…``.
+    """
+    rule = _rule(call, item.namespace)
+    if rule is None:
+        return
+    from controller.core.proofs.decision import NotProven, admit_join
+
+    def judge(known: Evidence) -> None:
+        aliases = _aliases(call.body)
+        if aliases is None:
+            raise NotProven("proof.form", "the connect has more than names", "leave them out")
+        admit_join(known, item, network, aliases)
+
+    _judged(state, rule, judge)
+
+
+def refuse_unsigned_move(call: GateRequest, *namespaces: str) -> None:
+    """Refuse a move from or to a namespace with a signed source.
+
+    Raises:
+        Denied: ``proof.unsupported``.
+    """
+    if any(_rule(call, namespace) is not None for namespace in namespaces):
+        raise Denied(
+            "proof.unsupported",
+            "moves aren't supported in a namespace that requires signed sources",
+            "declare the service under the new name, and remove the old one",
+        )
+
+
+def _proof_of_object(
+    call: GateRequest, state: GateState, rule: SignedSource | None, name: str
+) -> ProofPart:
+    if rule is None:
+        return ProofPart()
+    from controller.core.proofs.decision import admit_object
+
+    return _judged(state, rule, lambda known: admit_object(known, name, call.body))
+
+
+def _rule(call: GateRequest, namespace: str) -> SignedSource | None:
+    """Return the rule for a change of the controller in a namespace; None for none."""
+    if call.actor.role is not Role.CONTROLLER or not call.policy.sources:
+        return None
+    return call.policy.signed_source(namespace)
+
+
+def _rule_of_name(call: GateRequest, name: str) -> SignedSource | None:
+    """Return the rule of the namespace that a name on the engine is of."""
+    first, last = name.partition(".")[0], name.rpartition(".")[2]
+    return (_rule(call, first) or _rule(call, last)) if "." in name else None
+
+
+def _judged(state: GateState, rule: SignedSource, judge: Callable[[Evidence], _T]) -> _T:
+    from controller.core.proofs.decision import Evidence, NotProven
+
+    known = Evidence(rule, state.proofs.renderings.get(rule.source), state.inventory)
+    try:
+        return judge(known)
+    except NotProven as error:
+        raise Denied(error.code, error.reason, error.remedy) from None
+
+
+def _labels(body: object) -> dict[str, Any]:
+    labels = body.get("Labels") if isinstance(body, dict) else None
+    return labels if isinstance(labels, dict) else {}
+
+
+def _aliases(body: object) -> tuple[str, ...] | None:
+    """Return the names in a connect; None if the connect asks for anything else."""
+    if not isinstance(body, dict) or not body.keys() <= {"Container", "EndpointConfig"}:
+        return None
+    config = body.get("EndpointConfig") or {}
+    if not isinstance(config, dict) or not config.keys() <= {"Aliases"}:
+        return None
+    aliases = config.get("Aliases") or []
+    is_list = isinstance(aliases, list) and all(isinstance(each, str) for each in aliases)
+    return tuple(aliases) if is_list else None

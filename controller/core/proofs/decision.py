@@ -1,0 +1,226 @@
+"""The decision on the controller's changes in a namespace that requires signed sources.
+
+A change is admitted by the newest accepted commit, or by a revision that the broker has itself recorded
+as started for the same service. Everything else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.proofs.rendering import RenderedObject, RenderedWorkload, Rendering
+from controller.core.proofs.requests import CreateShape, are_names_of, shape_of
+from controller.core.records.parts import ProofPart
+from controller.core.records.signed.revisions import find_revision, key_of
+from controller.model import names
+from controller.model.inventory import ContainerItem, Inventory, PinnedImage, SignedRevision
+from controller.model.observed import Settings
+from controller.model.policy.sources import SignedSource
+
+
+class NotProven(Exception):
+    """Nothing signed admits the change. The code is a rule id."""
+
+    def __init__(self, code: str, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the broker knows of a signed source: the rule, its rendered commit, and the inventory."""
+
+    rule: SignedSource
+    rendering: Rendering | None
+    inventory: Inventory
+
+    def current(self) -> Rendering:
+        """Return the rendering of the newest accepted commit.
+
+        Raises:
+            NotProven: there is none: no proof was uploaded since the start or the last reload.
+        """
+        accepted = self.inventory.accepted.get(self.rule.source)
+        made = self.rendering
+        if accepted is None or made is None or made.proven.commit != accepted.commit:
+            raise NotProven(
+                "proof.missing",
+                f"the broker has no proof of the newest commit of Source {self.rule.source}",
+                "nothing: the controller uploads the proof; if not, see `trimtab status`",
+            )
+        return made
+
+
+def admit_create(
+    evidence: Evidence, key: str, asked: CreateShape | None, pin: PinnedImage | None
+) -> ProofPart:
+    """Return the proof of a create.
+
+    Raises:
+        NotProven: no document, and no recorded revision, is the create.
+    """
+    made = evidence.current()
+    if asked is None:
+        raise NotProven("proof.form", "the create has a form that no document has", _REMEDY)
+    entry = made.entries.get(key)
+    recorded = _recorded(evidence, made, key, asked.shape)
+    if entry is not None and entry.shape == asked.shape:
+        declared, replicas = entry.endpoints, entry.replicas
+    elif recorded is not None:
+        declared = dict(recorded.endpoints)
+        replicas = recorded.replicas if entry is None else entry.replicas
+    else:
+        raise _unproven(made, key)
+    number = int(asked.slot) if asked.slot.isascii() and asked.slot.isdigit() else 0
+    if not names.run_of_slot(asked.slot) and not 0 < number <= replicas:
+        reason = f"slot {asked.slot} of {key} is beyond its {replicas} replicas"
+        raise NotProven("proof.slot", reason, _REMEDY)
+    if not are_names_of(asked.endpoints, declared):
+        reason = f"the create has other names on its networks than {key} declares"
+        raise NotProven("proof.names", reason, _REMEDY)
+    _judge_image(asked, pin)
+    proof = _part(made, key, entry)
+    return proof | ProofPart(
+        shape=asked.shape,
+        endpoints={network: list(aliases) for network, aliases in sorted(declared.items())},
+        replicas=replicas,
+    )
+
+
+def admit_object(evidence: Evidence, name: str, body: object) -> ProofPart:
+    """Return the proof of the creation of a network or a volume, or of a delivery.
+
+    Raises:
+        NotProven: no document declares the object with this body.
+    """
+    made = evidence.current()
+    found = made.objects.get(name, {}).get(shape_of(body) or "")
+    if found is None:
+        reason = f"commit {made.proven.commit[:12]} declares no {name} in this form"
+        raise NotProven("proof.unproven", reason, _REMEDY)
+    return _part(made, found.resource, found)
+
+
+def admit_start(evidence: Evidence, item: ContainerItem) -> None:
+    """Raise unless a container may start: by the newest commit, or by a recorded revision.
+
+    Raises:
+        NotProven: a proof admitted neither the container nor its revision.
+    """
+    made, key = evidence.current(), key_of(item)
+    entry = made.entries.get(key)
+    if not item.signed:
+        raise NotProven(
+            "proof.unproven",
+            f"{item.admitted.name} was created without a proof",
+            f"replace it: trimtab restart {item.service} -n {item.namespace}",
+        )
+    if entry is not None and entry.replicas == 0:
+        raise NotProven("proof.stopped", f"{key} is declared as stopped", _REMEDY)
+    is_current = entry is not None and entry.shape == item.signed
+    if not is_current and _recorded(evidence, made, key, item.signed) is None:
+        raise _unproven(made, key)
+
+
+def admit_update(evidence: Evidence, item: ContainerItem, body: object) -> None:
+    """Raise unless each value of an update is declared, or is the one that was admitted.
+
+    Raises:
+        NotProven: another value.
+    """
+    admit_start(evidence, item)
+    entry = evidence.current().entries.get(key_of(item))
+    declared = {} if entry is None else entry.updates
+    if not isinstance(body, dict):
+        raise NotProven("proof.form", "the update has another form", _REMEDY)
+    for name, value in body.items():
+        is_declared = name in declared and shape_of(declared[name]) == shape_of(value)
+        if not is_declared and not _is_admitted(item.admitted, name, value):
+            reason = f"{key_of(item)} doesn't declare that {name}"
+            raise NotProven("proof.update", reason, _REMEDY)
+
+
+def admit_join(
+    evidence: Evidence, item: ContainerItem, network: str, aliases: tuple[str, ...]
+) -> None:
+    """Raise unless a container joins a network of its revision, with the names of its revision.
+
+    Raises:
+        NotProven: another network, or other names.
+    """
+    admit_start(evidence, item)
+    key = key_of(item)
+    entry = evidence.current().entries.get(key)
+    known = find_revision(evidence.inventory, key, item.signed)
+    declared: Mapping[str, tuple[str, ...]] = {} if known is None else dict(known.endpoints)
+    if entry is not None and entry.shape == item.signed:
+        declared = entry.endpoints
+    if not are_names_of(((network, aliases),), declared):
+        reason = f"{key} doesn't declare the network {network} with these names"
+        raise NotProven("proof.names", reason, _REMEDY)
+
+
+_SETTINGS = {member: name for name, member in LIMITS.items()}
+_REMEDY = "commit the change, sign the commit, and let it be fetched"
+
+
+def _recorded(evidence: Evidence, made: Rendering, key: str, shape: str) -> SignedRevision | None:
+    """Return the started revision with a shape, if the newest commit may still declare the key."""
+    if not made.may_declare(key):
+        return None
+    found = find_revision(evidence.inventory, key, shape)
+    return found if found is not None and found.started else None
+
+
+def _judge_image(asked: CreateShape, pin: PinnedImage | None) -> None:
+    """Raise unless the image is the document's reference, or what the reference first was here."""
+    if pin is None and asked.image == asked.reference:
+        return
+    if pin is not None and pin.signed:
+        pinned = {pin.id, asked.reference, *([f"{pin.repository}@{pin.digest}"] * bool(pin.digest))}
+        if asked.image in pinned or _is_digest_of(asked, pin):
+            return
+    reason = f"the revision isn't known to run {asked.image!r:.128} for {asked.reference!r:.128}"
+    raise NotProven("proof.image", reason, "let an operator restart the service: trimtab restart")
+
+
+def _is_digest_of(asked: CreateShape, pin: PinnedImage) -> bool:
+    name, _, digest = asked.image.partition("@")
+    return bool(pin.digest) and digest == pin.digest and asked.reference.startswith(name)
+
+
+def _is_admitted(admitted: Settings, name: str, value: object) -> bool:
+    if name == "RestartPolicy":
+        policy = {"Name": admitted.restart, "MaximumRetryCount": admitted.restart_max}
+        asked = {"MaximumRetryCount": 0, **value} if isinstance(value, dict) else None
+        return asked == policy
+    attribute = _SETTINGS.get(name)
+    return attribute is not None and bool(getattr(admitted, attribute) == value)
+
+
+def _unproven(made: Rendering, key: str) -> NotProven:
+    commit = made.proven.commit[:12]
+    if key in made.unsupported:
+        reason = f"{key} can't be proven: {made.unsupported[key]}"
+        return NotProven("proof.unsupported", reason, "declare it without, or lift the requirement")
+    if key not in made.entries:
+        return NotProven("proof.undeclared", f"commit {commit} declares no {key}", _REMEDY)
+    reason = f"the container isn't what commit {commit} declares for {key}"
+    return NotProven("proof.unproven", reason, _REMEDY)
+
+
+def _part(made: Rendering, key: str, entry: RenderedWorkload | RenderedObject | None) -> ProofPart:
+    proven = made.proven
+    return ProofPart(
+        source=proven.source,
+        commit=proven.commit,
+        signer=proven.signer,
+        key=proven.key,
+        resource=key,
+        path="" if entry is None else entry.path,
+        blob="" if entry is None else entry.blob,
+    )

@@ -1,0 +1,106 @@
+"""The verification of a proof: who signed the commit, of which line it is, and its files.
+
+The order of the checks: the hashes, the signature, the line of history, the tree. Nothing of a file is
+parsed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from controller.core.git.signed_object import CommitObject, parse_commit
+from controller.core.git.tree_checks import Refusal, select_files
+from controller.core.proofs.git_objects import (
+    InvalidProof,
+    ObjectStore,
+    entries_below,
+    read_objects,
+)
+from controller.core.proofs.signers import Signers
+from controller.core.proofs.ssh_signature import signer_of
+from controller.model.policy.sources import SignedSource
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenFile:
+    """A file of the documents' folder: its blob, and its bytes."""
+
+    blob: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenCommit:
+    """A verified commit of a source."""
+
+    source: str
+    commit: str
+    #: The name in ``allowed_signers``, and the fingerprint of the key.
+    signer: str
+    key: str
+    #: The files below the documents' folder, by their paths in that folder.
+    files: dict[str, ProvenFile] = field(default_factory=dict)
+
+
+def prove(
+    data: bytes, rule: SignedSource, *, accepted: str, signers: Signers, now: float
+) -> ProvenCommit:
+    """Verify the proof of a commit. Its first object is the commit.
+
+    Args:
+        rule: the source's rule in the policy.
+        accepted: the newest accepted commit; the proven one must be a descendant, or the same.
+        signers: the keys that may sign.
+        now: seconds since the epoch.
+
+    Raises:
+        InvalidProof: any check failed.
+    """
+    hash_name = "sha256" if len(rule.since) == 64 else "sha1"
+    store = read_objects(data, hash_name=hash_name)
+    if not store.commits:
+        raise InvalidProof("proof.incomplete", "it has no commit")
+    commit = next(iter(store.commits))
+    try:
+        commits = {name: parse_commit(raw) for name, raw in store.commits.items()}
+    except ValueError as error:
+        raise InvalidProof("proof.object", f"a commit can't be read: {error}") from error
+    signature = commits[commit].signature
+    if signature is None:
+        raise InvalidProof("proof.unsigned", f"the commit {commit[:12]} has no signature")
+    if signature.format != "ssh":
+        raise InvalidProof(
+            "proof.key-unsupported", f"a signature of the format {signature.format} isn't supported"
+        )
+    key = signer_of(signature.armored, signature.payload)
+    signer = signers.name_of(key, now=now)
+    if not _descends(commits, commit, accepted):
+        raise InvalidProof(
+            "proof.not-newer", f"no line of the proof leads from {commit[:12]} to {accepted[:12]}"
+        )
+    files = _files(store, commits[commit].tree, rule.path)
+    return ProvenCommit(rule.source, commit, signer, key.fingerprint, files)
+
+
+def _descends(commits: dict[str, CommitObject], commit: str, ancestor: str) -> bool:
+    """Return True if *ancestor* is *commit*, or is reached over the parents."""
+    waiting, seen = [commit], {commit}
+    while waiting:
+        name = waiting.pop()
+        if name == ancestor:
+            return True
+        parents = commits[name].parents if name in commits else ()
+        waiting += [parent for parent in parents if parent not in seen]
+        seen |= set(parents)
+    return False
+
+
+def _files(store: ObjectStore, tree: str, path: str) -> dict[str, ProvenFile]:
+    listed = select_files(entries_below(store, tree, path), path=path)
+    if isinstance(listed, Refusal):
+        raise InvalidProof("proof.tree", listed.message)
+    prefix = "" if path == "." else f"{path}/"
+    return {
+        file.path.removeprefix(prefix): ProvenFile(file.object_id, store.blobs[file.object_id])
+        for file in listed.files
+    }

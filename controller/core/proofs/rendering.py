@@ -1,0 +1,127 @@
+"""The answer of the render worker, read strictly: the worker parsed what others wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.core.proofs.proven_commit import ProvenCommit
+
+ENTRIES_MAX = 10_000
+_TEXT_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedWorkload:
+    """A rendered service or job."""
+
+    #: The document's file below the documents' folder, and its blob.
+    path: str
+    blob: str
+    shape: str
+    #: The reference of the image.
+    reference: str
+    endpoints: Mapping[str, tuple[str, ...]]
+    #: The values of an update's members.
+    updates: Mapping[str, object]
+    #: 0 for a stopped service.
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedObject:
+    """A rendered network, volume or delivery: the resource that declares it, with the file."""
+
+    resource: str
+    path: str
+    blob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What an accepted commit permits in the namespaces of its source."""
+
+    proven: ProvenCommit
+    entries: Mapping[str, RenderedWorkload]
+    #: By ``network:NAME``, ``volume:NAME`` and ``files:KIND/NAMESPACE/NAME``, and by shape.
+    objects: Mapping[str, Mapping[str, RenderedObject]]
+    #: Why a resource isn't rendered.
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    #: Resources with a broken document.
+    broken: frozenset[str] = frozenset()
+    #: A broken document possibly declares any resource.
+    blind: bool = False
+
+    def may_declare(self, key: str) -> bool:
+        """Return True if the commit declares a resource, or can't be read whole about it."""
+        return key in self.entries or key in self.broken or self.blind
+
+    @classmethod
+    def read(cls, proven: ProvenCommit, answer: Mapping[str, Any]) -> Rendering:
+        """Read the worker's answer.
+
+        Raises:
+            ValueError: the answer has another form.
+        """
+        try:
+            rendered = answer["rendered"]
+            return cls(
+                proven,
+                {_text(key): _entry(proven, each) for key, each in _bounded(rendered["entries"])},
+                {
+                    _text(name): {
+                        _text(shape): _object(proven, each) for shape, each in _bounded(shapes)
+                    }
+                    for name, shapes in _bounded(rendered["objects"])
+                },
+                {_text(key): _text(why) for key, why in _bounded(rendered["unsupported"])},
+                frozenset(map(_text, rendered["broken"])),
+                blind=rendered["blind"] is not False,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"a member of another form: {error!r:.100}") from None
+
+
+def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
+    path, blob = _place(proven, value["file"])
+    replicas, updates = value["replicas"], value["updates"]
+    if not isinstance(replicas, int) or not isinstance(updates, dict):
+        raise TypeError("an entry")
+    return RenderedWorkload(
+        path=path,
+        blob=blob,
+        shape=_text(value["shape"]),
+        reference=_text(value["reference"]),
+        endpoints={
+            _text(network): tuple(map(_text, aliases))
+            for network, aliases in _bounded(value["endpoints"])
+        },
+        updates=updates,
+        replicas=replicas,
+    )
+
+
+def _object(proven: ProvenCommit, value: list[Any]) -> RenderedObject:
+    resource, file = value
+    return RenderedObject(_text(resource), *_place(proven, file))
+
+
+def _place(proven: ProvenCommit, file: str) -> tuple[str, str]:
+    """Return the path and the blob of a document's file, which the commit has."""
+    source, _, path = _text(file).partition(":")
+    if source != proven.source or path not in proven.files:
+        raise ValueError("a file that the commit doesn't have")
+    return path, proven.files[path].blob
+
+
+def _bounded(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    if len(value) > ENTRIES_MAX:
+        raise ValueError(f"more than {ENTRIES_MAX} members")
+    return list(value.items())
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _TEXT_MAX:
+        raise ValueError("a member that is no short text")
+    return value

@@ -1,0 +1,88 @@
+"""The form in which a request is compared with a rendered document.
+
+What the controller chooses by itself is taken out of a create: the slot, the occasion of a run, and
+when a container gets the names of its service. Everything else is one digest, the *shape*.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.core.encoding.canonical_json import digest
+from controller.model import names
+
+#: The names of a container by network.
+Endpoints = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateShape:
+    """A create, without the controller's choices."""
+
+    shape: str
+    #: The image to run, and the reference in the document.
+    image: str
+    reference: str
+    slot: str
+    endpoints: Endpoints
+
+
+def shape_of_create(body: object) -> CreateShape | None:
+    """Return the shape of a create's body; None for a body of another form."""
+    if not isinstance(body, dict):
+        return None
+    rest = copy.deepcopy(body)
+    labels = rest.get("Labels")
+    if not isinstance(labels, dict):
+        return None
+    slot, image = labels.pop(names.SLOT, ""), rest.pop("Image", "")
+    labels.pop(names.OCCASION, None)
+    reference = labels.get(names.IMAGE, "")
+    endpoints = _take_endpoints(rest)
+    if endpoints is None or not all(isinstance(each, str) for each in (slot, image, reference)):
+        return None
+    shape = shape_of(rest)
+    return None if shape is None else CreateShape(shape, image, reference, slot, endpoints)
+
+
+def shape_of(body: object) -> str | None:
+    """Return the digest of a body; None for a value that no request has."""
+    try:
+        return digest(body)
+    except TypeError:
+        return None
+
+
+def _take_endpoints(body: dict[str, object]) -> Endpoints | None:
+    """Replace the endpoints of a body by the names of their networks, and return the endpoints."""
+    config = body.get("NetworkingConfig")
+    if config is None:
+        return ()
+    if not isinstance(config, dict) or config.keys() != {"EndpointsConfig"}:
+        return None
+    ends = config["EndpointsConfig"]
+    if not isinstance(ends, dict):
+        return None
+    found = {network: _aliases(end) for network, end in ends.items()}
+    body["NetworkingConfig"] = sorted(found)
+    endpoints = tuple((name, each) for name, each in sorted(found.items()) if each is not None)
+    return endpoints if len(endpoints) == len(found) else None
+
+
+def _aliases(end: object) -> tuple[str, ...] | None:
+    if not isinstance(end, dict) or not end.keys() <= {"Aliases"}:
+        return None
+    aliases = end.get("Aliases", [])
+    if not isinstance(aliases, list) or not all(isinstance(each, str) for each in aliases):
+        return None
+    return tuple(aliases)
+
+
+def are_names_of(asked: Endpoints, declared: Mapping[str, tuple[str, ...]]) -> bool:
+    """Return True if endpoints have the declared names, or none yet."""
+    return all(
+        network in declared and (not aliases or aliases == declared[network])
+        for network, aliases in asked
+    )

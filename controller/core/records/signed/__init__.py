@@ -1,0 +1,1 @@
+"""Signed admission in the inventory: accepted commits, and the revisions that proofs admitted."""

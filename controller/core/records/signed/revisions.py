@@ -1,0 +1,101 @@
+"""Accepted commits and signed revisions, folded from records.
+
+A source has one accepted commit, the last recorded one. A service has its last revisions, each once. A
+revision counts as started with the first successful start of one of its containers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from controller.core.encoding.json_members import texts_of
+from controller.core.records.parts import Closing, ProofPart, RequestPart
+from controller.model.inventory import (
+    SIGNED_MAX,
+    SIGNED_REVISIONS_MAX,
+    AcceptedCommit,
+    ContainerItem,
+    Inventory,
+    SignedRevision,
+)
+from controller.model.mutations import Mutation
+from controller.model.records import Record
+
+_STARTS = frozenset({Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART})
+
+
+def accept_commit(inventory: Inventory, record: Record) -> Inventory:
+    """Return the inventory with a newly accepted commit of a source."""
+    proof = RequestPart.read(record.entry.request).summary.proof
+    accepted = AcceptedCommit(
+        source=proof.source,
+        commit=proof.commit,
+        since=proof.since,
+        signer=proof.signer,
+        key=proof.key,
+        record=record.entry.id,
+        time=record.time,
+    )
+    return replace(inventory, accepted={**inventory.accepted, proof.source: accepted})
+
+
+def record_signed(inventory: Inventory, route: str, closing: Closing) -> Inventory:
+    """Return the inventory after a closing record of a create with a proof, or of a start."""
+    if not closing.applied:
+        return inventory
+    if route == Mutation.CONTAINER_CREATE:
+        item = inventory.containers.get(closing.result.container)
+        return inventory if item is None or not item.signed else _created(inventory, item, closing)
+    if route not in _STARTS:
+        return inventory
+    item = inventory.containers.get(closing.object)
+    return inventory if item is None or not item.signed else _started(inventory, item)
+
+
+def key_of(item: ContainerItem) -> str:
+    """Return the key of a container's service or job."""
+    return f"{'Job' if item.is_run else 'Service'}/{item.namespace}/{item.service}"
+
+
+def find_revision(inventory: Inventory, key: str, shape: str) -> SignedRevision | None:
+    """Return the remembered revision with a shape."""
+    return next((each for each in inventory.signed.get(key, ()) if each.shape == shape), None)
+
+
+def _created(inventory: Inventory, item: ContainerItem, closing: Closing) -> Inventory:
+    proof, key = closing.summary.proof, key_of(item)
+    before = find_revision(inventory, key, item.signed)
+    revision = SignedRevision(
+        shape=item.signed,
+        commit=proof.commit,
+        endpoints=_endpoints(proof),
+        replicas=proof.replicas or 0,
+        started=before is not None and before.started,
+    )
+    others = [each for each in inventory.signed.get(key, ()) if each.shape != item.signed]
+    return _with_revisions(inventory, key, (*others, revision)[-SIGNED_REVISIONS_MAX:])
+
+
+def _started(inventory: Inventory, item: ContainerItem) -> Inventory:
+    key = key_of(item)
+    known = find_revision(inventory, key, item.signed)
+    if known is None or known.started:
+        return inventory
+    started = replace(known, started=True)
+    revisions = (started if each is known else each for each in inventory.signed[key])
+    return _with_revisions(inventory, key, tuple(revisions))
+
+
+def _with_revisions(
+    inventory: Inventory, key: str, revisions: tuple[SignedRevision, ...]
+) -> Inventory:
+    others = {name: each for name, each in inventory.signed.items() if name != key}
+    kept: Mapping[str, tuple[SignedRevision, ...]] = dict(
+        [*others.items(), (key, revisions)][-SIGNED_MAX:]
+    )
+    return replace(inventory, signed=kept)
+
+
+def _endpoints(proof: ProofPart) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple(sorted((name, texts_of(each)) for name, each in proof.endpoints.items()))

@@ -1,0 +1,1 @@
+"""Proofs of signed commits, as the controller uploads proofs to the broker."""

@@ -1,0 +1,100 @@
+"""Uploads of proofs: the broker gets the proof of each served commit of a signed source, once.
+
+The broker is asked for its accepted commits at each reading of the documents, as it forgets proofs at
+its end. A refused proof is uploaded again after a while, or with another commit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from controller.engine.transport import OutgoingRequest
+from controller.model.desired.desired import GitSource
+from controller.model.errors import EngineError, Problem, Severity
+
+#: Seconds until a refused proof is uploaded again.
+RETRY_S = 60.0
+PROOF_MAX = 16 << 20
+_TIMEOUT_S = 60.0
+
+
+class BrokerProofs:
+    """Uploads the proofs of served commits."""
+
+    def __init__(
+        self,
+        accepted: Callable[[], Mapping[str, Any]],
+        upload: Callable[[OutgoingRequest, str], str],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._accepted = accepted
+        self._upload = upload
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        #: By source and commit: when to try again, and the problem.
+        self._refused: dict[tuple[str, str], tuple[float, EngineError]] = {}
+
+    def __call__(
+        self, sources: Iterable[GitSource], commit_of: Callable[[str], str], folder: Path
+    ) -> list[Problem]:
+        """Upload the missing proofs. Return a problem for each that isn't accepted.
+
+        *commit_of* returns the served commit of a source, '' for none; *folder* has the exports.
+        """
+        with self._lock:
+            try:
+                listed = self._accepted().get("sources") or ()
+            except EngineError:
+                return []  # the pass reports a broker that doesn't answer
+            rendered = {str(each["source"]): str(each["rendered"]) for each in listed}
+            problems = []
+            for source in sources:
+                name = source.key.name
+                commit = commit_of(name) if name in rendered else ""
+                if commit and rendered[name] != commit:
+                    problem = self._send(source, commit, folder / name / f"{commit}.proof")
+                    problems += [problem] if problem is not None else []
+            return problems
+
+    def _send(self, source: GitSource, commit: str, file: Path) -> Problem | None:
+        place = (source.key.name, commit)
+        until, error = self._refused.get(place, (0.0, None))
+        if error is not None and self._monotonic() < until:
+            return _problem(source, commit, error.message, error.remedy)
+        try:
+            with file.open("rb") as handle:
+                proof = handle.read(PROOF_MAX)
+        except OSError as failure:
+            reason = f"its proof can't be read: {failure.strerror}"
+            return _problem(source, commit, reason, "set spec.verify of the Source: head and keys")
+        if not proof:
+            reason = f"its files have more than {PROOF_MAX >> 20} MiB"
+            remedy = "put the documents into a folder without big files"
+            return _problem(source, commit, reason, remedy)
+        try:
+            self._upload(_request(source.key.name, proof), f"the proof of commit {commit[:12]}")
+        except EngineError as refused:
+            self._refused = {place: (self._monotonic() + RETRY_S, refused)}
+            return _problem(source, commit, refused.message, refused.remedy)
+        self._refused.pop(place, None)
+        return None
+
+
+def _request(name: str, proof: bytes) -> OutgoingRequest:
+    query = {"source": name}
+    return OutgoingRequest("POST", "/trimtab/v1/proofs", query, data=proof, timeout_s=_TIMEOUT_S)
+
+
+def _problem(source: GitSource, commit: str, reason: str, remedy: str) -> Problem:
+    return Problem(
+        "source.unproven",
+        f"the broker accepts no change by commit {commit[:12]} of Source {source.key.name}: {reason}",
+        source.source.file,
+        source.source.line,
+        remedy=remedy,
+        severity=Severity.WARNING,
+        key=source.key,
+    )

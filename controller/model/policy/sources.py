@@ -1,0 +1,53 @@
+"""The policy's section ``sources``: namespaces in which nothing runs that nobody signed."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from controller.model.desired.spec.fields import Model
+from controller.model.names import is_dns_label
+from controller.model.policy.values import Namespace
+
+SOURCES_MAX = 64
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+_PATH_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._ -]{1,255}", re.ASCII)
+
+
+def _name(text: str) -> str:
+    if not is_dns_label(text, length=63):
+        raise ValueError("expected a DNS label")
+    return text
+
+
+def _commit(text: str) -> str:
+    if not _COMMIT.fullmatch(text):
+        raise ValueError("expected the full id of a commit: 40 or 64 hex digits")
+    return text
+
+
+def _path(text: str) -> str:
+    if text != "." and not all(_PATH_PART.fullmatch(part) for part in text.split("/")):
+        raise ValueError("expected a folder of the repository, such as deploy/production, or '.'")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class SignedSource(Model):
+    """A Git source whose signed commits alone decide what the controller runs in its namespaces."""
+
+    #: The name of the Source.
+    source: Name
+    namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1, max_length=100)]
+    require: Literal["signed"]
+    #: The folder of keys below /etc/trimtab/keys.
+    keys: Name
+    #: The documents' folder in the repository, as in ``spec.git.path``.
+    path: Annotated[str, Field(max_length=255), AfterValidator(_path)] = "."
+    #: The first commit to accept. Later ones must descend from the newest accepted commit. Another
+    #: value begins a new line at that commit.
+    since: Annotated[str, AfterValidator(_commit)]

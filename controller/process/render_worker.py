@@ -1,0 +1,107 @@
+"""The render worker: documents of a proven commit to requests, for the broker's signed admission.
+
+The broker starts ``python -I -m controller.process.render_worker`` (``process.locked_worker``). The
+worker parses what the holders of signing keys wrote, and what they wrote can be hostile
+(docs/decisions/0067-signed-admission.md). The worker has no files: the proven files are in the request.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from controller.core.proofs.render import RenderScope, render
+from controller.model.names import NetworkNames
+from controller.process.locked_worker import WorkerLimits, serve
+
+REQUESTS_MAX = 100
+#: For the largest proof, in base64.
+LIMITS = WorkerLimits(
+    requests=REQUESTS_MAX, request_bytes=24 << 20, memory_bytes=768 << 20, cpu_s=600
+)
+
+_WARM_UP = b"""apiVersion: trimtab/v1
+kind: Service
+metadata: {name: web, namespace: shop, owner: ops}
+spec:
+  image: example.org/web:1
+  env: {A: b}
+  ports: [{container: 80, host: 8080}]
+  resources: {memory: 64Mi, cpus: 0.5}
+  healthcheck: {exec: [test], interval: 5s}
+  network: {attach: [{name: back}]}
+  mounts:
+    - {type: volume, source: data, target: /data}
+    - {type: tmpfs, target: /tmp, size: 1Mi}
+    - {type: bind, source: /srv/web, target: /srv}
+    - {type: config, source: site, target: /etc/site}
+---
+apiVersion: trimtab/v1
+kind: Config
+metadata: {name: site, namespace: shop, owner: ops}
+spec: {data: {a: b}, files: {c: notes}}
+---
+apiVersion: trimtab/v1
+kind: Network
+metadata: {name: back, namespace: shop, owner: ops}
+spec: {}
+---
+apiVersion: trimtab/v1
+kind: Volume
+metadata: {name: data, namespace: shop, owner: ops}
+spec: {}
+---
+apiVersion: trimtab/v1
+kind: Job
+metadata: {name: once, namespace: shop, owner: ops}
+spec: {image: example.org/web:1, schedule: "0 4 * * *"}
+---
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: broken, namespace: shop, owner: ops}
+spec: {image: 1, unknown: true}
+---
+apiVersion: trimtab/v1
+kind: Source
+metadata: {name: source, owner: ops}
+spec: {git: {url: "https://example.org/a.git"}, namespaces: [shop]}
+---
+apiVersion: trimtab/v1
+kind: Source
+metadata: {name: broken}
+spec: {git: {url: x}}
+---
+apiVersion: v1
+kind: Deployment
+---
+- no document
+"""
+
+
+def main() -> None:
+    """Load everything, lock the process, and serve."""
+    _answer(_request())
+    serve(_answer, LIMITS)
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    files = {name: base64.b64decode(text) for name, text in request["files"].items()}
+    scope = RenderScope(
+        request["source"], tuple(request["namespaces"]), NetworkNames(**request["networks"])
+    )
+    return {"rendered": render(files, scope)}
+
+
+def _request() -> dict[str, Any]:
+    """Return a request with each kind of document: modules that are loaded on use are loaded now."""
+    files = {"a.yaml": _WARM_UP, "notes": b"c"}
+    return {
+        "source": "warm-up",
+        "namespaces": ["shop"],
+        "networks": {},
+        "files": {name: base64.b64encode(content).decode() for name, content in files.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()

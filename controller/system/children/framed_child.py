@@ -1,0 +1,187 @@
+"""A long-lived child that answers requests over two pipes: it is started, asked, renewed and ended.
+
+A request and its answer are frames: four bytes of length, then JSON. A request has a deadline. A child
+that dies or is late is ended, and the next request starts another. The request itself fails and isn't
+repeated, because the request may be the reason. A child is also ended after any other fault within a
+request: its next answer would belong to this request.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+START_S = 30.0
+#: The shortest time between two starts. A request waits for the rest: it isn't the one that failed.
+RESTART_S = 1.0
+_LENGTH_BYTES = 4
+
+
+class WorkerFailed(Exception):
+    """The child ended, was late, or broke the protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildBounds:
+    """The bounds of a child's requests and answers."""
+
+    request_s: float
+    answer_max: int
+    #: A child is replaced after so many requests, before it ends by itself.
+    renewed_after: int
+
+
+class FramedChild:
+    """A child with its protocol. Threads take turns."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        bounds: ChildBounds,
+        *,
+        monotonic: Callable[[], float],
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._command = command
+        self._bounds = bounds
+        self._monotonic = monotonic
+        self._wait = wait
+        self._served = 0
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._started: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's pid; None while there is no child."""
+        return self._child.pid if self._child is not None else None
+
+    @contextmanager
+    def turn(self) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+        """Yield the function that asks the child. An error inside ends the child.
+
+        Raises:
+            WorkerFailed: the child failed.
+        """
+        with self._lock:
+            try:
+                yield self._ask
+            except BaseException:
+                self._end()
+                raise
+
+    def start(self) -> None:
+        """Start the child now, so that the first request doesn't wait for its imports.
+
+        Raises:
+            WorkerFailed: the child can't be started or can't be locked down.
+        """
+        with self.turn():
+            self._running()
+
+    def stop(self) -> None:
+        """End the child."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        child = self._running()
+        self._served += 1
+        deadline = self._monotonic() + self._bounds.request_s
+        self._send(child, json.dumps(request).encode(), deadline)
+        return self._receive(child, deadline)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        is_worn = self._served >= self._bounds.renewed_after
+        if self._child is not None and self._child.poll() is None and not is_worn:
+            return self._child
+        self._end()
+        early = 0.0 if self._started is None else self._started + RESTART_S - self._monotonic()
+        if early > 0 and not is_worn:
+            self._wait(early)
+        self._started, self._served = self._monotonic(), 0
+        try:
+            self._child = subprocess.Popen(
+                list(self._command),
+                env={},
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise WorkerFailed(f"it can't be started: {error.strerror}") from None
+        hello = self._receive(self._child, self._monotonic() + START_S)
+        if hello != {"ready": True}:
+            reason = hello.get("unsafe", "an unknown greeting")
+            raise WorkerFailed(f"this machine can't lock it down: {reason}")
+        return self._child
+
+    def _send(self, child: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
+        assert child.stdin is not None
+        handle = child.stdin.fileno()
+        os.set_blocking(handle, False)
+        frame = memoryview(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+        while frame:
+            left = deadline - self._monotonic()
+            if left <= 0 or not _is_ready(handle, select.POLLOUT, left):
+                raise WorkerFailed("it didn't read the request in time")
+            try:
+                frame = frame[os.write(handle, frame) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise WorkerFailed("it ended") from None
+
+    def _receive(self, child: subprocess.Popen[bytes], deadline: float) -> dict[str, Any]:
+        length = int.from_bytes(self._read(child, _LENGTH_BYTES, deadline), "big")
+        if length > self._bounds.answer_max:
+            raise WorkerFailed(f"its answer has {length} bytes")
+        try:
+            answer = json.loads(self._read(child, length, deadline))
+        except (ValueError, RecursionError):
+            raise WorkerFailed("its answer isn't JSON") from None
+        if not isinstance(answer, dict):
+            raise WorkerFailed("its answer isn't an object")
+        return answer
+
+    def _read(self, child: subprocess.Popen[bytes], count: int, deadline: float) -> bytes:
+        assert child.stdout is not None
+        handle = child.stdout.fileno()
+        data = bytearray()
+        while len(data) < count:
+            left = deadline - self._monotonic()
+            if left <= 0 or not _is_ready(handle, select.POLLIN, left):
+                raise WorkerFailed(f"no answer within {self._bounds.request_s:g} s")
+            chunk = os.read(handle, min(count - len(data), 1 << 20))
+            if not chunk:
+                raise WorkerFailed("it ended")
+            data += chunk
+        return bytes(data)
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        for pipe in (child.stdin, child.stdout):
+            assert pipe is not None
+            pipe.close()
+        child.wait()
+
+
+def _is_ready(handle: int, event: int, within_s: float) -> bool:
+    """Wait for a pipe. Unlike select(2), poll(2) takes descriptors beyond 1023."""
+    waiting = select.poll()
+    waiting.register(handle, event)
+    return bool(waiting.poll(math.ceil(within_s * 1000)))

@@ -1,0 +1,111 @@
+"""Signed admission on a real engine: an honest controller works, and a usurped one can run nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.fetch.verify import KEYS
+from controller.model import names
+from tests.e2e.test_blast_radius import Usurper, ids, usurped
+from tests.instance import Host, eventually, web
+from tests.unit.core.proofs.repository import ALICE, Repository, signer_files
+
+pytestmark = pytest.mark.needs_root
+NAME = "signed-e2e"
+SOURCE = f"""\
+apiVersion: trimtab/v1
+kind: Source
+metadata: {{name: {NAME}, owner: team}}
+spec:
+  git: {{url: 'file:///nowhere/deploy.git', path: deploy, interval: 1h}}
+  namespaces: [default]
+"""
+
+
+@pytest.fixture
+def keys() -> Iterator[Path]:
+    folder = KEYS / NAME
+    folder.mkdir(parents=True)
+    (folder / "allowed_signers").write_bytes(signer_files(ALICE).allowed)
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Served:
+    """A signed repository, and its commits as the fetcher serves them."""
+
+    def __init__(self, host: Host) -> None:
+        self._folder = host.state / "fetcher" / "sources" / NAME
+        self._repository = Repository()
+        self.first = self._repository.commit({})
+        self._head = self.first
+
+    def commit(self, *documents: str) -> str:
+        """Serve a commit with these documents."""
+        files = {f"deploy/{at}.yaml": text.encode() for at, text in enumerate(documents)}
+        self._head = commit = self._repository.commit(files, self._head)
+        for path, content in files.items():
+            file = self._folder / commit / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        (self._folder / f"{commit}.json").write_text('{"version": 1, "path": "deploy"}')
+        (self._folder / f"{commit}.proof").write_bytes(self._repository.proof(commit))
+        (self._folder / "new").symlink_to(commit)
+        (self._folder / "new").rename(self._folder / "current")
+        return commit
+
+
+def require_signed(host: Host, since: str) -> None:
+    rule = f"{{source: {NAME}, namespaces: [default], require: signed, keys: {NAME}, "
+    text = Path(host.policy).read_text()
+    policy = host.folder / "policy.yaml"
+    policy.write_text(f"{text}\nsources:\n  - {rule}path: deploy, since: {since}}}\n")
+    host.policy = str(policy)
+
+
+@pytest.mark.timeout(240)
+def test_what_is_signed_runs_and_nothing_else(host: Host, keys: Path) -> None:
+    assert keys.is_dir()
+    host.state.mkdir()
+    served = Served(host)
+    require_signed(host, served.first)
+    host.write("source.yaml", SOURCE)
+    first = served.commit(
+        web("web"), web("api", extra="mounts: [{type: volume, source: data, target: /d}]")
+    )
+    host.up()
+    host.await_ready("web", "api")
+    # A killed container is healed, and a new commit is rolled out.
+    before = ids(host)["web"]
+    host.engine.docker("kill", before)
+    eventually(lambda: host.is_ready("web"), what="the service is healed")
+    second = served.commit(web("web", extra="env: {VERSION: '2'}"), web("api"))
+    eventually(
+        lambda: host.is_ready("web") and ids(host)["web"] != before, what="the commit is rolled out"
+    )
+    requests = [r["request"] for r in host.records() if "request" in r]
+    accepted = [each for each in requests if each.get("route") == "source.accepted"]
+    assert [each["summary"]["proof"]["commit"] for each in accepted] == [first, second]
+    creates = [each for each in requests if each.get("route") == "container.create"]
+    made = [each["summary"]["proof"] for each in creates]
+    assert made
+    assert {each["signer"] for each in made} == {"alice@example.org"}
+    assert made[-1]["path"] in {"0.yaml", "1.yaml"}
+    with usurped(host) as usurper:
+        assert usurper.start_helper("web", "/bin/worker") == (403, 400)
+        check_forged(usurper, ids(host))
+
+
+def check_forged(usurper: Usurper, mine: dict[str, str]) -> None:
+    labels = {names.OWNER: "team", names.NAMESPACE: "default"}
+    for path, body in (
+        ("/networks/create", {"Name": "other", "Driver": "bridge", "Labels": labels}),
+        ("/volumes/create", {"Name": "other", "Driver": "local", "Labels": labels}),
+        (f"/containers/{mine['web']}/update", {"Memory": 64 << 20}),
+    ):
+        answer = usurper.ask("POST", path, body)
+        assert (answer.status, answer.rule.partition(".")[0]) == (403, "proof"), path

@@ -1,0 +1,162 @@
+"""The prover with a real render worker, and with workers that fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
+from controller.broker.proofs.prover import BOUNDS, COMMAND, Prover
+from controller.core.proofs.render import RenderScope, render
+from controller.model.errors import SourceError
+from controller.model.names import NetworkNames
+from controller.process import render_worker
+from tests.unit.broker.signed.instance import DOCUMENTS
+from tests.unit.core.proofs.repository import Repository, rule, signer_files
+
+NOW = 1_790_000_000.0
+#: One of each way to be wrong.
+HOSTILE = (
+    b"",
+    b"\xff\xfe",
+    b"- a\n" * 10_000,
+    b"a: &a [x]\nb: *a\n",
+    b"a: " + b"[" * 5000,
+    b"apiVersion: trimtab/v1\nkind: Service\nmetadata: 7\nspec: []\n",
+    b"apiVersion: trimtab/v1\nkind: Config\nmetadata: {name: a}\nspec: {files: {x: /etc/passwd}}\n",
+    b"apiVersion: trimtab/v1\nkind: Source\nmetadata: {name: a}\nspec: {git: {url: x}}\n",
+)
+
+
+def proof_of(files: dict[str, bytes]) -> VerifyProof:
+    repository = Repository()
+    commit = repository.commit({f"deploy/{path}": content for path, content in files.items()})
+    return VerifyProof(rule(commit), repository.proof(commit), commit, NetworkNames())
+
+
+def prover(*command: str) -> Prover:
+    return Prover(
+        lambda _name: signer_files(),
+        now=lambda: NOW,
+        monotonic=time.monotonic,
+        command=command or COMMAND,
+    )
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[Prover]:
+    made = prover()
+    yield made
+    made.stop()
+
+
+def test_the_worker_renders_as_the_controller_does(real: Prover) -> None:
+    result = real(proof_of({"all.yaml": DOCUMENTS.encode()}))
+    assert isinstance(result, ProofVerified)
+    here = render({"all.yaml": DOCUMENTS.encode()}, RenderScope("shop", ("shop",), NetworkNames()))
+    entries = here["entries"]
+    assert isinstance(entries, dict)
+    made = result.rendering
+    assert {key: entry.shape for key, entry in made.entries.items()} == {
+        key: entry["shape"] for key, entry in entries.items()
+    }
+    assert made.entries.keys() == {"Service/shop/web", "Service/shop/api", "Job/shop/once"}
+
+
+def test_a_locked_worker_holds_two_pipes_and_no_privilege(real: Prover) -> None:
+    real(proof_of({"a.yaml": b"a: 1\n"}))
+    place = Path(f"/proc/{real.pid}")
+    assert {path.name for path in (place / "fd").iterdir()} == {"0", "1"}
+    status = dict(
+        line.split(":\t", 1)
+        for line in (place / "status").read_text().splitlines()
+        if ":\t" in line
+    )
+    assert int(status["CapEff"], 16) == 0
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_hostile_documents_cost_nothing_but_their_own_keys(real: Prover) -> None:
+    good = proof_of({"all.yaml": DOCUMENTS.encode()})
+    assert isinstance(real(good), ProofVerified)
+    pid = real.pid
+    for content in HOSTILE:
+        result = real(proof_of({"all.yaml": DOCUMENTS.encode(), "hostile.yaml": content}))
+        assert isinstance(result, ProofVerified), (content[:40], result)
+        assert "Service/shop/web" in result.rendering.entries or result.rendering.blind
+    assert real.pid == pid
+
+
+def test_a_worker_that_is_killed_costs_one_refusal_at_most(real: Prover) -> None:
+    command = proof_of({"all.yaml": DOCUMENTS.encode()})
+    assert isinstance(real(command), ProofVerified)
+    assert real.pid is not None
+    os.kill(real.pid, signal.SIGKILL)
+    results = [real(command) for _ in range(2)]
+    assert isinstance(results[-1], ProofVerified)
+
+
+LIAR = """
+import json, os, sys
+def w(d): d = json.dumps(d).encode(); os.write(1, len(d).to_bytes(4, 'big') + d)
+w({'ready': True})
+while head := os.read(0, 4):
+    length = int.from_bytes(head, 'big')
+    while length: length -= len(os.read(0, length))
+    %s
+"""
+#: A rendered service of a file that the commit doesn't have.
+FOREIGN_FILE = (
+    "w({'rendered': {'entries': {'Service/shop/web': {'file': 'shop:evil.yaml', 'shape': 'x', "
+    "'reference': 'y', 'endpoints': {}, 'updates': {}, 'replicas': 1}}, 'objects': {}, "
+    "'unsupported': {}, 'broken': [], 'blind': False}})"
+)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "sys.exit(0)",
+        "os.write(1, b'\\xff\\xff\\xff\\xff')",
+        "os.write(1, (3).to_bytes(4, 'big') + b'abc')",
+        "w([])",
+        "w({})",
+        "w({'rendered': 7})",
+        "w({'rendered': {'entries': [], 'objects': {}, 'unsupported': {}, 'broken': [], 'blind': 0}})",
+        FOREIGN_FILE,
+    ],
+)
+def test_a_worker_that_lies_about_its_answer_costs_a_refusal(lie: str) -> None:
+    made = prover(sys.executable, "-c", LIAR % lie)
+    result = made(proof_of({"a.yaml": b"a: 1\n"}))
+    made.stop()
+    assert isinstance(result, ProofRefused)
+    assert result.code == "proof.worker"
+
+
+def test_keys_that_cannot_be_used_refuse_the_proof() -> None:
+    def unusable(name: str) -> None:
+        raise SourceError("source.keys", f"{name} is a link")
+
+    made = Prover(unusable, now=lambda: NOW, monotonic=time.monotonic)  # type: ignore[arg-type]
+    result = made(proof_of({"a.yaml": b"a: 1\n"}))
+    assert isinstance(result, ProofRefused)
+    assert (result.code, made.pid) == ("proof.keys", None)
+
+
+def test_a_forged_proof_starts_no_worker() -> None:
+    made = prover()
+    command = proof_of({"a.yaml": b"a: 1\n"})
+    result = made(VerifyProof(command.rule, command.proof[:-5], command.accepted))
+    assert isinstance(result, ProofRefused)
+    assert (result.code, made.pid) == ("proof.form", None)
+
+
+def test_the_broker_renews_the_worker_before_it_ends_by_itself() -> None:
+    assert BOUNDS.renewed_after < render_worker.REQUESTS_MAX
