@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from controller.broker.gate.routes import ROUTES
 from controller.model import names
-from controller.model.records import Reply
+from controller.model.records import Reply, Role
 from tests.unit.broker.signed.instance import (
     DOCUMENTS,
     Instance,
@@ -431,3 +432,33 @@ def test_a_forged_act_is_refused(instance: Instance, act: Act, wanted: str) -> N
     reply = act(instance)
     assert reply.status in {400, 403, 404, 409}, reply.body
     assert rule(reply) == wanted
+
+
+#: How each route for the controller's changes is held in a signed namespace.
+HELD = {
+    "container.create": "proven: the shape of the accepted commit, or of a recorded revision",
+    "container.start": "proven: the container's own shape",
+    "container.restart": "proven: as a start",
+    "container.unpause": "proven: as a start",
+    "container.update": "proven: declared or admitted values",
+    "network.create": "proven: the body",
+    "network.connect": "proven: network and names of the revision",
+    "volume.create": "proven: the body",
+    "files.deliver": "proven: the body",
+    "own.records": "moves are refused; other acts are records only",
+    "container.rename": "names are final",
+    "container.stop": "the disruption budget",
+    "container.kill": "the disruption budget",
+    "container.pause": "the disruption budget",
+    "container.remove": "the disruption budget",
+    "network.disconnect": "the disruption budget",
+    "network.remove": "only without containers",
+    "volume.remove": "an approval",
+    "image.pull": "the policy's images",
+    "image.remove": "only unused images",
+}
+
+
+def test_each_route_of_the_controllers_changes_is_held() -> None:
+    changes = {r.name for r in ROUTES if r.kind == "mutate" and Role.CONTROLLER in r.roles}
+    assert changes == HELD.keys()
