@@ -16,6 +16,7 @@ from dataclasses import asdict
 from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
 from controller.core.proofs.git_objects import InvalidProof
 from controller.core.proofs.proven_commit import ProvenCommit, prove
+from controller.core.proofs.render import RENDERED_MAX
 from controller.core.proofs.rendering import Rendering
 from controller.core.proofs.signers import SignerFiles, Signers
 from controller.model.errors import SourceError
@@ -78,8 +79,10 @@ class Prover:
                 return ProofRefused("proof.worker", reason, "check the documents: trimtab validate")
 
     def _render(self, proven: ProvenCommit, command: VerifyProof) -> Rendering:
+        # A longer file is a mistake of its document, whatever follows.
         files = {
-            path: base64.b64encode(file.content).decode() for path, file in proven.files.items()
+            path: base64.b64encode(file.content[:RENDERED_MAX]).decode()
+            for path, file in proven.files.items()
         }
         request = {
             "source": proven.source,

@@ -46,6 +46,8 @@ _COMPOSE = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
 _SUFFIXES = (".yaml", ".yml")
 #: Problems of a service without which nothing can be created, whatever the engine has.
 _UNCREATABLE = frozenset({"network.undeclared", "network.not-adopted", "volume.not-adopted"})
+#: Longer files are refused by their length, so no more bytes are needed.
+RENDERED_MAX = max(MAX_BYTES, FILE_BYTES_MAX) + 1
 _LIMITS = (*LIMITS.values(), "RestartPolicy")
 
 

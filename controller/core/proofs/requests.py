@@ -6,7 +6,6 @@ when a container gets the names of its service. Everything else is one digest, t
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,13 +32,14 @@ def shape_of_create(body: object) -> CreateShape | None:
     """Return the shape of a create's body; None for a body of another form."""
     if not isinstance(body, dict):
         return None
-    rest = copy.deepcopy(body)
-    labels = rest.get("Labels")
+    labels = body.get("Labels")
     if not isinstance(labels, dict):
         return None
-    slot, image = labels.pop(names.SLOT, ""), rest.pop("Image", "")
-    labels.pop(names.OCCASION, None)
+    slot, image = labels.get(names.SLOT, ""), body.get("Image", "")
     reference = labels.get(names.IMAGE, "")
+    free = (names.SLOT, names.OCCASION)
+    kept = {name: text for name, text in labels.items() if name not in free}
+    rest = {**body, "Labels": kept, "Image": None}
     endpoints = _take_endpoints(rest)
     if endpoints is None or not all(isinstance(each, str) for each in (slot, image, reference)):
         return None

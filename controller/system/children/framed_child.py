@@ -97,7 +97,9 @@ class FramedChild:
         child = self._running()
         self._served += 1
         deadline = self._monotonic() + self._bounds.request_s
-        self._send(child, json.dumps(request).encode(), deadline)
+        # In parts: a long text must not keep other threads from running.
+        data = b"".join(part.encode() for part in json.JSONEncoder().iterencode(request))
+        self._send(child, data, deadline)
         return self._receive(child, deadline)
 
     def _running(self) -> subprocess.Popen[bytes]:
