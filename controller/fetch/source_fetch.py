@@ -180,7 +180,7 @@ class SourceFetch:
         if not self._lacks_proof(spec, commit):
             return
         listed = self._list_files(commit, spec.git.path)
-        if isinstance(listed, ExportList):
+        if isinstance(listed, tree_checks.ExportList):
             since = before if before is not None and self.mirror.has(before) else None
             made = make_proof(self.mirror, commit, listed, path=spec.git.path, since=since)
             self.exports.write_proof(commit, made or b"")
