@@ -200,7 +200,7 @@ class JournalHealth:
     signed: int = 0
     free_bytes: int = 0
     #: The remaining disk space is reserved for the controller, operators and closing records
-    #: (``journal.writer.disk_reserve``).
+    #: (``journal.writer.disk``).
     reserved: bool = False
     #: The clock is in doubt, so no record counts as too old to keep (``journal.writer.retention_thread``).
     clock_doubted: bool = False

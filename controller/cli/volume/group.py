@@ -12,9 +12,8 @@ from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.cli.volume.adopt import adopt_network, adopt_volume
 from controller.cli.volume.dump import dump
-from controller.cli.volume.remove import remove
+from controller.cli.volume.remove import remove, users_of
 from controller.cli.volume.restore import restore
-from controller.cli.volume.users import users_of
 from controller.core.encoding.terminal_text import printable
 
 

@@ -11,7 +11,6 @@ import click
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import command, open_state, print_result
 from controller.cli.volume.hold import ENGINE_PREFIX
-from controller.cli.volume.users import users_of
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import StateError, UsageError
 
@@ -81,3 +80,13 @@ def _confirm(name: str, dumped: str, *, yes: bool) -> None:
         )
     since = f"dumped at {dumped}" if dumped else "never dumped"
     click.confirm(f"Remove the volume {printable(name)} ({since})?", abort=True, err=True)
+
+
+def users_of(containers: list[Any]) -> dict[str, list[str]]:
+    """Return the names of the containers with each volume, by the inventory."""
+    users: dict[str, list[str]] = {}
+    for item in containers:
+        mounts = (item.get("confined") or {}).get("mounts") or ()
+        for name in sorted({str(m["source"]) for m in mounts if m.get("type") == "volume"}):
+            users.setdefault(name, []).append(str(item["admitted"]["name"]))
+    return users

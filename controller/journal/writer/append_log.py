@@ -42,8 +42,7 @@ from controller.journal.store.segments import (
 from controller.journal.store.tail import TornTail, check_reaches, find_tail, pieces_of
 from controller.journal.writer.batch import Batch
 from controller.journal.writer.checkpointer import Checkpointer
-from controller.journal.writer.disk import Disk, DiskSpace
-from controller.journal.writer.disk_reserve import is_scarce
+from controller.journal.writer.disk import Disk, DiskSpace, is_scarce
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
 from controller.model.records import Entry, Record, Role

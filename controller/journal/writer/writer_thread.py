@@ -15,8 +15,7 @@ from controller.core.records.record import CLOSING, Prepared, prepare
 from controller.journal.store.pruned_base import pruned_inventory
 from controller.journal.writer.append_log import DEFAULT_LIMITS, Log, SegmentLimits
 from controller.journal.writer.checkpointer import Checkpointer
-from controller.journal.writer.disk import Disk
-from controller.journal.writer.disk_reserve import may_use_reserve
+from controller.journal.writer.disk import Disk, may_use_reserve
 from controller.journal.writer.retention import RetentionLimits
 from controller.journal.writer.retention_thread import RetentionThread
 from controller.model.crashpoints import Reach, pass_by

@@ -15,7 +15,7 @@ from controller.broker.gate.commands import Command, CommandResult, Relay, Write
 from controller.broker.gate.state import GateState
 from controller.journal.index import live_index
 from controller.journal.verify.verify import TrustAnchors, verify
-from controller.journal.writer.disk_reserve import RESERVE_SHARE
+from controller.journal.writer.disk import RESERVE_SHARE
 from controller.journal.writer.signing_keys import read_public_keys
 from controller.model.records import Entry, Record, Reply, Request
 from tests.disk import MIB, Disk, small_disk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.journal.writer.disk_reserve import is_scarce, may_use_reserve
+from controller.journal.writer.disk import is_scarce, may_use_reserve
 from controller.model.records import Entry, Stage
 
 MIB = 1024 * 1024

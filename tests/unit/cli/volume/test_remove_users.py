@@ -1,6 +1,6 @@
 """The containers with each volume."""
 
-from controller.cli.volume.users import users_of
+from controller.cli.volume.remove import users_of
 
 
 def item(name: str, *volumes: str) -> dict[str, object]:
