@@ -104,6 +104,8 @@ class BrokerEngine:
         #: Called with how far a long action of a key is; '' once it has ended.
         self._on_progress = on_progress
         self._reach = reach
+        #: The parts of the inventory that every look repeats, with the broker's tags. Replaced whole.
+        self._tagged: responses.Tagged = responses.NOTHING_TAGGED
         self._reads = Retrying(
             stop=stop_after_attempt(READ_ATTEMPTS),
             wait=wait_exponential(multiplier=READ_PAUSE_S, max=READ_PAUSE_MAX_S),
@@ -182,13 +184,18 @@ class BrokerEngine:
         query = {"namespace": key.namespace, "service": key.name}
         if images:
             query["images"] = json.dumps(sorted(images))
+        tagged = self._tagged
+        if tagged:
+            query["have"] = json.dumps(sorted(tag for tag, _ in tagged.values()))
         try:
             shown = self._get("/trimtab/v1/look", query, timeout_s=LOOK_TIMEOUT_S)
         except Refused as error:
             if error.code != LOOK_TOO_LARGE:
                 raise
             return None
-        return responses.BrokerLook.of(shown)
+        look = responses.BrokerLook.of(shown, tagged)
+        self._tagged = look.inventory.tagged
+        return look
 
     def _read_parts(self, images: frozenset[str], only: Key | None) -> responses.BrokerLook:
         """Read with a request for each object: everything would be too large for one response."""

@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from controller.core.disruption import budget
@@ -147,10 +148,18 @@ def parse_json(response: EngineResponse) -> Any:
         raise EngineFailed("engine.garbled", f"an answer isn't JSON: {error}") from error
 
 
-class InventoryResponse:
-    """The inventory in the response of the broker's route ``/trimtab/v1/inventory``."""
+#: Members of an inventory with their tags, by name.
+Tagged = Mapping[str, tuple[str, Any]]
+NOTHING_TAGGED: Tagged = MappingProxyType({})
 
-    def __init__(self, payload: Mapping[str, Any]) -> None:
+
+class InventoryResponse:
+    """The inventory in the response of the broker's route ``/trimtab/v1/inventory``.
+
+    *tagged* has the members that a request named by their tags: the response lacks these.
+    """
+
+    def __init__(self, payload: Mapping[str, Any], tagged: Tagged = NOTHING_TAGGED) -> None:
         self.instance = str(payload.get("instance") or "")
         self.engine_id = str(payload.get("engineId") or "")
         self.containers = {
@@ -162,13 +171,16 @@ class InventoryResponse:
         self.volumes = {
             each["name"]: read_plain(OwnedObject, each) for each in payload.get("volumes") or ()
         }
-        self.pins = {
+        tags = payload.get("tags") or {}
+        self.pins: dict[str, Image] = _known(tagged, tags, "pins") or {
             revision: Image(id=image["id"], digest=image.get("digest") or "")
             for revision, image in (payload.get("pins") or {}).items()
         }
-        self.endings = {
+        self.endings: dict[str, Ending] = _known(tagged, tags, "endings") or {
             each["container"]: read_plain(Ending, each) for each in payload.get("endings") or ()
         }
+        #: The members with their tags, for the next request.
+        self.tagged: Tagged = {name: (tag, getattr(self, name)) for name, tag in tags.items()}
         self.taken_down = str(payload.get("takenDown") or "")
         self.files = stored_from_json(payload.get("files") or ())
         self.jobs = jobs.from_json(payload.get("jobs") or ())
@@ -207,9 +219,9 @@ class BrokerLook:
     images: Mapping[str, Inspect | None]
 
     @classmethod
-    def of(cls, payload: Mapping[str, Any]) -> BrokerLook:
+    def of(cls, payload: Mapping[str, Any], tagged: Tagged) -> BrokerLook:
         """Return the response of the broker's route ``/trimtab/v1/look``."""
-        inventory = InventoryResponse(payload["inventory"])
+        inventory = InventoryResponse(payload["inventory"], tagged)
         return cls(
             inventory,
             [Inspected.of(each, inventory) for each in payload["containers"]],
@@ -217,3 +229,9 @@ class BrokerLook:
             payload["volumes"],
             payload["images"],
         )
+
+
+def _known(tagged: Tagged, tags: Mapping[str, str], name: str) -> Any:
+    """Return the value of a member that a response left out; None for a member that it has."""
+    tag, value = tagged.get(name, ("", None))
+    return value if tag and tag == tags.get(name) else None

@@ -434,7 +434,7 @@ ROUTES = (
         "GET /look",
         "all that a pass of one service reads: containers, networks, volumes, images, inventory",
         roles=CONTROLLER_AND_OPERATORS,
-        query={"namespace": short_text, "service": short_text, "images": texts},
+        query={"namespace": short_text, "service": short_text, "images": texts, "have": texts},
         own=True,
     ),
     _read(

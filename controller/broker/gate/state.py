@@ -209,6 +209,21 @@ class HealthState:
 
 
 @dataclass(slots=True)
+class TagState:
+    """Tags of parts of the inventory. A caller names the tags of its parts, and gets only others."""
+
+    _known: dict[str, tuple[str, object]] = field(default_factory=dict)
+
+    def tag_of(self, name: str, value: object, new_id: NewId) -> str:
+        """Return the tag of a part: a new one whenever the value differs from the last one."""
+        tag, known = self._known.get(name, ("", None))
+        if not tag or (known is not value and known != value):
+            tag = new_id()
+        self._known[name] = (tag, value)
+        return tag
+
+
+@dataclass(slots=True)
 class GateState:
     """Everything that handlers know besides the request."""
 
@@ -249,6 +264,7 @@ class GateState:
     approvals: ApprovalState = field(default_factory=ApprovalState)
     proofs: ProofState = field(default_factory=ProofState)
     health: HealthState = field(default_factory=HealthState)
+    tags: TagState = field(default_factory=TagState)
 
     def __post_init__(self) -> None:
         """Read the wall clock, once."""

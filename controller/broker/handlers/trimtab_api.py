@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -30,11 +30,11 @@ from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.jobs import memory as jobs
-from controller.core.records.inventory_json import item_to_json, stored_to_json
+from controller.core.records.inventory_json import TAGGED, item_to_json, shared_to_json
 from controller.core.records.operator_records import read_hold, read_run_request, read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.model import names
-from controller.model.inventory import Inventory, PinnedImage
+from controller.model.inventory import Inventory
 from controller.model.mutations import (
     APPROVE,
     JOB_RUN,
@@ -45,7 +45,6 @@ from controller.model.mutations import (
     SOURCE_HELD,
     VALUES_SHOW,
 )
-from controller.model.observed import Ending
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
 
@@ -214,22 +213,17 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
     return json_reply(200, {**shown, **_shared_items(state, known), **more})
 
 
-def _shared_items(state: GateState, known: Inventory) -> dict[str, object]:
-    """Return the members of an inventory that aren't about single objects."""
-    return {
-        "engineId": state.engine.engine_id,
-        "pins": {revision: _flat(image) for revision, image in known.pins.items()},
-        "endings": [_flat(ending) for ending in known.endings.values()],
-        "takenDown": known.taken_down,
-        "holds": [asdict(hold) for hold in known.holds.values()],
-        "files": [stored_to_json(stored) for stored in known.files.values()],
-        "jobs": jobs.to_json(known.jobs),
-    }
+def _shared_items(
+    state: GateState, known: Inventory, have: Collection[str] = ()
+) -> dict[str, object]:
+    """Return the members of an inventory that aren't about single objects.
 
-
-def _flat(value: PinnedImage | Ending) -> dict[str, object]:
-    """Return the fields. ``asdict`` copies them, and takes five times as long for thousands."""
-    return {field: getattr(value, field) for field in value.__slots__}
+    Members that grow with the host have tags. A member with a tag in *have* is left out.
+    """
+    tags = {name: state.tags.tag_of(name, getattr(known, name), state.new_id) for name in TAGGED}
+    left_out = {name for name, tag in tags.items() if tag in have}
+    members = shared_to_json(known, left_out=left_out)
+    return {"engineId": state.engine.engine_id, **members, "tags": tags}
 
 
 def look(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -255,7 +249,7 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
         ],
         "networks": [asdict(each) for each in networks],
         "volumes": [asdict(each) for each in known.volumes.values()],
-        **_shared_items(state, known),
+        **_shared_items(state, known, json.loads(call.query.get("have", "[]"))),
         "jobs": jobs.to_json({key: each for key, each in known.jobs.items() if key == job}),
     }
     asked: list[str] = json.loads(call.query.get("images", "[]"))
