@@ -14,7 +14,7 @@ from controller.core.planning.next_container import hypothetical_create
 from controller.core.planning.planner import KeyPlan
 from controller.core.status import report as status
 from controller.core.status.details import Report
-from controller.core.status.facts import StatusInputs
+from controller.core.status.facts import FactsMemo, StatusInputs
 from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
@@ -44,6 +44,7 @@ class Reporter:
         self._prober = parts.engine.prober
         self._lock = threading.Lock()
         self._previous: Report | None = None
+        self._memo = FactsMemo()
         #: The desired state of the previous report.
         self._desired = Desired()
         self._published: Report | None = None
@@ -74,7 +75,8 @@ class Reporter:
                 return self._previous, self._desired
             self._made = (version, now)
             inputs = self._inputs(shared, plans, now)
-            report = status.report(inputs, previous=self._previous, now=format_instant(now))
+            instant = format_instant(now)
+            report = status.report(inputs, previous=self._previous, now=instant, memo=self._memo)
             self._previous, self._desired = report, inputs.desired
             return report, inputs.desired
 

@@ -9,8 +9,9 @@ document overrides them one by one, and some of them together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import is_
 
 from controller.core.drift.classify import (
     ALIVE,
@@ -139,11 +140,60 @@ class Facts:
     job: JobDecision | None = None
 
 
-def all_facts(inputs: StatusInputs) -> Iterator[Facts]:
+class FactsMemo:
+    """The facts of the services in the last report.
+
+    A service with the same document, containers and image has the same facts: a report after one
+    change works out the facts of one service.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Key, _KnownFacts] = {}
+
+    def facts_of(self, services: Iterable[Service], observed: Observed | None) -> Iterator[Facts]:
+        """Yield the facts of all services."""
+        before, self._known = self._known, {}
+        for service in services:
+            known = before.get(service.key)
+            containers = () if observed is None else observed.of(service.key)
+            image = _image_facts(service, observed)
+            if known is None or not known.is_of(service, containers, image):
+                known = _KnownFacts(service, containers, image, _service_facts(service, observed))
+            self._known[service.key] = known
+            yield known.facts
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownFacts:
+    """The facts of a service, and all that they depend on."""
+
+    service: Service
+    containers: tuple[Container, ...]
+    image: object
+    facts: Facts
+
+    def is_of(self, service: Service, containers: tuple[Container, ...], image: object) -> bool:
+        """Return True if service and containers are the same objects, and the image is equal."""
+        return (
+            self.service is service
+            and len(self.containers) == len(containers)
+            and all(map(is_, self.containers, containers))
+            and self.image == image
+        )
+
+
+def _image_facts(service: Service, observed: Observed | None) -> object:
+    """Return what ``_service_facts`` takes from a snapshot besides the containers."""
+    if observed is None:
+        return None
+    image = _image_id(service, observed)
+    return image, observed.image_settings.get(image), observed.image_volumes.get(image)
+
+
+def all_facts(inputs: StatusInputs, memo: FactsMemo) -> Iterator[Facts]:
     """Yield the facts of every resource except Releases."""
     desired = inputs.desired
-    for service in desired.services:
-        yield _service_facts(service, inputs.observed)
+    yield from memo.facts_of(desired.services, inputs.observed)
     for job in desired.jobs:
         yield job_facts(job, inputs)
     for resource in declared_resources(desired):

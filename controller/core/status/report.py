@@ -16,19 +16,30 @@ from controller.core.planning.context import SlotPause
 from controller.core.review.flat_plan import blocked_json, problem_json
 from controller.core.status.conditions import conditions_of
 from controller.core.status.details import Report
-from controller.core.status.facts import Facts, StatusInputs, all_facts, release_facts
+from controller.core.status.facts import (
+    Facts,
+    FactsMemo,
+    StatusInputs,
+    all_facts,
+    release_facts,
+)
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
 
 
-def report(inputs: StatusInputs, *, previous: Report | None, now: str) -> Report:
+def report(
+    inputs: StatusInputs, *, previous: Report | None, now: str, memo: FactsMemo | None = None
+) -> Report:
     """Return the report: every resource by key, and every problem.
 
-    *previous* is the report before; *now* is the current instant as RFC 3339.
+    *previous* is the report before; *now* is the current instant as RFC 3339. *memo* has the facts
+    of the report before.
     """
     before = _conditions_before(previous)
-    resources = [_resource(facts, inputs, before, now) for facts in all_facts(inputs)]
+    resources = [
+        _resource(facts, inputs, before, now) for facts in all_facts(inputs, memo or FactsMemo())
+    ]
     ready = {str(r["key"]) for r in resources if _is_ready(r)}
     for release in inputs.desired.releases:
         facts = release_facts(release, ready)

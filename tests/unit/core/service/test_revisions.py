@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -187,7 +187,11 @@ WHOLE = replace(
 
 @pytest.mark.parametrize("steering", [NO_OVERRIDES, declared_as("a"), WHOLE])
 def test_a_steering_is_the_same_after_a_restart(steering: Overrides) -> None:
-    assert from_json(json.loads(json.dumps(to_json(steering)))) == steering
+    stored = json.loads(json.dumps(to_json(steering)))
+    assert from_json(stored) == steering
+    whole = json.loads(json.dumps([asdict(revision) for revision in steering.revisions]))
+    for each, fields in zip(stored["revisions"], whole, strict=True):
+        assert fields.items() >= each.items(), "the form of asdict, without some empty members"
 
 
 def test_files_of_before_say_of_no_revision_that_it_was_left() -> None:

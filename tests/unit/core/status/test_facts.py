@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.cli.status.description import _origins
 from controller.core.engine_api.translate import image_settings
-from controller.core.status.facts import DROPPED, origins_of
+from controller.core.status.facts import DROPPED, FactsMemo, origins_of
+from controller.loop.state import snapshot
 from controller.model.desired.spec.service import ServiceSpec
-from controller.model.observed import Observed
+from controller.model.observed import Image, Observed
+from tests.worlds import container, engine, service
 
 ID = "sha256:" + "1" * 64
 BROUGHT = ("entrypoint", "command", "user", "healthcheck")
@@ -73,3 +78,39 @@ def test_an_image_without_a_check_of_its_own_brings_none() -> None:
         "healthcheck",
     )
     assert image_settings({}) == ()
+
+
+WEB_SERVICE, OTHER_SERVICE = service(), service("other")
+SEEN = engine(container())
+PINS = [{WEB_SERVICE.revision: Image(id=each)} for each in (ID, "sha256:" + "2" * 64)]
+SNAPSHOTS = (
+    None,
+    engine(),
+    SEEN,
+    engine(container(state="exited", exit_code=3)),
+    engine(container(health="unhealthy")),
+    engine(container(), container(slot=2)),
+    *(replace(SEEN, pins=pins) for pins in PINS),
+    replace(SEEN, pins=PINS[0], image_settings={ID: BROUGHT}),
+    replace(SEEN, pins=PINS[0], image_settings={ID: BROUGHT}, image_volumes={ID: ("/a",)}),
+)
+
+
+@given(st.lists(st.sampled_from(SNAPSHOTS), min_size=2, max_size=6))
+def test_remembered_facts_are_those_of_the_snapshot(snapshots: list[Observed | None]) -> None:
+    services, memo = (WEB_SERVICE, OTHER_SERVICE), FactsMemo()
+    for seen in snapshots:
+        found = [*memo.facts_of(services, seen)]
+        assert found == [*FactsMemo().facts_of(services, seen)]
+        again = [*memo.facts_of(services, seen)]
+        assert all(one is other for one, other in zip(found, again, strict=True))
+
+
+def test_one_change_costs_the_facts_of_one_service() -> None:
+    memo, before = FactsMemo(), engine(container(), container("other"))
+    first = [*memo.facts_of((WEB_SERVICE, OTHER_SERVICE), before)]
+    part = engine(container(health="unhealthy"))
+    after = snapshot.merge(before, part, WEB_SERVICE.key)
+    second = [*memo.facts_of((WEB_SERVICE, OTHER_SERVICE), after)]
+    assert second[0] != first[0]
+    assert second[1] is first[1]

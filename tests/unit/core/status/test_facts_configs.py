@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from controller.core.manifests.check_together import desired_of
 from controller.core.status.details import container_details, details_of
-from controller.core.status.facts import StatusInputs, all_facts
+from controller.core.status.facts import FactsMemo, StatusInputs, all_facts
 from controller.model.desired.plan import Plan
 from controller.model.files.delivery import MountedFiles
 from controller.model.observed import Observed
@@ -30,7 +30,7 @@ spec:
 def test_a_config_has_its_content_and_the_names_of_its_files() -> None:
     desired = desired_of({"f.yaml": TEXT})
     inputs = StatusInputs(desired, Observed("i"), Plan(), NAMES)
-    (facts,) = (each for each in all_facts(inputs) if each.key.kind == "Config")
+    (facts,) = (each for each in all_facts(inputs, FactsMemo()) if each.key.kind == "Config")
     assert facts.details == {
         "content": desired.configs[0].content,
         "files": ["a", "b"],
@@ -47,7 +47,7 @@ def test_a_secret_is_ready_once_its_content_is_known() -> None:
     (unopened,) = desired.secrets
     opened = replace(desired, secrets=(replace(unopened, content="hmac:1"),))
     for given, ready, content in ((desired, 0, ""), (opened, 1, "hmac:1")):
-        (facts,) = all_facts(StatusInputs(given, Observed("i"), Plan(), NAMES))
+        (facts,) = all_facts(StatusInputs(given, Observed("i"), Plan(), NAMES), FactsMemo())
         assert (facts.key, facts.ready, facts.details) == (
             unopened.key,
             ready,
