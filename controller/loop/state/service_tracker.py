@@ -36,7 +36,9 @@ RECREATE_AFTER = 2
 CURE_S = 60.0
 #: A rollout is observed at least this often. A longer gap doesn't count towards any deadline:
 #: controller or engine were down, and nothing was observed.
-LOOK_S = 60.0
+LOOK_S = 30.0
+#: The same for a rollout whose replicas are all available, and that is only watched.
+WATCH_LOOK_S = 60.0
 
 
 class ServiceTracker:
@@ -133,7 +135,7 @@ class ServiceTracker:
         advanced = now if state.advanced_at is None else state.advanced_at
         state.advanced_at = now
         view = replace(self._rollout_view(service, observed), hooks=hooks)
-        elapsed_s = min(max(0.0, now - advanced), LOOK_S)
+        elapsed_s = min(max(0.0, now - advanced), _look_s(before))
         after = rollout_progress.advance(before, view, elapsed_s=elapsed_s, stalled=stalled)
         if before.revision and not rollout_progress.is_of(before, service):
             # Failures of another revision, or with other limits, don't count for this one.
@@ -201,7 +203,8 @@ class ServiceTracker:
         if due_s is None:
             return None
         available_s = self.available_in_s(service, observed)
-        return min(LOOK_S, due_s, LOOK_S if available_s is None else available_s)
+        look_s = _look_s(self._store.of(service.key).rollout)
+        return min(look_s, due_s, look_s if available_s is None else available_s)
 
     # Inputs of plans
 
@@ -428,6 +431,11 @@ class ServiceTracker:
             wall=self._clock.now(),
             unseen_s=unseen_s,
         )
+
+
+def _look_s(rollout: RolloutProgress) -> float:
+    """Return the longest time between two observations of a rollout that is under way."""
+    return LOOK_S if rollout.held_s is None else WATCH_LOOK_S
 
 
 def _describe_removal(
