@@ -47,6 +47,9 @@ COMPUTING = (
 #: Tests on an engine wait for it, and those of Git sources for servers.
 WAITING = ("e2e", "git", "gate", "compat", "contract")
 LEFT_OUT = pytest.StashKey[int]()
+#: Deaths of an ordinary run: every kind of death in every run, in two stories where several stories
+#: have the kind. ``make sim-sweep`` has all deaths.
+DEATHS = 200
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
 # didn't touch. `--hypothesis-profile default` draws anew.
@@ -68,7 +71,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seeds", type=int, default=100, help="worlds to simulate (default 100)")
     group.addoption("--seed", type=int, default=None, help="replay this one world")
     group.addoption(
-        "--moments", type=int, default=300, help="deaths in told stories (default 300; 0: all)"
+        "--moments",
+        type=int,
+        default=DEATHS,
+        help=f"deaths in told stories (default {DEATHS}; 0: all)",
     )
     group.addoption("--death", help="replay this one: STORY:NUMBER")
     group.addoption(
