@@ -1,67 +1,81 @@
-"""Compare stacks below a folder: ``python -m tools.stacks [DIR] [--stack NAME]``.
+"""Compose stacks with docker compose and with trimtab: ``python -m tools.stacks [DIR] [--part PART]``.
 
 Every folder in DIR with a compose.yaml is a stack. Without DIR, the stacks of tests/e2e/stacks are run, and
-docs/compose-stacks.md is written. Exit status 1 if a difference is unannounced.
+docs/compose-stacks.md is written. Exit status 1 if a difference is unannounced, or a request failed that
+needn't have.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 from tests.engine import FoundEngine, PrivateEngine, open_engine
 from tools.stacks import results
-from tools.stacks.side_by_side import Compared, compare_stack
+from tools.stacks.adoption import adopt_stack
+from tools.stacks.load import change_under_load
+from tools.stacks.side_by_side import compare_stack
 from tools.stacks.sides import STACKS, load_images
 
+Part = Callable[[PrivateEngine | FoundEngine, Path], dict[str, Any]]
+#: What can be run with a stack; each part returns its results as JSON.
+PARTS: Final[dict[str, Part]] = {
+    "compare": lambda engine, stack: results.of_comparison(compare_stack(engine, stack)),
+    "load": lambda engine, stack: results.of_load(change_under_load(engine, stack)),
+    "adopt": lambda engine, stack: results.of_adoption(adopt_stack(engine, stack)),
+}
 #: Characters of a failure that are printed, from both ends.
-SHOWN = 700
+SHOWN: Final = 700
 
 
 def main() -> int:
-    """Run the comparison; return an exit code."""
+    """Run the parts; return an exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=STACKS, metavar="DIR")
     parser.add_argument("--stack", action="append", help="only this stack, again for several")
+    parser.add_argument("--part", action="append", choices=sorted(PARTS), help="only this part")
+    parser.add_argument("--jobs", type=int, default=3, help="stacks at a time (3)")
     options = parser.parse_args()
     found = [each.parent for each in sorted(options.folder.glob("*/compose.yaml"))]
     chosen = [each for each in found if not options.stack or each.name in options.stack]
     if not chosen:
         print(f"no folder in {options.folder} has a compose.yaml", file=sys.stderr)
         return 64
+    parts = options.part or (sorted(PARTS) if options.folder == STACKS else ["compare"])
     engine = open_engine()
+    faults = 0
     try:
         load_images(engine)
-        compared = [each for each in (attempt(engine, stack) for stack in chosen) if each]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for part in parts:
+                outcomes = [*pool.map(partial(attempt, engine, part), chosen)]
+                faults += sum(outcome is None or results.faults(outcome) for outcome in outcomes)
+                if options.folder == STACKS:
+                    results.record(
+                        part, {k.name: v for k, v in zip(chosen, outcomes, strict=True) if v}
+                    )
     finally:
         engine.close()
-    is_whole = options.folder == STACKS and chosen == found and len(compared) == len(chosen)
-    if is_whole:
-        results.write(results.recorded(compared))
-    faults = sum(len(each.unannounced) + len(each.missing) for each in compared)
-    return 1 if faults or len(compared) < len(chosen) else 0
+    return 1 if faults else 0
 
 
-def attempt(engine: PrivateEngine | FoundEngine, stack: Path) -> Compared | None:
-    """Compare a stack and print the outcome; return None if it doesn't run."""
+def attempt(engine: PrivateEngine | FoundEngine, part: str, stack: Path) -> dict[str, Any] | None:
+    """Run a part with a stack and print the outcome; return None if the stack doesn't run."""
     try:
-        compared = compare_stack(engine, stack)
-    except AssertionError as error:
-        text = str(error)
+        outcome = PARTS[part](engine, stack)
+    except Exception as error:  # noqa: BLE001 - the other stacks go on
+        text = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
         shown = text if len(text) < 2 * SHOWN else f"{text[:SHOWN]} … {text[-SHOWN:]}"
-        print(f"{stack.name}: {shown}", flush=True)
+        print(f"{part} {stack.name}: {shown}", flush=True)
         return None
-    print(
-        f"{compared.stack}: {compared.containers} containers, {compared.fields} fields, "
-        f"{len(compared.differences)} differ, {len(compared.unannounced)} unannounced"
-    )
-    for replica in compared.missing:
-        print(f"  {replica}: only one program started it")
-    for each in compared.unannounced:
-        print(f"  {each.service} {each.field}: {each.compose!r} becomes {each.trimtab!r}")
-    sys.stdout.flush()
-    return compared
+    print("\n".join([f"{part} {stack.name}", *results.lines(part, outcome)]), flush=True)
+    return outcome
 
 
 if __name__ == "__main__":

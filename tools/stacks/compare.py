@@ -18,11 +18,14 @@ STOP_TIMEOUT_S: Final = 10
 INTERVAL_NS: Final = 30_000_000_000
 RETRIES: Final = 3
 
+UNITS: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
+#: Labels of the programs, and of the demo images.
+OWN_LABELS: Final = ("com.docker.compose.", "io.trimtab.")
 COMPLETED: Final = "^the healthcheck is completed"
 
 #: Fields that are not compared, with the reason.
 APART: Final = {
-    "Config.Labels": "labels are the programs' own",
+    "Config.Labels": "those of the file are compared, and those of the programs are left out",
     "Config.Image": "compared by the id of the image, since trimtab names the digest",
     "Config.AttachStderr": "of the client that created the container, no effect on it",
     "Config.AttachStdout": "of the client that created the container, no effect on it",
@@ -179,6 +182,10 @@ def fields_of(inspect: Inspect, names: Renaming) -> Fields:
     fields["Config.Hostname"] = "" if config["Hostname"] == own else config["Hostname"]
     fields["Config.Env"] = sorted(config.get("Env") or [])
     fields["Config.StopTimeout"] = config.get("StopTimeout") or STOP_TIMEOUT_S
+    fields |= {
+        f"Labels.{k}": v for k, v in config["Labels"].items() if not k.startswith(OWN_LABELS)
+    }
+    fields["HostConfig.LogConfig"] = _logs(host["LogConfig"])
     fields.pop("Config.Healthcheck", None)
     fields |= {f"Config.Healthcheck.{k}": v for k, v in _healthcheck(config).items()}
     fields["HostConfig.PortBindings"] = {
@@ -193,6 +200,17 @@ def fields_of(inspect: Inspect, names: Renaming) -> Fields:
     fields |= {f"Mounts.{target}": mount for target, mount in _mounts(inspect, names)}
     fields |= _networks(inspect, names)
     return fields
+
+
+def _logs(log: Inspect) -> Inspect:
+    """Return a log configuration with sizes in bytes."""
+    options = {name: _bytes(value) for name, value in (log.get("Config") or {}).items()}
+    return {"Type": log["Type"], "Config": options}
+
+
+def _bytes(text: str) -> str:
+    number, unit = text[:-1], text[-1:].lower()
+    return str(int(number) * UNITS[unit]) if unit in UNITS and number.isdigit() else text
 
 
 def _word(text: str) -> str:
@@ -248,10 +266,7 @@ def _tmpfs(options: str) -> tuple[str, ...]:
 def _option(option: str) -> str:
     """Return an option of a tmpfs, with a size in bytes."""
     name, _, value = option.partition("=")
-    sizes = {"k": 1024, "m": 1024**2, "g": 1024**3}
-    if name == "size" and value[-1:] in sizes:
-        return f"size={int(value[:-1]) * sizes[value[-1]]}"
-    return option
+    return f"size={_bytes(value)}" if name == "size" else option
 
 
 def _networks(inspect: Inspect, names: Renaming) -> Fields:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from tools.stacks.compare import APART
+from tools.stacks.adoption import Adopted
+from tools.stacks.compare import APART, Difference
+from tools.stacks.load import Loaded
 from tools.stacks.side_by_side import Compared
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "compose-stacks.md"
@@ -25,7 +29,29 @@ policy `home`, on one engine. `make compose-side` runs them as root, and writes 
 ## The same containers
 
 The containers of each service are inspected, and compared field by field. A difference counts as announced if
-`trimtab try` names it before anything is changed. An unannounced difference is a fault.
+`trimtab try` names it before anything is changed. An unannounced difference is a fault. `trimtab try` reads files alone: it opens no
+socket, starts no program and writes nothing, and a test holds it to that.
+"""
+LOAD: Final = """
+## A change under load
+
+A client in the network of the project asks the changed service by its name, up to 80 times a second, while its image, an
+environment variable, a mounted file, the number of replicas and a published port are changed. Docker Compose runs `up -d`, and
+for a changed file `up -d --force-recreate`, since it does not look into mounted files. A request has failed if no address of the
+name accepts a connection within 4 s. An outage is the longest time between two good answers; near 4 s, one request tried the
+address of a container that had just gone, and was answered by the next address.
+"""
+ADOPTION: Final = """
+## Adoption
+
+The stacks are started by Docker Compose. Their folders are put into the directory of an instance, with
+`x-trimtab: {volumes: compose, suspend: true}` in an override file, and `trimtab adopt --project NAME` admits all four gaps.
+A stack is adopted as a whole, or not at all. *Shown* counts services with the condition `AdoptedAsFound`; *planned*
+counts the actions for them in the plan afterwards. *Mistaken* counts the adopted containers that a mistaken
+`docker compose up -d` with the unchanged file replaces.
+
+A stack is adopted if its containers are those that the file leads to: files of the project, ports without an address, a tmpfs
+without a size, volumes without a name, health checks without all times, and Secrets refuse it. See [adopt.md](adopt.md).
 """
 #: What each stack shows.
 SUBJECTS: Final = {
@@ -42,28 +68,76 @@ SUBJECTS: Final = {
 }
 
 
-def recorded(compared: Iterable[Compared]) -> dict[str, Any]:
-    """Return the results of a run as JSON."""
+def of_comparison(compared: Compared) -> dict[str, Any]:
+    """Return the results of a comparison as JSON."""
     return {
-        "stacks": {
-            each.stack: {
-                "containers": each.containers,
-                "fields": each.fields,
-                "missing": list(each.missing),
-                "differences": [
-                    {
-                        "service": one.service,
-                        "field": one.field,
-                        "compose": _text(one.compose),
-                        "trimtab": _text(one.trimtab),
-                        "announced": one.announced,
-                    }
-                    for one in each.differences
-                ],
-            }
-            for each in compared
-        }
+        "containers": compared.containers,
+        "fields": compared.fields,
+        "missing": list(compared.missing),
+        "differing": len(compared.differences),
+        "unannounced": [_row(each) for each in compared.unannounced],
+        "announced": {_group(each.field): _row(each) for each in reversed(compared.announced)},
+        "counts": dict(sorted(Counter(_group(each.field) for each in compared.announced).items())),
     }
+
+
+def _row(difference: Difference) -> dict[str, str]:
+    return {
+        "service": difference.service,
+        "field": difference.field,
+        "compose": _text(difference.compose),
+        "trimtab": _text(difference.trimtab),
+        "announced": difference.announced,
+    }
+
+
+def _group(field: str) -> str:
+    """Return the field, without the names of mounts and networks."""
+    part = field.partition(".")[0]
+    return field if part in ("Config", "HostConfig") else part
+
+
+def of_load(loaded: Iterable[Loaded]) -> dict[str, Any]:
+    """Return the results of changes under load as JSON."""
+    return {"changes": [asdict(each) for each in loaded]}
+
+
+def of_adoption(adopted: Adopted) -> dict[str, Any]:
+    """Return the results of an adoption as JSON."""
+    return asdict(adopted)
+
+
+def faults(outcome: dict[str, Any]) -> int:
+    """Return the number of faults in the results of a part."""
+    unannounced = outcome.get("unannounced", ())
+    needless = [each for each in outcome.get("changes", ()) if _is_needless(each)]
+    restarted = outcome.get("restarted", 0)
+    return len(unannounced) + len(outcome.get("missing", ())) + len(needless) + int(restarted)
+
+
+def _is_needless(change: dict[str, Any]) -> bool:
+    return bool(change["order"] == "StartFirst" and change["trimtab"]["failed"] > 0)
+
+
+def lines(part: str, outcome: dict[str, Any]) -> Iterator[str]:
+    """Yield the results of a part for a person."""
+    match part:
+        case "compare":
+            yield f"  {outcome['containers']} containers, {outcome['fields']} fields, {outcome['differing']} differ"
+            yield from (f"  {each}: only one program started it" for each in outcome["missing"])
+            for each in outcome["unannounced"]:
+                yield f"  {each['service']} {each['field']}: {each['compose']} becomes {each['trimtab']}"
+        case "load":
+            for each in outcome["changes"]:
+                ours, theirs = each["trimtab"], each["compose"]
+                yield (
+                    f"  {each['change']} of {each['service']} ({each['order']}): {ours['failed']} failed, "
+                    f"{ours['outage_ms']} ms; compose {theirs['failed']}, {theirs['outage_ms']} ms"
+                )
+        case _:
+            yield f"  {outcome['adopted']} of {outcome['containers']} adopted, {outcome['restarted']} restarted"
+            yield f"  {outcome['shown']} shown, {outcome['planned']} planned, then {outcome['mistaken']}"
+            yield from (f"  {name}: {reason}" for name, reason in outcome["refused"])
 
 
 def _text(value: object) -> str:
@@ -71,15 +145,23 @@ def _text(value: object) -> str:
     return text if len(text) <= VALUE_MAX else text[: VALUE_MAX - 1] + "…"
 
 
-def write(results: dict[str, Any]) -> None:
-    """Write the results and the page."""
+def record(part: str, found: dict[str, Any]) -> None:
+    """Write the results of a part beside those of other runs, and the page."""
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    results.setdefault(part, {}).update(found)
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
     PAGE.write_text(page(results), "utf-8")
 
 
 def page(results: dict[str, Any]) -> str:
     """Return the page."""
-    return "\n".join([INTRO, *_stacks(results["stacks"]), *_differences(results["stacks"]), ""])
+    compared = results.get("compare", {})
+    parts = (
+        *(INTRO, *_stacks(compared), *_differences(compared)),
+        *(LOAD, *_load(results.get("load", {}))),
+        *(ADOPTION, *_adoption(results.get("adopt", {}))),
+    )
+    return "\n".join([*parts, ""])
 
 
 def _stacks(stacks: dict[str, Any]) -> Iterator[str]:
@@ -87,10 +169,10 @@ def _stacks(stacks: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     totals = [0] * 5
     for name, found in sorted(stacks.items()):
-        announced = sum(bool(each["announced"]) for each in found["differences"])
-        faults = len(found["differences"]) - announced + len(found["missing"])
-        equal = found["fields"] - len(found["differences"])
-        row = [found["containers"], found["fields"], equal, announced, faults]
+        announced = sum(found["counts"].values())
+        others = len(found["unannounced"]) + len(found["missing"])
+        equal = found["fields"] - found["differing"]
+        row = [found["containers"], found["fields"], equal, announced, others]
         totals = [one + two for one, two in zip(totals, row, strict=True)]
         yield f"| `{name}` | {SUBJECTS.get(name, '')} | {' | '.join(map(str, row))} |"
     yield f"| all | | {' | '.join(map(str, totals))} |"
@@ -102,17 +184,15 @@ def _differences(stacks: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "| field | containers | docker compose | trimtab | announced as |"
     yield "|---|---|---|---|---|"
-    by_field: dict[str, list[dict[str, str]]] = {}
+    counts: Counter[str] = Counter()
+    examples: dict[str, dict[str, str]] = {}
     for found in stacks.values():
-        for each in found["differences"]:
-            named = each["field"].startswith(("Mounts.", "Networks."))
-            field = each["field"].partition(".")[0] if named else each["field"]
-            by_field.setdefault(field, []).append(each)
-    for field, listed in sorted(by_field.items()):
-        one = listed[0]
-        cells = (one["compose"], one["trimtab"], one["announced"] or "**unannounced**")
+        counts.update(found["counts"])
+        examples = {**found["announced"], **examples}
+    for field, one in sorted(examples.items()):
+        cells = (one["compose"], one["trimtab"], one["announced"])
         text = " | ".join(each.replace("|", "\\|") for each in cells)
-        yield f"| `{field}` | {len(listed)} | {text} |"
+        yield f"| `{field}` | {counts[field]} | {text} |"
     yield ""
     yield "Not compared:"
     yield ""
@@ -121,3 +201,41 @@ def _differences(stacks: dict[str, Any]) -> Iterator[str]:
     for field, reason in APART.items():
         yield f"| `{field}` | {reason} |"
     yield "| names, ids, dates, addresses | of each container |"
+
+
+def _load(load: dict[str, Any]) -> Iterator[str]:
+    yield "| stack | change | service | order | trimtab: failed | outage | compose: failed | outage |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for stack, found in sorted(load.items()):
+        for each in found["changes"]:
+            ours, theirs = each["trimtab"], each["compose"]
+            cells = (
+                *(f"`{stack}`", each["change"], f"`{each['service']}`", each["order"]),
+                *(
+                    f"{ours['failed']} of {ours['failed'] + ours['answered']}",
+                    f"{ours['outage_ms']} ms",
+                ),
+                *(
+                    f"{theirs['failed']} of {theirs['failed'] + theirs['answered']}",
+                    f"{theirs['outage_ms']} ms",
+                ),
+            )
+            yield f"| {' | '.join(cells)} |"
+
+
+def _adoption(adoption: dict[str, Any]) -> Iterator[str]:
+    yield "| stack | running | adopted | restarted | shown | planned | mistaken |"
+    yield "|---|---|---|---|---|---|---|"
+    for stack, found in sorted(adoption.items()):
+        members = ("containers", "adopted", "restarted", "shown", "planned")
+        cells = [*(str(found[name]) for name in members), str(found["mistaken"][0])]
+        yield f"| `{stack}` | {' | '.join(cells)} |"
+    yield ""
+    yield "Reasons of refusals; nothing was changed:"
+    yield ""
+    yield "| stack | service | reason |"
+    yield "|---|---|---|"
+    for stack, found in sorted(adoption.items()):
+        for service, reason in found["refused"]:
+            text = reason.replace("|", "\\|")
+            yield f"| `{stack}` | `{service}` | {text} |"

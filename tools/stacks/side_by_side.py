@@ -27,6 +27,11 @@ class Compared:
     missing: tuple[str, ...]
 
     @property
+    def announced(self) -> tuple[Difference, ...]:
+        """The differences that ``trimtab try`` announces."""
+        return tuple(each for each in self.differences if each.announced)
+
+    @property
     def unannounced(self) -> tuple[Difference, ...]:
         """The faults: differences that ``trimtab try`` doesn't announce."""
         return tuple(each for each in self.differences if not each.announced)

@@ -167,14 +167,14 @@ class TrimtabSide:
             for image in TRUSTED:
                 host.cli("image", "trust", image)
             if secrets.is_dir():
-                shutil.copytree(secrets, FILES / self.stack)
+                shutil.copytree(secrets, FILES / self.stack, dirs_exist_ok=True)
                 for path in (FILES / self.stack).iterdir():
                     path.chmod(0o600)
             yield host
         finally:
             host.close()
             if secrets.is_dir():
-                shutil.rmtree(FILES / self.stack)
+                shutil.rmtree(FILES / self.stack, ignore_errors=True)
 
     def put(self) -> None:
         """Copy the folder of the stack into the directory."""
@@ -198,6 +198,10 @@ class TrimtabSide:
         """Return the names in the Compose file of the namespace's networks and volumes."""
         named = {f"{self.stack}.{name}": name for name in volumes}
         return Renaming(self._network, named.get, _trimtab_names, content)
+
+    def network(self, name: str) -> str:
+        """Return the engine's name of a network of the Compose file."""
+        return f"platform-network.{self.stack}" if name == "default" else f"{self.stack}.{name}"
 
     def _network(self, name: str) -> str:
         base = name.removesuffix(f".{self.stack}")

@@ -27,7 +27,11 @@ GRAVE = {
     "Quarantined": "yellow",
     "Moved": None,
 }
-COLOURS = {"Ready": "green", "Completed": "green", "Progressing": "cyan", **GRAVE}
+#: Of a Ready service with containers as they were found: not grave, but worth a word.
+ADOPTED = "AdoptedAsFound"
+#: The words of resources that need no attention.
+SETTLED = frozenset({"Ready", "Completed", ADOPTED})
+COLOURS = {**dict.fromkeys(SETTLED, "green"), "Progressing": "cyan", **GRAVE}
 #: Reasons of Progressing that explain Degraded. Other grave conditions are shown with the first only.
 _CAUSES = ("Pulling", "Retrying", "Waiting")
 
@@ -52,6 +56,8 @@ def conditions_of(resource: Resource) -> Conditions:
         grave.append(progressing)
     if grave:
         return grave
+    if "Ready" in true and ADOPTED in true:
+        return [true[ADOPTED]]
     for name in ("Ready", "Progressing"):
         if name in true:
             return [true[name]]
@@ -71,7 +77,7 @@ def word_of(resource: Resource) -> str:
 
 def is_settled(resource: Resource) -> bool:
     """Return True if the resource is Ready or Completed, and no condition needs attention."""
-    return word_of(resource) in ("Ready", "Completed")
+    return word_of(resource) in SETTLED
 
 
 def is_completed(resource: Resource) -> bool:

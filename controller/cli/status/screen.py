@@ -9,7 +9,7 @@ import click
 
 from controller.cli.output.terminal import echo, echo_data
 from controller.cli.output.times import current_time
-from controller.cli.status.conditions import message_of, word_of
+from controller.cli.status.conditions import SETTLED, message_of, word_of
 from controller.cli.status.ports import addresses_of
 from controller.cli.status.problems import place_of, problem_of
 from controller.cli.status.table import ready_of
@@ -102,7 +102,7 @@ def _lines_of(report: dict[str, Any]) -> list[tuple[str, str]]:
     for resource in report["resources"]:
         key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
         count = ready_of(resource) if resource["kind"] == "Service" else ""
-        addresses = " ".join(addresses_of(resource)) if word_of(resource) == "Ready" else ""
+        addresses = " ".join(addresses_of(resource)) if word_of(resource) in SETTLED else ""
         parts = (word_of(resource), count, message_of(resource), addresses)
         lines.append((key, "  ".join(filter(None, parts))))
         for condition in resource["conditions"]:

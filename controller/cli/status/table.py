@@ -10,7 +10,7 @@ from controller.cli.output.excerpts import ReportExcerpts
 from controller.cli.output.tables import Cell, Column, clip, clip_image, render, terminal_width
 from controller.cli.output.terminal import echo
 from controller.cli.output.times import age, current_time, parse_time, until
-from controller.cli.status.conditions import conditions_of, message_of, styled, word_of
+from controller.cli.status.conditions import SETTLED, conditions_of, message_of, styled, word_of
 from controller.cli.status.ports import addresses_of, clip_addresses
 from controller.cli.status.problems import no_excerpt, place_of, problem_of, render_problems
 from controller.model.names import revision_digits
@@ -92,7 +92,7 @@ def fit_status(status: StatusJson, view: TableView, height: int) -> str:
         if excess > 0 and view.excerpt is not no_excerpt:
             view = replace(view, excerpt=no_excerpt)
             continue
-        ready = [r for r in resources if word_of(r) in {"Ready", "Completed"}]
+        ready = [r for r in resources if word_of(r) in SETTLED]
         if excess <= 0 or not (ready or len(problems) > 1 or len(resources) > 1):
             return text
         if ready:

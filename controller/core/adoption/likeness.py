@@ -31,6 +31,7 @@ from controller.core.engine_api.requests import (
 from controller.core.rules.context import CONTROLLER
 from controller.core.rules.identity import is_controllers_name, is_reserved
 from controller.model import names
+from controller.model.files.delivery import FILE_KINDS
 from controller.model.observed import Settings
 
 #: Fields by their paths in a document; ``container.NAME`` for a field without one.
@@ -206,6 +207,18 @@ def judge_unnamed_volumes(inspect: Mapping[str, Any], request: CreateRequest) ->
             reason = f"{quote(shorten(target, _SHOWN_MAX))} is a volume without a name"
             remedy = "its data would be lost at the next replacement: copy it to a named volume"
             yield Finding("adopt.differs", "spec.mounts", reason, remedy)
+
+
+def judge_delivered_files(create: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield a finding for each mount of a Config or Secret: trimtab delivers none to a container of others."""
+    for each in list_of(mapping_of(create.get("HostConfig")).get("Mounts")):
+        mount = mapping_of(each)
+        kind, source = str(mount.get("Type") or ""), str(mount.get("Source") or "")
+        if kind in FILE_KINDS:
+            target = shorten(str(mount.get("Target") or ""), _SHOWN_MAX)
+            reason = f"the document mounts the {kind} {quote(source)}, which trimtab delivers"
+            remedy = "no operator can admit it: let trimtab create the container"
+            yield Finding("adopt.differs", f"spec.mounts.{target}", reason, remedy)
 
 
 def judge_limits(now: Settings, wanted: Settings) -> Iterator[Finding]:

@@ -195,6 +195,9 @@ class AdoptionJudge:
             self._state.inventory = fold_adoption(inventory, inventory.seq, recorded)
 
     def _judge(self, candidate: AdoptionCandidate, inspect: Mapping[str, Any]) -> Flow[None]:
+        candidate.findings += likeness.judge_delivered_files(candidate.asked.create)
+        if candidate.findings:
+            return
         try:
             found, judged = yield from self._admit_document(candidate)
         except Denied as denied:

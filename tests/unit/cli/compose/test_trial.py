@@ -95,4 +95,4 @@ def test_a_service_with_a_secret_is_judged_without_its_content(
     text = SHOP.replace("    image: postgres:17\n", "    image: postgres:17\n    secrets: [pw]\n")
     shown = run(tmp_path, capsys, text + "secrets: {pw: {file: ./pw.txt}}\n", "--policy", "home")
     assert "  mutate Service/shop/db" in shown
-    assert "/etc/trimtab/secrets/NAMESPACE" in shown
+    assert "/etc/trimtab/secrets/shop/pw.txt" in shown

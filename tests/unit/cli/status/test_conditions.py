@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from controller.cli.status.conditions import conditions_of, message_of, messages_of, word_of
+from controller.cli.status.conditions import (
+    conditions_of,
+    is_settled,
+    message_of,
+    messages_of,
+    word_of,
+)
 
 
 def condition(
@@ -38,6 +44,16 @@ def test_a_task_that_has_ended_is_completed() -> None:
     ended, running = {"state": "exited"}, {"state": "running"}
     assert word_of(resource(condition("Ready"), slots=[ended])) == "Completed"
     assert word_of(resource(condition("Ready"), slots=[ended, running])) == "Ready"
+
+
+def test_a_ready_service_with_adopted_containers_says_so() -> None:
+    adopted = condition("AdoptedAsFound", "slot 1: old-web lacks dropped capabilities")
+    found = resource(condition("Ready"), adopted)
+    assert word_of(found) == "AdoptedAsFound"
+    assert is_settled(found)
+    assert message_of(found) == "slot 1: old-web lacks dropped capabilities"
+    assert word_of(resource(condition("Ready", status="False"), adopted)) == "NotReady"
+    assert word_of(resource(condition("Ready"), adopted, condition("Contended"))) == "Contended"
 
 
 def test_a_message_of_two_conditions_is_shown_once() -> None:

@@ -1,0 +1,128 @@
+"""A stack started by docker compose and adopted as it runs, by ``trimtab adopt --project``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from controller.core.compose.translation.names import dns_name
+from controller.model.confinement import GAPS
+from tests.engine import FoundEngine, PrivateEngine
+from tests.instance import Host, eventually
+from tools.stacks.compare import Inspect
+from tools.stacks.sides import READY_S, ComposeSide, Replica, TrimtabSide
+
+#: What the folder adds to its unchanged Compose file. Docker Compose ignores it.
+KEPT: Final = {"volumes": "compose"}
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The outcome for one stack."""
+
+    stack: str
+    containers: int
+    adopted: int
+    #: Containers with another id, or another start, after the adoption.
+    restarted: int
+    #: The reasons of refused containers, by service.
+    refused: tuple[tuple[str, str], ...]
+    #: Services with the condition AdoptedAsFound.
+    shown: int
+    #: Actions of the plan afterwards, of the adopted services.
+    planned: int
+    #: Containers that `docker compose up -d` replaced by mistake, and actions of the plan after it.
+    mistaken: tuple[int, int]
+
+
+def adopt_stack(engine: PrivateEngine | FoundEngine, stack: Path) -> Adopted:
+    """Start a stack with docker compose, and adopt all containers that can be adopted."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        copy = Path(shutil.copytree(stack, Path(folder) / stack.name))
+        compose = ComposeSide(engine, copy)
+        side = TrimtabSide(engine, stack)
+        try:
+            compose.run("up", "-d", "--quiet-pull")
+            with side.running() as host:
+                return _adopt(compose, side, host)
+        finally:
+            compose.down()
+
+
+def _adopt(compose: ComposeSide, side: TrimtabSide, host: Host) -> Adopted:
+    before = compose.containers()
+    running = {replica for replica, each in before.items() if each["State"]["Running"]}
+    side.put()
+    _mark(side.folder, {**KEPT, "suspend": True})
+    eventually(lambda: (host.status() or {"resources": []})["resources"], within_s=READY_S)
+    admit = [part for gap in sorted(GAPS) for part in ("--admit", gap)]
+    answer = host.cli("adopt", "--project", side.stack, *admit, "--json", expect=(0, 4))
+    report = json.loads(answer.stdout)
+    refused = _refused(report, before)
+    adopted = set(report["adopted"])
+    now = compose.containers()
+    restarted = sum(_life(before[each]) != _life(now[each]) for each in running)
+    _mark(side.folder, KEPT)
+    names = {dns_name(name) for name, _ in running if before[name, 1]["Id"] in adopted}
+    if adopted:
+        eventually(lambda: _shown(host, side.stack, names) == len(names), within_s=READY_S)
+    planned = _planned(host, names)
+    compose.run("up", "-d", "--quiet-pull")
+    later = compose.containers()
+    kept = [each for each in running if before[each]["Id"] in adopted]
+    replaced = sum(_life(before[each]) != _life(later[each]) for each in kept)
+    return Adopted(
+        side.stack,
+        len(running),
+        len(adopted),
+        restarted,
+        refused,
+        _shown(host, side.stack, names),
+        planned,
+        (replaced, _planned(host, names)),
+    )
+
+
+def _mark(folder: Path, extension: dict[str, Any]) -> None:
+    """Write ``x-trimtab`` into the override file, beside what the stack has there."""
+    path = folder / "compose.override.yaml"
+    text = path.read_text().partition("x-trimtab:")[0] if path.exists() else ""
+    path.write_text(f"{text}x-trimtab: {json.dumps(extension)}\n")
+
+
+def _refused(report: Any, before: dict[Replica, Inspect]) -> tuple[tuple[str, str], ...]:
+    service = {each["Id"]: name for (name, _), each in before.items()}
+    found = [
+        (service[each["container"]], f"{finding['path']}: {finding['reason']}")
+        for each in report["containers"]
+        for finding in each["findings"]
+    ]
+    found += [(service[each["container"]], each["problem"]) for each in report["problems"]]
+    found += [
+        (each["name"], finding["reason"])
+        for each in report["objects"]
+        for finding in each["findings"]
+    ]
+    return tuple(sorted(set(found)))
+
+
+def _life(inspect: Inspect) -> tuple[str, str, int]:
+    return inspect["Id"], inspect["State"]["StartedAt"], inspect["RestartCount"]
+
+
+def _shown(host: Host, namespace: str, names: set[str]) -> int:
+    """Return how many services have the condition AdoptedAsFound."""
+    conditions = (host.resource(name, namespace=namespace).get("conditions", []) for name in names)
+    return sum(
+        any(each["type"] == "AdoptedAsFound" and each["status"] == "True" for each in listed)
+        for listed in conditions
+    )
+
+
+def _planned(host: Host, names: set[str]) -> int:
+    actions = host.json("plan", expect=(0, 2, 3))["actions"]
+    return sum(each["object"].rpartition("/")[2] in names for each in actions)
