@@ -402,3 +402,27 @@ def test_following_begins_with_the_last_ones_and_ends_with_the_broker(state: Pat
     assert head.split()[:3] == ["SEQ", "TIME", "ACTOR"]
     assert all("refusal" in line and "/nowhere" in line for line in before)
     assert "/elsewhere" in after
+
+
+def test_what_a_proof_says_is_shown_as_proven(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proof = {
+        "source": "shop",
+        "commit": "d0" * 20,
+        "signer": "alice@example.org",
+        "key": "SHA256:x",
+        "path": "web.yaml",
+        "blob": "b1" * 20,
+        "shape": "5e" * 32,
+    }
+    happened = Happened()
+    create = happened.ask("container.create", NAME, {**SUMMARY, "proof": proof})
+    happened.close(create, status=201, container=ID)
+    root = made(tmp_path / "signed", happened)
+    lines = told(capsys, "explain", NAME, "--state", root).splitlines()
+    (image,) = (line for line in lines if line.startswith("image  "))
+    assert "of d0d0d0d0d0d0, proven: signed by alice@example.org" in image
+    found = json.loads(told(capsys, "explain", NAME, "--json", "--state", root))
+    (fact,) = (fact for fact in found["facts"] if fact["field"] == "image")
+    assert fact["proof"] == proof
