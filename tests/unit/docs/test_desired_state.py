@@ -183,7 +183,7 @@ def test_a_page_that_lags_behind_is_noticed() -> None:
 
 
 def test_what_comes_later_is_named() -> None:
-    later = section("Not supported yet")
+    later = section("Not supported")
     paths = (*LATER_FIELDS, *LATER_JOB_FIELDS)
     names = [*LATER_KINDS, *LATER_MOUNTS, *(".".join(map(str, path)) for path in paths)]
     assert [name for name in names if f"`{name}`" not in later] == []
