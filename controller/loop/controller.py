@@ -206,7 +206,7 @@ class Controller:
                     self._store.of(key).requested_by = requested_by
                 for key in part:
                     self._store.of(key).approved_plan = plan
-                everything = planner.keys(declared, observed) | declared.blind_keys
+                everything = planner.keys(declared, observed) | declared.blind_keys | keys
             releases = frozenset(release.key for release in declared.releases)
             overridden = persistent_keys(declared, self._store.all_overrides())
             if declared.whole:
@@ -315,7 +315,7 @@ class Controller:
         self.prober.declare(
             self.overrides.running_revisions(desired, observed), shared.policy.networks
         )
-        begun, planned = frozenset[Key](), planner.keys(desired, observed)
+        begun, planned = frozenset[Key](), planner.keys(desired, observed) | decision.prunable
         if full_plan is None:
             begun, planned, plan = self._plan_touched(view, accepted, observed, shared.policy)
         else:

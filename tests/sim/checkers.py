@@ -17,7 +17,13 @@ from controller.broker.gate import router
 from controller.broker.gate.commands import Forward, Lost
 from controller.core.records.parts import RequestPart
 from controller.model import names
-from controller.model.mutations import CONTAINER_GONE, JOB_ENDED, SERVICE_MOVED, Mutation
+from controller.model.mutations import (
+    CONTAINER_GONE,
+    JOB_ENDED,
+    SERVICE_MOVED,
+    VOLUME_END,
+    Mutation,
+)
 from controller.model.names import Key, service_key, workload_key
 from controller.model.quantities import parse_duration_ms
 from controller.model.records import Record, Reply, Request, Role
@@ -163,6 +169,7 @@ class Checkers:
         self._created: dict[tuple[str, str, str], deque[float]] = {}
         self._revisions: dict[str, str] = {}  # by what makes a container, but for its limits
         self._networks_before: set[str] = set()
+        self._dumped: set[str] = set()  # volumes
         #: The owner of each content of a Config, by namespace, name and content.
         self._delivered: dict[tuple[str, str, str], str] = {}
         self._approved = False
@@ -201,7 +208,7 @@ class Checkers:
         self._check_body(command, mutated)
         self._check_foreign(mutated)
         self._check_files(mutated)
-        self._check_volumes(mutated)
+        self._check_volumes(mutated, intent)
         self._check_renamed(mutated)
         self._required.forwarding(mutated)
         self._check_revision(mutated)
@@ -255,6 +262,8 @@ class Checkers:
         if self._scene.secret.encode() in line:
             raise Violation(12, f"the journal holds a secret: record {record.seq}")
         entry = record.entry
+        if entry.request.get("route") == VOLUME_END and "succeeded" in str(entry.request):
+            self._dumped.add(str(entry.request["object"]))
         if entry.stage == "intent":
             if entry.verdict.get("decision") not in {"allow", "mutate"}:
                 raise Violation(1, f"an intent that wasn't allowed: {entry.verdict}")
@@ -457,9 +466,14 @@ class Checkers:
 
     # Removals
 
-    def _check_volumes(self, mutated: Mutated) -> None:
+    def _check_volumes(self, mutated: Mutated, intent: Intent) -> None:
         if mutated.route == Mutation.VOLUME_REMOVE:
-            raise Violation(5, f"the volume {mutated.subject} is removed")
+            rules = intent.record.entry.verdict.get("rules")
+            approved = isinstance(rules, list) and any(
+                str(r).startswith("approval:") for r in rules
+            )
+            if not approved or mutated.subject not in self._dumped:
+                raise Violation(5, f"the volume {mutated.subject} is removed")
         if mutated.route == Mutation.CONTAINER_REMOVE and mutated.query.get("v", "0") != "0":
             raise Violation(5, "a removal that takes anonymous volumes along")
 
