@@ -18,7 +18,6 @@ from controller.cli.containers.replicas import ContainerTarget, find_replicas, l
 from controller.cli.journal.filters import current_timestamp, time_option
 from controller.cli.options import command, open_state
 from controller.cli.output.terminal import echo
-from controller.core.drift import failed_runs
 from controller.core.encoding.terminal_text import printable
 from controller.core.engine_api.streams.log_stream import engine_time
 from controller.model.container_output import FailedRun
@@ -55,6 +54,9 @@ def print_previous(
 
 def select(runs: Sequence[FailedRun], target: ContainerTarget) -> list[FailedRun]:
     """Return the last failed run of each slot of a target."""
+    # Only --previous reads saved runs, whose types take most of the start.
+    from controller.core.drift import failed_runs
+
     return failed_runs.latest_by_slot(
         run
         for run in runs
@@ -82,6 +84,9 @@ def fetch_runs(state: StateFolder) -> list[FailedRun]:
 
     They come from the running controller, else from its file.
     """
+    # Only --previous reads saved runs, whose types take most of the start.
+    from controller.core.drift import failed_runs
+
     try:
         answer = ask_controller(state.controller_socket, {"do": "failures"})
     except EngineUnavailable:

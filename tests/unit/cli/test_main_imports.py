@@ -52,6 +52,7 @@ HEAVY = (
 def test_help_and_status_start_light(tmp_path: Path) -> None:
     assert not of_package(loaded_by("--help"), *HEAVY)
     assert not of_package(loaded_by("status", "--state", str(tmp_path)), *HEAVY)
+    assert not of_package(loaded_by("logs", "web", "--state", str(tmp_path)), "pydantic", "yaml")
 
 
 def test_commands_beside_a_running_controller_start_light(tmp_path: Path) -> None:
