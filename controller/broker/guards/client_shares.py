@@ -10,7 +10,7 @@ from controller.broker.gate.call import GateRequest
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.core.enforcement import token_buckets
-from controller.core.enforcement.token_buckets import Share
+from controller.core.enforcement.token_buckets import TokenRate
 from controller.model.quantities import format_bytes
 from controller.model.records import Actor, Role
 
@@ -23,16 +23,16 @@ DAY_S = 86_400.0
 BURST_S = 50.0
 
 
-def _mutations(state: GateState) -> Share:
+def _mutations(state: GateState) -> TokenRate:
     """Return the share of changes."""
     per_s = state.policy.quotas.mutations_per_second
-    return Share(float(per_s), per_s * BURST_S)
+    return TokenRate(float(per_s), per_s * BURST_S)
 
 
-def _journal(state: GateState) -> Share:
+def _journal(state: GateState) -> TokenRate:
     """Return the share of the journal's bytes: a day's at once, and as much again within a day."""
     per_day = float(state.policy.quotas.journal_per_day)
-    return Share(per_day / DAY_S, per_day)
+    return TokenRate(per_day / DAY_S, per_day)
 
 
 def _mutation_wait_s(state: GateState, uid: int) -> int:

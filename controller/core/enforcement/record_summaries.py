@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from controller.core.enforcement.token_buckets import Share
+from controller.core.enforcement.token_buckets import TokenRate
 from controller.core.records.parts import ResultPart
 from controller.core.records.record import timestamp
 
@@ -27,7 +27,7 @@ OTHER: Final = "other"
 
 
 @dataclass(frozen=True, slots=True)
-class Limit(Share):
+class Limit(TokenRate):
     """The rate of records of one peer, and the time between summaries."""
 
     per_s: float = 50.0

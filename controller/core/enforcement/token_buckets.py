@@ -27,7 +27,7 @@ Buckets = Mapping[int, Bucket]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class TokenRate:
     """How much a peer may spend: a burst, and the rate at which it comes back."""
 
     per_s: float
@@ -36,7 +36,9 @@ class Share:
     peers: int = 64
 
 
-def take(buckets: Buckets, peer: int, now: float, share: Share) -> tuple[dict[int, Bucket], bool]:
+def take(
+    buckets: Buckets, peer: int, now: float, share: TokenRate
+) -> tuple[dict[int, Bucket], bool]:
     """Take one token from a peer's bucket: return the new buckets, and True if there was a token."""
     kept, peer = _filled_for(buckets, peer, now, share)
     bucket = kept[peer]
@@ -49,7 +51,7 @@ def spend(
     buckets: Buckets,
     peer: int,
     now: float,
-    share: Share,
+    share: TokenRate,
     *,
     amount: float = 1.0,
     debt: float = 0.0,
@@ -65,25 +67,27 @@ def spend(
     return kept
 
 
-def left(buckets: Buckets, peer: int, now: float, share: Share) -> float:
+def left(buckets: Buckets, peer: int, now: float, share: TokenRate) -> float:
     """Return what a peer has left; negative if it spent more than its share."""
     bucket = buckets.get(peer_of(buckets, peer, share))
     return share.burst if bucket is None else _filled(bucket, now, share).tokens
 
 
-def wait_s(buckets: Buckets, peer: int, now: float, share: Share, *, amount: float = 0.0) -> int:
+def wait_s(
+    buckets: Buckets, peer: int, now: float, share: TokenRate, *, amount: float = 0.0
+) -> int:
     """Return in how many seconds a peer has an *amount* left; 0 for at once."""
     missing = amount - left(buckets, peer, now, share)
     return 0 if missing <= 0 else max(1, math.ceil(missing / share.per_s))
 
 
-def peer_of(buckets: Buckets, peer: int, share: Share) -> int:
+def peer_of(buckets: Buckets, peer: int, share: TokenRate) -> int:
     """Return the peer in whose bucket a peer counts: itself, or ``OTHERS``."""
     return peer if peer in buckets or len(buckets) < share.peers else OTHERS
 
 
 def _filled_for(
-    buckets: Buckets, peer: int, now: float, share: Share
+    buckets: Buckets, peer: int, now: float, share: TokenRate
 ) -> tuple[dict[int, Bucket], int]:
     """Return the buckets with a filled one for a peer, and the peer in whose bucket it counts."""
     kept = dict(buckets)
@@ -99,6 +103,6 @@ def _filled_for(
     return kept, peer
 
 
-def _filled(bucket: Bucket, now: float, share: Share) -> Bucket:
+def _filled(bucket: Bucket, now: float, share: TokenRate) -> Bucket:
     passed = max(0.0, now - bucket.at)
     return Bucket(min(share.burst, bucket.tokens + passed * share.per_s), max(now, bucket.at))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.enforcement.token_buckets import Bucket, Share, left, spend, wait_s
+from controller.core.enforcement.token_buckets import Bucket, TokenRate, left, spend, wait_s
 
-SHARE = Share(per_s=2.0, burst=10.0, peers=2)
+SHARE = TokenRate(per_s=2.0, burst=10.0, peers=2)
 
 
 def spent(*amounts: float, uid: int = 1, debt: float = 100.0) -> dict[int, Bucket]:
