@@ -180,6 +180,7 @@ class ExecSession:
     uid: int  # of the user who started it
     intent: str  # of the start
     time: str  # of the intent's record: RFC 3339, UTC
+    hook: str = ""  # postStart or preStop, if the exec is a hook
 
 
 @dataclass(frozen=True, slots=True)

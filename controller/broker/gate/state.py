@@ -7,6 +7,7 @@ keeps its state in a small class, so that a handler names the state in use.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -76,8 +77,10 @@ class ExecState:
     created: dict[str, CreatedExec] = field(default_factory=dict)
     #: Execs with a connection that is being relayed.
     attached: set[str] = field(default_factory=set)
-    #: The containers with hooks of a start in progress.
-    hooked: set[str] = field(default_factory=set)
+    #: How many starts of a container are in progress, with their hooks.
+    hooked: Counter[str] = field(default_factory=Counter)
+    #: The latest run of the hooks of a container's start. Earlier runs record no result.
+    hook_runs: dict[str, object] = field(default_factory=dict)
     #: How often the broker tried to end an exec that ran out of time.
     end_attempts: dict[str, int] = field(default_factory=dict)
 

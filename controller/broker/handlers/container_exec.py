@@ -30,6 +30,7 @@ from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.model import mutations
+from controller.model.desired.spec.lifecycle import HOOK_MAX_MS
 from controller.model.inventory import ExecSession
 from controller.model.mutations import Mutation
 from controller.model.records import Entry, Record, Reply
@@ -273,13 +274,13 @@ def _refuse_unless_mine(call: GateRequest, state: GateState, identifier: str) ->
 def supervise(state: GateState, identifier: str) -> Flow[None]:
     """Record the result of an ended session, and end a session after its time limit.
 
-    A failed read changes nothing: ``broker.server.watching`` repeats the call.
+    A hook that this process runs is left alone: ``container_hooks`` ends the hook. A failed read changes nothing: ``broker.server.watching`` repeats the call.
     """
     session = state.inventory.sessions.get(identifier)
     if session is None:
         return
     over = _is_over(state, session)
-    if identifier in state.execs.attached and not over:
+    if identifier in state.execs.attached and (session.hook or not over):
         return
     answer = yield ReadEngine(f"/exec/{identifier}/json")
     if isinstance(answer, Lost):
@@ -299,7 +300,9 @@ def supervise(state: GateState, identifier: str) -> Flow[None]:
     if not shown.get("Running"):
         yield from record_exit(state, session, shown)
     elif over:
-        yield from cut_off(state, session, shown, f"it took longer than {_limit_s(state):g} s")
+        yield from cut_off(
+            state, session, shown, f"it took longer than {_limit_s(state, session):g} s"
+        )
 
 
 def record_exit(state: GateState, session: ExecSession, shown: dict[str, Any]) -> Flow[None]:
@@ -319,15 +322,16 @@ def _is_over(state: GateState, session: ExecSession) -> bool:
     By the monotonic clock for a session of this process. For an older session by the wall clock or,
     if the wall clock was set back, by the uptime of the process.
     """
-    limit, now = _limit_s(state), state.clock.monotonic()
+    limit, now = _limit_s(state, session), state.clock.monotonic()
     created = state.execs.created.get(session.id)
     if created is not None and created.started_at:
         return now - created.started_at >= limit
     return age_s(session, state.clock.now()) >= limit or now - state.start_monotonic >= limit
 
 
-def _limit_s(state: GateState) -> float:
-    return state.policy.exec.max_duration / 1000
+def _limit_s(state: GateState, session: ExecSession | None = None) -> float:
+    is_hook = session is not None and session.hook
+    return (HOOK_MAX_MS if is_hook else state.policy.exec.max_duration) / 1000
 
 
 def cut_off(

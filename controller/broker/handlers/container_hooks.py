@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.broker.gate import redact
@@ -52,6 +52,13 @@ class _Run:
     hooks: tuple[HookRequest, ...]
     user: str  # of the container
     ends_at: float  # monotonic
+    #: Identifies this run in ``ExecState.hook_runs``.
+    token: object
+
+    def is_overtaken(self, state: GateState) -> bool:
+        """Return True if the hooks of a later start of the container are run."""
+        starts = self.event == POST_START
+        return starts and state.execs.hook_runs.get(self.item.id) is not self.token
 
 
 def summary_of(state: GateState, hooks: HookRequests) -> SummaryPart:
@@ -63,13 +70,18 @@ def summary_of(state: GateState, hooks: HookRequests) -> SummaryPart:
     )
 
 
-def run_post_start(state: GateState, identifier: str, policy: Policy) -> Flow[None]:
+def run_post_start(
+    state: GateState, identifier: str, policy: Policy, *, has_started: bool = False
+) -> Flow[None]:
     """Run the hooks of a start, and record their result. A container without hooks: nothing.
 
-    The caller has reserved the container.
+    The caller has reserved the container. With *has_started*, the caller has just started the
+    container, and the hooks are due, whatever the end of an earlier start's hooks has recorded.
     """
     item = state.inventory.containers.get(identifier)
-    if item is None or item.post_start != HOOKS_PENDING:
+    if item is None or not item.post_start:
+        return
+    if item.post_start != HOOKS_PENDING and not has_started:
         return
     inspect = yield from _inspect(identifier)
     if inspect is None or not (inspect.get("State") or {}).get("Running"):
@@ -98,31 +110,36 @@ def complete(state: GateState, identifier: str) -> Flow[bool]:
     item = state.inventory.containers.get(identifier)
     if item is None or item.post_start != HOOKS_PENDING or identifier in state.execs.hooked:
         return False
-    if _has_exec(state, identifier):
+    if _has_hook(state, identifier):
         return True
     with reserved(state, identifier):
         yield from run_post_start(state, identifier, state.policy)
     return False
 
 
-def _has_exec(state: GateState, identifier: str) -> bool:
-    """Return True if an exec of a container has no recorded end, or may have been started."""
+def _has_hook(state: GateState, identifier: str) -> bool:
+    """Return True if a hook of a container has no recorded end, or may have been started."""
+    sessions = state.inventory.sessions.values()
     requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
-    return any(
-        session.container == identifier for session in state.inventory.sessions.values()
-    ) or any(each.object == identifier and each.route.startswith("exec.") for each in requests)
+    return any(each.container == identifier and each.hook for each in sessions) or any(
+        each.object == identifier and each.route.startswith("exec.") and each.summary.hook
+        for each in requests
+    )
 
 
 @contextmanager
 def reserved(state: GateState, identifier: str, *, begins: bool = True) -> Iterator[None]:
     """Keep others from running the hooks of a start; without *begins*, do nothing."""
-    if begins:
-        state.execs.hooked.add(identifier)
+    if not begins:
+        yield
+        return
+    state.execs.hooked[identifier] += 1
     try:
         yield
     finally:
-        if begins:
-            state.execs.hooked.discard(identifier)
+        state.execs.hooked[identifier] -= 1
+        if not state.execs.hooked[identifier]:
+            del state.execs.hooked[identifier]
 
 
 def _run_event(
@@ -144,14 +161,22 @@ def _run_event(
         return
     user = str((inspect.get("Config") or {}).get("User") or "")
     ends_at = state.clock.monotonic() + within_s
-    run = _Run(item, policy, event, asked, user, ends_at)
+    run = _Run(item, policy, event, asked, user, ends_at, token=object())
+    if event == POST_START:
+        state.execs.hook_runs[item.id] = run.token
     why = yield from _run_all(state, run)
+    if run.is_overtaken(state):
+        return
+    if event == POST_START:
+        del state.execs.hook_runs[item.id]
     yield from _record_result(state, item, event, why)
 
 
 def _run_all(state: GateState, run: _Run) -> Flow[str]:
     """Run hooks one after the other. Return why the first failing one failed, '' for success."""
     for number, hook in enumerate(run.hooks, 1):
+        if run.is_overtaken(state):
+            return "is overtaken by a later start"
         try:
             why = yield from _run_hook(state, run, hook)
         except Answered as answered:
@@ -171,6 +196,7 @@ def _run_hook(state: GateState, run: _Run, hook: HookRequest) -> Flow[str]:
     summary = {**place_of(run.item), **judged.summary, **SummaryPart(hook=run.event).members}
     path = f"/containers/{run.item.id}/exec"
     create = Change.of(Mutation.EXEC_CREATE, run.item.id, path, judged, summary)
+    create = replace(create, deadline_s=run.ends_at - state.clock.monotonic())
     # An exec of somebody else without an outcome says nothing about this one.
     reply = yield from perform(
         state, _author(state, run), create, container_exec.exec_details, despite_hold=True
@@ -197,8 +223,12 @@ def _start(
         allowed,
         {**place_of(run.item), **place},
     )
-    seconds = min(hook.timeout_ms / 1000, run.ends_at - state.clock.monotonic())
+    left_s = run.ends_at - state.clock.monotonic()
+    if left_s <= 0:
+        return "had no time left"
+    seconds = min(hook.timeout_ms / 1000, left_s)
     ends_at = state.clock.monotonic() + seconds
+    change = replace(change, deadline_s=left_s)
     reply = yield from perform(state, _author(state, run), change, despite_hold=True)
     if reply.status >= 400:
         return f"was not started: {error_text(reply, judged.body)}"

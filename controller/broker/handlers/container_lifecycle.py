@@ -285,7 +285,7 @@ def _run_verified(
             state, call.by, item, policy, change, answers_early=not starts, prepare=prepare
         )
         if starts and reply.status < 300:
-            yield from container_hooks.run_post_start(state, item.id, policy)
+            yield from container_hooks.run_post_start(state, item.id, policy, has_started=True)
     return reply
 
 

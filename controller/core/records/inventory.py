@@ -409,7 +409,14 @@ def _start_exec(inventory: Inventory, closing: parts.Closing) -> Inventory:
     unknown = closing.recovered and not closing.applied
     if not identifier or not (closing.applied or unknown):
         return inventory
-    session = ExecSession(identifier, closing.object, closing.uid, closing.id, closing.time)
+    session = ExecSession(
+        identifier,
+        closing.object,
+        closing.uid,
+        closing.id,
+        closing.time,
+        closing.summary.hook,
+    )
     return replace(inventory, sessions={**inventory.sessions, identifier: session})
 
 

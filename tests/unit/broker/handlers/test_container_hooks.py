@@ -20,7 +20,7 @@ from controller.broker.gate.commands import (
     WriteRecord,
 )
 from controller.broker.gate.state import GateState
-from controller.broker.handlers import container_hooks
+from controller.broker.handlers import container_exec, container_hooks
 from controller.model.confinement import NotReadable
 from controller.model.inventory import ExecSession
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED
@@ -64,6 +64,7 @@ class Engine:
         self.running = True
         self.entries: list[Entry] = []
         self.asked: list[str] = []
+        self.deadlines: list[float] = []
         self.made: list[tuple[str, ...]] = []
         self.ended = False
 
@@ -79,6 +80,7 @@ class Engine:
                 return reply(self._exec() if path.startswith("/exec/") else self._container())
             case Forward(_, path, body):
                 self.asked.append(path)
+                self.deadlines.append(command.deadline_s)
                 if path.endswith("/exec"):
                     self.made.append(tuple(json.loads(body)["Cmd"]))
                     return reply({"Id": f"{len(self.made):064x}"}, 201)
@@ -160,13 +162,71 @@ def test_hooks_of_another_label_than_the_recorded_one_are_not_run() -> None:
     assert engine.made == []
 
 
-def test_hooks_wait_for_an_exec_of_an_earlier_broker() -> None:
-    gate = knows()
-    session = ExecSession("e", SLOT, 0, "i", "2026-01-01T11:00:00Z")
+def with_session(gate: GateState, *, hook: str) -> GateState:
+    session = ExecSession("e", SLOT, 0, "i", "2026-01-01T11:59:30Z", hook)
     gate.inventory = replace(gate.inventory, sessions={"e": session})
+    return gate
+
+
+def test_hooks_wait_for_a_hook_of_an_earlier_broker_and_for_no_exec() -> None:
+    gate = with_session(knows(), hook="postStart")
     engine = Engine(gate, warm=0)
     assert drive(container_hooks.complete(gate, SLOT), engine.answer) is True
     assert engine.made == []
+    gate = with_session(knows(), hook="")
+    assert completed(gate, Engine(gate, warm=0)) == HOOKS_SUCCEEDED
+
+
+def supervised(gate: GateState, engine: Engine) -> bool:
+    """Return True if the reaper of execs ends the hook."""
+    engine.made.append(("warm",))
+    drive(container_exec.supervise(gate, "e"), engine.answer)
+    return engine.ended
+
+
+def test_a_hook_of_an_earlier_broker_is_ended_after_the_time_of_hooks() -> None:
+    gate = with_session(knows(), hook="postStart")
+    assert not supervised(gate, Engine(gate, warm=None))
+    assert isinstance(gate.clock, Clock)
+    gate.clock.passed = 60
+    assert supervised(gate, Engine(gate, warm=None))
+
+
+def test_a_broker_that_runs_for_long_ends_no_hook_of_its_own_early() -> None:
+    gate = with_session(knows(), hook="postStart")
+    gate.execs.attached.add("e")
+    assert isinstance(gate.clock, Clock)
+    gate.clock.passed = 100_000
+    assert not supervised(gate, Engine(gate, warm=None))
+
+
+def test_the_end_of_hooks_of_an_earlier_start_says_nothing_about_a_later_start() -> None:
+    gate = knows()
+    engine = Engine(gate, warm=137)
+    restarted = False
+
+    def answer(command: Command) -> CommandResult:
+        nonlocal restarted
+        if isinstance(command, ReadEngine) and command.path.startswith("/exec/") and not restarted:
+            restarted = True  # meanwhile an operator restarts the container, and its hooks succeed
+            later = Engine(gate, warm=0)
+            run = container_hooks.run_post_start(gate, SLOT, gate.policy, has_started=True)
+            drive(run, later.answer)
+            assert later.results == [("postStart", SUCCEEDED, "")]
+        return engine.answer(command)
+
+    drive(container_hooks.complete(gate, SLOT), answer)
+    assert engine.results == []
+    assert gate.inventory.containers[SLOT].post_start == HOOKS_SUCCEEDED
+
+
+def test_a_second_start_lets_nobody_else_run_the_hooks_of_the_first() -> None:
+    gate = knows()
+    with container_hooks.reserved(gate, SLOT):
+        with container_hooks.reserved(gate, SLOT):
+            pass
+        assert drive(container_hooks.complete(gate, SLOT), Engine(gate).answer) is False
+    assert not gate.execs.hooked
 
 
 def _grace_left(engine: Engine) -> str:
@@ -189,6 +249,7 @@ def test_a_hook_that_hangs_or_fails_does_not_hold_up_a_stop() -> None:
         engine = Engine(gate, drain=code)
         assert stopped(gate, engine).status == 204
         assert engine.results == [("preStop", FAILED, f"preStop hook 1 (drain) {reason}")]
+        assert engine.deadlines[:2] == [8, 8]  # nor does an engine that doesn't answer
         assert _grace_left(engine) == ("t=2" if code is None else "t=9")
 
 
