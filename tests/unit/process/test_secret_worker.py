@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+
+import pytest
 
 #: Code that runs in the place of a hostile request.
 HOSTILE = """
@@ -68,6 +71,21 @@ def test_a_worker_without_input_ends() -> None:
     )
     assert finished.returncode == 0
     assert json.loads(finished.stdout[4:]) == {"ready": True}
+
+
+@pytest.mark.needs_root
+def test_a_worker_does_not_have_the_brokers_priority() -> None:
+    with subprocess.Popen(
+        ["nice", "-n", "-5", sys.executable, "-I", "-m", "controller.process.secret_worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"]},
+    ) as worker:
+        assert worker.stdout is not None and worker.stdin is not None
+        greeting = worker.stdout.read(4 + len('{"ready": true}'))
+        assert json.loads(greeting[4:]) == {"ready": True}
+        assert os.getpriority(os.PRIO_PROCESS, worker.pid) == 0
+        worker.stdin.close()
 
 
 def test_too_much_memory_ends_the_worker() -> None:
