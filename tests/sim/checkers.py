@@ -173,6 +173,8 @@ class Checkers:
         #: The owner of each content of a Config, by namespace, name and content.
         self._delivered: dict[tuple[str, str, str], str] = {}
         self._approved = False
+        #: Services, by namespace and name, that are replaced after a dependency.
+        self._followers: set[tuple[str, str]] = set()
         self.breaching = False  # whether containers are to reach more than they were admitted with
         self.creates_a_minute = 20  # of one slot, at most
         self._orders = Orders(scene)
@@ -595,8 +597,11 @@ class Checkers:
     def _follows(self, slot: tuple[str, str, str]) -> bool:
         """Whether a service asks to be replaced after a dependency, by containers of one revision."""
         wanted = None if self._known is None else self._known.wanted(service_key(*slot[:2]))
-        needs = wanted[0].spec.get("dependsOn", ()) if wanted is not None else ()
-        return any(each.get("restart") for each in needs)
+        if wanted is not None:  # a controller that has just begun has read nothing yet
+            needs = wanted[0].spec.get("dependsOn", ())
+            follows = any(each.get("restart") for each in needs)
+            (self._followers.add if follows else self._followers.discard)(slot[:2])
+        return slot[:2] in self._followers
 
     def _check_replicas(self) -> None:
         """At most one container of a slot and revision, but for those that people touched."""
