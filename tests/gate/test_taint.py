@@ -49,6 +49,7 @@ INSIDE: dict[str, tuple[str, Sequence[Field]]] = {
     "EndpointsConfig": ("*", field_tables.ENDPOINT),
     "EndpointConfig": ("", field_tables.ENDPOINT),
     "Healthcheck": ("", field_tables.HEALTHCHECK),
+    "TrimtabHooks": ("", field_tables.HOOKS),
     "LogConfig": ("", field_tables.LOG_CONFIG),
     "RestartPolicy": ("", field_tables.RESTART_POLICY),
     "Ulimits": ("*", field_tables.ULIMIT),
@@ -66,6 +67,7 @@ BASES: dict[str, dict[str, Any]] = {
         "Image": IMAGE,
         "Labels": {names.SERVICE: "web"},
         "Healthcheck": {"Test": ["NONE"]},
+        "TrimtabHooks": {},  # a client has none
         "HostConfig": {
             "NetworkMode": "alice-isle",
             "LogConfig": {"Type": "json-file", "Config": {}},
