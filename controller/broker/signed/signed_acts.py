@@ -165,7 +165,9 @@ def _judged(state: GateState, rule: SignedSource, judge: Callable[[Evidence], _T
     try:
         return judge(known)
     except NotProven as error:
-        raise Denied(error.code, error.reason, error.remedy) from None
+        # A missing proof comes with the controller's next reading: the change is tried again.
+        status = 409 if error.code == "proof.missing" else 403
+        raise Denied(error.code, error.reason, error.remedy, status=status) from None
 
 
 def _labels(body: object) -> dict[str, Any]:
