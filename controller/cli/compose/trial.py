@@ -11,6 +11,7 @@ from controller.cli.exit_codes import EXIT_INVALID, EXIT_REFUSED
 from controller.cli.options import command, policy_option, print_json, state_root
 from controller.cli.output.excerpts import excerpts
 from controller.cli.output.terminal import echo
+from controller.system.heap import importing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,17 +49,18 @@ def attempt(path: Path, policy: str | None, state: Path | None, as_json: bool) -
     each other before and after, and gains and losses against Docker Compose. Reads the project's
     files and the policy. Asks no engine, and changes nothing.
     """
-    from controller.cli.clients import offline
-    from controller.cli.compose.project_folder import read_folder
-    from controller.core.compose.translation.settings import settings_of
-    from controller.core.compose.trial.changes import changes_of
-    from controller.core.compose.trial.reach import reach_of
+    with importing():  # most of the time, also of the verdicts
+        from controller.cli.clients import offline
+        from controller.cli.compose.project_folder import read_folder
+        from controller.core.compose.translation.settings import settings_of
+        from controller.core.compose.trial.changes import changes_of
+        from controller.core.compose.trial.reach import reach_of
 
-    rules = offline.policy_in_force(policy, state_root(state))
-    read = read_folder(path, settings_of(rules))
-    verdicts = tuple(offline.preview_creations(read.desired, rules))
-    reaches = reach_of(read.project, read.desired)
-    changes = changes_of(read.project, read.desired, reaches, rules)
+        rules = offline.policy_in_force(policy, state_root(state))
+        read = read_folder(path, settings_of(rules))
+        verdicts = tuple(offline.preview_creations(read.desired, rules))
+        reaches = reach_of(read.project, read.desired)
+        changes = changes_of(read.project, read.desired, reaches, rules)
     if as_json:
         print_json(_report(read, rules, verdicts, reaches, changes))
     else:
