@@ -40,6 +40,8 @@ GRACE_PART = 0.8
 #: Pauses between two looks at a running hook, in seconds.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
 FAILED = "failed"
+_STARTS = frozenset({Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART})
+_EXECS = frozenset({Mutation.EXEC_CREATE, Mutation.EXEC_START})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,16 @@ def run_pre_stop(
 def complete(state: GateState, identifier: str) -> Flow[bool]:
     """Run the hooks of a start that a broker left unfinished when it ended.
 
-    Return True to be called again: a hook of the earlier broker may still be running.
+    Return True to be called again: a start is in progress, or its outcome isn't known yet, or a hook
+    of the earlier broker may still be running.
     """
     item = state.inventory.containers.get(identifier)
-    if item is None or item.post_start != HOOKS_PENDING or identifier in state.execs.hooked:
+    if item is None or not item.post_start:
+        return False
+    requests = _open_requests(state, identifier)
+    if identifier in state.execs.hooked or any(each.route in _STARTS for each in requests):
+        return True
+    if item.post_start != HOOKS_PENDING:
         return False
     if _has_hook(state, identifier):
         return True
@@ -120,11 +128,15 @@ def complete(state: GateState, identifier: str) -> Flow[bool]:
 def _has_hook(state: GateState, identifier: str) -> bool:
     """Return True if a hook of a container has no recorded end, or may have been started."""
     sessions = state.inventory.sessions.values()
-    requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
     return any(each.container == identifier and each.hook for each in sessions) or any(
-        each.object == identifier and each.route.startswith("exec.") and each.summary.hook
-        for each in requests
+        each.route in _EXECS and each.summary.hook for each in _open_requests(state, identifier)
     )
+
+
+def _open_requests(state: GateState, identifier: str) -> list[RequestPart]:
+    """Return the requests for a container whose outcome isn't known."""
+    requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
+    return [each for each in requests if each.object == identifier]
 
 
 @contextmanager

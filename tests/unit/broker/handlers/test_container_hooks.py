@@ -22,7 +22,7 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.state import GateState
 from controller.broker.handlers import container_exec, container_hooks
 from controller.model.confinement import NotReadable
-from controller.model.inventory import ExecSession
+from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED
 from controller.model.records import Entry, Reply
 from tests.unit.broker.dialogue import (
@@ -225,8 +225,19 @@ def test_a_second_start_lets_nobody_else_run_the_hooks_of_the_first() -> None:
     with container_hooks.reserved(gate, SLOT):
         with container_hooks.reserved(gate, SLOT):
             pass
-        assert drive(container_hooks.complete(gate, SLOT), Engine(gate).answer) is False
+        assert drive(container_hooks.complete(gate, SLOT), Engine(gate).answer) is True
     assert not gate.execs.hooked
+
+
+def test_hooks_wait_for_the_outcome_of_a_start() -> None:
+    """A lost reply: only recovery knows, after the event of the start, that hooks are due."""
+    gate = knows(post_start=HOOKS_SUCCEEDED)
+    request: dict[str, object] = {"route": "container.start", "object": SLOT}
+    intent = OpenIntent(seq=9, time="2026-01-01T11:59:30Z", role="controller", request=request)
+    gate.inventory = replace(gate.inventory, open={"id-9": intent})
+    assert drive(container_hooks.complete(gate, SLOT), Engine(gate).answer) is True
+    gate.inventory = replace(gate.inventory, open={})
+    assert drive(container_hooks.complete(gate, SLOT), Engine(gate).answer) is False
 
 
 def _grace_left(engine: Engine) -> str:
