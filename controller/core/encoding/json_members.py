@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, dataclass_transform
 
+from controller.core.encoding.quoting import shorten
+from controller.core.encoding.terminal_text import printable
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
@@ -31,9 +34,17 @@ def read_plain(kind: type[T], value: object) -> T:
     Numbers are read from strings too: the journal writes numbers beyond 2^53 as strings.
 
     Raises:
-        ValueError: *value* has another form.
+        ValueError: *value* has another form. The message has one line, and no part of a member's value.
     """
-    result: T = _adapter_of(kind).validate_python(value)  # type: ignore[arg-type]  # a type is hashable
+    adapter = _adapter_of(kind)  # type: ignore[arg-type]  # a type is hashable
+    from pydantic import ValidationError
+
+    try:
+        result: T = adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the value"
+        raise ValueError(printable(f"{shorten(place)}: {shorten(first['msg'])}")) from None
     return result
 
 

@@ -93,5 +93,30 @@ def test_a_plain_form_is_read_as_asdict_wrote_it() -> None:
     assert read_plain(Plain, written) == value
     assert read_plain(tuple[Plain, ...], [written]) == (value,)
     for other in ({}, {"name": 1}, {"name": "a", "size": "x"}, None):
-        with pytest.raises(ValueError, match="validation error"):
+        with pytest.raises(ValueError, match=r"^(name|size|the value): "):
             read_plain(Plain, other)
+
+
+@dataclass(frozen=True)
+class Counted:
+    name: str
+    counts: dict[str, int]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"name": "n"}, "counts: Field required"),
+        ({"name": ["hunter2"], "counts": {}}, "name: Input should be a valid string"),
+        ([], "the value: Input should be a dictionary or an instance of Counted"),
+    ],
+)
+def test_the_message_about_another_form_repeats_no_value(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        read_plain(Counted, value)
+
+
+def test_the_message_about_another_form_has_one_line() -> None:
+    with pytest.raises(ValueError, match="counts") as found:
+        read_plain(Counted, {"name": "n", "counts": {"a\nb": "x"}})
+    assert str(found.value).isprintable()
