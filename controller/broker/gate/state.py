@@ -81,6 +81,8 @@ class ExecState:
     hooked: Counter[str] = field(default_factory=Counter)
     #: The latest run of the hooks of a container's start. Earlier runs record no result.
     hook_runs: dict[str, object] = field(default_factory=dict)
+    #: The containers with hooks of a stop in progress.
+    stopping: set[str] = field(default_factory=set)
     #: How often the broker tried to end an exec that ran out of time.
     end_attempts: dict[str, int] = field(default_factory=dict)
 

@@ -94,14 +94,30 @@ def run_post_start(
 def run_pre_stop(
     state: GateState, item: ContainerItem, inspect: Mapping[str, Any], policy: Policy, grace_s: int
 ) -> Flow[float]:
-    """Run the hooks of a stop, whatever their result; return the seconds that they took."""
+    """Run the hooks of a stop, whatever their result; return the seconds that they took.
+
+    If another stop of the container runs the hooks, wait for their end, within the own time.
+    """
     begin = state.clock.monotonic()
     status = inspect.get("State") or {}
     runs = status.get("Running") and not status.get("Paused") and not status.get("Restarting")
     if item.hooks and runs:
         within_s = min(HOOKS_S, grace_s * GRACE_PART)
-        yield from _run_event(state, item, inspect, policy, PRE_STOP, within_s)
+        if item.id in state.execs.stopping:
+            yield from _await_other_stop(state, item.id, begin + within_s)
+            return state.clock.monotonic() - begin
+        state.execs.stopping.add(item.id)
+        try:
+            yield from _run_event(state, item, inspect, policy, PRE_STOP, within_s)
+        finally:
+            state.execs.stopping.discard(item.id)
     return state.clock.monotonic() - begin
+
+
+def _await_other_stop(state: GateState, identifier: str, ends_at: float) -> Flow[None]:
+    while identifier in state.execs.stopping and state.clock.monotonic() < ends_at:
+        pause = min(LAST_PAUSE_S, ends_at - state.clock.monotonic())
+        yield ReadEngine(f"/containers/{identifier}/json", after_s=pause)
 
 
 def complete(state: GateState, identifier: str) -> Flow[bool]:

@@ -264,6 +264,25 @@ def test_a_hook_that_hangs_or_fails_does_not_hold_up_a_stop() -> None:
         assert _grace_left(engine) == ("t=2" if code is None else "t=9")
 
 
+def test_a_second_stop_waits_for_the_hooks_of_the_first_within_its_own_time() -> None:
+    gate = knows(post_start=HOOKS_SUCCEEDED)
+    engine, second = Engine(gate, drain=0), Engine(gate, drain=0)
+
+    def answer(command: Command) -> CommandResult:
+        if (
+            isinstance(command, ReadEngine)
+            and command.path.startswith("/exec/")
+            and not second.asked
+        ):
+            assert stopped(gate, second).status == 204
+        return engine.answer(command)
+
+    drive(handle(request("POST", f"/containers/{SLOT}/stop", actor=OPERATOR), gate), answer)
+    assert (engine.made, second.made) == ([("drain",)], [])
+    assert _grace_left(second) == "t=2"
+    assert not gate.execs.stopping
+
+
 def _without_hooks(act: Callable[[GateState, Engine], Reply]) -> None:
     gate = knows(post_start=HOOKS_SUCCEEDED)
     engine = Engine(gate)
