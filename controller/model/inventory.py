@@ -169,6 +169,12 @@ class SignedRevision:
     replicas: int
     #: A container of the shape was started.
     started: bool = False
+    #: The proof of the commit: its source, its signer, and the document that declares the shape.
+    source: str = ""
+    signer: str = ""
+    key: str = ""  # the fingerprint of the signer's key
+    path: str = ""
+    blob: str = ""
 
 
 @dataclass(frozen=True, slots=True)

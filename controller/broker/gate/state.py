@@ -142,6 +142,13 @@ class ProofState:
     renderings: dict[str, Rendering] = field(default_factory=dict)
     #: The sources with a commit that is being recorded.
     accepting: set[str] = field(default_factory=set)
+    #: How often the renderings were forgotten: a proof under verification has the keys of before.
+    forgotten: int = 0
+
+    def forget(self) -> None:
+        """Forget the renderings at a reload, even of an invalid policy: keys can have been revoked."""
+        self.renderings.clear()
+        self.forgotten += 1
 
 
 @dataclass(slots=True)

@@ -453,7 +453,6 @@ class Broker:
             reload.clear()
             try:
                 self.state.policy = await asyncio.to_thread(self._services.load_policy)
-                self.state.proofs.renderings.clear()
                 self.state.health.policy_error = ""
                 if self._sockets is not None:
                     self._sockets.reserve(self._current_rules())
@@ -461,6 +460,7 @@ class Broker:
             except PolicyInvalid as error:
                 self.state.health.policy_error = message = redact.text(str(error))
                 LOG.error("policy.invalid error=%s: the last good one stays", message)  # noqa: TRY400
+            self.state.proofs.forget()
             self.state.health.policy_reloads += 1
             await self._record_policy(limiter)
             await self._reload_credentials(limiter)

@@ -67,12 +67,13 @@ def admit_create(
     if asked is None:
         raise NotProven("proof.form", "the create has a form that no document has", _REMEDY)
     entry = made.entries.get(key)
-    recorded = _recorded(evidence, made, key, asked.shape)
     if entry is not None and entry.shape == asked.shape:
         declared, replicas = entry.endpoints, entry.replicas
-    elif recorded is not None:
+        proof = _part(made, key, entry)
+    elif (recorded := _recorded(evidence, made, key, asked.shape)) is not None:
         declared = dict(recorded.endpoints)
         replicas = recorded.replicas if entry is None else entry.replicas
+        proof = _part_of_revision(key, recorded)
     else:
         raise _unproven(made, key)
     number = int(asked.slot) if asked.slot.isascii() and asked.slot.isdigit() else 0
@@ -83,7 +84,6 @@ def admit_create(
         reason = f"the create has other names on its networks than {key} declares"
         raise NotProven("proof.names", reason, _REMEDY)
     _judge_image(asked, pin)
-    proof = _part(made, key, entry)
     return proof | ProofPart(
         shape=asked.shape,
         endpoints={network: list(aliases) for network, aliases in sorted(declared.items())},
@@ -169,11 +169,20 @@ _REMEDY = "commit the change, sign the commit, and let it be fetched"
 
 
 def _recorded(evidence: Evidence, made: Rendering, key: str, shape: str) -> SignedRevision | None:
-    """Return the started revision with a shape, if the newest commit may still declare the key."""
+    """Return the started revision with a shape, if the newest commit may still declare the key.
+
+    Raises:
+        NotProven: the key that signed the revision is revoked.
+    """
     if not made.may_declare(key):
         return None
     found = find_revision(evidence.inventory, key, shape)
-    return found if found is not None and found.started else None
+    if found is None or not found.started:
+        return None
+    if found.key in made.proven.revoked:
+        reason = f"commit {found.commit[:12]} is signed with the key {found.key}, which is revoked"
+        raise NotProven("proof.key-revoked", reason, _REMEDY)
+    return found
 
 
 def _judge_image(asked: CreateShape, pin: PinnedImage | None) -> None:
@@ -213,7 +222,20 @@ def _unproven(made: Rendering, key: str) -> NotProven:
     return NotProven("proof.unproven", reason, _REMEDY)
 
 
-def _part(made: Rendering, key: str, entry: RenderedWorkload | RenderedObject | None) -> ProofPart:
+def _part_of_revision(key: str, revision: SignedRevision) -> ProofPart:
+    """Return the proof of the commit that declared a recorded revision, not of the newest one."""
+    return ProofPart(
+        source=revision.source,
+        commit=revision.commit,
+        signer=revision.signer,
+        key=revision.key,
+        resource=key,
+        path=revision.path,
+        blob=revision.blob,
+    )
+
+
+def _part(made: Rendering, key: str, entry: RenderedWorkload | RenderedObject) -> ProofPart:
     proven = made.proven
     return ProofPart(
         source=proven.source,
@@ -221,6 +243,6 @@ def _part(made: Rendering, key: str, entry: RenderedWorkload | RenderedObject | 
         signer=proven.signer,
         key=proven.key,
         resource=key,
-        path="" if entry is None else entry.path,
-        blob="" if entry is None else entry.blob,
+        path=entry.path,
+        blob=entry.blob,
     )

@@ -7,6 +7,7 @@ bytes, and a line feed. Object ids are those of gitformat-pack(5): the hash of `
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from controller.core.git.tree_checks import DEPTH_MAX, FILES_MAX, TreeEntry
 #: Longest proof, in bytes.
 PROOF_MAX = 16 << 20
 OBJECTS_MAX = 4 * FILES_MAX
+#: Most entries of trees below the documents' folder: few trees can list each other without end.
+ENTRIES_MAX = 4 * FILES_MAX
 _HEAD = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) (commit|tree|blob) (0|[1-9][0-9]{0,8})\n")
 _HEAD_MAX = 90
 _MODE = re.compile(rb"[1-7][0-9]{4,5}")
@@ -72,7 +75,7 @@ def entries_below(store: ObjectStore, tree: str, folder: str) -> tuple[TreeEntry
     """Return the entries of all files below a folder of a commit's tree; '.' is the whole tree.
 
     Raises:
-        InvalidProof: the folder, a tree or a file is missing.
+        InvalidProof: the folder, a tree or a file is missing, or there are too many entries.
     """
     parts = [] if folder == "." else folder.split("/")
     for part in parts:
@@ -81,16 +84,20 @@ def entries_below(store: ObjectStore, tree: str, folder: str) -> tuple[TreeEntry
             raise InvalidProof("proof.path", f"the commit has no folder {folder}")
         tree = found[0][2]
     prefix = b"" if folder == "." else folder.encode() + b"/"
-    return tuple(_walk(store, tree, prefix, depth=len(parts)))
+    return tuple(_walk(store, tree, prefix, depth=len(parts), count=itertools.count(1)))
 
 
-def _walk(store: ObjectStore, tree: str, prefix: bytes, *, depth: int) -> Iterator[TreeEntry]:
+def _walk(
+    store: ObjectStore, tree: str, prefix: bytes, *, depth: int, count: Iterator[int]
+) -> Iterator[TreeEntry]:
     if depth > DEPTH_MAX:
         raise InvalidProof("proof.path", f"a folder lies deeper than {DEPTH_MAX} folders")
     for mode, name, identifier in _entries(store, tree):
+        if next(count) > ENTRIES_MAX:
+            raise InvalidProof("proof.tree", f"its trees have more than {ENTRIES_MAX} entries")
         path = prefix + name
         if mode == _TREE:
-            yield from _walk(store, identifier, path + b"/", depth=depth + 1)
+            yield from _walk(store, identifier, path + b"/", depth=depth + 1, count=count)
         elif mode == _SUBMODULE:
             yield TreeEntry(mode, "commit", identifier, 0, path)
         elif identifier not in store.blobs:

@@ -40,6 +40,8 @@ class ProvenCommit:
     key: str
     #: The files below the documents' folder, by their paths in that folder.
     files: dict[str, ProvenFile] = field(default_factory=dict)
+    #: The fingerprints of the keys that were revoked at the verification.
+    revoked: frozenset[str] = frozenset()
 
 
 def prove(
@@ -79,7 +81,9 @@ def prove(
             "proof.not-newer", f"no line of the proof leads from {commit[:12]} to {accepted[:12]}"
         )
     files = _files(store, commits[commit].tree, rule.path)
-    return ProvenCommit(rule.source, commit, signer, key.fingerprint, files)
+    return ProvenCommit(
+        rule.source, commit, signer, key.fingerprint, files, signers.revoked_fingerprints
+    )
 
 
 def _descends(commits: dict[str, CommitObject], commit: str, ancestor: str) -> bool:
@@ -90,7 +94,7 @@ def _descends(commits: dict[str, CommitObject], commit: str, ancestor: str) -> b
         if name == ancestor:
             return True
         parents = commits[name].parents if name in commits else ()
-        waiting += [parent for parent in parents if parent not in seen]
+        waiting += [parent for parent in dict.fromkeys(parents) if parent not in seen]
         seen |= set(parents)
     return False
 

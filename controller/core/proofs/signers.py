@@ -49,6 +49,11 @@ class Signers:
     lines: tuple[_Signer, ...]
     revoked: frozenset[bytes]
 
+    @property
+    def revoked_fingerprints(self) -> frozenset[str]:
+        """The fingerprints of the revoked keys."""
+        return frozenset(SshPublicKey("", blob).fingerprint for blob in self.revoked)
+
     @classmethod
     def read(cls, files: SignerFiles) -> Signers:
         """Read the files of a folder of keys.
@@ -56,7 +61,7 @@ class Signers:
         Raises:
             InvalidProof: the list of revoked keys can't be read.
         """
-        lines = files.allowed.decode("utf-8", "replace").splitlines()
+        lines = files.allowed.decode("utf-8", "replace").split("\n")
         return cls(
             tuple(each for line in lines if (each := _read_line(line)) is not None),
             frozenset(_read_revoked(files.revoked)),
@@ -82,18 +87,6 @@ class Signers:
                 return line.name
         raise InvalidProof("proof.key-expired", f"the key {key.fingerprint} isn't valid now")
 
-    def raise_if_barred(self, fingerprint: str, *, now: float) -> None:
-        """Raise unless the key with a fingerprint may still sign.
-
-        Raises:
-            InvalidProof: as ``name_of``.
-        """
-        for blob in (*self.revoked, *(line.key for line in self.lines)):
-            if (key := SshPublicKey("", blob)).fingerprint == fingerprint:
-                self.name_of(key, now=now)
-                return
-        raise InvalidProof("proof.key-unknown", f"nobody who may sign has the key {fingerprint}")
-
 
 def _read_line(line: str) -> _Signer | None:
     words = _WORD.findall(line)
@@ -106,13 +99,18 @@ def _read_line(line: str) -> _Signer | None:
     if not names or key is None or options is None or not options.keys() <= _KNOWN:
         return None
     namespaces = options.get("namespaces")
-    if namespaces is not None and not _NAMESPACES & set(namespaces.split(",")):
+    if namespaces is not None and not _has_git(namespaces.split(",")):
         return None
     try:
         after, before = (_instant(options.get(name)) for name in ("valid-after", "valid-before"))
     except ValueError:
         return None
     return _Signer(names[0], key, after, before)
+
+
+def _has_git(patterns: list[str]) -> bool:
+    """Return True if a list of namespaces has Git's. A list with a negated pattern has none."""
+    return not any("!" in each for each in patterns) and not _NAMESPACES.isdisjoint(patterns)
 
 
 _KNOWN = frozenset({"namespaces", "valid-after", "valid-before"})
@@ -154,7 +152,7 @@ def _key(words: list[str]) -> bytes | None:
 
 
 def _read_revoked(content: bytes) -> Iterator[bytes]:
-    for line in content.decode("utf-8", "replace").splitlines():
+    for line in content.decode("utf-8", "replace").split("\n"):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         key = _key(line.split()[:2])

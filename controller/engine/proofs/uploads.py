@@ -34,8 +34,8 @@ class BrokerProofs:
         self._upload = upload
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        #: By source and commit: when to try again, and the problem.
-        self._refused: dict[tuple[str, str], tuple[float, EngineError]] = {}
+        #: By source: the refused commit, when to try again, and the problem.
+        self._refused: dict[str, tuple[str, float, EngineError]] = {}
 
     def __call__(
         self, sources: Iterable[GitSource], commit_of: Callable[[str], str], folder: Path
@@ -60,10 +60,10 @@ class BrokerProofs:
             return problems
 
     def _send(self, source: GitSource, commit: str, file: Path) -> Problem | None:
-        place = (source.key.name, commit)
-        until, error = self._refused.get(place, (0.0, None))
-        if error is not None and self._monotonic() < until:
-            return _problem(source, commit, error.message, error.remedy)
+        name = source.key.name
+        before = self._refused.get(name)
+        if before is not None and before[0] == commit and self._monotonic() < before[1]:
+            return _problem(source, commit, before[2].message, before[2].remedy)
         try:
             with file.open("rb") as handle:
                 proof = handle.read(PROOF_MAX)
@@ -75,11 +75,11 @@ class BrokerProofs:
             remedy = "put the documents into a folder without big files"
             return _problem(source, commit, reason, remedy)
         try:
-            self._upload(_request(source.key.name, proof), f"the proof of commit {commit[:12]}")
+            self._upload(_request(name, proof), f"the proof of commit {commit[:12]}")
         except EngineError as refused:
-            self._refused = {place: (self._monotonic() + RETRY_S, refused)}
+            self._refused[name] = (commit, self._monotonic() + RETRY_S, refused)
             return _problem(source, commit, refused.message, refused.remedy)
-        self._refused.pop(place, None)
+        self._refused.pop(name, None)
         return None
 
 

@@ -62,14 +62,15 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
             "start trimtab as root, so that the controller gets a user of its own",
         )
     assert isinstance(call.body, bytes), "the body of a proof isn't parsed"
-    anchor = _anchor(rule, state)
+    anchor, forgotten = _anchor(rule, state), state.proofs.forgotten
     result = yield VerifyProof(rule, call.body, anchor, call.policy.networks.names)
     if isinstance(result, ProofRefused):
         raise Denied(result.code, redact.text(result.reason), result.remedy, subject=name)
     assert isinstance(result, ProofVerified), f"a proof was answered by {type(result).__name__}"
     proven = result.rendering.proven
-    if _anchor(rule, state) != anchor or name in state.proofs.accepting or _is_other(call, state):
+    if _anchor(rule, state) != anchor or name in state.proofs.accepting:
         raise Denied("proof.busy", "another commit is being accepted", "try again", status=409)
+    _refuse_if_reloaded(call, state, forgotten)
     accepted = state.inventory.accepted.get(name)
     if accepted is None or (accepted.commit, accepted.since) != (proven.commit, rule.since):
         state.proofs.accepting.add(name)
@@ -77,6 +78,7 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
             yield from _record(call, rule, proven)
         finally:
             state.proofs.accepting.discard(name)
+        _refuse_if_reloaded(call, state, forgotten)
     state.proofs.renderings[name] = result.rendering
     return json_reply(200, {"source": name, "commit": proven.commit, "signer": proven.signer})
 
@@ -88,9 +90,14 @@ def _anchor(rule: SignedSource, state: GateState) -> str:
     return accepted.commit if accepted is not None and is_of_line else rule.since
 
 
-def _is_other(call: GateRequest, state: GateState) -> bool:
-    """Return True if another policy was loaded meanwhile."""
-    return state.policy.digest != call.policy.digest
+def _refuse_if_reloaded(call: GateRequest, state: GateState, forgotten: int) -> None:
+    """Refuse a rendering by the policy or the keys of before a reload.
+
+    Raises:
+        Denied: ``proof.busy``.
+    """
+    if state.proofs.forgotten != forgotten or state.policy.digest != call.policy.digest:
+        raise Denied("proof.busy", "the policy was reloaded meanwhile", "try again", status=409)
 
 
 def _record(call: GateRequest, rule: SignedSource, proven: ProvenCommit) -> Flow[None]:

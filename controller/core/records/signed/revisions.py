@@ -72,6 +72,11 @@ def _created(inventory: Inventory, item: ContainerItem, closing: Closing) -> Inv
         endpoints=_endpoints(proof),
         replicas=proof.replicas or 0,
         started=before is not None and before.started,
+        source=proof.source,
+        signer=proof.signer,
+        key=proof.key,
+        path=proof.path,
+        blob=proof.blob,
     )
     others = [each for each in inventory.signed.get(key, ()) if each.shape != item.signed]
     return _with_revisions(inventory, key, (*others, revision)[-SIGNED_REVISIONS_MAX:])

@@ -15,9 +15,11 @@ from controller.model import names
 from controller.model.records import Reply, Role
 from tests.unit.broker.signed.instance import (
     DOCUMENTS,
+    OPERATOR,
     Instance,
     create_of,
 )
+from tests.unit.core.proofs.repository import ALICE, MALLORY, signer_files
 
 WEB, API, ONCE = "Service/shop/web", "Service/shop/api", "Job/shop/once"
 NEWER = DOCUMENTS.replace("MODE: plain", "MODE: other")
@@ -65,6 +67,34 @@ def test_every_honest_act_is_admitted(instance: Instance) -> None:
     newer = instance.run(create_of(WEB, NEWER))
     instance.take_down(newer)
     instance.run(create_of(WEB, DOCUMENTS, attempt=3, image=pin.id))
+
+
+def test_a_record_names_the_commit_that_declared_the_revision(instance: Instance) -> None:
+    """The newest commit has another document of the service: its blob isn't the proof."""
+    first = instance.prepare()
+    instance.take_down(instance.run(create_of(WEB)))
+    blob = proofs_of_creates(instance)[-1]["blob"]
+    newest = instance.prepare(NEWER)
+    instance.run(create_of(WEB, DOCUMENTS, attempt=2, image=_pin(instance)))
+    again = proofs_of_creates(instance)[-1]
+    assert (again["commit"], again["blob"], again["path"]) == (first, blob, "all.yaml")
+    instance.take_down(next(iter(instance.inventory.containers)))
+    instance.run(create_of(WEB, NEWER))
+    declared = proofs_of_creates(instance)[-1]
+    assert declared["commit"] == newest
+    assert declared["blob"] != blob
+    (old, new) = instance.inventory.signed[WEB]
+    assert [(each.commit, each.blob) for each in (old, new)] == [
+        (first, blob),
+        (newest, declared["blob"]),
+    ]
+
+
+def proofs_of_creates(instance: Instance) -> list[dict[str, Any]]:
+    """Return the proofs in the records of creates that are forwarded."""
+    requests = [each.entry.request for each in instance.records if each.entry.stage == "intent"]
+    creates = [each for each in requests if each.get("route") == "container.create"]
+    return [each["summary"]["proof"] for each in creates]  # type: ignore[index]
 
 
 def leaves(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -218,6 +248,26 @@ def start_of_superseded(instance: Instance) -> Reply:
     return instance.ask("POST", f"/containers/{made['Id']}/start")
 
 
+def revision_of_a_revoked_key(instance: Instance) -> Reply:
+    """The newest commit is another person's, and the key of the revision was revoked."""
+    instance.take_down(instance.run(create_of(WEB)))
+    instance.keys = signer_files(ALICE, MALLORY, revoked=[ALICE])
+    files = {"deploy/all.yaml": NEWER.encode()}
+    newer = instance.repository.commit(files, instance.head, key=MALLORY)
+    assert instance.upload(instance.repository.proof(newer)).status == 200
+    return instance.send(create_of(WEB, DOCUMENTS, attempt=2, image=_pin(instance)))
+
+
+def start_of_a_revoked_key(instance: Instance) -> Reply:
+    identifier = instance.run(create_of(WEB))
+    assert instance.ask("POST", f"/containers/{identifier}/stop", actor=OPERATOR).status == 204
+    instance.keys = signer_files(ALICE, MALLORY, revoked=[ALICE])
+    files = {"deploy/all.yaml": NEWER.encode()}
+    newer = instance.repository.commit(files, instance.head, key=MALLORY)
+    assert instance.upload(instance.repository.proof(newer)).status == 200
+    return instance.ask("POST", f"/containers/{identifier}/start")
+
+
 def removed_service(instance: Instance) -> Reply:
     identifier = instance.run(create_of(API))
     instance.take_down(identifier)
@@ -369,6 +419,8 @@ FORGED: tuple[tuple[str, Act, str], ...] = (
     ("an undeclared service", undeclared_service, "proof.undeclared"),
     ("a superseded commit that never ran", superseded_that_never_ran, "proof.unproven"),
     ("a superseded commit that never started", created_and_never_started, "proof.unproven"),
+    ("a revision of a revoked key", revision_of_a_revoked_key, "proof.key-revoked"),
+    ("the start of a revoked key's container", start_of_a_revoked_key, "proof.key-revoked"),
     ("the start of a superseded container", start_of_superseded, "proof.unproven"),
     ("a removed service", removed_service, "proof.undeclared"),
     ("a commit that isn't accepted yet", newer_than_accepted, "proof.unproven"),

@@ -180,6 +180,16 @@ def _two_folders(repository: Repository, first: str) -> tuple[bytes, str]:
     return _of_tree(repository, first, repository.add("tree", entries)), "proof.path"
 
 
+def _trees_without_end(repository: Repository, first: str) -> tuple[bytes, str]:
+    """Each of 20 folders lists the next one ten times, so that 10^20 folders are below the first."""
+    inner = repository.add("tree", b"")
+    for _ in range(20):
+        entries = b"".join(b"40000 %d\0" % name + bytes.fromhex(inner) for name in range(10))
+        inner = repository.add("tree", entries)
+    tree = repository.add("tree", b"40000 deploy\0" + bytes.fromhex(inner))
+    return _of_tree(repository, first, tree), "proof.tree"
+
+
 def _of_tree(repository: Repository, first: str, tree: str) -> bytes:
     plain = repository.objects[repository.commit({}, first, key=None)][1]
     payload = b"tree " + tree.encode() + plain[plain.index(b"\n") :]
@@ -219,7 +229,7 @@ FORGERIES: tuple[Forge, ...] = (
     *(_unsigned, _other_key, _other_namespace, _older, _unrelated, _gap, _moved_signature),
     *(_changed_message, _swapped_tree, _swapped_blob, _blob_as_tree, _missing_blob, _missing_tree),
     *(_no_folder, _link, _dots, _twice, _two_folders, _two_signatures, _garbage, _cut, _empty),
-    _wrong_first,
+    *(_wrong_first, _trees_without_end),
 )
 
 
@@ -241,11 +251,14 @@ def test_a_revoked_or_expired_key_and_an_unreadable_list_of_revoked_keys_are_ref
         (signer_files(ALICE, options='valid-before="20200101Z" '), "proof.key-expired"),
         (signer_files(ALICE, options='valid-after="20990101" '), "proof.key-expired"),
         (signer_files(ALICE, options='namespaces="file" '), "proof.key-unknown"),
+        (signer_files(ALICE, options='namespaces="!git,*" '), "proof.key-unknown"),
         (signer_files(ALICE, options="cert-authority "), "proof.key-unknown"),
         (signer_files(ALICE, options="unknown "), "proof.key-unknown"),
         (SignerFiles(signer_files().allowed, b"SSHKRL\n\0"), "proof.revoked-unreadable"),
         (SignerFiles(), "proof.key-unknown"),
         (SignerFiles(b"# " + signer_files().allowed), "proof.key-unknown"),
+        # ssh-keygen ends a line at a line feed alone.
+        (SignerFiles(b"# left: \x0c" + signer_files().allowed), "proof.key-unknown"),
     ):
         assert refusal(proof, accepted=first, keys=keys) == code
     good = signer_files(ALICE, options='namespaces="git,file",valid-after="20200101" ')

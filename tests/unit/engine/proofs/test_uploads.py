@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,21 @@ class Uploads:
     def send(self, commit: str) -> list[str]:
         problems = self.proofs([self.source], lambda _name: commit, self.folder)
         return [problem.message.partition(": ")[2] for problem in problems]
+
+
+def test_two_refused_sources_wait_both(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path)
+    uploads.broker.refuses = Refused("proof.unsigned", "no signature")
+    other = replace(uploads.source, key=Key("Source", "default", "lab"))
+    sources = [{"source": name, "rendered": ""} for name in ("shop", "lab")]
+    uploads.broker.accepted = lambda: {"sources": sources}  # type: ignore[method-assign]
+    proofs = BrokerProofs(uploads.broker.accepted, uploads.broker.upload, lambda: uploads.now)
+    for name in ("shop", "lab"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{COMMIT}.proof").write_bytes(b"x")
+    for _ in range(3):
+        assert len(proofs([uploads.source, other], lambda _name: COMMIT, tmp_path)) == 2
+    assert len(uploads.broker.uploads) == 2
 
 
 def test_a_proof_is_uploaded_once_and_again_when_the_broker_forgot_it(tmp_path: Path) -> None:

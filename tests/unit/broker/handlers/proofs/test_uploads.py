@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
 from controller.core.records import inventory as inventories
 from controller.core.records.inventory_json import from_json, to_json
 from controller.model.inventory import Inventory
@@ -84,13 +85,32 @@ def test_a_reload_of_the_policy_asks_for_the_proof_again_and_a_revoked_key_accep
     commit = instance.prepare()
     state = instance.broker.state
     assert state is not None
-    state.proofs.renderings.clear()  # as a reload does
+    state.proofs.forget()  # as a reload does
     instance.keys = signer_files(ALICE, revoked=[ALICE])
     assert rule(instance.upload(instance.repository.proof(commit))) == "proof.key-revoked"
     assert rule(instance.send(create_of(WEB))) == "proof.missing"
     instance.keys = signer_files(ALICE, MALLORY, revoked=[ALICE])
     newer = instance.repository.commit(FILES, commit, key=MALLORY)
     assert instance.upload(instance.repository.proof(newer)).status == 200
+
+
+def test_a_proof_that_was_verified_across_a_reload_admits_nothing(instance: Instance) -> None:
+    """The keys of the verification can be revoked by the reload."""
+    commit = instance.repository.commit(FILES, instance.since)
+    state = instance.broker.state
+    assert state is not None
+    verify = instance.broker.prove
+
+    def reload_meanwhile(command: VerifyProof) -> ProofVerified | ProofRefused:
+        result = verify(command)
+        state.proofs.forget()
+        return result
+
+    instance.broker.prove = reload_meanwhile
+    assert rule(instance.upload(instance.repository.proof(commit))) == "proof.busy"
+    assert listed(instance)["commit"] == listed(instance)["rendered"] == ""
+    instance.broker.prove = verify
+    assert instance.upload(instance.repository.proof(commit)).status == 200
 
 
 def test_another_first_commit_in_the_policy_begins_another_line(instance: Instance) -> None:
