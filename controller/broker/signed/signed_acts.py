@@ -16,7 +16,7 @@ from controller.broker.gate.state import GateState
 from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
-from controller.model.inventory import ContainerItem, PinnedImage
+from controller.model.inventory import ContainerItem
 from controller.model.policy.sources import SignedSource
 from controller.model.records import Role
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None) -> ProofPart:
+def proof_of_create(call: GateRequest, state: GateState) -> ProofPart:
     """Return the proof of a create; empty in a namespace without a signed source.
+
+    The pin is the revision's own: a run with the image of a service isn't supported.
 
     Raises:
         Denied: ``proof.…``.
@@ -40,7 +42,8 @@ def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None
     from controller.core.proofs.decision import admit_create
     from controller.core.proofs.requests import shape_of_create
 
-    slot = str(labels.get(names.SLOT, ""))
+    slot, revision = (str(labels.get(name, "")) for name in (names.SLOT, names.REVISION))
+    pin = state.inventory.pins.get(revision)
     key = f"{'Job' if names.run_of_slot(slot) else 'Service'}/{namespace}/{service}"
     asked = shape_of_create(call.body) if call.query.keys() <= {"name"} else None
     return _judged(state, rule, lambda known: admit_create(known, key, asked, pin))

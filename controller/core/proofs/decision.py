@@ -80,6 +80,12 @@ def admit_create(
     if not names.run_of_slot(asked.slot) and not 0 < number <= replicas:
         reason = f"slot {asked.slot} of {key} is beyond its {replicas} replicas"
         raise NotProven("proof.slot", reason, _REMEDY)
+    occasions = () if entry is None else entry.occasions
+    if names.run_of_slot(asked.slot) and not asked.occasion.startswith(occasions):
+        reason = f"{key} declares no run for {asked.occasion!r:.128}"
+        raise NotProven(
+            "proof.occasion", reason, f"trimtab run-job {key}, where its trigger permits"
+        )
     if not are_names_of(asked.endpoints, declared):
         reason = f"the create has other names on its networks than {key} declares"
         raise NotProven("proof.names", reason, _REMEDY)

@@ -12,10 +12,13 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
 from controller.core.engine_api import create_body, translate
 from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.jobs.memory import MANUAL, ON_CHANGE, SCHEDULE
+from controller.core.jobs.rollout_hooks import occasion_of
 from controller.core.manifests.combine import SourceReading, combine, source_key
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text
@@ -33,7 +36,7 @@ from controller.model.desired.desired import (
 from controller.model.desired.plan import AnyAction, CreateNetwork, CreateVolume, DeliverFiles
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.desired.spec.files import ConfigSpec
-from controller.model.desired.spec.job import FROM_SERVICE
+from controller.model.desired.spec.job import FROM_SERVICE, JobSpec, Trigger
 from controller.model.desired.spec.rollout import RunState
 from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem
@@ -64,7 +67,7 @@ def render(files: Mapping[str, bytes], scope: RenderScope) -> dict[str, object]:
     """Return the requests for the documents among *files*, in the form of ``Rendering.read``."""
     documents = [*_documents(files, scope.source)]
     desired = _desired(documents, scope)
-    made = _Rendered(Prerequisites(desired, Observed(scope.source), scope.networks), scope)
+    made = _Rendered(desired, scope)
     for workload in desired.workloads:
         made.add_workload(workload)
     resources: list[Network | Volume] = [*desired.networks, *desired.volumes]
@@ -86,8 +89,9 @@ def render(files: Mapping[str, bytes], scope: RenderScope) -> dict[str, object]:
 class _Rendered:
     """The requests so far."""
 
-    def __init__(self, prerequisites: Prerequisites, scope: RenderScope) -> None:
-        self.prerequisites = prerequisites
+    def __init__(self, desired: Desired, scope: RenderScope) -> None:
+        self.prerequisites = Prerequisites(desired, Observed(scope.source), scope.networks)
+        self._desired = desired
         self.entries: dict[str, dict[str, object]] = {}
         #: By ``network:NAME``, ``volume:NAME`` and ``files:KIND/NAMESPACE/NAME``: the shapes of the
         #: bodies, each with the document's key and file.
@@ -111,7 +115,8 @@ class _Rendered:
         )
         shape = shape_of_create(json.loads(json.dumps(body)))
         assert shape is not None, "a rendered create has the form of a create"
-        self.entries[str(workload.key)] = _entry(workload, shape, body)
+        entry = _entry(workload, shape, body) | {"occasions": _occasions(workload, self._desired)}
+        self.entries[str(workload.key)] = entry
         for action in self.prerequisites.missing(workload, creating=True):
             self.add_object(action, workload.source.file)
 
@@ -156,6 +161,36 @@ def _entry(workload: Service, shape: CreateShape, body: Mapping[str, object]) ->
         "updates": {name: host[name] for name in _LIMITS if name in host},
         "replicas": 0 if stopped else workload.spec.replicas,
     }
+
+
+def _occasions(workload: Service, desired: Desired) -> list[str]:
+    """Return the beginnings of the occasions for which a job has runs; none for a service.
+
+    The broker itself knows whether an operator asked for a run (``core.jobs.run_rules``).
+    """
+    spec = workload.spec
+    if not isinstance(spec, JobSpec) or spec.suspend:
+        return []
+    if spec.schedule is not None:
+        return [MANUAL, SCHEDULE]
+    match spec.trigger:
+        case Trigger.ON_CHANGE:
+            return [MANUAL, ON_CHANGE]
+        case Trigger.MANUAL:
+            return [MANUAL]
+        case Trigger.ROLLOUT:
+            return [MANUAL, *_rollouts(workload, desired)]
+        case _:
+            assert_never(spec.trigger)
+
+
+def _rollouts(job: Service, desired: Desired) -> Iterator[str]:
+    """Yield the occasions of the rollouts that name a job: of the declared revisions alone."""
+    for service in desired.workloads:
+        rollout = service.spec.rollout
+        is_near = service.key.kind == "Service" and service.key.namespace == job.key.namespace
+        if is_near and job.key.name in (*rollout.before, *rollout.after):
+            yield occasion_of(service)
 
 
 def _desired(documents: list[ParsedDocument], scope: RenderScope) -> Desired:

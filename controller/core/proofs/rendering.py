@@ -27,6 +27,8 @@ class RenderedWorkload:
     updates: Mapping[str, object]
     #: 0 for a stopped service.
     replicas: int
+    #: The beginnings of the occasions for which a job has runs.
+    occasions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
         },
         updates=updates,
         replicas=replicas,
+        occasions=tuple(map(_text, value["occasions"])),
     )
 
 

@@ -25,6 +25,8 @@ class CreateShape:
     image: str
     reference: str
     slot: str
+    #: Why a run is made; '' for a container of a service.
+    occasion: str
     endpoints: Endpoints
 
 
@@ -35,16 +37,17 @@ def shape_of_create(body: object) -> CreateShape | None:
     labels = body.get("Labels")
     if not isinstance(labels, dict):
         return None
-    slot, image = labels.get(names.SLOT, ""), body.get("Image", "")
-    reference = labels.get(names.IMAGE, "")
     free = (names.SLOT, names.OCCASION)
+    slot, occasion, reference = (labels.get(name, "") for name in (*free, names.IMAGE))
+    image = body.get("Image", "")
     kept = {name: text for name, text in labels.items() if name not in free}
     rest = {**body, "Labels": kept, "Image": None}
     endpoints = _take_endpoints(rest)
-    if endpoints is None or not all(isinstance(each, str) for each in (slot, image, reference)):
+    texts = (image, reference, slot, occasion)
+    if endpoints is None or not all(isinstance(each, str) for each in texts):
         return None
     shape = shape_of(rest)
-    return None if shape is None else CreateShape(shape, image, reference, slot, endpoints)
+    return None if shape is None else CreateShape(shape, *texts, endpoints)
 
 
 def shape_of(body: object) -> str | None:

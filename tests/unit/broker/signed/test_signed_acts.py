@@ -23,6 +23,8 @@ from tests.unit.core.proofs.repository import ALICE, MALLORY, signer_files
 
 WEB, API, ONCE = "Service/shop/web", "Service/shop/api", "Job/shop/once"
 NEWER = DOCUMENTS.replace("MODE: plain", "MODE: other")
+ON_REQUEST = DOCUMENTS.replace("trigger: OnChange", "trigger: Manual")
+SUSPENDED = DOCUMENTS.replace("trigger: OnChange", "suspend: true")
 
 
 @pytest.fixture
@@ -385,6 +387,35 @@ def job_twice(instance: Instance) -> Reply:
     return instance.send(create_of(ONCE))
 
 
+def run_for(occasion: str, text: str = DOCUMENTS) -> Act:
+    """Return the act of a run for another occasion than the document's."""
+
+    def act(instance: Instance) -> Reply:
+        instance.prepare(text)
+        honest = create_of(ONCE, text)
+        assert honest.body is not None
+        labels = {**honest.body["Labels"], names.OCCASION: occasion}  # type: ignore[dict-item]
+        return instance.send(replace(honest, body={**honest.body, "Labels": labels}))
+
+    return act
+
+
+def job_with_the_image_of_a_service(instance: Instance) -> Reply:
+    """A run for a rollout can ask for the pinned image of the service."""
+    rollout = "spec:\n  rollout: {before: [once]}\n  image: trimtab.local/web:1"
+    text = DOCUMENTS.replace("spec:\n  image: trimtab.local/web:1", rollout)
+    # Of the same repository: an image of another one doesn't fit the label.
+    text = text.replace("OnChange", "Rollout").replace("trimtab.local/job:1", "trimtab.local/web:2")
+    instance.prepare(text)
+    identifier = instance.run(create_of(WEB, text))
+    web = instance.inventory.containers[identifier]
+    occasion = f"rollout:web@{web.revision.partition(':')[2]}"
+    honest = create_of(ONCE, text, image=_pin(instance))
+    assert honest.body is not None
+    labels = {**honest.body["Labels"], names.OCCASION: occasion}  # type: ignore[dict-item]
+    return instance.send(replace(honest, body={**honest.body, "Labels": labels}))
+
+
 def _pin(instance: Instance) -> str:
     return str(next(iter(instance.inventory.pins.values())).id)
 
@@ -474,6 +505,12 @@ FORGED: tuple[tuple[str, Act, str], ...] = (
     ("a container from before the requirement", unproven_container, "proof.unproven"),
     ("the start of a stopped service", stopped_service, "proof.stopped"),
     ("a job run twice", job_twice, "job.number"),
+    ("a run without a schedule", run_for("schedule:2020-01-01T04:00:00Z"), "proof.occasion"),
+    ("a run for no rollout", run_for("rollout:web@" + "0" * 64), "proof.occasion"),
+    ("a run that nobody asked for", run_for(f"manual:{'0' * 36}"), "job.request"),
+    ("a job on request", run_for("change", ON_REQUEST), "proof.occasion"),
+    ("a suspended job", run_for("change", SUSPENDED), "proof.occasion"),
+    ("a job's run with the image of a service", job_with_the_image_of_a_service, "proof.image"),
 )
 
 
