@@ -47,7 +47,7 @@ class SecurityRules(Model):
     #: Allow groups in addition to the user's own.
     group_add: bool = False
     #: Settings of the kernel that a container sets for itself, by their whole names.
-    sysctls: tuple[values.SysctlName, ...] = ()
+    sysctls: tuple[values.ListedSysctl, ...] = ()
     #: The treatment of a running container that cannot be compared with its admitted state.
     unverified: Literal["allow", "stop"] = "allow"
 

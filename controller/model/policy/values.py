@@ -135,7 +135,7 @@ PolicyDurationMs = Annotated[
 Cpus = Annotated[int, BeforeValidator(parse_cpus), PlainSerializer(format_cpus), Field(gt=0)]
 ImagePrefix = Annotated[str, AfterValidator(_image_prefix)]
 HostPath = Annotated[str, AfterValidator(_clean_path)]
-SysctlName = Annotated[str, AfterValidator(sysctl_name)]
+ListedSysctl = Annotated[str, AfterValidator(sysctl_name)]
 Capability = Annotated[str, AfterValidator(_capability)]
 Address = Annotated[str, AfterValidator(_address)]
 Subnet = Annotated[str, AfterValidator(_subnet)]

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
+from controller.broker.gate.routes import OWN_PREFIX, PROOF_BODY, ROUTES, Route
 from controller.broker.wire.request_reader import HEADERS_MAX
 from controller.core.engine_api import field_tables as tables
 from controller.core.engine_api.field_reader import Field
@@ -58,7 +58,7 @@ BODIES: dict[str, tuple[tuple[Field, ...], dict[str, Any]]] = {
     "disconnect": (tables.DISCONNECT, {"Container": WEB}),
     "volume": (tables.VOLUME, {"Name": "v"}),
 }
-#: Bodies that no table describes: one of each form.
+#: Bodies that no table describes: one of each form. A proof isn't JSON, so it has no fields.
 OTHER_BODIES: dict[str, tuple[dict[str, Any], ...]] = {
     "trust": ({"reference": REFERENCE},),
     "files": ({"owner": "team", "files": {"a": "QQ=="}},),
@@ -81,6 +81,7 @@ OTHER_BODIES: dict[str, tuple[dict[str, Any], ...]] = {
         {"act": "adopt", "objects": [WEB], "note": "x"},
         {"act": "service.pin", "object": "Service/default/web", "revision": REVISION, "note": "x"},
     ),
+    PROOF_BODY: (),
 }
 #: Distinct items that a client would send in a field: number *i*, for lists and members.
 ITEMS: dict[str, Callable[[int], Any]] = {
