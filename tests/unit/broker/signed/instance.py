@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -248,6 +249,7 @@ class Instance:
         assert self.ask("DELETE", f"/containers/{identifier}", actor=OPERATOR).status == 204
 
 
+@functools.cache
 def desired_of(text: str) -> Desired:
     documents = read_text(text, "shop:all.yaml")
     identity = SourceIdentity("x", present=True)
