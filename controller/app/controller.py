@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.app.clock import SystemClock
 from controller.app.desired_state import (
+    AskSecrets,
     DesiredFiles,
     charts_folder,
     directory_source,
@@ -143,11 +144,13 @@ def build_controller(
     *,
     quarantine_ms: int = 0,
     acts: bool = True,
+    secrets: AskSecrets | None = None,
 ) -> BuiltController:
     """Build a controller on the saved state.
 
     A damaged state file is moved aside only if the controller *acts*. Planning alone leaves the
-    file in place for the next acting controller, which reports the damage.
+    file in place for the next acting controller, which reports the damage. Without *secrets* the
+    broker is asked for the contents of Secrets.
 
     Raises:
         StateError: the saved state can't be read.
@@ -182,7 +185,7 @@ def build_controller(
         directory_source(directory, compose=compose),
         state.fetcher,
         lambda: dict(store.prune.sources),
-        BrokerSecrets(engine.ask_content, clock.monotonic),
+        secrets or BrokerSecrets(engine.ask_content, clock.monotonic),
         lambda: is_restored_at_boot(state.root),
         compose,
         BrokerProofs(partial(engine.read_own_route, "proofs"), engine.ask_content, clock.monotonic)

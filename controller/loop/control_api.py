@@ -51,6 +51,7 @@ class ControlApi:
         self.progress = operator.progress
         self.history = operator.history
         self.state = operator.state
+        self.secret_contents = operator.secret_contents
         self.failed_runs = operator.failed_runs
 
     def plan(self) -> dict[str, object]:

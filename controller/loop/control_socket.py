@@ -94,6 +94,8 @@ class ControlBackend(Protocol):
 
     def state(self, key: Key) -> dict[str, object]: ...
 
+    def secret_contents(self) -> dict[str, object]: ...
+
     def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]: ...
 
     def run_pass(self, request: PassRequest) -> dict[str, object]: ...
@@ -131,6 +133,9 @@ def _answer(
         case "state":
             _raise_if_not_allowed(peer_uid, own_uid)
             return backend.state(_key(question.get("key")))
+        case "secrets":
+            _raise_if_not_allowed(peer_uid, own_uid)
+            return backend.secret_contents()
         case "progress":
             return backend.progress(_since(question))
         case "pass":

@@ -127,6 +127,15 @@ class OperatorApi:
                 raise unknown(key)
             return service_state.to_json(state)
 
+    def secret_contents(self) -> dict[str, object]:
+        """Return the content id of each Secret that the broker has opened, by key."""
+        if self._shared.declared is None:
+            self.controller.reload()
+        with self._shared.lock:
+            declared = self._shared.declared
+        secrets = () if declared is None else declared.secrets
+        return {"contents": {str(each.key): each.content for each in secrets if each.content}}
+
     # Plans
 
     def review(self, full_plan: FullPlan, *, reveal: bool = False) -> Review:

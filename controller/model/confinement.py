@@ -22,12 +22,20 @@ class DifferenceKind(StrEnum):
 
 
 class Gap(StrEnum):
-    """Hardening that an adopted container may lack (``core.adoption.gaps``)."""
+    """What an adopted container may lack of its document.
+
+    The first four are hardening (``core.adoption.gaps``), the others forms of the same thing
+    (``core.adoption.forms``).
+    """
 
     CAPABILITIES = "capabilities"
     NEW_PRIVILEGES = "new-privileges"
     LOGS = "logs"
     WRITABLE_ROOT = "writable-root"
+    FILES = "files"
+    PORTS = "ports"
+    TMPFS = "tmpfs"
+    HEALTHCHECK = "healthcheck"
 
 
 #: The names of all gaps.
@@ -54,7 +62,7 @@ class ExpectedMount:
     source: str = ""
     read_only: bool = False
     subpath: str = ""
-    size: int = 0  # of a tmpfs, in bytes
+    size: int = 0  # of a tmpfs, in bytes; UNLIMITED for an adopted container's without a size
     executable: bool = False  # a tmpfs whose files can be executed
     #: The device and inode of the source at admission; 0 without a source, or if unreadable.
     device: int = 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +18,8 @@ from tests.instance import Host, eventually
 from tools.stacks.compare import Inspect
 from tools.stacks.sides import READY_S, ComposeSide, Replica, TrimtabSide
 
+#: The names of volumes that the engine chose.
+_UNNAMED: Final = re.compile("[0-9a-f]{64}")
 #: What the folder adds to its unchanged Compose file. Docker Compose ignores it.
 KEPT: Final = {"volumes": "compose"}
 
@@ -35,6 +39,8 @@ class Adopted:
     shown: int
     #: Actions of the plan afterwards, of the adopted services.
     planned: int
+    #: How many containers have each gap.
+    gaps: dict[str, int]
     #: Containers that `docker compose up -d` replaced by mistake, and actions of the plan after it.
     mistaken: tuple[int, int]
 
@@ -48,33 +54,38 @@ def adopt_stack(engine: PrivateEngine | FoundEngine, stack: Path) -> Adopted:
         try:
             compose.run("up", "-d", "--quiet-pull")
             with side.running() as host:
-                return _adopt(compose, side, host)
+                return _adopt(compose, side, host, copy)
         finally:
             compose.down()
 
 
-def _adopt(compose: ComposeSide, side: TrimtabSide, host: Host) -> Adopted:
+def _adopt(compose: ComposeSide, side: TrimtabSide, host: Host, folder: Path) -> Adopted:
     before = compose.containers()
     running = {replica for replica, each in before.items() if each["State"]["Running"]}
     side.put()
-    _mark(side.folder, {**KEPT, "suspend": True})
+    kept = _found_volumes(before)
+    _mark(side.folder, {**KEPT, "suspend": True}, kept)
     eventually(lambda: (host.status() or {"resources": []})["resources"], within_s=READY_S)
     admit = [part for gap in sorted(GAPS) for part in ("--admit", gap)]
-    answer = host.cli("adopt", "--project", side.stack, *admit, "--json", expect=(0, 4))
+    answer = host.cli(
+        *("adopt", "--project", side.stack, "--from", str(folder), *admit, "--json"),
+        expect=(0, 4),
+    )
     report = json.loads(answer.stdout)
     refused = _refused(report, before)
     adopted = set(report["adopted"])
     now = compose.containers()
     restarted = sum(_life(before[each]) != _life(now[each]) for each in running)
-    _mark(side.folder, KEPT)
+    _mark(side.folder, KEPT, kept)
     names = {dns_name(name) for name, _ in running if before[name, 1]["Id"] in adopted}
     if adopted:
         eventually(lambda: _shown(host, side.stack, names) == len(names), within_s=READY_S)
     planned = _planned(host, names)
-    compose.run("up", "-d", "--quiet-pull")
+    # It runs jobs again, in the networks that the adopted containers have left.
+    compose.run("up", "-d", "--quiet-pull", check=False)
     later = compose.containers()
-    kept = [each for each in running if before[each]["Id"] in adopted]
-    replaced = sum(_life(before[each]) != _life(later[each]) for each in kept)
+    stayed = [each for each in running if before[each]["Id"] in adopted]
+    replaced = sum(_life(before[each]) != _life(later[each]) for each in stayed)
     return Adopted(
         side.stack,
         len(running),
@@ -83,15 +94,32 @@ def _adopt(compose: ComposeSide, side: TrimtabSide, host: Host) -> Adopted:
         refused,
         _shown(host, side.stack, names),
         planned,
+        dict(Counter(gap["gap"] for each in report["containers"] for gap in each["gaps"])),
         (replaced, _planned(host, names)),
     )
 
 
-def _mark(folder: Path, extension: dict[str, Any]) -> None:
-    """Write ``x-trimtab`` into the override file, beside what the stack has there."""
+def _found_volumes(before: dict[Replica, Inspect]) -> dict[str, Any]:
+    """Return what keeps the volumes without a name: they are named as found, in the override file."""
+    services, volumes = dict[str, Any](), dict[str, Any]()
+    for (service, number), each in sorted(before.items()):
+        for mount in each["Mounts"]:
+            if mount["Type"] == "volume" and _UNNAMED.fullmatch(mount["Name"]) and number == 1:
+                name = f"kept-{len(volumes)}"
+                volumes[name] = {"external": True, "name": mount["Name"]}
+                entry = {"type": "volume", "source": name, "target": mount["Destination"]}
+                services.setdefault(service, {"volumes": []})["volumes"].append(entry)
+    return {"services": services, "volumes": volumes} if volumes else {}
+
+
+def _mark(folder: Path, extension: dict[str, Any], kept: dict[str, Any]) -> None:
+    """Write ``x-trimtab`` and the kept volumes into the override file, beside the stack's own."""
     path = folder / "compose.override.yaml"
     text = path.read_text().partition("x-trimtab:")[0] if path.exists() else ""
-    path.write_text(f"{text}x-trimtab: {json.dumps(extension)}\n")
+    assert not (kept and text), f"{path} has services of its own"
+    members = {"x-trimtab": extension, **kept}
+    added = "".join(f"{name}: {json.dumps(value)}\n" for name, value in members.items())
+    path.write_text(f"{text}{added}")
 
 
 def _refused(report: Any, before: dict[Replica, Inspect]) -> tuple[tuple[str, str], ...]:

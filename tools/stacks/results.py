@@ -45,13 +45,12 @@ ADOPTION: Final = """
 ## Adoption
 
 The stacks are started by Docker Compose. Their folders are put into the directory of an instance, with
-`x-trimtab: {volumes: compose, suspend: true}` in an override file, and `trimtab adopt --project NAME` admits all four gaps.
-A stack is adopted as a whole, or not at all. *Shown* counts services with the condition `AdoptedAsFound`; *planned*
-counts the actions for them in the plan afterwards. *Mistaken* counts the adopted containers that a mistaken
-`docker compose up -d` with the unchanged file replaces.
-
-A stack is adopted if its containers are those that the file leads to: files of the project, ports without an address, a tmpfs
-without a size, volumes without a name, health checks without all times, and Secrets refuse it. See [adopt.md](adopt.md).
+`x-trimtab: {volumes: compose, suspend: true}` in an override file, and `trimtab adopt --project NAME --from FOLDER` admits all
+gaps. Volumes without a name are named as found, in the override file. A stack is adopted as a whole, or not at all.
+*Shown* counts services with the condition `AdoptedAsFound`; *planned* counts the actions for them in the plan afterwards.
+*Mistaken* counts the adopted containers that a mistaken `docker compose up -d` with the unchanged file replaces; that `up` fails
+for `migrate`, whose job doesn't find the database in the network that the database has left.
+*Gaps* counts the containers with each gap. See [adopt.md](adopt.md).
 """
 #: What each stack shows.
 SUBJECTS: Final = {
@@ -224,12 +223,15 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
 
 
 def _adoption(adoption: dict[str, Any]) -> Iterator[str]:
-    yield "| stack | running | adopted | restarted | shown | planned | mistaken |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| stack | running | adopted | restarted | shown | planned | mistaken | gaps |"
+    yield "|---|---|---|---|---|---|---|---|"
     for stack, found in sorted(adoption.items()):
         members = ("containers", "adopted", "restarted", "shown", "planned")
         cells = [*(str(found[name]) for name in members), str(found["mistaken"][0])]
-        yield f"| `{stack}` | {' | '.join(cells)} |"
+        gaps = ", ".join(f"{name} {count}" for name, count in sorted(found.get("gaps", {}).items()))
+        yield f"| `{stack}` | {' | '.join(cells)} | {gaps} |"
+    if not any(found["refused"] for found in adoption.values()):
+        return
     yield ""
     yield "Reasons of refusals; nothing was changed:"
     yield ""

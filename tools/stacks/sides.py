@@ -88,10 +88,10 @@ class ComposeSide:
         self.engine, self.folder = engine, folder
         self.stack = folder.name
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, check: bool = True) -> str:
         """Run docker compose in the folder of the stack."""
         argv = ["docker-compose", "--project-directory", str(self.folder), *arguments]
-        return self.engine.run_inside(argv, timeout_s=READY_S).stdout
+        return self.engine.run_inside(argv, check=check, timeout_s=READY_S).stdout
 
     def containers(self) -> dict[Replica, Inspect]:
         """Return the containers of the project."""

@@ -6,7 +6,7 @@ Running processes are used if there are any. Every change to the engine passes a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from controller.system.unix_socket import has_listener
 
 if TYPE_CHECKING:
     from controller.app.controller import BuiltController
+    from controller.app.desired_state import AskSecrets
+    from controller.model.desired.desired import Secret
     from controller.model.desired.field_changes import Review
     from controller.model.desired.plan import AnyAction
 
@@ -79,8 +81,29 @@ def planning_controller(
             state.broker_socket,
             quarantine_ms=instance.quarantine_ms,
             acts=False,
+            secrets=_ask_controller_for_secrets(state),
         )
         yield state, instance, built
+
+
+def _ask_controller_for_secrets(state: StateFolder) -> AskSecrets | None:
+    """Return a function that asks the running controller for contents; None if none runs.
+
+    The broker tells contents to the controller alone.
+    """
+    if not has_listener(state.controller_socket):
+        return None
+    from controller.core.planning.deliveries.secret_binding import NOT_ASKED, SecretContents
+
+    def ask(secrets: Iterable[Secret]) -> SecretContents:
+        try:
+            answer = ask_controller(state.controller_socket, {"do": "secrets"}, timeout_s=PLAN_S)
+        except TrimtabError:
+            answer = {"contents": {}}  # for root and the controller's user alone
+        known = answer["contents"]
+        return {each.key: known.get(str(each.key), NOT_ASKED) for each in secrets}
+
+    return ask
 
 
 def make_review(host: HostChoice, *, reveal: bool = False) -> Review:

@@ -47,6 +47,10 @@ def _gaps(
     return value
 
 
+def _folder(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    return os.path.realpath(value) if value else ""
+
+
 def _check(wish: Wish, *, instance_id: str, yes: bool) -> None:
     """Refuse options that contradict each other.
 
@@ -110,13 +114,21 @@ Exit codes: 0 all of it can be (or was) taken over, 4 something can't be, 1 a st
     metavar="[SERVICE:]GAP",
     multiple=True,
     callback=_gaps,
-    help=f"Admit missing hardening: {', '.join(GAPS)}. Repeatable.",
+    help=f"Admit a gap: {', '.join(GAPS)}. Repeatable.",
 )
 @click.option(
     "--leave",
     metavar="NETWORK",
     multiple=True,
     help="Leave this network although other containers are in it. Repeatable.",
+)
+@click.option(
+    "--from",
+    "came_from",
+    metavar="FOLDER",
+    default="",
+    callback=_folder,
+    help="The folder in which docker compose ran, for the gap files.",
 )
 @click.option(
     "--dir",
@@ -147,6 +159,7 @@ def adopt(
     slot: int | None,
     admit: tuple[str, ...],
     leave: tuple[str, ...],
+    came_from: str,
     folder: Path | None,
     dry_run: bool,
     instance_id: str,
@@ -177,6 +190,7 @@ def adopt(
             namespace=namespace,
             admit=admit,
             leave=leave,
+            folder=came_from,
             dry_run=dry_run,
             note=note,
         )

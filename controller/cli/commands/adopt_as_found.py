@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,12 +20,16 @@ from controller.model.errors import UsageError
 from controller.model.names import DEFAULT_NAMESPACE, NAMESPACE_MAX, Key, service_key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from controller.loop.full_plan import FullPlan
-    from controller.model.desired.desired import Network, Volume
+    from controller.model.desired.desired import Desired, Network, Service, Volume
 
 #: The broker compares each container with its document, and with the kernel.
 ADOPT_S = 120.0
 HEADERS = ("CONTAINER", "SERVICE", "SLOT", "GAPS", "NETWORKS", "VERDICT")
+#: States of a container that does not run, and will not by itself.
+_ENDED = ("exited", "dead", "created")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9-]+")
 
 
@@ -38,6 +44,8 @@ class Wish:
     namespace: str = ""  # of a project's services; '' for that of its name
     admit: tuple[str, ...] = ()  # [SERVICE:]GAP
     leave: tuple[str, ...] = ()
+    #: The folder in which docker compose ran; '' if none is named.
+    folder: str = ""
     dry_run: bool = False
     note: str = ""
 
@@ -60,13 +68,14 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
     with planning_controller(host) as (state, _, built):
         full_plan = built.controller.plan_everything()
         api = BrokerApi(state.broker_socket, ADOPT_S)
-        choices = list(_choices(api, wish))
-        _make_requests(choices, full_plan, wish)
+        choices = list(_choices(api, wish, full_plan.view.desired))
+        _make_requests(choices, full_plan, wish, host.directory)
         ready = [each for each in choices if not each.problem]
         question = {
             "containers": [each.request for each in ready],
             "objects": _objects({each.key for each in ready}, full_plan),
             "leave": list(wish.leave),
+            "folder": wish.folder,
             "note": f"{wish.note} (by uid {os.getuid()})".strip()[:512],
         }
         answer = api.post("adoptions", {**question, "dryRun": True}) if ready else {}
@@ -95,13 +104,15 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
     else:
         _print(report)
         _print_end(wish, refused=refused, adopted=adopted)
+        if not adopted and (line := command_line(wish, judged)):
+            echo(printable(f"To admit exactly these gaps:\n  {line}"))
     if failed:
         return EXIT_ERROR
     return EXIT_REFUSED if refused else 0
 
 
-def _choices(api: BrokerApi, wish: Wish) -> Iterator[_Choice]:
-    """Yield the containers to adopt, with their services.
+def _choices(api: BrokerApi, wish: Wish, desired: Desired) -> Iterator[_Choice]:
+    """Yield the containers to adopt, with their services. Ended runs of jobs are left out.
 
     Raises:
         UsageError: the project has no container.
@@ -123,7 +134,10 @@ def _choices(api: BrokerApi, wish: Wish) -> Iterator[_Choice]:
     for each in found:
         number = each["number"]
         slot = int(number) if number.isascii() and number.isdigit() else 0
-        yield _Choice(each["id"], service_key(namespace, _dns_label(each["service"])), slot)
+        name = _dns_label(each["service"])
+        is_job = desired.workload(Key("Job", namespace, name)) is not None
+        if not (is_job and each["state"] in _ENDED):
+            yield _Choice(each["id"], service_key(namespace, name), slot)
 
 
 def _dns_label(text: str) -> str:
@@ -131,7 +145,9 @@ def _dns_label(text: str) -> str:
     return _NOT_IN_NAMES.sub("-", text.lower().replace("_", "-").replace(".", "-")).strip("-")
 
 
-def _make_requests(choices: Iterable[_Choice], full_plan: FullPlan, wish: Wish) -> None:
+def _make_requests(
+    choices: Iterable[_Choice], full_plan: FullPlan, wish: Wish, directory: Path
+) -> None:
     """Give each chosen container its request, or the problem that prevents the request."""
     from controller.core.engine_api.create_body import container_body
     from controller.core.planning.images_networks_volumes import Prerequisites
@@ -175,7 +191,58 @@ def _make_requests(choices: Iterable[_Choice], full_plan: FullPlan, wish: Wish) 
             "name": create.target,
             "create": container_body(create, names),
             "admit": sorted(_admitted(wish.admit, choice.key.name)),
+            "files": {
+                target: path_below_project(directory, path)
+                for target, path in declared_files(service, desired).items()
+            },
         }
+
+
+def declared_files(service: Service, desired: Desired) -> dict[str, str]:
+    """Return the declared path of each mounted file or folder, by target.
+
+    The path of a Config is relative to the folder of its document, or of a Compose project to DIR. Of a Secret only the name of the
+    file is known. Files without a path are left out.
+    """
+    from controller.core.files.mounts import source_key
+    from controller.model.desired.spec.files import FileMount
+
+    found: dict[str, str] = {}
+    configs = {each.key: each.spec.files for each in desired.configs}
+    secrets = {each.key: each.spec.file or {} for each in desired.secrets}
+    for mount in service.spec.mounts:
+        if not isinstance(mount, FileMount):
+            continue
+        key = source_key(mount, service.key.namespace)
+        paths = configs.get(key, {}) if mount.type == "config" else secrets.get(key, {})
+        if mount.key is not None:
+            path = paths.get(mount.key)
+        else:
+            folders = {_folder_of(name, each) for name, each in paths.items()}
+            path = folders.pop() if len(folders) == 1 else None
+        if path is not None:
+            found[mount.target] = posixpath.normpath(path)
+    return found
+
+
+def path_below_project(directory: Path, path: str) -> str:
+    """Return a path below DIR as a path below its Compose project, if a project has it."""
+    from controller.core.compose.reader import FILE_NAMES
+
+    parts = path.split("/")
+    for depth in range(len(parts)):
+        folder = directory.joinpath(*parts[:depth])
+        if any((folder / name).exists() for name in FILE_NAMES):
+            return "/".join(parts[depth:])
+    return path
+
+
+def _folder_of(name: str, path: str) -> str | None:
+    """Return the folder in which a file with a path has a name; None if it has another name."""
+    path = posixpath.normpath(path)
+    if path == name:
+        return "."
+    return path.removesuffix(f"/{name}") if path.endswith(f"/{name}") else None
 
 
 def _admitted(admit: Iterable[str], service: str) -> set[str]:
@@ -232,6 +299,19 @@ def _print_end(wish: Wish, *, refused: bool, adopted: list[str]) -> None:
         echo("Nothing was changed; repeat it without --dry-run to adopt these.")
     else:
         echo(f"Adopted {len(adopted)}. No process was restarted.")
+
+
+def command_line(wish: Wish, judged: Iterable[Any]) -> str:
+    """Return the command that admits exactly the gaps of a project; '' without gaps."""
+    admit = [(each["service"], gap["gap"]) for each in judged for gap in each["gaps"]]
+    if not wish.project or not admit:
+        return ""
+    words = ["trimtab", "adopt", "--project", wish.project]
+    words += ["--namespace", wish.namespace] if wish.namespace else []
+    words += ["--from", wish.folder] if wish.folder else []
+    words += [word for network in wish.leave for word in ("--leave", network)]
+    words += [word for name, gap in sorted(set(admit)) for word in ("--admit", f"{name}:{gap}")]
+    return shlex.join(words)
 
 
 def _row(each: Any, adopted: list[str]) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def finish(case: Case) -> FinalRequest:
         limits=with_defaults(request.limits, policy, case.facts.host.cpus if case.facts else 0),
         log=log_with_defaults(request.log, policy),
         exposed_ports=_exposed(request),
-        ports=tuple(_loopback(port, policy) for port in request.ports),
+        ports=tuple(port_with_address(port, policy) for port in request.ports),
         mounts=tuple(_bounded(mount, policy) for mount in mounts_of(case)),
         cap_add=tuple(dict.fromkeys(capability(text) for text in request.cap_add)),
     )
@@ -131,7 +131,8 @@ def _exposed(request: CreateRequest) -> tuple[str, ...]:
     return tuple(sorted({*request.exposed_ports, *published}))
 
 
-def _loopback(port: PortRequest, policy: Policy) -> PortRequest:
+def port_with_address(port: PortRequest, policy: Policy) -> PortRequest:
+    """Return a port with its address on the host, by default the policy's first one."""
     address = host_address(port.host_ip) or policy.networks.ports.host_ips[0]
     return replace(port, host_ip=address)
 

@@ -7,6 +7,7 @@ network.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from controller.model.inventory import OwnedObject
 from controller.model.policy.document import Policy
 from controller.model.records import Role
 
+#: The name of a volume that the engine named.
+_UNNAMED = re.compile(r"[0-9a-f]{64}", re.ASCII)
 #: The engine's own networks.
 _ENGINES = frozenset({"bridge", "host", "none", "default", "ingress", "docker_gwbridge"})
 #: Options of a bridge that reach nothing beyond the network.
@@ -78,7 +81,9 @@ def _names(request: AdoptionRequest, policy: Policy) -> Iterator[Finding]:
         yield Finding("adopt.namespace", "namespace", reason, "name it as --as NAMESPACE/NAME")
         return
     yield from judge_owner(policy, Role.CONTROLLER, request.owner, request.namespace)
-    yield from judge_name(request.name, "Name", most=policy.names.max)
+    # The engine names a volume by 64 hex digits, and finds volumes by their whole names alone.
+    if not (request.kind == "volume" and _UNNAMED.fullmatch(request.name)):
+        yield from judge_name(request.name, "Name", most=policy.names.max)
     bases = (policy.networks.isolated, policy.networks.ingress, policy.networks.bridge)
     implied = any(request.name == base or request.name.startswith(f"{base}.") for base in bases)
     if request.kind == "network" and (implied or request.name in _ENGINES):

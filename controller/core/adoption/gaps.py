@@ -1,7 +1,7 @@
-"""Gaps: missing hardening of an adopted container, admitted by an operator, each gap by name.
+"""Gaps: what an adopted container lacks of its document, admitted by an operator, each gap by name.
 
-The list is closed. The gate gives the hardening to every new container, and no engine can add any
-of the hardening to an existing container. Nothing else about a container can be admitted.
+The list is closed. No engine can change any of the gaps at an existing container. Hardening is judged
+here, and other forms of the same thing in ``core.adoption.forms``. Nothing else can be admitted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from controller.core.adoption.forms import FoundForm
 from controller.core.encoding.json_members import list_of, mapping_of, texts_of
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import CreateRequest, Finding
@@ -21,6 +22,10 @@ DESCRIPTIONS: Mapping[str, str] = {
     Gap.NEW_PRIVILEGES: "its programs can gain privileges (no no-new-privileges)",
     Gap.LOGS: "its log isn't bounded as the document says",
     Gap.WRITABLE_ROOT: "its root file system is writable",
+    Gap.FILES: "it has files of the project, which the document delivers",
+    Gap.PORTS: "it publishes ports on every address",
+    Gap.TMPFS: "a tmpfs has another size than the document's",
+    Gap.HEALTHCHECK: "its health check is missing, or has other times than the document's",
 }
 #: The capabilities of a container that names none, since Docker 1.12.
 DEFAULT_CAPABILITIES = frozenset(
@@ -86,13 +91,20 @@ def judge_hardening(
         yield Finding("adopt.differs", "spec.security.readOnlyRootFilesystem", reason, remedy)
 
 
-def judge_gaps(gaps: Iterable[Gap], admitted: Iterable[str]) -> Iterator[Finding]:
-    """Yield the gaps without an operator's admission."""
-    known = {*admitted}
+def judge_gaps(
+    gaps: Iterable[Gap], admitted: Iterable[str], forms: Iterable[FoundForm] = ()
+) -> Iterator[Finding]:
+    """Yield the gaps without an operator's admission; *forms* are the fields of some of them."""
+    known, listed = {*admitted}, [*forms]
     for gap in gaps:
-        if gap.value not in known:
-            reason, remedy = DESCRIPTIONS[gap], f"admit it with --admit {gap.value}"
-            yield Finding("adopt.gap", gap.value, reason, remedy)
+        if gap.value in known:
+            continue
+        remedy = f"admit it with --admit {gap.value}"
+        fields = [each for each in listed if each.gap is gap]
+        for each in fields:
+            yield Finding("adopt.gap", each.path, each.text, remedy)
+        if not fields:
+            yield Finding("adopt.gap", gap.value, DESCRIPTIONS[gap], remedy)
 
 
 def _log_of(host: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
@@ -112,6 +124,10 @@ _LACKS: Mapping[str, str] = {
     Gap.NEW_PRIVILEGES: "no-new-privileges",
     Gap.LOGS: "the document's log bounds",
     Gap.WRITABLE_ROOT: "a read-only root",
+    Gap.FILES: "delivered files",
+    Gap.PORTS: "the document's addresses of ports",
+    Gap.TMPFS: "the document's size of a tmpfs",
+    Gap.HEALTHCHECK: "the document's health check",
 }
 
 

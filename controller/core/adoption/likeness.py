@@ -11,6 +11,7 @@ unknown member is a finding, never ignored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from controller.core.admission.adoption import Defaults, create_body_of
@@ -31,7 +32,6 @@ from controller.core.engine_api.requests import (
 from controller.core.rules.context import CONTROLLER
 from controller.core.rules.identity import is_controllers_name, is_reserved
 from controller.model import names
-from controller.model.files.delivery import FILE_KINDS
 from controller.model.observed import Settings
 
 #: Fields by their paths in a document; ``container.NAME`` for a field without one.
@@ -42,6 +42,7 @@ _SIGNAL = "SIGTERM"
 _NS = 1_000_000_000
 #: The engine's defaults of a health check.
 _INTERVAL, _TIMEOUT, _RETRIES, _START_INTERVAL = 30 * _NS, 30 * _NS, 3, 5 * _NS
+_IN_SHELL, _SHELL = "CMD-SHELL", ("/bin/sh", "-c")
 _SHORTEST_NS = 1_000_000
 _SHOWN_MAX = 120
 #: The default mount propagation.
@@ -83,7 +84,21 @@ def request_of(
     host: RequestBody = dict(mapping_of(body["HostConfig"]))
     for member in (*_ELSEWHERE, *_IN_PLACE, "NetworkMode"):
         host.pop(member, None)
-    return parse_create({**body, "HostConfig": host, "NetworkingConfig": {}})
+    request = parse_create({**body, "HostConfig": host, "NetworkingConfig": {}})
+    return replace(request, mounts=_with_found_volumes(request.mounts, inspect))
+
+
+def _with_found_volumes(
+    mounts: Iterable[MountRequest], inspect: Mapping[str, Any]
+) -> tuple[MountRequest, ...]:
+    """Return the mounts with the names of volumes that the create left to the engine."""
+    by_target = {mount.target: mount for mount in mounts}
+    for each in map(mapping_of, list_of(inspect.get("Mounts"))):
+        target, name = str(each.get("Destination") or ""), str(each.get("Name") or "")
+        mount = by_target.get(target, MountRequest("volume", "", target))
+        if each.get("Type") == "volume" and mount.type == "volume" and not mount.source:
+            by_target[target] = replace(mount, source=name)
+    return tuple(by_target.values())
 
 
 def comparable(request: CreateRequest, image: Mapping[str, Any]) -> Comparable:
@@ -101,7 +116,9 @@ def comparable(request: CreateRequest, image: Mapping[str, Any]) -> Comparable:
         "spec.stopGracePeriod": _STOP_TIMEOUT_S
         if request.stop_timeout is None
         else request.stop_timeout,
-        "spec.healthcheck": _check(request.healthcheck, mapping_of(config.get("Healthcheck"))),
+        "spec.healthcheck": _check(
+            request.healthcheck, mapping_of(config.get("Healthcheck")), _texts(config.get("Shell"))
+        ),
         "spec.hostname": request.hostname,
         "spec.domainname": request.domainname,
         "spec.tty": request.tty,
@@ -147,8 +164,16 @@ def differences(
                 "adopt.differs",
                 path,
                 _describe(path, now, then),
-                "change the document, or let trimtab create the container",
+                _remedy(now),
             )
+
+
+def _remedy(now: object) -> str:
+    if isinstance(now, tuple) and now[:1] == ("volume",):
+        # The next container would have another volume there, without the data.
+        name = quote(shorten(str(now[1]), _SHOWN_MAX))
+        return f"keep its data: mount a volume there with the engineName {name}"
+    return "change the document, or let trimtab create the container"
 
 
 def judge_identity(inspect: Mapping[str, Any]) -> Iterator[Finding]:
@@ -198,29 +223,6 @@ def judge_mode(inspect: Mapping[str, Any], document: CreateRequest) -> Iterator[
         yield Finding("adopt.differs", "spec.network.mode", reason, remedy)
 
 
-def judge_unnamed_volumes(inspect: Mapping[str, Any], request: CreateRequest) -> Iterator[Finding]:
-    """Yield a finding for each volume that the engine made without a name."""
-    named = {mount.target for mount in request.mounts}
-    for mount in list_of(inspect.get("Mounts")):
-        target = str(mapping_of(mount).get("Destination") or "")
-        if target not in named:
-            reason = f"{quote(shorten(target, _SHOWN_MAX))} is a volume without a name"
-            remedy = "its data would be lost at the next replacement: copy it to a named volume"
-            yield Finding("adopt.differs", "spec.mounts", reason, remedy)
-
-
-def judge_delivered_files(create: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield a finding for each mount of a Config or Secret: trimtab delivers none to a container of others."""
-    for each in list_of(mapping_of(create.get("HostConfig")).get("Mounts")):
-        mount = mapping_of(each)
-        kind, source = str(mount.get("Type") or ""), str(mount.get("Source") or "")
-        if kind in FILE_KINDS:
-            target = shorten(str(mount.get("Target") or ""), _SHOWN_MAX)
-            reason = f"the document mounts the {kind} {quote(source)}, which trimtab delivers"
-            remedy = "no operator can admit it: let trimtab create the container"
-            yield Finding("adopt.differs", f"spec.mounts.{target}", reason, remedy)
-
-
 def judge_limits(now: Settings, wanted: Settings) -> Iterator[Finding]:
     """Yield the limits that no update can bring from *now* to *wanted*."""
     for name in LIMITS:
@@ -256,12 +258,16 @@ def _signal(text: str) -> str:
     return upper if upper.startswith("SIG") or upper.isdigit() else f"SIG{upper}"
 
 
-def _check(check: HealthcheckRequest | None, inherited: Mapping[str, Any]) -> object:
-    """Return a health check with its defaults; None for no check."""
+def _check(
+    check: HealthcheckRequest | None, inherited: Mapping[str, Any], shell: tuple[str, ...]
+) -> object:
+    """Return a health check with its defaults, a shell's command written out; None for no check."""
     test = (check.test if check else ()) or _texts(inherited.get("Test"))
     if test[:1] in {(), ("NONE",)}:
         return None
     check = check or HealthcheckRequest()
+    if test[0] == _IN_SHELL:
+        test = ("CMD", *(shell or _SHELL), *test[1:])
 
     def value(own: int, member: str, default: int) -> int:
         chosen = own or int(inherited.get(member) or 0)
@@ -293,7 +299,10 @@ def _mount(mount: MountRequest) -> object:
 
 
 def _variables(request: CreateRequest, config: Mapping[str, Any]) -> dict[str, str]:
-    entries = (*_texts(config.get("Env")), *request.env)
+    # An entry without "=" removes the image's variable of that name.
+    removed = {entry for entry in request.env if "=" not in entry}
+    inherited = (e for e in _texts(config.get("Env")) if e.partition("=")[0] not in removed)
+    entries = (*inherited, *(entry for entry in request.env if "=" in entry))
     pairs = (entry.partition("=") for entry in entries)
     return {name: value for name, _, value in pairs}
 

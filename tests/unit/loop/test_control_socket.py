@@ -96,6 +96,9 @@ class Desk:
     def state(self, key: Key) -> dict[str, object]:
         return {"saved": {}, "memory": {"failure": "its secret"}}
 
+    def secret_contents(self) -> dict[str, object]:
+        return {"contents": {"Secret/default/db": "hmac:1"}}
+
     def run_pass(self, request: PassRequest) -> dict[str, object]:
         self.requests.append(request)
         return {"converged": True, "status": self.status()}
@@ -116,6 +119,11 @@ def test_the_state_is_for_root_and_the_controller_itself() -> None:
     question: dict[str, object] = {"do": "state", "key": "Service/default/web"}
     assert ask(question) == ask(question, uid=OWN) == Desk().state(service_key("default", "web"))
     assert code(ask(question, uid=4711)) == "control.denied"
+
+
+def test_the_contents_of_secrets_are_for_root_and_the_controller_itself() -> None:
+    assert ask({"do": "secrets"}) == ask({"do": "secrets"}, uid=OWN) == Desk().secret_contents()
+    assert code(ask({"do": "secrets"}, uid=4711)) == "control.denied"
 
 
 def test_whoever_can_connect_may_look() -> None:

@@ -36,6 +36,7 @@ from controller.core.admission.object_adoption import AdoptionRequest
 from controller.core.adoption import gaps as hardening
 from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.enforcement.approval_requests import NOTE_MAX
+from controller.core.engine_api.grammar import is_clean
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -46,14 +47,14 @@ from controller.model.records import Reply, Verdict
 #: Other mutations wait while the containers are judged.
 CONTAINERS_MAX = 50
 OBJECTS_MAX = 50
-_MEMBERS = {"containers", "objects", "leave", "dryRun", "note"}
-_MEMBERS_OF_ONE = {"container", "name", "create", "admit"}
+_MEMBERS = {"containers", "objects", "leave", "dryRun", "note", "folder"}
+_MEMBERS_OF_ONE = {"container", "name", "create", "admit", "files"}
 
 
 def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST adoptions``."""
     asked = _read(call.body)
-    judge = AdoptionJudge(call, state, asked.leave, asked.note)
+    judge = AdoptionJudge(call, state, asked.leave, asked.note, folder=asked.folder)
     candidates = [
         AdoptionCandidate(each, call.id if not n else state.new_id())
         for n, each in enumerate(asked.containers)
@@ -213,6 +214,8 @@ class _Asked:
     leave: frozenset[str]
     is_dry: bool
     note: str
+    #: The folder in which docker compose ran; '' if unnamed.
+    folder: str = ""
 
 
 def _read(body: object) -> _Asked:
@@ -225,6 +228,7 @@ def _read(body: object) -> _Asked:
     containers, leave = members.get("containers"), members.get("leave", [])
     objects = members.get("objects", [])
     note, is_dry = members.get("note", ""), members.get("dryRun", False)
+    folder = members.get("folder", "")
     fits = (
         members.keys() <= _MEMBERS
         and isinstance(containers, list)
@@ -236,6 +240,8 @@ def _read(body: object) -> _Asked:
         and isinstance(note, str)
         and len(note) <= NOTE_MAX
         and isinstance(is_dry, bool)
+        and isinstance(folder, str)
+        and (folder == "" or (is_clean(folder) and folder != "/"))
     )
     if not fits or not isinstance(containers, list):
         raise _invalid()
@@ -245,6 +251,7 @@ def _read(body: object) -> _Asked:
         frozenset(texts_of(leave)),
         bool(is_dry),
         str(note),
+        str(folder),
     )
 
 
@@ -252,22 +259,25 @@ def _read_one(value: object) -> Asked:
     members = mapping_of(value)
     container, name = members.get("container"), members.get("name")
     create, admit = members.get("create"), hardening.read_gaps(members.get("admit", []))
+    files = members.get("files", {})
     if (
         not members.keys() <= _MEMBERS_OF_ONE
         or not isinstance(container, str)
         or not isinstance(name, str)
         or not isinstance(create, dict)
         or admit is None
+        or not isinstance(files, dict)
+        or not all(isinstance(each, str) for each in files.values())
     ):
         raise _invalid()
-    return Asked(container, name, create, admit)
+    return Asked(container, name, create, admit, files)
 
 
 def _invalid() -> Denied:
     return Denied(
         "adopt.invalid",
         "the containers to adopt can't be read",
-        'send {"containers": [{"container", "name", "create", "admit"}]} with at most '
+        'send {"containers": [{"container", "name", "create", "admit", "files"}], "folder"} with at most '
         f"{CONTAINERS_MAX} containers; gaps are {', '.join(GAPS)}",
         status=400,
     )

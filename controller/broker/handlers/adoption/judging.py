@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest, read_json
+from controller.broker.gate.call import Flow, GateRequest, read_engine, read_json
 from controller.broker.gate.refusals import Answered, Denied
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify
 from controller.broker.handlers import container_create
@@ -24,11 +25,11 @@ from controller.broker.handlers.volumes.object_adoption import (
     record_of,
 )
 from controller.core.admission.adoption import Defaults
-from controller.core.admission.engine_body import log_with_defaults
+from controller.core.admission.engine_body import log_with_defaults, port_with_address
 from controller.core.admission.object_adoption import AdoptionRequest
 from controller.core.admission.update import judge_memory_in_use, memory_in_use
+from controller.core.adoption import forms, likeness
 from controller.core.adoption import gaps as hardening
-from controller.core.adoption import likeness
 from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.enforcement.kernel_compare import REVERSIBLE
 from controller.core.engine_api.comparable_fields import LIMITS
@@ -46,7 +47,7 @@ from controller.model.confinement import Gap
 from controller.model.inventory import ContainerItem, Inventory
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
-from controller.model.records import Role
+from controller.model.records import Reply, Role
 
 #: The labels of a slot, and the changes that give a slot a container.
 _PLACE = (names.NAMESPACE, names.SERVICE, names.SLOT, names.ORIGIN)
@@ -62,6 +63,8 @@ class Asked:
     name: str
     create: Mapping[str, Any]
     admit: frozenset[str]
+    #: The declared paths of the mounted files, by target (``forms.ProjectFiles``).
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -74,6 +77,9 @@ class AdoptionCandidate:
     id: str = ""
     found_name: str = ""
     gaps: tuple[str, ...] = ()
+    #: The document's create with the container's files, and the fields of other forms.
+    taken: forms.FoundFiles = field(default_factory=lambda: forms.FoundFiles({}))
+    forms: tuple[forms.FoundForm, ...] = ()
     findings: list[Finding] = field(default_factory=list)
     summary: SummaryPart = field(default_factory=SummaryPart)
     #: The body of the update.
@@ -113,6 +119,7 @@ class AdoptionCandidate:
                     "gap": gap,
                     "means": hardening.DESCRIPTIONS[gap],
                     "admitted": gap in self.asked.admit,
+                    "fields": [redact.text(each.text) for each in self.forms if each.gap == gap],
                 }
                 for gap in self.gaps
             ],
@@ -127,13 +134,20 @@ class AdoptionJudge:
     """Judges the candidates of a request. Changes nothing."""
 
     def __init__(
-        self, call: GateRequest, state: GateState, leave: frozenset[str], note: str
+        self,
+        call: GateRequest,
+        state: GateState,
+        leave: frozenset[str],
+        note: str,
+        *,
+        folder: str = "",
     ) -> None:
         self._call = call
         # A copy: adopted objects are added to its inventory, since documents name them.
         self._state = replace(state)
         self._leave = leave
         self._note = note
+        self._folder = folder
         self.objects: list[JudgedObject] = []
         self._defaults = Defaults()
 
@@ -195,7 +209,12 @@ class AdoptionJudge:
             self._state.inventory = fold_adoption(inventory, inventory.seq, recorded)
 
     def _judge(self, candidate: AdoptionCandidate, inspect: Mapping[str, Any]) -> Flow[None]:
-        candidate.findings += likeness.judge_delivered_files(candidate.asked.create)
+        asked = candidate.asked
+        existing = likeness.request_of(inspect, {}, self._defaults)
+        project = forms.ProjectFiles(self._folder, asked.files)
+        wanted_create = parse_create(dict(asked.create))
+        candidate.taken = forms.with_found_files(asked.create, existing, project, wanted_create)
+        candidate.findings += candidate.taken.findings
         if candidate.findings:
             return
         try:
@@ -222,6 +241,7 @@ class AdoptionJudge:
         now = settings(inspect)
         wanted = replace(judged.settings, name=candidate.found_name)
         self._compare(candidate, inspect, image, wanted)
+        yield from self._compare_contents(candidate)
         candidate.joins = joining.endpoints_of(judged.body or {})
         if not candidate.findings:
             yield from self._refuse_memory_in_use(candidate, now, wanted)
@@ -237,7 +257,7 @@ class AdoptionJudge:
             self._call,
             id=candidate.intent,
             actor=CONTROLLER,
-            body=dict(candidate.asked.create),
+            body=candidate.taken.create,
             query={"name": candidate.asked.name},
         )
         found, _, judged = yield from container_create.judge(call, self._state, makes_networks=True)
@@ -252,16 +272,23 @@ class AdoptionJudge:
     ) -> None:
         """Compare the container with its document, field by field."""
         policy, host = self._call.policy, mapping_of(inspect.get("HostConfig"))
-        document = parse_create(dict(candidate.asked.create))
-        document = replace(document, log=log_with_defaults(document.log, policy))
+        document = parse_create(candidate.taken.create)
+        document = replace(
+            document,
+            log=log_with_defaults(document.log, policy),
+            ports=tuple(port_with_address(port, policy) for port in document.ports),
+        )
         existing = likeness.request_of(inspect, image, self._defaults)
         present = mapping_of(mapping_of(inspect.get("Config")).get("Labels"))
         inherited = mapping_of(mapping_of(image.get("Config")).get("Labels"))
         labels = {key: value for key, value in present.items() if not is_reserved(key)}
         asked = {key: value for key, value in document.labels if not is_reserved(key)}
-        pair = (likeness.comparable(existing, image), likeness.comparable(document, image))
-        candidate.compared = pair[0]
-        candidate.gaps = tuple(gap.value for gap in hardening.gaps_of(host, document))
+        found = candidate.compared = likeness.comparable(existing, image)
+        listed = (*candidate.taken.forms, *forms.found_forms(existing, document))
+        taken, seen = forms.take_forms(found, likeness.comparable(document, image), listed)
+        pair, candidate.forms = (found, taken), tuple(seen)
+        gaps = [*hardening.gaps_of(host, document), *(each.gap for each in seen)]
+        candidate.gaps = tuple(dict.fromkeys(gap.value for gap in gaps))
         candidate.findings += [
             *existing.findings,
             *likeness.judge_reserved_labels(present, inherited),
@@ -269,10 +296,20 @@ class AdoptionJudge:
             *hardening.judge_hardening(host, document, policy.logs.drivers),
             *likeness.judge_mode(inspect, document),
             *likeness.differences(*pair, (labels, asked)),
-            *likeness.judge_unnamed_volumes(inspect, existing),
             *likeness.judge_limits(settings(inspect), wanted),
-            *hardening.judge_gaps(map(Gap, candidate.gaps), candidate.asked.admit),
+            *hardening.judge_gaps(map(Gap, candidate.gaps), candidate.asked.admit, candidate.forms),
         ]
+
+    def _compare_contents(self, candidate: AdoptionCandidate) -> Flow[None]:
+        """Compare the files that the container sees with the document's Configs."""
+        for content in candidate.taken.contents:
+            path = build_path(f"/containers/{candidate.id}/archive", {"path": content.target})
+            try:
+                reply = yield from read_engine(path)
+            except Answered:
+                reply = Reply(502)
+            archive = reply.body if reply.status == 200 else b""
+            candidate.findings += forms.judge_content(content, archive)
 
     def _refuse_memory_in_use(
         self, candidate: AdoptionCandidate, now: Settings, wanted: Settings
@@ -293,6 +330,8 @@ class AdoptionJudge:
         """Return the summary of the intent: a create's summary, with the findings."""
         image = candidate.lookups.image if candidate.lookups else None
         admitted = SummaryPart.read(judged.summary)
+        existing = likeness.request_of(inspect, {}, self._defaults)
+        ports = forms.found_ports(existing) if Gap.PORTS in candidate.gaps else admitted.ports
         host = mapping_of(inspect.get("HostConfig"))
         confined = admitted.confinement
         if confined is not None:
@@ -302,6 +341,7 @@ class AdoptionJudge:
                 read_only_root=bool(host.get("ReadonlyRootfs")),
                 new_privileges=Gap.NEW_PRIVILEGES in candidate.gaps,
             )
+            confined = forms.with_found_sizes(confined, existing)
         compared = likeness.fingerprint_of(candidate.compared, host, settings(inspect))
         key = self._state.hash_key
         return admitted | SummaryPart(
@@ -314,6 +354,7 @@ class AdoptionJudge:
             confinement=confined,
             updated_members=tuple(sorted(candidate.update)),
             gaps=candidate.gaps,
+            ports=ports,
             fingerprint=redact.keyed_digest(key, compared) if key else "",
             capabilities=confined.capabilities if confined is not None else (),
             network_aliases=self._kept_aliases(candidate, admitted, inspect),

@@ -19,7 +19,6 @@ from controller.core.adoption.likeness import (
     judge_limits,
     judge_mode,
     judge_reserved_labels,
-    judge_unnamed_volumes,
     request_of,
 )
 from controller.core.engine_api.parse import parse_create
@@ -86,7 +85,6 @@ def paths(inspect: dict[str, Any], document: dict[str, Any] = DOCUMENT) -> list[
     return [
         *(f"{each.rule} {each.path}" for each in existing.findings),
         *(each.path for each in differences(*pair, ({}, {}))),
-        *(each.path for each in judge_unnamed_volumes(inspect, existing)),
     ]
 
 
@@ -154,7 +152,30 @@ def test_values_that_may_be_secret_are_not_told() -> None:
 
 def test_an_unnamed_volume_is_a_difference() -> None:
     mounts = [{"Type": "volume", "Name": "f" * 64, "Destination": "/var/lib/x"}]
-    assert paths(by_hand(lambda inspect: inspect.update(Mounts=mounts))) == ["spec.mounts"]
+    unnamed = by_hand(lambda inspect: inspect.update(Mounts=mounts))
+    assert paths(unnamed) == ["spec.mounts./var/lib/x"]
+    existing = request_of(unnamed, IMAGE, DEFAULTS)
+    (found,) = differences(
+        comparable(existing, IMAGE), comparable(parse_create(DOCUMENT), IMAGE), ({}, {})
+    )
+    assert found.remedy.endswith(f'the engineName "{"f" * 64}"')
+
+
+def test_an_unnamed_volume_is_like_a_document_that_names_it() -> None:
+    mounts = [{"Type": "volume", "Name": "f" * 64, "Destination": "/var/lib/x"}]
+    existing = request_of(by_hand(lambda each: each.update(Mounts=mounts)), IMAGE, DEFAULTS)
+    named = deepcopy(DOCUMENT)
+    volume = {"Type": "volume", "Source": "f" * 64, "Target": "/var/lib/x"}
+    named["HostConfig"]["Mounts"] = [*named["HostConfig"]["Mounts"], volume]
+    wanted = parse_create(named)
+    pair = (comparable(existing, IMAGE), comparable(wanted, IMAGE))
+    assert list(differences(*pair, ({}, {}))) == []
+
+
+def test_a_variable_without_a_value_only_removes_that_of_the_image() -> None:
+    changed = by_hand(lambda each: each["Config"]["Env"].append("MESSAGE"))
+    assert paths(changed) == []
+    assert paths(by_hand(lambda each: each["Config"]["Env"].append("PATH"))) == ["spec.env.PATH"]
 
 
 def test_a_label_of_the_document_is_compared_and_others_are_not() -> None:

@@ -1,0 +1,68 @@
+"""The parts of ``adopt --project`` that ask nobody: the declared files, and the printed command."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from controller.app.desired_state import directory_source
+from controller.cli.commands.adopt_as_found import (
+    Wish,
+    command_line,
+    declared_files,
+    path_below_project,
+)
+from controller.model.names import service_key
+
+COMPOSE = """\
+services:
+  web:
+    image: ghcr.io/platformnetwork/web:1.2.3
+    volumes: ["./conf/site.conf:/etc/site.conf:ro", "./www:/www:ro"]
+    configs: [text, {source: ini, target: /etc/app.ini}]
+    secrets: [password]
+configs:
+  text: {content: "hello"}
+  ini: {file: app.ini}
+secrets:
+  password: {file: ./secrets/pw}
+"""
+
+
+def test_the_declared_files_of_a_project_are_below_its_folder(tmp_path: Path) -> None:
+    files = ("conf/site.conf", "www/index.html", "www/css/a.css", "app.ini", "secrets/pw")
+    for name in files:
+        path = tmp_path / "shop" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    (tmp_path / "shop" / "compose.yaml").write_text(COMPOSE)
+    desired = directory_source(tmp_path).load()
+    web = desired.service(service_key("shop", "web"))
+    assert web is not None, desired.problems
+    declared = declared_files(web, desired)
+    assert {target: path_below_project(tmp_path, path) for target, path in declared.items()} == {
+        "/etc/site.conf": "conf/site.conf",
+        "/www": "www",
+        "/etc/app.ini": "app.ini",
+        "/run/secrets/password": "pw",
+    }
+
+
+def test_a_path_outside_a_project_stays(tmp_path: Path) -> None:
+    assert path_below_project(tmp_path, "site/index.html") == "site/index.html"
+
+
+def test_the_printed_command_admits_exactly_the_found_gaps() -> None:
+    judged: list[dict[str, Any]] = [
+        {"service": "web", "gaps": [{"gap": "files"}, {"gap": "logs"}]},
+        {"service": "db", "gaps": [{"gap": "logs"}]},
+        {"service": "web", "gaps": [{"gap": "logs"}]},
+    ]
+    wish = Wish(project="shop", folder="/home/me/my shop", leave=("old",))
+    assert command_line(wish, judged) == (
+        "trimtab adopt --project shop --from '/home/me/my shop' --leave old "
+        "--admit db:logs --admit web:files --admit web:logs"
+    )
+    assert command_line(wish, []) == ""
+    assert command_line(dataclasses.replace(wish, project=""), judged) == ""
