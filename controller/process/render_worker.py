@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.proofs.render import RenderScope, render
 from controller.model.names import NetworkNames
 from controller.process.locked_worker import WorkerLimits, serve
@@ -77,6 +78,40 @@ kind: Deployment
 - no document
 """
 
+_COMPOSE = {
+    "shop/compose.yaml": b"""name: shop
+services:
+  web:
+    image: "example.org/web:${TAG}"
+    env_file: web.env
+    build: .
+    ports: ["8080:80"]
+    volumes: ["./notes:/notes:ro", "data:/data", {type: tmpfs, target: /tmp}]
+    networks: [back]
+    depends_on: {once: {condition: service_completed_successfully}}
+    healthcheck: {test: [CMD, test], interval: 5s}
+    deploy: {resources: {limits: {memory: 64M, cpus: "0.5"}}}
+    ulimits: {nofile: 10}
+    secrets: [key]
+    unknown: true
+  once: {image: "example.org/web:1", restart: "no"}
+networks: {back: {}}
+volumes: {data: {}}
+configs: {site: {content: a}}
+secrets: {key: {file: ./key}}
+include: [more.yaml]
+""",
+    "shop/more.yaml": b"services: {more: {image: a, unknown: {}}}\n",
+    "shop/.env": b"TAG=1\n",
+    "shop/web.env": b"A=b\n",
+    "shop/notes": b"c",
+    "good/compose.yaml": b"""services:
+  web: {image: a, extends: {service: base}, volumes: ["./notes:/notes:ro"], gpus: all}
+  base: {image: b, profiles: [x], environment: [A=b], command: "a 'b'"}
+""",
+    "good/notes/c": b"c",
+}
+
 
 def main() -> None:
     """Load everything, lock the process, and serve."""
@@ -86,19 +121,26 @@ def main() -> None:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     files = {name: base64.b64decode(text) for name, text in request["files"].items()}
+    compose = request["compose"]
     scope = RenderScope(
-        request["source"], tuple(request["namespaces"]), NetworkNames(**request["networks"])
+        request["source"],
+        tuple(request["namespaces"]),
+        NetworkNames(**request["networks"]),
+        request["folder"],
+        ComposeSettings(**{**compose, "capabilities": tuple(compose["capabilities"])}),
     )
     return {"rendered": render(files, scope)}
 
 
 def _request() -> dict[str, Any]:
     """Return a request with each kind of document: modules that are loaded on use are loaded now."""
-    files = {"a.yaml": _WARM_UP, "notes": b"c"}
+    files = {"a.yaml": _WARM_UP, "notes": b"c", **_COMPOSE}
     return {
         "source": "warm-up",
         "namespaces": ["shop"],
         "networks": {},
+        "folder": "warm-up",
+        "compose": {"capabilities": []},
         "files": {name: base64.b64encode(content).decode() for name, content in files.items()},
     }
 

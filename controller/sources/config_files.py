@@ -11,12 +11,13 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from controller.core.encoding.terminal_text import printable_name
 from controller.core.manifests.declaration import Declaration, ParsedDocument
 from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.errors import Problem
 from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX
 from controller.model.quantities import format_bytes
-from controller.sources.safe_read import SourceFile, is_inside, printable_name, read_whole
+from controller.sources.safe_read import SourceFile, is_inside, read_whole
 
 _GIT = ".git"
 

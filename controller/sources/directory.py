@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.core.compose.project import COMPOSE_FILE, DOCUMENT_FIELDS
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
 from controller.core.manifests.check_together import desired_from
@@ -36,12 +37,10 @@ from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, Sou
 
 if TYPE_CHECKING:
     # Loaded only while a Release, or a Compose project, is declared.
+    from controller.core.compose.projects import ComposeReading
     from controller.sources.charts import Chart
-    from controller.sources.compose_projects import ComposeProjects, ComposeReading
+    from controller.sources.compose_projects import ComposeProjects
 
-#: The fields by which a document of trimtab's kinds is told from a file of a Compose project.
-_FIELDS = re.compile(rb"""(?:apiVersion|kind|metadata)["']?\s*:""")
-_COMPOSE = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
 #: The names of a project's own file.
 _PROJECT = re.compile(r"(?:.*/)?(?:docker-)?compose\.ya?ml")
 
@@ -233,7 +232,11 @@ class DirectorySource:
                 continue
             files[file.name] = entry
             total += entry.size
-            if projects is None or entry.has_fields or not projects.has_part(file.path, top):
+            if (
+                projects is None
+                or entry.has_fields
+                or not projects.has_part(os.path.relpath(file.path, top))
+            ):
                 folder = os.path.dirname(file.path)  # noqa: PTH120 - many
                 read = with_files(entry.documents, folder, SourceRoot(top))
                 total += bytes_of(read)
@@ -254,7 +257,7 @@ class DirectorySource:
         if last is not None and last.digest == digest:
             return last, None
         documents = read_text(decode(content), file.name)
-        has_fields = _FIELDS.search(content) is not None
+        has_fields = DOCUMENT_FIELDS.search(content) is not None
         return _ParsedFile(digest, len(content), documents, has_fields), None
 
     def _render(self, documents: list[ParsedDocument]) -> list[ParsedDocument]:
@@ -300,12 +303,12 @@ def _split(walk: FolderWalk, top: str) -> tuple[list[str], list[SourceFile]]:
     A link counts by its own name, since a project is the folder of the link. The file behind a link
     counts only if a project's own file can have the name.
     """
-    linked = {name: path for name, path in walk.linked.items() if _COMPOSE.fullmatch(name)}
+    linked = {name: path for name, path in walk.linked.items() if COMPOSE_FILE.fullmatch(name)}
     behind = {path for path in linked.values() if not _PROJECT.fullmatch(path)}
     names = [*linked]
     others = []
     for found in walk.files():
-        if _COMPOSE.fullmatch(found.path):
+        if COMPOSE_FILE.fullmatch(found.path):
             names += [] if found.path in behind else [os.path.relpath(found.path, top)]
         elif found.path not in behind:
             others.append(found)

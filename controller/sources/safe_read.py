@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.core.encoding.terminal_text import printable_name
 from controller.core.encoding.yaml import MAX_BYTES, too_big
 from controller.model.errors import Problem
 
@@ -36,12 +37,6 @@ class SourceFile:
     name: str
     #: The resolved path.
     path: str
-
-
-def printable_name(name: str) -> str:
-    """Return a file name with unprintable characters and bytes escaped."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class FolderWalk:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question
@@ -319,6 +320,8 @@ class VerifyProof:
     accepted: str = ""
     #: The policy's names of networks.
     networks: NetworkNames = field(default_factory=NetworkNames)
+    #: The policy's choices for Compose projects.
+    compose: ComposeSettings = field(default_factory=ComposeSettings)
 
 
 @dataclass(frozen=True, slots=True)

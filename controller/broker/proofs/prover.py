@@ -16,8 +16,7 @@ from dataclasses import asdict
 from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
 from controller.core.proofs.git_objects import InvalidProof
 from controller.core.proofs.proven_commit import ProvenCommit, prove
-from controller.core.proofs.render import RENDERED_MAX
-from controller.core.proofs.rendering import Rendering
+from controller.core.proofs.rendering import RENDERED_MAX, Rendering
 from controller.core.proofs.signers import SignerFiles, Signers
 from controller.model.errors import SourceError
 from controller.system.children.framed_child import ChildBounds, FramedChild, WorkerFailed
@@ -79,6 +78,7 @@ class Prover:
                 return ProofRefused("proof.worker", reason, "check the documents: trimtab validate")
 
     def _render(self, proven: ProvenCommit, command: VerifyProof) -> Rendering:
+        path = command.rule.path
         # A longer file is a mistake of its document, whatever follows.
         files = {
             path: base64.b64encode(file.content[:RENDERED_MAX]).decode()
@@ -88,6 +88,8 @@ class Prover:
             "source": proven.source,
             "namespaces": list(command.rule.namespaces),
             "networks": asdict(command.networks),
+            "folder": proven.commit if path == "." else path.rpartition("/")[2],
+            "compose": asdict(command.compose),
             "files": files,
         }
         with self._child.turn() as ask:

@@ -7,6 +7,7 @@ root of the source, and begin with ``./`` or ``../``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -15,6 +16,10 @@ from controller.model.errors import Problem, Severity
 
 #: The extension with the choices for trimtab, which Docker Compose ignores.
 EXTENSION: Final = "x-trimtab"
+#: The names of files that are read as Compose files, never as documents.
+COMPOSE_FILE: Final = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
+#: The fields by which a document of trimtab's kinds is told from a file of a Compose project.
+DOCUMENT_FIELDS: Final = re.compile(rb"""(?:apiVersion|kind|metadata)["']?\s*:""")
 #: The path of a value in the tree, such as ``("services", "web", "ports", 0)``.
 TreePath = tuple[str | int, ...]
 

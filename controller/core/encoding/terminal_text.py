@@ -21,6 +21,12 @@ def printable(value: object) -> str:
     )
 
 
+def printable_name(name: str) -> str:
+    """Return a file name with unprintable characters and bytes escaped."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def printable_json(value: object, *, indent: int | None = None) -> str:
     r"""Return JSON without characters that control a terminal; strings keep their values.
 

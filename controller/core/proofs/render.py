@@ -1,28 +1,26 @@
 """The documents of a proven commit as the requests that the controller may send for them.
 
 ``render`` uses the functions by which the controller plans, so equal files give equal bytes. Kinds that
-aren't rendered have a reason instead of a request: Releases, Compose projects, Secrets, adopted volumes
-and networks, and jobs with the image of a service.
+aren't rendered have a reason instead of a request: Releases, Secrets, adopted volumes and networks, and
+jobs with the image of a service.
 """
 
 from __future__ import annotations
 
 import json
-import posixpath
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import assert_never
 
-from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
+from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.engine_api import create_body, translate
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs.memory import MANUAL, ON_CHANGE, SCHEDULE
 from controller.core.jobs.rollout_hooks import occasion_of
 from controller.core.manifests.combine import SourceReading, combine, source_key
-from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
-from controller.core.manifests.parse import read_text
+from controller.core.manifests.declaration import FolderReading
 from controller.core.planning.images_networks_volumes import Prerequisites
+from controller.core.proofs.documents import DocumentScope, read_documents
 from controller.core.proofs.requests import CreateShape, shape_of, shape_of_create
 from controller.model.desired.desired import (
     Desired,
@@ -35,38 +33,34 @@ from controller.model.desired.desired import (
 )
 from controller.model.desired.plan import AnyAction, CreateNetwork, CreateVolume, DeliverFiles
 from controller.model.desired.source_spec import SourceSpec
-from controller.model.desired.spec.files import ConfigSpec
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec, Trigger
 from controller.model.desired.spec.rollout import RunState
 from controller.model.desired.spec.service import ReleaseSpec
-from controller.model.errors import Problem
-from controller.model.files.delivery import FILE_BYTES_MAX
 from controller.model.names import NetworkNames
 from controller.model.observed import Observed
 
-#: Files that the controller reads as Compose projects, never as documents.
-_COMPOSE = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
-_SUFFIXES = (".yaml", ".yml")
 #: Problems of a service without which nothing can be created, whatever the engine has.
 _UNCREATABLE = frozenset({"network.undeclared", "network.not-adopted", "volume.not-adopted"})
-#: Longer files are refused by their length, so no more bytes are needed.
-RENDERED_MAX = max(MAX_BYTES, FILE_BYTES_MAX) + 1
 _LIMITS = (*LIMITS.values(), "RestartPolicy")
 
 
 @dataclass(frozen=True, slots=True)
 class RenderScope:
-    """What is rendered: the source with its namespaces, and the policy's names of networks."""
+    """What is rendered: the source with its namespaces, and choices of the policy."""
 
     source: str
     namespaces: tuple[str, ...]
     networks: NetworkNames
+    #: The name of the exported folder, which names a Compose project in the folder itself.
+    folder: str = ""
+    #: The policy's choices for Compose projects.
+    compose: ComposeSettings = field(default_factory=ComposeSettings)
 
 
 def render(files: Mapping[str, bytes], scope: RenderScope) -> dict[str, object]:
     """Return the requests for the documents among *files*, in the form of ``Rendering.read``."""
-    documents = [*_documents(files, scope.source)]
-    desired = _desired(documents, scope)
+    reading = read_documents(files, DocumentScope(scope.source, scope.folder, scope.compose))
+    desired = _desired(reading, scope)
     made = _Rendered(desired, scope)
     for workload in desired.workloads:
         made.add_workload(workload)
@@ -74,7 +68,7 @@ def render(files: Mapping[str, bytes], scope: RenderScope) -> dict[str, object]:
     for resource in resources:
         for action in made.prerequisites.declared(resource):
             made.add_object(action, resource.source.file)
-    for document in documents:
+    for document in reading.documents:
         if document.declaration is not None and isinstance(document.declaration.spec, ReleaseSpec):
             made.unsupported[str(document.declaration.key)] = "Releases aren't rendered"
     return {
@@ -193,7 +187,7 @@ def _rollouts(job: Service, desired: Desired) -> Iterator[str]:
             yield occasion_of(service)
 
 
-def _desired(documents: list[ParsedDocument], scope: RenderScope) -> Desired:
+def _desired(reading: FolderReading, scope: RenderScope) -> Desired:
     """Return the desired state of the source alone."""
     spec = {"git": _GIT, "namespaces": list(scope.namespaces)}
     source = GitSource(
@@ -202,8 +196,6 @@ def _desired(documents: list[ParsedDocument], scope: RenderScope) -> Desired:
         SourceSpec.model_validate_json(json.dumps(spec)),
         SourceLocation(""),
     )
-    identity = SourceIdentity("proof", present=True, documents=len(documents))
-    reading = FolderReading(tuple(documents), identity)
     # Unknown, not empty: nothing is concluded from other documents.
     others = FolderReading((), SourceIdentity("DIR", present=True), absent=True)
     return combine(others, [SourceReading(source, reading)], {})
@@ -211,44 +203,3 @@ def _desired(documents: list[ParsedDocument], scope: RenderScope) -> Desired:
 
 #: The repository of a Source matters to the fetcher alone.
 _GIT = {"url": "file:///proof", "ref": {"branch": "main"}}
-
-
-def _documents(files: Mapping[str, bytes], source: str) -> Iterator[ParsedDocument]:
-    """Yield the documents of the files, as the controller reads them from the exported folder."""
-    for path in sorted(files):
-        is_hidden = any(part.startswith(".") for part in path.split("/"))
-        if is_hidden or not path.endswith(_SUFFIXES) or _COMPOSE.fullmatch(path):
-            continue
-        content, name = files[path], f"{source}:{path}"
-        if len(content) > MAX_BYTES:
-            yield ParsedDocument(None, (too_big(name),), None)
-            continue
-        folder = posixpath.dirname(path)
-        for document in read_text(decode(content), name):
-            yield _with_files(document, folder, files)
-
-
-def _with_files(
-    document: ParsedDocument, folder: str, files: Mapping[str, bytes]
-) -> ParsedDocument:
-    """Return a Config's document with the files that it names."""
-    declaration = document.declaration
-    if declaration is None or not isinstance(declaration.spec, ConfigSpec):
-        return document
-    if not declaration.spec.files:
-        return document
-    found: dict[str, bytes] = {}
-    for name, path in declaration.spec.files.items():
-        content = files.get(posixpath.normpath(posixpath.join(folder, path)))
-        if content is None or path.startswith("/") or len(content) > FILE_BYTES_MAX:
-            problem = _missing(declaration, name)
-            found_problems = (*document.problems, problem)
-            return ParsedDocument(None, found_problems, declaration.key, None, declaration)
-        found[name] = content
-    read = replace(declaration, files=tuple(sorted(found.items())))
-    return replace(document, declaration=read)
-
-
-def _missing(declaration: Declaration, name: str) -> Problem:
-    path = ("spec", "files", name)
-    return declaration.problem(path, "config.unreadable", f"{name} isn't in the commit", "")

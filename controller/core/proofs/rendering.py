@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.core.encoding.yaml import MAX_BYTES
 from controller.core.proofs.proven_commit import ProvenCommit
+from controller.model.files.delivery import FILE_BYTES_MAX
 
 ENTRIES_MAX = 10_000
+#: Longer files are refused by their length, so the worker gets no more of their bytes.
+RENDERED_MAX = max(MAX_BYTES, FILE_BYTES_MAX) + 1
 _TEXT_MAX = 4096
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.compose import projects
 from controller.core.compose.reader import read_project
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.model.desired.desired import Desired
@@ -70,7 +71,7 @@ def test_only_a_project_with_a_changed_input_is_read_again(
         read.append(folder)
         return read_project(folder, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compose_projects, "read_project", counting)
+    monkeypatch.setattr(projects, "read_project", counting)
     text = "services: {web: {image: 'nginx:${TAG:-1}', volumes: ['./f:/f:ro']}}\n"
     write(tmp_path, {"a/compose.yaml": text, "b/compose.yaml": text, "a/f": "", "b/f": ""})
     settings = ComposeSettings()
@@ -308,7 +309,7 @@ def test_a_bug_that_one_project_meets_keeps_no_other_from_being_read(
             raise RecursionError
         return read_project(folder, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compose_projects, "read_project", failing)
+    monkeypatch.setattr(projects, "read_project", failing)
     desired = load(tmp_path, {"bad/compose.yaml": WEB, "good/compose.yaml": WEB})
     assert keys(desired) == ["Service/good/web"]
     assert codes(desired) == ["bad/compose.yaml:0 compose.failed"]

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from controller.model.names import NetworkNames
 from controller.process import render_worker
 from tests.unit.broker.signed.instance import DOCUMENTS
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
+from tests.unit.core.proofs.test_render_compose import stack
 
 NOW = 1_790_000_000.0
 #: One of each way to be wrong.
@@ -31,6 +33,16 @@ HOSTILE = (
     b"apiVersion: trimtab/v1\nkind: Service\nmetadata: 7\nspec: []\n",
     b"apiVersion: trimtab/v1\nkind: Config\nmetadata: {name: a}\nspec: {files: {x: /etc/passwd}}\n",
     b"apiVersion: trimtab/v1\nkind: Source\nmetadata: {name: a}\nspec: {git: {url: x}}\n",
+)
+#: Compose files, likewise.
+HOSTILE_PROJECTS = (
+    b"",
+    b"\xff",
+    b"services: {a: &a {image: x, extends: a}, b: *a}",
+    b"include: [compose.yaml, ../../x, /etc/passwd]",
+    b"services: {a: {image: '" + b"${A:-" * 3000 + b"'}}",
+    b"services: {a: {image: x, env_file: /proc/self/environ, volumes: ['/:/h', '.:/c:ro']}}",
+    b"x: &x [" + b"1," * 20_000 + b"]\nservices: {a: {image: y, command: *x, unknown: *x}}",
 )
 
 
@@ -69,6 +81,23 @@ def test_the_worker_renders_as_the_controller_does(real: Prover) -> None:
     assert made.entries.keys() == {"Service/shop/web", "Service/shop/api", "Job/shop/once"}
 
 
+def test_the_worker_renders_compose_projects_without_any_file(real: Prover) -> None:
+    scope = RenderScope("shop", ("shop",), NetworkNames(), "deploy")
+    for name in ("parts", "studio", "wiki", "blog"):
+        own = f"name: {name}\n".encode()
+        found = stack(name, "shop/").items()
+        files = {path: content.replace(own, b"") for path, content in found}
+        here: Any = render(files, scope)
+        result = real(proof_of(files))
+        assert isinstance(result, ProofVerified)
+        made = result.rendering
+        assert {key: entry.shape for key, entry in made.entries.items()} == {
+            key: entry["shape"] for key, entry in here["entries"].items()
+        }
+        assert made.entries
+        assert made.objects.keys() == here["objects"].keys()
+
+
 def test_a_locked_worker_holds_two_pipes_and_no_privilege(real: Prover) -> None:
     real(proof_of({"a.yaml": b"a: 1\n"}))
     place = Path(f"/proc/{real.pid}")
@@ -88,6 +117,17 @@ def test_hostile_documents_cost_nothing_but_their_own_keys(real: Prover) -> None
     pid = real.pid
     for content in HOSTILE:
         result = real(proof_of({"all.yaml": DOCUMENTS.encode(), "hostile.yaml": content}))
+        assert isinstance(result, ProofVerified), (content[:40], result)
+        assert "Service/shop/web" in result.rendering.entries or result.rendering.blind
+    assert real.pid == pid
+
+
+def test_hostile_compose_files_leave_the_worker_alive(real: Prover) -> None:
+    real(proof_of({"a.yaml": b"a: 1\n"}))
+    pid = real.pid
+    for content in HOSTILE_PROJECTS:
+        files = {"all.yaml": DOCUMENTS.encode(), "shop/compose.yaml": content}
+        result = real(proof_of(files))
         assert isinstance(result, ProofVerified), (content[:40], result)
         assert "Service/shop/web" in result.rendering.entries or result.rendering.blind
     assert real.pid == pid

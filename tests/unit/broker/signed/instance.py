@@ -142,7 +142,13 @@ class Instance:
         except InvalidProof as error:
             return ProofRefused(error.code, str(error))
         files = {path: file.content for path, file in proven.files.items()}
-        scope = RenderScope(proven.source, command.rule.namespaces, command.networks)
+        scope = RenderScope(
+            proven.source,
+            command.rule.namespaces,
+            command.networks,
+            command.rule.path,
+            command.compose,
+        )
         return ProofVerified(Rendering.read(proven, {"rendered": render(files, scope)}))
 
     # What the simulated broker asks for.

@@ -1,0 +1,331 @@
+"""The Compose projects among the files of a source: read through a port, and translated together.
+
+A project is a folder with a Compose file. Files of other names count if a project includes or lists
+them. Nothing raises for the content of a file. The controller reads a folder so, and the render worker
+the files of a proven commit.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from controller.core.compose.project import ComposeProject, Place
+from controller.core.compose.reader import FILE_NAMES, OVERRIDE_NAMES, read_project
+from controller.core.compose.translation.documents import parsed_documents, translate
+from controller.core.compose.translation.scope import FoundPath
+from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.encoding.terminal_text import printable_name
+from controller.core.encoding.yaml import compose_all, decode
+from controller.core.manifests.declaration import ParsedDocument
+from controller.model.desired.spec.files import ConfigSpec
+from controller.model.errors import Problem, Severity
+from controller.model.files.delivery import CONTENT_BYTES_MAX, FILES_MAX
+from controller.model.quantities import format_bytes
+
+_DEPTH_MAX: Final = 8
+_INCLUDE: Final = b"include"
+
+#: The names of Compose files in each folder.
+ComposeFolders = Mapping[str, set[str]]
+#: The contents of a folder in it: its name, the number of its folders, and its files with their sizes.
+FolderEntry = tuple[str, int, Iterable[tuple[str, int]]]
+
+
+class ProjectFiles(Protocol):
+    """The port to the files of a source. Paths are relative to the root of the source."""
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file (``ReadFile``); *path* is normalized."""
+        ...
+
+    def look(self, path: str) -> FoundPath:
+        """Return the file or folder at a path (``LookUp``)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectNames:
+    """Names for the projects of a source."""
+
+    #: The name of the source's folder, which names a project in the folder itself.
+    top: str
+    #: The beginning of the names of files, as people see the names.
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProject:
+    """A project as of its last reading."""
+
+    #: The files that were read or looked for.
+    files: frozenset[str]
+    #: The files and folders that were looked up.
+    paths: Mapping[str, FoundPath]
+    namespace: str
+    #: The place of the project's name.
+    place: Place
+    #: The files that the project includes.
+    included: frozenset[str]
+    documents: tuple[ParsedDocument, ...]
+    problems: tuple[Problem, ...]
+    #: A bug kept the project from being read: the next reading tries again.
+    bug: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeReading:
+    """The documents of all projects of a source, and the problems of projects as a whole."""
+
+    documents: tuple[ParsedDocument, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    #: The files that projects read or mount, and the folders that they mount.
+    parts: frozenset[str] = frozenset()
+
+    def has_part(self, name: str) -> bool:
+        """Return True if a file of the source is a part of a project."""
+        while name and name not in self.parts:
+            name = posixpath.dirname(name)
+        return bool(name) or "." in self.parts
+
+
+def compose_folders(names: Iterable[str]) -> ComposeFolders:
+    """Return the folders of the Compose files *names*."""
+    by_folder: dict[str, set[str]] = {}
+    for name in names:
+        folder, base = posixpath.split(name)
+        by_folder.setdefault(folder or ".", set()).add(base)
+    return by_folder
+
+
+def project_folders(folders: ComposeFolders) -> Iterator[str]:
+    """Yield the folders that are projects."""
+    return (folder for folder, names in folders.items() if not names.isdisjoint(FILE_NAMES))
+
+
+def read_one(
+    folder: str, files: ProjectFiles, settings: ComposeSettings, names: ProjectNames
+) -> ReadProject:
+    """Return the project of a folder. Never raises: a bug that one project meets spares the others."""
+    seen = _Seen(files)
+    try:
+        return _read(folder, seen, settings, names)
+    except Exception as error:  # noqa: BLE001 - a bug must not keep other projects from being read
+        return _failed(folder, seen, names, error)
+
+
+def read_together(
+    projects: Mapping[str, ReadProject], folders: ComposeFolders, names: ProjectNames
+) -> ComposeReading:
+    """Return the documents of all projects of a source."""
+    roots = _roots(projects, folders)
+    read = {name for project in projects.values() for name in project.files}
+    unused = [*_unused(folders, read, names.prefix)]
+    documents, problems = _without_doubles(projects[folder] for folder in roots)
+    parts = frozenset(read.union(*map(_mounted, projects.values())))
+    return ComposeReading(documents, (*problems, *unused), parts)
+
+
+def folder_found(entries: Iterable[FolderEntry]) -> FoundPath:
+    """Return the files of a folder, if they fit into a Config. *entries* come from the top down."""
+    names: list[str] = []
+    size = count = 0
+    for inside, folders, files in entries:
+        count += 1 + folders
+        if count > FILES_MAX * _DEPTH_MAX:
+            return FoundPath("folder", reason="it has too many folders")
+        if inside != "." and inside.count("/") + 2 > _DEPTH_MAX:
+            return FoundPath("folder", reason=f"it is deeper than {_DEPTH_MAX} levels")
+        for file, file_bytes in files:
+            size += file_bytes
+            names.append(file if inside == "." else f"{inside}/{file}")
+            if len(names) > FILES_MAX:
+                return FoundPath("folder", reason=f"it has more than {FILES_MAX} files")
+            if size > CONTENT_BYTES_MAX:
+                reason = f"it has more than {format_bytes(CONTENT_BYTES_MAX)}"
+                return FoundPath("folder", reason=reason)
+    return FoundPath("folder", names=tuple(names), reason="" if names else "it has no files")
+
+
+class _Seen:
+    """The port to the files of one project, which records every read."""
+
+    def __init__(self, files: ProjectFiles) -> None:
+        self._port = files
+        self.files: set[str] = set()
+        self.paths: dict[str, FoundPath] = {}
+        #: The files with an include, by their names.
+        self.texts: dict[str, bytes] = {}
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file (``ReadFile``)."""
+        name = posixpath.normpath(path)
+        self.files.add(name)
+        content = self._port.read(name)
+        if _INCLUDE in content:
+            self.texts[name] = content
+        return content
+
+    def look(self, path: str) -> FoundPath:
+        """Return the file or folder at a path (``LookUp``)."""
+        self.paths[path] = found = self._port.look(path)
+        return found
+
+
+def _read(folder: str, seen: _Seen, settings: ComposeSettings, names: ProjectNames) -> ReadProject:
+    folder_name = posixpath.basename(names.top if folder == "." else folder)
+    project = _with_prefix(read_project(folder, seen.read, folder_name=folder_name), names.prefix)
+    translation = translate(project, settings, seen.look)
+    documents, problems = parsed_documents(translation)
+    return ReadProject(
+        frozenset(seen.files),
+        seen.paths,
+        translation.namespace,
+        project.locate(("name",)),
+        frozenset(_included(seen.texts)),
+        documents,
+        problems,
+    )
+
+
+def _failed(folder: str, seen: _Seen, names: ProjectNames, error: Exception) -> ReadProject:
+    """Return a project that can't be read because of a bug. Nothing is pruned meanwhile."""
+    file = names.prefix + printable_name(posixpath.normpath(f"{folder}/{FILE_NAMES[0]}"))
+    problem = Problem(
+        "compose.failed",
+        f"trimtab failed to read the project: {type(error).__name__}",
+        file,
+        remedy="please report it, with the traceback in the controller's log; other projects go on",
+    )
+    documents = (ParsedDocument(None, (problem,), None),)
+    namespace = f"failed {folder}"  # no namespace of a project, so it doubles none
+    place = Place(file, 1, 1)
+    read, paths = frozenset(seen.files), seen.paths
+    return ReadProject(read, paths, namespace, place, frozenset(), documents, (), bug=error)
+
+
+def _with_prefix(project: ComposeProject, prefix: str) -> ComposeProject:
+    """Return a project with the names of files as people see them."""
+    if not prefix:
+        return project
+    places = {path: replace(at, file=prefix + at.file) for path, at in project.places.items()}
+    problems = tuple(replace(p, file=prefix + p.file if p.file else "") for p in project.problems)
+    files = tuple(prefix + name for name in project.files)
+    return replace(project, places=places, problems=problems, files=files)
+
+
+def _unused(folders: ComposeFolders, read: set[str], prefix: str) -> Iterator[Problem]:
+    """Yield a warning for each Compose file that no project reads."""
+    for folder, names in sorted(folders.items()):
+        for base in sorted(names):
+            name = posixpath.normpath(f"{folder}/{base}")
+            is_said = base in FILE_NAMES or (base in OVERRIDE_NAMES and names & {*FILE_NAMES})
+            if name not in read and not is_said:
+                yield Problem(
+                    "compose.unused",
+                    "no project reads this file",
+                    prefix + printable_name(name),
+                    remedy="list it in x-trimtab.files of the project's Compose file, or include it "
+                    f"there; a project's own file is called {FILE_NAMES[0]}",
+                    severity=Severity.WARNING,
+                )
+
+
+def _mounted(project: ReadProject) -> Iterator[str]:
+    """Yield the paths of files and folders that a project mounts."""
+    for path, found in project.paths.items():
+        if found.kind in ("file", "folder"):
+            yield posixpath.normpath(path)
+    for document in project.documents:
+        declaration = document.declaration or document.partial
+        if declaration is not None and isinstance(declaration.spec, ConfigSpec):
+            yield from map(posixpath.normpath, declaration.spec.files.values())
+
+
+def _roots(projects: Mapping[str, ReadProject], by_folder: ComposeFolders) -> list[str]:
+    """Return the folders of the projects that are not a part of another project.
+
+    A part is a project whose first file another project includes. Of a cycle of includes, the first
+    project is returned: the problem of the cycle keeps everything from being pruned.
+    """
+    by_first: dict[str, str] = {}
+    for folder in projects:
+        first = next(name for name in FILE_NAMES if name in by_folder[folder])
+        by_first[posixpath.normpath(f"{folder}/{first}")] = folder
+    parts = {
+        folder: [
+            by_first[name] for name in project.included if by_first.get(name, folder) != folder
+        ]
+        for folder, project in projects.items()
+    }
+    includers = {part: folder for folder, others in parts.items() for part in others}
+    roots = [folder for folder in projects if folder not in includers]
+    reached: set[str] = set()
+    _reach(roots, parts, reached)
+    for folder in projects:
+        if folder not in reached:  # in a cycle, or a part of one
+            walked: set[str] = set()
+            member = folder
+            while member not in walked:
+                walked.add(member)
+                member = includers[member]
+            roots.append(member)
+            _reach([member], parts, reached)
+    return roots
+
+
+def _reach(folders: Iterable[str], parts: Mapping[str, list[str]], reached: set[str]) -> None:
+    """Add projects, and the projects that they include at any depth, to *reached*."""
+    ahead = [*folders]
+    while ahead:
+        folder = ahead.pop()
+        if folder not in reached:
+            reached.add(folder)
+            ahead += parts[folder]
+
+
+def _without_doubles(
+    projects: Iterable[ReadProject],
+) -> tuple[tuple[ParsedDocument, ...], list[Problem]]:
+    """Return the documents of all projects. Of projects with one namespace, nothing is changed."""
+    by_namespace: dict[str, list[ReadProject]] = {}
+    for project in projects:
+        by_namespace.setdefault(project.namespace, []).append(project)
+    documents: list[ParsedDocument] = []
+    problems: list[Problem] = []
+    for group in by_namespace.values():
+        for project in group:
+            problems += project.problems
+            if len(group) == 1:
+                documents += project.documents
+                continue
+            other = next(each for each in group if each is not project)
+            at = project.place
+            said = Problem(
+                "compose.double",
+                f"the project of {other.place.file} has the namespace {project.namespace}, too",
+                at.file,
+                at.line,
+                at.column,
+                remedy="write another name: at the top of one of them; until then nothing is changed for either",
+            )
+            for document in project.documents:
+                key = document.key
+                shown = (replace(said, key=key),) if document is project.documents[0] else ()
+                documents.append(ParsedDocument(None, (*shown, *document.problems), key))
+    return tuple(documents), problems
+
+
+def _included(texts: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield the files that Compose files include, as they are written, without variables."""
+    for name, content in texts.items():
+        for document in compose_all(decode(content), name):
+            value = document.value
+            entries = value.get("include") if isinstance(value, dict) else None
+            for entry in entries if isinstance(entries, list) else []:
+                paths = entry.get("path") if isinstance(entry, dict) else entry
+                for path in paths if isinstance(paths, list) else [paths]:
+                    if isinstance(path, str):
+                        yield posixpath.normpath(posixpath.join(posixpath.dirname(name), path))

@@ -1,0 +1,111 @@
+"""Compose projects in a namespace that requires signed sources: the files of the signed commit decide."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from controller.core.compose.translation.settings import settings_of
+from controller.core.planning.images_networks_volumes import Prerequisites
+from controller.engine.requests import create_request
+from controller.engine.transport import OutgoingRequest
+from controller.model.desired.plan import (
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DeliverFiles,
+)
+from controller.model.names import Key, container_name
+from controller.model.observed import Observed
+from controller.model.records import Precondition
+from controller.sources.directory import DirectorySource, Export
+from tests.unit.broker.signed.instance import Instance, policy_of
+
+PROJECT = {
+    "compose.yaml": b"""name: shop
+services:
+  web:
+    image: "trimtab.local/web:${TAG}"
+    env_file: web.env
+    volumes: ["./site.conf:/etc/site.conf:ro", "data:/data"]
+    healthcheck: {test: [CMD, /bin/check], interval: 5s}
+    deploy: {resources: {limits: {memory: 64M, cpus: "0.5", pids: 64}}}
+    user: "1000"
+volumes: {data: {}}
+""",
+    ".env": b"TAG=1\n",
+    "web.env": b"MODE=plain\n",
+    "site.conf": b"listen 80;\n",
+}
+POLICY = policy_of("0" * 40)
+WEB = "Service/shop/web"
+
+
+def planned(folder: Path, files: dict[str, bytes]) -> list[OutgoingRequest]:
+    """Return the controller's requests for the service web, the create last."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    settings = settings_of(POLICY)
+    source = DirectorySource(folder, export=Export("shop", "c" * 40), compose=lambda: settings)
+    desired = source.load()
+    assert not desired.blind, desired.problems
+    web, names = desired.workload(Key.parse(WEB)), POLICY.networks.names
+    assert web is not None
+    target = container_name("shop", "web", slot=1, revision=web.revision)
+    create = CreateContainer(
+        object=web.key,
+        target=target,
+        cause="c",
+        slot=1,
+        precondition=Precondition(absent=target),
+        service=web,
+        image=web.spec.image,
+    )
+    needed = Prerequisites(desired, Observed("i"), names).missing(web, creating=True)
+    kinds = (CreateNetwork, CreateVolume, DeliverFiles)
+    others = [create_request(each, names) for each in needed if isinstance(each, kinds)]
+    return [*others, create_request(create, names)]
+
+
+@pytest.fixture
+def instance() -> Instance:
+    made = Instance()
+    files = {f"deploy/{name}": content for name, content in PROJECT.items()}
+    reply = made.upload(made.repository.proof(made.repository.commit(files, made.since)))
+    assert reply.status == 200, reply.body
+    return made
+
+
+def test_a_project_of_the_commit_is_created_and_started(instance: Instance, tmp_path: Path) -> None:
+    *others, create = planned(tmp_path, PROJECT)
+    for request in others:
+        assert instance.send(request).status < 300, request.path
+    instance.run(create)
+    assert [item.signed for item in instance.inventory.containers.values()] != [""]
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", ".env", "web.env"])
+def test_a_changed_file_of_the_controllers_copy_is_refused(
+    instance: Instance, tmp_path: Path, file: str
+) -> None:
+    changed = {
+        "compose.yaml": PROJECT["compose.yaml"].replace(b"web.env", b"web.env\n    command: evil"),
+        ".env": b"TAG=2\n",
+        "web.env": b"MODE=evil\n",
+    }
+    *others, create = planned(tmp_path, {**PROJECT, file: changed[file]})
+    for request in others:
+        assert instance.send(request).status < 300, request.path
+    reply = instance.send(create)
+    assert reply.status == 403
+    assert json.loads(reply.body)["trimtab"]["rule"] == "proof.unproven"
+
+
+def test_a_changed_mounted_file_is_not_delivered(instance: Instance, tmp_path: Path) -> None:
+    *others, _ = planned(tmp_path, {**PROJECT, "site.conf": b"listen 6666;\n"})
+    delivery = next(each for each in others if each.method == "PUT")
+    reply = instance.send(delivery)
+    assert reply.status == 403
+    assert "proof.unproven" in reply.body.decode()
