@@ -8,7 +8,9 @@ worker parses what the holders of signing keys wrote, and what they wrote can be
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.proofs.render import RenderScope, render
@@ -116,7 +118,18 @@ include: [more.yaml]
 def main() -> None:
     """Load everything, lock the process, and serve."""
     _answer(_request())
+    zones = load_zones()
     serve(_answer, LIMITS)
+    del zones
+
+
+def load_zones() -> list[ZoneInfo]:
+    """Return all time zones: a job names one, and ZoneInfo finds a zone again while it is in use."""
+    zones = []
+    for name in sorted(available_timezones()):
+        with suppress(OSError, ValueError):
+            zones.append(ZoneInfo(name))
+    return zones
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -266,7 +266,8 @@ def _from(fact: Fact) -> str:
         return f"policy: {fact.rule}"
     source, proof = _claims(fact.origin).source, _proof(fact.origin)
     if proof.commit:
-        place = f"{proof.source}:{proof.path}:{fact.line} of {proof.commit[:SHORT_COMMIT]}"
+        # Without the line, which the controller claims.
+        place = f"{proof.source}:{proof.path} of {proof.commit[:SHORT_COMMIT]}"
         return f"{place}, proven: signed by {proof.signer}"
     if not source.file:
         adopted = fact.origin.about.action in _ADOPTIONS

@@ -7,6 +7,7 @@ is refused: a header that occurs twice, or text after the signature of a tag.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,24 +130,23 @@ def _split(raw: bytes) -> tuple[list[tuple[str, bytes]], bytes]:
     head, blank, message = raw.partition(b"\n\n")
     if b"\0" in head:
         raise ValueError("a header has a NUL byte")
-    headers: list[tuple[str, bytes]] = []
+    headers: list[tuple[str, list[bytes]]] = []  # joined at the end: a value can have many lines
     for line in (head if blank else head.rstrip(b"\n")).split(b"\n"):
         if line.startswith(b" "):
             if not headers:
                 raise ValueError("the first header is a continuation")
-            name, value = headers[-1]
-            headers[-1] = (name, value + b"\n" + line[1:])
+            headers[-1][1].append(line[1:])
         else:
             name_bytes, space, value = line.partition(b" ")
             if not space:
                 raise ValueError("a header has no value")
-            headers.append((name_bytes.decode("ascii", "backslashreplace"), value))
-    return headers, message
+            headers.append((name_bytes.decode("ascii", "backslashreplace"), [value]))
+    return [(name, b"\n".join(lines)) for name, lines in headers], message
 
 
 def _fields(headers: list[tuple[str, bytes]]) -> dict[str, bytes]:
-    names = [name for name, _ in headers]
-    twice = sorted({name for name in names if name in _ONCE and names.count(name) > 1})
+    counts = Counter(name for name, _ in headers if name in _ONCE)
+    twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
         raise ValueError(f"the header {twice[0]} occurs twice")
     return dict(headers)

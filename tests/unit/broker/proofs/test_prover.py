@@ -98,6 +98,14 @@ def test_the_worker_renders_compose_projects_without_any_file(real: Prover) -> N
         assert made.objects.keys() == here["objects"].keys()
 
 
+def test_a_job_can_name_a_time_zone_although_the_worker_has_no_files(real: Prover) -> None:
+    job = DOCUMENTS.replace("trigger: OnChange", 'schedule: "0 4 * * *", timeZone: %s')
+    for zone, is_known in (("Europe/Berlin", True), ("Asia/Tokyo", True), ("Mars/Base", False)):
+        result = real(proof_of({"all.yaml": (job % zone).encode()}))
+        assert isinstance(result, ProofVerified)
+        assert ("Job/shop/once" in result.rendering.entries) is is_known, zone
+
+
 def test_a_locked_worker_holds_two_pipes_and_no_privilege(real: Prover) -> None:
     real(proof_of({"a.yaml": b"a: 1\n"}))
     place = Path(f"/proc/{real.pid}")

@@ -422,7 +422,7 @@ def test_what_a_proof_says_is_shown_as_proven(
     root = made(tmp_path / "signed", happened)
     lines = told(capsys, "explain", NAME, "--state", root).splitlines()
     (image,) = (line for line in lines if line.startswith("image  "))
-    assert "of d0d0d0d0d0d0, proven: signed by alice@example.org" in image
+    assert "shop:web.yaml of d0d0d0d0d0d0, proven: signed by alice@example.org" in image
     found = json.loads(told(capsys, "explain", NAME, "--json", "--state", root))
     (fact,) = (fact for fact in found["facts"] if fact["field"] == "image")
     assert fact["proof"] == proof

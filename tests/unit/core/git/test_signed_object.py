@@ -70,6 +70,16 @@ def test_an_ambiguous_commit_is_refused(old: bytes, new: bytes, why: str) -> Non
         parse_commit(SIGNED.replace(old, new, 1))
 
 
+@pytest.mark.timeout(20)
+def test_a_commit_of_many_lines_costs_little() -> None:
+    """The broker parses commits before it knows the signer: a quadratic time would take minutes."""
+    with pytest.raises(ValueError, match="occurs twice"):
+        parse_commit(b"tree \n" * 170_000)
+    signed = SIGNED.replace(b"\n AAAA", b"\n " * 500_000)
+    with pytest.raises(ValueError, match="two hash functions"):
+        parse_commit(signed.replace(b"gpgsig ", b"gpgsig-sha256 x\ngpgsig "))
+
+
 def test_the_signature_of_a_tag_covers_what_is_before_it() -> None:
     tag = parse_tag(TAG)
     assert (tag.target, tag.kind, tag.name) == (PARENT, "commit", "v1")
