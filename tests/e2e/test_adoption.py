@@ -265,3 +265,55 @@ def test_compose_up_by_mistake_makes_foreign_containers_and_the_slot_is_filled(
         assert "no free slot" in foreign
         compose(host, "rm", "-fs", "api", text=COMPOSE)
         assert plan(host) == []
+
+
+FORMS = """\
+name: shop
+services:
+  web:
+    image: trimtab.local/web:1
+    ports: ["18080:8080"]
+    volumes: ["./app.ini:/srv/app.ini"]
+    tmpfs: [/scratch]
+    healthcheck: {test: "wget -q -O /dev/null http://127.0.0.1:8080/healthz", interval: 1s}
+    restart: always
+"""
+ALL_GAPS = (*GAPS, "files", "ports", "tmpfs", "healthcheck")
+
+
+def test_other_forms_are_kept_by_a_repair_and_end_with_a_rollout(host: Host) -> None:
+    folder = host.folder / "shop"
+    folder.mkdir()
+    (folder / "app.ini").write_text("a = 1\n")
+    compose(host, "up", "-d", text=FORMS)
+    container = ids(host)["web"]
+    with host.running():
+        host.write("shop/app.ini", "a = 2\n")
+        host.write("shop/compose.yaml", FORMS)
+        host.write("shop/compose.override.yaml", OVERRIDE)
+        command = ("adopt", "--project", "shop", "--from", str(folder))
+        admit = [part for gap in ALL_GAPS for part in ("--admit", f"web:{gap}")]
+        refused = host.cli(*command, *admit, expect=4).stdout
+        assert "its files differ from the config" in refused, refused
+        host.write("shop/app.ini", "a = 1\n")
+        asked = host.cli(*command, "--dry-run", expect=4).stdout
+        line = next(each for each in asked.splitlines() if "--admit" in each and "trimtab" in each)
+        admitted = {word for word in line.split() if word.startswith("web:")}
+        assert admitted == {f"web:{gap}" for gap in ALL_GAPS}
+        assert host.json(*command, *admit)["adopted"] == [container]
+        host.write("shop/compose.override.yaml", OVERRIDE.replace("  suspend: true\n", ""))
+        eventually(lambda: plan(host) == [], what="nothing is to be done")
+        host.engine.docker("kill", container)
+        eventually(lambda: inspect(host, container)["State"]["Running"], what="it is healed")
+        eventually(lambda: plan(host) == [], what="it is as found again")
+        assert ids(host) == {"web": container}
+        host.write("shop/app.ini", "a = 3\n")
+        eventually(
+            lambda: [each["Id"] for each in host.containers("web")] not in ([], [container]),
+            what="a rollout replaces it by an ordinary container",
+        )
+        eventually(lambda: plan(host) == [], what="the rollout has ended")
+        (now,) = host.containers("web")
+        bindings = now["HostConfig"]["PortBindings"]["8080/tcp"]
+        assert [each["HostIp"] for each in bindings] == ["127.0.0.1"]
+        assert not (folder / "app.ini").samefile(now["HostConfig"]["Mounts"][0]["Source"])

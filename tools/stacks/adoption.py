@@ -144,10 +144,11 @@ def _life(inspect: Inspect) -> tuple[str, str, int]:
 
 def _shown(host: Host, namespace: str, names: set[str]) -> int:
     """Return how many services have the condition AdoptedAsFound."""
-    conditions = (host.resource(name, namespace=namespace).get("conditions", []) for name in names)
     return sum(
-        any(each["type"] == "AdoptedAsFound" and each["status"] == "True" for each in listed)
-        for listed in conditions
+        any(each["type"] == "AdoptedAsFound" and each["status"] == "True" for each in conditions)
+        for found in (host.status() or {"resources": []})["resources"]
+        if (found["kind"], found["namespace"]) == ("Service", namespace) and found["name"] in names
+        for conditions in [found.get("conditions", [])]
     )
 
 
