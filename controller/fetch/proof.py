@@ -1,12 +1,12 @@
 """The proof of a commit, for the broker's signed admission (docs/decisions/0067-signed-admission.md).
 
-A proof has the commit, earlier commits, the trees that lead to the documents, and all files below the
-documents' folder, in the form of ``git cat-file --batch``. The broker checks every hash.
+A proof has the commit, earlier commits, the trees that lead to the documents and to the charts, and all files
+below the two folders, in the form of ``git cat-file --batch``. The broker checks every hash.
 """
 
 from __future__ import annotations
 
-from controller.core.git.tree_checks import ExportList
+from controller.core.git.tree_checks import ExportList, folders_of
 from controller.fetch.mirror import Mirror
 
 #: Longest proof, as the broker takes it.
@@ -23,15 +23,20 @@ def make_proof(
     Raises:
         SourceError: the mirror can't be read.
     """
-    inside = "" if path == "." else f"{path}/"
-    files = [file for file in listed.files if file.path.startswith(inside)]
+    folders = [path, *(each for each in folders_of(path)[1:] if _has(listed, each))]
+    files = listed.files
     if sum(file.size_bytes for file in files) > PROOF_MAX:
         return None
     names = [commit, *mirror.ancestors(commit, since=since, at_most=ANCESTORS_MAX)]
     parts = [mirror.read_batch(names)]
-    parts.append(mirror.read_batch(dict.fromkeys(mirror.list_trees(commit, path))))
+    trees = (tree for folder in folders for tree in mirror.list_trees(commit, folder))
+    parts.append(mirror.read_batch(dict.fromkeys(trees)))
     blobs = {file.object_id: file for file in files}
     for file, content in mirror.read_files(blobs.values()):
         parts.append(b"%b blob %d\n%b\n" % (file.object_id.encode(), len(content), content))
     proof = b"".join(parts)
     return proof if len(proof) <= PROOF_MAX else None
+
+
+def _has(listed: ExportList, folder: str) -> bool:
+    return any(file.path.startswith(f"{folder}/") for file in listed.files)

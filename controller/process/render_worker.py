@@ -74,6 +74,21 @@ kind: Source
 metadata: {name: broken}
 spec: {git: {url: x}}
 ---
+apiVersion: trimtab/v1
+kind: Release
+metadata: {name: rendered, namespace: shop, owner: ops}
+spec: {chart: good, values: {names: [a]}}
+---
+apiVersion: trimtab/v1
+kind: Release
+metadata: {name: unfit, namespace: shop, owner: ops}
+spec: {chart: good, values: {names: 1, more: 2}}
+---
+apiVersion: trimtab/v1
+kind: Release
+metadata: {name: broken, namespace: shop, owner: ops}
+spec: {chart: broken}
+---
 apiVersion: v1
 kind: Deployment
 ---
@@ -114,6 +129,29 @@ include: [more.yaml]
     "good/notes/c": b"c",
 }
 
+_SCHEMA = b"""{"type": "object", "additionalProperties": false,
+"properties": {"names": {"type": "array", "items": {"type": "string", "pattern": "^a"}}}}
+"""
+_TEMPLATE = b"""{% macro image(name) %}{{ name | lower }}:1{% endmacro %}
+{% for name in values.names %}{% if name is defined and not loop.last or true %}
+---
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: {{ name | quote }}}
+spec: {image: {{ image(name) | quote }}, env: {{ {"A": release.name ~ chart.version} | toyaml | indent(2) }}}
+{% endif %}{% endfor %}
+"""
+_CHARTS = {
+    "good/Chart.yaml": b"{apiVersion: trimtab/v1, name: good, version: '1'}",
+    "good/values.yaml": b"names: []",
+    "good/values.schema.json": _SCHEMA,
+    "good/templates/all.yaml": _TEMPLATE,
+    "broken/Chart.yaml": b"{apiVersion: trimtab/v1, name: broken, version: '1'}",
+    "broken/values.schema.json": b'{"type": 7}',
+    "broken/templates/a.yaml": b"{{ values.unknown }}",
+    "broken/templates/b.yaml": b"{% if %}",
+}
+
 
 def main() -> None:
     """Load everything, lock the process, and serve."""
@@ -133,7 +171,10 @@ def load_zones() -> list[ZoneInfo]:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    files = {name: base64.b64decode(text) for name, text in request["files"].items()}
+    files, charts = (
+        {name: base64.b64decode(text) for name, text in request[kind].items()}
+        for kind in ("files", "charts")
+    )
     compose = request["compose"]
     scope = RenderScope(
         request["source"],
@@ -142,7 +183,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         request["folder"],
         ComposeSettings(**{**compose, "capabilities": tuple(compose["capabilities"])}),
     )
-    return {"rendered": render(files, scope)}
+    return {"rendered": render(files, scope, charts)}
 
 
 def _request() -> dict[str, Any]:
@@ -155,6 +196,7 @@ def _request() -> dict[str, Any]:
         "folder": "warm-up",
         "compose": {"capabilities": []},
         "files": {name: base64.b64encode(content).decode() for name, content in files.items()},
+        "charts": {name: base64.b64encode(content).decode() for name, content in _CHARTS.items()},
     }
 
 

@@ -37,8 +37,8 @@ from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, Sou
 
 if TYPE_CHECKING:
     # Loaded only while a Release, or a Compose project, is declared.
+    from controller.core.charts.releases import Chart
     from controller.core.compose.projects import ComposeReading
-    from controller.sources.charts import Chart
     from controller.sources.compose_projects import ComposeProjects
 
 #: The names of a project's own file.
@@ -271,7 +271,8 @@ class DirectorySource:
         if not releases:
             return []
         # Jinja and JSON Schema are imported only if a Release exists.
-        from controller.sources.charts import MAX_RELEASES, load_chart, render_release
+        from controller.core.charts.releases import MAX_RELEASES, render_release
+        from controller.sources.charts import load_chart
 
         charts: dict[str, Chart] = {}
         by_inputs: dict[tuple[object, Chart], tuple[ParsedDocument, ...]] = {}

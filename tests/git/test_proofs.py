@@ -98,6 +98,18 @@ def test_a_commit_signed_by_ssh_keygen_is_proven(
     }
 
 
+def test_the_charts_beside_the_documents_are_proven(signed: Signed) -> None:
+    key = signed.key("ed25519")
+    charts = {"configs/web/Chart.yaml": "name: web\n", "configs/web/templates/a.yaml": "a: 1\n"}
+    commit = signed.repository.commit({**GOOD, **charts, "other/x": "x"}, key=key)
+    assert signed.source.fetch() == "Ready", signed.source.message
+    proven = signed.prove(commit)
+    assert [*proven.files] == ["web.yaml"]
+    assert {
+        f"configs/{path}": each.content.decode() for path, each in proven.charts.items()
+    } == charts
+
+
 def test_a_proof_leads_over_unserved_commits_and_merges_to_the_accepted_one(signed: Signed) -> None:
     key = signed.key("ed25519")
     repository = signed.repository

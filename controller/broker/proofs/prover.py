@@ -80,10 +80,13 @@ class Prover:
     def _render(self, proven: ProvenCommit, command: VerifyProof) -> Rendering:
         path = command.rule.path
         # A longer file is a mistake of its document, whatever follows.
-        files = {
-            path: base64.b64encode(file.content[:RENDERED_MAX]).decode()
-            for path, file in proven.files.items()
-        }
+        files, charts = (
+            {
+                name: base64.b64encode(file.content[:RENDERED_MAX]).decode()
+                for name, file in listed.items()
+            }
+            for listed in (proven.files, proven.charts)
+        )
         request = {
             "source": proven.source,
             "namespaces": list(command.rule.namespaces),
@@ -91,6 +94,7 @@ class Prover:
             "folder": proven.commit if path == "." else path.rpartition("/")[2],
             "compose": asdict(command.compose),
             "files": files,
+            "charts": charts,
         }
         with self._child.turn() as ask:
             return Rendering.read(proven, ask(request))

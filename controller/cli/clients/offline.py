@@ -83,8 +83,9 @@ def render_chart(
     """Return the rendered texts of a chart by file, and the problems."""
     import yaml
 
+    from controller.core.charts.releases import render_texts
     from controller.core.manifests.parse import read_text
-    from controller.sources.charts import load_chart, render_texts
+    from controller.sources.charts import load_chart
 
     document = {
         "apiVersion": "trimtab/v1",

@@ -19,13 +19,12 @@ from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text
+from controller.core.proofs.proven_charts import is_read, render_releases
 from controller.core.proofs.proven_files import ProvenFiles
 from controller.model.desired.desired import SourceIdentity
 from controller.model.desired.spec.files import ConfigSpec
 from controller.model.errors import Problem
 from controller.model.files.delivery import FILE_BYTES_MAX
-
-_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,11 @@ class DocumentScope:
     compose: ComposeSettings = field(default_factory=ComposeSettings)
 
 
-def read_documents(files: Mapping[str, bytes], scope: DocumentScope) -> FolderReading:
-    """Return the documents of the files, and of the Compose projects among the files."""
-    names = [path for path in sorted(files) if _is_read(path)]
+def read_documents(
+    files: Mapping[str, bytes], charts: Mapping[str, bytes], scope: DocumentScope
+) -> FolderReading:
+    """Return the documents of the files, of the Compose projects among them, and of the Releases."""
+    names = [path for path in sorted(files) if is_read(path)]
     projects = _read_projects(
         files, [path for path in names if COMPOSE_FILE.fullmatch(path)], scope
     )
@@ -56,14 +57,10 @@ def read_documents(files: Mapping[str, bytes], scope: DocumentScope) -> FolderRe
             read = read_text(decode(content), name)
             documents += (_with_files(document, folder, files) for document in read)
     documents += (_with_files(document, "", files) for document in projects.documents)
+    rendered = render_releases(documents, charts, f"{scope.source}:")
+    documents += [_with_files(document, folder, beside) for document, folder, beside in rendered]
     identity = SourceIdentity("proof", present=True, documents=len(documents))
     return FolderReading(tuple(documents), identity, projects.problems)
-
-
-def _is_read(path: str) -> bool:
-    """Return True for the YAML files that the walk of the controller finds."""
-    is_hidden = any(part.startswith(".") for part in path.split("/"))
-    return path.endswith(_SUFFIXES) and not is_hidden
 
 
 def _read_projects(
@@ -94,7 +91,9 @@ def _with_files(
         if content is None or path.startswith("/") or len(content) > FILE_BYTES_MAX:
             problem = _missing(declaration, name)
             found_problems = (*document.problems, problem)
-            return ParsedDocument(None, found_problems, declaration.key, None, declaration)
+            return ParsedDocument(
+                None, found_problems, declaration.key, document.release, declaration
+            )
         found[name] = content
     read = replace(declaration, files=tuple(sorted(found.items())))
     return replace(document, declaration=read)

@@ -87,6 +87,20 @@ def entries_below(store: ObjectStore, tree: str, folder: str) -> tuple[TreeEntry
     return tuple(_walk(store, tree, prefix, depth=len(parts), count=itertools.count(1)))
 
 
+def has_folder(store: ObjectStore, tree: str, folder: str) -> bool:
+    """Return True if a commit's tree has a folder.
+
+    Raises:
+        InvalidProof: a tree that leads to the folder is missing.
+    """
+    for part in folder.split("/"):
+        found = [each for each in _entries(store, tree) if each[1] == part.encode()]
+        if not found or found[0][0] != _TREE:
+            return False
+        tree = found[0][2]
+    return True
+
+
 def _walk(
     store: ObjectStore, tree: str, prefix: bytes, *, depth: int, count: Iterator[int]
 ) -> Iterator[TreeEntry]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from controller.core.git.signed_object import CommitObject, parse_commit
-from controller.core.git.tree_checks import Refusal, select_files
+from controller.core.git.tree_checks import Refusal, folders_of, select_files
 from controller.core.proofs.git_objects import (
     InvalidProof,
     ObjectStore,
     entries_below,
+    has_folder,
     read_objects,
 )
 from controller.core.proofs.signers import Signers
@@ -40,6 +41,8 @@ class ProvenCommit:
     key: str
     #: The files below the documents' folder, by their paths in that folder.
     files: dict[str, ProvenFile] = field(default_factory=dict)
+    #: The files of the charts, by their paths in the folder of the charts beside the documents' folder.
+    charts: dict[str, ProvenFile] = field(default_factory=dict)
     #: The fingerprints of the keys that were revoked at the verification.
     revoked: frozenset[str] = frozenset()
 
@@ -80,9 +83,15 @@ def prove(
         raise InvalidProof(
             "proof.not-newer", f"no line of the proof leads from {commit[:12]} to {accepted[:12]}"
         )
-    files = _files(store, commits[commit].tree, rule.path)
+    tree = commits[commit].tree
     return ProvenCommit(
-        rule.source, commit, signer, key.fingerprint, files, signers.revoked_fingerprints
+        rule.source,
+        commit,
+        signer,
+        key.fingerprint,
+        _files(store, tree, rule.path),
+        _charts(store, tree, rule.path),
+        signers.revoked_fingerprints,
     )
 
 
@@ -97,6 +106,14 @@ def _descends(commits: dict[str, CommitObject], commit: str, ancestor: str) -> b
         waiting += [parent for parent in dict.fromkeys(parents) if parent not in seen]
         seen |= set(parents)
     return False
+
+
+def _charts(store: ObjectStore, tree: str, path: str) -> dict[str, ProvenFile]:
+    """Return the files of the charts; none for a commit without charts."""
+    for folder in folders_of(path)[1:]:
+        if has_folder(store, tree, folder):
+            return _files(store, tree, folder)
+    return {}
 
 
 def _files(store: ObjectStore, tree: str, path: str) -> dict[str, ProvenFile]:

@@ -1,8 +1,8 @@
 """The documents of a proven commit as the requests that the controller may send for them.
 
 ``render`` uses the functions by which the controller plans, so equal files give equal bytes. Kinds that
-aren't rendered have a reason instead of a request: Releases, Secrets, adopted volumes and networks, and
-jobs with the image of a service.
+aren't rendered have a reason instead of a request: Secrets, adopted volumes and networks, and jobs with
+the image of a service.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from controller.model.desired.plan import AnyAction, CreateNetwork, CreateVolume
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec, Trigger
 from controller.model.desired.spec.rollout import RunState
-from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.names import NetworkNames
 from controller.model.observed import Observed
 
@@ -57,9 +56,15 @@ class RenderScope:
     compose: ComposeSettings = field(default_factory=ComposeSettings)
 
 
-def render(files: Mapping[str, bytes], scope: RenderScope) -> dict[str, object]:
-    """Return the requests for the documents among *files*, in the form of ``Rendering.read``."""
-    reading = read_documents(files, DocumentScope(scope.source, scope.folder, scope.compose))
+def render(
+    files: Mapping[str, bytes], scope: RenderScope, charts: Mapping[str, bytes] | None = None
+) -> dict[str, object]:
+    """Return the requests for the documents among *files*, in the form of ``Rendering.read``.
+
+    *charts* are the files of the charts, by their paths in the folder of the charts.
+    """
+    documents = DocumentScope(scope.source, scope.folder, scope.compose)
+    reading = read_documents(files, charts or {}, documents)
     desired = _desired(reading, scope)
     made = _Rendered(desired, scope)
     for workload in desired.workloads:
@@ -67,10 +72,7 @@ def render(files: Mapping[str, bytes], scope: RenderScope) -> dict[str, object]:
     resources: list[Network | Volume] = [*desired.networks, *desired.volumes]
     for resource in resources:
         for action in made.prerequisites.declared(resource):
-            made.add_object(action, resource.source.file)
-    for document in reading.documents:
-        if document.declaration is not None and isinstance(document.declaration.spec, ReleaseSpec):
-            made.unsupported[str(document.declaration.key)] = "Releases aren't rendered"
+            made.add_object(action, resource.source)
     return {
         "entries": made.entries,
         "objects": made.objects,
@@ -112,7 +114,7 @@ class _Rendered:
         entry = _entry(workload, shape, body) | {"occasions": _occasions(workload, self._desired)}
         self.entries[str(workload.key)] = entry
         for action in self.prerequisites.missing(workload, creating=True):
-            self.add_object(action, workload.source.file)
+            self.add_object(action, workload.source)
 
     def _reason_against(self, workload: Service) -> str:
         """Return why a workload isn't rendered; '' for none."""
@@ -127,7 +129,7 @@ class _Rendered:
                 return problem.message
         return ""
 
-    def add_object(self, action: AnyAction, file: str) -> None:
+    def add_object(self, action: AnyAction, source: SourceLocation) -> None:
         match action:
             case CreateNetwork():
                 name, body = f"network:{action.target}", translate.network_body(action)
@@ -140,7 +142,15 @@ class _Rendered:
                 return
         shape = shape_of(body)
         assert shape is not None, "a rendered body is canonical JSON"
-        self.objects.setdefault(name, {}).setdefault(shape, [str(action.object), file])
+        self.objects.setdefault(name, {}).setdefault(shape, [str(action.object), _file_of(source)])
+
+
+def _file_of(source: SourceLocation) -> str:
+    """Return the file of a resource. A chart lies beside the documents' folder."""
+    if not source.release:
+        return source.file
+    name, _, path = source.file.partition(":")
+    return f"{name}:../{path}"
 
 
 def _entry(workload: Service, shape: CreateShape, body: Mapping[str, object]) -> dict[str, object]:
@@ -148,7 +158,7 @@ def _entry(workload: Service, shape: CreateShape, body: Mapping[str, object]) ->
     assert isinstance(host, dict), "a create has a HostConfig"
     stopped = workload.spec.state is RunState.STOPPED
     return {
-        "file": workload.source.file,
+        "file": _file_of(workload.source),
         "shape": shape.shape,
         "reference": shape.reference,
         "endpoints": {network: list(aliases) for network, aliases in shape.endpoints},

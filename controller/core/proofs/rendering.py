@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.core.encoding.yaml import MAX_BYTES
+from controller.core.git.tree_checks import CHARTS
 from controller.core.proofs.proven_commit import ProvenCommit
 from controller.model.files.delivery import FILE_BYTES_MAX
 
@@ -14,6 +15,8 @@ ENTRIES_MAX = 10_000
 #: Longer files are refused by their length, so the worker gets no more of their bytes.
 RENDERED_MAX = max(MAX_BYTES, FILE_BYTES_MAX) + 1
 _TEXT_MAX = 4096
+#: The folder of the charts, from the documents' folder.
+_CHARTS = f"../{CHARTS}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +120,12 @@ def _object(proven: ProvenCommit, value: list[Any]) -> RenderedObject:
 def _place(proven: ProvenCommit, file: str) -> tuple[str, str]:
     """Return the path and the blob of a document's file, which the commit has."""
     source, _, path = _text(file).partition(":")
-    if source != proven.source or path not in proven.files:
+    is_chart = path.startswith(_CHARTS)
+    listed = proven.charts if is_chart else proven.files
+    found = listed.get(path.removeprefix(_CHARTS) if is_chart else path)
+    if source != proven.source or found is None:
         raise ValueError("a file that the commit doesn't have")
-    return path, proven.files[path].blob
+    return path, found.blob
 
 
 def _bounded(value: Mapping[str, Any]) -> list[tuple[str, Any]]:

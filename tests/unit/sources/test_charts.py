@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.charts.releases import MAX_TEMPLATES, merge
 from controller.model.desired.desired import Desired
-from controller.sources.charts import MAX_TEMPLATES, merge
 from controller.sources.directory import DirectorySource
 
 REPOSITORY = Path(__file__).parents[3]
@@ -266,7 +266,7 @@ def test_the_number_of_templates_and_releases_is_bounded(place: Path, monkeypatc
     assert "chart.too-many" in {problem.code for problem in load(place).problems}
     for name in templates:
         (place / name).unlink()
-    monkeypatch.setattr("controller.sources.charts.MAX_RELEASES", 1)
+    monkeypatch.setattr("controller.core.charts.releases.MAX_RELEASES", 1)
     write(place, {"desired-state/two.yaml": RELEASE.replace("name: one", "name: two")})
     desired = load(place)
     assert [problem.code for problem in desired.problems] == ["source.too-many"]

@@ -20,6 +20,7 @@ from controller.model.names import NetworkNames
 from controller.process import render_worker
 from tests.unit.broker.signed.instance import DOCUMENTS
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
+from tests.unit.core.proofs.test_render_charts import CHART, RELEASE, validator
 from tests.unit.core.proofs.test_render_compose import stack
 
 NOW = 1_790_000_000.0
@@ -33,6 +34,14 @@ HOSTILE = (
     b"apiVersion: trimtab/v1\nkind: Service\nmetadata: 7\nspec: []\n",
     b"apiVersion: trimtab/v1\nkind: Config\nmetadata: {name: a}\nspec: {files: {x: /etc/passwd}}\n",
     b"apiVersion: trimtab/v1\nkind: Source\nmetadata: {name: a}\nspec: {git: {url: x}}\n",
+)
+HOSTILE_TEMPLATES = (
+    b"{{ ().__class__.__mro__ }}",
+    b"{% include '/etc/passwd' %}",
+    b"{% for a in range(1000) %}{% for b in range(1000) %}x{% endfor %}{% endfor %}",
+    b"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    b"{{ " + b"(" * 3000 + b"1" + b")" * 3000 + b" }}",
+    b"\xff{{ 'a' * 999999999 }}",
 )
 #: Compose files, likewise.
 HOSTILE_PROJECTS = (
@@ -104,6 +113,55 @@ def test_a_job_can_name_a_time_zone_although_the_worker_has_no_files(real: Prove
         result = real(proof_of({"all.yaml": (job % zone).encode()}))
         assert isinstance(result, ProofVerified)
         assert ("Job/shop/once" in result.rendering.entries) is is_known, zone
+
+
+def test_the_worker_renders_releases_without_any_file(real: Prover) -> None:
+    files, charts = validator()
+    repository = Repository()
+    listed = {f"deploy/{path}": content for path, content in files.items()}
+    listed |= {f"configs/{path}": content for path, content in charts.items()}
+    commit = repository.commit(listed)
+    signed = rule(commit).model_copy(update={"namespaces": ("validators",)})
+    result = real(VerifyProof(signed, repository.proof(commit), commit, NetworkNames()))
+    assert isinstance(result, ProofVerified), result
+    entries = result.rendering.entries
+    assert len(entries) == 3
+    names = {entry.path.removeprefix("../configs/") for entry in entries.values()}
+    assert {result.rendering.proven.charts[name].blob for name in names} == {
+        entry.blob for entry in entries.values()
+    }
+
+
+def test_hostile_charts_leave_the_worker_alive(real: Prover) -> None:
+    real(proof_of({"a.yaml": b"a: 1\n"}))
+    pid = real.pid
+    for template in HOSTILE_TEMPLATES:
+        repository = Repository()
+        commit = repository.commit(
+            {
+                "deploy/all.yaml": DOCUMENTS.encode(),
+                "deploy/release.yaml": RELEASE % b"{}",
+                **{f"configs/{path}": content for path, content in CHART.items()},
+                "configs/web/templates/all.yaml": template,
+            }
+        )
+        command = VerifyProof(rule(commit), repository.proof(commit), commit, NetworkNames())
+        result = real(command)
+        assert isinstance(result, ProofVerified), (template[:40], result)
+        assert "Service/shop/web" in result.rendering.entries
+        assert "Service/shop/front" not in result.rendering.entries
+    assert real.pid == pid
+
+
+def test_a_proof_without_a_file_of_the_charts_is_refused(real: Prover) -> None:
+    repository = Repository()
+    files = {"deploy/a.yaml": b"a: 1\n", "configs/web/values.yaml": b"tag: '1'"}
+    commit = repository.commit(files)
+    blob = repository.add("blob", b"tag: '1'")
+    proof = repository.proof(commit, without=[blob])
+    result = real(VerifyProof(rule(commit), proof, commit, NetworkNames()))
+    assert isinstance(result, ProofRefused)
+    assert result.code == "proof.incomplete"
 
 
 def test_a_locked_worker_holds_two_pipes_and_no_privilege(real: Prover) -> None:

@@ -142,6 +142,7 @@ class Instance:
         except InvalidProof as error:
             return ProofRefused(error.code, str(error))
         files = {path: file.content for path, file in proven.files.items()}
+        charts = {path: file.content for path, file in proven.charts.items()}
         scope = RenderScope(
             proven.source,
             command.rule.namespaces,
@@ -149,7 +150,7 @@ class Instance:
             command.rule.path,
             command.compose,
         )
-        return ProofVerified(Rendering.read(proven, {"rendered": render(files, scope)}))
+        return ProofVerified(Rendering.read(proven, {"rendered": render(files, scope, charts)}))
 
     # What the simulated broker asks for.
 

@@ -1,8 +1,9 @@
-"""Compose projects in a namespace that requires signed sources: the files of the signed commit decide."""
+"""Compose projects and Releases in a namespace that requires signed sources: the files of the signed commit decide."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from controller.sources.directory import DirectorySource, Export
 from tests.unit.broker.signed.instance import Instance, policy_of
 
 PROJECT = {
-    "compose.yaml": b"""name: shop
+    "deploy/compose.yaml": b"""name: shop
 services:
   web:
     image: "trimtab.local/web:${TAG}"
@@ -35,25 +36,47 @@ services:
     user: "1000"
 volumes: {data: {}}
 """,
-    ".env": b"TAG=1\n",
-    "web.env": b"MODE=plain\n",
-    "site.conf": b"listen 80;\n",
+    "deploy/.env": b"TAG=1\n",
+    "deploy/web.env": b"MODE=plain\n",
+    "deploy/site.conf": b"listen 80;\n",
 }
 POLICY = policy_of("0" * 40)
-WEB = "Service/shop/web"
+WEB, FRONT = "Service/shop/web", "Service/shop/front"
+RELEASES = {
+    "deploy/release.yaml": b"""apiVersion: trimtab/v1
+kind: Release
+metadata: {name: front, namespace: shop, owner: team}
+spec: {chart: web, values: {mode: plain}}
+""",
+    "configs/web/Chart.yaml": b"{apiVersion: trimtab/v1, name: web, version: '1'}",
+    "configs/web/values.yaml": b"tag: '1'",
+    "configs/web/templates/all.yaml": b"""apiVersion: trimtab/v1
+kind: Service
+metadata: {name: {{ release.name | quote }}}
+spec:
+  image: {{ ("trimtab.local/web:" ~ values.tag) | quote }}
+  env: {MODE: {{ values.mode | quote }}}
+  network: {mode: none}
+""",
+}
 
 
-def planned(folder: Path, files: dict[str, bytes]) -> list[OutgoingRequest]:
-    """Return the controller's requests for the service web, the create last."""
+def planned(folder: Path, files: Mapping[str, bytes], key: str = WEB) -> list[OutgoingRequest]:
+    """Return the controller's requests for a service of the folder deploy, the create last."""
     for name, content in files.items():
-        (folder / name).write_bytes(content)
-    settings = settings_of(POLICY)
-    source = DirectorySource(folder, export=Export("shop", "c" * 40), compose=lambda: settings)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    settings, export = settings_of(POLICY), Export("shop", "c" * 40)
+    charts = folder / "configs"
+    source = DirectorySource(
+        folder / "deploy", charts=charts, export=export, compose=lambda: settings
+    )
     desired = source.load()
     assert not desired.blind, desired.problems
-    web, names = desired.workload(Key.parse(WEB)), POLICY.networks.names
+    web, names = desired.workload(Key.parse(key)), POLICY.networks.names
     assert web is not None
-    target = container_name("shop", "web", slot=1, revision=web.revision)
+    target = container_name("shop", web.key.name, slot=1, revision=web.revision)
     create = CreateContainer(
         object=web.key,
         target=target,
@@ -72,7 +95,7 @@ def planned(folder: Path, files: dict[str, bytes]) -> list[OutgoingRequest]:
 @pytest.fixture
 def instance() -> Instance:
     made = Instance()
-    files = {f"deploy/{name}": content for name, content in PROJECT.items()}
+    files = {**PROJECT, **RELEASES}
     reply = made.upload(made.repository.proof(made.repository.commit(files, made.since)))
     assert reply.status == 200, reply.body
     return made
@@ -86,14 +109,16 @@ def test_a_project_of_the_commit_is_created_and_started(instance: Instance, tmp_
     assert [item.signed for item in instance.inventory.containers.values()] != [""]
 
 
-@pytest.mark.parametrize("file", ["compose.yaml", ".env", "web.env"])
+@pytest.mark.parametrize("file", ["deploy/compose.yaml", "deploy/.env", "deploy/web.env"])
 def test_a_changed_file_of_the_controllers_copy_is_refused(
     instance: Instance, tmp_path: Path, file: str
 ) -> None:
     changed = {
-        "compose.yaml": PROJECT["compose.yaml"].replace(b"web.env", b"web.env\n    command: evil"),
-        ".env": b"TAG=2\n",
-        "web.env": b"MODE=evil\n",
+        "deploy/compose.yaml": PROJECT["deploy/compose.yaml"].replace(
+            b"web.env", b"web.env\n    command: evil"
+        ),
+        "deploy/.env": b"TAG=2\n",
+        "deploy/web.env": b"MODE=evil\n",
     }
     *others, create = planned(tmp_path, {**PROJECT, file: changed[file]})
     for request in others:
@@ -104,8 +129,27 @@ def test_a_changed_file_of_the_controllers_copy_is_refused(
 
 
 def test_a_changed_mounted_file_is_not_delivered(instance: Instance, tmp_path: Path) -> None:
-    *others, _ = planned(tmp_path, {**PROJECT, "site.conf": b"listen 6666;\n"})
+    *others, _ = planned(tmp_path, {**PROJECT, "deploy/site.conf": b"listen 6666;\n"})
     delivery = next(each for each in others if each.method == "PUT")
     reply = instance.send(delivery)
     assert reply.status == 403
     assert "proof.unproven" in reply.body.decode()
+
+
+def test_a_release_of_the_commit_is_created_and_started(instance: Instance, tmp_path: Path) -> None:
+    (create,) = planned(tmp_path, RELEASES, FRONT)
+    instance.run(create)
+    assert [item.signed for item in instance.inventory.containers.values()] != [""]
+
+
+@pytest.mark.parametrize("path", [path for path in RELEASES if not path.endswith("Chart.yaml")])
+def test_a_changed_chart_of_the_controllers_copy_is_refused(
+    instance: Instance, tmp_path: Path, path: str
+) -> None:
+    changed = RELEASES[path].replace(b"mode: plain", b"mode: evil").replace(b"'1'", b"'2'")
+    changed = changed.replace(b"  network:", b"  command: [/evil]\n  network:")
+    assert changed != RELEASES[path]
+    (create,) = planned(tmp_path, {**RELEASES, path: changed}, FRONT)
+    reply = instance.send(create)
+    assert reply.status == 403
+    assert json.loads(reply.body)["trimtab"]["rule"] == "proof.unproven"

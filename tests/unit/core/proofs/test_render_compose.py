@@ -55,7 +55,9 @@ def export(files: Files, folder: Path) -> Path:
 
 def planned(folder: Path, settings: ComposeSettings, *namespaces: str) -> Desired:
     """Return the desired state as the controller reads an exported folder."""
-    source = DirectorySource(folder, export=Export("shop", "c" * 40), compose=lambda: settings)
+    charts = folder.parent / "configs"
+    export = Export("shop", "c" * 40)
+    source = DirectorySource(folder, charts=charts, export=export, compose=lambda: settings)
     git = {"url": "file:///x", "ref": {"branch": "main"}}
     spec = {"git": git, "namespaces": list(namespaces)}
     declared = GitSource(

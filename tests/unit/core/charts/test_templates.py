@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.core.charts.templates import quote, render_template, to_yaml
 from controller.core.encoding.yaml import compose
 from controller.model.errors import Problem
-from controller.sources.templates import quote, render_template, to_yaml
 
 CONTEXT = {
     "values": {"items": [1, 2], "keys": "k", "port": 8080, "on": True, "env": {"B": "2", "A": "1"}},
