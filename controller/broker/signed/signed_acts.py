@@ -164,7 +164,8 @@ def _rule_of_name(call: GateRequest, name: str) -> SignedSource | None:
 def _judged(state: GateState, rule: SignedSource, judge: Callable[[Evidence], _T]) -> _T:
     from controller.core.proofs.decision import Evidence, NotProven
 
-    known = Evidence(rule, state.proofs.renderings.get(rule.source), state.inventory)
+    made = state.proofs.renderings.get(rule.source)
+    known = Evidence(rule, made, state.inventory, state.clock.now())
     try:
         return judge(known)
     except NotProven as error:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.jobs.memory import SCHEDULE
 from controller.core.proofs.rendering import RenderedObject, RenderedWorkload, Rendering
 from controller.core.proofs.requests import CreateShape, are_names_of, shape_of
 from controller.core.records.parts import ProofPart
 from controller.core.records.signed.revisions import find_revision, key_of
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, PinnedImage, SignedRevision
-from controller.model.observed import Settings
+from controller.model.names import Key
+from controller.model.observed import NO_RUNS, Settings
 from controller.model.policy.sources import SignedSource
 
 
@@ -37,6 +40,8 @@ class Evidence:
     rule: SignedSource
     rendering: Rendering | None
     inventory: Inventory
+    #: The broker's clock, in seconds since the epoch.
+    now: float
 
     def current(self) -> Rendering:
         """Return the rendering of the newest accepted commit.
@@ -80,8 +85,7 @@ def admit_create(
     if not names.run_of_slot(asked.slot) and not 0 < number <= replicas:
         reason = f"slot {asked.slot} of {key} is beyond its {replicas} replicas"
         raise NotProven("proof.slot", reason, _REMEDY)
-    occasions = () if entry is None else entry.occasions
-    if names.run_of_slot(asked.slot) and not asked.occasion.startswith(occasions):
+    if names.run_of_slot(asked.slot) and not _is_due(evidence, key, entry, asked.occasion):
         reason = f"{key} declares no run for {asked.occasion!r:.128}"
         raise NotProven(
             "proof.occasion", reason, f"trimtab run-job {key}, where its trigger permits"
@@ -170,6 +174,8 @@ def admit_join(
         raise NotProven("proof.names", reason, _REMEDY)
 
 
+#: How much later than its starting deadline a run is created: an image can be pulled first.
+LATE_S = 900.0
 _SETTINGS = {member: name for name, member in LIMITS.items()}
 _REMEDY = "commit the change, sign the commit, and let it be fetched"
 
@@ -189,6 +195,33 @@ def _recorded(evidence: Evidence, made: Rendering, key: str, shape: str) -> Sign
         reason = f"commit {found.commit[:12]} is signed with the key {found.key}, which is revoked"
         raise NotProven("proof.key-revoked", reason, _REMEDY)
     return found
+
+
+def _is_due(evidence: Evidence, key: str, entry: RenderedWorkload | None, occasion: str) -> bool:
+    """Return True if a job has runs for an occasion.
+
+    The instant of a schedule is one of the schedule's, and isn't long ago unless it had a run. Whether
+    an operator asked for a run, and whether a run is repeated, is for ``core.jobs.run_rules``.
+    """
+    if entry is None or not occasion.startswith(entry.occasions):
+        return False
+    if not occasion.startswith(SCHEDULE):
+        return True
+    # Loaded on use: few jobs have a schedule.
+    from controller.core.manifests.jobs.schedule import next_instant, zone_of
+
+    schedule = entry.schedule
+    try:
+        instant = datetime.fromisoformat(occasion.removeprefix(SCHEDULE)).timestamp()
+        if schedule is None:
+            return False
+        if next_instant(schedule.text, zone_of(schedule.zone), instant - 1) != instant:
+            return False
+    except ValueError:
+        return False
+    memory = evidence.inventory.jobs.get(Key.parse(key), NO_RUNS)
+    had_run = any(each.name == occasion for each in memory.occasions)
+    return had_run or instant >= evidence.now - schedule.deadline_s - LATE_S
 
 
 def _judge_image(asked: CreateShape, pin: PinnedImage | None) -> None:

@@ -111,8 +111,9 @@ class _Rendered:
         )
         shape = shape_of_create(json.loads(json.dumps(body)))
         assert shape is not None, "a rendered create has the form of a create"
-        entry = _entry(workload, shape, body) | {"occasions": _occasions(workload, self._desired)}
-        self.entries[str(workload.key)] = entry
+        occasions = _occasions(workload, self._desired)
+        runs = {"occasions": occasions, "schedule": _schedule(workload)}
+        self.entries[str(workload.key)] = _entry(workload, shape, body) | runs
         for action in self.prerequisites.missing(workload, creating=True):
             self.add_object(action, workload.source)
 
@@ -186,6 +187,13 @@ def _occasions(workload: Service, desired: Desired) -> list[str]:
             return [MANUAL, *_rollouts(workload, desired)]
         case _:
             assert_never(spec.trigger)
+
+
+def _schedule(workload: Service) -> list[object] | None:
+    spec = workload.spec
+    if not isinstance(spec, JobSpec) or spec.schedule is None:
+        return None
+    return [spec.schedule, spec.time_zone, spec.starting_deadline // 1000]
 
 
 def _rollouts(job: Service, desired: Desired) -> Iterator[str]:

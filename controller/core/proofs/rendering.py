@@ -20,6 +20,15 @@ _CHARTS = f"../{CHARTS}/"
 
 
 @dataclass(frozen=True, slots=True)
+class RenderedSchedule:
+    """When a job runs: the cron schedule, its time zone, and how late a run may begin."""
+
+    text: str
+    zone: str
+    deadline_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class RenderedWorkload:
     """A rendered service or job."""
 
@@ -36,6 +45,7 @@ class RenderedWorkload:
     replicas: int
     #: The beginnings of the occasions for which a job has runs.
     occasions: tuple[str, ...] = ()
+    schedule: RenderedSchedule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,17 @@ def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
         updates=updates,
         replicas=replicas,
         occasions=tuple(map(_text, value["occasions"])),
+        schedule=_schedule(value["schedule"]),
     )
+
+
+def _schedule(value: list[Any] | None) -> RenderedSchedule | None:
+    if value is None:
+        return None
+    text, zone, deadline_s = value
+    if not isinstance(deadline_s, int):
+        raise TypeError("a schedule")
+    return RenderedSchedule(_text(text), _text(zone), deadline_s)
 
 
 def _object(proven: ProvenCommit, value: list[Any]) -> RenderedObject:

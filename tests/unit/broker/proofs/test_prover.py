@@ -220,7 +220,7 @@ while head := os.read(0, 4):
 #: A rendered service of a file that the commit doesn't have.
 FOREIGN_FILE = (
     "w({'rendered': {'entries': {'Service/shop/web': {'file': 'shop:evil.yaml', 'shape': 'x', "
-    "'reference': 'y', 'endpoints': {}, 'updates': {}, 'replicas': 1, 'occasions': []}}, 'objects': {}, "
+    "'reference': 'y', 'endpoints': {}, 'updates': {}, 'replicas': 1, 'occasions': [], 'schedule': None}}, 'objects': {}, "
     "'unsupported': {}, 'broken': [], 'blind': False}})"
 )
 

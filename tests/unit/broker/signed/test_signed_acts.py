@@ -6,7 +6,9 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -24,6 +26,7 @@ from tests.unit.core.proofs.repository import ALICE, MALLORY, signer_files
 WEB, API, ONCE = "Service/shop/web", "Service/shop/api", "Job/shop/once"
 NEWER = DOCUMENTS.replace("MODE: plain", "MODE: other")
 ON_REQUEST = DOCUMENTS.replace("trigger: OnChange", "trigger: Manual")
+NIGHTLY = DOCUMENTS.replace("trigger: OnChange", 'schedule: "0 4 * * *", timeZone: Europe/Berlin')
 SUSPENDED = DOCUMENTS.replace("trigger: OnChange", "suspend: true")
 
 
@@ -398,6 +401,37 @@ def run_for(occasion: str, text: str = DOCUMENTS) -> Act:
         return instance.send(replace(honest, body={**honest.body, "Labels": labels}))
 
     return act
+
+
+def test_a_scheduled_run_is_of_the_schedule_and_not_long_ago(instance: Instance) -> None:
+    instance.prepare(NIGHTLY)
+    honest = create_of(ONCE, NIGHTLY)
+    assert honest.body is not None
+    due = last_night(instance)
+    found = {}
+    for what, instant in {
+        "another minute": due + timedelta(minutes=1),
+        "another hour": due + timedelta(hours=1),
+        "a night before": due - timedelta(days=2),
+        "last night": due,
+    }.items():
+        instance.clock.advance(max(0.0, instant.timestamp() - instance.clock.now()))
+        occasion = f"schedule:{instant:%Y-%m-%dT%H:%M:%SZ}"
+        labels = {**honest.body["Labels"], names.OCCASION: occasion}  # type: ignore[dict-item]
+        found[what] = rule(instance.send(replace(honest, body={**honest.body, "Labels": labels})))
+    assert found == {
+        "another minute": "proof.occasion",
+        "another hour": "proof.occasion",
+        "a night before": "proof.occasion",
+        "last night": "",
+    }
+
+
+def last_night(instance: Instance) -> datetime:
+    """Return the next 4:00 in Berlin, in UTC; the test's clock goes on to that time."""
+    local = datetime.fromtimestamp(instance.clock.now(), ZoneInfo("Europe/Berlin"))
+    due = (local + timedelta(days=1)).replace(hour=4, minute=0, second=0, microsecond=0)
+    return due.astimezone(UTC)
 
 
 def job_with_the_image_of_a_service(instance: Instance) -> Reply:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from controller.engine.transport import OutgoingRequest
+from controller.model.quantities import format_instant
 from controller.model.records import Reply
 from tests.unit.broker.signed import forged_acts, forged_requests
 from tests.unit.broker.signed.forged_acts import run_of_nightly
@@ -146,7 +147,8 @@ def test_every_honest_act_of_the_same_documents_is_admitted() -> None:
         run(create_of(POOL, RICH, slot=slot))
     run(create_of("Service/shop/plain", RICH))
     run(create_of(ONCE, RICH))
-    run(run_of_nightly("schedule:2026-01-01T04:00:00Z"))
+    instance.clock.advance(4 * 3600 - instance.clock.now() % 86_400)
+    run(run_of_nightly(f"schedule:{format_instant(instance.clock.now())}"))
     for limits in (
         {"Memory": 64 << 20},
         {"NanoCpus": 5 * 10**8},
