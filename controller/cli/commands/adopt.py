@@ -80,6 +80,7 @@ def _instance_id(_context: click.Context, _option: click.Parameter, value: str) 
 Examples:
   trimtab adopt web --as shop/web --dry-run                       compare it with its document
   trimtab adopt web --as shop/web --admit capabilities --admit logs
+  trimtab adopt --project shop --from /home/me/shop --dry-run     list the gaps, and the command
   trimtab adopt --project shop --admit new-privileges --admit db:capabilities
   docker ps -a --format '{{.Label "io.trimtab.instance"}}' | sort | uniq -c    which ids there are
   trimtab adopt /srv/desired --instance 0123456789abcdef          show what there is of it

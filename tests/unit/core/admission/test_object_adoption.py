@@ -77,6 +77,12 @@ def test_networks_of_the_engine_and_of_namespaces_stay(name):
     assert rules(replace(NETWORK, name=name)) == ["name.reserved"]
 
 
+def test_a_volume_without_a_name_is_adopted_under_the_engines_and_a_network_has_no_ids_name():
+    assert rules(replace(VOLUME, name="a1" * 32)) == []
+    assert rules(replace(VOLUME, name="a1" * 16)) == ["name.like-an-id"]
+    assert rules(replace(NETWORK, name="a1" * 16)) == ["name.like-an-id"]
+
+
 def test_namespace_and_owner_are_those_of_the_policy():
     assert rules(policy=LISTED) == ["owner.namespace"]
     assert rules(replace(VOLUME, namespace="default"), policy=LISTED) == []

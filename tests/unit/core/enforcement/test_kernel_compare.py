@@ -285,6 +285,17 @@ def test_a_path_of_the_kernels_that_isn_t_hidden_is_a_breach(
     assert f"breach effective.mask: {path} is open to the container" in told
 
 
+def test_a_tmpfs_that_was_adopted_without_a_size_has_any_size_and_no_more_rights() -> None:
+    confinement = EXPECTED.confinement
+    *others, scratch = confinement.mounts
+    unbounded = replace(confinement, mounts=(*others, replace(scratch, size=UNLIMITED)))
+    expected = replace(EXPECTED, confinement=unbounded)
+    assert check(changed(25, settings={"rw"}), expected=expected) == []
+    assert check(changed(25, options=TMPFS - {"noexec"}), expected=expected) == [
+        "breach effective.mount: the tmpfs at /scratch isn't noexec"
+    ]
+
+
 def test_a_mount_more_is_a_breach() -> None:
     more = (*EFFECTIVE.mounts, mount(30, "/host", root="/"))
     assert check(replace(EFFECTIVE, mounts=more)) == [
