@@ -82,8 +82,9 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
 
 
 def _source(rule: SignedSource) -> str:
+    owner = "" if rule.owner is None else f", Compose projects of {rule.owner}"
     return (
-        f"{_join(rule.namespaces)}: commits of Source {rule.source}, folder {rule.path}, by keys "
+        f"{_join(rule.namespaces)}: commits of Source {rule.source}, folder {rule.path}{owner}, by keys "
         f"{rule.keys}, from {rule.since[:12]} on; by hand: stop, restart, rollback, suspend, approve"
     )
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from controller.model.desired.spec.fields import Model
 from controller.model.names import is_dns_label
-from controller.model.policy.values import Namespace
+from controller.model.policy.values import Namespace, OwnerName
 
 SOURCES_MAX = 64
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
@@ -48,6 +48,9 @@ class SignedSource(Model):
     keys: Name
     #: The documents' folder in the repository, as in ``spec.git.path``.
     path: Annotated[str, Field(max_length=255), AfterValidator(_path)] = "."
+    #: The owner of Compose projects without ``x-trimtab.owner``: the single owner in the Source's
+    #: ``spec.owners``. Without a value, the owner is the policy's single owner, or ``default``.
+    owner: OwnerName | None = None
     #: The first commit to accept. Later ones must descend from the newest accepted commit. Another
     #: value begins a new line at that commit.
     since: Annotated[str, AfterValidator(_commit)]

@@ -15,7 +15,7 @@ from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import json_reply
-from controller.core.compose.translation.settings import settings_of
+from controller.core.compose.translation.settings import owned_by, settings_of
 from controller.core.records.parts import ProofPart, SummaryPart
 from controller.model.mutations import SOURCE_ACCEPTED
 from controller.model.policy.sources import SignedSource
@@ -64,7 +64,9 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
         )
     assert isinstance(call.body, bytes), "the body of a proof isn't parsed"
     anchor, forgotten = _anchor(rule, state), state.proofs.forgotten
-    networks, compose = call.policy.networks.names, settings_of(call.policy)
+    owners = () if rule.owner is None else (rule.owner,)
+    compose = owned_by(owners, lambda: settings_of(call.policy))()
+    networks = call.policy.networks.names
     result = yield VerifyProof(rule, call.body, anchor, networks, compose)
     if isinstance(result, ProofRefused):
         raise Denied(result.code, redact.text(result.reason), result.remedy, subject=name)

@@ -92,7 +92,7 @@ spec: {data: {index.html: hello}}
 """
 
 
-def policy_of(since: str) -> Policy:
+def policy_of(since: str, **more: object) -> Policy:
     """Return a policy that requires signed sources in the namespace shop."""
     rule = {"source": "shop", "namespaces": ["shop"], "require": "signed", "keys": "release"}
     return Policy.from_json(
@@ -100,7 +100,7 @@ def policy_of(since: str) -> Policy:
             "name": "signed",
             "profile": "development",
             "images": {"allow": ["trimtab.local/"], "trustLocal": ["trimtab.local/"]},
-            "sources": [{**rule, "path": "deploy", "since": since}],
+            "sources": [{**rule, "path": "deploy", "since": since, **more}],
         }
     )
 
@@ -114,6 +114,8 @@ class Instance:
     actor: Actor = CONTROLLER
     records: list[Record] = field(default_factory=list)
     reachable: bool = True
+    #: More members of the policy's rule.
+    rule: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.since = self.repository.commit({})
@@ -122,7 +124,9 @@ class Instance:
         self.journal = SimJournal(self.clock, lambda record, _line: self.records.append(record))
         self._ids = 0
         facts = EngineFacts(self.engine.engine_id, "26.1.5", "1.45", 4, 8 * 1024**3)
-        self._places = Places(self.clock, self.journal, policy_of(self.since), facts, self._new_id)
+        self._places = Places(
+            self.clock, self.journal, policy_of(self.since, **self.rule), facts, self._new_id
+        )
         self.broker = SimBroker(self._places, self)
         self.broker.prove = self._prove
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.compose.translation.settings import settings_of
+from controller.core.compose.translation.settings import owned_by, settings_of
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.engine.requests import create_request
 from controller.engine.transport import OutgoingRequest
@@ -61,17 +61,17 @@ spec:
 }
 
 
-def planned(folder: Path, files: Mapping[str, bytes], key: str = WEB) -> list[OutgoingRequest]:
+def planned(
+    folder: Path, files: Mapping[str, bytes], key: str = WEB, *, owners: tuple[str, ...] = ()
+) -> list[OutgoingRequest]:
     """Return the controller's requests for a service of the folder deploy, the create last."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    settings, export = settings_of(POLICY), Export("shop", "c" * 40)
+    settings, export = owned_by(owners, lambda: settings_of(POLICY)), Export("shop", "c" * 40)
     charts = folder / "configs"
-    source = DirectorySource(
-        folder / "deploy", charts=charts, export=export, compose=lambda: settings
-    )
+    source = DirectorySource(folder / "deploy", charts=charts, export=export, compose=settings)
     desired = source.load()
     assert not desired.blind, desired.problems
     web, names = desired.workload(Key.parse(key)), POLICY.networks.names
@@ -94,7 +94,10 @@ def planned(folder: Path, files: Mapping[str, bytes], key: str = WEB) -> list[Ou
 
 @pytest.fixture
 def instance() -> Instance:
-    made = Instance()
+    return prepared(Instance())
+
+
+def prepared(made: Instance) -> Instance:
     files = {**PROJECT, **RELEASES}
     reply = made.upload(made.repository.proof(made.repository.commit(files, made.since)))
     assert reply.status == 200, reply.body
@@ -153,3 +156,13 @@ def test_a_changed_chart_of_the_controllers_copy_is_refused(
     reply = instance.send(create)
     assert reply.status == 403
     assert json.loads(reply.body)["trimtab"]["rule"] == "proof.unproven"
+
+
+def test_the_rule_names_the_owner_of_projects_that_name_none(tmp_path: Path) -> None:
+    instance = prepared(Instance(rule={"owner": "team"}))
+    *others, create = planned(tmp_path, PROJECT, owners=("team",))
+    for request in others:
+        assert instance.send(request).status < 300, request.path
+    instance.run(create)
+    *_, of_nobody = planned(tmp_path, PROJECT)
+    assert instance.send(of_nobody).status == 403
