@@ -89,6 +89,15 @@ class Usurper:
         raw = wire.request(method, target, data, headers={"Trimtab-Context": claim})
         return wire.ask(self._connection or self._peer.connect(self._socket), raw)
 
+    def upload(self, path: str, data: bytes) -> wire.Answer:
+        """Send bytes as the controller does."""
+        claim = encode_context(Context(cause="all of it"))
+        kind = "application/octet-stream"
+        raw = wire.request(
+            "POST", path.encode(), data, headers={"Trimtab-Context": claim, "Content-Type": kind}
+        )
+        return wire.ask(self._connection or self._peer.connect(self._socket), raw)
+
     def stop(self, identifier: str, *, plan: str = "") -> tuple[int, str]:
         """Ask for a stop; return status and rule."""
         answer = self.ask("POST", f"/containers/{identifier}/stop?t=1", plan=plan)

@@ -16,6 +16,7 @@ from tests.unit.core.proofs.repository import ALICE, Repository, signer_files
 
 pytestmark = pytest.mark.needs_root
 NAME = "signed-e2e"
+OWN = {names.OWNER: "team", names.NAMESPACE: "default"}
 SOURCE = f"""\
 apiVersion: trimtab/v1
 kind: Source
@@ -65,6 +66,7 @@ class Served:
         self._repository = Repository()
         self.first = self._repository.commit({})
         self._head = self.first
+        self.proof = b""
 
     def commit(self, *documents: str) -> str:
         """Serve a commit with these documents."""
@@ -76,7 +78,8 @@ class Served:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
         (self._folder / f"{commit}.json").write_text('{"version": 1, "path": "deploy"}')
-        (self._folder / f"{commit}.proof").write_bytes(self._repository.proof(commit))
+        self.proof = self._repository.proof(commit)
+        (self._folder / f"{commit}.proof").write_bytes(self.proof)
         (self._folder / "new").symlink_to(commit)
         (self._folder / "new").rename(self._folder / "current")
         return commit
@@ -120,15 +123,18 @@ def test_what_is_signed_runs_and_nothing_else(host: Host, keys: Path) -> None:
     others = {"stack/compose.yaml", "../configs/web/templates/all.yaml"}
     assert {each["path"] for each in made} == {"0.yaml", "1.yaml", *others}
     with usurped(host) as usurper:
+        # The broker started again: the usurped controller uploads the proof as the honest one does.
+        answer = usurper.ask("POST", "/networks/create", {"Name": "other", "Labels": OWN})
+        assert (answer.status, answer.rule) == (409, "proof.missing")
+        assert usurper.upload(f"/trimtab/v1/proofs?source={NAME}", served.proof).status == 200
         assert usurper.start_helper("web", "/bin/worker") == (403, 400)
         check_forged(usurper, ids(host))
 
 
 def check_forged(usurper: Usurper, mine: dict[str, str]) -> None:
-    labels = {names.OWNER: "team", names.NAMESPACE: "default"}
     for path, body in (
-        ("/networks/create", {"Name": "other", "Driver": "bridge", "Labels": labels}),
-        ("/volumes/create", {"Name": "other", "Driver": "local", "Labels": labels}),
+        ("/networks/create", {"Name": "other", "Driver": "bridge", "Labels": OWN}),
+        ("/volumes/create", {"Name": "other", "Driver": "local", "Labels": OWN}),
         (f"/containers/{mine['web']}/update", {"Memory": 64 << 20}),
     ):
         answer = usurper.ask("POST", path, body)
