@@ -60,6 +60,13 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+# For `make differential`: as many examples as signed admission promises.
+settings.register_profile(
+    "thorough",
+    max_examples=10_000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("repeatable")
 
 # A shell lets what it runs in the background ignore Ctrl-C, and so would the programs under test.

@@ -1,0 +1,166 @@
+"""The render worker's functions against the controller: for equal files, equal requests.
+
+The controller reads an exported folder from the disk beside the documents of DIR, combines both, and
+plans. The renderer has the same files in memory, and nothing else. `make differential` draws 10,000
+sources.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+
+from controller.app.desired_state import DesiredFiles
+from controller.core.encoding.canonical_json import canonical
+from controller.core.engine_api import translate
+from controller.core.engine_api.create_body import container_body, create_body
+from controller.core.proofs.render import RenderScope, render
+from controller.core.proofs.requests import shape_of, shape_of_create
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.plan import (
+    AnyAction,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DeliverFiles,
+)
+from controller.model.names import NetworkNames
+from controller.model.observed import Image
+from controller.sources.directory import DirectorySource
+from tests.unit.core.proofs.drawn_documents import NAMESPACES, Drawn, sources
+from tests.worlds import engine, plan
+
+EXAMPLES = max(200, settings().max_examples)
+NAMES = NetworkNames()
+
+
+def desired_of(drawn: Drawn, place: Path) -> Desired:
+    """Return what the controller reads: DIR with a Source, and the source's exported commit."""
+    directory, exported = place / "dir", place / "sources" / "shop"
+    source = {
+        "apiVersion": "trimtab/v1",
+        "kind": "Source",
+        "metadata": {"name": "shop", "owner": "ops"},
+        "spec": {"git": {"url": "https://example.org/shop.git"}, "namespaces": NAMESPACES},
+    }
+    directory.mkdir(parents=True)
+    for number, document in enumerate([source, *drawn.own]):
+        (directory / f"{number}.yaml").write_text(json.dumps(document))
+    commit = "c" * 40
+    for name, content in drawn.files.items():
+        file = exported / commit / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    (exported / f"{commit}.json").write_text(json.dumps({"version": 1, "path": "."}))
+    (exported / "current").symlink_to(commit)
+    return DesiredFiles(DirectorySource(directory), place, dict).load()
+
+
+def planned(desired: Desired) -> Iterator[object]:
+    """Yield the actions of the controller's plan, on an engine that has the images alone."""
+    images = {each.spec.image: Image("sha256:" + "1" * 64) for each in desired.workloads}
+    yield from plan(desired, engine(networks=(), images={**images})).actions
+
+
+def of_source(service: Service) -> bool:
+    return service.source.file.startswith("shop:")
+
+
+def test_what_is_rendered_is_what_the_controller_sends() -> None:
+    compared: Counter[str] = Counter()
+
+    @settings(max_examples=EXAMPLES)
+    @given(sources())
+    def check(drawn: Drawn) -> None:
+        Comparison(drawn, compared).run()
+
+    check()
+    print(f"{EXAMPLES} sources: {dict(compared)}")
+    # Without creates, the examples would show nothing.
+    assert compared["create"] >= EXAMPLES // 2
+    assert min(compared[kind] for kind in ("network", "volume", "files")) >= EXAMPLES // 25
+
+
+class Comparison:
+    """The requests for one drawn source, rendered and planned."""
+
+    def __init__(self, drawn: Drawn, compared: Counter[str]) -> None:
+        made: dict[str, Any] = render(drawn.files, RenderScope("shop", NAMESPACES, NAMES))
+        self.entries, self.objects = made["entries"], made["objects"]
+        self.unsupported = made["unsupported"]
+        self.compared = compared
+        with tempfile.TemporaryDirectory() as place:
+            self.desired = desired_of(drawn, Path(place))
+        self.known = {str(each.key): each for each in self.desired.workloads if of_source(each)}
+
+    def run(self) -> None:
+        for key in self.known:
+            assert key in self.entries or self._is_refused(key), key
+        for action in planned(self.desired):
+            self._compare_action(action)
+        # Also what the plan doesn't create: jobs, and services that are stopped or wait.
+        for key in self.entries.keys() & self.known.keys():
+            self._compare_workload(key, self.known[key])
+
+    def _is_refused(self, key: str) -> bool:
+        """Return True for a resource that signed admission doesn't support."""
+        self.compared["refused"] += 1
+        return key in self.unsupported or key.endswith("/composed")
+
+    def _compare_action(self, action: object) -> None:
+        match action:
+            case CreateContainer() if of_source(action.service):
+                self._compare_create(str(action.service.key), container_body(action, NAMES))
+            case CreateNetwork():
+                self._compare_object(action, "network", translate.network_body(action))
+            case CreateVolume():
+                self._compare_object(action, "volume", translate.volume_body(action))
+            case DeliverFiles():
+                self._compare_object(action, "files", translate.files_body(action))
+            case _:
+                pass
+
+    def _compare_workload(self, key: str, service: Service) -> None:
+        is_job = service.key.kind == "Job"
+        body = create_body(
+            service,
+            slot=1,
+            image=service.spec.image,
+            networks=NAMES,
+            with_alias=not is_job,
+            occasion="change" if is_job else "",
+        )
+        self._compare_create(key, body)
+        entry = self.entries[key]
+        stopped = service.spec.state == "Stopped"
+        assert entry["replicas"] == (0 if stopped else service.spec.replicas)
+        assert all(body["HostConfig"][name] == each for name, each in entry["updates"].items())
+
+    def _compare_create(self, key: str, body: object) -> None:
+        if key not in self.entries:
+            assert self._is_refused(key), key
+            return
+        sent = json.loads(json.dumps(body))
+        asked, entry = shape_of_create(sent), self.entries[key]
+        assert asked is not None
+        assert entry["shape"] == asked.shape, (key, canonical(sent))
+        assert entry["reference"] == asked.reference
+        asked_names = {network: list(aliases) for network, aliases in asked.endpoints}
+        assert entry["endpoints"] == asked_names
+        self.compared["create"] += 1
+
+    def _compare_object(self, action: AnyAction, kind: str, body: object) -> None:
+        namespace = action.object.namespace
+        if namespace not in NAMESPACES:
+            return
+        name = f"{kind}:{action.target}"
+        if isinstance(action, DeliverFiles):
+            name = f"{kind}:{action.kind}/{namespace}/{action.target}"
+        assert shape_of(json.loads(json.dumps(body))) in self.objects.get(name, {}), (name, body)
+        self.compared[kind] += 1
