@@ -21,7 +21,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compose-diff compose-side help setup run down test check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git compat docker-py docs lock clean
+.PHONY: compose-diff compose-side help setup run down test check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git fuzz-render differential compat docker-py docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -102,6 +102,13 @@ fuzz: setup ## the gate's fuzz, as root: INPUTS=n admitted ones or MINUTES=n (AR
 
 fuzz-cost: setup ## the cost of a request by its size, for every route and field: SIZE=n (ARGS=--largest)
 	@$(PYTHON) -m tests.unit.broker.cost --size $(or $(SIZE),2048) $(ARGS)
+
+fuzz-render: setup ## hostile files through the renderer of signed admission: INPUTS=n (ARGS="--input K" replays)
+	@$(PYTHON) -m tests.unit.core.proofs.hostile_files --inputs $(INPUTS) $(ARGS)
+
+differential: setup ## 10,000 drawn sources: what is rendered for signed admission is what is planned
+	@$(PYTHON) -m pytest -q -s --hypothesis-profile thorough \
+	  tests/unit/core/proofs/test_render_differential.py $(ARGS)
 
 fuzz-git: setup ## hostile repositories through fetch and export: INPUTS=n (ARGS="--seed S --input K" replays)
 	@$(PYTHON) -m tests.hostile.fuzz --inputs $(INPUTS) $(ARGS)

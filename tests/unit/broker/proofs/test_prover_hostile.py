@@ -1,0 +1,64 @@
+"""Hostile files through a real render worker: bounded time and memory, and a verdict for each."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
+from controller.broker.proofs.prover import COMMAND, Prover
+from controller.model.names import NetworkNames
+from controller.process.render_worker import LIMITS
+from tests.unit.core.proofs import hostile_files
+from tests.unit.core.proofs.repository import Repository, rule, signer_files
+
+INPUTS = 60
+MIB = 1 << 20
+#: Files at the bounds of a proof, and beyond.
+LARGEST = {
+    "documents of 7 MiB": {"big.yaml": b"a: [" + b"x, " * (2 * MIB) + b"]\n"},
+    "twelve of almost 1 MiB": {
+        f"big{n}.yaml": b"- a: {b: c}\n" * (MIB // 12 - 1) for n in range(12)
+    },
+    "a text of 12 MiB": {"notes.txt": b"x" * (12 * MIB)},
+    "deep": {"deep.yaml": b"[" * (MIB - 2)},
+    "many documents": {"many.yaml": b"---\n" * (MIB // 4 - 1)},
+    "wide": {"wide.yaml": b"{" + b",".join(b"k%d: v" % n for n in range(80_000)) + b"}"},
+}
+
+
+def verify(prover: Prover, files: dict[str, bytes]) -> ProofVerified | ProofRefused:
+    repository = Repository()
+    commit = repository.commit({f"deploy/{path}": content for path, content in files.items()})
+    return prover(VerifyProof(rule(commit), repository.proof(commit), commit, NetworkNames()))
+
+
+def peak_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+
+def test_hostile_files_cost_a_real_worker_a_verdict_each() -> None:
+    prover = Prover(
+        lambda _name: signer_files(), now=lambda: 1.79e9, monotonic=time.monotonic, command=COMMAND
+    )
+    try:
+        inputs = {str(number): hostile_files.files_of(number) for number in range(INPUTS)}
+        for what, files in {**inputs, **LARGEST}.items():
+            begin = time.monotonic()
+            result = verify(prover, files)
+            taken = time.monotonic() - begin
+            assert taken < 30.0, (what, taken)
+            if isinstance(result, ProofRefused):
+                assert result.code in {"proof.worker", "proof.tree", "proof.too-large"}, (
+                    what,
+                    result,
+                )
+                print(f"{what}: {result.code}: {result.reason}")
+            elif prover.pid is not None:
+                assert peak_bytes(prover.pid) <= LIMITS.memory_bytes, what
+        honest = verify(prover, {"good.yaml": hostile_files.HONEST})
+        assert isinstance(honest, ProofVerified)
+        assert hostile_files.GOOD in honest.rendering.entries
+    finally:
+        prover.stop()
