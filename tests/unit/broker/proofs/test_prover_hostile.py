@@ -12,7 +12,7 @@ from controller.process.render_worker import LIMITS
 from tests.unit.core.proofs import hostile_files
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
 
-INPUTS = 60
+INPUTS = 40
 MIB = 1 << 20
 #: Files at the bounds of a proof, and beyond.
 LARGEST = {

@@ -1,4 +1,4 @@
-"""Documents that Hypothesis draws: Services, Jobs, Networks, Volumes and Configs of two namespaces."""
+"""Documents that Hypothesis draws, of all kinds of two namespaces, with Compose projects."""
 
 from __future__ import annotations
 
@@ -189,7 +189,23 @@ _SPECS: dict[str, st.SearchStrategy[Any]] = {
 _KINDS = st.sampled_from(
     [*["Service"] * 6, *["Config"] * 3, *["Network"] * 2, *["Volume"] * 2, "Job", "Job", "Release"]
 )
-_COMPOSE = "name: shop\nservices: {composed: {image: example.org/web:1, network_mode: none}}\n"
+#: Compose projects. One is without a name, one needs an ``.env``.
+_COMPOSE = st.sampled_from(
+    [
+        "name: shop\nservices: {composed: {image: example.org/web:1, network_mode: none}}\n",
+        (
+            "name: lab\nservices: {db: {image: 'x/y:1', command: a b, environment: {A: '${A:-b}'},"
+            " volumes: ['data:/data'], ports: ['8080:80'], mem_limit: 64m, restart: always}}\n"
+            "volumes: {data: {}}\n"
+        ),
+        "services: {composed: {image: example.org/web:1}}\n",
+        (
+            "name: shop\nservices: {a: {image: 'x/y:1', networks: [back], user: '1000'}, b: {image:"
+            " 'x/y:2', depends_on: [a], configs: [site]}}\nnetworks: {back: {}}\n"
+            "configs: {site: {content: hello}}\n"
+        ),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -255,8 +271,10 @@ def sources(draw: st.DrawFn) -> Drawn:
         files[path] = files[path] + b"\n---\n" + text if path in files else text
     if draw(st.booleans()):
         files |= {"notes.txt": b"one\n", "sub/notes.txt": b"two\xff\0"}
-    if draw(_RARELY):
-        files["compose.yaml"] = _COMPOSE.encode()
+    if draw(st.sampled_from([False, False, True])):
+        files["compose.yaml"] = draw(_COMPOSE).encode()
+        if draw(st.booleans()):
+            files[".env"] = b"A=of-the-file\n"
     if draw(_RARELY):
         files["broken.yaml"] = draw(st.sampled_from([b"a: [", b"\xff", b"kind: Service\n"]))
     return Drawn(files, draw(st.lists(documents(namespaces=("default",)), max_size=2)))

@@ -7,6 +7,7 @@ files beside them that try to break the reader. The number of an input and the s
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import resource
@@ -22,7 +23,7 @@ from controller.core.proofs.rendering import Rendering
 from controller.model.names import NetworkNames
 
 SEED = 18
-SCOPE = RenderScope("shop", ("shop",), NetworkNames())
+SCOPE = RenderScope("shop", ("shop",), NetworkNames(), "c" * 40)
 GOOD = "Service/shop/good"
 #: The honest document beside each hostile file.
 HONEST = (
@@ -105,12 +106,12 @@ def _nested(draw: random.Random) -> bytes:
 
 
 def _indented(draw: random.Random) -> bytes:
-    return "".join(f"{' ' * level}a:\n" for level in range(draw.choice((20, 200, 900)))).encode()
+    return "".join(f"{' ' * level}a:\n" for level in range(draw.choice((20, 200, 400)))).encode()
 
 
 def _aliases(draw: random.Random) -> bytes:
     """Return a bomb of aliases: each level has several of the one before."""
-    width, levels = draw.choice((2, 9, 40)), draw.choice((3, 9, 30))
+    width, levels = draw.choice((2, 9, 15)), draw.choice((2, 3, 3, 3, 4, 30))
     lines = ["a0: &a0 [x]"]
     for level in range(1, levels):
         items = ", ".join([f"*a{level - 1}"] * width)
@@ -131,13 +132,13 @@ def _numbers(draw: random.Random) -> bytes:
 
 
 def _many(draw: random.Random) -> bytes:
-    count = draw.choice((10, 300, 3_000))
+    count = draw.choice((10, 100, 1_000))
     text = draw.choice(("---\n", "--- a\n", "- a\n", "a: 1\n", "? a\n", "---\nkind: Service\n"))
     return (text * count).encode()
 
 
 def _wide(draw: random.Random) -> bytes:
-    count = draw.choice((100, 2_000))
+    count = draw.choice((100, 600))
     members = ", ".join(f"K{number}: v" for number in range(count))
     place = draw.choice(("env", "containerLabels", "ulimits", "extraHosts", "unknown"))
     return f"{_HEAD % 'Service'} {{image: a, {place}: {{{members}}}}}\n".encode()
@@ -189,7 +190,7 @@ def _typed(draw: random.Random) -> bytes:
                 break
             place = inner
         if key is not None:
-            place[key] = draw.choice(_LEAVES)
+            place[key] = copy.deepcopy(draw.choice(_LEAVES))
     return json.dumps(document).encode()
 
 
@@ -219,6 +220,28 @@ _SPEC = json.dumps(
 )
 
 
+def _composed(draw: random.Random) -> bytes:
+    """Return a Compose project with strange values, and with bombs of variables and extensions."""
+    service: dict[str, object] = {
+        "image": "example.org/web:1",
+        "environment": {"A": "${B:-${C:-d}}"},
+    }
+    for _ in range(draw.randint(1, 4)):
+        service[draw.choice(_MEMBERS)] = draw.choice((*_LEAVES, "${A" * 200, "$" * 3_000))
+    project: dict[str, object] = {"name": "shop", "services": {"a": service, "b": {"extends": "a"}}}
+    if draw.randrange(3) == 0:
+        project[draw.choice(("networks", "volumes", "configs", "secrets", "include", "x-a"))] = (
+            draw.choice(_LEAVES)
+        )
+    return json.dumps(project).encode()
+
+
+_MEMBERS = (
+    *("command", "environment", "env_file", "extends", "ports", "volumes", "networks", "deploy"),
+    *("healthcheck", "depends_on", "configs", "ulimits", "mem_limit", "cpus", "labels", "build"),
+)
+
+
 def _config(draw: random.Random) -> bytes:
     paths = (
         "../../etc/passwd",
@@ -241,6 +264,7 @@ _MAKERS: dict[Callable[[random.Random], bytes], int] = {
     _typed: 10,
     _spliced: 12,
     _config: 4,
+    _composed: 4,
     _bytes: 3,
     _numbers: 4,
     _long: 2,
@@ -267,7 +291,8 @@ def files_of(number: int, seed: int = SEED) -> dict[str, bytes]:
     made = {"good.yaml": HONEST, "notes": draw.choice((b"notes", b"\xff\0", b""))}
     for _ in range(draw.choice((1, 1, 1, 2))):
         (maker,) = draw.choices(list(_MAKERS), list(_MAKERS.values()))
-        made[draw.choice(_NAMES)] = maker(draw)
+        name = "compose.yaml" if maker is _composed else draw.choice(_NAMES)
+        made[name] = maker(draw)
     return made
 
 

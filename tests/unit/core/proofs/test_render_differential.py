@@ -38,6 +38,8 @@ from tests.worlds import engine, plan
 
 EXAMPLES = max(200, settings().max_examples)
 NAMES = NetworkNames()
+COMMIT = "c" * 40
+SCOPE = RenderScope("shop", NAMESPACES, NAMES, COMMIT)
 
 
 def desired_of(drawn: Drawn, place: Path) -> Desired:
@@ -52,13 +54,12 @@ def desired_of(drawn: Drawn, place: Path) -> Desired:
     directory.mkdir(parents=True)
     for number, document in enumerate([source, *drawn.own]):
         (directory / f"{number}.yaml").write_text(json.dumps(document))
-    commit = "c" * 40
     for name, content in drawn.files.items():
-        file = exported / commit / name
+        file = exported / COMMIT / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-    (exported / f"{commit}.json").write_text(json.dumps({"version": 1, "path": "."}))
-    (exported / "current").symlink_to(commit)
+    (exported / f"{COMMIT}.json").write_text(json.dumps({"version": 1, "path": "."}))
+    (exported / "current").symlink_to(COMMIT)
     return DesiredFiles(DirectorySource(directory), place, dict).load()
 
 
@@ -91,7 +92,7 @@ class Comparison:
     """The requests for one drawn source, rendered and planned."""
 
     def __init__(self, drawn: Drawn, compared: Counter[str]) -> None:
-        made: dict[str, Any] = render(drawn.files, RenderScope("shop", NAMESPACES, NAMES))
+        made: dict[str, Any] = render(drawn.files, SCOPE)
         self.entries, self.objects = made["entries"], made["objects"]
         self.unsupported = made["unsupported"]
         self.compared = compared
@@ -111,7 +112,7 @@ class Comparison:
     def _is_refused(self, key: str) -> bool:
         """Return True for a resource that signed admission doesn't support."""
         self.compared["refused"] += 1
-        return key in self.unsupported or key.endswith("/composed")
+        return key in self.unsupported
 
     def _compare_action(self, action: object) -> None:
         match action:
