@@ -107,7 +107,7 @@ fuzz-render: setup ## hostile files through the renderer of signed admission: IN
 	@$(PYTHON) -m tests.unit.core.proofs.hostile_files --inputs $(INPUTS) $(ARGS)
 
 differential: setup ## 10,000 drawn sources: what is rendered for signed admission is what is planned
-	@$(PYTHON) -m pytest -q -s --hypothesis-profile thorough \
+	@$(PYTHON) -m pytest -q -s --timeout 0 --hypothesis-profile thorough \
 	  tests/unit/core/proofs/test_render_differential.py $(ARGS)
 
 fuzz-git: setup ## hostile repositories through fetch and export: INPUTS=n (ARGS="--seed S --input K" replays)
