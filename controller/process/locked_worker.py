@@ -1,7 +1,8 @@
 """The common part of workers that only compute: they lock their process, and answer requests.
 
 The broker starts a worker with two pipes as standard input and output. Each request and answer is a
-frame: four bytes of length, then JSON. A worker parses what others wrote. So before the first request
+frame: four bytes of length, then JSON. Raw bytes can follow a request, and an answer can have parts
+(``system.children.framed_child``). A worker parses what others wrote. So before the first request
 it gives up its capabilities, all files but the pipes, and all system calls but a few.
 
 A worker ends at the end of its input, after a number of requests, and at any fault that no file of a
@@ -15,7 +16,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,11 @@ class WorkerLimits:
     cpu_s: int = 300
 
 
-def serve(answer: Callable[[dict[str, Any]], dict[str, Any]], limits: WorkerLimits) -> None:
+#: Returns the answer to a request with its raw bytes, or the parts of the answer.
+Answer = Callable[[dict[str, Any], bytes], dict[str, Any] | Sequence[dict[str, Any]]]
+
+
+def serve(answer: Answer, limits: WorkerLimits) -> None:
     """Lock the process, and serve. Everything that *answer* needs must be loaded already."""
     try:
         lock_down(limits)
@@ -49,8 +54,14 @@ def serve(answer: Callable[[dict[str, Any]], dict[str, Any]], limits: WorkerLimi
         request = _read(limits.request_bytes)
         if request is None:
             return
-        _write(answer(request))
-        del request
+        answered = answer(*request)
+        if isinstance(answered, dict):
+            _write(answered)
+            continue
+        _write({"parts": len(answered)})
+        for part in answered:
+            _write(part)
+        del request, answered
 
 
 def lock_down(limits: WorkerLimits) -> None:
@@ -75,8 +86,8 @@ def lock_down(limits: WorkerLimits) -> None:
     seccomp.permit_computing_only()
 
 
-def _read(most: int) -> dict[str, Any] | None:
-    """Return the next request; None at the end of the input."""
+def _read(most: int) -> tuple[dict[str, Any], bytes] | None:
+    """Return the next request with its raw bytes; None at the end of the input."""
     head = _read_bytes(_LENGTH_BYTES)
     if not head:
         return None
@@ -84,7 +95,9 @@ def _read(most: int) -> dict[str, Any] | None:
     assert length <= most, f"a request of {length} bytes"
     request = json.loads(_read_bytes(length))
     assert isinstance(request, dict)
-    return request
+    raw_bytes = request.pop("rawBytes", 0)
+    assert 0 <= raw_bytes <= most, f"a request with {raw_bytes} raw bytes"
+    return request, _read_bytes(raw_bytes)
 
 
 def _read_bytes(count: int) -> bytes:

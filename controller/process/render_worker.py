@@ -7,7 +7,8 @@ worker parses what the holders of signing keys wrote, and what they wrote can be
 
 from __future__ import annotations
 
-import base64
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -18,10 +19,12 @@ from controller.model.names import NetworkNames
 from controller.process.locked_worker import WorkerLimits, serve
 
 REQUESTS_MAX = 100
-#: For the largest proof, in base64.
+#: For the names of the largest proof's files, and for the bytes of the files.
 LIMITS = WorkerLimits(
     requests=REQUESTS_MAX, request_bytes=24 << 20, memory_bytes=768 << 20, cpu_s=600
 )
+#: The length of a part of an answer. The last member can be longer.
+PART_BYTES = 32 * 1024
 
 _WARM_UP = b"""apiVersion: trimtab/v1
 kind: Service
@@ -155,7 +158,7 @@ _CHARTS = {
 
 def main() -> None:
     """Load everything, lock the process, and serve."""
-    _answer(_request())
+    _answer(*_request())
     zones = load_zones()
     serve(_answer, LIMITS)
     del zones
@@ -170,11 +173,13 @@ def load_zones() -> list[ZoneInfo]:
     return zones
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    files, charts = (
-        {name: base64.b64decode(text) for name, text in request[kind].items()}
-        for kind in ("files", "charts")
-    )
+def _answer(request: dict[str, Any], raw: bytes) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, bytes]] = {"files": {}, "charts": {}}
+    at = 0
+    for kind, contents in found.items():
+        for name, length in request[kind].items():
+            contents[name] = raw[at : at + length]
+            at += length
     compose = request["compose"]
     scope = RenderScope(
         request["source"],
@@ -183,21 +188,41 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         request["folder"],
         ComposeSettings(**{**compose, "capabilities": tuple(compose["capabilities"])}),
     )
-    return {"rendered": render(files, scope, charts)}
+    return list(parts_of(render(found["files"], scope, found["charts"])))
 
 
-def _request() -> dict[str, Any]:
+def parts_of(rendered: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a rendering in parts of about ``PART_BYTES``, the form of ``rendering.join_parts``."""
+    for member in ("entries", "objects", "unsupported"):
+        part: dict[str, Any] = {}
+        length = 0
+        for key, value in rendered[member].items():
+            part[key] = value
+            length += len(json.dumps({key: value}))
+            if length >= PART_BYTES:
+                yield {member: part}
+                part, length = {}, 0
+        if part:
+            yield {member: part}
+    broken = rendered["broken"]
+    for at in range(0, len(broken), 100):
+        yield {"broken": broken[at : at + 100]}
+    yield {"blind": rendered["blind"]}
+
+
+def _request() -> tuple[dict[str, Any], bytes]:
     """Return a request with each kind of document: modules that are loaded on use are loaded now."""
     files = {"a.yaml": _WARM_UP, "notes": b"c", **_COMPOSE}
-    return {
+    request = {
         "source": "warm-up",
         "namespaces": ["shop"],
         "networks": {},
         "folder": "warm-up",
         "compose": {"capabilities": []},
-        "files": {name: base64.b64encode(content).decode() for name, content in files.items()},
-        "charts": {name: base64.b64encode(content).decode() for name, content in _CHARTS.items()},
+        "files": {name: len(content) for name, content in files.items()},
+        "charts": {name: len(content) for name, content in _CHARTS.items()},
     }
+    return request, b"".join([*files.values(), *_CHARTS.values()])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main() -> None:
     serve(_answer, LIMITS)
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _answer(request: dict[str, Any], _raw: bytes = b"") -> dict[str, Any]:
     try:
         return {"files": contents_to_json(open_source(request_from_json(request)))}
     except SecretError as error:

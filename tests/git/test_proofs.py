@@ -93,7 +93,7 @@ def test_a_commit_signed_by_ssh_keygen_is_proven(
         .stdout.split()[1]
         .decode()
     )
-    assert {path: each.content.decode() for path, each in proven.files.items()} == {
+    assert {path: bytes(each.content).decode() for path, each in proven.files.items()} == {
         "web.yaml": GOOD["deploy/web.yaml"]
     }
 
@@ -106,7 +106,7 @@ def test_the_charts_beside_the_documents_are_proven(signed: Signed) -> None:
     proven = signed.prove(commit)
     assert [*proven.files] == ["web.yaml"]
     assert {
-        f"configs/{path}": each.content.decode() for path, each in proven.charts.items()
+        f"configs/{path}": bytes(each.content).decode() for path, each in proven.charts.items()
     } == charts
 
 

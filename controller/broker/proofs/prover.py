@@ -6,17 +6,16 @@ documents, of verified commits only.
 
 from __future__ import annotations
 
-import base64
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
 from controller.core.proofs.git_objects import InvalidProof
-from controller.core.proofs.proven_commit import ProvenCommit, prove
-from controller.core.proofs.rendering import RENDERED_MAX, Rendering
+from controller.core.proofs.proven_commit import ProvenCommit, ProvenFile, prove
+from controller.core.proofs.rendering import RENDERED_MAX, Rendering, join_parts
 from controller.core.proofs.signers import SignerFiles, Signers
 from controller.model.errors import SourceError
 from controller.system.children.framed_child import ChildBounds, FramedChild, WorkerFailed
@@ -78,23 +77,30 @@ class Prover:
                 return ProofRefused("proof.worker", reason, "check the documents: trimtab validate")
 
     def _render(self, proven: ProvenCommit, command: VerifyProof) -> Rendering:
-        path = command.rule.path
+        folder = command.rule.path
         # A longer file is a mistake of its document, whatever follows.
-        files, charts = (
-            {
-                name: base64.b64encode(file.content[:RENDERED_MAX]).decode()
-                for name, file in listed.items()
-            }
+        contents = [
+            {name: file.content[:RENDERED_MAX] for name, file in listed.items()}
             for listed in (proven.files, proven.charts)
-        )
+        ]
+        files, charts = ({name: len(each) for name, each in found.items()} for found in contents)
         request = {
             "source": proven.source,
             "namespaces": list(command.rule.namespaces),
             "networks": asdict(command.networks),
-            "folder": proven.commit if path == "." else path.rpartition("/")[2],
+            "folder": proven.commit if folder == "." else folder.rpartition("/")[2],
             "compose": asdict(command.compose),
             "files": files,
             "charts": charts,
         }
+        # The contents aren't needed later, and would be in memory as long as the rendering.
+        proven = replace(proven, files=_blobs(proven.files), charts=_blobs(proven.charts))
         with self._child.turn() as ask:
-            return Rendering.read(proven, ask(request))
+            answer = ask(request, [each for found in contents for each in found.values()])
+            rendered = join_parts(answer.get("parts"))
+            return Rendering.read(proven, {"rendered": rendered})
+
+
+def _blobs(files: Mapping[str, ProvenFile]) -> dict[str, ProvenFile]:
+    """Return files without their contents."""
+    return {name: ProvenFile(file.blob) for name, file in files.items()}

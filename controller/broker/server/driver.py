@@ -317,8 +317,9 @@ class Driver:
                     flow.send(await reads.execute(command))
                     continue
                 reads.discard()
-                if _is_refusal(command):
-                    admission.close()  # a refusal changes nothing that others count
+                # A refusal changes nothing that others count, and a proof takes seconds.
+                if _is_refusal(command) or isinstance(command, commands.VerifyProof):
+                    admission.close()
                 result: commands.CommandResult = None
                 if not _is_intent(command) or await self._is_durable(flow):
                     result = await self._execute(command, opened, client, flow.user)

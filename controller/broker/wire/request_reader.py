@@ -18,6 +18,10 @@ from controller.broker.wire.responses import Headers
 
 HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
+#: The most bytes of a body that are checked in one go.
+STEP_BYTES = 64 * 1024
+#: Longest body that is checked as a whole: in chunks, or with an upgrade.
+WHOLE_BODY_MAX = 4 << 20
 #: Chunks of one body. Clients that send chunks at all send some of 4 to 64 KiB.
 CHUNKS_MAX = 1024
 
@@ -124,6 +128,8 @@ class RequestReader:
         self._examined = 0
         self._limit = BodyLimit(0)
         self._chunks = _Chunks(self._limit)
+        #: The second parser's reading of a long body, step by step.
+        self._second: _SteppedReading | None = None
 
     @property
     def head(self) -> Head | None:
@@ -148,6 +154,11 @@ class RequestReader:
     def asks_for_a_head(self) -> bool:
         """Whether the buffer begins like a HEAD request: its reply has no body."""
         return self._buffer.startswith(b"HEAD ")
+
+    @property
+    def second_read(self) -> int:
+        """The bytes of an incomplete request with a long body that the second parser has read."""
+        return self._second.read if self._second is not None else 0
 
     def feed(self, data: bytes) -> None:
         """Add bytes from the client."""
@@ -187,6 +198,11 @@ class RequestReader:
         if isinstance(head, Malformed):
             return head
         self._limit = self._bound(head.method, head.target)
+        if (head.length is None or head.upgrade) and self._limit.most > WHOLE_BODY_MAX:
+            reason = f"in chunks, or with an upgrade, a body has at most {WHOLE_BODY_MAX} bytes"
+            remedy = "send the body with a Content-Length"
+            refused = Malformed("wire.body-size", reason, 413, remedy)
+            self._limit = BodyLimit(WHOLE_BODY_MAX, self._limit.beyond or refused)
         self._head, self._head_end, self._chunks = head, end + 4, _Chunks(self._limit)
         return None
 
@@ -205,15 +221,21 @@ class RequestReader:
             end, body = outcome, bytes(self._chunks.body)
         else:
             end = self._head_end + head.length
+            if head.length > STEP_BYTES and not head.upgrade:
+                self._second = self._second or _SteppedReading(self._buffer, self._head_end)
+                self._second.advance(end)
             if len(self._buffer) < end:
                 return None
             body = self._copy(self._head_end, end)
         if len(self._buffer) > end and not head.upgrade:
             return Malformed("wire.pipelined", "bytes follow the request before it was answered")
-        raw = self._copy(0, end)
+        if self._second is not None:
+            agrees = self._second.agrees(head, end)
+        else:
+            agrees = _second_parser_agrees(self._copy(0, end), head, body)
         del self._buffer[:end]
-        self._head, self._examined = None, 0
-        if not _second_parser_agrees(raw, head, body):
+        self._head, self._examined, self._second = None, 0, None
+        if not agrees:
             return Malformed("wire.ambiguous", "two parsers read the request differently")
         path, _, query = head.target.partition("?")
         return ParsedRequest(
@@ -377,6 +399,51 @@ class _LlhttpEvents:
     def on_message_complete(self) -> None:
         self.complete += 1
 
+    def is_head(self, parser: httptools.HttpRequestParser, head: Head, headers: Headers) -> bool:
+        """Return True if *parser*, which has these callbacks, read the same head."""
+        found = tuple((name.decode().lower(), value.decode()) for name, value in self.headers)
+        read = (parser.get_method(), b"".join(self.url), parser.get_http_version(), found)
+        return read == (head.method.encode(), head.target.encode(), head.version, headers)
+
+
+class _SteppedReading:
+    """llhttp's reading of a request with a long body, while the bytes arrive.
+
+    At once, the reading of 16 MiB would stop the broker's loop for 20 ms and more.
+    """
+
+    def __init__(self, buffer: bytearray, head_end: int) -> None:
+        self._buffer = buffer
+        self._events = _LlhttpEvents()
+        self._events.on_body = self._compare  # type: ignore[method-assign]
+        self._parser = httptools.HttpRequestParser(self._events)
+        #: The bytes until here are read, and those of the body are compared.
+        self.read = 0
+        self._compared = head_end
+        self._agrees = True
+
+    def advance(self, end: int) -> None:
+        """Read what arrived of the request, which ends at *end*."""
+        end = min(end, len(self._buffer))
+        while self._agrees and self.read < end:
+            # The first step has the whole head.
+            step = max(STEP_BYTES, self._compared - self.read)
+            piece = bytes(self._buffer[self.read : min(end, self.read + step)])
+            self.read += len(piece)
+            try:
+                self._parser.feed_data(piece)
+            except (httptools.HttpParserUpgrade, httptools.HttpParserError):
+                self._agrees = False
+
+    def _compare(self, body: bytes) -> None:
+        start, self._compared = self._compared, self._compared + len(body)
+        self._agrees = self._agrees and self._buffer[start : self._compared] == body
+
+    def agrees(self, head: Head, end: int) -> bool:
+        """Return True if llhttp read the same request, to its end."""
+        is_whole = self._events.complete == 1 and self.read == self._compared == end
+        return self._agrees and is_whole and self._events.is_head(self._parser, head, head.headers)
+
 
 def _second_parser_agrees(raw: bytes, head: Head, body: bytes) -> bool:
     headers = head.headers
@@ -394,11 +461,8 @@ def _second_parser_agrees(raw: bytes, head: Head, body: bytes) -> bool:
         parser.feed_data(raw)
     except (httptools.HttpParserUpgrade, httptools.HttpParserError):
         return False
-    found = tuple((name.decode().lower(), value.decode()) for name, value in seen.headers)
-    url, joined = b"".join(seen.url), b"".join(seen.body)
-    read = (parser.get_method(), url, parser.get_http_version(), found, joined)
-    mine = (head.method.encode(), head.target.encode(), head.version, headers, body)
-    return seen.complete == 1 and read == mine
+    is_body = seen.complete == 1 and b"".join(seen.body) == body
+    return is_body and seen.is_head(parser, head, headers)
 
 
 def _upgrade_at(raw: bytes) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,7 +132,7 @@ def _split(raw: bytes) -> tuple[list[tuple[str, bytes]], bytes]:
     if b"\0" in head:
         raise ValueError("a header has a NUL byte")
     headers: list[tuple[str, list[bytes]]] = []  # joined at the end: a value can have many lines
-    for line in (head if blank else head.rstrip(b"\n")).split(b"\n"):
+    for line in _lines(head if blank else head.rstrip(b"\n")):
         if line.startswith(b" "):
             if not headers:
                 raise ValueError("the first header is a continuation")
@@ -142,6 +143,15 @@ def _split(raw: bytes) -> tuple[list[tuple[str, bytes]], bytes]:
                 raise ValueError("a header has no value")
             headers.append((name_bytes.decode("ascii", "backslashreplace"), [value]))
     return [(name, b"\n".join(lines)) for name, lines in headers], message
+
+
+def _lines(text: bytes) -> Iterator[bytes]:
+    """Yield the lines of a text, as ``split`` returns them. Other threads can run in between."""
+    at = 0
+    while (end := text.find(b"\n", at)) >= 0:
+        yield text[at:end]
+        at = end + 1
+    yield text[at:]
 
 
 def _fields(headers: list[tuple[str, bytes]]) -> dict[str, bytes]:
@@ -184,7 +194,7 @@ def _without_header(raw: bytes, name: str) -> bytes:
     head, blank, message = raw.partition(b"\n\n")
     kept: list[bytes] = []
     inside = False
-    for line in head.split(b"\n"):
+    for line in _lines(head):
         inside = line.startswith(b" ") if inside else line.startswith(name.encode() + b" ")
         if not inside:
             kept.append(line)

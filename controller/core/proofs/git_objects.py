@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from controller.core.git.signed_object import OBJECT_MAX
 from controller.core.git.tree_checks import DEPTH_MAX, FILES_MAX, TreeEntry
 
 #: Longest proof, in bytes.
@@ -19,6 +20,8 @@ PROOF_MAX = 16 << 20
 OBJECTS_MAX = 4 * FILES_MAX
 #: Most entries of trees below the documents' folder: few trees can list each other without end.
 ENTRIES_MAX = 4 * FILES_MAX
+#: Longest tree, in bytes: that of a folder with the most files, with the longest names.
+TREE_MAX = 4 << 20
 _HEAD = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) (commit|tree|blob) (0|[1-9][0-9]{0,8})\n")
 _HEAD_MAX = 90
 _MODE = re.compile(rb"[1-7][0-9]{4,5}")
@@ -40,7 +43,8 @@ class ObjectStore:
     #: The commits in the order of the proof.
     commits: Mapping[str, bytes]
     trees: Mapping[str, bytes]
-    blobs: Mapping[str, bytes]
+    #: Parts of the proof's bytes: copies of many megabytes would stop the broker's loop.
+    blobs: Mapping[str, memoryview]
     #: The length of an id in bytes.
     id_bytes: int = field(default=20)
 
@@ -53,18 +57,25 @@ def read_objects(data: bytes, *, hash_name: str) -> ObjectStore:
     """
     if len(data) > PROOF_MAX:
         raise InvalidProof("proof.too-large", f"it has more than {PROOF_MAX >> 20} MiB")
-    found: dict[str, dict[str, bytes]] = {"commit": {}, "tree": {}, "blob": {}}
+    commits: dict[str, bytes] = {}
+    trees: dict[str, bytes] = {}
+    blobs: dict[str, memoryview] = {}
     for count, (claimed, kind, content) in enumerate(_frames(data), 1):
         if count > OBJECTS_MAX:
             raise InvalidProof("proof.too-large", f"it has more than {OBJECTS_MAX} objects")
         if claimed != object_id(kind, content, hash_name=hash_name):
             raise InvalidProof("proof.object", f"the bytes of {kind} {claimed} have another hash")
-        found[kind][claimed] = content
+        if kind == "blob":
+            blobs[claimed] = content
+            continue
+        if len(content) > (OBJECT_MAX if kind == "commit" else TREE_MAX):
+            raise InvalidProof("proof.too-large", f"the {kind} {claimed} is too long")
+        (commits if kind == "commit" else trees)[claimed] = bytes(content)
     id_bytes = 32 if hash_name == "sha256" else 20
-    return ObjectStore(found["commit"], found["tree"], found["blob"], id_bytes)
+    return ObjectStore(commits, trees, blobs, id_bytes)
 
 
-def object_id(kind: str, content: bytes, *, hash_name: str) -> str:
+def object_id(kind: str, content: bytes | memoryview, *, hash_name: str) -> str:
     """Return the id of an object."""
     hashed = hashlib.new(hash_name, f"{kind} {len(content)}\0".encode(), usedforsecurity=False)
     hashed.update(content)
@@ -139,8 +150,8 @@ def _entries(store: ObjectStore, tree: str) -> Iterator[tuple[str, bytes, str]]:
         at = end + 1 + store.id_bytes
 
 
-def _frames(data: bytes) -> Iterator[tuple[str, str, bytes]]:
-    at = 0
+def _frames(data: bytes) -> Iterator[tuple[str, str, memoryview]]:
+    at, view = 0, memoryview(data)
     while at < len(data):
         head = _HEAD.match(data, at, at + _HEAD_MAX)
         if head is None:
@@ -148,5 +159,5 @@ def _frames(data: bytes) -> Iterator[tuple[str, str, bytes]]:
         end = head.end() + int(head[3])
         if data[end : end + 1] != b"\n":
             raise InvalidProof("proof.form", f"the object at byte {at} is cut off")
-        yield head[1].decode(), head[2].decode(), data[head.end() : end]
+        yield head[1].decode(), head[2].decode(), view[head.end() : end]
         at = end + 1

@@ -27,7 +27,8 @@ class ProvenFile:
     """A file of the documents' folder: its blob, and its bytes."""
 
     blob: str
-    content: bytes = field(repr=False)
+    #: A part of the proof's bytes. Empty after the rendering.
+    content: memoryview = field(default=memoryview(b""), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,29 @@ class Rendering:
             raise ValueError(f"a member of another form: {error!r:.100}") from None
 
 
+def join_parts(parts: object) -> dict[str, Any]:
+    """Return the rendering that the worker sent in parts.
+
+    Raises:
+        ValueError: a part has another form.
+    """
+    rendered: dict[str, Any] = {"entries": {}, "objects": {}, "unsupported": {}, "broken": []}
+    if not isinstance(parts, list):
+        raise ValueError("an answer without parts")  # noqa: TRY004 - documented above
+    for part in parts:
+        for name, value in part.items():
+            known = rendered.get(name)
+            if isinstance(known, dict) and isinstance(value, dict):
+                known |= value
+            elif isinstance(known, list) and isinstance(value, list):
+                known += value
+            elif name == "blind" and known is None:
+                rendered[name] = value
+            else:
+                raise ValueError("a part of another form")
+    return rendered
+
+
 def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
     path, blob = _place(proven, value["file"])
     replicas, updates = value["replicas"], value["updates"]

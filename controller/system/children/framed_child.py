@@ -1,6 +1,8 @@
 """A long-lived child that answers requests over two pipes: it is started, asked, renewed and ended.
 
-A request and its answer are frames: four bytes of length, then JSON. A request has a deadline. A child
+A request and its answer are frames: four bytes of length, then JSON. Raw bytes can follow a request, in
+the number of its member ``rawBytes``. An answer ``{"parts": N}`` is followed by so many frames, each of
+a bounded length: the parser of JSON lets no other thread run. A request has a deadline. A child
 that dies or is late is ended, and the next request starts another. The request itself fails and isn't
 repeated, because the request may be the reason. A child is also ended after any other fault within a
 request: its next answer would belong to this request.
@@ -18,12 +20,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 START_S = 30.0
 #: The shortest time between two starts. A request waits for the rest: it isn't the one that failed.
 RESTART_S = 1.0
 _LENGTH_BYTES = 4
+#: The most bytes between two moments at which other threads can run.
+STEP_BYTES = 64 * 1024
+#: Longest frame of an answer in parts, and the most parts.
+PART_MAX = 256 * 1024
+PARTS_MAX = 10_000
+
+
+class Ask(Protocol):
+    """Asks the child. Returns the answer; its member ``parts`` has the parts of an answer in parts."""
+
+    def __call__(
+        self, request: dict[str, Any], raw: Sequence[memoryview] = ()
+    ) -> dict[str, Any]: ...
 
 
 class WorkerFailed(Exception):
@@ -35,6 +50,7 @@ class ChildBounds:
     """The bounds of a child's requests and answers."""
 
     request_s: float
+    #: In bytes, with all parts.
     answer_max: int
     #: A child is replaced after so many requests, before it ends by itself.
     renewed_after: int
@@ -66,7 +82,7 @@ class FramedChild:
         return self._child.pid if self._child is not None else None
 
     @contextmanager
-    def turn(self) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+    def turn(self) -> Iterator[Ask]:
         """Yield the function that asks the child. An error inside ends the child.
 
         Raises:
@@ -93,14 +109,30 @@ class FramedChild:
         with self._lock:
             self._end()
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], raw: Sequence[memoryview] = ()) -> dict[str, Any]:
         child = self._running()
         self._served += 1
         deadline = self._monotonic() + self._bounds.request_s
         # In parts: a long text must not keep other threads from running.
+        request = {**request, "rawBytes": sum(map(len, raw))} if raw else request
         data = b"".join(part.encode() for part in json.JSONEncoder().iterencode(request))
-        self._send(child, data, deadline)
-        return self._receive(child, deadline)
+        self._send(child, memoryview(len(data).to_bytes(_LENGTH_BYTES, "big")), deadline)
+        for part in (memoryview(data), *raw):
+            self._send(child, part, deadline)
+        answer = self._receive(child, deadline, self._bounds.answer_max)
+        return answer if "parts" not in answer else self._parts(child, answer["parts"], deadline)
+
+    def _parts(
+        self, child: subprocess.Popen[bytes], count: object, deadline: float
+    ) -> dict[str, Any]:
+        if not isinstance(count, int) or not 0 <= count <= PARTS_MAX:
+            raise WorkerFailed("its answer has an unknown number of parts")
+        parts, left = [], self._bounds.answer_max
+        for _ in range(count):
+            length, part = self._receive_frame(child, deadline, min(left, PART_MAX))
+            left -= length
+            parts.append(part)
+        return {"parts": parts}
 
     def _running(self) -> subprocess.Popen[bytes]:
         is_worn = self._served >= self._bounds.renewed_after
@@ -123,31 +155,38 @@ class FramedChild:
             )
         except OSError as error:
             raise WorkerFailed(f"it can't be started: {error.strerror}") from None
-        hello = self._receive(self._child, self._monotonic() + START_S)
+        hello = self._receive(self._child, self._monotonic() + START_S, self._bounds.answer_max)
         if hello != {"ready": True}:
             reason = hello.get("unsafe", "an unknown greeting")
             raise WorkerFailed(f"this machine can't lock it down: {reason}")
         return self._child
 
-    def _send(self, child: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
+    def _send(self, child: subprocess.Popen[bytes], data: memoryview, deadline: float) -> None:
         assert child.stdin is not None
         handle = child.stdin.fileno()
         os.set_blocking(handle, False)
-        frame = memoryview(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
-        while frame:
+        while data:
             left = deadline - self._monotonic()
             if left <= 0 or not _is_ready(handle, select.POLLOUT, left):
                 raise WorkerFailed("it didn't read the request in time")
             try:
-                frame = frame[os.write(handle, frame) :]
+                data = data[os.write(handle, data[:STEP_BYTES]) :]
             except BlockingIOError:
                 continue
             except BrokenPipeError:
                 raise WorkerFailed("it ended") from None
 
-    def _receive(self, child: subprocess.Popen[bytes], deadline: float) -> dict[str, Any]:
+    def _receive(
+        self, child: subprocess.Popen[bytes], deadline: float, most: int
+    ) -> dict[str, Any]:
+        return self._receive_frame(child, deadline, most)[1]
+
+    def _receive_frame(
+        self, child: subprocess.Popen[bytes], deadline: float, most: int
+    ) -> tuple[int, dict[str, Any]]:
+        """Return the length of a frame, and its object."""
         length = int.from_bytes(self._read(child, _LENGTH_BYTES, deadline), "big")
-        if length > self._bounds.answer_max:
+        if length > most:
             raise WorkerFailed(f"its answer has {length} bytes")
         try:
             answer = json.loads(self._read(child, length, deadline))
@@ -155,7 +194,7 @@ class FramedChild:
             raise WorkerFailed("its answer isn't JSON") from None
         if not isinstance(answer, dict):
             raise WorkerFailed("its answer isn't an object")
-        return answer
+        return length, answer
 
     def _read(self, child: subprocess.Popen[bytes], count: int, deadline: float) -> bytes:
         assert child.stdout is not None
@@ -165,7 +204,7 @@ class FramedChild:
             left = deadline - self._monotonic()
             if left <= 0 or not _is_ready(handle, select.POLLIN, left):
                 raise WorkerFailed(f"no answer within {self._bounds.request_s:g} s")
-            chunk = os.read(handle, min(count - len(data), 1 << 20))
+            chunk = os.read(handle, min(count - len(data), STEP_BYTES))
             if not chunk:
                 raise WorkerFailed("it ended")
             data += chunk

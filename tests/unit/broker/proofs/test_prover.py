@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -15,9 +16,11 @@ import pytest
 from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
 from controller.broker.proofs.prover import BOUNDS, COMMAND, Prover
 from controller.core.proofs.render import RenderScope, render
+from controller.core.proofs.rendering import join_parts
 from controller.model.errors import SourceError
 from controller.model.names import NetworkNames
 from controller.process import render_worker
+from controller.system.children.framed_child import PART_MAX, STEP_BYTES
 from tests.unit.broker.signed.instance import DOCUMENTS
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
 from tests.unit.core.proofs.test_render_charts import CHART, RELEASE, validator
@@ -219,9 +222,9 @@ while head := os.read(0, 4):
 """
 #: A rendered service of a file that the commit doesn't have.
 FOREIGN_FILE = (
-    "w({'rendered': {'entries': {'Service/shop/web': {'file': 'shop:evil.yaml', 'shape': 'x', "
+    "w({'parts': 1}), w({'entries': {'Service/shop/web': {'file': 'shop:evil.yaml', 'shape': 'x', "
     "'reference': 'y', 'endpoints': {}, 'updates': {}, 'replicas': 1, 'occasions': [], 'schedule': None}}, 'objects': {}, "
-    "'unsupported': {}, 'broken': [], 'blind': False}})"
+    "'unsupported': {}, 'broken': [], 'blind': False})"
 )
 
 
@@ -234,7 +237,7 @@ FOREIGN_FILE = (
         "w([])",
         "w({})",
         "w({'rendered': 7})",
-        "w({'rendered': {'entries': [], 'objects': {}, 'unsupported': {}, 'broken': [], 'blind': 0}})",
+        "w({'parts': 1}), w({'entries': [], 'objects': {}, 'unsupported': {}, 'broken': [], 'blind': 0}})",
         FOREIGN_FILE,
     ],
 )
@@ -266,3 +269,38 @@ def test_a_forged_proof_starts_no_worker() -> None:
 
 def test_the_broker_renews_the_worker_before_it_ends_by_itself() -> None:
     assert BOUNDS.renewed_after < render_worker.REQUESTS_MAX
+
+
+def test_a_large_proof_goes_to_the_worker_in_short_steps(
+    real: Prover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker's loop waits for no step of more bytes."""
+    steps: list[int] = []
+    write = os.write
+
+    def counted(handle: int, data: memoryview) -> int:
+        steps.append(len(data))
+        return write(handle, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    files = {"all.yaml": DOCUMENTS.encode(), "big.bin": bytes(7 << 20), "other.bin": bytes(7 << 20)}
+    result = real(proof_of(files))
+    assert isinstance(result, ProofVerified)
+    assert "Service/shop/web" in result.rendering.entries
+    assert max(steps) <= STEP_BYTES
+    assert not any(len(file.content) for file in result.rendering.proven.files.values())
+
+
+def test_a_long_rendering_comes_in_short_parts() -> None:
+    entries = {f"Service/shop/s{n}": {"shape": "x" * 500} for n in range(2000)}
+    rendered = {
+        "entries": entries,
+        "objects": {f"network:n{n}": {"x": ["Network/shop/n", "f"]} for n in range(900)},
+        "unsupported": {f"Job/shop/j{n}": "why" for n in range(900)},
+        "broken": [f"Service/shop/b{n}" for n in range(900)],
+        "blind": True,
+    }
+    parts = [*render_worker.parts_of(rendered)]
+    lengths = [len(json.dumps(part)) for part in parts]
+    assert max(lengths) < 2 * render_worker.PART_BYTES < PART_MAX
+    assert join_parts(parts) == rendered

@@ -14,12 +14,14 @@ import pytest
 
 from controller.broker.engine.client import BROKER
 from controller.broker.gate.commands import (
+    PROOFS_BUSY,
     SECRETS_BUSY,
     EndProcess,
     InspectPaths,
     OpenSecret,
     ReadEngine,
     SecretOpened,
+    VerifyProof,
     WriteRecord,
 )
 from controller.broker.secrets.worker import SecretWorker
@@ -31,6 +33,7 @@ from controller.model.records import Entry, Record, Reply
 from controller.system.slots import SlotUser
 from tests.unit.broker.dialogue import ALICE, BOB, CONTROLLER, TIME
 from tests.unit.broker.serving import run
+from tests.unit.core.proofs.repository import rule
 
 NOTHING: Any = None
 
@@ -329,3 +332,32 @@ def test_the_worker_of_secrets_outlives_the_request_that_started_it() -> None:
         asyncio.run(test())
     finally:
         worker.stop()
+
+
+def test_a_change_does_not_wait_for_a_proof_under_verification() -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def prove(_command: VerifyProof) -> Any:
+        begun.set()
+        assert done.wait(30)
+        return PROOFS_BUSY
+
+    def upload() -> Any:
+        yield VerifyProof(rule("0" * 40), b"")
+        return Reply(409)
+
+    async def drive() -> None:
+        books, engine = Books(), Engine()
+        books.released.set()
+        engine.released.set()
+        driver = a_driver(books, engine)
+        driver.use_prover(prove)
+        proof = asyncio.create_task(driver.drive(upload, NOTHING, admits=CONTROLLER))
+        await asyncio.to_thread(begun.wait, 30)
+        change = await driver.drive(changing("a"), NOTHING, admits=CONTROLLER)
+        assert change == Reply(204)
+        assert not proof.done()
+        done.set()
+        assert await proof == Reply(409)
+
+    run(drive())

@@ -145,8 +145,8 @@ class Instance:
             )
         except InvalidProof as error:
             return ProofRefused(error.code, str(error))
-        files = {path: file.content for path, file in proven.files.items()}
-        charts = {path: file.content for path, file in proven.charts.items()}
+        files = {path: bytes(file.content) for path, file in proven.files.items()}
+        charts = {path: bytes(file.content) for path, file in proven.charts.items()}
         scope = RenderScope(
             proven.source,
             command.rule.namespaces,

@@ -3,6 +3,7 @@
 import itertools
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,8 @@ from controller.broker.wire.request_reader import (
     CHUNKS_MAX,
     HEAD_BYTES_MAX,
     HEADERS_MAX,
+    STEP_BYTES,
+    WHOLE_BODY_MAX,
     Head,
     Malformed,
     ParsedRequest,
@@ -368,3 +371,50 @@ def test_a_request_that_the_second_parser_reads_differently_is_refused(
     assert not request_reader._second_parser_agrees(raw[:-1], head, b"{}")
     monkeypatch.setattr(request_reader, "_second_parser_agrees", lambda *_: False)
     check(raw, "wire.ambiguous")
+
+
+def test_a_long_body_is_read_by_both_parsers_in_short_steps() -> None:
+    """No call examines more than arrived, so the broker's loop serves others in between."""
+    body = bytes(range(256)) * 4096
+    raw = post(body, path="/trimtab/v1/proofs")
+    reader, found = RequestReader(body_limit), None
+    for start in range(0, len(raw), STEP_BYTES):
+        reader.feed(raw[start : start + STEP_BYTES])
+        found = reader.poll()
+        arrived = min(len(raw), start + STEP_BYTES)
+        assert reader.second_read in ({arrived} if arrived < len(raw) else {0})
+    assert isinstance(found, ParsedRequest)
+    assert found.body == body
+
+
+def test_a_stepped_reading_judges_as_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = [
+        raw[:place] + piece + raw[place + cut :]
+        for raw in (*MUTABLE, post(b"1234567890"))
+        for piece in PIECES
+        for place in range(0, len(raw) + 1, 3)
+        for cut in (0, 1)
+    ]
+    whole = [read(raw) if raw else None for raw in changed]
+    monkeypatch.setattr(request_reader, "STEP_BYTES", 1)
+    assert [read(raw) if raw else None for raw in changed] == whole
+
+
+@pytest.mark.parametrize("change", [{"method": "PUT"}, {"target": "/"}, {"headers": ()}])
+def test_a_stepped_reading_of_another_request_is_refused(change: dict[str, Any]) -> None:
+    raw = post(b"{}")
+    head = parse_head(raw[:-2])
+    assert isinstance(head, Head)
+    for other in (head, replace(head, **change)):
+        reading = request_reader._SteppedReading(bytearray(raw), len(raw) - 2)
+        reading.advance(len(raw))
+        assert reading.agrees(other, len(raw)) is (other == head)
+    reading = request_reader._SteppedReading(bytearray(raw), len(raw) - 2)
+    reading.advance(len(raw) - 1)
+    assert not reading.agrees(head, len(raw))
+
+
+def test_a_body_that_is_checked_as_a_whole_is_short() -> None:
+    raw = post(b"", "Transfer-Encoding: chunked", path="/trimtab/v1/proofs")
+    check(raw + chunk(bytes(WHOLE_BODY_MAX + 1)), "wire.body-size")
+    assert isinstance(read(raw + chunk(bytes(WHOLE_BODY_MAX)) + b"0\r\n\r\n"), ParsedRequest)

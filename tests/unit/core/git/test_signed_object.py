@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.git.signed_object import parse_commit, parse_tag
+from controller.core.git.signed_object import OBJECT_MAX, parse_commit, parse_tag
 
 TREE, PARENT = "a" * 40, "b" * 40
 SIGNATURE = "-----BEGIN SSH SIGNATURE-----\n {}\n -----END SSH SIGNATURE-----"
@@ -107,3 +107,12 @@ def test_any_bytes_are_read_or_refused(noise: bytes, at: int, cut: int) -> None:
             parse(raw[:at] + noise + raw[at + cut :])
         except ValueError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [(b"tree x\n", "twice"), (b" x\n", "missing"), (b"a b\n", "missing")]
+)
+def test_headers_of_a_megabyte_cost_one_look_at_each_line(line: bytes, message: str) -> None:
+    head = b"gpgsig x\n" + line * ((OBJECT_MAX - 100) // len(line))
+    with pytest.raises(ValueError, match=message):
+        parse_commit(head + b"\n\n")

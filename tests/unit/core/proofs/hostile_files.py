@@ -298,7 +298,7 @@ def files_of(number: int, seed: int = SEED) -> dict[str, bytes]:
 
 def render_input(files: dict[str, bytes]) -> Rendering:
     """Render files, and read the answer as the broker does."""
-    proven = {path: ProvenFile("b" * 40, content) for path, content in files.items()}
+    proven = {path: ProvenFile("b" * 40, memoryview(content)) for path, content in files.items()}
     commit = ProvenCommit("shop", "c" * 40, "alice", "key", proven)
     answer = json.loads(json.dumps({"rendered": render(files, SCOPE)}))
     return Rendering.read(commit, answer)

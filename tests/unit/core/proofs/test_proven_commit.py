@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from controller.core.proofs.git_objects import InvalidProof
+from controller.core.git.signed_object import OBJECT_MAX
+from controller.core.proofs.git_objects import TREE_MAX, InvalidProof, object_id
 from controller.core.proofs.proven_commit import ProvenCommit, prove
 from controller.core.proofs.signers import SignerFiles, Signers
 from tests.unit.core.proofs.repository import ALICE, MALLORY, Repository, frame, rule, signer_files
@@ -46,6 +47,23 @@ def test_a_proof_has_the_files_of_the_documents_folder(hash_name: str) -> None:
         "conf/a.txt": b"a",
     }
     assert repository.objects[proven.files["web.yaml"].blob] == ("blob", b"web: 2\n")
+
+
+def test_the_contents_are_parts_of_the_proof_without_a_copy() -> None:
+    repository = Repository()
+    commit = repository.commit({"deploy/big": bytes(1 << 20)})
+    proof = repository.proof(commit)
+    assert check(repository, proof, accepted=commit).files["big"].content.obj is proof
+
+
+def test_an_object_that_is_copied_is_bounded() -> None:
+    repository = Repository()
+    commit = repository.commit(FILES)
+    for kind, most in (("commit", OBJECT_MAX), ("tree", TREE_MAX)):
+        content = bytes(most + 1)
+        name = object_id(kind, content, hash_name="sha1")
+        proof = repository.proof(commit) + frame(name, kind, content)
+        assert refusal(proof, accepted=commit) == "proof.too-large"
 
 
 def test_the_same_commit_and_a_distant_descendant_are_accepted() -> None:
