@@ -75,6 +75,14 @@ class Caller:
         assert answer.status < 400, f"{method} {path}: {answer.status} {told!r}"
         return json.loads(told) if told else None
 
+    def send(self, path: str, content: bytes) -> None:
+        """Send bytes to the broker's own API."""
+        headers = {**self._headers, "Content-Type": "application/octet-stream"}
+        self._connection.request("POST", path, content, headers)
+        answer = self._connection.getresponse()
+        told = answer.read()
+        assert answer.status == 200, f"{path}: {answer.status} {told!r}"
+
     def own(self, path: str) -> Any:
         """Ask the broker's own API."""
         self._connection.request("GET", path)
