@@ -39,10 +39,10 @@ class WorkerLimits:
 
 
 #: Returns the answer to a request with its raw bytes, or the parts of the answer.
-Answer = Callable[[dict[str, Any], bytes], dict[str, Any] | Sequence[dict[str, Any]]]
+Respond = Callable[[dict[str, Any], bytes], dict[str, Any] | Sequence[dict[str, Any]]]
 
 
-def serve(answer: Answer, limits: WorkerLimits) -> None:
+def serve(answer: Respond, limits: WorkerLimits) -> None:
     """Lock the process, and serve. Everything that *answer* needs must be loaded already."""
     try:
         lock_down(limits)

@@ -152,7 +152,11 @@ def told(observed: Observed, ids: dict[str, str]) -> dict[str, Any]:
         }
         for container in observed.containers
     ]
-    networks = [{**asdict(network), "id": alias(network.id)} for network in observed.networks]
+    networks = [
+        # Each engine chooses the subnets of its networks.
+        {**asdict(network), "id": alias(network.id), "subnets": len(network.subnets)}
+        for network in observed.networks
+    ]
     images = {
         name: image and {**asdict(image), "id": alias(image.id)}
         for name, image in observed.images.items()

@@ -47,7 +47,7 @@ class FoundForm:
 
 
 @dataclass(frozen=True, slots=True)
-class ProjectFiles:
+class DeclaredFiles:
     """The files of a project, as an operator names them."""
 
     #: The folder in which docker compose ran; '' if the operator names none.
@@ -77,7 +77,10 @@ class FoundFiles:
 
 
 def with_found_files(
-    create: Mapping[str, Any], existing: CreateRequest, project: ProjectFiles, wanted: CreateRequest
+    create: Mapping[str, Any],
+    existing: CreateRequest,
+    project: DeclaredFiles,
+    wanted: CreateRequest,
 ) -> FoundFiles:
     """Return the create *wanted* of a document with the binds of a container in place of files.
 
@@ -126,7 +129,7 @@ def _file_form(mount: MountRequest, present: MountRequest | None) -> FoundForm:
 
 
 def _file_faults(
-    mount: MountRequest, present: MountRequest | None, project: ProjectFiles
+    mount: MountRequest, present: MountRequest | None, project: DeclaredFiles
 ) -> Iterator[Finding]:
     """Yield why a mount of files can't be adopted in the container's form."""
     path = f"spec.mounts.{shorten(mount.target, _SHOWN_MAX)}"
@@ -159,7 +162,7 @@ def _file_faults(
         yield Finding("adopt.files", path, f"it has {shown} of the host, {fault}", remedy)
 
 
-def _source_fault(mount: MountRequest, source: str, project: ProjectFiles) -> str:
+def _source_fault(mount: MountRequest, source: str, project: DeclaredFiles) -> str:
     """Return how a source differs from the declared one; '' if it doesn't."""
     folder, declared = project.folder, (project.sources or {}).get(mount.target)
     if not folder:

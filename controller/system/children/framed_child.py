@@ -33,7 +33,7 @@ PART_MAX = 256 * 1024
 PARTS_MAX = 10_000
 
 
-class Ask(Protocol):
+class AskChild(Protocol):
     """Asks the child. Returns the answer; its member ``parts`` has the parts of an answer in parts."""
 
     def __call__(
@@ -82,7 +82,7 @@ class FramedChild:
         return self._child.pid if self._child is not None else None
 
     @contextmanager
-    def turn(self) -> Iterator[Ask]:
+    def turn(self) -> Iterator[AskChild]:
         """Yield the function that asks the child. An error inside ends the child.
 
         Raises:

@@ -63,7 +63,7 @@ class Asked:
     name: str
     create: Mapping[str, Any]
     admit: frozenset[str]
-    #: The declared paths of the mounted files, by target (``forms.ProjectFiles``).
+    #: The declared paths of the mounted files, by target (``forms.DeclaredFiles``).
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -211,7 +211,7 @@ class AdoptionJudge:
     def _judge(self, candidate: AdoptionCandidate, inspect: Mapping[str, Any]) -> Flow[None]:
         asked = candidate.asked
         existing = likeness.request_of(inspect, {}, self._defaults)
-        project = forms.ProjectFiles(self._folder, asked.files)
+        project = forms.DeclaredFiles(self._folder, asked.files)
         wanted_create = parse_create(dict(asked.create))
         candidate.taken = forms.with_found_files(asked.create, existing, project, wanted_create)
         candidate.findings += candidate.taken.findings

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from controller.core.adoption.forms import (
+    DeclaredFiles,
     FoundContent,
-    ProjectFiles,
     found_forms,
     found_ports,
     judge_content,
@@ -36,7 +36,7 @@ from controller.model.confinement import UNLIMITED, Confinement, ExpectedMount, 
 SITE = {"site.conf": b"listen 80;"}
 CONTENT = content_id(SITE)
 TARGET = "/etc/site.conf"
-PROJECT = ProjectFiles("/srv/shop", {TARGET: "conf/site.conf"})
+PROJECT = DeclaredFiles("/srv/shop", {TARGET: "conf/site.conf"})
 BIND = MountRequest("bind", "/srv/shop/conf/site.conf", TARGET, read_only=True)
 
 
@@ -48,7 +48,7 @@ def document(kind: str = "config", **options: object) -> dict[str, Any]:
 
 
 def take(
-    *mounts: MountRequest, create: dict[str, Any] | None = None, project: ProjectFiles = PROJECT
+    *mounts: MountRequest, create: dict[str, Any] | None = None, project: DeclaredFiles = PROJECT
 ) -> tuple[list[object], list[str], list[str]]:
     """The mounts of the taken create, the forms, and the faults."""
     body = create or document()
@@ -86,14 +86,14 @@ def test_a_file_in_the_containers_own_layer_is_taken_without_a_mount() -> None:
         (replace(BIND, source="/srv/shopping/conf/site.conf"), PROJECT, "isn't in the folder"),
         (replace(BIND, source="/srv/shop/site.conf"), PROJECT, "the declared file is"),
         (replace(BIND, source="/srv/shop"), PROJECT, "the declared file is"),
-        (BIND, ProjectFiles("", PROJECT.sources), "no folder of the project is named"),
-        (BIND, ProjectFiles("/srv/shop", {}), "declared by no file"),
+        (BIND, DeclaredFiles("", PROJECT.sources), "no folder of the project is named"),
+        (BIND, DeclaredFiles("/srv/shop", {}), "declared by no file"),
         (replace(BIND, type="volume", source="data"), PROJECT, "it has a volume"),
         (replace(BIND, type="tmpfs", source=""), PROJECT, "it has a tmpfs"),
     ],
 )
 def test_any_other_source_is_refused(
-    mount: MountRequest, project: ProjectFiles, fault: str
+    mount: MountRequest, project: DeclaredFiles, fault: str
 ) -> None:
     mounts, forms, faults = take(mount, project=project)
     assert (len(mounts), forms) == (1, [])
@@ -113,7 +113,7 @@ def test_some_documents_have_no_other_form(create: dict[str, Any], fault: str) -
 
 
 def test_a_secret_needs_its_file_read_only_by_its_name() -> None:
-    own = ProjectFiles("/srv/shop", {TARGET: "site.conf"})
+    own = DeclaredFiles("/srv/shop", {TARGET: "site.conf"})
     assert take(BIND, create=document("secret"), project=own)[2] == []
     writable = take(replace(BIND, read_only=False), create=document("secret"), project=own)
     assert writable[2] == ['it can write to the file of the secret "site"']
