@@ -26,7 +26,7 @@ from controller.core.service.service_prune_guard import PruneDecision
 from controller.core.status.details import Report
 from controller.loop.executor import Execution
 from controller.loop.full_plan import FullPlan, approved_keys
-from controller.loop.passes import PassOutcome, PassPolicy, Result, is_declared
+from controller.loop.passes import PassOutcome, PassPolicy, Result, is_declared, next_runs
 from controller.loop.reconciler import WAIT_S, Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
 from controller.loop.state import snapshot
@@ -58,8 +58,7 @@ LIST_S = 30.0
 #: How often everything is observed.
 OBSERVE_S = 300.0
 SPREAD = 0.1
-SAVE_S = 0.5
-SAVE_AGAIN_S = 10.0
+SAVE_S, SAVE_AGAIN_S = 0.5, 10.0
 
 
 class Controller:
@@ -351,14 +350,13 @@ class Controller:
     def _record_in_sync(
         self, keys: frozenset[Key], view: DesiredView, observed: Observed, plan: Plan
     ) -> None:
-        """Record that the generations of *keys*, without actions in *plan*, are acted on."""
-        blocked = {blocked.key for blocked in plan.blocked}
+        """Record that *keys*, without actions in *plan*, are acted on, and queue what is due later."""
         problems = (*view.desired.problems, *plan.problems)
-        blocked |= {p.key for p in problems if p.key and p.severity is Severity.ERROR}
+        blocked = {p.key for p in problems if p.key and p.severity is Severity.ERROR}
+        blocked |= {blocked.key for blocked in plan.blocked}
         held = {hold.key for hold in view.desired.holds}
         for key in keys - blocked:
-            generation = self._store.of(key).generation
-            if generation is not None:
+            if (generation := self._store.of(key).generation) is not None:
                 self._store.of(key).failure = None
                 if key not in held and is_declared(view.desired, key):
                     self._store.mark_acted_on(key, generation.number)
@@ -372,6 +370,8 @@ class Controller:
                 self._record_rollout(service, rollout, observed)
                 if (due_s := tracker.due_in_s(service, observed)) is not None:
                     self.keys.add_after(service.key, due_s)
+        for job, due_s in next_runs(view.desired, observed, hooks):
+            self.keys.add_after(job, due_s)
 
     # Passes
 
@@ -432,8 +432,8 @@ class Controller:
 
     def record_downtime(self, execution: Execution) -> None:
         """Record how long stopped slots were down; the caller holds the lock."""
-        stops = (done.action for done in execution.done if isinstance(done.action, StopContainer))
-        for key in sorted({stop.object for stop in stops}):
+        actions = [done.action for done in execution.done]
+        for key in sorted({each.object for each in actions if isinstance(each, StopContainer)}):
             self.overrides.record_downtime(key, down_s(self.reconciler.action_log.actions(), key))
 
     def _record_applied(self, service: Service, view: DesiredView) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -167,22 +167,36 @@ def with_next_run(
     result: Result, workload: Service | None, observed: Observed, hooks: RolloutHooks
 ) -> Result:
     """Return the result of a job's pass with the time at which time alone changes what is due."""
-    if workload is None or not isinstance(workload.spec, JobSpec):
-        return result
-    memory = observed.jobs.get(workload.key, NO_RUNS)
-    there = frozenset(container.id for container in observed.of(workload.key))
-    wait_s = next_look_s(
-        workload.spec,
-        workload.revision,
-        memory,
-        hooks.now.of(workload.key),
-        containers=there,
-        asked=hooks.asked(workload),
-    )
+    wait_s = None if workload is None else next_run_s(workload, observed, hooks)
     if wait_s is None or result.outcome is PassOutcome.ACTED:
         return result
     before = result.requeue_after_s
     return replace(result, requeue_after_s=wait_s if before is None else min(wait_s, before))
+
+
+def next_runs(
+    desired: Desired, observed: Observed, hooks: RolloutHooks
+) -> Iterator[tuple[Key, float]]:
+    """Yield the key of each job, with ``next_run_s``. Suspended jobs have none."""
+    for job in desired.jobs:
+        if job.key not in desired.suspended:
+            wait_s = next_run_s(job, observed, hooks)
+            if wait_s is not None:
+                yield job.key, wait_s
+
+
+def next_run_s(workload: Service, observed: Observed, hooks: RolloutHooks) -> float | None:
+    """Return the seconds until time alone changes what is due of a job; None without such a time."""
+    if not isinstance(workload.spec, JobSpec):
+        return None
+    return next_look_s(
+        workload.spec,
+        workload.revision,
+        observed.jobs.get(workload.key, NO_RUNS),
+        hooks.now.of(workload.key),
+        containers=frozenset(container.id for container in observed.of(workload.key)),
+        asked=hooks.asked(workload),
+    )
 
 
 def is_slot_failure(error: EngineError, *, down: bool) -> bool:

@@ -19,6 +19,7 @@ from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service, SourceIdentity
 from controller.model.desired.overrides import ServiceAct
 from controller.model.desired.plan import AnyAction, PullImage, StopContainer
+from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import (
     Act,
     Conflict,
@@ -31,7 +32,7 @@ from controller.model.errors import (
     ReplyLost,
     UsageError,
 )
-from controller.model.names import service_key
+from controller.model.names import job_key, service_key
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
@@ -1115,3 +1116,12 @@ def test_a_quarantine_is_kept_while_something_cannot_be_read(tmp_path: Path) -> 
     assert home.let_pass(7200) == []
     home.declare()
     assert home.let_pass(10) == TAKEN_AWAY
+
+
+def test_a_job_that_was_declared_before_the_start_runs_on_time(tmp_path: Path) -> None:
+    spec = JobSpec.model_validate_json(f'{{"image": "{worlds.IMAGE}", "schedule": "* * * * *"}}')
+    nightly = replace(service("nightly"), key=job_key("default", "nightly"), spec=spec)
+    home = House(tmp_path, engine=ToyEngine(worlds.engine()))
+    home.files.desired = declared(nightly)
+    assert home.settle() == []
+    assert any("nightly" in action for action in home.let_pass(61))
