@@ -1,7 +1,7 @@
 """The image, networks and volumes that must exist before a container is created.
 
 A foreign object, or one of the wrong kind, is a problem and is never used. Networks and volumes are
-created at first use. Volumes are never removed.
+created at first use. Only volumes that their last document released are removed.
 """
 
 from __future__ import annotations

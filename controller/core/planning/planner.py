@@ -4,8 +4,9 @@ Pure: no I/O, no clock, no randomness, no logging. The same inputs, in any order
 plan, byte for byte. The planner assumes that each action succeeds. After a failed action the
 executor ends the pass, and the next pass observes and plans again.
 
-A plan never touches a client's container or a suspended service, and never removes a volume. While
-a document is unreadable, the plan removes no object that the document could declare.
+A plan never touches a client's container or a suspended service, and removes a volume only if its
+last document released the volume. While a document is unreadable, the plan removes no object that
+the document could declare.
 """
 
 from __future__ import annotations
