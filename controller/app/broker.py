@@ -119,7 +119,7 @@ class LazyProver:
         self._prover: Prover | None = None
 
     def prove(self, command: VerifyProof) -> ProofVerified | ProofRefused:
-        """Verify and render a proof. One thread calls this method."""
+        """Verify and render a proof. Only a single thread calls the method."""
         if self._prover is None:
             from controller.broker.proofs.prover import Prover
 

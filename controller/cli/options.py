@@ -111,7 +111,7 @@ class PassingGroup(click.Group):
 
 @dataclass(frozen=True, slots=True)
 class HostChoice:
-    """The instance that a command is about, and what a new broker of the instance gets."""
+    """The instance of a command, and the options of a new broker of the instance."""
 
     #: The state folder.
     root: Path

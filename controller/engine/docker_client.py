@@ -37,7 +37,7 @@ _UNSENT = frozenset(
 
 
 class BrokerConnection(UnixHTTPConnection):
-    """A connection to the broker's socket that is reserved for this user."""
+    """A connection to the broker's reserved socket for the user of the process."""
 
     def connect(self) -> None:
         """Connect, and wait in turn if the backlog is full."""

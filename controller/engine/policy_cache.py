@@ -1,4 +1,4 @@
-"""Caches of the broker's policy, by its digest, and of one policy's verdicts on creates.
+"""Caches of the broker's policy, by digest, and of the policy's verdicts on creates.
 
 A create is judged while its key is planned, again in each further plan, and for the status. Only
 the first of these judges.

@@ -1,4 +1,4 @@
-"""The request of each action. Pure functions; one action is one request."""
+"""Requests to the broker: each action of a plan is a single request. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from urllib.parse import quote
 from controller.core.engine_api import create_body, translate
 from controller.engine.transport import TIMEOUT_S, OutgoingRequest
 from controller.model.desired import plan as actions
-from controller.model.desired.spec.lifecycle import HOOK_MAX_MS
+from controller.model.desired.spec.lifecycle import HOOKS_S
 from controller.model.mutations import SERVICE_MOVED
 from controller.model.names import NetworkNames
 
 STOP_MARGIN_S = 15.0
-#: The longest time of the hooks of a start.
-HOOKS_S = HOOK_MAX_MS / 1000
 
 CreateAction = (
     actions.CreateNetwork | actions.CreateVolume | actions.DeliverFiles | actions.CreateContainer

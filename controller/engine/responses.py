@@ -232,6 +232,6 @@ class BrokerLook:
 
 
 def _known(tagged: Tagged, tags: Mapping[str, str], name: str) -> Any:
-    """Return the value of a member that a response left out; None for a member that it has."""
+    """Return the known value of an omitted member; None for a member of the response."""
     tag, value = tagged.get(name, ("", None))
     return value if tag and tag == tags.get(name) else None

@@ -76,7 +76,7 @@ class Transport(Protocol):
     """Requests to the broker. *context* is the header Trimtab-Context, '' for no header."""
 
     def call(self, request: OutgoingRequest, context: str) -> EngineResponse:
-        """Send one request and return its response, whatever its status.
+        """Send one request. Return the response, also of a refused or failed request.
 
         Raises:
             NotSent, ConnectionBroken

@@ -213,7 +213,7 @@ class Mirror:
                 at = end + 1
 
     def list_trees(self, commit: str, path: str) -> list[str]:
-        """Return the ids of a commit's tree, of the trees that lead to *path*, and of those below."""
+        """Return the ids of a commit's tree, of the trees on the way to *path*, and of the trees below."""
         parts = [] if path == "." else path.split("/")
         above = ["/".join(parts[:count]) for count in range(len(parts) + 1)]
         found = [self._resolve(f"{commit}:{folder}") for folder in above]

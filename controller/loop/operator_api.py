@@ -329,7 +329,7 @@ GATE_POLL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _BarrierState:
-    """A barrier in one snapshot."""
+    """A barrier in a single snapshot."""
 
     is_open: bool
     #: Why the barrier never opens, if that is certain.

@@ -295,7 +295,7 @@ class Approval:
 
 
 class OpenDict(dict[_K, _V]):
-    """A mapping that nobody but its maker has: ``having`` and ``without`` change it in place."""
+    """A mapping with a single holder: ``having`` and ``without`` change the mapping in place."""
 
     __slots__ = ()
 
@@ -422,9 +422,9 @@ class Inventory:
         return known
 
     def opened(self) -> Inventory:
-        """Return a copy that folds of records change in place, as far as it grows with containers.
+        """Return a copy for a fold of many records: large mappings are changed in place.
 
-        Only the maker has it, until ``closed``.
+        Only the caller holds the copy, until ``closed``.
         """
         return replace(
             self,
@@ -434,7 +434,7 @@ class Inventory:
         )
 
     def closed(self) -> Inventory:
-        """Return an inventory that nothing changes any more."""
+        """Return the inventory, unchangeable from now on."""
         return replace(
             self,
             containers=ContainerItems(self.items),

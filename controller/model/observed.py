@@ -166,7 +166,7 @@ class Container:
     settings: Settings
     admitted: Settings | None  # None: not in the inventory (recovery in progress)
     health: str = ""  # "", starting, healthy, unhealthy
-    complaint: str = ""  # why the last http or tcp check failed
+    complaint: str = ""  # why the last http or tcp check, or a postStart hook, failed
     exit_code: int = 0
     oom_killed: bool = False
     error: str = ""

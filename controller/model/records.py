@@ -37,7 +37,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The policy's decision on one mutation."""
+    """The policy's decision on a mutation."""
 
     decision: Literal["allow", "mutate", "deny", "audit-deny"]
     rules: tuple[str, ...] = ()  # the ids of the deciding rules

@@ -189,7 +189,7 @@ class ProcessGroup:
             self.wait(POLL_S)
 
     def restart_ended(self) -> None:
-        """Restart ended children, each after its own backoff. Call this periodically."""
+        """Restart ended children, each child after a backoff. The caller repeats the call."""
         for each in self.running:
             exit_code = each.child.exit_code
             if exit_code is None:

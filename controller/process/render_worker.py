@@ -165,7 +165,7 @@ def main() -> None:
 
 
 def load_zones() -> list[ZoneInfo]:
-    """Return all time zones: a job names one, and ZoneInfo finds a zone again while it is in use."""
+    """Return all time zones. ZoneInfo finds a zone without a file while the zone is in use."""
     zones = []
     for name in sorted(available_timezones()):
         with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Charts in configs/, read whole and only inside the folder. ``core.charts`` renders them."""
+"""Charts in configs/, read whole and only inside the folder. ``core.charts`` renders charts."""
 
 from __future__ import annotations
 

@@ -346,7 +346,7 @@ PROOFS_BUSY = ProofRefused("proof.busy", "another proof is being verified", "try
 
 
 def refuse_proofs(_command: VerifyProof) -> ProofVerified | ProofRefused:
-    """Return the result of a broker that can't verify proofs."""
+    """Return the refusal of every proof, for a broker without a prover."""
     return ProofRefused("proof.keys", "this broker can't verify proofs")
 
 

@@ -227,7 +227,7 @@ class TagState:
     _known: dict[str, tuple[str, object]] = field(default_factory=dict)
 
     def tag_of(self, name: str, value: object, new_id: NewId) -> str:
-        """Return the tag of a part: a new one whenever the value differs from the last one."""
+        """Return the tag of a part: a new tag for each changed value."""
         tag, known = self._known.get(name, ("", None))
         if not tag or (known is not value and known != value):
             tag = new_id()

@@ -30,7 +30,7 @@ from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.model import mutations
-from controller.model.desired.spec.lifecycle import HOOK_MAX_MS
+from controller.model.desired.spec.lifecycle import HOOKS_S
 from controller.model.inventory import ExecSession
 from controller.model.mutations import Mutation
 from controller.model.records import Entry, Record, Reply
@@ -274,7 +274,8 @@ def _refuse_unless_mine(call: GateRequest, state: GateState, identifier: str) ->
 def supervise(state: GateState, identifier: str) -> Flow[None]:
     """Record the result of an ended session, and end a session after its time limit.
 
-    A hook that this process runs is left alone: ``container_hooks`` ends the hook. A failed read changes nothing: ``broker.server.watching`` repeats the call.
+    A hook of this process is left alone: ``container_hooks`` ends the hook. A failed read changes
+    nothing: ``broker.server.watching`` repeats the call.
     """
     session = state.inventory.sessions.get(identifier)
     if session is None:
@@ -331,7 +332,7 @@ def _is_over(state: GateState, session: ExecSession) -> bool:
 
 def _limit_s(state: GateState, session: ExecSession | None = None) -> float:
     is_hook = session is not None and session.hook
-    return (HOOK_MAX_MS if is_hook else state.policy.exec.max_duration) / 1000
+    return HOOKS_S if is_hook else state.policy.exec.max_duration / 1000
 
 
 def cut_off(

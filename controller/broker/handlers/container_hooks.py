@@ -1,7 +1,7 @@
 """Hooks of a container's life: the commands of its document, after a start and before a stop.
 
-The broker runs hooks as execs of its own. Nobody names a command here: the commands are those of the
-container's label, which the gate wrote at the create, and whose keyed digest the inventory has. A
+The broker runs hooks as its own execs. Nobody names a command here: the commands come from the
+container's label. The gate wrote the label at the create; the inventory has its keyed digest. A
 hook has no more rights than the container, and its output is discarded.
 """
 
@@ -26,15 +26,13 @@ from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.core.rules.hooks import hooks_text, read_hooks
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import mutations, names
-from controller.model.desired.spec.lifecycle import HOOK_MAX_MS
+from controller.model.desired.spec.lifecycle import HOOKS_S
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED, POST_START, PRE_STOP
 from controller.model.policy.document import Policy
 from controller.model.records import ALLOW, Context, Entry, Reply
 
-#: The time of all hooks of one event.
-HOOKS_S = HOOK_MAX_MS / 1000
 #: The part of a stop's grace period for hooks. The program has the rest.
 GRACE_PART = 0.8
 #: Pauses between two looks at a running hook, in seconds.
@@ -46,7 +44,7 @@ _EXECS = frozenset({Mutation.EXEC_CREATE, Mutation.EXEC_START})
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The hooks of one event in a container."""
+    """The hooks of an event in a container."""
 
     item: ContainerItem
     policy: Policy
@@ -201,7 +199,7 @@ def _run_event(
 
 
 def _run_all(state: GateState, run: _Run) -> Flow[str]:
-    """Run hooks one after the other. Return why the first failing one failed, '' for success."""
+    """Run hooks in order, up to the first failure. Return the cause, '' for success."""
     for number, hook in enumerate(run.hooks, 1):
         if run.is_overtaken(state):
             return "is overtaken by a later start"
@@ -264,7 +262,7 @@ def _start(
 
 
 def _await_end(state: GateState, identifier: str, ends_at: float, seconds: float) -> Flow[str]:
-    """Wait for the end of a hook, and end it when its time is over."""
+    """Wait for the end of a hook, and end a late hook."""
     pause = FIRST_PAUSE_S
     while True:
         answer = yield ReadEngine(f"/exec/{identifier}/json", after_s=pause)
@@ -291,7 +289,7 @@ def _await_end(state: GateState, identifier: str, ends_at: float, seconds: float
 def _hooks_of(
     state: GateState, item: ContainerItem, inspect: Mapping[str, Any]
 ) -> HookRequests | None:
-    """Return the hooks of a container; None if its label isn't what the inventory recorded."""
+    """Return the hooks of a container; None for a label other than the recorded label."""
     labels = (inspect.get("Config") or {}).get("Labels") or {}
     text = str(labels.get(names.HOOKS) or "")
     return read_hooks(text) if text and _digest(state, text) == item.hooks else None

@@ -277,7 +277,7 @@ def _run_verified(
     change: Change,
     prepare: Preparation | None,
 ) -> Flow[Reply]:
-    """Perform a change after which a container runs. A start ends with its hooks."""
+    """Perform a start, a restart or a thaw. A start ends with the container's hooks."""
     item, policy = container.item, call.policy
     starts = call.verb in _STARTS and item.post_start != ""
     with container_hooks.reserved(state, item.id, begins=starts):

@@ -216,7 +216,7 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
 def _shared_items(
     state: GateState, known: Inventory, have: Collection[str] = ()
 ) -> dict[str, object]:
-    """Return the members of an inventory that aren't about single objects.
+    """Return the shared members of an inventory, such as pins and endings.
 
     Members that grow with the host have tags. A member with a tag in *have* is left out.
     """

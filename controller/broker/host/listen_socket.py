@@ -1,7 +1,7 @@
-"""The broker's listening sockets: one for everybody in its group, and two reserved ones.
+"""The broker's listening sockets: a socket for clients, and two reserved sockets.
 
-Operators and the controller have sockets of their own, so that clients can't fill the backlogs of
-those. An access control list names the users: modes know one group only.
+Operators and the controller have their own sockets, so clients can't fill these backlogs. An access
+control list names the users: modes know a single group only.
 
 The lock file of the state folder decides which broker serves; the sockets are only addresses. So a
 socket file without a listener belongs to a dead broker, and is replaced.
@@ -46,7 +46,7 @@ _READ_WRITE, _NO_ID = 6, 0xFFFF_FFFF
 
 
 class Listening(NamedTuple):
-    """A socket that listens."""
+    """A listening socket."""
 
     socket: socket.socket
     #: True if clients can't open the socket.

@@ -208,7 +208,7 @@ class Credentials:
         self.error = ""
 
     def refresh(self) -> bool:
-        """Read the file if it changed. Return True if it changed. Never raises."""
+        """Read a changed file. Return True for a changed file. Never raises."""
         if self._path is None or _stamp_of(self._path) == self._stamp:
             return False
         try:

@@ -70,7 +70,7 @@ def proof_of_files(call: GateRequest, state: GateState, files: str, namespace: s
 
 
 def with_proof(judged: AdmissionDecision, proof: ProofPart) -> AdmissionDecision:
-    """Return an admission whose record shows the proof; unchanged without one."""
+    """Return an admission with the proof in its record; unchanged without a proof."""
     if not proof:
         return judged
     return replace(judged, summary={**judged.summary, **SummaryPart(proof=proof).members})

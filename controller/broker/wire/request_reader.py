@@ -400,7 +400,7 @@ class _LlhttpEvents:
         self.complete += 1
 
     def is_head(self, parser: httptools.HttpRequestParser, head: Head, headers: Headers) -> bool:
-        """Return True if *parser*, which has these callbacks, read the same head."""
+        """Return True if *parser*, with the callbacks of this object, read the same head."""
         found = tuple((name.decode().lower(), value.decode()) for name, value in self.headers)
         read = (parser.get_method(), b"".join(self.url), parser.get_http_version(), found)
         return read == (head.method.encode(), head.target.encode(), head.version, headers)
@@ -423,7 +423,7 @@ class _SteppedReading:
         self._agrees = True
 
     def advance(self, end: int) -> None:
-        """Read what arrived of the request, which ends at *end*."""
+        """Read the arrived bytes of the request. The request ends at *end*."""
         end = min(end, len(self._buffer))
         while self._agrees and self.read < end:
             # The first step has the whole head.

@@ -238,7 +238,7 @@ def path_below_project(directory: Path, path: str) -> str:
 
 
 def _folder_of(name: str, path: str) -> str | None:
-    """Return the folder in which a file with a path has a name; None if it has another name."""
+    """Return the folder below which a file has the path *name*; None for a file elsewhere."""
     path = posixpath.normpath(path)
     if path == name:
         return "."

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReadFolder:
-    """A project, its documents, and the desired state."""
+    """A project, the project's documents, and the desired state."""
 
     folder: Path
     project: ComposeProject

@@ -82,7 +82,7 @@ def print_run(run: FailedRun, printer: LinePrinter, *, tail: str, since: str) ->
 def fetch_runs(state: StateFolder) -> list[FailedRun]:
     """Return the saved runs that the caller is allowed to read.
 
-    They come from the running controller, else from its file.
+    The runs come from the running controller, else from the controller's file.
     """
     # Only --previous reads saved runs, whose types take most of the start.
     from controller.core.drift import failed_runs

@@ -277,7 +277,7 @@ def _from(fact: Fact) -> str:
 
 
 def _proof(result: QueryResult) -> ProofPart:
-    """Return what a verified commit says of a change; empty for a change without a proof."""
+    """Return the proof of a change; empty for a change without a proof."""
     return RequestPart.read(result.record.entry.request).summary.proof
 
 

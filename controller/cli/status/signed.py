@@ -1,4 +1,4 @@
-"""Signed sources for ``doctor``: namespaces in which nothing runs that nobody signed."""
+"""Signed sources for ``doctor``: namespaces with signed admission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The statuses of the running controller: one question stays open until the status changes."""
+"""The statuses of the running controller: a question stays open until the status changes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StatusFeed:
 
     @property
     def descriptor(self) -> int | None:
-        """The descriptor that is readable once the open question is answered; None without one."""
+        """The descriptor of the open question, readable once answered; None without a question."""
         return None if self._peer is None else self._peer.fileno()
 
     def take(self) -> dict[str, Any] | None:

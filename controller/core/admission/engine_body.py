@@ -132,7 +132,7 @@ def _exposed(request: CreateRequest) -> tuple[str, ...]:
 
 
 def port_with_address(port: PortRequest, policy: Policy) -> PortRequest:
-    """Return a port with its address on the host, by default the policy's first one."""
+    """Return a port with an address of the host, by default the policy's first address."""
     address = host_address(port.host_ip) or policy.networks.ports.host_ips[0]
     return replace(port, host_ip=address)
 

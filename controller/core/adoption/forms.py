@@ -39,7 +39,7 @@ _PORTS = "spec.ports"
 
 @dataclass(frozen=True, slots=True)
 class FoundForm:
-    """A field in which the container has another form than its document."""
+    """A field with another form in the container than in the document."""
 
     gap: Gap
     path: str
@@ -59,7 +59,7 @@ class DeclaredFiles:
 
 @dataclass(frozen=True, slots=True)
 class FoundContent:
-    """Files in a container that must have the content of the document's Config."""
+    """Files in a container, with the required content: of the document's Config."""
 
     config: str
     target: str
@@ -163,7 +163,7 @@ def _file_faults(
 
 
 def _source_fault(mount: MountRequest, source: str, project: DeclaredFiles) -> str:
-    """Return how a source differs from the declared one; '' if it doesn't."""
+    """Return the difference of a source from the declared source; '' without a difference."""
     folder, declared = project.folder, (project.sources or {}).get(mount.target)
     if not folder:
         return "and no folder of the project is named"
@@ -197,7 +197,7 @@ def judge_content(found: FoundContent, archive: bytes) -> Iterator[Finding]:
 
 
 def found_forms(existing: CreateRequest, document: CreateRequest) -> Iterator[FoundForm]:
-    """Yield the ports and sizes in which a container has a wider form than its document."""
+    """Yield the ports and sizes with a wider form in the container than in the document."""
     if existing.ports and _is_wider(existing.ports, document.ports):
         shown = ", ".join(f"{p.host_text}:{p.container}/{p.protocol}" for p in existing.ports)
         text = f"it publishes {shorten(shown, _SHOWN_MAX)} on every address of the host"
@@ -213,7 +213,7 @@ def found_forms(existing: CreateRequest, document: CreateRequest) -> Iterator[Fo
 
 
 def _is_wider(found: Iterable[PortRequest], document: Iterable[PortRequest]) -> bool:
-    """Return True if the ports are equal, but for addresses that are every address as found."""
+    """Return True if only addresses differ, and the found ports are open on every address."""
     mine, theirs = sorted(found, key=_number), sorted(document, key=_number)
     if [*map(_number, mine)] != [*map(_number, theirs)]:
         return False

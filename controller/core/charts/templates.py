@@ -176,7 +176,7 @@ class Environment(SandboxedEnvironment):
             yield item
 
     def concatenated(self, *parts: object) -> str:
-        """Return the parts as one string (the operator ``~``)."""
+        """Return the joined parts (the operator ``~``)."""
         return self._count_text("".join(str(part) for part in parts))
 
     def compared(self, word: str, left: object, right: object) -> bool:

@@ -58,7 +58,7 @@ class ProjectNames:
 
 @dataclass(frozen=True, slots=True)
 class ReadProject:
-    """A project as of its last reading."""
+    """A project as last read."""
 
     #: The files that were read or looked for.
     files: frozenset[str]
@@ -101,7 +101,7 @@ def compose_folders(names: Iterable[str]) -> ComposeFolders:
 
 
 def project_folders(folders: ComposeFolders) -> Iterator[str]:
-    """Yield the folders that are projects."""
+    """Yield the folders of projects."""
     return (folder for folder, names in folders.items() if not names.isdisjoint(FILE_NAMES))
 
 
@@ -150,7 +150,7 @@ def folder_found(entries: Iterable[FolderEntry]) -> FoundPath:
 
 
 class _Seen:
-    """The port to the files of one project, which records every read."""
+    """The port to the files of a project. Records every read."""
 
     def __init__(self, files: ProjectFiles) -> None:
         self._port = files
@@ -277,7 +277,7 @@ def _roots(projects: Mapping[str, ReadProject], by_folder: ComposeFolders) -> li
 
 
 def _reach(folders: Iterable[str], parts: Mapping[str, list[str]], reached: set[str]) -> None:
-    """Add projects, and the projects that they include at any depth, to *reached*."""
+    """Add projects, and included projects at any depth, to *reached*."""
     ahead = [*folders]
     while ahead:
         folder = ahead.pop()
@@ -319,7 +319,7 @@ def _without_doubles(
 
 
 def _included(texts: Mapping[str, bytes]) -> Iterator[str]:
-    """Yield the files that Compose files include, as they are written, without variables."""
+    """Yield the files that Compose files include, as written there, without variables."""
     for name, content in texts.items():
         for document in compose_all(decode(content), name):
             value = document.value

@@ -117,7 +117,7 @@ def at_first_sight(container: Container) -> Availability:
     if not container.running:
         return Availability(AvailabilityWord.DOWN, f"is {container.state.value}")
     if container.health == "unhealthy":
-        return Availability(AvailabilityWord.UNHEALTHY, "is unhealthy")
+        return Availability(AvailabilityWord.UNHEALTHY, failures.why_unhealthy(container))
     if not _is_good(container):
         return Availability(AvailabilityWord.SETTLING, "isn't healthy yet")
     return Availability(AvailabilityWord.AVAILABLE)

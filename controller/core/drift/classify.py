@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 
-from controller.core.drift.failures import explain, is_stopped_from_outside
+from controller.core.drift.failures import explain, is_stopped_from_outside, why_unhealthy
 from controller.core.engine_api.comparable_fields import (
     describe_difference,
     describe_limits,
@@ -297,8 +297,7 @@ def _why_orphan(container: Container, service: Service | None) -> str:
 
 def unhealthy_cause(container: Container) -> str:
     """Return the cause for an unhealthy container."""
-    why = f": {container.complaint}" if container.complaint else ""
-    return f"{container.name} is unhealthy{why}"
+    return f"{container.name} {why_unhealthy(container)}"
 
 
 def cause_of(replica: ReplicaState) -> str:

@@ -150,7 +150,7 @@ class DependencyState:
 
     @property
     def unchecked(self) -> bool:
-        """Return True if Healthy is asked of a service whose document and image have no check."""
+        """Return True for the condition Healthy on a service without a check in document and image."""
         checked = self.service is not None and self.service.spec.healthcheck is not None
         kept = (slot.current for slot in self.slots)
         runs_unchecked = any(each is not None and each.running and not each.health for each in kept)

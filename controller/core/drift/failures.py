@@ -231,3 +231,8 @@ def up_s(container: Container, now: float) -> float:
         return 0.0
     ended = now if container.running else seconds(container.finished_at)
     return 0.0 if ended is None else max(0.0, ended - started)
+
+
+def why_unhealthy(container: Container) -> str:
+    """Return the state of an unhealthy container with its cause: a probe, or a hook, that failed."""
+    return "is unhealthy" + (f": {container.complaint}" if container.complaint else "")

@@ -1,7 +1,7 @@
-"""Token buckets: what each peer (a uid) may use up over time.
+"""Token buckets: the rates of each peer (a uid).
 
 The number of distinct peers is bounded: all others share one bucket. Times are seconds of a
-monotonic clock. Buckets begin full, so a restart of the broker forgets what was spent.
+monotonic clock. Buckets begin full, so a restart of the broker forgets the use before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Buckets = Mapping[int, Bucket]
 
 @dataclass(frozen=True, slots=True)
 class TokenRate:
-    """How much a peer may spend: a burst, and the rate at which it comes back."""
+    """The tokens of a peer: a burst, and the rate of new tokens."""
 
     per_s: float
     burst: float
@@ -68,7 +68,7 @@ def spend(
 
 
 def left(buckets: Buckets, peer: int, now: float, share: TokenRate) -> float:
-    """Return what a peer has left; negative if it spent more than its share."""
+    """Return a peer's remaining tokens; negative if the peer spent more than the share."""
     bucket = buckets.get(peer_of(buckets, peer, share))
     return share.burst if bucket is None else _filled(bucket, now, share).tokens
 
@@ -82,14 +82,14 @@ def wait_s(
 
 
 def peer_of(buckets: Buckets, peer: int, share: TokenRate) -> int:
-    """Return the peer in whose bucket a peer counts: itself, or ``OTHERS``."""
+    """Return the peer of a peer's bucket: the same peer, or ``OTHERS``."""
     return peer if peer in buckets or len(buckets) < share.peers else OTHERS
 
 
 def _filled_for(
     buckets: Buckets, peer: int, now: float, share: TokenRate
 ) -> tuple[dict[int, Bucket], int]:
-    """Return the buckets with a filled one for a peer, and the peer in whose bucket it counts."""
+    """Return the buckets with a filled bucket for a peer, and the bucket's peer (``peer_of``)."""
     kept = dict(buckets)
     if peer not in kept and len(kept) >= share.peers:
         # A full bucket equals a new one, so its peer can be forgotten.

@@ -430,6 +430,17 @@ CONNECT = (
     constrain("EndpointConfig", an_object, "see its own table"),
 )
 
+#: The environment of a further process in a container: of an exec, or of a hook.
+PROCESS = (
+    constrain("Env", texts, "NAME=value, bounded; some names choose code", "env"),
+    constrain(
+        "WorkingDir",
+        text,
+        "absolute; file descriptors of the runtime can leak through it",
+        "working_dir",
+    ),
+)
+
 EXEC = (
     constrain("Cmd", texts, "what to run: not empty, bounded", "command"),
     constrain(
@@ -441,13 +452,7 @@ EXEC = (
         "it has every capability of the host, whatever the container has",
         "exec.privileged",
     ),
-    constrain("Env", texts, "NAME=value, bounded; some names choose code", "env"),
-    constrain(
-        "WorkingDir",
-        text,
-        "absolute; file descriptors of the runtime can leak through it",
-        "working_dir",
-    ),
+    *PROCESS,
     *TERMINAL,
     constrain("ConsoleSize", list_of(whole), "height and width of the terminal"),
     constrain("DetachKeys", text, "a sequence of keys", "detach_keys", spelling="detachKeys"),
@@ -463,13 +468,7 @@ HOOKS = (
 HOOK = (
     constrain("Cmd", command, "what the hook runs, bounded", "command"),
     constrain("User", text, "a name or id; root where the policy allows it", "user"),
-    constrain("Env", texts, "NAME=value, bounded; some names choose code", "env"),
-    constrain(
-        "WorkingDir",
-        text,
-        "absolute; file descriptors of the runtime can leak through it",
-        "working_dir",
-    ),
+    *PROCESS,
     constrain("TimeoutMs", whole, "1000 to 60000", "timeout_ms"),
     *deny("Privileged", flag, "a privileged command is root on the host", "hook.privileged"),
 )

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs.memory import SCHEDULE
+from controller.core.proofs.proven_commit import ProvenCommit
 from controller.core.proofs.rendering import RenderedObject, RenderedWorkload, Rendering
 from controller.core.proofs.requests import CreateShape, are_names_of, shape_of
 from controller.core.records.parts import ProofPart
@@ -35,7 +36,7 @@ class NotProven(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the broker knows of a signed source: the rule, its rendered commit, and the inventory."""
+    """The broker's knowledge of a signed source: rule, rendered commit, and inventory."""
 
     rule: SignedSource
     rendering: Rendering | None
@@ -74,11 +75,11 @@ def admit_create(
     entry = made.entries.get(key)
     if entry is not None and entry.shape == asked.shape:
         declared, replicas = entry.endpoints, entry.replicas
-        proof = _part(made, key, entry)
+        proof = _part(key, made.proven, entry)
     elif (recorded := _recorded(evidence, made, key, asked.shape)) is not None:
         declared = dict(recorded.endpoints)
         replicas = recorded.replicas if entry is None else entry.replicas
-        proof = _part_of_revision(key, recorded)
+        proof = _part(key, recorded, recorded)
     else:
         raise _unproven(made, key)
     number = int(asked.slot) if asked.slot.isascii() and asked.slot.isdigit() else 0
@@ -112,7 +113,7 @@ def admit_object(evidence: Evidence, name: str, body: object) -> ProofPart:
     if found is None:
         reason = f"commit {made.proven.commit[:12]} declares no {name} in this form"
         raise NotProven("proof.unproven", reason, _REMEDY)
-    return _part(made, found.resource, found)
+    return _part(found.resource, made.proven, found)
 
 
 def admit_start(evidence: Evidence, item: ContainerItem) -> None:
@@ -137,7 +138,7 @@ def admit_start(evidence: Evidence, item: ContainerItem) -> None:
 
 
 def admit_update(evidence: Evidence, item: ContainerItem, body: object) -> None:
-    """Raise unless each value of an update is declared, or is the one that was admitted.
+    """Raise unless each value of an update is declared or was admitted.
 
     Raises:
         NotProven: another value.
@@ -225,7 +226,7 @@ def _is_due(evidence: Evidence, key: str, entry: RenderedWorkload | None, occasi
 
 
 def _judge_image(asked: CreateShape, pin: PinnedImage | None) -> None:
-    """Raise unless the image is the document's reference, or what the reference first was here."""
+    """Raise unless the image is the document's reference, or the pin of a proven create."""
     if pin is None and asked.image == asked.reference:
         return
     if pin is not None and pin.signed:
@@ -261,27 +262,21 @@ def _unproven(made: Rendering, key: str) -> NotProven:
     return NotProven("proof.unproven", reason, _REMEDY)
 
 
-def _part_of_revision(key: str, revision: SignedRevision) -> ProofPart:
-    """Return the proof of the commit that declared a recorded revision, not of the newest one."""
-    return ProofPart(
-        source=revision.source,
-        commit=revision.commit,
-        signer=revision.signer,
-        key=revision.key,
-        resource=key,
-        path=revision.path,
-        blob=revision.blob,
-    )
+def _part(
+    key: str,
+    commit: ProvenCommit | SignedRevision,
+    place: RenderedWorkload | RenderedObject | SignedRevision,
+) -> ProofPart:
+    """Return the proof by the commit that declares *key*, and by the place of the document.
 
-
-def _part(made: Rendering, key: str, entry: RenderedWorkload | RenderedObject) -> ProofPart:
-    proven = made.proven
+    A recorded revision has both itself: the newest commit doesn't declare the revision.
+    """
     return ProofPart(
-        source=proven.source,
-        commit=proven.commit,
-        signer=proven.signer,
-        key=proven.key,
+        source=commit.source,
+        commit=commit.commit,
+        signer=commit.signer,
+        key=commit.key,
         resource=key,
-        path=entry.path,
-        blob=entry.blob,
+        path=place.path,
+        blob=place.blob,
     )

@@ -79,7 +79,7 @@ def _read_projects(
 def _with_files(
     document: ParsedDocument, folder: str, files: Mapping[str, bytes]
 ) -> ParsedDocument:
-    """Return a Config's document with the files that it names."""
+    """Return a Config's document with the named files."""
     declaration = document.declaration
     if declaration is None or not isinstance(declaration.spec, ConfigSpec):
         return document

@@ -1,4 +1,4 @@
-"""The verification of a proof: who signed the commit, of which line it is, and its files.
+"""The verification of a proof: signer, line of history, and files of the commit.
 
 The order of the checks: the hashes, the signature, the line of history, the tree. Nothing of a file is
 parsed.
@@ -24,7 +24,7 @@ from controller.model.policy.sources import SignedSource
 
 @dataclass(frozen=True, slots=True)
 class ProvenFile:
-    """A file of the documents' folder: its blob, and its bytes."""
+    """A file of the documents' folder: blob and bytes."""
 
     blob: str
     #: A part of the proof's bytes. Empty after the rendering.

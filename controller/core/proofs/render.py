@@ -45,7 +45,7 @@ _LIMITS = (*LIMITS.values(), "RestartPolicy")
 
 @dataclass(frozen=True, slots=True)
 class RenderScope:
-    """What is rendered: the source with its namespaces, and choices of the policy."""
+    """The scope of a rendering: the source with its namespaces, and choices of the policy."""
 
     source: str
     namespaces: tuple[str, ...]

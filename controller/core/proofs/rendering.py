@@ -50,7 +50,7 @@ class RenderedWorkload:
 
 @dataclass(frozen=True, slots=True)
 class RenderedObject:
-    """A rendered network, volume or delivery: the resource that declares it, with the file."""
+    """A rendered network, volume or delivery: the declaring resource, with the file."""
 
     resource: str
     path: str
@@ -59,7 +59,7 @@ class RenderedObject:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """What an accepted commit permits in the namespaces of its source."""
+    """The changes that an accepted commit permits in the namespaces of a source."""
 
     proven: ProvenCommit
     entries: Mapping[str, RenderedWorkload]
@@ -73,7 +73,7 @@ class Rendering:
     blind: bool = False
 
     def may_declare(self, key: str) -> bool:
-        """Return True if the commit declares a resource, or can't be read whole about it."""
+        """Return True if the commit declares a resource, or possibly does in an unreadable document."""
         return key in self.entries or key in self.broken or self.blind
 
     @classmethod
@@ -161,7 +161,7 @@ def _object(proven: ProvenCommit, value: list[Any]) -> RenderedObject:
 
 
 def _place(proven: ProvenCommit, file: str) -> tuple[str, str]:
-    """Return the path and the blob of a document's file, which the commit has."""
+    """Return the path and the blob of a document's file in the commit."""
     source, _, path = _text(file).partition(":")
     is_chart = path.startswith(_CHARTS)
     listed = proven.charts if is_chart else proven.files

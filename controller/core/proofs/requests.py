@@ -1,6 +1,6 @@
 """The form in which a request is compared with a rendered document.
 
-What the controller chooses by itself is taken out of a create: the slot, the occasion of a run, and
+The controller's own choices are taken out of a create: the slot, the occasion of a run, and
 when a container gets the names of its service. Everything else is one digest, the *shape*.
 """
 

@@ -44,7 +44,7 @@ class _Signer:
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """The keys that may sign, and the revoked keys."""
+    """The permitted keys, and the revoked keys."""
 
     lines: tuple[_Signer, ...]
     revoked: frozenset[bytes]
@@ -117,7 +117,7 @@ _KNOWN = frozenset({"namespaces", "valid-after", "valid-before"})
 
 
 def _options(word: str) -> dict[str, str] | None:
-    """Return the options of a line; None if one can't be read, or has no value."""
+    """Return the options of a line; None for an unreadable option, or an option without a value."""
     options: dict[str, str] = {}
     at = 0
     while at < len(word):

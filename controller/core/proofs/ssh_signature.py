@@ -47,7 +47,7 @@ KEY_TYPES = ("ssh-ed25519", "ssh-rsa", *_CURVES)
 
 @dataclass(frozen=True, slots=True)
 class SshPublicKey:
-    """A public key of OpenSSH: its type, and the bytes of its wire form."""
+    """A public key of OpenSSH: type, and bytes of the wire form."""
 
     type: str
     blob: bytes

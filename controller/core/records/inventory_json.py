@@ -54,7 +54,7 @@ _ALWAYS = frozenset({"networks", "volumes", "ledger"})
 
 
 def shared_to_json(known: Inventory, *, left_out: Collection[str] = ()) -> dict[str, object]:
-    """Return the members that aren't about single objects, without those of ``TAGGED`` in *left_out*."""
+    """Return the shared members, such as pins, without the members of ``TAGGED`` in *left_out*."""
     shown: dict[str, object] = {
         "takenDown": known.taken_down,
         "holds": [asdict(hold) for hold in known.holds.values()],

@@ -117,7 +117,7 @@ class TrustedImagePart(Payload):
 
 
 class ProofPart(Payload):
-    """The member ``proof``: what a verified commit says of a change (``core.proofs``)."""
+    """The member ``proof``: the verified commit behind a change (``core.proofs``)."""
 
     source: str = text("source")
     commit: str = text("commit")

@@ -103,7 +103,7 @@ def down_s(acts: Iterable[PerformedAction], key: Key) -> float | None:
 
 
 def _texts(acts: Iterable[PerformedAction]) -> Iterator[tuple[PerformedAction, str | None]]:
-    """Yield each act with its line, such as ``web: created web.1-1a2b3c4d``."""
+    """Yield each action with a line of text, such as ``web: created web.1-1a2b3c4d``."""
     made: dict[tuple[Key, int], CreateContainer] = {}  # the newest of each slot
     for act in acts:
         action = act.action

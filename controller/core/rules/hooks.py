@@ -1,4 +1,4 @@
-"""Rules about commands in a running container: hooks of its life, and the user of an exec.
+"""Rules about commands in a running container: lifecycle hooks, and the user of an exec.
 
 A hook is part of the create. The gate runs the recorded hooks and no other command, so that a
 controller cannot run a command of its own choice in a container.
@@ -90,7 +90,7 @@ def hooks_text(hooks: HookRequests) -> str:
 
 
 def read_hooks(text: str) -> HookRequests | None:
-    """Return the hooks that ``hooks_text`` wrote; None for any other text."""
+    """Return the hooks of a text by ``hooks_text``; None for any other text."""
     findings = FindingCollector()
     try:
         value = strict_json.parse(text.encode())

@@ -20,7 +20,7 @@ CODE = "PrunePending"
 
 @dataclass(frozen=True, slots=True)
 class ReleasedVolumes:
-    """Which released volumes go now, and which wait."""
+    """The released volumes to remove now, and the waiting ones."""
 
     going: frozenset[Key]
     blocked: tuple[Blocked, ...]
@@ -30,7 +30,7 @@ class ReleasedVolumes:
 def decide(
     desired: Desired, observed: Observed, memory: PruneMemory, *, approved: bool
 ) -> ReleasedVolumes:
-    """Return the volumes to remove, those that wait for a dump or an approval, and the new memory."""
+    """Return the volumes to remove, the blocked volumes, and the new memory."""
     volumes = _volumes_by_key(desired, observed, memory)
     kept = {one.key for one in desired.volumes if one.spec.retain}
     declared = {one.key for one in desired.volumes}

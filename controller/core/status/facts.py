@@ -165,7 +165,7 @@ class FactsMemo:
 
 @dataclass(frozen=True, slots=True)
 class _KnownFacts:
-    """The facts of a service, and all that they depend on."""
+    """The facts of a service, and all inputs of the facts."""
 
     service: Service
     containers: tuple[Container, ...]

@@ -89,7 +89,7 @@ class InventoryCheck:
         return FileFinding(str(path), reason)
 
     def _check_unpruned(self, *, begin: int) -> FileFinding:
-        """Check ``.inventory`` where nothing was pruned: only a pruning that began leaves one."""
+        """Check ``.inventory`` of an unpruned journal: only a begun pruning leaves the file."""
         path = self._pruned_path
         if not self._pruned_digest or any(
             each.digest in ("", self._pruned_digest) for each in self._prunings

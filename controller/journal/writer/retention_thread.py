@@ -38,7 +38,7 @@ class ClockGuard:
     doubted: bool = False  # ``last`` jumped ahead, or continues a jump
 
     def observe(self, time: float) -> ClockGuard:
-        """Return the state after one more observed time."""
+        """Return the state after a further observed time."""
         step = time - self.last
         runs_on = 0.0 <= step <= DOUBT_S
         since = self.since if runs_on else time

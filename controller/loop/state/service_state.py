@@ -215,7 +215,7 @@ def released_by(
 
 
 def restarted_with(key: Key, desired: Desired) -> Iterator[Key]:
-    """Yield the services that ask to be replaced after *key*."""
+    """Yield the services with ``restart: true`` on *key*."""
     for service in desired.services:
         for dependency in service.spec.depends_on:
             names = (dependency.kind, service.key.namespace, dependency.name)

@@ -168,7 +168,7 @@ class Policy(Model):
         return listed.namespaces[0] if listed else DEFAULT_NAMESPACE
 
     def signed_source(self, namespace: str) -> SignedSource | None:
-        """Return the source whose signed commits decide what runs in a namespace; None for none."""
+        """Return the signed source of a namespace; None without a signed source."""
         return next((rule for rule in self.sources if namespace in rule.namespaces), None)
 
     def to_json(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The policy's section ``sources``: namespaces in which nothing runs that nobody signed."""
+"""The policy's section ``sources``: namespaces with signed admission."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Name = Annotated[str, AfterValidator(_name)]
 
 
 class SignedSource(Model):
-    """A Git source whose signed commits alone decide what the controller runs in its namespaces."""
+    """A Git source. Its signed commits alone decide the controller's changes in its namespaces."""
 
     #: The name of the Source.
     source: Name

@@ -42,7 +42,7 @@ class ChildFailed(Exception):
 
 @dataclass(slots=True)
 class VolumeChild:
-    """A running child, with its pipes; -1 for a closed pipe."""
+    """A running child with pipes; -1 for a closed pipe."""
 
     pid: int
     #: The archive: from the child of a dump, to the child of a restore.

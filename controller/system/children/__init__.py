@@ -1,1 +1,1 @@
-"""Children that answer requests over pipes, such as the workers that decrypt and render."""
+"""Children with requests and answers over pipes, such as the decryption and the render worker."""

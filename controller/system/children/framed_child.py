@@ -57,7 +57,7 @@ class ChildBounds:
 
 
 class FramedChild:
-    """A child with its protocol. Threads take turns."""
+    """A child with a framed protocol. Threads take turns."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class FramedChild:
     def _receive_frame(
         self, child: subprocess.Popen[bytes], deadline: float, most: int
     ) -> tuple[int, dict[str, Any]]:
-        """Return the length of a frame, and its object."""
+        """Return the length and the object of a frame."""
         length = int.from_bytes(self._read(child, _LENGTH_BYTES, deadline), "big")
         if length > most:
             raise WorkerFailed(f"its answer has {length} bytes")

@@ -33,9 +33,9 @@ def test_every_table_of_fields_is_on_the_page() -> None:
         for name, value in vars(field_tables).items()
         if isinstance(value, tuple) and value and all(isinstance(one, Field) for one in value)
     }
-    # Parts of HostConfig's table and the update's, and of the create's and the exec's.
+    # Parts of several tables.
     hidden = sorted(n for n, v in of_fields.items() if id(v) not in shown)
-    assert hidden == ["HOST", "RESOURCES", "TERMINAL"]
+    assert hidden == ["HOST", "PROCESS", "RESOURCES", "TERMINAL"]
 
 
 def test_every_rule_with_a_mode_is_one_that_the_rules_yield() -> None:

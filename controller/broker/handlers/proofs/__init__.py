@@ -1,1 +1,1 @@
-"""Proofs of signed commits at the gate: what was accepted, and uploads of the controller."""
+"""Proofs of signed commits at the gate: the accepted commits, and uploads of the controller."""

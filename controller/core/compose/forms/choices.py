@@ -1,4 +1,4 @@
-"""Attributes that exclude each other, and groups of attributes with at least one required.
+"""Mutually exclusive attributes, and groups with at least one required attribute.
 
 The reference is the package ``validation`` of compose-go.
 """
@@ -20,7 +20,7 @@ Check = Callable[[ComposeNode, NodePath], None]
 
 
 def check_choices(root: ComposeNode, report: ReadingReport) -> None:
-    """Report attributes that exclude each other."""
+    """Report mutually exclusive attributes."""
     _walk(root, _CHECKS, (), report)
 
 

@@ -57,7 +57,7 @@ _PRIVATE: Final = {
 
 
 class Workload:
-    """A service of the project, with its document and its problems."""
+    """A service of the project, with the service's document and problems."""
 
     def __init__(self, scope: TranslationScope, name: str) -> None:
         self.scope = scope

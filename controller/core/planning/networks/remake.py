@@ -121,7 +121,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _names_on(container: Container, network: str) -> tuple[str, ...]:
-    """Return the names under which a container joins again: all of them, or none as before."""
+    """Return the names of a container for the join: all names, or no name as before."""
     asked = dict(container.aliases).get(network, ())
     if not {container.key.name, container.former} & set(asked):
         return ()
@@ -144,9 +144,9 @@ def _must_end_first(container: Container) -> bool:
 
 
 def _is_missing_from(network: str, container: Container) -> bool:
-    """Return True if a running container lacks a network; the pass of its service connects it.
+    """Return True if a running container lacks a network; the service's pass connects the container.
 
-    The gate keeps a network whose containers left it otherwise than by a counted disconnect.
+    The gate keeps a network unless its containers left by a counted disconnect.
     """
     admitted = () if container.admitted is None else container.admitted.networks
     mine = container.origin == "controller" and container.state in ALIVE

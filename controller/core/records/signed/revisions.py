@@ -1,7 +1,7 @@
 """Accepted commits and signed revisions, folded from records.
 
-A source has one accepted commit, the last recorded one. A service has its last revisions, each once. A
-revision counts as started with the first successful start of one of its containers.
+A source has a single accepted commit, the last recorded. A service has the last revisions, each once. A
+revision counts as started with the first successful start of a container.
 """
 
 from __future__ import annotations

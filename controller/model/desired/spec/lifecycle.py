@@ -20,6 +20,7 @@ from controller.model.desired.spec.fields import (
 HOOKS_MAX = 8
 #: The longest time of one hook, and of all hooks of one event.
 HOOK_MAX_MS = 60_000
+HOOKS_S = HOOK_MAX_MS / 1000
 HOOK_MIN_MS = 1_000
 
 
@@ -31,7 +32,7 @@ def _names(values: dict[str, str]) -> dict[str, str]:
 
 
 class Hook(Model):
-    """A command that the broker runs in the container. Its output is discarded."""
+    """A command that the broker runs in the container. The output is discarded."""
 
     #: The command and its arguments. Exit code 0 is a success.
     exec: Texts
