@@ -116,8 +116,8 @@ class FramedChild:
         # In parts: a long text must not keep other threads from running.
         request = {**request, "rawBytes": sum(map(len, raw))} if raw else request
         data = b"".join(part.encode() for part in json.JSONEncoder().iterencode(request))
-        self._send(child, memoryview(len(data).to_bytes(_LENGTH_BYTES, "big")), deadline)
-        for part in (memoryview(data), *raw):
+        frame = len(data).to_bytes(_LENGTH_BYTES, "big") + data
+        for part in (memoryview(frame), *raw):
             self._send(child, part, deadline)
         answer = self._receive(child, deadline, self._bounds.answer_max)
         return answer if "parts" not in answer else self._parts(child, answer["parts"], deadline)
