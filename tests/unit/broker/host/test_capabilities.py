@@ -41,10 +41,13 @@ from controller.broker.host.capabilities import raise_priority
 uid = int(sys.argv[1])
 if uid:
     os.setresuid(uid, uid, uid)
-session = Path("/proc/self/autogroup")
-before = session.read_text().split()[-1] if session.exists() else "0"
+session = Path("/proc/self/autogroup")  # empty in a session as old as the machine
+def nice():
+    words = session.read_text().split() if session.exists() else []
+    return words[-1] if words else "0"
+before = nice()
 raised = raise_priority()
-after = session.read_text().split()[-1] if session.exists() else before
+after = nice()
 print(raised, os.getpriority(os.PRIO_PROCESS, 0), int(after) - int(before))
 """
 NAMES = ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Umask")
