@@ -18,7 +18,7 @@ from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
 from controller.ports import Clock
 
-#: How often a waiting request checks the convergence, besides after each pass.
+#: How often a waiting request checks the convergence, besides after each action.
 CONVERGENCE_S = 1.0
 
 
@@ -142,7 +142,7 @@ class ControlApi:
 
     def _converge(self, request: PassRequest, deadline: float) -> Convergence:
         keys, approved = self._controller.keys, request.approve_prune
-        was_stuck = False
+        log, is_first, was_stuck = self._controller.reconciler.action_log, True, False
         # A request for a run of a job changes nothing but what the broker knows.
         is_job = request.key is not None and request.key.kind == "Job"
         unchanged = None if approved or is_job else self._plan_unchanged()
@@ -152,6 +152,7 @@ class ControlApi:
                 return convergence
         self._operator.retry_refused(request.key)
         while True:
+            acted, convergence = log.last, Convergence(converged=False, stuck=False)
             try:
                 full_plan = self._controller.observe_everything(
                     approved=approved,
@@ -160,8 +161,11 @@ class ControlApi:
                 )
                 approved = False
                 convergence = self._operator.convergence_of(full_plan, request.key)
-                if not convergence.settled:  # the prune guard removes after a second look
+                if (
+                    is_first and not convergence.settled
+                ):  # the prune guard removes after a second look
                     convergence = self._operator.convergence(request.key)
+                is_first = False
                 # A pass that still runs records the snapshot from before its actions.
                 if convergence.settled and not self._is_busy(request.key):
                     return convergence
@@ -175,7 +179,7 @@ class ControlApi:
             left_s = deadline - self._clock.monotonic()
             if left_s <= 0 or self._stopped.is_set():
                 return Convergence(converged=False, stuck=False)
-            self._wait_for_passes(min(CONVERGENCE_S, left_s))
+            self._wait_for_news(convergence, acted, min(CONVERGENCE_S, left_s))
 
     def _is_busy(self, only: Key | None) -> bool:
         """Return True if a pass of any key, or of *only* one key, runs or is due."""
@@ -188,12 +192,24 @@ class ControlApi:
         except EngineError:
             return None
 
-    def _wait_for_passes(self, longest_s: float) -> None:
-        """Wait until all queued keys were handled, at most *longest_s*."""
-        keys = self._controller.keys
-        if keys.idle:
-            self._stopped.wait(min(longest_s, CONVERGENCE_S / 4))
-        else:
-            self._pass_lock.wait_for(
-                lambda: keys.idle or self._stopped.is_set(), timeout_s=longest_s
-            )
+    def _wait_for_news(self, convergence: Convergence, acted: int, longest_s: float) -> None:
+        """Wait until passes have changed something since action *acted*, at most *longest_s*.
+
+        Each look queues the keys with actions. While these wait for a health check or for time, their
+        passes find nothing to do: a look after each of these passes would keep a processor busy.
+        """
+        keys, log, shared = (
+            self._controller.keys,
+            self._controller.reconciler.action_log,
+            self._controller.shared,
+        )
+        is_over, version = convergence.settled or convergence.stuck, shared.version
+
+        def has_news() -> bool:
+            if self._stopped.is_set():
+                return True
+            # Without actions no look queued a key: then a pass follows an event, such as a new health.
+            is_passed = convergence.starting and convergence.converged and shared.version != version
+            return keys.idle and (is_over or is_passed or log.last != acted)
+
+        self._pass_lock.wait_for(has_news, timeout_s=longest_s)

@@ -197,15 +197,16 @@ class Supervisor:
                 self._pass(key)
 
     def _pass(self, key: Key) -> None:
-        try:
-            with self._pass_lock.passing() as granted:
+        with self._pass_lock.passing() as granted:
+            try:
                 if granted:
                     self._controller.handle(key)
-        except Exception as error:
-            log.exception("a pass of %s failed", key)
-            self._controller.crashed(key, error)
-        finally:
-            self._controller.keys.done(key)
+            except Exception as error:
+                log.exception("a pass of %s failed", key)
+                self._controller.crashed(key, error)
+            finally:
+                # Before the lock wakes those that wait until no key is in a worker's hands.
+                self._controller.keys.done(key)
 
     def _probe(self) -> None:
         prober = self._controller.prober

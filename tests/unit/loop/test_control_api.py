@@ -83,6 +83,33 @@ def test_a_pass_with_nothing_to_do_observes_once(house: House) -> None:
     assert house.engine.looks - before == 1
 
 
+class DrivenLock(PassLock):
+    """A pass lock with waits that let the time of a house pass."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(paused=False)
+        self._house = house
+
+    def wait_for(self, condition: Callable[[], bool], *, timeout_s: float) -> bool:
+        end = self._house.watch.time + timeout_s
+        while not condition() and self._house.watch.time < end:
+            self._house.let_pass(0.05)
+        return condition()
+
+
+def test_a_pass_that_waits_for_time_looks_after_actions_and_once_a_second(house: House) -> None:
+    waiting = DrivenLock(house)
+    api = ControlApi(house.operator, waiting, house.watch, threading.Event(), directory=DIR)
+    house.files.desired = declared(service(rev="c", rollout={"minHealthy": "20s"}))
+    began, looks = house.watch.time, len(house.engine.looked_at)
+    answer = api.run_pass(replace(PASS, timeout_s=60.0))
+    assert answer["converged"]
+    assert [running.revision for running in house.engine.world.containers] == [worlds.revision("c")]
+    assert 20 < house.watch.time - began < 22
+    everything = house.engine.looked_at[looks:].count(None)
+    assert everything <= 22 + len(house.engine.done)
+
+
 # While the engine's events are followed, a list of its containers can be enough.
 
 
