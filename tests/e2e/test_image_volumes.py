@@ -11,7 +11,7 @@ from controller.cli.commands.doctor import is_unnamed
 from tests.instance import Host, eventually
 
 IMAGE = "trimtab.local/keeper:1"
-REPLICAS, ROLLOUTS = 2, 20
+REPLICAS, ROLLOUTS = 2, 6
 #: It counts its starts on the volume that the image declares.
 COUNT = "echo start >> /data/starts; exec /bin/work"
 SERVICE = """\
@@ -89,7 +89,7 @@ def await_rollout(host: Host, generation: int) -> None:
     eventually(rolled_out, what=f"both services at {wanted}")
 
 
-def test_twenty_replacements_leave_no_volume_without_a_name_and_lose_nothing(keeper: Host) -> None:
+def test_replacements_leave_no_volume_without_a_name_and_lose_nothing(keeper: Host) -> None:
     host, before = keeper, volumes(keeper)
     write(host, 0)
     planned = host.cli("plan", str(host.directory), "--policy", host.policy, expect=2).stdout

@@ -28,7 +28,7 @@ SHOP = "ghcr.io/example/shop:1"
 #: Databases are made at a first start, several at once on a busy machine.
 FIRST_START_S = 180.0
 RECIPES = {recipe().reference: name for name, recipe in debian_images.RECIPES.items()}
-#: `test_image_volumes.py` replaces twenty; here are images as people have them.
+#: `test_image_volumes.py` replaces small ones; here are images as people have them.
 ROLLOUTS = 5
 ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
