@@ -38,7 +38,7 @@ from controller.system.file_lock import hold_lock
 from controller.system.unix_socket import engine_socket_path
 
 if TYPE_CHECKING:
-    from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
+    from controller.broker.gate.commands import Open, ProofRefused, ProofVerified, VerifyProof
     from controller.broker.proofs.prover import Prover
     from controller.core.proofs.signers import SignerFiles
 
@@ -76,7 +76,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     )
     key = hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32))
     opener = _secret_opener(state, key)
-    prover = LazyProver(clock)
+    prover = LazyProver(clock, opener.answer)
     services = HostServices(
         clock=clock,
         new_id=process.new_id,
@@ -114,8 +114,9 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
 class LazyProver:
     """Verifies proofs. The code is loaded, and the render worker started, with the first proof."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, open_secret: Open) -> None:
         self._clock = clock
+        self._open = open_secret
         self._prover: Prover | None = None
 
     def prove(self, command: VerifyProof) -> ProofVerified | ProofRefused:
@@ -124,7 +125,10 @@ class LazyProver:
             from controller.broker.proofs.prover import Prover
 
             self._prover = Prover(
-                _read_key_files, now=self._clock.now, monotonic=self._clock.monotonic
+                _read_key_files,
+                self._open,
+                now=self._clock.now,
+                monotonic=self._clock.monotonic,
             )
         return self._prover(command)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 
 from controller.core.planning.deliveries.secret_binding import SecretContents, SecretFault
 from controller.engine.transport import OutgoingRequest
@@ -61,7 +62,9 @@ class BrokerSecrets:
             content = self._ask(_question(secret), f"the content of {secret.key}")
         except EngineError as error:
             fault = SecretFault(error.code, error.message, error.remedy)
-            self._failed[place] = (self._monotonic(), fault)
+            # A conflict passes by itself: the proof of a signed source isn't accepted yet.
+            if error.status != HTTPStatus.CONFLICT:
+                self._failed[place] = (self._monotonic(), fault)
             return fault
         self._failed.pop(place, None)
         self._known[place] = content

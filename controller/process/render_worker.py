@@ -31,7 +31,7 @@ kind: Service
 metadata: {name: web, namespace: shop, owner: ops}
 spec:
   image: example.org/web:1
-  env: {A: b}
+  env: {A: b, PASSWORD: {secret: password, key: pw}}
   ports: [{container: 80, host: 8080}]
   resources: {memory: 64Mi, cpus: 0.5}
   healthcheck: {exec: [test], interval: 5s}
@@ -41,11 +41,22 @@ spec:
     - {type: tmpfs, target: /tmp, size: 1Mi}
     - {type: bind, source: /srv/web, target: /srv}
     - {type: config, source: site, target: /etc/site}
+    - {type: secret, source: password, target: /run/password}
 ---
 apiVersion: trimtab/v1
 kind: Config
 metadata: {name: site, namespace: shop, owner: ops}
 spec: {data: {a: b}, files: {c: notes}}
+---
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: password, namespace: shop, owner: ops}
+spec: {generate: {pw: {length: 24}}}
+---
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: sealed, namespace: shop, owner: ops}
+spec: {sops: notes}
 ---
 apiVersion: trimtab/v1
 kind: Network
@@ -188,7 +199,8 @@ def _answer(request: dict[str, Any], raw: bytes) -> list[dict[str, Any]]:
         request["folder"],
         ComposeSettings(**{**compose, "capabilities": tuple(compose["capabilities"])}),
     )
-    return list(parts_of(render(found["files"], scope, found["charts"])))
+    rendered = render(found["files"], scope, found["charts"], request["contents"])
+    return list(parts_of(rendered))
 
 
 def parts_of(rendered: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -204,6 +216,9 @@ def parts_of(rendered: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 part, length = {}, 0
         if part:
             yield {member: part}
+    for key, text in rendered["secrets"].items():
+        for at in range(0, len(text), PART_BYTES):
+            yield {"secrets": {key: text[at : at + PART_BYTES]}}
     broken = rendered["broken"]
     for at in range(0, len(broken), 100):
         yield {"broken": broken[at : at + 100]}
@@ -219,6 +234,7 @@ def _request() -> tuple[dict[str, Any], bytes]:
         "networks": {},
         "folder": "warm-up",
         "compose": {"capabilities": []},
+        "contents": {"Secret/shop/password": f"hmac:{'0' * 64}"},
         "files": {name: len(content) for name, content in files.items()},
         "charts": {name: len(content) for name, content in _CHARTS.items()},
     }

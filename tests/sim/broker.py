@@ -32,6 +32,8 @@ from controller.broker.gate.commands import (
     ReadSecret,
     Relay,
     SecretNotOpened,
+    SecretOpened,
+    SecretValue,
     StoreContent,
     VerifyProof,
     WriteRecord,
@@ -75,6 +77,24 @@ class NobodyThere(Exception):
     """There is no broker now."""
 
 
+class Secrets(Protocol):
+    """The broker's Secrets, with their plain text."""
+
+    def open(self, command: OpenSecret) -> SecretOpened | SecretNotOpened: ...
+
+    def read(self, command: ReadSecret) -> SecretValue | str: ...
+
+
+class NoSecrets:
+    """Opens nothing."""
+
+    def open(self, command: OpenSecret) -> SecretNotOpened:
+        return SecretNotOpened("secret.worker", f"no {command.bound.name} in the simulation")
+
+    def read(self, command: ReadSecret) -> str:
+        return f"no {command.files} in the simulation"
+
+
 class Outside(Protocol):
     """What is around the broker: the engine's wire, and whatever happens between commands."""
 
@@ -116,6 +136,7 @@ class SimBroker:
         self.stored: dict[str, list[str]] = {}
         self.state: GateState | None = None
         self.prove: Prove = refuse_proofs
+        self.secrets: Secrets = NoSecrets()
         self._mending: RecoveryTask | None = None
         self._pause_s = FIRST_PAUSE_S
         self.mend_at: float | None = None
@@ -264,12 +285,14 @@ class SimBroker:
 
     def _change_files(
         self, command: StoreContent | MakeFiles | OpenSecret | ReadSecret | ForgetSecret
-    ) -> str | SecretNotOpened:
-        """Store a content, or mount it: the disk outlives the broker. There are no Secrets."""
+    ) -> str | SecretOpened | SecretNotOpened | SecretValue:
+        """Store a content, mount it, or open a Secret: the disk outlives the broker."""
         if isinstance(command, OpenSecret):
-            return SecretNotOpened("secret.worker", "no Secrets in the simulation")
-        if isinstance(command, ReadSecret | ForgetSecret):
-            return "no Secrets in the simulation"
+            return self.secrets.open(command)
+        if isinstance(command, ReadSecret):
+            return self.secrets.read(command)
+        if isinstance(command, ForgetSecret):
+            return "nothing is forgotten in the simulation"
         files, content = str(command.files), command.content
         kept = self.stored.setdefault(files, [])
         if isinstance(command, StoreContent) and command.blob is not None:

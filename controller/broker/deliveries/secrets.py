@@ -2,7 +2,8 @@
 
 ``POST /trimtab/v1/secrets/{namespace}/{name}`` answers with the content id of a Secret's source.
 The reply has the id and the names of the files. A content id that was not seen before is recorded:
-each answers one guess of the values.
+each answers one guess of the values. In a namespace with a signed source, the controller can ask
+only for the sources that the accepted commit declares.
 
 The values of variables are read for an admitted create. The values are added to the body that the engine receives, and are in no record.
 """
@@ -25,6 +26,7 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.state import GateState
+from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply
 from controller.core.admission.files import admit_secret
 from controller.core.engine_api.requests import CreateRequest
@@ -32,7 +34,7 @@ from controller.core.records.operator_records import read_forget_request
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import SecretSource, declared_from_json
 from controller.model.errors import SecretError
-from controller.model.files.delivery import FileSet
+from controller.model.files.delivery import FileSet, contents_of
 from controller.model.mutations import SECRET_FORGET
 from controller.model.quantities import format_bytes
 from controller.model.records import Reply
@@ -47,12 +49,19 @@ class _SecretRequest:
 def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Open a Secret, and answer its content id."""
     files = FileSet("secret", call.names["namespace"], call.names["name"])
+    signed_acts.refuse_unsigned_secret(call, state, files)
     owner, opened = yield from open_requested(call, state, files)
     if opened.is_new:
-        summary = {"owner": owner, "content": opened.content, "names": list(opened.names)}
-        request = request_of("POST", call.route.name, str(files), {"secret": summary})
-        yield from require_record("read", call.by, request)
+        yield from record_new(call, SecretName(files.namespace, owner, files.name), opened)
     return json_reply(200, {"Content": opened.content, "Keys": list(opened.names)})
+
+
+def record_new(call: GateRequest, bound: SecretName, opened: SecretOpened) -> Flow[None]:
+    """Record that a Secret was opened to a content that was not seen before."""
+    summary = {"owner": bound.owner, "content": opened.content, "names": list(opened.names)}
+    files = FileSet("secret", bound.namespace, bound.name)
+    request = request_of("POST", "own.secret", str(files), {"secret": summary})
+    yield from require_record("read", call.by, request)
 
 
 def open_requested(
@@ -65,15 +74,13 @@ def open_requested(
     """
     request = _parsed(call.body, str(files))
     raise_if_denied(admit_secret(files, request.owner, actor=call.actor, policy=call.policy))
-    stored = state.inventory.files.get(str(files))
-    known = (
-        frozenset(each.content for each in stored.contents) if stored is not None else frozenset()
-    )
+    known = contents_of(state.inventory.files, files)
     bound = SecretName(files.namespace, request.owner, files.name)
     result = yield OpenSecret(bound, request.source, known)
     if isinstance(result, SecretNotOpened):
         raise Denied(result.code, result.reason, result.remedy, subject=str(files))
     assert isinstance(result, SecretOpened), f"a Secret was opened to {type(result).__name__}"
+    signed_acts.forget_outdated(call, state, files, result.content)
     return request.owner, result
 
 

@@ -8,7 +8,7 @@ boundary is a crash point.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from controller.core.records.views import Page, Question
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import SecretSource
 from controller.model.confinement import EffectiveState, NotReadable
-from controller.model.files.delivery import FileSet, Variant
+from controller.model.files.delivery import FileSet, StoredFiles, Variant
 from controller.model.host_paths import PathFacts
 from controller.model.names import NetworkNames
 from controller.model.policy.sources import SignedSource
@@ -322,6 +322,8 @@ class VerifyProof:
     networks: NetworkNames = field(default_factory=NetworkNames)
     #: The policy's choices for Compose projects.
     compose: ComposeSettings = field(default_factory=ComposeSettings)
+    #: The contents that the broker has stored, by ``str(FileSet)``.
+    stored: Mapping[str, StoredFiles] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +331,8 @@ class ProofVerified:
     """A verified and rendered commit."""
 
     rendering: Rendering = field(repr=False)
+    #: The opened Secrets with a content that was not seen before.
+    opened: tuple[tuple[SecretName, SecretOpened], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +344,7 @@ class ProofRefused:
     remedy: str = ""
 
 
+Open = Callable[[OpenSecret], SecretOpened | SecretNotOpened]
 Prove = Callable[[VerifyProof], ProofVerified | ProofRefused]
 #: The answer while another proof is being verified.
 PROOFS_BUSY = ProofRefused("proof.busy", "another proof is being verified", "try again")

@@ -12,17 +12,33 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
+from controller.broker.gate.commands import (
+    Open,
+    OpenSecret,
+    ProofRefused,
+    ProofVerified,
+    SecretOpened,
+    VerifyProof,
+)
 from controller.core.proofs.git_objects import InvalidProof
 from controller.core.proofs.proven_commit import ProvenCommit, ProvenFile, prove
-from controller.core.proofs.rendering import RENDERED_MAX, Rendering, join_parts
+from controller.core.proofs.rendering import (
+    RENDERED_MAX,
+    DeclaredSecret,
+    Rendering,
+    join_parts,
+    read_secrets,
+)
 from controller.core.proofs.signers import SignerFiles, Signers
 from controller.model.errors import SourceError
+from controller.model.files.delivery import FileSet, contents_of
 from controller.system.children.framed_child import ChildBounds, FramedChild, WorkerFailed
 
 #: -I: nothing of the environment adds code. The child gets no environment anyway.
 COMMAND = (sys.executable, "-I", "-m", "controller.process.render_worker")
 BOUNDS = ChildBounds(request_s=20.0, answer_max=16 << 20, renewed_after=90)
+#: Seconds for the Secrets of a commit. The broker opens further ones with a later proof.
+OPENING_S = 20.0
 _REMEDY = "sign the commit with a key of the policy's folder of keys, and let it be fetched"
 
 #: Returns the files of a folder of keys by its name; raises SourceError.
@@ -35,6 +51,7 @@ class Prover:
     def __init__(
         self,
         read_keys: ReadKeys,
+        open_secret: Open,
         *,
         now: Callable[[], float],
         monotonic: Callable[[], float],
@@ -42,7 +59,9 @@ class Prover:
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._read_keys = read_keys
+        self._open = open_secret
         self._now = now
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._child = FramedChild(command, BOUNDS, monotonic=monotonic, wait=wait)
 
@@ -67,7 +86,7 @@ class Prover:
                     signers=signers,
                     now=self._now(),
                 )
-                return ProofVerified(self._render(proven, command))
+                return self._render(proven, command)
             except InvalidProof as error:
                 return ProofRefused(error.code, str(error), _REMEDY)
             except SourceError as error:
@@ -76,7 +95,7 @@ class Prover:
                 reason = f"the render worker failed: {error}"
                 return ProofRefused("proof.worker", reason, "check the documents: trimtab validate")
 
-    def _render(self, proven: ProvenCommit, command: VerifyProof) -> Rendering:
+    def _render(self, proven: ProvenCommit, command: VerifyProof) -> ProofVerified:
         folder = command.rule.path
         # A longer file is a mistake of its document, whatever follows.
         contents = [
@@ -90,15 +109,41 @@ class Prover:
             "networks": asdict(command.networks),
             "folder": proven.commit if folder == "." else folder.rpartition("/")[2],
             "compose": asdict(command.compose),
+            "contents": None,
             "files": files,
             "charts": charts,
         }
         # The contents aren't needed later, and would be in memory as long as the rendering.
         proven = replace(proven, files=_blobs(proven.files), charts=_blobs(proven.charts))
         with self._child.turn() as ask:
-            answer = ask(request, [each for found in contents for each in found.values()])
-            rendered = join_parts(answer.get("parts"))
-            return Rendering.read(proven, {"rendered": rendered})
+            raw = [each for found in contents for each in found.values()]
+            rendered = join_parts(ask(request, raw).get("parts"))
+            secrets = read_secrets(rendered["secrets"], command.rule.namespaces)
+            opened = self._open_secrets(secrets, command)
+            known = {key: each.content for key, each in opened.items()}
+            if known:
+                answer = ask({**request, "contents": known}, raw)
+                rendered = join_parts(answer.get("parts"))
+            new = ((secrets[key].bound, each) for key, each in opened.items() if each.is_new)
+            rendering = Rendering.read(proven, {"rendered": rendered}, known)
+            return ProofVerified(rendering, tuple(new))
+
+    def _open_secrets(
+        self, secrets: Mapping[str, DeclaredSecret], command: VerifyProof
+    ) -> dict[str, SecretOpened]:
+        """Return the Secrets that can be opened now."""
+        opened: dict[str, SecretOpened] = {}
+        until = self._monotonic() + OPENING_S
+        for key, secret in secrets.items():
+            if self._monotonic() >= until:
+                break
+            bound = secret.bound
+            files = FileSet("secret", bound.namespace, bound.name)
+            known = contents_of(command.stored, files)
+            result = self._open(OpenSecret(bound, secret.source, known))
+            if isinstance(result, SecretOpened):
+                opened[key] = result
+        return opened
 
 
 def _blobs(files: Mapping[str, ProvenFile]) -> dict[str, ProvenFile]:

@@ -16,6 +16,7 @@ from controller.broker.gate.state import GateState
 from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
+from controller.model.files.delivery import FileSet
 from controller.model.inventory import ContainerItem
 from controller.model.policy.sources import SignedSource
 from controller.model.records import Role
@@ -67,6 +68,31 @@ def proof_of_files(call: GateRequest, state: GateState, files: str, namespace: s
         Denied: ``proof.…``.
     """
     return _proof_of_object(call, state, _rule(call, namespace), f"files:{files}")
+
+
+def refuse_unsigned_secret(call: GateRequest, state: GateState, files: FileSet) -> None:
+    """Refuse to open a source that the accepted commit doesn't declare for the Secret.
+
+    Raises:
+        Denied: ``proof.…``.
+    """
+    _proof_of_object(call, state, _rule(call, files.namespace), _secret(files))
+
+
+def forget_outdated(call: GateRequest, state: GateState, files: FileSet, content: str) -> None:
+    """Forget a rendering with another content of a declared Secret: the controller uploads again.
+
+    A file of the host has changed, or an operator has forgotten generated values.
+    """
+    rule = call.policy.signed_source(files.namespace) if call.policy.sources else None
+    made = None if rule is None else state.proofs.renderings.get(rule.source)
+    if rule is None or made is None:
+        return
+    from controller.core.proofs.requests import shape_of
+
+    is_declared = shape_of(call.body) in made.objects.get(_secret(files), {})
+    if is_declared and made.contents.get(f"Secret/{files.namespace}/{files.name}") != content:
+        del state.proofs.renderings[rule.source]
 
 
 def with_proof(judged: AdmissionDecision, proof: ProofPart) -> AdmissionDecision:
@@ -172,6 +198,11 @@ def _judged(state: GateState, rule: SignedSource, judge: Callable[[Evidence], _T
         # A missing proof comes with the controller's next reading: the change is tried again.
         status = 409 if error.code == "proof.missing" else 403
         raise Denied(error.code, error.reason, error.remedy, status=status) from None
+
+
+def _secret(files: FileSet) -> str:
+    """Return the name of a declared Secret among the objects of a rendering."""
+    return f"secret:{files.namespace}/{files.name}"
 
 
 def _labels(body: object) -> dict[str, Any]:

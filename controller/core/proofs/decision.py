@@ -73,7 +73,7 @@ def admit_create(
     if asked is None:
         raise NotProven("proof.form", "the create has a form that no document has", _REMEDY)
     entry = made.entries.get(key)
-    if entry is not None and entry.shape == asked.shape:
+    if entry is not None and entry.has_shape(asked.shape):
         declared, replicas = entry.endpoints, entry.replicas
         proof = _part(key, made.proven, entry)
     elif (recorded := _recorded(evidence, made, key, asked.shape)) is not None:
@@ -132,7 +132,7 @@ def admit_start(evidence: Evidence, item: ContainerItem) -> None:
         )
     if entry is not None and entry.replicas == 0:
         raise NotProven("proof.stopped", f"{key} is declared as stopped", _REMEDY)
-    is_current = entry is not None and entry.shape == item.signed
+    is_current = entry is not None and entry.has_shape(item.signed)
     if not is_current and _recorded(evidence, made, key, item.signed) is None:
         raise _unproven(made, key)
 
@@ -145,11 +145,11 @@ def admit_update(evidence: Evidence, item: ContainerItem, body: object) -> None:
     """
     admit_start(evidence, item)
     entry = evidence.current().entries.get(key_of(item))
-    declared = {} if entry is None else entry.updates
     if not isinstance(body, dict):
         raise NotProven("proof.form", "the update has another form", _REMEDY)
     for name, value in body.items():
-        is_declared = name in declared and shape_of(declared[name]) == shape_of(value)
+        declared = [] if entry is None else entry.declared(name)
+        is_declared = shape_of(value) in map(shape_of, declared)
         if not is_declared and not _is_admitted(item.admitted, name, value):
             reason = f"{key_of(item)} doesn't declare that {name}"
             raise NotProven("proof.update", reason, _REMEDY)
@@ -168,7 +168,7 @@ def admit_join(
     entry = evidence.current().entries.get(key)
     known = find_revision(evidence.inventory, key, item.signed)
     declared: Mapping[str, tuple[str, ...]] = {} if known is None else dict(known.endpoints)
-    if entry is not None and entry.shape == item.signed:
+    if entry is not None and entry.has_shape(item.signed):
         declared = entry.endpoints
     if not are_names_of(((network, aliases),), declared):
         reason = f"{key} doesn't declare the network {network} with these names"

@@ -22,7 +22,7 @@ from controller.core.manifests.parse import read_text
 from controller.core.proofs.proven_charts import is_read, render_releases
 from controller.core.proofs.proven_files import ProvenFiles
 from controller.model.desired.desired import SourceIdentity
-from controller.model.desired.spec.files import ConfigSpec
+from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.errors import Problem
 from controller.model.files.delivery import FILE_BYTES_MAX
 
@@ -81,14 +81,18 @@ def _with_files(
 ) -> ParsedDocument:
     """Return a Config's document with the named files."""
     declaration = document.declaration
-    if declaration is None or not isinstance(declaration.spec, ConfigSpec):
+    if declaration is None:
+        return document
+    if isinstance(declaration.spec, SecretSpec) and declaration.spec.sops is not None:
+        return _with_sops(document, declaration, declaration.spec.sops, folder, files)
+    if not isinstance(declaration.spec, ConfigSpec):
         return document
     if not declaration.spec.files:
         return document
     found: dict[str, bytes] = {}
     for name, path in declaration.spec.files.items():
-        content = files.get(posixpath.normpath(posixpath.join(folder, path)))
-        if content is None or path.startswith("/") or len(content) > FILE_BYTES_MAX:
+        content = _content(path, folder, files)
+        if content is None:
             problem = _missing(declaration, name)
             found_problems = (*document.problems, problem)
             return ParsedDocument(
@@ -97,6 +101,30 @@ def _with_files(
         found[name] = content
     read = replace(declaration, files=tuple(sorted(found.items())))
     return replace(document, declaration=read)
+
+
+def _content(path: str, folder: str, files: Mapping[str, bytes]) -> bytes | None:
+    content = files.get(posixpath.normpath(posixpath.join(folder, path)))
+    is_usable = content is not None and not path.startswith("/") and len(content) <= FILE_BYTES_MAX
+    return content if is_usable else None
+
+
+def _with_sops(
+    document: ParsedDocument,
+    declaration: Declaration,
+    path: str,
+    folder: str,
+    files: Mapping[str, bytes],
+) -> ParsedDocument:
+    """Return a Secret's document with its SOPS file."""
+    content = _content(path, folder, files)
+    if content is not None:
+        read = replace(declaration, files=((posixpath.basename(path), content),))
+        return replace(document, declaration=read)
+    message = f"{posixpath.basename(path)} isn't in the commit"
+    problem = declaration.problem(("spec", "sops"), "secret.unreadable", message, "")
+    found = (*document.problems, problem)
+    return ParsedDocument(None, found, declaration.key, document.release, declaration)
 
 
 def _missing(declaration: Declaration, name: str) -> Problem:

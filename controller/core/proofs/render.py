@@ -1,24 +1,30 @@
 """The documents of a proven commit as the requests that the controller may send for them.
 
 ``render`` uses the functions by which the controller plans, so equal files give equal bytes. Kinds that
-aren't rendered have a reason instead of a request: Secrets, adopted volumes and networks, and jobs with
-the image of a service.
+aren't rendered have a reason instead of a request: adopted volumes and networks, and jobs with the image
+of a service.
+
+The contents of Secrets are known to the broker alone: the first rendering names the Secrets, and
+the next one has their contents.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api import create_body, translate
 from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.engine_api.requests import RequestBody
 from controller.core.jobs.memory import MANUAL, ON_CHANGE, SCHEDULE
 from controller.core.jobs.rollout_hooks import occasion_of
 from controller.core.manifests.combine import SourceReading, combine, source_key
 from controller.core.manifests.declaration import FolderReading
+from controller.core.planning.deliveries.secret_binding import bind_secrets, has_secret_files
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.proofs.documents import DocumentScope, read_documents
 from controller.core.proofs.requests import CreateShape, shape_of, shape_of_create
@@ -26,6 +32,7 @@ from controller.model.desired.desired import (
     Desired,
     GitSource,
     Network,
+    Secret,
     Service,
     SourceIdentity,
     SourceLocation,
@@ -35,7 +42,7 @@ from controller.model.desired.plan import AnyAction, CreateNetwork, CreateVolume
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec, Trigger
 from controller.model.desired.spec.rollout import RunState
-from controller.model.names import NetworkNames
+from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 
 #: Problems of a service without which nothing can be created, whatever the engine has.
@@ -57,18 +64,29 @@ class RenderScope:
 
 
 def render(
-    files: Mapping[str, bytes], scope: RenderScope, charts: Mapping[str, bytes] | None = None
+    files: Mapping[str, bytes],
+    scope: RenderScope,
+    charts: Mapping[str, bytes] | None = None,
+    contents: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """Return the requests for the documents among *files*, in the form of ``Rendering.read``.
 
-    *charts* are the files of the charts, by their paths in the folder of the charts.
+    Args:
+        files: the files of the documents' folder, by their paths in the folder.
+        scope: the source, and choices of the policy.
+        charts: the files of the charts, by their paths in the folder of the charts.
+        contents: the content ids of the Secrets, by their keys. None: the Secrets are returned.
     """
     documents = DocumentScope(scope.source, scope.folder, scope.compose)
     reading = read_documents(files, charts or {}, documents)
-    desired = _desired(reading, scope)
+    declared = _desired(reading, scope)
+    known = {Key.parse(key): content for key, content in (contents or {}).items()}
+    desired = bind_secrets(declared, known)
     made = _Rendered(desired, scope)
     for workload in desired.workloads:
         made.add_workload(workload)
+    for secret in desired.secrets:
+        made.add_secret(secret)
     resources: list[Network | Volume] = [*desired.networks, *desired.volumes]
     for resource in resources:
         for action in made.prerequisites.declared(resource):
@@ -76,7 +94,8 @@ def render(
     return {
         "entries": made.entries,
         "objects": made.objects,
-        "unsupported": made.unsupported,
+        "unsupported": {**made.unsupported, **_unopened(declared, desired)},
+        "secrets": {} if contents is not None else _sources(desired),
         "broken": sorted(str(k) for k in desired.blind_keys if k.namespace in scope.namespaces),
         "blind": any(scoped.blind for scoped in desired.scopes if scoped.name == scope.source),
     }
@@ -100,8 +119,18 @@ class _Rendered:
         if reason:
             self.unsupported[str(workload.key)] = reason
             return
+        body = self._create(workload)
+        shape = _shape(body)
+        occasions = _occasions(workload, self._desired)
+        runs = {"occasions": occasions, "schedule": _schedule(workload)}
+        late = {"late": self._late_shape(workload)}
+        self.entries[str(workload.key)] = _entry(workload, shape, body) | runs | late
+        for action in self.prerequisites.missing(workload, creating=True):
+            self.add_object(action, workload.source)
+
+    def _create(self, workload: Service) -> RequestBody:
         is_job = workload.key.kind == "Job"
-        body = create_body.create_body(
+        return create_body.create_body(
             workload,
             slot=1,
             image=workload.spec.image,
@@ -109,18 +138,22 @@ class _Rendered:
             with_alias=not is_job,
             occasion="change" if is_job else "",
         )
-        shape = shape_of_create(json.loads(json.dumps(body)))
-        assert shape is not None, "a rendered create has the form of a create"
-        occasions = _occasions(workload, self._desired)
-        runs = {"occasions": occasions, "schedule": _schedule(workload)}
-        self.entries[str(workload.key)] = _entry(workload, shape, body) | runs
-        for action in self.prerequisites.missing(workload, creating=True):
-            self.add_object(action, workload.source)
+
+    def _late_shape(self, workload: Service) -> str:
+        """Return the shape on a host that doesn't restore Secrets before the engine; '' for the same."""
+        if workload.key.kind == "Job" or not has_secret_files(workload):
+            return ""
+        return _shape(self._create(replace(workload, has_late_secrets=True))).shape
+
+    def add_secret(self, secret: Secret) -> None:
+        """Add the source that the broker may be asked to open."""
+        shape = shape_of({"owner": secret.owner, "source": dict(secret.declared)})
+        assert shape is not None, "a declared source is canonical JSON"
+        name = f"secret:{secret.key.namespace}/{secret.key.name}"
+        self.objects[name] = {shape: [str(secret.key), _file_of(secret.source)]}
 
     def _reason_against(self, workload: Service) -> str:
         """Return why a workload isn't rendered; '' for none."""
-        if any(delivery.kind == "secret" for delivery in workload.deliveries):
-            return "Secrets aren't supported"
         if workload.spec.image == FROM_SERVICE:
             return "jobs with the image of a service aren't supported"
         if workload.moved:
@@ -144,6 +177,32 @@ class _Rendered:
         shape = shape_of(body)
         assert shape is not None, "a rendered body is canonical JSON"
         self.objects.setdefault(name, {}).setdefault(shape, [str(action.object), _file_of(source)])
+
+
+def _shape(body: RequestBody) -> CreateShape:
+    shape = shape_of_create(json.loads(json.dumps(body)))
+    assert shape is not None, "a rendered create has the form of a create"
+    return shape
+
+
+def _sources(desired: Desired) -> dict[str, str]:
+    """Return the source of each Secret with its owner, in the form of ``core.secrets.declared``."""
+    return {
+        str(each.key): canonical({"owner": each.owner, "source": dict(each.declared)}).decode()
+        for each in desired.secrets
+    }
+
+
+def _unopened(declared: Desired, bound: Desired) -> dict[str, str]:
+    """Return the reason against each service or job with a Secret of unknown content."""
+    known = {each.key for each in bound.workloads}
+    opened = {each.key.name for each in bound.secrets if each.content}
+    reasons = {}
+    for workload in declared.workloads:
+        named = {each.name for each in workload.deliveries if each.kind == "secret"}
+        if workload.key not in known and (missing := sorted(named - opened)):
+            reasons[str(workload.key)] = f"the Secret {missing[0]} can't be opened"
+    return reasons
 
 
 def _file_of(source: SourceLocation) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from controller.core.encoding.yaml import MAX_BYTES
 from controller.core.git.tree_checks import CHARTS
 from controller.core.proofs.proven_commit import ProvenCommit
+from controller.core.secrets.contents import SecretName
+from controller.core.secrets.declared import SecretSource, declared_from_json
+from controller.model.errors import SecretError
 from controller.model.files.delivery import FILE_BYTES_MAX
+from controller.model.names import Key
 
 ENTRIES_MAX = 10_000
 #: Longer files are refused by their length, so the worker gets no more of their bytes.
@@ -36,6 +42,8 @@ class RenderedWorkload:
     path: str
     blob: str
     shape: str
+    #: The shape on a host that doesn't restore the files of Secrets before the engine; '' for none.
+    late: str
     #: The reference of the image.
     reference: str
     endpoints: Mapping[str, tuple[str, ...]]
@@ -46,6 +54,16 @@ class RenderedWorkload:
     #: The beginnings of the occasions for which a job has runs.
     occasions: tuple[str, ...] = ()
     schedule: RenderedSchedule | None = None
+
+    def has_shape(self, shape: str) -> bool:
+        """Return True if a create of the shape is one of this document."""
+        return shape in {self.shape, self.late} - {""}
+
+    def declared(self, member: str) -> list[object]:
+        """Return the values of a member of an update."""
+        # The controller starts such containers itself (``Service.is_boot_ordered``).
+        late: list[object] = [{"Name": "no"}] if self.late and member == "RestartPolicy" else []
+        return [self.updates[member], *late] if member in self.updates else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +81,8 @@ class Rendering:
 
     proven: ProvenCommit
     entries: Mapping[str, RenderedWorkload]
-    #: By ``network:NAME``, ``volume:NAME`` and ``files:KIND/NAMESPACE/NAME``, and by shape.
+    #: By ``network:NAME``, ``volume:NAME``, ``files:KIND/NAMESPACE/NAME`` and ``secret:NAMESPACE/NAME``,
+    #: and by shape.
     objects: Mapping[str, Mapping[str, RenderedObject]]
     #: Why a resource isn't rendered.
     unsupported: Mapping[str, str] = field(default_factory=dict)
@@ -71,14 +90,21 @@ class Rendering:
     broken: frozenset[str] = frozenset()
     #: A broken document possibly declares any resource.
     blind: bool = False
+    #: The content ids of the Secrets that the broker has opened for this rendering, by their keys.
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     def may_declare(self, key: str) -> bool:
         """Return True if the commit declares a resource, or possibly does in an unreadable document."""
         return key in self.entries or key in self.broken or self.blind
 
     @classmethod
-    def read(cls, proven: ProvenCommit, answer: Mapping[str, Any]) -> Rendering:
-        """Read the worker's answer.
+    def read(
+        cls,
+        proven: ProvenCommit,
+        answer: Mapping[str, Any],
+        contents: Mapping[str, str] = MappingProxyType({}),
+    ) -> Rendering:
+        """Read the worker's answer. *contents* are those of the opened Secrets.
 
         Raises:
             ValueError: the answer has another form.
@@ -97,6 +123,7 @@ class Rendering:
                 {_text(key): _text(why) for key, why in _bounded(rendered["unsupported"])},
                 frozenset(map(_text, rendered["broken"])),
                 blind=rendered["blind"] is not False,
+                contents=contents,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a member of another form: {error!r:.100}") from None
@@ -108,13 +135,17 @@ def join_parts(parts: object) -> dict[str, Any]:
     Raises:
         ValueError: a part has another form.
     """
-    rendered: dict[str, Any] = {"entries": {}, "objects": {}, "unsupported": {}, "broken": []}
+    rendered: dict[str, Any] = {"entries": {}, "objects": {}, "unsupported": {}}
+    rendered["broken"] = []
+    chunks: dict[str, list[str]] = {}
     if not isinstance(parts, list):
         raise ValueError("an answer without parts")  # noqa: TRY004 - documented above
     for part in parts:
         for name, value in part.items():
             known = rendered.get(name)
-            if isinstance(known, dict) and isinstance(value, dict):
+            if name == "secrets":
+                _add_chunks(chunks, value)
+            elif isinstance(known, dict) and isinstance(value, dict):
                 known |= value
             elif isinstance(known, list) and isinstance(value, list):
                 known += value
@@ -122,7 +153,43 @@ def join_parts(parts: object) -> dict[str, Any]:
                 rendered[name] = value
             else:
                 raise ValueError("a part of another form")
-    return rendered
+    return rendered | {"secrets": {key: "".join(texts) for key, texts in chunks.items()}}
+
+
+def _add_chunks(chunks: dict[str, list[str]], part: object) -> None:
+    if not isinstance(part, dict) or not all(isinstance(text, str) for text in part.values()):
+        raise ValueError("a part of another form")
+    for key, text in part.items():
+        chunks.setdefault(key, []).append(text)
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSecret:
+    """A Secret of the commit, for the broker to open."""
+
+    bound: SecretName
+    source: SecretSource = field(repr=False)
+
+
+def read_secrets(
+    texts: Mapping[str, str], namespaces: Collection[str]
+) -> dict[str, DeclaredSecret]:
+    """Return the Secrets of the worker's answer, by their keys.
+
+    Raises:
+        ValueError: another form, or a namespace of others.
+    """
+    found = {}
+    try:
+        for text, source in texts.items():
+            key, value = Key.parse(_text(text)), json.loads(source)
+            if key.kind != "Secret" or key.namespace not in namespaces:
+                raise ValueError("a Secret of another namespace")
+            bound = SecretName(key.namespace, _text(value["owner"]), key.name)
+            found[text] = DeclaredSecret(bound, declared_from_json(value["source"]))
+    except (KeyError, TypeError, RecursionError, SecretError) as error:
+        raise ValueError(f"a Secret of another form: {error!r:.100}") from None
+    return found
 
 
 def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
@@ -134,6 +201,7 @@ def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
         path=path,
         blob=blob,
         shape=_text(value["shape"]),
+        late=_text(value["late"]),
         reference=_text(value["reference"]),
         endpoints={
             _text(network): tuple(map(_text, aliases))

@@ -6,6 +6,7 @@ its files with an owner and a mode. A *delivery* is a mount of a variant in a co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -136,3 +137,9 @@ class StoredFiles:
     def current(self) -> str:
         """The id of the content that was delivered last; '' for none."""
         return self.contents[-1].content if self.contents else ""
+
+
+def contents_of(stored: Mapping[str, StoredFiles], files: FileSet) -> frozenset[str]:
+    """Return the ids of the stored contents of a name."""
+    known = stored.get(str(files))
+    return frozenset() if known is None else frozenset(each.content for each in known.contents)

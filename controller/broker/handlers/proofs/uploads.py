@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from controller.broker.deliveries.secrets import record_new
 from controller.broker.gate import redact
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
@@ -67,11 +68,14 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
     owners = () if rule.owner is None else (rule.owner,)
     compose = owned_by(owners, lambda: settings_of(call.policy))()
     networks = call.policy.networks.names
-    result = yield VerifyProof(rule, call.body, anchor, networks, compose)
+    stored = state.inventory.files
+    result = yield VerifyProof(rule, call.body, anchor, networks, compose, stored)
     if isinstance(result, ProofRefused):
         raise Denied(result.code, redact.text(result.reason), result.remedy, subject=name)
     assert isinstance(result, ProofVerified), f"a proof was answered by {type(result).__name__}"
     proven = result.rendering.proven
+    for bound, opened in result.opened:
+        yield from record_new(call, bound, opened)
     if _anchor(rule, state) != anchor or name in state.proofs.accepting:
         raise Denied("proof.busy", "another commit is being accepted", "try again", status=409)
     _refuse_if_reloaded(call, state, forgotten)

@@ -58,7 +58,7 @@ def bind_secrets(
     services = _all_bound(desired.services, known)
     if not restored_at_boot:
         services = tuple(
-            replace(each, has_late_secrets=True) if _has_secret_files(each) else each
+            replace(each, has_late_secrets=True) if has_secret_files(each) else each
             for each in services
         )
     jobs = _all_bound(desired.jobs, known)
@@ -99,7 +99,7 @@ def _mounts_secret(service: Service) -> bool:
     return any(delivery.kind == _SECRET for delivery in service.deliveries)
 
 
-def _has_secret_files(service: Service) -> bool:
+def has_secret_files(service: Service) -> bool:
     """Return True if a service mounts a Secret. Variables are kept by the engine."""
     return any(each.kind == _SECRET and not each.variable for each in service.deliveries)
 

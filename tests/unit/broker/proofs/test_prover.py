@@ -21,10 +21,14 @@ from controller.model.errors import SourceError
 from controller.model.names import NetworkNames
 from controller.process import render_worker
 from controller.system.children.framed_child import PART_MAX, STEP_BYTES
+from tests.unit.broker.signed.forged_requests import WEB
 from tests.unit.broker.signed.instance import DOCUMENTS
+from tests.unit.broker.signed.opened import Opener, armored
+from tests.unit.broker.signed.rich import CIPHERTEXTS, RICH
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
 from tests.unit.core.proofs.test_render_charts import CHART, RELEASE, validator
 from tests.unit.core.proofs.test_render_compose import stack
+from tests.unit.core.secrets.oracle import Keys
 
 NOW = 1_790_000_000.0
 #: One of each way to be wrong.
@@ -67,6 +71,7 @@ def proof_of(files: dict[str, bytes]) -> VerifyProof:
 def prover(*command: str) -> Prover:
     return Prover(
         lambda _name: signer_files(),
+        Opener().open,
         now=lambda: NOW,
         monotonic=time.monotonic,
         command=command or COMMAND,
@@ -108,6 +113,27 @@ def test_the_worker_renders_compose_projects_without_any_file(real: Prover) -> N
         }
         assert made.entries
         assert made.objects.keys() == here["objects"].keys()
+
+
+def test_the_contents_of_secrets_are_those_that_the_broker_opens(real: Prover) -> None:
+    """A long source is sent in parts. A Secret that can't be opened holds its own services alone."""
+    text = RICH.replace(f"cert: {CIPHERTEXTS['CERT}']}", f"cert: {armored(b'x' * 300_000)}")
+    foreign = armored(b"x", Keys())
+    broken = text.replace(CIPHERTEXTS["PASSWORD}"], foreign)
+    for documents, unsupported in ((text, {}), (broken, {WEB: "the Secret db can't be opened"})):
+        result = real(proof_of({"all.yaml": documents.encode()}))
+        assert isinstance(result, ProofVerified)
+        assert result.rendering.unsupported == unsupported
+        opened = {f"Secret/{bound.namespace}/{bound.name}": each for bound, each in result.opened}
+        contents = {key: each.content for key, each in opened.items()}
+        assert result.rendering.contents == contents
+        scope = RenderScope("shop", ("shop",), NetworkNames())
+        here: Any = render({"all.yaml": documents.encode()}, scope, contents=contents)
+        made = result.rendering.entries
+        assert {key: (each.shape, each.late) for key, each in made.items()} == {
+            key: (each["shape"], each["late"]) for key, each in here["entries"].items()
+        }
+        assert (WEB in made) is (not unsupported)
 
 
 def test_a_job_can_name_a_time_zone_although_the_worker_has_no_files(real: Prover) -> None:
@@ -223,8 +249,27 @@ while head := os.read(0, 4):
 #: A rendered service of a file that the commit doesn't have.
 FOREIGN_FILE = (
     "w({'parts': 1}), w({'entries': {'Service/shop/web': {'file': 'shop:evil.yaml', 'shape': 'x', "
-    "'reference': 'y', 'endpoints': {}, 'updates': {}, 'replicas': 1, 'occasions': [], 'schedule': None}}, 'objects': {}, "
+    "'reference': 'y', 'endpoints': {}, 'updates': {}, 'replicas': 1, 'late': '', 'occasions': [], 'schedule': None}}, 'objects': {}, "
     "'unsupported': {}, 'broken': [], 'blind': False})"
+)
+
+#: Secrets of other forms, of another kind, and of another namespace.
+SECRETS = (
+    "7",
+    "{'Secret/shop/db': 7}",
+    "{'Secret/shop/db': '{'}",
+    "{'Secret/shop/db': '[' * 9000}",
+    "{'Secret/shop/db': '7'}",
+    *(
+        f"{{'{key}': json.dumps({{'owner': {owner}, 'source': {source}}})}}"
+        for key, owner, source in (
+            ("Secret/shop/db", "7", "{'generate': {'a': 24}}"),
+            ("Secret/shop/db", "'team'", "{'generate': {'a': 1}}"),
+            ("Secret/shop", "'team'", "{'generate': {'a': 24}}"),
+            ("Config/shop/db", "'team'", "{'generate': {'a': 24}}"),
+            ("Secret/other/db", "'team'", "{'generate': {'a': 24}}"),
+        )
+    ),
 )
 
 
@@ -239,6 +284,7 @@ FOREIGN_FILE = (
         "w({'rendered': 7})",
         "w({'parts': 1}), w({'entries': [], 'objects': {}, 'unsupported': {}, 'broken': [], 'blind': 0}})",
         FOREIGN_FILE,
+        *(f"w({{'parts': 1}}), w({{'secrets': {lie}}})" for lie in SECRETS),
     ],
 )
 def test_a_worker_that_lies_about_its_answer_costs_a_refusal(lie: str) -> None:
@@ -253,7 +299,8 @@ def test_keys_that_cannot_be_used_refuse_the_proof() -> None:
     def unusable(name: str) -> None:
         raise SourceError("source.keys", f"{name} is a link")
 
-    made = Prover(unusable, now=lambda: NOW, monotonic=time.monotonic)  # type: ignore[arg-type]
+    now, monotonic = (lambda: NOW), time.monotonic
+    made = Prover(unusable, Opener().open, now=now, monotonic=monotonic)  # type: ignore[arg-type]
     result = made(proof_of({"a.yaml": b"a: 1\n"}))
     assert isinstance(result, ProofRefused)
     assert (result.code, made.pid) == ("proof.keys", None)
@@ -297,6 +344,7 @@ def test_a_long_rendering_comes_in_short_parts() -> None:
         "entries": entries,
         "objects": {f"network:n{n}": {"x": ["Network/shop/n", "f"]} for n in range(900)},
         "unsupported": {f"Job/shop/j{n}": "why" for n in range(900)},
+        "secrets": {"Secret/shop/long": "x" * 300_000, "Secret/shop/short": "y"},
         "broken": [f"Service/shop/b{n}" for n in range(900)],
         "blind": True,
     }

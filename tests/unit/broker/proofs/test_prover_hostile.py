@@ -9,6 +9,7 @@ from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyP
 from controller.broker.proofs.prover import COMMAND, Prover
 from controller.model.names import NetworkNames
 from controller.process.render_worker import LIMITS
+from tests.unit.broker.signed.opened import Opener
 from tests.unit.core.proofs import hostile_files
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
 
@@ -40,7 +41,11 @@ def peak_bytes(pid: int) -> int:
 
 def test_hostile_files_cost_a_real_worker_a_verdict_each() -> None:
     prover = Prover(
-        lambda _name: signer_files(), now=lambda: 1.79e9, monotonic=time.monotonic, command=COMMAND
+        lambda _name: signer_files(),
+        Opener().open,
+        now=lambda: 1.79e9,
+        monotonic=time.monotonic,
+        command=COMMAND,
     )
     try:
         inputs = {str(number): hostile_files.files_of(number) for number in range(INPUTS)}

@@ -14,7 +14,8 @@ from controller.core.engine_api.field_tables import CONFIG, HOST_CONFIG
 from controller.engine.transport import OutgoingRequest
 from controller.model import names
 from tests.unit.broker.signed.instance import create_of, prerequisites
-from tests.unit.broker.signed.rich import LAB, RICH
+from tests.unit.broker.signed.opened import armored
+from tests.unit.broker.signed.rich import CIPHERTEXTS, LAB, RICH
 
 WEB, POOL, PLAIN, ONCE = (
     "Service/shop/web",
@@ -172,6 +173,35 @@ EDITS = (
     ('mode: "0440"', 'mode: "0444"'),
     ("uid: 1000,", "uid: 1001,"),
     ("keys: [index.html]", "keys: [style.css]"),
+    ("source: db, target: /run/db", "source: other, target: /run/db"),
+    ("source: db, target: /run/db", "source: tls, target: /run/db"),
+    ("source: db, target: /run/db", "source: db, target: /srv"),
+    ("target: /run/db, uid: 1000, gid: 1000", "target: /run/db, uid: 0, gid: 1000"),
+    ("target: /run/db, uid: 1000, gid: 1000", "target: /run/db, uid: 1000, gid: 0"),
+    ('mode: "0400"', 'mode: "0444"'),
+    ("keys: [key], onChange", "keys: [key, cert], onChange"),
+    ("keys: [key], onChange", "onChange"),
+    ("onChange: {signal: SIGHUP}", "onChange: None"),
+    (", onChange: {signal: SIGHUP}", ""),
+    ("{secret: db, key: password}", "{secret: other, key: password}"),
+    ("PASSWORD: {secret: db, key: password}", "OTHER: {secret: db, key: password}"),
+    (", PASSWORD: {secret: db, key: password}", ""),
+    ("source: host, target: /run/host", "source: db, target: /run/host"),
+    ("target: /run/token, key: token", "target: /run/token"),
+    ("{file: {pw: pw}}", "{file: {pw: pw, again: pw}}"),
+    ("{token: {length: 24}}", "{token: {length: 25}}"),
+    (CIPHERTEXTS["PASSWORD}"], armored(b"evil")),
+    (CIPHERTEXTS["PASSWORD}"], CIPHERTEXTS["OTHER}"]),
+    (CIPHERTEXTS["CERT}"], armored(b"evil")),
+    ("env: {STEP: all}", "env: {STEP: all, PASSWORD: {secret: db, key: password}}"),
+    (
+        "env: {STEP: all}",
+        "env: {STEP: all}\n  mounts: [{type: secret, source: db, target: /run/db}]",
+    ),
+    (
+        '"trimtab.local/web:2", network',
+        '"trimtab.local/web:2", mounts: [{type: secret, source: db, target: /db}], network',
+    ),
     ("index.html: hello", "index.html: evil"),
     ("style.css: plain", "style.css: plain, more.js: evil"),
     ("style.css: plain", "more.css: plain"),

@@ -12,28 +12,35 @@ from controller.broker.gate.commands import (
     Command,
     Forward,
     Lost,
+    OpenSecret,
     ProofRefused,
     ProofVerified,
     ReadProcess,
+    SecretOpened,
     VerifyProof,
 )
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
 from controller.core.manifests.parse import read_text
+from controller.core.planning.deliveries.secret_binding import bind_secrets
 from controller.core.proofs.git_objects import InvalidProof
 from controller.core.proofs.proven_commit import prove
 from controller.core.proofs.render import RenderScope, render
-from controller.core.proofs.rendering import Rendering
+from controller.core.proofs.rendering import Rendering, join_parts, read_secrets
 from controller.core.proofs.signers import SignerFiles, Signers
+from controller.core.secrets.contents import SecretName
+from controller.core.secrets.declared import declared_from_json
 from controller.engine.requests import create_request
 from controller.engine.transport import OutgoingRequest
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.plan import CreateContainer
+from controller.model.errors import Severity
 from controller.model.names import Key, container_name, run_name
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Precondition, Record, Reply, Role
 from controller.ports import EngineFacts
+from controller.process.render_worker import parts_of
 from tests.sim import kernel
 from tests.sim.broker import Places, SimBroker
 from tests.sim.clock import VirtualClock
@@ -41,6 +48,7 @@ from tests.sim.controller import request_of
 from tests.sim.engine import SimEngine
 from tests.sim.ground import LOCAL, REGISTRY
 from tests.sim.journal import SimJournal
+from tests.unit.broker.signed.opened import Opener
 from tests.unit.core.proofs.repository import Repository, signer_files
 
 CONTROLLER = Actor(990, 990, 11, Role.CONTROLLER)
@@ -128,7 +136,8 @@ class Instance:
             self.clock, self.journal, policy_of(self.since, **self.rule), facts, self._new_id
         )
         self.broker = SimBroker(self._places, self)
-        self.broker.prove = self._prove
+        self.opener = Opener()
+        self.broker.prove, self.broker.secrets = self._prove, self.opener
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -154,7 +163,16 @@ class Instance:
             command.rule.path,
             command.compose,
         )
-        return ProofVerified(Rendering.read(proven, {"rendered": render(files, scope, charts)}))
+        # As the prover does with the render worker's answers.
+        rendered = join_parts([*parts_of(render(files, scope, charts))])
+        secrets = read_secrets(rendered["secrets"], command.rule.namespaces)
+        asked = {key: OpenSecret(each.bound, each.source) for key, each in secrets.items()}
+        results = {key: self.opener.open(each) for key, each in asked.items()}
+        opened = {key: each for key, each in results.items() if isinstance(each, SecretOpened)}
+        known = {key: each.content for key, each in opened.items()}
+        answer: dict[str, Any] = render(files, scope, charts, known)
+        new = tuple((secrets[key].bound, each) for key, each in opened.items())
+        return ProofVerified(Rendering.read(proven, {"rendered": answer}, known), new)
 
     # What the simulated broker asks for.
 
@@ -265,8 +283,19 @@ def desired_of(text: str) -> Desired:
     documents = read_text(text, "shop:all.yaml")
     identity = SourceIdentity("x", present=True)
     desired = desired_from(FolderReading(documents, identity))
-    assert not desired.problems, desired.problems
-    return desired
+    asked = {
+        each.key: OpenSecret(
+            SecretName(each.key.namespace, each.owner, each.key.name),
+            declared_from_json(each.declared),
+        )
+        for each in desired.secrets
+    }
+    opened = {key: Opener().open(each) for key, each in asked.items()}
+    contents = {key: each.content for key, each in opened.items() if isinstance(each, SecretOpened)}
+    bound = bind_secrets(desired, contents)
+    faults = [each for each in bound.problems if each.severity is not Severity.WARNING]
+    assert not faults, faults
+    return bound
 
 
 def create_of(

@@ -13,6 +13,7 @@ from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyP
 from controller.core.proofs.signers import SignerFiles
 from controller.model.policy.document import Policy
 from tests.unit.broker.signed.instance import Instance
+from tests.unit.broker.signed.opened import armored
 from tests.unit.core.proofs.repository import Key, signer_files
 
 #: The key of the source ``lab``.
@@ -25,7 +26,7 @@ spec:
   image: trimtab.local/web:1
   entrypoint: [/bin/serve]
   command: [--listen, "8080"]
-  env: {MODE: plain, LEVEL: "3", REGION: north}
+  env: {MODE: plain, LEVEL: "3", REGION: north, PASSWORD: {secret: db, key: password}}
   user: "1000:1000"
   groupAdd: ["2000"]
   workingDir: /srv
@@ -54,6 +55,8 @@ spec:
     - {type: volume, source: cache, target: /cache, readOnly: true}
     - {type: tmpfs, target: /scratch, size: 1Mi}
     - {type: config, source: site, target: /etc/site, uid: 1000, mode: "0440"}
+    - {type: secret, source: db, target: /run/db, uid: 1000, gid: 1000, mode: "0400"}
+    - {type: secret, source: tls, target: /run/tls, keys: [key], onChange: {signal: SIGHUP}}
 ---
 apiVersion: trimtab/v1
 kind: Service
@@ -62,7 +65,10 @@ spec:
   image: trimtab.local/db:1
   replicas: 3
   env: {ROLE: worker}
-  mounts: [{type: config, source: site, target: /etc/site, keys: [index.html]}]
+  mounts:
+    - {type: config, source: site, target: /etc/site, keys: [index.html]}
+    - {type: secret, source: host, target: /run/host}
+    - {type: secret, source: made, target: /run/token, key: token}
   network: {attach: [{name: back}]}
 ---
 apiVersion: trimtab/v1
@@ -104,7 +110,41 @@ apiVersion: trimtab/v1
 kind: Config
 metadata: {name: site, namespace: shop, owner: team}
 spec: {data: {index.html: hello, style.css: plain}}
+---
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: db, namespace: shop, owner: team}
+spec: {age: {password: PASSWORD}}
+---
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: tls, namespace: shop, owner: team}
+spec: {age: {key: KEY, cert: CERT}}
+---
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: other, namespace: shop, owner: team}
+spec: {age: {password: OTHER}}
+---
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: host, namespace: shop, owner: team}
+spec: {file: {pw: pw}}
+---
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: made, namespace: shop, owner: team}
+spec: {generate: {token: {length: 24}}}
 """
+#: The ciphertexts of the Secrets.
+CIPHERTEXTS = {
+    "PASSWORD}": armored(b"first"),
+    "KEY,": armored(b"a key"),
+    "CERT}": armored(b"a certificate"),
+    "OTHER}": armored(b"other"),
+}
+for _name, _text in CIPHERTEXTS.items():
+    RICH = RICH.replace(f": {_name}", f": {_text}{_name[-1]}")
 LAB = """\
 apiVersion: trimtab/v1
 kind: Service
