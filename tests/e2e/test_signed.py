@@ -48,6 +48,15 @@ spec: {image: "trimtab.local/web:1", network: {mode: none}, env: {MODE: {{ value
 """,
 }
 
+VOLUME = "{type: volume, source: data, target: /d}"
+TOKEN = "{type: secret, source: token, target: /run/token, uid: 7}"
+SECRET = """\
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: token, owner: team}
+spec: {generate: {token: {length: 24}}}
+"""
+
 
 @pytest.fixture
 def keys() -> Iterator[Path]:
@@ -101,7 +110,7 @@ def test_what_is_signed_runs_and_nothing_else(host: Host, keys: Path) -> None:
     require_signed(host, served.first)
     host.write("source.yaml", SOURCE)
     first = served.commit(
-        web("web"), web("api", extra="mounts: [{type: volume, source: data, target: /d}]")
+        web("web"), web("api", extra=f"mounts: [{VOLUME}, {TOKEN}]"), SECRET
     )
     host.up()
     host.await_ready("web", "api", "stack", "chart")
