@@ -109,9 +109,7 @@ def test_what_is_signed_runs_and_nothing_else(host: Host, keys: Path) -> None:
     served = Served(host)
     require_signed(host, served.first)
     host.write("source.yaml", SOURCE)
-    first = served.commit(
-        web("web"), web("api", extra=f"mounts: [{VOLUME}, {TOKEN}]"), SECRET
-    )
+    first = served.commit(web("web"), web("api", extra=f"mounts: [{VOLUME}, {TOKEN}]"), SECRET)
     host.up()
     host.await_ready("web", "api", "stack", "chart")
     # A killed container is healed, and a new commit is rolled out.
