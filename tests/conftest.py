@@ -102,6 +102,22 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 2
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In one of several processes: begin to collect elsewhere than the others.
+
+    The process that imports a test file first compiles it, and the others read the result. The order
+    of the run is made once all is collected.
+    """
+    worker: dict[str, object] | None = getattr(session.config, "workerinput", None)
+    folders = [Path(session.config.rootpath, argument) for argument in session.config.args]
+    if worker is None or not all(folder.is_dir() for folder in folders):
+        return
+    files = sorted(str(path) for folder in folders for path in folder.rglob("test_*.py"))
+    number, count = int(str(worker["workerid"])[2:]), int(str(worker["workercount"]))
+    first = len(files) * number // count
+    session.config.args = [*files[first:], *files[:first]]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with long files, so that no process is left alone with one in the end.
 
