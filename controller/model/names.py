@@ -26,6 +26,8 @@ REVISION = PREFIX + "revision"
 IMAGE = PREFIX + "image"
 #: Why a job's run was made, such as ``change``; on runs only.
 OCCASION = PREFIX + "occasion"
+#: On runs of a job with ``completions`` above 1: ``COMPLETIONS/PARALLELISM``, such as ``3/2``.
+COMPLETIONS = PREFIX + "completions"
 
 #: The hooks of a container, as JSON; on containers of documents with hooks only.
 HOOKS = PREFIX + "hooks"
@@ -37,7 +39,7 @@ BROKER_LABELS = (MANAGED, INSTANCE, INTENT, ORIGIN)
 #: Accepted from the controller only; written empty on a client's container.
 CONTROLLER_LABELS = (NAMESPACE, SLOT, REVISION, IMAGE)
 #: Accepted from the controller only, on the runs of jobs.
-RUN_LABELS = (OCCASION,)
+RUN_LABELS = (OCCASION, COMPLETIONS)
 #: A client can set these; the owner must be its own.
 CLIENT_LABELS = (OWNER, SERVICE)
 
@@ -49,8 +51,12 @@ REPLICAS_MAX = 999
 #: A job's name leaves room for the number of a run, of at most eight digits.
 JOB_NAME_MAX = 20
 REVISION_DIGITS = 8
+#: Runs of a job that must succeed for an occasion, and runs at a time.
+COMPLETIONS_MAX = 50
+PARALLELISM_MAX = 10
 
 _INSTANCE = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_COMPLETIONS = re.compile(r"([1-9][0-9]?)/([1-9][0-9]?)", re.ASCII)
 _RUN_SLOT = re.compile(r"run-([1-9][0-9]{0,7})", re.ASCII)
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 
@@ -110,6 +116,27 @@ def run_of_slot(label: str) -> int:
     """Return the number of the run in a slot label; 0 if the container is no run."""
     match = _RUN_SLOT.fullmatch(label)
     return int(match[1]) if match else 0
+
+
+def completions_label(completions: int, parallelism: int) -> str:
+    """Return the label of a run, such as ``3/2``; '' for a job with one completion."""
+    return f"{completions}/{parallelism}" if completions > 1 else ""
+
+
+def completions_of(label: str) -> tuple[int, int] | None:
+    """Return the completions and the parallelism in a run's label; ``(1, 1)`` for ''.
+
+    None for a text that ``completions_label`` doesn't make within the limits.
+    """
+    if not label:
+        return 1, 1
+    match = _COMPLETIONS.fullmatch(label)
+    if match is None:
+        return None
+    completions, parallelism = int(match[1]), int(match[2])
+    fits = 1 < completions <= COMPLETIONS_MAX
+    fits &= parallelism <= min(completions, PARALLELISM_MAX)
+    return (completions, parallelism) if fits else None
 
 
 def workload_key(namespace: str, name: str, slot_label: str) -> Key:

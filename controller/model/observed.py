@@ -119,10 +119,28 @@ class JobOccasion:
     #: Runs that ended without success; ``cut`` ones count too.
     failed: int = 0
     cut: int = 0
-    outcome: Literal["", "succeeded", "failed", "cut"] = ""  # of the last run
+    outcome: Literal["", "succeeded", "failed", "cut"] = ""  # of the run that ended last
     last: int = 0  # the number of the last run
-    ended: str = ""  # when the last run ended; '' while the run goes on
-    why: str = ""  # how the last run ended
+    ended: str = ""  # when that run ended; '' while the only run at a time goes on
+    why: str = ""  # how that run ended
+    succeeded: int = 0
+    #: How many runs must succeed, and how many go on at a time, as the first run's label says.
+    completions: int = 1
+    parallelism: int = 1
+
+    @property
+    def is_complete(self) -> bool:
+        """True if no further run is to succeed."""
+        if self.completions == 1:
+            # An inventory of an earlier broker has no number of successes.
+            return self.outcome == "succeeded"
+        return self.succeeded >= self.completions
+
+    @property
+    def progress(self) -> str:
+        """The successes, such as ``2/3 completed``."""
+        succeeded = int(self.is_complete) if self.completions == 1 else self.succeeded
+        return f"{succeeded}/{self.completions} completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +162,11 @@ class JobMemory:
     def open_runs(self) -> tuple[JobRun, ...]:
         """The runs that are not known to have ended."""
         return tuple(run for run in self.runs if not run.ended)
+
+    def runs_of(self, occasion: JobOccasion) -> tuple[JobRun, ...]:
+        """Return the remembered runs of an occasion. All runs that go on are remembered."""
+        wanted = (occasion.revision, occasion.name)
+        return tuple(run for run in self.runs if (run.revision, run.occasion) == wanted)
 
 
 NO_RUNS = JobMemory()

@@ -481,16 +481,21 @@ class World:
         return self.engine.docker("inspect", "--format", form, container).stdout.strip()
 
     def make_runs(self) -> None:
-        """Have the controller make runs of jobs: one that ended well, and one that goes on."""
+        """Have the controller make runs of jobs: some that ended well, and some that go on."""
         if "RUN_ENDED" in self.tokens:
             return
-        for token, job, command in (
-            ("RUN_ENDED", "ended", ["/bin/sh", "-c", "exit 0"]),
-            ("RUN_OPEN", "open", ["/bin/sh", "-c", "exec sleep 600"]),
+        ends, goes_on = ["/bin/sh", "-c", "exit 0"], ["/bin/sh", "-c", "exec sleep 600"]
+        for token, job, number, command, completions in (
+            ("RUN_FEW", "few", 1, ends, {names.COMPLETIONS: "2/2"}),
+            ("RUN_FEWER", "few", 2, ends, {names.COMPLETIONS: "2/2"}),
+            ("RUN_MANY", "many", 1, goes_on, {names.COMPLETIONS: "3/2"}),
+            ("RUN_MORE", "many", 2, goes_on, {names.COMPLETIONS: "3/2"}),
+            ("RUN_ENDED", "ended", 1, ends, {}),
+            ("RUN_OPEN", "open", 1, goes_on, {}),
         ):
             labels = controller_labels(job, slot=1, revision=RUN_REVISION, image=IMAGE)
-            labels |= {names.SLOT: names.run_slot(1), names.OCCASION: "change"}
-            name = names.run_name("pins", job, number=1, revision=RUN_REVISION)
+            labels |= {names.SLOT: names.run_slot(number), names.OCCASION: "change", **completions}
+            name = names.run_name("pins", job, number=number, revision=RUN_REVISION)
             body = {
                 "Image": IMAGE,
                 "Labels": labels,
@@ -501,9 +506,10 @@ class World:
             run = str(made["Id"])
             self.must("controller", "POST", f"/containers/{run}/start")
             self.tokens[token] = run
-        path = f"/containers/{self.tokens['RUN_ENDED']}/json"
-        while self.must("controller", "GET", path)["State"]["Running"]:
-            pass
+        for token in ("RUN_FEW", "RUN_FEWER", "RUN_ENDED"):
+            path = f"/containers/{self.tokens[token]}/json"
+            while self.must("controller", "GET", path)["State"]["Running"]:
+                pass
 
     def fill(self, text: str) -> str:
         """Replace the tokens of a case's text; one that isn't known is an error."""

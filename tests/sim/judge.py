@@ -58,10 +58,6 @@ def _is_beyond_healing(container: SimContainer, known: Mapping[str, ContainerIte
     )
 
 
-#: How a run ends that completes its job.
-SUCCESS = "succeeded"
-
-
 class Judge:
     """Looks at everything, the product's own knowledge included."""
 
@@ -189,13 +185,13 @@ class Judge:
                 if lacking := self._rollouts_unfinished(job, memory):
                     return lacking
                 continue
-            if job.revision not in {o.revision for o in memory.occasions if o.outcome == SUCCESS}:
+            if job.revision not in {o.revision for o in memory.occasions if o.is_complete}:
                 return f"{job.key} has no successful run"
         return ""
 
     def _rollouts_unfinished(self, job: Service, memory: JobMemory) -> str:
         """Return the service for whose present revision a job of rollouts has not succeeded."""
-        done = {each.name for each in memory.occasions if each.outcome == SUCCESS}
+        done = {each.name for each in memory.occasions if each.is_complete}
         for service in self._view().services_by_hook.get(job.key, ()):
             # A service that is rolled back runs an earlier revision.
             if not service.because and occasion_of(service) not in done:

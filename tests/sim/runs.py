@@ -1,4 +1,4 @@
-"""Invariant 15: a job runs once for each revision, and again only after a run that failed.
+"""Invariant 15: a job runs as often as declared for each revision, and again only after a run that failed.
 
 A new revision of a service starts after the jobs before its rollout succeeded.
 
@@ -47,7 +47,7 @@ class Runs:
         """Check a start right before it reaches the engine.
 
         Raises:
-            Violation: the run had a process, or another run of the same occasion needs no further one.
+            Violation: the run had a process, or the other runs of the same occasion need no further one.
         """
         starts = mutated.route in {Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART}
         if container is None or not starts or not run_of(container):
@@ -56,13 +56,20 @@ class Runs:
             raise Violation(DOUBLED, f"{container.name} is started a second time")
         place = (names.NAMESPACE, names.SERVICE, names.REVISION, names.OCCASION)
         before = self._begun.setdefault(tuple(label(container, name) for name in place), [])
-        for other in before:
-            if other is container:
-                continue
-            if other.alive:
-                raise Violation(DOUBLED, f"{container.name} begins while {other.name} goes on")
-            if _succeeded(other) and other.id not in self._failed:
-                raise Violation(DOUBLED, f"{container.name} repeats {other.name}, which succeeded")
+        others = [run for run in before if run is not container]
+        going = [run for run in others if run.alive]
+        done = [run for run in others if _succeeded(run) and run.id not in self._failed]
+        # The numbers of the first run count. A single run of an occasion has no label.
+        first = label(before[0] if before else container, names.COMPLETIONS) or "1/1"
+        completions, at_once = map(int, first.split("/"))
+        if len(going) >= at_once:
+            raise Violation(DOUBLED, f"{container.name} begins while {going[-1].name} goes on")
+        if len(done) >= completions:
+            raise Violation(DOUBLED, f"{container.name} repeats {done[-1].name}, which succeeded")
+        if len(done) + len(going) >= completions:
+            raise Violation(
+                DOUBLED, f"{container.name} begins beside {going[-1].name}, the last one"
+            )
         if container not in before:
             before.append(container)
 
@@ -82,7 +89,8 @@ class Runs:
                 if (space, name, why) == (namespace, job, occasion)
                 for run in each
             ]
-            if not any(map(_succeeded, runs)):
+            wanted = label(runs[0], names.COMPLETIONS) if runs else ""
+            if sum(map(_succeeded, runs)) < int(wanted.partition("/")[0] or 1):
                 raise Violation(DOUBLED, f"{container.name} starts before {job} succeeded for it")
 
 

@@ -401,11 +401,35 @@ STORIES: dict[str, Tale] = {
         ),
         ((15, edit(MIGRATE, entrypoint=["/bin/sh", "-c", "sleep 1; exit 0"])),),
     ),
+    "jobs of several runs": Tale(
+        _COMES | _does(Action.REMOVE),
+        (
+            job(
+                MIGRATE,
+                "sleep 2; exit 0",
+                completions=3,
+                parallelism=2,
+                keep={"succeeded": 0, "failed": 1},
+            ),
+            service(WEB, dependsOn=[ON_MIGRATE]),
+        ),
+        (
+            (1, meddle("kill")),
+            (30, edit(MIGRATE, entrypoint=["/bin/sh", "-c", "sleep 1; exit 0"])),
+        ),
+    ),
     "jobs of rollouts": Tale(
         _COMES | _GOES,
         (
             job(MIGRATE, trigger="Rollout", image={"fromService": True}),
-            job(SMOKE, "exit 0", trigger="Rollout", keep={"succeeded": 0, "failed": 1}),
+            job(
+                SMOKE,
+                "exit 0",
+                trigger="Rollout",
+                completions=2,
+                parallelism=2,
+                keep={"succeeded": 0, "failed": 1},
+            ),
             service(WEB, rollout=AROUND),
         ),
         (

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from controller.core.jobs import rollout_hooks, run_end
+from controller.core.jobs import rollout_hooks, run_end, run_rules
+from controller.core.jobs.progress import JobDecision
 from controller.core.jobs.run_end import RunEnd
+from controller.core.planning.jobs import job_plan
 from controller.core.records import container_effects
 from tests.sim.doomed import DoomedWorld
 from tests.sim.planted import Plant, returning
@@ -18,6 +20,7 @@ from tests.sim.test_crash_sweep import Death, die, some, told
 from tests.sim.violation import Violation
 
 JOBS = "jobs"
+SEVERAL = "jobs of several runs"
 ROLLOUTS = "jobs of rollouts"
 #: Deaths of an ordinary run; ``make sim-sweep`` has all of them.
 DEATHS = 24
@@ -47,6 +50,30 @@ PLANTS = (
 )
 
 
+def _as_many_as_declared(_full: int) -> int:
+    return 0
+
+
+def _more_runs(decision: JobDecision) -> JobDecision:
+    """Return a decision with a run more than may go on, as of a controller that counts wrong."""
+    if not decision.runs:
+        return decision
+    last = decision.runs[-1]
+    return replace(decision, runs=(*decision.runs, replace(last, number=last.number + 1)))
+
+
+#: A controller that asks for too many runs, and a gate that admits them.
+UNBOUNDED = Plant(
+    DOUBLED,
+    "too-many-runs-at-a-time",
+    "an occasion has one run more than its completions, and the gate doesn't count",
+    (
+        (job_plan, "decide", returning(_more_runs)),
+        (run_rules, "_full", returning(_as_many_as_declared)),
+    ),
+)
+
+
 def _nothing(_found: object) -> None:
     return None
 
@@ -62,7 +89,12 @@ UNAWAITED = Plant(
 
 @pytest.mark.parametrize(
     ("plant", "story"),
-    [*((plant, JOBS) for plant in PLANTS), (PLANTS[1], ROLLOUTS), (UNAWAITED, ROLLOUTS)],
+    [
+        *((plant, story) for plant in PLANTS for story in (JOBS, SEVERAL)),
+        (PLANTS[1], ROLLOUTS),
+        (UNAWAITED, ROLLOUTS),
+        (UNBOUNDED, SEVERAL),
+    ],
     ids=lambda each: each.patch if isinstance(each, Plant) else each,
 )
 def test_a_job_doubled_or_left_out_is_found(plant: Plant, story: str) -> None:
@@ -71,7 +103,7 @@ def test_a_job_doubled_or_left_out_is_found(plant: Plant, story: str) -> None:
     assert found.value.invariant == DOUBLED
 
 
-@pytest.mark.parametrize("story", [JOBS, ROLLOUTS])
+@pytest.mark.parametrize("story", [JOBS, SEVERAL, ROLLOUTS])
 def test_wherever_a_process_dies_a_job_runs_once_for_each_revision(story: str) -> None:
     moments = {Death(story, at): moment for at, moment in enumerate(told(story).moments)}
     problems = [problem for death in some(moments, DEATHS) if (problem := die(death))]

@@ -18,7 +18,7 @@ from controller.cli.output.tables import render as render_table
 from controller.cli.output.terminal import echo
 from controller.cli.output.times import current_time, local_time
 from controller.cli.output.user_names import with_names
-from controller.cli.status.description import render_runs
+from controller.cli.status.description import render_occasions, render_runs
 from controller.core.encoding.terminal_text import printable, quote_line
 from controller.model.errors import EngineUnavailable
 from controller.model.names import WORKLOADS, revision_digits
@@ -52,10 +52,15 @@ def history(name: str, state: Path | None, as_json: bool) -> None:
     folder, _ = open_state(state)
     job = _find_job(folder, name)
     if job is not None:
-        runs = job.get("runs", [])
-        table = render_runs(runs, now=current_time(), width=terminal_width())
+        runs, occasions = job.get("runs", []), job.get("occasions", [])
+        width = terminal_width()
+        tables = (
+            render_occasions(occasions, width=width),
+            render_runs(runs, now=current_time(), width=width),
+        )
         members = {member: job[member] for member in ("kind", "namespace", "name")}
-        print_result({**members, "runs": runs}, table or "No runs.", as_json=as_json)
+        members |= {"runs": runs, "occasions": occasions}
+        print_result(members, "\n\n".join(filter(None, tables)) or "No runs.", as_json=as_json)
         return
     report = _fetch_history(folder, name)
     print_result(report, render(report, width=terminal_width()), as_json=as_json)

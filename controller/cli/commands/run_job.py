@@ -44,8 +44,8 @@ def run_job(
 ) -> int:
     """Run a job now, also one that ran already.
 
-    A run that fails is followed by others, up to the job's backoffLimit. The output is that of
-    'trimtab logs NAME'.
+    A run that fails is followed by others, up to the job's backoffLimit. A job with completions has
+    as many runs that succeed. The output is that of 'trimtab logs NAME'.
     """
     folder, _ = open_state(state)
     key = key_of(folder, name, kind="Job")
@@ -61,12 +61,12 @@ def run_job(
         if _is_over(resource, occasion) or time.monotonic() >= deadline:
             break
         time.sleep(LOOK_AGAIN_S)
-    runs = _runs_of(resource, occasion)
-    succeeded = no_wait or (bool(runs) and runs[-1].get("outcome") == "succeeded")
+    runs, progress = _runs_of(resource, occasion), _progress_of(resource, occasion)
+    succeeded = no_wait or bool(progress.get("complete"))
     if as_json:
         print_json({"object": key, "occasion": occasion, "runs": runs, "done": succeeded})
     else:
-        echo(printable(f"{key}: {_describe(runs, no_wait=no_wait)}"))
+        echo(printable(f"{key}: {_describe(runs, progress, no_wait=no_wait)}"))
     return 0 if succeeded else EXIT_NOT_CONVERGED
 
 
@@ -77,16 +77,24 @@ def _runs_of(resource: dict[str, Any], occasion: str) -> list[dict[str, Any]]:
 def _is_over(resource: dict[str, Any], occasion: str) -> bool:
     """Return True if no further run follows for an occasion."""
     runs = _runs_of(resource, occasion)
-    if not runs or not runs[-1].get("ended"):
+    if not runs or not all(run.get("ended") for run in runs):
         return False
     conditions = {c["type"] for c in resource["conditions"] if c["status"] == "True"}
-    return runs[-1]["outcome"] == "succeeded" or "Failed" in conditions
+    return bool(_progress_of(resource, occasion).get("complete")) or "Failed" in conditions
 
 
-def _describe(runs: list[dict[str, Any]], *, no_wait: bool) -> str:
+def _progress_of(resource: dict[str, Any], occasion: str) -> dict[str, Any]:
+    """Return how far an occasion is; {} for an unknown one."""
+    found = (o for o in resource.get("occasions", []) if o["occasion"] == occasion)
+    return next(found, {})
+
+
+def _describe(runs: list[dict[str, Any]], progress: dict[str, Any], *, no_wait: bool) -> str:
     if no_wait:
         return "a run is requested"
     if not runs:
         return "no run began within the timeout; see 'trimtab status'"
-    last = runs[-1]
-    return f"run {last['run']} {last['why'] if last.get('ended') else 'is in progress'}"
+    last = max(runs, key=lambda run: run.get("ended") or "9")  # one in progress, or the last to end
+    how = f"run {last['run']} {last['why'] if last.get('ended') else 'is in progress'}"
+    wanted = progress.get("completions", 1)
+    return how if wanted == 1 else f"{progress['succeeded']}/{wanted} completed; {how}"

@@ -39,6 +39,12 @@ RUNS = (
     Column("OUTCOME"),
     Column("END"),
 )
+OCCASIONS = (
+    Column("OCCASION"),
+    Column("REVISION", rank=3, optional=True),
+    Column("COMPLETED"),
+    Column("FAILED"),
+)
 ADMITTED = (
     Column("CONTAINER", shrink=clip, least=16, rank=9),
     Column("MEMORY"),
@@ -68,6 +74,7 @@ def describe_resource(
             _replicas(resource, view, inner),
         ),
         ("Runs", _runs(resource, view, inner)),
+        ("Occasions", _occasions(resource, inner)),
         ("Last output", _last_output(resource)),
         ("Admitted", _admitted(resource, view, inner)),
         ("Conditions", _conditions(resource, view, inner)),
@@ -197,6 +204,30 @@ def render_runs(runs: Sequence[StatusJson], *, now: float, width: int | None) ->
         for run in reversed(runs)
     ]
     return render(RUNS, rows, width=width) if rows else ""
+
+
+def _occasions(resource: StatusJson, width: int | None) -> Iterator[str]:
+    table = render_occasions(resource.get("occasions", []), width=width)
+    yield from filter(None, table.split("\n"))
+
+
+def render_occasions(occasions: Sequence[StatusJson], *, width: int | None) -> str:
+    """Return the table of the occasions of a job with several completions, the latest first.
+
+    '' if one run completes each occasion: the table of runs says as much.
+    """
+    if all(each["completions"] == 1 for each in occasions):
+        return ""
+    rows = [
+        (
+            each["occasion"],
+            revision_digits(each["revision"])[:8],
+            f"{each['succeeded']}/{each['completions']}",
+            str(each["failed"]),
+        )
+        for each in reversed(occasions)
+    ]
+    return render(OCCASIONS, rows, width=width)
 
 
 def _last_output(resource: StatusJson) -> Iterator[str]:

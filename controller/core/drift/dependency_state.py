@@ -19,7 +19,8 @@ from controller.core.drift import failures
 from controller.core.drift.classify import SlotState, is_finished
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.core.engine_api.timestamps import seconds
-from controller.core.jobs.decision import JobTime, JobWord, decide
+from controller.core.jobs.decision import decide
+from controller.core.jobs.progress import JobTime, JobWord
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import DependencyCondition, RunState
@@ -234,7 +235,7 @@ def job_status(
 
     Any run of the job's revision that succeeded completes the job, also one by request.
     """
-    done = [o.revision for o in memory.occasions if o.outcome == "succeeded"]
+    done = [o.revision for o in memory.occasions if o.is_complete]
     if job is None:
         # Dependents of an unreadable document go on if the job ran.
         if done:

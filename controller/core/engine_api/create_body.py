@@ -17,6 +17,7 @@ from controller.model.desired.plan import CreateContainer
 from controller.model.desired.spec.devices import Device
 from controller.model.desired.spec.files import FileMount
 from controller.model.desired.spec.health import Healthcheck
+from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.lifecycle import Hook
 from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
 from controller.model.desired.spec.network import NetworkMode, Port, SinglePort
@@ -154,6 +155,9 @@ def _labels(service: Service, slot: int, occasion: str) -> dict[str, str]:
         names.IMAGE: service.spec.image,
         **({names.OCCASION: occasion} if occasion else {}),
     }
+    spec = service.spec
+    if isinstance(spec, JobSpec) and spec.completions > 1:
+        labels[names.COMPLETIONS] = names.completions_label(spec.completions, spec.parallelism)
     return dict(sorted(labels.items()))
 
 

@@ -12,16 +12,20 @@ from typing import Any, Final, Literal
 
 from controller.core.encoding.json_members import read_plain
 from controller.model.inventory import JOBS_MAX
-from controller.model.names import Key
+from controller.model.names import Key, completions_of
 from controller.model.observed import JobMemory, JobOccasion, JobRun
 
 #: Runs kept in the memory. A run that goes on is always kept.
 RUNS_KEPT: Final = 10
+#: The same of a job with several completions: enough for all runs of the longest occasion.
+RUNS_KEPT_OF_MANY: Final = 100
 #: Occasions kept. An OnChange job runs again if its document returns to a revision that 64 later
 #: ones displaced.
 OCCASIONS_KEPT: Final = 64
 #: Of them, occasions of a schedule, which have no use once a later one exists.
 SCHEDULED_KEPT: Final = 4
+#: The same of a job with several completions: that many occasions can be in progress.
+SCHEDULED_KEPT_OF_MANY: Final = 12
 REQUESTS_MAX: Final = 16
 
 #: Occasions as the label says them.
@@ -34,16 +38,24 @@ Outcome = Literal["succeeded", "failed", "cut"]
 Jobs = Mapping[Key, JobMemory]
 
 
-def create(memory: JobMemory, run: JobRun) -> JobMemory:
-    """Return the memory with a new run; a known number changes nothing."""
+def create(memory: JobMemory, run: JobRun, completions: str = "") -> JobMemory:
+    """Return the memory with a new run; a known number changes nothing.
+
+    *completions* is the label of the run. The label of an occasion's first run counts for the occasion.
+    """
     if any(known.number == run.number for known in memory.runs):
         return memory
-    before = memory.occasion(run.revision, run.occasion) or JobOccasion(run.revision, run.occasion)
-    occasion = replace(before, runs=before.runs + 1, last=run.number, outcome="", ended="", why="")
+    before = memory.occasion(run.revision, run.occasion)
+    if before is None:
+        wanted, at_once = completions_of(completions) or (1, 1)
+        before = JobOccasion(run.revision, run.occasion, completions=wanted, parallelism=at_once)
+    occasion = replace(before, runs=before.runs + 1, last=run.number)
+    if before.completions == 1:
+        occasion = replace(occasion, outcome="", ended="", why="")
     return replace(
         memory,
         last=max(memory.last, run.number),
-        runs=_kept_runs((*memory.runs, run)),
+        runs=_kept_runs((*memory.runs, run), occasion),
         occasions=_with_occasion(memory.occasions, occasion),
         requests=tuple(r for r in memory.requests if f"{MANUAL}{r}" != run.occasion),
     )
@@ -68,12 +80,14 @@ def end(memory: JobMemory, container: str, *, time: str, outcome: Outcome, why: 
             before,
             failed=before.failed + (outcome != "succeeded"),
             cut=before.cut + (outcome == "cut"),
+            succeeded=before.succeeded + (outcome == "succeeded"),
+            outcome=outcome,
+            ended=time,
+            why=why,
         )
-        if before.last == run.number:
-            after = replace(after, outcome=outcome, ended=time, why=why)
         occasions = tuple(after if o is before else o for o in occasions)
     runs = tuple(ended if r is run else r for r in memory.runs)
-    return replace(memory, runs=_kept_runs(runs), occasions=occasions)
+    return replace(memory, runs=_kept_runs(runs, before), occasions=occasions)
 
 
 def request(memory: JobMemory, identifier: str) -> JobMemory:
@@ -95,8 +109,10 @@ def with_job(jobs: Jobs, key: Key, memory: JobMemory) -> Jobs:
     return kept
 
 
-def _kept_runs(runs: tuple[JobRun, ...]) -> tuple[JobRun, ...]:
-    surplus = len(runs) - RUNS_KEPT
+def _kept_runs(runs: tuple[JobRun, ...], occasion: JobOccasion | None) -> tuple[JobRun, ...]:
+    """Return the runs to remember after a change of an occasion."""
+    has_many = occasion is not None and occasion.completions > 1
+    surplus = len(runs) - (RUNS_KEPT_OF_MANY if has_many else RUNS_KEPT)
     dropped = {r.number for r in [r for r in runs if r.ended][: max(0, surplus)]}
     return tuple(r for r in runs if r.number not in dropped)
 
@@ -107,7 +123,8 @@ def _with_occasion(
     key = (changed.revision, changed.name)
     others = [o for o in occasions if (o.revision, o.name) != key]
     scheduled = [o for o in others if o.name.startswith(SCHEDULE)]
-    dropped = scheduled[: max(0, len(scheduled) - SCHEDULED_KEPT + 1)]
+    kept = SCHEDULED_KEPT if changed.completions == 1 else SCHEDULED_KEPT_OF_MANY
+    dropped = scheduled[: max(0, len(scheduled) - kept + 1)]
     return (*(o for o in others if o not in dropped), changed)[-OCCASIONS_KEPT:]
 
 

@@ -16,8 +16,9 @@ from enum import StrEnum
 from typing import Final
 
 from controller.core.encoding.canonical_json import digest
-from controller.core.jobs.decision import JobTime, JobWord, RolloutRun, attempt
+from controller.core.jobs.decision import RolloutRun, attempt
 from controller.core.jobs.memory import ROLLOUT
+from controller.core.jobs.progress import JobTime, JobWord
 from controller.core.manifests.revision_hash import VERSION
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec
@@ -208,14 +209,12 @@ class RolloutHooks:
     def _state(self, service: Service, phase: str, name: str) -> HookState:
         key, occasion = job_key(service.key.namespace, name), occasion_of(service)
         memory, job = self._memory(key), self.desired.workload(key)
-        if any(o.name == occasion and o.outcome == "succeeded" for o in memory.occasions):
+        if any(o.name == occasion and o.is_complete for o in memory.occasions):
             return HookState(key, phase, HookWord.DONE)
         if job is None or not isinstance(job.spec, JobSpec):
             return HookState(key, phase, HookWord.BLOCKED, "its document can't be read")
         run = self.preview(job, service)
         known = memory.occasion(run.job.revision, occasion)
-        if known is not None and not known.outcome:
-            return HookState(key, phase, HookWord.WAITING, f"run {known.last} in progress")
         standing = self._standing(service)
         # Before the rollout of the revision is known, failures of an earlier try don't count.
         failed = 0 if known is None else known.failed
@@ -224,7 +223,7 @@ class RolloutHooks:
         word, message = HookWord.WAITING, decision.message
         if decision.word is JobWord.FAILED:
             word = HookWord.FAILED
-        elif job.spec.suspend:
+        elif job.spec.suspend and decision.word is not JobWord.RUNNING:
             word, message = HookWord.BLOCKED, "spec.suspend is true"
         elif key in self.stalled:
             word, message = HookWord.BLOCKED, self.stalled[key]

@@ -1,8 +1,9 @@
 """What the gate requires of a run's create, besides the rules for every container.
 
 The broker alone knows which runs there were. A run has the next number of its job. An occasion that
-succeeded is not repeated, and an occasion has one run at a time. A run by request needs a recorded
-request. No engine restarts a run.
+succeeded is not repeated, and an occasion has one run at a time; with several completions, as many
+successes and runs at a time as its first run declared. A run by request needs a recorded request.
+No engine restarts a run.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from controller.core.jobs.memory import MANUAL, ON_CHANGE, ROLLOUT, SCHEDULE
 from controller.core.rules.context import Case
 from controller.core.rules.facts import RunFacts
 from controller.model import names
-from controller.model.observed import JobMemory
+from controller.model.observed import JobMemory, JobOccasion
 
 #: How far the controller's clock can be ahead of the broker's, in seconds.
 AHEAD_S: Final = 60.0
 _LABEL = f"Labels.{names.OCCASION}"
+_COMPLETIONS = f"Labels.{names.COMPLETIONS}"
 _OCCASION = re.compile(
     rf"{ON_CHANGE}|{MANUAL}[0-9a-f-]{{36}}"
     rf"|{SCHEDULE}[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z"
@@ -36,8 +38,10 @@ def runs_once(case: Case) -> Findings:
         return
     number = names.run_of_slot(case.request.label(names.SLOT))
     if not number:
-        if case.request.label(names.OCCASION):
-            yield Finding("label.reserved", _LABEL, "only a job's run has it", "leave it out")
+        for name in names.RUN_LABELS:
+            if case.request.label(name):
+                reason = "only a job's run has it"
+                yield Finding("label.reserved", f"Labels.{name}", reason, "leave it out")
         return
     faults = [*judge_text(case.request, number)]
     yield from faults
@@ -62,6 +66,12 @@ def judge_text(request: CreateRequest, number: int) -> Iterator[Finding]:
     if not is_occasion(occasion):
         reason = f"{occasion!r:.64} is no occasion of a run"
         yield Finding("job.occasion", _LABEL, reason, "name why the run is made, such as change")
+    if names.completions_of(request.label(names.COMPLETIONS)) is None:
+        reason = (
+            f"expected COMPLETIONS/PARALLELISM, from 2/1 to {names.COMPLETIONS_MAX}/"
+            f"{names.PARALLELISM_MAX}, or no label"
+        )
+        yield Finding("job.completions", _COMPLETIONS, reason, "correct the label")
     if not names.is_dns_label(job, length=names.JOB_NAME_MAX):
         reason = f"a job's name has at most {names.JOB_NAME_MAX} characters"
         yield Finding("job.name", f"Labels.{names.SERVICE}", reason, "choose a shorter name")
@@ -86,11 +96,12 @@ def judge_facts(request: CreateRequest, number: int, facts: RunFacts) -> Iterato
         yield Finding("job.number", slot, reason, f"look again: the next one is {memory.last + 1}")
     known = memory.occasion(request.label(names.REVISION), occasion)
     rolls = occasion.startswith(ROLLOUT)
-    if known is not None and known.outcome == "succeeded" and not rolls:
-        reason = f"{job} ran for {occasion}, and run {known.last} succeeded"
-        yield Finding("job.done", _LABEL, reason, "nothing is to be done")
-    elif known is not None and not known.ended:
-        reason = f"run {known.last} of {job} for {occasion} goes on"
+    if known is not None and known.is_complete and not rolls:
+        yield _done(job, known)
+    elif known is not None and (going := _full(known, memory)):
+        reason = f"run {going} of {job} for {occasion} goes on"
+        if known.completions > 1:
+            reason += f"; {known.progress}, and at most {known.parallelism} at a time"
         yield Finding("job.running", _LABEL, reason, "wait until that one has ended")
     if rolls:
         yield from _judge_rollout(job, occasion, memory)
@@ -102,12 +113,28 @@ def judge_facts(request: CreateRequest, number: int, facts: RunFacts) -> Iterato
         yield Finding("job.request", _LABEL, reason, f"ask for one: trimtab run-job {job}")
 
 
+def _full(known: JobOccasion, memory: JobMemory) -> int:
+    """Return the number of a run that has to end before another one begins; 0 for none.
+
+    No more runs go on than successes are missing, so an occasion never has surplus successes.
+    """
+    going = [run.number for run in memory.runs_of(known) if not run.ended]
+    missing = known.completions - (known.succeeded if known.completions > 1 else 0)
+    return going[-1] if len(going) >= min(known.parallelism, missing) else 0
+
+
+def _done(job: str, known: JobOccasion) -> Finding:
+    how = f"run {known.last} succeeded" if known.completions == 1 else known.progress
+    return Finding(
+        "job.done", _LABEL, f"{job} ran for {known.name}: {how}", "nothing is to be done"
+    )
+
+
 def _judge_rollout(job: str, occasion: str, memory: JobMemory) -> Iterator[Finding]:
     """Yield the faults of a run for a rollout: a success of any revision of the job counts."""
     for other in memory.occasions:
-        if other.name == occasion and other.outcome == "succeeded":
-            reason = f"{job} ran for {occasion}, and run {other.last} succeeded"
-            yield Finding("job.done", _LABEL, reason, "nothing is to be done")
+        if other.name == occasion and other.is_complete:
+            yield _done(job, other)
             return
 
 

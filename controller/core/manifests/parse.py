@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 LATER_KINDS: tuple[str, ...] = ()
 #: Fields of a Service that are not supported yet.
 LATER_FIELDS: tuple[YamlPath, ...] = ()
-#: Fields of a Job with one supported value, 1.
-LATER_JOB_FIELDS: tuple[YamlPath, ...] = (("spec", "completions"), ("spec", "parallelism"))
 LATER_MOUNTS: tuple[str, ...] = ()
 #: The removal of one error can cause another, such as an empty healthcheck.
 REPAIRS_MAX = 4
@@ -329,10 +327,7 @@ def _unsupported_fields(
         yield _SIZE, problem_at(document, _SIZE, "unsupported", message, remedy=remedy, at_key=True)
     if value.get("kind") not in WORKLOADS:
         return
-    written = spec if value.get("kind") == "Job" and isinstance(spec, dict) else {}
-    # A job has one run at a time, so 1 says what is so.
-    several = [path for path in LATER_JOB_FIELDS if written.get(path[-1], 1) != 1]
-    for path in (*LATER_FIELDS, *several):
+    for path in LATER_FIELDS:
         if _holds(value, path):
             yield path, _unsupported_problem(document, path, f"{'.'.join(map(str, path))} is")
     if not isinstance(spec, dict):

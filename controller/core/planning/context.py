@@ -9,7 +9,7 @@ from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.classify import restart_of
 from controller.core.engine_api.create_body import joined_networks
-from controller.core.jobs.decision import NO_TIME, JobTime
+from controller.core.jobs.progress import NO_TIME, JobTime
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
 from controller.core.planning.rollout_order_and_pace import replaced_at_once

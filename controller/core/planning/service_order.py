@@ -27,7 +27,7 @@ from controller.core.drift.dependency_state import (
     status_of,
 )
 from controller.core.encoding import graph
-from controller.core.jobs.decision import NO_TIME, JobTime
+from controller.core.jobs.progress import NO_TIME, JobTime
 from controller.core.jobs.rollout_hooks import HookState, HookWord, RolloutHooks, RolloutStanding
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.core.manifests.dependencies import dependencies_of

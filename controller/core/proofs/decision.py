@@ -91,6 +91,10 @@ def admit_create(
         raise NotProven(
             "proof.occasion", reason, f"trimtab run-job {key}, where its trigger permits"
         )
+    # A recorded revision doesn't count: how many runs there are is not part of a revision.
+    if asked.completions != ("" if entry is None else entry.completions):
+        reason = f"{key} declares other completions than {asked.completions or 1!r:.128}"
+        raise NotProven("proof.completions", reason, _REMEDY)
     if not are_names_of(asked.endpoints, declared):
         reason = f"the create has other names on its networks than {key} declares"
         raise NotProven("proof.names", reason, _REMEDY)

@@ -122,7 +122,11 @@ class _Rendered:
         body = self._create(workload)
         shape = _shape(body)
         occasions = _occasions(workload, self._desired)
-        runs = {"occasions": occasions, "schedule": _schedule(workload)}
+        runs = {
+            "occasions": occasions,
+            "schedule": _schedule(workload),
+            "completions": shape.completions,
+        }
         late = {"late": self._late_shape(workload)}
         self.entries[str(workload.key)] = _entry(workload, shape, body) | runs | late
         for action in self.prerequisites.missing(workload, creating=True):

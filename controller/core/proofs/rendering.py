@@ -54,6 +54,8 @@ class RenderedWorkload:
     #: The beginnings of the occasions for which a job has runs.
     occasions: tuple[str, ...] = ()
     schedule: RenderedSchedule | None = None
+    #: The label of a run's completions; '' for one completion.
+    completions: str = ""
 
     def has_shape(self, shape: str) -> bool:
         """Return True if a create of the shape is one of this document."""
@@ -211,6 +213,7 @@ def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
         replicas=replicas,
         occasions=tuple(map(_text, value["occasions"])),
         schedule=_schedule(value["schedule"]),
+        completions=_text(value["completions"]),
     )
 
 

@@ -1,7 +1,8 @@
 """The form in which a request is compared with a rendered document.
 
 The controller's own choices are taken out of a create: the slot, the occasion of a run, and
-when a container gets the names of its service. Everything else is one digest, the *shape*.
+when a container gets the names of its service. The number of a job's runs is compared with the
+newest document, apart from the revision. Everything else is one digest, the *shape*.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class CreateShape:
     slot: str
     #: Why a run is made; '' for a container of a service.
     occasion: str
+    #: The label of a run's completions; '' without one.
+    completions: str
     endpoints: Endpoints
 
 
@@ -37,13 +40,13 @@ def shape_of_create(body: object) -> CreateShape | None:
     labels = body.get("Labels")
     if not isinstance(labels, dict):
         return None
-    free = (names.SLOT, names.OCCASION)
-    slot, occasion, reference = (labels.get(name, "") for name in (*free, names.IMAGE))
+    free = (names.SLOT, names.OCCASION, names.COMPLETIONS)
+    slot, occasion, completions, reference = (labels.get(name, "") for name in (*free, names.IMAGE))
     image = body.get("Image", "")
     kept = {name: text for name, text in labels.items() if name not in free}
     rest = {**body, "Labels": kept, "Image": None}
     endpoints = _take_endpoints(rest)
-    texts = (image, reference, slot, occasion)
+    texts = (image, reference, slot, occasion, completions)
     if endpoints is None or not all(isinstance(each, str) for each in texts):
         return None
     shape = shape_of(rest)

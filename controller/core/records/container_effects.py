@@ -105,7 +105,7 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     )
     inventory = with_item(inventory, item)
     if item.is_run:
-        inventory = _remember_run(inventory, item, summary.label(names.OCCASION), closing.time)
+        inventory = _remember_run(inventory, item, summary, closing.time)
     if not item.revision or not summary.image_id:
         return inventory
     pin = inventory.pins.get(item.revision) or _pin_of(item, summary)
@@ -123,10 +123,13 @@ def adopt_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     return with_item(inventory, replace(item, effective=closing.result.effective))
 
 
-def _remember_run(inventory: Inventory, item: ContainerItem, occasion: str, time: str) -> Inventory:
+def _remember_run(
+    inventory: Inventory, item: ContainerItem, summary: parts.SummaryPart, time: str
+) -> Inventory:
     key = names.job_key(item.namespace, item.service)
-    run = JobRun(item.slot, item.revision, occasion, item.id, time)
-    memory = jobs.create(inventory.jobs.get(key, NO_RUNS), run)
+    run = JobRun(item.slot, item.revision, summary.label(names.OCCASION), item.id, time)
+    completions = summary.label(names.COMPLETIONS)
+    memory = jobs.create(inventory.jobs.get(key, NO_RUNS), run, completions)
     return replace(inventory, jobs=jobs.with_job(inventory.jobs, key, memory))
 
 

@@ -14,7 +14,7 @@ from controller.core.adoption.gaps import gaps_in_words
 from controller.core.drift.actions import is_denied, refusals
 from controller.core.drift.contention import ENDED
 from controller.core.drift.dependency_state import FAILED
-from controller.core.jobs.decision import JobDecision, JobWord
+from controller.core.jobs.progress import JobDecision, JobWord
 from controller.core.planning.service_order import HOOK_FAILED
 from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import display_name

@@ -24,7 +24,8 @@ from controller.core.drift.classify import (
     unhealthy_cause,
 )
 from controller.core.drift.failures import explain
-from controller.core.jobs.decision import NO_TIME, JobDecision, JobTime, JobWord, decide
+from controller.core.jobs.decision import decide
+from controller.core.jobs.progress import NO_TIME, JobDecision, JobTime, JobWord
 from controller.core.jobs.rollout_hooks import RolloutHooks, RolloutStanding
 from controller.core.planning.context import SlotPause
 from controller.core.planning.images_networks_volumes import Prerequisites
@@ -53,9 +54,11 @@ from controller.model.desired.spec.rollout import RunState
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Act, Problem
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import NO_RUNS, Container, JobRun, Observed
+from controller.model.observed import NO_RUNS, Container, JobOccasion, JobRun, Observed
 from controller.model.records import Verdict
 
+#: Occasions of a job in its status, the latest ones.
+OCCASIONS_SHOWN = 10
 #: A job that stands so needs nothing.
 READY_WORDS = frozenset({JobWord.IDLE, JobWord.COMPLETE, JobWord.SUSPENDED})
 
@@ -290,7 +293,8 @@ def job_facts(job: Service, inputs: StatusInputs) -> Facts:
         slots=tuple(_run_report(container) for container in containers),
         details=details_of(job.spec)
         | place_details(job.source)
-        | {"runs": [_run_row(run) for run in memory.runs]},
+        | {"runs": [_run_row(run) for run in memory.runs]}
+        | {"occasions": [_occasion_row(each) for each in memory.occasions[-OCCASIONS_SHOWN:]]},
         job=decision,
     )
 
@@ -317,6 +321,17 @@ def _run_row(run: JobRun) -> Report:
         "why": run.why,
     }
     return {name: value for name, value in members.items() if value}
+
+
+def _occasion_row(occasion: JobOccasion) -> Report:
+    return {
+        "occasion": occasion.name,
+        "revision": occasion.revision,
+        "completions": occasion.completions,
+        "succeeded": int(occasion.is_complete) if occasion.completions == 1 else occasion.succeeded,
+        "failed": occasion.failed,
+        "complete": occasion.is_complete,
+    }
 
 
 def _surplus(number: int, containers: tuple[Container, ...]) -> SlotState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controller.core.jobs.decision import JobTime
+from controller.core.jobs.progress import JobTime
 from controller.core.jobs.rollout_hooks import RolloutHooks, RolloutStanding
 from controller.core.service.rollout_progress import is_of
 from controller.loop.state.store import StateStore

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from controller.core.encoding.yaml import Document
+from controller.core.manifests.checks.claims import exclusive_volumes
 from controller.core.manifests.checks.metadata import valid_name
 from controller.core.manifests.checks.service import check_service
 from controller.core.manifests.declaration import Declaration
@@ -45,6 +46,7 @@ def check_job(document: Document, name: str, spec: JobSpec) -> Iterator[Problem]
             "image is {fromService: true}, and no service asks for the runs of this job",
             remedy="write trigger: Rollout, or name an image",
         )
+    yield from _completions(document, spec)
     for field, remedy in NOT_OF_A_JOB.items():
         if field in spec.model_fields_set:
             yield problem_at(
@@ -55,6 +57,27 @@ def check_job(document: Document, name: str, spec: JobSpec) -> Iterator[Problem]
                 remedy=remedy,
                 at_key=True,
             )
+
+
+def _completions(document: Document, spec: JobSpec) -> Iterator[Problem]:
+    if spec.parallelism > spec.completions:
+        yield problem_at(
+            document,
+            ("spec", "parallelism"),
+            "job.completions",
+            f"spec.parallelism is {spec.parallelism}, and only {spec.completions} "
+            f"{'run' if spec.completions == 1 else 'runs'} must succeed: no more go on at a time",
+            expected="at most spec.completions",
+            remedy=f"set completions: {spec.parallelism}, or a lower parallelism",
+        )
+    for volume, index in exclusive_volumes(spec).items() if spec.parallelism > 1 else ():
+        yield problem_at(
+            document,
+            ("spec", "mounts", index),
+            "volume.exclusive",
+            f"volume {volume} can be written to by one run only, and parallelism is {spec.parallelism}",
+            remedy="set parallelism: 1, or readOnly: true, or shared: true if the program can share it",
+        )
 
 
 def _schedule(document: Document, spec: JobSpec) -> Iterator[Problem]:

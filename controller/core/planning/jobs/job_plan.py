@@ -1,7 +1,7 @@
-"""The actions of one job: make the run that is due, start it once, and remove old containers.
+"""The actions of one job: make the runs that are due, start each once, and remove old containers.
 
 A run that ended is never drift: nothing starts or replaces its container. ``core.jobs.decision``
-decides whether a run is due, by the broker's memory.
+decides which runs are due, by the broker's memory.
 """
 
 from __future__ import annotations
@@ -17,15 +17,8 @@ from controller.core.drift.actions import (
     with_verdicts,
 )
 from controller.core.drift.classify import ALIVE
-from controller.core.jobs.decision import (
-    JobDecision,
-    JobTime,
-    JobWord,
-    NewRun,
-    RolloutRun,
-    decide,
-    seconds,
-)
+from controller.core.jobs.decision import RolloutRun, decide
+from controller.core.jobs.progress import JobDecision, JobTime, JobWord, NewRun, seconds
 from controller.core.planning.context import ServiceContext
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, CreateContainer, Delay
@@ -73,8 +66,9 @@ def plan_job(
     if decision.word is JobWord.WAITING:
         cause = decision.message
         plan.actions.append(Delay(object=job.key, target=job.key.name, cause=cause))
-    if decision.run is not None:
-        _begin(decision.run, context, plan)
+    for new in decision.runs:
+        if not _begin(new, context, plan):
+            break
     return plan
 
 
@@ -83,6 +77,9 @@ def _open_run(
 ) -> list[AnyAction]:
     """Return the actions on the container of a run without a known end."""
     if container.state is ContainerState.CREATED and not container.error:
+        if run.number in decision.overdue:  # the occasion has failed before this run began
+            removal = ContainerHandle.of(container).remove(decision.message)
+            return with_verdicts([removal], context.judge)
         start = ContainerHandle.of(container).start(f"run {run.number} has not begun yet")
         return with_verdicts([start], context.judge)
     if container.state in ALIVE:
@@ -99,20 +96,21 @@ def _awaited_end(run: JobRun, name: str, context: ServiceContext) -> Delay:
     return Delay(object=context.key, target=name, slot=run.number, cause=cause)
 
 
-def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> None:
+def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> bool:
+    """Plan the create and the start of a run; return False if a further run has to wait."""
     job, prerequisites = new.job or context.service, context.prerequisites
     name = run_name(job.key.namespace, job.key.name, number=new.number, revision=job.revision)
     problems = prerequisites.problems(job, creating=True)
     if problems:
         plan.problems += problems
-        return
+        return False
     if (blocker := context.blockers.start) is not None:
         plan.actions.append(blocker.wait(context.key, target=name, slot=new.number))
-        return
+        return False
     if (conflict := context.resource_conflict or context.network_remake) is not None:
         wait = conflict.wait(context.key, target=name, slot=new.number)
         plan.actions.append(wait)
-        return
+        return False
     create = CreateContainer(
         object=job.key,
         target=name,
@@ -130,18 +128,23 @@ def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> None:
     refused = [action for action in judged if is_denied(action)]
     if refused:
         plan.actions += refused
-        return
+        return False
     for action in judged:
         prerequisites.record_created(action)
     plan.actions += judged
+    return True
 
 
 def surplus(
     spec: JobSpec, containers: Iterable[Container], memory: JobMemory, now: JobTime
 ) -> list[tuple[Container, str]]:
-    """Return the containers of ended runs that are not kept, each with the cause."""
+    """Return the containers of ended runs that are not kept, each with the cause.
+
+    Of a job with several completions the containers of an occasion are kept together.
+    """
     runs = {run.container: run for run in memory.runs}
-    left = {"succeeded": spec.keep.succeeded, "failed": spec.keep.failed}
+    keep = {"succeeded": spec.keep.succeeded, "failed": spec.keep.failed}
+    groups: dict[str, set[object]] = {"succeeded": set(), "failed": set()}
     removed: list[tuple[Container, str]] = []
     for container in sorted(containers, key=lambda c: -c.slot):
         run = runs.get(container.id)
@@ -153,9 +156,18 @@ def surplus(
             removed.append((container, f"run {container.slot} is no longer remembered"))
             continue
         kept = "succeeded" if run.outcome == "succeeded" else "failed"
-        left[kept] -= 1
-        if left[kept] < 0:
-            removed.append((container, f"keep.{kept} is {getattr(spec.keep, kept)}"))
-        elif spec.ttl is not None and seconds(run.ended) + spec.ttl / 1000 <= now.steady_s:
+        group = _kept_with(run, memory)
+        if group not in groups[kept] and len(groups[kept]) >= keep[kept]:
+            removed.append((container, f"keep.{kept} is {keep[kept]}"))
+            continue
+        groups[kept].add(group)
+        if spec.ttl is not None and seconds(run.ended) + spec.ttl / 1000 <= now.steady_s:
             removed.append((container, "its ttl is over"))
     return removed[::-1]
+
+
+def _kept_with(run: JobRun, memory: JobMemory) -> object:
+    """Return what the containers that are kept together with a run's have in common."""
+    occasion = memory.occasion(run.revision, run.occasion)
+    is_alone = occasion is None or occasion.completions == 1
+    return run.number if is_alone else (run.revision, run.occasion)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -11,6 +11,7 @@ from controller.model.desired.field_types import DurationMs
 from controller.model.desired.spec.fields import Model, image_reference
 from controller.model.desired.spec.rollout import Restart, RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
+from controller.model.names import COMPLETIONS_MAX, PARALLELISM_MAX
 
 SCHEDULE_MAX: Final = 128
 STARTING_DEADLINE_MAX_MS: Final = 86_400_000
@@ -21,7 +22,7 @@ TTL_MAX_MS: Final = 365 * 86_400_000
 #: Fields of a Service without a meaning for a Job, each with the remedy.
 NOT_OF_A_JOB: Final = {
     "state": "remove it: a run ends by itself",
-    "replicas": "remove it: one run at a time",
+    "replicas": "remove it: spec.completions and spec.parallelism say how many runs there are",
     "restart": "remove it: a failed run is followed by another one, up to spec.backoffLimit",
     "rollout": "remove it: runs aren't replaced",
     "healthcheck": "remove it: the exit code says whether a run succeeded",
@@ -122,11 +123,12 @@ class JobSpec(ServiceSpec):
     )
     #: How often a failed run is followed by another one.
     backoff_limit: Annotated[int, Field(ge=0, le=BACKOFF_LIMIT_MAX)] = 3
-    #: A run is stopped after this time, and has failed.
+    #: With one completion: a run is stopped after this time, and has failed. With several: all runs of
+    #: an occasion are stopped this long after the first one began, and the job has failed.
     active_deadline: Annotated[DurationMs, Field(ge=1000, le=ACTIVE_DEADLINE_MAX_MS)] = 3_600_000
-    #: Runs at a time, and runs for an occasion. More than one is not supported yet.
-    completions: Literal[1] = 1
-    parallelism: Literal[1] = 1
+    #: How many runs must succeed for an occasion, and how many go on at a time.
+    completions: Annotated[int, Field(ge=1, le=COMPLETIONS_MAX)] = 1
+    parallelism: Annotated[int, Field(ge=1, le=PARALLELISM_MAX)] = 1
     interrupted: Interrupted = Interrupted.RETRY
     keep: KeptRuns = KeptRuns()
     #: The container of an ended run is removed after this time. None: ``keep`` alone counts.

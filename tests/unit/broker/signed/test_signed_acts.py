@@ -403,6 +403,32 @@ def run_for(occasion: str, text: str = DOCUMENTS) -> Act:
     return act
 
 
+THRICE = DOCUMENTS.replace("trigger: OnChange", "trigger: OnChange, completions: 3, parallelism: 2")
+
+
+def run_of_many(instance: Instance, label: str, number: int = 1) -> Reply:
+    """Send the create of a run with another label than the document's."""
+    honest = create_of(ONCE, THRICE, slot=number)
+    assert honest.body is not None
+    labels = {**honest.body["Labels"], names.COMPLETIONS: label}  # type: ignore[dict-item]
+    labels = {name: text for name, text in labels.items() if text}
+    return instance.send(replace(honest, body={**honest.body, "Labels": labels}))
+
+
+def test_the_signed_document_says_how_many_runs_a_job_has(instance: Instance) -> None:
+    assert THRICE != DOCUMENTS
+    instance.prepare(THRICE)
+    assert rule(run_of_many(instance, "50/10")) == "proof.completions"
+    assert rule(run_of_many(instance, "")) == "proof.completions"
+    assert rule(run_of_many(instance, "3/2")) == ""
+    # A recorded revision says nothing about the number of runs: the newest document does.
+    instance.prepare(DOCUMENTS)
+    assert rule(run_of_many(instance, "3/2", number=2)) == "proof.completions"
+    instance.prepare(THRICE)
+    assert rule(run_of_many(instance, "3/2", number=2)) == ""
+    assert rule(run_of_many(instance, "3/2", number=3)) == "job.running"
+
+
 def test_a_scheduled_run_is_of_the_schedule_and_not_long_ago(instance: Instance) -> None:
     instance.prepare(NIGHTLY)
     honest = create_of(ONCE, NIGHTLY)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from controller.core.jobs import memory as jobs
-from controller.core.jobs.decision import (
+from controller.core.jobs.decision import decide, next_look_s
+from controller.core.jobs.progress import (
     FIRST_PAUSE_S,
     LAST_PAUSE_S,
     JobDecision,
     JobTime,
     JobWord,
-    decide,
-    next_look_s,
     pause_after,
     seconds,
 )
@@ -52,24 +51,24 @@ def decided(memory: JobMemory, later_s: float = 0.0, **members: object) -> JobDe
 
 def test_a_revision_runs_once() -> None:
     first = decided(NO_RUNS)
-    assert first.run is not None
-    assert (first.run.number, first.run.occasion) == (1, jobs.ON_CHANGE)
+    assert first.runs
+    assert (first.runs[0].number, first.runs[0].occasion) == (1, jobs.ON_CHANGE)
     assert decided(ran(None)).word is JobWord.RUNNING
     done = decided(ran("succeeded"))
-    assert (done.word, done.run) == (JobWord.COMPLETE, None)
+    assert (done.word, done.runs) == (JobWord.COMPLETE, ())
     changed = decide(spec(), TWO, ran("succeeded"), at(0))
-    assert changed.run is not None
-    assert changed.run.number == 2
+    assert changed.runs
+    assert changed.runs[0].number == 2
 
 
 def test_a_failed_run_is_followed_by_another_after_a_growing_pause() -> None:
     waiting = decided(ran("failed"), 1.0)
     assert (waiting.word, waiting.until) == (JobWord.WAITING, START + FIRST_PAUSE_S)
     again = decided(ran("failed"), FIRST_PAUSE_S)
-    assert again.run is not None
-    assert again.run.number == 2
+    assert again.runs
+    assert again.runs[0].number == 2
     assert decided(ran("failed", "failed"), FIRST_PAUSE_S).word is JobWord.WAITING
-    assert decided(ran("failed", "failed"), 2 * FIRST_PAUSE_S).run is not None
+    assert decided(ran("failed", "failed"), 2 * FIRST_PAUSE_S).runs
     assert pause_after(20) == LAST_PAUSE_S
 
 
@@ -80,15 +79,15 @@ def test_beyond_backoff_limit_the_job_has_failed() -> None:
 
 
 def test_an_interrupted_run_fails_the_job_only_if_the_document_says_so() -> None:
-    assert decided(ran("cut"), FIRST_PAUSE_S).run is not None
+    assert decided(ran("cut"), FIRST_PAUSE_S).runs
     failed = decided(ran("cut"), FIRST_PAUSE_S, interrupted=Interrupted.FAIL)
     assert failed.word is JobWord.FAILED
     retried = decided(ran("failed"), FIRST_PAUSE_S, interrupted=Interrupted.FAIL)
-    assert retried.run is not None
+    assert retried.runs
 
 
 def test_a_clock_that_was_set_back_delays_nothing() -> None:
-    assert decided(ran("failed"), -7200.0).run is not None
+    assert decided(ran("failed"), -7200.0).runs
 
 
 def test_a_run_beyond_its_deadline_is_overdue() -> None:
@@ -106,14 +105,14 @@ def test_a_jump_of_the_wall_clock_ends_no_run() -> None:
 def test_a_request_comes_before_the_trigger_and_is_carried_out_once() -> None:
     asked = jobs.request(ran("succeeded"), "a")
     first = decided(asked)
-    assert first.run is not None
-    assert first.run.occasion == "manual:a"
+    assert first.runs
+    assert first.runs[0].occasion == "manual:a"
     done = ran("succeeded", occasion="manual:a", memory=asked)
     assert decided(done).word is JobWord.COMPLETE
     failing = ran("failed", occasion="manual:a", memory=asked)
     retried = decided(failing, FIRST_PAUSE_S)
-    assert retried.run is not None
-    assert retried.run.occasion == "manual:a"
+    assert retried.runs
+    assert retried.runs[0].occasion == "manual:a"
     # Of another revision, the request is over: the gate would refuse a second run of it.
     assert decide(spec(), TWO, failing, at(0)).word is JobWord.DUE
 
@@ -127,7 +126,7 @@ def test_a_successful_run_by_request_completes_a_failed_job() -> None:
 
 def test_a_manual_job_runs_by_request_alone() -> None:
     assert decided(NO_RUNS, trigger=Trigger.MANUAL).word is JobWord.IDLE
-    assert decided(jobs.request(NO_RUNS, "a"), trigger=Trigger.MANUAL).run is not None
+    assert decided(jobs.request(NO_RUNS, "a"), trigger=Trigger.MANUAL).runs
 
 
 def test_a_suspended_job_begins_no_run() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from controller.core.jobs import memory as jobs
-from controller.core.jobs.decision import JobTime, JobWord, decide, seconds
+from controller.core.jobs.decision import decide
+from controller.core.jobs.progress import JobTime, JobWord, seconds
 from controller.core.jobs.rollout_hooks import (
     HookState,
     RolloutHooks,
@@ -18,6 +19,7 @@ from controller.core.jobs.rollout_hooks import (
     job_for,
     occasion_of,
 )
+from controller.core.planning.jobs.job_plan import job_spec
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec
 from controller.model.names import Key, job_key
@@ -43,12 +45,14 @@ def job(key: Key = MIGRATE, **spec: object) -> Service:
 JOBS = (job(), job(SMOKE))
 
 
-def ran(*outcomes: jobs.Outcome | None, rev: str = "d", of: Service = SHOP) -> JobMemory:
+def ran(
+    *outcomes: jobs.Outcome | None, rev: str = "d", of: Service = SHOP, label: str = ""
+) -> JobMemory:
     """Return the memory of a job after runs for a service; None for a run that goes on."""
     memory = NO_RUNS
     for number, outcome in enumerate(outcomes, 1):
         run = JobRun(number, revision(rev), occasion_of(of), f"c{number}", AT)
-        memory = jobs.create(memory, run)
+        memory = jobs.create(memory, run, label)
         if outcome is not None:
             memory = jobs.end(memory, run.container, time=AT, outcome=outcome, why="exited with 3")
     return memory
@@ -190,3 +194,30 @@ def test_an_operators_request_runs_a_job_of_rollouts_with_an_image_of_its_own() 
         assert isinstance(spec, JobSpec)
         decision = decide(spec, revision("d"), requested, NOW)
         assert decision.word is (word_ or JobWord.IDLE)
+
+
+def test_a_rollout_waits_until_all_runs_of_a_job_have_succeeded() -> None:
+    three = job(completions=3, parallelism=2)
+
+    def made(*outcomes: jobs.Outcome | None) -> RolloutHooks:
+        known = {MIGRATE: ran(*outcomes, label="3/2")}
+        return hooks(NEW, CREATED, known=known, declared_jobs=(three, job(SMOKE)))
+
+    def numbers(one: RolloutHooks) -> list[int]:
+        memory = one.observed.jobs[MIGRATE]
+        decision = decide(job_spec(three), three.revision, memory, NOW, one.asked(three))
+        return [run.number for run in decision.runs]
+
+    begun = made("succeeded", None)
+    hook = begun.before(SHOP)
+    assert hook is not None
+    assert (word(hook), hook.message) == (
+        "migrate Waiting",
+        "1/3 completed; run 2 in progress",
+    )
+    assert numbers(begun) == [3]
+    assert numbers(made("succeeded", "succeeded")) == [3]
+    assert made("succeeded", "succeeded", "succeeded").before(SHOP) is None
+    assert word(made("succeeded", "failed").before(SHOP)) == "migrate Failed"
+    # The others end first.
+    assert word(made("failed", None).before(SHOP)) == "migrate Waiting"

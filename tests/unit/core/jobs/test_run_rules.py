@@ -40,11 +40,13 @@ def refused(
     *,
     is_service: bool = False,
     revision: str = REVISION,
+    completions: str = "",
 ) -> tuple[str, ...]:
     labels = {
         names.SLOT: names.run_slot(number),
         names.OCCASION: occasion,
         names.REVISION: revision,
+        **({names.COMPLETIONS: completions} if completions else {}),
     }
     name = names.run_name("default", "web", number=number, revision=revision)
     facts = replace(FACTS, run=RunFacts(known, now=NOW, is_service=is_service))
@@ -97,7 +99,32 @@ def test_a_job_has_no_name_of_a_service() -> None:
     assert refused(is_service=True) == ("job.name",)
 
 
+def test_an_occasion_has_the_numbers_of_its_first_run() -> None:
+    def known(*outcomes: jobs.Outcome | None) -> JobMemory:
+        memory = NO_RUNS
+        for number, outcome in enumerate(outcomes, 1):
+            run = JobRun(number, REVISION, jobs.ON_CHANGE, f"c{number}", AT)
+            memory = jobs.create(memory, run, "3/2")
+            if outcome is not None:
+                memory = jobs.end(memory, f"c{number}", time=AT, outcome=outcome, why="exited")
+        return memory
+
+    assert refused(2, known=known(None), completions="3/2") == ()
+    assert refused(3, known=known(None, None), completions="3/2") == ("job.running",)
+    # A later run can't ask for more than the first one.
+    assert refused(3, known=known(None, None), completions="50/10") == ("job.running",)
+    # No more runs go on than successes are missing.
+    assert refused(4, known=known("succeeded", "succeeded", None)) == ("job.running",)
+    assert refused(4, known=known("succeeded", "succeeded", "failed")) == ()
+    done = known("succeeded", "succeeded", "succeeded")
+    assert refused(4, known=done, completions="50/10") == ("job.done",)
+    assert refused(2, known=memory("succeeded"), completions="50/10") == ("job.done",)
+    for label in ("51/1", "3/4", "1/1", "three"):
+        assert refused(completions=label) == ("job.completions",)
+
+
 def test_a_service_has_no_occasion() -> None:
+    assert denials(judged_for_controller(labels={names.COMPLETIONS: "3/2"})) == ("label.reserved",)
     labels = {names.OCCASION: jobs.ON_CHANGE}
     assert denials(judged_for_controller(labels=labels)) == ("label.reserved",)
     assert denials(judged_for_controller(labels=dict(CONTROLLER_LABELS))) == ()

@@ -43,6 +43,9 @@ def test_a_job_is_declared_with_its_revision() -> None:
     assert other.revision != job.revision
 
 
+VOLUME = "[{type: volume, source: data, target: /data}]"
+
+
 @pytest.mark.parametrize(
     ("extra", "found"),
     [
@@ -56,8 +59,15 @@ def test_a_job_is_declared_with_its_revision() -> None:
         ("timeZone: Europe/Berlin", ["6:3 job.schedule"]),
         ('schedule: "0 3 * * *"\n  timeZone: Europe/Nowhere', ["7:13 job.zone"]),
         ('schedule: "0 3 * * *"\n  trigger: Manual', ["7:12 job.schedule"]),
-        ("completions: 2", ["6:3 unsupported"]),
-        ("completions: 1\n  parallelism: 1", []),
+        ("completions: 3\n  parallelism: 2", []),
+        ("completions: 51", ["6:16 field.value"]),
+        ("completions: 50\n  parallelism: 11", ["7:16 field.value"]),
+        ("parallelism: 2", ["6:16 job.completions"]),
+        (
+            f"completions: 2\n  parallelism: 2\n  mounts: {VOLUME}",
+            ["8:12 volume.exclusive"],
+        ),
+        (f"completions: 2\n  mounts: {VOLUME}", []),
         ("backoffLimit: 99", ["6:17 field.value"]),
     ],
 )

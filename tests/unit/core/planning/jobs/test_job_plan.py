@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.core.jobs import memory as jobs
-from controller.core.jobs.decision import JobTime, seconds
+from controller.core.jobs.progress import JobTime, seconds
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.model.desired.desired import Desired, Service
@@ -42,13 +42,17 @@ def run(number: int, state: str = "exited", rev: str = "b", **fields: Any) -> Co
     return replace(made, id=f"c{number}", key=JOB, slot=number)
 
 
-def ran(*outcomes: jobs.Outcome | None, rev: str = "b") -> JobMemory:
+def ran(
+    *outcomes: jobs.Outcome | None,
+    rev: str = "b",
+    label: str = "",
+    occasion: str = jobs.ON_CHANGE,
+    memory: JobMemory = NO_RUNS,
+) -> JobMemory:
     """Return the memory after runs with these outcomes; None for a run that goes on."""
-    memory = NO_RUNS
-    for number, outcome in enumerate(outcomes, 1):
-        memory = jobs.create(
-            memory, JobRun(number, revision(rev), jobs.ON_CHANGE, f"c{number}", AT)
-        )
+    for number, outcome in enumerate(outcomes, memory.last + 1):
+        run = JobRun(number, revision(rev), occasion, f"c{number}", AT)
+        memory = jobs.create(memory, run, label)
         memory = jobs.start(memory, f"c{number}", AT)
         if outcome is not None:
             memory = jobs.end(memory, f"c{number}", time=AT, outcome=outcome, why="exited")
@@ -134,6 +138,47 @@ def test_containers_beyond_keep_and_ttl_are_removed_the_oldest_first() -> None:
     later = JobTime(NOW.wall_s + 60, NOW.steady_s + 60)
     over = plan(declared(job(ttl="30s")), observed, now=later)
     assert [step.split()[0] for step in steps(over)] == ["remove-container"] * 3
+
+
+THREE: dict[str, Any] = {"completions": 3, "parallelism": 2}
+
+
+def test_as_many_runs_are_made_as_go_on_at_a_time_each_with_the_label() -> None:
+    made = plan(declared(job(**THREE)), seen(NO_RUNS))
+    first, second = "migrate.run-1-bbbbbbbb", "migrate.run-2-bbbbbbbb"
+    assert steps(made) == [
+        f"create-container {first}",
+        f"start-container {first}",
+        f"create-container {second}",
+        f"start-container {second}",
+    ]
+    denied = plan(declared(job(**THREE)), seen(NO_RUNS), judge=deny("create-container"))
+    assert steps(denied) == [f"create-container {first}"]
+    one = seen(ran("succeeded", None, label="3/2"), run(1), run(2, "running"))
+    assert steps(plan(declared(job(**THREE)), one))[0] == "create-container migrate.run-3-bbbbbbbb"
+    two = seen(ran("succeeded", "succeeded", None, label="3/2"), run(3, "running"))
+    assert steps(plan(declared(job(**THREE)), two)) == []
+
+
+def test_the_runs_of_an_occasion_that_has_failed_are_stopped_or_removed() -> None:
+    memory = ran("failed", None, None, label="3/3")
+    observed = seen(memory, run(2, "running"), run(3, "created"))
+    made = plan(declared(job(**THREE, backoffLimit=0)), observed)
+    assert steps(made) == [
+        "stop-container migrate.run-2-bbbbbbbb",
+        "remove-container migrate.run-3-bbbbbbbb",
+    ]
+
+
+def test_the_containers_of_an_occasion_are_kept_together() -> None:
+    memory = ran("succeeded", "failed", "succeeded", label="2/1")
+    memory = ran("succeeded", "succeeded", label="2/1", occasion="manual:a", memory=memory)
+    observed = seen(memory, *(run(number) for number in range(1, 6)))
+    made = plan(declared(job(**THREE, keep={"succeeded": 1, "failed": 1})), observed)
+    assert steps(made) == [
+        "remove-container migrate.run-1-bbbbbbbb",
+        "remove-container migrate.run-3-bbbbbbbb",
+    ]
 
 
 def test_a_container_without_a_settled_create_is_left_alone() -> None:
