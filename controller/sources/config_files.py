@@ -110,15 +110,20 @@ def _read(path: str, folder: str, root: SourceRoot) -> bytes | Problem:
     content = read_whole(SourceFile(shown, real), root.top, is_known=lambda _content: True)
     if isinstance(content, Problem):
         message = f"{shown}: {content.message}"
-        return replace(content, code=_CODES.get(content.code, content.code), message=message)
+        # The remedy for a document, to split it, is none for data.
+        is_large = content.code == "file.too-big"
+        remedy = _FOR_LARGE if is_large else content.remedy
+        code = _CODES.get(content.code, content.code)
+        return replace(content, code=code, message=message, remedy=remedy)
     if len(content) > FILE_BYTES_MAX:
         message = (
             f"{shown}: {format_bytes(len(content))} is more than {format_bytes(FILE_BYTES_MAX)}"
         )
-        return Problem("config.too-large", message, remedy="mount a volume for large data")
+        return Problem("config.too-large", message, remedy=_FOR_LARGE)
     return content
 
 
+_FOR_LARGE = "mount a volume for large data"
 _CODES = {
     "file.unreadable": "config.unreadable",
     "file.special": "config.unreadable",

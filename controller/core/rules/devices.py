@@ -17,6 +17,11 @@ from controller.model.host_paths import PathFacts
 from controller.model.policy.devices import DeviceGrant, why_never, why_never_number
 
 _REMEDY = "leave it out"
+#: For an owner to whom no device can be granted yet.
+_UNLISTED = (
+    "leave it out, or list the owner with the namespace in owners of the policy, and grant the device in "
+    "devices.grants"
+)
 #: The kinds of a path behind which there is no known device: rule, reason and remedy.
 _UNKNOWN = {
     "missing": ("device.missing", "isn't there", "plug the device in, or load its module"),
@@ -57,7 +62,10 @@ def _not_granted(case: Case, device: DeviceRequest) -> Finding:
         f"{device.source} is a device that the policy doesn't grant to owner {case.owner} in "
         f"namespace {case.namespace}{elsewhere}"
     )
-    return Finding("devices", device.path, reason, _REMEDY)
+    owner = next((each for each in case.policy.owners or () if each.name == case.owner), None)
+    if owner is not None and case.namespace in owner.namespaces:
+        return Finding("devices", device.path, reason, _REMEDY)  # the line that grants it follows
+    return Finding("devices", device.path, reason, _UNLISTED)
 
 
 def _judge_path(case: Case, device: DeviceRequest) -> Findings:

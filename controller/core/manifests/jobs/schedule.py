@@ -47,10 +47,24 @@ def fault_of(text: str) -> str:
     try:
         next(CronSim(text, _START))
     except CronSimError as error:
-        return f"{error}".lower() or "it is no cron schedule"
+        return _never(text) or f"{error}".lower() or "it is no cron schedule"
     except StopIteration:
         return "it never fires"
     return ""
+
+
+def _never(text: str) -> str:
+    """Return why a schedule of valid parts never fires; '' for another fault.
+
+    cronsim calls the day of ``0 0 30 2 *`` bad, as the day of ``0 0 32 * *``.
+    """
+    minute, hour, day, month, weekday = text.split()
+    try:
+        CronSim(f"{minute} {hour} {day} * {weekday}", _START)
+        CronSim(f"{minute} {hour} 1 {month} {weekday}", _START)
+    except CronSimError:
+        return ""
+    return f"it never fires, since no month of {month} has a day {day}"
 
 
 def next_instant(text: str, zone: tzinfo, after_s: float) -> float | None:

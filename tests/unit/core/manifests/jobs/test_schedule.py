@@ -134,7 +134,12 @@ def test_a_day_that_a_zone_skips_fires_once_at_its_end() -> None:
     [
         ("0 3 * * *", ""),
         ("*/15 8-18 * * MON-FRI", ""),
-        ("0 0 30 2 *", "bad day-of-month"),
+        ("0 0 30 2 *", "never fires, since no month of 2 has a day 30"),
+        ("0 0 31 4,6 *", "never fires"),
+        ("0 0 29 2 *", ""),
+        ("0 0 30 2 MON", ""),
+        ("0 0 32 * *", "bad day-of-month"),
+        ("0 0 30 13 *", "bad month"),
         ("61 * * * *", "bad minute"),
         ("0 0 * * 9", "bad day-of-week"),
         ("@daily", "5 fields"),
