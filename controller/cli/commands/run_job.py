@@ -44,8 +44,8 @@ def run_job(
 ) -> int:
     """Run a job now, also one that ran already.
 
-    A run that fails is followed by others, up to the job's backoffLimit. A job with completions has
-    as many runs that succeed. The output is that of 'trimtab logs NAME'.
+    A failed run is followed by others, up to the job's backoffLimit. A job with completions has as
+    many successful runs. 'trimtab logs NAME' shows the output.
     """
     folder, _ = open_state(state)
     key = key_of(folder, name, kind="Job")
