@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -41,3 +43,39 @@ def leaks_below(folder: Path, secret: bytes) -> Iterator[str]:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
         yield from (f"{path.relative_to(folder)}: {form}" for form in found_in(data, secret))
+
+
+def leaks_in_memory(pid: int, secret: bytes) -> list[str]:
+    """Return the mappings of a process with a form of a secret: what a core dump would hold, and more."""
+    found = []
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, mode, *_ = line.split()
+            start, _, end = span.partition("-")
+            if not mode.startswith("rw"):
+                continue
+            try:
+                memory.seek(int(start, 16))
+                data = memory.read(int(end, 16) - int(start, 16))
+            except OSError:
+                continue  # the mapping went in between
+            found += [f"{line}: {form}" for form in found_in(data, secret)]
+    return found
+
+
+def core_limits(pid: int) -> list[str]:
+    """Return the soft and the hard limit of a process's core file."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    (line,) = (each for each in lines if each.startswith("Max core file size"))
+    return line.split()[4:6]
+
+
+@contextmanager
+def core_files_permitted() -> Iterator[None]:
+    """Let the programs that are started in the block write core files, if they don't forbid it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))

@@ -66,6 +66,7 @@ from controller.sources.watch import watch
 from controller.system.atomic_file import write_atomic
 from controller.system.boot_unit import is_restored_at_boot
 from controller.system.file_lock import hold_lock
+from controller.system.syscalls import forbid_core_dumps
 
 if TYPE_CHECKING:
     from controller.loop.state.commit_files import FeedbackFile, HoldFile
@@ -297,6 +298,7 @@ def run_controller(
             controller holds the state folder.
     """
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
+    forbid_core_dumps()
     log_to_stderr("controller")
     instance = read_instance(root)
     if instance is None:

@@ -27,6 +27,7 @@ from controller.settings import read_instance, state_of
 from controller.sources.source_scan import SourceScan
 from controller.system.bounded_program import end_programs
 from controller.system.file_lock import hold_lock
+from controller.system.syscalls import forbid_core_dumps
 
 #: The time between two searches for Sources in DIR.
 SCAN_S = 2.0
@@ -110,6 +111,7 @@ def run_fetcher(
     from controller.sources.watch import watch
 
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
+    forbid_core_dumps()
     log_to_stderr("fetch")
     instance = read_instance(root)
     if instance is None:

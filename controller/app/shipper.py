@@ -26,6 +26,7 @@ from controller.settings import Instance, StateFolder
 from controller.ship import fd_server
 from controller.ship.destination import Destination, read_destination
 from controller.system.file_lock import hold_lock
+from controller.system.syscalls import forbid_core_dumps
 
 
 def ship(
@@ -90,6 +91,7 @@ def run_shipper(
     from controller.ship.sink import Sender
     from controller.ship.sinks import open_sink
 
+    forbid_core_dumps()
     log_to_stderr("ship")
     folder, clock = Path(str(handed["folder"])), SystemClock()
     lock = hold_lock(folder / "lock", program="shipper", monotonic=time.monotonic)

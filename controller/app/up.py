@@ -20,6 +20,7 @@ from controller.model.errors import StateError
 from controller.process.engine_socket import check_access
 from controller.process.process_group import ProcessGroup
 from controller.settings import StateFolder
+from controller.system.syscalls import forbid_core_dumps
 from controller.system.unix_socket import SocketInUse, bind_socket, engine_socket_path
 
 
@@ -86,6 +87,7 @@ def run_broker_only(launch: Launch) -> Iterator[ProcessGroup]:
 
 @contextmanager
 def _run_broker(launch: Launch, environ: Mapping[str, str]) -> Iterator[ProcessGroup]:
+    forbid_core_dumps()
     group = ProcessGroup(monotonic=time.monotonic, wait=time.sleep)
     try:
         child = group.start(broker_recipe(launch, environ))

@@ -72,7 +72,6 @@ def lock_down(limits: WorkerLimits) -> None:
     for limit, most in (
         (resource.RLIMIT_AS, limits.memory_bytes),
         (resource.RLIMIT_CPU, limits.cpu_s),
-        (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, 0),
         (resource.RLIMIT_NPROC, 0),
@@ -82,7 +81,7 @@ def lock_down(limits: WorkerLimits) -> None:
         syscalls.limit_capability_sets()
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.forbid_core_dumps()
     seccomp.permit_computing_only()
 
 

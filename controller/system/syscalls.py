@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from collections.abc import Collection
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def prctl(option: int, value: int = 0) -> int:
 def prctl_pointer(option: int, value: int, pointer: object) -> int:
     """Call prctl(2) with a pointer as its third argument."""
     return _check(_libc.prctl(option, ctypes.c_ulong(value), pointer, 0, 0), f"prctl {option}")
+
+
+def forbid_core_dumps() -> None:
+    """Keep the memory of this process out of core dumps, and from debuggers of the same user.
+
+    The limit doesn't count on hosts that pipe core dumps to a program (core(5)); there the attribute
+    does, which a program loses when it executes another one. Raise OSError if the kernel refuses.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    prctl(PR_SET_DUMPABLE, 0)
 
 
 def unshare_mounts() -> None:

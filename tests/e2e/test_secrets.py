@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,13 @@ import pytest
 from controller.broker.secrets.key_files import KEYS
 from controller.broker.secrets.memory_folder import secret_folder
 from tests.instance import Host, descendants, eventually, web
-from tests.leaks import found_in, leaks_below
+from tests.leaks import (
+    core_files_permitted,
+    core_limits,
+    found_in,
+    leaks_below,
+    leaks_in_memory,
+)
 from tests.unit.core.secrets.oracle import Keys, encrypt
 
 pytestmark = pytest.mark.needs_root
@@ -97,13 +105,51 @@ def test_plain_text_is_in_the_container_and_nowhere_of_ours(
         # A reboot empties the memory; the broker fills it from ciphertext.
         host.stop()
         shutil.rmtree(memory)
-        host.up()
+        with core_files_permitted():
+            host.up()
         eventually(lambda: memory.exists() and list(leaks_below(memory, SECRET)), within_s=30)
         eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
         host.engine.docker("restart", "--time", "1", *host.running_ids("web"))
         eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
         assert read(host, "/run/db/password").encode() == SECRET
+        _no_process_dumps_its_memory(host)
     assert list(leaks_below(host.state, SECRET)) == []
+
+
+def _no_process_dumps_its_memory(host: Host) -> None:
+    """Abort each process of the instance, and look for core files; read the controller's memory first."""
+    assert host.process is not None
+    below = list(descendants(host.process.pid))
+    ours = [pid for pid in below if b"controller" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    users = {pid: Path(f"/proc/{pid}").stat().st_uid for pid in ours}
+    # The kernel gives the folder of a process that isn't dumpable to root, whoever runs the process.
+    assert set(users.values()) == {0}
+    assert [core_limits(pid) for pid in ours] == [["0", "0"]] * len(ours)
+    (controller,) = (pid for pid in ours if _uid(pid) != 0)
+    assert leaks_in_memory(os.getpid(), SECRET), "the search finds what is there"
+    assert leaks_in_memory(controller, SECRET) == []
+    folders = {Path(f"/proc/{pid}/cwd").resolve() for pid in ours}
+    for pid in reversed(ours):
+        with suppress(ProcessLookupError):  # it ended with its parent
+            os.kill(pid, signal.SIGABRT)
+    eventually(lambda: not any(_is_alive(pid) for pid in ours), within_s=20)
+    assert [path for folder in folders for path in folder.glob("core*")] == []
+
+
+def _uid(pid: int) -> int:
+    (line,) = (
+        each
+        for each in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if each.startswith("Uid:")
+    )
+    return int(line.split()[1])
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_variable_has_the_value_of_a_secret_and_nothing_of_ours_has(

@@ -223,7 +223,7 @@ def adopts_and_mounts(host: Host, first: str) -> None:
     assert fingerprint(host, "shop_data") == first
 
 
-def test_fifteen_ways_to_lose_data_lose_no_byte(host: Host) -> None:
+def test_seventeen_ways_to_lose_data_lose_no_byte(host: Host) -> None:
     host.write("db.yaml", service())
     host.up()
     host.await_ready("db")
@@ -270,9 +270,18 @@ def test_fifteen_ways_to_lose_data_lose_no_byte(host: Host) -> None:
     host.write("keep.yaml", service("keep", "kept"))
     await_running(host, "keep")
     safe("14: no document at all")
+    host.write("db.yaml", service("again", generation=7))
+    await_running(host, "again", generation=7)
+    safe("15: declared again")
+    moved = service("stays", generation=8).replace(
+        "owner: team", "owner: team, moved: [{from: again}]"
+    )
+    host.write("db.yaml", moved)
+    await_running(host, "stays", generation=8)
+    safe("16: moved to another name")
     host.stop()
     host.cli("down")
-    safe("15: the instance taken down")
+    safe("17: the instance taken down")
 
 
 def dumped_and_restored_badly(host: Host, safe: Callable[[str], None]) -> None:

@@ -88,7 +88,6 @@ def drop_privileges(*, keep: tuple[str, ...] = KEPT) -> Privileges:
         OSError: the kernel refuses.
     """
     os.umask(UMASK)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = NOFILE if hard == resource.RLIM_INFINITY else min(NOFILE, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -98,5 +97,5 @@ def drop_privileges(*, keep: tuple[str, ...] = KEPT) -> Privileges:
         syscalls.limit_bounding_set(kept)
         syscalls.limit_capability_sets(kept)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.forbid_core_dumps()
     return Privileges(bounded=root, kept=tuple(sorted(keep)) if root else ())

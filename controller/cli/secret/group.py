@@ -14,6 +14,7 @@ from controller.cli.options import PassingGroup, command, note_option, open_stat
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo_data
 from controller.model.errors import EngineUnavailable, UsageError
+from controller.system.syscalls import forbid_core_dumps
 
 if TYPE_CHECKING:
     from controller.cli.secret.sops_file import SopsFile
@@ -67,6 +68,7 @@ def secret() -> None:
 
     The files are those of SOPS with age recipients; the program sops reads and writes them too.
     """
+    forbid_core_dumps()
 
 
 @command("""\b

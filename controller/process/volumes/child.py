@@ -248,11 +248,10 @@ def _confine(folder: str, pipes: tuple[int, int, int], *, keep: tuple[int, ...])
     os.setgroups([])
     for limit, most in (
         (resource.RLIMIT_AS, MEMORY_MAX),
-        (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NPROC, 0),
     ):
         resource.setrlimit(limit, (most, most))
     syscalls.limit_bounding_set(keep)
     syscalls.limit_capability_sets(keep)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.forbid_core_dumps()
