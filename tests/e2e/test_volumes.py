@@ -255,6 +255,11 @@ def test_seventeen_ways_to_lose_data_lose_no_byte(host: Host) -> None:
     removed = host.docker_through_broker("rm", "--force", "--volumes", container)
     await_running(host, "database", generation=3)
     safe(f"10: a removal with volumes through the broker: {removed.stdout}")
+    declared_otherwise(host, safe)
+
+
+def declared_otherwise(host: Host, safe: Callable[[str], None]) -> None:
+    """Change the documents: twice, elsewhere, of another kind, none, again, and under another name."""
     host.write("job.yaml", service("other", generation=4))
     eventually(lambda: host.cli("validate", str(host.directory), expect=(0, 3)).returncode == 3)
     await_running(host, "database", generation=3)
