@@ -1,4 +1,4 @@
-"""Documents that Hypothesis draws, of all kinds of two namespaces, with Compose projects."""
+"""Documents that Hypothesis draws, of all kinds of two namespaces, with Compose projects and charts."""
 
 from __future__ import annotations
 
@@ -184,10 +184,20 @@ _SPECS: dict[str, st.SearchStrategy[Any]] = {
         {}, optional={"internal": st.booleans(), "subnet": st.just("10.99.0.0/24")}
     ),
     "Volume": st.fixed_dictionaries({}, optional={"retain": st.booleans()}),
-    "Release": st.just({"chart": "site", "values": {}}),
+    "Release": st.fixed_dictionaries(
+        {"chart": st.sampled_from(["site", "site", "app", "missing"])},
+        optional={"values": st.sampled_from([{}, {"tag": "2"}, {"mode": "ü: x"}, {"tag": 2}])},
+    ),
 }
 _KINDS = st.sampled_from(
-    [*["Service"] * 6, *["Config"] * 3, *["Network"] * 2, *["Volume"] * 2, "Job", "Job", "Release"]
+    [
+        *["Service"] * 6,
+        *["Config"] * 3,
+        *["Network"] * 2,
+        *["Volume"] * 2,
+        *["Job"] * 2,
+        *["Release"] * 2,
+    ]
 )
 #: Compose projects. One is without a name, one needs an ``.env``.
 _COMPOSE = st.sampled_from(
@@ -213,6 +223,8 @@ class Drawn:
     """The files of a source, and the documents of DIR beside it."""
 
     files: dict[str, bytes]
+    #: By their paths in the folder of charts.
+    charts: dict[str, bytes] = field(default_factory=dict)
     own: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -258,6 +270,60 @@ def _place(document: dict[str, Any]) -> tuple[str, str]:
     return document["metadata"]["namespace"], document["metadata"]["name"]
 
 
+#: Templates of charts. Each declares a resource of its release.
+_TEMPLATES = st.sampled_from(
+    [
+        (
+            "apiVersion: trimtab/v1\nkind: Service\nmetadata: {name: {{ release.name | quote }}}\n"
+            'spec: {image: {{ ("x/y:" ~ values.tag) | quote }}, env: {MODE: {{ values.mode | quote }}},'
+            " mounts: [{type: config, source: {{ release.name }}-conf, target: /etc/site}]}\n"
+            "---\napiVersion: trimtab/v1\nkind: Config\n"
+            "metadata: {name: {{ release.name }}-conf}\nspec: {files: {conf: ../conf/site.conf}}\n"
+        ),
+        (
+            "{% for name in ['a', 'b'] %}\n---\napiVersion: trimtab/v1\nkind: Service\n"
+            "metadata: {name: {{ release.name }}-{{ name }}}\n"
+            "spec: {image: 'x/y:1', network: {mode: none}, mounts: "
+            "[{type: volume, source: {{ release.name }}-v, target: /v}]}\n{% endfor %}\n"
+            "---\napiVersion: trimtab/v1\nkind: Volume\nmetadata: {name: {{ release.name }}-v}\n"
+        ),
+        "{% if values.mode == 'plain' %}\nkind: Service\n{% endif %}\n",
+        "{{ values.gone }}\n",
+    ]
+)
+
+
+@st.composite
+def _template(draw: st.DrawFn) -> str:
+    """Draw a template: a written one, or a drawn document whose name is the release's."""
+    if draw(st.sampled_from([True, True, False])):
+        return draw(_TEMPLATES)
+    document = draw(documents())
+    document["metadata"] = {"name": "NAME"}
+    text = json.dumps(document, ensure_ascii=False)
+    return text.replace('"NAME"', "{{ release.name | quote }}")
+
+
+@st.composite
+def _charts(draw: st.DrawFn) -> dict[str, bytes]:
+    made: dict[str, bytes] = {}
+    for name in draw(st.sampled_from([["site"], ["site"], ["site", "app"], []])):
+        schema = '{"properties": {"tag": {"type": "string"}}}'
+        files = {
+            "Chart.yaml": f"{{apiVersion: trimtab/v1, name: {name}, version: '1'}}",
+            "values.yaml": draw(
+                st.sampled_from(["tag: '1'\nmode: plain\n", "mode: plain\ntag: a"])
+            ),
+            "conf/site.conf": "listen 80;",
+        }
+        if draw(st.booleans()):
+            files["values.schema.json"] = schema
+        for number in range(draw(st.integers(1, 2))):
+            files[f"templates/{number}.yaml"] = draw(_template())
+        made |= {f"{name}/{path}": text.encode() for path, text in files.items()}
+    return made
+
+
 @st.composite
 def sources(draw: st.DrawFn) -> Drawn:
     made = draw(st.lists(documents(), min_size=1, max_size=5))
@@ -277,4 +343,5 @@ def sources(draw: st.DrawFn) -> Drawn:
             files[".env"] = b"A=of-the-file\n"
     if draw(_RARELY):
         files["broken.yaml"] = draw(st.sampled_from([b"a: [", b"\xff", b"kind: Service\n"]))
-    return Drawn(files, draw(st.lists(documents(namespaces=("default",)), max_size=2)))
+    own = draw(st.lists(documents(namespaces=("default",)), max_size=2))
+    return Drawn(files, draw(_charts()), own)

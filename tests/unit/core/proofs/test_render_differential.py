@@ -39,7 +39,8 @@ from tests.worlds import engine, plan
 EXAMPLES = max(200, settings().max_examples)
 NAMES = NetworkNames()
 COMMIT = "c" * 40
-SCOPE = RenderScope("shop", NAMESPACES, NAMES, COMMIT)
+FOLDER = "deploy"
+SCOPE = RenderScope("shop", NAMESPACES, NAMES, FOLDER)
 
 
 def desired_of(drawn: Drawn, place: Path) -> Desired:
@@ -49,16 +50,21 @@ def desired_of(drawn: Drawn, place: Path) -> Desired:
         "apiVersion": "trimtab/v1",
         "kind": "Source",
         "metadata": {"name": "shop", "owner": "ops"},
-        "spec": {"git": {"url": "https://example.org/shop.git"}, "namespaces": NAMESPACES},
+        "spec": {
+            "git": {"url": "https://example.org/shop.git", "path": FOLDER},
+            "namespaces": NAMESPACES,
+        },
     }
     directory.mkdir(parents=True)
     for number, document in enumerate([source, *drawn.own]):
         (directory / f"{number}.yaml").write_text(json.dumps(document))
-    for name, content in drawn.files.items():
+    files = {f"{FOLDER}/{name}": content for name, content in drawn.files.items()}
+    charts = {f"configs/{name}": content for name, content in drawn.charts.items()}
+    for name, content in (files | charts).items():
         file = exported / COMMIT / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-    (exported / f"{COMMIT}.json").write_text(json.dumps({"version": 1, "path": "."}))
+    (exported / f"{COMMIT}.json").write_text(json.dumps({"version": 1, "path": FOLDER}))
     (exported / "current").symlink_to(COMMIT)
     return DesiredFiles(DirectorySource(directory), place, dict).load()
 
@@ -85,14 +91,15 @@ def test_what_is_rendered_is_what_the_controller_sends() -> None:
     print(f"{EXAMPLES} sources: {dict(compared)}")
     # Without creates, the examples would show nothing.
     assert compared["create"] >= EXAMPLES // 2
-    assert min(compared[kind] for kind in ("network", "volume", "files")) >= EXAMPLES // 25
+    kinds = ("network", "volume", "files", "release")
+    assert min(compared[kind] for kind in kinds) >= EXAMPLES // 25
 
 
 class Comparison:
     """The requests for one drawn source, rendered and planned."""
 
     def __init__(self, drawn: Drawn, compared: Counter[str]) -> None:
-        made: dict[str, Any] = render(drawn.files, SCOPE)
+        made: dict[str, Any] = render(drawn.files, SCOPE, drawn.charts)
         self.entries, self.objects = made["entries"], made["objects"]
         self.unsupported = made["unsupported"]
         self.compared = compared
@@ -155,6 +162,7 @@ class Comparison:
         asked_names = {network: list(aliases) for network, aliases in asked.endpoints}
         assert entry["endpoints"] == asked_names
         self.compared["create"] += 1
+        self.compared["release"] += ":../configs/" in entry["file"]
 
     def _compare_object(self, action: AnyAction, kind: str, body: object) -> None:
         namespace = action.object.namespace
