@@ -41,6 +41,7 @@ from tests.sim.files import Files, WatchedSource
 from tests.sim.probes import SimProbes
 from tests.sim.violation import Violation
 
+JSON, OCTETS = "application/json", "application/octet-stream"
 CONTROLLER = Actor(uid=990, gid=990, pid=41, role=Role.CONTROLLER)
 
 
@@ -53,6 +54,8 @@ def action_of(method: str, path: str) -> Action | None:
     if method == "GET":
         return None
     last = path.rpartition("/")[2]
+    if last == "proofs":
+        return Action.PROVE
     if path == "/images/create":
         return Action.PULL
     if method == "PUT":
@@ -79,13 +82,14 @@ def request_of(
     query: Mapping[str, str] | None = None,
     body: bytes = b"",
     context: str = "",
+    kind: str = JSON,
 ) -> Request:
     """Return a request as the wire would give it."""
     headers = [("host", "docker")]
     if context:
         headers.append(("trimtab-context", context))
     if body:
-        headers.append(("content-type", "application/json"))
+        headers.append(("content-type", kind))
     version = "" if path.startswith("/trimtab/") else "/v1.45"
     return Request(method, version + path, urlencode(query or {}), tuple(headers), body, actor)
 
@@ -121,7 +125,10 @@ class SimTransport:
         assert request.timeout_s > 0, "a request without a deadline"
         method, path = request.method, request.path
         body = request.data if request.body is None else json.dumps(request.body).encode()
-        sent = request_of(CONTROLLER, method, path, query=request.query, body=body, context=context)
+        kind = OCTETS if request.data else JSON
+        sent = request_of(
+            CONTROLLER, method, path, query=request.query, body=body, context=context, kind=kind
+        )
         action = action_of(method, path)
         if action is None:
             return self._look(sent)
@@ -229,6 +236,7 @@ class SimController:
             reach=reach,
             on_progress=triggers.report_progress,
         )
+        files.reach_broker(engine, clock.monotonic)
         prober = Prober(probes, clock, triggers.check)
         self.loop = Controller(
             ControllerParts(

@@ -32,6 +32,7 @@ class Action(StrEnum):
     CONNECT = "connect-network"
     DISCONNECT = "disconnect-network"
     REMOVE = "remove-container"
+    PROVE = "upload-proof"
 
 
 class Fault(StrEnum):
@@ -63,8 +64,9 @@ class Fault(StrEnum):
     CLOCK = "clock is set back"
 
 
-#: Actions that no random world plans: no fault can meet them. Stories deliver files, and rename services.
-UNPLANNED = frozenset({Action.RESTART, Action.DELIVER, Action.SIGNAL, Action.MOVE})
+#: Actions that no random world plans: no fault can meet them. Stories deliver files, rename services,
+#: and upload proofs.
+UNPLANNED = frozenset({Action.RESTART, Action.DELIVER, Action.SIGNAL, Action.MOVE, Action.PROVE})
 PLANNED = tuple(action for action in Action if action not in UNPLANNED)
 
 #: A fault, and the action that it meets.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from controller.engine.adapter import BrokerEngine
 from controller.model.desired.desired import Desired
 from controller.model.names import Key
 from controller.ports import DesiredSource
@@ -90,6 +91,9 @@ class Files:
     def mishaps(self, _seed: int) -> Iterator[tuple[float, str, Callable[[], object]]]:
         """Yield what befalls these files alone: when, what, and the change."""
         yield from ()
+
+    def reach_broker(self, _engine: BrokerEngine, _monotonic: Callable[[], float]) -> None:
+        """Take the way to the broker; only signed sources need one."""
 
     @property
     def broken(self) -> bool:

@@ -21,7 +21,7 @@ from tests.sim.clock import VirtualClock
 from tests.sim.controller import SimController
 from tests.sim.engine import SimEngine
 from tests.sim.faults import Action, Fault, Faults
-from tests.sim.files import SECRET, Doc
+from tests.sim.files import SECRET, Doc, Files
 from tests.sim.journal import SimJournal
 from tests.sim.objects import SimImage
 from tests.sim.people import Marks
@@ -126,7 +126,7 @@ class Ground:
         self.marks = Marks()
         self.engine = SimEngine(self.clock, images=LOCAL, registry=REGISTRY, seed=seed)
         self.folder = Path(tempfile.mkdtemp(prefix="trimtab-sim-", dir=MEMORY))
-        self.files = files_of(seed, self.folder)
+        self.files = self.make_files()
         self.secret = SECRET.format(seed=seed)
         self.logged = Secrets(self.secret)
         self.now = Now()
@@ -149,7 +149,15 @@ class Ground:
         )
         self.journal = SimJournal(self.clock, self.checkers.written)
         facts = EngineFacts(self.engine.engine_id, "26.1.5", "1.45", 4, 16 << 30)
-        self.places = Places(self.clock, self.journal, POLICY, facts, self.new_id)
+        self.places = Places(self.clock, self.journal, self.make_policy(), facts, self.new_id)
+
+    def make_files(self) -> Files:
+        """Return the files of the world."""
+        return files_of(self.seed, self.folder)
+
+    def make_policy(self) -> Policy:
+        """Return the policy of the world's brokers."""
+        return POLICY
 
     def _is_stale(self) -> bool:
         return self.controller is not None and self.controller.transport.stale

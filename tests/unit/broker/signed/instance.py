@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from controller.broker.gate.commands import (
@@ -23,11 +23,7 @@ from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
 from controller.core.manifests.parse import read_text
 from controller.core.planning.deliveries.secret_binding import bind_secrets
-from controller.core.proofs.git_objects import InvalidProof
-from controller.core.proofs.proven_commit import prove
-from controller.core.proofs.render import RenderScope, render
-from controller.core.proofs.rendering import Rendering, join_parts, read_secrets
-from controller.core.proofs.signers import SignerFiles, Signers
+from controller.core.proofs.signers import SignerFiles
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import declared_from_json
 from controller.engine.requests import create_request
@@ -40,14 +36,14 @@ from controller.model.names import Key, container_name, run_name
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Precondition, Record, Reply, Role
 from controller.ports import EngineFacts
-from controller.process.render_worker import parts_of
 from tests.sim import kernel
 from tests.sim.broker import Places, SimBroker
 from tests.sim.clock import VirtualClock
-from tests.sim.controller import request_of
+from tests.sim.controller import OCTETS, request_of
 from tests.sim.engine import SimEngine
 from tests.sim.ground import LOCAL, REGISTRY
 from tests.sim.journal import SimJournal
+from tests.sim.signed import verify_here
 from tests.unit.broker.signed.opened import Opener
 from tests.unit.core.proofs.repository import Repository, signer_files
 
@@ -144,35 +140,7 @@ class Instance:
         return f"00000000-0000-7000-8000-{self._ids:012d}"
 
     def _prove(self, command: VerifyProof) -> ProofVerified | ProofRefused:
-        try:
-            proven = prove(
-                command.proof,
-                command.rule,
-                accepted=command.accepted,
-                signers=Signers.read(self.keys),
-                now=self.clock.now(),
-            )
-        except InvalidProof as error:
-            return ProofRefused(error.code, str(error))
-        files = {path: bytes(file.content) for path, file in proven.files.items()}
-        charts = {path: bytes(file.content) for path, file in proven.charts.items()}
-        scope = RenderScope(
-            proven.source,
-            command.rule.namespaces,
-            command.networks,
-            command.rule.path,
-            command.compose,
-        )
-        # As the prover does with the render worker's answers.
-        rendered = join_parts([*parts_of(render(files, scope, charts))])
-        secrets = read_secrets(rendered["secrets"], command.rule.namespaces)
-        asked = {key: OpenSecret(each.bound, each.source) for key, each in secrets.items()}
-        results = {key: self.opener.open(each) for key, each in asked.items()}
-        opened = {key: each for key, each in results.items() if isinstance(each, SecretOpened)}
-        known = {key: each.content for key, each in opened.items()}
-        answer: dict[str, Any] = render(files, scope, charts, known)
-        new = tuple((secrets[key].bound, each) for key, each in opened.items())
-        return ProofVerified(Rendering.read(proven, {"rendered": answer}, known), new)
+        return verify_here(command, self.keys, self.clock.now(), self.opener.open)
 
     # What the simulated broker asks for.
 
@@ -228,10 +196,9 @@ class Instance:
             query={"source": source},
             body=proof,
             context=CLAIM,
+            kind=OCTETS,
         )
-        kind = ("content-type", "application/octet-stream")
-        headers = tuple(each for each in sent.headers if each[0] != "content-type")
-        return self.broker.serve(replace(sent, headers=(*headers, kind)))
+        return self.broker.serve(sent)
 
     def commit(self, text: str = DOCUMENTS, *, parent: str = "") -> str:
         """Commit documents, and upload the proof."""

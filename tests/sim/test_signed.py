@@ -1,0 +1,191 @@
+"""Signed admission in worlds of their own: no death brings a superseded commit back.
+
+Each bug that is planted here accepts one. Some do so without a death; the others wait for theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from controller.broker.handlers.proofs import uploads
+from controller.core.records import inventory_json
+from controller.core.records.signed import revisions
+from controller.model.inventory import AcceptedCommit
+from tests.sim.broker import BrokerDied
+from tests.sim.controller import ControllerDied
+from tests.sim.doomed import Moment, Who
+from tests.sim.faults import Action
+from tests.sim.parallel import mapped
+from tests.sim.planted import Plant, always
+from tests.sim.signed import SUPERSEDED, SignedWorld, usurp
+from tests.sim.sourced import NAME
+from tests.sim.stories import IMAGES, LAB, WEB, Tale, edit, service
+from tests.sim.violation import Violation
+from tests.sim.world import World
+
+#: Deaths of an ordinary run besides those around a proof; ``make sim-sweep`` has all deaths.
+OTHERS = 6
+CHUNK = 8
+ABOUT_PROOFS = ("source.accepted", "VerifyProof", str(Action.PROVE))
+
+
+def somebody_uploads(world: World) -> str:
+    assert isinstance(world, SignedWorld)
+    return usurp(world)
+
+
+def save(world: World) -> str:
+    """The broker writes its snapshot."""
+    if world.broker.state is not None:
+        world.broker.save()
+    return "the snapshot is written"
+
+
+ADVANCES = Tale(
+    frozenset({Action.PROVE, Action.CREATE, Action.START, Action.REMOVE}),
+    (service(LAB, "job:1"), service(WEB)),
+    (
+        (5, edit(LAB, image=f"{IMAGES}/web:2")),
+        (6, somebody_uploads),
+        (12, edit(LAB, env={"LEVEL": "debug"})),
+        (12.5, edit(LAB, env={"LEVEL": "trace"})),
+        (25, save),
+        (30, edit(LAB, image=f"{IMAGES}/job:1")),
+        (32, somebody_uploads),
+    ),
+)
+
+
+@cache
+def told() -> SignedWorld:
+    """Tell the story to its end, in which nobody dies."""
+    world = SignedWorld(ADVANCES)
+    world.run()
+    return world
+
+
+def die(at: int) -> str:
+    """Tell the story with a death in it. Return what went wrong, '' if nothing did."""
+    world = SignedWorld(ADVANCES, at)
+    try:
+        world.run()
+    except Violation as violation:
+        if violation.invariant == SUPERSEDED:
+            return f"{at} ({world.moments[at]}): {violation}"
+        raise
+    except (BrokerDied, ControllerDied) as error:
+        return f"{at}: {type(error).__name__}"
+    return "" if len(world.moments) > at else f"{at}: its moment didn't come again"
+
+
+def deaths(config: pytest.Config) -> list[int]:
+    """Return the moments of a run: the first of some kinds, those about proofs before others; or all."""
+    if config.getoption("moments") == 0:
+        return list(range(len(told().moments)))
+    kinds: dict[Moment, int] = {}
+    for at, moment in enumerate(told().moments):
+        kinds.setdefault(moment, at)
+    about_proofs = [at for kind, at in kinds.items() if kind.what.endswith(ABOUT_PROOFS)]
+    others = [at for at in kinds.values() if at not in about_proofs]
+    return sorted([*about_proofs, *others[:: max(1, len(others) // OTHERS)]])
+
+
+def test_the_story_accepts_each_commit_and_refuses_what_is_superseded() -> None:
+    world = told()
+    assert world.did >= ADVANCES.does
+    assert world.broker.state is not None
+    assert world.broker.state.inventory.accepted[NAME].commit == world.files.commits[-1]
+    assert len(world.files.commits) >= 5
+    assert world.refused >= 5
+
+
+@pytest.mark.timeout(1800)
+def test_no_death_of_the_crash_sweep_brings_a_superseded_commit_back(
+    pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+) -> None:
+    swept = deaths(pytestconfig)
+    problems = [problem for problem in mapped(die, swept, chunk=CHUNK) if problem]
+    told_of = f"{len(swept)} deaths of {len(told().moments)}"
+    record_property("crash sweep of signed commits", [told_of])
+    assert problems == []
+
+
+class _InMemoryAlone:
+    """A wrong record of an accepted commit: the broker knows it, and the journal doesn't."""
+
+    def __init__(self) -> None:
+        self._state: Any = None
+
+    def anchor(self, original: Any) -> Any:
+        def wrong(rule: Any, state: Any) -> Any:
+            self._state = state
+            return original(rule, state)
+
+        return wrong
+
+    def record(self, _original: Any) -> Any:
+        def wrong(_call: Any, rule: Any, proven: Any) -> Generator[Any, Any, None]:
+            yield from ()
+            known = self._state.inventory
+            accepted = AcceptedCommit(
+                rule.source, proven.commit, rule.since, proven.signer, proven.key, "", ""
+            )
+            self._state.inventory = replace(
+                known, accepted={**known.accepted, rule.source: accepted}
+            )
+
+        return wrong
+
+
+_MEMORY = _InMemoryAlone()
+PLANTED = (
+    Plant(
+        SUPERSEDED,
+        "accepted-in-memory",
+        "an accepted commit isn't in the journal before its use",
+        ((uploads, "_anchor", _MEMORY.anchor), (uploads, "_record", _MEMORY.record)),
+    ),
+    Plant(
+        SUPERSEDED,
+        "accepted-not-saved",
+        "the broker's snapshot has no accepted commits",
+        ((inventory_json, "_signed_to_json", always(lambda _inventory: {})),),
+    ),
+)
+AT_ONCE = (
+    Plant(
+        SUPERSEDED,
+        "accepted-not-folded",
+        "the inventory ignores the records of accepted commits",
+        ((revisions, "accept_commit", always(lambda inventory, _record: inventory)),),
+    ),
+    Plant(
+        SUPERSEDED,
+        "anchored-at-since",
+        "each commit that descends from the policy's first commit is accepted",
+        ((uploads, "_anchor", always(lambda rule, _state: rule.since)),),
+    ),
+)
+
+
+@pytest.mark.parametrize("plant", AT_ONCE, ids=lambda plant: plant.patch)
+def test_a_planted_bug_is_found_without_a_death(plant: Plant) -> None:
+    with plant.growing(), pytest.raises(Violation, match=f"invariant {SUPERSEDED}:"):
+        SignedWorld(ADVANCES).run()
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.patch)
+def test_a_planted_bug_is_found_by_a_death_alone(plant: Plant) -> None:
+    moments = told().moments
+    brokers = [at for at, each in enumerate(moments) if each.who is Who.BROKER]
+    with plant.growing():
+        SignedWorld(ADVANCES).run()
+        assert any(
+            "superseded" in die(at) or "accepted after" in die(at)
+            for at in brokers[: len(brokers) // 2][::-5]
+        )
