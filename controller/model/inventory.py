@@ -175,6 +175,10 @@ class SignedRevision:
     key: str = ""  # the fingerprint of the signer's key
     path: str = ""
     blob: str = ""
+    #: The shape without the members that an update can change, and the values of these in JSON; ''
+    #: for creates that older brokers recorded.
+    base: str = ""
+    updates: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

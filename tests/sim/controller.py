@@ -88,7 +88,7 @@ def request_of(
     headers = [("host", "docker")]
     if context:
         headers.append(("trimtab-context", context))
-    if body:
+    if body or kind != JSON:
         headers.append(("content-type", kind))
     version = "" if path.startswith("/trimtab/") else "/v1.45"
     return Request(method, version + path, urlencode(query or {}), tuple(headers), body, actor)

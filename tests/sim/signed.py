@@ -7,7 +7,7 @@ whenever a story says so. The accepted commit never goes back, whoever dies when
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +114,13 @@ class SignedFiles(SourcedFiles):
         )
 
     def _prove(
-        self, sources: tuple[GitSource, ...], commit_of: Callable[[str], str], folder: Path
+        self, sources: Iterable[GitSource], commit_of: Callable[[str], str], folder: Path
     ) -> list[Problem]:
         return self._send(sources, commit_of, folder)
 
-    def mishaps(self, seed: int) -> tuple[()]:  # type: ignore[override]
-        """Return no mishap: the stories are about commits."""
-        del seed
-        return ()
+    def mishaps(self, _seed: int) -> Iterator[tuple[float, str, Callable[[], object]]]:
+        """Yield no mishap: the stories are about commits."""
+        yield from ()
 
     def proof(self, commit: str) -> bytes:
         return self._repository.proof(commit)

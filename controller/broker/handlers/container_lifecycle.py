@@ -207,7 +207,8 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
             host=host_facts(state),
         )
     )
-    signed_acts.refuse_unsigned_update(call, state, container.item)
+    proof = signed_acts.proof_of_update(call, state, container.item)
+    judged = signed_acts.with_proof(judged, proof)
     assert judged.settings is not None, "an admitted update has settings"
     extra = SummaryPart(settings=judged.settings)
     updated = updated_settings(SummaryPart.read(judged.summary))

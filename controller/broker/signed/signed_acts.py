@@ -115,17 +115,18 @@ def refuse_unsigned_start(call: GateRequest, state: GateState, item: ContainerIt
         _judged(state, rule, lambda known: admit_start(known, item))
 
 
-def refuse_unsigned_update(call: GateRequest, state: GateState, item: ContainerItem) -> None:
-    """Refuse an update to values that are neither declared nor admitted.
+def proof_of_update(call: GateRequest, state: GateState, item: ContainerItem) -> ProofPart:
+    """Return the proof of an update; empty if the container stays of its revision.
 
     Raises:
-        Denied: ``proof.…``.
+        Denied: ``proof.…``: a value is neither declared nor admitted.
     """
     rule = _rule(call, item.namespace)
-    if rule is not None:
-        from controller.core.proofs.decision import admit_update
+    if rule is None:
+        return ProofPart()
+    from controller.core.proofs.decision import admit_update
 
-        _judged(state, rule, lambda known: admit_update(known, item, call.body))
+    return _judged(state, rule, lambda known: admit_update(known, item, call.body))
 
 
 def refuse_unsigned_join(

@@ -6,7 +6,8 @@ as started for the same service. Everything else is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +15,7 @@ from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs.memory import SCHEDULE
 from controller.core.proofs.proven_commit import ProvenCommit
 from controller.core.proofs.rendering import RenderedObject, RenderedWorkload, Rendering
-from controller.core.proofs.requests import CreateShape, are_names_of, shape_of
+from controller.core.proofs.requests import CreateShape, are_names_of, are_same, shape_of
 from controller.core.records.parts import ProofPart
 from controller.core.records.signed.revisions import find_revision, key_of
 from controller.model import names
@@ -99,11 +100,7 @@ def admit_create(
         reason = f"the create has other names on its networks than {key} declares"
         raise NotProven("proof.names", reason, _REMEDY)
     _judge_image(asked, pin)
-    return proof | ProofPart(
-        shape=asked.shape,
-        endpoints={network: list(aliases) for network, aliases in sorted(declared.items())},
-        replicas=replicas,
-    )
+    return proof | _revision(asked.shape, asked.base, asked.updates, declared, replicas)
 
 
 def admit_object(evidence: Evidence, name: str, body: object) -> ProofPart:
@@ -141,22 +138,64 @@ def admit_start(evidence: Evidence, item: ContainerItem) -> None:
         raise _unproven(made, key)
 
 
-def admit_update(evidence: Evidence, item: ContainerItem, body: object) -> None:
-    """Raise unless each value of an update is declared or was admitted.
+def admit_update(evidence: Evidence, item: ContainerItem, body: object) -> ProofPart:
+    """Return the proof of an update by which a container is of another revision of its service.
+
+    The proof is empty for values that are declared or were admitted already, and for the restarts that
+    the controller takes from a container that it stops.
 
     Raises:
         NotProven: another value.
     """
-    admit_start(evidence, item)
-    entry = evidence.current().entries.get(key_of(item))
     if not isinstance(body, dict):
         raise NotProven("proof.form", "the update has another form", _REMEDY)
+    if body.keys() == {"RestartPolicy"} and are_same(
+        "RestartPolicy", _NEVER, body["RestartPolicy"]
+    ):
+        return ProofPart()
+    admit_start(evidence, item)
+    for values, proof in _variants(evidence, item):
+        if _leads_to(item.admitted, body, values):
+            return proof
+    entry = evidence.current().entries.get(key_of(item))
     for name, value in body.items():
         declared = [] if entry is None else entry.declared(name)
-        is_declared = shape_of(value) in map(shape_of, declared)
+        is_declared = any(are_same(name, each, value) for each in declared)
         if not is_declared and not _is_admitted(item.admitted, name, value):
             reason = f"{key_of(item)} doesn't declare that {name}"
             raise NotProven("proof.update", reason, _REMEDY)
+    return ProofPart()
+
+
+def _variants(
+    evidence: Evidence, item: ContainerItem
+) -> Iterator[tuple[Mapping[str, object], ProofPart]]:
+    """Yield the revisions that an update can lead a container to: values, and the proof.
+
+    They are the declared one and those that ran, as far as all else is as in the container.
+    """
+    made, key = evidence.current(), key_of(item)
+    entry, known = made.entries.get(key), evidence.inventory.signed.get(key, ())
+    mine = find_revision(evidence.inventory, key, item.signed)
+    base = "" if mine is None else mine.base
+    if entry is not None and entry.base == base:
+        proof = _part(key, made.proven, entry)
+        for shape, values in entry.variants:
+            asked = _revision(shape, base, values, entry.endpoints, entry.replicas)
+            yield values, proof | asked
+    for each in known if base else ():
+        if each.base == base and each.started and each.key not in made.proven.revoked:
+            values = {name: json.loads(text) for name, text in each.updates}
+            asked = _revision(each.shape, base, values, dict(each.endpoints), each.replicas)
+            yield values, _part(key, each, each) | asked
+
+
+def _leads_to(admitted: Settings, body: Mapping[str, object], values: Mapping[str, object]) -> bool:
+    """Return True if a container has all of the values after an update."""
+    return body.keys() <= values.keys() and all(
+        are_same(name, body[name], value) if name in body else _is_admitted(admitted, name, value)
+        for name, value in values.items()
+    )
 
 
 def admit_join(
@@ -181,6 +220,7 @@ def admit_join(
 
 #: How much later than its starting deadline a run is created: an image can be pulled first.
 LATE_S = 900.0
+_NEVER = {"Name": "no"}
 _SETTINGS = {member: name for name, member in LIMITS.items()}
 _REMEDY = "commit the change, sign the commit, and let it be fetched"
 
@@ -249,8 +289,7 @@ def _is_digest_of(asked: CreateShape, pin: PinnedImage) -> bool:
 def _is_admitted(admitted: Settings, name: str, value: object) -> bool:
     if name == "RestartPolicy":
         policy = {"Name": admitted.restart, "MaximumRetryCount": admitted.restart_max}
-        asked = {"MaximumRetryCount": 0, **value} if isinstance(value, dict) else None
-        return asked == policy
+        return are_same(name, policy, value)
     attribute = _SETTINGS.get(name)
     return attribute is not None and bool(getattr(admitted, attribute) == value)
 
@@ -264,6 +303,23 @@ def _unproven(made: Rendering, key: str) -> NotProven:
         return NotProven("proof.undeclared", f"commit {commit} declares no {key}", _REMEDY)
     reason = f"the container isn't what commit {commit} declares for {key}"
     return NotProven("proof.unproven", reason, _REMEDY)
+
+
+def _revision(
+    shape: str,
+    base: str,
+    updates: Mapping[str, object],
+    endpoints: Mapping[str, tuple[str, ...]],
+    replicas: int,
+) -> ProofPart:
+    """Return the members of a proof by which a revision is remembered."""
+    return ProofPart(
+        shape=shape,
+        base=base,
+        updates=dict(updates),
+        endpoints={network: list(aliases) for network, aliases in sorted(endpoints.items())},
+        replicas=replicas,
+    )
 
 
 def _part(

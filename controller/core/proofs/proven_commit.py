@@ -21,6 +21,8 @@ from controller.core.proofs.signers import Signers
 from controller.core.proofs.ssh_signature import signer_of
 from controller.model.policy.sources import SignedSource
 
+_FORMATS = {"openpgp": "OpenPGP", "x509": "X.509"}
+
 
 @dataclass(frozen=True, slots=True)
 class ProvenFile:
@@ -76,7 +78,9 @@ def prove(
         raise InvalidProof("proof.unsigned", f"the commit {commit[:12]} has no signature")
     if signature.format != "ssh":
         raise InvalidProof(
-            "proof.key-unsupported", f"a signature of the format {signature.format} isn't supported"
+            "proof.key-unsupported",
+            f"the commit is signed with {_FORMATS[signature.format]}, and the broker verifies "
+            "signatures by SSH alone (git config gpg.format ssh)",
         )
     key = signer_of(signature.armored, signature.payload)
     signer = signers.name_of(key, now=now)

@@ -18,7 +18,6 @@ from typing import assert_never
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api import create_body, translate
-from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.requests import RequestBody
 from controller.core.jobs.memory import MANUAL, ON_CHANGE, SCHEDULE
 from controller.core.jobs.rollout_hooks import occasion_of
@@ -47,7 +46,6 @@ from controller.model.observed import Observed
 
 #: Problems of a service without which nothing can be created, whatever the engine has.
 _UNCREATABLE = frozenset({"network.undeclared", "network.not-adopted", "volume.not-adopted"})
-_LIMITS = (*LIMITS.values(), "RestartPolicy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ class _Rendered:
             "completions": shape.completions,
         }
         late = {"late": self._late_shape(workload)}
-        self.entries[str(workload.key)] = _entry(workload, shape, body) | runs | late
+        self.entries[str(workload.key)] = _entry(workload, shape) | runs | late
         for action in self.prerequisites.missing(workload, creating=True):
             self.add_object(action, workload.source)
 
@@ -217,16 +215,15 @@ def _file_of(source: SourceLocation) -> str:
     return f"{name}:../{path}"
 
 
-def _entry(workload: Service, shape: CreateShape, body: Mapping[str, object]) -> dict[str, object]:
-    host = body["HostConfig"]
-    assert isinstance(host, dict), "a create has a HostConfig"
+def _entry(workload: Service, shape: CreateShape) -> dict[str, object]:
     stopped = workload.spec.state is RunState.STOPPED
     return {
         "file": _file_of(workload.source),
         "shape": shape.shape,
+        "base": shape.base,
         "reference": shape.reference,
         "endpoints": {network: list(aliases) for network, aliases in shape.endpoints},
-        "updates": {name: host[name] for name in _LIMITS if name in host},
+        "updates": shape.updates,
         "replicas": 0 if stopped else workload.spec.replicas,
     }
 

@@ -44,6 +44,8 @@ class RenderedWorkload:
     shape: str
     #: The shape on a host that doesn't restore the files of Secrets before the engine; '' for none.
     late: str
+    #: The shape without the members that an update can change.
+    base: str
     #: The reference of the image.
     reference: str
     endpoints: Mapping[str, tuple[str, ...]]
@@ -57,15 +59,20 @@ class RenderedWorkload:
     #: The label of a run's completions; '' for one completion.
     completions: str = ""
 
+    @property
+    def variants(self) -> list[tuple[str, Mapping[str, object]]]:
+        """The shapes of the document's creates, each with the values of an update's members."""
+        # The controller starts such containers itself (``Service.is_boot_ordered``).
+        late = [(self.late, {**self.updates, "RestartPolicy": {"Name": "no"}})]
+        return [(self.shape, self.updates), *(late if self.late else [])]
+
     def has_shape(self, shape: str) -> bool:
         """Return True if a create of the shape is one of this document."""
-        return shape in {self.shape, self.late} - {""}
+        return any(shape == each for each, _updates in self.variants)
 
     def declared(self, member: str) -> list[object]:
         """Return the values of a member of an update."""
-        # The controller starts such containers itself (``Service.is_boot_ordered``).
-        late: list[object] = [{"Name": "no"}] if self.late and member == "RestartPolicy" else []
-        return [self.updates[member], *late] if member in self.updates else []
+        return [updates[member] for _shape, updates in self.variants if member in updates]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +211,7 @@ def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
         blob=blob,
         shape=_text(value["shape"]),
         late=_text(value["late"]),
+        base=_text(value["base"]),
         reference=_text(value["reference"]),
         endpoints={
             _text(network): tuple(map(_text, aliases))

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from controller.core.encoding.canonical_json import digest
+from controller.core.engine_api.comparable_fields import LIMITS
 from controller.model import names
 
 #: The names of a container by network.
 Endpoints = tuple[tuple[str, tuple[str, ...]], ...]
+#: The members of a create's ``HostConfig`` that an update can change.
+UPDATES: Final = (*LIMITS.values(), "RestartPolicy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,10 @@ class CreateShape:
     """A create, without the controller's choices."""
 
     shape: str
+    #: The shape without the members that an update can change.
+    base: str
+    #: The values of these members.
+    updates: Mapping[str, object]
     #: The image to run, and the reference in the document.
     image: str
     reference: str
@@ -49,8 +57,29 @@ def shape_of_create(body: object) -> CreateShape | None:
     texts = (image, reference, slot, occasion, completions)
     if endpoints is None or not all(isinstance(each, str) for each in texts):
         return None
-    shape = shape_of(rest)
-    return None if shape is None else CreateShape(shape, *texts, endpoints)
+    host = rest.get("HostConfig", {})
+    if not isinstance(host, dict):
+        return None
+    fixed = {name: value for name, value in host.items() if name not in UPDATES}
+    shape, base = shape_of(rest), shape_of({**rest, "HostConfig": fixed})
+    if shape is None or base is None:
+        return None
+    return CreateShape(shape, base, updates_of(host), *texts, endpoints)
+
+
+def updates_of(host: Mapping[str, Any]) -> dict[str, object]:
+    """Return the values that an update brings a container to, from the ``HostConfig`` of a create."""
+    values = {name: host[name] for name in UPDATES if name in host}
+    # Swap follows the memory (core.rules.limits_privileges).
+    swap = {"MemorySwap": values["Memory"]} if "Memory" in values else {}
+    return values | swap
+
+
+def are_same(name: str, one: object, other: object) -> bool:
+    """Return True if a member of an update has the same value in both."""
+    if name == "RestartPolicy" and isinstance(one, dict) and isinstance(other, dict):
+        one, other = ({"MaximumRetryCount": 0, **each} for each in (one, other))
+    return shape_of(one) == shape_of(other)
 
 
 def shape_of(body: object) -> str | None:

@@ -128,6 +128,10 @@ class ProofPart(Payload):
     blob: str = text("blob", optional=True)
     #: The digest of the create without the controller's choices.
     shape: str = text("shape", optional=True)
+    #: The same without the members that an update can change; absent in records of older brokers.
+    base: str = text("base", optional=True)
+    #: The values of the members that an update can change.
+    updates: Mapping[str, Any] = mapping("updates", optional=True)
     #: The names of the container by network.
     endpoints: Mapping[str, Any] = mapping("endpoints", optional=True)
     replicas: int | None = number("replicas", optional=True)

@@ -1,7 +1,8 @@
 """Accepted commits and signed revisions, folded from records.
 
 A source has a single accepted commit, the last recorded. A service has the last revisions, each once. A
-revision counts as started with the first successful start of a container.
+revision counts as started with the first successful start of a container, and with an update by which
+a started container came to have all values of the revision.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from controller.core.encoding.canonical_json import canonical
 from controller.core.encoding.json_members import texts_of
 from controller.core.records.parts import Closing, ProofPart, RequestPart
 from controller.model.inventory import (
@@ -41,12 +43,16 @@ def accept_commit(inventory: Inventory, record: Record) -> Inventory:
 
 
 def record_signed(inventory: Inventory, route: str, closing: Closing) -> Inventory:
-    """Return the inventory after a closing record of a create with a proof, or of a start."""
+    """Return the inventory after a closing record of a create or an update with a proof, or of a start."""
     if not closing.applied:
         return inventory
     if route == Mutation.CONTAINER_CREATE:
         item = inventory.containers.get(closing.result.container)
         return inventory if item is None or not item.signed else _created(inventory, item, closing)
+    if route == Mutation.CONTAINER_UPDATE:
+        item = inventory.containers.get(closing.object)
+        proof = closing.summary.proof
+        return inventory if item is None or not proof.shape else _updated(inventory, item, proof)
     if route not in _STARTS:
         return inventory
     item = inventory.containers.get(closing.object)
@@ -64,19 +70,41 @@ def find_revision(inventory: Inventory, key: str, shape: str) -> SignedRevision 
 
 
 def _created(inventory: Inventory, item: ContainerItem, closing: Closing) -> Inventory:
-    proof, key = closing.summary.proof, key_of(item)
-    before = find_revision(inventory, key, item.signed)
+    known = find_revision(inventory, key_of(item), item.signed)
+    started = known is not None and known.started
+    return _with_revision(inventory, item, closing.summary.proof, started=started)
+
+
+def _updated(inventory: Inventory, item: ContainerItem, proof: ProofPart) -> Inventory:
+    """Return the inventory after an update by which a container is of another revision."""
+    before = find_revision(inventory, key_of(item), item.signed)
+    now = replace(item, signed=proof.shape)
+    inventory = replace(inventory, containers={**inventory.containers, item.id: now})
+    known = find_revision(inventory, key_of(now), now.signed)
+    started = any(each is not None and each.started for each in (before, known))
+    return _with_revision(inventory, now, proof, started=started)
+
+
+def _with_revision(
+    inventory: Inventory, item: ContainerItem, proof: ProofPart, *, started: bool
+) -> Inventory:
+    """Return the inventory in which a container's revision is the last one of its service."""
+    key = key_of(item)
     revision = SignedRevision(
         shape=item.signed,
         commit=proof.commit,
         endpoints=_endpoints(proof),
         replicas=proof.replicas or 0,
-        started=before is not None and before.started,
+        started=started,
         source=proof.source,
         signer=proof.signer,
         key=proof.key,
         path=proof.path,
         blob=proof.blob,
+        base=proof.base,
+        updates=tuple(
+            (name, canonical(value).decode()) for name, value in sorted(proof.updates.items())
+        ),
     )
     others = [each for each in inventory.signed.get(key, ()) if each.shape != item.signed]
     return _with_revisions(inventory, key, (*others, revision)[-SIGNED_REVISIONS_MAX:])

@@ -14,18 +14,6 @@ from tests.unit.core.proofs import hostile_files
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
 
 INPUTS = 40
-MIB = 1 << 20
-#: Files at the bounds of a proof, and beyond.
-LARGEST = {
-    "documents of 7 MiB": {"big.yaml": b"a: [" + b"x, " * (2 * MIB) + b"]\n"},
-    "twelve of almost 1 MiB": {
-        f"big{n}.yaml": b"- a: {b: c}\n" * (MIB // 12 - 1) for n in range(12)
-    },
-    "a text of 12 MiB": {"notes.txt": b"x" * (12 * MIB)},
-    "deep": {"deep.yaml": b"[" * (MIB - 2)},
-    "many documents": {"many.yaml": b"---\n" * (MIB // 4 - 1)},
-    "wide": {"wide.yaml": b"{" + b",".join(b"k%d: v" % n for n in range(80_000)) + b"}"},
-}
 
 
 def verify(prover: Prover, files: dict[str, bytes]) -> ProofVerified | ProofRefused:
@@ -49,7 +37,7 @@ def test_hostile_files_cost_a_real_worker_a_verdict_each() -> None:
     )
     try:
         inputs = {str(number): hostile_files.files_of(number) for number in range(INPUTS)}
-        for what, files in {**inputs, **LARGEST}.items():
+        for what, files in {**inputs, **hostile_files.LARGEST}.items():
             begin = time.monotonic()
             result = verify(prover, files)
             taken = time.monotonic() - begin

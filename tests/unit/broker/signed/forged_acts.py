@@ -303,6 +303,7 @@ _LIMITS: tuple[dict[str, Any], ...] = (
     {"PidsLimit": 8},
     {"CpusetCpus": "0"},
     {"RestartPolicy": {"Name": "unless-stopped"}},
+    {"RestartPolicy": {"Name": "no"}, "Memory": 96 << 20},
     {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}},
     {"Memory": 64 << 20, "PidsLimit": 128},
 )

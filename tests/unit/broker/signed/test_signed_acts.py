@@ -523,7 +523,11 @@ FORGED: tuple[tuple[str, Act, str], ...] = (
     ("an update to less memory", update_to(Memory=32 << 20), "proof.update"),
     ("an update of the processors", update_to(NanoCpus=10**9), "proof.update"),
     ("an update of the processes", update_to(PidsLimit=128), "proof.update"),
-    ("an update of the restarts", update_to(RestartPolicy={"Name": "no"}), "proof.update"),
+    (
+        "an update of the restarts",
+        update_to(RestartPolicy={"Name": "on-failure", "MaximumRetryCount": 3}),
+        "proof.update",
+    ),
     ("a network of another service", connect("shop.back"), "network.mode"),
     ("a foreign name on an own network", own_network_other_name, "network.alias"),
     (

@@ -304,6 +304,20 @@ def render_input(files: dict[str, bytes]) -> Rendering:
     return Rendering.read(commit, answer)
 
 
+MIB = 1 << 20
+#: Files at the bounds of a proof, and beyond.
+LARGEST = {
+    "documents of 7 MiB": {"big.yaml": b"a: [" + b"x, " * (2 * MIB) + b"]\n"},
+    "twelve of almost 1 MiB": {
+        f"big{n}.yaml": b"- a: {b: c}\n" * (MIB // 12 - 1) for n in range(12)
+    },
+    "a text of 12 MiB": {"notes.txt": b"x" * (12 * MIB)},
+    "deep": {"deep.yaml": b"[" * (MIB - 2)},
+    "many documents": {"many.yaml": b"---\n" * (MIB // 4 - 1)},
+    "wide": {"wide.yaml": b"{" + b",".join(b"k%d: v" % n for n in range(80_000)) + b"}"},
+}
+
+
 @dataclass
 class Tally:
     """What came of the inputs."""

@@ -260,6 +260,19 @@ def test_a_forged_proof_is_refused(forge: Forge) -> None:
     assert refusal(proof, accepted=first) == code
 
 
+@pytest.mark.parametrize(
+    ("armor", "name"), [(b"PGP SIGNATURE", "OpenPGP"), (b"SIGNED MESSAGE", "X.509")]
+)
+def test_signatures_of_other_formats_are_refused_by_name(armor: bytes, name: str) -> None:
+    repository = Repository()
+    commit = repository.commit(FILES)
+    kind, raw = repository.objects.pop(commit)
+    other = repository.add(kind, raw.replace(b"SSH SIGNATURE", armor))
+    with pytest.raises(InvalidProof, match=rf"signed with {name}, .* SSH alone") as refused:
+        check(repository, repository.proof(other), accepted=other)
+    assert refused.value.code == "proof.key-unsupported"
+
+
 def test_a_revoked_or_expired_key_and_an_unreadable_list_of_revoked_keys_are_refused() -> None:
     repository = Repository()
     first = repository.commit(FILES)

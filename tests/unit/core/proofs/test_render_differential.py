@@ -148,7 +148,9 @@ class Comparison:
         entry = self.entries[key]
         stopped = service.spec.state == "Stopped"
         assert entry["replicas"] == (0 if stopped else service.spec.replicas)
-        assert all(body["HostConfig"][name] == each for name, each in entry["updates"].items())
+        asked = shape_of_create(json.loads(json.dumps(body)))
+        assert asked is not None
+        assert (entry["base"], entry["updates"]) == (asked.base, asked.updates)
 
     def _compare_create(self, key: str, body: object) -> None:
         if key not in self.entries:
