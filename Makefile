@@ -21,7 +21,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compose-diff compose-side help setup run down test check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git fuzz-render differential compat docker-py docs lock clean
+.PHONY: compose-diff compose-side help setup run down test signed check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git fuzz-render differential compat docker-py docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -57,6 +57,10 @@ lint: setup ## ruff, mypy, the import contracts, and code that stands twice
 
 format: setup ## lay out the code as lint wants it
 	@.venv/bin/ruff check --quiet --fix-only . && .venv/bin/ruff format .
+
+signed: setup ## the e2e suites under signed admission: each honest act is admitted (as root)
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) -m pytest --signed --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/e2e $(ARGS)
 
 sim: setup ## the simulation: SEEDS=n worlds (ARGS="--seed N" replays one)
 	@$(PYTHON) -m pytest tests/sim --seeds $(SEEDS) $(ARGS)

@@ -94,6 +94,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--drawn", type=int, default=0, help="machines to draw anew (default: the same ones always)"
     )
+    parser.getgroup("trimtab").addoption(
+        "--signed", action="store_true", help="run the instances of e2e under signed admission"
+    )
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,12 +96,16 @@ class Host:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
         return {**kept, "DOCKER_HOST": self.engine.host, **extra}
 
+    def prepared(self, arguments: Iterable[str]) -> list[str]:
+        """Return the arguments of a command that is about to start."""
+        return list(arguments)
+
     def cli(
         self, *arguments: str, expect: int | tuple[int, ...] = 0, **extra: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of trimtab's on this state folder, inside the engine's network."""
         done = subprocess.run(
-            self.engine.inside(TRIMTAB, *arguments, "--state", str(self.state)),
+            self.engine.inside(TRIMTAB, *self.prepared(arguments), "--state", str(self.state)),
             env=self.environment(**extra),
             capture_output=True,
             text=True,
@@ -122,8 +126,11 @@ class Host:
     def up(self, *options: str, **extra: str) -> None:
         """Start ``trimtab up`` in the background; its output goes to ``log``."""
         assert self.process is None or self.process.poll() is not None, "up runs already"
-        argv = [TRIMTAB, "up", str(self.directory), "--policy", self.policy]
-        argv += ["--state", str(self.state), *options]
+        argv = [
+            TRIMTAB,
+            *self.prepared(["up", str(self.directory), "--policy", self.policy, *options]),
+        ]
+        argv += ["--state", str(self.state)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.engine.inside(*argv),

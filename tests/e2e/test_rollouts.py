@@ -142,7 +142,9 @@ def journaled(host: Host) -> dict[str, str]:
     opened: dict[str, str] = {}
     for record in host.records():
         if source := record.get("claims", {}).get("source"):
-            opened[record["id"]] = str(source["file"]).removesuffix(".yaml")
+            # A Git source precedes its files by its name.
+            file = str(source["file"]).rpartition(":")[2]
+            opened[record["id"]] = file.removesuffix(".yaml")
         if record["id"] in opened:
             line = json.dumps(record, separators=(",", ":"), sort_keys=True)
             lines[opened[record["id"]]].append(line)
