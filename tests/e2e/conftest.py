@@ -7,7 +7,7 @@ marked ``also_signed`` run both ways.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -60,10 +60,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in (each for reports in terminalreporter.stats.values() for each in reports):
         if not isinstance(report, pytest.TestReport) or report.when != "teardown":
             continue
-        found = [told for title, told in report.user_properties if title == ACTS]
+        properties = cast("list[tuple[str, list[tuple[str, int]]]]", report.user_properties)
+        found = [told for title, told in properties if title == ACTS]
         tests += len(found)
         for what, count in (line for told in found for line in told):
-            acts[str(what)] += int(count)
+            acts[what] += count
     if tests:
         terminalreporter.section(ACTS)
         terminalreporter.write_line(f"{'tests':<40} {tests:>6}")
