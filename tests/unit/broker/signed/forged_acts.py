@@ -310,14 +310,6 @@ _LIMITS: tuple[dict[str, Any], ...] = (
 _EVIL_LABELS = {"labels": {names.NAMESPACE: "shop", names.SERVICE: "spy"}}
 ACTS: tuple[tuple[str, Act], ...] = (
     *((f"update to {limits}", on_container(running, "update", limits)) for limits in _LIMITS),
-    (
-        "no restarts of a service without Secrets",
-        on_container(
-            lambda instance: instance.run(create_of(PLAIN, RICH)),
-            "update",
-            {"RestartPolicy": {"Name": "no"}},
-        ),
-    ),
     ("update of an unproven container", on_container(unsigned, "update", {"Memory": 64 << 20})),
     ("start of an unproven container", on_container(unsigned, "start")),
     ("restart of an unproven container", on_container(unsigned, "restart")),
