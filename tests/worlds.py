@@ -16,6 +16,7 @@ from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability
 from controller.core.engine_api.create_body import RESTART, joined_networks
 from controller.core.files.retention import with_delivered
+from controller.core.manifests.dependencies import shared_service
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
@@ -456,6 +457,7 @@ def _created(action: CreateContainer, observed: Observed) -> Observed:
         aliases=tuple(
             (name, (wanted.key.name,) if action.with_alias else ()) for name in settings.networks
         ),
+        shares=_shared(wanted, action.slot, observed),
         files=tuple(
             MountedFiles(each.kind, each.name, each.content, each.target, each.is_stable)
             for each in wanted.deliveries
@@ -468,6 +470,16 @@ def _created(action: CreateContainer, observed: Observed) -> Observed:
         assert found.owner == wanted.owner, f"the files are another's: {each.name}"
     pins = {wanted.revision: image, **observed.pins}
     return replace(observed, containers=(*observed.containers, made), pins=pins)
+
+
+def _shared(wanted: Service, slot: int, observed: Observed) -> tuple[str, ...]:
+    """Return the running container whose namespaces a new one shares."""
+    shared = shared_service(wanted.key, wanted.spec)
+    if shared is None:
+        return ()
+    running = [c.id for c in observed.of(shared) if c.running and c.slot == slot]
+    assert running, f"nothing runs that {wanted.key} could share"
+    return (running[-1],)
 
 
 def _start(found: Container) -> Container:

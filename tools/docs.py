@@ -101,6 +101,7 @@ BODIES: tuple[tuple[str, str, Sequence[Field]], ...] = (
     ("create of a container", "TrimtabHooks", field_tables.HOOKS),
     ("create of a container", "TrimtabHooks.PostStart[]", field_tables.HOOK),
     ("create of a container", "TrimtabHooks.PreStop[]", field_tables.HOOK),
+    ("create of a container", "TrimtabShares", field_tables.SHARES),
     ("exec", "", field_tables.EXEC),
     ("start of an exec", "", field_tables.EXEC_START),
     ("create of a network", "", field_tables.NETWORK),

@@ -219,6 +219,8 @@ class Container:
     former: str = ""
     #: The hooks of the last start (``ContainerItem.post_start``).
     post_start: str = ""
+    #: The ids of the containers whose namespaces the container shares.
+    shares: tuple[str, ...] = ()
 
     @property
     def awaits_hooks(self) -> bool:

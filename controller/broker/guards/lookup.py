@@ -19,9 +19,14 @@ from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied, message_reply
 from controller.broker.gate.state import GateState
 from controller.core.adoption.labels import show_on_inspect
-from controller.core.engine_api.requests import ICC, MASQUERADE
-from controller.core.engine_api.translate import settings
-from controller.core.rules.facts import ContainerFacts, NetworkFacts, VolumeFacts
+from controller.core.engine_api.requests import ICC, MASQUERADE, SharesRequest
+from controller.core.engine_api.translate import settings, shared_ids
+from controller.core.rules.facts import (
+    ContainerFacts,
+    NetworkFacts,
+    SharedContainer,
+    VolumeFacts,
+)
 from controller.model import mutations, names
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.records import UNMET, Actor, Role
@@ -212,6 +217,56 @@ def record_gone(state: GateState, route: str, identifier: str) -> Flow[bool]:
     """Record that an object disappeared from the engine, and drop it from the inventory."""
     request = request_of("GET", route, identifier, {})
     return (yield from record_event("read", Author(state.new_id(), BROKER), request)) is not None
+
+
+def find_shared(
+    state: GateState, asked: SharesRequest, labels: Mapping[str, Any]
+) -> Flow[SharedContainer | None]:
+    """Return the container whose namespaces a create shares; None if the create asks for none.
+
+    It is the newest one of the named service that runs in the slot of the new container, with the
+    same namespace and owner. The engine is asked by full id, never by a name.
+
+    Raises:
+        Denied: ``namespace.target``: none runs.
+    """
+    if not asked.is_asked:
+        return None
+    owner, namespace, slot = (
+        str(labels.get(name, "")) for name in (names.OWNER, names.NAMESPACE, names.SLOT)
+    )
+    items = state.inventory.items.of_service(namespace, asked.service)
+    for item in sorted(items, key=lambda each: each.seq, reverse=True):
+        if item.origin != "controller" or (item.owner, item.slot_label) != (owner, slot):
+            continue
+        inspect = yield from _read_named(f"/containers/{item.id}/json")
+        shared = None if inspect is None else _shared_container(state, item, inspect)
+        if shared is not None:
+            return shared
+    raise Denied(
+        "namespace.target",
+        f"no container of {asked.service} runs in slot {slot}",
+        "wait until one runs",
+        status=409,
+    )
+
+
+def _shared_container(
+    state: GateState, item: ContainerItem, inspect: dict[str, Any]
+) -> SharedContainer | None:
+    """Return a container of the inventory, if it is there and runs."""
+    labels = (inspect.get("Config") or {}).get("Labels") or {}
+    host = inspect.get("HostConfig") or {}
+    ours = item.adopted or labels.get(names.INSTANCE) == state.instance
+    is_running = (inspect.get("State") or {}).get("Status") == "running"
+    if str(inspect.get("Id", "")) != item.id or not ours or not is_running:
+        return None
+    return SharedContainer(
+        item.id,
+        shareable=host.get("IpcMode") == "shareable",
+        joined=shared_ids(inspect) != (),
+        shm=int(host.get("ShmSize") or 0),
+    )
 
 
 def container_facts(found: OwnContainer) -> ContainerFacts:

@@ -16,6 +16,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
 from controller.core.engine_api.grammar import is_below
+from controller.core.engine_api.translate import shared_ids
 from controller.core.rules.confinement import data_path, number_text
 from controller.model.confinement import ExpectedMount
 from controller.model.host_paths import ENGINE_DATA, PathFacts
@@ -73,12 +74,28 @@ def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
 
     Raises:
         Denied: ``network.changed``, ``volume.changed``, ``mount.changed``, ``files.undelivered``,
-            ``device.changed``.
+            ``device.changed``, ``namespace.target``.
     """
+    _refuse_lost_namespaces(state, container)
     yield from _refuse_changed_networks(state, container)
     yield from _refuse_changed_volumes(state, container)
     yield from _refuse_changed_sources(state, container)
     yield from _refuse_changed_devices(container)
+
+
+def _refuse_lost_namespaces(state: GateState, container: OwnContainer) -> None:
+    """Refuse if a container whose namespaces are shared is no longer of the same owner."""
+    place = (container.item.owner, container.item.namespace)
+    for identifier in shared_ids(container.inspect):
+        other = state.inventory.containers.get(identifier)
+        if other is None or (other.owner, other.namespace) != place:
+            raise Denied(
+                "namespace.target",
+                f"the container {identifier}, whose namespaces it shares, isn't there any more",
+                "create the container again",
+                status=409,
+                subject=container.item.id,
+            )
 
 
 def paths_to_read(item: ContainerItem) -> tuple[str, ...]:

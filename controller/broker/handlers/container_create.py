@@ -51,6 +51,7 @@ from controller.core.rules.facts import (
     ImageFacts,
     Needs,
     NetworkFacts,
+    SharedContainer,
     Stamp,
     VolumeFacts,
 )
@@ -308,6 +309,7 @@ class Lookups:
     networks: dict[str, NetworkFacts] = field(default_factory=dict)
     volumes: dict[str, VolumeFacts] = field(default_factory=dict)
     cdi: Mapping[str, CdiDevice] = field(default_factory=dict)
+    shared: SharedContainer | None = None
     name_taken: str = ""
     name_of: str = ""
     #: Implied networks to create, by name: the id of the intent, and the admission.
@@ -353,6 +355,9 @@ def _gather(
         refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
     name_conflicts.refuse_if_taken(call, name, taken)
     lookup.refuse_if_present(call, name, ours=taken.item is not None)
+    found.shared = yield from lookup.find_shared(
+        state, found.request.shares, _labels(found.by_text)
+    )
     # Last, as close to the create as possible: paths can be swapped.
     found.cdi = (yield from read_cdi_devices()) if wants.cdi else {}
     brought = paths_of(found.cdi, iter(wants.cdi))
@@ -385,6 +390,7 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
         networks=found.networks,
         volumes=found.volumes,
         cdi=found.cdi,
+        shared=found.shared,
         service_count=quota_counts.count_of_service(
             state.inventory,
             state.reservations.objects,

@@ -22,6 +22,7 @@ from controller.core.rules import (
     limits_privileges,
     mounts,
     networks,
+    sharing,
     verdict,
 )
 from controller.core.rules.context import Case, make_case, reference_text
@@ -49,6 +50,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     image.image_trusted,
     # Rights over the host, the gravest first.
     limits_privileges.namespaces_private,
+    sharing.shares_allowed,
     limits_privileges.capabilities_listed,
     limits_privileges.security_options,
     limits_privileges.user_allowed,

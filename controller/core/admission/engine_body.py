@@ -64,6 +64,8 @@ class FinalRequest:
     changes: tuple[AdmissionPatch, ...]
     #: The path of the host for each mount of delivered files, by its target.
     file_paths: Mapping[str, str] = field(default_factory=dict)
+    #: The container whose namespaces are shared; in a preview the name of its service.
+    shared: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -96,7 +98,9 @@ def finish(case: Case) -> FinalRequest:
     networks = joined(case)
     image = case.image.id if case.image else request.image
     paths = case.facts.file_paths if case.facts else {}
-    final = FinalRequest(name, image, request, networks, labels_of(case), (), paths)
+    target = case.facts.shared if case.facts else None
+    shared = target.id if target else request.shares.service
+    final = FinalRequest(name, image, request, networks, labels_of(case), (), paths, shared)
     return replace(final, changes=tuple(_changes(case, final)))
 
 
@@ -299,9 +303,24 @@ def _host_config(final: FinalRequest) -> RequestBody:
             RestartPolicy=members_of(field_tables.RESTART_POLICY, request.restart),
         ),
         "NetworkMode": final.networks.mode,
+        **_shared_modes(final),
         "CapDrop": ["ALL"],
         "SecurityOpt": [NO_NEW_PRIVILEGES],
         "LogConfig": {"Type": request.log.type, "Config": dict(request.log.options)},
+    }
+
+
+def _shared_modes(final: FinalRequest) -> RequestBody:
+    """Return the modes of the namespaces that are another container's."""
+    shared, mode = final.request.shares, f"container:{final.shared}"
+    return {
+        name: mode
+        for name, is_shared in (
+            ("NetworkMode", shared.network),
+            ("IpcMode", shared.ipc),
+            ("PidMode", shared.pid),
+        )
+        if is_shared
     }
 
 

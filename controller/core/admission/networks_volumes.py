@@ -437,8 +437,8 @@ def _judge_mode(case: Case, current: ContainerFacts, network: NetworkFacts) -> F
         return  # the create of its document was admitted with the network
     kind = network_rules.implied_kind(case.policy, network.name, case.namespace)
     remedy = "create the container again with the needed mode"
-    if current.network_mode == "none":
-        reason = "the container was made without a network"
+    if current.network_mode == "none" or current.network_mode.startswith("container:"):
+        reason = "the container was made without a network of its own"
         yield Finding("network.mode", "network", reason, remedy)
     elif kind == "bridge" and current.network_mode != network.name:
         reason = f"{network.name} has a way out, and the container was made without one"

@@ -10,9 +10,10 @@ a new revision meets the new revision of its dependency.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import assert_never
 
 from controller.core.drift import failures
@@ -21,6 +22,7 @@ from controller.core.encoding.uuid7 import timestamp_s
 from controller.core.engine_api.timestamps import seconds
 from controller.core.jobs.decision import decide
 from controller.core.jobs.progress import JobTime, JobWord
+from controller.core.manifests.dependencies import shared_service
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import DependencyCondition, RunState
@@ -38,10 +40,10 @@ def outlived(
 ) -> dict[str, str]:
     """Return the running containers of a service to replace, since a dependency was replaced.
 
-    The reason by id. *known* has the containers of dependencies. *now* is the wall clock: a container
+    The reason by id. A sidecar that lost its namespaces counts, too. *known* has the containers of dependencies. *now* is the wall clock: a container
     created in the future, before the clock was set back, doesn't count.
     """
-    found = {}
+    found = left_behind(service, observed.of(service.key), known, now=now)
     for each in service.spec.depends_on:
         if not each.restart:
             continue
@@ -53,6 +55,40 @@ def outlived(
                 reason = f"{each.name} was replaced after {container.name} was started"
                 found[container.id] = reason
     return found
+
+
+def left_behind(
+    service: Service, containers: Iterable[Container], known: Observed, *, now: float = inf
+) -> dict[str, str]:
+    """Return the containers of a sidecar to replace, since they lost the shared namespaces.
+
+    The reason by id. The namespaces of a container end with its process: after a restart, or in
+    its replacement, they are new ones. Without any running container in the slot there are none to
+    share, so the sidecar is left as it is. *now* is the wall clock: a start in the future, before the
+    clock was set back, doesn't count.
+    """
+    shared = shared_service(service.key, service.spec)
+    if shared is None:
+        return {}
+    found = {}
+    for container in containers:
+        running = [c for c in known.of(shared) if c.running and c.slot == container.slot]
+        if not running or container.adopted or is_finished(container, service):
+            continue
+        own = next((c for c in running if c.id in container.shares), None)
+        if own is None:
+            found[container.id] = (
+                f"the container of {shared.name} that {container.name} joined is gone"
+            )
+        elif _is_older(container, own, now):
+            found[container.id] = f"{own.name} was restarted after {container.name} was started"
+    return found
+
+
+def _is_older(container: Container, other: Container, now: float) -> bool:
+    """Return True if a container was started before another one."""
+    started, since = seconds(container.started_at), seconds(other.started_at)
+    return started is not None and since is not None and started < since <= now
 
 
 def _created_since(service: Service, observed: Observed) -> float | None:

@@ -24,6 +24,7 @@ from controller.model.desired.spec.network import NetworkMode, Port, SinglePort
 from controller.model.desired.spec.resources import Logs
 from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
+from controller.model.desired.spec.sharing import IpcMode
 from controller.model.files.delivery import Delivery
 from controller.model.names import NetworkNames
 
@@ -76,6 +77,7 @@ def create_body(
             PostStart=[_hook(hook) for hook in spec.lifecycle.post_start],
             PreStop=[_hook(hook) for hook in spec.lifecycle.pre_stop],
         ),
+        TrimtabShares=_shares(spec),
         ExposedPorts={_port(port): {} for each in spec.ports for port in each.each},
         HostConfig=_host_config(service, networks),
         NetworkingConfig=_endpoints(service, networks, with_alias=with_alias),
@@ -103,6 +105,14 @@ def _hook(hook: Hook) -> RequestBody:
     )
 
 
+def _shares(spec: ServiceSpec) -> RequestBody:
+    shares = spec.shares
+    if shares is None:
+        return {}
+    # The gate finds the container: no id is part of the request, or of a proof of it.
+    return only_set(Service=shares.service, Network=shares.network, Ipc=shares.ipc, Pid=shares.pid)
+
+
 def stop_timeout_s(spec: ServiceSpec) -> int:
     """Return the grace period of a stop in whole seconds, rounded up."""
     return -(-spec.stop_grace_period // 1000)
@@ -114,6 +124,8 @@ def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
     Published ports need an endpoint outside the internal network, so they add the ingress network.
     """
     spec, namespace = service.spec, service.key.namespace
+    if spec.shares is not None and spec.shares.network:
+        return ()
     attached = tuple(service.network_name(each.name) for each in spec.network.attach)
     isolated = names.namespaced_network(base.isolated, namespace)
     ingress = names.namespaced_network(base.ingress, namespace)
@@ -165,8 +177,10 @@ def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
     spec = service.spec
     cpus = spec.resources.cpus
     joined = joined_networks(service, networks)
+    shares_network = spec.shares is not None and spec.shares.network
     return only_set(
-        NetworkMode=joined[0] if joined else NO_NETWORK,
+        NetworkMode=joined[0] if joined else None if shares_network else NO_NETWORK,
+        IpcMode=None if spec.ipc is IpcMode.PRIVATE else spec.ipc.value,
         Memory=spec.resources.memory,
         MemoryReservation=spec.resources.memory_reservation,
         CpuShares=spec.resources.cpu_shares,

@@ -74,6 +74,7 @@ CONFIG = (
     constrain(
         "TrimtabHooks", an_object, "commands that the gate runs at a start and before a stop"
     ),
+    constrain("TrimtabShares", an_object, "a service; the gate finds its container"),
     allow("Cmd", command, "what the container runs", "command"),
     allow("Entrypoint", command, "what the container runs", "entrypoint"),
     allow("Shell", command, "used by health checks of kind CMD-SHELL", "shell"),
@@ -463,6 +464,13 @@ EXEC = (
 HOOKS = (
     constrain("PostStart", list_of(anything), "after each start through the gate, at most 8"),
     constrain("PreStop", list_of(anything), "before each stop through the gate, at most 8"),
+)
+
+SHARES = (
+    constrain("Service", text, "of the same namespace and owner", "service"),
+    constrain("Network", flag, "if the policy allows it", "network"),
+    constrain("Ipc", flag, "if the policy allows it", "ipc"),
+    constrain("Pid", flag, "if the policy allows it", "pid"),
 )
 
 HOOK = (

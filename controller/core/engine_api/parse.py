@@ -28,6 +28,7 @@ from controller.core.engine_api.requests import (
     Pool,
     ResourceLimits,
     RestartRequest,
+    SharesRequest,
     UpdateRequest,
     VolumeRequest,
 )
@@ -60,6 +61,9 @@ def parse_create(body: object) -> CreateRequest:
     grammar.check_environment(config, findings)
     variables = grammar.secret_variables(config, findings)
     requested_hooks = grammar.hooks(config.values.get("TrimtabHooks"), "TrimtabHooks", findings)
+    shares = read_object(
+        field_tables.SHARES, config.values.get("TrimtabShares"), "TrimtabShares", findings
+    )
     health, volumes = grammar.healthcheck(config, findings), grammar.volume_paths(config, findings)
     grammar.check_working_dir(config, findings)
     grammar.check_signal(config, findings)
@@ -78,6 +82,7 @@ def parse_create(body: object) -> CreateRequest:
         exposed_ports=exposed,
         variables=variables,
         hooks=requested_hooks,
+        shares=SharesRequest(**shares.attributes(field_tables.SHARES)),
         healthcheck=health,
         volumes=volumes,
         labels=grammar.labels(config),

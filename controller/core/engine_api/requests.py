@@ -218,6 +218,27 @@ class HookRequests:
 
 
 @dataclass(frozen=True, slots=True)
+class SharesRequest:
+    """The namespaces of another service's container, of the same slot. The gate finds the container."""
+
+    service: str = ""
+    network: bool = False
+    ipc: bool = False
+    pid: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the shared namespaces, as the policy lists them."""
+        found = {"network": self.network, "ipc": self.ipc, "pid": self.pid}
+        return tuple(name for name, shared in found.items() if shared)
+
+    @property
+    def is_asked(self) -> bool:
+        """True if the request names a service or a namespace."""
+        return self.service != "" or self.names != ()
+
+
+@dataclass(frozen=True, slots=True)
 class CreateRequest:
     """The body of a container create."""
 
@@ -236,6 +257,7 @@ class CreateRequest:
     env: tuple[str, ...] = ()
     variables: tuple[VariableRequest, ...] = ()
     hooks: HookRequests = HookRequests()
+    shares: SharesRequest = SharesRequest()
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     shell: tuple[str, ...] = ()

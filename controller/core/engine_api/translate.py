@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 NO_NETWORK = "none"
 
 _SHORT_ID = 12
+#: The mode of a namespace that is another container's.
+_JOINED = "container:"
 #: The default number of failed probes in a row before a container is unhealthy.
 HEALTH_RETRIES = 3
 #: The limits of an update without a field of their own in ``Settings``.
@@ -164,7 +166,16 @@ def container(
         unknown=unknown_members(inspect),
         former=source.former,
         post_start=source.post_start,
+        shares=shared_ids(inspect),
     )
+
+
+def shared_ids(inspect: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ids of the containers whose namespaces a container shares."""
+    host = inspect.get("HostConfig") or {}
+    modes = (str(host.get(name) or "") for name in ("NetworkMode", "IpcMode", "PidMode"))
+    joined = (mode.removeprefix(_JOINED) for mode in modes if mode.startswith(_JOINED))
+    return tuple(dict.fromkeys(joined))
 
 
 def _mounted_files(

@@ -25,6 +25,7 @@ from controller.core.manifests.checks import engine_names
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.core.manifests.checks.moves import check_moves, unmoved
 from controller.core.manifests.checks.networks import names_of
+from controller.core.manifests.checks.sharing import check_shared_services
 from controller.core.manifests.declaration import (
     Declaration,
     FolderReading,
@@ -117,6 +118,7 @@ def resolve(
     known = _known_contents(configs, blind_keys) | _known_secrets(secrets, blind_keys)
     mounting = [(d, service_spec(d)) for d in [*services, *partials]]
     add(engine_names.check_volume_mounts(mounting, blind_keys))
+    add(check_shared_services(mounting[: len(services)], blind_keys))
     add(check_mounts(mounting, known, blind_keys))
     # Of two documents with one key, either one will do: both are broken.
     by_key = {declaration.key: declaration for declaration in services}

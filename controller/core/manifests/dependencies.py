@@ -28,8 +28,26 @@ SHOWN = 10
 
 
 def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyCondition]:
-    """Return the dependencies of a service or job, each with its condition."""
-    return {Key(d.kind, key.namespace, d.name): d.condition for d in spec.depends_on}
+    """Return the dependencies of a service or job, each with its condition.
+
+    The service whose namespaces are shared is the last one, unless ``dependsOn`` names it.
+    """
+    found = {Key(d.kind, key.namespace, d.name): d.condition for d in spec.depends_on}
+    if (shared := shared_service(key, spec)) is not None:
+        found.setdefault(shared, DependencyCondition.STARTED)
+    return found
+
+
+def shared_service(key: Key, spec: ServiceSpec) -> Key | None:
+    """Return the service whose namespaces a service shares; None without any."""
+    return None if spec.shares is None else Key("Service", key.namespace, spec.shares.service)
+
+
+def _path_of(spec: ServiceSpec, index: int, *member: str) -> YamlPath:
+    """Return the place of a dependency in its document."""
+    if index < len(spec.depends_on):
+        return ("spec", "dependsOn", index, *member)
+    return ("spec", "shares", "service")
 
 
 def find_flaws(
@@ -48,8 +66,8 @@ def find_flaws(
     errors += check_hooks(services, broken=broken, blind=blind)
     for key, others in edges.items():
         for index, (other, condition) in enumerate(others.items()):
-            path: YamlPath = ("spec", "dependsOn", index)
             if other in services:
+                path = _path_of(service_spec(services[key]), index, "condition")
                 errors += _condition(services[key], path, services[other], condition)
             elif other not in broken and not blind:
                 errors.append(_undeclared(services[key], index, other, services))
@@ -75,7 +93,7 @@ def find_undeclared(
 def _undeclared(
     declaration: Declaration, index: int, other: Key, services: Iterable[Key]
 ) -> Problem:
-    path: YamlPath = ("spec", "dependsOn", index, "name")
+    path = _path_of(service_spec(declaration), index, "name")
     message, remedy = f"{other} is not declared", _suggestion(other, declaration.key, services)
     return declaration.problem(path, "dependency.undeclared", message, remedy)
 
@@ -91,7 +109,7 @@ def _broken_dependencies(
             continue
         what = "has errors" if other in unsound else "may be in a file that can't be read"
         yield declaration.problem(
-            ("spec", "dependsOn", index, "name"),
+            _path_of(service_spec(declaration), index, "name"),
             "dependency.broken",
             f"the document of {other} {what}: only its running containers count",
             "correct that document or file",
@@ -121,7 +139,7 @@ def _cycles(
             onward = cycle[(at + 1) % len(cycle)]
             path: YamlPath = jobs[key].get(onward, ())
             if onward in edges[key]:
-                path = ("spec", "dependsOn", [*edges[key]].index(onward), "name")
+                path = _path_of(service_spec(services[key]), [*edges[key]].index(onward), "name")
             yield services[key].problem(
                 path,
                 "dependency.cycle",
@@ -170,8 +188,7 @@ def _condition(
         remedy = "write restart: {policy: OnFailure} there, or condition: Started here"
     else:
         return
-    where = (*path, "condition")
-    yield declaration.problem(where, "dependency.condition", message, remedy, severity=severity)
+    yield declaration.problem(path, "dependency.condition", message, remedy, severity=severity)
 
 
 def _suggestion(other: Key, own: Key, services: Iterable[Key]) -> str:

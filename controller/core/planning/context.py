@@ -97,6 +97,8 @@ class ServiceContext:
     listening: frozenset[HostPort] = frozenset()
     #: Containers of other services that hold a port or volume of this service.
     resource_conflict: Blocker | None = None
+    #: Slots of a sidecar without a running container whose namespaces they could share.
+    unshared: Mapping[int, Blocker] = field(default_factory=dict)
     #: A network of the service that is to be remade: no container is created before.
     network_remake: Blocker | None = None
     #: Ids of containers that write to a volume which now belongs to another service alone.

@@ -278,6 +278,7 @@ class _PlanBuilder:
             outcome.actions += removal_actions(containers, self.judge, self.context.quarantine)
         if service is not None and key.kind != "Job":
             outcome.actions += self._changed_files(service, containers, outcome.actions)
+            outcome.actions += [] if outcome.actions else self.order.following(service)
             after = self.order.hook_after(service)
             outcome.actions += [] if after is None else [after]
         self.order.record_planned(key, outcome.actions, outcome.problems)
@@ -340,6 +341,7 @@ class _PlanBuilder:
             blockers=self.order.blockers(service),
             listening=self.observed.listening,
             resource_conflict=self.order.resource_conflict(service),
+            unshared=self.order.unshared(service),
             network_remake=remake_blocker(self.prerequisites.outdated_of(service)),
             volume_lost=frozenset(c.id for c in containers if self.order.has_lost_volume(c)),
         )

@@ -24,15 +24,23 @@ from controller.core.drift.dependency_state import (
     DependencyState,
     DependencyStatus,
     job_status,
+    left_behind,
     status_of,
 )
 from controller.core.encoding import graph
 from controller.core.jobs.progress import NO_TIME, JobTime
 from controller.core.jobs.rollout_hooks import HookState, HookWord, RolloutHooks, RolloutStanding
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
-from controller.core.manifests.dependencies import dependencies_of
+from controller.core.manifests.dependencies import dependencies_of, shared_service
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
+from controller.model.desired.plan import (
+    AnyAction,
+    Barrier,
+    Delay,
+    NeedsOperator,
+    StartContainer,
+    StopContainer,
+)
 from controller.model.desired.spec.rollout import DependencyCondition, RunState
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key, SlotKey, job_key
@@ -132,6 +140,7 @@ class Ordering:
             desired, observed, self._everything, now, known_services.rollouts, self._stalled
         )
         self._starting: set[Key] = set()
+        self._stopping: set[str] = set()
         self._left: set[Key] = set()
         # A service that the guard holds back, or has not decided on, is on its way out as well:
         # its dependencies stay until it is gone.
@@ -240,11 +249,37 @@ class Ordering:
         hook = _hook_blocker(self.hooks.before(service))
         if not wanted:
             return NO_BLOCKERS if hook is None else Blockers(hook=hook)
+        # A sidecar without its namespaces serves nothing, so it doesn't wait for all other slots.
+        lost = left_behind(service, self._observed.of(service.key), self._everything)
         return Blockers(
             start=self._blocker(wanted, replacing=False),
-            replace=self._blocker(wanted, replacing=True),
+            replace=self._blocker(wanted, replacing=not lost),
             hook=hook,
         )
+
+    def unshared(self, service: Service) -> Mapping[int, Blocker]:
+        """Return the slots of a sidecar without a running container to share with."""
+        shared = shared_service(service.key, service.spec)
+        if shared is None or shared in self._starting:
+            return {}
+        running = {c.slot for c in self._everything.of(shared) if c.running}
+        return {
+            slot: Blocker(f"waiting for a container of {shared.name} in slot {slot}", (shared,))
+            for slot in range(1, service.spec.replicas + 1)
+            if slot not in running
+        }
+
+    def following(self, service: Service) -> list[Delay]:
+        """Return the replacements of a sidecar's containers that follow from the plan so far."""
+        shared = shared_service(service.key, service.spec)
+        if shared is None:
+            return []
+        cause = f"replaced after {shared.name}, whose namespaces it shares"
+        return [
+            Delay(object=service.key, target=each.name, slot=each.slot, cause=cause, on=(shared,))
+            for each in self._observed.of(service.key)
+            if each.running and not self._stopping.isdisjoint(each.shares)
+        ]
 
     def hook_after(self, service: Service) -> Barrier | NeedsOperator | None:
         """Return the wait for a job after a service's rollout; None without any."""
@@ -347,6 +382,8 @@ class Ordering:
         stalled = [problem.message for problem in problems if problem.severity is Severity.ERROR]
         waits = behind_barrier = False
         for action in actions:
+            if isinstance(action, StopContainer) and not is_denied(action):
+                self._stopping.add(action.precondition.id)
             if is_denied(action):
                 stalled.append(action.verdict.reason)
             elif isinstance(action, StartContainer) and not behind_barrier:

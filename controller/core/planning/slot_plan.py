@@ -299,7 +299,8 @@ def _blocked_replacement(slot: SlotState, context: ServiceContext) -> SlotPlan |
     """Return a plan without a replacement, if one is impossible now; None otherwise.
 
     Reasons, in this order: a missing prerequisite, backoff, a port or volume in use by another
-    service, a network to be remade, a host port in use by another program.
+    service, no container to share namespaces with, a network to be remade, a host port in use by
+    another program.
     """
     service, current = context.service, slot.current
     problems = context.prerequisites.problems(service, creating=current is None)
@@ -310,7 +311,8 @@ def _blocked_replacement(slot: SlotState, context: ServiceContext) -> SlotPlan |
     if backoff is not None:
         return blocked_plan(slot, context, backoff, name)
     remake = context.network_remake if current is None or context.is_remaking else None
-    if (conflict := context.resource_conflict or remake) is not None:
+    unshared = context.unshared.get(slot.number)
+    if (conflict := context.resource_conflict or unshared or remake) is not None:
         action = conflict.wait(context.key, target=name, slot=slot.number)
         return SlotPlan(slot.number, [action], blocked=True)
     port = host_ports.taken(service, context.containers, context.listening)

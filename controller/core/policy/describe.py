@@ -91,7 +91,7 @@ def _source(rule: SignedSource) -> str:
 
 def _grants(policy: Policy) -> Iterator[str]:
     """Yield the rights of clients in addition to ``strict``, in terms of the docker command."""
-    networks = policy.networks
+    networks, shared = policy.networks, policy.security.shared_namespaces
     for granted, text in (
         (policy.env.unset, "variables without a value"),
         (policy.names.underscores, "_ in host names"),
@@ -105,6 +105,7 @@ def _grants(policy: Policy) -> Iterator[str]:
             "mode bridge for the default network of a compose file",
         ),
         (networks.ports.ranges, "ranges of host ports"),
+        (shared != (), f"services that share namespaces: {_join(shared)}"),
     ):
         if granted:
             yield text

@@ -392,6 +392,13 @@ GRANTS: Mapping[str, Suggest] = {
     "network.hosts": _add("networks.extraHosts", _hosts),
     "network.internal": _add("networks.modes", _mode),
     "network.ipv6": _set("networks.ipv6", True),
+    "namespace.ipc": _add(
+        "security.sharedNamespaces",
+        lambda _f, a, _p: "ipc" if a.request.ipc_mode == "shareable" and not a.by_client else None,
+    ),
+    "namespace.shared": _add(
+        "security.sharedNamespaces", lambda f, _a, _p: f.path.rpartition(".")[2].lower()
+    ),
     "network.mode": _add("networks.modes", _mode),
     "owner.namespace": _namespace,
     "owner.unknown": _owner,

@@ -35,7 +35,8 @@ SHOWN: Final = frozenset(
     f"{parent}{name}"
     for parent, names in {
         "": "image pullPolicy state suspend replicas workingDir user groupAdd hostname domainname"
-        " init tty stdin stopSignal stopGracePeriod oomScoreAdj extraHosts[] sysctls[]",
+        " init tty stdin stopSignal stopGracePeriod oomScoreAdj extraHosts[] sysctls[] ipc",
+        "shares.": "service network ipc pid",
         "dns.": "servers search options",
         "ulimits[].": "soft hard",
         "network.": "mode aliases attach",

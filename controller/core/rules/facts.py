@@ -90,6 +90,19 @@ NO_COUNTS = QuotaCounts()
 
 
 @dataclass(frozen=True, slots=True)
+class SharedContainer:
+    """The running container whose namespaces a create shares."""
+
+    id: str
+    #: Its IPC can be joined.
+    shareable: bool = False
+    #: It shares the namespaces of another container itself.
+    joined: bool = False
+    #: The size of its /dev/shm; 0 for the engine's default.
+    shm: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What the broker knows of the job of a new run."""
 
@@ -136,6 +149,8 @@ class CreateFacts:
     name_of: str = ""
     #: The container exists already, with its volumes.
     existing: bool = False
+    #: None for a container with namespaces of its own.
+    shared: SharedContainer | None = None
     #: None for a container that is no run of a job.
     run: RunFacts | None = None
 

@@ -243,9 +243,11 @@ def security_options(case: Case) -> Findings:
 
 def namespaces_private(case: Case) -> Findings:
     """Namespaces are the container's own, and the policy lists its runtime."""
-    request = case.request
+    request, ipc = case.request, PRIVATE_MODES["ipc_mode"]
+    if case.by_controller and "ipc" in case.policy.security.shared_namespaces:
+        ipc = (*ipc, "shareable")
     for where, value, allowed, rule in (
-        ("IpcMode", request.ipc_mode, PRIVATE_MODES["ipc_mode"], "namespace.ipc"),
+        ("IpcMode", request.ipc_mode, ipc, "namespace.ipc"),
         ("CgroupnsMode", request.cgroupns_mode, PRIVATE_MODES["cgroupns_mode"], "namespace.cgroup"),
         ("Isolation", request.isolation, ("", "default"), "resources.windows"),
     ):

@@ -5,6 +5,7 @@ Modes:
 - ``none``: no network.
 - ``isolated``: the namespace's internal network.
 - ``bridge``: the namespace's network with a way out.
+- ``shared``: the network of another service's container (``core.rules.sharing``).
 - ``own``, for clients only: a network that the client created.
 
 Published ports need a network with a way out. A container on an internal network therefore also
@@ -80,8 +81,13 @@ def _name(case: Case, name: str) -> str:
 class ContainerNetworkMode:
     """The network mode of a container."""
 
-    kind: str  # none, isolated, bridge, or own
+    kind: str  # none, isolated, bridge, shared, or own
     network: str  # the name of the mode's network; the requested name if there is no such network
+
+    @property
+    def has_none(self) -> bool:
+        """Return True if the container joins no network itself."""
+        return self.kind in ("none", "shared")
 
 
 def mode_of(case: Case) -> ContainerNetworkMode:
@@ -91,6 +97,8 @@ def mode_of(case: Case) -> ContainerNetworkMode:
     bridge does not stand for the namespace's bridge.
     """
     asked, implied = case.request.network_mode, case.networks
+    if case.request.shares.network:
+        return ContainerNetworkMode("shared", "none")
     name = _name(case, asked)
     if asked == "none" or (case.request.network_disabled and asked in {"", "default"}):
         return ContainerNetworkMode("none", "none")
@@ -115,7 +123,7 @@ def _default_mode(case: Case) -> ContainerNetworkMode:
 def wanted(case: Case) -> tuple[str, ...]:
     """Return the networks implied by mode and ports, then the other requested networks."""
     mode = mode_of(case)
-    if mode.kind == "none":
+    if mode.has_none:
         return ()
     names = [mode.network, *(_resolved(case, end.network) for end in case.request.endpoints)]
     if case.request.ports and _is_internal(case, mode.network) and not case.by_controller:
@@ -155,7 +163,7 @@ def mode_granted(case: Case) -> Findings:
     if asked in _NEVER or asked.startswith(_PREFIXES):
         reason = f"the mode {asked!r} shares a network that isn't the container's own"
         yield Finding("network.mode", _MODE, reason, remedy)
-    elif mode.kind != "own" and mode.kind not in modes:
+    elif mode.kind not in ("own", "shared", *modes):
         reason = f'"{mode.kind}" is not a network mode that the policy grants ({", ".join(modes)})'
         yield Finding("network.mode", _MODE, reason, remedy)
     elif mode.network == case.networks.ingress:
@@ -187,10 +195,10 @@ def endpoints_implied(case: Case) -> Findings:
         yield Finding("network.count", _ENDPOINTS, reason, "join fewer")
         return
     given = [_resolved(case, end.network) for end in case.request.endpoints]
-    if mode.kind == "none":
+    if mode.has_none:
         for name in given:
             if name != "none":
-                reason = f"{name}, although the mode is none"
+                reason = f"{name}, although the mode is {mode.kind}"
                 yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
         return
     for name in given:
@@ -398,7 +406,7 @@ def ports_allowed(case: Case) -> Findings:
     if len(ports) > limits.max:
         reason = f"{len(ports)} ports: at most {limits.max}"
         yield Finding("port.count", "HostConfig.PortBindings", reason, "publish fewer")
-    if ports and (mode_of(case).kind == "none" or case.request.network_disabled):
+    if ports and (mode_of(case).has_none or case.request.network_disabled):
         reason = "a container without a network can't publish a port"
         yield Finding("port.unreachable", "HostConfig.PortBindings", reason, "choose a network")
     taken: set[tuple[str, int, str]] = set()

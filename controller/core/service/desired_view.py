@@ -232,8 +232,8 @@ class _Links:
     ) -> Iterator[tuple[Key, Collection[Key]]]:
         for services in self._views:
             for key, service in services.items():
-                if service.spec.depends_on:
-                    yield key, dependencies_of(key, service.spec)
+                if needed := dependencies_of(key, service.spec):
+                    yield key, needed
                 rollout = service.spec.rollout
                 for name in (*rollout.before, *rollout.after):
                     job = job_key(key.namespace, name)

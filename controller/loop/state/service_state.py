@@ -12,6 +12,7 @@ from controller.core.drift.availability import GoodSince
 from controller.core.drift.backoff import SlotHistory
 from controller.core.drift.contention import Contention
 from controller.core.drift.failures import ExitCursor
+from controller.core.manifests.dependencies import shared_service
 from controller.core.planning.planner import KeyPlan
 from controller.core.planning.service_order import Ordering
 from controller.core.service import rollout_progress
@@ -215,8 +216,10 @@ def released_by(
 
 
 def restarted_with(key: Key, desired: Desired) -> Iterator[Key]:
-    """Yield the services with ``restart: true`` on *key*."""
+    """Yield the services with ``restart: true`` on *key*, and those that share its namespaces."""
     for service in desired.services:
+        if shared_service(service.key, service.spec) == key:
+            yield service.key
         for dependency in service.spec.depends_on:
             names = (dependency.kind, service.key.namespace, dependency.name)
             if dependency.restart and names == (key.kind, key.namespace, key.name):

@@ -46,6 +46,8 @@ class SecurityRules(Model):
     runtimes: tuple[str, ...] = ("runc",)
     #: Allow groups in addition to the user's own.
     group_add: bool = False
+    #: The namespaces that services may share with each other, within one namespace and owner.
+    shared_namespaces: tuple[Literal["network", "ipc", "pid"], ...] = ()
     #: Settings of the kernel that a container sets for itself, by their whole names.
     sysctls: tuple[values.ListedSysctl, ...] = ()
     #: The treatment of a running container that cannot be compared with its admitted state.

@@ -7,6 +7,10 @@ from typing import Final
 _LIMIT = "the policy has a default and a maximum"
 _SWARM = "of Swarm"
 _HOST = "a namespace of the host is never shared"
+_SHARED = (
+    "service:NAME where the policy allows it (security.sharedNamespaces): a sidecar. container: is refused, "
+    "and host: " + _HOST
+)
 _IO = "limits of input and output are not supported yet → remove it"
 _GPU = (
     "the CDI names nvidia.com/gpu=all, =INDEX or =ID, by a grant of the policy to the owner; with the "
@@ -168,7 +172,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("hostname", "=", "the host name of the container"),
     ("image", "~", "an image that the policy allows; its tag is resolved once"),
     ("init", "=", "an init process that reaps and forwards signals"),
-    ("ipc", "~", "private; " + _HOST),
+    ("ipc", "~", "private, none, and shareable for a service that shares it. " + _SHARED),
     ("isolation", "!", "of Windows → remove it"),
     ("labels", "~", "labels of the container; the policy lists prefixes that are refused"),
     (
@@ -188,10 +192,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     (
         "network_mode",
         "~",
-        "none; bridge where the policy allows it. host is refused: "
-        + _HOST
-        + ". service: and container: "
-        "are not supported yet",
+        "none; bridge where the policy allows it. " + _SHARED,
     ),
     (
         "networks",
@@ -216,7 +217,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("networks.*.gw_priority", "~", "a published port leads through the ingress network"),
     ("oom_kill_disable", "!", "a process without memory could block the host → remove it"),
     ("oom_score_adj", "~", "from 0 to 1000; below 0 other programs of the host would end first"),
-    ("pid", "~", "private; " + _HOST),
+    ("pid", "~", "private. " + _SHARED),
     ("pids_limit", "~", _LIMIT),
     ("platform", "~!", "the engine takes the image's variant for the host"),
     ("ports", "~", "published on the policy's first address (127.0.0.1) without an address"),

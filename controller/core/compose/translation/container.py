@@ -49,11 +49,15 @@ _PULL: Final = {
 }
 #: Attributes about namespaces, with the words that ask for what every container has.
 _PRIVATE: Final = {
-    "ipc": ("private", "shareable", "none"),
+    "ipc": ("private",),
     "pid": (),
     "uts": (),
     "cgroup": ("private",),
 }
+#: The member of ``spec.shares`` for each attribute of a namespace that services can share.
+SHARED: Final = {"network_mode": "network", "ipc": "ipc", "pid": "pid"}
+#: The mode that names a service of the project.
+SERVICE: Final = "service:"
 
 
 class Workload:
@@ -317,15 +321,56 @@ def _is_plain_user(work: Workload) -> bool:
 
 
 def _namespaces(work: Workload) -> None:
+    put_shares(work)
     for name, words in _PRIVATE.items():
-        word = work.tree.get(name)
-        if word in (None, "", *words):
+        word = str(work.tree.get(name) or "")
+        if word in ("", *words) or (name in SHARED and word.startswith(SERVICE)):
             continue
-        if str(word).startswith(("service:", "container:")):
-            message = f"{name}: {word} is not supported yet: each container has its own namespaces"
+        if name == "ipc" and word in ("shareable", "none"):
+            # Without a service that joins, shareable is private.
+            if word == "none" or work.name in _joined_ipc(work.scope):
+                work.draft.put("spec.ipc", word, name)
         else:
-            message = f"{name}: {word} is not supported: a namespace of the host is never shared"
+            refuse_namespace(work, name, word)
+
+
+def _joined_ipc(scope: TranslationScope) -> set[str]:
+    """Return the services whose IPC others of the project join."""
+    modes = (str(mapping(tree).get("ipc") or "") for tree in scope.services.values())
+    return {mode.removeprefix(SERVICE) for mode in modes if mode.startswith(SERVICE)}
+
+
+def refuse_namespace(work: Workload, name: str, word: str) -> None:
+    """Refuse a mode of a namespace."""
+    if word.startswith("container:"):
+        message = f"{name}: {word} is not supported: a project shares with its own services alone"
+        work.refuse((name,), message, f"write {name}: service:NAME")
+    elif word.startswith(SERVICE):
+        message = f"{name}: {word} is not supported: each container has its own"
         work.refuse((name,), message, "remove it")
+    else:
+        message = f"{name}: {word} is not supported: a namespace of the host is never shared"
+        work.refuse((name,), message, "remove it")
+
+
+def put_shares(work: Workload) -> None:
+    """Translate the namespaces of another service: the service becomes a sidecar."""
+    modes = {name: str(work.tree.get(name) or "") for name in SHARED}
+    named = {name: mode for name, mode in modes.items() if mode.startswith(SERVICE)}
+    if not named:
+        return
+    first, mode = next(iter(named.items()))
+    service = mode.removeprefix(SERVICE)
+    if other := next((name for name in named if named[name] != mode), None):
+        message = f"{other}: {named[other]} is not supported beside {first}: {mode}"
+        work.refuse((other,), message, "share the namespaces of one service")
+    elif work.is_job or service in work.scope.jobs:
+        message = f"{first}: {mode} is not supported: a Job has no slot to share with"
+        work.refuse((first,), message, "remove it")
+    else:
+        work.draft.put("spec.shares.service", work.scope.name_of(service), first)
+        for name in named:
+            work.draft.put(f"spec.shares.{SHARED[name]}", True, name)
 
 
 def _logging(work: Workload) -> None:

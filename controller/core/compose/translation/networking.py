@@ -6,7 +6,11 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 from controller.core.compose.project import TreePath
-from controller.core.compose.translation.container import Workload
+from controller.core.compose.translation.container import (
+    SERVICE,
+    Workload,
+    refuse_namespace,
+)
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.rollout import replicas_of
 from controller.core.compose.translation.scope import TranslationScope, Tree, items, mapping, texts
@@ -54,9 +58,8 @@ def _put_mode(work: Workload, mode: str) -> None:
     elif mode == "host":
         message = "network_mode: host is not supported: a namespace of the host is never shared"
         work.refuse((origin,), message, "remove it, and publish the ports with ports")
-    else:
-        message = f"network_mode: {mode} is not supported yet: each container has its own network"
-        work.refuse((origin,), message, "remove it, and reach the other service by its name")
+    elif not mode.startswith(SERVICE):
+        refuse_namespace(work, origin, mode)
 
 
 def _put_networks(work: Workload) -> None:
@@ -143,7 +146,8 @@ def _put_ports(work: Workload) -> None:
             "write 0.0.0.0:HOST:CONTAINER, and allow 0.0.0.0 in the policy (networks.ports.hostIPs)"
         )
         work.warn(("ports",), message, remedy, "compose.loopback")
-    if replicas_of(work.tree) == 1:
+    has_names = not str(work.tree.get("network_mode") or "").startswith(SERVICE)
+    if replicas_of(work.tree) == 1 and has_names:
         _warn_name(work)
 
 

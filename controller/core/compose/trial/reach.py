@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from controller.core.compose.project import ComposeProject
+from controller.core.compose.translation.container import SERVICE
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import networks_of
 from controller.core.compose.translation.scope import Tree, items, mapping
@@ -43,8 +44,11 @@ def reach_of(project: ComposeProject, desired: Desired) -> tuple[ServiceReach, .
     """Return the reach of each service of a project."""
     trees = {name: mapping(tree) for name, tree in mapping(project.tree.get("services")).items()}
     networks = mapping(project.tree.get("networks"))
-    joined = {name: _networks_before(tree) for name, tree in trees.items()}
-    specs = specs_of(project, desired)
+    joined = {name: _networks_before(_network_owner(tree, trees)) for name, tree in trees.items()}
+    found = specs_of(project, desired)
+    own = {dns_name(name): spec for name, spec in found.items()}
+    # A sidecar reaches whatever the service reaches whose network it shares.
+    specs = {name: _sharing(spec, own) for name, spec in found.items()}
     attached = {name: _networks_after(spec) for name, spec in specs.items()}
     outward = {each.key.name for each in desired.networks if not each.spec.internal}
     return tuple(
@@ -60,7 +64,7 @@ def reach_of(project: ComposeProject, desired: Desired) -> tuple[ServiceReach, .
             else Side(
                 _neighbours(name, attached),
                 specs[name].network.mode is NetworkMode.BRIDGE or bool(attached[name] & outward),
-                tuple(_ports_after(specs[name])),
+                tuple(_ports_after(found[name])),
             ),
         )
         for name, tree in trees.items()
@@ -76,6 +80,16 @@ def specs_of(project: ComposeProject, desired: Desired) -> dict[str, ServiceSpec
         if spec is not None:
             found[name] = spec
     return found
+
+
+def _network_owner(tree: Tree, trees: Mapping[str, Tree]) -> Tree:
+    mode = str(tree.get("network_mode") or "")
+    return trees.get(mode.removeprefix(SERVICE), tree) if mode.startswith(SERVICE) else tree
+
+
+def _sharing(spec: ServiceSpec, own: Mapping[str, ServiceSpec]) -> ServiceSpec:
+    shares = spec.shares
+    return own.get(shares.service, spec) if shares is not None and shares.network else spec
 
 
 def _networks_before(tree: Tree) -> frozenset[str]:

@@ -25,7 +25,9 @@ def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
 
 def exclusive_resources(spec: ServiceSpec) -> list[str]:
     """Return the resources of a service that only one replica can hold, such as ``host port 80``."""
-    return [claim.name for claim in claims_of(spec, str) if claim.exclusive]
+    shares = spec.shares
+    network = [f"the network of {shares.service}"] if shares is not None and shares.network else []
+    return network + [claim.name for claim in claims_of(spec, str) if claim.exclusive]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.checks.claims import exclusive_resources, exclusive_volumes
 from controller.core.manifests.checks.metadata import check_labels, valid_name
 from controller.core.manifests.checks.networks import check_networks, check_ports
+from controller.core.manifests.checks.sharing import check_shares
 from controller.core.manifests.validation_errors import problem_at
 from controller.model.desired.spec.fields import is_env_name
 from controller.model.desired.spec.mounts import BindMount, VolumeMount
@@ -36,6 +37,7 @@ def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     yield from check_ports(document, spec)
     yield from _mounts(document, spec)
     yield from check_networks(document, spec)
+    yield from check_shares(document, spec)
     yield from _limits(document, spec)
     yield from _devices(document, spec)
     yield from _order(document, spec)

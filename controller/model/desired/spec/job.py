@@ -27,6 +27,7 @@ NOT_OF_A_JOB: Final = {
     "rollout": "remove it: runs aren't replaced",
     "healthcheck": "remove it: the exit code says whether a run succeeded",
     "lifecycle": "remove it: put the commands into the job's own command",
+    "shares": "remove it: a run has no slot, and so no container to share with",
     "ports": "remove it: nobody connects to a run; write a Service for what serves",
 }
 

@@ -15,6 +15,7 @@ from controller.model.desired.spec.mounts import Mount
 from controller.model.desired.spec.network import Dns, Port, ServiceNetwork
 from controller.model.desired.spec.resources import Logs, Resources, Security, Ulimits
 from controller.model.desired.spec.rollout import Dependency, PullPolicy, Restart, Rollout, RunState
+from controller.model.desired.spec.sharing import IpcMode, Shares
 from controller.model.names import REPLICAS_MAX
 
 DEPENDENCIES_MAX = 100
@@ -73,6 +74,10 @@ class ServiceSpec(fields.Model):
     mounts: tuple[Mount, ...] = ()
     #: The networks of the containers.
     network: ServiceNetwork = ServiceNetwork()
+    #: Namespaces of another service's containers, in place of own ones.
+    shares: Shares | None = None
+    #: private, shareable (a sidecar can join) or none.
+    ipc: IpcMode = IpcMode.PRIVATE
     #: Limits of memory, CPUs and processes.
     resources: Resources = Resources()
     #: Devices of the host that the policy grants.

@@ -12,7 +12,7 @@ from controller.core.planning.service_order import KnownServices
 from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.plan import Blocked, NeedsOperator, Plan, Wait
 from controller.model.names import service_key
-from controller.model.observed import Observed
+from controller.model.observed import ContainerState, Observed
 from tests.worlds import begun, container, declared, deny, engine, plan, service
 
 DB = service_key("default", "db")
@@ -443,3 +443,88 @@ def test_a_dependent_is_replaced_once_its_dependency_was(others: list[Any], repl
     seen = engine(api, *others)
     found = outlived(dependent, desired, seen, seen, NOON + 3600)
     assert found == ({api.id: f"db was replaced after {api.name} was started"} if replaced else {})
+
+
+# Sidecars
+
+SHARES: dict[str, Any] = {"shares": {"service": "db", "network": True}}
+NEW_DB = container("db", started_at="2026-01-01T12:00:00Z")
+
+
+def joined(*others: Any, **more: Any) -> Any:
+    """A container of api that joined the containers."""
+    started = {"started_at": "2026-01-01T12:00:01Z", "admitted": {"networks": ()}, **more}
+    return container("api", shares=tuple(each.id for each in others), **started)
+
+
+def lost(mine: Any, *others: Any, now: float = NOON + 3600, **spec: Any) -> str:
+    desired = declared(service("api", **SHARES, **spec), service("db"))
+    dependent = desired.service(API)
+    assert dependent is not None
+    seen = engine(mine, *others)
+    return outlived(dependent, desired, seen, seen, now).get(mine.id, "")
+
+
+def test_a_sidecar_is_replaced_once_its_container_is_another_or_was_restarted() -> None:
+    assert lost(joined(NEW_DB), NEW_DB) == ""
+    gone = "the container of db that api.1-bbbbbbbb joined is gone"
+    assert lost(joined(container("db", rev="a")), NEW_DB) == gone
+    again = replace(NEW_DB, started_at="2026-01-01T12:00:01.5Z")
+    assert (
+        lost(joined(NEW_DB), again)
+        == "db.1-bbbbbbbb was restarted after api.1-bbbbbbbb was started"
+    )
+    assert lost(joined(NEW_DB, state="exited"), again) != ""
+
+
+def test_a_sidecar_stays_while_there_is_nothing_to_share_and_while_its_container_serves() -> None:
+    down = replace(NEW_DB, state=ContainerState.EXITED)
+    assert lost(joined(down), down) == ""
+    successor = container("db", rev="c", started_at="2026-01-01T12:30:00Z")
+    assert lost(joined(NEW_DB), NEW_DB, successor) == ""
+    other_slot = container("db", slot=2)
+    assert lost(joined(NEW_DB), NEW_DB, other_slot) == ""
+    # The clock was set back since.
+    future = replace(NEW_DB, started_at="2026-01-01T14:00:00Z")
+    assert lost(joined(NEW_DB), future) == ""
+
+
+def test_a_finished_sidecar_is_not_run_again() -> None:
+    finished = joined(NEW_DB, state="exited")
+    again = replace(NEW_DB, started_at="2026-01-01T12:30:00Z")
+    assert lost(finished, again, restart={"policy": "Never"}) == ""
+
+
+def test_a_sidecar_starts_after_its_service_and_waits_for_a_running_container() -> None:
+    desired = declared(service("api", **SHARES), service("db"))
+    assert lines(desired, engine()) == [*DB_CREATED, *CREATED]
+    assert lines(desired, engine(container("db", state="restarting"))) == [
+        "wait db.1-bbbbbbbb: the engine is restarting db.1-bbbbbbbb, which exited with 0",
+        "wait api: waiting for db to start (db.1-bbbbbbbb is restarting)",
+    ]
+    two = declared(service("api", replicas=2, **SHARES), service("db", replicas=2))
+    half = engine(container("db"), container("db", slot=2, state="restarting"))
+    assert "wait api.2-bbbbbbbb: waiting for a container of db in slot 2" in lines(two, half)
+
+
+def test_the_plan_of_a_change_names_the_sidecar_that_follows() -> None:
+    desired = declared(service("api", **SHARES), service("db", "c"))
+    before = container("db")
+    made = plan(desired, engine(joined(before), before))
+    (wait,) = (a for a in made.actions if a.object == API)
+    assert (wait.verb, wait.cause) == ("wait", "replaced after db, whose namespaces it shares")
+
+
+def test_a_sidecar_that_lost_its_namespaces_waits_for_no_other_slot() -> None:
+    desired = declared(service("api", replicas=2, **SHARES), service("db", "c", replicas=2))
+    now = container("db", rev="c"), container("db", slot=2)
+    mine = joined(container("db")), joined(now[1], slot=2)
+    seen = engine(*mine, *now)
+    reasons = {mine[0].id: "gone"}
+    made = lines(desired, seen, replace_reasons=reasons)
+    assert [line for line in made if "api.1" in line][:4] == [
+        "create-container api.1-bbbbbbbb.2",
+        "update-container api.1-bbbbbbbb",
+        "stop-container api.1-bbbbbbbb",
+        "start-container api.1-bbbbbbbb.2",
+    ]

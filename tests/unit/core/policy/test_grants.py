@@ -489,7 +489,9 @@ def test_so_does_one_that_other_calls_name(rule: str, grant: Grant, judge: Any) 
 def test_each_rule_of_the_table_is_tried() -> None:
     tried = {case.rule for case in CREATES} | {rule for rule, _, _ in ELSEWHERE}
     # Two are about the controller's own networks and owners, one about the broker's create: see below.
-    assert set(GRANTS) - tried == {"network.internal", "owner.namespace", "volume.missing"}
+    below = {"network.internal", "owner.namespace", "volume.missing"}
+    # Clients share no namespaces: see test_sharing.py among the rules.
+    assert set(GRANTS) - tried == {*below, "namespace.ipc", "namespace.shared"}
 
 
 def test_a_volume_that_is_absent_is_the_clients_to_have_made() -> None:

@@ -121,7 +121,7 @@ def test_the_policy_chooses_the_usual_capabilities() -> None:
             "ipc: host",
             "4 error compose.refused: ipc: host is not supported: a namespace of the host",
         ),
-        ("pid: service:db", "4 error compose.refused: pid: service:db is not supported yet"),
+        ("pid: container:db", "4 error compose.refused: pid: container:db is not supported"),
         ("ipc: private", ""),
         ("cgroup: private", "4 warning compose.by-policy: cgroup: the engine's default"),
         ("cap_add: [ALL]", "4 error compose.refused: cap_add: ALL makes the container root"),

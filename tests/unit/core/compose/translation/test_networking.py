@@ -96,7 +96,10 @@ def test_ports_without_an_address_are_said_to_be_of_this_host_alone() -> None:
     ("body", "problem"),
     [
         ("network_mode: host", "4 error compose.refused: network_mode: host is not supported"),
-        ("network_mode: service:db", "4 error compose.refused: network_mode: service:db is not"),
+        (
+            "network_mode: container:db",
+            "4 error compose.refused: network_mode: container:db is not supported",
+        ),
         ("ports: [{target: 80}]", "4 warning compose.port-unpublished: port 80 is not published"),
         ("ports: [{target: 80, published: 8000-8010}]", "4 error compose.refused: a free port of"),
         ("mac_address: aa:bb", "4 error compose.refused: mac_address is not supported"),
@@ -115,3 +118,45 @@ def test_links_are_translated_in_linear_time() -> None:
     found = translate(project, ComposeSettings(), lambda _path: FoundPath("absent"))
     first: Any = found.documents[0].value
     assert len(first["spec"]["network"]["aliases"]) == 17  # one too many
+
+
+SIDECAR = "services:\n  vpn_1:\n    image: x:1\n    ipc: shareable\n  app:\n    image: x:1\n"
+
+
+def test_a_sidecar_shares_the_namespaces_of_its_service() -> None:
+    text = SIDECAR + "    network_mode: service:vpn_1\n    pid: service:vpn_1\n"
+    found = trees(text)
+    app = found["Service/app"]
+    assert app["shares"] == {"service": "vpn-1", "network": True, "pid": True}
+    assert "network" not in app
+    # Nobody joins, so shareable is what every container has.
+    assert "ipc" not in found["Service/vpn-1"]
+    assert problems(text) == []
+    joined = trees(SIDECAR + "    ipc: service:vpn_1\n")
+    assert joined["Service/vpn-1"]["ipc"] == "shareable"
+    assert joined["Service/app"]["shares"] == {"service": "vpn-1", "ipc": True}
+    assert joined["Service/app"]["network"] == {"mode": "isolated"}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("pid: service:b\n    network_mode: service:a", "pid: service:b is not supported beside"),
+        ("network_mode: service:once", "network_mode: service:once is not supported: a Job"),
+        ("pid: container:a", "pid: container:a is not supported: a project shares with its own"),
+        ("ipc: host", "ipc: host is not supported: a namespace of the host"),
+        ("uts: service:a", "uts: service:a is not supported: each container has its own"),
+    ],
+)
+def test_sharing_that_is_refused(body: str, said: str) -> None:
+    others = "".join(
+        f"  {name}: {{image: 'x:1', restart: {restart}}}\n"
+        for name, restart in (("a", "always"), ("b", "always"), ("once", "'no'"))
+    )
+    waiting = "    depends_on: {once: {condition: service_completed_successfully}}\n"
+    text = f"services:\n  web:\n    image: x:1\n    {body}\n{waiting}{others}"
+    assert any(said in problem for problem in problems(text)), problems(text)
+
+
+def test_ipc_none_is_none() -> None:
+    assert service("ipc: none")["ipc"] == "none"

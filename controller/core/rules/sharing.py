@@ -1,0 +1,94 @@
+"""Rules about the namespaces of another container: a service may share those of another service.
+
+No request names the container. The gate finds it: of the named service, of the same slot,
+namespace and owner, in the inventory, and running. So a controller cannot join a container of its
+own choice, and ``container:ID`` stays refused for every caller.
+"""
+
+from __future__ import annotations
+
+from controller.core.encoding.quoting import quote
+from controller.core.engine_api.requests import CreateRequest, Finding, Findings
+from controller.core.rules.context import Case
+from controller.model import names
+
+_PATH = "TrimtabShares"
+#: The member of the body for each namespace, as the policy lists them.
+_MEMBERS = {"network": "Network", "ipc": "Ipc", "pid": "Pid"}
+
+
+def shares_allowed(case: Case) -> Findings:
+    """The policy allows the namespaces, and the request names another service."""
+    asked = case.request.shares
+    if not asked.is_asked:
+        return
+    if not case.by_controller:
+        reason = "only documents share namespaces"
+        yield Finding("namespace.client", _PATH, reason, "write spec.shares in a document")
+        return
+    for name in asked.names:
+        if name not in case.policy.security.shared_namespaces:
+            reason = f"the policy admits no services that share the namespace {name}"
+            remedy = "leave it out: each container has its own"
+            yield Finding("namespace.shared", f"{_PATH}.{_MEMBERS[name]}", reason, remedy)
+    if not names.is_dns_label(asked.service, length=names.SERVICE_NAME_MAX):
+        reason = f"{quote(asked.service)} is no name of a service"
+        yield Finding("namespace.service", f"{_PATH}.Service", reason, "name a Service")
+    elif asked.service == case.service:
+        reason = "a container can't share its own namespaces"
+        yield Finding("namespace.service", f"{_PATH}.Service", reason, "name another Service")
+    elif not asked.names:
+        reason = "no namespace is named"
+        yield Finding("namespace.service", _PATH, reason, "name one of network, ipc and pid")
+    if names.run_of_slot(case.request.label(names.SLOT)):
+        reason = "a run of a job has no slot that another service has, too"
+        yield Finding("namespace.service", _PATH, reason, "leave it out of a Job")
+    yield from _own_settings(case.request)
+    yield from _target(case)
+
+
+def _own_settings(request: CreateRequest) -> Findings:
+    """Yield the settings of a namespace that the container doesn't have."""
+    asked = request.shares
+    of_network = {
+        "Hostname": request.hostname,
+        "Domainname": request.domainname,
+        "ExposedPorts": request.exposed_ports,
+        "NetworkDisabled": request.network_disabled,
+        "HostConfig.NetworkMode": request.network_mode,
+        "HostConfig.PortBindings": request.ports,
+        "HostConfig.ExtraHosts": request.extra_hosts,
+        "HostConfig.Dns": request.dns_servers,
+        "HostConfig.DnsSearch": request.dns_search,
+        "HostConfig.DnsOptions": request.dns_options,
+        "HostConfig.Sysctls": [name for name, _ in request.sysctls if name.startswith("net.")],
+        "NetworkingConfig.EndpointsConfig": request.endpoints,
+    }
+    of_ipc = {
+        "HostConfig.IpcMode": request.ipc_mode,
+        "HostConfig.ShmSize": request.shm_size,
+        "HostConfig.Sysctls": [n for n, _ in request.sysctls if not n.startswith("net.")],
+    }
+    for shared, settings, word in (
+        (asked.network, of_network, "network"),
+        (asked.ipc, of_ipc, "ipc"),
+    ):
+        for path, value in settings.items():
+            if shared and value:
+                reason = f"it belongs to the namespace {word}, which is that of {asked.service}"
+                yield Finding("namespace.own", path, reason, f"write it for {asked.service}")
+
+
+def _target(case: Case) -> Findings:
+    target = case.facts.shared if case.facts else None
+    if target is None:
+        return
+    asked = case.request.shares
+    if target.joined:
+        reason = f"{asked.service} shares the namespaces of another service itself"
+        remedy = "share those of that service"
+        yield Finding("namespace.service", f"{_PATH}.Service", reason, remedy)
+    if asked.ipc and not target.shareable:
+        reason = f"the containers of {asked.service} keep their IPC to themselves"
+        remedy = f"write ipc: shareable for {asked.service}"
+        yield Finding("namespace.service", f"{_PATH}.Ipc", reason, remedy)
