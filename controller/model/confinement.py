@@ -100,6 +100,8 @@ class Confinement:
     runtime: str = ""  # '' is the engine's default
     mounts: tuple[ExpectedMount, ...] = ()
     devices: tuple[ExpectedDevice, ...] = ()
+    #: The container whose network is shared, with its files of names and resolvers; '' for none.
+    network_of: str = ""
     #: An adopted container whose programs can gain privileges.
     new_privileges: bool = False
 

@@ -58,6 +58,7 @@ def granted(host: Host) -> Host:
     home = yaml.safe_load((POLICIES / "home.yaml").read_text())
     for section in ("networks", "resources", "security"):
         policy[section] = policy.get(section, {}) | home[section]
+    policy["security"]["sharedNamespaces"] = ["network", "ipc", "pid"]
     policy["owners"] = [{"name": "team", "namespaces": ["default"]}]
     grant = {"owner": "team", "namespace": "default", "devices": ["/dev/zero"]}
     policy["devices"] = {"grants": [grant]}
@@ -65,6 +66,30 @@ def granted(host: Host) -> Host:
     file.write_text(yaml.safe_dump(policy))
     host.policy = str(file)
     return host
+
+
+SIDECAR = """
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: side, owner: team}
+spec:
+  image: trimtab.local/web:1
+  entrypoint: [/bin/sleep, "3600"]
+  init: true
+  stopGracePeriod: 1s
+  shares: {service: main, network: true, ipc: true, pid: true}
+  rollout: {minHealthy: 0s}
+---
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: main, owner: team}
+spec:
+  image: trimtab.local/web:1
+  ipc: shareable
+  stopGracePeriod: 1s
+  env: {VERSION: "1"}
+  rollout: {minHealthy: 0s}
+"""
 
 
 def only(host: Host, service: str) -> dict[str, Any]:
@@ -175,3 +200,50 @@ def test_a_device_without_a_grant_is_refused_at_its_line(granted: Host) -> None:
     told = granted.cli(*arguments, expect=4).stdout
     assert "devices: spec.devices[0]" in told, told
     assert 'add "/dev/full" to devices.grants.0.devices' in told, told
+
+
+def shares(host: Host) -> str:
+    """Return the id of the container of main once the sidecar shares its namespaces."""
+
+    def shared() -> str:
+        main, side = host.running_ids("main"), host.running_ids("side")
+        if len(main) != 1 or len(side) != 1:
+            return ""
+        config = only(host, "side")["HostConfig"]
+        modes = {config[name] for name in ("NetworkMode", "IpcMode", "PidMode")}
+        if modes != {f"container:{main[0]}"}:
+            return ""
+        spaces = [links(only(host, name)) for name in ("main", "side")]
+        return main[0] if spaces[0] and spaces[0] == spaces[1] else ""
+
+    return eventually(shared, what="the sidecar shares the namespaces of main")
+
+
+def links(container: dict[str, Any]) -> dict[str, str]:
+    """Return the namespaces of a container's process, as the kernel names them."""
+    pid = container["State"]["Pid"]
+    try:
+        spaces = ("net", "ipc", "pid")
+        return {name: str(Path(f"/proc/{pid}/ns/{name}").readlink()) for name in spaces}
+    except OSError:
+        return {}
+
+
+@pytest.mark.needs_root
+def test_a_sidecar_shares_and_follows_its_service(granted: Host) -> None:
+    granted.write("side.yaml", SIDECAR)
+    with granted.running():
+        first = shares(granted)
+        side = only(granted, "side")["Id"]
+        asked = ("exec", side, "/bin/wget", "-q", "-O", "-", "http://127.0.0.1:8080/")
+        assert granted.engine.docker(*asked).stdout
+        granted.engine.docker("kill", first)
+        assert shares(granted) == first
+        granted.write("side.yaml", SIDECAR.replace('VERSION: "1"', 'VERSION: "2"'))
+        eventually(lambda: granted.running_ids("main") not in ([], [first]))
+        assert shares(granted) != first
+        eventually(lambda: granted.cli("plan", expect=(0, 2)).returncode == 0)
+        run = ("run", "--network", f"container:{side}", "trimtab.local/web:1")
+        refused = granted.docker_through_broker(*run, check=False)
+        assert "shares a network" in refused.stderr
+    assert "Traceback" not in granted.said()

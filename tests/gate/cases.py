@@ -212,8 +212,10 @@ class Court:
             world.pin_revision()
         if "{{CONTENT" in case.text or "{{FILES_FOLDER}}" in case.text:
             world.deliver_files()
-        if case.group == "job":
+        if case.group in ("job", "sharing"):
             world.make_runs()
+        if case.group == "sharing":
+            world.make_mates()
         for token in ("OWN_EXEC", "FOREIGN_EXEC", "PRIV_EXEC_OUTSIDE"):
             if f"{{{{{token}}}}}" in case.text:
                 self._have_own("running")

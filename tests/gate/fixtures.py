@@ -511,6 +511,31 @@ class World:
             while self.must("controller", "GET", path)["State"]["Running"]:
                 pass
 
+    def make_mates(self) -> None:
+        """Have the controller make services to share with: one that runs, and others that aren't to be had."""
+        if "MATE" in self.tokens:
+            return
+        revision = "v1:" + "7d" * 32
+        for service, owner, namespace in (
+            ("mate", "alice", "default"),
+            ("away", "alice", "vols"),
+            ("rival", "bob", "default"),
+            ("halted", "alice", "default"),
+        ):
+            labels = controller_labels(service, slot=1, revision=revision, image=IMAGE)
+            labels |= {names.OWNER: owner, names.NAMESPACE: namespace}
+            name = names.container_name(namespace, service, slot=1, revision=revision)
+            body = {
+                "Image": IMAGE,
+                "Labels": labels,
+                "Entrypoint": ["/bin/sh", "-c", "exec sleep 600"],
+                "HostConfig": {"NetworkMode": "none"},
+            }
+            made = self.must("controller", "POST", f"/containers/create?name={name}", body)["Id"]
+            self.tokens[service.upper()] = str(made)
+            if service != "halted":
+                self.must("controller", "POST", f"/containers/{made}/start")
+
     def fill(self, text: str) -> str:
         """Replace the tokens of a case's text; one that isn't known is an error."""
         text = _SIZE.sub(lambda found: "x" * (int(found[1]) * _FACTOR[found[2]]), text)

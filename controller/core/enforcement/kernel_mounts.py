@@ -29,7 +29,8 @@ from controller.model.quantities import format_bytes
 
 PAGE = 4096
 SHM_DEFAULT = 64 * 1024**2
-#: Files that the engine mounts from the container's own folder, whatever the image's links are.
+#: Files that the engine mounts from the container's own folder, or from the folder of the container
+#: whose network is shared, whatever the image's links are.
 _OWN_FILES = ("hosts", "hostname", "resolv.conf")
 _INIT = frozenset({"docker-init", "tini", "tini-static", "catatonit"})
 _KERNELS = {
@@ -287,7 +288,8 @@ def _is_engines(mount: MountinfoLine, view: _View) -> bool:
         return True
     if mount.shared:
         return False
-    if any(mount.root.endswith(f"/{view.container}/{name}") for name in _OWN_FILES):
+    folder = view.confinement.network_of or view.container
+    if any(mount.root.endswith(f"/{folder}/{name}") for name in _OWN_FILES):
         return True
     return _is_init(mount, view) or _is_device(mount, view)
 

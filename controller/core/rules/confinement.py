@@ -25,13 +25,14 @@ TEXT_MAX = 512
 def confinement_of(case: Case, request: CreateRequest) -> Confinement:
     """Return the confinement of a finished create, with device and inode of its mounts' sources."""
     policy = case.policy.security
-    shared = case.facts.shared if case.facts and request.shares.ipc else None
+    shared = case.facts.shared if case.facts else None
     return Confinement(
         capabilities=request.cap_add,
         read_only_root=request.read_only_root,
         non_root=policy.require_non_root,
         private_cgroup=request.cgroupns_mode == "private",
-        shm=shared.shm if shared else request.shm_size,
+        shm=shared.shm if shared and request.shares.ipc else request.shm_size,
+        network_of=shared.id if shared and request.shares.network else "",
         runtime=request.runtime,
         mounts=tuple(_expected_mounts(case, request)),
         devices=tuple(_expected_devices(case, request)),

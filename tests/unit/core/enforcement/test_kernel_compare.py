@@ -511,6 +511,19 @@ def test_what_the_engine_mounts_is_known_wherever_links_led(number: int, point: 
     assert check(changed(number, point=point)) == []
 
 
+def test_a_sidecar_has_the_files_of_the_network_that_it_shares_and_of_no_other() -> None:
+    other = "c3" * 32
+    shared = replace(EXPECTED, confinement=replace(EXPECTED.confinement, network_of=other))
+    files = {11: "hosts", 12: "hostname", 13: "resolv.conf"}
+    moved = [
+        replace(MOUNTS[number], root=f"/docker/containers/{other}/{name}")
+        for number, name in files.items()
+    ]
+    assert check(shown(*moved), expected=shared) == []
+    assert len(check(shown(*moved))) == 3
+    assert len(check(shown(), expected=shared)) == 3
+
+
 @pytest.mark.parametrize("leads_to", [1, 2, 14, 20, -1])
 def test_a_container_that_leads_its_targets_elsewhere_is_as_it_was_admitted(leads_to: int) -> None:
     """It replaced a link, or moved the folder above: the mounts are those that were admitted."""
