@@ -212,10 +212,7 @@ class Court:
             world.pin_revision()
         if "{{CONTENT" in case.text or "{{FILES_FOLDER}}" in case.text:
             world.deliver_files()
-        if case.group in ("job", "sharing"):
-            world.make_runs()
-        if case.group == "sharing":
-            world.make_mates()
+        self._make_services(case.group)
         for token in ("OWN_EXEC", "FOREIGN_EXEC", "PRIV_EXEC_OUTSIDE"):
             if f"{{{{{token}}}}}" in case.text:
                 self._have_own("running")
@@ -227,6 +224,12 @@ class Court:
             for source in _bind_sources(filled.body):
                 world.make_folder(source)
         return filled
+
+    def _make_services(self, group: str) -> None:
+        if group in ("job", "sharing"):
+            self._world.make_runs()
+        if group == "sharing":
+            self._world.make_mates()
 
     def _make_look_alike(self, case: Case) -> None:
         # A gate that is to be found wrong passes everything on, or nothing: there is no need of it.
