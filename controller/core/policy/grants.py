@@ -393,8 +393,7 @@ GRANTS: Mapping[str, Suggest] = {
     "network.internal": _add("networks.modes", _mode),
     "network.ipv6": _set("networks.ipv6", True),
     "namespace.ipc": _add(
-        "security.sharedNamespaces",
-        lambda _f, a, _p: "ipc" if a.request.ipc_mode == "shareable" and not a.by_client else None,
+        "security.sharedNamespaces", lambda _f, a, _p: "ipc" if a.request.label(REVISION) else None
     ),
     "namespace.shared": _add(
         "security.sharedNamespaces", lambda f, _a, _p: f.path.rpartition(".")[2].lower()

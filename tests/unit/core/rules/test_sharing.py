@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controller.core.engine_api.parse import parse_create
+from controller.core.engine_api.requests import Finding
 from controller.core.policy.grants import Grant, GrantRequest, grant_of
 from controller.core.rules.context import Case, make_case
 from controller.core.rules.facts import SharedContainer
@@ -137,11 +138,15 @@ def test_the_refusal_names_the_line_of_the_policy(
         for rule in (shares_allowed, namespaces_private)
         for each in rule(case_of({"Labels": LABELS, **body, "HostConfig": host}))
     }
-    request = parse_create({**body, "HostConfig": host})
+    request = parse_create({"Labels": LABELS, **body, "HostConfig": host})
     grant = grant_of(finding, GrantRequest(request), policy())
     assert grant == Grant("add", "security.sharedNamespaces", name)
-    client = GrantRequest(request, by_client=True)
-    assert (grant_of(finding, client, policy()) is None) is (name == "ipc")
+
+
+def test_no_line_of_the_policy_opens_the_ipc_of_a_client() -> None:
+    request = parse_create({"HostConfig": {"IpcMode": "shareable"}})
+    finding = Finding("namespace.ipc", "HostConfig.IpcMode", "")
+    assert grant_of(finding, GrantRequest(request, by_client=True), policy()) is None
 
 
 def case_of(body: dict[str, Any]) -> Case:
