@@ -50,6 +50,9 @@ def eventually(answer: Callable[[], T], *, within_s: float = PATIENCE_S, what: s
 class Host:
     """One folder, one state, one DIR, on one engine; ``up`` runs at most once at a time."""
 
+    #: A value's origin is shown with its line; a proof names the file alone.
+    names_lines = True
+
     def __init__(self, engine: PrivateEngine | FoundEngine) -> None:
         self.engine = engine
         self.folder = Path(tempfile.mkdtemp(prefix="trimtab-e2e-", dir="/tmp"))

@@ -80,6 +80,8 @@ class SignedActs:
 class SignedHost(Host):
     """A host whose desired state is a signed Git source."""
 
+    names_lines = False
+
     def __init__(self, engine: PrivateEngine | FoundEngine) -> None:
         super().__init__(engine)
         self._keys = f"trimtab-{self.folder.name[-8:].lower().replace('_', '-')}-k"

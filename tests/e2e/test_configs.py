@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 
+import pytest
+
 from tests.instance import Host, eventually, web
 
 #: A program that reads its file at its start, and again when it gets SIGHUP.
@@ -40,6 +42,7 @@ def said(host: Host, path: str = "/srv/site/page.html") -> str:
     return host.engine.docker("exec", running[0], "cat", path, check=False).stdout.strip()
 
 
+@pytest.mark.also_signed
 def test_a_changed_config_is_rolled_out_and_a_rollback_has_the_old_files(host: Host) -> None:
     host.write("site.yaml", config("first"))
     host.write("web.yaml", mounting())

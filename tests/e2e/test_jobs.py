@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.instance import Host, eventually, has, web
 
 JOB = """\
@@ -108,6 +110,7 @@ def test_a_run_is_cut_by_the_engines_end_and_stopped_at_its_deadline(host: Host)
         host.stop()
 
 
+@pytest.mark.also_signed
 def test_a_migration_comes_before_the_replacement_of_a_service(host: Host) -> None:
     on_it = (
         "dependsOn: [{kind: Job, name: migrate, condition: Completed}]\nrollout: {minHealthy: 0s}\n"

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from tests.instance import Host, eventually, web
 
 #: The program of a version with the rule ``v1:`` for revisions; its processes have it, too.
@@ -46,6 +48,7 @@ def rows(host: Host, name: str) -> list[dict[str, Any]]:
     return [row for row in host.history(name) if row["outcome"] == "good"]
 
 
+@pytest.mark.also_signed
 def test_other_limits_restart_no_container(host: Host) -> None:
     for name in SERVICES:
         host.write(f"{name}.yaml", document(name, "64Mi"))
