@@ -22,7 +22,7 @@ A last block for each container has the facts that ``trimtab journal explain`` p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def journal_records() -> list[Record]:
     return list(ChainWalk(JOURNAL))
 
 
+@cache
 def texts() -> dict[str, str]:
     """What is read of the records today, by the name of the file that holds it."""
     return {
@@ -67,12 +68,13 @@ def text_of(records: list[Record], inventory: Inventory) -> str:
     context = RecordContext()
     blocks: list[list[str]] = []
     containers: dict[str, None] = {}
+    members = _members(inventory)
     for record in records:
         found = QueryResult(record, context.learn(record))
-        after = fold(inventory, record) if record.seq > inventory.seq else inventory
-        blocks.append([*_head(found), *_difference(inventory, after)])
-        inventory = after
-        containers |= dict.fromkeys(after.containers)
+        inventory = fold(inventory, record) if record.seq > inventory.seq else inventory
+        before, members = members, _members(inventory)
+        blocks.append([*_head(found), *_difference(before, members)])
+        containers |= dict.fromkeys(inventory.containers)
     find = partial(found_in, records)
     known = (provenance(chronicle(find, identifier)) for identifier in containers)
     blocks += [[*_facts(each)] for each in known if each is not None]
@@ -103,8 +105,7 @@ def _readers(found: QueryResult) -> Iterator[str]:
     yield from (name for name, reader in readers.items() if may_read(reader, *found))
 
 
-def _difference(before: Inventory, after: Inventory) -> Iterator[str]:
-    old, new = _members(before), _members(after)
+def _difference(old: dict[str, str], new: dict[str, str]) -> Iterator[str]:
     removed = [path for path in old if path not in new]
     # An item that is gone is one line, not one for each of its members.
     items = dict.fromkeys(path.partition("]")[0] + "]" if "]" in path else path for path in removed)

@@ -1,6 +1,7 @@
 """Old journals stay readable: every record form is parsed, folded and printed as it was."""
 
 import json
+from functools import cache
 from typing import get_args
 
 import pytest
@@ -24,14 +25,16 @@ ROUTES = {
 }
 
 
+@cache
 def forms():
     """Stage and route of every record; a closing record has the route of its intent."""
-    routes = {}
+    routes, found = {}, []
     for record in [*gate_records(), *journal_records()]:
         entry = record.entry
         if entry.stage not in CLOSING:
             routes[entry.id] = str(entry.request.get("route", ""))
-        yield entry.stage, routes.get(entry.id, "")
+        found.append((entry.stage, routes.get(entry.id, "")))
+    return found
 
 
 @pytest.mark.parametrize("name", ["gate.txt", "journal.txt"])
