@@ -35,11 +35,14 @@ def with_delivered(
     before = stored.get(str(files), StoredFiles(files))
     others = tuple(each for each in before.contents if each.content != content.content)
     after = _trimmed(replace(before, contents=(*others, content)), named)
-    rest = {key: each for key, each in stored.items() if key != str(files)}
-    result = {**rest, str(files): after}
-    surplus = len(result) - NAMES_MAX
-    unused = [k for k, each in rest.items() if not _is_used(each, named)][: max(0, surplus)]
-    return {key: each for key, each in result.items() if key not in unused}
+    kept = dict(stored)
+    kept.pop(str(files), None)
+    if (surplus := len(kept) + 1 - NAMES_MAX) > 0:
+        unused = [key for key, each in kept.items() if not _is_used(each, named)]
+        for key in unused[:surplus]:
+            del kept[key]
+    kept[str(files)] = after
+    return kept
 
 
 def _trimmed(files: StoredFiles, named: frozenset[NamedContent]) -> StoredFiles:

@@ -101,11 +101,13 @@ def with_job(jobs: Jobs, key: Key, memory: JobMemory) -> Jobs:
     Beyond the limit the memory that was used least recently is forgotten, unless a run of the job
     goes on.
     """
-    kept = {**{other: each for other, each in jobs.items() if other != key}, key: memory}
-    surplus = len(kept) - JOBS_MAX
-    idle = [other for other, each in kept.items() if not each.open_runs and other != key]
-    for other in idle[: max(0, surplus)]:
-        del kept[other]
+    kept = dict(jobs)
+    kept.pop(key, None)
+    if (surplus := len(kept) + 1 - JOBS_MAX) > 0:
+        idle = [other for other, each in kept.items() if not each.open_runs]
+        for other in idle[:surplus]:
+            del kept[other]
+    kept[key] = memory
     return kept
 
 
