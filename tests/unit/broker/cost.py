@@ -205,14 +205,18 @@ def growth(place: Place, size: int) -> Growth:
     """Measure a place at *size*, twice and four times *size* bytes.
 
     A step, such as a message that is escaped only up to its limit, is no growth. So a factor beyond
-    ``LINEAR`` has to show again at twice the sizes.
+    ``LINEAR`` has to show again at twice the sizes. Where four times the bytes add no more than
+    ``NOISE``, the size between isn't measured.
     """
     serve(place, place.fill(size))  # fills the caches of patterns and tables
-    found = [_cost(place, n) for n in (size, 2 * size, 4 * size)]
-    first = Growth(place, (found[0], found[1], found[2]))
+    small, large = _cost(place, size), _cost(place, 4 * size)
+    if abs(large - small) <= NOISE:
+        return Growth(place, (small, small, large))
+    middle = _cost(place, 2 * size)
+    first = Growth(place, (small, middle, large))
     if first.factor <= LINEAR:
         return first
-    second = Growth(place, (found[1], found[2], _cost(place, 8 * size)))
+    second = Growth(place, (middle, large, _cost(place, 8 * size)))
     return min(first, second, key=lambda each: each.factor)
 
 
