@@ -66,7 +66,7 @@ from controller.model.records import Reply, Role
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /containers/create``."""
     found, wants, judged = yield from judge(call, state)
-    signed_acts.proof_of_create(call, state)
+    signed_acts.proof_of_create(call, state, found.pin)
     if found.unmade or found.unmade_volumes:
         # Only an admitted create makes its networks and volumes; the result is judged again.
         with _reserved(state, _implied_objects(found)):
@@ -80,7 +80,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     yield from mounts.make_requested(state, found.request, namespace)
     values = yield from secrets.values_of(state, found.request, namespace)
     # Last: a commit can have been accepted during the look-ups.
-    proof = signed_acts.proof_of_create(call, state)
+    proof = signed_acts.proof_of_create(call, state, found.pin)
     return (yield from _create(call, state, judged, found, values, proof))
 
 

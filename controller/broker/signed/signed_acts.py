@@ -17,7 +17,7 @@ from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.files.delivery import FileSet
-from controller.model.inventory import ContainerItem
+from controller.model.inventory import ContainerItem, PinnedImage
 from controller.model.policy.sources import SignedSource
 from controller.model.records import Role
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def proof_of_create(call: GateRequest, state: GateState) -> ProofPart:
+def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None) -> ProofPart:
     """Return the proof of a create; empty in a namespace without a signed source.
 
-    The pin is the revision's own: a run with the image of a service isn't supported.
+    *pin* is the image to run: that of the revision, or of the service of a rollout's job.
 
     Raises:
         Denied: ``proof.…``.
@@ -40,14 +40,14 @@ def proof_of_create(call: GateRequest, state: GateState) -> ProofPart:
     rule = _rule(call, namespace)
     if rule is None:
         return ProofPart()
-    from controller.core.proofs.decision import admit_create
+    from controller.core.proofs.decision import RunPins, admit_create
     from controller.core.proofs.requests import shape_of_create
 
     slot, revision = (str(labels.get(name, "")) for name in (names.SLOT, names.REVISION))
-    pin = state.inventory.pins.get(revision)
+    pins = RunPins(state.inventory.pins.get(revision), pin)
     key = f"{'Job' if names.run_of_slot(slot) else 'Service'}/{namespace}/{service}"
     asked = shape_of_create(call.body) if call.query.keys() <= {"name"} else None
-    return _judged(state, rule, lambda known: admit_create(known, key, asked, pin))
+    return _judged(state, rule, lambda known: admit_create(known, key, asked, pins))
 
 
 def proof_of_object(call: GateRequest, state: GateState, kind: str, name: str) -> ProofPart:

@@ -62,8 +62,16 @@ class Evidence:
         return made
 
 
+@dataclass(frozen=True, slots=True)
+class RunPins:
+    """The image that a create's revision is pinned to, and the image that the gate found for the create."""
+
+    own: PinnedImage | None
+    found: PinnedImage | None
+
+
 def admit_create(
-    evidence: Evidence, key: str, asked: CreateShape | None, pin: PinnedImage | None
+    evidence: Evidence, key: str, asked: CreateShape | None, pins: RunPins
 ) -> ProofPart:
     """Return the proof of a create.
 
@@ -73,9 +81,12 @@ def admit_create(
     made = evidence.current()
     if asked is None:
         raise NotProven("proof.form", "the create has a form that no document has", _REMEDY)
-    entry = made.entries.get(key)
+    entry = made.find(key, asked.shape)
+    pin = pins.own
     if entry is not None and entry.has_shape(asked.shape):
         declared, replicas = entry.endpoints, entry.replicas
+        # Its occasion is that of the declared service, whose pin the gate found by the occasion.
+        pin = pin or (pins.found if key not in made.entries else None)
         proof = _part(key, made.proven, entry)
     elif (recorded := _recorded(evidence, made, key, asked.shape)) is not None:
         declared = dict(recorded.endpoints)
@@ -124,7 +135,7 @@ def admit_start(evidence: Evidence, item: ContainerItem) -> None:
         NotProven: a proof admitted neither the container nor its revision.
     """
     made, key = evidence.current(), key_of(item)
-    entry = made.entries.get(key)
+    entry = made.find(key, item.signed)
     if not item.signed:
         raise NotProven(
             "proof.unproven",
@@ -157,7 +168,7 @@ def admit_update(evidence: Evidence, item: ContainerItem, body: object) -> Proof
     for values, proof in _variants(evidence, item):
         if _leads_to(item.admitted, body, values):
             return proof
-    entry = evidence.current().entries.get(key_of(item))
+    entry = evidence.current().find(key_of(item), item.signed)
     for name, value in body.items():
         declared = [] if entry is None else entry.declared(name)
         is_declared = any(are_same(name, each, value) for each in declared)
@@ -175,7 +186,7 @@ def _variants(
     They are the declared one and those that ran, as far as all else is as in the container.
     """
     made, key = evidence.current(), key_of(item)
-    entry, known = made.entries.get(key), evidence.inventory.signed.get(key, ())
+    entry, known = made.find(key, item.signed), evidence.inventory.signed.get(key, ())
     mine = find_revision(evidence.inventory, key, item.signed)
     base = "" if mine is None else mine.base
     if entry is not None and entry.base == base:
@@ -208,7 +219,7 @@ def admit_join(
     """
     admit_start(evidence, item)
     key = key_of(item)
-    entry = evidence.current().entries.get(key)
+    entry = evidence.current().find(key, item.signed)
     known = find_revision(evidence.inventory, key, item.signed)
     declared: Mapping[str, tuple[str, ...]] = {} if known is None else dict(known.endpoints)
     if entry is not None and entry.has_shape(item.signed):
@@ -299,7 +310,7 @@ def _unproven(made: Rendering, key: str) -> NotProven:
     if key in made.unsupported:
         reason = f"{key} can't be proven: {made.unsupported[key]}"
         return NotProven("proof.unsupported", reason, "declare it without, or lift the requirement")
-    if key not in made.entries:
+    if made.find(key, "") is None:
         return NotProven("proof.undeclared", f"commit {commit} declares no {key}", _REMEDY)
     reason = f"the container isn't what commit {commit} declares for {key}"
     return NotProven("proof.unproven", reason, _REMEDY)

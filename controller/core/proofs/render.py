@@ -1,8 +1,7 @@
 """The documents of a proven commit as the requests that the controller may send for them.
 
-``render`` uses the functions by which the controller plans, so equal files give equal bytes. Kinds that
-aren't rendered have a reason instead of a request: adopted volumes and networks, and jobs with the image
-of a service.
+``render`` uses the functions by which the controller plans, so equal files give equal bytes. A workload
+that isn't rendered has a reason instead of a request. An adopted volume or network is never created.
 
 The contents of Secrets are known to the broker alone: the first rendering names the Secrets, and
 the next one has their contents.
@@ -20,7 +19,7 @@ from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api import create_body, translate
 from controller.core.engine_api.requests import RequestBody
 from controller.core.jobs.memory import MANUAL, ON_CHANGE, SCHEDULE
-from controller.core.jobs.rollout_hooks import occasion_of
+from controller.core.jobs.rollout_hooks import job_for, occasion_of
 from controller.core.manifests.combine import SourceReading, combine, source_key
 from controller.core.manifests.declaration import FolderReading
 from controller.core.planning.deliveries.secret_binding import bind_secrets, has_secret_files
@@ -45,7 +44,7 @@ from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 
 #: Problems of a service without which nothing can be created, whatever the engine has.
-_UNCREATABLE = frozenset({"network.undeclared", "network.not-adopted", "volume.not-adopted"})
+_UNCREATABLE = frozenset({"network.undeclared"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +110,32 @@ class _Rendered:
         self.objects: dict[str, dict[str, list[str]]] = {}
         self.unsupported: dict[str, str] = {}
         self._networks = scope.networks
+        resources: list[Network | Volume] = [*desired.networks, *desired.volumes]
+        self._adopted = {each.key for each in resources if each.spec.engine_name}
 
     def add_workload(self, workload: Service) -> None:
         reason = self._reason_against(workload)
         if reason:
             self.unsupported[str(workload.key)] = reason
             return
+        if workload.spec.image == FROM_SERVICE:
+            for service in _services_of(workload, self._desired):
+                # Each service has runs of its own, by its image and for its revision alone.
+                name = f"{workload.key}@{service.key.name}"
+                self._add_entry(name, job_for(workload, service), [occasion_of(service)])
+            return
+        self._add_entry(str(workload.key), workload, _occasions(workload, self._desired))
+
+    def _add_entry(self, name: str, workload: Service, occasions: list[str]) -> None:
         body = self._create(workload)
         shape = _shape(body)
-        occasions = _occasions(workload, self._desired)
         runs = {
             "occasions": occasions,
             "schedule": _schedule(workload),
             "completions": shape.completions,
         }
         late = {"late": self._late_shape(workload)}
-        self.entries[str(workload.key)] = _entry(workload, shape) | runs | late
+        self.entries[name] = _entry(workload, shape) | runs | late
         for action in self.prerequisites.missing(workload, creating=True):
             self.add_object(action, workload.source)
 
@@ -156,8 +165,6 @@ class _Rendered:
 
     def _reason_against(self, workload: Service) -> str:
         """Return why a workload isn't rendered; '' for none."""
-        if workload.spec.image == FROM_SERVICE:
-            return "jobs with the image of a service aren't supported"
         if workload.moved:
             return "moves aren't supported"
         for problem in self.prerequisites.problems(workload, creating=True):
@@ -166,6 +173,8 @@ class _Rendered:
         return ""
 
     def add_object(self, action: AnyAction, source: SourceLocation) -> None:
+        if action.object in self._adopted:
+            return
         match action:
             case CreateNetwork():
                 name, body = f"network:{action.target}", translate.network_body(action)
@@ -258,11 +267,16 @@ def _schedule(workload: Service) -> list[object] | None:
 
 def _rollouts(job: Service, desired: Desired) -> Iterator[str]:
     """Yield the occasions of the rollouts that name a job: of the declared revisions alone."""
-    for service in desired.workloads:
+    return map(occasion_of, _services_of(job, desired))
+
+
+def _services_of(job: Service, desired: Desired) -> Iterator[Service]:
+    """Yield the services with a rollout that names a job."""
+    for service in desired.services:
         rollout = service.spec.rollout
-        is_near = service.key.kind == "Service" and service.key.namespace == job.key.namespace
+        is_near = service.key.namespace == job.key.namespace
         if is_near and job.key.name in (*rollout.before, *rollout.after):
-            yield occasion_of(service)
+            yield service
 
 
 def _desired(reading: FolderReading, scope: RenderScope) -> Desired:

@@ -102,9 +102,18 @@ class Rendering:
     #: The content ids of the Secrets that the broker has opened for this rendering, by their keys.
     contents: Mapping[str, str] = field(default_factory=dict)
 
+    def find(self, key: str, shape: str) -> RenderedWorkload | None:
+        """Return a service or job: of the variants of a job, the one of the shape, or else the first.
+
+        A job with the image of services has a variant for each service, as ``KEY@SERVICE``.
+        """
+        variants = [each for name, each in self.entries.items() if name.startswith(f"{key}@")]
+        found = [each for each in variants if each.has_shape(shape)]
+        return self.entries.get(key) or next(iter([*found, *variants]), None)
+
     def may_declare(self, key: str) -> bool:
         """Return True if the commit declares a resource, or possibly does in an unreadable document."""
-        return key in self.entries or key in self.broken or self.blind
+        return self.find(key, "") is not None or key in self.broken or self.blind
 
     @classmethod
     def read(
