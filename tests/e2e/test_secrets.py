@@ -121,9 +121,8 @@ def _no_process_dumps_its_memory(host: Host) -> None:
     assert host.process is not None
     below = list(descendants(host.process.pid))
     ours = [pid for pid in below if b"controller" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    users = {pid: Path(f"/proc/{pid}").stat().st_uid for pid in ours}
-    # The kernel gives the folder of a process that isn't dumpable to root, whoever runs the process.
-    assert set(users.values()) == {0}
+    owners = {Path(f"/proc/{pid}/environ").stat().st_uid for pid in ours}
+    assert owners == {0}, "the files of a process that can be dumped belong to its user (proc(5))"
     assert [core_limits(pid) for pid in ours] == [["0", "0"]] * len(ours)
     (controller,) = (pid for pid in ours if _uid(pid) != 0)
     assert leaks_in_memory(os.getpid(), SECRET), "the search finds what is there"
