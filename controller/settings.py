@@ -228,6 +228,20 @@ def bind_engine(root: Path, engine_id: str) -> None:
     write_instance(root, replace(instance, engine_id=engine_id))
 
 
+def existing_instance(root: Path) -> tuple[Instance, StateFolder]:
+    """Return the instance of a state folder, and the folder's layout.
+
+    Raises:
+        StateError: no broker has started there, or the instance's file can't be read.
+    """
+    instance = read_instance(root)
+    if instance is None:
+        raise StateError(
+            "state.missing", f"no instance at {root}", remedy="start its broker first, or 'up'"
+        )
+    return instance, state_of(root, instance)
+
+
 def state_of(root: Path, instance: Instance) -> StateFolder:
     """Return the layout of an instance's state folder.
 

@@ -54,14 +54,14 @@ from controller.loop.workers.triggers import Triggers
 from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
-from controller.model.errors import Problem, StateError
+from controller.model.errors import Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy
 from controller.model.records import Verdict
 from controller.ports import DesiredSource
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
-from controller.settings import StateFolder, read_instance, state_of
+from controller.settings import StateFolder, existing_instance
 from controller.sources.watch import watch
 from controller.system.atomic_file import write_atomic
 from controller.system.boot_unit import is_restored_at_boot
@@ -300,12 +300,7 @@ def run_controller(
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
     log_to_stderr("controller")
-    instance = read_instance(root)
-    if instance is None:
-        raise StateError(
-            "state.missing", f"no instance at {root}", remedy="start its broker first, or 'up'"
-        )
-    state = state_of(root, instance)
+    instance, state = existing_instance(root)
     lock = hold_lock(state.controller / "lock", program="controller", monotonic=time.monotonic)
     desired_state = directory.absolute() if directory is not None else Path(instance.dir)
     built = build_controller(

@@ -20,10 +20,10 @@ from controller.app.state_folder import Launch, lay_out_feedback, lay_out_fetche
 from controller.app.up import listen
 from controller.app.users import fetcher_user, trimtab_gid
 from controller.loop.workers.stop_signal import StopSignal
-from controller.model.errors import StateError, TrimtabError
+from controller.model.errors import TrimtabError
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.process.process_group import ProcessGroup
-from controller.settings import read_instance, state_of
+from controller.settings import existing_instance
 from controller.sources.source_scan import SourceScan
 from controller.system.bounded_program import end_programs
 from controller.system.file_lock import hold_lock
@@ -113,12 +113,7 @@ def run_fetcher(
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
     log_to_stderr("fetch")
-    instance = read_instance(root)
-    if instance is None:
-        raise StateError(
-            "state.missing", f"no instance at {root}", remedy="start its broker first, or 'up'"
-        )
-    state = state_of(root, instance)
+    instance, state = existing_instance(root)
     lock = hold_lock(state.fetcher / "lock", program=FETCHER, monotonic=time.monotonic)
     clock = SystemClock()
     desired_state = directory.absolute() if directory is not None else Path(instance.dir)

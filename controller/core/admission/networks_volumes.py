@@ -99,13 +99,7 @@ def admit_network(
     if existing is None:
         findings += identity.judge_network_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
-        asked = GrantRequest(
-            owner=owner,
-            namespace=namespace,
-            name=request.name,
-            by_client=actor.role is Role.CLIENT,
-        )
-        return deny(with_grants(refused, asked, policy))
+        return _deny(refused, request.name, owner, namespace, actor, policy)
     forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)
     internal = request.internal or (forced and kind not in {"ingress", "bridge"})
     changes = []
@@ -115,6 +109,14 @@ def admit_network(
     label = namespace if actor.role is Role.CONTROLLER else ""
     decision = _admit_final_network(final, actor, owner, label, stamp, tuple(changes))
     return with_tolerated(decision, findings, policy.modes)
+
+
+def _deny(
+    refused: list[Finding], name: str, owner: str, namespace: str, actor: Actor, policy: Policy
+) -> AdmissionDecision:
+    by_client = actor.role is Role.CLIENT
+    asked = GrantRequest(owner=owner, namespace=namespace, name=name, by_client=by_client)
+    return deny(with_grants(refused, asked, policy))
 
 
 def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Findings:
@@ -290,13 +292,7 @@ def admit_volume(
     else:
         findings += identity.judge_volume_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
-        asked = GrantRequest(
-            owner=owner,
-            namespace=namespace,
-            name=request.name,
-            by_client=actor.role is Role.CLIENT,
-        )
-        return deny(with_grants(refused, asked, policy))
+        return _deny(refused, request.name, owner, namespace, actor, policy)
     object_labels = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from controller.core.encoding.quoting import kind_of, path_text
 from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.foreign_fields import form_remedy, key_remedy, word_remedy
 from controller.core.manifests.short_forms import duration_remedy, size_remedy
@@ -343,10 +344,7 @@ def _cut(value: object, path: YamlPath) -> None:
 
 def dotted(path: YamlPath) -> str:
     """Return a path in the notation of messages: ``spec.ports[0].host``."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text or "the document"
+    return path_text(path) or "the document"
 
 
 def word_for(value: object) -> str:
@@ -354,16 +352,10 @@ def word_for(value: object) -> str:
     match value:
         case None:
             return "empty"
-        case bool():
-            return "a boolean"
-        case int() | float():
+        case int() | float() if not isinstance(value, bool):
             return f"the number {json.dumps(value)}"
-        case str():
-            return "a string"
-        case list():
-            return "a list"
         case _:
-            return "a mapping"
+            return kind_of(value)
 
 
 def did_you_mean(word: str, known: typing.Iterable[str], *, cutoff: float = 0.6) -> str:

@@ -18,9 +18,9 @@ from controller.core.compose.text.nodes import (
     PathTable,
     ReadingReport,
     fail,
-    kind_of,
     same,
 )
+from controller.core.encoding.quoting import kind_of
 
 #: The characters that one port of a range counts for.
 PORT_SIZE = 500

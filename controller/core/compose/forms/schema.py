@@ -20,10 +20,10 @@ from controller.core.compose.text.nodes import (
     ComposeNode,
     NodePath,
     ReadingReport,
-    kind_of,
     plain,
     problem_at,
 )
+from controller.core.encoding.quoting import kind_of
 from controller.model.errors import Problem
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from controller.core.compose.forms import values
 from controller.core.compose.text import nodes
 from controller.core.compose.text.interpolation import to_boolean, to_integer, to_number
+from controller.core.encoding.quoting import kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def wrong(node: nodes.ComposeNode, expected: str, target: Target) -> nodes.Compo
     Raises:
         Fault: always.
     """
-    message = f"must be {expected}, not {nodes.kind_of(node.value)}"
+    message = f"must be {expected}, not {kind_of(node.value)}"
     nodes.fail(node, "compose.type", message, f"write {expected}", target.path)
 
 

@@ -15,10 +15,10 @@ from controller.core.compose.text.nodes import (
     NodePath,
     PathTable,
     fail,
-    kind_of,
     same,
     scalar_text,
 )
+from controller.core.encoding.quoting import kind_of
 
 Merger = Callable[[ComposeNode, ComposeNode, NodePath], ComposeNode]
 Table = PathTable[Merger] | None

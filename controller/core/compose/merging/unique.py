@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from controller.core.compose.forms.mounts import parse_volume
-from controller.core.compose.text.nodes import ComposeNode, NodePath, PathTable, fail, kind_of
+from controller.core.compose.text.nodes import ComposeNode, NodePath, PathTable, fail
+from controller.core.encoding.quoting import kind_of
 
 EntryKey = Callable[[ComposeNode, NodePath], Hashable]
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Generic, NoReturn, TypeAlias, TypeVar
 
 from controller.core.compose.project import Place
+from controller.core.encoding.quoting import path_text
 from controller.model.errors import Problem, Severity
 
 NodeValue: TypeAlias = (
@@ -197,31 +198,6 @@ def same(one: ComposeNode, other: ComposeNode) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(same, a, b))
     return isinstance(a, bool) == isinstance(b, bool) and a == b
-
-
-def path_text(path: NodePath) -> str:
-    """Return a path as text, such as ``services.web.ports[0]``."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def kind_of(value: object) -> str:
-    """Return the name of a value's kind, for messages."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return "a list"
-        case _:
-            return "a mapping"
 
 
 def scalar_text(value: object) -> str:

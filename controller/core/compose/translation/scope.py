@@ -10,6 +10,7 @@ from controller.core.compose.project import ComposeProject, Place, TreePath
 from controller.core.compose.translation.extension import extension_of
 from controller.core.compose.translation.names import dns_name, namespace_of
 from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.encoding.quoting import path_text
 from controller.core.encoding.yaml import YamlPath
 from controller.model.desired.spec.network import ALIASES_MAX
 from controller.model.errors import Problem, Severity
@@ -198,14 +199,6 @@ class TranslationScope:
                 remedy=remedy,
                 severity=severity,
                 key=key,
-                field=dotted_path(path),
+                field=path_text(path),
             )
         )
-
-
-def dotted_path(path: TreePath) -> str:
-    """Return a path as text, such as ``services.web.ports[0]``."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text

@@ -12,7 +12,8 @@ from controller.core.compose.attributes.table import (
 )
 from controller.core.compose.project import TreePath
 from controller.core.compose.translation.names import dns_name
-from controller.core.compose.translation.scope import TranslationScope, dotted_path, mapping
+from controller.core.compose.translation.scope import TranslationScope, mapping
+from controller.core.encoding.quoting import path_text
 from controller.model.names import Key
 
 _KINDS = {"networks": "Network", "volumes": "Volume", "configs": "Config", "secrets": "Secret"}
@@ -67,7 +68,7 @@ def _below(
 
 
 def _judge(scope: TranslationScope, path: TreePath, row: Attribute | None) -> None:
-    name = dotted_path(path[2:] if path[0] == "services" and len(path) > 2 else path)
+    name = path_text(path[2:] if path[0] == "services" and len(path) > 2 else path)
     if row is None:
         message = f"{name} is no attribute of the Compose Specification that trimtab knows"
         remedy = "correct the name, or begin it with x- for data of your own"
