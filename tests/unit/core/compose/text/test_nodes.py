@@ -4,7 +4,6 @@ from controller.core.compose.text.nodes import (
     ComposeNode,
     PathTable,
     ReadingReport,
-    path_text,
     plain,
     same,
     scalar_text,
@@ -60,6 +59,5 @@ def test_a_problem_is_reported_once():
     assert not report.failed
 
 
-def test_paths_and_values_are_plain():
-    assert path_text(("services", "web", "ports", 0, "target")) == "services.web.ports[0].target"
+def test_a_node_is_read_as_plain_values():
     assert plain(node({"a": node([node(1)])})) == {"a": [1]}
