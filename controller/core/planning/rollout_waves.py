@@ -332,7 +332,9 @@ def _finish(
 
 
 def _emit(actions: list[AnyAction], context: ServiceContext, plan: RolloutPlan) -> None:
-    shown = {(a.verb, a.target) for a in plan.actions if is_denied(a)}
+    shown: set[tuple[str, str]] = set()
+    if any(map(is_denied, actions)):
+        shown = {(a.verb, a.target) for a in plan.actions if is_denied(a)}
     for action in actions:
         if is_denied(action) and (action.verb, action.target) in shown:
             continue

@@ -1,6 +1,7 @@
 """What belongs into a plan and what must never, and what its digest stands for."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from controller.model.errors import Problem, Severity
 from controller.model.names import Key, service_key
 from controller.model.observed import Image, ObservedNetwork
 from controller.model.records import Verdict
+from tests.unit.broker.cost import LINEAR, steps
 from tests.worlds import (
     BRIDGE,
     HERE,
@@ -258,6 +260,14 @@ def test_a_plan_is_bounded_and_says_so():
     ]
     just_fits = plan(declared(*services[:5], service("t", replicas=5)), engine())
     assert (len(just_fits.actions), just_fits.complete) == (ACTIONS_MAX, True)
+
+
+def test_the_work_of_a_plan_grows_with_its_slots():
+    few, more, most = (
+        steps(partial(plan, declared(service(replicas=replicas)), engine()))
+        for replicas in (100, 200, 400)
+    )
+    assert most - more <= LINEAR * (more - few)
 
 
 def digest_of(desired, observed, **more) -> str:
