@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, cast
 
 from controller.broker.gate import commands, redact
 from controller.broker.gate.refusals import Answered
@@ -92,6 +92,19 @@ def read_engine(path: str, ahead: tuple[str, ...] = ()) -> Flow[Reply]:
         raise Answered(engine_unavailable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     return answer
+
+
+def announcing(flow: Flow[T], ahead: tuple[str, ...]) -> Flow[T]:
+    """Run *flow*, and announce with each of its reads that the reads at *ahead* will follow."""
+    result: commands.CommandResult = None
+    while True:
+        try:
+            command = flow.send(result)
+        except StopIteration as end:
+            return cast("T", end.value)
+        if isinstance(command, commands.ReadEngine):
+            command = replace(command, ahead=(*command.ahead, *ahead))
+        result = yield command
 
 
 def read_ok(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:

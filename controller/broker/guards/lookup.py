@@ -87,7 +87,7 @@ def find_container(
     known = state.inventory.containers.get(identifier)
     follows = ahead(known) if known is not None and can_see(actor, known.owner) else ()
     asked_at = state.clock.monotonic()
-    inspect = yield from _read_named(f"/containers/{identifier or name}/json", follows)
+    inspect = yield from _read_named(container_path(identifier or name), follows)
     if inspect is None:
         if identifier in state.inventory.containers:
             yield from record_gone(state, mutations.CONTAINER_GONE, identifier)
@@ -325,6 +325,11 @@ def _instance_of(inspect: dict[str, Any]) -> str:
     """Return the instance in the labels of a network or volume; '' without a valid one."""
     instance = str((inspect.get("Labels") or {}).get(names.INSTANCE) or "")
     return instance if names.is_instance(instance) else ""
+
+
+def container_path(reference: str) -> str:
+    """Return the path of the inspect of a container, by its full id or a valid name."""
+    return f"/containers/{reference}/json"
 
 
 def network_path(name: str) -> str:

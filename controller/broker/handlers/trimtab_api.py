@@ -6,22 +6,22 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 from controller.broker.deliveries import secrets
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest, parse_json
+from controller.broker.gate.call import Flow, GateRequest, announcing
 from controller.broker.gate.commands import ReadEngine
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.state import GateState
-from controller.broker.guards import client_shares
+from controller.broker.guards import client_shares, lookup
 from controller.broker.guards.jobs import runs
 from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import container_read, image, networks_volumes
 from controller.broker.handlers.adoption import labelled
 from controller.broker.handlers.moves.service_move import move_service
 from controller.broker.handlers.volumes import acts
+from controller.broker.wire import responses
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.quoting import quote
@@ -236,7 +236,9 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     parts = _LookParts(call, state)
     ids = sorted(each.id for each in state.inventory.items.of_service(namespace, service))
     # Reading a container records the end of a job's run, which the inventory then knows.
-    containers = yield from parts.read_each(container_read.container_inspect, "container", ids)
+    containers = yield from parts.read_each(
+        container_read.container_inspect, "container", ids, lookup.container_path
+    )
     job = names.job_key(namespace, service)
     yield from runs.look_for_lost(state, job, ids)
     known = state.inventory
@@ -244,9 +246,7 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     networks.sort(key=lambda each: (each.name, each.id))
     items = {
         "instance": state.instance,
-        "containers": [
-            item_to_json(known.containers[each]) for each in ids if each in known.containers
-        ],
+        "containers": [item_to_json(known.containers[i]) for i in ids if i in known.containers],
         "networks": [asdict(each) for each in networks],
         "volumes": [asdict(each) for each in known.volumes.values()],
         **_shared_items(state, known, json.loads(call.query.get("have", "[]"))),
@@ -254,50 +254,60 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     }
     asked: list[str] = json.loads(call.query.get("images", "[]"))
     found = [each.id for each in networks]
-    joined = yield from parts.read_each(networks_volumes.network_inspect, "network", found)
-    volumes: Any = None
-    if known.volumes:
-        volumes = yield from parts.read(networks_volumes.volume_list)
+    joined = yield from parts.read_each(
+        networks_volumes.network_inspect, "network", found, lookup.network_path
+    )
+    volumes = (yield from parts.read(networks_volumes.volume_list)) if known.volumes else None
     images = yield from parts.read_each(image.image_inspect, "image", asked)
     shown = {
-        "inventory": items,
-        "containers": [each for each in containers if each is not None],
-        "networks": [each for each in joined if each is not None],
-        "volumes": (volumes or {}).get("Volumes") or [],
-        "images": dict(zip(asked, images, strict=True)),
+        "inventory": responses.encode(items),
+        "containers": responses.list_of(containers),
+        "networks": responses.list_of(joined),
+        "volumes": responses.encode(json.loads(volumes or b"{}").get("Volumes") or []),
+        "images": responses.object_of(dict(zip(asked, images, strict=True))),
     }
-    return json_reply(200, shown)
+    return Reply(200, responses.object_of(shown), responses.JSON_TYPE)
 
 
 @dataclass(slots=True)
 class _LookParts:
-    """Reads the parts of a look by the handlers of their own routes, up to ``LOOK_BYTES_MAX``."""
+    """Reads the parts of a look by the handlers of their own routes, up to ``LOOK_BYTES_MAX``.
+
+    A part stays in JSON: each container was parsed and written by its own handler.
+    """
 
     call: GateRequest
     state: GateState
     size_bytes: int = 0
 
-    def read_each(self, handler: _Read, placeholder: str, subjects: list[str]) -> Flow[list[Any]]:
-        """Return the JSON of each subject, the value of a placeholder in the route's path."""
+    def read_each(
+        self,
+        handler: _Read,
+        placeholder: str,
+        subjects: list[str],
+        path_of: Callable[[str], str] | None = None,
+    ) -> Flow[list[bytes | None]]:
+        """Return the JSON of each subject, the value of a placeholder in the route's path.
+
+        *path_of* returns the path at which the handler reads a subject: the subjects are then read
+        at the same time.
+        """
         found = []
-        for subject in subjects:
-            part = yield from self.read(handler, named={placeholder: subject})
-            found.append(part)
+        paths = () if path_of is None else tuple(map(path_of, subjects))
+        for number, subject in enumerate(subjects, start=1):
+            reading = self.read(handler, {placeholder: subject})
+            found.append((yield from announcing(reading, paths[number:])))
         return found
 
     def read(
-        self,
-        handler: _Read,
-        *,
-        query: Mapping[str, str] = MappingProxyType({}),
-        named: Mapping[str, str] = MappingProxyType({}),
-    ) -> Flow[Any]:
+        self, handler: _Read, named: Mapping[str, str] = MappingProxyType({})
+    ) -> Flow[bytes | None]:
         """Return the JSON of another route's reply, None for a missing object.
 
         Raises:
             Answered, Denied: as that route, or ``look.too-large``.
         """
-        call = replace(self.call, query=query, names=named)
+        call = replace(self.call, query={}, names=named)
         try:
             reply = yield from handler(call, self.state)
         except Answered as answered:
@@ -307,9 +317,8 @@ class _LookParts:
         self.size_bytes += len(reply.body)
         if self.size_bytes > LOOK_BYTES_MAX:
             reason = f"the objects of the service pass {LOOK_BYTES_MAX} bytes"
-            remedy = "read them one by one"
-            raise Answered(refusal(413, "look.too-large", reason, remedy=remedy))
-        return parse_json(reply)
+            raise Answered(refusal(413, "look.too-large", reason, remedy="read them one by one"))
+        return reply.body
 
 
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:

@@ -128,12 +128,12 @@ class _EngineReads:
         """Return the response to a read, from a read sent ahead if there is one."""
         if command.after_s:
             await asyncio.sleep(command.after_s)
-        for path in command.ahead[: AHEAD_MAX - len(self._ahead)]:
-            if path not in self._ahead:
-                read = self._client.read(
-                    command.method, path, user=self._user, deadline_s=command.deadline_s
-                )
-                self._ahead[path] = asyncio.create_task(read)
+        further = [path for path in command.ahead if path not in self._ahead]
+        for path in further[: AHEAD_MAX - len(self._ahead)]:
+            read = self._client.read(
+                command.method, path, user=self._user, deadline_s=command.deadline_s
+            )
+            self._ahead[path] = asyncio.create_task(read)
         task = self._ahead.pop(command.path, None)
         assert task is None or command.rows is None, (
             "a list that was read ahead has all its members"

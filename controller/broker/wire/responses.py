@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -23,8 +24,24 @@ HOP_BY_HOP = frozenset(_HOP_BY_HOP.split())
 
 
 def json_reply(status: int, value: object) -> Reply:
-    """Return a reply with a JSON body, in UTF-8 without escapes."""
-    return Reply(status, json.dumps(value, ensure_ascii=False).encode(), JSON_TYPE)
+    """Return a reply with a JSON body."""
+    return Reply(status, encode(value), JSON_TYPE)
+
+
+def encode(value: object) -> bytes:
+    """Return the JSON of a value, in UTF-8 without escapes."""
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def list_of(parts: Iterable[bytes | None]) -> bytes:
+    """Return the JSON list of parts that are JSON, without the missing ones."""
+    return b"[%b]" % b",".join(part for part in parts if part is not None)
+
+
+def object_of(parts: Mapping[str, bytes | None]) -> bytes:
+    """Return the JSON object of parts that are JSON; null for a missing one."""
+    members = (b"%b:%b" % (encode(name), part or b"null") for name, part in parts.items())
+    return b"{%b}" % b",".join(members)
 
 
 def refusal(

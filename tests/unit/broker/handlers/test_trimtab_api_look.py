@@ -80,6 +80,24 @@ def test_a_look_has_all_that_a_pass_reads() -> None:
     assert WEB not in json.dumps(answer), "containers of others are no part of it"
 
 
+def test_the_containers_of_a_look_are_read_at_the_same_time_and_networks_later() -> None:
+    known, other = inventory(), "c4" * 32
+    second = replace(known.containers[SLOT], id=other, slot=2)
+    knows = state(replace(known, containers={**known.containers, other: second}))
+    target = "/trimtab/v1/look?namespace=default&service=web"
+    flow = handle(request("GET", target, actor=CONTROLLER), knows)
+    first = flow.send(None)
+    assert isinstance(first, ReadEngine)
+    assert (first.path, first.ahead) == (
+        f"/containers/{SLOT}/json",
+        (f"/containers/{other}/json",),
+    )
+    last = flow.send(reply(inspect(SLOT, SERVICE, "team")))
+    assert isinstance(last, ReadEngine)
+    assert (last.path, last.ahead) == (f"/containers/{other}/json", ())
+    assert flow.send(reply(inspect(other, "web.2-01234567", "team"))) == NETWORKS[0]
+
+
 def test_without_volumes_of_the_instance_none_are_listed() -> None:
     inspected = (ReadEngine(f"/containers/{SLOT}/json"), reply(inspect(SLOT, SERVICE, "team")))
     answer: Any = ask([inspected, NETWORKS], volumes=False).json

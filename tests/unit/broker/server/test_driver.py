@@ -7,7 +7,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -269,6 +269,25 @@ def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
 
     run(a_driver(engine=Counting()).run(steps()))
     assert len(asked) == 1 + module.AHEAD_MAX
+
+
+def test_a_read_that_is_answered_makes_room_for_the_next_announced_one() -> None:
+    asked: list[str] = []
+
+    class Counting:
+        def read(self, _method: str, path: str, **_more: object) -> Awaitable[Reply]:
+            asked.append(path)
+            return asyncio.sleep(0, Reply(200))
+
+    paths = [f"/{n}" for n in range(module.AHEAD_MAX + 9)]
+
+    def steps() -> Any:
+        for number, path in enumerate(paths):
+            yield ReadEngine(path, ahead=tuple(paths[number + 1 :]))
+            assert len(asked) >= min(number + module.AHEAD_MAX, len(paths))
+
+    run(a_driver(engine=Counting()).run(steps()))
+    assert sorted(asked) == sorted(paths)
 
 
 def test_secrets_that_take_long_hold_up_no_other_command() -> None:
