@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.core.rules.identity import is_reserved
+from controller.model import names
 from controller.model.records import Actor, Reply, Role
 
 #: Bytes of an owner's whole rows in a list.
@@ -79,7 +80,8 @@ def _lean(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members that the controller reads."""
     lean = {key: _cut(value) for key, value in row.items() if key in _CONTROLLERS}
     if "Labels" in row:
-        lean["Labels"] = {k: v for k, v in (row["Labels"] or {}).items() if is_reserved(k)}
+        labels = (row["Labels"] or {}).items()
+        lean["Labels"] = {key: value for key, value in labels if key.startswith(names.PREFIX)}
     if "NetworkSettings" in row:
         networks = (row["NetworkSettings"] or {}).get("Networks") or {}
         lean["NetworkSettings"] = {"Networks": dict.fromkeys(networks)}

@@ -82,10 +82,7 @@ class ReplicaState:
     @cached_property
     def other_limits(self) -> Mapping[str, LimitValue]:
         """The declared limits that differ from the admitted ones, by their names in ``Settings``."""
-        admitted = self.container.admitted
-        if self.service is None or self.is_stale or admitted is None:
-            return {}
-        return self.service.limits.differing_from(admitted)
+        return {} if self.service is None else other_limits(self.container, self.service)
 
     @property
     def is_restart_requested(self) -> bool:
@@ -102,6 +99,14 @@ class ReplicaState:
     def is_finished(self) -> bool:
         """Return True if the container ended, and the restart policy allows no restart."""
         return self.service is not None and is_finished(self.container, self.service)
+
+
+def other_limits(container: Container, service: Service) -> Mapping[str, LimitValue]:
+    """Return the declared limits that differ from the admitted ones, of a current container."""
+    admitted = container.admitted
+    if admitted is None or container.revision != service.revision:
+        return {}
+    return service.limits.differing_from(admitted)
 
 
 #: In order; the first match wins.

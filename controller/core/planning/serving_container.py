@@ -5,8 +5,6 @@ can end processes. Such updates go slot by slot, each after the container before
 for ``minHealthy``.
 """
 
-from collections.abc import Mapping
-
 from controller.core.drift.actions import (
     ContainerHandle,
     is_denied,
@@ -14,7 +12,7 @@ from controller.core.drift.actions import (
     with_verdicts,
 )
 from controller.core.drift.availability import AvailabilityWord
-from controller.core.drift.classify import ReplicaState, alterations
+from controller.core.drift.classify import alterations, other_limits
 from controller.core.drift.heal_alterations import heal
 from controller.core.engine_api.comparable_fields import describe_limits
 from controller.core.engine_api.create_body import aliases_on, joined_networks
@@ -22,13 +20,16 @@ from controller.core.planning.context import ServiceContext
 from controller.model.desired.plan import AnyAction, ConnectNetwork, Delay
 from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.errors import Problem
-from controller.model.observed import Container, ContainerState, LimitValue
+from controller.model.observed import Container, ContainerState
 
 
 def healing_actions(
     container: Container, context: ServiceContext, *, with_alias: bool
 ) -> tuple[list[AnyAction], tuple[Problem, ...]]:
     """Return the actions to heal a serving container, and problems with networks to join."""
+    altered = [alteration.what for alteration in alterations(container)]
+    if not altered:
+        return [], ()  # nearly all containers
     prerequisites, service = context.prerequisites, context.service
     admitted = container.admitted.networks if container.admitted else ()
     missing = not set(admitted) <= set(container.settings.networks)
@@ -41,7 +42,6 @@ def healing_actions(
     at = joins[0] if joins else len(actions)
     # Networks are created only before the first join: isolation must not wait for them.
     created = prerequisites.missing(service, creating=False) if missing and joins else ()
-    altered = (alteration.what for alteration in alterations(container))
     reasons = dict.fromkeys(deferred[what] for what in altered if what in deferred)
     delays = [
         Delay(object=service.key, target=container.name, slot=container.slot, cause=reason)
@@ -132,7 +132,7 @@ def later_limit_actions(container: Container, context: ServiceContext) -> list[A
 
 
 def _updates(container: Container, context: ServiceContext) -> list[AnyAction]:
-    limits, admitted = _other_limits(container, context), container.admitted
+    limits, admitted = other_limits(container, context.service), container.admitted
     if not limits or admitted is None:
         return []
     return [ContainerHandle.of(container).set_limits(limits, describe_limits(admitted, limits))]
@@ -140,14 +140,10 @@ def _updates(container: Container, context: ServiceContext) -> list[AnyAction]:
 
 def takes_memory(container: Container, context: ServiceContext) -> bool:
     """Return True if a container with processes has more memory than its document declares."""
-    memory, admitted = _other_limits(container, context).get("memory"), container.admitted
+    memory, admitted = other_limits(container, context.service).get("memory"), container.admitted
     if not isinstance(memory, int) or admitted is None or container.state not in _USING:
         return False
     return memory < admitted.memory
-
-
-def _other_limits(container: Container, context: ServiceContext) -> Mapping[str, LimitValue]:
-    return ReplicaState(container, context.service).other_limits
 
 
 def _can_take(container: Container, context: ServiceContext) -> bool:

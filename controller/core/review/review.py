@@ -176,6 +176,8 @@ def _service_difference(service: Service, overrides: Overrides) -> list[ServiceD
         before = ServiceSpec.model_validate_json(text)
     except ValueError:
         return []  # of a field that there isn't any more
+    if before == service.spec:
+        return []  # nearly all services
     changes = field_changes.service_changes(before, service.spec)
     return [ServiceDifference(service.key, None, (), changes, scope="service")] if changes else []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
 from controller.model.desired.limits import DeclaredLimits
@@ -82,7 +83,7 @@ class BoundName:
     engine_name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Service:
     """A supervised workload as declared; with a JobSpec, the job whose runs it makes."""
 
@@ -126,9 +127,9 @@ class Service:
                 return bound.engine_name
         return qualified(self.key.namespace, name)
 
-    @property
+    @cached_property
     def limits(self) -> DeclaredLimits:
-        """The limits that change in place."""
+        """The limits that change in place. Asked several times for each container."""
         return DeclaredLimits.of(self.spec)
 
     @property
