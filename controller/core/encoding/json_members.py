@@ -81,6 +81,14 @@ def mapping_member(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return mapping_of(members.get(name))
 
 
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass with slots, in order.
+
+    ``asdict`` also copies the values of the fields, and takes more than three times as long.
+    """
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
 def only_set(**members: object) -> dict[str, Any]:
     """Return the members without null, empty, zero and false values."""
     return {name: value for name, value in members.items() if value}

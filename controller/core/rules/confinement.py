@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from controller.core.encoding.json_members import only_set
+from controller.core.encoding.json_members import fields_of, only_set
 from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
 from controller.core.rules.images.anonymous_volumes import uncovered
@@ -110,10 +110,11 @@ def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
     texts += [text for each in confinement.devices for text in (each.source, *each.nodes)]
     if any(len(text) > TEXT_MAX or not text.isprintable() for text in texts):
         return None
-    members = asdict(confinement)
-    members["mounts"] = [only_set(**asdict(mount)) for mount in confinement.mounts]
+    members = fields_of(confinement)
+    members["mounts"] = [only_set(**fields_of(mount)) for mount in confinement.mounts]
     members["devices"] = [
-        only_set(**asdict(device) | {"nodes": list(device.nodes)}) for device in confinement.devices
+        only_set(**fields_of(device) | {"nodes": list(device.nodes)})
+        for device in confinement.devices
     ]
     return only_set(**members | {"capabilities": list(confinement.capabilities)})
 
