@@ -23,6 +23,7 @@ class Server:
 
     def __init__(self, path: Path) -> None:
         self.asked: list[Mapping[str, object]] = []
+        self.arrived = threading.Semaphore(0)
         self.changed = threading.Event()
         self.path = path
         listener = socket.socket(socket.AF_UNIX)
@@ -33,9 +34,15 @@ class Server:
 
     def _answer(self, question: Mapping[str, object], _uid: int) -> dict[str, object]:
         self.asked.append(question)
+        self.arrived.release()
         if len(self.asked) > 1:
             self.changed.wait(10)
         return {"resources": [len(self.asked)], "version": f"v{len(self.asked)}"}
+
+    def await_questions(self, count: int) -> None:
+        """Wait until so many more questions have arrived."""
+        for _ in range(count):
+            assert self.arrived.acquire(timeout=60)
 
     def stop(self) -> None:
         self.changed.set()
@@ -75,6 +82,9 @@ def test_a_controller_that_never_answers_is_asked_again_for_everything(server: S
     feed.take()
     answered(feed)
     feed.take()
+    server.await_questions(
+        2
+    )  # each connection has a thread of its own: a later question can overtake
     now[0] = status_feed.WAIT_S + status_feed.ANSWER_S + 1
     with pytest.raises(EngineUnavailable, match="in time"):
         feed.take()
