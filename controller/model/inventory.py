@@ -156,6 +156,8 @@ class AcceptedCommit:
     key: str  # its fingerprint
     record: str  # the id of the record
     time: str
+    #: The commit of another line that an operator approved as the next one; '' for none.
+    next: str = ""
 
 
 @dataclass(frozen=True, slots=True)

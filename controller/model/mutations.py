@@ -45,6 +45,7 @@ SOURCE_RESUME = "source.resume"
 SOURCE_APPROVE = "source.approve"
 SOURCE_HELD = "source.held"  # stage operator, by the controller: a newer commit isn't served
 SOURCE_ACCEPTED = "source.accepted"  # stage operator, by the controller: a proven commit
+SOURCE_LINE = "source.line"  # stage operator: the next commit of a signed source isn't a descendant
 SERVICE_MOVED = (
     "service.moved"  # stage operator: containers go on under another name of the service
 )

@@ -21,7 +21,7 @@ from controller.broker.gate.commands import (
     SecretOpened,
     VerifyProof,
 )
-from controller.core.proofs.git_objects import InvalidProof
+from controller.core.proofs.git_objects import InvalidProof, NotNewer
 from controller.core.proofs.proven_commit import prove
 from controller.core.proofs.render import RenderScope, render
 from controller.core.proofs.rendering import Rendering, join_parts, read_secrets
@@ -70,6 +70,8 @@ def verify_here(
             signers=Signers.read(keys),
             now=now,
         )
+    except NotNewer as error:
+        return ProofRefused(error.code, str(error), line=error.line)
     except InvalidProof as error:
         return ProofRefused(error.code, str(error))
     files = {path: bytes(file.content) for path, file in proven.files.items()}

@@ -26,6 +26,7 @@ from controller.model.policy.sources import SignedSource
 from controller.model.records import Entry, Record, Reply
 
 if TYPE_CHECKING:
+    from controller.core.proofs.git_objects import OtherLine
     from controller.core.proofs.rendering import Rendering
 
 
@@ -342,6 +343,8 @@ class ProofRefused:
     code: str
     reason: str
     remedy: str = ""
+    #: The signed commit of another line, which an operator can approve.
+    line: OtherLine | None = None
 
 
 Open = Callable[[OpenSecret], SecretOpened | SecretNotOpened]

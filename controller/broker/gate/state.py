@@ -27,6 +27,7 @@ from controller.model.records import Role
 from controller.ports import Clock, EngineFacts, JournalHealth, NewId
 
 if TYPE_CHECKING:
+    from controller.core.proofs.git_objects import OtherLine
     from controller.core.proofs.rendering import Rendering
 
 #: The API versions that clients may use. The engine is called with the lower of its own version
@@ -142,12 +143,15 @@ class ProofState:
     renderings: dict[str, Rendering] = field(default_factory=dict)
     #: The sources with a commit that is being recorded.
     accepting: set[str] = field(default_factory=set)
+    #: By source: the newest upload of a signed commit of another line.
+    lines: dict[str, OtherLine] = field(default_factory=dict)
     #: How often the renderings were forgotten: a proof under verification has the keys of before.
     forgotten: int = 0
 
     def forget(self) -> None:
         """Forget the renderings at a reload, even of an invalid policy: keys can have been revoked."""
         self.renderings.clear()
+        self.lines.clear()
         self.forgotten += 1
 
 

@@ -20,6 +20,7 @@ from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import container_read, image, networks_volumes
 from controller.broker.handlers.adoption import labelled
 from controller.broker.handlers.moves.service_move import move_service
+from controller.broker.handlers.proofs import lines
 from controller.broker.handlers.volumes import acts
 from controller.broker.wire import responses
 from controller.broker.wire.responses import json_reply, refusal
@@ -57,7 +58,8 @@ ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
 #: Acts with a route of their own in the journal.
 _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {act: act for act in SOURCE_ACTS}
-_ACTS = {"adopt": labelled.adopt, SERVICE_MOVED: move_service, **acts.ACTS, **secrets.ACTS}
+_ACTS = {"adopt": labelled.adopt, SERVICE_MOVED: move_service}
+_ACTS |= {**acts.ACTS, **secrets.ACTS, **lines.ACTS}
 TEXT_MAX = 512
 
 

@@ -20,7 +20,7 @@ from controller.broker.gate.commands import (
     SecretOpened,
     VerifyProof,
 )
-from controller.core.proofs.git_objects import InvalidProof
+from controller.core.proofs.git_objects import InvalidProof, NotNewer
 from controller.core.proofs.proven_commit import ProvenCommit, ProvenFile, prove
 from controller.core.proofs.rendering import (
     RENDERED_MAX,
@@ -39,6 +39,7 @@ COMMAND = (sys.executable, "-I", "-m", "controller.process.render_worker")
 BOUNDS = ChildBounds(request_s=20.0, answer_max=16 << 20, renewed_after=90)
 #: Seconds for the Secrets of a commit. The broker opens further ones with a later proof.
 OPENING_S = 20.0
+_APPROVE = "after a rewritten history: trimtab source accept NAME COMMIT"
 _REMEDY = "sign the commit with a key of the policy's folder of keys, and let it be fetched"
 
 #: Returns the files of a folder of keys by its name; raises SourceError.
@@ -87,6 +88,8 @@ class Prover:
                     now=self._now(),
                 )
                 return self._render(proven, command)
+            except NotNewer as error:
+                return ProofRefused(error.code, str(error), _APPROVE, error.line)
             except InvalidProof as error:
                 return ProofRefused(error.code, str(error), _REMEDY)
             except SourceError as error:

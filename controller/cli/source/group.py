@@ -1,4 +1,4 @@
-"""``source``: list Git sources, fetch one now, hold and resume it, approve a held commit."""
+"""``source``: list Git sources, fetch one now, hold and resume it, approve and accept commits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from controller.cli import options
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
+from controller.cli.source.accept import accept
 from controller.core.encoding.terminal_text import printable
 
 #: Longer than a request waits for its fetch.
@@ -202,5 +203,6 @@ for _name, _command in (
     ("hold", hold),
     ("resume", resume),
     ("approve", approve),
+    ("accept", accept),
 ):
     source.add_command(_command, _name)

@@ -25,5 +25,10 @@ def signed_rows(proofs: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
                 f"{where}: only what {commit[:_SHORT_COMMIT]} declares, signed by {each['signer']}"
             )
             yield "ok", message, ""
+        if line := each.get("line"):
+            other = f"{str(line['commit'])[:_SHORT_COMMIT]}, signed by {line['signer']}"
+            message = f"{where}: {other}, isn't a descendant of it"
+            remedy = f"after a rewritten history: trimtab source accept {each['source']} COMMIT"
+            yield "warning", message, remedy
         for key, why in sorted((each.get("unsupported") or {}).items()):
             yield "warning", f"{key} can't be proven: {why}", "see docs/policy.md, signed admission"

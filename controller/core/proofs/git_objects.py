@@ -37,6 +37,26 @@ class InvalidProof(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class OtherLine:
+    """A signed commit that doesn't descend from the accepted one."""
+
+    commit: str
+    signer: str
+    key: str
+    #: From the commit: the time, and the first line of the message.
+    committed: str
+    subject: str
+
+
+class NotNewer(InvalidProof):
+    """The commit is signed, and isn't a descendant of the accepted one."""
+
+    def __init__(self, message: str, line: OtherLine) -> None:
+        super().__init__("proof.not-newer", message)
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectStore:
     """The objects of a proof by id. Each id is the hash of the bytes."""
 

@@ -12,7 +12,9 @@ from controller.core.git.signed_object import CommitObject, parse_commit
 from controller.core.git.tree_checks import Refusal, folders_of, select_files
 from controller.core.proofs.git_objects import (
     InvalidProof,
+    NotNewer,
     ObjectStore,
+    OtherLine,
     entries_below,
     has_folder,
     read_objects,
@@ -85,9 +87,10 @@ def prove(
     key = signer_of(signature.armored, signature.payload)
     signer = signers.name_of(key, now=now)
     if not _descends(commits, commit, accepted):
-        raise InvalidProof(
-            "proof.not-newer", f"no line of the proof leads from {commit[:12]} to {accepted[:12]}"
-        )
+        tip = commits[commit]
+        line = OtherLine(commit, signer, key.fingerprint, tip.committed, tip.subject)
+        reason = f"no line of the proof leads from {commit[:12]} to {accepted[:12]}"
+        raise NotNewer(reason, line)
     tree = commits[commit].tree
     return ProvenCommit(
         rule.source,

@@ -59,6 +59,8 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
             return _open_intent(inventory, record)
         case "outcome" | "recovered":
             return _close_intent(inventory, record)
+        case "operator" if route == mutations.SOURCE_LINE:
+            return signed.approve_line(inventory, record)
         case "operator" if route == mutations.SOURCE_ACCEPTED:
             return signed.accept_commit(inventory, record)
         case "operator":

@@ -176,13 +176,18 @@ def _signed_to_json(inventory: Inventory) -> dict[str, object]:
     if not inventory.accepted:
         return {}
     return {
-        "accepted": [asdict(accepted) for accepted in inventory.accepted.values()],
+        "accepted": [_accepted_to_json(each) for each in inventory.accepted.values()],
         # A list, since the order of services matters.
         "signed": [
             {"key": key, "revisions": [asdict(revision) for revision in revisions]}
             for key, revisions in inventory.signed.items()
         ],
     }
+
+
+def _accepted_to_json(accepted: AcceptedCommit) -> dict[str, object]:
+    """Return an accepted commit; without an approval as older brokers wrote it."""
+    return {name: value for name, value in asdict(accepted).items() if name != "next" or value}
 
 
 def aliases_from_json(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:

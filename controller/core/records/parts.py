@@ -135,7 +135,8 @@ class ProofPart(Payload):
     #: The names of the container by network.
     endpoints: Mapping[str, Any] = mapping("endpoints", optional=True)
     replicas: int | None = number("replicas", optional=True)
-    since: str = text("since", optional=True)  # of an accepted commit: the policy's first commit
+    #: Of an accepted commit: the policy's first one. Of an approved line: the accepted commit before.
+    since: str = text("since", optional=True)
 
 
 class SummaryPart(Payload):

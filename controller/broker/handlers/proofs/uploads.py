@@ -15,6 +15,7 @@ from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyP
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
+from controller.broker.handlers.proofs import lines
 from controller.broker.wire.responses import json_reply
 from controller.core.compose.translation.settings import owned_by, settings_of
 from controller.core.records.parts import ProofPart, SummaryPart
@@ -41,6 +42,7 @@ def proofs(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "signer": "" if accepted is None else accepted.signer,
                 "rendered": "" if made is None else made.proven.commit,
                 "unsupported": {} if made is None else dict(made.unsupported),
+                **lines.shown(state, rule),
             }
         )
     return json_reply(200, {"sources": listed})
@@ -71,6 +73,8 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
     stored = state.inventory.files
     result = yield VerifyProof(rule, call.body, anchor, networks, compose, stored)
     if isinstance(result, ProofRefused):
+        if result.line is not None:
+            state.proofs.lines[name] = result.line
         raise Denied(result.code, redact.text(result.reason), result.remedy, subject=name)
     assert isinstance(result, ProofVerified), f"a proof was answered by {type(result).__name__}"
     proven = result.rendering.proven
@@ -88,6 +92,7 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
             state.proofs.accepting.discard(name)
         _refuse_if_reloaded(call, state, forgotten)
     state.proofs.renderings[name] = result.rendering
+    state.proofs.lines.pop(name, None)
     return json_reply(200, {"source": name, "commit": proven.commit, "signer": proven.signer})
 
 
@@ -95,7 +100,7 @@ def _anchor(rule: SignedSource, state: GateState) -> str:
     """Return the commit that a proven commit must descend from."""
     accepted = state.inventory.accepted.get(rule.source)
     is_of_line = accepted is not None and accepted.since == rule.since
-    return accepted.commit if accepted is not None and is_of_line else rule.since
+    return (accepted.next or accepted.commit) if accepted is not None and is_of_line else rule.since
 
 
 def _refuse_if_reloaded(call: GateRequest, state: GateState, forgotten: int) -> None:

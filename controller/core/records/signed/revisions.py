@@ -42,6 +42,16 @@ def accept_commit(inventory: Inventory, record: Record) -> Inventory:
     return replace(inventory, accepted={**inventory.accepted, proof.source: accepted})
 
 
+def approve_line(inventory: Inventory, record: Record) -> Inventory:
+    """Return the inventory after an operator approved a commit of another line."""
+    proof = RequestPart.read(record.entry.request).summary.proof
+    known = inventory.accepted.get(proof.source)
+    if known is None or known.commit != proof.since:
+        return inventory
+    approved = replace(known, next=proof.commit)
+    return replace(inventory, accepted={**inventory.accepted, proof.source: approved})
+
+
 def record_signed(inventory: Inventory, route: str, closing: Closing) -> Inventory:
     """Return the inventory after a closing record of a create or an update with a proof, or of a start."""
     if not closing.applied:

@@ -356,6 +356,7 @@ ACTS: tuple[tuple[str, Act], ...] = (
     ("no proof any more", lambda instance: instance.ask("DELETE", "/trimtab/v1/proofs")),
     ("a reload", post("/trimtab/v1/policy/reload")),
     ("a record of acceptance", record(act="source.accepted", object="shop", owner="team")),
+    ("an approval of a commit", record(act="source.line", object="shop", digest="0" * 64)),
     ("a record of a pin", record(act="image.pinned", object=WEB, owner="team")),
     ("an approval", record(act="approval", object=WEB, owner="team")),
     (

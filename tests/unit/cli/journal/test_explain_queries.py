@@ -426,3 +426,8 @@ def test_what_a_proof_says_is_shown_as_proven(
     found = json.loads(told(capsys, "explain", NAME, "--json", "--state", root))
     (fact,) = (fact for fact in found["facts"] if fact["field"] == "image")
     assert fact["proof"] == proof
+    # A blame names the proof likewise, and says of a claim only where the claim comes from.
+    blamed = told(capsys, "blame", "web", "--state", root)
+    assert "shop:web.yaml of d0d0d0d0d0d0, proven: signed by alice@example.org" in blamed
+    claimed = made(tmp_path / "claimed", Happened().created())
+    assert "proven" not in told(capsys, "blame", "web", "--state", claimed)

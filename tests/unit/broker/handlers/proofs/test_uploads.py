@@ -207,3 +207,83 @@ def test_no_end_of_the_broker_brings_a_superseded_commit_back(instance: Instance
         assert (again.accepted, again.signed) == (inventory.accepted, inventory.signed)
     assert accepted == sorted(accepted)
     assert accepted[-1] == len(commits) - 1
+
+
+REWRITTEN = {"deploy/all.yaml": DOCUMENTS.replace("plain", "rewritten").encode()}
+
+
+def rewritten(instance: Instance) -> tuple[str, str]:
+    """Return the accepted commit, and a signed commit that was uploaded and isn't its descendant."""
+    old = instance.prepare()
+    new = instance.repository.commit(REWRITTEN, instance.since)
+    assert rule(instance.upload(instance.repository.proof(new))) == "proof.not-newer"
+    return old, new
+
+
+def line_of(instance: Instance) -> dict[str, str]:
+    (source,) = json.loads(instance.ask("GET", "/trimtab/v1/proofs").body)["sources"]
+    return dict(source.get("line", {}))
+
+
+def approve(
+    instance: Instance, digest: str, *, actor: Actor = OPERATOR, source: str = "shop"
+) -> Reply:
+    body = {"act": "source.line", "object": source, "digest": digest, "note": "rebased"}
+    return instance.ask("POST", "/trimtab/v1/records", body, actor=actor)
+
+
+def test_an_operator_approves_the_commit_of_a_rewritten_history(instance: Instance) -> None:
+    old, new = rewritten(instance)
+    line = line_of(instance)
+    shown = (line["accepted"], line["commit"], line["signer"], line["subject"])
+    assert shown == (old, new, "alice@example.org", "deploy")
+    assert approve(instance, line["digest"]).status == 200
+    (record,) = (r for r in instance.records if r.entry.request.get("route") == "source.line")
+    assert record.entry.actor["role"] == "operator"
+    # The accepted commit stays in force until the approved one is proven, also after a restart.
+    assert listed(instance)["commit"] == old
+    instance.restart()
+    assert listed(instance)["commit"] == old
+    assert instance.upload(instance.repository.proof(new)).status == 200
+    assert (listed(instance)["commit"], line_of(instance)) == (new, {})
+    later = instance.repository.commit(REWRITTEN | {"deploy/more": b"x"}, new)
+    assert instance.upload(instance.repository.proof(later)).status == 200
+    for commit in (old, new, instance.since):
+        assert rule(instance.upload(instance.repository.proof(commit))) == "proof.not-newer"
+
+
+def test_after_an_approval_the_old_line_doesnt_go_on(instance: Instance) -> None:
+    old, new = rewritten(instance)
+    assert approve(instance, line_of(instance)["digest"]).status == 200
+    child = instance.repository.commit(FILES | {"deploy/more": b"x"}, old)
+    other = instance.repository.commit(FILES, instance.since)
+    for commit in (old, child, other, instance.since):
+        assert rule(instance.upload(instance.repository.proof(commit))) == "proof.not-newer"
+    descendant = instance.repository.commit(REWRITTEN | {"deploy/more": b"x"}, new)
+    assert instance.upload(instance.repository.proof(descendant)).status == 200
+    assert listed(instance)["commit"] == descendant
+
+
+def test_an_approval_is_an_operators_and_of_what_was_shown(instance: Instance) -> None:
+    assert rule(approve(instance, "x")) == "proof.source"
+    _old, _new = rewritten(instance)
+    digest = line_of(instance)["digest"]
+    assert approve(instance, digest, actor=CONTROLLER).status == 403
+    assert rule(approve(instance, digest, source="lab")) == "proof.source"
+    assert rule(approve(instance, "0" * 64)) == "approval.changed"
+    # A usurped controller uploads another commit after the operator's look.
+    other = instance.repository.commit(FILES | {"deploy/evil": b"x"}, instance.since)
+    assert rule(instance.upload(instance.repository.proof(other))) == "proof.not-newer"
+    assert rule(approve(instance, digest)) == "approval.changed"
+    # The accepted commit moved meanwhile.
+    digest = line_of(instance)["digest"]
+    instance.prepare(DOCUMENTS.replace("plain", "newer"))
+    assert rule(approve(instance, digest)) == "proof.source"
+
+
+def test_an_unsigned_commit_of_another_line_waits_for_nothing(instance: Instance) -> None:
+    instance.prepare()
+    for key, wanted in ((MALLORY, "proof.key-unknown"), (None, "proof.unsigned")):
+        commit = instance.repository.commit(REWRITTEN, instance.since, key=key)
+        assert rule(instance.upload(instance.repository.proof(commit))) == wanted
+    assert line_of(instance) == {}

@@ -1,0 +1,104 @@
+"""``source accept``: an operator approves a signed commit that doesn't descend from the accepted one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli import options
+from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.output.terminal import echo
+from controller.core.encoding.terminal_text import printable
+from controller.model.errors import UsageError
+from controller.model.mutations import SOURCE_LINE
+
+_DIGITS_MIN = 12
+
+
+@options.command("""\b
+Example:
+  trimtab source accept shop 3fa2c81b90de
+""")
+@click.argument("name", metavar="NAME")
+@click.argument("commit", metavar="COMMIT")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@options.note_option
+def accept(name: str, commit: str, yes: bool, note: str, state: Path | None, as_json: bool) -> None:
+    """Let a signed source of the policy go on with COMMIT after a rewritten history.
+
+    Shows the accepted commit, and the signed commit that isn't its descendant. COMMIT is the id of the
+    latter, or the first 12 digits or more. The broker then accepts COMMIT, or a descendant of it, and
+    no other commit.
+    """
+    folder, _ = options.open_state(state)
+    broker = BrokerApi(folder.broker_socket)
+    line = waiting_line(broker.get("proofs"), name, commit)
+    if not as_json or not yes:
+        for text in described(line):
+            echo(text, err=as_json)
+    if not yes:
+        _confirm()
+    act = {"act": SOURCE_LINE, "object": name, "digest": line["digest"], "note": note[:512]}
+    done = broker.post("records", act)
+    if as_json:
+        options.print_json(done)
+    else:
+        echo(
+            f"approved {printable(str(done['commit'])[:_DIGITS_MIN])}; the controller uploads its proof"
+        )
+
+
+def waiting_line(proofs: Mapping[str, Any], name: str, commit: str) -> Mapping[str, Any]:
+    """Return the commit of another line in the answer of ``GET proofs``.
+
+    Raises:
+        UsageError: another commit waits, or none.
+    """
+    lines = (each.get("line") for each in proofs["sources"] if each["source"] == name)
+    line = next((each for each in lines if each), None)
+    if line is None:
+        raise UsageError(
+            "source.no-line",
+            f"no signed commit of another line waits at the source {name}",
+            remedy="the controller uploads the served commit within a minute; see 'trimtab status'",
+        )
+    if len(commit) < _DIGITS_MIN or not str(line["commit"]).startswith(commit):
+        raise UsageError(
+            "source.other-commit",
+            f"the commit {printable(line['commit'])} waits, not {commit}",
+            remedy="compare the id with the repository, and name 12 of its digits or more",
+        )
+    return dict(line)
+
+
+def described(line: Mapping[str, Any]) -> list[str]:
+    """Return the lines that show both commits."""
+    return [
+        printable(text)
+        for text in (
+            f"Source {line['source']}: the history was rewritten, or the commit is an older one.",
+            f"  accepted  {line['accepted']}, signed by {line['acceptedSigner']}",
+            f"  new       {line['commit']}, signed by {line['signer']} ({line['key']})",
+            f"            {line['committed']}  {line['subject']}",
+        )
+    ]
+
+
+def _confirm() -> None:
+    """Ask for a confirmation on the terminal.
+
+    Raises:
+        UsageError: standard input isn't a terminal.
+        Abort: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "approve.unconfirmed",
+            "the approval isn't confirmed, and standard input isn't a terminal",
+            remedy="check both commits, and repeat the command with --yes",
+        )
+    click.confirm("Go on with the new commit?", abort=True, err=True)
