@@ -16,9 +16,10 @@ _RESET = "\x1b[0m"
 
 def printable(value: object) -> str:
     """Return text on one line, with escapes for characters that control a terminal."""
-    return "".join(
-        letter if letter.isprintable() else _escape_letter(letter) for letter in str(value)
-    )
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else _escape_letter(letter) for letter in text)
 
 
 def printable_name(name: str) -> str:
@@ -33,6 +34,8 @@ def printable_json(value: object, *, indent: int | None = None) -> str:
     JSON itself escapes only characters below a space. Terminals also obey C1 controls (``\u009b``).
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False)
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
     return "".join(
         letter if letter == "\n" or letter.isprintable() else json.dumps(letter)[1:-1]
         for letter in text
