@@ -598,8 +598,9 @@ class Checkers:
         """Whether a service asks to be replaced after a dependency, by containers of one revision."""
         wanted = None if self._known is None else self._known.wanted(service_key(*slot[:2]))
         if wanted is not None:  # a controller that has just begun has read nothing yet
-            needs = wanted[0].spec.get("dependsOn", ())
-            follows = any(each.get("restart") for each in needs)
+            spec = wanted[0].spec
+            restarts = any(each.get("restart") for each in spec.get("dependsOn", ()))
+            follows = restarts or "shares" in spec
             (self._followers.add if follows else self._followers.discard)(slot[:2])
         return slot[:2] in self._followers
 
@@ -726,5 +727,6 @@ def _starts_first(doc: Doc) -> bool:
         mount["type"] == "volume" and not mount.get("readOnly") and not mount.get("shared")
         for mount in doc.spec.get("mounts", ())
     )
+    exclusive = exclusive or bool(doc.spec.get("shares", {}).get("network"))
     order = doc.spec.get("rollout", {}).get("order")
     return order == "StartFirst" or (order is None and not published and not exclusive)

@@ -121,6 +121,8 @@ def _mounts(image: SimImage, host: Body) -> Iterator[Body]:
 
 def _endpoints(mode: str, body: Body) -> Iterator[tuple[str, Endpoint]]:
     wanted = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    if mode.startswith("container:"):
+        return
     main = "bridge" if mode == "default" else mode
     yield main, Endpoint(aliases=(wanted.get(main) or {}).get("Aliases"))
     for name, config in wanted.items():

@@ -31,6 +31,7 @@ POLICY = Policy.model_validate_json(
     """{"name": "simulated", "profile": "development",
         "images": {"allow": ["trimtab.local/", "ghcr.io/platformnetwork/"],
                    "trustLocal": ["trimtab.local/"]},
+        "security": {"sharedNamespaces": ["network"]},
         "clients": [{"uid": 2000, "owner": "guest"}]}"""
 )
 

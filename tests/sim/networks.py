@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from controller.core.engine_api.translate import shared_ids
 from tests.sim import filters
 from tests.sim.creation import anonymous_name
 from tests.sim.objects import NAME, Body, Endpoint, SimContainer, SimNetwork, SimVolume
@@ -19,6 +20,13 @@ class Networks(State):
 
     def _join(self, container: SimContainer) -> None:
         """Resolve a container's networks; each is known by id from the first start on."""
+        for shared in shared_ids(container.inspect()):
+            other = self.containers.get(shared)
+            if other is None:
+                raise Refusal(404, f"No such container: {shared}")
+            if other.status != "running":
+                what = f"cannot join network namespace of a non running container: {shared}"
+                raise Refusal(409, what)
         found: dict[str, SimNetwork] = {}
         for name, end in container.networks.items():
             if end.network and end.network not in self.networks:

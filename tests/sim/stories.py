@@ -214,6 +214,11 @@ STORIES: dict[str, Tale] = {
         ),
         ((20, edit(CELLAR, image=f"{IMAGES}/db:2")),),
     ),
+    "sidecar": Tale(
+        _COMES | _GOES,
+        (service(CELLAR, "db:1"), service(FRONT, shares={"service": "cellar", "network": True})),
+        ((20, edit(CELLAR, image=f"{IMAGES}/db:2")),),
+    ),
     "hooks": Tale(
         _COMES | _GOES,
         (service(WEB, replicas=2, lifecycle=HOOKS),),
