@@ -10,6 +10,7 @@ from controller.model import names
 from tests.sim.doomed import DoomedWorld
 from tests.sim.places import label
 from tests.sim.stories import CELLAR, FRONT, STORIES, edit, engine_killed, engine_restart
+from tests.sim.world import World
 
 TALE = STORIES["restarted with its dependency"]
 
@@ -57,7 +58,7 @@ def _ends(world: DoomedWorld) -> None:
     assert front.up_since >= cellar.up_since
 
 
-def _cellar_again(world: DoomedWorld) -> str:
+def _cellar_again(world: World) -> str:
     """The program of the cellar ends, and the engine restarts the container."""
     (cellar,) = (
         c for c in world.engine.containers.values() if label(c, names.SERVICE) == CELLAR.name
@@ -78,7 +79,7 @@ def test_a_sidecar_follows_the_rollout_of_its_service() -> None:
 
 
 @pytest.mark.parametrize("happens", [_cellar_again, engine_restart, engine_killed])
-def test_a_sidecar_shares_again_after_a_restart(happens: Callable[[DoomedWorld], str]) -> None:
+def test_a_sidecar_shares_again_after_a_restart(happens: Callable[[World], str]) -> None:
     world = DoomedWorld(type(SIDECAR)(SIDECAR.does, SIDECAR.begin, ((20, happens),)))
     world.run()
     _ends(world)

@@ -17,7 +17,7 @@ _GPU = (
     "driver cdi the names in device_ids. Other drivers and options are refused"
 )
 _PRIVILEGED = "a privileged command is root on the host → remove it"
-_HOOK = "containers before the start are not supported yet"
+_HOOK = "no container runs before the start of a replica: a Job runs once for a rollout"
 
 _ROWS: tuple[tuple[str, str, str], ...] = (
     ("annotations", "!", "annotations configure runtimes past the gate → write labels"),
@@ -247,7 +247,8 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     (
         "pre_start.**",
         "!",
-        _HOOK + " → make it a service, and wait for its completion in depends_on",
+        _HOOK + " → make it a service with restart: no, and wait for its completion in depends_on "
+        "(service_completed_successfully)",
     ),
     (
         "privileged",

@@ -14,6 +14,7 @@ from controller.core.engine_api.create_body import (
     joined_networks,
     variable_text,
 )
+from controller.core.proofs.requests import shape_of_create
 from controller.model.files.delivery import Delivery
 from controller.model.names import NetworkNames
 from tests.unit.core.engine_api.test_translate import NAMES, check, service
@@ -119,3 +120,27 @@ def test_a_variable_of_a_secret_is_asked_for_by_its_content():
     delivery = Delivery("secret", "db", f"hmac:{'a' * 64}", "", key="url", variable="URL")
     assert variable_text(delivery) == f"URL=db/url@hmac:{'a' * 64}"
     assert variable_text(replace(delivery, content="")) == f"URL=db/url@{UNKNOWN_CONTENT}"
+
+
+def test_a_sidecar_names_the_service_and_no_container():
+    shares = {"service": "vpn", "network": True, "pid": True}
+    body = create_body(service(shares=shares), slot=2, image="x", networks=NAMES)
+    assert body["TrimtabShares"] == {"Service": "vpn", "Network": True, "Pid": True}
+    assert "NetworkMode" not in body["HostConfig"]
+    assert "NetworkingConfig" not in body
+    opened = create_body(service(ipc="shareable"), slot=1, image="x", networks=NAMES)
+    assert opened["HostConfig"]["IpcMode"] == "shareable"
+
+
+def test_a_proof_covers_the_service_whose_namespaces_are_shared():
+    def shape(slot: int, **shares: object) -> str:
+        found = shape_of_create(
+            create_body(service(shares=shares), slot=slot, image="x", networks=NAMES)
+        )
+        assert found is not None
+        return found.shape
+
+    signed = shape(1, service="vpn", network=True)
+    assert shape(2, service="vpn", network=True) == signed
+    others = shape(1, service="db", network=True), shape(1, service="vpn", pid=True)
+    assert signed not in others

@@ -57,3 +57,13 @@ def test_a_job_whose_name_was_cut_is_started() -> None:
         "  run-database-migrations: {image: 'x:1'}\n"
     )
     assert all(each.after is not None for each in reach_of(canonical(text), desired(text)))
+
+
+def test_a_sidecar_reaches_whatever_its_service_reaches() -> None:
+    text = (
+        "services:\n  vpn:\n    image: x:1\n    networks: {back: null}\n"
+        "  side:\n    image: x:1\n    network_mode: service:vpn\n"
+        "  db:\n    image: x:1\n    networks: {back: null}\nnetworks: {back: {internal: true}}\n"
+    )
+    found = {each.service: each for each in reach_of(canonical(text), desired(text))}
+    assert found["side"].before == found["side"].after == Side(("db", "vpn"), False, ())
