@@ -76,12 +76,16 @@ class Caller:
         return json.loads(told) if told else None
 
     def send(self, path: str, content: bytes) -> None:
-        """Send bytes to the broker's own API."""
+        """Send bytes to the broker's own API, which takes them."""
+        status, told = self.offer(path, content)
+        assert status == 200, f"{path}: {status} {told!r}"
+
+    def offer(self, path: str, content: bytes) -> tuple[int, bytes]:
+        """Send bytes to the broker's own API. Return status and answer."""
         headers = {**self._headers, "Content-Type": "application/octet-stream"}
         self._connection.request("POST", path, content, headers)
         answer = self._connection.getresponse()
-        told = answer.read()
-        assert answer.status == 200, f"{path}: {answer.status} {told!r}"
+        return answer.status, answer.read()
 
     def own(self, path: str) -> Any:
         """Ask the broker's own API."""

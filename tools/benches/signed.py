@@ -1,4 +1,4 @@
-"""Signed admission: what it costs a create, and what a large proof costs others.
+"""Signed admission: what it costs a create, and what large and hostile proofs cost others.
 
 One broker has a namespace that requires signed commits and a namespace that doesn't. The controller
 creates and starts the same service in both in turn.
@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -24,16 +25,19 @@ import yaml
 from controller.app.users import trimtab_gid
 from controller.engine.transport import OutgoingRequest
 from controller.fetch.verify import KEYS
+from controller.system.loop_watch import PERIOD_S
 from tests import engine as engines
 from tests.gate.fixtures import CONTEXT, IMAGE, RUNS, Gate, Knobs
 from tests.gate.roles import CONTROLLER, Peer
 from tests.instance import eventually
 from tests.unit.broker.signed.instance import create_of
+from tests.unit.core.proofs import hostile_files
 from tests.unit.core.proofs.repository import ALICE, Repository, signer_files
 from tools.benches.gate import Caller, vouch
 from tools.benches.measure import Figure, milliseconds, percentile, row, taken
 
-ROUNDS, COMMITS, LARGE = 30, 5, 3
+ROUNDS, COMMITS, LARGE, HOSTILE = 30, 5, 3, 200
+STALL_MS = 20
 SOURCE, PLAIN, GOAL_MS = "bench-signed", "bench-plain", 5
 LARGE_BYTES, FILE_BYTES = 14 << 20, 1 << 20
 PING_S = 0.001
@@ -57,6 +61,8 @@ class Bench:
         self._attempts = 0
         self._made: list[str] = []
         self.version = 0
+        #: Uploads that were accepted, and refused.
+        self.offered: Counter[bool] = Counter()
 
     def commit(self, more: dict[str, bytes] | None = None) -> bytes:
         """Commit another version of the service. Return the proof."""
@@ -72,6 +78,26 @@ class Bench:
     def upload(self, proof: bytes) -> float:
         """Upload a proof. Return the time taken."""
         return taken(lambda: self._caller.send(f"/trimtab/v1/proofs?source={SOURCE}", proof))
+
+    def offer_files(self, files: dict[str, bytes]) -> bytes:
+        """Commit files that may break the reader after the accepted commit. Return the proof."""
+        repository = Repository(objects=dict(self._repository.objects))
+        folder = {f"deploy/{path}": content for path, content in files.items()}
+        commit = repository.commit(folder, self._head)
+        proof = repository.proof(commit)
+        if self.offer(proof):
+            self._head = self._repository.add(*repository.objects[commit])
+        return proof
+
+    def idle(self) -> None:
+        """Ask for nothing that takes long."""
+        self._caller.ask("GET", "/version")
+
+    def offer(self, proof: bytes) -> bool:
+        """Upload a proof. Return False if it is refused."""
+        status, _ = self._caller.offer(f"/trimtab/v1/proofs?source={SOURCE}", proof)
+        self.offered[status == 200] += 1
+        return status == 200
 
     def create_and_start(self, namespace: str) -> tuple[float, float]:
         """Return the times of a create, and of the create with the start."""
@@ -115,7 +141,7 @@ def run() -> list[Figure]:
         _require_signed(gate, operator, bench.first)
         figures = [_creates(bench, operator, gate.pid), _first_creates(bench, operator)]
         ping = Caller(stack.enter_context(Peer(0, [])).connect(gate.socket))
-        return [*figures, *_large_proofs(bench, ping)]
+        return [*figures, *_large_proofs(bench, ping), _hostile_proofs(bench, operator)]
 
 
 def _creates(bench: Bench, operator: Caller, broker: int) -> Figure:
@@ -182,6 +208,40 @@ def _large_proofs(bench: Bench, ping: Caller) -> Iterator[Figure]:
     )
     measured = f"{milliseconds(slowest)}, at rest {milliseconds(rest)}"
     yield Figure(f"slowest ping beside an upload of {size}", measured, "within 20 ms of rest")
+
+
+def _hostile_proofs(bench: Bench, operator: Caller) -> Figure:
+    """Upload signed commits with hostile files, and bytes that are no proof; ask the loop's own meter.
+
+    The meter knows one to two minutes, so stalls of the uploads before are let pass first.
+    """
+    for _ in range(round(2 * PERIOD_S)):
+        sleep(1.0)  # the connections stay in use: the broker ends idle ones
+        rest = _longest_stall_ms(operator)
+        bench.idle()
+    longest = 0
+    inputs = [hostile_files.files_of(number) for number in range(HOSTILE)]
+    for number, files in enumerate((*inputs, *hostile_files.LARGEST.values())):
+        proof = bench.offer_files(files)
+        bench.offer(proof[: len(proof) * (number % 7) // 7])
+        longest = max(longest, _longest_stall_ms(operator))
+    for junk in (os.urandom(LARGE_BYTES), b"0" * LARGE_BYTES):
+        bench.offer(junk)
+    longest = max(longest, _longest_stall_ms(operator))
+    row(
+        "hostile proofs",
+        accepted=str(bench.offered[True]),
+        refused=str(bench.offered[False]),
+        longest_stall=f"{longest} ms",
+        at_rest=f"{rest} ms",
+    )
+    measured = f"{longest} ms, at rest {rest} ms"
+    goal = f"within {STALL_MS} ms of rest"
+    return Figure("longest stall of the loop under hostile proofs", measured, goal)
+
+
+def _longest_stall_ms(operator: Caller) -> int:
+    return int(operator.own("/trimtab/v1/health")["loop"]["longestStallMs"])
 
 
 def _slowest_ping(ping: Caller, act: Callable[[], _T]) -> tuple[float, _T]:
