@@ -29,7 +29,6 @@ from tests.sim.ground import LOCAL
 from tests.sim.objects import Body, SimContainer
 
 READ_S: Final = 0.0003
-TR0 = [0.0]
 MUTATION_S: Final = 0.02
 #: By how much a timer of asyncio can be late.
 TIMER_S: Final = 0.001
@@ -187,8 +186,6 @@ class Server:
         """Remove a container; return the seconds until the first mutation arrives, None for never."""
         self._arrival = asyncio.get_running_loop().create_future()
         began = time.monotonic()
-        TR0[0] = began
-        print("TR REMOVE", file=sys.stderr)
         self._engine.call("DELETE", f"/containers/{container}?force=1")
         try:
             async with asyncio.timeout(REACT_S):
