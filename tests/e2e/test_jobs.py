@@ -38,14 +38,20 @@ def outcomes(host: Host, name: str) -> list[str]:
 
 def test_a_job_runs_once_for_each_revision(host: Host) -> None:
     host.write("job.yaml", job("migrate", "echo migrated"))
+    host.write("fill.yaml", job("fill", "echo filled", "completions: 3\nparallelism: 2"))
     host.up()
     try:
         eventually(lambda: has(host.resource("migrate"), "Complete"))
+        eventually(lambda: has(host.resource("fill"), "Complete"))
+        assert outcomes(host, "fill") == ["succeeded"] * 3
+        assert "3/3 completed" in host.cli("run-job", "fill").stdout
+        assert outcomes(host, "fill") == ["succeeded"] * 6
+        assert host.cli("history", "fill").stdout.count("3/3") == 2
         assert outcomes(host, "migrate") == ["succeeded"]
         (container,) = host.containers("migrate")
         assert container["Name"].startswith("/migrate.run-1-")
         assert container["HostConfig"]["RestartPolicy"]["Name"] == "no"
-        row = host.cli("status").stdout.splitlines()[1].split()
+        row = host.cli("status").stdout.splitlines()[2].split()
         assert row[:3] == ["Job", "default", "migrate"]
         assert "Completed" in row
         assert "migrated" in host.cli("logs", "migrate").stdout
