@@ -47,6 +47,7 @@ def move_request(action: actions.MoveService) -> OutgoingRequest:
         "object": str(action.object),
         "from": str(action.source),
         "owner": action.owner,
+        "volumes": list(action.volumes),
     }
     return OutgoingRequest("POST", "/trimtab/v1/records", body=body)
 

@@ -203,8 +203,7 @@ class Controller:
                 keys = self._adopt(declared, observed, full_plan.decision, full_plan)
                 for key in keys if requested_by else ():
                     self._store.of(key).requested_by = requested_by
-                for key in part:
-                    self._store.of(key).approved_plan = plan
+                self._store.approve(part, plan)
                 everything = planner.keys(declared, observed) | declared.blind_keys | keys
             releases = frozenset(release.key for release in declared.releases)
             overridden = persistent_keys(declared, self._store.all_overrides())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from hashlib import sha256
 from math import inf
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -29,8 +30,21 @@ SIGNED_MAX: Final = 4096
 JOBS_MAX: Final = 2048
 #: The prefix of a volume in an approval.
 VOLUME: Final = "volume:"
+#: The prefix of a move in an approval.
+MOVE: Final = "move:"
 #: The prefix of the approval that an intent used up, among the rules of its verdict.
 USED: Final = "approval:"
+
+
+def move_subject(source: Key, target: Key, owner: str, ids: Iterable[str]) -> str:
+    """Return a move as the object of an approval: ``move:FROM>TO@OWNER#DIGEST``.
+
+    The digest is that of the ids of the containers. So an approval covers no later container, and no
+    volume that only a later container mounts.
+    """
+    moving = sha256("\n".join(sorted(ids)).encode()).hexdigest()
+    places = f"{source.namespace}/{source.name}>{target.namespace}/{target.name}"
+    return f"{MOVE}{places}@{owner}#{moving}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +85,40 @@ class ContainerItem:
     gaps: tuple[str, ...] = ()
     #: The service's name in the container's labels, if a move changed the name; '' otherwise.
     former: str = ""
+    #: The namespace in the container's labels, if a move changed the namespace; '' otherwise.
+    former_namespace: str = ""
     #: The keyed digest of the hooks in the container's label; '' without hooks.
     hooks: str = ""
     #: The hooks of the last start: ``HOOKS_PENDING``, ``HOOKS_SUCCEEDED``, or the reason of the failure; '' for none.
     post_start: str = ""
     #: The shape of the create that a proof admitted (``core.proofs``); '' without a proof.
     signed: str = ""
+
+    @property
+    def is_moved(self) -> bool:
+        """Return True if the labels name another service than the inventory does."""
+        return bool(self.former or self.former_namespace)
+
+    @property
+    def made_in(self) -> str:
+        """The namespace in which the container was made: its networks and files belong to it."""
+        return self.former_namespace or self.namespace
+
+    @property
+    def made_as(self) -> tuple[str, str]:
+        """The namespace and service by which changes of the container are judged.
+
+        A move to another namespace changes neither: the container gets nothing of that namespace.
+        """
+        if self.former_namespace:
+            return self.former_namespace, self.former or self.service
+        return self.namespace, self.service
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """The named volumes that the container mounts, sorted; () if that wasn't recorded."""
+        mounts = () if self.confined is None else self.confined.mounts
+        return tuple(sorted({m.source for m in mounts if m.type == "volume" and m.source}))
 
     @property
     def slot_label(self) -> str:
@@ -456,3 +498,9 @@ class Inventory:
             and isinstance(self.pins, OpenDict)
             and isinstance(self.replicas, OpenDict)
         )
+
+
+def moving(inventory: Inventory, source: Key) -> tuple[ContainerItem, ...]:
+    """Return the containers of the controller's service *source*: those that a move takes."""
+    found = inventory.items.of_service(source.namespace, source.name)
+    return tuple(each for each in found if each.origin == "controller" and not each.is_run)

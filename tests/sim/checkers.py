@@ -35,7 +35,7 @@ from tests.sim.objects import SimContainer
 from tests.sim.orders import Orders
 from tests.sim.people import MARKER, Marks
 from tests.sim.places import label as _label
-from tests.sim.places import run_of, slot_of
+from tests.sim.places import run_of, slot_of, volumes_of
 from tests.sim.probes import is_troubled
 from tests.sim.required import Required
 from tests.sim.runs import Runs
@@ -170,6 +170,8 @@ class Checkers:
         self._revisions: dict[str, str] = {}  # by what makes a container, but for its limits
         self._networks_before: set[str] = set()
         self._dumped: set[str] = set()  # volumes
+        #: The volumes of services that moved to another namespace.
+        self._kept: dict[Key, frozenset[str]] = {}
         #: The owner of each content of a Config, by namespace, name and content.
         self._delivered: dict[tuple[str, str, str], str] = {}
         self._approved = False
@@ -212,6 +214,7 @@ class Checkers:
         self._check_files(mutated)
         self._check_volumes(mutated, intent)
         self._check_renamed(mutated)
+        self._check_kept(mutated)
         self._required.forwarding(mutated)
         self._check_revision(mutated)
         container = self._scene.engine.find(mutated.subject)
@@ -300,15 +303,40 @@ class Checkers:
             Key.parse(str(record.entry.request["object"])),
         )
         there = {_key(container) for container in self._mine()}
-        if target in there or source.namespace != target.namespace:
-            raise Violation(4, f"{source} is moved to {target}, which is taken or elsewhere")
+        if target in there:
+            raise Violation(4, f"{source} is moved to {target}, which is taken")
+        if source.namespace != target.namespace:
+            self._moved_across(record, source, target)
         for container in self._mine():
             if _key(container) == source:
                 if _label(container, names.OWNER) != summary.label(names.OWNER):
                     raise Violation(
                         4, f"a move of {source} takes {container.name} of another owner"
                     )
-                container.moved_to = target.name
+                container.moved_to = target.namespace, target.name
+
+    def _moved_across(self, record: Record, source: Key, target: Key) -> None:
+        """Check a move to another namespace: an operator wanted it, and no data stays behind."""
+        rules = record.entry.verdict.get("rules")
+        approved = isinstance(rules, list) and any(str(r).startswith("approval:") for r in rules)
+        if not approved and record.entry.actor.get("role") != Role.OPERATOR.value:
+            raise Violation(4, f"{source} is moved to {target}, and nobody approved that")
+        summary = RequestPart.read(record.entry.request).summary
+        mine = [each for each in self._mine() if _key(each) == source]
+        mounted = {volume for each in mine for volume in volumes_of(each)}
+        if mounted != set(summary.moved_volumes):
+            raise Violation(5, f"a move of {source} leaves its volumes behind: {sorted(mounted)}")
+        self._kept[target] = frozenset(mounted)
+
+    def _check_kept(self, mutated: Mutated) -> None:
+        """A service that moved has its data: its new containers have the volumes that it had."""
+        container = self._scene.engine.find(mutated.subject)
+        if mutated.route != Mutation.CONTAINER_START or container is None:
+            return
+        key = _key(container)
+        kept = frozenset[str]() if key is None else self._kept.get(key, frozenset())
+        if not kept <= set(volumes_of(container)):
+            raise Violation(5, f"{container.name} starts without the volumes {sorted(kept)}")
 
     def forget(self) -> None:
         """The journal is lost: what was open in it is closed by nobody."""
@@ -487,7 +515,9 @@ class Checkers:
         stops = mutated.route in {Mutation.CONTAINER_REMOVE, Mutation.CONTAINER_STOP}
         if truth is None or key is None or key in truth.declared or not stops:
             return
-        if any(doc.moved == key.name for doc in truth.declared.values()):
+        if container is not None and container.started_at is None:
+            return  # recovery removes a container that was never started
+        if any(doc.earlier == key for doc in truth.declared.values()):
             raise Violation(7, f"{mutated.route} of {mutated.subject}, which is only renamed")
 
     def _check_prune(self, mutated: Mutated, container: SimContainer) -> None:

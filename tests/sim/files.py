@@ -26,7 +26,13 @@ class Doc:
     key: Key
     spec: dict[str, Any]
     owner: str = "team"
-    moved: str = ""  # the earlier name
+    moved: str = ""  # the earlier name, NAME or NAMESPACE/NAME
+
+    @property
+    def earlier(self) -> Key | None:
+        """The earlier key, if the document names one."""
+        head, _, name = self.moved.rpartition("/")
+        return Key(self.key.kind, head or self.key.namespace, name) if name else None
 
     @property
     def file(self) -> str:

@@ -268,7 +268,7 @@ class Judge:
                 if found.internal != doc.spec.get("internal", True):
                     return f"{key} isn't as declared"
             if key.kind == "Volume":
-                volume = names.qualified(key.namespace, key.name)
+                volume = doc.spec.get("engineName") or names.qualified(key.namespace, key.name)
                 if volume not in self._world.engine.volumes:
                     return f"{key} isn't there"
         return ""

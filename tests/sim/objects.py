@@ -233,7 +233,8 @@ class SimContainer:
     health: str = ""  # only what isn't probed is unhealthy here
     probing: int = 0  # how often its probes were stopped
     pid: int = 0
-    moved_to: str = ""  # the service's present name, if a move changed the name
+    #: The service's present namespace and name, if a move changed them.
+    moved_to: tuple[str, str] | None = None
     run: int = 0  # how often it was started: what is due for an older run isn't any more
 
     @property

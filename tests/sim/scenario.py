@@ -15,6 +15,7 @@ from controller.model.names import Key, job_key, service_key
 from tests.sim.faults import Action
 from tests.sim.files import Doc, Files
 from tests.sim.ground import Event
+from tests.sim.places import slot_of
 from tests.sim.probes import PORT
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ FRONT = service_key("default", "front")
 CHECK = {"exec": ["check"], "interval": "10s"}
 LAB = service_key("lab", "probe")
 LAN = Key("Network", "default", "lan")
+STORE, ELSEWHERE = service_key("default", "store"), service_key("yard", "depot")
+STORED = Key("Volume", "yard", "stored")
+STORE_SPEC: dict[str, Any] = {
+    "image": "trimtab.local/db:1",
+    "mounts": [{"type": "volume", "source": "stored", "target": "/data"}],
+}
 
 MIGRATE = job_key("default", "migrate")
 #: A run that trouble cuts is repeated until the trouble is over.
@@ -90,6 +97,8 @@ class Scenario:
         self._absent = random.Random(f"absent {seed}")
         self._work = random.Random(f"job {seed}")
         self.works = self._work.random() < 0.15 and not rare
+        self._move = random.Random(f"moved {seed}")
+        self.moves = self._move.random() < 0.05 and not rare
 
     def docs(self, secret: str) -> Iterator[Doc]:
         """The documents that the world begins with."""
@@ -117,6 +126,8 @@ class Scenario:
             yield Doc(FRONT, {"image": "trimtab.local/job:1", "dependsOn": wanted})
         if self.works:
             yield Doc(MIGRATE, {**MIGRATE_SPEC, "entrypoint": _script(self._work.choice((1, 8)))})
+        if self.moves:
+            yield Doc(STORE, STORE_SPEC)
         if self.many:
             for number in range(6):
                 yield Doc(service_key("herd", f"s{number}"), {"image": "trimtab.local/job:1"})
@@ -165,6 +176,37 @@ class Scenario:
         yield from self._once_more(world)
         yield from self._mistaken(world)
         yield from self._worked(world)
+        yield from self._moved(world)
+
+    def _moved(self, world: World) -> Iterator[Event]:
+        """A service with a volume goes to another namespace; drawn by itself.
+
+        Its Volume is often declared late: until then nothing may be moved, whoever approves it.
+        """
+        if not self.moves:
+            return
+        files, draw = world.files, self._move
+
+        def goes() -> None:
+            # A service that never ran has no data: nothing moves, and its new name begins anew.
+            ran = any(
+                c.started_at is not None and slot_of(c) == (STORE.namespace, STORE.name, "1")
+                for c in world.engine.containers.values()
+            )
+            if ran:
+                files.drop(STORE)
+                files.put(Doc(ELSEWHERE, STORE_SPEC, moved=f"{STORE.namespace}/{STORE.name}"))
+
+        def declare() -> None:
+            if ELSEWHERE in files.docs:
+                files.put(Doc(STORED, {"engineName": "stored"}))
+
+        begin = draw.uniform(10, 40)
+        late = draw.choice((0.0, 25.0))
+        yield begin, "edit: store goes elsewhere", _edit(world, goes)
+        yield begin + late, "edit: its volume is declared", _edit(world, declare)
+        for after_s in (12.0, 40.0):
+            yield begin + after_s, "approval", world.approve
 
     def _worked(self, world: World) -> Iterator[Event]:
         """What becomes of a job, drawn by itself."""

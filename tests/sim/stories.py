@@ -31,6 +31,8 @@ LAB = service_key("lab", "probe")
 CELLAR = service_key("default", "cellar")
 FRONT = service_key("default", "front")
 RENAMED = service_key("default", "site")
+ELSEWHERE = service_key("lab", "store")
+DATA = Key("Volume", "lab", "data")
 MIGRATE = job_key("default", "migrate")
 SMOKE = job_key("default", "smoke")
 HERD = tuple(service_key("herd", f"s{n}") for n in range(5))
@@ -38,6 +40,7 @@ LAN = Key("Network", "default", "lan")
 IMAGES = "trimtab.local"
 ILL = f"{IMAGES}/web:2"
 PROBE = {"http": {"path": "/healthz", "port": PORT}, "interval": "10s", "startPeriod": "5s"}
+MOUNT = {"type": "volume", "source": "data", "target": "/data"}
 CHECK = {"exec": ["check"], "interval": "10s"}
 ORDERED = {"policy": "Always", "boot": "Ordered"}
 #: Who isn't answered asks again after so long.
@@ -99,7 +102,8 @@ def rename(key: Key, to: Key) -> Callable[[World], str]:
     def act(world: World) -> str:
         doc = world.files.docs[key]
         world.files.drop(key)
-        world.files.put(replace(doc, key=to, moved=key.name))
+        moved = key.name if to.namespace == key.namespace else f"{key.namespace}/{key.name}"
+        world.files.put(replace(doc, key=to, moved=moved))
         world.files_changed()
         return f"{key} is renamed to {to}"
 
@@ -140,7 +144,7 @@ def by_hand(verb: Verb, key: Key = WEB) -> Callable[[World], str]:
 
 
 def approve(world: World) -> str:
-    """An operator approves what the prune guard holds back."""
+    """An operator approves what the prune guard holds back, and moves."""
     if world.approve():
         return "approved"
     world.at(AGAIN_S, "then again", partial(approve, world))
@@ -379,6 +383,20 @@ STORIES: dict[str, Tale] = {
             (30, edit(RENAMED, image=f"{IMAGES}/web:2")),
             (60, by_hand("rollback", RENAMED)),
             (80, by_hand("resume", RENAMED)),
+        ),
+    ),
+    "moved-across": Tale(
+        _COMES | _GOES | _does(Action.MOVE),
+        (service(DB, "db:1", mounts=[MOUNT]), service(WEB)),
+        (
+            (60, rename(DB, ELSEWHERE)),
+            # Without its Volume the service would start with an empty one: the gate moves nothing.
+            (65, approve),
+            (80, put(Doc(DATA, {"engineName": "data"}))),
+            (85, approve),
+            (110, edit(ELSEWHERE, image=f"{IMAGES}/db:2")),
+            (140, by_hand("rollback", ELSEWHERE)),
+            (160, by_hand("resume", ELSEWHERE)),
         ),
     ),
     "heal": Tale(

@@ -130,13 +130,15 @@ def record_event(
     return answer if isinstance(answer, Record) else None
 
 
-def require_record(stage: Stage, by: Author, request: dict[str, object]) -> Flow[None]:
+def require_record(
+    stage: Stage, by: Author, request: dict[str, object], *, verdict: Verdict | None = None
+) -> Flow[None]:
     """Record an event that counts only with its record.
 
     Raises:
         Answered: the record can't be written.
     """
-    if not (yield from record_event(stage, by, request)):
+    if not (yield from record_event(stage, by, request, verdict=verdict)):
         raise Answered(journal_unavailable(by.id))
 
 

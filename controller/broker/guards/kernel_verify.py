@@ -169,8 +169,7 @@ def bounds_of(policy: Policy, item: ContainerItem, now: float) -> kernel_compare
     grants = [
         exemption.loosens
         for exemption in policy.exceptions
-        if (exemption.owner, exemption.namespace, exemption.service)
-        == (item.owner, item.namespace, item.service)
+        if (exemption.owner, exemption.namespace, exemption.service) == (item.owner, *item.made_as)
         and now < exemption.ends_at
     ]
     return kernel_compare.PolicyBounds(
@@ -185,7 +184,7 @@ def joined_of(
 ) -> tuple[kernel_compare.JoinedNetwork, ...]:
     """Return the networks that a container has joined, by their ids in the engine."""
     ends = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
-    namespace = item.namespace or policy.namespace_of(item.owner)
+    namespace = item.made_in or policy.namespace_of(item.owner)
     joined = []
     for name, end in ends.items():
         identifier = str((end or {}).get("NetworkID") or "")

@@ -128,16 +128,16 @@ def restrict(filters: Filters, state: GateState, actor: Actor, *, adopted: bool 
     return {**filters, "label": labels}
 
 
-def split_service(filters: Filters) -> tuple[Filters, frozenset[str]]:
-    """Return the filters without filters by a service's name, and the asked names.
+def split_places(filters: Filters) -> tuple[Filters, frozenset[str]]:
+    """Return the filters without filters by namespace and service, and the asked labels.
 
-    The engine knows the name in the labels. A move doesn't change labels.
+    The engine knows the names in the labels. A move doesn't change labels.
     """
-    prefix = f"{names.SERVICE}="
+    prefixes = (f"{names.NAMESPACE}=", f"{names.SERVICE}=")
     labels = filters.get("label", [])
-    asked = [label for label in labels if label.startswith(prefix)]
+    asked = [label for label in labels if label.startswith(prefixes)]
     rest = {**filters, "label": [label for label in labels if label not in asked]}
-    return rest, frozenset(label.removeprefix(prefix) for label in asked)
+    return rest, frozenset(asked)
 
 
 def encode(filters: Filters) -> str:

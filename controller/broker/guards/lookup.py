@@ -272,12 +272,13 @@ def _shared_container(
 def container_facts(found: OwnContainer) -> ContainerFacts:
     """Return the facts of a container for admission."""
     item, inspect = found.item, found.inspect
+    namespace, service = item.made_as
     host = inspect.get("HostConfig") or {}
     return ContainerFacts(
         settings=settings(inspect),
         owner=item.owner,
-        namespace=item.namespace,
-        service=item.service,
+        namespace=namespace,
+        service=service,
         origin=item.origin,
         image=item.image,
         id=item.id,

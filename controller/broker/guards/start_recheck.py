@@ -17,7 +17,7 @@ from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
 from controller.core.engine_api.grammar import is_below
 from controller.core.engine_api.translate import shared_ids
-from controller.core.rules.confinement import data_path, number_text
+from controller.core.rules.confinement import data_path, mounts_volume, number_text
 from controller.model.confinement import ExpectedMount
 from controller.model.host_paths import ENGINE_DATA, PathFacts
 from controller.model.inventory import ContainerItem
@@ -49,7 +49,7 @@ def refuse_if_volume_held(state: GateState, item: ContainerItem) -> None:
     for hold in state.inventory.holds.values():
         if (item.id, hold.volume) in state.holds.starting:
             continue
-        if not hold.live and uses_volume(state, item, hold.volume):
+        if not hold.live and mounts_volume(item, hold.volume, state.volumes_root):
             raise Denied(
                 "volume.held",
                 f"the volume {hold.volume} is held for a {hold.act}, see record {hold.id}",
@@ -57,16 +57,6 @@ def refuse_if_volume_held(state: GateState, item: ContainerItem) -> None:
                 status=409,
                 subject=item.id,
             )
-
-
-def uses_volume(state: GateState, item: ContainerItem, volume: str) -> bool:
-    """Return True if a container mounts a volume, by its name or by the path of its data."""
-    data = data_path(state.volumes_root, volume)
-    return any(
-        (mount.type == "volume" and mount.source == volume)
-        or (mount.type == "bind" and is_below(mount.source, data))
-        for mount in (item.confined.mounts if item.confined else ())
-    )
 
 
 def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
@@ -85,10 +75,10 @@ def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
 
 def _refuse_lost_namespaces(state: GateState, container: OwnContainer) -> None:
     """Refuse if a container whose namespaces are shared is no longer of the same owner."""
-    place = (container.item.owner, container.item.namespace)
+    place = (container.item.owner, container.item.made_in)
     for identifier in shared_ids(container.inspect):
         other = state.inventory.containers.get(identifier)
-        if other is None or (other.owner, other.namespace) != place:
+        if other is None or (other.owner, other.made_in) != place:
             raise Denied(
                 "namespace.target",
                 f"the container {identifier}, whose namespaces it shares, isn't there any more",

@@ -28,7 +28,13 @@ from controller.broker.guards.list_rows import ListRows
 from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
 from controller.broker.wire.responses import json_reply
-from controller.core.adoption.labels import labels_of, match_labels, show_on_inspect, show_on_row
+from controller.core.adoption.labels import (
+    labels_of,
+    match_labels,
+    place_labels,
+    show_on_inspect,
+    show_on_row,
+)
 from controller.core.rules.limits_privileges import variable_names
 from controller.model import names
 from controller.model.inventory import ContainerItem
@@ -111,9 +117,9 @@ def _with_shown_labels(state: GateState, line: bytes) -> bytes:
     """Return an event of an adopted or moved container with the labels that the broker shows."""
     event = json.loads(line)
     item = state.inventory.containers.get(event["Actor"]["ID"])
-    if item is None or not (item.adopted or item.former):
+    if item is None or not (item.adopted or item.is_moved):
         return line
-    shown = labels_of(item, state.instance) if item.adopted else {names.SERVICE: item.service}
+    shown = labels_of(item, state.instance) if item.adopted else place_labels(item)
     event["Actor"]["Attributes"] |= shown
     return json.dumps(event, separators=(",", ":")).encode()
 
@@ -148,16 +154,16 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
         return json_reply(200, [])
     asked = {**asked, "ancestor": known} if known else asked
     narrow = list_filters.restrict(asked, state, call.actor)
-    services = frozenset[str]()
-    if any(item.former for item in state.inventory.containers.values()):
-        narrow, services = list_filters.split_service(narrow)
+    places = frozenset[str]()
+    if any(item.is_moved for item in state.inventory.containers.values()):
+        narrow, places = list_filters.split_places(narrow)
     query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
     query["filters"] = list_filters.encode(narrow)
     rows = ListRows(call.actor)
 
     def encode(row: dict[str, Any]) -> bytes | None:
         item = _visible_item(row, call, state)
-        if item is None or not services <= {item.service}:
+        if item is None or not places <= {f"{k}={v}" for k, v in place_labels(item).items()}:
             return None
         return rows.encode(_list_row(row, call, item), item.owner)
 
@@ -220,8 +226,8 @@ def _visible_item(
 def _list_row(row: Mapping[str, Any], call: GateRequest, item: ContainerItem) -> Mapping[str, Any]:
     """Return the row of a visible container in a list."""
     shown = {**row, **_requested_image(row, call, item)}
-    if item.former and "Labels" in row:
-        shown["Labels"] = {**(row["Labels"] or {}), names.SERVICE: item.service}
+    if item.is_moved and "Labels" in row:
+        shown["Labels"] = {**(row["Labels"] or {}), **place_labels(item)}
     if "Mounts" in row and not can_see_host(call.actor):
         shown["Mounts"] = _visible_mounts(row["Mounts"])
     return shown

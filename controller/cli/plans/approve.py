@@ -58,6 +58,11 @@ class Pending:
         return tuple(each for each in self.objects if each["kind"] == "volume")
 
     @property
+    def moves(self) -> tuple[dict[str, Any], ...]:
+        """The moves among the objects."""
+        return tuple(each for each in self.objects if each["kind"] == "move")
+
+    @property
     def containers(self) -> tuple[dict[str, Any], ...]:
         """The containers among the objects."""
         return tuple(each for each in self.objects if each["kind"] == "container")
@@ -131,7 +136,7 @@ def approving(digest: str, *, verbose: bool) -> Approve:
     """Return the approval of ``apply --approve-prune``.
 
     The approval prints the removals if *verbose*, records them, and asks for the pass. Nobody is
-    asked, so the approval covers no volume.
+    asked, so the approval covers no volume and no move.
     """
 
     def approve(state: StateFolder, ask: Ask) -> Any:
@@ -214,13 +219,13 @@ def _pending(state: StateFolder, digest: str, *, with_volumes: bool = True) -> P
         for each in view["unknown"]
     ]
     if not with_volumes:
-        reason = "a removal of data needs 'trimtab approve'"
+        reason = "a removal or move of data needs 'trimtab approve'"
         unknown += [
             {"id": each["id"], "reason": reason, "why": claims.get(each["id"], "")}
             for each in objects
-            if each["kind"] == "volume"
+            if each["kind"] != "container"
         ]
-        objects = [each for each in objects if each["kind"] != "volume"]
+        objects = [each for each in objects if each["kind"] == "container"]
         kept = [each["id"] for each in objects]
         views = [
             broker.post("approvals", {"plan": now, "objects": part}) for part in _batches(kept)
@@ -261,7 +266,7 @@ def _print_pending(pending: Pending, *, err: bool = False) -> None:
 
 
 def _lines(pending: Pending) -> Iterator[str]:
-    """Yield the objects: containers, then volumes in red, then what can't be approved."""
+    """Yield the objects: containers, moves, volumes in red, then what can't be approved."""
     if pending.containers:
         yield table(
             ("SERVICE", "CONTAINER", "OWNER", "SINCE", _CLAIM),
@@ -270,6 +275,13 @@ def _lines(pending: Pending) -> Iterator[str]:
                 for each in pending.containers
             ),
         )
+    if pending.moves:
+        yield "Moves of services, with their containers and volumes:"
+        rows = (
+            (each["name"], each["owner"], ", ".join(each["mounts"]), each["why"])
+            for each in pending.moves
+        )
+        yield table(("MOVE", "OWNER", "MOVES", _CLAIM), rows)
     if pending.volumes:
         yield click.style("Volumes, with all their data:", fg="red", bold=True)
         volumes = table(
@@ -285,8 +297,8 @@ def _lines(pending: Pending) -> Iterator[str]:
         yield from (click.style(line, fg="red") for line in volumes.split("\n"))
     if pending.unknown:
         yield "These can't be approved:"
-        rows = ((each["id"], each["reason"], each["why"]) for each in pending.unknown)
-        yield table(("ID", "BECAUSE", _CLAIM), rows)
+        unknown = ((each["id"], each["reason"], each["why"]) for each in pending.unknown)
+        yield table(("ID", "BECAUSE", _CLAIM), unknown)
     yield f"plan {printable(pending.plan)}"
 
 
@@ -307,7 +319,10 @@ def _confirm(pending: Pending) -> None:
     parts = [f"{containers} container{'s' * (containers != 1)}"] if containers else []
     if volumes:
         parts.append(f"{volumes} volume{'s' * (volumes != 1)} with all data")
-    click.confirm(f"Approve the removal of {' and '.join(parts)}?", abort=True, err=True)
+    acts = [f"the removal of {' and '.join(parts)}"] if parts else []
+    if moves := len(pending.moves):
+        acts.append(f"{moves} move{'s' * (moves != 1)}")
+    click.confirm(f"Approve {' and '.join(acts)}?", abort=True, err=True)
 
 
 def _record(state: StateFolder, pending: Pending, *, note: str) -> dict[str, object]:

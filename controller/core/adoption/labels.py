@@ -32,6 +32,11 @@ def labels_of(item: ContainerItem, instance: str) -> dict[str, str]:
     }
 
 
+def place_labels(item: ContainerItem) -> dict[str, str]:
+    """Return the labels that a move changes, with the present names."""
+    return {names.NAMESPACE: item.namespace, names.SERVICE: item.service}
+
+
 def show_on_inspect(inspect: dict[str, Any], item: ContainerItem, instance: str) -> dict[str, Any]:
     """Return the inspect of a container, with the shown labels if it was adopted."""
     if not item.adopted:

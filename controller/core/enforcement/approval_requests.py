@@ -11,19 +11,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from controller.model.inventory import VOLUME, Approval
+from controller.model.inventory import VOLUME, Approval, move_subject
 from controller.model.names import Key, qualified
 from controller.model.observed import Observed, ObservedVolume
 
 if TYPE_CHECKING:
-    from controller.model.desired.plan import Plan
+    from controller.model.desired.plan import MoveService, Plan
 
 APPROVAL_S: Final = 3600.0
 OBJECTS_MAX: Final = 1000
 NOTE_MAX: Final = 512
 
 _PLAN = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_OBJECT = re.compile(r"[0-9a-f]{64}|volume:[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
+_OBJECT = re.compile(
+    r"[0-9a-f]{64}|volume:[A-Za-z0-9][A-Za-z0-9_.-]{0,254}"
+    r"|move:[a-z0-9/-]{3,100}>[a-z0-9/-]{3,100}@[a-z0-9-]{1,63}#[0-9a-f]{64}",
+    re.ASCII,
+)
 _MEMBERS = frozenset({"act", "plan", "objects", "note"})
 
 
@@ -40,7 +44,7 @@ def read_approval(body: Mapping[str, object]) -> tuple[str, tuple[str, ...], str
         return f"objects isn't a list of 1 to {OBJECTS_MAX}"
     for each in objects:
         if not isinstance(each, str) or not _OBJECT.fullmatch(each):
-            return "an object is a container's full id, or volume:NAME"
+            return "an object is a container's full id, volume:NAME, or move:FROM>TO@OWNER#DIGEST"
     if len(set(objects)) < len(objects):
         return "an object is named twice"
     return plan, tuple(objects), note
@@ -62,7 +66,7 @@ def approval_for(
 
 @dataclass(frozen=True, slots=True)
 class PlannedRemoval:
-    """A container to take down by a plan, now or after an approval."""
+    """An object of an approval: a container to take down, a volume to remove, or a move to make."""
 
     service: str
     container: str  # its name
@@ -73,7 +77,8 @@ class PlannedRemoval:
 def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ...]:
     """Return the objects of an approval of *plan*: containers to take down, now or once unblocked.
 
-    Each container appears once. Sorted by service and name.
+    Moves to another namespace or owner are objects, too. Each object appears once. Sorted by service
+    and name.
     """
     # The broker reads requests here, and loads no plan.
     from controller.model.desired.plan import DisconnectNetwork, RemoveContainer, StopContainer
@@ -94,6 +99,10 @@ def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ..
         name = f"{VOLUME}{volume.name}"
         why = f"its data goes; dumped at {volume.dumped}"
         removals[name] = PlannedRemoval(str(key), volume.name, name, why)
+    for move in _moves(plan, observed):
+        ids = (each.id for each in observed.of(move.source))
+        name = move_subject(move.source, move.object, move.owner, ids)
+        removals[name] = PlannedRemoval(str(move.object), name, name, move.cause)
     held_back = {blocked.key: blocked for blocked in plan.blocked}
     for container in observed.containers:
         blocked = held_back.get(container.key)
@@ -103,6 +112,18 @@ def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ..
             )
             removals.setdefault(container.id, removal)
     return tuple(sorted(removals.values(), key=lambda each: (each.service, each.container)))
+
+
+def _moves(plan: Plan, observed: Observed) -> Iterator[MoveService]:
+    """Yield the moves of a plan to another namespace, or to another owner."""
+    from controller.model.desired.plan import MoveService
+
+    for action in plan.actions:
+        if isinstance(action, MoveService):
+            owners = {each.owner for each in observed.of(action.source)}
+            across = action.source.namespace != action.object.namespace
+            if across or owners != {action.owner}:
+                yield action
 
 
 def _volumes(plan: Plan, observed: Observed) -> Iterator[tuple[Key, ObservedVolume]]:

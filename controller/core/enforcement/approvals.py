@@ -17,7 +17,16 @@ from typing import Final, Literal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.core.enforcement.approval_requests import OBJECTS_MAX
-from controller.model.inventory import VOLUME, ContainerItem, Inventory, OwnedObject
+from controller.model.inventory import (
+    MOVE,
+    VOLUME,
+    ContainerItem,
+    Inventory,
+    OwnedObject,
+    move_subject,
+    moving,
+)
+from controller.model.names import service_key
 from controller.model.quantities import format_instant
 
 #: The longest text that is looked up as an object.
@@ -28,19 +37,20 @@ _CHANGES_MAX: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class ApprovalObject:
-    """A container or a volume, as the inventory has it."""
+    """A container, a volume, or the move of a service, as the inventory has it."""
 
-    id: str  # the full id, or ``volume:NAME``
-    kind: Literal["container", "volume"]
+    id: str  # the full id, ``volume:NAME``, or that of ``move_subject``
+    kind: Literal["container", "volume", "move"]
     name: str
     namespace: str
     service: str  # '' for a volume, and for a container of no service
-    owner: str
+    owner: str  # of a move: the owners of what moves, and the owner afterwards
     #: When the broker admitted the create: RFC 3339, UTC; '' if unknown.
     since: str
     #: The intent of the create. A volume that is created again has another one.
     intent: str
-    #: The named volumes that a container mounts, or the containers that mount a volume.
+    #: The named volumes that a container mounts, or the containers that mount a volume. Of a move:
+    #: the containers and volumes that move.
     mounts: tuple[str, ...] = ()
 
     @property
@@ -94,7 +104,7 @@ def _users_of_volumes(inventory: Inventory) -> Mapping[str, Sequence[str]]:
     """Return the names of the containers that mount each volume."""
     users: dict[str, list[str]] = defaultdict(list)
     for item in inventory.containers.values():
-        for volume in set(_volumes_of(item)):
+        for volume in item.volumes:
             users[volume].append(item.admitted.name)
     return users
 
@@ -108,6 +118,8 @@ def _describe(
         if volume is None:
             return "the broker doesn't know it"
         return _describe_volume(identifier, volume, users.get(volume.name, ()))
+    if identifier.startswith(MOVE):
+        return _describe_move(inventory, identifier)
     container = inventory.containers.get(identifier)
     if container is None:
         return "the broker doesn't know it"
@@ -126,7 +138,32 @@ def _describe_container(item: ContainerItem) -> ApprovalObject:
         owner=item.owner,
         since=_since(item.intent),
         intent=item.intent,
-        mounts=_volumes_of(item),
+        mounts=item.volumes,
+    )
+
+
+def _describe_move(inventory: Inventory, identifier: str) -> ApprovalObject | str:
+    source, _, rest = identifier.removeprefix(MOVE).partition(">")
+    target, _, rest = rest.partition("@")
+    owner = rest.partition("#")[0]
+    earlier, key = (service_key(*place.partition("/")[::2]) for place in (source, target))
+    items = moving(inventory, earlier)
+    asked = move_subject(earlier, key, owner, (item.id for item in items))
+    if not items or asked != identifier:
+        return "the broker knows other containers of that service, or none"
+    volumes = {name for item in items for name in item.volumes}
+    owners = {item.owner for item in items}
+    owners |= {known.owner for name in volumes if (known := inventory.volumes.get(name))}
+    return ApprovalObject(
+        id=identifier,
+        kind="move",
+        name=f"{source} to {target}",
+        namespace=key.namespace,
+        service=key.name,
+        owner=f"{', '.join(sorted(owners))} to {owner}" if owners != {owner} else owner,
+        since=_since(max(item.intent for item in items)),
+        intent=",".join(sorted(item.intent for item in items)),
+        mounts=(*sorted(item.admitted.name for item in items), *sorted(volumes)),
     )
 
 
@@ -142,11 +179,6 @@ def _describe_volume(identifier: str, volume: OwnedObject, users: Sequence[str])
         intent=volume.intent,
         mounts=tuple(sorted(users)),
     )
-
-
-def _volumes_of(item: ContainerItem) -> tuple[str, ...]:
-    mounts = () if item.confined is None else item.confined.mounts
-    return tuple(sorted(each.source for each in mounts if each.type == "volume" and each.source))
 
 
 def _since(intent: str) -> str:

@@ -165,6 +165,7 @@ def container(
         gaps=source.gaps,
         unknown=unknown_members(inspect),
         former=source.former,
+        former_namespace=source.former_namespace,
         post_start=source.post_start,
         shares=shared_ids(inspect),
     )
@@ -186,7 +187,7 @@ def _mounted_files(
         if mount.type in FILE_KINDS:
             seen = signalled.get(f"{mount.type}/{mount.source}", mount.content)
             content = seen if mount.stable else mount.content
-            known = stored.get(f"{mount.type}/{item.namespace}/{mount.source}")
+            known = stored.get(f"{mount.type}/{item.made_in}/{mount.source}")
             shown = known.current if known is not None and mount.stable else content
             yield MountedFiles(mount.type, mount.source, content, mount.target, mount.stable, shown)
 
@@ -308,9 +309,17 @@ def volume(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observe
         origin=belonging.origin if belonging else "",
         driver=inspect.get("Driver") or "",
         options=tuple(sorted((inspect.get("Options") or {}).items())),
-        adopted_for=belonging.namespace if belonging and belonging.adopted else "",
+        belongs_to=_namespace_of(inspect, belonging),
         dumped=belonging.dumped if belonging else "",
     )
+
+
+def _namespace_of(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> str:
+    """Return the namespace of an adopted or moved volume; '' if its label and name say so."""
+    label = (inspect.get("Labels") or {}).get(names.NAMESPACE)
+    if belonging is None or not (belonging.adopted or label):
+        return ""
+    return "" if belonging.namespace == label else belonging.namespace
 
 
 def image(inspect: Mapping[str, Any], reference: str = "") -> observed.Image:

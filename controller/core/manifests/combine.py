@@ -136,7 +136,8 @@ def _confined(each: SourceReading, made: _Combination) -> Iterator[ParsedDocumen
         if declaration is None:
             key = document.key
             if key is None or (key.kind != SOURCE_KIND and key.namespace in spec.namespaces):
-                yield document
+                known = (each for each in document.moved if each.namespace in spec.namespaces)
+                yield replace(document, moved=tuple(known))
             else:  # it can't declare that resource, so it blinds nothing
                 made.problems += (_owned(problem, each) for problem in document.problems)
         elif declaration.key.kind == SOURCE_KIND:
@@ -152,6 +153,9 @@ def _confined(each: SourceReading, made: _Combination) -> Iterator[ParsedDocumen
         elif spec.owners and declaration.owner not in spec.owners:
             path = ("metadata", "owner")
             made.reject(each.name, declaration, path, _foreign_owner(each, declaration))
+        elif (index := _foreign_move(each, declaration)) is not None:
+            path = ("metadata", "moved", index, "from")
+            made.reject(each.name, declaration, path, _foreign_claim(each, declaration, index))
         else:
             yield document
 
@@ -163,6 +167,21 @@ def _foreign_namespace(each: SourceReading, declaration: Declaration) -> Problem
         f"Source {each.name} doesn't list namespace {declaration.key.namespace}",
         expected=f"one of {namespaces}",
         remedy="declare the resource in a listed namespace, or list the namespace in the Source",
+    )
+
+
+def _foreign_move(each: SourceReading, declaration: Declaration) -> int | None:
+    """Return the index of an earlier name in a namespace that the Source doesn't list."""
+    places = enumerate(key.namespace for key in declaration.moved)
+    return next((i for i, place in places if place not in each.source.spec.namespaces), None)
+
+
+def _foreign_claim(each: SourceReading, declaration: Declaration, index: int) -> Problem:
+    return Problem(
+        "moved.namespace",
+        f"{declaration.key} claims {declaration.moved[index]}, and Source {each.name} doesn't list "
+        "that namespace: its containers and data aren't the Source's",
+        remedy="list the namespace in the Source, or remove this earlier name",
     )
 
 

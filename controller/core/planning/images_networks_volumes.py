@@ -452,7 +452,7 @@ def _adopted_elsewhere(
     return _problem(
         source,
         code="volume.foreign" if kind == "volume" else "network.foreign",
-        message=f"the {kind} {name} was adopted for the namespace {namespace}",
+        message=f"the {kind} {name} was adopted for, or moved to, the namespace {namespace}",
         remedy=f"adopt it for {source.key.namespace}, or declare it in {namespace}",
     )
 
@@ -474,8 +474,8 @@ def _foreign_volume(volume: ObservedVolume, source: Service | Volume) -> Problem
 
     A volume with a driver or options of its own can be any directory of the host.
     """
-    if volume.adopted_for not in {"", source.key.namespace}:
-        return _adopted_elsewhere("volume", volume.name, volume.adopted_for, source)
+    if volume.belongs_to not in {"", source.key.namespace}:
+        return _adopted_elsewhere("volume", volume.name, volume.belongs_to, source)
     if volume.ours and volume.driver == "local" and not volume.options:
         return None
     why = "isn't a plain local one" if volume.ours else "isn't ours"

@@ -6,7 +6,7 @@ an unknown container changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Literal
@@ -30,6 +30,7 @@ from controller.model.inventory import (
     RecordTime,
     TakenDown,
     having,
+    moving,
     without,
 )
 from controller.model.mutations import Mutation
@@ -58,7 +59,7 @@ def used_contents(inventory: Inventory) -> Iterator[tuple[FileSet, str]]:
     for item in inventory.containers.values():
         for mount in item.confined.mounts if item.confined is not None else ():
             if mount.type in FILE_KINDS:
-                yield FileSet(mount.type, item.namespace, mount.source), mount.content
+                yield FileSet(mount.type, item.made_in, mount.source), mount.content
 
 
 def owners_shown(inventory: Inventory, files: FileSet) -> frozenset[str]:
@@ -67,7 +68,7 @@ def owners_shown(inventory: Inventory, files: FileSet) -> frozenset[str]:
         item.owner
         for item in inventory.containers.values()
         for mount in (item.confined.mounts if item.confined is not None else ())
-        if mount.stable and FileSet(mount.type, item.namespace, mount.source) == files
+        if mount.stable and FileSet(mount.type, item.made_in, mount.source) == files
     )
 
 
@@ -445,19 +446,16 @@ def leave_network(admitted: Settings, closing: parts.Closing) -> Settings:
 # Moves
 
 
-def move_service(inventory: Inventory, source: Key, target: Key, owner: str) -> Inventory:
+def move_service(
+    inventory: Inventory, source: Key, target: Key, owner: str, volumes: Iterable[str] = ()
+) -> Inventory:
     """Let the containers of a service go on under another name, with all counts of the service.
 
-    The containers answer to the former name until their replacement.
+    The containers answer to the former name until their replacement. *volumes* are the engine's
+    names of the volumes that belong to the new namespace and owner from now on.
     """
     was, now = (f"{key.namespace}/{key.name}" for key in (source, target))
-    moved = {
-        item.id: _moved(item, target, owner)
-        for item in inventory.containers.values()
-        if (item.namespace, item.service) == (source.namespace, source.name)
-        and item.origin == "controller"
-        and not item.is_run
-    }
+    moved = {item.id: _moved(item, target, owner) for item in moving(inventory, source)}
     return replace(
         inventory,
         containers={**inventory.containers, **moved},
@@ -468,6 +466,12 @@ def move_service(inventory: Inventory, source: Key, target: Key, owner: str) -> 
         taken={
             intent: replace(taken, service=now) if taken.service == was else taken
             for intent, taken in inventory.taken.items()
+        },
+        volumes=inventory.volumes
+        | {
+            name: replace(inventory.volumes[name], namespace=target.namespace, owner=owner)
+            for name in volumes
+            if name in inventory.volumes
         },
     )
 
@@ -482,6 +486,8 @@ def _moved(item: ContainerItem, target: Key, owner: str) -> ContainerItem:
     }
     return replace(
         item,
+        namespace=target.namespace,
+        former_namespace="" if item.made_in == target.namespace else item.made_in,
         service=target.name,
         owner=owner,
         former="" if (item.former or item.service) == target.name else item.former or item.service,

@@ -34,12 +34,14 @@ from controller.model.inventory import (
     RecordTime,
     TrustedImage,
     VolumeHold,
+    move_subject,
+    moving,
     without,
 )
 from controller.model.mutations import Mutation
 from controller.model.names import Key
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED, NO_RUNS, POST_START
-from controller.model.records import Record
+from controller.model.records import Entry, Record
 
 
 def fold(inventory: Inventory, record: Record) -> Inventory:
@@ -94,7 +96,8 @@ def _open_intent(inventory: Inventory, record: Record) -> Inventory:
         uid=actor.uid if actor.uid is not None else -1,
     )
     inventory = replace(inventory, open={**inventory.open, entry.id: intent})
-    return _record_used_approvals(containers.record_takedown(inventory, record, actor.role), record)
+    inventory = containers.record_takedown(inventory, record, actor.role)
+    return _record_used_approvals(inventory, record, _subject_of(entry))
 
 
 def _close_intent(inventory: Inventory, record: Record) -> Inventory:
@@ -132,7 +135,7 @@ def _apply_operator_act(
         case mutations.JOB_RUN | mutations.JOB_ENDED:
             return _apply_job_act(inventory, record, request)
         case mutations.SERVICE_MOVED:
-            return _move_service(inventory, request)
+            return _move_service(inventory, record, request)
         case mutations.ADOPT:
             return fold_adoption(inventory, record.seq, record.entry.request)
         case mutations.VOLUME_HOLD | mutations.VOLUME_END:
@@ -203,10 +206,15 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
     return containers.with_item(inventory, started)
 
 
-def _move_service(inventory: Inventory, request: parts.RequestPart) -> Inventory:
+def _move_service(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
     source, target = Key.parse(request.summary.moved_from), Key.parse(request.object)
-    owner = request.summary.label(names.OWNER)
-    return containers.move_service(inventory, source, target, owner)
+    owner, volumes = request.summary.label(names.OWNER), request.summary.moved_volumes
+    ids = (item.id for item in moving(inventory, source))
+    subject = move_subject(source, target, owner, ids)
+    inventory = _record_used_approvals(inventory, record, subject)
+    for name in volumes:
+        inventory = _end_approvals(inventory, VOLUME + name)
+    return containers.move_service(inventory, source, target, owner, volumes)
 
 
 def _forget_pin(inventory: Inventory, summary: parts.SummaryPart) -> Inventory:
@@ -222,12 +230,15 @@ def _add_approval(inventory: Inventory, record: Record, summary: parts.SummaryPa
     return replace(inventory, approvals=dict([*approvals.items()][-APPROVALS_MAX:]))
 
 
-def _record_used_approvals(inventory: Inventory, record: Record) -> Inventory:
-    """Record the approvals that an intent used up for its object."""
-    request = parts.RequestPart.read(record.entry.request)
-    subject = request.object
-    if request.route == Mutation.VOLUME_REMOVE:
-        subject = VOLUME + subject
+def _subject_of(entry: Entry) -> str:
+    """Return the object of an intent as approvals name it."""
+    request = parts.RequestPart.read(entry.request)
+    is_volume = request.route == Mutation.VOLUME_REMOVE
+    return VOLUME + request.object if is_volume else request.object
+
+
+def _record_used_approvals(inventory: Inventory, record: Record, subject: str) -> Inventory:
+    """Record the approvals that an intent or a move used up for its object."""
     approvals = inventory.approvals
     for rule in parts.VerdictPart.read(record.entry.verdict).rules:
         approval = approvals.get(rule.removeprefix(USED))

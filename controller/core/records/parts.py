@@ -248,6 +248,8 @@ class SummaryPart(Payload):
     #: True if a restart resolves the image of the revision again.
     resolves_image: bool = flag("anew", optional=True)
     moved_from: str = text("movedFrom", optional=True)  # the former key of a service
+    #: The volumes that go to another namespace with the service.
+    moved_volumes: tuple[str, ...] = texts("movedVolumes", optional=True)
     note: str = text("note")
     registries: tuple[str, ...] = texts("registries")  # with credentials
 

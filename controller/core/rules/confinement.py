@@ -8,11 +8,13 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import fields_of, only_set
+from controller.core.engine_api.grammar import is_below
 from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
 from controller.core.rules.images.anonymous_volumes import uncovered
 from controller.model.confinement import Confinement, ExpectedDevice, ExpectedMount
 from controller.model.host_paths import PathFacts
+from controller.model.inventory import ContainerItem
 
 if TYPE_CHECKING:
     from controller.core.engine_api.requests import CreateRequest
@@ -75,6 +77,16 @@ def _expected_mounts(case: Case, request: CreateRequest) -> Iterator[ExpectedMou
 def data_path(volumes_root: str, name: str) -> str:
     """Return the folder in which the engine keeps a volume's data; '' for an anonymous volume."""
     return f"{volumes_root}/{name}/_data" if name else ""
+
+
+def mounts_volume(item: ContainerItem, volume: str, volumes_root: str) -> bool:
+    """Return True if a container mounts a volume, by its name or by the path of its data."""
+    data = data_path(volumes_root, volume)
+    return any(
+        (mount.type == "volume" and mount.source == volume)
+        or (mount.type == "bind" and is_below(mount.source, data))
+        for mount in (item.confined.mounts if item.confined else ())
+    )
 
 
 def _expected_mount(mount: MountRequest, facts: PathFacts | None) -> ExpectedMount:

@@ -53,10 +53,10 @@ def _volumes_by_key(
         named[volume.name]: volume
         for volume in observed.volumes
         if volume.name in named.keys() - bound
-        # What an operator adopted, or a client made, isn't the documents'.
+        # What an operator adopted, what a client made, or what moved away isn't the documents'.
         and volume.ours
         and volume.origin == "controller"
-        and not volume.adopted_for
+        and not volume.belongs_to
     }
 
 

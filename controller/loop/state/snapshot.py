@@ -19,7 +19,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
     containers: Sequence[Container] = whole.containers
     if key.kind in WORKLOADS:
         grouped = whole.grouped
-        if any(container.former for container in part.containers):
+        if any(c.former or c.former_namespace for c in part.containers):
             # They were moved: an older snapshot has them under their former key.
             there = {container.id for container in part.containers}
             for moved in {each.key for each in whole.containers if each.id in there} - {key}:

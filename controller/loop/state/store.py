@@ -84,19 +84,30 @@ class StateStore(Noted):
             with self.lock:
                 self.networks_remade -= names
 
+    def approve(self, keys: Iterable[Key], plan: str) -> None:
+        """Let passes of *keys* claim the approved plan; what was refused before is tried at once."""
+        with self.lock:
+            for key in keys:
+                state = self.of(key)
+                state.approved_plan, state.attempts = plan, {}
+
     def copy_moved(self, key: Key, sources: Iterable[Key]) -> None:
         """Give a service without a state the state of its earlier key, with the history."""
         with self.lock:
             state = self._states.get(key)
             if state is not None and state.generation is not None:
                 return
-            known = (self._states[each] for each in sources if each in self._states)
-            before = next((each for each in known if each.generation is not None), None)
-            if before is None:
+            known = ((each, self._states[each]) for each in sources if each in self._states)
+            found = next(((k, each) for k, each in known if each.generation is not None), None)
+            if found is None:
                 return
+            source, before = found
             now = self.of(key)
-            now.generation, now.rollout = before.generation, before.rollout
-            now.overrides = kept_revisions.moved(before.overrides, key)
+            now.generation = before.generation
+            # In another namespace each revision has another name.
+            near = source.namespace == key.namespace
+            now.rollout = before.rollout if near else rollout_progress.NEW
+            now.overrides = kept_revisions.moved(before.overrides, key, source)
             now.good_since, now.advanced_at = before.good_since, before.advanced_at
             for number, memory in before.slots.items():
                 slot = self.slot((key, number))

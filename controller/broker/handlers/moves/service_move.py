@@ -6,16 +6,25 @@ from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
-from controller.broker.guards import name_conflicts
+from controller.broker.guards import disruption_budget, name_conflicts
 from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply
-from controller.core.admission.moves.service_move import FORM, PASSING, judge_move, read_move
+from controller.core.admission.moves.service_move import (
+    FORM,
+    PASSING,
+    judge_move,
+    read_move,
+    subject_of,
+    volumes_taken,
+)
 from controller.model.mutations import SERVICE_MOVED
-from controller.model.records import Reply
+from controller.model.records import ALLOW, Reply
 
 
 def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -> Flow[Reply]:
     """Record that a service's containers go on under another name. No request reaches the engine.
+
+    The record names the volumes that go along to another namespace, by the inventory.
 
     Raises:
         Denied: a fact of the inventory or the policy is against the move.
@@ -26,18 +35,24 @@ def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -
             "body.invalid", f"the move can't be recorded: {asked}", f"send {FORM}", status=400
         )
     signed_acts.refuse_unsigned_move(call, asked.source.namespace, asked.target.namespace)
+    # Mutations are judged one at a time, so two requests can't use up one approval.
+    approval = disruption_budget.approval_of(call, state, subject_of(asked, state.inventory))
     findings = judge_move(
         asked,
         state.inventory,
         role=call.actor.role,
         policy=call.policy,
         names_in_use=name_conflicts.names_in_use(state),
+        volumes_root=state.volumes_root,
+        approved=approval is not None,
     )
     for finding in findings:
         status = 409 if finding.rule in PASSING else 403
         raise Denied(
             finding.rule, finding.reason, finding.remedy, status=status, subject=str(asked.target)
         )
-    request = request_of("POST", SERVICE_MOVED, str(asked.target), asked.summary)
-    yield from require_record("operator", call.by, request)
+    summary = asked.summary(volumes_taken(asked, state.inventory))
+    request = request_of("POST", SERVICE_MOVED, str(asked.target), summary)
+    used = None if approval is None else disruption_budget.with_approval(ALLOW, approval)
+    yield from require_record("operator", call.by, request, verdict=used)
     return json_reply(200, {"id": call.id})

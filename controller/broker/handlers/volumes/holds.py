@@ -34,12 +34,11 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.router import route_named
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
-from controller.broker.guards.start_recheck import uses_volume
 from controller.broker.handlers import container_lifecycle
 from controller.broker.wire.responses import json_reply
 from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.records.parts import SummaryPart
-from controller.core.rules.confinement import data_path
+from controller.core.rules.confinement import data_path, mounts_volume
 from controller.model.inventory import VolumeHold
 from controller.model.mutations import VOLUME_END, VOLUME_HOLD, Mutation
 from controller.model.records import Reply, Request
@@ -120,7 +119,7 @@ def _refuse_if_starting(state: GateState, volume: str) -> None:
         Denied: ``held``, ``volume.held``.
     """
     for item in state.inventory.containers.values():
-        if not uses_volume(state, item, volume):
+        if not mounts_volume(item, volume, state.volumes_root):
             continue
         refuse_if_held(state, Mutation.CONTAINER_START, item.id, under_way=True)
         for identifier, other in state.holds.starting:
@@ -140,7 +139,7 @@ def _running_users(state: GateState, volume: str) -> Flow[tuple[dict[str, str], 
     waiting = {each for hold in state.inventory.holds.values() for each in hold.users}
     ours = dict[str, str]()
     for item in sorted(state.inventory.containers.values(), key=lambda each: each.seq):
-        if not uses_volume(state, item, volume):
+        if not mounts_volume(item, volume, state.volumes_root):
             continue
         if item.id not in running and item.id not in waiting:
             inspect = yield from read_json(f"/containers/{item.id}/json")
@@ -257,7 +256,7 @@ def _stop_users(state: GateState, hold: VolumeHold) -> Flow[None]:
     example after a crash of the host amid an exchange.
     """
     for item in list(state.inventory.containers.values()):
-        if not uses_volume(state, item, hold.volume):
+        if not mounts_volume(item, hold.volume, state.volumes_root):
             continue
         with suppress(Denied, Answered):
             inspect = yield from read_json(f"/containers/{item.id}/json")

@@ -100,12 +100,6 @@ def _fault(
     key = declaration.key
     if source == key:
         return "moved.self", f"{key} is its own earlier name", "write the name that it had before"
-    if source.namespace != key.namespace:
-        message = f"{source} is in another namespace, and a move stays within one"
-        remedy = (
-            "create the service here under its own document, and remove the other once it serves"
-        )
-        return "moved.namespace", message, remedy
     there = by_key.get(source)
     if there is not None and key in _origins(there, by_key):
         message = f"{key} was {source}, and {source} ({there.place}) was {key}: a circle"

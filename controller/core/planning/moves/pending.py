@@ -1,7 +1,8 @@
 """Pending moves: services whose containers still go by an earlier name.
 
 A move restarts nothing: the broker's inventory lets the containers go on under the new name. Until
-then no plan removes them, whatever keeps the move from being made.
+then no plan removes them, whatever keeps the move from being made. After a move from another
+namespace a rollout replaces them: their networks are those of that namespace.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import MoveService
+from controller.model.desired.spec.mounts import VolumeMount
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 
@@ -27,14 +29,35 @@ class PendingMove:
     @property
     def action(self) -> MoveService:
         """The action for the move."""
-        named = f"{self.source.namespace}/{self.source.name}"
+        named, key = f"{self.source.namespace}/{self.source.name}", self.service.key
+        across = self.source.namespace != key.namespace
+        now = f"{key.namespace}/{key.name}" if across else key.name
+        then = (
+            _replaced(self.count, self.volumes)
+            if across
+            else _goes_on(self.count, self.source.name)
+        )
         return MoveService(
-            object=self.service.key,
-            target=self.service.key.name,
-            cause=f"{named} is now {self.service.key.name}; {_goes_on(self.count, self.source.name)}",
+            object=key,
+            target=key.name,
+            cause=f"{named} is now {now}; {then}",
             source=self.source,
             owner=self.service.owner,
+            volumes=self.volumes,
         )
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """The engine's names of the volumes that the document mounts, without policy's own."""
+        mounts = (m for m in self.service.spec.mounts if isinstance(m, VolumeMount))
+        return tuple(sorted({self.service.volume_name(mount.source) for mount in mounts}))
+
+
+def _replaced(count: int, volumes: tuple[str, ...]) -> str:
+    """Return what becomes of the containers of another namespace."""
+    whose = "its container is" if count == 1 else f"its {count} containers are"
+    kept = f", with the volumes {', '.join(volumes)}" if volumes else ""
+    return f"{whose} replaced in this namespace{kept}"
 
 
 def _goes_on(count: int, name: str) -> str:
@@ -73,12 +96,11 @@ def _sources(desired: Desired, observed: Observed) -> Iterator[tuple[Service, Ke
 
 
 def _source_of(service: Service, desired: Desired, observed: Observed) -> Key | None:
-    """Return the earlier key, of the namespace, under which the containers of a service run."""
+    """Return the earlier key under which the containers of a service run."""
     if observed.of(service.key):
         return None
     for source in service.moved:
-        near = source.namespace == service.key.namespace
-        if near and source not in desired.workloads_by_key and observed.of(source):
+        if source not in desired.workloads_by_key and observed.of(source):
             return source
     return None
 
@@ -101,10 +123,12 @@ def _moved(container: Container, target: Key) -> Container:
     admitted = () if container.admitted is None else container.admitted.networks
     known = dict(container.admitted_aliases)
     names = {n: tuple(sorted({*known.get(n, ()), container.key.name})) for n in admitted}
+    made_in = container.former_namespace or container.key.namespace
     further = tuple(sorted((known | names).items()))
     return replace(
         container,
         key=target,
         former="" if former == target.name else former,
+        former_namespace="" if made_in == target.namespace else made_in,
         admitted_aliases=further,
     )

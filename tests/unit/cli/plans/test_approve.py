@@ -285,4 +285,4 @@ def test_a_volume_needs_more_than_approve_prune(
         assert run(state, "apply", "/d", "--approve-prune") == 0
     (told,) = [told for who, told in both.said if who == "broker"]
     assert (told["objects"], told["shown"]) == (["a"], "made-a")
-    assert "a removal of data needs 'trimtab approve'" in capsys.readouterr().out
+    assert "a removal or move of data needs 'trimtab approve'" in capsys.readouterr().out

@@ -86,7 +86,7 @@ def test_an_approval_is_used_once_for_each_object() -> None:
 
 NO_PLAN = "plan isn't the digest of a plan: 64 hex digits"
 NO_LIST = "objects isn't a list of 1 to 1000"
-NO_OBJECT = "an object is a container's full id, or volume:NAME"
+NO_OBJECT = "an object is a container's full id, volume:NAME, or move:FROM>TO@OWNER#DIGEST"
 NO_NOTE = "note isn't a text of at most 512 characters"
 
 

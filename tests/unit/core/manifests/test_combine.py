@@ -29,6 +29,13 @@ def document(
     )
 
 
+def claim(name: str, earlier: str) -> str:
+    """Return a document of a service that had another name."""
+    whole = json.loads(document(name))
+    whole["metadata"]["moved"] = [{"from": earlier}]
+    return json.dumps(whole)
+
+
 def source(name: str, *namespaces: str, **more: object) -> str:
     spec = {"git": {"url": "https://example.org/x.git"}, "namespaces": namespaces, **more}
     metadata = {"name": name, "owner": "team"}
@@ -92,6 +99,8 @@ def test_a_source_declares_what_its_namespaces_permit():
         (document("web", namespace="bank"), "metadata.namespace", "source.foreign"),
         (document("web", owner="bank"), "metadata.owner", "source.foreign"),
         (source("inner", "bank"), "kind", "source.nested"),
+        # A claim would take containers and data of a namespace that the Source doesn't list.
+        (claim("web", "bank/web"), "metadata.moved[0].from", "moved.namespace"),
     ],
 )
 def test_a_foreign_declaration_is_a_problem_of_its_source_alone(text: str, field: str, code: str):
@@ -101,6 +110,15 @@ def test_a_foreign_declaration_is_a_problem_of_its_source_alone(text: str, field
     assert problems(desired) == [f"team:0.yaml {field} {code} Source/default/team"]
     assert not desired.blind
     assert [s.key.name for s in desired.sources] == ["team"]
+
+
+def test_a_foreign_claim_protects_nothing_and_a_listed_one_is_a_move():
+    broken = claim("web", "bank/web").replace("image", "imaeg")
+    desired = combined((source("team", "shop"),), team=(broken, document("good")))
+    assert service_key("bank", "web") not in desired.blind_keys
+    listed = combined((source("team", "shop", "bank"),), team=(claim("web", "bank/web"),))
+    (service,) = listed.services
+    assert (listed.problems, service.moved) == ((), (service_key("bank", "web"),))
 
 
 def test_a_foreign_declaration_disturbs_no_resource_of_another():

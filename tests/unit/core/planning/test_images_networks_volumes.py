@@ -444,7 +444,7 @@ def test_an_object_with_an_engine_name_is_never_created():
 
 def test_an_object_adopted_for_another_namespace_is_never_used():
     seen = engine(
-        volumes=(ObservedVolume("shop_data", ours=True, adopted_for="shop"),),
+        volumes=(ObservedVolume("shop_data", ours=True, belongs_to="shop"),),
         networks=(
             ObservedNetwork("n", "shop_back", True, "controller", "shop", True, adopted=True),
         ),

@@ -127,7 +127,7 @@ def test_nothing_goes_while_the_volume_is_or_may_be_declared(desired: Desired) -
     [
         replace(DUMPED, ours=False),
         replace(DUMPED, origin="client"),
-        replace(DUMPED, adopted_for="team"),
+        replace(DUMPED, belongs_to="team"),
         replace(DUMPED, name="data"),
     ],
 )

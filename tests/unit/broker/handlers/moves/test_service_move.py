@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,8 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine
 from controller.core.records.inventory import fold
+from controller.model.confinement import Confinement, ExpectedMount
+from controller.model.inventory import Approval, Inventory, OwnedObject, move_subject
 from controller.model.names import service_key
 from controller.model.records import Record
 from tests.unit.broker.dialogue import (
@@ -72,7 +75,7 @@ def test_without_a_record_nothing_is_moved() -> None:
     ("changes", "rule", "status"),
     [
         ({"owner": "alice"}, "move.owner", 403),
-        ({"object": "Service/lab/site"}, "move.namespace", 403),
+        ({"object": "Service/lab/site"}, "move.approval", 403),
         ({"from": "Service/default/none"}, "move.nothing", 409),
         ({"object": "Job/default/site"}, "body.invalid", 400),
         ({"also": 1}, "body.invalid", 400),
@@ -94,6 +97,49 @@ def test_an_operator_gives_a_service_to_another_owner() -> None:
     assert answer.entries[0].request["summary"]["labels"]["io.trimtab.owner"] == "alice"
 
 
+def storing(known: Inventory) -> Inventory:
+    """Return an inventory in which the service has a volume."""
+    mounts = (ExpectedMount("volume", "/data", source="data"),)
+    item = replace(known.containers[SLOT], confined=Confinement(mounts=mounts))
+    data = OwnedObject("data", "data", "default", "team", "controller", "i0")
+    return replace(
+        known,
+        containers={**known.containers, SLOT: item},
+        volumes={**known.volumes, "data": data},
+    )
+
+
+def of_plan(plan: str) -> tuple[str, str]:
+    claims = json.dumps({"cause": "c", "plan": plan}).encode()
+    return "trimtab-context", urlsafe_b64encode(claims).decode().rstrip("=")
+
+
+def test_a_move_to_another_namespace_uses_up_its_approval_and_records_the_volumes() -> None:
+    lab = service_key("lab", "site")
+    subject = move_subject(service_key("default", "web"), lab, "team", [SLOT])
+    approval = Approval("a", "0" * 64, (subject,), "2026-01-01T00:00:00.000Z")
+    known = storing(inventory(approvals={"a": approval}))
+    body = {**BODY, "object": str(lab), "volumes": ["data"]}
+
+    def moved(plan: str, step: str) -> Any:
+        knows = state(known)
+        knows.remember_time("a")
+        asked = request(
+            "POST", "/trimtab/v1/records", body=body, actor=CONTROLLER, headers=[of_plan(plan)]
+        )
+        return converse(handle(asked, knows), [(step, RECORDED)], knows)
+
+    assert moved("1" * 64, "refusal").rule == "move.approval", "it is bound to its plan"
+    (entry,) = moved("0" * 64, "operator").entries
+    assert entry.request["summary"]["movedVolumes"] == ["data"]
+    assert entry.verdict["rules"] == ["approval:a"]
+    after = fold(known, Record(known.seq + 1, "2026-01-01T00:00:00.000Z", entry, "", ""))
+    assert after.approvals["a"].used == (subject,)
+    assert (after.volumes["data"].namespace, after.volumes["data"].id) == ("lab", "data")
+    now = after.containers[SLOT]
+    assert (now.namespace, now.former_namespace, now.made_in) == ("lab", "default", "default")
+
+
 def test_a_list_by_the_present_name_has_the_moved_containers() -> None:
     knows = state(inventory())
     moved = replace(knows.inventory.containers[SLOT], service="site", former="web")
@@ -104,8 +150,9 @@ def test_a_list_by_the_present_name_has_the_moved_containers() -> None:
     # The engine knows the name in the labels, so it isn't asked by name.
     filters = quote('{"label":["io.trimtab.instance=i1"]}', safe="")
     others = [each for each in knows.inventory.containers if each != SLOT]
-    rows = [{"Id": each, "Labels": {"io.trimtab.service": "web"}} for each in (SLOT, *others)]
+    was = {"io.trimtab.service": "web", "io.trimtab.namespace": "default"}
+    rows = [{"Id": each, "Labels": was} for each in (SLOT, *others)]
     look = ReadEngine(f"/containers/json?filters={filters}")
     told = request("GET", f"/containers/json?filters={asked}", actor=CONTROLLER)
     answer = converse(handle(told, knows), [(look, reply(rows))], knows)
-    assert answer.json == [{"Id": SLOT, "Labels": {"io.trimtab.service": "site"}}]
+    assert answer.json == [{"Id": SLOT, "Labels": {**was, "io.trimtab.service": "site"}}]

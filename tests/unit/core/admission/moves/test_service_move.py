@@ -6,14 +6,29 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from controller.core.admission.dns_names import DnsNames, of_item
-from controller.core.admission.moves.service_move import MoveRequest, judge_move, read_move
+from controller.core.admission.moves.service_move import (
+    MoveRequest,
+    judge_move,
+    read_move,
+    subject_of,
+)
 from controller.core.records.container_effects import move_service
 from controller.core.records.inventory_json import from_json, replica_of, to_json
-from controller.model.inventory import ContainerItem, Inventory, OpenIntent, RecordTime, TakenDown
+from controller.model.confinement import Confinement, ExpectedMount
+from controller.model.inventory import (
+    ContainerItem,
+    Inventory,
+    OpenIntent,
+    OwnedObject,
+    RecordTime,
+    TakenDown,
+    VolumeHold,
+)
 from controller.model.names import Key, job_key, service_key
 from controller.model.observed import JobMemory, Settings
 from controller.model.policy.document import Policy
@@ -30,6 +45,7 @@ LISTED = {
 
 
 def item(service: str = "api", slot: int = 1, **changes: object) -> ContainerItem:
+    more: dict[str, Any] = {"confined": Confinement(), **changes}
     admitted = Settings(name=f"shop.{service}.{slot}-0a0a0a0a", networks=("platform-network.shop",))
     made = ContainerItem(
         id=f"{service}{slot}".ljust(64, "0"),
@@ -44,7 +60,7 @@ def item(service: str = "api", slot: int = 1, **changes: object) -> ContainerIte
         admitted=admitted,
         started=True,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **more)
 
 
 def inventory(*items: ContainerItem) -> Inventory:
@@ -58,13 +74,20 @@ def rules(
     role: Role = Role.CONTROLLER,
     policy: Policy | None = None,
     in_use: tuple[DnsNames, ...] = (),
-    asks: Mapping[str, str] = MappingProxyType({}),
+    asks: Mapping[str, object] = MappingProxyType({}),
     owner: str = "team",
+    approved: bool = False,
 ) -> list[str]:
     asked = read_move({**BODY, "owner": owner, **asks})
     assert isinstance(asked, MoveRequest), asked
     found = judge_move(
-        asked, known, role=role, policy=policy or Policy(name="t"), names_in_use=in_use
+        asked,
+        known,
+        role=role,
+        policy=policy or Policy(name="t"),
+        names_in_use=in_use,
+        volumes_root="/volumes",
+        approved=approved,
     )
     return [finding.rule for finding in found]
 
@@ -85,7 +108,7 @@ def test_a_service_goes_on_under_another_name_of_its_namespace() -> None:
         (inventory(item(owner="rival")), {}, "move.owner"),
         (inventory(item()), {"owner": "rival"}, "move.owner"),
         (inventory(item(), item(slot=2, owner="rival")), {}, "move.owner"),
-        (inventory(item()), {"object": "Service/lab/web"}, "move.namespace"),
+        (inventory(item()), {"object": "Service/lab/web"}, "move.approval"),
         (inventory(item()), {"object": str(API)}, "move.self"),
         (inventory(), {}, "move.nothing"),
         # A client's container is nobody's service, whatever its labels say.
@@ -132,6 +155,154 @@ def test_no_service_is_moved_into_or_out_of_an_exception(service: str) -> None:
     assert rules(known, policy=excepted, role=Role.OPERATOR) == []
 
 
+BOTH = {
+    "owners": [
+        {"name": "team", "namespaces": ["shop", "lab"]},
+        {"name": "rival", "namespaces": ["shop"]},
+    ]
+}
+LAB = {"object": "Service/lab/web"}
+SHARED = ExpectedMount("volume", "/data", source="shop.data")
+
+
+def storing(service: str = "api", *mounts: ExpectedMount, **changes: Any) -> ContainerItem:
+    return item(service, confined=Confinement(mounts=mounts or (SHARED,)), **changes)
+
+
+def owned(name: str = "shop.data", owner: str = "team", namespace: str = "shop") -> OwnedObject:
+    return OwnedObject(name, name, namespace, owner, "controller", "i")
+
+
+def with_data(*items: ContainerItem, **changes: object) -> Inventory:
+    known = replace(inventory(*items), volumes={"shop.data": owned()})
+    return replace(known, **changes)  # type: ignore[arg-type]
+
+
+def test_an_owner_with_both_namespaces_moves_a_service_with_its_volumes() -> None:
+    asks = {**LAB, "volumes": ["shop.data"]}
+    assert rules(with_data(storing()), policy=policy(**BOTH), asks=asks) == []
+    # Otherwise the namespace is the boundary, and only an operator opens it.
+    for listed in ({}, LISTED, {"owners": [{"name": "team", "namespaces": ["lab"]}]}):
+        found = rules(with_data(storing()), policy=policy(**listed), asks=asks)
+        assert "move.approval" in found
+    assert rules(with_data(storing()), role=Role.OPERATOR, asks=asks) == []
+    assert rules(with_data(storing()), approved=True, asks=asks) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "rule"),
+    [
+        # The service would start with an empty volume.
+        (with_data(storing()), [], "move.volume"),
+        (with_data(storing()), ["lab.data", "data"], "move.volume"),
+        # Another service, one of another owner, a job's run or a client would lose the volume, or
+        # go on writing to it. Also one that mounts the path of the data.
+        (with_data(storing(), storing("db")), ["shop.data"], "move.volume"),
+        (with_data(storing(), storing("db", started=False)), ["shop.data"], "move.volume"),
+        (with_data(storing(), storing("db", owner="rival")), ["shop.data"], "move.volume"),
+        (with_data(storing(), storing("dump", is_run=True)), ["shop.data"], "move.volume"),
+        (
+            with_data(storing(), storing("tool", origin="client", namespace="")),
+            ["shop.data"],
+            "move.volume",
+        ),
+        (
+            with_data(
+                storing(),
+                storing("db", ExpectedMount("bind", "/x", source="/volumes/shop.data/_data/sub")),
+            ),
+            ["shop.data"],
+            "move.volume",
+        ),
+        # A volume of a third namespace, or one that the broker doesn't know, goes nowhere.
+        (
+            with_data(storing(), volumes={"shop.data": owned(namespace="vault")}),
+            ["shop.data"],
+            "move.volume",
+        ),
+        (with_data(storing(), volumes={}), ["shop.data"], "move.volume"),
+        # An earlier version recorded no mounts.
+        (inventory(item(confined=None)), [], "move.volume"),
+        # A dump or restore goes on.
+        (
+            with_data(
+                storing(), holds={"shop.data": VolumeHold("h", "shop.data", "dump", False, (), "")}
+            ),
+            ["shop.data"],
+            "move.busy",
+        ),
+        # A container that could mount the volume is being made in the namespace.
+        (
+            with_data(
+                storing(),
+                open={
+                    "x": OpenIntent(
+                        1,
+                        "",
+                        "controller",
+                        {
+                            "route": "container.create",
+                            "summary": {
+                                "labels": {
+                                    "io.trimtab.namespace": "shop",
+                                    "io.trimtab.service": "evil",
+                                }
+                            },
+                        },
+                    )
+                },
+            ),
+            ["shop.data"],
+            "move.busy",
+        ),
+    ],
+)
+def test_no_move_takes_a_volume_from_others_or_leaves_one_behind(
+    known: Inventory, asked: list[str], rule: str
+) -> None:
+    asks = {**LAB, "volumes": asked}
+    for role in (Role.CONTROLLER, Role.OPERATOR):
+        assert rule in rules(known, role=role, policy=policy(**BOTH), asks=asks)
+    assert rule in rules(known, policy=policy(**BOTH), asks=asks, approved=True)
+
+
+def test_a_volume_of_another_owner_goes_along_by_an_operator_alone() -> None:
+    known = with_data(storing(), volumes={"shop.data": owned(owner="rival")})
+    asks = {**LAB, "volumes": ["shop.data"]}
+    assert rules(known, policy=policy(**BOTH), asks=asks) == ["move.owner"]
+    assert rules(known, policy=policy(**BOTH), asks=asks, approved=True) == []
+
+
+def test_no_service_is_moved_out_of_a_namespace_that_the_owner_has_not() -> None:
+    known = with_data(storing())
+    found = rules(known, policy=policy(owners=[{"name": "team", "namespaces": ["shop"]}]), asks=LAB)
+    assert "owner.namespace" in found
+
+
+def test_a_service_moved_to_another_namespace_takes_its_volumes_and_stays_as_it_was_made() -> None:
+    moved = move_service(
+        with_data(storing()), API, service_key("lab", "web"), "team", ["shop.data"]
+    )
+    (after,) = moved.containers.values()
+    assert (after.namespace, after.service, after.former) == ("lab", "web", "api")
+    # Networks, files and exceptions are judged by the place where it was made.
+    assert (after.made_in, after.made_as) == ("shop", ("shop", "api"))
+    assert moved.volumes == {"shop.data": owned(namespace="lab")}
+    assert from_json(json.loads(json.dumps(to_json(moved)))) == moved
+    back = move_service(moved, service_key("lab", "web"), API, "team", ["shop.data"])
+    (again,) = back.containers.values()
+    assert back.volumes == with_data().volumes
+    assert (again.namespace, again.service, again.is_moved) == ("shop", "api", False)
+
+
+def test_an_approval_covers_no_container_that_was_made_after_it() -> None:
+    one, two = item(), item(slot=2)
+    asked = read_move(BODY)
+    assert isinstance(asked, MoveRequest)
+    assert subject_of(asked, inventory(one)) != subject_of(asked, inventory(one, two))
+    assert subject_of(asked, inventory(one, two)) == subject_of(asked, inventory(two, one))
+
+
 def test_an_operator_alone_gives_a_service_to_another_owner() -> None:
     known = inventory(item())
     assert rules(known, owner="rival") == ["move.owner"]
@@ -165,6 +336,9 @@ def test_a_name_that_another_owners_container_answers_to_is_not_taken_by_a_move(
         {"owner": ""},
         {"from": 1},
         {"note": "x"},
+        {"volumes": "data"},
+        {"volumes": [1]},
+        {"volumes": ["v"] * 101},
     ],
 )
 def test_a_malformed_request_is_no_move(changes: dict[str, object]) -> None:

@@ -82,15 +82,6 @@ def test_earlier_names_are_keys_of_the_namespace() -> None:
             ["0.yaml:7 moved.kind: a Network can't be moved; metadata.moved is for kind Service"],
         ),
         (
-            [document("web", "shop/api")],
-            [
-                (
-                    "0.yaml:8 moved.namespace: Service/shop/api is in another namespace, "
-                    "and a move stays within one"
-                )
-            ],
-        ),
-        (
             [document("web", "'A b'")],
             ['0.yaml:8 moved.form: "A b" is no earlier name of a service'],
         ),
@@ -103,7 +94,6 @@ def test_earlier_names_are_keys_of_the_namespace() -> None:
         "job",
         "of-a-job",
         "of-a-network",
-        "namespace",
         "form",
     ],
 )
