@@ -21,6 +21,7 @@ from controller.broker.guards import disruption_budget, lookup, recovery
 from controller.broker.handlers import container_create, container_lifecycle, container_read
 from controller.core.admission import calls, create
 from controller.core.admission.host_ports import PortClaim
+from controller.core.admission.moves import service_move
 from controller.core.disruption import budget
 from controller.core.drift import availability
 from controller.core.enforcement import kernel_compare
@@ -753,5 +754,11 @@ PLANTS = (
         "nothing-remembered",
         "what services depended on is forgotten with their documents",
         ((reconciler, "KnownServices", _forgets_dependencies),),
+    ),
+    Plant(
+        5,
+        "volume-lost-by-a-move",
+        "a service goes to another namespace, and starts there with an empty volume",
+        ((service_move, "_judge_volumes", always(lambda *_: ())),),
     ),
 )

@@ -17,6 +17,7 @@ from tests.sim.doomed import DoomedWorld
 from tests.sim.files import Doc
 from tests.sim.people import CLAIM, USURPER
 from tests.sim.places import label, slot_of, volumes_of
+from tests.sim.planted import PLANTS as PLANTED
 from tests.sim.planted import Plant, always
 from tests.sim.stories import DB, RENAMED, STORIES, WEB, Tale, service
 from tests.sim.test_crash_sweep import Death, die, some, told
@@ -96,17 +97,12 @@ def test_a_service_goes_to_another_namespace_with_its_volume() -> None:
     world = told(ACROSS)
     (mine,) = (c for c in world.engine.containers.values() if volumes_of(c))
     assert slot_of(mine) == ("lab", "store", "1")
-    assert (volumes_of(mine), {*world.engine.volumes}) == ({"data"}, {"data"})
+    assert {*volumes_of(mine)} == {*world.engine.volumes} == {"data"}
     assert {*mine.networks} == {"platform-network.lab"}, "its networks are the namespace's"
 
 
 ACROSS_PLANTS = (
-    Plant(
-        DATA_LOST,
-        "moved-without-its-volume",
-        "a move is made although the document mounts another volume than the containers",
-        ((moving, "_judge_volumes", always(lambda *_args: ())),),
-    ),
+    next(plant for plant in PLANTED if plant.patch == "volume-lost-by-a-move"),
     Plant(
         DATA_LOST,
         "moved-volume-left-behind",

@@ -225,7 +225,7 @@ def find_shared(
     """Return the container whose namespaces a create shares; None if the create asks for none.
 
     It is the newest one of the named service that runs in the slot of the new container, with the
-    same namespace and owner. The engine is asked by full id, never by a name.
+    same namespace and owner, and made in that namespace. The engine is asked by full id, never by a name.
 
     Raises:
         Denied: ``namespace.target``: none runs.
@@ -239,6 +239,8 @@ def find_shared(
     for item in sorted(items, key=lambda each: each.seq, reverse=True):
         if item.origin != "controller" or (item.owner, item.slot_label) != (owner, slot):
             continue
+        if item.former_namespace:
+            continue  # its networks and its IPC are those of another namespace
         inspect = yield from _read_named(f"/containers/{item.id}/json")
         shared = None if inspect is None else _shared_container(state, item, inspect)
         if shared is not None:
