@@ -86,8 +86,9 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
     observed = _observed(shown, written, before)
     if any(service.moved for service in written.services):
         for service in written.services:
-            for was in [steerings[key] for key in service.moved if key in steerings]:
-                steerings[service.key] = kept_revisions.moved(was, service.key)
+            for was in [key for key in service.moved if key in steerings]:
+                now = kept_revisions.moved(steerings[was], service.key, was)
+                steerings[service.key] = now
         written = kept_revisions.with_kept_revisions(written, steerings, observed)
     desired = apply_overrides(written, steerings)
     first = service_prune_guard.guard(desired, observed, PruneMemory(), now=0, approved=False)
