@@ -85,7 +85,7 @@ class ContainerItem:
     gaps: tuple[str, ...] = ()
     #: The service's name in the container's labels, if a move changed the name; '' otherwise.
     former: str = ""
-    #: The namespace in the container's labels, if a move changed the namespace; '' otherwise.
+    #: The namespace in the labels, if a move changed it: the container gets nothing of the new one.
     former_namespace: str = ""
     #: The keyed digest of the hooks in the container's label; '' without hooks.
     hooks: str = ""
@@ -106,13 +106,9 @@ class ContainerItem:
 
     @property
     def made_as(self) -> tuple[str, str]:
-        """The namespace and service by which changes of the container are judged.
-
-        A move to another namespace changes neither: the container gets nothing of that namespace.
-        """
-        if self.former_namespace:
-            return self.former_namespace, self.former or self.service
-        return self.namespace, self.service
+        """The namespace and service by which changes of the container are judged."""
+        service = self.former or self.service if self.former_namespace else self.service
+        return self.made_in, service
 
     @property
     def volumes(self) -> tuple[str, ...]:
