@@ -39,12 +39,11 @@ USED: Final = "approval:"
 def move_subject(source: Key, target: Key, owner: str, ids: Iterable[str]) -> str:
     """Return a move as the object of an approval: ``move:FROM>TO@OWNER#DIGEST``.
 
-    The digest is that of the ids of the containers. So an approval covers no later container, and no
-    volume that only a later container mounts.
+    The digest is that of the containers' ids: an approval covers no later container with its volumes.
     """
-    moving = sha256("\n".join(sorted(ids)).encode()).hexdigest()
-    places = f"{source.namespace}/{source.name}>{target.namespace}/{target.name}"
-    return f"{MOVE}{places}@{owner}#{moving}"
+    digest = sha256("\n".join(sorted(ids)).encode()).hexdigest()
+    former, present = (f"{key.namespace}/{key.name}" for key in (source, target))
+    return f"{MOVE}{former}>{present}@{owner}#{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +106,7 @@ class ContainerItem:
     @property
     def made_as(self) -> tuple[str, str]:
         """The namespace and service by which changes of the container are judged."""
-        service = self.former or self.service if self.former_namespace else self.service
-        return self.made_in, service
+        return self.made_in, (self.former_namespace and self.former) or self.service
 
     @property
     def volumes(self) -> tuple[str, ...]:
