@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
     from tests.gate.fixtures import World
 
-pytestmark = pytest.mark.needs_root
+#: The first test judges all cases: half a minute of processor time, minutes on a busy machine.
+pytestmark = [pytest.mark.needs_root, pytest.mark.timeout(600)]
 CASES = table.read_cases(table.CASES)
 GROUPS = sorted({case.group for case in CASES})
 #: What a gate that passes everything on has no way to get right.
