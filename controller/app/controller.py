@@ -182,14 +182,16 @@ def build_controller(
     def compose() -> ComposeSettings:
         return fetch_policy().compose
 
+    asked = BrokerSecrets(engine.ask_content, clock.monotonic)
+    read_proofs = partial(engine.read_own_route, "proofs")
     files = DesiredFiles(
         directory_source(directory, compose=compose),
         state.fetcher,
         lambda: dict(store.prune.sources),
-        secrets or BrokerSecrets(engine.ask_content, clock.monotonic),
+        secrets or asked,
         lambda: is_restored_at_boot(state.root),
         compose,
-        BrokerProofs(partial(engine.read_own_route, "proofs"), engine.ask_content, clock.monotonic)
+        BrokerProofs(read_proofs, engine.ask_content, clock.monotonic, asked.forget)
         if acts
         else send_no_proof,
     )

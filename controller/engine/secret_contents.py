@@ -48,6 +48,15 @@ class BrokerSecrets:
             until = self._monotonic() + READING_S
             return {secret.key: self._answer(secret, until) for secret in wanted.values()}
 
+    def forget(self) -> None:
+        """Ask for every source again at the next reading.
+
+        After the proof of a signed source: a Secret that the broker couldn't open for the proof holds its
+        services back, until a later question shows that the Secret can be opened.
+        """
+        with self._lock:
+            self._known = {}
+
     def _answer(self, secret: Secret, until: float) -> str | SecretFault:
         place = (secret.key, secret.digest)
         changes = secret.spec.file is not None or secret.spec.generate is not None

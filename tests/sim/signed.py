@@ -112,7 +112,7 @@ class SignedFiles(SourcedFiles):
 
     def reach_broker(self, engine: BrokerEngine, monotonic: Callable[[], float]) -> None:
         self._send = BrokerProofs(
-            lambda: engine.read_own_route("proofs"), engine.ask_content, monotonic
+            lambda: engine.read_own_route("proofs"), engine.ask_content, monotonic, lambda: None
         )
 
     def _prove(

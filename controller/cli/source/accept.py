@@ -16,12 +16,12 @@ from controller.core.encoding.terminal_text import printable
 from controller.model.errors import UsageError
 from controller.model.mutations import SOURCE_LINE
 
-_DIGITS_MIN = 12
+_DIGITS_SHOWN = 12
 
 
 @options.command("""\b
 Example:
-  trimtab source accept shop 3fa2c81b90de
+  trimtab source accept shop 3fa2c81b90de6c1a4b7d05e2f8896a1c0d3e7f42
 """)
 @click.argument("name", metavar="NAME")
 @click.argument("commit", metavar="COMMIT")
@@ -30,9 +30,9 @@ Example:
 def accept(name: str, commit: str, yes: bool, note: str, state: Path | None, as_json: bool) -> None:
     """Let a signed source of the policy go on with COMMIT after a rewritten history.
 
-    Shows the accepted commit, and the signed commit that isn't its descendant. COMMIT is the id of the
-    latter, or the first 12 digits or more. The broker then accepts COMMIT, or a descendant of it, and
-    no other commit.
+    Shows the accepted commit, and the signed commit that isn't its descendant. COMMIT is the whole id of
+    the latter, as in the repository. The broker then accepts COMMIT, or a descendant of it, and no other
+    commit.
     """
     folder, _ = options.open_state(state)
     broker = BrokerApi(folder.broker_socket)
@@ -48,7 +48,7 @@ def accept(name: str, commit: str, yes: bool, note: str, state: Path | None, as_
         options.print_json(done)
     else:
         echo(
-            f"approved {printable(str(done['commit'])[:_DIGITS_MIN])}; the controller uploads its proof"
+            f"approved {printable(str(done['commit'])[:_DIGITS_SHOWN])}; the controller uploads its proof"
         )
 
 
@@ -66,11 +66,12 @@ def waiting_line(proofs: Mapping[str, Any], name: str, commit: str) -> Mapping[s
             f"no signed commit of another line waits at the source {name}",
             remedy="the controller uploads the served commit within a minute; see 'trimtab status'",
         )
-    if len(commit) < _DIGITS_MIN or not str(line["commit"]).startswith(commit):
+    # The spelling of a signature isn't signed. So an old commit can be given ids with chosen first digits.
+    if line["commit"] != commit:
         raise UsageError(
             "source.other-commit",
             f"the commit {printable(line['commit'])} waits, not {commit}",
-            remedy="compare the id with the repository, and name 12 of its digits or more",
+            remedy="compare the id with the repository, and name the whole id",
         )
     return dict(line)
 

@@ -29,10 +29,12 @@ class BrokerProofs:
         accepted: Callable[[], Mapping[str, Any]],
         upload: Callable[[OutgoingRequest, str], str],
         monotonic: Callable[[], float],
+        forget_secrets: Callable[[], None],
     ) -> None:
         self._accepted = accepted
         self._upload = upload
         self._monotonic = monotonic
+        self._forget_secrets = forget_secrets
         self._lock = threading.Lock()
         #: By source: the refused commit, when to try again, and the problem.
         self._refused: dict[str, tuple[str, float, EngineError]] = {}
@@ -80,6 +82,7 @@ class BrokerProofs:
             self._refused[name] = (commit, self._monotonic() + RETRY_S, refused)
             return _problem(source, commit, refused.message, refused.remedy)
         self._refused.pop(name, None)
+        self._forget_secrets()
         return None
 
 

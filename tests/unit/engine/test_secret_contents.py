@@ -55,6 +55,15 @@ def test_a_source_is_asked_for_once() -> None:
     assert ask(secrets) == {DB: "hmac:3"}, "what is no longer declared is forgotten"
 
 
+def test_a_forgotten_source_is_asked_for_again() -> None:
+    broker = Broker()
+    ask = BrokerSecrets(broker, lambda: broker.now)
+    secrets = declared(f"{{age: {{pw: '{SEALED}'}}}}")
+    assert ask(secrets) == {DB: "hmac:1"}
+    ask.forget()
+    assert ask(secrets) == {DB: "hmac:2"}
+
+
 @pytest.mark.parametrize("spec", ["{file: {pw: pw}}", "{generate: {pw: {}}}"])
 def test_what_can_change_without_its_document_is_asked_for_at_each_reading(spec: str) -> None:
     broker = Broker()

@@ -40,6 +40,7 @@ def approve_line(call: GateRequest, state: GateState, body: Mapping[str, object]
 
     Raises:
         Denied: ``proof.source``: nothing waits. ``approval.changed``: another commit does.
+            ``proof.busy``: a commit is being accepted.
     """
     name, wanted, note = (body.get(each, "") for each in ("object", "digest", "note"))
     is_text = all(isinstance(each, str) for each in (name, wanted, note))
@@ -55,6 +56,8 @@ def approve_line(call: GateRequest, state: GateState, body: Mapping[str, object]
     if digest(view) != wanted:
         reason = "another commit waits than the one that was shown"
         raise Denied("approval.changed", reason, "look again: trimtab source accept", status=409)
+    if rule.source in state.proofs.accepting:
+        raise Denied("proof.busy", "another commit is being accepted", "try again", status=409)
     part = ProofPart(
         source=rule.source,
         commit=line.commit,
@@ -64,7 +67,12 @@ def approve_line(call: GateRequest, state: GateState, body: Mapping[str, object]
     )
     summary = SummaryPart(act=SOURCE_LINE, note=str(note), proof=part)
     request = request_of("POST", SOURCE_LINE, rule.source, summary.members)
-    yield from require_record("operator", call.by, request)
+    # A commit of the old line that is recorded after the approval would undo the approval.
+    state.proofs.accepting.add(rule.source)
+    try:
+        yield from require_record("operator", call.by, request)
+    finally:
+        state.proofs.accepting.discard(rule.source)
     return json_reply(200, {"id": call.id, **view})
 
 

@@ -65,7 +65,7 @@ def test_a_commit_of_another_line_is_a_warning_with_the_command() -> None:
 
 def test_accept_shows_both_commits_with_their_signers() -> None:
     proofs = {"sources": [{**SOURCE, "line": LINE}]}
-    line = waiting_line(proofs, "shop", "cd" * 6)
+    line = waiting_line(proofs, "shop", "cd" * 20)
     text = "\n".join(described(line))
     for shown_ in (COMMIT, "alice@example.org", "cd" * 20, "bob@example.org", "SHA256:x"):
         assert shown_ in text
@@ -76,7 +76,9 @@ def test_accept_shows_both_commits_with_their_signers() -> None:
 @pytest.mark.parametrize(
     ("name", "commit", "code"),
     [
-        ("shop", "cd" * 5, "source.other-commit"),
+        ("shop", "cd" * 6, "source.other-commit"),
+        ("shop", "cd" * 20 + "0", "source.other-commit"),
+        ("shop", "", "source.other-commit"),
         ("shop", "ab" * 20, "source.other-commit"),
         ("lab", "cd" * 20, "source.no-line"),
     ],

@@ -45,7 +45,10 @@ class Uploads:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.broker, self.now = folder, Broker(), 0.0
-        self.proofs = BrokerProofs(self.broker.accepted, self.broker.upload, lambda: self.now)
+        self.forgotten = 0
+        self.proofs = BrokerProofs(
+            self.broker.accepted, self.broker.upload, lambda: self.now, self.forget
+        )
         spec = {"git": {"url": "file:///x"}, "namespaces": ["shop"]}
         self.source = GitSource(
             Key("Source", "default", "shop"),
@@ -53,6 +56,9 @@ class Uploads:
             SourceSpec.model_validate_json(json.dumps(spec)),
             SourceLocation("shop.yaml", 3),
         )
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def export(self, commit: str, content: bytes | None = None) -> None:
         (self.folder / "shop").mkdir(exist_ok=True)
@@ -71,7 +77,9 @@ def test_two_refused_sources_wait_both(tmp_path: Path) -> None:
     other = replace(uploads.source, key=Key("Source", "default", "lab"))
     sources = [{"source": name, "rendered": ""} for name in ("shop", "lab")]
     uploads.broker.accepted = lambda: {"sources": sources}  # type: ignore[method-assign]
-    proofs = BrokerProofs(uploads.broker.accepted, uploads.broker.upload, lambda: uploads.now)
+    proofs = BrokerProofs(
+        uploads.broker.accepted, uploads.broker.upload, lambda: uploads.now, uploads.forget
+    )
     for name in ("shop", "lab"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{COMMIT}.proof").write_bytes(b"x")
@@ -106,6 +114,20 @@ def test_a_refused_proof_is_a_problem_and_is_tried_again_after_a_while(tmp_path:
     uploads.now += RETRY_S + 1
     uploads.broker.refuses = None
     assert uploads.send(COMMIT) == []
+
+
+def test_secrets_are_asked_for_again_after_each_accepted_proof(tmp_path: Path) -> None:
+    """The broker has opened the Secrets anew, and one can have failed."""
+    uploads = Uploads(tmp_path)
+    uploads.export(COMMIT)
+    uploads.broker.refuses = Refused("proof.key-revoked", "its key is revoked")
+    uploads.send(COMMIT)
+    assert uploads.forgotten == 0
+    uploads.now += RETRY_S + 1
+    uploads.broker.refuses = None
+    uploads.send(COMMIT)
+    uploads.send(COMMIT)
+    assert uploads.forgotten == 1
 
 
 def test_a_missing_or_long_proof_is_a_problem(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -279,6 +280,39 @@ def test_an_approval_is_an_operators_and_of_what_was_shown(instance: Instance) -
     digest = line_of(instance)["digest"]
     instance.prepare(DOCUMENTS.replace("plain", "newer"))
     assert rule(approve(instance, digest)) == "proof.source"
+
+
+def test_a_commit_that_arrives_with_the_approval_of_another_line_is_refused(
+    instance: Instance,
+) -> None:
+    """Of both records the later one would undo the earlier one, and both would be answered with success."""
+    old, new = rewritten(instance)
+    child = instance.repository.commit(FILES | {"deploy/more": b"x"}, old)
+    replies: list[str] = []
+    write = instance.journal.append
+
+    def race(entry: Any) -> Any:
+        if entry.request.get("route") == "source.line" and not replies:
+            replies.append(rule(instance.upload(instance.repository.proof(child))))
+        return write(entry)
+
+    instance.journal.append = race  # type: ignore[method-assign]
+    assert approve(instance, line_of(instance)["digest"]).status == 200
+    assert replies == ["proof.busy"]
+    assert rule(instance.upload(instance.repository.proof(child))) == "proof.not-newer"
+    assert instance.upload(instance.repository.proof(new)).status == 200
+
+
+def test_no_line_is_approved_while_a_commit_is_recorded(instance: Instance) -> None:
+    """The approval would name an accepted commit that isn't the accepted one any more."""
+    rewritten(instance)
+    state = instance.broker.state
+    assert state is not None
+    digest = line_of(instance)["digest"]
+    state.proofs.accepting.add("shop")
+    assert rule(approve(instance, digest)) == "proof.busy"
+    state.proofs.accepting.clear()
+    assert approve(instance, digest).status == 200
 
 
 def test_an_unsigned_commit_of_another_line_waits_for_nothing(instance: Instance) -> None:
