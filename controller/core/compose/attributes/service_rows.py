@@ -17,7 +17,6 @@ _GPU = (
     "driver cdi the names in device_ids. Other drivers and options are refused"
 )
 _PRIVILEGED = "a privileged command is root on the host → remove it"
-_HOOK = "no container runs before the start of a replica: a Job runs once for a rollout"
 
 _ROWS: tuple[tuple[str, str, str], ...] = (
     ("annotations", "!", "annotations configure runtimes past the gate → write labels"),
@@ -245,10 +244,24 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("pre_stop.working_dir", "=", "the folder of the command"),
     ("pre_stop.environment", "=", "further variables"),
     (
-        "pre_start.**",
+        "pre_start",
+        "~",
+        (
+            "each step is a Job, NAME-pre-start-N, that runs before a new revision of the service starts, once for "
+            "all replicas, while the old revision still runs. A failure fails the rollout. A step that is changed "
+            "alone runs with the next revision"
+        ),
+    ),
+    ("pre_start.command", "=", "the arguments; the image's own without it"),
+    ("pre_start.image", "~", "an image that the policy allows; the service's by default"),
+    ("pre_start.user", "=", "by default the service's, or the user of the step's own image"),
+    ("pre_start.privileged", "!", _PRIVILEGED),
+    ("pre_start.working_dir", "=", "by default the service's"),
+    ("pre_start.environment", "=", "variables beside those of the service"),
+    (
+        "pre_start.per_replica",
         "!",
-        _HOOK + " → make it a service with restart: no, and wait for its completion in depends_on "
-        "(service_completed_successfully)",
+        "a step runs once for all replicas → put the work of each replica into entrypoint or post_start",
     ),
     (
         "privileged",

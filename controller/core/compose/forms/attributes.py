@@ -46,7 +46,9 @@ _HOOK_FIELDS: dict[str, Convert] = {
     **_fields(text, "user working_dir"),
 }
 _HOOK = structure(_HOOK_FIELDS, defaults={"command": None})
-_FIRST_HOOK = structure({**_HOOK_FIELDS, "per_replica": always(flag)}, defaults={"command": None})
+_FIRST_HOOK = structure(
+    {**_HOOK_FIELDS, "image": text, "per_replica": always(flag)}, defaults={"command": None}
+)
 _DEVICE_REQUESTS = list_of(
     structure(
         {

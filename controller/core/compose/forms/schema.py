@@ -70,7 +70,10 @@ def schema() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text)
     definitions = found["definitions"]
     hook = copy.deepcopy(definitions["service_hook"])
-    hook["properties"]["per_replica"] = {"type": ["boolean", "string"]}
+    hook["properties"] |= {
+        "image": {"type": "string"},
+        "per_replica": {"type": ["boolean", "string"]},
+    }
     definitions["pre_start_hook"] = hook
     reference = {"$ref": "#/definitions/pre_start_hook"}
     definitions["service"]["properties"]["pre_start"] = {"type": "array", "items": reference}

@@ -298,8 +298,8 @@ def _security(work: Workload) -> None:
         return  # refused by the table
     asked = [name.upper().removeprefix("CAP_") for name in texts(work.tree.get("cap_add"))]
     dropped = {name.upper().removeprefix("CAP_") for name in texts(work.tree.get("cap_drop"))}
-    usual = [] if "ALL" in dropped or _is_plain_user(work) else [*work.scope.settings.capabilities]
-    kept = [name for name in usual if name not in dropped and name in USUAL_CAPABILITIES]
+    usual = [] if "ALL" in dropped else usual_capabilities(work.scope, work.tree.get("user"))
+    kept = [name for name in usual if name not in dropped]
     if "ALL" in asked:
         remedy = "list the capabilities that the program needs"
         work.refuse(("cap_add",), "cap_add: ALL makes the container root on the host", remedy)
@@ -314,10 +314,15 @@ def _security(work: Workload) -> None:
             work.refuse(("security_opt", index), message, "remove it")
 
 
-def _is_plain_user(work: Workload) -> bool:
-    """Return True if the processes start as a user that has no use for capabilities."""
-    user = str(work.tree.get("user") or "").partition(":")[0]
-    return user.isascii() and user.isdecimal() and user.strip("0") != ""
+def usual_capabilities(scope: TranslationScope, user: object) -> list[str]:
+    """Return the capabilities of a container that asks for none and drops none.
+
+    A numeric user other than root has no use for any.
+    """
+    number = str(user or "").partition(":")[0]
+    if number.isascii() and number.isdecimal() and number.strip("0"):
+        return []
+    return [name for name in scope.settings.capabilities if name in USUAL_CAPABILITIES]
 
 
 def _namespaces(work: Workload) -> None:

@@ -17,10 +17,11 @@ from controller.core.compose.translation.extension import mistakes_of
 from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import put_networking
-from controller.core.compose.translation.rollout import put_rollout
+from controller.core.compose.translation.rollout import put_rollout, put_steps
 from controller.core.compose.translation.scope import Draft, LookUp, TranslationScope, Tree, mapping
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.compose.translation.walk import check_attributes
+from controller.core.encoding.quoting import path_text
 from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.parse import parse_document
@@ -72,6 +73,7 @@ def translate(project: ComposeProject, settings: ComposeSettings, look: LookUp) 
             part(work)
         put_mounts(work, plan)
         scope.drafts.append(work.draft)
+        put_steps(work)
     _check_names(scope)
     documents = tuple(_document(scope, draft) for draft in scope.drafts)
     scope.count_left_out()
@@ -229,11 +231,17 @@ def _check_names(scope: TranslationScope) -> None:
             continue
         for one, two in ((draft, other), (other, draft)):
             message = (
-                f"{one.origin[1]} and {two.origin[1]} have one name, {draft.name}: names are lower case, "
+                f"{_shown(one)} and {_shown(two)} have one name, {draft.name}: names are lower case, "
                 "with '-' for '_' and '.'"
             )
             key = Key(one.kind, scope.namespace, one.name)
             scope.error(one.origin, "compose.name-clash", message, "rename one of them", key)
+
+
+def _shown(draft: Draft) -> str:
+    """Return the element of a draft as people call it."""
+    _, name, *step = draft.origin
+    return f"{path_text(tuple(step))} of {name}" if step else str(name)
 
 
 def _document(scope: TranslationScope, draft: Draft) -> Document:

@@ -40,10 +40,10 @@ class MountPlan:
         self._configs: dict[str, str] = {}
         self._names = {dns_name(name) for name in mapping(scope.project.tree.get("configs"))}
         for service in scope.services.values():
-            written = {v["source"] for v in _volumes(mapping(service)) if not v.get("read_only")}
-            for name in written:
-                count = self._writers.get(str(name), 0)
-                self._writers[str(name)] = count + max(1, replicas_of(mapping(service)))
+            tree = mapping(service)
+            containers = max(1, replicas_of(tree)) + len(items(tree.get("pre_start")))
+            for name in {v["source"] for v in _volumes(tree) if not v.get("read_only")}:
+                self._writers[str(name)] = self._writers.get(str(name), 0) + containers
 
     def is_shared(self, volume: str) -> bool:
         """Return True if several containers write to a volume."""
@@ -81,13 +81,9 @@ def put_mounts(work: Workload, plan: MountPlan) -> None:
         _put_file(work, "config", _file_terms(each), ("configs", index))
     for index, each in enumerate(items(work.tree.get("secrets"))):
         _put_file(work, "secret", _file_terms(each), ("secrets", index))
-    shared = [
-        v
-        for v in _volumes(work.tree)
-        if not v.get("read_only") and plan.is_shared(str(v["source"]))
-    ]
+    is_shared = any(mapping(each).get("shared") for each in items(work.draft.spec.get("mounts")))
     written = mapping(work.draft.spec.get("rollout"))
-    if shared and not work.is_job and "order" not in written and replicas_of(work.tree) == 1:
+    if is_shared and not work.is_job and "order" not in written and replicas_of(work.tree) == 1:
         # Others share the volume. Nothing says that two containers of this service can.
         work.draft.put("spec.rollout.order", "StopFirst", ("volumes",))
 
@@ -130,7 +126,7 @@ def _put_named(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) -
         work.scope.drafts.append(Draft("Volume", name, (*work.draft.origin, *origin)))
     if terms.get("read_only"):
         entry["readOnly"] = True
-    elif plan.is_shared(source):
+    elif plan.is_shared(source) or (not source and work.tree.get("pre_start")):
         entry["shared"] = True
     options = mapping(terms.get("volume"))
     if options.get("nocopy"):

@@ -1,13 +1,15 @@
-"""Replicas, rollouts, restarts and dependencies of a service."""
+"""Replicas, rollouts, hooks, restarts and dependencies of a service."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from controller.core.compose.project import EXTENSION, TreePath
-from controller.core.compose.translation.container import Workload
-from controller.core.compose.translation.scope import Tree, items, mapping, texts
+from controller.core.compose.translation.container import SERVICE, Workload, usual_capabilities
+from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.scope import Draft, Tree, items, mapping, texts
 from controller.core.compose.translation.units import duration_ms
+from controller.model.names import JOB_NAME_MAX
 from controller.model.quantities import format_duration_ms
 
 _CONDITIONS: Final = {
@@ -25,6 +27,8 @@ _ORDERS: Final = {"start-first": "StartFirst", "stop-first": "StopFirst"}
 _ACTIONS: Final = {"rollback": "Rollback", "pause": "Pause"}
 #: The event of each list of hooks.
 _EVENTS: Final = {"post_start": "postStart", "pre_stop": "preStop"}
+#: Fields that the step has from its service. Of the network it has no names, and of the mounts no tmpfs.
+_OF_SERVICE: Final = ("env", "workingDir", "resources", "network", "mounts", "dependsOn", "suspend")
 _UPDATE: Final[TreePath] = ("deploy", "update_config")
 _POLICIES: Final = {
     "always": "Always",
@@ -138,14 +142,103 @@ def _put_hooks(work: Workload, name: str, event: str) -> None:
     path = ("spec", "lifecycle", event)
     for index, hook in enumerate(hooks):
         entry: dict[str, object] = {"exec": texts(hook.get("command"))}
-        variables = mapping(hook.get("environment"))
-        env = {key: str(value) for key, value in variables.items() if value is not None}
-        optional = {"user": hook.get("user"), "workingDir": hook.get("working_dir"), "env": env}
+        optional = {
+            "user": hook.get("user"),
+            "workingDir": hook.get("working_dir"),
+            "env": _variables(hook),
+        }
         written.append(entry | {field: value for field, value in optional.items() if value})
         for field, attribute in _HOOK_FIELDS.items():
             work.draft.trace((*path, index, field), (name, index, attribute))
     if written:
         work.draft.put(f"spec.lifecycle.{event}", written, name)
+
+
+def _variables(hook: Tree) -> dict[str, str]:
+    variables = mapping(hook.get("environment"))
+    return {key: str(value) for key, value in variables.items() if value is not None}
+
+
+def put_steps(work: Workload) -> None:
+    """Translate ``pre_start``: each step is a Job that a rollout of the service runs first.
+
+    The service is translated already.
+    """
+    steps = [mapping(each) for each in items(work.tree.get("pre_start"))]
+    if not steps:
+        return
+    if work.is_job:
+        remedy = "make each step a service of its own, and wait for its completion in depends_on"
+        work.refuse(("pre_start",), "a Job has no pre_start", remedy)
+        return
+    if str(work.tree.get("network_mode") or "").startswith(SERVICE):
+        message = (
+            "pre_start is not supported beside network_mode: service:NAME: a Job shares no network"
+        )
+        work.refuse(("pre_start",), message, "move the steps to the service that has the network")
+        return
+    drafts = [_step(work, index, step) for index, step in enumerate(steps)]
+    work.draft.put("spec.rollout.before", [draft.name for draft in drafts], "pre_start")
+    for index in range(len(drafts)):
+        work.draft.trace(("spec", "rollout", "before", index), ("pre_start", index))
+    work.scope.drafts += drafts
+
+
+def _step(work: Workload, index: int, step: Tree) -> Draft:
+    name = dns_name(f"{work.name}-pre-start-{index + 1}", JOB_NAME_MAX)
+    draft = Draft("Job", name, (*work.draft.origin, "pre_start", index))
+    image = step.get("image")
+    draft.put("spec.image", image or {"fromService": True}, "image")
+    if command := texts(step.get("command")):
+        draft.put("spec.command", command, "command")
+    for field in (*_OF_SERVICE, *(() if image else ("user",))):
+        _copy(work.draft, draft, field)
+    for field, attribute in (("user", "user"), ("workingDir", "working_dir")):
+        if step.get(attribute):
+            draft.put(f"spec.{field}", str(step[attribute]), attribute)
+    if variables := _variables(step):
+        draft.put("spec.env", {**mapping(draft.spec.get("env")), **variables}, "environment")
+        for variable in variables:
+            draft.trace(("spec", "env", variable), ("environment", variable))
+    if capabilities := usual_capabilities(work.scope, draft.spec.get("user")):
+        draft.put("spec.security.capAdd", capabilities, ())
+    # As with Docker Compose, a step that fails isn't repeated.
+    draft.put("spec.trigger", "Rollout", ())
+    draft.put("spec.backoffLimit", 0, ())
+    return draft
+
+
+def _copy(service: Draft, step: Draft, field: str) -> None:
+    """Copy a field of a service, with its places, as far as a Job has it."""
+    if field not in service.spec:
+        return
+    value = service.spec[field]
+    #: The new index of each item that is kept.
+    indices: dict[str | int, int] = {at: at for at, _ in enumerate(items(value))}
+    if field == "network":
+        value = _without_names(mapping(value))
+    elif field == "dependsOn":
+        value = [{k: v for k, v in mapping(e).items() if k != "restart"} for e in items(value)]
+    elif field == "mounts":
+        mounts = [mapping(each) for each in items(value)]
+        kept = [at for at, mount in enumerate(mounts) if mount["type"] != "tmpfs"]
+        indices = {old: new for new, old in enumerate(kept)}
+        value = [mounts[at] for at in kept]
+    step.spec[field] = value
+    for path, origin in service.origins.items():
+        if path[:2] == ("spec", field):
+            inner = path[2:]
+            if not isinstance(value, list) or not inner:
+                step.origins[path] = origin
+            elif inner[0] in indices:
+                step.origins["spec", field, indices[inner[0]], *inner[1:]] = origin
+
+
+def _without_names(network: Tree) -> Tree:
+    """Return the network of a service without aliases: nobody reaches a run."""
+    attach = [mapping(each).get("name", each) for each in items(network.get("attach"))]
+    kept = {name: value for name, value in network.items() if name not in ("aliases", "attach")}
+    return {**kept, "attach": attach} if attach else kept
 
 
 def restart_of(tree: Tree) -> tuple[str, TreePath]:
