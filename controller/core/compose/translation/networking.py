@@ -106,7 +106,8 @@ def _names_of(work: Workload, aliases: Iterable[str]) -> list[str]:
 
 
 def _put_ports(work: Workload) -> None:
-    random, loopback = [], []
+    random: list[tuple[int, object]] = []
+    loopback: list[str] = []
     for index, port in enumerate(items(work.tree.get("ports"))):
         terms = mapping(port)
         origin: TreePath = ("ports", index)
@@ -131,6 +132,15 @@ def _put_ports(work: Workload) -> None:
         if protocol != "tcp":
             entry["protocol"] = protocol
         work.draft.add("ports", entry, origin)
+    if not str(work.tree.get("network_mode") or "").startswith(SERVICE):
+        # A sidecar has neither ports nor names: each port is an error, and needs no warning beside it.
+        _warn_of_ports(work, random, loopback)
+        if replicas_of(work.tree) == 1:
+            _warn_name(work)
+
+
+def _warn_of_ports(work: Workload, random: list[tuple[int, object]], loopback: list[str]) -> None:
+    """Announce ports that aren't published, or on another address than with Docker Compose."""
     for index, target in random:
         message = f"port {target} is not published: a port of the host is never chosen at random"
         work.warn(
@@ -146,9 +156,6 @@ def _put_ports(work: Workload) -> None:
             "write 0.0.0.0:HOST:CONTAINER, and allow 0.0.0.0 in the policy (networks.ports.hostIPs)"
         )
         work.warn(("ports",), message, remedy, "compose.loopback")
-    has_names = not str(work.tree.get("network_mode") or "").startswith(SERVICE)
-    if replicas_of(work.tree) == 1 and has_names:
-        _warn_name(work)
 
 
 def _is_loopback(address: str) -> bool:

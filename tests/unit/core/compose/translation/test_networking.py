@@ -138,6 +138,12 @@ def test_a_sidecar_shares_the_namespaces_of_its_service() -> None:
     assert joined["Service/app"]["network"] == {"mode": "isolated"}
 
 
+def test_ports_of_a_sidecar_are_an_error_without_a_warning_beside_it() -> None:
+    ports = "    ports:\n    - {target: 80, published: '8080'}\n    - {target: 81}\n"
+    (problem,) = problems(SIDECAR + "    network_mode: service:vpn_1\n" + ports)
+    assert " error shares.own: spec.ports belongs to the namespace network" in problem
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
