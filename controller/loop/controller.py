@@ -33,7 +33,7 @@ from controller.loop.state import snapshot
 from controller.loop.state.generations import accept_desired
 from controller.loop.state.overrides import OverrideStore
 from controller.loop.state.retries import AWAY_LONGEST_S, delay_s
-from controller.loop.state.service_state import released_by, restarted_with
+from controller.loop.state.service_state import followers_to_replace, released_by
 from controller.loop.status_reporter import Reporter
 from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service
@@ -475,7 +475,8 @@ class Controller:
             return self.reconciler.order(self.shared.view, self.shared.observed)
 
         self._store.of(key).waits = result.waits
-        after = restarted_with(key, self.shared.view.desired) if result.execution.done else ()
+        desired, now = self.shared.view.desired, self.parts.clock.now()
+        after = followers_to_replace(key, desired, self.shared.observed, now)
         for waiting in (*released_by(self._store.states(), key, order), *after):
             self.keys.add(waiting)
         if result.outcome is PassOutcome.WAIT:

@@ -40,7 +40,7 @@ def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyConditio
 
 def shared_service(key: Key, spec: ServiceSpec) -> Key | None:
     """Return the service whose namespaces a service shares; None without any."""
-    return None if spec.shares is None else Key("Service", key.namespace, spec.shares.service)
+    return None if spec.shares is None else spec.shares.key_in(key.namespace)
 
 
 def _path_of(spec: ServiceSpec, index: int, *member: str) -> YamlPath:

@@ -369,9 +369,10 @@ class Ordering:
         dependencies = NO_BLOCKERS if service is None else self.blockers(service)
         conflict = None if service is None else self.resource_conflict(service)
         after = None if service is None else _hook_blocker(self.hooks.due_after(service))
+        unshared = {} if service is None else self.unshared(service)
         blockers = (
             *(dependencies.start, dependencies.replace, dependencies.hook, after),
-            *(conflict, self.teardown_blocker(key)),
+            *(conflict, self.teardown_blocker(key), *unshared.values()),
         )
         return frozenset(blocker.cause for blocker in blockers if blocker is not None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Final
 
@@ -11,8 +11,8 @@ from controller.core.drift import backoff
 from controller.core.drift.availability import GoodSince
 from controller.core.drift.backoff import SlotHistory
 from controller.core.drift.contention import Contention
+from controller.core.drift.dependency_state import outlived
 from controller.core.drift.failures import ExitCursor
-from controller.core.manifests.dependencies import shared_service
 from controller.core.planning.planner import KeyPlan
 from controller.core.planning.service_order import Ordering
 from controller.core.service import rollout_progress
@@ -23,6 +23,7 @@ from controller.model.desired.overrides import NO_OVERRIDES, Overrides
 from controller.model.desired.plan import Wait
 from controller.model.errors import EngineError
 from controller.model.names import Key, SlotKey
+from controller.model.observed import Observed
 from controller.model.records import Verdict
 
 #: By field.
@@ -215,12 +216,15 @@ def released_by(
     return [k for k, causes in concerned.items() if now and not causes <= now.causes(k)]
 
 
-def restarted_with(key: Key, desired: Desired) -> Iterator[Key]:
-    """Yield the services with ``restart: true`` on *key*, and those that share its namespaces."""
-    for service in desired.services:
-        if shared_service(service.key, service.spec) == key:
-            yield service.key
-        for dependency in service.spec.depends_on:
-            names = (dependency.kind, service.key.namespace, dependency.name)
-            if dependency.restart and names == (key.kind, key.namespace, key.name):
-                yield service.key
+def followers_to_replace(
+    key: Key, desired: Desired, observed: Observed | None, now: float
+) -> list[Key]:
+    """Return the services with containers to replace, since those of *key* were replaced or restarted.
+
+    By the last snapshot of everything. A pass that acts records the snapshot from before its actions, so
+    the next pass of *key* wakes them; and the engine restarts containers without any action.
+    """
+    if observed is None:
+        return []
+    followers = desired.followers.get(key, ())
+    return [each.key for each in followers if outlived(each, desired, observed, observed, now)]

@@ -321,6 +321,9 @@ class Desired:
     _by_hook: dict[Key, tuple[Service, ...]] | None = field(
         init=False, repr=False, compare=False, default=None
     )
+    _followers: dict[Key, tuple[Service, ...]] | None = field(
+        init=False, repr=False, compare=False, default=None
+    )
 
     @property
     def workloads(self) -> tuple[Service, ...]:
@@ -385,6 +388,25 @@ class Desired:
                     job = job_key(service.key.namespace, name)
                     index[job] = (*index.get(job, ()), service)
             object.__setattr__(self, "_by_hook", index)
+        return index
+
+    @property
+    def followers(self) -> Mapping[Key, tuple[Service, ...]]:
+        """The services that are replaced after each service or job, made once.
+
+        They have ``restart: true`` on the key, or share its namespaces.
+        """
+        index = self._followers
+        if index is None:
+            index = {}
+            for service in self.services:
+                spec, namespace = service.spec, service.key.namespace
+                leads = {Key(d.kind, namespace, d.name) for d in spec.depends_on if d.restart}
+                if spec.shares is not None:
+                    leads.add(spec.shares.key_in(namespace))
+                for lead in leads:
+                    index[lead] = (*index.get(lead, ()), service)
+            object.__setattr__(self, "_followers", index)
         return index
 
     def service(self, key: Key) -> Service | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from controller.model.desired.spec import fields
+from controller.model.names import Key, service_key
 
 
 class IpcMode(StrEnum):
@@ -26,3 +27,7 @@ class Shares(fields.Model):
     ipc: bool = False
     #: True shares the processes: each side sees and signals those of the other.
     pid: bool = False
+
+    def key_in(self, namespace: str) -> Key:
+        """Return the key of the service for a container of a namespace."""
+        return service_key(namespace, self.service)
