@@ -116,6 +116,8 @@ class SignedHost(Host):
         self._commit(force=True)
         if argv[0] in _READERS:
             return argv
+        if argv[:2] == ["policy", "reload"]:
+            self._signed_policy(self.policy)
         made = []
         for before, each in zip(["", *argv], argv, strict=False):
             if before == "--policy":
