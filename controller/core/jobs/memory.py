@@ -24,7 +24,7 @@ RUNS_KEPT_OF_MANY: Final = 100
 OCCASIONS_KEPT: Final = 64
 #: Of them, occasions of a schedule, which have no use once a later one exists.
 SCHEDULED_KEPT: Final = 4
-#: The same of a job with several completions: that many occasions can be in progress.
+#: The same of a job with several completions: more than can be in progress.
 SCHEDULED_KEPT_OF_MANY: Final = 12
 REQUESTS_MAX: Final = 16
 
@@ -52,11 +52,12 @@ def create(memory: JobMemory, run: JobRun, completions: str = "") -> JobMemory:
     occasion = replace(before, runs=before.runs + 1, last=run.number)
     if before.completions == 1:
         occasion = replace(occasion, outcome="", ended="", why="")
+    occasions = _with_occasion(memory, occasion)
     return replace(
         memory,
         last=max(memory.last, run.number),
-        runs=_kept_runs((*memory.runs, run), occasion),
-        occasions=_with_occasion(memory.occasions, occasion),
+        runs=_kept_runs((*memory.runs, run), occasions),
+        occasions=occasions,
         requests=tuple(r for r in memory.requests if f"{MANUAL}{r}" != run.occasion),
     )
 
@@ -87,7 +88,7 @@ def end(memory: JobMemory, container: str, *, time: str, outcome: Outcome, why: 
         )
         occasions = tuple(after if o is before else o for o in occasions)
     runs = tuple(ended if r is run else r for r in memory.runs)
-    return replace(memory, runs=_kept_runs(runs, before), occasions=occasions)
+    return replace(memory, runs=_kept_runs(runs, occasions), occasions=occasions)
 
 
 def request(memory: JobMemory, identifier: str) -> JobMemory:
@@ -111,23 +112,27 @@ def with_job(jobs: Jobs, key: Key, memory: JobMemory) -> Jobs:
     return kept
 
 
-def _kept_runs(runs: tuple[JobRun, ...], occasion: JobOccasion | None) -> tuple[JobRun, ...]:
-    """Return the runs to remember after a change of an occasion."""
-    has_many = occasion is not None and occasion.completions > 1
-    surplus = len(runs) - (RUNS_KEPT_OF_MANY if has_many else RUNS_KEPT)
+def _kept_runs(runs: tuple[JobRun, ...], occasions: tuple[JobOccasion, ...]) -> tuple[JobRun, ...]:
+    """Return the runs to remember. The first run of an occasion tells when its time is over."""
+    surplus = len(runs) - (RUNS_KEPT_OF_MANY if _has_many(occasions) else RUNS_KEPT)
     dropped = {r.number for r in [r for r in runs if r.ended][: max(0, surplus)]}
     return tuple(r for r in runs if r.number not in dropped)
 
 
-def _with_occasion(
-    occasions: tuple[JobOccasion, ...], changed: JobOccasion
-) -> tuple[JobOccasion, ...]:
+def _with_occasion(memory: JobMemory, changed: JobOccasion) -> tuple[JobOccasion, ...]:
+    """Return the occasions to remember. One with a run that goes on is not forgotten before its end."""
     key = (changed.revision, changed.name)
-    others = [o for o in occasions if (o.revision, o.name) != key]
+    others = [o for o in memory.occasions if (o.revision, o.name) != key]
+    going = {(run.revision, run.occasion) for run in memory.open_runs}
     scheduled = [o for o in others if o.name.startswith(SCHEDULE)]
-    kept = SCHEDULED_KEPT if changed.completions == 1 else SCHEDULED_KEPT_OF_MANY
-    dropped = scheduled[: max(0, len(scheduled) - kept + 1)]
+    kept = SCHEDULED_KEPT_OF_MANY if _has_many((*scheduled, changed)) else SCHEDULED_KEPT
+    surplus = scheduled[: max(0, len(scheduled) - kept + 1)]
+    dropped = [o for o in surplus if (o.revision, o.name) not in going]
     return (*(o for o in others if o not in dropped), changed)[-OCCASIONS_KEPT:]
+
+
+def _has_many(occasions: Iterable[JobOccasion]) -> bool:
+    return any(occasion.completions > 1 for occasion in occasions)
 
 
 # JSON

@@ -317,3 +317,33 @@ def test_all_runs_of_the_longest_occasion_are_remembered() -> None:
     assert len(memory.runs) == 71
     assert next_look_s(spec(completions=50), ONE, memory, JobTime(START, START)) is None
     assert seconds(memory.runs[0].created) == START
+
+
+def instant(minute: int) -> str:
+    return f"{jobs.SCHEDULE}2026-03-01T12:{minute:02}:00Z"
+
+
+def test_a_long_run_completes_its_occasion_after_many_short_occasions() -> None:
+    memory = begun(NO_RUNS, completions=2, occasion=instant(0))
+    for minute in range(1, 20):
+        for _ in range(2):
+            memory = begun(memory, at=60.0 * minute, completions=2, occasion=instant(minute))
+            memory = ended(memory, memory.last, "succeeded", 60.0 * minute)
+    memory = ended(memory, 1, "succeeded", 1190.0)
+    decision = scheduled(memory, 1195.0, ConcurrencyPolicy.ALLOW)
+    assert [(run.number, run.occasion) for run in decision.runs] == [(40, instant(0))]
+
+
+def test_occasions_of_one_run_shorten_no_occasion_of_several_runs() -> None:
+    memory = ended(begun(NO_RUNS, completions=3, occasion=instant(0)), 1, "succeeded")
+    memory = begun(memory, at=10.0, completions=3, occasion=instant(0))
+    for minute in range(1, 12):
+        memory = begun(memory, at=60.0 * minute, completions=1, occasion=instant(minute))
+        memory = ended(memory, memory.last, "succeeded", 60.0 * minute)
+    job = spec(
+        schedule=MINUTELY, concurrency_policy=ConcurrencyPolicy.ALLOW, active_deadline=700_000
+    )
+    known = memory.occasion(ONE, instant(0))
+    assert known is not None
+    decision = decide_occasion(job, memory, known, known.name, JobTime(START + 705, START + 705))
+    assert decision.overdue == (2,), "its time began with its first run"
