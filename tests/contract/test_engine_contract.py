@@ -597,6 +597,50 @@ def test_a_port_that_is_not_exposed_is_not_published_and_nobody_says_so(
         say.run(name, HostConfig=host)
 
 
+def test_a_stopped_container_shares_its_network_with_nobody(say: Conversation) -> None:
+    owner = say.run("contract-a")
+    joined = {"NetworkMode": f"container:{owner}"}
+    sidecar = say.run("contract-b", HostConfig=joined)
+    assert say.inspect(sidecar)["NetworkSettings"]["Networks"] == {}
+    say.act(owner, "stop")
+    assert say.status(sidecar) == "running"
+    say.act(sidecar, "stop")
+    late = say.create("contract-c", HostConfig=joined)
+    for identifier, status in ((sidecar, "exited"), (late, "created")):
+        started, state = say.ask("POST", f"/containers/{identifier}/start"), say.state(identifier)
+        message = f"cannot join network of a non running container: {owner}"
+        assert (started.status, started.message) == (409, message)
+        assert (state["Status"], state["ExitCode"], state["Error"]) == (status, 128, message)
+    say.start_worker(owner)
+    assert say.act(sidecar, "start") == 204
+    assert say.ask("DELETE", f"/containers/{owner}", force="1").status == 204
+    gone = say.ask("POST", f"/containers/{late}/start")
+    assert (gone.status, gone.message) == (404, f"No such container: {owner}")
+
+
+@pytest.mark.parametrize(
+    ("field", "word", "stopped", "missing"),
+    [("IpcMode", "IPC", 409, 400), ("PidMode", "PID", 500, 500)],
+)
+def test_a_stopped_container_shares_no_other_namespace(
+    say: Conversation, field: str, word: str, stopped: int, missing: int
+) -> None:
+    owner = say.run("contract-a", HostConfig={"IpcMode": "shareable"})
+    sidecar = say.create("contract-b", HostConfig={field: f"container:{owner}"})
+    say.act(owner, "stop")
+    failed = f"failed to join {word} namespace: "
+    started = say.ask("POST", f"/containers/{sidecar}/start")
+    assert (started.status, started.message) == (
+        stopped,
+        f"{failed}container {owner} is not running",
+    )
+    assert say.ask("DELETE", f"/containers/{owner}").status == 204
+    gone = say.ask("POST", f"/containers/{sidecar}/start")
+    assert (gone.status, gone.message) == (missing, f"{failed}No such container: {owner}")
+    again = say.create_raw("contract-c", HostConfig={field: f"container:{owner}"})
+    assert (again.status, again.message) == (400, f"No such container: {owner}")
+
+
 # Volumes
 
 

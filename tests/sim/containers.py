@@ -61,6 +61,7 @@ class Containers(Processes):
             raise Refusal(404, f"No such image: {body.get('Image', '')}")
         self._refuse_taken(name)
         made = container_of(identifier, name, image, body, now=self.clock.now())
+        self._check_named(made)
         for mount in made.mounts:
             if mount["Type"] == "volume":
                 self._mount_volume(mount)

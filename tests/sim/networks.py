@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controller.core.engine_api.translate import shared_ids
 from tests.sim import filters
 from tests.sim.creation import anonymous_name
 from tests.sim.objects import NAME, Body, Endpoint, SimContainer, SimNetwork, SimVolume
@@ -13,6 +12,10 @@ from tests.sim.state import Refusal, State
 
 _NETWORK_FILTERS = frozenset({"driver", "id", "label", "name", "scope", "type", "dangling"})
 _VOLUME_FILTERS = frozenset({"dangling", "driver", "label", "name"})
+_JOINED = "container:"
+#: The statuses of a start whose namespace is that of a container that isn't there, or doesn't run.
+_SHARED = {"NetworkMode": (404, 409), "IpcMode": (400, 409), "PidMode": (500, 500)}
+_MISSING = "No such container: "
 
 
 class Networks(State):
@@ -20,13 +23,7 @@ class Networks(State):
 
     def _join(self, container: SimContainer) -> None:
         """Resolve a container's networks; each is known by id from the first start on."""
-        for shared in shared_ids(container.inspect()):
-            other = self.containers.get(shared)
-            if other is None:
-                raise Refusal(404, f"No such container: {shared}")
-            if other.status != "running":
-                what = f"cannot join network namespace of a non running container: {shared}"
-                raise Refusal(409, what)
+        self._check_shared(container)
         found: dict[str, SimNetwork] = {}
         for name, end in container.networks.items():
             if end.network and end.network not in self.networks:
@@ -37,6 +34,31 @@ class Networks(State):
             found[name] = network
         for name, network in found.items():
             self._plug(container, container.networks[name], network)
+
+    def _check_shared(self, container: SimContainer) -> None:
+        """Refuse the start of a container whose shared namespaces aren't there."""
+        for field, (missing, stopped) in _SHARED.items():
+            mode = str(container.host[field])
+            if not mode.startswith(_JOINED):
+                continue
+            identifier = mode.removeprefix(_JOINED)
+            other = self.containers.get(identifier)
+            prefix, why = "", f"cannot join network of a non running container: {identifier}"
+            if field != "NetworkMode":
+                prefix = f"failed to join {field.removesuffix('Mode').upper()} namespace: "
+                why = f"container {identifier} is not running"
+            if other is None:
+                raise Refusal(missing, f"{prefix}{_MISSING}{identifier}")
+            if other.status != "running":
+                raise Refusal(stopped, prefix + why)
+
+    def _check_named(self, container: SimContainer) -> None:
+        """Refuse a new container that shares the processes or IPC of one that isn't there."""
+        for field in ("IpcMode", "PidMode"):
+            mode = str(container.host[field])
+            identifier = mode.removeprefix(_JOINED)
+            if mode.startswith(_JOINED) and identifier not in self.containers:
+                raise Refusal(400, f"{_MISSING}{identifier}")
 
     def _plug(self, container: SimContainer, end: Endpoint, network: SimNetwork) -> None:
         end.network, end.id = network.id, self._identifier()
