@@ -50,3 +50,8 @@ class PathFacts:
     device_type: str = ""
     #: The device's number (st_rdev).
     number: int = 0
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Return True if a clean path is a folder or lies in it, by whole components."""
+    return path == folder or path.startswith("/" if folder == "/" else f"{folder}/")

@@ -15,11 +15,10 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
-from controller.core.engine_api.grammar import is_below
 from controller.core.engine_api.translate import shared_ids
 from controller.core.rules.confinement import data_path, mounts_volume, number_text
 from controller.model.confinement import ExpectedMount
-from controller.model.host_paths import ENGINE_DATA, PathFacts
+from controller.model.host_paths import ENGINE_DATA, PathFacts, is_below
 from controller.model.inventory import ContainerItem
 
 

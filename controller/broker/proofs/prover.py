@@ -24,7 +24,7 @@ from controller.core.proofs.git_objects import InvalidProof, NotNewer
 from controller.core.proofs.proven_commit import ProvenCommit, ProvenFile, prove
 from controller.core.proofs.rendering import (
     RENDERED_MAX,
-    DeclaredSecret,
+    ProvenSecret,
     Rendering,
     join_parts,
     read_secrets,
@@ -132,7 +132,7 @@ class Prover:
             return ProofVerified(rendering, tuple(new))
 
     def _open_secrets(
-        self, secrets: Mapping[str, DeclaredSecret], command: VerifyProof
+        self, secrets: Mapping[str, ProvenSecret], command: VerifyProof
     ) -> dict[str, SecretOpened]:
         """Return the Secrets that can be opened now."""
         opened: dict[str, SecretOpened] = {}

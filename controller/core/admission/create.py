@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from controller.core.admission.engine_body import body_of, finish, refused_summary, summary_of
-from controller.core.engine_api.grammar import is_below
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.jobs import run_rules
 from controller.core.policy.grants import GrantRequest
@@ -28,6 +27,7 @@ from controller.core.rules import (
 from controller.core.rules.context import Case, make_case, reference_text
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
 from controller.core.rules.images import image, image_volumes
+from controller.model.host_paths import is_below
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from controller.core.encoding.json_members import list_of, mapping_of
 from controller.core.encoding.quoting import quote, shorten
-from controller.core.engine_api.grammar import is_below, is_clean
+from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.requests import (
     CreateRequest,
     FileRequest,
@@ -28,6 +28,7 @@ from controller.core.files.archive import files_of_archive
 from controller.core.files.content import content_id
 from controller.model.confinement import UNLIMITED, Confinement, Gap
 from controller.model.files.delivery import FILE_KINDS
+from controller.model.host_paths import is_below
 
 _SHOWN_MAX = 120
 #: The addresses of a port that is published without an address.

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from controller.core.engine_api.grammar import is_below
 from controller.model.confinement import (
     UNLIMITED,
     Confinement,
@@ -25,6 +24,7 @@ from controller.model.confinement import (
     MountinfoLine,
     Root,
 )
+from controller.model.host_paths import is_below
 from controller.model.quantities import format_bytes
 
 PAGE = 4096

@@ -33,6 +33,7 @@ from controller.core.files.content import is_content_id
 from controller.model.desired.spec.fields import is_env_name
 from controller.model.desired.spec.lifecycle import HOOK_MAX_MS, HOOK_MIN_MS, HOOKS_MAX
 from controller.model.files.delivery import is_key
+from controller.model.host_paths import is_below
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -87,11 +88,6 @@ def is_clean(path: str) -> bool:
         and unicodedata.normalize("NFC", path) == path
         and is_one_line(path)
     )
-
-
-def is_below(path: str, folder: str) -> bool:
-    """Return True if a clean path is a folder or lies in it, by whole components."""
-    return path == folder or path.startswith("/" if folder == "/" else f"{folder}/")
 
 
 def check_host_name(config: Values, name: str, findings: FindingCollector, *, most: int) -> None:

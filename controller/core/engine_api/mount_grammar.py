@@ -23,10 +23,11 @@ from controller.core.engine_api.field_tables import (
     TMPFS_OPTIONS,
     VOLUME_OPTIONS,
 )
-from controller.core.engine_api.grammar import is_below, is_clean
+from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.requests import FileRequest, MountRequest
 from controller.core.files.content import is_content_id
 from controller.model.files.delivery import FILE_KINDS, ID_MAX, is_key
+from controller.model.host_paths import is_below
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 
 #: Up to the limit of file systems. The policy limits the names of new volumes further.

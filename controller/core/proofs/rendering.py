@@ -182,16 +182,14 @@ def _add_chunks(chunks: dict[str, list[str]], part: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class DeclaredSecret:
+class ProvenSecret:
     """A Secret of the commit, for the broker to open."""
 
     bound: SecretName
     source: SecretSource = field(repr=False)
 
 
-def read_secrets(
-    texts: Mapping[str, str], namespaces: Collection[str]
-) -> dict[str, DeclaredSecret]:
+def read_secrets(texts: Mapping[str, str], namespaces: Collection[str]) -> dict[str, ProvenSecret]:
     """Return the Secrets of the worker's answer, by their keys.
 
     Raises:
@@ -204,7 +202,7 @@ def read_secrets(
             if key.kind != "Secret" or key.namespace not in namespaces:
                 raise ValueError("a Secret of another namespace")
             bound = SecretName(key.namespace, _text(value["owner"]), key.name)
-            found[text] = DeclaredSecret(bound, declared_from_json(value["source"]))
+            found[text] = ProvenSecret(bound, declared_from_json(value["source"]))
     except (KeyError, TypeError, RecursionError, SecretError) as error:
         raise ValueError(f"a Secret of another form: {error!r:.100}") from None
     return found

@@ -8,12 +8,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import fields_of, only_set
-from controller.core.engine_api.grammar import is_below
 from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
 from controller.core.rules.images.anonymous_volumes import uncovered
 from controller.model.confinement import Confinement, ExpectedDevice, ExpectedMount
-from controller.model.host_paths import PathFacts
+from controller.model.host_paths import PathFacts, is_below
 from controller.model.inventory import ContainerItem
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controller.core.encoding.quoting import quote
-from controller.core.engine_api.grammar import is_below, is_clean
+from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME
 from controller.core.engine_api.requests import Finding, Findings, MountRequest
 from controller.core.rules.confinement import data_path
@@ -23,7 +23,7 @@ from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
 from controller.core.rules.identity import judge_name
 from controller.core.rules.images.image_volumes import makes_named, mounts_of
 from controller.model.files.delivery import FileSet
-from controller.model.host_paths import ENGINE_DATA, PathFacts
+from controller.model.host_paths import ENGINE_DATA, PathFacts, is_below
 from controller.model.policy.sections import Project
 from controller.model.quantities import format_bytes
 from controller.model.records import Role

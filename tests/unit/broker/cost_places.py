@@ -27,6 +27,7 @@ NESTED = {
     "NetworkingConfig": tables.NETWORKING_CONFIG,
     "Healthcheck": tables.HEALTHCHECK,
     "TrimtabHooks": tables.HOOKS,
+    "TrimtabShares": tables.SHARES,
     "RestartPolicy": tables.RESTART_POLICY,
     "LogConfig": tables.LOG_CONFIG,
     "BindOptions": tables.BIND_OPTIONS,
