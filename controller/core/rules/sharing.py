@@ -44,6 +44,7 @@ def shares_allowed(case: Case) -> Findings:
         reason = "a run of a job has no slot that another service has, too"
         yield Finding("namespace.service", _PATH, reason, "leave it out of a Job")
     yield from _own_settings(case.request)
+    yield from _borrowed(case)
     yield from _target(case)
 
 
@@ -77,6 +78,32 @@ def _own_settings(request: CreateRequest) -> Findings:
             if shared and value:
                 reason = f"it belongs to the namespace {word}, which is that of {asked.service}"
                 yield Finding("namespace.own", path, reason, f"write it for {asked.service}")
+
+
+def _borrowed(case: Case) -> Findings:
+    """Yield the exceptions of the policy whose rights the namespaces would bring along.
+
+    An exception is for one service with images of one repository: no other image gets its networks and
+    ports by a shared network, nor its mounts by /proc/PID/root. An expired one counts, as containers
+    made before its end still have the rights.
+    """
+    asked, policy = case.request.shares, case.policy
+    place, networks = (case.owner, case.namespace, asked.service), policy.networks
+    for exemption in policy.exceptions:
+        if (exemption.owner, exemption.namespace, exemption.service) != place:
+            continue
+        grant, own_ports = exemption.loosens, networks.ports
+        for name, rights, own, is_shared in (
+            ("modes", grant.modes, networks.modes, asked.network),
+            ("networks", grant.networks, networks.granted, asked.network),
+            ("hostPorts", grant.host_ports, own_ports.granted, asked.network),
+            ("hostIPs", grant.host_ips, own_ports.host_ips, asked.network),
+            ("mounts", grant.mounts, policy.mounts.allowed, asked.pid),
+        ):
+            if is_shared and not {*rights} <= {*own}:
+                reason = f"{asked.service} has an exception of the policy ({name}), and this service has not"
+                remedy = "grant this service the same in an exception of its own"
+                yield Finding("namespace.service", f"{_PATH}.Service", reason, remedy)
 
 
 def _target(case: Case) -> Findings:

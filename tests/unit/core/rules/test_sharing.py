@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.encoding.image_reference import repository_of
 from controller.core.engine_api.parse import parse_create
 from controller.core.engine_api.requests import Finding
 from controller.core.policy.grants import Grant, GrantRequest, grant_of
@@ -181,3 +182,48 @@ def test_ipc_is_shareable_only_for_documents_where_the_policy_shares_it() -> Non
     assert shareable(ALL) == ()
     assert shareable(policy()) == ("namespace.ipc",)
     assert denials(judged({}, host={"IpcMode": "shareable"}, rules=ALL)) == ("namespace.ipc",)
+
+
+def excepted(service: str, **loosens: Any) -> dict[str, Any]:
+    return {
+        "owner": LABELS[names.OWNER],
+        "namespace": LABELS[names.NAMESPACE],
+        "service": service,
+        "repository": repository_of(LABELS[names.IMAGE]),
+        "reason": "it reaches the registry of the chain",
+        "expires": "2020-01-01" if service == "vpn" else "2099-01-01",
+        "loosens": loosens,
+    }
+
+
+@pytest.mark.parametrize(
+    ("shares", "loosens"),
+    [
+        ({"Network": True}, {"modes": ["bridge"]}),
+        ({"Network": True}, {"networks": ["other-network"]}),
+        ({"Network": True}, {"hostPorts": [443]}),
+        ({"Network": True}, {"hostIPs": ["0.0.0.0"]}),
+        ({"Pid": True}, {"mounts": ["/srv/keys"]}),
+    ],
+)
+def test_a_sidecar_borrows_no_exception(shares: dict[str, bool], loosens: dict[str, Any]) -> None:
+    def judge(*exceptions: dict[str, Any]) -> tuple[str, ...]:
+        rules = policy(
+            security={"sharedNamespaces": ["network", "pid"]},
+            networks={"modes": ["isolated"]},
+            exceptions=[*exceptions],
+        )
+        body = {"Labels": LABELS, "TrimtabShares": {"Service": "vpn", **shares}}
+        case = make_case(
+            parse_create(body),
+            name=NAME,
+            actor=CONTROLLER,
+            policy=rules,
+            facts=FOUND,
+        )
+        return tuple(each.rule for each in shares_allowed(case))
+
+    theirs = excepted("vpn", **loosens)
+    assert judge(theirs) == ("namespace.service",)
+    assert judge(theirs, excepted(LABELS[names.SERVICE], **loosens)) == ()
+    assert judge(excepted("other", **loosens)) == ()
