@@ -81,7 +81,23 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     values = yield from secrets.values_of(state, found.request, namespace)
     # Last: a commit can have been accepted during the look-ups.
     proof = signed_acts.proof_of_create(call, state, found.pin)
+    _refuse_moved_volumes(state, found)
     return (yield from _create(call, state, judged, found, values, proof))
+
+
+def _refuse_moved_volumes(state: GateState, found: Lookups) -> None:
+    """Refuse a volume that went to another namespace or owner during the look-ups.
+
+    Other changes are admitted as soon as a network or volume is made for the container.
+
+    Raises:
+        Denied: ``held``.
+    """
+    for name, facts in found.volumes.items():
+        owned = state.inventory.volumes.get(name)
+        if owned is not None and (owned.namespace, owned.owner) != (facts.namespace, facts.owner):
+            reason = f"the volume {name} went to another namespace or owner meanwhile"
+            raise Denied("held", reason, "look again", status=409, subject=name)
 
 
 def judge(

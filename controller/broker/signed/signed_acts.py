@@ -108,7 +108,7 @@ def refuse_unsigned_start(call: GateRequest, state: GateState, item: ContainerIt
     Raises:
         Denied: ``proof.…``.
     """
-    rule = _rule(call, item.namespace)
+    rule = _rule_of(call, item)
     if rule is not None:
         from controller.core.proofs.decision import admit_start
 
@@ -121,7 +121,7 @@ def proof_of_update(call: GateRequest, state: GateState, item: ContainerItem) ->
     Raises:
         Denied: ``proof.…``: a value is neither declared nor admitted.
     """
-    rule = _rule(call, item.namespace)
+    rule = _rule_of(call, item)
     if rule is None:
         return ProofPart()
     from controller.core.proofs.decision import admit_update
@@ -137,7 +137,7 @@ def refuse_unsigned_join(
     Raises:
         Denied: ``proof.…``.
     """
-    rule = _rule(call, item.namespace)
+    rule = _rule_of(call, item)
     if rule is None:
         return
     from controller.core.proofs.decision import NotProven, admit_join
@@ -180,6 +180,11 @@ def _rule(call: GateRequest, namespace: str) -> SignedSource | None:
     if call.actor.role is not Role.CONTROLLER or not call.policy.sources:
         return None
     return call.policy.signed_source(namespace)
+
+
+def _rule_of(call: GateRequest, item: ContainerItem) -> SignedSource | None:
+    """Return the rule for a container; a moved one has networks and files of where it was made."""
+    return _rule(call, item.namespace) or _rule(call, item.made_in)
 
 
 def _rule_of_name(call: GateRequest, name: str) -> SignedSource | None:
