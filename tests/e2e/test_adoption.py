@@ -197,6 +197,11 @@ def ids(host: Host) -> dict[str, str]:
     return dict(line.split() for line in listed.splitlines())
 
 
+def is_ready(host: Host, name: str) -> bool:
+    """Return whether a service of the project has its replica."""
+    return bool(host.resource(name, namespace="shop").get("ready") == 1)
+
+
 def reaches(host: Host, container: str, name: str) -> bool:
     """Return whether a container gets an answer from another one by its name."""
     done = host.engine.docker(
@@ -219,10 +224,7 @@ def test_a_compose_project_is_adopted_without_a_restart(host: Host, documents: s
         assert {each["kind"] for each in answer["objects"]} >= {"volume"}
         declare(host, documents, suspend=False)
         eventually(
-            lambda: (
-                host.resource("web", namespace="shop").get("ready") == 1
-                and host.resource("api", namespace="shop").get("ready") == 1
-            ),
+            lambda: is_ready(host, "web") and is_ready(host, "api"),
             what="both count as their services' slots",
         )
         eventually(lambda: plan(host) == [], what="nothing is to be done")
@@ -233,6 +235,13 @@ def test_a_compose_project_is_adopted_without_a_restart(host: Host, documents: s
         assert host.engine.http_get(18080).status == 200
         networks = {*inspect(host, before["api"])["NetworkSettings"]["Networks"]}
         assert networks == ({"shop_default"} if documents == KEPT else {"platform-network.shop"})
+        if documents == OVERRIDE:
+            # The containers are gone with docker compose's project, and trimtab creates them anew.
+            compose(host, "down", "-t", "0")
+            eventually(
+                lambda: is_ready(host, "web") and is_ready(host, "api"), what="both are anew"
+            )
+            assert ids(host) == {}
 
 
 def test_compose_up_by_mistake_makes_foreign_containers_and_the_slot_is_filled(
@@ -265,6 +274,14 @@ def test_compose_up_by_mistake_makes_foreign_containers_and_the_slot_is_filled(
         assert "no free slot" in foreign
         compose(host, "rm", "-fs", "api", text=COMPOSE)
         assert plan(host) == []
+        # A container of docker compose that has the port of the host: trimtab's waits for it.
+        taken = COMPOSE.replace("    ports", "    environment: {ROLE: other}\n    ports")
+        compose(host, "up", "-d", "-t", "0", "web", text=taken)
+        assert ids(host)["web"] != before["web"]
+        said = "port 18080 is taken by another container"
+        eventually(lambda: said in str(host.resource("web", namespace="shop")), what=said)
+        compose(host, "rm", "-fs", "web")
+        eventually(lambda: is_ready(host, "web"), what="the port is free, and trimtab's starts")
 
 
 FORMS = """\
