@@ -141,9 +141,17 @@ def _startable_predecessor(slot: SlotState, context: ServiceContext) -> Containe
         if extra.state is ContainerState.EXITED
         and extra.revision != service.revision
         and extra.id not in context.volume_lost
+        and not _has_lost_namespaces(extra, context)
         and not (extra.violation or ReplicaState(extra, service).is_finished)
         # A container that was altered while it was down is healed before its start.
         and all(each.in_place or each.what in slots.RESTARTS for each in alterations(extra))
     ]
     candidates.sort(key=lambda extra: (extra.revision == last_good, extra.started_at, extra.id))
     return candidates[-1] if candidates else None
+
+
+def _has_lost_namespaces(container: Container, context: ServiceContext) -> bool:
+    """Return True if the container whose namespaces a container shares doesn't run, as far as is known."""
+    shared = context.service.spec.shares is not None and container.slot not in context.unshared
+    is_lost = not shared or container.id in context.plan_context.replace_reasons
+    return container.shares != () and is_lost

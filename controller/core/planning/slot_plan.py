@@ -205,10 +205,16 @@ def _restart_policy_actions(
 
 
 def _restart_unhealthy(slot: SlotState, current: Container, context: ServiceContext) -> SlotPlan:
-    """Plan the restart of an unhealthy container, unless its slot is in backoff."""
+    """Plan the restart of an unhealthy container, unless its slot is in backoff.
+
+    A sidecar is left running without a container to share with: its start would fail.
+    """
     backoff = context.backoff_reason(slot.number)
     if backoff is not None:
         return blocked_plan(slot, context, backoff, current.name)
+    if (unshared := context.unshared.get(slot.number)) is not None:
+        wait = unshared.wait(context.key, target=current.name, slot=slot.number)
+        return SlotPlan(slot.number, [wait], blocked=True)
     restart = restart_actions(current, context, cause_of(ReplicaState(current, context.service)))
     if refused := [action for action in restart if is_denied(action)]:
         return SlotPlan(slot.number, refused, blocked=True)

@@ -528,3 +528,30 @@ def test_a_sidecar_that_lost_its_namespaces_waits_for_no_other_slot() -> None:
         "stop-container api.1-bbbbbbbb",
         "start-container api.1-bbbbbbbb.2",
     ]
+
+
+def test_an_unhealthy_sidecar_is_not_stopped_while_there_is_nothing_to_share() -> None:
+    spec = {"replicas": 2, "healthcheck": HEALTHCHECK, **SHARES}
+    desired = declared(service("api", **spec), service("db", replicas=2))
+    first, down = container("db"), container("db", slot=2, state="restarting")
+    mine = joined(first, health="healthy"), joined(down, slot=2, health="unhealthy")
+    waits = "wait api.2-bbbbbbbb: waiting for a container of db in slot 2"
+    assert [line for line in lines(desired, engine(*mine, first, down)) if "api" in line] == [waits]
+    up = container("db", slot=2)
+    assert "stop-container api.2-bbbbbbbb" in lines(desired, engine(*mine, first, up))
+
+
+def test_a_sidecar_of_an_earlier_revision_without_its_namespaces_is_not_started_meanwhile() -> None:
+    desired = declared(service("api", "c", **SHARES), service("db"))
+    old = joined(container("db", rev="a"), state="exited")
+    reasons = {old.id: "the container of db that api.1-bbbbbbbb joined is gone"}
+    failed = {"replace_reasons": reasons, "last_pass_failed": frozenset({API})}
+    assert lines(desired, engine(old, NEW_DB), **failed)[:2] == [
+        "create-container api.1-cccccccc",
+        "start-container api.1-cccccccc",
+    ]
+    down = engine(joined(NEW_DB, state="exited"), replace(NEW_DB, state=ContainerState.RESTARTING))
+    assert not any(line.startswith("start-container api") for line in lines(desired, down))
+    two = declared(service("api", "c", replicas=2, **SHARES), service("db", replicas=2))
+    half = engine(NEW_DB, joined(container("db", slot=2), slot=2, state="exited"))
+    assert "start-container api.2-bbbbbbbb" not in lines(two, half)
