@@ -238,10 +238,10 @@ def test_a_compose_project_is_adopted_without_a_restart(host: Host, documents: s
         if documents == OVERRIDE:
             # The containers are gone with docker compose's project, and trimtab creates them anew.
             compose(host, "down", "-t", "0")
-            eventually(
-                lambda: is_ready(host, "web") and is_ready(host, "api"), what="both are anew"
-            )
             assert ids(host) == {}
+            eventually(
+                lambda: host.running_ids("web") and host.running_ids("api"), what="both run anew"
+            )
 
 
 def test_compose_up_by_mistake_makes_foreign_containers_and_the_slot_is_filled(

@@ -26,6 +26,9 @@ services:
       - command: ["/bin/sh", "-c", "echo $$LEVEL > /tmp/started"]
         environment: {LEVEL: warm}
     pre_stop: [{command: ["/bin/sh", "-c", "exit 3"]}]
+    pre_start:
+      - command: ["/bin/sh", "-c", "cat /etc/site.conf; echo $$GREETING $$LEVEL"]
+        environment: {LEVEL: first}
   the_store:
     image: trimtab.local/web:1
     volumes: [store_data:/data]
@@ -80,9 +83,14 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
                 for told in blamed.splitlines()
             ), (field, line, blamed)
         assert host.engine.docker("exec", web, "cat", "/tmp/started").stdout == "warm\n"
+        # The step ran once, before the container, with the files and variables of the service.
+        (step,) = host.containers("web-pre-start-1")
+        assert host.engine.docker("logs", step["Id"]).stdout == "one\nhello first\n"
+        assert step["State"]["FinishedAt"][:19] <= inspect["State"]["StartedAt"][:19]
         # A changed variable of .env is a rollout.
         put(host, f"WEB_PORT={PORT}\nGREETING=bye\n")
         eventually(lambda: env_of(host, "web", "GREETING") == "bye", within_s=40)
+        assert len(host.containers("web-pre-start-1")) == 2
         # A changed file of the project reaches the container.
         (host.directory / "shop" / "site.conf").write_text("two\n")
 
