@@ -250,14 +250,19 @@ def _judge_target(target: Key, inventory: Inventory) -> Iterator[Finding]:
 def _judge_open(move: MoveRequest, inventory: Inventory) -> Iterator[Finding]:
     """Yield a finding if a container is being made that the move would leave out.
 
-    That is one of either name; across namespaces, any that could mount a volume of the service.
+    That is one of either name; across namespaces, any of the namespace, and a client's with a volume
+    that moves.
     """
     places = {(key.namespace, key.name) for key in (move.source, move.target)}
     nearby = {move.source.namespace} if move.is_across else set[str]()
+    taken = {*volumes_taken(move, inventory)}
     for intent in inventory.open.values():
         request = RequestPart.read(intent.request)
         labels = request.summary.label(names.NAMESPACE), request.summary.label(names.SERVICE)
-        if request.route in _MAKES and (labels in places or labels[0] in nearby):
-            reason = f"a container of {'/'.join(labels)} is being created or adopted"
+        mounted = {mount.source for mount in request.summary.mounts if mount.type == "volume"}
+        is_near = labels in places or labels[0] in nearby or not taken.isdisjoint(mounted)
+        if request.route in _MAKES and is_near:
+            what = "/".join(filter(None, labels)) or "a client"
+            reason = f"a container of {what} is being created or adopted"
             yield Finding("move.busy", "from", reason, "try again in a moment")
             return

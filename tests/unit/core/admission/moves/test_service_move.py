@@ -266,6 +266,18 @@ def test_no_move_takes_a_volume_from_others_or_leaves_one_behind(
     assert rule in rules(known, policy=policy(**BOTH), asks=asks, approved=True)
 
 
+@pytest.mark.parametrize("volume", ["shop.data", "shop.other"])
+def test_no_client_that_is_being_created_keeps_a_volume_that_moves(volume: str) -> None:
+    """Its container isn't in the inventory yet, and its labels name no namespace."""
+    mounts = [{"type": "volume", "source": volume, "target": "/x", "readOnly": False}]
+    summary = {"labels": {"io.trimtab.owner": "team"}, "mounts": mounts}
+    request: dict[str, object] = {"route": "container.create", "summary": summary}
+    known = with_data(storing(), open={"x": OpenIntent(1, "", "client", request)})
+    asks = {**LAB, "volumes": ["shop.data"]}
+    wanted = ["move.busy"] if volume == "shop.data" else []
+    assert rules(known, policy=policy(**BOTH), asks=asks) == wanted
+
+
 def test_a_volume_of_another_owner_goes_along_by_an_operator_alone() -> None:
     known = with_data(storing(), volumes={"shop.data": owned(owner="rival")})
     asks = {**LAB, "volumes": ["shop.data"]}
