@@ -400,6 +400,7 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         devices=tuple(_device_part(case, device) for device in request.devices),
         groups=request.groups,
         extra_hosts=request.extra_hosts,
+        shares=tuple(_shares(case)),
         ports=tuple(
             f"{port.host_ip}:{port.host_text}:{port.container}/{port.protocol}"
             for port in request.ports
@@ -409,6 +410,13 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         exceptions=case.exceptions,
         confinement=confinement_of(case, request),
     ).members
+
+
+def _shares(case: Case) -> Iterator[str]:
+    """Yield the shared namespaces, with the service and the id of the container that the gate found."""
+    asked, found = case.request.shares, case.facts.shared if case.facts else None
+    for name in asked.names:
+        yield f"{name}:{asked.service}" + (f":{found.id}" if found else "")
 
 
 def _device_part(case: Case, device: DeviceRequest) -> DevicePart:

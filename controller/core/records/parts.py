@@ -178,6 +178,8 @@ class SummaryPart(Payload):
     devices: tuple[DevicePart, ...] = items("devices", DevicePart, optional=True)
     groups: tuple[str, ...] = texts("groups", optional=True)
     extra_hosts: tuple[str, ...] = texts("extraHosts", optional=True)
+    #: The shared namespaces of another container, as KIND:SERVICE:ID, such as ``pid:vpn:0123…``.
+    shares: tuple[str, ...] = texts("shares", optional=True)
     environment: tuple[str, ...] = texts("env")  # names of variables
     hooks: str = text("hooks", optional=True)  # the keyed digest of the hooks; '' for none
     has_post_start: bool = flag("postStart", optional=True)  # there are hooks of the start

@@ -66,6 +66,7 @@ def test_a_sidecar_joins_no_network_and_the_record_has_the_size_of_the_shared_me
     assert "NetworkingConfig" not in decision.body
     assert "TrimtabShares" not in decision.body
     assert decision.summary["confined"]["shm"] == 128 << 20
+    assert decision.summary["shares"] == [f"network:vpn:{VPN}", f"ipc:vpn:{VPN}"]
 
 
 def test_processes_alone_leave_the_network_its_own() -> None:
