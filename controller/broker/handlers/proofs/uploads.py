@@ -73,7 +73,8 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
     stored = state.inventory.files
     result = yield VerifyProof(rule, call.body, anchor, networks, compose, stored)
     if isinstance(result, ProofRefused):
-        if result.line is not None:
+        # A line by the keys of before a reload could be signed with a key that is revoked now.
+        if result.line is not None and state.proofs.forgotten == forgotten:
             state.proofs.lines[name] = result.line
         raise Denied(result.code, redact.text(result.reason), result.remedy, subject=name)
     assert isinstance(result, ProofVerified), f"a proof was answered by {type(result).__name__}"

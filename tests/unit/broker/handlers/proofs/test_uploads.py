@@ -315,6 +315,25 @@ def test_no_line_is_approved_while_a_commit_is_recorded(instance: Instance) -> N
     assert approve(instance, digest).status == 200
 
 
+def test_a_line_that_was_verified_across_a_reload_waits_for_no_approval(
+    instance: Instance,
+) -> None:
+    instance.prepare()
+    new = instance.repository.commit(REWRITTEN, instance.since)
+    state = instance.broker.state
+    assert state is not None
+    verify = instance.broker.prove
+
+    def reload_meanwhile(command: VerifyProof) -> ProofVerified | ProofRefused:
+        result = verify(command)
+        state.proofs.forget()
+        return result
+
+    instance.broker.prove = reload_meanwhile
+    assert rule(instance.upload(instance.repository.proof(new))) == "proof.not-newer"
+    assert line_of(instance) == {}
+
+
 def test_an_unsigned_commit_of_another_line_waits_for_nothing(instance: Instance) -> None:
     instance.prepare()
     for key, wanted in ((MALLORY, "proof.key-unknown"), (None, "proof.unsigned")):
