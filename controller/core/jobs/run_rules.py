@@ -120,7 +120,7 @@ def _full(known: JobOccasion, memory: JobMemory) -> int:
     """
     going = [run.number for run in memory.runs_of(known) if not run.ended]
     missing = known.completions - (known.succeeded if known.completions > 1 else 0)
-    return going[-1] if len(going) >= min(known.parallelism, missing) else 0
+    return going[-1] if going and len(going) >= min(known.parallelism, missing) else 0
 
 
 def _done(job: str, known: JobOccasion) -> Finding:

@@ -347,3 +347,11 @@ def test_occasions_of_one_run_shorten_no_occasion_of_several_runs() -> None:
     assert known is not None
     decision = decide_occasion(job, memory, known, known.name, JobTime(START + 705, START + 705))
     assert decision.overdue == (2,), "its time began with its first run"
+
+
+def test_a_rollout_with_all_its_runs_has_no_further_run() -> None:
+    occasion = f"{jobs.ROLLOUT}web@{'a' * 64}"
+    memory = NO_RUNS
+    for number in (1, 2):
+        memory = ended(begun(memory, completions=2, occasion=occasion), number, "succeeded")
+    assert refused(3, occasion, known=memory, revision=ONE, completions="2/1") == ("job.done",)
