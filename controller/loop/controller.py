@@ -402,8 +402,7 @@ class Controller:
     def _record_result(self, key: Key, view: DesiredView, result: Result) -> None:
         with self._lock:
             self.shared.record_result(key, view, result)
-            service = view.desired.service(key)
-            if result.observed is not None and service is not None:
+            if result.observed is not None and (service := view.desired.service(key)) is not None:
                 self._record_service(service, view, result, result.observed)
             self._wake(key, result)
         if result.requeue_after_s is not None:
@@ -414,6 +413,8 @@ class Controller:
         if result.observed is None or isinstance(error, EngineUnavailable):
             wait_s = delay_s(EngineUnavailable("", ""), 1, self._random)
             self.chores.add_after(Chore.OBSERVE, wait_s)
+        if error is not None and error.code == "proof.missing":
+            self.chores.add(Chore.RELOAD)  # a reading uploads the proof
         self.changed()
 
     def _record_service(
@@ -464,8 +465,7 @@ class Controller:
         """Replace the desired state of passes after overrides changed; the caller holds the lock."""
         declared = self.shared.declared
         assert declared is not None, "there is nothing to steer before the files were read"
-        view = replace(self.shared.view, desired=self.overrides.apply(declared))
-        self.shared.replace_view(view)
+        self.shared.replace_view(replace(self.shared.view, desired=self.overrides.apply(declared)))
 
     def _wake(self, key: Key, result: Result) -> None:
         """Queue the services released by *key*, and its dependencies; the caller holds the lock."""

@@ -16,6 +16,7 @@ from controller.broker.handlers.proofs import uploads
 from controller.core.records import inventory_json
 from controller.core.records.signed import revisions
 from controller.model.inventory import AcceptedCommit
+from controller.model.records import Reply, Request
 from tests.sim.broker import BrokerDied
 from tests.sim.controller import ControllerDied
 from tests.sim.doomed import Moment, Who
@@ -24,7 +25,7 @@ from tests.sim.parallel import mapped
 from tests.sim.planted import Plant, always
 from tests.sim.signed import SUPERSEDED, SignedWorld, usurp
 from tests.sim.sourced import NAME
-from tests.sim.stories import IMAGES, LAB, WEB, Tale, edit, service
+from tests.sim.stories import IMAGES, LAB, WEB, Tale, edit, meddle, service
 from tests.sim.violation import Violation
 from tests.sim.world import World
 
@@ -102,6 +103,39 @@ def test_the_story_accepts_each_commit_and_refuses_what_is_superseded() -> None:
     assert world.broker.state.inventory.accepted[NAME].commit == world.files.commits[-1]
     assert len(world.files.commits) >= 5
     assert world.refused >= 5
+
+
+def forget_proofs(world: World) -> str:
+    """The policy is reloaded, with the same text: the broker forgets its renderings."""
+    assert world.broker.state is not None
+    world.broker.state.proofs.forget()
+    return "the proofs are forgotten"
+
+
+class _TimedWorld(SignedWorld):
+    """Keeps when proofs were accepted."""
+
+    def __init__(self, tale: Tale) -> None:
+        self.accepted_at: list[float] = []
+        super().__init__(tale)
+
+    def act(self, action: Action, request: Request) -> Reply:
+        reply = super().act(action, request)
+        if action is Action.PROVE and reply.status == 200:
+            self.accepted_at.append(self.clock.monotonic())
+        return reply
+
+
+def test_a_missing_proof_is_uploaded_as_soon_as_a_change_needs_it() -> None:
+    """And not only with the next observation of everything: a failed container waits that long."""
+    world = _TimedWorld(
+        Tale(frozenset(), (service(LAB, "job:1"),), ((40, forget_proofs), (41, meddle("rm"))))
+    )
+    began = world.clock.monotonic()
+    world.run()
+    first, again = (each - began for each in world.accepted_at[:2])
+    assert first < 40
+    assert 41 <= again < 60
 
 
 @pytest.mark.timeout(1800)
