@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.instance import POLICIES, Host, eventually, web
+from tools import dockerd
 
 PAGE = Path(__file__).parents[2] / "docs" / "networking.md"
 QUICK = "init: true\nstopGracePeriod: 1s\nrollout: {minHealthy: 0s}\n"
@@ -24,6 +29,7 @@ SERVICES = {
     "batch": "network: {mode: none}",
 }
 BACKEND = "apiVersion: trimtab/v1\nkind: Network\nmetadata: {name: backend, owner: team}\n"
+ISOLATED = "platform-network"
 INTERNET = "192.0.2.2"  # TEST-NET-1 (RFC 5737)
 #: Everything is asked at once: a name that nobody knows takes seconds.
 ASK = "for each in {targets}; do (wget -q -T 5 -O /dev/null http://$each:8080/ && echo $each) & done; wait"
@@ -109,6 +115,63 @@ def is_replaced(host: Host, name: str, before: dict[str, list[str]]) -> bool:
     return len(ids) == 1 and ids != before[name]
 
 
+def loses_internal(host: Host) -> None:
+    """By hand, make the isolated network anew with a way out, and join its containers to it again.
+
+    The broker takes the containers off; with the network away, the controller makes the internal one.
+    """
+
+    def ask(method: str, path: str, body: object = None) -> dict[str, Any]:
+        sent = None if body is None else json.dumps(body).encode()
+        status, told = dockerd.call(host.engine.host, method, path, body=sent)
+        assert status < 300, (path, told)
+        return dict(json.loads(told or "{}"))
+
+    def shown() -> dict[str, Any]:
+        status, told = dockerd.call(host.engine.host, "GET", f"/networks/{ISOLATED}")
+        return dict(json.loads(told)) if status == 200 else {"Internal": False, "Containers": {}}
+
+    before = {name: host.running_ids(name) for name in SERVICES}
+    was = shown()
+    members = set(was["Containers"])
+    assert was["Internal"] is True
+    assert len(members) == len(SERVICES) - 1
+    controller = host.pid_of("controller")
+    # Otherwise the controller is faster: each container would be on the internal network again.
+    os.kill(controller, signal.SIGSTOP)
+    try:
+        for each in members:
+            ask("POST", f"/networks/{ISOLATED}/disconnect", {"Container": each})
+        ask("DELETE", f"/networks/{ISOLATED}")
+        opened = ask("POST", "/networks/create", {"Name": ISOLATED, "Labels": was["Labels"]})["Id"]
+        for each in members:
+            ask("POST", f"/networks/{opened}/connect", {"Container": each})
+        eventually(lambda: shown()["Containers"] == {}, what="the broker takes all off")
+    finally:
+        os.kill(controller, signal.SIGCONT)
+    found = host.records("violation")
+    assert {record["request"]["object"] for record in found} == members
+    assert {text for record in found for text in record["result"]["found"]} == {
+        f"it is in the network {ISOLATED}: a foreign one of that name"
+    }
+
+    def is_named() -> bool:
+        conditions = host.resource("db").get("conditions", ())
+        fault = f"the network {ISOLATED} isn't ours and has a way out"
+        return any(fault in each["message"] for each in conditions)
+
+    eventually(is_named, what="the status names the network")
+    assert shown()["Id"] == opened, "nobody's network is removed"
+    assert shown()["Containers"] == {}
+    ask("DELETE", f"/networks/{opened}")
+    eventually(
+        lambda: shown()["Internal"] and set(shown()["Containers"]) == members,
+        what="all are on an internal network",
+    )
+    assert {name: host.running_ids(name) for name in SERVICES} == before
+    host.await_ready()
+
+
 @pytest.mark.needs_root
 def test_what_reaches_what_is_as_the_page_says(host: Host) -> None:
     apart, joined = tables()
@@ -147,3 +210,4 @@ def test_what_reaches_what_is_as_the_page_says(host: Host) -> None:
             host.await_ready()
             violations = host.records("violation")
             assert violations == []
+            loses_internal(host)

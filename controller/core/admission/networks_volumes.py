@@ -95,7 +95,9 @@ def admit_network(
     if existing is not None and not _is_own_existing(existing, actor, owner, kind):
         # A client gets the same answer for another owner's network and for a foreign network.
         facts = existing if kind else replace(existing, ours=False)
-        findings.append(network_rules.foreign_network(facts, "Name", kind, actor))
+        findings.append(
+            network_rules.foreign_network(facts, "Name", kind, actor, is_internal=request.internal)
+        )
     if existing is None:
         findings += identity.judge_network_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):

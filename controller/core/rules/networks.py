@@ -251,7 +251,7 @@ def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
     """Yield the reasons why a network cannot be joined."""
     kind = implied_kind(case.policy, facts.name, case.namespace)
     if not facts.ours or (kind and not is_as_implied(facts, kind)):
-        yield foreign_network(facts, path, kind, case.actor)
+        yield foreign_network(facts, path, kind, case.actor, is_internal=kind == "isolated")
     elif not kind and not _may_join(case, facts):
         reason = f"the network {facts.name} belongs to another owner or namespace"
         yield Finding("network.foreign", path, reason, "use one of your own, or ask for a grant")
@@ -260,12 +260,17 @@ def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
         yield Finding("network.mode", path, reason, "use an internal one")
 
 
-def foreign_network(facts: NetworkFacts, path: str, kind: str, actor: Actor) -> Finding:
+def foreign_network(
+    facts: NetworkFacts, path: str, kind: str, actor: Actor, *, is_internal: bool
+) -> Finding:
     """Return the refusal of a network that is not ours, or lacks its required properties.
 
-    A client does not learn the owning instance.
+    *is_internal*: the network of this name must be internal. A client learns neither the owning
+    instance nor the settings of the network.
     """
     fault = "isn't what it should be" if facts.ours else "isn't ours"
+    if is_internal and not facts.internal and actor.role is not Role.CLIENT:
+        fault += " and has a way out"
     remedy = "use a network of your own"
     if kind:
         remedy = (

@@ -370,6 +370,19 @@ def test_an_implied_network_that_is_there_and_wrong_is_told_with_both_remedies()
     assert "networks.isolated" in admission.verdict.remedy
 
 
+def test_a_lost_internal_is_named_except_to_clients():
+    """A network was made anew by hand, under the name of an internal one."""
+    body = {"Name": "team.extra", "Internal": True, "Labels": TEAM}
+    opened = NetworkFacts("8" * 64, "team.extra", ours=False)
+    refused = network(body, actor=CONTROLLER, existing=opened)
+    assert denials(refused) == ("network.foreign",)
+    assert refused.verdict.reason.endswith("isn't ours and has a way out")
+    closed = network(body, actor=CONTROLLER, existing=replace(opened, internal=True))
+    assert closed.verdict.reason.endswith("isn't ours")
+    client = network({"Name": "n", "Internal": True}, existing=replace(opened, name="n"))
+    assert client.verdict.reason.endswith("isn't ours")
+
+
 def test_the_gate_makes_a_clients_implied_networks():
     def made(name, actor=CLIENT, rules=STRICT):
         return admit_implied_network(name, actor=actor, policy=rules, stamp=STAMP)
