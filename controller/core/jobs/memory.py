@@ -113,9 +113,13 @@ def with_job(jobs: Jobs, key: Key, memory: JobMemory) -> Jobs:
 
 
 def _kept_runs(runs: tuple[JobRun, ...], occasions: tuple[JobOccasion, ...]) -> tuple[JobRun, ...]:
-    """Return the runs to remember. The first run of an occasion tells when its time is over."""
+    """Return the runs to remember, without those that ended first.
+
+    A run can end after many later ones. The first run of an occasion tells when its time is over.
+    """
     surplus = len(runs) - (RUNS_KEPT_OF_MANY if _has_many(occasions) else RUNS_KEPT)
-    dropped = {r.number for r in [r for r in runs if r.ended][: max(0, surplus)]}
+    ended = sorted((run for run in runs if run.ended), key=lambda run: run.ended)
+    dropped = {run.number for run in ended[: max(0, surplus)]}
     return tuple(r for r in runs if r.number not in dropped)
 
 

@@ -54,10 +54,10 @@ from controller.model.desired.spec.rollout import RunState
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Act, Problem
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import NO_RUNS, Container, JobOccasion, JobRun, Observed
+from controller.model.observed import NO_RUNS, Container, JobMemory, JobOccasion, JobRun, Observed
 from controller.model.records import Verdict
 
-#: Occasions of a job in its status, the latest ones.
+#: Occasions of a job in its status: the latest ones, and those of the remembered runs.
 OCCASIONS_SHOWN = 10
 #: A job that stands so needs nothing.
 READY_WORDS = frozenset({JobWord.IDLE, JobWord.COMPLETE, JobWord.SUSPENDED})
@@ -294,7 +294,7 @@ def job_facts(job: Service, inputs: StatusInputs) -> Facts:
         details=details_of(job.spec)
         | place_details(job.source)
         | {"runs": [_run_row(run) for run in memory.runs]}
-        | {"occasions": [_occasion_row(each) for each in memory.occasions[-OCCASIONS_SHOWN:]]},
+        | {"occasions": [_occasion_row(each) for each in _occasions_shown(memory)]},
         job=decision,
     )
 
@@ -321,6 +321,14 @@ def _run_row(run: JobRun) -> Report:
         "why": run.why,
     }
     return {name: value for name, value in members.items() if value}
+
+
+def _occasions_shown(memory: JobMemory) -> Iterator[JobOccasion]:
+    remembered = {(run.revision, run.occasion) for run in memory.runs}
+    earlier = len(memory.occasions) - OCCASIONS_SHOWN
+    for number, each in enumerate(memory.occasions):
+        if number >= earlier or (each.revision, each.name) in remembered:
+            yield each
 
 
 def _occasion_row(occasion: JobOccasion) -> Report:

@@ -83,6 +83,16 @@ def test_the_memory_is_bounded_and_keeps_runs_that_go_on(steps: list[tuple[int, 
     assert jobs.from_json(texts) == {job_key("a", "b"): memory}
 
 
+def test_a_run_that_ends_after_many_later_ones_is_remembered() -> None:
+    memory = jobs.create(NO_RUNS, run(1, occasion=f"{jobs.MANUAL}a"))
+    for number in range(2, 30):
+        memory = ended(jobs.create(memory, run(number)), number)
+    last = "2026-03-01T13:00:00.000Z"
+    memory = jobs.end(memory, "c1", time=last, outcome="succeeded", why="exited with 0")
+    memory = jobs.create(memory, run(30))
+    assert [each.number for each in memory.runs] == [1, *range(22, 31)]
+
+
 def test_the_job_that_ran_least_recently_is_forgotten_first() -> None:
     known: jobs.Jobs = {}
     going = jobs.create(NO_RUNS, run(1))
