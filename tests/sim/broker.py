@@ -41,7 +41,7 @@ from controller.broker.gate.commands import (
     refuse_proofs,
 )
 from controller.broker.gate.state import GateState
-from controller.broker.guards import recovery, split_brain
+from controller.broker.guards import kernel_verify, recovery, split_brain
 from controller.broker.handlers import container_exec, container_hooks
 from controller.broker.server.driver import Driver
 from controller.broker.server.recovery_task import FIRST_PAUSE_S, LAST_PAUSE_S, RecoveryTask
@@ -233,6 +233,12 @@ class SimBroker:
             for identifier in tuple(self.state.inventory.containers)
         ]
         return not any(again)
+
+    def check_containers(self) -> None:
+        """Verify every container, as the background task does after the engine's events."""
+        assert self.state is not None, "nobody is there to check them"
+        for identifier in tuple(self.state.inventory.containers):
+            self._drive(kernel_verify.verify_container(self.state, identifier))
 
     # What RecoveryTask asks of its driver and upstream
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -49,6 +50,33 @@ PLANT = Plant(
 )
 
 
+def _make_anew(world: World) -> str:
+    """By hand, make the network anew with a way out, under its name and labels, and join all to it."""
+    (lan,) = (each for each in world.engine.networks.values() if each.name == "lan")
+    on_it = [c for c in world.engine.containers.values() if "lan" in c.networks]
+    labels = dict(lan.labels)
+    for container in on_it:
+        _by_hand(world, f"/networks/{lan.id}/disconnect", {"Container": container.id})
+    world.engine.call("DELETE", f"/networks/{lan.id}", None)
+    _by_hand(world, "/networks/create", {"Name": "lan", "Labels": labels})
+    for container in on_it:
+        _by_hand(world, "/networks/lan/connect", {"Container": container.id})
+    world.checkers.breaching = True
+    (opened,) = (each for each in world.engine.networks.values() if each.name == "lan")
+    world.marks.foreign.add(opened.id)
+    world.broker.check_containers()
+    return "somebody makes lan anew, with a way out"
+
+
+def _by_hand(world: World, path: str, body: object) -> None:
+    status, told = world.engine.call("POST", path, json.dumps(body).encode())
+    assert status < 300, (path, told)
+
+
+def _processes(world: World) -> dict[str, int]:
+    return {container.id: container.pid for container in world.engine.containers.values()}
+
+
 def _lan(world: World) -> str:
     (network,) = (each for each in world.engine.networks.values() if each.name == "lan")
     on_it = sorted(
@@ -79,6 +107,29 @@ def test_a_network_of_many_services_is_remade_after_an_approval() -> None:
     world.run()
     assert (*seen, _lan(world)) == ("internal: s0 s1 s2 s3 s4", "open: s0 s0 s1 s2 s3 s4")
     assert not world.did & {Action.STOP, Action.REMOVE}
+
+
+def test_containers_leave_a_network_that_people_made_anew_before_it_is_remade() -> None:
+    seen: list[str] = []
+    processes: list[dict[str, int]] = []
+
+    def make_anew(world: World) -> str:
+        processes.append(_processes(world))
+        return _make_anew(world)
+
+    def look(world: World) -> str:
+        seen.append(_lan(world))
+        return "a look at the network"
+
+    def put_away(world: World) -> str:
+        (lan,) = (each for each in world.engine.networks.values() if each.name == "lan")
+        world.engine.call("DELETE", f"/networks/{lan.id}", None)
+        return "somebody removes the network"
+
+    world = DoomedWorld(replace(REMADE, then=((15, make_anew), (30, look), (31, put_away))))
+    world.run()
+    assert (*seen, _lan(world)) == ("open: ", "internal: db web web")
+    assert processes == [_processes(world)]
 
 
 def test_a_planted_bug_about_remakes_is_found() -> None:
