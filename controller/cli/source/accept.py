@@ -64,7 +64,7 @@ def waiting_line(proofs: Mapping[str, Any], name: str, commit: str) -> Mapping[s
         raise UsageError(
             "source.no-line",
             f"no signed commit of another line waits at the source {name}",
-            remedy="the controller uploads the served commit within a minute; see 'trimtab status'",
+            remedy="the controller uploads the served commit within some minutes; see 'trimtab status'",
         )
     # The spelling of a signature isn't signed. So an old commit can be given ids with chosen first digits.
     if line["commit"] != commit:
