@@ -83,12 +83,14 @@ def admit_create(
         raise NotProven("proof.form", "the create has a form that no document has", _REMEDY)
     entry = made.find(key, asked.shape)
     pin = pins.own
+    # A run with the image of a service counts for the rollout of that image alone.
+    is_borrowed = entry is not None and key not in made.entries
     if entry is not None and entry.has_shape(asked.shape):
         declared, replicas = entry.endpoints, entry.replicas
         # Its occasion is that of the declared service, whose pin the gate found by the occasion.
-        pin = pin or (pins.found if key not in made.entries else None)
+        pin = pin or (pins.found if is_borrowed else None)
         proof = _part(key, made.proven, entry)
-    elif (recorded := _recorded(evidence, made, key, asked.shape)) is not None:
+    elif not is_borrowed and (recorded := _recorded(evidence, made, key, asked.shape)) is not None:
         declared = dict(recorded.endpoints)
         replicas = recorded.replicas if entry is None else entry.replicas
         proof = _part(key, recorded, recorded)

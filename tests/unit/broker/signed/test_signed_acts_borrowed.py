@@ -85,7 +85,12 @@ def adopt(instance: Instance, kind: str, name: str, namespace: str) -> None:
 
 
 def run_of(
-    service: str, *, image: str = "", job: str = MIGRATE, text: str = DOCUMENTS
+    service: str,
+    *,
+    image: str = "",
+    job: str = MIGRATE,
+    text: str = DOCUMENTS,
+    number: int = 1,
 ) -> OutgoingRequest:
     """Return the create of a job's run for the rollout of a service."""
     desired = desired_of(text)
@@ -93,12 +98,12 @@ def run_of(
     assert of is not None
     assert declared is not None
     made = job_for(declared, of)
-    target = run_name("shop", made.key.name, number=1, revision=made.revision)
+    target = run_name("shop", made.key.name, number=number, revision=made.revision)
     action = CreateContainer(
         object=made.key,
         target=target,
         cause="c",
-        slot=1,
+        slot=number,
         precondition=Precondition(absent=target),
         service=made,
         image=image or made.spec.image,
@@ -154,6 +159,20 @@ def test_no_job_runs_with_another_image(instance: Instance) -> None:
     assert rules.pop("a job of another image of that repository") == "proof.image"
     assert all(found.startswith(("proof.", "job.", "image.")) for found in rules.values()), rules
     assert instance.send(run_of(WEB, image=web)).status == 201
+
+
+def test_an_earlier_image_of_a_service_counts_for_no_rollout(instance: Instance) -> None:
+    """A success of that run would let a rollout go on without the job of the image that is rolled out."""
+    api = pin_of(instance, instance.run(create_of(API, DOCUMENTS)))
+    ran = instance.run(run_of(API, image=api))
+    newer = DOCUMENTS.replace('image: "trimtab.local/db:1"', 'image: "trimtab.local/web:1"')
+    instance.commit(newer, parent=instance.head)
+    assert instance.inventory.containers[ran].signed
+    earlier = run_of(API, image=api, number=2)
+    for service in (WEB, API):
+        occasion = body_of(run_of(service, text=newer))["Labels"][names.OCCASION]
+        refused = instance.send(with_label(earlier, OCCASION=occasion))
+        assert rule(refused) == "proof.unproven", service
 
 
 def test_adopted_objects_are_used_by_their_document_alone(instance: Instance) -> None:
