@@ -194,7 +194,7 @@ def test_approve_prune_approves_no_volume(host: Host, started: dict[str, str]) -
     with usurped(host) as (usurper, rogue):
         rogue.going = [forged(started["s0"], "gone"), forged("volume:data", "gone")]
         done = host.cli("apply", "--approve-prune", "--timeout", "20s")
-        assert "a removal of data needs 'trimtab approve'" in done.stdout
+        assert "a removal or move of data needs 'trimtab approve'" in done.stdout
         (approval,) = approvals(host)
         assert approval["request"]["summary"]["objects"] == [started["s0"]]
         assert usurper.ask("DELETE", "/volumes/data", plan=PLAN).rule == "volume.approval"
