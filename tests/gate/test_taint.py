@@ -50,6 +50,7 @@ INSIDE: dict[str, tuple[str, Sequence[Field]]] = {
     "EndpointConfig": ("", field_tables.ENDPOINT),
     "Healthcheck": ("", field_tables.HEALTHCHECK),
     "TrimtabHooks": ("", field_tables.HOOKS),
+    "TrimtabShares": ("", field_tables.SHARES),
     "LogConfig": ("", field_tables.LOG_CONFIG),
     "RestartPolicy": ("", field_tables.RESTART_POLICY),
     "Ulimits": ("*", field_tables.ULIMIT),
@@ -68,6 +69,7 @@ BASES: dict[str, dict[str, Any]] = {
         "Labels": {names.SERVICE: "web"},
         "Healthcheck": {"Test": ["NONE"]},
         "TrimtabHooks": {},  # a client has none
+        "TrimtabShares": {},  # a client has none
         "HostConfig": {
             "NetworkMode": "alice-isle",
             "LogConfig": {"Type": "json-file", "Config": {}},
