@@ -58,6 +58,7 @@ def test_a_job_runs_once_for_each_revision(host: Host) -> None:
         described = host.cli("describe", "migrate").stdout
         assert "Completed" in described
         assert "exited with 0" in described
+        host.cli("journal", "verify")
 
         # Without its container, and after a restart of both processes, the run stays remembered.
         host.engine.docker("rm", container["Id"])

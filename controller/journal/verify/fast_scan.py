@@ -28,11 +28,16 @@ from controller.journal.store.segments import first_seq_of, open_segment, segmen
 from controller.journal.verify.clock_check import ClockCheck
 
 ID_BYTES: Final = 36
-#: The effect of a record on its id: opens an intent, closes an intent, or stands alone.
-OPENS, CLOSES, STANDS = b"o", b"c", b"s"
+#: The effect of a record on its id: opens an intent, closes one, stands alone, or can follow one.
+OPENS, CLOSES, STANDS, FOLLOWS = b"o", b"c", b"s", b"f"
 ROW_BYTES: Final = ID_BYTES + 1
 
-_LIVES: Final = {b"intent": OPENS, b"outcome": CLOSES, b"recovered": CLOSES}
+_LIVES: Final = {
+    b"intent": OPENS,
+    b"outcome": CLOSES,
+    b"recovered": CLOSES,
+    b"operator": FOLLOWS,
+}
 _HASH: Final = b'"hash":"'
 _AFTER_HASH: Final = b'","id":"'
 _AFTER_ID: Final = b'","prev":"'

@@ -1,4 +1,8 @@
-"""Check record ids: each intent is closed once, by a later record, and no id is reused."""
+"""Check record ids: each intent is closed once, by a later record, and has an id of its own.
+
+A record of the stage ``operator`` can have the id of an earlier intent: the end of an exec has that of
+its start, and the end of a job's run that of its create.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ from typing import Final
 
 from controller.core.records.record import CLOSING
 from controller.journal.store.chain import ChainFault, ChainWalk, Damage
-from controller.journal.verify.fast_scan import CLOSES, ID_BYTES, OPENS, ROW_BYTES, STANDS
+from controller.journal.verify.fast_scan import CLOSES, FOLLOWS, ID_BYTES, OPENS, ROW_BYTES, STANDS
 from controller.model.records import Record
 
 #: Ids in the newer half of the window that finds reused ids; the journal is read again for others.
 _WINDOW: Final = 65_536
-_OPENS, _CLOSES = ord(OPENS), ord(CLOSES)
+_OPENS, _CLOSES, _FOLLOWS = ord(OPENS), ord(CLOSES), ord(FOLLOWS)
+_LIVES: Final = {"intent": OPENS, "operator": FOLLOWS}
 
 
 class IdLifetimes:
@@ -38,7 +43,7 @@ class IdLifetimes:
     def check(self, record: Record) -> str:
         """Return the fault in a record's stage or id, or ''."""
         stage = record.entry.stage
-        life = CLOSES if stage in CLOSING else OPENS if stage == "intent" else STANDS
+        life = CLOSES if stage in CLOSING else _LIVES.get(stage, STANDS)
         return self._check(record.seq, record.entry.id, life[0])
 
     def check_rows(self, first: int, rows: bytes) -> tuple[int, str]:
@@ -68,11 +73,13 @@ class IdLifetimes:
         )
 
     def _check(self, seq: int, identity: str, life: int) -> str:
-        if life != _CLOSES:
-            if identity in self._new or identity in self._old:
+        known = identity in self._new or identity in self._old
+        if life not in {_CLOSES, _FOLLOWS}:
+            if known:
                 return "its id was used before"
             if identity <= self._floor:
                 self._suspects[identity] = seq
+        if life != _CLOSES and not known:
             self._remember((identity,))
         return self._check_intent(seq, identity, life)
 
@@ -120,7 +127,7 @@ class IdLifetimes:
             identity = record.entry.id
             if identity not in self._suspects or record.entry.stage in CLOSING:
                 continue
-            if identity in earlier:
+            if identity in earlier and record.entry.stage != "operator":
                 damage = damage_at(walk, "its id was used before", ChainFault.LIFE)
                 break
             earlier.add(identity)

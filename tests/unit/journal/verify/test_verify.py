@@ -316,6 +316,11 @@ def test_an_id_that_is_used_again_is_noticed(tmp_path: Path, stage) -> None:
     check_stages(tmp_path, order, "4 its id was used before")
 
 
+def test_the_end_of_what_an_intent_began_has_its_id(tmp_path: Path) -> None:
+    order = [entry(1, "intent"), entry(1, "outcome"), entry(1, "operator"), entry(1, "operator")]
+    check_stages(tmp_path, order, "")
+
+
 def test_an_id_is_remembered_beyond_the_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
