@@ -51,8 +51,8 @@ class BrokerSecrets:
     def forget(self) -> None:
         """Ask for every source again at the next reading.
 
-        After the proof of a signed source: a Secret that the broker couldn't open for the proof holds its
-        services back, until a later question shows that the Secret can be opened.
+        For the time after the proof of a signed source. A Secret that the broker couldn't open for the
+        proof holds services back, until a later answer has the content of the Secret.
         """
         with self._lock:
             self._known = {}

@@ -53,8 +53,8 @@ def prctl_pointer(option: int, value: int, pointer: object) -> int:
 def forbid_core_dumps() -> None:
     """Keep the memory of this process out of core dumps, and from debuggers of the same user.
 
-    The limit doesn't count on hosts that pipe core dumps to a program (core(5)); there the attribute
-    does, which a program loses when it executes another one. Raise OSError if the kernel refuses.
+    Hosts that pipe core dumps to a program ignore the limit (core(5)), but respect the attribute. An exec
+    of another program resets the attribute. Raise OSError if the kernel refuses.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(PR_SET_DUMPABLE, 0)

@@ -112,7 +112,7 @@ class ReservationState:
 
 @dataclass(slots=True)
 class ShareState:
-    """What clients spent of their shares, by uid (``guards.client_shares``)."""
+    """The spent part of each client's shares, by uid (``guards.client_shares``)."""
 
     mutations: Buckets = field(default_factory=dict)
     #: Bytes.

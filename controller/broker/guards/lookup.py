@@ -224,8 +224,8 @@ def find_shared(
 ) -> Flow[SharedContainer | None]:
     """Return the container whose namespaces a create shares; None if the create asks for none.
 
-    It is the newest one of the named service that runs in the slot of the new container, with the
-    same namespace and owner, and made in that namespace. The engine is asked by full id, never by a name.
+    The newest running container of the named service counts, with the slot, namespace and owner of the
+    new container, and created in the same namespace. The engine is asked by full id, never by a name.
 
     Raises:
         Denied: ``namespace.target``: none runs.

@@ -454,7 +454,7 @@ def _registry_auth(health: dict[str, object]) -> Iterator[CheckResult]:
 
 
 def _strangers(strangers: dict[str, Any], rivals: dict[str, Any]) -> Iterator[CheckResult]:
-    """Report containers with the label of this instance that aren't in its inventory."""
+    """Report containers with the label of this instance, but outside the inventory."""
     if rivals.get("some"):
         made = f"another broker of this instance made {rivals.get('count')} containers"
         message = f"{made}, so nothing is changed: {_list_of(rivals)}"

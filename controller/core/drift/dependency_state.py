@@ -60,11 +60,10 @@ def outlived(
 def left_behind(
     service: Service, containers: Iterable[Container], known: Observed, *, now: float = inf
 ) -> dict[str, str]:
-    """Return the containers of a sidecar to replace, since they lost the shared namespaces.
+    """Return the containers of a sidecar to replace, after the loss of the shared namespaces.
 
-    The reason by id. The namespaces of a container end with its process: after a restart, or in
-    its replacement, they are new ones. Without any running container in the slot there are none to
-    share, so the sidecar is left as it is. *now* is the wall clock: a start in the future, before the
+    The reason by id. A restart or a replacement of a container makes new namespaces. Without a running
+    container in the slot nothing can be shared, and the sidecar stays as found. *now* is the wall clock: a start in the future, before the
     clock was set back, doesn't count.
     """
     shared = shared_service(service.key, service.spec)

@@ -113,9 +113,9 @@ def with_job(jobs: Jobs, key: Key, memory: JobMemory) -> Jobs:
 
 
 def _kept_runs(runs: tuple[JobRun, ...], occasions: tuple[JobOccasion, ...]) -> tuple[JobRun, ...]:
-    """Return the runs to remember, without those that ended first.
+    """Return the runs to remember, without the earliest ended runs.
 
-    A run can end after many later ones. The first run of an occasion tells when its time is over.
+    A run can end after many later runs. The first run of an occasion gives the begin of its deadline.
     """
     surplus = len(runs) - (RUNS_KEPT_OF_MANY if _has_many(occasions) else RUNS_KEPT)
     ended = sorted((run for run in runs if run.ended), key=lambda run: run.ended)
@@ -124,7 +124,7 @@ def _kept_runs(runs: tuple[JobRun, ...], occasions: tuple[JobOccasion, ...]) -> 
 
 
 def _with_occasion(memory: JobMemory, changed: JobOccasion) -> tuple[JobOccasion, ...]:
-    """Return the occasions to remember. One with a run that goes on is not forgotten before its end."""
+    """Return the occasions to remember. An occasion with an open run is never forgotten."""
     key = (changed.revision, changed.name)
     others = [o for o in memory.occasions if (o.revision, o.name) != key]
     going = {(run.revision, run.occasion) for run in memory.open_runs}

@@ -1,8 +1,8 @@
-"""What the gate requires of a run's create, besides the rules for every container.
+"""The gate's rules for the create of a run, besides the rules for every container.
 
-The broker alone knows which runs there were. A run has the next number of its job. An occasion that
-succeeded is not repeated, and an occasion has one run at a time; with several completions, as many
-successes and runs at a time as its first run declared. A run by request needs a recorded request.
+The broker alone knows all runs. A run has the next number of the job. A successful occasion is not
+repeated, and an occasion has one run at a time. With several completions, the first run declares the
+numbers of successes and of runs at a time. A run by request needs a recorded request.
 No engine restarts a run.
 """
 

@@ -30,7 +30,7 @@ SHOWN = 10
 def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyCondition]:
     """Return the dependencies of a service or job, each with its condition.
 
-    The service whose namespaces are shared is the last one, unless ``dependsOn`` names it.
+    The service with the shared namespaces comes last, unless ``dependsOn`` names the service.
     """
     found = {Key(d.kind, key.namespace, d.name): d.condition for d in spec.depends_on}
     if (shared := shared_service(key, spec)) is not None:

@@ -152,10 +152,10 @@ def admit_start(evidence: Evidence, item: ContainerItem) -> None:
 
 
 def admit_update(evidence: Evidence, item: ContainerItem, body: object) -> ProofPart:
-    """Return the proof of an update by which a container is of another revision of its service.
+    """Return the proof of an update that gives a container another revision of its service.
 
-    The proof is empty for values that are declared or were admitted already, and for the restarts that
-    the controller takes from a container that it stops.
+    The proof is empty for declared values, for admitted values, and for the restart policy ``no``
+    before the controller stops the container.
 
     Raises:
         NotProven: another value.
@@ -185,7 +185,7 @@ def _variants(
 ) -> Iterator[tuple[Mapping[str, object], ProofPart]]:
     """Yield the revisions that an update can lead a container to: values, and the proof.
 
-    They are the declared one and those that ran, as far as all else is as in the container.
+    Candidates are the declared revision and the recorded revisions with otherwise equal settings.
     """
     made, key = evidence.current(), key_of(item)
     entry, known = made.find(key, item.signed), evidence.inventory.signed.get(key, ())

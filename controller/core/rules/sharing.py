@@ -83,9 +83,9 @@ def _own_settings(request: CreateRequest) -> Findings:
 def _borrowed(case: Case) -> Findings:
     """Yield the exceptions of the policy whose rights the namespaces would bring along.
 
-    An exception is for one service with images of one repository: no other image gets its networks and
-    ports by a shared network, nor its mounts by /proc/PID/root. An expired one counts, as containers
-    made before its end still have the rights.
+    An exception is for one service with images of one repository: no other image gets the networks and
+    ports of an exception by a shared network, nor the mounts by /proc/PID/root. An expired exception
+    counts, because containers from before the expiry still have the rights.
     """
     asked, policy = case.request.shares, case.policy
     place, networks = (case.owner, case.namespace, asked.service), policy.networks

@@ -112,8 +112,8 @@ def _name_before_moves(service: Service, canonical: str, containers: Iterable[Co
 def moved(overrides: Overrides, key: Key, source: Key) -> Overrides:
     """Return the overrides of a service under its new key; *source* is the earlier one.
 
-    Revisions keep their names, under which containers run and images are pinned. In another namespace
-    they get names of the new key, since no container of that namespace runs under the earlier ones.
+    Revisions keep the names of running containers and pinned images. In another namespace revisions get
+    names of the new key, since no container of the new namespace runs under the earlier names.
     """
     if source.namespace != key.namespace:
         return _moved_across(overrides, key, source)

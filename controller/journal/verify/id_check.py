@@ -1,7 +1,7 @@
-"""Check record ids: each intent is closed once, by a later record, and has an id of its own.
+"""Check record ids: each intent is closed once, by a later record, and has a new id.
 
-A record of the stage ``operator`` can have the id of an earlier intent: the end of an exec has that of
-its start, and the end of a job's run that of its create.
+A record of the stage ``operator`` can have the id of an earlier intent: the end of an exec has the id of
+the start, and the end of a job's run the id of the create.
 """
 
 from __future__ import annotations

@@ -219,10 +219,10 @@ def released_by(
 def followers_to_replace(
     key: Key, desired: Desired, observed: Observed | None, now: float
 ) -> list[Key]:
-    """Return the services with containers to replace, since those of *key* were replaced or restarted.
+    """Return the services with containers to replace after a replacement or restart of *key*.
 
-    By the last snapshot of everything. A pass that acts records the snapshot from before its actions, so
-    the next pass of *key* wakes them; and the engine restarts containers without any action.
+    By the last snapshot of everything. A pass records the snapshot from before the actions, so the next
+    pass of *key* wakes the followers. The engine also restarts containers without any action.
     """
     if observed is None:
         return []

@@ -262,7 +262,7 @@ class Declared(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceScope:
-    """DIR, or a Git source, in one reading: its resources, and what its files permit to conclude."""
+    """DIR, or a Git source, in one reading: the resources, and how complete the reading is."""
 
     #: '' for DIR.
     name: str
@@ -392,9 +392,9 @@ class Desired:
 
     @property
     def followers(self) -> Mapping[Key, tuple[Service, ...]]:
-        """The services that are replaced after each service or job, made once.
+        """The services to replace after each service or job, computed once.
 
-        They have ``restart: true`` on the key, or share its namespaces.
+        Followers have ``restart: true`` on the key, or share the namespaces of the key's containers.
         """
         index = self._followers
         if index is None:

@@ -75,7 +75,7 @@ class Loosens(Model):
 
 
 class Exemption(Model):
-    """A loosening for one service, with its reason and its last day (UTC)."""
+    """A loosening for one service, with a reason and a last day (UTC)."""
 
     owner: values.OwnerName
     namespace: values.Namespace

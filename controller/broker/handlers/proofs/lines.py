@@ -1,8 +1,8 @@
-"""Handle the act ``source.line``: an operator approves a signed commit that isn't a descendant.
+"""Handle the act ``source.line``: an operator approves a signed commit outside the accepted history.
 
 A history was rewritten, or the accepted commit has its signature in another spelling. The approval
-names both commits by a digest of everything that was shown. The accepted commit stays in force until
-the approved one, or a descendant of it, is proven; no other commit of the old line is accepted any more.
+names both commits by a digest of the whole output. The accepted commit stays in force until the
+approved commit, or a descendant, is proven. No other commit of the old line is accepted any more.
 """
 
 from __future__ import annotations

@@ -248,10 +248,10 @@ def _judge_target(target: Key, inventory: Inventory) -> Iterator[Finding]:
 
 
 def _judge_open(move: MoveRequest, inventory: Inventory) -> Iterator[Finding]:
-    """Yield a finding if a container is being made that the move would leave out.
+    """Yield a finding for an open create of a container that the move would miss.
 
-    That is one of either name; across namespaces, any of the namespace, and a client's with a volume
-    that moves.
+    Creates under either name count. Across namespaces, creates in the namespace count, and creates of
+    clients with a moving volume.
     """
     places = {(key.namespace, key.name) for key in (move.source, move.target)}
     nearby = {move.source.namespace} if move.is_across else set[str]()

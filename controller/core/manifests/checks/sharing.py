@@ -71,9 +71,9 @@ def _own_settings(spec: ServiceSpec, shares: Shares) -> Iterator[tuple[YamlPath,
 def check_shared_services(
     services: Iterable[tuple[Declaration, ServiceSpec]], broken: Collection[Key]
 ) -> Iterator[Problem]:
-    """Yield the problems of services with the services whose namespaces they share.
+    """Yield the problems of services that share the namespaces of other services.
 
-    A service that isn't declared is a dependency that isn't declared.
+    An undeclared service is reported as an undeclared dependency.
     """
     known = {declaration.key: (declaration, spec) for declaration, spec in services}
     for declaration, spec in known.values():

@@ -1,7 +1,7 @@
-"""The actions of one job: make the runs that are due, start each once, and remove old containers.
+"""The actions of one job: make due runs, start each once, and remove old containers.
 
-A run that ended is never drift: nothing starts or replaces its container. ``core.jobs.decision``
-decides which runs are due, by the broker's memory.
+An ended run is never drift: nothing starts or replaces the container. ``core.jobs.decision``
+decides on due runs by the broker's memory.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Pending moves: services whose containers still go by an earlier name.
 
-A move restarts nothing: the broker's inventory lets the containers go on under the new name. Until
-then no plan removes them, whatever keeps the move from being made. After a move from another
-namespace a rollout replaces them: their networks are those of that namespace.
+A move restarts nothing: the broker's inventory lets the containers go on under the new name. While
+the move is pending, no plan removes the containers. After a move from another namespace, a rollout
+replaces the containers, because their networks belong to the earlier namespace.
 """
 
 from __future__ import annotations
