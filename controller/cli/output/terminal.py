@@ -15,6 +15,7 @@ import sys
 import click
 
 from controller.core.encoding.terminal_text import terminal_text
+from controller.model.errors import UsageError
 
 #: Returns to the start of the line, and erases the line.
 _ERASE = "\r\x1b[K"
@@ -23,6 +24,22 @@ _ERASE = "\r\x1b[K"
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Write text of one or more lines. Without a terminal, colours are left out."""
     click.echo(terminal_text(text), err=err, nl=nl)
+
+
+def confirm_approval(question: str, *, check: str) -> None:
+    """Ask for the confirmation of an approval on the terminal. *check* says what to look at first.
+
+    Raises:
+        UsageError: standard input isn't a terminal.
+        Abort: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "approve.unconfirmed",
+            "the approval isn't confirmed, and standard input isn't a terminal",
+            remedy=f"check {check}, and repeat the command with --yes",
+        )
+    click.confirm(question, abort=True, err=True)
 
 
 def rewrite(text: str) -> None:

@@ -7,7 +7,6 @@ broker showed, so it holds for nothing else.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controll
 from controller.cli.clients.wait_for_pass import in_silence, showing_progress
 from controller.cli.exit_codes import EXIT_REFUSED
 from controller.cli.output.tables import table
-from controller.cli.output.terminal import echo
+from controller.cli.output.terminal import confirm_approval, echo
 from controller.cli.plans.apply_result import apply_exit_code, show_done
 from controller.core.encoding.terminal_text import printable
 from controller.core.enforcement.approval_requests import OBJECTS_MAX
@@ -309,12 +308,6 @@ def _confirm(pending: Pending) -> None:
         UsageError: standard input isn't a terminal.
         Abort: the answer is no.
     """
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "approve.unconfirmed",
-            "the approval isn't confirmed, and standard input isn't a terminal",
-            remedy="check the listed containers, and repeat the command with --yes",
-        )
     containers, volumes = len(pending.containers), len(pending.volumes)
     parts = [f"{containers} container{'s' * (containers != 1)}"] if containers else []
     if volumes:
@@ -322,7 +315,7 @@ def _confirm(pending: Pending) -> None:
     acts = [f"the removal of {' and '.join(parts)}"] if parts else []
     if moves := len(pending.moves):
         acts.append(f"{moves} move{'s' * (moves != 1)}")
-    click.confirm(f"Approve {' and '.join(acts)}?", abort=True, err=True)
+    confirm_approval(f"Approve {' and '.join(acts)}?", check="the listed containers")
 
 
 def _record(state: StateFolder, pending: Pending, *, note: str) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import click
 
 from controller.cli import options
 from controller.cli.clients.socket_client import BrokerApi
-from controller.cli.output.terminal import echo
+from controller.cli.output.terminal import confirm_approval, echo
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import UsageError
 from controller.model.mutations import SOURCE_LINE
@@ -41,7 +40,7 @@ def accept(name: str, commit: str, yes: bool, note: str, state: Path | None, as_
         for text in described(line):
             echo(text, err=as_json)
     if not yes:
-        _confirm()
+        confirm_approval("Go on with the new commit?", check="both commits")
     act = {"act": SOURCE_LINE, "object": name, "digest": line["digest"], "note": note[:512]}
     done = broker.post("records", act)
     if as_json:
@@ -87,19 +86,3 @@ def described(line: Mapping[str, Any]) -> list[str]:
             f"            {line['committed']}  {line['subject']}",
         )
     ]
-
-
-def _confirm() -> None:
-    """Ask for a confirmation on the terminal.
-
-    Raises:
-        UsageError: standard input isn't a terminal.
-        Abort: the answer is no.
-    """
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "approve.unconfirmed",
-            "the approval isn't confirmed, and standard input isn't a terminal",
-            remedy="check both commits, and repeat the command with --yes",
-        )
-    click.confirm("Go on with the new commit?", abort=True, err=True)
