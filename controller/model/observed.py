@@ -7,7 +7,7 @@ are networks and volumes with a name needed by this instance; they have ``ours=F
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import attrgetter
@@ -271,6 +271,14 @@ class ContainerGroups(Sequence[Container]):
         groups = dict(self._groups)
         groups.pop(key, None)
         return ContainerGroups(groups | _by_key(containers))
+
+    def without(self, identifiers: Collection[str]) -> ContainerGroups:
+        """Return a copy without the containers with these ids. Costs as much as all containers."""
+        groups = {
+            key: tuple(each for each in found if each.id not in identifiers)
+            for key, found in self._groups.items()
+        }
+        return ContainerGroups({key: found for key, found in groups.items() if found})
 
     def all_of(self, key: Key) -> tuple[Container, ...]:
         """Return the containers of a service, whoever created them, by slot and name."""

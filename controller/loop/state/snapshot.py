@@ -19,12 +19,10 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
     containers: Sequence[Container] = whole.containers
     if key.kind in WORKLOADS:
         grouped = whole.grouped
-        if any(c.former or c.former_namespace for c in part.containers):
-            # They were moved: an older snapshot has them under their former key.
-            there = {container.id for container in part.containers}
-            for moved in {each.key for each in whole.containers if each.id in there} - {key}:
-                left = [each for each in grouped.all_of(moved) if each.id not in there]
-                grouped = grouped.having(moved, left)
+        added = {each.id for each in part.containers} - {each.id for each in grouped.all_of(key)}
+        # *whole* has a moved container under another name of its service. After a move there and
+        # back, nothing of the container itself tells so.
+        grouped = grouped.without(added) if added else grouped
         containers = grouped.having(key, part.containers)
     elsewhere = (n for n in whole.networks if n.namespace != key.namespace)
     here = (n for n in part.networks if n.namespace == key.namespace)

@@ -101,3 +101,21 @@ def test_moved_containers_are_no_longer_those_of_the_earlier_name() -> None:
     merged = snapshot.merge(WHOLE, part, site)
     assert ids(merged.of(site)) == ["id:api.1-bbbbbbbb"]
     assert merged.of(Key("Service", "default", "api")) == ()
+
+
+def test_a_service_that_moved_there_and_back_has_its_containers_once() -> None:
+    site = Key("Service", "default", "site")
+    there = engine(replace(container("api"), key=site, former="api"))
+    back = engine(container("api"))
+    api = back.containers[0].key
+    merged = snapshot.merge(snapshot.merge(WHOLE, there, site), back, api)
+    assert ids(merged.of(api)) == ["id:api.1-bbbbbbbb"]
+    assert merged.of(site) == ()
+
+
+def test_a_late_look_at_the_earlier_name_shows_no_container_twice() -> None:
+    site = Key("Service", "default", "site")
+    there = engine(replace(container("api"), key=site, former="api"))
+    before = engine(container("api"))
+    merged = snapshot.merge(snapshot.merge(WHOLE, there, site), before, before.containers[0].key)
+    assert sorted(ids(merged.containers)) == sorted(ids(WHOLE.containers))
