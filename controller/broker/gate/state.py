@@ -270,6 +270,8 @@ class GateState:
     recorded_at: dict[str, float] = field(default_factory=dict)
     #: When a request at a quota last looked for objects that were removed elsewhere, monotonic.
     forgot_at: float | None = None
+    #: The containers of runs whose end is being recorded (``guards.jobs.runs``).
+    ending_runs: set[str] = field(default_factory=set)
     intents: IntentState = field(default_factory=IntentState)
     holds: HoldState = field(default_factory=HoldState)
     execs: ExecState = field(default_factory=ExecState)

@@ -118,7 +118,7 @@ def look_for_end(state: GateState, identifier: str) -> Flow[None]:
         return  # the engine is away: the next check looks again
     if inspect is not None:
         yield from record_end(state, identifier, inspect)
-    else:
+    elif _goes_on(state, identifier):  # another look can have recorded the end meanwhile
         yield from _record(state, identifier, run_end.REMOVED_RUN, None)
 
 
@@ -130,9 +130,9 @@ def look_for_lost(state: GateState, job: Key, listed: Collection[str]) -> Flow[N
 
 
 def _goes_on(state: GateState, identifier: str) -> bool:
-    """Return True if the end of a container's run is not recorded."""
+    """Return True if the end of a container's run is neither recorded nor being recorded."""
     item = state.inventory.containers.get(identifier)
-    if item is None or not item.is_run:
+    if item is None or not item.is_run or identifier in state.ending_runs:
         return False
     memory = state.inventory.jobs.get(names.job_key(item.namespace, item.service), NO_RUNS)
     return any(run.container == identifier for run in memory.open_runs)
@@ -155,12 +155,16 @@ def _record(
     summary = SummaryPart.read(place_of(item)) | SummaryPart(outcome=end.outcome)
     result = ResultPart(exit_code=exit_code, reason=end.why)
     request = request_of("POST", mutations.JOB_ENDED, identifier, summary.members)
-    yield WriteRecord(
-        Entry(
-            item.intent,
-            "operator",
-            actor=actor_of(BROKER),
-            request=request,
-            result=result.members,
-        )
+    entry = Entry(
+        item.intent,
+        "operator",
+        actor=actor_of(BROKER),
+        request=request,
+        result=result.members,
     )
+    # Until the record is folded, the inventory shows the run as going on to others who look.
+    state.ending_runs.add(identifier)
+    try:
+        yield WriteRecord(entry)
+    finally:
+        state.ending_runs.discard(identifier)

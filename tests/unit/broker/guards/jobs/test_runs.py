@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, ReadEngine
+from controller.broker.gate.commands import Forward, ReadEngine, WriteRecord
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards.jobs import runs
@@ -144,6 +144,33 @@ def test_a_run_without_a_container_is_cut() -> None:
     assert run.outcome == "cut"
     assert run.why.startswith("was removed from outside")
     converse(_looking(knows), [], knows)
+
+
+@pytest.mark.parametrize("shown", [reply(ended(0)), Reply(404)])
+def test_two_looks_at_once_record_the_end_of_a_run_once(shown: Reply) -> None:
+    knows = knowing()
+    first, second = runs.look_for_end(knows, SLOT), runs.look_for_end(knows, SLOT)
+    assert (next(first), next(second)) == (LOOK, LOOK)
+    assert isinstance(first.send(shown), WriteRecord)
+    # The second look has its answer before the record of the first is durable, or after that.
+    with pytest.raises(StopIteration):
+        second.send(shown)
+    third = runs.look_for_end(knows, SLOT)
+    with pytest.raises(StopIteration):
+        next(third)
+    with pytest.raises(StopIteration):
+        first.send(RECORDED)
+    # A write that failed leaves the run as it was: the next look records the end.
+    assert next(runs.look_for_end(knows, SLOT)) == LOOK
+
+
+def test_a_look_that_comes_late_records_no_second_end() -> None:
+    knows = knowing()
+    late = runs.look_for_end(knows, SLOT)
+    assert next(late) == LOOK
+    converse(_quietly(knows), [(LOOK, reply(ended(0))), ("operator", RECORDED)], knows)
+    with pytest.raises(StopIteration):
+        late.send(Reply(404))
 
 
 def _looking(knows: GateState) -> Any:
