@@ -37,7 +37,7 @@ from controller.system.children.framed_child import ChildBounds, FramedChild, Wo
 #: -I: nothing of the environment adds code. The child gets no environment anyway.
 COMMAND = (sys.executable, "-I", "-m", "controller.process.render_worker")
 BOUNDS = ChildBounds(request_s=20.0, answer_max=16 << 20, renewed_after=90)
-#: Seconds for the Secrets of a commit. The broker opens further ones with a later proof.
+#: Seconds for the Secrets of a proof. The controller uploads the proof again for the further ones.
 OPENING_S = 20.0
 _APPROVE = "after a rewritten history: trimtab source accept NAME COMMIT"
 _REMEDY = "sign the commit with a key of the policy's folder of keys, and let it be fetched"
@@ -64,6 +64,8 @@ class Prover:
         self._now = now
         self._monotonic = monotonic
         self._lock = threading.Lock()
+        #: By source: the Secrets that were opened, or couldn't be, the longest ago first.
+        self._opened: dict[str, dict[str, tuple[ProvenSecret, SecretOpened | None]]] = {}
         self._child = FramedChild(command, BOUNDS, monotonic=monotonic, wait=wait)
 
     @property
@@ -134,19 +136,33 @@ class Prover:
     def _open_secrets(
         self, secrets: Mapping[str, ProvenSecret], command: VerifyProof
     ) -> dict[str, SecretOpened]:
-        """Return the Secrets that can be opened now."""
-        opened: dict[str, SecretOpened] = {}
+        """Return the Secrets that can be opened now, or were opened for an earlier proof.
+
+        Opening many Secrets takes longer than the time of a proof. So those that were never tried
+        come first, then those tried the longest ago, and the others are as they were opened last.
+        After some proofs each Secret was opened, or was opened again if its values changed.
+        """
+        tried = self._opened.get(command.rule.source, {})
+        tried = {key: each for key, each in tried.items() if secrets.get(key) == each[0]}
         until = self._monotonic() + OPENING_S
-        for key, secret in secrets.items():
+        now: dict[str, SecretOpened] = {}
+        for key in [*(each for each in secrets if each not in tried), *tried]:
             if self._monotonic() >= until:
                 break
-            bound = secret.bound
-            files = FileSet("secret", bound.namespace, bound.name)
+            secret = secrets[key]
+            files = FileSet("secret", secret.bound.namespace, secret.bound.name)
             known = contents_of(command.stored, files)
-            result = self._open(OpenSecret(bound, secret.source, known))
+            result = self._open(OpenSecret(secret.bound, secret.source, known))
+            tried.pop(key, None)
             if isinstance(result, SecretOpened):
-                opened[key] = result
-        return opened
+                now[key] = result
+                # A new content is recorded once, with this proof.
+                tried[key] = (secret, replace(result, is_new=False))
+            else:
+                tried[key] = (secret, None)
+        self._opened[command.rule.source] = tried
+        earlier = {key: opened for key, (_, opened) in tried.items() if opened is not None}
+        return earlier | now
 
 
 def _blobs(files: Mapping[str, ProvenFile]) -> dict[str, ProvenFile]:

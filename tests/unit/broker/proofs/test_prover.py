@@ -7,14 +7,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
-from controller.broker.proofs.prover import BOUNDS, COMMAND, Prover
+from controller.broker.gate.commands import (
+    Open,
+    OpenSecret,
+    ProofRefused,
+    ProofVerified,
+    SecretNotOpened,
+    SecretOpened,
+    VerifyProof,
+)
+from controller.broker.proofs.prover import BOUNDS, COMMAND, OPENING_S, Prover
 from controller.core.proofs.render import RenderScope, render
 from controller.core.proofs.rendering import join_parts
 from controller.model.errors import SourceError
@@ -68,12 +76,14 @@ def proof_of(files: dict[str, bytes]) -> VerifyProof:
     return VerifyProof(rule(commit), repository.proof(commit), commit, NetworkNames())
 
 
-def prover(*command: str) -> Prover:
+def prover(
+    *command: str, opening: Open | None = None, monotonic: Callable[[], float] = time.monotonic
+) -> Prover:
     return Prover(
         lambda _name: signer_files(),
-        Opener().open,
+        opening or Opener().open,
         now=lambda: NOW,
-        monotonic=time.monotonic,
+        monotonic=monotonic,
         command=command or COMMAND,
     )
 
@@ -134,6 +144,34 @@ def test_the_contents_of_secrets_are_those_that_the_broker_opens(real: Prover) -
             key: (each["shape"], each["late"]) for key, each in here["entries"].items()
         }
         assert (WEB in made) is (not unsupported)
+
+
+def test_secrets_that_take_longer_than_a_proof_are_opened_by_some_proofs() -> None:
+    """Each proof opens one of them: the next proof goes on, and keeps what was opened before."""
+    opener, late = Opener(), 0.0
+
+    def slowly(command: OpenSecret) -> SecretOpened | SecretNotOpened:
+        nonlocal late
+        late += OPENING_S
+        return opener.open(command)
+
+    slow = prover(opening=slowly, monotonic=lambda: time.monotonic() + late)
+    quick = prover(opening=opener.open)
+    command = proof_of({"all.yaml": RICH.encode()})
+    made: list[ProofVerified] = []
+    for _ in range(8):
+        result = slow(command)
+        assert isinstance(result, ProofVerified)
+        made.append(result)
+        opener.host["pw"] = b"changed"  # seen as soon as its turn comes again
+    complete = quick(command)
+    slow.stop()
+    quick.stop()
+    assert isinstance(complete, ProofVerified)
+    secrets = len(complete.opened)
+    assert [len(each.rendering.contents) for each in made[:secrets]] == [*range(1, secrets + 1)]
+    assert [len(each.opened) for each in made] == [1] * 8
+    assert made[-1].rendering.contents == complete.rendering.contents
 
 
 def test_a_job_can_name_a_time_zone_although_the_worker_has_no_files(real: Prover) -> None:

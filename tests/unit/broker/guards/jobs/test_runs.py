@@ -159,7 +159,7 @@ def test_two_looks_at_once_record_the_end_of_a_run_once(shown: Reply) -> None:
     with pytest.raises(StopIteration):
         next(third)
     with pytest.raises(StopIteration):
-        first.send(RECORDED)
+        first.send(None)
     # A write that failed leaves the run as it was: the next look records the end.
     assert next(runs.look_for_end(knows, SLOT)) == LOOK
 
