@@ -54,7 +54,12 @@ def adopt_stack(engine: PrivateEngine | FoundEngine, stack: Path) -> Adopted:
         try:
             compose.run("up", "-d", "--quiet-pull")
             with side.running() as host:
-                return _adopt(compose, side, host, copy)
+                try:
+                    return _adopt(compose, side, host, copy)
+                finally:
+                    # Adopted containers hold the instance's networks, which end with the instance.
+                    host.stop()
+                    compose.down()
         finally:
             compose.down()
 
