@@ -166,7 +166,7 @@ def compare(root: Path, folder: str, name: str) -> Comparison:
 
 def projects(top: Path) -> Iterator[tuple[Path, str | None]]:
     """Yield each project: a folder, or a folder with the name of a file that is no default name."""
-    for path in sorted(top.rglob("*.y*ml")):
+    for path in sorted(each for each in top.rglob("*.y*ml") if each.is_file()):
         if path.name in FILE_NAMES:
             if path == next(each for n in FILE_NAMES if (each := path.parent / n).exists()):
                 yield path.parent, None
@@ -199,12 +199,20 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="also print named differences")
     arguments = parser.parse_args()
     score: collections.Counter[str] = collections.Counter()
-    for comparison in compare_all(arguments.folder.resolve()):
-        score[comparison.outcome] += 1
-        if comparison.outcome == "different" or (
-            arguments.verbose and comparison.outcome.startswith("named")
-        ):
-            print("\n".join(comparison.report()))
+    with tempfile.TemporaryDirectory() as scratch:
+        # `portable` would take a path such as /tmp in a project for the parent of the folder /tmp/projects.
+        copy = shutil.copytree(
+            arguments.folder.resolve(),
+            Path(scratch) / "parent" / "source",
+            symlinks=True,
+            ignore=shutil.ignore_patterns(".git"),
+        )
+        for comparison in compare_all(copy):
+            score[comparison.outcome] += 1
+            if comparison.outcome == "different" or (
+                arguments.verbose and comparison.outcome.startswith("named")
+            ):
+                print("\n".join(comparison.report()))
     print(f"{sum(score.values())} projects")
     for outcome, number in sorted(score.items()):
         print(f"{number:6} {outcome}")
