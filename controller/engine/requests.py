@@ -9,7 +9,6 @@ from controller.core.engine_api import create_body, translate
 from controller.engine.transport import TIMEOUT_S, OutgoingRequest
 from controller.model.desired import plan as actions
 from controller.model.desired.spec.lifecycle import HOOKS_S
-from controller.model.mutations import SERVICE_MOVED
 from controller.model.names import NetworkNames
 
 STOP_MARGIN_S = 15.0
@@ -42,14 +41,7 @@ def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequ
 
 def move_request(action: actions.MoveService) -> OutgoingRequest:
     """Return the request to record a move. It changes the broker's inventory alone."""
-    body: dict[str, object] = {
-        "act": SERVICE_MOVED,
-        "object": str(action.object),
-        "from": str(action.source),
-        "owner": action.owner,
-        "volumes": list(action.volumes),
-    }
-    return OutgoingRequest("POST", "/trimtab/v1/records", body=body)
+    return OutgoingRequest("POST", "/trimtab/v1/records", body=translate.move_body(action))
 
 
 def change_request(action: ChangeAction) -> OutgoingRequest:

@@ -217,6 +217,8 @@ class SignedRevision:
     #: for creates that older brokers recorded.
     base: str = ""
     updates: tuple[tuple[str, str], ...] = ()
+    #: The former names of the service in its namespace: the shape can have one of them.
+    formers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,8 @@ def _answer(request: dict[str, Any], raw: bytes) -> list[dict[str, Any]]:
         NetworkNames(**request["networks"]),
         request["folder"],
         ComposeSettings(**{**compose, "capabilities": tuple(compose["capabilities"])}),
+        {key: tuple(names) for key, names in request["formers"].items()},
+        request["earlier"],
     )
     rendered = render(found["files"], scope, found["charts"], request["contents"])
     return list(parts_of(rendered))
@@ -235,6 +237,8 @@ def _request() -> tuple[dict[str, Any], bytes]:
         "folder": "warm-up",
         "compose": {"capabilities": []},
         "contents": {"Secret/shop/password": f"hmac:{'0' * 64}"},
+        "formers": {},
+        "earlier": True,
         "files": {name: len(content) for name, content in files.items()},
         "charts": {name: len(content) for name, content in _CHARTS.items()},
     }

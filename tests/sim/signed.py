@@ -82,6 +82,8 @@ def verify_here(
         command.networks,
         command.rule.path,
         command.compose,
+        command.formers,
+        command.has_earlier,
     )
     rendered = join_parts([*parts_of(render(files, scope, charts))])
     secrets = read_secrets(rendered["secrets"], command.rule.namespaces)

@@ -325,6 +325,9 @@ class VerifyProof:
     compose: ComposeSettings = field(default_factory=ComposeSettings)
     #: The contents that the broker has stored, by ``str(FileSet)``.
     stored: Mapping[str, StoredFiles] = field(default_factory=dict, repr=False)
+    #: The former names of services by their keys, and whether there are revisions of earlier versions.
+    formers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    has_earlier: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,8 @@ class Prover:
             "folder": proven.commit if folder == "." else folder.rpartition("/")[2],
             "compose": asdict(command.compose),
             "contents": None,
+            "formers": {key: list(names) for key, names in command.formers.items()},
+            "earlier": command.has_earlier,
             "files": files,
             "charts": charts,
         }

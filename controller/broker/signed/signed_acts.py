@@ -14,10 +14,12 @@ from controller.broker.gate.call import GateRequest
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.core.records.parts import ProofPart, SummaryPart
+from controller.core.records.signed.revisions import former_names
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.files.delivery import FileSet
 from controller.model.inventory import ContainerItem, PinnedImage
+from controller.model.names import Key
 from controller.model.policy.sources import SignedSource
 from controller.model.records import Role
 
@@ -47,7 +49,21 @@ def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None
     pins = RunPins(state.inventory.pins.get(revision), pin)
     key = f"{'Job' if names.run_of_slot(slot) else 'Service'}/{namespace}/{service}"
     asked = shape_of_create(call.body) if call.query.keys() <= {"name"} else None
-    return _judged(state, rule, lambda known: admit_create(known, key, asked, pins))
+    formers = former_names(state.inventory, key)
+    before = [shape_of_create(call.body, former=each) for each in formers]
+    return _judged(state, rule, lambda known: admit_create(known, key, asked, pins, before))
+
+
+def proof_of_adoption(call: GateRequest, state: GateState, pin: PinnedImage | None) -> ProofPart:
+    """Return the proof of the create to which an adopted container is compared.
+
+    An operator adopts what no commit declares, too: the proof is empty then, and the controller starts
+    the container no more.
+    """
+    try:
+        return proof_of_create(call, state, pin)
+    except Denied:
+        return ProofPart()
 
 
 def proof_of_object(call: GateRequest, state: GateState, kind: str, name: str) -> ProofPart:
@@ -151,18 +167,25 @@ def refuse_unsigned_join(
     _judged(state, rule, judge)
 
 
-def refuse_unsigned_move(call: GateRequest, *namespaces: str) -> None:
-    """Refuse a move from or to a namespace with a signed source.
+def proof_of_move(call: GateRequest, state: GateState, source: Key, target: Key) -> ProofPart:
+    """Return the proof of a move; empty between two namespaces without a signed source.
+
+    Both namespaces must have the same source. From elsewhere, containers that nobody signed would get
+    the name of a signed service; to elsewhere, containers would leave what their commit declares.
 
     Raises:
-        Denied: ``proof.unsupported``.
+        Denied: ``proof.…``: no document of the accepted commit has this move.
     """
-    if any(_rule(call, namespace) is not None for namespace in namespaces):
+    former, rule = _rule(call, source.namespace), _rule(call, target.namespace)
+    if former is None and rule is None:
+        return ProofPart()
+    if former is None or rule is None or former.source != rule.source:
         raise Denied(
             "proof.unsupported",
-            "moves aren't supported in a namespace that requires signed sources",
+            f"{source} and {target} aren't of one signed source, so no commit declares the move",
             "declare the service under the new name, and remove the old one",
         )
+    return _proof_of_object(call, state, rule, f"move:{target}")
 
 
 def _proof_of_object(

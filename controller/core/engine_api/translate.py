@@ -18,6 +18,7 @@ from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
 from controller.model.files.delivery import FILE_KINDS, MountedFiles, StoredFiles
 from controller.model.inventory import ContainerItem, OwnedObject
+from controller.model.mutations import SERVICE_MOVED
 from controller.model.names import workload_key
 from controller.model.observed import (
     HOOKS_PENDING,
@@ -51,6 +52,17 @@ def update_body(action: actions.UpdateContainer) -> RequestBody:
     """Return the body of ``POST /containers/ID/update``; absent settings stay unchanged."""
     policy = only_set(Name=action.restart, MaximumRetryCount=action.restart_max)
     return ({"RestartPolicy": policy} if action.restart else {}) | limits_body(action.limits)
+
+
+def move_body(action: actions.MoveService) -> RequestBody:
+    """Return the body of the record by which containers go on under another name."""
+    return {
+        "act": SERVICE_MOVED,
+        "object": str(action.object),
+        "from": str(action.source),
+        "owner": action.owner,
+        "volumes": list(action.volumes),
+    }
 
 
 def limits_body(limits: Mapping[str, LimitValue]) -> RequestBody:

@@ -7,7 +7,7 @@ as started for the same service. Everything else is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,9 +71,16 @@ class RunPins:
 
 
 def admit_create(
-    evidence: Evidence, key: str, asked: CreateShape | None, pins: RunPins
+    evidence: Evidence,
+    key: str,
+    asked: CreateShape | None,
+    pins: RunPins,
+    before: Iterable[CreateShape | None] = (),
 ) -> ProofPart:
     """Return the proof of a create.
+
+    *before* are the shapes that the create would have under the earlier names of its service: a
+    revision from before a move has one of them.
 
     Raises:
         NotProven: no document, and no recorded revision, is the create.
@@ -90,7 +97,7 @@ def admit_create(
         # Its occasion is that of the declared service, whose pin the gate found by the occasion.
         pin = pin or (pins.found if is_borrowed else None)
         proof = _part(key, made.proven, entry)
-    elif not is_borrowed and (recorded := _recorded(evidence, made, key, asked.shape)) is not None:
+    elif not is_borrowed and (recorded := _first_recorded(evidence, key, (asked, *before))):
         declared = dict(recorded.endpoints)
         replicas = recorded.replicas if entry is None else entry.replicas
         proof = _part(key, recorded, recorded)
@@ -191,11 +198,11 @@ def _variants(
     entry, known = made.find(key, item.signed), evidence.inventory.signed.get(key, ())
     mine = find_revision(evidence.inventory, key, item.signed)
     base = "" if mine is None else mine.base
-    if entry is not None and entry.base == base:
-        proof = _part(key, made.proven, entry)
-        for shape, values in entry.variants:
-            asked = _revision(shape, base, values, entry.endpoints, entry.replicas)
-            yield values, proof | asked
+    for shape in () if entry is None else entry.shapes:
+        if entry is not None and shape.base == base:
+            values = entry.updates_of(shape)
+            asked = _revision(shape.shape, base, values, entry.endpoints, entry.replicas)
+            yield values, _part(key, made.proven, entry) | asked
     for each in known if base else ():
         if each.base == base and each.started and each.key not in made.proven.revoked:
             values = {name: json.loads(text) for name, text in each.updates}
@@ -236,6 +243,16 @@ LATE_S = 900.0
 _NEVER = {"Name": "no"}
 _SETTINGS = {member: name for name, member in LIMITS.items()}
 _REMEDY = "commit the change, sign the commit, and let it be fetched"
+
+
+def _first_recorded(
+    evidence: Evidence, key: str, asked: Iterable[CreateShape | None]
+) -> SignedRevision | None:
+    """Return the first started revision with one of the shapes, as ``_recorded`` does."""
+    made = evidence.current()
+    shapes = (each.shape for each in asked if each is not None)
+    found = (_recorded(evidence, made, key, each) for each in shapes)
+    return next((each for each in found if each is not None), None)
 
 
 def _recorded(evidence: Evidence, made: Rendering, key: str, shape: str) -> SignedRevision | None:

@@ -18,12 +18,15 @@ from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api import create_body, translate
 from controller.core.engine_api.requests import RequestBody
+from controller.core.files.mounts import revision_contents
 from controller.core.jobs.memory import MANUAL, ON_CHANGE, SCHEDULE
 from controller.core.jobs.rollout_hooks import job_for, occasion_of
 from controller.core.manifests.combine import SourceReading, combine, source_key
 from controller.core.manifests.declaration import FolderReading
+from controller.core.manifests.revision_hash import earlier_revision_of, revision_of
 from controller.core.planning.deliveries.secret_binding import bind_secrets, has_secret_files
 from controller.core.planning.images_networks_volumes import Prerequisites
+from controller.core.planning.moves.pending import declared_moves
 from controller.core.proofs.documents import DocumentScope, read_documents
 from controller.core.proofs.requests import CreateShape, shape_of, shape_of_create
 from controller.model.desired.desired import (
@@ -36,7 +39,13 @@ from controller.model.desired.desired import (
     SourceLocation,
     Volume,
 )
-from controller.model.desired.plan import AnyAction, CreateNetwork, CreateVolume, DeliverFiles
+from controller.model.desired.plan import (
+    AnyAction,
+    CreateNetwork,
+    CreateVolume,
+    DeliverFiles,
+    MoveService,
+)
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec, Trigger
 from controller.model.desired.spec.rollout import RunState
@@ -58,6 +67,10 @@ class RenderScope:
     folder: str = ""
     #: The policy's choices for Compose projects.
     compose: ComposeSettings = field(default_factory=ComposeSettings)
+    #: The former names of services by their keys, as the broker's inventory has them.
+    formers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: True if the instance has revisions of an earlier version (``v1:``).
+    has_earlier: bool = False
 
 
 def render(
@@ -104,12 +117,14 @@ class _Rendered:
     def __init__(self, desired: Desired, scope: RenderScope) -> None:
         self.prerequisites = Prerequisites(desired, Observed(scope.source), scope.networks)
         self._desired = desired
+        # What DIR declares is unknown: it keeps no container of the source where it is.
+        scopes = tuple(each for each in desired.scopes if each.name == scope.source)
+        self._own = replace(desired, scopes=scopes)
         self.entries: dict[str, dict[str, object]] = {}
-        #: By ``network:NAME``, ``volume:NAME`` and ``files:KIND/NAMESPACE/NAME``: the shapes of the
-        #: bodies, each with the document's key and file.
+        #: By name (``Rendering.objects``): the shapes of the bodies, each with the document's key and file.
         self.objects: dict[str, dict[str, list[str]]] = {}
         self.unsupported: dict[str, str] = {}
-        self._networks = scope.networks
+        self._scope = scope
         resources: list[Network | Volume] = [*desired.networks, *desired.volumes]
         self._adopted = {each.key for each in resources if each.spec.engine_name}
 
@@ -127,15 +142,16 @@ class _Rendered:
         self._add_entry(str(workload.key), workload, _occasions(workload, self._desired))
 
     def _add_entry(self, name: str, workload: Service, occasions: list[str]) -> None:
-        body = self._create(workload)
-        shape = _shape(body)
+        shape = _shape(self._create(workload))
         runs = {
             "occasions": occasions,
             "schedule": _schedule(workload),
             "completions": shape.completions,
         }
-        late = {"late": self._late_shape(workload)}
-        self.entries[name] = _entry(workload, shape) | runs | late
+        shapes = {"shapes": list(self._shapes(workload, shape))}
+        self.entries[name] = _entry(workload, shape) | runs | shapes
+        for move in declared_moves(self._own, workload):
+            self.add_object(move, workload.source)
         for action in self.prerequisites.missing(workload, creating=True):
             self.add_object(action, workload.source)
 
@@ -145,16 +161,40 @@ class _Rendered:
             workload,
             slot=1,
             image=workload.spec.image,
-            networks=self._networks,
+            networks=self._scope.networks,
             with_alias=not is_job,
             occasion="change" if is_job else "",
         )
 
-    def _late_shape(self, workload: Service) -> str:
-        """Return the shape on a host that doesn't restore Secrets before the engine; '' for the same."""
-        if workload.key.kind == "Job" or not has_secret_files(workload):
-            return ""
-        return _shape(self._create(replace(workload, has_late_secrets=True))).shape
+    def _shapes(self, workload: Service, own: CreateShape) -> Iterator[list[object]]:
+        """Yield the creates that the document permits, the own one first (``RenderedShape``)."""
+        yield [own.shape, own.base, False]
+        if workload.key.kind == "Job":
+            return
+        has_late = has_secret_files(workload)
+        named = [replace(workload, revision=each) for each in self._kept_revisions(workload)]
+        for each in named:
+            shape = _shape(self._create(each))
+            yield [shape.shape, shape.base, False]
+        for each in [workload, *named] if has_late else []:
+            shape = _shape(self._create(replace(each, has_late_secrets=True)))
+            yield [shape.shape, shape.base, True]
+
+    def _kept_revisions(self, service: Service) -> Iterator[str]:
+        """Yield the other revisions under which the containers of a service can go on.
+
+        All are digests of the document under an earlier name, or by the rule of earlier versions.
+        """
+        key, spec, owner = service.key, service.spec, service.owner
+        claimed = (each.name for each in service.moved if each.namespace == key.namespace)
+        formers = dict.fromkeys([*claimed, *self._scope.formers.get(str(key), ())])
+        contents = revision_contents(service.deliveries, service.bound_names)
+        for name in [key.name, *(each for each in formers if each != key.name)]:
+            former = replace(key, name=name)
+            if name != key.name:
+                yield revision_of(owner, former, spec, contents)
+            if self._scope.has_earlier:
+                yield earlier_revision_of(owner, former, spec)
 
     def add_secret(self, secret: Secret) -> None:
         """Add the source that the broker may be asked to open."""
@@ -165,8 +205,6 @@ class _Rendered:
 
     def _reason_against(self, workload: Service) -> str:
         """Return why a workload isn't rendered; '' for none."""
-        if workload.moved:
-            return "moves aren't supported"
         for problem in self.prerequisites.problems(workload, creating=True):
             if problem.code in _UNCREATABLE:
                 return problem.message
@@ -183,6 +221,8 @@ class _Rendered:
             case DeliverFiles():
                 place = f"{action.kind}/{action.object.namespace}/{action.target}"
                 name, body = f"files:{place}", translate.files_body(action)
+            case MoveService():
+                name, body = f"move:{action.object}", translate.move_body(action)
             case _:
                 return
         shape = shape_of(body)
@@ -228,8 +268,6 @@ def _entry(workload: Service, shape: CreateShape) -> dict[str, object]:
     stopped = workload.spec.state is RunState.STOPPED
     return {
         "file": _file_of(workload.source),
-        "shape": shape.shape,
-        "base": shape.base,
         "reference": shape.reference,
         "endpoints": {network: list(aliases) for network, aliases in shape.endpoints},
         "updates": shape.updates,

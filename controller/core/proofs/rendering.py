@@ -18,6 +18,8 @@ from controller.model.files.delivery import FILE_BYTES_MAX
 from controller.model.names import Key
 
 ENTRIES_MAX = 10_000
+#: A service has up to 19 names (own, claimed and former), two rules of revisions, and two kinds of hosts.
+SHAPES_MAX = 4 * 19
 #: Longer files are refused by their length, so the worker gets no more of their bytes.
 RENDERED_MAX = max(MAX_BYTES, FILE_BYTES_MAX) + 1
 _TEXT_MAX = 4096
@@ -35,17 +37,29 @@ class RenderedSchedule:
 
 
 @dataclass(frozen=True, slots=True)
+class RenderedShape:
+    """A create that a document permits.
+
+    Besides its own create, a document permits the create with the revision by which an earlier version,
+    or an earlier name of the service, knows the same settings (``core.service.kept_revisions``).
+    """
+
+    shape: str
+    #: The shape without the members that an update can change.
+    base: str
+    #: On a host that doesn't restore the files of Secrets before the engine.
+    is_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RenderedWorkload:
     """A rendered service or job."""
 
     #: The document's file below the documents' folder, and its blob.
     path: str
     blob: str
-    shape: str
-    #: The shape on a host that doesn't restore the files of Secrets before the engine; '' for none.
-    late: str
-    #: The shape without the members that an update can change.
-    base: str
+    #: The creates that the document permits, its own first.
+    shapes: tuple[RenderedShape, ...]
     #: The reference of the image.
     reference: str
     endpoints: Mapping[str, tuple[str, ...]]
@@ -59,20 +73,19 @@ class RenderedWorkload:
     #: The label of a run's completions; '' for one completion.
     completions: str = ""
 
-    @property
-    def variants(self) -> list[tuple[str, Mapping[str, object]]]:
-        """The shapes of the document's creates, each with the values of an update's members."""
-        # The controller starts such containers itself (``Service.is_boot_ordered``).
-        late = [(self.late, {**self.updates, "RestartPolicy": {"Name": "no"}})]
-        return [(self.shape, self.updates), *(late if self.late else [])]
-
     def has_shape(self, shape: str) -> bool:
         """Return True if a create of the shape is one of this document."""
-        return any(shape == each for each, _updates in self.variants)
+        return any(shape == each.shape for each in self.shapes)
+
+    def updates_of(self, shape: RenderedShape) -> Mapping[str, object]:
+        """Return the values of an update's members for a shape."""
+        # The controller starts late containers itself (``Service.is_boot_ordered``).
+        return {**self.updates, "RestartPolicy": {"Name": "no"}} if shape.is_late else self.updates
 
     def declared(self, member: str) -> list[object]:
         """Return the values of a member of an update."""
-        return [updates[member] for _shape, updates in self.variants if member in updates]
+        found = (self.updates_of(each) for each in self.shapes)
+        return [updates[member] for updates in found if member in updates]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +103,8 @@ class Rendering:
 
     proven: ProvenCommit
     entries: Mapping[str, RenderedWorkload]
-    #: By ``network:NAME``, ``volume:NAME``, ``files:KIND/NAMESPACE/NAME`` and ``secret:NAMESPACE/NAME``,
-    #: and by shape.
+    #: By ``network:NAME``, ``volume:NAME``, ``files:KIND/NAMESPACE/NAME``, ``secret:NAMESPACE/NAME`` and
+    #: ``move:KEY``, and by shape.
     objects: Mapping[str, Mapping[str, RenderedObject]]
     #: Why a resource isn't rendered.
     unsupported: Mapping[str, str] = field(default_factory=dict)
@@ -216,9 +229,7 @@ def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
     return RenderedWorkload(
         path=path,
         blob=blob,
-        shape=_text(value["shape"]),
-        late=_text(value["late"]),
-        base=_text(value["base"]),
+        shapes=_shapes(value["shapes"]),
         reference=_text(value["reference"]),
         endpoints={
             _text(network): tuple(map(_text, aliases))
@@ -229,6 +240,14 @@ def _entry(proven: ProvenCommit, value: Mapping[str, Any]) -> RenderedWorkload:
         occasions=tuple(map(_text, value["occasions"])),
         schedule=_schedule(value["schedule"]),
         completions=_text(value["completions"]),
+    )
+
+
+def _shapes(value: list[Any]) -> tuple[RenderedShape, ...]:
+    if not value or len(value) > SHAPES_MAX:
+        raise ValueError("no shape, or too many of them")
+    return tuple(
+        RenderedShape(_text(shape), _text(base), is_late is True) for shape, base, is_late in value
     )
 
 

@@ -41,13 +41,18 @@ class CreateShape:
     endpoints: Endpoints
 
 
-def shape_of_create(body: object) -> CreateShape | None:
-    """Return the shape of a create's body; None for a body of another form."""
+def shape_of_create(body: object, *, former: str = "") -> CreateShape | None:
+    """Return the shape of a create's body; None for a body of another form.
+
+    *former*: the shape that the create would have under an earlier name of its service.
+    """
     if not isinstance(body, dict):
         return None
     labels = body.get("Labels")
     if not isinstance(labels, dict):
         return None
+    if former:
+        labels = {**labels, names.SERVICE: former}
     free = (names.SLOT, names.OCCASION, names.COMPLETIONS)
     slot, occasion, completions, reference = (labels.get(name, "") for name in (*free, names.IMAGE))
     image = body.get("Image", "")

@@ -214,6 +214,8 @@ def _move_service(inventory: Inventory, record: Record, request: parts.RequestPa
     inventory = _record_used_approvals(inventory, record, subject)
     for name in volumes:
         inventory = _end_approvals(inventory, VOLUME + name)
+    if request.summary.proof:
+        inventory = signed.move_revisions(inventory, source, target)
     return containers.move_service(inventory, source, target, owner, volumes)
 
 

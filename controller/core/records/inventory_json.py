@@ -179,10 +179,15 @@ def _signed_to_json(inventory: Inventory) -> dict[str, object]:
         "accepted": [_accepted_to_json(each) for each in inventory.accepted.values()],
         # A list, since the order of services matters.
         "signed": [
-            {"key": key, "revisions": [asdict(revision) for revision in revisions]}
+            {"key": key, "revisions": [_revision_to_json(revision) for revision in revisions]}
             for key, revisions in inventory.signed.items()
         ],
     }
+
+
+def _revision_to_json(revision: SignedRevision) -> dict[str, object]:
+    """Return a revision; without former names as older brokers wrote it."""
+    return {name: value for name, value in asdict(revision).items() if name != "formers" or value}
 
 
 def _accepted_to_json(accepted: AcceptedCommit) -> dict[str, object]:

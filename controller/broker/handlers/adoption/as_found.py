@@ -29,6 +29,7 @@ from controller.broker.handlers.adoption.judging import (
     object_to_json,
 )
 from controller.broker.handlers.volumes.object_adoption import read_object, record_of
+from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply
 from controller.core.admission import host_ports
 from controller.core.admission.dns_names import of_summary
@@ -37,7 +38,8 @@ from controller.core.adoption import gaps as hardening
 from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api.grammar import is_clean
-from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.records.parts import ProofPart, ResultPart, SummaryPart
+from controller.core.rules.context import CONTROLLER
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.confinement import GAPS
@@ -164,12 +166,14 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: AdoptionCandidate
     if candidate.lookups is not None:
         yield from joining.make_networks(call, state, candidate.lookups)
     rules = tuple(f"adopt.gap:{gap}" for gap in candidate.gaps)
+    # Last: a commit can have been accepted since the comparison.
+    summary = candidate.summary | SummaryPart(proof=_proof_of(call, state, candidate))
     change = Change.of(
         Mutation.CONTAINER_ADOPT,
         candidate.id,
         f"/containers/{candidate.id}/update",
         AdmissionDecision(Verdict("allow", rules), candidate.update),
-        candidate.summary.members,
+        summary.members,
     )
 
     def learn(_: Reply) -> Flow[ResultPart]:
@@ -187,6 +191,18 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: AdoptionCandidate
             return (yield from perform(state, by, change, learn))
     except Denied as denied:
         return denied.reply(candidate.intent)
+
+
+def _proof_of(call: GateRequest, state: GateState, candidate: AdoptionCandidate) -> ProofPart:
+    """Return the proof of the document's create, to which the container was compared."""
+    of_document = replace(
+        call,
+        actor=CONTROLLER,
+        body=dict(candidate.asked.create),
+        query={"name": candidate.asked.name},
+    )
+    pin = None if candidate.lookups is None else candidate.lookups.pin
+    return signed_acts.proof_of_adoption(of_document, state, pin)
 
 
 def _refuse_if_overtaken(state: GateState, candidate: AdoptionCandidate) -> None:

@@ -34,7 +34,7 @@ def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -
         raise Denied(
             "body.invalid", f"the move can't be recorded: {asked}", f"send {FORM}", status=400
         )
-    signed_acts.refuse_unsigned_move(call, asked.source.namespace, asked.target.namespace)
+    proof = signed_acts.proof_of_move(call, state, asked.source, asked.target)
     # Mutations are judged one at a time, so two requests can't use up one approval.
     approval = disruption_budget.approval_of(call, state, subject_of(asked, state.inventory))
     findings = judge_move(
@@ -51,7 +51,7 @@ def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -
         raise Denied(
             finding.rule, finding.reason, finding.remedy, status=status, subject=str(asked.target)
         )
-    summary = asked.summary(volumes_taken(asked, state.inventory))
+    summary = asked.summary(volumes_taken(asked, state.inventory), proof)
     request = request_of("POST", SERVICE_MOVED, str(asked.target), summary)
     used = None if approval is None else disruption_budget.with_approval(ALLOW, approval)
     yield from require_record("operator", call.by, request, verdict=used)

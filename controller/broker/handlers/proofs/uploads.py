@@ -19,6 +19,7 @@ from controller.broker.handlers.proofs import lines
 from controller.broker.wire.responses import json_reply
 from controller.core.compose.translation.settings import owned_by, settings_of
 from controller.core.records.parts import ProofPart, SummaryPart
+from controller.core.records.signed.revisions import all_former_names, has_earlier_revisions
 from controller.model.mutations import SOURCE_ACCEPTED
 from controller.model.policy.sources import SignedSource
 from controller.model.records import Reply
@@ -70,8 +71,16 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
     owners = () if rule.owner is None else (rule.owner,)
     compose = owned_by(owners, lambda: settings_of(call.policy))()
     networks = call.policy.networks.names
-    stored = state.inventory.files
-    result = yield VerifyProof(rule, call.body, anchor, networks, compose, stored)
+    result = yield VerifyProof(
+        rule,
+        call.body,
+        anchor,
+        networks,
+        compose,
+        state.inventory.files,
+        all_former_names(state.inventory, rule.namespaces),
+        has_earlier=has_earlier_revisions(state.inventory),
+    )
     if isinstance(result, ProofRefused):
         # A line by the keys of before a reload could be signed with a key that is revoked now.
         if result.line is not None and state.proofs.forgotten == forgotten:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from controller.core.admission.dns_names import DnsNames, clashes, make_dns_names
 from controller.core.engine_api.requests import Finding
-from controller.core.records.parts import RequestPart, SummaryPart
+from controller.core.records.parts import ProofPart, RequestPart, SummaryPart
 from controller.core.rules.confinement import mounts_volume
 from controller.core.rules.identity import judge_owner
 from controller.model import names
@@ -55,7 +55,7 @@ class MoveRequest:
         """Return True if the service goes to another namespace."""
         return self.source.namespace != self.target.namespace
 
-    def summary(self, volumes: tuple[str, ...]) -> dict[str, object]:
+    def summary(self, volumes: tuple[str, ...], proof: ProofPart) -> dict[str, object]:
         """Return the summary in the record; queries find the record by its labels."""
         return SummaryPart(
             act=SERVICE_MOVED,
@@ -66,6 +66,7 @@ class MoveRequest:
             },
             moved_from=str(self.source),
             moved_volumes=volumes,
+            proof=proof,
         ).members
 
 

@@ -75,10 +75,17 @@ def pending_moves(desired: Desired, observed: Observed) -> tuple[PendingMove, ..
     """
     found = []
     for service, source in _sources(desired, observed):
-        held = service.key in desired.suspended or service.key in desired.blind_keys
-        if not held and not desired.is_blind_for(source):
+        if _may_move(desired, service, source):
             found.append(PendingMove(source, service, len(observed.of(source))))
     return tuple(found)
+
+
+def declared_moves(desired: Desired, service: Service) -> Iterator[MoveService]:
+    """Yield the moves to a service's name that the documents permit, whatever runs."""
+    for source in service.moved:
+        is_free = source not in desired.workloads_by_key
+        if is_free and _may_move(desired, service, source):
+            yield PendingMove(source, service, 0).action
 
 
 def claimed_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
@@ -93,6 +100,12 @@ def _sources(desired: Desired, observed: Observed) -> Iterator[tuple[Service, Ke
             source = _source_of(service, desired, observed)
             if source is not None:
                 yield service, source
+
+
+def _may_move(desired: Desired, service: Service, source: Key) -> bool:
+    """Return True unless the service is held, or a document of the earlier name can be unread."""
+    held = service.key in desired.suspended or service.key in desired.blind_keys
+    return not held and not desired.is_blind_for(source)
 
 
 def _source_of(service: Service, desired: Desired, observed: Observed) -> Key | None:

@@ -7,7 +7,8 @@ a started container came to have all values of the revision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from controller.core.encoding.canonical_json import canonical
@@ -22,8 +23,12 @@ from controller.model.inventory import (
     SignedRevision,
 )
 from controller.model.mutations import Mutation
+from controller.model.names import Key
 from controller.model.records import Record
 
+#: Of revisions that earlier versions made (``core.manifests.revision_hash``).
+_EARLIER = "v1:"
+_MAKES = frozenset({Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT})
 _STARTS = frozenset({Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART})
 
 
@@ -56,8 +61,8 @@ def record_signed(inventory: Inventory, route: str, closing: Closing) -> Invento
     """Return the inventory after a closing record of a create or an update with a proof, or of a start."""
     if not closing.applied:
         return inventory
-    if route == Mutation.CONTAINER_CREATE:
-        item = inventory.containers.get(closing.result.container)
+    if route in _MAKES:
+        item = inventory.containers.get(closing.result.container or closing.object)
         return inventory if item is None or not item.signed else _created(inventory, item, closing)
     if route == Mutation.CONTAINER_UPDATE:
         item = inventory.containers.get(closing.object)
@@ -79,9 +84,56 @@ def find_revision(inventory: Inventory, key: str, shape: str) -> SignedRevision 
     return next((each for each in inventory.signed.get(key, ()) if each.shape == shape), None)
 
 
+def former_names(inventory: Inventory, key: str) -> tuple[str, ...]:
+    """Return the former names of a service in its namespace, by proven moves."""
+    return next((each.formers for each in reversed(inventory.signed.get(key, ()))), ())
+
+
+def all_former_names(
+    inventory: Inventory, namespaces: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the former names of the services in some namespaces, by their keys."""
+    found = {key: former_names(inventory, key) for key in inventory.signed}
+    return {
+        k: names for k, names in found.items() if names and Key.parse(k).namespace in namespaces
+    }
+
+
+def has_earlier_revisions(inventory: Inventory) -> bool:
+    """Return True if a container or a pin has a revision by the rule of earlier versions."""
+    revisions = itertools.chain(inventory.pins, inventory.items.revisions)
+    return any(each.startswith(_EARLIER) for each in revisions)
+
+
+def move_revisions(inventory: Inventory, source: Key, target: Key) -> Inventory:
+    """Return the inventory in which a service's revisions are those of its new name.
+
+    In another namespace, the moved containers alone are of these revisions: no create is.
+    """
+    before, moved = (inventory.signed.get(str(each), ()) for each in (source, target))
+    is_within = source.namespace == target.namespace
+    formers = dict.fromkeys((*former_names(inventory, str(source)), source.name))
+    formers.pop(target.name, None)
+    renamed = [
+        replace(
+            each,
+            formers=tuple(formers)[-SIGNED_REVISIONS_MAX:] if is_within else (),
+            endpoints=tuple(
+                (network, (target.name, *names[1:]) if is_within and names else names)
+                for network, names in each.endpoints
+            ),
+        )
+        for each in before
+    ]
+    kept = [each for each in moved if each.shape not in {r.shape for r in renamed}]
+    inventory = _with_revisions(inventory, str(source), ())
+    return _with_revisions(inventory, str(target), (*kept, *renamed)[-SIGNED_REVISIONS_MAX:])
+
+
 def _created(inventory: Inventory, item: ContainerItem, closing: Closing) -> Inventory:
     known = find_revision(inventory, key_of(item), item.signed)
-    started = known is not None and known.started
+    # An adopted container runs already.
+    started = item.started or (known is not None and known.started)
     return _with_revision(inventory, item, closing.summary.proof, started=started)
 
 
@@ -116,6 +168,7 @@ def _with_revision(
             (name, canonical(value).decode()) for name, value in sorted(proof.updates.items())
         ),
     )
+    revision = replace(revision, formers=former_names(inventory, key))
     others = [each for each in inventory.signed.get(key, ()) if each.shape != item.signed]
     return _with_revisions(inventory, key, (*others, revision)[-SIGNED_REVISIONS_MAX:])
 
@@ -134,9 +187,8 @@ def _with_revisions(
     inventory: Inventory, key: str, revisions: tuple[SignedRevision, ...]
 ) -> Inventory:
     others = {name: each for name, each in inventory.signed.items() if name != key}
-    kept: Mapping[str, tuple[SignedRevision, ...]] = dict(
-        [*others.items(), (key, revisions)][-SIGNED_MAX:]
-    )
+    now = [(key, revisions)] if revisions else []
+    kept: Mapping[str, tuple[SignedRevision, ...]] = dict([*others.items(), *now][-SIGNED_MAX:])
     return replace(inventory, signed=kept)
 
 

@@ -24,7 +24,7 @@ from controller.broker.gate.commands import (
 )
 from controller.broker.proofs.prover import BOUNDS, COMMAND, OPENING_S, Prover
 from controller.core.proofs.render import RenderScope, render
-from controller.core.proofs.rendering import join_parts
+from controller.core.proofs.rendering import RenderedWorkload, join_parts
 from controller.model.errors import SourceError
 from controller.model.names import NetworkNames
 from controller.process import render_worker
@@ -95,6 +95,10 @@ def real() -> Iterator[Prover]:
     made.stop()
 
 
+def shapes_of(entry: RenderedWorkload) -> list[list[object]]:
+    return [[each.shape, each.base, each.is_late] for each in entry.shapes]
+
+
 def test_the_worker_renders_as_the_controller_does(real: Prover) -> None:
     result = real(proof_of({"all.yaml": DOCUMENTS.encode()}))
     assert isinstance(result, ProofVerified)
@@ -102,8 +106,8 @@ def test_the_worker_renders_as_the_controller_does(real: Prover) -> None:
     entries = here["entries"]
     assert isinstance(entries, dict)
     made = result.rendering
-    assert {key: entry.shape for key, entry in made.entries.items()} == {
-        key: entry["shape"] for key, entry in entries.items()
+    assert {key: shapes_of(entry) for key, entry in made.entries.items()} == {
+        key: entry["shapes"] for key, entry in entries.items()
     }
     assert made.entries.keys() == {"Service/shop/web", "Service/shop/api", "Job/shop/once"}
 
@@ -118,8 +122,8 @@ def test_the_worker_renders_compose_projects_without_any_file(real: Prover) -> N
         result = real(proof_of(files))
         assert isinstance(result, ProofVerified)
         made = result.rendering
-        assert {key: entry.shape for key, entry in made.entries.items()} == {
-            key: entry["shape"] for key, entry in here["entries"].items()
+        assert {key: shapes_of(entry) for key, entry in made.entries.items()} == {
+            key: entry["shapes"] for key, entry in here["entries"].items()
         }
         assert made.entries
         assert made.objects.keys() == here["objects"].keys()
@@ -140,8 +144,8 @@ def test_the_contents_of_secrets_are_those_that_the_broker_opens(real: Prover) -
         scope = RenderScope("shop", ("shop",), NetworkNames())
         here: Any = render({"all.yaml": documents.encode()}, scope, contents=contents)
         made = result.rendering.entries
-        assert {key: (each.shape, each.late) for key, each in made.items()} == {
-            key: (each["shape"], each["late"]) for key, each in here["entries"].items()
+        assert {key: shapes_of(each) for key, each in made.items()} == {
+            key: each["shapes"] for key, each in here["entries"].items()
         }
         assert (WEB in made) is (not unsupported)
 
@@ -284,11 +288,11 @@ while head := os.read(0, 4):
     while length: length -= len(os.read(0, length))
     %s
 """
-#: A rendered service of a file that the commit doesn't have.
-FOREIGN_FILE = (
-    "w({'parts': 1}), w({'entries': {'Service/shop/web': {'file': 'shop:evil.yaml', 'shape': 'x', "
-    "'reference': 'y', 'endpoints': {}, 'updates': {}, 'replicas': 1, 'late': '', 'occasions': [], 'schedule': None}}, 'objects': {}, "
-    "'unsupported': {}, 'broken': [], 'blind': False})"
+#: A rendered service of a file: the commit doesn't have ``evil.yaml``.
+ENTRY_OF_FILE = (
+    "w({'parts': 1}), w({'entries': {'Service/shop/web': {'file': 'shop:FILE.yaml', 'shapes': [['x', 'b', False]], "
+    "'reference': 'y', 'endpoints': {}, 'updates': {}, 'replicas': 1, 'occasions': [], 'schedule': None, "
+    "'completions': ''}}, 'objects': {}, 'unsupported': {}, 'broken': [], 'blind': False})"
 )
 
 #: Secrets of other forms, of another kind, and of another namespace.
@@ -311,6 +315,13 @@ SECRETS = (
 )
 
 
+def test_a_worker_in_the_place_of_the_liars_is_believed() -> None:
+    made = prover(sys.executable, "-c", LIAR % ENTRY_OF_FILE.replace("FILE", "a"))
+    result = made(proof_of({"a.yaml": b"a: 1\n"}))
+    made.stop()
+    assert isinstance(result, ProofVerified)
+
+
 @pytest.mark.parametrize(
     "lie",
     [
@@ -321,7 +332,12 @@ SECRETS = (
         "w({})",
         "w({'rendered': 7})",
         "w({'parts': 1}), w({'entries': [], 'objects': {}, 'unsupported': {}, 'broken': [], 'blind': 0}})",
-        FOREIGN_FILE,
+        ENTRY_OF_FILE.replace("FILE", "evil"),
+        ENTRY_OF_FILE.replace("FILE", "a").replace("[['x', 'b', False]]", "[]"),
+        ENTRY_OF_FILE.replace("FILE", "a").replace(
+            "[['x', 'b', False]]", "[['x', 'b', False]] * 77"
+        ),
+        ENTRY_OF_FILE.replace("FILE", "a").replace("[['x', 'b', False]]", "[['x', 'b']]"),
         *(f"w({{'parts': 1}}), w({{'secrets': {lie}}})" for lie in SECRETS),
     ],
 )

@@ -16,6 +16,7 @@ _TEXTS = st.sampled_from(["", "a", "b c", "ü\n", "=x", "8080", "true", '"', "1e
 #: Drawn values near the begin of a list are more frequent.
 _RARELY = st.sampled_from([*[False] * 15, True])
 _WORDS = st.sampled_from(["one", "two", "three-3", "four"])
+_EARLIER = ("five", "five", "two")
 _COMMANDS = st.lists(
     st.sampled_from(["/bin/serve", "-c", "", "ü", "1", "${A}"]), min_size=1, max_size=3
 )
@@ -231,12 +232,15 @@ class Drawn:
 @st.composite
 def documents(draw: st.DrawFn, *, namespaces: tuple[str, ...] = NAMESPACES) -> dict[str, Any]:
     kind = draw(_KINDS)
-    metadata = {
+    metadata: dict[str, Any] = {
         "name": draw(_WORDS),
         "namespace": draw(st.sampled_from(namespaces)),
         "owner": draw(st.sampled_from(["team", "team", "team", "other"])),
     }
     spec = draw(_SPECS[kind])
+    if draw(_RARELY):  # of a name that possibly another document has, or another source
+        names = [*_EARLIER, f"{namespaces[-1]}/five", "default/five"]
+        metadata["moved"] = [{"from": draw(st.sampled_from(names))}]
     if kind in ("Service", "Job") and metadata["name"] != "one":
         spec = {**spec, "mounts": draw(_MOUNTS)}
     if draw(_RARELY):

@@ -31,7 +31,7 @@ def rendered(files: Files, charts: Files, namespace: str) -> dict[str, Any]:
 
 
 def shapes(made: Mapping[str, Any]) -> dict[str, str]:
-    return {key: entry["shape"] for key, entry in made["entries"].items()}
+    return {key: entry["shapes"][0][0] for key, entry in made["entries"].items()}
 
 
 def plan_of(files: Files, charts: Files, folder: Path, namespace: str) -> dict[str, str]:

@@ -125,7 +125,7 @@ def check(files: Files, folder: Path, settings: ComposeSettings, namespace: str)
     opened = {str(key): content for key, content in contents.items()}
     made = rendered(files, settings, namespace, contents=opened)
     creates, others = requests(desired, NetworkNames(), made["unsupported"])
-    assert {key: entry["shape"] for key, entry in made["entries"].items()} == creates
+    assert {key: entry["shapes"][0][0] for key, entry in made["entries"].items()} == creates
     assert others <= {shape for shapes in made["objects"].values() for shape in shapes}
     assert made["broken"] == sorted(str(key) for key in desired.blind_keys)
     assert made["blind"] == any(scope.blind for scope in desired.scopes if scope.name == "shop")
@@ -187,7 +187,9 @@ def test_every_input_of_a_project_is_bound(tmp_path: Path, path: str) -> None:
     honest = rendered(PARTS, SETTINGS[1], "shop")
     desired = planned(export(changed, tmp_path / "deploy"), SETTINGS[1], "shop")
     creates, _ = requests(desired, NetworkNames())
-    differing = [k for k, entry in honest["entries"].items() if creates.get(k) != entry["shape"]]
+    differing = [
+        k for k, entry in honest["entries"].items() if creates.get(k) != entry["shapes"][0][0]
+    ]
     assert differing == ["Service/shop/db" if path.startswith("b/") else "Service/shop/web"]
 
 

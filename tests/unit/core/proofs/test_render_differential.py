@@ -20,6 +20,7 @@ from controller.app.desired_state import DesiredFiles
 from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api import translate
 from controller.core.engine_api.create_body import container_body, create_body
+from controller.core.planning.moves.pending import pending_moves
 from controller.core.proofs.render import RenderScope, render
 from controller.core.proofs.requests import shape_of, shape_of_create
 from controller.model.desired.desired import Desired, Service
@@ -34,7 +35,7 @@ from controller.model.names import NetworkNames
 from controller.model.observed import Image
 from controller.sources.directory import DirectorySource
 from tests.unit.core.proofs.drawn_documents import NAMESPACES, Drawn, sources
-from tests.worlds import engine, plan
+from tests.worlds import container, engine, plan
 
 EXAMPLES = max(200, settings().max_examples)
 NAMES = NetworkNames()
@@ -115,6 +116,25 @@ class Comparison:
         # Also what the plan doesn't create: jobs, and services that are stopped or wait.
         for key in self.entries.keys() & self.known.keys():
             self._compare_workload(key, self.known[key])
+        self._compare_moves()
+
+    def _compare_moves(self) -> None:
+        """Compare the moves that are possible with those that the controller makes beside containers."""
+        rendered = {
+            (name, shape)
+            for name, shapes in self.objects.items()
+            for shape in shapes
+            if name.startswith("move:")
+        }
+        made = set()
+        for service in filter(of_source, self.desired.services):
+            for source in service.moved:
+                running = engine(container(source.name, namespace=source.namespace))
+                for move in pending_moves(self.desired, running):
+                    body = json.loads(json.dumps(translate.move_body(move.action)))
+                    made.add((f"move:{move.service.key}", shape_of(body)))
+        assert rendered == made
+        self.compared["move"] += len(made)
 
     def _is_refused(self, key: str) -> bool:
         """Return True for a resource that signed admission doesn't support."""
@@ -150,7 +170,7 @@ class Comparison:
         assert entry["replicas"] == (0 if stopped else service.spec.replicas)
         asked = shape_of_create(json.loads(json.dumps(body)))
         assert asked is not None
-        assert (entry["base"], entry["updates"]) == (asked.base, asked.updates)
+        assert (entry["shapes"][0][1], entry["updates"]) == (asked.base, asked.updates)
 
     def _compare_create(self, key: str, body: object) -> None:
         if key not in self.entries:
@@ -159,7 +179,7 @@ class Comparison:
         sent = json.loads(json.dumps(body))
         asked, entry = shape_of_create(sent), self.entries[key]
         assert asked is not None
-        assert entry["shape"] == asked.shape, (key, canonical(sent))
+        assert entry["shapes"][0][0] == asked.shape, (key, canonical(sent))
         assert entry["reference"] == asked.reference
         asked_names = {network: list(aliases) for network, aliases in asked.endpoints}
         assert entry["endpoints"] == asked_names

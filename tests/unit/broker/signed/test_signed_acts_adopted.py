@@ -1,0 +1,121 @@
+"""Containers that an operator adopts in a signed namespace: proven if the accepted commit declares them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.core.records.inventory_json import from_json, to_json
+from controller.core.records.parts import RequestPart
+from controller.model.records import Actor, Reply
+from tests.unit.broker.signed.forged_requests import body_of
+from tests.unit.broker.signed.instance import CONTROLLER, DOCUMENTS, OPERATOR, Instance, create_of
+from tests.unit.broker.signed.test_signed_acts import rule
+
+API = "Service/shop/api"
+#: Documents with another api.
+NEWER = DOCUMENTS.replace('"trimtab.local/db:1"', '"trimtab.local/db:1", env: {A: b}')
+
+
+def run_by_hand(instance: Instance, text: str = DOCUMENTS) -> str:
+    """Return a container of nobody that equals what a document leads to."""
+    body = {**body_of(create_of(API, text)), "Labels": {}}
+    data = json.dumps(body).encode()
+    made = instance.engine.call("POST", "/containers/create?name=old-api", data)
+    identifier = str(json.loads(made[1])["Id"])
+    assert instance.engine.call("POST", f"/containers/{identifier}/start")[0] == 204
+    return identifier
+
+
+def adopt(
+    instance: Instance,
+    container: str,
+    text: str = DOCUMENTS,
+    *,
+    actor: Actor = OPERATOR,
+    **more: Any,
+) -> Reply:
+    request = create_of(API, text)
+    one: dict[str, object] = {
+        "container": container,
+        "name": request.query["name"],
+        "create": {**body_of(request), **more},
+        "admit": ["capabilities", "new-privileges", "logs"],
+    }
+    return instance.ask("POST", "/trimtab/v1/adoptions", {"containers": [one]}, actor=actor)
+
+
+def restart(instance: Instance) -> None:
+    """An operator restarts the service, with a new resolution of its image."""
+    body = {"act": "service.restart", "object": API, "note": "", "anew": True}
+    body["revision"] = body_of(create_of(API))["Labels"]["io.trimtab.revision"]
+    reply = instance.ask("POST", "/trimtab/v1/records", body, actor=OPERATOR)
+    assert reply.status == 200, reply.body
+
+
+def test_an_adoption_of_what_is_declared_is_proven_and_healed() -> None:
+    instance = Instance()
+    instance.commit()
+    old = run_by_hand(instance)
+    assert adopt(instance, old).status == 200
+    (record,) = [r for r in instance.records if RequestPart.read(r.entry.request).summary.gaps]
+    proof = RequestPart.read(record.entry.request).summary.proof
+    assert (proof.commit, proof.resource) == (instance.head, API)
+    assert instance.ask("POST", f"/containers/{old}/restart").status == 204
+    limits = {"Memory": 1 << 30, "MemorySwap": 1 << 30}
+    assert rule(instance.ask("POST", f"/containers/{old}/update", limits)) == "proof.update"
+    # It counts as a revision that ran: also after a restart of the broker and a newer commit.
+    instance.restart()
+    inventory = instance.inventory
+    assert from_json(json.loads(json.dumps(to_json(inventory)))).signed == inventory.signed
+    instance.commit(NEWER, parent=instance.head)
+    assert instance.ask("POST", f"/containers/{old}/restart").status == 204
+    (pin,) = {each.id for each in instance.inventory.pins.values()}
+    instance.take_down(old)
+    instance.run(create_of(API, attempt=2, image=pin))
+
+
+@pytest.mark.parametrize("committed", [NEWER, ""])
+def test_an_operator_adopts_what_no_commit_declares_and_the_controller_does_not_start_it(
+    committed: str,
+) -> None:
+    instance = Instance()
+    if committed:
+        instance.commit(committed)
+    old = run_by_hand(instance)
+    assert adopt(instance, old).status == 200
+    assert instance.inventory.containers[old].signed == ""
+    instance.commit(DOCUMENTS, parent=instance.head)
+    refused = instance.ask("POST", f"/containers/{old}/restart")
+    assert rule(refused) == "proof.unproven"
+    assert "trimtab restart api -n shop" in refused.body.decode()
+    instance.take_down(old)
+    # Its image is the operator's word for that container, until a restart of the service.
+    assert rule(instance.send(create_of(API))) == "proof.image"
+    restart(instance)
+    new = instance.run(create_of(API))
+    assert instance.inventory.containers[new].signed
+
+
+def test_a_rollout_brings_an_adopted_service_under_proof() -> None:
+    instance = Instance()
+    old = run_by_hand(instance)
+    assert adopt(instance, old).status == 200
+    instance.commit(NEWER)
+    new = instance.run(create_of(API, NEWER, slot=2))
+    instance.take_down(old)
+    assert instance.ask("POST", f"/containers/{new}/restart").status == 204
+    # The adopted revision never ran under a proof, so nothing leads back to it.
+    assert rule(instance.send(create_of(API))).startswith("proof.")
+
+
+def test_no_controller_adopts_and_no_adoption_proves_another_create() -> None:
+    instance = Instance()
+    instance.commit()
+    old = run_by_hand(instance)
+    assert adopt(instance, old, actor=replace(CONTROLLER)).status == 403
+    assert adopt(instance, old, Cmd=["/bin/sh"]).status == 403
+    assert old not in instance.inventory.containers
