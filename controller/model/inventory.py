@@ -213,12 +213,10 @@ class SignedRevision:
     key: str = ""  # the fingerprint of the signer's key
     path: str = ""
     blob: str = ""
-    #: The shape without the members that an update can change, and the values of these in JSON; ''
-    #: for creates that older brokers recorded.
+    #: The shape without the members of updates, and their values in JSON; '' of older brokers.
     base: str = ""
     updates: tuple[tuple[str, str], ...] = ()
-    #: The former names of the service in its namespace: the shape can have one of them.
-    formers: tuple[str, ...] = ()
+    formers: tuple[str, ...] = ()  # earlier names of the service: the shape can have one of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ SUITES = frozenset(
     f"test_{name}.py"
     for name in (
         "a_database_stack",
+        "adoption",
         "boot",
         "compose",
         "configs",
@@ -18,26 +19,22 @@ SUITES = frozenset(
         "images",
         "jobs",
         "limits",
+        "moved",
         "networking",
         "plan",
         "probes",
         "rollout_jobs",
         "rollouts",
+        "secrets",
         "steering",
         "volumes",
     )
 )
-FROM_SERVICE = "jobs with the image of a service aren't supported"
 #: By the function's name: why a test of these suites doesn't run under signed admission.
 LEFT_OUT = {
-    "test_an_update_of_trimtab_replaces_no_container": "revisions of the rule v1: aren't supported",
+    "test_an_update_of_trimtab_replaces_no_container": "its container is from before the requirement",
     "test_a_lost_folder_comes_back_and_bad_files_leave_the_service_as_it_is": "a commit has no links",
     "test_a_plan_is_the_same_beside_a_controller_and_without_one": "compares texts about files of DIR",
-    "test_a_migration_runs_once_before_a_rollout_and_its_failure_stops_nothing": FROM_SERVICE,
-    "test_a_migration_that_is_killed_runs_again_before_anything_is_stopped": FROM_SERVICE,
-    "test_a_foreign_volume_is_adopted_by_an_operator_and_mounted_by_its_name": (
-        "adopted volumes and networks aren't supported"
-    ),
 }
 
 
