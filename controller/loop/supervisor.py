@@ -161,7 +161,7 @@ class Supervisor:
             self._events.close()
         if self._control is not None:
             self._control.stop()
-        if not self._worker_slots.finish(within_s=FINISH_S, monotonic=self._clock.monotonic):
+        if not self._worker_slots.finish(within_s=FINISH_S):
             log.warning("running passes aren't done after %.0f s; ending without them", FINISH_S)
         deadline = self._clock.monotonic() + JOIN_S
         for thread in threads:
@@ -192,9 +192,11 @@ class Supervisor:
 
     def _work(self) -> None:
         keys = self._controller.keys
-        while (key := keys.get()) is not None:
-            with self._worker_slots.working():  # taken only now: waiting for a key needs no slot
-                self._pass(key)
+        while keys.await_ready():  # waiting for a key needs no slot
+            # A key taken before its slot would wait behind all keys of the queue.
+            with self._worker_slots.working():
+                if (key := keys.poll()) is not None:
+                    self._pass(key)
 
     def _pass(self, key: Key) -> None:
         with self._pass_lock.passing() as granted:

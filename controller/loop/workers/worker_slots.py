@@ -27,32 +27,51 @@ OutsideSlot = Callable[[], AbstractContextManager[bool]]
 
 
 class WorkerSlots:
-    """*workers* slots for passes, and at most *outside* pulls outside of these slots."""
+    """*workers* slots for passes, and at most *outside* pulls outside of these slots.
+
+    A pass that comes back from its pull precedes the passes that have not begun.
+    """
 
     def __init__(self, *, workers: int = WORKERS, outside: int = PULLS) -> None:
         #: The number of threads that occupy all slots.
         self.threads = workers + outside
-        self._slots = workers
-        self._workers = threading.Semaphore(workers)
+        self._slots = self._free = workers
+        #: The number of passes that wait for a slot after their pull.
+        self.returning = 0
+        lock = threading.Lock()
+        self._freed, self._freed_for_return = threading.Condition(lock), threading.Condition(lock)
+        self._idle = threading.Condition(lock)
         self._outside = threading.Semaphore(outside)
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """Hold a slot during the block; wait for a free slot first."""
-        with self._workers:
+        with self._freed:
+            self._freed.wait_for(lambda: self._free > self.returning)
+            self._free -= 1
+        try:
             yield
+        finally:
+            self._release()
 
-    def finish(self, *, within_s: float, monotonic: Callable[[], float]) -> bool:
+    def _release(self) -> None:
+        with self._freed:
+            self._free += 1
+            (self._freed_for_return if self.returning else self._freed).notify()
+            if self._free == self._slots:
+                self._idle.notify_all()
+
+    def _return(self) -> None:
+        with self._freed_for_return:
+            self.returning += 1
+            self._freed_for_return.wait_for(lambda: self._free > 0)
+            self.returning -= 1
+            self._free -= 1
+
+    def finish(self, *, within_s: float) -> bool:
         """Wait until all slots are free; return False on timeout. Pulls aren't waited for."""
-        deadline = monotonic() + within_s
-        taken = 0
-        while taken < self._slots:
-            if not self._workers.acquire(timeout=max(0.0, deadline - monotonic())):
-                break
-            taken += 1
-        if taken:
-            self._workers.release(taken)
-        return taken == self._slots
+        with self._idle:
+            return self._idle.wait_for(lambda: self._free == self._slots, within_s)
 
     @contextmanager
     def outside_slot(self) -> Iterator[bool]:
@@ -60,11 +79,11 @@ class WorkerSlots:
         if not self._outside.acquire(blocking=False):
             yield False
             return
-        self._workers.release()
+        self._release()
         try:
             yield True
         finally:
-            self._workers.acquire()
+            self._return()
             self._outside.release()
 
 

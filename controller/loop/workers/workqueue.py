@@ -81,13 +81,12 @@ class WorkQueue(Generic[K]):
         The caller must call ``done`` with the key.
         """
         with self._changed:
-            while not self._closed:
-                key = self._take()
-                if key is not None:
-                    return key
-                due = self._next_due()
-                self._changed.wait(None if due is None else max(0.0, due - self._monotonic()))
-            return None
+            return self._take() if self._await_ready() else None
+
+    def await_ready(self) -> bool:
+        """Wait until a key is ready, and leave the key; return False once the queue is shut down."""
+        with self._changed:
+            return self._await_ready()
 
     def done(self, key: K) -> None:
         """Hand *key* back; the queue returns it again if it was added meanwhile."""
@@ -151,17 +150,35 @@ class WorkQueue(Generic[K]):
             self._changed.notify()
         return True
 
-    def _take(self) -> K | None:
+    def _await_ready(self) -> bool:
+        while not self._closed:
+            if self._next() is not None:
+                return True
+            due = self._next_due()
+            self._changed.wait(None if due is None else max(0.0, due - self._monotonic()))
+        return False
+
+    def _next(self) -> K | None:
+        """Return the next key; None if none is ready."""
         self._promote()
         if self._closed:
             return None
-        key = next((each for each in self._urgent if each not in self._processing), None)
-        while key is None and self._ready:
-            first = self._ready.popleft()
+        urgent = next((each for each in self._urgent if each not in self._processing), None)
+        if urgent is not None:
+            return urgent
+        while self._ready:
+            first = self._ready[0]
             if first in self._dirty and first not in self._processing:
-                key = first
+                return first
+            self._ready.popleft()
+        return None
+
+    def _take(self) -> K | None:
+        key = self._next()
         if key is None:
             return None
+        if self._ready and self._ready[0] == key:
+            self._ready.popleft()
         self._urgent.pop(key, None)
         self._dirty.remove(key)
         self._processing.add(key)

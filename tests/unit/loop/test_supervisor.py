@@ -27,7 +27,7 @@ from controller.loop.state.store import StateStore
 from controller.loop.supervisor import ControlEndpoints, Supervisor
 from controller.loop.workers.stop_signal import StopSignal
 from controller.loop.workers.triggers import Triggers
-from controller.loop.workers.worker_slots import PULLS, WorkerSlots
+from controller.loop.workers.worker_slots import PULLS, WORKERS, WorkerSlots
 from controller.model.desired.plan import AnyAction, PullImage, StartContainer, StopContainer
 from controller.model.errors import EngineError, EngineUnavailable, Refused
 from controller.model.names import Key
@@ -537,3 +537,33 @@ def test_a_registry_that_hangs_never_delays_the_healing_of_others(
 
         engine.answers.set()
         made.await_done(*(f"start-container {each.key.name}.1-bbbbbbbb" for each in waiting))
+
+
+class SlowPasses(LiveEngine):
+    """An engine that lets a pass look for each permit."""
+
+    def __init__(self, world: Observed) -> None:
+        super().__init__(world)
+        self.permits = threading.Semaphore(0)
+        self.looking: list[str] = []
+
+    def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
+        if only is not None:
+            with self.lock:
+                self.looking.append(only.name)
+            assert self.permits.acquire(timeout=PATIENCE_S)
+        return super().observe(images=images, only=only)
+
+
+def test_keys_get_their_passes_in_the_order_of_the_queue(tmp_path: Path, files: Files) -> None:
+    names = [f"w{number}" for number in range(10, 40)]
+    files.desired = declared(*map(service, names))
+    with plant(tmp_path, worlds.engine(), files, kind=SlowPasses) as made:
+        engine = made.engine
+        assert isinstance(engine, SlowPasses)
+        for begun in range(WORKERS, len(names) + 1):
+            eventually(lambda: len(engine.looking) >= begun, what=f"pass {begun}")  # noqa: B023
+            engine.permits.release()
+        engine.permits.release(1000)
+        assert sorted(engine.looking[:WORKERS]) == names[:WORKERS]
+        assert engine.looking[WORKERS : len(names)] == names[WORKERS:]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 
 from controller.loop.workers.worker_slots import WorkerSlots
-from tests.unit.loop.toy import Watch
+from tests.instance import eventually
 
-WATCH = Watch()
+PATIENCE_S = 20.0
 
 
 def finishes(slots: WorkerSlots) -> bool:
-    return slots.finish(within_s=0.0, monotonic=WATCH.monotonic)
+    return slots.finish(within_s=0.0)
 
 
 def test_the_end_waits_for_whoever_works() -> None:
@@ -48,3 +49,37 @@ def test_there_are_so_many_pulls_beside_and_no_more() -> None:
         slots.outside_slot() as second,
     ):
         assert (first, second) == (True, False)
+
+
+def test_who_comes_back_from_a_pull_precedes_who_has_not_begun() -> None:
+    slots = WorkerSlots(workers=1, outside=1)
+    begun: list[str] = []
+    pulled, waits = threading.Event(), threading.Event()
+
+    def pull() -> None:
+        with slots.working():
+            with slots.outside_slot():
+                waits.set()
+                pulled.wait(PATIENCE_S)
+            begun.append("the pull's pass")
+
+    def work() -> None:
+        with slots.working():
+            begun.append("another pass")
+
+    with ExitStack() as stack:
+        threads = [
+            threading.Thread(target=pull),
+            *(threading.Thread(target=work) for _ in range(3)),
+        ]
+        threads[0].start()
+        assert waits.wait(PATIENCE_S)
+        stack.enter_context(slots.working())
+        for thread in threads[1:]:
+            thread.start()
+        pulled.set()
+        eventually(lambda: slots.returning == 1, what="the pull's pass waits for a slot")
+        stack.close()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+    assert begun == ["the pull's pass", *["another pass"] * 3]
