@@ -52,37 +52,49 @@ class _Grid:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     gap: str
-
-    def width_of(self, number: int) -> int:
-        cells = (cell_width(row[number]) for row in self.rows)
-        return max(cell_width(self.columns[number].header), *cells, 0)
+    #: The width of each column in cells, its header included. Every table is measured once.
+    widths: tuple[int, ...]
 
     @property
     def width(self) -> int:
         """The cells of a line, with the gap before the text."""
-        return sum(self.width_of(n) + len(self.gap) for n in range(len(self.columns)))
+        return sum(self.widths) + len(self.gap) * len(self.widths)
 
     def without(self, numbers: Iterable[int]) -> _Grid:
         omitted = set(numbers)
         rest = [n for n in range(len(self.columns)) if n not in omitted]
-        rows = (tuple(row[n] for n in rest) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[n] for n in rest), rows=tuple(rows))
+        return _Grid(
+            tuple(self.columns[n] for n in rest),
+            tuple(tuple(row[n] for n in rest) for row in self.rows),
+            self.gap,
+            tuple(self.widths[n] for n in rest),
+        )
 
-    def with_column(self, number: int, cells: Iterable[str]) -> _Grid:
+    def with_column(self, number: int, cells: Sequence[str]) -> _Grid:
         rows = zip(self.rows, cells, strict=True)
         changed = ((*row[:number], cell, *row[number + 1 :]) for row, cell in rows)
-        return replace(self, rows=tuple(changed))
+        width = _column_width(self.columns[number], cells)
+        widths = (*self.widths[:number], width, *self.widths[number + 1 :])
+        return replace(self, rows=tuple(changed), widths=widths)
 
     def lines(self) -> Iterator[str]:
         """Yield the line of the header and the line of each row, with styles, padded to the text."""
-        widths = [self.width_of(n) for n in range(len(self.columns))]
-        heads = zip(self.columns, widths, strict=True)
+        heads = zip(self.columns, self.widths, strict=True)
         yield "".join(_pad(c.header, w) + self.gap for c, w in heads)
         for row in self.rows:
             yield "".join(
                 _pad(cell, width, column.style) + self.gap
-                for cell, width, column in zip(row, widths, self.columns, strict=True)
+                for cell, width, column in zip(row, self.widths, self.columns, strict=True)
             )
+
+
+def _measured(columns: Sequence[Column], rows: tuple[tuple[str, ...], ...], gap: str) -> _Grid:
+    widths = (_column_width(column, [row[n] for row in rows]) for n, column in enumerate(columns))
+    return _Grid(tuple(columns), rows, gap, tuple(widths))
+
+
+def _column_width(column: Column, cells: Iterable[str]) -> int:
+    return max(cell_width(column.header), *map(cell_width, cells), 0)
 
 
 def terminal_width() -> int | None:
@@ -110,7 +122,7 @@ def render(
     cells = [list(row) for row in rows]
     texts = [[row[-1]] if isinstance(row[-1], str) else [*row[-1]] for row in cells]
     heads = tuple(tuple(map(printable, row[:-1])) for row in cells)
-    grid = _Grid(tuple(columns[:-1]), heads, GAP if width is None else GAP_ON_TERMINAL)
+    grid = _measured(columns[:-1], heads, GAP if width is None else GAP_ON_TERMINAL)
     header = columns[-1].header
     if width is None:
         return "\n".join(
@@ -142,7 +154,7 @@ def _narrow(grid: _Grid, room: int, *, leave_out: bool) -> _Grid:
         number = grid.columns.index(column)
         excess = grid.width - room
         if excess > 0 and column.shrink is not None:
-            target = max(column.least, cell_width(column.header), grid.width_of(number) - excess)
+            target = max(column.least, cell_width(column.header), grid.widths[number] - excess)
             cells = [fit(row[number], target, column.shrink) for row in grid.rows]
             grid = grid.with_column(number, cells)
         if grid.width > room and column.optional and leave_out:
