@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def anchors(file: str, text: str, folder: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
+@cache
 def functions_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text("utf-8"))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
