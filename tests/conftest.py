@@ -52,11 +52,17 @@ LEFT_OUT = pytest.StashKey[int]()
 DEATHS = 200
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
-# didn't touch. `--hypothesis-profile default` draws anew.
+# didn't touch. `--hypothesis-profile fresh` draws anew, and ten times as many.
 # How fast a machine draws examples, and runs them, is no property of the code.
 settings.register_profile(
     "repeatable",
     derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "fresh",
+    max_examples=1_000,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -9,11 +9,12 @@ from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyP
 from controller.broker.proofs.prover import COMMAND, Prover
 from controller.model.names import NetworkNames
 from controller.process.render_worker import LIMITS
+from tests.examples import examples
 from tests.unit.broker.signed.opened import Opener
 from tests.unit.core.proofs import hostile_files
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
 
-INPUTS = 40
+INPUTS = examples(12)
 
 
 def verify(prover: Prover, files: dict[str, bytes]) -> ProofVerified | ProofRefused:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.admission.adoption import (
@@ -27,6 +27,7 @@ from controller.core.engine_api.translate import settings as shown_settings
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
+from tests.examples import examples
 from tests.sim.creation import container_of
 from tests.sim.objects import SimImage
 from tests.unit.core.admission.test_create_properties import ACTORS, BODIES, LOOKED_AT
@@ -258,7 +259,7 @@ RICH: tuple[dict[str, Any], ...] = (
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80))
 @given(body=BODIES, actor=ACTORS, by_controller=st.booleans())
 def test_an_admitted_object_is_adopted_with_its_settings(
     body: Any, actor: Actor, *, by_controller: bool

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.engine_api.field_tables import CONFIG, HOST_CONFIG
 from controller.core.engine_api.parse import parse_create
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Role
+from tests.examples import examples
 from tests.unit.core.creates import (
     CLIENT,
     CONTROLLER,
@@ -60,7 +61,7 @@ ACTORS = st.sampled_from([CLIENT, OPERATOR, CONTROLLER])
 LOOKED_AT = replace(FACTS, paths={"/tmp/x": PathFacts("/tmp/x", "dir")})
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150))
 @given(body=BODIES, actor=ACTORS, known=st.booleans())
 def test_every_request_is_refused_or_hardened(body: Any, actor: Actor, known: bool) -> None:
     name = "alice-web"
@@ -90,7 +91,7 @@ def test_every_request_is_refused_or_hardened(body: Any, actor: Actor, known: bo
     assert not host.keys() & {"Privileged", "PidMode", "UTSMode", "UsernsMode", "Devices"}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80))
 @given(body=BODIES)
 def test_a_forwarded_body_is_admitted_again_without_a_finding(body: Any) -> None:
     admission = judged(body, facts=LOOKED_AT)
@@ -98,7 +99,7 @@ def test_a_forwarded_body_is_admitted_again_without_a_finding(body: Any) -> None
         assert parse_create(admission.body).findings == ()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80))
 @given(body=st.one_of(VALUES, BODIES))
 def test_reading_a_body_never_fails(body: Any) -> None:
     parse_create(body)

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.compose.project import ComposeProject
+from tests.examples import examples
 from tests.unit.core.compose.generated_projects import mutations, projects
 from tests.unit.core.compose.projects import read
 
@@ -19,7 +20,7 @@ def check(project: ComposeProject) -> None:
             node = node[part]  # type: ignore[index]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25))
 @given(projects())
 def test_a_project_of_the_schema_is_read_or_refused(files):
     project = read(files)
@@ -27,7 +28,7 @@ def test_a_project_of_the_schema_is_read_or_refused(files):
     assert project == read(files)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60))
 @given(mutations(), st.sampled_from(["compose.yaml", "compose.override.yaml", ".env", "base.yaml"]))
 def test_any_text_is_read_or_refused(text, name):
     files = {

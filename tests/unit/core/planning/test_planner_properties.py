@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.drift.classify import ALIVE, alterations, is_finished
@@ -16,6 +16,7 @@ from controller.model.desired.plan import CreateContainer, RemoveContainer, Stop
 from controller.model.desired.spec.rollout import Order, RunState
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Image, Observed
+from tests.examples import examples
 from tests.worlds import (
     BRIDGE,
     IMAGE,
@@ -35,9 +36,7 @@ from tests.worlds import (
     volume,
 )
 
-many = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+many = settings(max_examples=examples(50))
 
 STATES = [state.value for state in ContainerState]
 SETTINGS: list[dict[str, object]] = [

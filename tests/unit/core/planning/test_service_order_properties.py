@@ -18,9 +18,10 @@ from controller.model.desired.plan import CreateContainer, StartContainer, StopC
 from controller.model.desired.spec.rollout import DependencyCondition, RestartPolicy
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Observed
+from tests.examples import examples
 from tests.worlds import begun, declared, engine, perform, plan, service
 
-many = settings(max_examples=100, deadline=None, derandomize=True)
+many = settings(max_examples=examples(40))
 
 NAMES = ("api", "cache", "db", "log", "queue", "web")
 HEALTHCHECK = {"exec": ["check"]}

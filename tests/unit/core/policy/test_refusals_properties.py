@@ -28,6 +28,7 @@ from controller.model.desired.desired import Desired, Network, Volume
 from controller.model.desired.plan import CreateContainer, CreateNetwork, CreateVolume
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy
+from tests.examples import examples
 
 #: What ``LONG`` stands for: beyond the bounds of environment, arguments, labels and paths.
 LONG = 70_000
@@ -318,7 +319,7 @@ def judged(action: object, rules: Policy) -> AdmissionDecision:
             raise AssertionError(f"an action that makes nothing: {action}")
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(metadata, specs, policies, st.booleans())
 def test_what_validate_passes_is_admitted_by_the_text_rules_of_the_gate(
     about: dict[str, Any], spec: dict[str, Any], sections: dict[str, Any], internal: bool

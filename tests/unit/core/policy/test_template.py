@@ -12,6 +12,7 @@ from controller.core.policy.load import load_policy
 from controller.core.policy.template import ADDRESSES, Publish, TemplateAnswers, policy_text
 from controller.model.errors import PolicyInvalid
 from controller.model.policy.values import AnonymousVolumes
+from tests.examples import examples
 
 HOME = Path(__file__).parents[4] / "configs" / "policies" / "home.yaml"
 TEMPLATE = HOME.read_text("utf-8")
@@ -47,7 +48,7 @@ def answers(draw: st.DrawFn) -> TemplateAnswers:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(20))
 @given(answers())
 def test_what_is_written_means_what_was_answered_and_else_what_home_says(
     asked: TemplateAnswers,
@@ -80,7 +81,7 @@ def test_what_is_written_means_what_was_answered_and_else_what_home_says(
     assert written.to_json() == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(20))
 @given(answers())
 def test_every_comment_of_home_is_kept(asked: TemplateAnswers) -> None:
     text = policy_text(TEMPLATE, asked, file="own.yaml")

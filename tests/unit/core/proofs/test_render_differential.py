@@ -37,7 +37,7 @@ from controller.sources.directory import DirectorySource
 from tests.unit.core.proofs.drawn_documents import NAMESPACES, Drawn, sources
 from tests.worlds import container, engine, plan
 
-EXAMPLES = max(200, settings().max_examples)
+EXAMPLES = settings().max_examples
 NAMES = NetworkNames()
 COMMIT = "c" * 40
 FOLDER = "deploy"

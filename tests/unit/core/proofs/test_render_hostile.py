@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tests.examples import examples
 from tests.unit.core.proofs import hostile_files
 
-INPUTS = 2_000
+INPUTS = examples(500)
 
 
 def test_no_hostile_file_breaks_the_renderer() -> None:

@@ -26,6 +26,7 @@ from controller.model.desired.field_changes import FieldChange
 from controller.model.desired.overrides import Overrides, Revision
 from controller.model.desired.spec.network import Attachment
 from controller.model.desired.spec.service import ServiceSpec
+from tests.examples import examples
 from tests.worlds import WEB, container, declared, engine, plan, service
 
 #: The fields whose values may be secrets, and so are never shown.
@@ -218,7 +219,7 @@ _specs = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30))
 @given(before=_specs, after=_specs, there=st.booleans(), kept=st.booleans(), pinned=st.booleans())
 def test_no_value_that_may_be_a_secret_is_in_text_or_json(before, after, there, kept, pinned):
     wanted, earlier = service(**after), service(rev="a", **before)

@@ -21,6 +21,7 @@ from controller.core.secrets.sealing import (
 )
 from controller.core.secrets.sops import contents_of, open_document
 from controller.model.errors import SecretError
+from tests.examples import examples
 from tests.unit.core.secrets.oracle import Keys, decrypt, encrypt
 
 KEYS = Keys()
@@ -148,7 +149,7 @@ TREE = st.dictionaries(
 
 
 @given(tree=TREE, data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50))
 def test_any_tree_survives_sealing_revealing_and_sealing(
     tree: dict[str, object], data: st.DataObject
 ) -> None:
@@ -172,7 +173,7 @@ def test_any_tree_survives_sealing_revealing_and_sealing(
 
 
 @given(content=st.binary(max_size=2000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_any_bytes_survive_as_a_binary_document(content: bytes) -> None:
     document = open_document(sealed(content, "blob"), SopsForm.BINARY, KEYS.identities)
     assert contents_of(document, SopsForm.BINARY, "blob") == {"blob": content}

@@ -13,6 +13,7 @@ from controller.core.secrets.age import Identities
 from controller.core.secrets.formats import SopsForm, form_of
 from controller.core.secrets.sops import contents_of, open_document
 from controller.model.errors import SecretError
+from tests.examples import examples
 from tests.unit.core.secrets.oracle import Keys, encrypt
 
 KEYS = Keys()
@@ -137,7 +138,7 @@ def text_of(value: object) -> bytes:
 
 @given(tree=TREE)
 # No shrinking: each example starts a program.
-@settings(max_examples=12, deadline=None, phases=[Phase.generate])
+@settings(max_examples=examples(6), phases=[Phase.generate])
 def test_any_tree_that_sops_encrypts_is_read(tree: dict[str, object]) -> None:
     flat: dict[str, object] = {}
     for key, value in tree.items():
@@ -155,7 +156,7 @@ def test_any_tree_that_sops_encrypts_is_read(tree: dict[str, object]) -> None:
 
 
 @given(data=st.binary(min_size=1, max_size=4096))
-@settings(max_examples=8, deadline=None, phases=[Phase.generate])
+@settings(max_examples=examples(4), phases=[Phase.generate])
 def test_any_binary_file_that_sops_encrypts_is_read(data: bytes) -> None:
     assert read(encrypt("blob", data, KEYS), "blob") == {"blob": data}
 
@@ -294,7 +295,7 @@ def test_key_groups_with_a_threshold_are_refused() -> None:
 
 
 @given(place=st.integers(0, len(SOURCE) - 1), byte=st.integers(0, 255))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100))
 def test_a_changed_byte_never_gives_other_content(place: int, byte: int) -> None:
     changed = SOURCE[:place] + bytes([byte]) + SOURCE[place + 1 :]
     try:
@@ -305,7 +306,7 @@ def test_a_changed_byte_never_gives_other_content(place: int, byte: int) -> None
 
 
 @given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80))
 def test_any_bytes_are_refused_with_an_error_of_trimtab(data: bytes) -> None:
     for name in ("a.yaml", "a.json", "a.env", "a.bin"):
         refusal(data, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.planning.service_order import KnownServices
@@ -15,11 +15,10 @@ from controller.model.desired.plan import AnyAction, Blocked, CreateNetwork, Cre
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, HostPort, Observed, ObservedNetwork
 from tests import worlds
+from tests.examples import examples
 from tests.worlds import NAMES, container, declared, deny, engine, network, service, volume
 
-many = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+many = settings(max_examples=examples(100))
 
 SERVICES = ("api", "cache", "db", "web")
 BACK = ObservedNetwork(

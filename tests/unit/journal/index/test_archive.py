@@ -21,6 +21,7 @@ from controller.journal.index import builder as indexing
 from controller.journal.index import database, sql
 from controller.journal.index.archive import IndexSnapshot
 from controller.journal.index.builder import Builder
+from tests.examples import examples
 from tests.memory import MEMORY
 from tests.unit.journal.builders import NOON, uuid7
 from tests.unit.journal.stories import (
@@ -101,7 +102,7 @@ def shown(found: Iterable[QueryResult]) -> list[object]:
 seeds = st.integers(0, 2**32 - 1).map(random.Random)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(40))
 @given(seeds)
 def test_an_index_finds_what_reading_everything_finds(dice: random.Random) -> None:
     with indexed(dice) as (kept, naive):
@@ -112,7 +113,7 @@ def test_an_index_finds_what_reading_everything_finds(dice: random.Random) -> No
             assert got == shown(naive.find(wanted, reader=reader, **how)), (wanted, reader, how)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 @given(seeds)
 def test_what_was_there_at_a_time_is_told_the_same_by_pages(dice: random.Random) -> None:
     with indexed(dice) as (kept, naive):

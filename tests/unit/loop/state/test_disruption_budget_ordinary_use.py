@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller.core.disruption import budget as rules
@@ -30,6 +30,7 @@ from controller.model.inventory import RecordTime, Replica, TakenDown
 from controller.model.mutations import Mutation
 from controller.model.observed import Container
 from tests import worlds
+from tests.examples import examples
 from tests.unit.loop.toy import House, ToyEngine, Watch
 from tests.worlds import container, service
 
@@ -153,9 +154,7 @@ EDITS = st.lists(
     keep_s=300.0,
     edits=[(6, 14, 1.0), (2, 12, 700.0)],
 )
-@settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+@settings(max_examples=examples(3))
 def test_whatever_is_pruned_and_rolled_out_the_gate_refuses_nothing(
     count: int,
     idle: int,
