@@ -45,7 +45,9 @@ def _members(value: Any) -> Iterator[Any]:
 
 def with_text(value: Any, old: str, new: str) -> Any:
     """Return a copy of a value with *new* in place of every string that equals *old*."""
-    if isinstance(value, Enum):
+    if type(value) is str:
+        return new if value == old else value
+    if value is None or isinstance(value, int | float | Enum):
         return value
     if isinstance(value, str):
         return new if value == old else value
