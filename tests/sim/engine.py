@@ -38,8 +38,7 @@ class SimEngine(Containers):
         path = re.sub(r"^/v1\.[0-9]+(?=/)", "", path)
         query = dict(parse_qsl(raw_query, keep_blank_values=True))
         for verb, pattern, handler in _ROUTES:
-            match = pattern.fullmatch(path)
-            if match is None or verb != method:
+            if verb != method or (match := pattern.fullmatch(path)) is None:
                 continue
             names = [unquote(name) for name in match.groups()]
             try:
