@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,29 @@ def refuse_secrets(_command: OpenSecret) -> SecretNotOpened:
     return SecretNotOpened("secret.worker", "no Secrets in the simulation")
 
 
+def _rendered(
+    files: Mapping[str, bytes],
+    scope: RenderScope,
+    charts: Mapping[str, bytes],
+    known: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the rendering of *files*. The same files are rendered once: they are proven often."""
+    contents = None if known is None else frozenset(known.items())
+    text = _rendered_text(frozenset(files.items()), scope, frozenset(charts.items()), contents)
+    return dict(json.loads(text))
+
+
+@lru_cache(maxsize=256)
+def _rendered_text(
+    files: frozenset[tuple[str, bytes]],
+    scope: RenderScope,
+    charts: frozenset[tuple[str, bytes]],
+    contents: frozenset[tuple[str, str]] | None,
+) -> str:
+    known = None if contents is None else dict(contents)
+    return json.dumps(render(dict(sorted(files)), scope, dict(sorted(charts)), known))
+
+
 def verify_here(
     command: VerifyProof,
     keys: SignerFiles,
@@ -85,13 +109,13 @@ def verify_here(
         command.formers,
         command.has_earlier,
     )
-    rendered = join_parts([*parts_of(render(files, scope, charts))])
+    rendered = join_parts([*parts_of(_rendered(files, scope, charts))])
     secrets = read_secrets(rendered["secrets"], command.rule.namespaces)
     asked = {key: OpenSecret(each.bound, each.source) for key, each in secrets.items()}
     results = {key: open_secret(each) for key, each in asked.items()}
     opened = {key: each for key, each in results.items() if isinstance(each, SecretOpened)}
     known = {key: each.content for key, each in opened.items()}
-    answer: dict[str, Any] = render(files, scope, charts, known)
+    answer = _rendered(files, scope, charts, known)
     new = tuple((secrets[key].bound, each) for key, each in opened.items())
     return ProofVerified(Rendering.read(proven, {"rendered": answer}, known), new)
 

@@ -293,7 +293,8 @@ def create_of(
     return create_request(action, policy_of("0" * 40).networks.names)
 
 
-def prerequisites(text: str) -> list[OutgoingRequest]:
+@functools.cache
+def prerequisites(text: str) -> tuple[OutgoingRequest, ...]:
     """Return the controller's requests for networks, volumes and files."""
     from controller.core.planning.images_networks_volumes import Prerequisites
     from controller.model.desired.plan import CreateNetwork, CreateVolume, DeliverFiles
@@ -303,7 +304,7 @@ def prerequisites(text: str) -> list[OutgoingRequest]:
     made = Prerequisites(desired, Observed("i"), networks)
     actions = [a for each in desired.workloads for a in made.missing(each, creating=True)]
     kinds = (CreateNetwork, CreateVolume, DeliverFiles)
-    return [create_request(action, networks) for action in actions if isinstance(action, kinds)]
+    return tuple(create_request(each, networks) for each in actions if isinstance(each, kinds))
 
 
 #: A change of a JSON body in place.
