@@ -43,15 +43,29 @@ kind: Config
 metadata: {name: site, owner: team}
 spec: {data: {page.html: hello}}
 """
+#: Points that a process reaches right after another one, without a step in between: a kill at
+#: either leaves the same behind, so that the sweep visits the first alone.
+SAME_MOMENT = {
+    "journal.fsync.before": "journal.write.after",
+    "upstream.receive.before": "upstream.send.after",
+    "files.content.fsync.before": "files.content.write.after",
+    "files.rename.before": "files.write.after",
+    "broker.receive.before": "broker.send.after",
+    "broker.receive.after": "broker.send.after",
+    "state.fsync.before": "state.write.after",
+}
 SWEEP = [
     (point, count)
     for point in CRASH_POINTS
+    if point not in SAME_MOMENT
     for count in next(times for prefix, times in TIMES.items() if point.startswith(prefix))
 ]
 
 
 def test_every_point_is_in_the_sweep() -> None:
-    assert {point for point, _ in SWEEP} == set(CRASH_POINTS)
+    visited = {point for point, _ in SWEEP}
+    assert visited | SAME_MOMENT.keys() == set(CRASH_POINTS)
+    assert visited >= set(SAME_MOMENT.values())
 
 
 @pytest.fixture(scope="module")

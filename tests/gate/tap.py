@@ -15,6 +15,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -77,11 +78,12 @@ class Hold:
     """Requests that are kept at the engine's door: they arrived, and the engine knows nothing yet.
 
     So that what happens between a request's admission and its effect happens there, without a
-    wait for a time. All that match are kept, until ``let_go`` or ``drop``.
+    wait for a time. All that match are kept (at most *most* of them), until ``let_go`` or ``drop``.
     """
 
-    def __init__(self, wanted: Callable[[Tapped], bool]) -> None:
+    def __init__(self, wanted: Callable[[Tapped], bool], most: float = inf) -> None:
         self.wanted = wanted
+        self._most = most
         self.kept: list[Tapped] = []
         self._changed = threading.Condition()
         self._let_go: bool | None = None
@@ -89,7 +91,7 @@ class Hold:
     def pass_by(self, tapped: Tapped) -> bool:
         """Keep a request for as long as it takes; tell whether it goes on to the engine."""
         with self._changed:
-            if self._let_go is not None:
+            if self._let_go is not None or len(self.kept) >= self._most:
                 return True  # what comes later isn't kept
             self.kept.append(tapped)
             self._changed.notify_all()
@@ -150,10 +152,11 @@ class Tap:
             return self._seen[mark:]
 
     @contextlib.contextmanager
-    def holding(self, method: str, path: str) -> Iterator[Hold]:
+    def holding(self, method: str, path: str, *, most: float = inf) -> Iterator[Hold]:
         """Keep the requests of a method whose path matches; at the end they are let go.
 
-        The method ``*`` is every one that changes something.
+        The method ``*`` is every one that changes something. After the first *most* requests, the
+        others go on, or to a hold that was put up later.
         """
         pattern = re.compile(path)
 
@@ -161,7 +164,7 @@ class Tap:
             of_method = told.changes if method == "*" else told.method == method
             return of_method and bool(pattern.fullmatch(told.path))
 
-        hold = Hold(wanted)
+        hold = Hold(wanted, most)
         self._holds.append(hold)
         try:
             yield hold
