@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from controller.cli.clients.socket_client import ask_controller
+from controller.journal.verify.verify import verify
 from controller.model.errors import TrimtabError
 from tools import dockerd
 
@@ -279,6 +280,15 @@ class Host:
         whole = (path.read_bytes().rpartition(b"\n")[0] for path in segments)
         found = (json.loads(line) for text in whole for line in text.splitlines())
         return [record for record in found if stage in (None, record["stage"])]
+
+    def nothing_open(self) -> bool:
+        """Return True if the journal is intact, and no intent is open.
+
+        Read in this process: recovery takes a while, and a command for each look would keep
+        processors busy.
+        """
+        found = verify(self.state / "broker" / "journal")
+        return found.ok and not found.open_intents
 
     def docker_through_broker(
         self, *arguments: str, check: bool = True

@@ -288,7 +288,8 @@ def test_helpers_poison_and_starvation_take_no_more_down_than_stops(ten: Host) -
     with usurped(host) as usurper:
         for way in (stop_beside_a_helper, poison, starve, disconnect, restart):
             began, told, shares = time.monotonic(), [], []
-            for name in NAMES:
+            # A helper is a container more for each attempt: two beyond the share are enough.
+            for name in NAMES[:5] if way is stop_beside_a_helper else NAMES:
                 told.append(way(usurper, name, mine[name]))
                 # What was restarted is up again after 5 s, and makes room for the next three.
                 passed = int((time.monotonic() - began) / 5) if way is restart else 0
@@ -332,24 +333,24 @@ def summary_of(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def approved_away(host: Host, *command: str) -> None:
-    """Have five services go at once, by an operator's approval, with the plan that was shown."""
-    names = [f"a{number}" for number in range(5)]
+    """Have more services go at once than the share, by an approval, with the plan that was shown."""
+    names = [f"a{number}" for number in range(4)]
     for name in [*names, "stays"]:
         host.write(f"{name}.yaml", web(name))
     with host.running():
         mine = ids(host)
         for name in names:
             host.remove(f"{name}.yaml")
-        eventually(lambda: has(host.resource("a4"), "PrunePending"))
+        eventually(lambda: has(host.resource("a3"), "PrunePending"))
         digest = host.json("plan", expect=2)["digest"]
-        assert len(host.containers()) == 6
+        assert len(host.containers()) == 5
         refused = host.cli("approve", "00" * 32, "--yes", expect=64)
         assert "plan.changed" in refused.stderr
         assert "approve.unconfirmed" in host.cli("approve", expect=64).stderr
         shown = host.cli(*command, "--timeout", "90s")
         assert digest in shown.stdout
         assert list(ids(host)) == ["stays"]
-        assert not host.resource("a4")
+        assert not host.resource("a3")
     records = host.records()
     (approval,) = [r for r in records if route_of(r) == "plan.approve"]
     told = approval["request"]["summary"]
@@ -376,18 +377,22 @@ def test_apply_approves_what_it_shows(host: Host) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("order", "count"), [("StopFirst", 12), ("StartFirst", 5)])
+@pytest.mark.parametrize(("order", "count"), [("StopFirst", 8), ("StartFirst", 5)])
 def test_a_changed_variable_of_many_services_rolls_out_by_itself(
     host: Host, order: str, count: int
 ) -> None:
-    """Four of those that stop first do so for their ports, without saying so."""
+    """Three of those that stop first do so for their ports, without saying so.
+
+    Replacements count as healthy long before the disruption budget counts them as up.
+    """
     names = [f"r{number:02}" for number in range(count)]
 
     def declare(level: int) -> None:
         for number, name in enumerate(names):
-            how = f"rollout: {{order: {order}}}"
-            if order == "StopFirst" and number < 4:
-                how = f"ports: [{{container: 8080, host: {18200 + number}, hostIP: 127.0.0.1}}]"
+            how = f"rollout: {{order: {order}, minHealthy: 1s}}"
+            if order == "StopFirst" and number < 3:
+                how = "rollout: {minHealthy: 1s}\n"
+                how += f"ports: [{{container: 8080, host: {18200 + number}, hostIP: 127.0.0.1}}]"
             extra = f'{how}\n{SELDOM}\nenv: {{LEVEL: "{level}"}}\nresources: {{memory: 32Mi}}'
             host.write(f"{name}.yaml", web(name, extra=extra))
 
@@ -411,7 +416,7 @@ def test_a_changed_variable_of_many_services_rolls_out_by_itself(
 @pytest.mark.needs_root
 @pytest.mark.parametrize("separated", [True, False], ids=["separated", "one uid"])
 def test_an_operator_takes_all_of_it_down(host: Host, *, separated: bool) -> None:
-    names = [f"o{number}" for number in range(5)]
+    names = [f"o{number}" for number in range(4)]
     for name in names:
         host.write(f"{name}.yaml", web(name))
     host.up()
@@ -448,5 +453,5 @@ def test_an_operator_takes_all_of_it_down(host: Host, *, separated: bool) -> Non
     removals = [
         r for r in records if r["stage"] == "intent" and r["request"]["route"] == "container.remove"
     ]
-    assert len(removals) == 5
+    assert len(removals) == 4
     assert {r["actor"]["role"] for r in removals} == {"operator"}

@@ -126,8 +126,9 @@ def check_a_refused_token(host: Host, forge: ForgeServer, repository: Repository
     forge.answers.next = [(401, {})] * 100
     repository.commit({"deploy/web.yaml": web("web", extra=GOOD)})
     message = "the forge refuses the token (401)"
-    eventually(lambda: message in host.cli("source", "list").stdout)
-    eventually(lambda: message in host.cli("status").stdout)
+    eventually(lambda: message in str((host.status() or {"problems": ()})["problems"]))
+    assert message in host.cli("source", "list").stdout
+    assert message in host.cli("status").stdout
     assert message in host.cli("describe", "shop").stdout
     assert message in host.cli("doctor", expect=(0, 1)).stdout
     codes = [problem["code"] for problem in (host.status() or {})["problems"]]

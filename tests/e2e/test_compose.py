@@ -92,18 +92,12 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
         eventually(lambda: env_of(host, "web", "GREETING") == "bye", within_s=40)
         assert len(host.containers("web-pre-start-1")) == 2
         # A changed file of the project reaches the container.
+        before = host.running_ids("web")
         (host.directory / "shop" / "site.conf").write_text("two\n")
-
-        def said() -> str:
-            ids = host.running_ids("web")
-            return (
-                host.engine.docker("exec", ids[0], "cat", "/etc/site.conf", check=False).stdout
-                if ids
-                else ""
-            )
-
-        eventually(lambda: said() == "two\n", within_s=40)
+        eventually(lambda: host.running_ids("web") not in ([], before), within_s=40)
         host.await_ready("web")
+        (web,) = host.running_ids("web")
+        assert host.engine.docker("exec", web, "cat", "/etc/site.conf").stdout == "two\n"
         # A file that can't be read prunes nothing.
         kept = host.running_ids("web")
         host.write("shop/compose.yaml", "services: [\n")

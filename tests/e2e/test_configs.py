@@ -31,7 +31,7 @@ spec:
 
 def mounting(change: str = "", extra: str = "") -> str:
     mount = f"mounts: [{{type: config, source: site, target: /srv/site{change}}}]"
-    return web(extra=f"{mount}\n{extra}")
+    return web(extra=f"rollout: {{minHealthy: 1s}}\n{mount}\n{extra}")
 
 
 def said(host: Host, path: str = "/srv/site/page.html") -> str:
@@ -52,6 +52,7 @@ def test_a_changed_config_is_rolled_out_and_a_rollback_has_the_old_files(host: H
         assert said(host) == "first;"
         revision = host.resource("web")["revision"]
         host.write("site.yaml", config("second"))
+        eventually(lambda: host.running_ids("web") != [old], within_s=40)
         eventually(lambda: said(host) == "second;", within_s=40)
         assert host.running_ids("web") != [old]
         told = host.journal()
@@ -60,7 +61,9 @@ def test_a_changed_config_is_rolled_out_and_a_rollback_has_the_old_files(host: H
         assert stages == ["intent", "intent", "outcome", "outcome"]
         assert "first;" not in str(told)
         host.await_ready("web")
+        second = host.running_ids("web")
         host.cli("rollback", "web", "--to", revision.partition(":")[2][:8])
+        eventually(lambda: host.running_ids("web") != second, within_s=40)
         eventually(lambda: said(host) == "first;", within_s=40)
         shown = host.cli("describe", "web").stdout
         assert "/srv/site: config site, content " in shown

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.journal.verify.verify import verify
 from controller.model.crashpoints import CRASH_POINTS
 from tests.instance import Host, eventually, web
 
@@ -110,9 +109,9 @@ def crash_and_recover(
         if host.process_ended:  # it died before it served, or at its end: up ended with it
             host.up()
         host.await_ready(service, within_s=PATIENCE_S)
-        eventually(lambda: nothing_open(host), within_s=PATIENCE_S, what="no open intent")
+        eventually(host.nothing_open, within_s=PATIENCE_S, what="no open intent")
         assert host.stop() == 0
-        assert nothing_open(host)
+        assert host.nothing_open()
         labels = [c["Config"]["Labels"] for c in host.containers(service)]
         assert Counter(each["io.trimtab.slot"] for each in labels) == {"1": 1}
         records = host.records()
@@ -121,12 +120,3 @@ def crash_and_recover(
         assert sorted(intents) == sorted(closings), "each intent is closed exactly once"
     finally:
         host.close()
-
-
-def nothing_open(host: Host) -> bool:
-    """Return True if the journal is intact, and no intent is open.
-
-    Read in this process: most runs wait here, and a command for each look would keep processors busy.
-    """
-    found = verify(host.state / "broker" / "journal")
-    return found.ok and not found.open_intents

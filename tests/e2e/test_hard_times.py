@@ -89,7 +89,8 @@ def test_an_engine_killed_and_restarted_ends_with_everything_ready_and_nothing_t
         host.await_ready("web", "api")
         assert slots(host, "web") == {"1": 1, "2": 1}
         assert slots(host, "api") == {"1": 1}
-        eventually(lambda: not host.json("journal", "verify")["open_intents"])
+        eventually(host.nothing_open)
+        assert not host.json("journal", "verify")["open_intents"]
     assert "Traceback" not in host.said()
 
 

@@ -138,8 +138,8 @@ def test_a_directory_swapped_by_a_link_is_followed(host: Host) -> None:
     one, two = host.folder / "one", host.folder / "two"
     one.mkdir()
     two.mkdir()
-    (one / "web.yaml").write_text(web())
-    (two / "web.yaml").write_text(web(extra="env: {RELEASE: two}"))
+    (one / "web.yaml").write_text(web(extra=QUICK))
+    (two / "web.yaml").write_text(web(extra=f"env: {{RELEASE: two}}\n{QUICK}"))
     host.directory.rmdir()
     host.directory.symlink_to("one")
     with host.running():

@@ -143,9 +143,13 @@ class Court:
         self._path = path or world.gate.socket
         self._tap = tap or world.tap
         self._state = ""
+        self._looks = ""
 
     def judge_all(self, cases: Sequence[Case]) -> list[Judged]:
-        """Judge all, those of one policy together; the answers come in the given order."""
+        """Judge all, those of one policy and of one look-alike together.
+
+        The answers come in the given order.
+        """
         judged: dict[str, Judged] = {}
         with ExitStack() as open_ones:
             waiting = [
@@ -153,7 +157,7 @@ class Court:
                 for case in cases
                 if case.incomplete
             ]
-            for case in sorted(cases, key=lambda case: case.knobs.settings):
+            for case in sorted(cases, key=_by_surroundings):
                 judged[case.id] = Judged(case, self.judge(case))
             for case, connection in waiting:
                 if judged[case.id].wrong:
@@ -234,8 +238,11 @@ class Court:
     def _make_look_alike(self, case: Case) -> None:
         # A gate that is to be found wrong passes everything on, or nothing: there is no need of it.
         if case.looks and not self._tap.shielded:
-            looks = json.loads(self._world.fill(json.dumps(case.looks)))
-            self._world.make_look_alike(looks)
+            looks = self._world.fill(json.dumps(case.looks))
+            # A refused adoption leaves the container as it was: the next case can have it.
+            if looks != self._looks:
+                self._world.make_look_alike(json.loads(looks))
+            self._looks = looks if case.expect == "deny" else ""
 
     def _have_own(self, state: str) -> None:
         if not self._world.own or self._state != state:
@@ -248,6 +255,7 @@ class Court:
         changing = [each for each in tapped if each.changes]
         if not changing or self._tap.shielded:
             return
+        self._looks = ""
         made = answer.json if isinstance(answer.json, dict) else {}
         kind = case.path.rsplit("/", 2)[-2] if case.path.endswith("/create") else ""
         named = made.get("Name") if kind == "volumes" else made.get("Id")
@@ -333,6 +341,11 @@ class Court:
         """Return all records, as they are on the disk."""
         segments = (self._world.gate.state / "broker" / "journal").glob("*.jsonl")
         return "".join(path.read_text() for path in sorted(segments))
+
+
+def _by_surroundings(case: Case) -> tuple[object, ...]:
+    """Return a case's place in an order in which policies and look-alikes change seldom."""
+    return (case.knobs.settings, json.dumps(case.looks, sort_keys=True))
 
 
 def _state_for(case: Case) -> str:
