@@ -191,6 +191,11 @@ class Host:
         """
         return self._ask({"do": "status"})
 
+    def plan(self) -> dict[str, Any] | None:
+        """Return what `plan --json` prints, or None while nothing answers."""
+        told = self._ask({"do": "plan"})
+        return None if told is None else dict(told["plan"])
+
     def history(self, name: str) -> list[dict[str, Any]]:
         """Return the revisions that `history --json` prints, or [] while nothing answers."""
         told = self._ask({"do": "history", "key": f"Service/default/{name}"}) or {"revisions": []}

@@ -59,9 +59,10 @@ def condition(host: Host, name: str, kind: str) -> str:
     return ""
 
 
-def plan(host: Host) -> list[Any]:
-    answer = host.json("plan", expect=(0, 2))
-    return list(answer["actions"])
+def plan(host: Host) -> list[Any] | None:
+    """Return the actions of the plan, None while nothing answers."""
+    answer = host.plan()
+    return None if answer is None else list(answer["actions"])
 
 
 def suspended(name: str, extra: str = "") -> str:

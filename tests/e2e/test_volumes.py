@@ -127,11 +127,14 @@ def test_a_released_volume_goes_after_a_dump_and_an_approval(host: Host) -> None
         host.remove("db.yaml")
 
         def waits_for() -> str:
-            return " ".join(each["message"] for each in host.json("plan", expect=2)["problems"])
+            problems = (host.plan() or {"problems": ()})["problems"]
+            return " ".join(each["message"] for each in problems)
 
         eventually(lambda: "never dumped" in waits_for())
         host.json("volume", "dump", "data", "-o", "data.tar")
         eventually(lambda: "needs an approval" in waits_for())
+        shown = host.json("plan", expect=2)["problems"]
+        assert any("needs an approval" in each["message"] for each in shown)
         host.cli("approve", "--yes")
         names = ("volume", "ls", "--format", "{{.Name}}")
         eventually(lambda: host.engine.docker(*names).stdout.split() == ["keep"])
