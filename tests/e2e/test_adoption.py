@@ -95,7 +95,8 @@ def test_a_container_of_docker_run_is_adopted_as_found_and_ends_with_a_rollout(
         host.engine.docker("kill", "old-web")
         eventually(lambda: inspect(host, container)["State"]["Running"], what="it is healed")
         eventually(lambda: plan(host) == [], what="all is as declared again")
-        host.write("web.yaml", web("web", extra='env: {CHANGED: "1"}'))
+        changed = 'env: {CHANGED: "1"}\nrollout: {minHealthy: 1s}'
+        host.write("web.yaml", web("web", extra=changed))
         eventually(
             lambda: [each["Id"] for each in host.containers("web")] not in ([], [container]),
             what="a rollout replaces it by an ordinary container",
