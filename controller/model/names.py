@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: The kinds that have containers.
 WORKLOADS = ("Service", "Job")
@@ -71,9 +72,11 @@ def is_instance(text: str) -> bool:
     return _INSTANCE.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """The key of a resource, printed as ``kind/namespace/name``."""
+class Key(NamedTuple):
+    """The key of a resource, printed as ``kind/namespace/name``.
+
+    A tuple, because keys are hashed and compared in every loop over thousands of resources.
+    """
 
     kind: str
     namespace: str

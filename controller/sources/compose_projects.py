@@ -126,6 +126,8 @@ def read_file(top: str, name: str, before: _Outcome | None = None) -> bytes:
     if name.startswith("/") or not is_inside(wanted, top) or _GIT in name.split("/"):
         raise FileOutside("the path leads out of the source")
     try:
+        # Most names of Compose files are absent, and a path is resolved folder by folder.
+        os.lstat(wanted)
         real = os.path.realpath(wanted, strict=True)
     except FileNotFoundError:
         if os.path.islink(wanted):  # noqa: PTH114 - a text

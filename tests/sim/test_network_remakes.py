@@ -32,13 +32,13 @@ REMADE = Tale(
     ((15, edit(LAN, internal=False)), (45, edit(LAN, internal=True))),
 )
 #: While the network waits for an approval, a further container is declared.
-SCALED = (30, edit(replace(HERD[0], namespace="default"), replicas=2))
+SCALED = (30, edit(HERD[0]._replace(namespace="default"), replicas=2))
 #: More services are on the network than may be down at a time.
 CROWDED = replace(
     REMADE,
     begin=(
         Doc(LAN, {"internal": True}),
-        *(service(replace(key, namespace="default"), network={"attach": ["lan"]}) for key in HERD),
+        *(service(key._replace(namespace="default"), network={"attach": ["lan"]}) for key in HERD),
     ),
     then=((15, edit(LAN, internal=False)), (60, approve)),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
@@ -300,14 +300,12 @@ def desired_digest(
 
 #: Limits that are in the digest although they are unset. Others were added later.
 _ALWAYS = frozenset({"memory", "cpus", "pids"})
+_LIMITS = tuple(each.name for each in fields(DeclaredLimits))
 
 
 def _limits_json(limits: DeclaredLimits) -> dict[str, object]:
-    return {
-        name: value
-        for name, value in asdict(limits).items()
-        if value is not None or name in _ALWAYS
-    }
+    values = ((name, getattr(limits, name)) for name in _LIMITS)
+    return {name: value for name, value in values if value is not None or name in _ALWAYS}
 
 
 def _stable_contents(service: Service) -> dict[str, object]:
@@ -430,7 +428,7 @@ def _check_names(services: list[Declaration]) -> Iterator[Problem]:
     known = {declaration.key: declaration for declaration in services}
     for declaration in services:
         for name, path in names_of(service_spec(declaration)):
-            key = replace(declaration.key, name=name.lower())
+            key = declaration.key._replace(name=name.lower())
             other = known.get(key)
             if other is None or other is declaration:
                 continue

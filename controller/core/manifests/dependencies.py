@@ -74,10 +74,9 @@ def find_flaws(
     yield from errors
     faults = (e for e in errors if e.severity is Severity.ERROR)
     unsound = {*broken, *(fault.key for fault in faults if fault.key)}
-    for key in edges.keys() - unsound:
-        yield from _broken_dependencies(
-            services[key], edges[key], services.keys() - unsound, unsound
-        )
+    sound = services.keys() - unsound
+    for key in sound:
+        yield from _broken_dependencies(services[key], edges[key], sound, unsound)
 
 
 def find_undeclared(

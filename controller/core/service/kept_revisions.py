@@ -101,7 +101,7 @@ def _name_before_moves(service: Service, canonical: str, containers: Iterable[Co
         return ""
     contents = revision_contents(service.deliveries, service.bound_names)
     for name, revision in sorted(formers.items()):
-        key = replace(service.key, name=name)
+        key = service.key._replace(name=name)
         if name != service.key.name and revision_hash.is_revision_of(
             revision, service.owner, key, service.spec, contents
         ):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 
 from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.declaration import Declaration, Metadata, ParsedDocument
@@ -107,7 +106,7 @@ def _fault(
     if there is not None:
         message = f"{source} is still declared in {there.place}"
         return "moved.declared", message, "remove that document, or this earlier name"
-    others = [by_key[k] for kind in WORKLOADS if (k := replace(source, kind=kind)) in by_key]
+    others = [by_key[k] for kind in WORKLOADS if (k := source._replace(kind=kind)) in by_key]
     if others:
         message = f"{others[0].key} ({others[0].place}) has this name, and a move keeps the kind"
         return "moved.kind", message, "remove this earlier name"
