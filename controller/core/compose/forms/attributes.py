@@ -99,7 +99,8 @@ _RESOURCE = structure(
             structure(
                 {
                     "discrete_resource_spec": structure(
-                        {"kind": always(text), "value": always(integer)}
+                        {"kind": always(text), "value": always(integer)},
+                        defaults={"kind": "", "value": 0},
                     )
                 }
             )
