@@ -190,7 +190,7 @@ class _Rendered:
         formers = dict.fromkeys([*claimed, *self._scope.formers.get(str(key), ())])
         contents = revision_contents(service.deliveries, service.bound_names)
         for name in [key.name, *(each for each in formers if each != key.name)]:
-            former = replace(key, name=name)
+            former = key._replace(name=name)
             if name != key.name:
                 yield revision_of(owner, former, spec, contents)
             if self._scope.has_earlier:

@@ -65,7 +65,7 @@ def revision_as(name: str, text: str = RENAMED, *, earlier: bool = False) -> str
     """Return the revision that the service of a document had under another name."""
     service = desired_of(text).workload(Key.parse(FRONT if FRONT in keys(text) else WEB))
     assert service is not None
-    key = replace(service.key, name=name)
+    key = service.key._replace(name=name)
     if earlier:
         return earlier_revision_of(service.owner, key, service.spec)
     contents = tuple((d.kind, d.name, d.content) for d in service.deliveries)
