@@ -68,7 +68,7 @@ class RenderScope:
     #: The policy's choices for Compose projects.
     compose: ComposeSettings = field(default_factory=ComposeSettings)
     #: The former names of services by their keys, as the broker's inventory has them.
-    formers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    formers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     #: True if the instance has revisions of an earlier version (``v1:``).
     has_earlier: bool = False
 
