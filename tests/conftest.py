@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
 
 from tests import engine as engines
@@ -47,6 +48,8 @@ COMPUTING = (
 #: Tests on an engine wait for it, and those of Git sources for servers.
 WAITING = ("e2e", "git", "gate", "compat", "contract")
 LEFT_OUT = pytest.StashKey[int]()
+#: Set-ups and teardowns from this duration on are reported, for ``--durations``.
+SLOW_FIXTURE_S = 0.5
 #: Deaths of an ordinary run: every kind of death in every run, in two stories where several stories
 #: have the kind. ``make sim-sweep`` has all deaths.
 DEATHS = 200
@@ -163,6 +166,21 @@ def pytest_make_collect_report(
         first = len(report.result) * (number % count) // count
         report.result = [*report.result[first:], *report.result[:first]]
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """In one of several processes: send the report of the test, and of its fixtures if they matter.
+
+    Each test would send six messages to the run's own process, for eleven thousand tests: more
+    processor time than most tests take.
+    """
+    if not hasattr(item.config, "workerinput"):
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed or report.duration > SLOW_FIXTURE_S:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
