@@ -29,10 +29,8 @@ def refused(host: Host, *options: str) -> str:
 
 
 def codes(host: Host) -> set[str]:
-    """Return the codes of the problems that ``status`` prints."""
-    status = host.status()
-    assert status is not None, "the controller answers"
-    return {problem["code"] for problem in status["problems"]}
+    """Return the codes of the problems that ``status`` prints: the broker's, too."""
+    return {problem["code"] for problem in host.json("status")["problems"]}
 
 
 def finding(host: Host, check: str) -> dict[str, Any]:
