@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+KIB = 1024
 _BYTES = re.compile(r"([0-9]{1,18})(Ki|Mi|Gi)", re.ASCII)
-_BYTE_UNITS = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
+_BYTE_UNITS = {"Ki": KIB, "Mi": 1024**2, "Gi": 1024**3}
 _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h)", re.ASCII)
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 

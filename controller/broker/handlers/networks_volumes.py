@@ -42,6 +42,8 @@ from controller.model.records import ALLOW, Actor, Reply, Role
 
 QUOTA_RULES = "quota."
 FORGET_AGAIN_S = 1.0
+#: The engine's words for a size without project quotas below its folder (moby volume/local).
+NO_QUOTA = b"quota size requested but no quota support"
 VOLUME_RACED = "somebody made a volume of that name meanwhile"
 
 
@@ -331,8 +333,26 @@ def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     judged = signed_acts.with_proof(judged, proof)
     reply = yield from create_admitted_volume(state, call.by, request.name, judged)
     if reply.status >= 400:
-        return reply
+        return _size_refusal(call, reply) or reply
     return json_reply(reply.status, _visible_volume(parse_json(reply), call.actor))
+
+
+def _size_refusal(call: GateRequest, reply: Reply) -> Reply | None:
+    """Return the refusal of a size that the engine's storage can't hold; None for another error.
+
+    The engine's answer to the create is the only probe: the engine creates nothing then, and no other
+    route of its API says whether the storage has project quotas.
+    """
+    if NO_QUOTA not in reply.body:
+        return None
+    return refusal(
+        reply.status,
+        "volume.no-quota",
+        f"this engine's storage can't hold a size: {NO_QUOTA.decode()}",
+        remedy="leave out the size; or put the engine's folder on XFS or ext4 mounted with prjquota, "
+        "and restart the engine",
+        record=call.id,
+    )
 
 
 def create_admitted_volume(

@@ -105,6 +105,7 @@ def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
         ("Revision", _revision(resource)),
         ("Source", _source(resource)),
         ("On the engine", resource.get("engineName", "")),
+        ("Size", format_bytes(resource["sizeBytes"]) if "sizeBytes" in resource else ""),
         ("Content", short_content(resource.get("content", ""))),
         ("Ports", ", ".join([*addresses_of(resource), *_unpublished(resource)])),
         ("Rollout", _rollout(resource)),

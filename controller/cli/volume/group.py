@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,9 +13,12 @@ from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.cli.volume.adopt import adopt_network, adopt_volume
 from controller.cli.volume.dump import dump
+from controller.cli.volume.hold import ENGINE_PREFIX
 from controller.cli.volume.remove import remove, users_of
 from controller.cli.volume.restore import restore
 from controller.core.encoding.terminal_text import printable
+from controller.core.engine_api.mount_grammar import size_of_volume
+from controller.model.quantities import format_bytes
 
 
 @click.group(
@@ -48,9 +52,10 @@ Example:
   trimtab volume list --json | jq '.volumes[] | select(.users == []) | .name'
 """)
 def list_volumes(state: Path | None, as_json: bool) -> None:
-    """List the volumes of this instance: namespace, owner, origin, and the containers with them."""
+    """List the volumes of this instance: namespace, owner, origin, size, and the containers with them."""
     folder, _ = open_state(state)
     inventory = BrokerApi(folder.broker_socket).get("inventory")
+    sizes = sizes_of(BrokerApi(folder.broker_socket, prefix=ENGINE_PREFIX).get("/volumes"))
     users = users_of(inventory["containers"])
     volumes = [
         {
@@ -58,6 +63,7 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
             "namespace": each["namespace"],
             "owner": each["owner"],
             "origin": "adopted" if each.get("adopted") else each["origin"],
+            "sizeBytes": sizes.get(each["name"]),
             "users": users.get(each["name"], []),
         }
         for each in sorted(inventory["volumes"], key=lambda each: str(each["name"]))
@@ -68,15 +74,23 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
     if not volumes:
         echo("no volumes")
         return
-    headers = ("NAME", "NAMESPACE", "OWNER", "ORIGIN", "USED BY")
+    headers = ("NAME", "NAMESPACE", "OWNER", "ORIGIN", "SIZE", "USED BY")
     rows = (
         (
             *(printable(str(each[name])) for name in ("name", "namespace", "owner", "origin")),
+            format_bytes(each["sizeBytes"]) if each["sizeBytes"] else "-",
             printable(", ".join(each["users"])),
         )
         for each in volumes
     )
     echo(table(headers, rows))
+
+
+def sizes_of(listed: Any) -> dict[str, int]:
+    """Return the sizes of volumes by name, from the engine's list; only of volumes with a size."""
+    rows = {str(each["Name"]): each.get("Options") or {} for each in listed.get("Volumes") or ()}
+    sizes = {name: size_of_volume(options.items()) for name, options in rows.items()}
+    return {name: size for name, size in sizes.items() if size is not None}
 
 
 volume.add_command(list_volumes, "list")

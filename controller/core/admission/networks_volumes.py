@@ -10,6 +10,12 @@ from controller.core.encoding.quoting import quote
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import ENDPOINT, IPAM_CONFIG
 from controller.core.engine_api.grammar import is_host_name
+from controller.core.engine_api.mount_grammar import (
+    VOLUME_SIZE,
+    is_plain_volume,
+    parse_size,
+    size_of_volume,
+)
 from controller.core.engine_api.requests import (
     ICC,
     MASQUERADE,
@@ -49,6 +55,7 @@ from controller.core.rules.verdict import (
 from controller.model import names
 from controller.model.names import qualified
 from controller.model.policy.document import Policy
+from controller.model.quantities import KIB, format_bytes
 from controller.model.records import Actor, Role
 
 
@@ -145,6 +152,10 @@ def _in_namespace(name: str, namespace: str, path: str, besides: tuple[str, ...]
         yield Finding("name.mismatch", path, reason, f"call it {qualified(namespace, 'NAME')}")
 
 
+NO_VOLUME_SIZE = (
+    "leave out the size, or set resources.volumeMax of the policy where the engine's folder is on XFS "
+    "or ext4 with project quotas (mount option prjquota)"
+)
 #: The properties of each implied network: internal, masquerade, inter-container traffic.
 _SHAPES = {
     "isolated": (True, True, True),
@@ -283,9 +294,11 @@ def admit_volume(
     if request.driver not in {"", "local"}:
         reason = f"the driver {request.driver!r}"
         findings.append(Finding("volume.driver", "Driver", reason, "use local"))
+    findings += _judge_volume_size(request, policy, existing)
     if existing is not None:
         same = existing.namespace == namespace if by_controller else existing.owner == owner
-        if not existing.ours or not same or existing.options or existing.driver != "local":
+        plain = is_plain_volume(existing.driver, existing.options)
+        if not existing.ours or not same or not plain:
             reason = f"{request.name} is taken by a volume that isn't yours, or isn't a plain one"
             remedy = "name another volume, or remove that one by hand if nobody needs its data"
             if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
@@ -298,8 +311,30 @@ def admit_volume(
     object_labels = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )
-    decision = _admit_final_volume(request.name, object_labels)
+    decision = _admit_final_volume(request.name, object_labels, parse_size(request.size))
     return with_tolerated(decision, findings, policy.modes)
+
+
+def _judge_volume_size(
+    request: VolumeRequest, policy: Policy, existing: VolumeFacts | None
+) -> Findings:
+    """A volume has a size only on a host that the policy declares capable, and keeps the size.
+
+    The bounds keep quotas exact: the engine takes 0, and cuts a part of a block off.
+    """
+    if not request.size:
+        return
+    most, size = policy.resources.volume_max, parse_size(request.size)
+    path = f"DriverOpts.{VOLUME_SIZE}"
+    if most is None:
+        reason = "the policy doesn't say that this host's storage can bound a volume"
+        yield Finding("resources.volume", path, reason, NO_VOLUME_SIZE)
+    elif size is None or not KIB <= size <= most:
+        reason = f"a size of {KIB} bytes to {format_bytes(most)}, such as {format_bytes(most)}"
+        yield Finding("resources.volume", path, f"expected {reason}", "ask for less")
+    elif existing is not None and existing.ours and size_of_volume(existing.options) != size:
+        reason = f"{request.name} exists with another size, and a volume keeps its size"
+        yield Finding("volume.size", path, reason, "leave out the size, or name another volume")
 
 
 def _judge_slot_volume_name(name: str) -> Findings:
@@ -323,8 +358,13 @@ def admit_kept_volume(
     return _admit_final_volume(name, _object_labels(asked, actor, owner, namespace, stamp))
 
 
-def _admit_final_volume(name: str, labels: dict[str, str]) -> AdmissionDecision:
+def _admit_final_volume(
+    name: str, labels: dict[str, str], size: int | None = None
+) -> AdmissionDecision:
+    """Return the admission of a new volume. The engine gets the size in bytes, in one notation."""
     body: RequestBody = {"Name": name, "Driver": "local", "Labels": labels}
+    if size is not None:
+        body["DriverOpts"] = {VOLUME_SIZE: str(size)}
     owned = {key: value for key, value in labels.items() if identity.is_reserved(key)}
     summary = SummaryPart(name=name, labels=owned)
     return AdmissionDecision(verdict_of(()), body, summary=summary.members)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from controller.core.encoding.quoting import quote
+from controller.core.engine_api.mount_grammar import is_plain_volume
 from controller.core.engine_api.requests import ICC, MASQUERADE, Finding
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.identity import adopt_remedy, judge_name, judge_owner
@@ -104,7 +105,8 @@ def _labels(
 
 
 def _volume(inspect: Mapping[str, Any]) -> Iterator[Finding]:
-    if inspect.get("Driver") != "local" or inspect.get("Options"):
+    options = {str(name): str(value) for name, value in (inspect.get("Options") or {}).items()}
+    if not is_plain_volume(str(inspect.get("Driver")), options.items()):
         reason = "the volume has options or a driver, and can reach any path of the host"
         remedy = "copy its data into a plain local volume"
         yield Finding("volume.options", "Driver", reason, remedy)

@@ -415,12 +415,7 @@ IPAM_CONFIG = (
 VOLUME = (
     constrain("Name", text, "letters, digits, _ . -", "name"),
     constrain("Driver", text, "local", "driver"),
-    *deny(
-        "DriverOpts",
-        members,
-        "a local volume with options can mount anything of the host",
-        "volume.options",
-    ),
+    constrain("DriverOpts", text_members, "size alone, where the host can bound it"),
     *deny("Opts", members, "the old name of DriverOpts", "volume.options"),
     *deny("ClusterVolumeSpec", anything, "swarm only", "volume.driver"),
     mutate("Labels", text_members, "completed with the gate's own"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterable
 
 from controller.core.engine_api.field_reader import (
     FindingCollector,
@@ -30,6 +31,10 @@ from controller.model.files.delivery import FILE_KINDS, ID_MAX, is_key
 from controller.model.host_paths import is_below
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 
+#: The options of a volume: names and values.
+VolumeOptions = Iterable[tuple[str, str]]
+#: The option with the largest size of a local volume, which a project quota of the file system holds.
+VOLUME_SIZE = "size"
 #: Up to the limit of file systems. The policy limits the names of new volumes further.
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 #: Targets that are, or contain, files of the kernel.
@@ -71,6 +76,22 @@ def parse_size(text: str) -> int | None:
     lower = lower.removesuffix("ib") if lower.endswith("ib") else lower.removesuffix("b")
     match = _SIZE.fullmatch(lower)
     return int(match[1]) * _UNITS[match[2]] if match else None
+
+
+def is_plain_volume(driver: str, options: VolumeOptions) -> bool:
+    """Return True if a volume is a folder of the engine: local, and without options except its size.
+
+    Any other option can make the volume any path of the host.
+    """
+    return driver == "local" and all(name == VOLUME_SIZE for name, _ in options)
+
+
+def size_of_volume(options: VolumeOptions) -> int | None:
+    """Return the largest size of a plain volume in bytes; None without a size.
+
+    The engine ignores a size of 0, and refuses one that is no size.
+    """
+    return parse_size(dict(options).get(VOLUME_SIZE, ""))
 
 
 def _bind(text: str, index: int, findings: FindingCollector) -> MountRequest | None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from controller.core.engine_api import field_tables, grammar
 from controller.core.engine_api.device_grammar import devices
 from controller.core.engine_api.field_reader import FindingCollector, Values, read_object
-from controller.core.engine_api.mount_grammar import mounts
+from controller.core.engine_api.mount_grammar import VOLUME_SIZE, mounts
 from controller.core.engine_api.requests import (
     ICC,
     MASQUERADE,
@@ -150,8 +150,14 @@ def parse_volume(body: object) -> VolumeRequest:
     """Return the request of a volume create."""
     findings = FindingCollector()
     values = read_object(field_tables.VOLUME, body, "", findings)
+    options = {name: str(value) for name, value in values.members("DriverOpts").items()}
+    size = options.pop(VOLUME_SIZE, "")
+    if options:
+        reason = "a local volume with options other than size can mount anything of the host"
+        findings.add("volume.options", "DriverOpts", reason, "leave out the options except size")
     return VolumeRequest(
         **values.attributes(field_tables.VOLUME),
+        size=size,
         labels=grammar.labels(values),
         findings=findings.all(),
     )

@@ -345,6 +345,7 @@ class VolumeRequest:
 
     name: str = ""
     driver: str = ""
+    size: str = ""  # the largest size, in the engine's notation; '' for none
     labels: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()
 

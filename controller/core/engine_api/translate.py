@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import only_set
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET, unknown_members
+from controller.core.engine_api.mount_grammar import VOLUME_SIZE
 from controller.core.engine_api.requests import ICC, MASQUERADE, RequestBody
 from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
@@ -91,11 +92,13 @@ def network_body(action: actions.CreateNetwork) -> RequestBody:
 
 def volume_body(action: actions.CreateVolume) -> RequestBody:
     """Return the body of ``POST /volumes/create``."""
-    return {
-        "Name": action.target,
-        "Driver": "local",
-        "Labels": {names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
-    }
+    options = {} if action.size is None else {VOLUME_SIZE: str(action.size)}
+    return only_set(
+        Name=action.target,
+        Driver="local",
+        DriverOpts=options,
+        Labels={names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
+    )
 
 
 def files_body(action: actions.DeliverFiles) -> RequestBody:

@@ -291,7 +291,13 @@ def desired_digest(
                 for one in networks
             ],
             "volumes": [
-                {"key": str(one.key), "owner": one.owner, **_engine_name(one)} for one in volumes
+                {
+                    "key": str(one.key),
+                    "owner": one.owner,
+                    **({"size": one.spec.size} if one.spec.size else {}),
+                    **_engine_name(one),
+                }
+                for one in volumes
             ],
             **({"jobs": [_job_terms(job) for job in declared]} if (declared := [*jobs]) else {}),
         }

@@ -310,21 +310,11 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
     )
 
 
-_SIZE: YamlPath = ("spec", "size")
-
-
 def _unsupported_fields(
     document: Document, value: dict[str, object]
 ) -> Iterator[tuple[YamlPath, Problem]]:
     """Yield the path and the problem of each field that is not supported yet."""
     spec = value.get("spec")
-    if value.get("kind") == "Volume" and _holds(value, _SIZE):
-        message = (
-            "the size of a volume is not supported: the engine bounds a volume only on XFS with "
-            "project quotas (pquota)"
-        )
-        remedy = "remove it, and give the engine's volumes a filesystem of their own"
-        yield _SIZE, problem_at(document, _SIZE, "unsupported", message, remedy=remedy, at_key=True)
     if value.get("kind") not in WORKLOADS:
         return
     for path in LATER_FIELDS:

@@ -11,6 +11,14 @@ from dataclasses import dataclass, replace
 
 from controller.core.engine_api.create_body import joined_networks
 from controller.core.planning.deliveries.changed_files import FileDeliveries
+from controller.core.planning.problems.object_problems import (
+    adopted_elsewhere,
+    foreign_network,
+    foreign_volume,
+    problem_of,
+    size_problem,
+    unadopted,
+)
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,
@@ -31,7 +39,7 @@ from controller.model.names import (
     namespaced_network,
     qualified,
 )
-from controller.model.observed import Image, Observed, ObservedNetwork, ObservedVolume
+from controller.model.observed import Image, Observed, ObservedNetwork
 from controller.model.records import Precondition
 
 
@@ -135,9 +143,13 @@ def volume_removals(
 
 def volume_creation(name: str, by: Service | Volume, cause: str) -> CreateVolume:
     """Return the action to create a volume, on behalf of its document or its first user."""
-    absent = Precondition(absent=name)
     return CreateVolume(
-        object=by.key, target=name, cause=cause, precondition=absent, owner=by.owner
+        object=by.key,
+        target=name,
+        cause=cause,
+        precondition=Precondition(absent=name),
+        owner=by.owner,
+        size=by.spec.size if isinstance(by, Volume) else None,
     )
 
 
@@ -217,7 +229,7 @@ class KnownImages:
         else:
             message = f"{self.pull(service)} isn't here, and pullPolicy is Never"
             remedy = f"load {image} onto the engine, or set pullPolicy: IfNotPresent"
-        return _problem(service, code="image.absent", message=message, remedy=remedy)
+        return problem_of(service, code="image.absent", message=message, remedy=remedy)
 
 
 def repository(reference: str) -> str:
@@ -293,20 +305,20 @@ class Prerequisites:
         shape, network = self.shape(name, service), self._networks_seen.get(name)
         if network is None:
             if shape is not None:
-                return _unadopted(self._declared.get(name), service)
-            return _problem(
+                return unadopted(self._declared.get(name), service)
+            return problem_of(
                 service,
                 code="network.undeclared",
                 message=f"spec.network.attach names {name}, which no Network declares",
                 remedy="declare a Network of that name, or remove it from spec.network.attach",
             )
         if network.adopted and network.namespace != service.key.namespace:
-            return _adopted_elsewhere("network", network.name, network.namespace, service)
+            return adopted_elsewhere("network", network.name, network.namespace, service)
         if network.ours and (shape is None or shape.fits(network)):
             return None
         if ("network", name) in self.made or self.outdated(name) is not None:
             return None  # remade by this plan, or a container waits for the remade network
-        return _foreign_network(network, service)
+        return foreign_network(network, service)
 
     def outdated(self, name: str) -> OutdatedNetwork | None:
         """Return the declared network of an engine's name if it must be remade; None otherwise.
@@ -332,26 +344,26 @@ class Prerequisites:
     def _volume_problem(self, name: str, service: Service) -> Problem | None:
         volume, declared = self._volumes_seen.get(name), self._volumes.get(name)
         if volume is None:
-            return _unadopted(declared, service)
-        return _foreign_volume(volume, service)
+            return unadopted(declared, service)
+        return foreign_volume(volume, service)
 
     def declared_problem(self, resource: Network | Volume) -> Problem | None:
         """Return why an existing object cannot serve as a declared network or volume, if so."""
         if isinstance(resource, Volume):
             volume = self._volumes_seen.get(resource.engine_name)
             if volume is None:
-                return _unadopted(resource, resource)
-            return _foreign_volume(volume, resource)
+                return unadopted(resource, resource)
+            return foreign_volume(volume, resource) or size_problem(volume, resource)
         network = self._networks_seen.get(resource.engine_name)
         if network is None:
-            return _unadopted(resource, resource)
+            return unadopted(resource, resource)
         if network.adopted and network.namespace != resource.key.namespace:
-            return _adopted_elsewhere("network", network.name, network.namespace, resource)
+            return adopted_elsewhere("network", network.name, network.namespace, resource)
         if network.ours and NetworkShape.of(resource).fits(network):
             return None
         if self.outdated(network.name) is not None:
             return None
-        return _foreign_network(network, resource)
+        return foreign_network(network, resource)
 
     def joinable(self, service: Service) -> frozenset[str]:
         """Return the networks on the engine, and those that the service's plan creates."""
@@ -413,7 +425,7 @@ def _order_problem(service: Service) -> Problem | None:
     kept = [each.path for each in service.image_volumes or () if each.keeping == "slot"]
     if not kept or service.spec.rollout.order is not Order.START_FIRST:
         return None
-    return _problem(
+    return problem_of(
         service,
         code="rollout.order",
         message=f"StartFirst can't hold: the image declares a VOLUME at {kept[0]}, each slot keeps "
@@ -426,69 +438,3 @@ def _volumes_of(service: Service) -> tuple[str, ...]:
     mounts = (mount for mount in service.spec.mounts if isinstance(mount, VolumeMount))
     names = (service.volume_name(mount.source) for mount in mounts)
     return tuple(dict.fromkeys(names))
-
-
-def _unadopted(
-    declared: Network | Volume | None, source: Service | Network | Volume
-) -> Problem | None:
-    """Return the problem of a missing object with an ``engineName``: it is never created."""
-    if declared is None or declared.spec.engine_name is None:
-        return None
-    kind = declared.key.kind.lower()
-    place = f"{declared.key.namespace}/{declared.key.name}"
-    return _problem(
-        source,
-        code="volume.not-adopted" if kind == "volume" else "network.not-adopted",
-        message=f"{declared.key} has the engineName {declared.engine_name}, and no operator adopted "
-        f"such a {kind}",
-        remedy=f"trimtab {kind} adopt {declared.engine_name} --as {place} --owner {declared.owner}, "
-        "or remove engineName",
-    )
-
-
-def _adopted_elsewhere(
-    kind: str, name: str, namespace: str, source: Service | Network | Volume
-) -> Problem:
-    return _problem(
-        source,
-        code="volume.foreign" if kind == "volume" else "network.foreign",
-        message=f"the {kind} {name} was adopted for, or moved to, the namespace {namespace}",
-        remedy=f"adopt it for {source.key.namespace}, or declare it in {namespace}",
-    )
-
-
-def _foreign_network(network: ObservedNetwork, source: Service | Network) -> Problem:
-    """Return the problem of an unusable network with a needed name."""
-    why = "isn't what it should be" if network.ours else "isn't ours"
-    return _problem(
-        source,
-        code="network.foreign",
-        message=f"the network {network.name} on this engine {why}",
-        remedy=f"remove it (docker network rm {network.name}), or name another one: "
-        "a declared network in its document, an implied one in the policy's networks",
-    )
-
-
-def _foreign_volume(volume: ObservedVolume, source: Service | Volume) -> Problem | None:
-    """Return the problem of an unusable volume with a needed name; None for a usable one.
-
-    A volume with a driver or options of its own can be any directory of the host.
-    """
-    if volume.belongs_to not in {"", source.key.namespace}:
-        return _adopted_elsewhere("volume", volume.name, volume.belongs_to, source)
-    if volume.ours and volume.driver == "local" and not volume.options:
-        return None
-    why = "isn't a plain local one" if volume.ours else "isn't ours"
-    return _problem(
-        source,
-        code="volume.foreign",
-        message=f"the volume {volume.name} on this engine {why}",
-        remedy="name another volume, or rename that one's data to it by hand",
-    )
-
-
-def _problem(
-    source: Service | Network | Volume, *, code: str, message: str, remedy: str
-) -> Problem:
-    file, line = source.source.file, source.source.line
-    return Problem(code, message, file, line, remedy=remedy, key=source.key)

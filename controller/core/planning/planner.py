@@ -409,7 +409,7 @@ def _essence(action: AnyAction) -> dict[str, object]:
 #: Members of actions that are digested as they are.
 _DIGESTED: Mapping[type[AnyAction], tuple[str, ...]] = {
     CreateNetwork: ("owner", "internal", "masquerade", "icc", "subnet"),
-    CreateVolume: ("owner",),
+    CreateVolume: ("owner", "size"),
     DeliverFiles: ("owner", "content"),
     RenameContainer: ("name",),
     DisconnectNetwork: ("network",),
@@ -443,8 +443,9 @@ def _particulars(action: AnyAction) -> dict[str, object]:
             | SignalContainer()
         ):
             members = {name: getattr(action, name) for name in _DIGESTED[type(action)]}
-            # Plans without a subnet keep their digests.
-            return {name: value for name, value in members.items() if value or name != "subnet"}
+            # Plans without a subnet or a size keep their digests.
+            added = {"subnet", "size"}
+            return {name: value for name, value in members.items() if value or name not in added}
         case (
             PullImage()
             | RemoveNetwork()

@@ -41,6 +41,7 @@ from controller.model.desired.plan import (
     Wait,
 )
 from controller.model.errors import Problem
+from controller.model.quantities import format_bytes
 
 Style = Literal["add", "change", "remove", "bad", "dim"]
 Paint = Callable[[Style, str], str]
@@ -338,6 +339,11 @@ def _steps(actions: Iterable[AnyAction]) -> Iterator[str]:
         yield f"{target}: {', '.join(words)}"
 
 
+def _size(action: AnyAction) -> str:
+    size = action.size if isinstance(action, CreateVolume) else None
+    return "" if size is None else f" of {format_bytes(size)}"
+
+
 def _word(action: AnyAction, follower: AnyAction | None) -> str:
     """Return a short word for an action; '' for a part of the following action."""
     same = follower is not None and follower.target == action.target
@@ -359,6 +365,6 @@ def _word(action: AnyAction, follower: AnyAction | None) -> str:
         case Wait():
             return f"wait ({action.cause})"
         case CreateNetwork() | CreateVolume() | DeliverFiles():
-            return action.verb.replace("-", " ")
+            return f"{action.verb.replace('-', ' ')}{_size(action)}"
         case _:
             return action.verb.partition("-")[0]

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_clean
-from controller.core.engine_api.mount_grammar import VOLUME_NAME
+from controller.core.engine_api.mount_grammar import VOLUME_NAME, is_plain_volume
 from controller.core.engine_api.requests import Finding, Findings, MountRequest
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import Case
@@ -319,7 +319,7 @@ def judge_volume(case: Case, facts: VolumeFacts, path: str) -> Findings:
         # A client does not learn the owner.
         reason = f"the volume {facts.name} belongs to another owner or namespace"
         yield Finding("volume.foreign", path, reason, "use one of your own")
-    if facts.options or facts.driver != "local":
+    if not is_plain_volume(facts.driver, facts.options):
         reason = (
             f"the volume {facts.name} has options or a driver, and can reach any path of the host"
         )

@@ -24,6 +24,7 @@ from controller.core.drift.classify import (
     unhealthy_cause,
 )
 from controller.core.drift.failures import explain
+from controller.core.engine_api.mount_grammar import size_of_volume
 from controller.core.jobs.decision import decide
 from controller.core.jobs.progress import NO_TIME, JobDecision, JobTime, JobWord
 from controller.core.jobs.rollout_hooks import RolloutHooks, RolloutStanding
@@ -374,10 +375,23 @@ def _supply_facts(resource: Network | Volume, inputs: StatusInputs) -> Facts:
         sound = prerequisites.declared_problem(resource) is None
         is_outdated = isinstance(resource, Network) and prerequisites.outdated(name) is not None
         ready = int(name in there and sound and not is_outdated)
-    details: Report = {"engineName": name}
+    details: Report = {"engineName": name} | _size_details(resource, inputs)
     return Facts(
         resource.key, resource.owner, desired=1, ready=ready, serving=ready, details=details
     )
+
+
+def _size_details(resource: Network | Volume, inputs: StatusInputs) -> Report:
+    """Return the member ``sizeBytes``: the size that the engine holds; none for no size."""
+    if not isinstance(resource, Volume) or inputs.observed is None:
+        return {}
+    sizes = (
+        size_of_volume(volume.options)
+        for volume in inputs.observed.volumes
+        if volume.name == resource.engine_name
+    )
+    size = next(sizes, None)
+    return {} if size is None else {"sizeBytes": size}
 
 
 def _config_facts(config: Config) -> Facts:

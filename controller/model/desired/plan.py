@@ -68,6 +68,8 @@ class CreateVolume(Action):
 
     verb: ClassVar[str] = "create-volume"
     owner: str
+    #: The largest size, in bytes; None for no limit.
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

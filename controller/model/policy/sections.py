@@ -100,6 +100,9 @@ class ResourceRules(Model):
     )
     #: Size of the writable layer, if the host's storage can limit it; None refuses the option.
     disk_max: values.PolicyBytes | None = None
+    #: The largest size of a volume, if the host's storage can limit it; None refuses the option. A
+    #: volume without a size is not limited.
+    volume_max: values.PolicyBytes | None = None
 
 
 class Project(Model):

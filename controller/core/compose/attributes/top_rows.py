@@ -48,8 +48,8 @@ TOP_ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     ("volumes.*.driver", "~", "local; another driver is refused"),
     (
         "volumes.*.driver_opts",
-        "!",
-        "options of a volume can mount any folder of the host → mount the folder as a bind that the policy allows",
+        "~",
+        "size, where the policy's volumeMax allows one; others can mount any folder of the host and are refused",
     ),
     (
         "volumes.*.external",

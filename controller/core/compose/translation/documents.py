@@ -20,6 +20,7 @@ from controller.core.compose.translation.networking import put_networking
 from controller.core.compose.translation.rollout import put_rollout, put_steps
 from controller.core.compose.translation.scope import Draft, LookUp, TranslationScope, Tree, mapping
 from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.units import byte_text
 from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.quoting import path_text
 from controller.core.encoding.yaml import Document, YamlPath
@@ -159,8 +160,26 @@ def _volume(scope: TranslationScope, name: str) -> None:
     elif scope.extension.keeps_volumes:
         own = f"{scope.project.name}_{name}"
         draft.put("spec.engineName", str(declared.get("name") or own), "name")
+    _put_size(scope, draft, key, mapping(declared.get("driver_opts")))
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
+
+
+def _put_size(scope: TranslationScope, draft: Draft, key: Key, options: Tree) -> None:
+    """Put the size of a volume into its document, and refuse the other options of its driver."""
+    for option, value in options.items():
+        place = (*draft.origin, "driver_opts", option)
+        if option != "size":
+            message = (
+                f"option {option} of a volume is not supported: it can mount any folder of the host"
+            )
+            remedy = "remove it, and mount the folder as a bind that the policy allows"
+            scope.error(place, "compose.refused", message, remedy, key)
+        elif (size := byte_text(value)) is None:
+            message = "the size of a volume must be a number of bytes, or such as 10g"
+            scope.error(place, "compose.value", message, "write a size such as 10g", key)
+        else:
+            draft.put("spec.size", size, ("driver_opts", option))
 
 
 def _config(scope: TranslationScope, name: str) -> None:

@@ -66,6 +66,8 @@ Mount = Annotated[BindMount | VolumeMount | TmpfsMount | FileMount, Field(discri
 class VolumeSpec(fields.Model):
     """The spec of a Volume."""
 
+    #: The largest size, where the engine's storage can hold it; fixed when the volume is created.
+    size: fields.Size | None = None
     #: False: an operator's approval removes the volume, after a dump, once its document is gone.
     retain: bool = True
     #: The engine's name of an existing volume, which an operator adopted.

@@ -595,7 +595,14 @@ def test_a_volume_that_was_made_anew_is_not_mounted(volume: object, reason: str)
 
 def test_a_volumes_folder_is_compared_too() -> None:
     folder = "/var/lib/docker/volumes/alice-data/_data"
-    ours = reply({"Name": "alice-data", "Labels": labels("alice"), "Options": None})
+    ours = reply(
+        {
+            "Name": "alice-data",
+            "Driver": "local",
+            "Labels": labels("alice"),
+            "Options": {"size": "1073741824"},
+        }
+    )
     seen_there = PathFacts(folder, "dir", device=8, inode=1, protected="engine-data")
     told = ask(
         knowing(confined=VOLUME),

@@ -604,6 +604,20 @@ def test_what_a_create_just_made_is_nobody_elses(kind: str, made: Reply, under_w
     assert (answer.status, answer.rule) == (409, "held")
 
 
+def test_a_size_that_the_engine_cannot_hold_is_a_refusal_with_its_remedy() -> None:
+    told = reply({"message": "quota size requested but no quota support"}, 400)
+    knows = state(inventory(), policy=policy(resources={"volumeMax": "10Gi"}))
+    dialogue: list[Step] = [
+        (ReadEngine("/volumes/more"), NOT_FOUND),
+        *changed(Sent("/volumes/create", DriverOpts={"size": "1073741824"}), told),
+    ]
+    body = {"Name": "more", "DriverOpts": {"size": "1g"}}
+    answer = ask("POST", "/volumes/create", dialogue, knows, body=body)
+    assert (answer.status, answer.rule) == (400, "volume.no-quota")
+    assert "prjquota" in answer.json["trimtab"]["remedy"]
+    assert "more" not in knows.inventory.volumes
+
+
 def test_a_volume_that_exists_is_never_handed_out_to_others() -> None:
     existing: Step = (ReadEngine("/volumes/alice-data"), volume("alice-data", "alice"))
     body = {"Name": "alice-data"}

@@ -266,6 +266,7 @@ def _changes_of(path: str) -> list[tuple[str, dict[str, Any]]]:
     if path == "/volumes/create":
         return [
             ("an option", {"DriverOpts": {"type": "none", "o": "bind", "device": "/"}}),
+            ("a size", {"DriverOpts": {"size": "1024"}}),
             ("another driver", {"Driver": "other"}),
             ("another owner", {"Labels": {**_OWN, names.OWNER: "other"}}),
             ("a label more", {"Labels": {**_OWN, "a": "b"}}),

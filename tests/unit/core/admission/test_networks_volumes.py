@@ -460,6 +460,49 @@ def test_a_volume_that_exists_is_answered_with_only_to_its_owner(existing, rules
     assert denials(volume({"Name": "v1"}, existing=existing)) == rules
 
 
+BOUNDED = policy(resources={"volumeMax": "10Gi"})
+
+
+@pytest.mark.parametrize("size", ["10g", "10GB", "10737418240", "1k", "1024"])
+def test_a_volume_gets_an_admitted_size_in_bytes(size):
+    judged = volume({"Name": "v1", "DriverOpts": {"size": size}}, rules=BOUNDED)
+    assert denials(judged) == ()
+    expected = {"1k": "1024", "1024": "1024"}.get(size, "10737418240")
+    assert judged.body["DriverOpts"] == {"size": expected}
+
+
+@pytest.mark.parametrize(
+    "size",
+    ["11g", "10737418241", "1023", "0", "1", "10.5g", "-1", "010g", "10 g", "1e3", "x", "٣g"],
+)
+def test_a_size_beyond_the_policy_or_in_another_notation_is_refused(size):
+    judged = volume({"Name": "v1", "DriverOpts": {"size": size}}, rules=BOUNDED)
+    assert denials(judged) == ("resources.volume",)
+
+
+def test_a_volume_has_no_size_unless_the_policy_says_that_the_storage_can_hold_one():
+    judged = volume({"Name": "v1", "DriverOpts": {"size": "1g"}})
+    assert denials(judged) == ("resources.volume",)
+    assert "resources.volumeMax" in judged.verdict.remedy
+    assert "DriverOpts" not in volume({"Name": "v1"}, rules=BOUNDED).body
+
+
+@pytest.mark.parametrize(
+    ("options", "rules"),
+    [
+        ((("size", "1073741824"),), ()),
+        ((("size", "1g"),), ()),
+        ((("size", "2g"),), ("volume.size",)),
+        ((), ("volume.size",)),
+    ],
+)
+def test_a_volume_that_exists_keeps_its_size(options, rules):
+    existing = VolumeFacts("v1", ours=True, owner="alice", options=options)
+    body = {"Name": "v1", "DriverOpts": {"size": "1g"}}
+    assert denials(volume(body, existing=existing, rules=BOUNDED)) == rules
+    assert denials(volume({"Name": "v1"}, existing=existing, rules=BOUNDED)) == ()
+
+
 def test_the_controllers_volumes_are_called_after_their_namespace():
     labels = {names.OWNER: "bob", names.NAMESPACE: "team"}
     good = volume({"Name": "team.data", "Labels": labels}, actor=CONTROLLER)

@@ -585,6 +585,23 @@ def test_what_a_volume_create_asks_for():
         assert parse_volume({"Name": "v", key: {"o": "bind"}}).findings
 
 
+@pytest.mark.parametrize(
+    ("options", "size", "rule"),
+    [
+        ({"size": "10g"}, "10g", None),
+        ({"size": ""}, "", None),
+        ({"size": "10g", "type": "tmpfs"}, "10g", "volume.options"),
+        ({"SIZE": "10g"}, "", "volume.options"),
+        ({"size": 10}, "", "body.type"),
+        (["size"], "", "body.type"),
+    ],
+)
+def test_a_volume_has_no_option_but_its_size(options, size, rule):
+    request = parse_volume({"Name": "v", "DriverOpts": options})
+    assert request.size == size
+    assert rules(request.findings) == ([rule] if rule else [])
+
+
 def test_what_connecting_asks_for():
     request = parse_connect({"Container": "c", "EndpointConfig": {"Aliases": ["w"]}}, network="n")
     assert (request.container, request.endpoint) == ("c", EndpointRequest("n", ("w",)))

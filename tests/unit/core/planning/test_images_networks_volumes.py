@@ -11,8 +11,8 @@ from controller.core.planning.images_networks_volumes import (
     network_key,
     repository,
 )
-from controller.model.desired.desired import BoundName, Restarting
-from controller.model.desired.plan import CreateContainer, CreateNetwork
+from controller.model.desired.desired import BoundName, Restarting, Volume
+from controller.model.desired.plan import CreateContainer, CreateNetwork, CreateVolume
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.names import Key, NetworkNames
@@ -338,6 +338,54 @@ def test_the_remedies_for_a_foreign_network_and_volume_are_named():
         "remove it (docker network rm platform-network), or name another one: a declared network in its document, an implied one in the policy's networks",
         "name another volume, or rename that one's data to it by hand",
     ]
+
+
+def sized(size: int | None, engine_name: str | None = None) -> Volume:
+    spec = VolumeSpec.model_construct(size=size, engine_name=engine_name)
+    return replace(volume("data"), spec=spec)
+
+
+def on_engine(size: str = "") -> ObservedVolume:
+    return ObservedVolume("data", ours=True, options=(("size", size),) if size else ())
+
+
+@pytest.mark.parametrize("by", [[], [service(mounts=DATA)]])
+def test_a_volume_is_created_with_its_size_also_for_its_first_user(by):
+    made = plan(declared(sized(10 << 30), *by), engine())
+    (created,) = [each for each in made.actions if isinstance(each, CreateVolume)]
+    assert created.size == 10 << 30
+
+
+@pytest.mark.parametrize(
+    ("seen", "declared_size", "message", "remedy"),
+    [
+        (on_engine("5368709120"), 10 << 30, "made with 5Gi, its document says 10Gi", "size: 5Gi"),
+        (on_engine(), 10 << 30, "made with no size, its document says 10Gi", "write no size"),
+        (on_engine("5g"), None, "made with 5Gi, its document says no size", "write size: 5Gi"),
+    ],
+)
+def test_a_changed_size_is_a_problem_of_the_volume_alone(seen, declared_size, message, remedy):
+    made = plan(declared(sized(declared_size), service(mounts=DATA)), engine(volumes=(seen,)))
+    (problem,) = made.problems
+    assert (problem.code, str(problem.key)) == ("volume.size", "Volume/default/data")
+    assert message in problem.message
+    assert remedy in problem.remedy
+    created = [type(each) for each in made.actions if each.object.kind == "Service"]
+    assert CreateVolume not in created
+    assert CreateContainer in created
+
+
+@pytest.mark.parametrize("size", ["10737418240", "10g", "10GiB"])
+def test_a_volume_with_the_declared_size_has_no_problem(size):
+    assert plan(declared(sized(10 << 30)), engine(volumes=(on_engine(size),))).problems == ()
+
+
+def test_an_adopted_volume_keeps_its_size_if_its_document_has_none():
+    adopted = replace(on_engine("5g"), name="shop_data", belongs_to="default")
+    seen = engine(volumes=(adopted,))
+    assert plan(declared(sized(None, engine_name="shop_data")), seen).problems == ()
+    (problem,) = plan(declared(sized(1 << 30, engine_name="shop_data")), seen).problems
+    assert problem.code == "volume.size"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.policy.refusals import place_of
 from controller.model.names import Key, service_key
@@ -99,6 +101,29 @@ def test_drivers_of_networks_and_volumes_are_refused() -> None:
         Key("Network", "shop", "n"),
         Key("Volume", "shop", "v"),
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [("10g", "10Gi"), ("512m", "512Mi"), ("1048576", "1Mi"), ("1.5g", "1536Mi")],
+)
+def test_a_volume_has_the_size_of_its_drivers_options(written: str, size: str) -> None:
+    text = f"volumes:\n  v: {{driver: local, driver_opts: {{size: {written}}}}}\n"
+    assert trees(text)["Volume/v"] == {"size": size}
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ("{type: none, o: bind, device: /etc}", "compose.refused"),
+        ("{size: 1g, o: uid=0}", "compose.refused"),
+        ("{size: big}", "compose.value"),
+    ],
+)
+def test_another_option_of_a_volume_is_refused(options: str, code: str) -> None:
+    text = f"volumes:\n  v: {{driver_opts: {options}}}\n"
+    assert {line.split()[2].rstrip(":") for line in problems(text)} == {code}
+    assert desired(text).blind_keys == {Key("Volume", "shop", "v")}
 
 
 def test_external_volumes_and_networks_have_their_name_on_the_engine() -> None:

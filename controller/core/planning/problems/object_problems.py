@@ -1,0 +1,97 @@
+"""Problems of networks and volumes that a document names: missing, foreign, or of another size."""
+
+from __future__ import annotations
+
+from controller.core.engine_api.mount_grammar import is_plain_volume, size_of_volume
+from controller.model.desired.desired import Network, Service, Volume
+from controller.model.errors import Problem
+from controller.model.observed import ObservedNetwork, ObservedVolume
+from controller.model.quantities import format_bytes
+
+
+def unadopted(
+    declared: Network | Volume | None, source: Service | Network | Volume
+) -> Problem | None:
+    """Return the problem of a missing object with an ``engineName``: it is never created."""
+    if declared is None or declared.spec.engine_name is None:
+        return None
+    kind = declared.key.kind.lower()
+    place = f"{declared.key.namespace}/{declared.key.name}"
+    return problem_of(
+        source,
+        code="volume.not-adopted" if kind == "volume" else "network.not-adopted",
+        message=f"{declared.key} has the engineName {declared.engine_name}, and no operator adopted "
+        f"such a {kind}",
+        remedy=f"trimtab {kind} adopt {declared.engine_name} --as {place} --owner {declared.owner}, "
+        "or remove engineName",
+    )
+
+
+def adopted_elsewhere(
+    kind: str, name: str, namespace: str, source: Service | Network | Volume
+) -> Problem:
+    """Return the problem of a network or volume that belongs to another namespace."""
+    return problem_of(
+        source,
+        code="volume.foreign" if kind == "volume" else "network.foreign",
+        message=f"the {kind} {name} was adopted for, or moved to, the namespace {namespace}",
+        remedy=f"adopt it for {source.key.namespace}, or declare it in {namespace}",
+    )
+
+
+def foreign_network(network: ObservedNetwork, source: Service | Network) -> Problem:
+    """Return the problem of an unusable network with a needed name."""
+    why = "isn't what it should be" if network.ours else "isn't ours"
+    return problem_of(
+        source,
+        code="network.foreign",
+        message=f"the network {network.name} on this engine {why}",
+        remedy=f"remove it (docker network rm {network.name}), or name another one: "
+        "a declared network in its document, an implied one in the policy's networks",
+    )
+
+
+def foreign_volume(volume: ObservedVolume, source: Service | Volume) -> Problem | None:
+    """Return the problem of an unusable volume with a needed name; None for a usable one.
+
+    A volume with a driver or options of its own can be any directory of the host.
+    """
+    if volume.belongs_to not in {"", source.key.namespace}:
+        return adopted_elsewhere("volume", volume.name, volume.belongs_to, source)
+    if volume.ours and is_plain_volume(volume.driver, volume.options):
+        return None
+    why = "isn't a plain local one" if volume.ours else "isn't ours"
+    return problem_of(
+        source,
+        code="volume.foreign",
+        message=f"the volume {volume.name} on this engine {why}",
+        remedy="name another volume, or rename that one's data to it by hand",
+    )
+
+
+def size_problem(volume: ObservedVolume, declared: Volume) -> Problem | None:
+    """Return the problem of a volume with another size than declared; None for the declared size.
+
+    The engine can't change the size of a volume, and no volume is removed for a size. Services go on
+    with the volume. A document without a size accepts the size of an adopted volume.
+    """
+    size, wanted = size_of_volume(volume.options), declared.spec.size
+    if size == wanted or (wanted is None and declared.spec.engine_name is not None):
+        return None
+    has, says = (format_bytes(each) if each else "no size" for each in (size, wanted))
+    return problem_of(
+        declared,
+        code="volume.size",
+        message=f"the volume {volume.name} was made with {has}, its document says {says}, and a "
+        "volume keeps its size",
+        remedy=f"write {f'size: {has}' if size else 'no size'}; or dump it, declare a Volume of another "
+        "name with the new size, and restore the dump into that (docs/volumes.md)",
+    )
+
+
+def problem_of(
+    source: Service | Network | Volume, *, code: str, message: str, remedy: str
+) -> Problem:
+    """Return a problem at the place of a document."""
+    file, line = source.source.file, source.source.line
+    return Problem(code, message, file, line, remedy=remedy, key=source.key)
