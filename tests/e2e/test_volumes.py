@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -326,3 +327,41 @@ def dumped_and_restored_badly(host: Host, safe: Callable[[str], None]) -> None:
     os.close(reader)
     assert await_running(host, "database", generation=3) == container
     safe("9: a killed dump")
+
+
+def holds_sizes(host: Host) -> bool:
+    """Return True if the engine's storage has project quotas, by a volume made past the gate."""
+    made = host.engine.docker("volume", "create", "--opt", "size=16m", "probe", check=False)
+    host.engine.docker("volume", "rm", "--force", "probe")
+    return made.returncode == 0
+
+
+def test_a_size_is_held_by_the_engine_or_refused_by_name(host: Host) -> None:
+    capable = holds_sizes(host)
+    policy = host.folder / "policy.yaml"
+    policy.write_text(Path(host.policy).read_text() + "resources: {volumeMax: 1Gi}\n")
+    host.policy = str(policy)
+    host.write("data.yaml", VOLUME.format(name="data", spec=""))
+    host.write("db.yaml", service())
+
+    def names(code: str) -> bool:
+        return code in json.dumps(host.status())
+
+    with host.running():
+        container = await_running(host)
+        # A size for the existing volume changes nothing of the volume and its service.
+        host.write("data.yaml", VOLUME.format(name="data", spec="size: 16Mi"))
+        eventually(lambda: names("volume.size"))
+        host.write("more.yaml", VOLUME.format(name="more", spec="size: 16Mi"))
+        assert await_running(host) == container
+        if not capable:
+            eventually(lambda: names("volume.no-quota"))
+            assert volumes(host) == ["data"]
+            return
+        eventually(lambda: "more" in volumes(host))
+        sizes = {each["name"]: each["sizeBytes"] for each in host.json("volume", "list")["volumes"]}
+        assert sizes == {"data": None, "more": 16 << 20}
+        write = ["dd", "if=/dev/zero", "of=/v/file", "bs=1M", "count=20"]
+        mounted = ["--rm", "--network", "none", "--volume", "more:/v", "trimtab.local/worker:1"]
+        full = host.engine.docker("run", *mounted, *write, check=False)
+        assert "No space left" in full.stderr
