@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controller.broker.handlers.networks_volumes import NO_QUOTA
 from controller.core.engine_api.comparable_fields import Handling, handling
 from tests.contract.sides import LABEL, WEB, WORKER, Conversation, RealSide, SimSide
 from tests.engine import Engine
@@ -653,6 +654,17 @@ def test_a_volume_is_made_once_and_stays_as_it_was(say: Conversation) -> None:
     assert (shown["Name"], shown["Driver"], shown["Labels"]) == ("contract-v", "local", {"l": "1"})
     listed = say.ask("GET", "/volumes", filters={"label": ["l=1"]}).json["Volumes"]
     assert "contract-v" in {each["Name"] for each in listed}
+
+
+def test_a_size_is_held_or_refused_in_the_words_that_the_gate_knows(say: Conversation) -> None:
+    body = {"Name": "contract-v", "DriverOpts": {"size": "67108864"}}
+    asked = say.ask("POST", "/volumes/create", body)
+    there = say.ask("GET", "/volumes/contract-v").status
+    if asked.status == 201:  # project quotas below the engine's folder
+        assert (asked.json["Options"], there) == ({"size": "67108864"}, 200)
+    else:
+        assert (asked.status, there) == (400, 404)
+        assert NO_QUOTA.decode() in asked.message
 
 
 def test_a_mounted_volume_is_made_at_the_create_and_kept_at_the_removal(

@@ -186,13 +186,18 @@ def _observed(shown: dict[str, Any], desired: Desired, before: Desired) -> Obser
         instance="golden",
         containers=tuple(_container(one, desired, before) for one in shown.get("containers", ())),
         networks=tuple(_network(one) for one in shown.get("networks", ())),
-        volumes=tuple(
-            ObservedVolume(name, ours=True, origin="controller")
-            for name in shown.get("volumes", ())
-        ),
+        volumes=tuple(_volume(each) for each in shown.get("volumes", ())),
         images={name: Image(IMAGE_ID) for name in shown.get("images", ())},
         image_volumes={IMAGE_ID: tuple(shown.get("declaredVolumes", ()))},
     )
+
+
+def _volume(one: str | dict[str, str]) -> ObservedVolume:
+    """Return a volume: its name, or its name and its size."""
+    if isinstance(one, str):
+        return ObservedVolume(one, ours=True, origin="controller")
+    options = (("size", one["size"]),)
+    return ObservedVolume(one["name"], ours=True, origin="controller", options=options)
 
 
 def _container(one: dict[str, Any], desired: Desired, before: Desired) -> Container:

@@ -208,6 +208,9 @@ class Networks(State):
         if not NAME.fullmatch(name):
             rule = "includes invalid characters for a local volume name"
             raise Refusal(400, f'create {name}: "{name}" {rule}')
+        if (body.get("DriverOpts") or {}).get("size"):
+            # The storage of this engine has no project quotas.
+            raise Refusal(400, f"create {name}: quota size requested but no quota support")
         if name not in self.volumes:
             labels = body.get("Labels")
             self._add_volume(SimVolume(name, self.clock.now(), None if labels is None else labels))

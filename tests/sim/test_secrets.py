@@ -58,7 +58,10 @@ BODIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "/networks/create": ({"Name": "lan"}, ("Secret", "Options", "IPAM.Options", "Internal")),
     "/networks/lan/connect": ({"Container": "OWN"}, ("Secret", "EndpointConfig.DriverOpts")),
     "/networks/lan/disconnect": ({"Container": "OWN"}, ("Secret", "Force")),
-    "/volumes/create": ({"Name": "data"}, ("Secret", "DriverOpts", "ClusterVolumeSpec")),
+    "/volumes/create": (
+        {"Name": "data"},
+        ("Secret", "DriverOpts", "DriverOpts.size", "ClusterVolumeSpec"),
+    ),
     "/exec/" + "e" * 64 + "/start": ({"Detach": True}, ("Secret", "Tty", "ConsoleSize")),
 }
 BODILESS = (

@@ -152,7 +152,8 @@ def _in_namespace(name: str, namespace: str, path: str, besides: tuple[str, ...]
         yield Finding("name.mismatch", path, reason, f"call it {qualified(namespace, 'NAME')}")
 
 
-NO_VOLUME_SIZE = (
+_SIZE_PATH = f"DriverOpts.{VOLUME_SIZE}"
+_NO_SIZE = (
     "leave out the size, or set resources.volumeMax of the policy where the engine's folder is on XFS "
     "or ext4 with project quotas (mount option prjquota)"
 )
@@ -294,7 +295,7 @@ def admit_volume(
     if request.driver not in {"", "local"}:
         reason = f"the driver {request.driver!r}"
         findings.append(Finding("volume.driver", "Driver", reason, "use local"))
-    findings += _judge_volume_size(request, policy, existing)
+    findings += _judge_volume_size(request.size, policy)
     if existing is not None:
         same = existing.namespace == namespace if by_controller else existing.owner == owner
         plain = is_plain_volume(existing.driver, existing.options)
@@ -304,6 +305,10 @@ def admit_volume(
             if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
                 remedy += f"; {identity.adopt_remedy(existing.instance)}"
             findings.append(Finding("volume.foreign", "Name", reason, remedy))
+        elif request.size and size_of_volume(existing.options) != parse_size(request.size):
+            reason = f"{request.name} exists with another size, and a volume keeps its size"
+            remedy = "leave out the size, or name another volume"
+            findings.append(Finding("volume.size", _SIZE_PATH, reason, remedy))
     else:
         findings += identity.judge_volume_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
@@ -315,26 +320,20 @@ def admit_volume(
     return with_tolerated(decision, findings, policy.modes)
 
 
-def _judge_volume_size(
-    request: VolumeRequest, policy: Policy, existing: VolumeFacts | None
-) -> Findings:
-    """A volume has a size only on a host that the policy declares capable, and keeps the size.
+def _judge_volume_size(size: str, policy: Policy) -> Findings:
+    """A volume has a size only on a host that the policy declares capable.
 
-    The bounds keep quotas exact: the engine takes 0, and cuts a part of a block off.
+    The lower bound keeps sizes exact: the engine takes less than a block for no limit.
     """
-    if not request.size:
+    if not size:
         return
-    most, size = policy.resources.volume_max, parse_size(request.size)
-    path = f"DriverOpts.{VOLUME_SIZE}"
+    most, count = policy.resources.volume_max, parse_size(size)
     if most is None:
         reason = "the policy doesn't say that this host's storage can bound a volume"
-        yield Finding("resources.volume", path, reason, NO_VOLUME_SIZE)
-    elif size is None or not KIB <= size <= most:
-        reason = f"a size of {KIB} bytes to {format_bytes(most)}, such as {format_bytes(most)}"
-        yield Finding("resources.volume", path, f"expected {reason}", "ask for less")
-    elif existing is not None and existing.ours and size_of_volume(existing.options) != size:
-        reason = f"{request.name} exists with another size, and a volume keeps its size"
-        yield Finding("volume.size", path, reason, "leave out the size, or name another volume")
+        yield Finding("resources.volume", _SIZE_PATH, reason, _NO_SIZE)
+    elif count is None or not KIB <= count <= most:
+        reason = f"expected a size from {KIB} bytes to {format_bytes(most)}"
+        yield Finding("resources.volume", _SIZE_PATH, reason, "ask for less")
 
 
 def _judge_slot_volume_name(name: str) -> Findings:

@@ -118,9 +118,12 @@ def test_wide_has_the_ids_and_the_containers_that_are_gone() -> None:
 
 
 def test_a_volume_names_the_services_that_use_it() -> None:
-    volume = resource("data", kind="Volume", engineName="trimtab-data", slots=[], image="")
+    volume = resource(
+        "data", kind="Volume", engineName="trimtab-data", sizeBytes=10 << 30, slots=[], image=""
+    )
     lines = described(volume, WEB)
     assert "  On the engine: trimtab-data" in lines
+    assert "  Size:          10Gi" in lines
     assert lines[lines.index("Used by") + 1] == "  Service web at /data"
 
 

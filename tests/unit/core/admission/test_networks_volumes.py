@@ -503,6 +503,13 @@ def test_a_volume_that_exists_keeps_its_size(options, rules):
     assert denials(volume({"Name": "v1"}, existing=existing, rules=BOUNDED)) == ()
 
 
+def test_nobody_learns_the_size_of_somebody_elses_volume():
+    body = {"Name": "v1", "DriverOpts": {"size": "1g"}}
+    for options in ((), (("size", "1g"),), (("size", "2g"),)):
+        bobs = VolumeFacts("v1", ours=True, owner="bob", options=options)
+        assert denials(volume(body, existing=bobs, rules=BOUNDED)) == ("volume.foreign",)
+
+
 def test_the_controllers_volumes_are_called_after_their_namespace():
     labels = {names.OWNER: "bob", names.NAMESPACE: "team"}
     good = volume({"Name": "team.data", "Labels": labels}, actor=CONTROLLER)

@@ -77,6 +77,10 @@ def test_networks_of_the_engine_and_of_namespaces_stay(name):
     assert rules(replace(NETWORK, name=name)) == ["name.reserved"]
 
 
+def test_a_volume_with_a_size_is_as_plain_as_one_without():
+    assert rules(VOLUME, PLAIN | {"Options": {"size": "10g"}}) == []
+
+
 def test_a_volume_without_a_name_is_adopted_under_the_engines_and_a_network_has_no_ids_name():
     assert rules(replace(VOLUME, name="a1" * 32)) == []
     assert rules(replace(VOLUME, name="a1" * 16)) == ["name.like-an-id"]

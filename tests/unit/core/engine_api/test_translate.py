@@ -294,6 +294,8 @@ def test_a_volume_is_a_plain_local_one() -> None:
         "Driver": "local",
         "Labels": {"io.trimtab.owner": "team", "io.trimtab.namespace": "default"},
     }
+    sized = translate.volume_body(replace(action, size=10 << 30))
+    assert sized["DriverOpts"] == {"size": "10737418240"}
 
 
 INSPECT: dict[str, Any] = {

@@ -577,6 +577,15 @@ def test_networks_and_volumes_are_ready_when_they_are_there_as_declared():
     )
 
 
+def test_a_volume_has_the_size_that_the_engine_holds():
+    def size(*options: tuple[str, str]) -> object:
+        seen = engine(volumes=(replace(DATA, options=options),))
+        return resources(world(declared(volume("data")), seen))[0].get("sizeBytes")
+
+    assert size(("size", "10g")) == 10 << 30
+    assert size() is None
+
+
 def test_an_absent_network_or_volume_is_not_counted_in_containers():
     found = resources(world(declared(network("back"), volume("data")), engine()))
     assert [said(each)["Degraded"] for each in found] == [
