@@ -269,6 +269,7 @@ NETWORKS = (
             "volume.options",
             "leave out DriverOpts",
         ),
+        ("docker volume create --opt size=10g {free}", "resources.volume", "leave out the size"),
     ),
 )
 IMAGES = (

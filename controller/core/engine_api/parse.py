@@ -154,7 +154,7 @@ def parse_volume(body: object) -> VolumeRequest:
     size = options.pop(VOLUME_SIZE, "")
     if options:
         reason = "a local volume with options other than size can mount anything of the host"
-        findings.add("volume.options", "DriverOpts", reason, "leave out the options except size")
+        findings.add("volume.options", "DriverOpts", reason, "leave out DriverOpts, except size")
     return VolumeRequest(
         **values.attributes(field_tables.VOLUME),
         size=size,
