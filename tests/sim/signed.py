@@ -37,6 +37,7 @@ from controller.model.records import Reply, Request
 from controller.ports import DesiredSource
 from controller.process.render_worker import parts_of
 from controller.sources.directory import DirectorySource
+from tests.signed_host import PASSING
 from tests.sim.controller import OCTETS, request_of
 from tests.sim.doomed import DoomedWorld
 from tests.sim.faults import Action
@@ -193,6 +194,8 @@ class SignedWorld(DoomedWorld):
         self.broker.prove = lambda command: verify_here(command, signer_files(), self.clock.now())
         #: The newest commit that was ever accepted.
         self._newest = _BEFORE_ANY
+        #: The controller's refused acts that no later upload mends.
+        self.unproven: list[str] = []
         #: How many uploads of superseded commits were refused.
         self.refused = 0
 
@@ -214,6 +217,9 @@ class SignedWorld(DoomedWorld):
         reply = super().act(action, request)
         if action is Action.PROVE and reply.status == 200:
             self._newest = str(json.loads(reply.body)["commit"])
+        rule = dict(reply.headers).get("Trimtab-Rule", "")
+        if rule.startswith("proof.") and rule not in PASSING:
+            self.unproven.append(f"{action}: {rule}")
         return reply
 
     def after(self, command: Command) -> None:

@@ -16,6 +16,7 @@ from controller.broker.handlers.proofs import uploads
 from controller.core.records import inventory_json
 from controller.core.records.signed import revisions
 from controller.model.inventory import AcceptedCommit
+from controller.model.names import service_key
 from controller.model.records import Reply, Request
 from tests.sim.broker import BrokerDied
 from tests.sim.controller import ControllerDied
@@ -25,13 +26,25 @@ from tests.sim.parallel import mapped
 from tests.sim.planted import Plant, always
 from tests.sim.signed import SUPERSEDED, SignedWorld, usurp
 from tests.sim.sourced import NAME
-from tests.sim.stories import IMAGES, LAB, WEB, Tale, edit, meddle, service
+from tests.sim.stories import (
+    IMAGES,
+    LAB,
+    WEB,
+    Tale,
+    approve,
+    by_hand,
+    edit,
+    meddle,
+    rename,
+    service,
+)
 from tests.sim.violation import Violation
 from tests.sim.world import World
 
 #: Deaths of an ordinary run besides those around a proof; ``make sim-sweep`` has all deaths.
 OTHERS = 6
 CHUNK = 8
+ABOUT_MOVES = ("service.moved", str(Action.MOVE))
 ABOUT_PROOFS = ("source.accepted", "VerifyProof", str(Action.PROVE))
 
 
@@ -62,17 +75,35 @@ ADVANCES = Tale(
 )
 
 
+#: A service gets another name, and then another namespace of its source.
+SITE, HERD_SITE = service_key("lab", "site"), service_key("herd", "site")
+MOVES = Tale(
+    frozenset({Action.PROVE, Action.MOVE, Action.CREATE, Action.START, Action.REMOVE}),
+    (service(LAB, "job:1"),),
+    (
+        (10, rename(LAB, SITE)),
+        (20, edit(SITE, env={"LEVEL": "debug"})),
+        (30, by_hand("rollback", SITE)),
+        (40, by_hand("resume", SITE)),
+        (50, rename(SITE, HERD_SITE)),
+        (55, approve),
+    ),
+)
+
+STORIES = {"advances": ADVANCES, "moves": MOVES}
+
+
 @cache
-def told() -> SignedWorld:
-    """Tell the story to its end, in which nobody dies."""
-    world = SignedWorld(ADVANCES)
+def told(story: str = "advances") -> SignedWorld:
+    """Tell a story to its end, in which nobody dies."""
+    world = SignedWorld(STORIES[story])
     world.run()
     return world
 
 
-def die(at: int) -> str:
-    """Tell the story with a death in it. Return what went wrong, '' if nothing did."""
-    world = SignedWorld(ADVANCES, at)
+def die(at: int, story: str = "advances") -> str:
+    """Tell a story with a death in it. Return what went wrong, '' if nothing did."""
+    world = SignedWorld(STORIES[story], at)
     try:
         world.run()
     except Violation as violation:
@@ -147,6 +178,29 @@ def test_no_death_of_the_crash_sweep_brings_a_superseded_commit_back(
     told_of = f"{len(swept)} deaths of {len(told().moments)}"
     record_property("crash sweep of signed commits", [told_of])
     assert problems == []
+
+
+def test_a_moved_service_goes_on_with_its_revisions() -> None:
+    """The controller's own acts: no proof refuses one, and the world ends as the commit declares."""
+    world = told("moves")
+    assert world.did >= MOVES.does
+    assert world.unproven == []
+    assert world.broker.state is not None
+    signed = world.broker.state.inventory.signed
+    assert [key for key in signed if key.startswith("Service/")] == ["Service/herd/site"]
+
+
+@pytest.mark.timeout(1800)
+def test_no_death_around_a_move_loses_the_revisions(pytestconfig: pytest.Config) -> None:
+    """An ordinary run has the first death of each kind; ``make sim-sweep`` has all."""
+    kinds: dict[Moment, list[int]] = {}
+    for at, moment in enumerate(told("moves").moments):
+        if moment.what.endswith(ABOUT_MOVES):
+            kinds.setdefault(moment, []).append(at)
+    most = None if pytestconfig.getoption("moments") == 0 else 1
+    swept = [at for found in kinds.values() for at in found[:most]]
+    assert swept
+    assert [die(at, "moves") for at in swept] == [""] * len(swept)
 
 
 class _InMemoryAlone:

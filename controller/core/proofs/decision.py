@@ -101,6 +101,8 @@ def admit_create(
         declared = dict(recorded.endpoints)
         replicas = recorded.replicas if entry is None else entry.replicas
         proof = _part(key, recorded, recorded)
+        if recorded.shape != asked.shape:
+            proof |= ProofPart(former_shape=recorded.shape)
     else:
         raise _unproven(made, key)
     number = int(asked.slot) if asked.slot.isascii() and asked.slot.isdigit() else 0

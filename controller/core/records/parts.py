@@ -128,6 +128,8 @@ class ProofPart(Payload):
     blob: str = text("blob", optional=True)
     #: The digest of the create without the controller's choices.
     shape: str = text("shape", optional=True)
+    #: The shape of the admitting revision from before a move; absent if it is the same shape.
+    former_shape: str = text("formerShape", optional=True)
     #: The same without the members that an update can change; absent in records of older brokers.
     base: str = text("base", optional=True)
     #: The values of the members that an update can change.

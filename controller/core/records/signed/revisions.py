@@ -131,10 +131,12 @@ def move_revisions(inventory: Inventory, source: Key, target: Key) -> Inventory:
 
 
 def _created(inventory: Inventory, item: ContainerItem, closing: Closing) -> Inventory:
-    known = find_revision(inventory, key_of(item), item.signed)
+    proof = closing.summary.proof
+    shapes = (item.signed, proof.former_shape or item.signed)
+    known = (find_revision(inventory, key_of(item), each) for each in shapes)
     # An adopted container runs already.
-    started = item.started or (known is not None and known.started)
-    return _with_revision(inventory, item, closing.summary.proof, started=started)
+    started = item.started or any(each is not None and each.started for each in known)
+    return _with_revision(inventory, item, proof, started=started)
 
 
 def _updated(inventory: Inventory, item: ContainerItem, proof: ProofPart) -> Inventory:
