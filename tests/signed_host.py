@@ -188,6 +188,8 @@ class SignedHost(Host):
                 files = self._read()
             except OSError:
                 return
+            if not files and self._committed is None:
+                return  # the commit would have no folder of documents
             if files is not None and files != self._committed:
                 self._serve(files)
                 self._committed = files

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +179,7 @@ def _make_requests(
             choice.problem = f"{shown} has no free slot: suspend it before its containers are made"
             continue
         taken.add((choice.key, choice.slot))
+        is_project = projects_of(service, desired, directory)
         create = create_of(
             service,
             prerequisites,
@@ -192,7 +193,7 @@ def _make_requests(
             "create": container_body(create, names),
             "admit": sorted(_admitted(wish.admit, choice.key.name)),
             "files": {
-                target: path_below_project(directory, path)
+                target: path_below_project(path, is_project)
                 for target, path in declared_files(service, desired).items()
             },
         }
@@ -225,14 +226,29 @@ def declared_files(service: Service, desired: Desired) -> dict[str, str]:
     return found
 
 
-def path_below_project(directory: Path, path: str) -> str:
-    """Return a path below DIR as a path below its Compose project, if a project has it."""
-    from controller.core.compose.reader import FILE_NAMES
+def projects_of(service: Service, desired: Desired, directory: Path) -> Callable[[str], bool]:
+    """Return whether a folder of the service's source, DIR or a Git source, is a Compose project."""
+    from controller.core.compose.reader import FILE_NAMES, OVERRIDE_NAMES
 
+    origin = service.source.origin
+    if not origin:
+        return lambda folder: any((directory / folder / name).exists() for name in FILE_NAMES)
+    # The command doesn't read the exported commit: the documents say where they are.
+    sources = (each.source for each in desired.services)
+    files = (each.file.removeprefix(f"{origin}:") for each in sources if each.origin == origin)
+    known = {
+        posixpath.dirname(file)
+        for file in files
+        if posixpath.basename(file) in {*FILE_NAMES, *OVERRIDE_NAMES}
+    }
+    return known.__contains__
+
+
+def path_below_project(path: str, is_project: Callable[[str], bool]) -> str:
+    """Return a path below a source's folder as a path below its Compose project, if a project has it."""
     parts = path.split("/")
     for depth in range(len(parts)):
-        folder = directory.joinpath(*parts[:depth])
-        if any((folder / name).exists() for name in FILE_NAMES):
+        if is_project("/".join(parts[:depth])):
             return "/".join(parts[depth:])
     return path
 

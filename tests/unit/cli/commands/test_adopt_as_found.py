@@ -12,6 +12,7 @@ from controller.cli.commands.adopt_as_found import (
     command_line,
     declared_files,
     path_below_project,
+    projects_of,
 )
 from controller.model.names import service_key
 
@@ -41,16 +42,25 @@ def test_the_declared_files_of_a_project_are_below_its_folder(tmp_path: Path) ->
     web = desired.service(service_key("shop", "web"))
     assert web is not None, desired.problems
     declared = declared_files(web, desired)
-    assert {target: path_below_project(tmp_path, path) for target, path in declared.items()} == {
-        "/etc/site.conf": "conf/site.conf",
-        "/www": "www",
-        "/etc/app.ini": "app.ini",
-        "/run/secrets/password": "pw",
-    }
+    of_git = dataclasses.replace(
+        web, source=dataclasses.replace(web.source, file=f"team:{web.source.file}", origin="team")
+    )
+    served = dataclasses.replace(desired, services=(of_git,))
+    # The files of a Git source aren't below DIR.
+    for service, known, directory in ((web, desired, tmp_path), (of_git, served, tmp_path / "DIR")):
+        is_project = projects_of(service, known, directory)
+        assert {
+            target: path_below_project(path, is_project) for target, path in declared.items()
+        } == {
+            "/etc/site.conf": "conf/site.conf",
+            "/www": "www",
+            "/etc/app.ini": "app.ini",
+            "/run/secrets/password": "pw",
+        }
 
 
-def test_a_path_outside_a_project_stays(tmp_path: Path) -> None:
-    assert path_below_project(tmp_path, "site/index.html") == "site/index.html"
+def test_a_path_outside_a_project_stays() -> None:
+    assert path_below_project("site/index.html", lambda _folder: False) == "site/index.html"
 
 
 def test_the_printed_command_admits_exactly_the_found_gaps() -> None:
