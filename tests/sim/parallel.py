@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
 NICE = 10
+WORLD = "tests.sim.world"
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -21,8 +22,10 @@ def mapped(work: Callable[[A], R], over: Sequence[A], *, chunk: int) -> Iterator
     if len(over) == 1:
         yield work(over[0])
         return
-    spawn = multiprocessing.get_context("spawn")
+    # The server imports the product once, for all processes of all pools.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([WORLD])
     with ProcessPoolExecutor(
-        os.cpu_count(), mp_context=spawn, initializer=os.nice, initargs=(NICE,)
+        os.cpu_count(), mp_context=server, initializer=os.nice, initargs=(NICE,)
     ) as pool:
         yield from pool.map(work, over, chunksize=chunk)
