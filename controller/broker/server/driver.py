@@ -103,6 +103,9 @@ class StartedFlow(Generic[T]):
         self._flow.close()
 
 
+RequestStart = StartedFlow[Reply | commands.Relay | commands.Follow]
+
+
 def _read_process(arguments: tuple[int, str, tuple[str, ...]]) -> EffectiveState | NotReadable:
     return process_reader.read_process(*arguments)
 
@@ -219,49 +222,60 @@ class Driver:
 
         *user* has the connections to the engine. *admits* is the actor of a mutation. Such a flow
         holds the admission lock until its first record or mutation, so that everything counted at
-        admission still holds when the intent is written. A flow that refuses at once doesn't wait
-        for the lock.
+        admission still holds when the intent is written. A client's or
+        operator's flow that refuses at once doesn't wait for the lock.
         """
         if self._rests_not_begun:
             await asyncio.sleep(0)  # a sent early response is in the inventory before the next flow
         self._store.refresh_health()
         opened: dict[commands.Relay, ResponseReader] = {}
-        flow = StartedFlow(begin(), self._store.rollbacks, user)
-        continues = False
+        flow, continues = None, False
+
+        def start() -> RequestStart:
+            return StartedFlow(begin(), self._store.rollbacks, user)
+
         try:
             with ExitStack() as admission:
-                waits = not self._admission.is_free
-                if admits is None or flow.is_refused:
-                    waits = False
-                elif not await self._acquire_admission(admits, admission):
+                flow = await self._begin(start, admits, admission)
+                if flow is None:
                     return refusal(
                         HTTPStatus.SERVICE_UNAVAILABLE,
                         "broker.busy",
                         f"the mutations before this one took longer than {ADMISSION_S:g} s",
                         remedy="check whether the engine hangs, and try again",
                     )
-                if waits:  # the state can have changed during the wait
-                    flow.close()
-                    flow = StartedFlow(begin(), self._store.rollbacks, user)
                 value = await self._run(flow, admission, opened, client)
             continues = flow.command is not None
             if continues:
                 self._continue(flow)
             return await self._open_result(value, opened, client, user)
         finally:
-            if not continues:
+            if flow is not None and not continues:
                 flow.close()
             for stream in opened.values():
                 stream.close()
 
-    def _continue(self, flow: StartedFlow[Reply | commands.Relay | commands.Follow]) -> None:
+    async def _begin(
+        self, start: Callable[[], RequestStart], admits: Actor | None, admission: ExitStack
+    ) -> RequestStart | None:
+        """Start a flow, for a mutation with the admission lock. Return None after a timeout."""
+        if admits is None:
+            return start()
+        if admits.role is not Role.CONTROLLER:  # which is seldom refused, and often waits
+            flow, is_free = start(), self._admission.is_free
+            if flow.is_refused or (is_free and await self._acquire_admission(admits, admission)):
+                return flow
+            flow.close()  # the state can change during the wait
+        return start() if await self._acquire_admission(admits, admission) else None
+
+    def _continue(self, flow: RequestStart) -> None:
         """Run a flow whose client has its response to the end, in a task."""
         self._rests_not_begun += 1
         task = asyncio.create_task(self._run_rest(flow), name=AFTER_ITS_ANSWER)
         self._rests.add(task)
         task.add_done_callback(self._rests.discard)
 
-    async def _run_rest(self, flow: StartedFlow[Reply | commands.Relay | commands.Follow]) -> None:
+    async def _run_rest(self, flow: RequestStart) -> None:
         self._rests_not_begun -= 1
         rollbacks = self._store.rollbacks
         try:

@@ -205,6 +205,33 @@ def test_who_waited_for_the_admission_begins_anew_and_a_refusal_does_not_wait() 
     run(test())
 
 
+def test_a_change_of_the_controller_is_judged_once_although_it_waits() -> None:
+    begun: list[str] = []
+
+    def beginning(name: str) -> Callable[[], Any]:
+        def steps() -> Any:
+            begun.append(name)
+            yield from changing(name)()
+            return Reply(204)
+
+        return steps
+
+    async def test() -> None:
+        books, engine = Books(), Engine()
+        driver = a_driver(books, engine)
+        changes = [
+            asyncio.ensure_future(driver.drive(beginning(name), NOTHING, admits=CONTROLLER))
+            for name in ("a", "b", "c")
+        ]
+        engine.released.set()
+        books.released.set()
+        await asyncio.gather(*changes)
+        assert [entry.id for entry in books.entries] == ["a", "b", "c"]
+
+    run(test())
+    assert begun == ["a", "b", "c"]
+
+
 def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> None:
     asked: list[str] = []
     together = asyncio.Barrier(2)
