@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 from controller.broker.gate.query_params import validate_query
 from controller.broker.gate.refusals import Denied
@@ -152,18 +154,30 @@ def read_parameters(route: Route, raw_query: str) -> dict[str, str]:
     return validate_query(read_query(raw_query), route.query)
 
 
+#: A request's route is looked up for the limit of its body, for the slot of its answer, and by the gate.
+_LOOKUPS_KEPT = 64
+
+
+@lru_cache(_LOOKUPS_KEPT)
+def _find_served(method: str, path: str, *, versioned: bool) -> Match | None:
+    for route, route_method, pattern in _PATTERNS:
+        if route_method != method or (route.own and versioned):
+            continue
+        match = pattern.fullmatch(path)
+        if match is not None:
+            return Match(route, MappingProxyType(match.groupdict()))
+    return None
+
+
 def find_route(method: str, path: str, *, versioned: bool, role: Role | None = None) -> Match:
     """Return the route of a canonical path. *role* is the caller's role, where known.
 
     Raises:
         Denied: ``route.denied`` (refused on purpose) or ``route.unknown``.
     """
-    for route, route_method, pattern in _PATTERNS:
-        if route_method != method or (route.own and versioned):
-            continue
-        match = pattern.fullmatch(path)
-        if match is not None:
-            return Match(route, match.groupdict())
+    found = _find_served(method, path, versioned=versioned)
+    if found is not None:
+        return found
     shown = without_credentials(path)
     for denied_method, pattern, remedy in _DENIED_PATTERNS:
         if denied_method in {"*", method} and pattern.fullmatch(path):
