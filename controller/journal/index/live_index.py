@@ -26,8 +26,8 @@ from controller.model.errors import StateError
 from controller.ports import Clock
 
 LOG = logging.getLogger(__name__)
-#: Records written within this time are indexed together.
-GATHER_S: Final = 0.05
+#: Records written within this time are indexed in one transaction.
+GATHER_S: Final = 0.25
 #: Pause between retries after a failure.
 AGAIN_S: Final = 15.0
 #: Records after the index that a query reads one by one; beyond, the query has to wait.
