@@ -8,12 +8,13 @@ the question don't count.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.drift import failed_runs as failures
-from controller.core.encoding.canonical_json import digest
 from controller.core.review.review_form import ReviewForm, form_from_json
 from controller.core.service.history import with_failures
 from controller.core.status.failed_run_lines import with_last_lines
@@ -178,7 +179,8 @@ def _unless_known(report: dict[str, object], question: Mapping[str, object]) -> 
     known = question.get("unless")
     if known is None:
         return report
-    version = digest(report)
+    # The controller makes equal reports in the same order, and canonical JSON takes four times as long.
+    version = hashlib.sha256(json.dumps(report).encode()).hexdigest()
     return dict(_UNCHANGED) if version == known else {**report, "version": version}
 
 
