@@ -254,11 +254,13 @@ class ContainerGroups(Sequence[Container]):
     there are containers. Iterates by id.
     """
 
-    __slots__ = ("_all", "_groups")
+    __slots__ = ("_all", "_groups", "_own")
 
     def __init__(self, groups: Mapping[Key, tuple[Container, ...]]) -> None:
         #: Each by slot and name.
         self._groups = groups
+        #: The answers of ``of``: a plan asks a dozen times for each service.
+        self._own: dict[Key, tuple[Container, ...]] = {}
         self._all: tuple[Container, ...] | None = None
 
     @classmethod
@@ -286,10 +288,13 @@ class ContainerGroups(Sequence[Container]):
 
     def of(self, key: Key) -> tuple[Container, ...]:
         """Return the containers of a service created by the controller, by slot and name."""
-        found = self._groups.get(key, ())
-        if all(container.origin == "controller" for container in found):
-            return found
-        return tuple(container for container in found if container.origin == "controller")
+        own = self._own.get(key)
+        if own is None:
+            found = self._groups.get(key, ())
+            is_own = all(container.origin == "controller" for container in found)
+            own = found if is_own else tuple(c for c in found if c.origin == "controller")
+            self._own[key] = own
+        return own
 
     @property
     def keys(self) -> frozenset[Key]:

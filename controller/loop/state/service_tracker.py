@@ -268,12 +268,10 @@ class ServiceTracker:
             by_slot = _by_slot(observed.of(service.key))
             for number in range(1, service.spec.replicas + 1):
                 slot = (service.key, number)
+                if slot in by_slot:
+                    continue
                 cursor = self._store.slot(slot).exit_cursor
-                if (
-                    slot not in by_slot
-                    and cursor
-                    and (removal := _describe_removal(cursor, (), observed))
-                ):
+                if cursor and (removal := _describe_removal(cursor, (), observed)):
                     yield slot, f"{cursor.name or 'its container'} {removal}"
 
     def failed_rollouts(self, services: Iterable[Service]) -> dict[Key, str]:
