@@ -306,7 +306,7 @@ services:
     ports: ["18080:8080"]
     volumes: ["./app.ini:/srv/app.ini"]
     tmpfs: [/scratch]
-    healthcheck: {test: "wget -q -O /dev/null http://127.0.0.1:8080/healthz", interval: 1s}
+    healthcheck: {test: "wget -q -O /dev/null http://127.0.0.1:8080/healthz", interval: 3s}
     restart: always
 """
 ALL_GAPS = (*GAPS, "files", "ports", "tmpfs", "healthcheck")

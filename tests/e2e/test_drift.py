@@ -56,13 +56,17 @@ def _put_right(host: Host, before: dict[str, Inspect]) -> dict[str, Inspect]:
 
     def right() -> bool:
         nonlocal after
+        # Two dozen containers are inspected only once the controller has nothing to do.
+        if not host.all_ready():
+            return False
         after = _by_service(host)
         return not _unhealed(before, after) and len(host.containers()) == len(TABLE)
 
     try:
         eventually(right, within_s=SEEN_WITHIN_S)
     except AssertionError as error:
-        raise AssertionError(f"{_unhealed(before, after)}\n{host.said()}") from error
+        found = _unhealed(before, _by_service(host))
+        raise AssertionError(f"{found}\n{host.said()}") from error
     return after
 
 

@@ -40,7 +40,7 @@ def a_scenario(host: Host) -> None:
         eventually(lambda: host.running_ids("web"))
         shutil.copy(host.state / "journal.pub", host.folder / "before.pub")
         host.cli("journal", "rotate-key", "--note", "an admin left")
-        host.write("web.yaml", web(extra="env: {COLOUR: blue}"))
+        host.write("web.yaml", web(extra="env: {COLOUR: blue}\nrollout: {minHealthy: 1s}"))
         host.await_ready("web", "api")
         host.remove("api.yaml")
         eventually(lambda: not host.containers("api"))
@@ -73,9 +73,11 @@ def test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed(host: 
         shutil.copytree(folder, copy)
         (copy / segment.name).write_bytes(b"".join(tamper(lines, at)))
         key = ("--key", str(host.state / "journal.pub"))
-        said = host.cli("journal", "verify", str(copy), *key, expect=code).stdout
         told = host.json("journal", "verify", str(copy), *key, expect=code)
-        assert f"record {told['first_bad']} is bad ({segment.name}, line {told['line']})" in said
+        if at == middle:  # a text of each way
+            said = host.cli("journal", "verify", str(copy), *key, expect=code).stdout
+            place = f"{segment.name}, line {told['line']}"
+            assert f"record {told['first_bad']} is bad ({place})" in said
         shutil.rmtree(copy)
         return dict(told)
 

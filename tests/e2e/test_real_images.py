@@ -30,7 +30,7 @@ SHOP = "ghcr.io/example/shop:1"
 FIRST_START_S = 180.0
 RECIPES = {recipe().reference: name for name, recipe in debian_images.RECIPES.items()}
 #: `test_image_volumes.py` replaces small ones; here are images as people have them.
-ROLLOUTS = 5
+ROLLOUTS = 3
 ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 _SQL = ("psql", "-U", "postgres", "-tAc")
@@ -216,7 +216,7 @@ def test_a_stack_by_the_docs_is_ready_at_the_first_try_and_leaves_nothing_behind
 
     for number in range(2, ROLLOUTS + 2):
         # The cache's image declares a volume that nothing is mounted at: each rollout could leave one.
-        web = str(number - number % 5 or 1)
+        web = str(number - number % 4 or 1)
         host.write("shop.yaml", changed(text, {"cache": str(number), "web": web}))
 
         def done(number: int = number, web: str = web) -> bool:

@@ -20,6 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPResponse
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -130,11 +131,7 @@ class Worker:
         return made
 
     def _line(self, who: str) -> Line:
-        def connect() -> socket:
-            with CONNECTING:
-                return self._world.connect(who)
-
-        return Line(connect)
+        return Line(partial(self._world.connect, who))
 
     def close(self) -> None:
         """End its connections."""
@@ -401,7 +398,6 @@ AFTER: dict[str, Callable[[Asked, Any], Any]] = {
     Mutation.NETWORK_DISCONNECT: predictions.disconnected,
 }
 SERIAL = itertools.count()
-CONNECTING = threading.Lock()
 PULLING = threading.Lock()
 
 

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +22,10 @@ ALICE, BOB, CONTROLLER = 61001, 61002, 61003
 
 
 class Peer:
-    """One caller. Its process lives until ``close``: the broker looks at it on each connect."""
+    """One caller, for any thread. Its process lives until ``close``: the broker looks at it on each connect."""
 
     def __init__(self, uid: int, groups: Iterable[int]) -> None:
+        self._connecting = threading.Lock()
         self._door, theirs = socket.socketpair()
         member = ",".join(map(str, groups))
         argv = [sys.executable, "-I", str(Path(__file__).resolve())]
@@ -48,8 +50,9 @@ class Peer:
 
     def connect(self, path: Path) -> socket.socket:
         """Return a connection that was made by this caller."""
-        self._door.sendall(os.fsencode(path) + b"\n")
-        told, handed, _, _ = socket.recv_fds(self._door, 256, 1)
+        with self._connecting:
+            self._door.sendall(os.fsencode(path) + b"\n")
+            told, handed, _, _ = socket.recv_fds(self._door, 256, 1)
         if not handed:
             raise ConnectionError(told.decode(errors="replace") or "the caller's process ended")
         return socket.socket(fileno=handed[0])

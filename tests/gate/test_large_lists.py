@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.gate import wire
 from tests.gate.fixtures import IMAGE, World
 
 if TYPE_CHECKING:
@@ -48,15 +47,9 @@ def peak_mib(world: World) -> int:
 
 
 def test_many_large_answers_at_once_take_bounded_memory(world: World) -> None:
-    lock = threading.Lock()
-
     def create(number: int) -> int:
-        path = f"/v1.45/containers/create?name=alice-c{number}"
-        with lock:
-            connection = world.connect("alice")
-        return wire.ask(connection, wire.request("POST", path.encode(), body)).status
+        return world.ask("alice", "POST", f"/containers/create?name=alice-c{number}", LARGE).status
 
-    body = json.dumps(LARGE).encode()
     with ThreadPoolExecutor(4) as pool:
         assert {*pool.map(create, range(CONTAINERS))} == {201}
     listed = world.ask("alice", "GET", "/containers/json?all=1")
@@ -66,10 +59,7 @@ def test_many_large_answers_at_once_take_bounded_memory(world: World) -> None:
 
     def ask_again() -> None:
         while time.monotonic() < ends:
-            with lock:
-                connection = world.connect("alice")
-            raw = wire.request("GET", b"/v1.45/containers/json?all=1")
-            statuses.append(wire.ask(connection, raw).status)
+            statuses.append(world.ask("alice", "GET", "/containers/json?all=1").status)
 
     threads = [threading.Thread(target=ask_again) for _ in range(CONNECTIONS)]
     for thread in threads:
