@@ -5,23 +5,24 @@ Adapters are built in ``app`` and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from controller.core.records.views import Page, Question
-from controller.model.container_output import LogLine
-from controller.model.inventory import Inventory
-from controller.model.names import Key
-from controller.model.observed import Observed
-from controller.model.records import Context, Entry, Record
-
 if TYPE_CHECKING:
-    # The broker implements some ports, and loads no plan and no document.
+    # A port loads nothing of its own: each process has only some of the ports.
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
     from controller.core.drift.probe_verdict import Probe, ProbeResult
+    from controller.core.records.views import Page, Question
+    from controller.model.container_output import LogLine
     from controller.model.desired.desired import Desired
     from controller.model.desired.plan import AnyAction
+    from controller.model.inventory import Inventory
+    from controller.model.names import Key
+    from controller.model.observed import Observed
+    from controller.model.records import Context, Entry, Record
 
 
 class Clock(Protocol):

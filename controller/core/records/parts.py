@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import (
     Payload,
@@ -26,12 +26,12 @@ from controller.core.encoding.json_members import (
     text,
     texts,
 )
-from controller.core.records.inventory_json import settings_from_json, settings_to_json
-from controller.core.rules.confinement import confinement_from_json, confinement_to_json
-from controller.model.confinement import Confinement
-from controller.model.inventory import OpenIntent
-from controller.model.observed import Settings
 from controller.model.records import Record
+
+if TYPE_CHECKING:
+    from controller.model.confinement import Confinement
+    from controller.model.inventory import OpenIntent
+    from controller.model.observed import Settings
 
 SWITCHING_PROTOCOLS = 101  # the engine handed over an exec's connection
 #: The engine's answer to the start of a running container, or the stop of a stopped one.
@@ -141,6 +141,34 @@ class ProofPart(Payload):
     since: str = text("since", optional=True)
 
 
+# A list of records reads neither settings nor a confinement. The code for both would be half of what a
+# question to the journal loads.
+
+
+def _read_settings(value: object) -> Settings:
+    from controller.core.records.inventory_json import settings_from_json
+
+    return settings_from_json(mapping_of(value))
+
+
+def _write_settings(settings: Settings) -> dict[str, object]:
+    from controller.core.records.inventory_json import settings_to_json
+
+    return settings_to_json(settings)
+
+
+def _read_confinement(value: object) -> Confinement | None:
+    from controller.core.rules.confinement import confinement_from_json
+
+    return confinement_from_json(value)
+
+
+def _write_confinement(confined: Confinement | None) -> dict[str, object] | None:
+    from controller.core.rules.confinement import confinement_to_json
+
+    return None if confined is None else confinement_to_json(confined)
+
+
 class SummaryPart(Payload):
     """The member ``request.summary``: facts for recovery, the inventory and queries, by route."""
 
@@ -159,9 +187,7 @@ class SummaryPart(Payload):
     digest: str = text("digest")  # of the image in its registry; '' if local
     #: Only the policy's ``images.trustLocal`` admitted the image; not recorded by older brokers.
     trusted_by_policy: bool = flag("trustedByPolicy", optional=True)
-    settings: Settings = member(
-        "settings", lambda value: settings_from_json(mapping_of(value)), settings_to_json
-    )
+    settings: Settings = member("settings", _read_settings, _write_settings)
     #: The members of an update's body; () in records of older brokers.
     updated_members: tuple[str, ...] = texts("fields")
     #: The container's DNS names; in a connect, the added ones.
@@ -169,11 +195,7 @@ class SummaryPart(Payload):
     #: The names of a service's container by network, apart from the service's own name.
     network_aliases: Mapping[str, Any] = mapping("aliasesOn", optional=True)
     #: The confinement that the kernel must show; None in records of older brokers.
-    confinement: Confinement | None = member(
-        "confined",
-        confinement_from_json,
-        lambda confined: confined and confinement_to_json(confined),
-    )
+    confinement: Confinement | None = member("confined", _read_confinement, _write_confinement)
     mounts: tuple[MountPart, ...] = items("mounts", MountPart)
     ports: tuple[str, ...] = texts("ports")  # published, as ADDRESS:PORT:PORT/PROTOCOL
     capabilities: tuple[str, ...] = texts("caps")  # the added ones

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from controller.core.records.parts import ActorPart, VerdictPart
 from controller.core.records.query import ContainerLife, RecordContext, RecordSubject
@@ -31,8 +31,10 @@ from controller.journal.index.sql import SPAN, milliseconds
 from controller.journal.store.position import Position, PositionedRecord, records_after, start_of
 from controller.journal.store.pruned_base import BadBase, read_inventory
 from controller.journal.store.segments import BadSegment
-from controller.model.inventory import Inventory
 from controller.system.file_lock import open_lock_file, try_lock
+
+if TYPE_CHECKING:
+    from controller.model.inventory import Inventory
 
 LOG = logging.getLogger(__name__)
 #: Records in one transaction.
@@ -271,6 +273,8 @@ def inventory_of(folder: Path) -> Inventory:
     Without the inventory, records of older containers lack name and owner; the records themselves
     stay readable for whoever finds out what happened to the file.
     """
+    from controller.model.inventory import Inventory  # not needed to read an index
+
     try:
         return read_inventory(folder)
     except (BadBase, BadSegment) as error:

@@ -12,10 +12,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from controller.core.encoding.canonical_json import canonical
-from controller.core.records import inventory_json
 from controller.core.records.checkpoint import (
     DescribedInventory,
     content_digest,
@@ -29,9 +28,11 @@ from controller.journal.store.segments import (
     read_lines,
 )
 from controller.model.errors import StateError
-from controller.model.inventory import Inventory
 from controller.model.mutations import JOURNAL_PRUNE
 from controller.model.records import Record
+
+if TYPE_CHECKING:
+    from controller.model.inventory import Inventory
 
 BASE_NAME: Final = ".pruned"
 INVENTORY_NAME: Final = ".inventory"
@@ -108,6 +109,10 @@ def read_inventory(folder: Path) -> Inventory:
         OSError: the file can't be read.
         BadSegment: a segment with a prune record can't be read.
     """
+    # A question to the journal reads no inventory, and would load half of the model for one.
+    from controller.core.records import inventory_json
+    from controller.model.inventory import Inventory
+
     base = read_base(folder)
     if base is None:
         return Inventory()
