@@ -24,8 +24,6 @@ from controller.app.desired_state import (
 )
 from controller.app.policy import PACKAGE, policy_from_route
 from controller.app.process import boot_id, call_on_termination, crash_reach, log_to_stderr
-from controller.app.up import controller_socket
-from controller.app.users import User
 from controller.core.admission.preview import preview_action
 from controller.core.compose.translation.settings import ComposeSettings, settings_of
 from controller.core.drift.failed_runs import Readers
@@ -283,6 +281,14 @@ def read_report(path: Path) -> dict[str, object] | None:
     return report if isinstance(report, dict) else None
 
 
+def _own_socket(state: StateFolder) -> socket.socket:
+    # Only a controller without a parent starts as ``up`` does; others inherit their socket.
+    from controller.app.up import controller_socket
+    from controller.app.users import User
+
+    return controller_socket(state, user=User(os.getuid(), os.getgid(), dropped=False))
+
+
 def run_controller(
     root: Path,
     *,
@@ -311,11 +317,7 @@ def run_controller(
         broker_socket or state.broker_socket,
         quarantine_ms=instance.quarantine_ms if quarantine_ms is None else quarantine_ms,
     )
-    listener = (
-        socket.socket(fileno=listen_fd)
-        if listen_fd is not None
-        else controller_socket(state, user=User(os.getuid(), os.getgid(), dropped=False))
-    )
+    listener = _own_socket(state) if listen_fd is None else socket.socket(fileno=listen_fd)
     endpoints = ControlEndpoints(
         watch=lambda wake, stop: watch(
             desired_state,

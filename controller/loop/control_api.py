@@ -6,10 +6,7 @@ import threading
 from dataclasses import asdict, replace
 
 from controller import __version__
-from controller.core.enforcement import approval_requests
 from controller.core.review import flat_plan
-from controller.core.review.plan_json import review_json
-from controller.core.review.printed_review import printed_review
 from controller.loop.control_socket import ActRequest, PassRequest, ReviewRequest
 from controller.loop.full_plan import Convergence, FullPlan
 from controller.loop.operator_api import OperatorApi
@@ -56,6 +53,10 @@ class ControlApi:
 
     def plan(self) -> dict[str, object]:
         """Return the plan of everything, and the removals permitted by an approval."""
+        # A start prints no plan.
+        from controller.core.enforcement import approval_requests
+        from controller.core.review.plan_json import review_json
+
         full_plan = self._operator.plan()
         plan = full_plan.plan
         going = [
@@ -78,6 +79,8 @@ class ControlApi:
                 f"trimtab {__version__} runs here on {self._directory or 'no directory'}",
                 remedy="name this directory, or restart the controller after an update",
             )
+        from controller.core.review.printed_review import printed_review  # a start prints no plan
+
         return printed_review(self._operator.review(self._operator.plan()), request.form)
 
     def act(self, request: ActRequest) -> dict[str, object]:

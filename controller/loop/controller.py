@@ -17,7 +17,7 @@ from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import image_references
 from controller.core.planning.networks.remake import services_cut_off
 from controller.core.planning.service_order import Ordering
-from controller.core.review.progress import down_s
+from controller.core.review.performed_actions import down_s
 from controller.core.service import service_prune_guard
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.overrides import persistent_keys

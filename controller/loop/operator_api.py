@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 
 from controller.core.drift.failed_runs import Readers
 from controller.core.planning.image_volumes import with_image_volumes
-from controller.core.review.progress import acts_json, summary_of_acts
-from controller.core.review.review import review
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.history import history
 from controller.core.service.operator_actions import Decision, unknown
@@ -140,6 +138,8 @@ class OperatorApi:
 
     def review(self, full_plan: FullPlan, *, reveal: bool = False) -> Review:
         """Return a plan with the changed fields; *reveal* includes secret values."""
+        from controller.core.review.review import review  # a start shows no plan
+
         return review(
             full_plan.plan,
             declared=full_plan.declared,
@@ -289,6 +289,8 @@ class OperatorApi:
 
     def progress(self, since: int) -> dict[str, object]:
         """Return the actions after number *since*, and the progress of long actions by object."""
+        from controller.core.review.progress import acts_json  # a start shows no actions
+
         progress = self.controller.parts.triggers.progress()
         actions = self._reconciler.action_log.actions()
         last = actions[-1].number if actions else 0
@@ -300,6 +302,8 @@ class OperatorApi:
 
     def done_since(self, number: int) -> dict[str, object]:
         """Return the actions after *number* with a summary; without any, the last minute's summary."""
+        from controller.core.review.progress import acts_json, summary_of_acts
+
         actions = self._reconciler.action_log.actions()
         since = self._clock.now() - RECENT_S
         with self._shared.lock:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from controller.core.drift.actions import TAKES_NAME
+from controller.core.review.performed_actions import PerformedAction
 from controller.core.review.review import entry_of
 from controller.core.review.summary import Summary, summary_of_done
 from controller.core.service.overrides import display_name
@@ -33,20 +33,6 @@ from controller.model.desired.plan import (
 )
 from controller.model.names import Key
 from controller.model.quantities import format_instant
-
-#: A longer interruption, in seconds, included a wait for something else.
-DOWN_MAX_S = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class PerformedAction:
-    """An action after its success, or after its failure with ``error``."""
-
-    number: int
-    #: Seconds since the epoch.
-    at: float
-    action: AnyAction
-    error: str | None = None
 
 
 def acts_json(acts: Iterable[PerformedAction], *, since: int) -> list[dict[str, object]]:
@@ -77,29 +63,6 @@ def summary_of_acts(acts: Iterable[PerformedAction], desired: Desired) -> Summar
     return summary_of_done(
         entry_of(key, actions, desired.service(key)) for key, actions in by_key.items()
     )
-
-
-def down_s(acts: Iterable[PerformedAction], key: Key) -> float | None:
-    """Return for how long a slot was down when it was last stopped for its replacement, in seconds.
-
-    The time is from the action before the stop until after the start. None if no such stop is
-    known.
-    """
-    measured_s = None
-    before: float | None = None
-    began: dict[int, float | None] = {}
-    for act in acts:
-        if act.action.object != key:
-            continue
-        match act.action:
-            case StopContainer(slot=slot):
-                began[slot] = before
-            case StartContainer(slot=slot) if (start := began.pop(slot, None)) is not None:
-                measured_s = act.at - start if 0 <= act.at - start <= DOWN_MAX_S else measured_s
-            case _:
-                pass
-        before = act.at
-    return measured_s
 
 
 def _texts(acts: Iterable[PerformedAction]) -> Iterator[tuple[PerformedAction, str | None]]:

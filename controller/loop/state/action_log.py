@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from controller.core.review.progress import PerformedAction
+from controller.core.review.performed_actions import PerformedAction
 from controller.model.desired.plan import AnyAction
 from controller.model.errors import EngineError
 from controller.model.records import Context

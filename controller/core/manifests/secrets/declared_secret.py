@@ -13,7 +13,6 @@ from controller.core.secrets import declared
 from controller.core.secrets.age_form import check_armored
 from controller.core.secrets.contents import check_names
 from controller.core.secrets.formats import SopsForm, form_of, read_tree, split_metadata
-from controller.core.secrets.metadata import read_metadata
 from controller.core.secrets.sources import AgeSource, SopsSource
 from controller.core.secrets.tree import invalid, leaves
 from controller.model.desired.desired import Secret, SourceLocation
@@ -84,6 +83,8 @@ def names_of(source: declared.SecretSource) -> frozenset[str]:
 
 
 def _sops_names(text: bytes, form: SopsForm, name: str) -> frozenset[str]:
+    from controller.core.secrets.metadata import read_metadata  # loads ciphers
+
     tree, metadata = split_metadata(read_tree(text, form), form)
     if metadata is None:
         raise invalid("the file isn't encrypted: it has no sops metadata")

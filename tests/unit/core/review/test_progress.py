@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from controller.core.review.progress import PerformedAction, acts_json, down_s, summary_of_acts
+from controller.core.review.performed_actions import PerformedAction, down_s
+from controller.core.review.progress import acts_json, summary_of_acts
 from tests.worlds import WEB, container, declared, deny, engine, plan, service
 
 
