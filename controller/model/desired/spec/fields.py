@@ -254,10 +254,17 @@ class Model(BaseModel):
 
     Validate with ``model_validate_json``. In JSON mode, strict validation accepts lists for tuples
     and strings for enums, and no other conversion.
+
+    The validator of a model is built when it is first used: a process reads few of the kinds.
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, populate_by_name=False
+        defer_build=True,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        populate_by_name=False,
     )
 
 
