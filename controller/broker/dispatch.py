@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 from controller.broker.deliveries import secrets
-from controller.broker.deliveries.deliver import deliver
 from controller.broker.gate import context_header, redact, router
 from controller.broker.gate.call import Author, Flow, GateRequest
 from controller.broker.gate.commands import Follow, Relay
@@ -29,19 +29,12 @@ from controller.broker.handlers import (
     container_exec,
     container_lifecycle,
     container_read,
-    dry_run,
     image,
-    image_remove,
-    info,
-    journal_api,
     networks_volumes,
     trimtab_api,
 )
-from controller.broker.handlers.adoption import as_found, labelled
-from controller.broker.handlers.proofs import uploads
-from controller.core.admission import calls
+from controller.broker.handlers.adoption import labelled
 from controller.core.encoding import strict_json
-from controller.core.engine_api import parse
 from controller.model.mutations import TRUST, Mutation
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Context, Reply, Request, Verdict
@@ -56,97 +49,83 @@ Handler = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """The code behind one route."""
+def _on_use(module: str, name: str) -> Handler:
+    """Return a handler in a module below ``broker``. The first request of its route loads the module.
 
-    handler: Handler
-    #: Judges a request by its text alone, for ``policy explain``. None: the route and its
-    #: parameters decide.
-    judge: dry_run.DryRunJudge | None = None
+    Most brokers serve no such request.
+    """
+
+    def handler(call: GateRequest, state: GateState) -> Any:
+        loaded = import_module(f"controller.broker.{module.replace('/', '.')}")
+        return getattr(loaded, name)(call, state)
+
+    return handler
 
 
-#: Handler and judge of each route, by the name of the route.
-ENDPOINTS: dict[str, Endpoint] = {
-    "ping": Endpoint(container_read.ping),
-    "ping.head": Endpoint(container_read.ping),
-    "version": Endpoint(container_read.version),
-    "info": Endpoint(info.info),
-    "system.df": Endpoint(container_read.system_df),
-    "events": Endpoint(container_read.events),
-    "container.list": Endpoint(container_read.container_list),
-    "container.inspect": Endpoint(container_read.container_inspect),
-    "container.logs": Endpoint(container_read.container_stream),
-    "container.stats": Endpoint(container_read.container_stream),
-    "container.top": Endpoint(container_read.container_report),
-    "container.changes": Endpoint(container_read.container_report),
-    "container.attach": Endpoint(container_read.container_stream),
-    "container.wait": Endpoint(container_read.container_stream),
-    "container.resize": Endpoint(container_read.container_stream),
-    Mutation.CONTAINER_CREATE: Endpoint(container_create.create, dry_run.judge_create),
-    Mutation.CONTAINER_START: Endpoint(
-        container_lifecycle.start, dry_run.judge_query(calls.admit_start)
-    ),
-    Mutation.CONTAINER_STOP: Endpoint(
-        container_lifecycle.stop, dry_run.judge_query(calls.admit_stop)
-    ),
-    Mutation.CONTAINER_RESTART: Endpoint(
-        container_lifecycle.restart, dry_run.judge_query(calls.admit_stop)
-    ),
-    Mutation.CONTAINER_KILL: Endpoint(
-        container_lifecycle.kill, dry_run.judge_query(calls.admit_kill)
-    ),
-    Mutation.CONTAINER_PAUSE: Endpoint(container_lifecycle.pause),
-    Mutation.CONTAINER_UNPAUSE: Endpoint(container_lifecycle.unpause),
-    Mutation.CONTAINER_RENAME: Endpoint(container_lifecycle.rename, dry_run.judge_rename),
-    Mutation.CONTAINER_UPDATE: Endpoint(container_lifecycle.update, dry_run.judge_update),
-    Mutation.CONTAINER_REMOVE: Endpoint(
-        container_lifecycle.remove, dry_run.judge_query(calls.admit_remove)
-    ),
-    Mutation.CONTAINER_ADOPT: Endpoint(as_found.adopt),
-    Mutation.EXEC_CREATE: Endpoint(container_exec.create, dry_run.judge_exec),
-    Mutation.EXEC_START: Endpoint(container_exec.start),
-    "exec.inspect": Endpoint(container_exec.inspect),
-    "exec.resize": Endpoint(container_exec.resize),
-    "distribution.inspect": Endpoint(image.distribution_inspect, dry_run.judge_reference),
-    Mutation.IMAGE_REMOVE: Endpoint(
-        image_remove.remove, dry_run.judge_query(calls.admit_image_remove)
-    ),
-    "image.list": Endpoint(image.image_list),
-    "image.inspect": Endpoint(image.image_inspect, dry_run.judge_reference),
-    "image.history": Endpoint(image.image_history, dry_run.judge_reference),
-    Mutation.IMAGE_PULL: Endpoint(image.pull, dry_run.judge_pull),
-    TRUST: Endpoint(image.trust),
-    "network.list": Endpoint(networks_volumes.network_list),
-    "network.inspect": Endpoint(networks_volumes.network_inspect),
-    Mutation.NETWORK_CREATE: Endpoint(networks_volumes.network_create, dry_run.judge_network),
-    Mutation.NETWORK_REMOVE: Endpoint(networks_volumes.network_remove),
-    Mutation.NETWORK_CONNECT: Endpoint(
-        networks_volumes.network_connect, dry_run.judge_joining(parse.parse_connect)
-    ),
-    Mutation.NETWORK_DISCONNECT: Endpoint(
-        networks_volumes.network_disconnect, dry_run.judge_joining(parse.parse_disconnect)
-    ),
-    "volume.list": Endpoint(networks_volumes.volume_list),
-    "volume.inspect": Endpoint(networks_volumes.volume_inspect),
-    Mutation.VOLUME_CREATE: Endpoint(networks_volumes.volume_create, dry_run.judge_volume),
-    Mutation.VOLUME_REMOVE: Endpoint(networks_volumes.volume_remove),
-    Mutation.FILES_DELIVER: Endpoint(deliver),
-    "own.secret": Endpoint(secrets.look),
-    "own.whoami": Endpoint(trimtab_api.whoami),
-    "own.health": Endpoint(trimtab_api.health),
-    "own.policy": Endpoint(trimtab_api.policy),
-    "own.inventory": Endpoint(trimtab_api.inventory),
-    "own.look": Endpoint(trimtab_api.look),
-    "own.journal": Endpoint(journal_api.journal),
-    "own.journal.follow": Endpoint(journal_api.follow),
-    "own.strangers": Endpoint(labelled.strangers),
-    "own.approvals": Endpoint(trimtab_api.approvals),
-    "own.records": Endpoint(trimtab_api.records),
-    "own.proofs": Endpoint(uploads.proofs),
-    "own.proof": Endpoint(uploads.upload),
+#: The handler of each route, by the name of the route.
+ENDPOINTS: dict[str, Handler] = {
+    "ping": container_read.ping,
+    "ping.head": container_read.ping,
+    "version": container_read.version,
+    "info": _on_use("handlers/info", "info"),
+    "system.df": container_read.system_df,
+    "events": container_read.events,
+    "container.list": container_read.container_list,
+    "container.inspect": container_read.container_inspect,
+    "container.logs": container_read.container_stream,
+    "container.stats": container_read.container_stream,
+    "container.top": container_read.container_report,
+    "container.changes": container_read.container_report,
+    "container.attach": container_read.container_stream,
+    "container.wait": container_read.container_stream,
+    "container.resize": container_read.container_stream,
+    Mutation.CONTAINER_CREATE: container_create.create,
+    Mutation.CONTAINER_START: container_lifecycle.start,
+    Mutation.CONTAINER_STOP: container_lifecycle.stop,
+    Mutation.CONTAINER_RESTART: container_lifecycle.restart,
+    Mutation.CONTAINER_KILL: container_lifecycle.kill,
+    Mutation.CONTAINER_PAUSE: container_lifecycle.pause,
+    Mutation.CONTAINER_UNPAUSE: container_lifecycle.unpause,
+    Mutation.CONTAINER_RENAME: container_lifecycle.rename,
+    Mutation.CONTAINER_UPDATE: container_lifecycle.update,
+    Mutation.CONTAINER_REMOVE: container_lifecycle.remove,
+    Mutation.CONTAINER_ADOPT: _on_use("handlers/adoption/as_found", "adopt"),
+    Mutation.EXEC_CREATE: container_exec.create,
+    Mutation.EXEC_START: container_exec.start,
+    "exec.inspect": container_exec.inspect,
+    "exec.resize": container_exec.resize,
+    "distribution.inspect": image.distribution_inspect,
+    Mutation.IMAGE_REMOVE: _on_use("handlers/image_remove", "remove"),
+    "image.list": image.image_list,
+    "image.inspect": image.image_inspect,
+    "image.history": image.image_history,
+    Mutation.IMAGE_PULL: image.pull,
+    TRUST: image.trust,
+    "network.list": networks_volumes.network_list,
+    "network.inspect": networks_volumes.network_inspect,
+    Mutation.NETWORK_CREATE: networks_volumes.network_create,
+    Mutation.NETWORK_REMOVE: networks_volumes.network_remove,
+    Mutation.NETWORK_CONNECT: networks_volumes.network_connect,
+    Mutation.NETWORK_DISCONNECT: networks_volumes.network_disconnect,
+    "volume.list": networks_volumes.volume_list,
+    "volume.inspect": networks_volumes.volume_inspect,
+    Mutation.VOLUME_CREATE: networks_volumes.volume_create,
+    Mutation.VOLUME_REMOVE: networks_volumes.volume_remove,
+    Mutation.FILES_DELIVER: _on_use("deliveries/deliver", "deliver"),
+    "own.secret": secrets.look,
+    "own.whoami": trimtab_api.whoami,
+    "own.health": trimtab_api.health,
+    "own.policy": trimtab_api.policy,
+    "own.inventory": trimtab_api.inventory,
+    "own.look": trimtab_api.look,
+    "own.journal": _on_use("handlers/journal_api", "journal"),
+    "own.journal.follow": _on_use("handlers/journal_api", "follow"),
+    "own.strangers": labelled.strangers,
+    "own.approvals": trimtab_api.approvals,
+    "own.records": trimtab_api.records,
+    "own.proofs": _on_use("handlers/proofs/uploads", "proofs"),
+    "own.proof": _on_use("handlers/proofs/uploads", "upload"),
 }
-_JUDGES = {name: endpoint.judge for name, endpoint in ENDPOINTS.items() if endpoint.judge}
 
 
 def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
@@ -161,20 +140,13 @@ def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
         client_shares.refuse_if_spent(call, state)
         if call.route.kind == "mutate" and not call.route.own:
             yield from split_brain.refuse_if_forked(call, state)
-        answer = yield from ENDPOINTS[route].handler(call, state)
+        answer = yield from ENDPOINTS[route](call, state)
         return scrub_reply(answer, request, actor, state) if isinstance(answer, Reply) else answer
     except Answered as answered:
         return scrub_reply(answered.reply, request, actor, state)
     except Denied as denied:
         by = Author(identifier, actor, context, policy=policy.digest)
         return denied.reply((yield from _record_refusal(state, by, request, route, denied)))
-
-
-def explain(
-    method: str, path: str, query: str, body: bytes, *, actor: Actor, policy: Policy
-) -> dry_run.Explanation:
-    """Explain the verdict on a request (``handlers.dry_run``), without an engine."""
-    return dry_run.explain(method, path, query, body, actor=actor, policy=policy, judges=_JUDGES)
 
 
 def _parse_request(

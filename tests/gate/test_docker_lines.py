@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.broker.dispatch import explain
+from controller.broker.handlers.dry_run import explain
 from controller.cli.clients.docker_command import record
 from controller.cli.policy.explain import actor_of
 from controller.core.policy.load import load_policy

@@ -158,7 +158,7 @@ def _no_reads(original: Any) -> Any:
 
 def _without_inventory(endpoints: Any) -> Any:
     reads = {name: endpoints[name] for name in ("own.inventory", "own.look")}
-    wrong = {name: replace(each, handler=_no_reads(each.handler)) for name, each in reads.items()}
+    wrong = {name: _no_reads(handler) for name, handler in reads.items()}
     return {**endpoints, **wrong}
 
 

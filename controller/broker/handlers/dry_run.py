@@ -107,12 +107,8 @@ def explain(
     *,
     actor: Actor,
     policy: Policy,
-    judges: Mapping[str, DryRunJudge],
 ) -> Explanation:
-    """Explain the verdict on a request. *path* and *query* are raw; an empty *body* is none.
-
-    *judges* has the judge of each route (``broker.dispatch``).
-    """
+    """Explain the verdict on a request. *path* and *query* are raw; an empty *body* is none."""
     try:
         target = read_path(path)
         match = router.find_route(method, target.path, versioned=target.versioned)
@@ -127,7 +123,7 @@ def explain(
     parameters = _parameters(query, route, read_findings)
     parsed = _body(body, route, read_findings)
     request = DryRun(match.names, parameters, parsed, actor, policy, read_findings)
-    return _explain(method, path, route, request, judges.get(route.name, _admit))
+    return _explain(method, path, route, request, JUDGES.get(route.name, _admit))
 
 
 def _admit(_: DryRun) -> AdmissionDecision:
@@ -270,7 +266,7 @@ def _is_gate_label(path: str) -> bool:
 # Judges, by route
 
 
-def judge_create(request: DryRun) -> AdmissionDecision:
+def _judge_create(request: DryRun) -> AdmissionDecision:
     """Judge a create by its body, name and platform."""
     return create.admit_create(
         parse.parse_create(request.body),
@@ -283,7 +279,7 @@ def judge_create(request: DryRun) -> AdmissionDecision:
     )
 
 
-def judge_update(request: DryRun) -> AdmissionDecision:
+def _judge_update(request: DryRun) -> AdmissionDecision:
     """Judge the body of an update."""
     changes = parse.parse_update(request.body)
     return update.admit_update(
@@ -291,7 +287,7 @@ def judge_update(request: DryRun) -> AdmissionDecision:
     )
 
 
-def judge_network(request: DryRun) -> AdmissionDecision:
+def _judge_network(request: DryRun) -> AdmissionDecision:
     """Judge the create of a network."""
     network = parse.parse_network(request.body)
     return networks_volumes.admit_network(
@@ -299,7 +295,7 @@ def judge_network(request: DryRun) -> AdmissionDecision:
     )
 
 
-def judge_volume(request: DryRun) -> AdmissionDecision:
+def _judge_volume(request: DryRun) -> AdmissionDecision:
     """Judge the create of a volume."""
     volume = parse.parse_volume(request.body)
     return networks_volumes.admit_volume(
@@ -312,38 +308,61 @@ def _of_findings(findings: tuple[Finding, ...]) -> AdmissionDecision:
     return AdmissionDecision(verdict_of(findings), findings=findings)
 
 
-def judge_joining(parse_body: Callable[..., ConnectRequest]) -> DryRunJudge:
+def _judge_joining(parse_body: Callable[..., ConnectRequest]) -> DryRunJudge:
     """Return the judge of a body that connects a container to a network, or disconnects it."""
     return lambda request: _of_findings(
         parse_body(request.body, network=request.names["network"]).findings
     )
 
 
-def judge_exec(request: DryRun) -> AdmissionDecision:
+def _judge_exec(request: DryRun) -> AdmissionDecision:
     """Judge the create of an exec."""
     command = parse.parse_exec(request.body)
     # The user of the container isn't known. Any user id but 0 lets the request decide.
     return admit_exec(command, policy=request.policy, container_user="1")
 
 
-def judge_pull(request: DryRun) -> AdmissionDecision:
+def _judge_pull(request: DryRun) -> AdmissionDecision:
     """Judge the parameters of a pull."""
     # The platform of the host isn't known: assume the requested one.
     host = request.query.get("platform", "")
     return calls.admit_pull(request.query, actor=request.actor, policy=request.policy, host=host)
 
 
-def judge_reference(request: DryRun) -> AdmissionDecision:
+def _judge_reference(request: DryRun) -> AdmissionDecision:
     """Judge the reference of an image."""
     return calls.admit_reference(request.names["image"], policy=request.policy)
 
 
-def judge_query(admit: Callable[[Mapping[str, str]], AdmissionDecision]) -> DryRunJudge:
+def _judge_query(admit: Callable[[Mapping[str, str]], AdmissionDecision]) -> DryRunJudge:
     """Return the judge of a request that its parameters decide."""
     return lambda request: admit(request.query)
 
 
-def judge_rename(request: DryRun) -> AdmissionDecision:
+def _judge_rename(request: DryRun) -> AdmissionDecision:
     """Judge the new name of a container."""
     name = request.query.get("name", "")
     return _of_findings(tuple(judge_name(name, "name", most=request.policy.names.max)))
+
+
+#: The judge of each route, by the name of the route. For other routes, route and parameters decide.
+JUDGES: dict[str, DryRunJudge] = {
+    Mutation.CONTAINER_CREATE: _judge_create,
+    Mutation.CONTAINER_START: _judge_query(calls.admit_start),
+    Mutation.CONTAINER_STOP: _judge_query(calls.admit_stop),
+    Mutation.CONTAINER_RESTART: _judge_query(calls.admit_stop),
+    Mutation.CONTAINER_KILL: _judge_query(calls.admit_kill),
+    Mutation.CONTAINER_RENAME: _judge_rename,
+    Mutation.CONTAINER_UPDATE: _judge_update,
+    Mutation.CONTAINER_REMOVE: _judge_query(calls.admit_remove),
+    Mutation.EXEC_CREATE: _judge_exec,
+    "distribution.inspect": _judge_reference,
+    Mutation.IMAGE_REMOVE: _judge_query(calls.admit_image_remove),
+    "image.inspect": _judge_reference,
+    "image.history": _judge_reference,
+    Mutation.IMAGE_PULL: _judge_pull,
+    Mutation.NETWORK_CREATE: _judge_network,
+    Mutation.NETWORK_CONNECT: _judge_joining(parse.parse_connect),
+    Mutation.NETWORK_DISCONNECT: _judge_joining(parse.parse_disconnect),
+    Mutation.VOLUME_CREATE: _judge_volume,
+}

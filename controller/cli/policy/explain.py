@@ -96,7 +96,7 @@ def explain(
     refuses, with its remedy. For a docker command the installed docker runs against a socket that
     records its requests. No engine is asked; the checks that need one are listed.
     """
-    from controller.broker.dispatch import explain as explain_request
+    from controller.broker.handlers.dry_run import explain as explain_request
     from controller.cli.clients.offline import policy_in_force
 
     actor, (requests, error) = actor_of(role), _requests(words, body, query)

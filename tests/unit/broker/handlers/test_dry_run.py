@@ -9,9 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.broker.dispatch import explain
 from controller.broker.gate.routes import ROUTES
-from controller.broker.handlers.dry_run import Explanation, FieldOutcome
+from controller.broker.handlers.dry_run import Explanation, FieldOutcome, explain
 from controller.core.admission.preview import check_create
 from controller.core.engine_api import field_tables
 from controller.core.rules.context import CONTROLLER, OPERATOR
