@@ -16,6 +16,13 @@ from tests.unit.loop.toy import House
 IMPORTED = re.compile(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)
 
 
+#: The values that brokers and controllers decide on.
+WORLD = (
+    *("controller.model.inventory", "controller.model.observed", "controller.model.confinement"),
+    *("controller.core.engine_api.requests", "controller.core.rules"),
+)
+
+
 def loaded_by(*arguments: str) -> set[str]:
     """Return the modules that a command of trimtab's imports."""
     argv = [sys.executable, "-X", "importtime", "-I", "-m", "controller", *arguments]
@@ -23,6 +30,14 @@ def loaded_by(*arguments: str) -> set[str]:
     modules = set(IMPORTED.findall(done.stderr))
     assert "controller.cli.main" in modules, done.stderr[-2000:]
     return modules
+
+
+def imported(*modules: str) -> set[str]:
+    """Return the modules that a process has after it imported *modules*."""
+    program = "import " + ", ".join(modules)
+    argv = [sys.executable, "-X", "importtime", "-I", "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    return set(IMPORTED.findall(done.stderr))
 
 
 def of_package(modules: set[str], *packages: str) -> set[str]:
@@ -39,6 +54,13 @@ def test_the_broker_loads_nothing_of_the_controllers(tmp_path: Path) -> None:
         # The models of documents take a sixth of its start.
         *("controller.model.desired.desired", "controller.model.desired.plan"),
         *("controller.core.manifests", "controller.core.drift", "controller.core.planning"),
+        # Handlers of rare requests are loaded with the first request.
+        *(f"controller.broker.handlers.{name}" for name in ("dry_run", "journal_api", "info")),
+        *(
+            "controller.broker.handlers.image_remove",
+            "controller.broker.handlers.adoption.as_found",
+        ),
+        *("controller.broker.handlers.proofs.uploads", "controller.broker.deliveries.deliver"),
     )
 
 
@@ -75,14 +97,53 @@ def test_questions_to_the_journal_start_light(tmp_path: Path) -> None:
     heavy = ("docker", "requests", "jinja2", "rich", "pydantic", "yaml", "httptools", "http")
     for command in (("list", "--since", "1d"), ("explain", "web.1-1f0c22aa"), ("verify",)):
         assert not of_package(loaded_by("journal", *command, "--state", str(tmp_path)), *heavy)
+    assert not of_package(loaded_by("journal", "list", "--state", str(tmp_path)), *WORLD)
+    modules = imported("controller.journal.index.archive")
+    assert not of_package(modules, *heavy, *WORLD), "root and the broker's user read the files"
+
+
+def test_a_screen_and_logs_load_no_values_of_the_gate(tmp_path: Path) -> None:
+    for command in (("describe", "web"), ("logs", "web")):
+        assert not of_package(loaded_by(*command, "--state", str(tmp_path)), *WORLD), command
+
+
+def test_the_controller_loads_nothing_that_only_questions_or_rare_documents_need() -> None:
+    modules = imported("controller.app.controller")
+    assert not of_package(
+        modules,
+        # Plans for people are printed on request.
+        *(f"controller.core.review.{name}" for name in ("review", "plan_text", "plan_markdown")),
+        *("controller.core.review.printed_review", "controller.core.review.progress"),
+        *("controller.core.enforcement.approval_requests", "controller.core.records.query"),
+        # Only a document with a SOPS file needs ciphers.
+        *("controller.core.secrets.cipher", "cryptography"),
+        # The parent's code: a controller that `up` starts inherits its socket.
+        *("controller.app.up", "controller.app.child_commands", "controller.app.state_folder"),
+    )
+
+
+def test_validators_of_documents_are_built_with_the_first_document() -> None:
+    """A directory has few of the kinds."""
+    program = (
+        "import controller.app.controller\n"
+        "from typing import get_args\n"
+        "from controller.core.manifests.declaration import ResourceSpec\n"
+        "from controller.model.policy.document import Policy\n"
+        "kinds = (*get_args(ResourceSpec), Policy)\n"
+        "assert len(kinds) > 5, kinds\n"
+        "print(*(kind.__name__ for kind in kinds if kind.__pydantic_complete__))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    # A network and a volume of defaults are values of their modules.
+    assert set(done.stdout.split()) <= {"NetworkSpec", "VolumeSpec"}
 
 
 def test_the_parent_of_up_starts_light() -> None:
     """The parent stays in memory beside its children, and reads no document and no record."""
-    argv = [sys.executable, "-X", "importtime", "-I", "-c"]
-    program = "import controller.app.up, controller.app.fetcher, controller.cli.status.live_view"
-    done = subprocess.run([*argv, program], capture_output=True, text=True, check=True, timeout=60)
-    modules = set(IMPORTED.findall(done.stderr))
+    parts = ("controller.app.up", "controller.app.fetcher", "controller.cli.status.live_view")
+    modules = imported(*parts)
     # The search for Sources reads YAML.
     assert not of_package(modules, *(set(HEAVY) - {"yaml"}))
     assert not of_package(modules, "controller.core.manifests", "controller.core.records")
