@@ -31,6 +31,8 @@ TRIMTAB = str(Path(sys.executable).parent / "trimtab")
 POLICIES = Path(__file__).parent.parent / "configs" / "policies"
 LABEL = "io.trimtab"
 PATIENCE_S = 60.0
+#: The namespace of Secrets in tests: its key lies in a folder of the host.
+WITH_SECRETS = f"sec{os.getpid()}"
 #: Pauses between looks: the longer it takes, the longer, so that looking costs others little.
 LOOK_AGAIN_S, LOOK_AGAIN_MAX_S, LOOK_AGAIN_SHARE = 0.05, 0.25, 0.05
 

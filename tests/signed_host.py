@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller.fetch.verify import KEYS
-from tests.instance import POLICIES, Host
+from tests.instance import POLICIES, WITH_SECRETS, Host
 from tests.unit.core.proofs.repository import ALICE, Repository, signer_files
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NAME = "team"
 FOLDER = "desired"
 #: The namespaces of the documents of all tests.
-NAMESPACES = ("default", "shop", "lab", "blog", "other", "validators")
+NAMESPACES = ("default", "shop", "lab", "blog", "other", "validators", WITH_SECRETS)
 #: An edit that a test makes without ``write`` is committed after so long.
 LOOK_AGAIN_S = 0.05
 SOURCE = f"""\

@@ -14,7 +14,7 @@ import pytest
 
 from controller.broker.secrets.key_files import KEYS
 from controller.broker.secrets.memory_folder import secret_folder
-from tests.instance import Host, descendants, eventually, web
+from tests.instance import WITH_SECRETS, Host, descendants, eventually, web
 from tests.leaks import (
     core_files_permitted,
     core_limits,
@@ -52,7 +52,7 @@ def _quoted(text: str) -> str:
 
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
-    name = f"sec{os.getpid()}"
+    name = WITH_SECRETS
     KEYS.mkdir(mode=0o755, parents=True, exist_ok=True)
     made = Namespace(name, Keys())
     path = KEYS / f"{name}.age"
@@ -119,16 +119,17 @@ def test_plain_text_is_in_the_container_and_nowhere_of_ours(
 
 
 def _no_process_dumps_its_memory(host: Host) -> None:
-    """Abort each process of the instance, and look for core files; read the controller's memory first."""
+    """Abort each process of the instance, and look for core files; read the memory of those without root first."""
     assert host.process is not None
     below = list(descendants(host.process.pid))
     ours = [pid for pid in below if b"controller" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     owners = {Path(f"/proc/{pid}/environ").stat().st_uid for pid in ours}
     assert owners == {0}, "the files of a process that can be dumped belong to its user (proc(5))"
     assert [core_limits(pid) for pid in ours] == [["0", "0"]] * len(ours)
-    (controller,) = (pid for pid in ours if _uid(pid) != 0)
+    unprivileged = [pid for pid in ours if _uid(pid) != 0]
+    assert unprivileged, "the controller, and the fetcher of a Source"
     assert leaks_in_memory(os.getpid(), SECRET), "the search finds what is there"
-    assert leaks_in_memory(controller, SECRET) == []
+    assert [leaks_in_memory(pid, SECRET) for pid in unprivileged] == [[]] * len(unprivileged)
     folders = {Path(f"/proc/{pid}/cwd").resolve() for pid in ours}
     for pid in reversed(ours):
         with suppress(ProcessLookupError):  # it ended with its parent
