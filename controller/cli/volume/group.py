@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,10 +13,9 @@ from controller.cli.output.terminal import echo
 from controller.cli.volume.adopt import adopt_network, adopt_volume
 from controller.cli.volume.dump import dump
 from controller.cli.volume.hold import ENGINE_PREFIX
-from controller.cli.volume.remove import remove, users_of
+from controller.cli.volume.remove import remove, sizes_of, users_of
 from controller.cli.volume.restore import restore
 from controller.core.encoding.terminal_text import printable
-from controller.core.engine_api.mount_grammar import size_of_volume
 from controller.model.quantities import format_bytes
 
 
@@ -84,13 +82,6 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
         for each in volumes
     )
     echo(table(headers, rows))
-
-
-def sizes_of(listed: Any) -> dict[str, int]:
-    """Return the sizes of volumes by name, from the engine's list; only of volumes with a size."""
-    rows = {str(each["Name"]): each.get("Options") or {} for each in listed.get("Volumes") or ()}
-    sizes = {name: size_of_volume(options.items()) for name, options in rows.items()}
-    return {name: size for name, size in sizes.items() if size is not None}
 
 
 volume.add_command(list_volumes, "list")

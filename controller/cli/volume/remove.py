@@ -12,6 +12,7 @@ from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import command, open_state, print_result
 from controller.cli.volume.hold import ENGINE_PREFIX
 from controller.core.encoding.terminal_text import printable
+from controller.core.engine_api.mount_grammar import size_of_volume
 from controller.model.errors import StateError, UsageError
 
 
@@ -45,9 +46,31 @@ def remove(name: str, yes: bool, without_dump: bool, state: Path | None, as_json
     _raise_if_needed(found[0], users_of(inventory["containers"]), without_dump=without_dump)
     dumped = str(found[0].get("dumped") or "")
     _confirm(name, dumped, yes=yes)
-    BrokerApi(folder.broker_socket, 60.0, ENGINE_PREFIX).fetch(f"/volumes/{name}", "DELETE")
+    engine = BrokerApi(folder.broker_socket, 60.0, ENGINE_PREFIX)
+    size = sizes_of(engine.get("/volumes")).get(name)
+    engine.fetch(f"/volumes/{name}", "DELETE")
     report = {"volume": name, "dumped": dumped}
-    print_result(report, printable(f"removed the volume {name}"), as_json=as_json)
+    print_result(report, printable(removal_text(name, size)), as_json=as_json)
+
+
+def removal_text(name: str, size: int | None) -> str:
+    """Return the line after a removal; with a warning if the volume had a size.
+
+    The engine remembers the quota of the removed folder, and sets none for a new one (moby 43891).
+    """
+    removed = f"removed the volume {name}"
+    if size is None:
+        return removed
+    return (
+        f"{removed}; the engine holds no size of a new volume of this name before it is restarted"
+    )
+
+
+def sizes_of(listed: Any) -> dict[str, int]:
+    """Return the sizes of volumes by name, from the engine's list; only of volumes with a size."""
+    rows = {str(each["Name"]): each.get("Options") or {} for each in listed.get("Volumes") or ()}
+    sizes = {name: size_of_volume(options.items()) for name, options in rows.items()}
+    return {name: size for name, size in sizes.items() if size is not None}
 
 
 def _raise_if_needed(

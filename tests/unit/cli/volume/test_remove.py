@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.cli.volume.remove import _confirm, _raise_if_needed
+from controller.cli.volume.remove import _confirm, _raise_if_needed, removal_text, sizes_of
 from controller.model.errors import StateError, UsageError
 
 DUMPED = {"name": "data", "dumped": "2026-01-01T00:00:00.000Z"}
@@ -35,3 +35,21 @@ def test_nothing_is_removed_without_a_confirmation() -> None:
     with pytest.raises(UsageError, match="isn't a terminal"):
         _confirm("data", "", yes=False)
     _confirm("data", "", yes=True)
+
+
+def test_a_volume_has_the_size_of_its_options_or_none() -> None:
+    listed = {
+        "Volumes": [
+            {"Name": "a", "Options": {"size": "1073741824"}},
+            {"Name": "b", "Options": {"size": "10g"}},
+            {"Name": "c", "Options": None},
+            {"Name": "d", "Options": {"type": "nfs"}},
+        ]
+    }
+    assert sizes_of(listed) == {"a": 1 << 30, "b": 10 << 30}
+    assert sizes_of({"Volumes": None}) == {}
+
+
+def test_the_removal_of_a_volume_with_a_size_says_what_the_engine_forgets() -> None:
+    assert removal_text("data", None) == "removed the volume data"
+    assert "restarted" in removal_text("data", 1 << 30)
