@@ -17,6 +17,7 @@ from controller.ports import Clock
 
 #: How often a waiting request checks the convergence, besides after each action.
 CONVERGENCE_S = 1.0
+_KNOWN_TO_BROKER = frozenset({"Job", "Network", "Volume"})
 
 
 class ControlApi:
@@ -146,9 +147,9 @@ class ControlApi:
     def _converge(self, request: PassRequest, deadline: float) -> Convergence:
         keys, approved = self._controller.keys, request.approve_prune
         log, is_first, was_stuck = self._controller.reconciler.action_log, True, False
-        # A request for a run of a job changes nothing but what the broker knows.
-        is_job = request.key is not None and request.key.kind == "Job"
-        unchanged = None if approved or is_job else self._plan_unchanged()
+        # A requested run of a job, or an adopted object, changes nothing but what the broker knows.
+        is_known_there = request.key is not None and request.key.kind in _KNOWN_TO_BROKER
+        unchanged = None if approved or is_known_there else self._plan_unchanged()
         if unchanged is not None:
             convergence = self._operator.convergence_of(unchanged, request.key)
             if convergence.settled:

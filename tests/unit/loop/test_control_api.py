@@ -16,6 +16,7 @@ from controller.loop.control_api import ControlApi
 from controller.loop.control_socket import PassRequest, ReviewRequest
 from controller.loop.workers.pass_lock import PassLock
 from controller.model.errors import EngineUnavailable, UsageError
+from controller.model.names import Key
 from controller.model.observed import ContainerState
 from controller.ports import EngineEvent
 from tests import worlds
@@ -125,6 +126,13 @@ def test_an_unchanged_world_is_planned_without_an_observation(followed: House) -
     assert effects(api_of(followed).review(PLAN)) == {}
     assert api_of(followed).run_pass(PASS)["converged"]
     assert followed.engine.looks == 0
+
+
+@pytest.mark.parametrize("kind", ["Job", "Network", "Volume"])
+def test_what_only_the_broker_knows_is_asked_for(followed: House, kind: str) -> None:
+    key = Key(kind, "default", "data")
+    api_of(followed).run_pass(replace(PASS, key=key))
+    assert followed.engine.looks == 1
 
 
 @pytest.mark.parametrize("busy", [True, False])
