@@ -57,7 +57,9 @@ def with_text(value: Any, old: str, new: str) -> Any:
             for key, member in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
-        return type(value)(with_text(member, old, new) for member in value)
+        # A named tuple takes its members one by one.
+        make = getattr(value, "_make", type(value))
+        return make(with_text(member, old, new) for member in value)
     if isinstance(value, BaseModel):
         members = {
             name: with_text(getattr(value, name), old, new) for name in type(value).model_fields
