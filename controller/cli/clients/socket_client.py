@@ -25,6 +25,7 @@ from controller.model.errors import (
     JournalUnavailable,
     Refused,
     StateError,
+    TrimtabError,
     error_reason,
 )
 from controller.system.unix_socket import connect_in_turn, connect_to_broker
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 READ_BYTES = 64 * 1024
 HEAD_MAX = 64 * 1024
+#: Seconds of a pass that is one look, without a wait until services run.
+LOOK_S = 0.1
+#: Seconds for the answer after a pass.
+LOOK_ANSWER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +285,17 @@ def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float 
         EngineFailed: the controller answers with an error.
     """
     return read_answer(send_question(path, question, timeout_s=timeout_s), path)
+
+
+def ask_for_look(path: Path, key: str, *, timeout_s: float = LOOK_S) -> None:
+    """Let a running controller look now, for what is on record already.
+
+    Any failure is ignored: the act is done, and the controller's own next look finds it. A failure is
+    that no controller runs, or that it obeys root alone where the broker obeys other operators, too.
+    """
+    with suppress(TrimtabError):
+        question = {"do": "pass", "key": key, "timeout_s": timeout_s}
+        ask_controller(path, question, timeout_s=timeout_s + LOOK_ANSWER_S)
 
 
 def send_question(path: Path, question: dict[str, object], *, timeout_s: float) -> socket.socket:

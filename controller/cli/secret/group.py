@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import click
 from controller.cli.options import PassingGroup, command, note_option, open_state, print_result
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo_data
-from controller.model.errors import EngineUnavailable, UsageError
+from controller.model.errors import UsageError
 from controller.system.syscalls import forbid_core_dumps
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from controller.core.secrets.sops import PlainLeaf
 
 _KEYS = Path("/etc/trimtab/keys")
-ANSWER_S = 30.0
+#: Seconds for new values of a forgotten Secret.
+FORGOTTEN_S = 30.0
 file_argument = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 namespace_option = click.option(
     "-n",
@@ -325,7 +325,7 @@ def forget(name: str, note: str, state: Path | None, as_json: bool) -> None:
 
     The act is recorded. The values are lost: a database that knows the old password keeps it.
     """
-    from controller.cli.clients.socket_client import BrokerApi, ask_controller
+    from controller.cli.clients.socket_client import BrokerApi, ask_for_look
     from controller.cli.secret.key_folder import check_namespace
     from controller.model.mutations import SECRET_FORGET
 
@@ -334,9 +334,8 @@ def forget(name: str, note: str, state: Path | None, as_json: bool) -> None:
     key = f"Secret/{check_namespace(namespace or 'default')}/{secret_name}"
     act = {"act": SECRET_FORGET, "object": key, "note": note[:512]}
     answer = BrokerApi(folder.broker_socket).post("records", act)
-    with suppress(EngineUnavailable):  # without a controller, its start makes the new values
-        question = {"do": "pass", "key": key, "timeout_s": ANSWER_S}
-        ask_controller(folder.controller_socket, question, timeout_s=ANSWER_S)
+    # Without a controller, its start makes the new values.
+    ask_for_look(folder.controller_socket, key, timeout_s=FORGOTTEN_S)
     told = (
         "forgotten; the next reading makes new values" if answer["forgotten"] else "there were none"
     )

@@ -7,17 +7,12 @@ from pathlib import Path
 
 import click
 
-from controller.cli.clients.socket_client import BrokerApi, ask_controller
+from controller.cli.clients.socket_client import BrokerApi, ask_for_look
 from controller.cli.clients.status_report import resource_of
 from controller.cli.options import command, note_option, open_state, print_result
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable, UsageError
 from controller.model.names import DEFAULT_NAMESPACE
-
-#: Seconds of the pass that a command asks for: one look, and no wait until services run.
-LOOK_S = 0.1
-#: Seconds for the answer, with the look.
-ANSWER_S = 30.0
 
 _as_option = click.option(
     "--as",
@@ -61,9 +56,7 @@ def _adopt(
     }
     reply = BrokerApi(folder.broker_socket).post("records", body)
     # The engine has no event for this: without the question, services would wait for the next look.
-    with suppress(EngineUnavailable):
-        question = {"do": "pass", "key": key, "timeout_s": LOOK_S}
-        ask_controller(folder.controller_socket, question, timeout_s=ANSWER_S)
+    ask_for_look(folder.controller_socket, key)
     report = {"object": name, "kind": kind, "key": key, "owner": owner, **reply}
     text = f"adopted the {kind.lower()} {name} for {owner} in the namespace {namespace}"
     if users := reply["users"]:

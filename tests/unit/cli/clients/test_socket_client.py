@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import socket
 import threading
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from controller.cli.clients.socket_client import WholeAnswer, exchange
+from controller.cli.clients.socket_client import WholeAnswer, ask_for_look, exchange
+from controller.model.errors import UsageError
+from controller.model.names import Key
+from controller.settings import read_instance, state_of
+from tests.unit.cli.answering import answering
+
+if TYPE_CHECKING:
+    from controller.loop.control_socket import ControlBackend, PassRequest
 
 
 def exchange_with(answer: bytes, *, body: bytes | None = None) -> tuple[bytes, WholeAnswer]:
@@ -87,3 +95,24 @@ def test_an_answer_that_ends_early_is_a_broken_connection(answer: bytes) -> None
 def test_an_answer_of_another_form_is_refused(answer: bytes) -> None:
     with pytest.raises(ValueError, match=r"expected|invalid literal"):
         exchange_with(answer)
+
+
+class Refusing:
+    """A controller that obeys nobody."""
+
+    asked: Key | None = None
+
+    def run_pass(self, request: PassRequest) -> dict[str, object]:
+        self.asked = request.key
+        raise UsageError("control.denied", "only root may ask for a pass")
+
+
+def test_a_look_that_a_controller_refuses_is_no_error() -> None:
+    backend = Refusing()
+    with answering(cast("ControlBackend", backend)) as root:
+        instance = read_instance(root)
+        assert instance is not None
+        state = state_of(root, instance)
+        ask_for_look(state.controller_socket, "Volume/shop/data")
+    assert backend.asked == Key("Volume", "shop", "data")
+    ask_for_look(state.controller_socket, "Volume/shop/data")  # nobody listens
