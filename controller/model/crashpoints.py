@@ -2,7 +2,7 @@
 
 The code with I/O calls ``reach(name)``. In production ``reach`` does nothing. If the environment
 names a point, ``reach`` kills the process there (``kill -9`` on itself). The recovery sweep visits
-every name of these tables.
+the names of these tables; of two names with nothing in between, it visits the first.
 """
 
 from __future__ import annotations

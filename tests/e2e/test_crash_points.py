@@ -42,8 +42,9 @@ kind: Config
 metadata: {name: site, owner: team}
 spec: {data: {page.html: hello}}
 """
-#: Points that a process reaches right after another one, without a step in between: a kill at
-#: either leaves the same behind, so that the sweep visits the first alone.
+#: Points whose first visit follows the visit of another one, with nothing done in between: a kill at
+#: either leaves the same behind, so that the sweep visits the first alone. A point that is added to
+#: the code belongs into the sweep, unless its code shows the same.
 SAME_MOMENT = {
     "journal.fsync.before": "journal.write.after",
     "upstream.receive.before": "upstream.send.after",
