@@ -250,11 +250,24 @@ _REMEDY = "commit the change, sign the commit, and let it be fetched"
 def _first_recorded(
     evidence: Evidence, key: str, asked: Iterable[CreateShape | None]
 ) -> SignedRevision | None:
-    """Return the first started revision with one of the shapes, as ``_recorded`` does."""
-    made = evidence.current()
-    shapes = (each.shape for each in asked if each is not None)
-    found = (_recorded(evidence, made, key, each) for each in shapes)
-    return next((each for each in found if each is not None), None)
+    """Return the first started revision with one of the shapes, as ``_recorded`` does.
+
+    Raises:
+        NotProven: revoked keys signed all revisions with these shapes.
+    """
+    made, revoked = evidence.current(), None
+    for each in asked:
+        try:
+            found = None if each is None else _recorded(evidence, made, key, each.shape)
+        except NotProven as error:
+            # The revision of another name can be signed with a good key.
+            revoked = revoked or error
+        else:
+            if found is not None:
+                return found
+    if revoked is not None:
+        raise revoked
+    return None
 
 
 def _recorded(evidence: Evidence, made: Rendering, key: str, shape: str) -> SignedRevision | None:

@@ -26,6 +26,7 @@ from tests.unit.broker.signed.instance import (
     prerequisites,
 )
 from tests.unit.broker.signed.test_signed_acts import rule
+from tests.unit.core.proofs.repository import ALICE, MALLORY, signer_files
 
 WEB, FRONT = "Service/shop/web", "Service/shop/front"
 #: The service ``web`` under the name ``front``.
@@ -250,6 +251,28 @@ def test_a_rollback_goes_to_a_revision_of_the_earlier_name_that_ran() -> None:
     assert instance.ask("POST", f"/containers/{again}/restart").status == 204
     instance.take_down(again)
     instance.run(replace(request, body=asked))
+
+
+def test_a_revoked_key_leaves_the_revision_of_the_earlier_name_that_a_good_key_signed() -> None:
+    instance, web = renamed()
+    assert move(instance).status == 200
+    instance.take_down(web)
+    instance.keys = signer_files(ALICE, MALLORY)
+    files = {"deploy/all.yaml": UNCLAIMED.encode()}
+    by_mallory = instance.repository.commit(files, instance.head, key=MALLORY)
+    assert instance.upload(instance.repository.proof(by_mallory)).status == 200
+    kept = revision_as("web")
+    request = labelled(FRONT, UNCLAIMED, REVISION=kept)
+    request = replace(request, body={**body_of(request), "Image": instance.inventory.pins[kept].id})
+    instance.take_down(instance.run(request))
+    keys = {each.commit: each.key for each in instance.inventory.signed[FRONT]}
+    assert len(set(keys.values())) == 2
+    instance.keys = signer_files(ALICE, MALLORY, revoked=[MALLORY])
+    instance.commit(UNCLAIMED.replace("MODE: plain", "MODE: other"), parent=instance.head)
+    again = instance.run(request)
+    signed = instance.inventory.containers[again].signed
+    (revision,) = (r for r in instance.inventory.signed[FRONT] if r.shape == signed)
+    assert revision.key == keys[revision.commit] != keys[by_mallory]
 
 
 def test_a_service_without_a_move_has_no_revision_of_another_name() -> None:
