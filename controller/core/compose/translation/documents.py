@@ -20,7 +20,7 @@ from controller.core.compose.translation.networking import put_networking
 from controller.core.compose.translation.rollout import put_rollout, put_steps
 from controller.core.compose.translation.scope import Draft, LookUp, TranslationScope, Tree, mapping
 from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.compose.translation.units import byte_text
+from controller.core.compose.translation.units import byte_count
 from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.quoting import path_text
 from controller.core.encoding.yaml import Document, YamlPath
@@ -28,6 +28,7 @@ from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.parse import parse_document
 from controller.model.errors import Problem, Severity, SourcePosition, ValuePlaces
 from controller.model.names import API_VERSION, Key
+from controller.model.quantities import KIB, format_bytes
 
 #: The broker's folder of plain secrets on the host.
 _ON_HOST: Final = "/etc/trimtab/secrets"
@@ -175,11 +176,11 @@ def _put_size(scope: TranslationScope, draft: Draft, key: Key, options: Tree) ->
             )
             remedy = "remove it, and mount the folder as a bind that the policy allows"
             scope.error(place, "compose.refused", message, remedy, key)
-        elif (size := byte_text(value)) is None:
-            message = "the size of a volume must be a number of bytes, or such as 10g"
+        elif (size := byte_count(value)) is None or size % KIB:
+            message = "the size of a volume must be a multiple of 1024 bytes, such as 512m or 10g"
             scope.error(place, "compose.value", message, "write a size such as 10g", key)
-        else:
-            draft.put("spec.size", size, ("driver_opts", option))
+        elif size:  # the engine takes 0 for no limit
+            draft.put("spec.size", format_bytes(size), ("driver_opts", option))
 
 
 def _config(scope: TranslationScope, name: str) -> None:

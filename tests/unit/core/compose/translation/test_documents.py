@@ -112,12 +112,20 @@ def test_a_volume_has_the_size_of_its_drivers_options(written: str, size: str) -
     assert trees(text)["Volume/v"] == {"size": size}
 
 
+@pytest.mark.parametrize("written", ["0", "'0'", "0g", "0.0"])
+def test_a_size_of_0_is_no_size_as_for_the_engine(written: str) -> None:
+    assert trees(f"volumes:\n  v: {{driver_opts: {{size: {written}}}}}\n")["Volume/v"] == {}
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
         ("{type: none, o: bind, device: /etc}", "compose.refused"),
         ("{size: 1g, o: uid=0}", "compose.refused"),
         ("{size: big}", "compose.value"),
+        ("{size: 1500}", "compose.value"),
+        ("{size: 1023}", "compose.value"),
+        ("{size: -1}", "compose.value"),
     ],
 )
 def test_another_option_of_a_volume_is_refused(options: str, code: str) -> None:
