@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from controller.core.proofs.decision import Evidence
 
 _T = TypeVar("_T")
+_UPLOADED_SOON = (
+    "let trimtab run, and try again in some minutes: the controller uploads the proof; "
+    "if not, see `trimtab status`"
+)
 
 
 def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None) -> ProofPart:
@@ -59,10 +63,18 @@ def proof_of_adoption(call: GateRequest, state: GateState, pin: PinnedImage | No
 
     An operator adopts what no commit declares, too: the proof is empty then, and the controller starts
     the container no more.
+
+    Raises:
+        Denied: ``proof.missing``: the broker can't tell now whether the accepted commit declares it.
     """
     try:
         return proof_of_create(call, state, pin)
-    except Denied:
+    except Denied as denied:
+        rule = _rule(call, str(_labels(call.body).get(names.NAMESPACE, "")))
+        is_accepted = rule is not None and rule.source in state.inventory.accepted
+        if is_accepted and denied.rule == "proof.missing":
+            denied.remedy = _UPLOADED_SOON
+            raise
         return ProofPart()
 
 

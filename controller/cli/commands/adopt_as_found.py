@@ -7,16 +7,17 @@ import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
 from controller.cli.exit_codes import EXIT_ERROR, EXIT_REFUSED
 from controller.cli.options import HostChoice, print_json
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
-from controller.model.errors import UsageError
+from controller.model.errors import EngineError, Refused, StateError, UsageError
 from controller.model.names import DEFAULT_NAMESPACE, NAMESPACE_MAX, Key, service_key
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
         failed: list[Any] = []
         adopted: list[str] = []
         if ready and not refused and not wish.dry_run:
-            answer = api.post("adoptions", question)
+            answer = post_adoption(api, state.controller_socket, question)
             adopted, failed = answer["adopted"], answer["failed"]
     problems = [
         {"container": each.container, "service": str(each.key), "problem": each.problem}
@@ -109,6 +110,22 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
     if failed:
         return EXIT_ERROR
     return EXIT_REFUSED if refused else 0
+
+
+def post_adoption(api: BrokerApi, controller: Path, question: dict[str, Any]) -> Any:
+    """Let the broker adopt containers, and return the answer.
+
+    A broker that started or reloaded the policy has no proof of the accepted commit. The controller
+    uploads the proof as it reads the documents, so it is asked to plan, and then the broker again.
+    """
+    try:
+        return api.post("adoptions", question)
+    except Refused as refused:
+        if refused.code != "proof.missing":
+            raise
+    with suppress(EngineError, StateError):
+        ask_controller(controller, {"do": "plan"}, timeout_s=PLAN_S)
+    return api.post("adoptions", question)
 
 
 def _choices(api: BrokerApi, wish: Wish, desired: Desired) -> Iterator[_Choice]:

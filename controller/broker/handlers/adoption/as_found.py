@@ -86,6 +86,8 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
                 subject=candidate.id or redact.text(candidate.asked.container),
                 summary=_refused_summary(candidate),
             )
+    for candidate in candidates:
+        _proof_of(call, state, candidate)  # refuses before the first change
     ids = [each.id for each in candidates]
     state.verification.in_progress.update(ids)
     try:
@@ -166,15 +168,6 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: AdoptionCandidate
     if candidate.lookups is not None:
         yield from joining.make_networks(call, state, candidate.lookups)
     rules = tuple(f"adopt.gap:{gap}" for gap in candidate.gaps)
-    # Last: a commit can have been accepted since the comparison.
-    summary = candidate.summary | SummaryPart(proof=_proof_of(call, state, candidate))
-    change = Change.of(
-        Mutation.CONTAINER_ADOPT,
-        candidate.id,
-        f"/containers/{candidate.id}/update",
-        AdmissionDecision(Verdict("allow", rules), candidate.update),
-        summary.members,
-    )
 
     def learn(_: Reply) -> Flow[ResultPart]:
         yield from ()
@@ -182,6 +175,15 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: AdoptionCandidate
 
     of_this = replace(call, id=candidate.intent)
     try:
+        # Last: a commit can have been accepted since the comparison.
+        summary = candidate.summary | SummaryPart(proof=_proof_of(call, state, candidate))
+        change = Change.of(
+            Mutation.CONTAINER_ADOPT,
+            candidate.id,
+            f"/containers/{candidate.id}/update",
+            AdmissionDecision(Verdict("allow", rules), candidate.update),
+            summary.members,
+        )
         _refuse_if_overtaken(state, candidate)
         with ExitStack() as reserved:
             mine = of_summary(candidate.summary)
@@ -194,7 +196,11 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: AdoptionCandidate
 
 
 def _proof_of(call: GateRequest, state: GateState, candidate: AdoptionCandidate) -> ProofPart:
-    """Return the proof of the document's create, to which the container was compared."""
+    """Return the proof of the document's create, to which the container was compared.
+
+    Raises:
+        Denied: ``proof.missing``: the broker has no rendering of the accepted commit now.
+    """
     of_document = replace(
         call,
         actor=CONTROLLER,

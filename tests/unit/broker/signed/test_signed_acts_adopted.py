@@ -100,6 +100,28 @@ def test_an_operator_adopts_what_no_commit_declares_and_the_controller_does_not_
     assert instance.inventory.containers[new].signed
 
 
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_no_container_is_adopted_while_the_broker_lacks_the_proof_of_the_accepted_commit(
+    *, is_declared: bool
+) -> None:
+    """The container would be unproven for good, although the commit possibly declares it."""
+    instance = Instance()
+    instance.commit(DOCUMENTS if is_declared else NEWER)
+    old = run_by_hand(instance)
+    instance.restart()
+    count = len(instance.records)
+    refused = adopt(instance, old)
+    assert (refused.status, rule(refused)) == (409, "proof.missing")
+    assert "the controller uploads the proof" in refused.body.decode()
+    assert [each.entry.stage for each in instance.records[count:]] == ["refusal"]
+    assert old not in instance.inventory.containers
+    assert instance.upload(instance.repository.proof(instance.head)).status == 200
+    assert adopt(instance, old).status == 200
+    assert bool(instance.inventory.containers[old].signed) is is_declared
+    restarted = instance.ask("POST", f"/containers/{old}/restart")
+    assert rule(restarted) == ("" if is_declared else "proof.unproven")
+
+
 def test_a_rollout_brings_an_adopted_service_under_proof() -> None:
     instance = Instance()
     old = run_by_hand(instance)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from controller.app.desired_state import directory_source
+from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.commands.adopt_as_found import (
     Wish,
     command_line,
     declared_files,
     path_below_project,
+    post_adoption,
     projects_of,
 )
+from controller.model.errors import Refused
 from controller.model.names import service_key
+from controller.settings import StateFolder
+from tests.unit.cli.commands.test_service import Both
+from tests.unit.cli.commands.test_service import state as state  # noqa: PLC0414 - a fixture
 
 COMPOSE = """\
 services:
@@ -61,6 +71,50 @@ def test_the_declared_files_of_a_project_are_below_its_folder(tmp_path: Path) ->
 
 def test_a_path_outside_a_project_stays() -> None:
     assert path_below_project("site/index.html", lambda _folder: False) == "site/index.html"
+
+
+class Forgetful(Both):
+    """A broker without the proof of the accepted commit, until the controller reads the documents."""
+
+    def _control(self, peer: socket.socket) -> None:
+        self.denied = None
+        super()._control(peer)
+
+
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [
+        ("proof.missing", ["broker", "controller", "broker"]),
+        ("proof.unseparated", ["broker"]),
+    ],
+)
+def test_an_adoption_without_a_proof_lets_the_controller_upload_it(
+    state: StateFolder, code: str, asked: list[str]
+) -> None:
+    both = Forgetful(state, {})
+    both.denied = (409, {"trimtab": {"rule": code, "reason": "why", "remedy": "how"}})
+    api, question = BrokerApi(state.broker_socket), {"containers": ["x"]}
+    try:
+        with nullcontext() if len(asked) > 1 else pytest.raises(Refused, match="why"):
+            answer = post_adoption(api, state.controller_socket, question)
+            assert answer == {"id": "record-1"}
+    finally:
+        both.close()
+    assert [who for who, _ in both.said] == asked
+    told = [question for who, question in both.said if who == "controller"]
+    assert told == [{"do": "plan"}] * asked.count("controller")
+
+
+def test_an_adoption_without_a_proof_and_a_controller_is_refused(state: StateFolder) -> None:
+    both = Both(state, {})
+    both.denied = (409, {"trimtab": {"rule": "proof.missing", "reason": "why", "remedy": "how"}})
+    nowhere = state.run / "nowhere.sock"
+    try:
+        with pytest.raises(Refused, match="why"):
+            post_adoption(BrokerApi(state.broker_socket), nowhere, {})
+    finally:
+        both.close()
+    assert len(both.said) == 2
 
 
 def test_the_printed_command_admits_exactly_the_found_gaps() -> None:
