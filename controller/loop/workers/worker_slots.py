@@ -57,7 +57,13 @@ class WorkerSlots:
     def _release(self) -> None:
         with self._freed:
             self._free += 1
-            (self._freed_for_return if self.returning else self._freed).notify()
+            # Proof that no pass sleeps while a slot is free for it. Awake must be at least
+            # min(free, returning) returning passes and max(0, free - returning) others, as far as
+            # so many wait. A release raises exactly one of the two numbers, by one, and wakes a
+            # pass of that kind. Whoever takes a slot is awake and raises neither number. Whoever
+            # begins to wait, or waits again, finds the number of its kind at 0.
+            is_for_return = self._free <= self.returning
+            (self._freed_for_return if is_for_return else self._freed).notify()
             if self._free == self._slots:
                 self._idle.notify_all()
 

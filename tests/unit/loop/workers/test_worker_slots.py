@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from controller.loop.workers.worker_slots import WorkerSlots
 from tests.instance import eventually
+from tests.switches import only_when_blocked
 
 PATIENCE_S = 20.0
 
@@ -83,3 +84,39 @@ def test_who_comes_back_from_a_pull_precedes_who_has_not_begun() -> None:
         for thread in threads:
             thread.join(PATIENCE_S)
     assert begun == ["the pull's pass", *["another pass"] * 3]
+
+
+def test_two_slots_freed_at_once_go_to_the_returning_pass_and_to_another() -> None:
+    slots = WorkerSlots(workers=2, outside=3)
+    pulls, pulled, returns, worked, end = (threading.Event() for _ in range(5))
+
+    def pull() -> None:
+        with slots.working():
+            with slots.outside_slot():
+                pulls.set()
+                pulled.wait(PATIENCE_S)
+                returns.set()
+            end.wait(PATIENCE_S)
+
+    def work() -> None:
+        with slots.working():
+            worked.set()
+
+    returning, waiting = threading.Thread(target=pull), threading.Thread(target=work)
+    with only_when_blocked(), ExitStack() as stack:
+        returning.start()
+        assert pulls.wait(PATIENCE_S)
+        stack.enter_context(slots.working())
+        stack.enter_context(slots.working())
+        pulled.set()
+        assert returns.wait(PATIENCE_S)
+        waiting.start()
+        assert (slots.returning, worked.is_set()) == (1, False)
+        # Both slots are free before the first of the two waiting threads runs.
+        stack.enter_context(slots.outside_slot())
+        stack.enter_context(slots.outside_slot())
+        stack.callback(end.set)
+        assert worked.wait(PATIENCE_S), "a slot is free, and the pass that waits for it sleeps"
+    for thread in (returning, waiting):
+        thread.join(PATIENCE_S)
+    assert finishes(slots)
