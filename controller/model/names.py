@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
 
 #: The kinds that have containers.
 WORKLOADS = ("Service", "Job")
@@ -94,6 +97,21 @@ class Key(NamedTuple):
         """
         kind, namespace, name = text.split("/")
         return cls(kind, namespace, name)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
+        """Return how pydantic reads and writes keys: as text, also as the keys of a mapping.
+
+        By itself, pydantic writes a list, and as the key of a mapping what it can't read again.
+        """
+        # Some commands know names and need no pydantic, which takes long to import.
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(
+            cls.parse,
+            core_schema.str_schema(),
+            serialization=core_schema.plain_serializer_function_ser_schema(str),
+        )
 
 
 #: One slot of a service: the key of the service and the number of the slot.

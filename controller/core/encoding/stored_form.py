@@ -97,8 +97,6 @@ def _to_keys(texts: Iterable[str]) -> frozenset[Key]:
 Milliseconds = Annotated[
     float, PlainValidator(_to_seconds), PlainSerializer(lambda seconds: round(seconds * 1000))
 ]
-#: A key, in JSON as text.
-StoredKey = Annotated[Key, PlainValidator(Key.parse), PlainSerializer(str)]
 #: Keys, in JSON as a sorted list of texts.
 StoredKeys = Annotated[
     frozenset[Key],

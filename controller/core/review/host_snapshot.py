@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, BinaryIO, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from controller.core.manifests.revision_hash import slot_text
 from controller.model.desired.desired import Desired, GitSource, SourceLocation
@@ -24,7 +24,7 @@ from controller.model.errors import UsageError
 from controller.model.names import Key
 from controller.model.observed import Observed
 
-VERSION: Final = 1
+VERSION: Final = 2
 #: Stands for each hidden value.
 HIDDEN: Final = "hidden"
 BYTES_MAX: Final = 64 * 1024 * 1024
@@ -77,7 +77,7 @@ def from_text(text: str | bytes) -> HostSnapshot:
     """
     try:
         value = json.loads(text)
-        if value["version"] != VERSION:
+        if value["version"] not in (1, VERSION):
             raise UsageError(
                 "snapshot.version",
                 f"the snapshot has version {value['version']}, not {VERSION}",
@@ -86,19 +86,34 @@ def from_text(text: str | bytes) -> HostSnapshot:
         return HostSnapshot(
             host=str(value["host"]),
             taken=str(value["taken"]),
-            observed=_read_observed(value["observed"]),
+            observed=_read_observed(value["observed"], value["version"]),
             policy=dict(value["policy"]),
             state=dict(value["state"]),
             sources=tuple(_source(each) for each in value["sources"]),
             is_hidden=True,
         )
-    except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged_snapshot(error) from error
 
 
-def _read_observed(value: object) -> Observed:
+def _read_observed(value: Mapping[str, Any], version: int) -> Observed:
+    value = _with_keys_as_text(value) if version == 1 else value
     observed = _observed_json().validate_python(value)
     return replace(observed, containers=tuple(observed.containers))
+
+
+def _with_keys_as_text(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what version 1 wrote of an observation in the form of today.
+
+    The key of a container was an object or a list, and that of a job had slashes or commas.
+    """
+    containers = []
+    for each in value["containers"]:
+        key = each["key"]
+        read = Key(**key) if isinstance(key, dict) else Key(*key)
+        containers.append({**each, "key": str(read)})
+    jobs = {key.replace(",", "/"): memory for key, memory in value.get("jobs", {}).items()}
+    return {**value, "containers": containers, "jobs": jobs}
 
 
 def damaged_snapshot(error: Exception) -> UsageError:

@@ -11,10 +11,10 @@ from controller.core.encoding.stored_form import (
     OPTIONAL,
     Milliseconds,
     StoredForm,
-    StoredKey,
     StoredKeys,
     stored,
 )
+from controller.model.names import Key
 
 #: In JSON an object.
 _Devices = Annotated[
@@ -40,11 +40,11 @@ class PruneMemory:
     #: their documents is not allowed yet.
     standing: StoredKeys = frozenset()
     #: When each service of the window was allowed.
-    passed: tuple[tuple[StoredKey, Milliseconds], ...] = ()
+    passed: tuple[tuple[Key, Milliseconds], ...] = ()
     #: The filesystem of each Git source when all was well.
     devices: Annotated[_Devices, OPTIONAL] = ()
     #: The source of each resource, '' for DIR. Empty without Git sources.
-    sources: Annotated[tuple[tuple[StoredKey, str], ...], OPTIONAL] = ()
+    sources: Annotated[tuple[tuple[Key, str], ...], OPTIONAL] = ()
     #: The volumes whose last document said ``retain: false``.
     released: Annotated[StoredKeys, OPTIONAL] = frozenset()
     #: Those of ``released`` whose removal is approved.

@@ -13,7 +13,6 @@ from controller.core.encoding.stored_form import (
     OPTIONAL,
     Milliseconds,
     StoredForm,
-    StoredKey,
     StoredKeys,
     stored,
 )
@@ -30,7 +29,7 @@ class Course:
     keys: StoredKeys = frozenset()
     failed: Annotated[str, OPTIONAL] = ""
     by_job: Annotated[bool, stored("byJob"), OPTIONAL] = False
-    excused: Annotated[tuple[tuple[StoredKey, int], ...] | None, NULLABLE] = None
+    excused: Annotated[tuple[tuple[Key, int], ...] | None, NULLABLE] = None
 
 
 FORM = StoredForm(Course, "a course")

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import slot_text
@@ -25,8 +27,18 @@ from controller.core.service.overrides import slots_of
 from controller.model.desired.overrides import Overrides, Revision
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import UsageError
-from controller.model.names import Key
-from controller.model.observed import Container, ContainerState, HostPort, Observed, Settings
+from controller.model.names import Key, job_key
+from controller.model.observed import (
+    Container,
+    ContainerState,
+    HostPort,
+    JobMemory,
+    JobOccasion,
+    JobRun,
+    Observed,
+    Settings,
+)
+from tests.examples import examples
 
 SECRET = "hunter2"
 DOCUMENT = f"""
@@ -67,14 +79,25 @@ SOURCE = desired_of(
         "spec: {git: {url: 'file:///srv/deploy.git', interval: 90s}, namespaces: [default]}\n"
     }
 ).sources[0]
+#: A container whose service moved here under another name.
+MOVED = replace(
+    CONTAINER, id="1" * 64, key=Key("Service", "shop", "api"), former="web", former_namespace="old"
+)
+JOB = job_key("default", "backup")
+MEMORY = JobMemory(
+    last=1,
+    runs=(JobRun(1, SERVICE.revision, "change", "2" * 64, "2026-01-01T00:00:00Z"),),
+    occasions=(JobOccasion(SERVICE.revision, "change", runs=1, last=1),),
+)
 SNAPSHOT = HostSnapshot(
     host="host",
     taken="2026-01-01T00:00:00Z",
     observed=Observed(
         instance="a" * 16,
-        containers=(CONTAINER,),
+        containers=(CONTAINER, MOVED),
         images={"web:1": None},
         listening=frozenset({HostPort("0.0.0.0", 80)}),
+        jobs={JOB: MEMORY},
     ),
     policy={"digest": "d"},
     state={
@@ -104,9 +127,72 @@ def test_every_field_of_a_service_is_shown_or_hidden() -> None:
 
 def test_what_was_observed_comes_back() -> None:
     again = from_text(json.dumps(to_json(SNAPSHOT)))
-    assert again.observed == replace(SNAPSHOT.observed, containers=(replace(CONTAINER, error=""),))
+    assert again.observed == _without_errors(SNAPSHOT.observed)
     assert again.is_hidden
     assert [each.spec for each in again.sources] == [SOURCE.spec]
+
+
+def _without_errors(observed: Observed) -> Observed:
+    containers = tuple(replace(each, error="") for each in observed.containers)
+    return replace(observed, containers=containers)
+
+
+def test_keys_are_written_as_text() -> None:
+    """Snapshots are exchanged between versions of trimtab: another form needs another version."""
+    written = json.loads(json.dumps(to_json(SNAPSHOT)))
+    keys = [each["key"] for each in written["observed"]["containers"]]
+    assert written["version"] == 2
+    assert keys == ["Service/default/web", "Service/shop/api"]
+    assert [*written["observed"]["jobs"]] == ["Job/default/backup"]
+
+
+_NAMES = st.text("abc-09", min_size=1, max_size=5)
+_KEYS = st.builds(Key, st.sampled_from(["Service", "Job"]), _NAMES, _NAMES)
+_OBSERVED = st.builds(
+    Observed,
+    containers=st.lists(st.builds(Container, key=_KEYS), max_size=3).map(tuple),
+    jobs=st.dictionaries(_KEYS, st.from_type(JobMemory), max_size=3),
+)
+
+
+@given(_OBSERVED)
+@settings(max_examples=examples(20))
+def test_every_observation_comes_back(observed: Observed) -> None:
+    text = json.dumps(to_json(replace(SNAPSHOT, observed=observed)))
+    assert from_text(text).observed == _without_errors(observed)
+
+
+def _version_1(key: object, job: str) -> dict[str, Any]:
+    whole = to_json(replace(SNAPSHOT, observed=replace(SNAPSHOT.observed, containers=(CONTAINER,))))
+    observed: Any = whole["observed"]
+    containers = [{**each, "key": key} for each in observed["containers"]]
+    return {
+        **whole,
+        "version": 1,
+        "observed": {
+            **observed,
+            "containers": containers,
+            "jobs": {job: observed["jobs"][str(JOB)]},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "job"), [(KEY._asdict(), "Job/default/backup"), ([*KEY], "Job,default,backup")]
+)
+def test_a_snapshot_of_version_1_is_read(key: object, job: str) -> None:
+    observed = from_text(json.dumps(_version_1(key, job))).observed
+    assert [each.key for each in observed.containers] == [KEY]
+    assert observed.jobs == {JOB: MEMORY}
+
+
+@pytest.mark.parametrize("key", [None, 7, "shop", [], ["a"], {}, {"kind": 1}, [*KEY, "more"]])
+def test_another_key_is_refused(key: object) -> None:
+    whole = _version_1(key, str(JOB))
+    for version in (1, 2):
+        with pytest.raises(UsageError) as caught:
+            from_text(json.dumps({**whole, "version": version}))
+        assert caught.value.code == "snapshot.damaged"
 
 
 def test_an_earlier_revision_is_compared_without_its_values() -> None:
