@@ -1,6 +1,7 @@
 """Quantities as written in files: bytes (``Ki Mi Gi``) and durations (``ms s m h``); instants.
 
-No other notation parses: no decimal prefixes, no strings without a unit, no compound durations.
+Documents and policies have no other notation: no decimal prefixes, no strings without a unit, no
+compound durations. ``parse_size`` reads the notation of Docker and Compose.
 """
 
 from __future__ import annotations
@@ -11,6 +12,13 @@ from datetime import UTC, datetime
 KIB = 1024
 _BYTES = re.compile(r"([0-9]{1,18})(Ki|Mi|Gi)", re.ASCII)
 _BYTE_UNITS = {"Ki": KIB, "Mi": 1024**2, "Gi": 1024**3}
+#: The grammar of go-units' RAMInBytes, of each version that the engine and Compose had.
+_SIZE = re.compile(
+    r"([0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40}) ?([kmgtp]?)i?b?", re.ASCII | re.IGNORECASE
+)
+_SIZE_UNITS = {"": 1, "k": KIB, "m": KIB**2, "g": KIB**3, "t": KIB**4, "p": KIB**5}
+#: A size is below: the engine holds sizes in 64 bits with a sign.
+_SIZE_END = 2**63
 _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h)", re.ASCII)
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
@@ -25,6 +33,18 @@ def parse_bytes(value: object) -> int:
     if match is None:
         raise ValueError("expected a whole number with a unit Ki, Mi or Gi, such as 512Mi")
     return int(match[1]) * _BYTE_UNITS[match[2]]
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes of a size in Docker's notation, such as ``64m`` or ``1.5g``; None for another text.
+
+    Each unit is a power of 1024. A part of a byte is cut off, as the engine does.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        return None
+    count = int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+    return count if count < _SIZE_END else None
 
 
 def parse_duration_ms(value: object) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from controller.core.engine_api.mount_grammar import parse_size
+from controller.model.quantities import parse_size
 from tests.gate.tap import Tapped
 from tests.gate.wire import Answer
 

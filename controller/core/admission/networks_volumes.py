@@ -13,7 +13,6 @@ from controller.core.engine_api.grammar import is_host_name
 from controller.core.engine_api.mount_grammar import (
     VOLUME_SIZE,
     is_plain_volume,
-    parse_size,
     size_of_volume,
 )
 from controller.core.engine_api.requests import (
@@ -55,7 +54,7 @@ from controller.core.rules.verdict import (
 from controller.model import names
 from controller.model.names import qualified
 from controller.model.policy.document import Policy
-from controller.model.quantities import KIB, format_bytes
+from controller.model.quantities import KIB, format_bytes, parse_size
 from controller.model.records import Actor, Role
 
 
@@ -316,7 +315,7 @@ def admit_volume(
     object_labels = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )
-    decision = _admit_final_volume(request.name, object_labels, parse_size(request.size))
+    decision = _admit_final_volume(request.name, object_labels, parse_size(request.size) or None)
     return with_tolerated(decision, findings, policy.modes)
 
 
@@ -333,7 +332,8 @@ def _judge_volume_size(size: str, policy: Policy) -> Findings:
         yield Finding("resources.volume", _SIZE_PATH, reason, _NO_SIZE)
     elif count is None or not KIB <= count <= most:
         reason = f"expected a size from {KIB} bytes to {format_bytes(most)}"
-        yield Finding("resources.volume", _SIZE_PATH, reason, "ask for less")
+        remedy = "ask for less" if count and count > most else "write a size such as 512m or 10g"
+        yield Finding("resources.volume", _SIZE_PATH, reason, remedy)
 
 
 def _judge_slot_volume_name(name: str) -> Findings:

@@ -30,6 +30,7 @@ from controller.core.files.content import is_content_id
 from controller.model.files.delivery import FILE_KINDS, ID_MAX, is_key
 from controller.model.host_paths import is_below
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
+from controller.model.quantities import parse_size
 
 #: The options of a volume: names and values.
 VolumeOptions = Iterable[tuple[str, str]]
@@ -45,8 +46,6 @@ _LOADER_TARGETS = (
     *("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32"),
     *("/usr/local/bin", "/usr/local/sbin", "/usr/local/lib", "/usr/local/libexec"),
 )
-_SIZE = re.compile(r"([1-9][0-9]{0,14})([kmgt]?)", re.ASCII)
-_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _MODE = re.compile(r"[0-7]{3,5}", re.ASCII)
 _MODE_MAX = 0o1777
 #: Set on every tmpfs anyway, so a request for them changes nothing.
@@ -70,14 +69,6 @@ def mounts(host: Values, findings: FindingCollector) -> tuple[MountRequest, ...]
     return result
 
 
-def parse_size(text: str) -> int | None:
-    """Return the bytes of a size in the engine's notation: a whole number with k, m, g or t."""
-    lower = text.lower()
-    lower = lower.removesuffix("ib") if lower.endswith("ib") else lower.removesuffix("b")
-    match = _SIZE.fullmatch(lower)
-    return int(match[1]) * _UNITS[match[2]] if match else None
-
-
 def is_plain_volume(driver: str, options: VolumeOptions) -> bool:
     """Return True if a volume is a folder of the engine: local, and without options except its size.
 
@@ -91,7 +82,7 @@ def size_of_volume(options: VolumeOptions) -> int | None:
 
     The engine ignores a size of 0, and refuses one that is no size.
     """
-    return parse_size(dict(options).get(VOLUME_SIZE, ""))
+    return parse_size(dict(options).get(VOLUME_SIZE, "")) or None
 
 
 def _bind(text: str, index: int, findings: FindingCollector) -> MountRequest | None:
@@ -186,7 +177,7 @@ def _tmpfs(target: str, options: str, findings: FindingCollector) -> MountReques
         name, _, value = option.partition("=")
         if name in {"ro", "rw"} and not value:
             read_only = name == "ro"
-        elif name == "size" and (given := parse_size(value)) is not None:
+        elif name == "size" and (given := parse_size(value)):
             size = given
         elif name == "mode" and _MODE.fullmatch(value):
             mode = int(value, 8)

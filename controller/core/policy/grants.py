@@ -18,7 +18,6 @@ from pydantic import BaseModel, ValidationError
 from controller.core.encoding.image_reference import parse_reference
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api import grammar
-from controller.core.engine_api.mount_grammar import parse_size
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.rules.context import implied
 from controller.core.rules.limits_privileges import capability
@@ -26,7 +25,7 @@ from controller.core.rules.networks import host_address
 from controller.model.names import DEFAULT_NAMESPACE, REVISION
 from controller.model.policy.document import Policy
 from controller.model.policy.values import format_cpus
-from controller.model.quantities import format_bytes, format_duration_ms
+from controller.model.quantities import format_bytes, format_duration_ms, parse_size
 
 Item = TypeVar("Item")
 Value = str | int | bool | Mapping[str, object]

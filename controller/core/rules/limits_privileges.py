@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 
 from controller.core.encoding.quoting import quote
-from controller.core.engine_api.mount_grammar import parse_size
 from controller.core.engine_api.requests import (
     Finding,
     Findings,
@@ -23,7 +22,7 @@ from controller.core.rules.facts import HostFacts
 from controller.model.desired.spec.fields import SYSCTL_MAX, is_sysctl
 from controller.model.policy.document import MEMORY_FLOOR, Policy
 from controller.model.policy.values import NANO, format_cpus
-from controller.model.quantities import format_bytes, format_duration_ms
+from controller.model.quantities import format_bytes, format_duration_ms, parse_size
 
 CPU_PERIOD_DEFAULT = 100_000
 ARGUMENTS_MAX_BYTES = 64 * 1024
@@ -211,7 +210,7 @@ def storage_bounded(case: Case) -> Findings:
                 "this host's storage can't bound it" if key == "size" else f"the option {key!r}"
             )
             yield Finding("resources.disk", where, reason, "leave it out")
-        elif (size := parse_size(value)) is None or size > most:
+        elif not 0 < (parse_size(value) or 0) <= most:
             reason = f"{value!r}: at most {format_bytes(most)}"
             yield Finding("resources.disk", where, reason, "ask for less")
 
@@ -421,7 +420,7 @@ def judge_log(log: LogConfig, policy: Policy) -> Findings:
             size = parse_size(value)
             asked = format_bytes(size) if size else quote(value)
             reason = f"{asked} is not a size of at most {format_bytes(limits.max_size)}"
-            remedy, more = "choose a smaller size", size is not None
+            remedy, more = "choose a smaller size", bool(size)
             yield Finding("log.option", where, reason, remedy, more)
         elif key == "max-file" and not _is_count(value, limits.max_files):
             reason = f"{quote(value)} is not a number of files from 1 to {limits.max_files}"

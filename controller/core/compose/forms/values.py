@@ -10,9 +10,8 @@ import struct
 from decimal import Decimal
 
 from controller.core.compose.text.nodes import ComposeNode, NodePath, fail
+from controller.model import quantities
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)*) ?([kKmMgGtTpP])?[iI]?[bB]?", re.ASCII)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _UNITS = {
     "ns": 1,
@@ -36,10 +35,10 @@ def parse_size(node: ComposeNode, text: str, path: NodePath = ()) -> int:
     Raises:
         Fault: the string is not a size.
     """
-    match = _SIZE.fullmatch(text)
-    if match is None or match[1].count(".") > 1 or len(match[1]) > 40:
+    count = quantities.parse_size(text)
+    if count is None:
         fail(node, "compose.value", f"{text!r} is not a size", "write bytes, or 64m, or 1g", path)
-    return int(float(match[1]) * 1024 ** _POWERS[(match[2] or "").lower()])
+    return count
 
 
 def parse_duration(node: ComposeNode, text: str, path: NodePath = ()) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from controller.model.quantities import format_bytes, format_duration_ms
+from controller.model.quantities import KIB, format_bytes, format_duration_ms, parse_size
 
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h|d|w)", re.ASCII)
 _MS: Final = {
@@ -19,9 +19,6 @@ _MS: Final = {
     "d": 86_400e3,
     "w": 604_800e3,
 }
-_BYTES = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.ASCII | re.IGNORECASE)
-_FACTORS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
-_KIB: Final = 1024
 #: The digits of a number that is converted; a longer one is a problem of the document.
 _DIGITS_MAX: Final = 40
 
@@ -45,16 +42,13 @@ def duration_text(value: object) -> str | None:
 
 def byte_count(value: object) -> int | None:
     """Return the bytes in a size such as ``64m`` or ``67108864``; None for another value."""
-    match = _BYTES.fullmatch(str(value).strip())
-    if match is None or len(match[1]) > _DIGITS_MAX:
-        return None
-    return int(float(match[1]) * _FACTORS[match[2].lower()])
+    return parse_size(str(value).strip())
 
 
 def byte_text(value: object) -> str | None:
     """Return a size as documents have it, such as ``64Mi``, rounded up to 1 KiB; None for another value."""
     count = byte_count(value)
-    return None if count is None else format_bytes(-(-count // _KIB) * _KIB or _KIB)
+    return None if count is None else format_bytes(-(-count // KIB) * KIB or KIB)
 
 
 def whole_number(value: object) -> int | None:

@@ -6,7 +6,7 @@ from controller.core.engine_api.mount_grammar import is_plain_volume, size_of_vo
 from controller.model.desired.desired import Network, Service, Volume
 from controller.model.errors import Problem
 from controller.model.observed import ObservedNetwork, ObservedVolume
-from controller.model.quantities import format_bytes
+from controller.model.quantities import KIB, format_bytes
 
 
 def unadopted(
@@ -79,14 +79,30 @@ def size_problem(volume: ObservedVolume, declared: Volume) -> Problem | None:
     if size == wanted or (wanted is None and declared.spec.engine_name is not None):
         return None
     has, says = (format_bytes(each) if each else "no size" for each in (size, wanted))
+    keep = _present_size(size, declared)
+    move = (
+        "dump it, declare a Volume of another name with the new size, and restore the dump into that "
+        "(docs/volumes.md)"
+    )
     return problem_of(
         declared,
         code="volume.size",
         message=f"the volume {volume.name} was made with {has}, its document says {says}, and a "
         "volume keeps its size",
-        remedy=f"write {f'size: {has}' if size else 'no size'}; or dump it, declare a Volume of another "
-        "name with the new size, and restore the dump into that (docs/volumes.md)",
+        remedy=f"{keep}; or {move}" if keep else move,
     )
+
+
+def _present_size(size: int | None, declared: Volume) -> str:
+    """Return how the document accepts the volume's size; empty if the document can't.
+
+    A document has no notation for a size that is no multiple of 1 KiB.
+    """
+    if size is None:
+        return "write no size"
+    if size % KIB == 0:
+        return f"write size: {format_bytes(size)}"
+    return "write no size" if declared.spec.engine_name is not None else ""
 
 
 def problem_of(

@@ -43,10 +43,12 @@ def test_a_volume_has_the_size_of_its_options_or_none() -> None:
             {"Name": "a", "Options": {"size": "1073741824"}},
             {"Name": "b", "Options": {"size": "10g"}},
             {"Name": "c", "Options": None},
+            {"Name": "e", "Options": {"size": "1.5g"}},
+            {"Name": "f", "Options": {"size": "0"}},
             {"Name": "d", "Options": {"type": "nfs"}},
         ]
     }
-    assert sizes_of(listed) == {"a": 1 << 30, "b": 10 << 30}
+    assert sizes_of(listed) == {"a": 1 << 30, "b": 10 << 30, "e": 3 << 29}
     assert sizes_of({"Volumes": None}) == {}
 
 

@@ -463,7 +463,7 @@ def test_a_volume_that_exists_is_answered_with_only_to_its_owner(existing, rules
 BOUNDED = policy(resources={"volumeMax": "10Gi"})
 
 
-@pytest.mark.parametrize("size", ["10g", "10GB", "10737418240", "1k", "1024"])
+@pytest.mark.parametrize("size", ["10g", "10GB", "10 GiB", "010g", "10737418240", "1k", "1024"])
 def test_a_volume_gets_an_admitted_size_in_bytes(size):
     judged = volume({"Name": "v1", "DriverOpts": {"size": size}}, rules=BOUNDED)
     assert denials(judged) == ()
@@ -473,11 +473,24 @@ def test_a_volume_gets_an_admitted_size_in_bytes(size):
 
 @pytest.mark.parametrize(
     "size",
-    ["11g", "10737418241", "1023", "0", "1", "10.5g", "-1", "010g", "10 g", "1e3", "x", "٣g"],
+    ["11g", "10737418241", "1023", "0", "1", "10.5g", "-1", "1.2.3g", "10  g", "1e3", "x", "٣g"],
 )
 def test_a_size_beyond_the_policy_or_in_another_notation_is_refused(size):
     judged = volume({"Name": "v1", "DriverOpts": {"size": size}}, rules=BOUNDED)
     assert denials(judged) == ("resources.volume",)
+
+
+@pytest.mark.parametrize(
+    ("size", "remedy"),
+    [
+        ("11g", "ask for less"),
+        ("x", "write a size such as 512m or 10g"),
+        ("1", "write a size such"),
+    ],
+)
+def test_the_remedy_of_a_refused_size_names_what_helps(size, remedy):
+    judged = volume({"Name": "v1", "DriverOpts": {"size": size}}, rules=BOUNDED)
+    assert judged.verdict.remedy.startswith(remedy)
 
 
 def test_a_volume_has_no_size_unless_the_policy_says_that_the_storage_can_hold_one():

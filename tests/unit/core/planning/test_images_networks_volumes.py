@@ -380,6 +380,21 @@ def test_a_volume_with_the_declared_size_has_no_problem(size):
     assert plan(declared(sized(10 << 30)), engine(volumes=(on_engine(size),))).problems == ()
 
 
+def test_a_fraction_is_a_size_for_documents_and_volumes_alike():
+    assert plan(declared(sized(3 << 29)), engine(volumes=(on_engine("1.5g"),))).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("engine_name", "remedy"),
+    [(None, "dump it, declare"), ("data", "write no size; or dump it, declare")],
+)
+def test_no_remedy_writes_a_size_that_documents_refuse(engine_name, remedy):
+    seen = replace(on_engine("1000000"), belongs_to="default")
+    (problem,) = plan(declared(sized(1 << 20, engine_name)), engine(volumes=(seen,))).problems
+    assert "was made with 1000000B, its document says 1Mi" in problem.message
+    assert problem.remedy.startswith(remedy)
+
+
 def test_an_adopted_volume_keeps_its_size_if_its_document_has_none():
     adopted = replace(on_engine("5g"), name="shop_data", belongs_to="default")
     seen = engine(volumes=(adopted,))
