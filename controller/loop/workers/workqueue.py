@@ -27,7 +27,10 @@ class WorkQueue(Generic[K]):
     def __init__(self, monotonic: Callable[[], float], *, capacity: int = CAPACITY) -> None:
         self._monotonic = monotonic
         self._capacity = capacity
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        #: Apart from ``_changed``: a key that is added wakes one thread, which must be a worker.
+        self._handed_back = threading.Condition(lock)
         #: The keys in order. A key that was taken as an urgent one is skipped.
         self._ready: deque[K] = deque()
         self._urgent: dict[K, None] = {}
@@ -96,11 +99,12 @@ class WorkQueue(Generic[K]):
             if key in self._dirty:
                 self._ready.append(key)
             self._changed.notify_all()
+            self._handed_back.notify_all()
 
     def await_done(self, key: K, *, timeout_s: float) -> bool:
         """Wait until no worker handles *key*; return False on timeout."""
-        with self._changed:
-            return self._changed.wait_for(lambda: key not in self._processing, timeout_s)
+        with self._handed_back:
+            return self._handed_back.wait_for(lambda: key not in self._processing, timeout_s)
 
     def shut_down(self) -> None:
         """Return no more keys, and wake all workers."""

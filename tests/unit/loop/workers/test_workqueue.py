@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.loop.workers.workqueue import WorkQueue
+from tests.switches import only_when_blocked
 
 
 class Watch:
@@ -183,6 +184,33 @@ def test_a_waiting_worker_is_woken_by_a_key_and_by_the_shut_down() -> None:
     queue.shut_down()
     worker.join(timeout=10)
     assert got == ["a", "b", None]
+
+
+def test_a_key_wakes_a_worker_though_somebody_awaits_the_end_of_another_pass() -> None:
+    queue = WorkQueue[str](Watch())
+    queue.add("slow")
+    assert queue.poll() == "slow"
+    got_key, ended = threading.Event(), threading.Event()
+
+    def await_end() -> None:
+        if queue.await_done("slow", timeout_s=10.0):
+            ended.set()
+
+    def work() -> None:
+        if queue.get() == "other":
+            got_key.set()
+
+    threads = [threading.Thread(target=await_end), threading.Thread(target=work)]
+    with only_when_blocked():
+        for thread in threads:
+            thread.start()
+        queue.add("other")
+        took = got_key.wait(5.0)
+        queue.done("slow")
+    for thread in threads:
+        thread.join(timeout=10)
+    assert took, "a key is ready, and the worker sleeps"
+    assert ended.is_set()
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "later", "take", "done"]), st.integers(0, 3))))
