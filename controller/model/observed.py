@@ -275,12 +275,14 @@ class ContainerGroups(Sequence[Container]):
         return ContainerGroups(groups | _by_key(containers))
 
     def without(self, identifiers: Collection[str]) -> ContainerGroups:
-        """Return a copy without the containers with these ids. Costs as much as all containers."""
-        groups = {
-            key: tuple(each for each in found if each.id not in identifiers)
-            for key, found in self._groups.items()
-        }
-        return ContainerGroups({key: found for key, found in groups.items() if found})
+        """Return a copy without the containers with these ids. Only their groups are made again."""
+        groups = dict(self._groups)
+        # The merge of each pass that created a container calls this under the controller's lock.
+        for key in {k for k, found in groups.items() for c in found if c.id in identifiers}:
+            left = tuple(each for each in groups.pop(key) if each.id not in identifiers)
+            if left:
+                groups[key] = left
+        return ContainerGroups(groups)
 
     def all_of(self, key: Key) -> tuple[Container, ...]:
         """Return the containers of a service, whoever created them, by slot and name."""

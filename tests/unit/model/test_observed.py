@@ -43,3 +43,13 @@ def test_a_changed_group_of_containers_leaves_the_others() -> None:
     assert after == tuple(after) == after[:]
     assert after[0] in {*after}
     assert list(before) == sorted(before, key=lambda each: each.id)
+
+
+def test_only_the_groups_of_removed_containers_are_made_again() -> None:
+    web, second = worlds.container(), worlds.container(slot=2)
+    before = worlds.engine(web, second, worlds.container("api"), worlds.container("db")).grouped
+    after = before.without({web.id, "id:db.1-bbbbbbbb", "nobody"})
+    assert after.all_of(worlds.WEB) == (second,)
+    assert after.all_of(API) is before.all_of(API)
+    assert after.keys == {worlds.WEB, API}
+    assert before.all_of(worlds.WEB) == (web, second)
