@@ -117,7 +117,7 @@ def verify_here(
     opened = {key: each for key, each in results.items() if isinstance(each, SecretOpened)}
     known = {key: each.content for key, each in opened.items()}
     answer = _rendered(files, scope, charts, known)
-    new = tuple((secrets[key].bound, each) for key, each in opened.items())
+    new = tuple((secrets[key].bound, each) for key, each in opened.items() if each.is_new)
     return ProofVerified(Rendering.read(proven, {"rendered": answer}, known), new)
 
 

@@ -10,7 +10,7 @@ The values of variables are read for an admitted create. The values are added to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.broker.deliveries.mounts import undelivered
@@ -51,17 +51,31 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     files = FileSet("secret", call.names["namespace"], call.names["name"])
     signed_acts.refuse_unsigned_secret(call, state, files)
     owner, opened = yield from open_requested(call, state, files)
-    if opened.is_new:
-        yield from record_new(call, SecretName(files.namespace, owner, files.name), opened)
+    bound = SecretName(files.namespace, owner, files.name)
+    yield from record_new(call, state, ((bound, opened),) if opened.is_new else ())
     return json_reply(200, {"Content": opened.content, "Keys": list(opened.names)})
 
 
-def record_new(call: GateRequest, bound: SecretName, opened: SecretOpened) -> Flow[None]:
-    """Record that a Secret was opened to a content that was not seen before."""
-    summary = {"owner": bound.owner, "content": opened.content, "names": list(opened.names)}
-    files = FileSet("secret", bound.namespace, bound.name)
-    request = request_of("POST", "own.secret", str(files), {"secret": summary})
-    yield from require_record("read", call.by, request)
+def record_new(
+    call: GateRequest, state: GateState, opened: Iterable[tuple[SecretName, SecretOpened]]
+) -> Flow[None]:
+    """Record that Secrets were opened to contents that were not seen before.
+
+    A content is new only once. Contents whose record can't be written wait for the next request.
+
+    Raises:
+        Answered: a record can't be written.
+    """
+    waiting = state.secrets.unrecorded
+    waiting.update(((bound, each.content), each) for bound, each in opened)
+    for (bound, content), each in [*waiting.items()]:
+        if (bound, content) not in waiting:
+            continue  # another request recorded it meanwhile
+        summary = {"owner": bound.owner, "content": content, "names": list(each.names)}
+        files = FileSet("secret", bound.namespace, bound.name)
+        request = request_of("POST", "own.secret", str(files), {"secret": summary})
+        yield from require_record("read", call.by, request)
+        waiting.pop((bound, content), None)
 
 
 def open_requested(

@@ -27,8 +27,10 @@ from controller.model.records import Role
 from controller.ports import Clock, EngineFacts, JournalHealth, NewId
 
 if TYPE_CHECKING:
+    from controller.broker.gate.commands import SecretOpened
     from controller.core.proofs.git_objects import OtherLine
     from controller.core.proofs.rendering import Rendering
+    from controller.core.secrets.contents import SecretName
 
 #: The API versions that clients may use. The engine is called with the lower of its own version
 #: and the newest.
@@ -153,6 +155,14 @@ class ProofState:
         self.renderings.clear()
         self.lines.clear()
         self.forgotten += 1
+
+
+@dataclass(slots=True)
+class SecretState:
+    """Opened Secrets (``deliveries.secrets``)."""
+
+    #: Contents that were new as they were opened, and whose record isn't written yet.
+    unrecorded: dict[tuple[SecretName, str], SecretOpened] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -281,6 +291,7 @@ class GateState:
     split_brain: SplitBrainState = field(default_factory=SplitBrainState)
     approvals: ApprovalState = field(default_factory=ApprovalState)
     proofs: ProofState = field(default_factory=ProofState)
+    secrets: SecretState = field(default_factory=SecretState)
     health: HealthState = field(default_factory=HealthState)
     tags: TagState = field(default_factory=TagState)
 

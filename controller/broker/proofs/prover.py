@@ -30,6 +30,7 @@ from controller.core.proofs.rendering import (
     read_secrets,
 )
 from controller.core.proofs.signers import SignerFiles, Signers
+from controller.core.secrets.contents import SecretName
 from controller.model.errors import SourceError
 from controller.model.files.delivery import FileSet, contents_of
 from controller.system.children.framed_child import ChildBounds, FramedChild, WorkerFailed
@@ -66,6 +67,8 @@ class Prover:
         self._lock = threading.Lock()
         #: By source: the Secrets that were opened, or couldn't be, the longest ago first.
         self._opened: dict[str, dict[str, tuple[ProvenSecret, SecretOpened | None]]] = {}
+        #: Contents that were new as they were opened, and that no result has told yet.
+        self._untold: set[tuple[SecretName, str]] = set()
         self._child = FramedChild(command, BOUNDS, monotonic=monotonic, wait=wait)
 
     @property
@@ -131,8 +134,10 @@ class Prover:
             if known:
                 answer = ask({**request, "contents": known}, raw)
                 rendered = join_parts(answer.get("parts"))
-            new = ((secrets[key].bound, each) for key, each in opened.items() if each.is_new)
             rendering = Rendering.read(proven, {"rendered": rendered}, known)
+            found = ((secrets[key].bound, each) for key, each in opened.items())
+            new = [(bound, each) for bound, each in found if (bound, each.content) in self._untold]
+            self._untold.difference_update((bound, each.content) for bound, each in new)
             return ProofVerified(rendering, tuple(new))
 
     def _open_secrets(
@@ -147,7 +152,6 @@ class Prover:
         tried = self._opened.get(command.rule.source, {})
         tried = {key: each for key, each in tried.items() if secrets.get(key) == each[0]}
         until = self._monotonic() + OPENING_S
-        now: dict[str, SecretOpened] = {}
         for key in [*(each for each in secrets if each not in tried), *tried]:
             if self._monotonic() >= until:
                 break
@@ -156,15 +160,12 @@ class Prover:
             known = contents_of(command.stored, files)
             result = self._open(OpenSecret(secret.bound, secret.source, known))
             tried.pop(key, None)
-            if isinstance(result, SecretOpened):
-                now[key] = result
-                # A new content is recorded once, with this proof.
-                tried[key] = (secret, replace(result, is_new=False))
-            else:
-                tried[key] = (secret, None)
+            tried[key] = (secret, result if isinstance(result, SecretOpened) else None)
+            if isinstance(result, SecretOpened) and result.is_new:
+                # The worker can still fail at this proof: a later one tells the content then.
+                self._untold.add((secret.bound, result.content))
         self._opened[command.rule.source] = tried
-        earlier = {key: opened for key, (_, opened) in tried.items() if opened is not None}
-        return earlier | now
+        return {key: opened for key, (_, opened) in tried.items() if opened is not None}
 
 
 def _blobs(files: Mapping[str, ProvenFile]) -> dict[str, ProvenFile]:

@@ -88,8 +88,7 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
         raise Denied(result.code, redact.text(result.reason), result.remedy, subject=name)
     assert isinstance(result, ProofVerified), f"a proof was answered by {type(result).__name__}"
     proven = result.rendering.proven
-    for bound, opened in result.opened:
-        yield from record_new(call, bound, opened)
+    yield from record_new(call, state, result.opened)
     if _anchor(rule, state) != anchor or name in state.proofs.accepting:
         raise Denied("proof.busy", "another commit is being accepted", "try again", status=409)
     _refuse_if_reloaded(call, state, forgotten)

@@ -31,7 +31,7 @@ from controller.process import render_worker
 from controller.system.children.framed_child import PART_MAX, STEP_BYTES
 from tests.unit.broker.signed.forged_requests import WEB
 from tests.unit.broker.signed.instance import DOCUMENTS
-from tests.unit.broker.signed.opened import Opener, armored
+from tests.unit.broker.signed.opened import Opener, armored, new_once
 from tests.unit.broker.signed.rich import CIPHERTEXTS, RICH
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
 from tests.unit.core.proofs.test_render_charts import CHART, RELEASE, validator
@@ -176,6 +176,30 @@ def test_secrets_that_take_longer_than_a_proof_are_opened_by_some_proofs() -> No
     assert [len(each.rendering.contents) for each in made[:secrets]] == [*range(1, secrets + 1)]
     assert [len(each.opened) for each in made] == [1] * 8
     assert made[-1].rendering.contents == complete.rendering.contents
+
+
+def test_the_contents_of_a_proof_at_which_the_worker_fails_are_told_with_the_next() -> None:
+    opened: list[str] = []
+
+    def killing(command: OpenSecret) -> SecretOpened | SecretNotOpened:
+        if not opened:
+            assert made.pid is not None
+            os.kill(made.pid, signal.SIGKILL)  # between its two answers
+        opened.append(command.bound.name)
+        return opener(command)
+
+    opener = new_once(Opener().open)
+    made = prover(opening=killing)
+    command = proof_of({"all.yaml": RICH.encode()})
+    first, second, third = (made(command) for _ in range(3))
+    made.stop()
+    assert isinstance(first, ProofRefused)
+    assert (first.code, len(opened)) == ("proof.worker", 3 * len(set(opened)))
+    assert isinstance(second, ProofVerified)
+    contents = {f"Secret/shop/{bound.name}": each.content for bound, each in second.opened}
+    assert contents == second.rendering.contents
+    assert isinstance(third, ProofVerified)
+    assert third.opened == ()
 
 
 def test_a_job_can_name_a_time_zone_although_the_worker_has_no_files(real: Prover) -> None:

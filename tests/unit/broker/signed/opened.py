@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controller.broker.gate.commands import (
+    Open,
     OpenSecret,
     ReadSecret,
     SecretNotOpened,
@@ -52,6 +55,20 @@ class Opener:
                 return {key: self.host[name] for key, name in names.items()}
             case source:
                 return {key: b"x" * length for key, length in source.lengths.items()}
+
+
+def new_once(opening: Open) -> Open:
+    """Return an opener to which a content is new only once, as to the broker's own one."""
+    seen = set[str]()
+
+    def opened(command: OpenSecret) -> SecretOpened | SecretNotOpened:
+        result = opening(command)
+        if isinstance(result, SecretOpened):
+            result = replace(result, is_new=result.content not in seen)
+            seen.add(result.content)
+        return result
+
+    return opened
 
 
 def armored(plain: bytes, keys: Keys = SHOP) -> str:

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from controller.engine.transport import OutgoingRequest
-from controller.model.records import Reply
+from controller.model.records import Entry, Record, Reply
 from tests.unit.broker.signed.forged_requests import ONCE, POOL, WEB, body_of
 from tests.unit.broker.signed.instance import create_of, desired_of, prerequisites
-from tests.unit.broker.signed.opened import armored
+from tests.unit.broker.signed.opened import armored, new_once
 from tests.unit.broker.signed.rich import CIPHERTEXTS, RICH, RichInstance
 from tests.unit.broker.signed.test_signed_acts import rule
 
@@ -130,7 +130,40 @@ def test_a_secret_that_cant_be_opened_is_named_and_holds_no_other_service(
     instance.run(create_of(ONCE, RICH))
 
 
-def test_each_content_that_a_proof_opens_first_is_recorded(instance: RichInstance) -> None:
+SECRETS = [f"secret/shop/{name}" for name in ("db", "host", "made", "other", "tls")]
+
+
+def recorded(instance: RichInstance) -> list[object]:
     requests = [each.entry.request for each in instance.records]
-    opened = [each["object"] for each in requests if each.get("route") == "own.secret"]
-    assert opened == [f"secret/shop/{name}" for name in ("db", "host", "made", "other", "tls")]
+    return [each["object"] for each in requests if each.get("route") == "own.secret"]
+
+
+def test_each_content_that_a_proof_opens_first_is_recorded(instance: RichInstance) -> None:
+    assert recorded(instance) == SECRETS
+
+
+@pytest.mark.parametrize("again", ["upload", "look"])
+def test_contents_that_cannot_be_recorded_are_recorded_with_the_next_request(again: str) -> None:
+    """The opener calls a content new only once, and the disk is full amid the contents of a proof."""
+    instance = RichInstance()
+    instance.opener.open = new_once(instance.opener.open)  # type: ignore[method-assign,assignment]
+    write = instance.journal.append
+
+    def fill(entry: Entry) -> Record:
+        instance.journal.full = len(recorded(instance)) == 2
+        return write(entry)
+
+    instance.journal.append = fill  # type: ignore[method-assign]
+    commit = instance.repository.commit({"deploy/all.yaml": RICH.encode()}, instance.since)
+    proof = instance.repository.proof(commit)
+    assert rule(instance.upload(proof)) == "journal.unavailable"
+    assert recorded(instance) == SECRETS[:2]
+    instance.journal.append, instance.journal.full = write, False  # type: ignore[method-assign]
+    if again == "look":
+        # No commit is accepted yet, so the operator lifts the requirement for a while.
+        instance.require(signed=False)
+        assert look(instance, "db").status == 200
+        assert recorded(instance) == SECRETS
+        instance.require(signed=True)
+    assert instance.upload(proof).status == 200
+    assert recorded(instance) == SECRETS
