@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from controller.cli.volume.hold import ENGINE_PREFIX
 from controller.cli.volume.remove import remove, sizes_of, users_of
 from controller.cli.volume.restore import restore
 from controller.core.encoding.terminal_text import printable
+from controller.model.errors import EngineError
 from controller.model.quantities import format_bytes
 
 
@@ -50,10 +52,13 @@ Example:
   trimtab volume list --json | jq '.volumes[] | select(.users == []) | .name'
 """)
 def list_volumes(state: Path | None, as_json: bool) -> None:
-    """List the volumes of this instance: namespace, owner, origin, size, and the containers with them."""
+    """List the volumes of this instance: namespace, owner, origin, size, and the containers with them.
+
+    A volume without a size has `-`, and so has each volume while the engine doesn't answer.
+    """
     folder, _ = open_state(state)
     inventory = BrokerApi(folder.broker_socket).get("inventory")
-    sizes = sizes_of(BrokerApi(folder.broker_socket, prefix=ENGINE_PREFIX).get("/volumes"))
+    sizes = known_sizes(BrokerApi(folder.broker_socket, prefix=ENGINE_PREFIX))
     users = users_of(inventory["containers"])
     volumes = [
         {
@@ -82,6 +87,16 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
         for each in volumes
     )
     echo(table(headers, rows))
+
+
+def known_sizes(engine: BrokerApi) -> dict[str, int]:
+    """Return the sizes of volumes by name; none while the engine doesn't answer.
+
+    The inventory alone lists the volumes, and operators need the list most when the engine is down.
+    """
+    with suppress(EngineError):
+        return sizes_of(engine.get("/volumes"))
+    return {}
 
 
 volume.add_command(list_volumes, "list")
