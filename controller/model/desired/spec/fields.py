@@ -259,6 +259,7 @@ class Model(BaseModel):
     """
 
     model_config = ConfigDict(
+        # Threads may use a model first at once: pydantic locks the build since 2.14.
         defer_build=True,
         extra="forbid",
         frozen=True,
