@@ -208,12 +208,12 @@ class Networks(State):
         if not NAME.fullmatch(name):
             rule = "includes invalid characters for a local volume name"
             raise Refusal(400, f'create {name}: "{name}" {rule}')
-        if (body.get("DriverOpts") or {}).get("size"):
-            # The storage of this engine has no project quotas.
+        options = body.get("DriverOpts") or None
+        if options and "size" in options and not self.holds_sizes:
             raise Refusal(400, f"create {name}: quota size requested but no quota support")
         if name not in self.volumes:
             labels = body.get("Labels")
-            self._add_volume(SimVolume(name, self.clock.now(), None if labels is None else labels))
+            self._add_volume(SimVolume(name, self.clock.now(), labels, options=options))
         return 201, self.volumes[name].inspect()
 
     def _volume_inspect(self, name: str, _query: Any, _body: Any) -> Any:

@@ -46,6 +46,8 @@ class State:
         self.images = {image.reference: image for image in images}
         self.registry = {image.reference: image for image in registry}
         self.registry_up = True
+        #: Whether the storage has project quotas, which hold the sizes of volumes.
+        self.holds_sizes = False
         #: References of images whose programs never answer, or only now and then; both are troubled.
         self.ill: set[str] = set()
         self.flapping: set[str] = set()
