@@ -220,10 +220,10 @@ class Driver:
     ) -> Reply | OpenResponse | commands.Follow:
         """Run the flow of a request to its result, and open the engine's response for a Relay.
 
-        *user* has the connections to the engine. *admits* is the actor of a mutation. Such a flow
-        holds the admission lock until its first record or mutation, so that everything counted at
-        admission still holds when the intent is written. A client's or
-        operator's flow that refuses at once doesn't wait for the lock.
+        *user* has the connections to the engine. *admits* is the actor of a mutation. Its flow holds
+        the admission lock until its first record or mutation: everything counted at admission still
+        holds when the intent is written. A client's or operator's flow that refuses at once doesn't
+        wait for the lock; a controller's does, up to ``ADMISSION_S``, and can end ``broker.busy``.
         """
         if self._rests_not_begun:
             await asyncio.sleep(0)  # a sent early response is in the inventory before the next flow
