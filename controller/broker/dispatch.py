@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -49,17 +50,25 @@ Handler = (
 )
 
 
-def _on_use(module: str, name: str) -> Handler:
-    """Return a handler in a module below ``broker``. The first request of its route loads the module.
+@dataclass(frozen=True, slots=True)
+class OnUse:
+    """A handler in a module below ``broker``. The first request of its route loads the module.
 
     Most brokers serve no such request.
     """
 
-    def handler(call: GateRequest, state: GateState) -> Any:
-        loaded = import_module(f"controller.broker.{module.replace('/', '.')}")
-        return getattr(loaded, name)(call, state)
+    module: str
+    name: str
 
-    return handler
+    def load(self) -> Callable[[GateRequest, GateState], Any]:
+        """Return the handler's function."""
+        loaded = import_module(f"controller.broker.{self.module.replace('/', '.')}")
+        found: Callable[[GateRequest, GateState], Any] = getattr(loaded, self.name)
+        return found
+
+    def __call__(self, call: GateRequest, state: GateState) -> Any:
+        """Serve a request of the route."""
+        return self.load()(call, state)
 
 
 #: The handler of each route, by the name of the route.
@@ -67,7 +76,7 @@ ENDPOINTS: dict[str, Handler] = {
     "ping": container_read.ping,
     "ping.head": container_read.ping,
     "version": container_read.version,
-    "info": _on_use("handlers/info", "info"),
+    "info": OnUse("handlers/info", "info"),
     "system.df": container_read.system_df,
     "events": container_read.events,
     "container.list": container_read.container_list,
@@ -89,13 +98,13 @@ ENDPOINTS: dict[str, Handler] = {
     Mutation.CONTAINER_RENAME: container_lifecycle.rename,
     Mutation.CONTAINER_UPDATE: container_lifecycle.update,
     Mutation.CONTAINER_REMOVE: container_lifecycle.remove,
-    Mutation.CONTAINER_ADOPT: _on_use("handlers/adoption/as_found", "adopt"),
+    Mutation.CONTAINER_ADOPT: OnUse("handlers/adoption/as_found", "adopt"),
     Mutation.EXEC_CREATE: container_exec.create,
     Mutation.EXEC_START: container_exec.start,
     "exec.inspect": container_exec.inspect,
     "exec.resize": container_exec.resize,
     "distribution.inspect": image.distribution_inspect,
-    Mutation.IMAGE_REMOVE: _on_use("handlers/image_remove", "remove"),
+    Mutation.IMAGE_REMOVE: OnUse("handlers/image_remove", "remove"),
     "image.list": image.image_list,
     "image.inspect": image.image_inspect,
     "image.history": image.image_history,
@@ -111,20 +120,20 @@ ENDPOINTS: dict[str, Handler] = {
     "volume.inspect": networks_volumes.volume_inspect,
     Mutation.VOLUME_CREATE: networks_volumes.volume_create,
     Mutation.VOLUME_REMOVE: networks_volumes.volume_remove,
-    Mutation.FILES_DELIVER: _on_use("deliveries/deliver", "deliver"),
+    Mutation.FILES_DELIVER: OnUse("deliveries/deliver", "deliver"),
     "own.secret": secrets.look,
     "own.whoami": trimtab_api.whoami,
     "own.health": trimtab_api.health,
     "own.policy": trimtab_api.policy,
     "own.inventory": trimtab_api.inventory,
     "own.look": trimtab_api.look,
-    "own.journal": _on_use("handlers/journal_api", "journal"),
-    "own.journal.follow": _on_use("handlers/journal_api", "follow"),
+    "own.journal": OnUse("handlers/journal_api", "journal"),
+    "own.journal.follow": OnUse("handlers/journal_api", "follow"),
     "own.strangers": labelled.strangers,
     "own.approvals": trimtab_api.approvals,
     "own.records": trimtab_api.records,
-    "own.proofs": _on_use("handlers/proofs/uploads", "proofs"),
-    "own.proof": _on_use("handlers/proofs/uploads", "upload"),
+    "own.proofs": OnUse("handlers/proofs/uploads", "proofs"),
+    "own.proof": OnUse("handlers/proofs/uploads", "upload"),
 }
 
 
