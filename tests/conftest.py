@@ -78,8 +78,9 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
-# A shell lets what it runs in the background ignore Ctrl-C, and so would the programs under test.
+# A shell lets what it runs in the background ignore Ctrl-C and Ctrl-\, and the programs under test inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
