@@ -44,7 +44,6 @@ from controller.model.names import (
     DEFAULT_NAMESPACE,
     NAMESPACE_MAX,
     SERVICE_NAME_MAX,
-    WORKLOADS,
     Key,
     is_dns_label,
 )
@@ -52,11 +51,6 @@ from controller.model.names import (
 if TYPE_CHECKING:
     from controller.core.manifests.source_document import SourceManifest
 
-#: Kinds that are not supported yet.
-LATER_KINDS: tuple[str, ...] = ()
-#: Fields of a Service that are not supported yet.
-LATER_FIELDS: tuple[YamlPath, ...] = ()
-LATER_MOUNTS: tuple[str, ...] = ()
 #: The removal of one error can cause another, such as an empty healthcheck.
 REPAIRS_MAX = 4
 
@@ -181,7 +175,7 @@ def _readable_key(document: Document) -> Key | None:
         case _:
             return None
     if (
-        kind not in (*KINDS, *LATER_KINDS)
+        kind not in KINDS
         or not is_dns_label(name, length=SERVICE_NAME_MAX)
         or not isinstance(namespace, str)
         or not is_dns_label(namespace, length=NAMESPACE_MAX)
@@ -204,14 +198,11 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
     model = manifest_of(kind) if isinstance(kind, str) else None
     if model is None:
         return None, [_unknown_kind(document, value)]
-    later = list(_unsupported_fields(document, value))
     manifest, details = _validate(model, value)
-    hidden = [path for path, _ in later]
-    problems = [problem for _, problem in later]
-    problems += [
+    problems = [
         explain(document, model, detail)
         for detail in details[: MAX_PROBLEMS + 1]
-        if not _is_hidden(value_path(value, detail["loc"]), detail, hidden)
+        if not _is_hidden(detail)
     ]
     wrong = {dotted(value_path(value, detail["loc"])) for detail in details}
     remaining: object = value
@@ -291,10 +282,6 @@ def _lines(document: Document) -> tuple[tuple[str, int], ...]:
 
 def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
     kind = value.get("kind")
-    if kind in LATER_KINDS:
-        message = f"kind {kind} is not supported yet"
-        remedy = "remove the document from this directory, or write it as a Service"
-        return problem_at(document, ("kind",), "unsupported", message, remedy=remedy)
     if value.get("apiVersion") != API_VERSION:
         version = value.get("apiVersion")
         message = "apiVersion is missing" if version is None else f"apiVersion is {_short(version)}"
@@ -310,31 +297,6 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
     )
 
 
-def _unsupported_fields(
-    document: Document, value: dict[str, object]
-) -> Iterator[tuple[YamlPath, Problem]]:
-    """Yield the path and the problem of each field that is not supported yet."""
-    spec = value.get("spec")
-    if value.get("kind") not in WORKLOADS:
-        return
-    for path in LATER_FIELDS:
-        if _holds(value, path):
-            yield path, _unsupported_problem(document, path, f"{'.'.join(map(str, path))} is")
-    if not isinstance(spec, dict):
-        return
-    mounts = spec.get("mounts")
-    for index, mount in enumerate(mounts if isinstance(mounts, list) else []):
-        kind = mount.get("type") if isinstance(mount, dict) else None
-        if kind in LATER_MOUNTS:
-            path, what = ("spec", "mounts", index), f"mounts of type {kind} are"
-            yield path, _unsupported_problem(document, (*path, "type"), what)
-
-
-def _unsupported_problem(document: Document, path: YamlPath, what: str) -> Problem:
-    message = f"{what} not supported yet"
-    return problem_at(document, path, "unsupported", message, remedy="remove it", at_key=True)
-
-
 def _foreign_document_remedy(value: dict[str, object]) -> str:
     """Return the remedy for another tool's document."""
     if isinstance(value.get("services"), dict) and "kind" not in value:
@@ -346,16 +308,9 @@ def _short(value: object) -> str:
     return json.dumps(value)[:80] if isinstance(value, str) else word_for(value)
 
 
-def _holds(value: object, path: YamlPath) -> bool:
-    for part in path:
-        if not isinstance(value, dict) or part not in value:
-            return False
-        value = value[part]
-    return True
+def _is_hidden(detail: ErrorDetails) -> bool:
+    """Return True if another reported error causes this error.
 
-
-def _is_hidden(path: YamlPath, detail: ErrorDetails, hidden: list[YamlPath]) -> bool:
-    """Return True if another reported error causes this error."""
-    if detail["type"] == "too_short" and detail.get("input"):
-        return True  # too short only after the removal of the invalid items
-    return any(path[: len(later)] == later for later in hidden)
+    A list with items is too short only after the removal of the invalid ones.
+    """
+    return detail["type"] == "too_short" and bool(detail.get("input"))

@@ -17,9 +17,6 @@ from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.declaration import Metadata
 from controller.core.manifests.parse import (
     KINDS,
-    LATER_FIELDS,
-    LATER_KINDS,
-    LATER_MOUNTS,
     MANIFESTS,
     manifest_of,
 )
@@ -179,12 +176,6 @@ def test_a_page_that_lags_behind_is_noticed() -> None:
         "spec.replicas: 999 isn't told",
         "spec.replicas: the default is `1`, not `2`",
     ]
-
-
-def test_what_comes_later_is_named() -> None:
-    later = section("Not supported")
-    names = [*LATER_KINDS, *LATER_MOUNTS, *(".".join(map(str, path)) for path in LATER_FIELDS)]
-    assert [name for name in names if f"`{name}`" not in later] == []
 
 
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
