@@ -111,7 +111,7 @@ class Engine(Protocol):
     def facts(self) -> EngineFacts: ...
 
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
-        """Return one snapshot; ``only`` narrows the containers to one service."""
+        """Return a snapshot. With ``only``, the snapshot has the containers of that service alone."""
         ...
 
     def list_containers(self) -> frozenset[ContainerSummary]:

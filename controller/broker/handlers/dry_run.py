@@ -136,7 +136,7 @@ def _finding(denied: Denied, path: str) -> Finding:
 
 
 def _parameters(raw: str, route: Route, read_findings: list[Finding]) -> dict[str, str]:
-    """Return the valid parameters; each invalid one adds a finding of its own."""
+    """Return the valid parameters. Each invalid parameter adds a finding to *read_findings*."""
     try:
         asked = read_query(raw)
     except Denied as denied:

@@ -290,8 +290,9 @@ def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float 
 def ask_for_look(path: Path, key: str, *, timeout_s: float = LOOK_S) -> None:
     """Let a running controller look now, for what is on record already.
 
-    Any failure is ignored: the act is done, and the controller's own next look finds it. A failure is
-    that no controller runs, or that it obeys root alone where the broker obeys other operators, too.
+    A failure is ignored: the act is on record, and the controller's next look finds the act. The
+    question fails without a controller. It also fails for operators other than root, because the
+    controller obeys root alone.
     """
     with suppress(TrimtabError):
         question = {"do": "pass", "key": key, "timeout_s": timeout_s}

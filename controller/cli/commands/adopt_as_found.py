@@ -165,7 +165,7 @@ def _dns_label(text: str) -> str:
 def _make_requests(
     choices: Iterable[_Choice], full_plan: FullPlan, wish: Wish, directory: Path
 ) -> None:
-    """Give each chosen container its request, or the problem that prevents the request."""
+    """Add the request, or the problem instead of a request, to each chosen container."""
     from controller.core.engine_api.create_body import container_body
     from controller.core.planning.images_networks_volumes import Prerequisites
     from controller.core.planning.next_container import create_of
@@ -262,7 +262,7 @@ def projects_of(service: Service, desired: Desired, directory: Path) -> Callable
 
 
 def path_below_project(path: str, is_project: Callable[[str], bool]) -> str:
-    """Return a path below a source's folder as a path below its Compose project, if a project has it."""
+    """Return a path of a source as a path of the Compose project around the file; unchanged without a project."""
     parts = path.split("/")
     for depth in range(len(parts)):
         if is_project("/".join(parts[:depth])):

@@ -56,7 +56,7 @@ def update_body(action: actions.UpdateContainer) -> RequestBody:
 
 
 def move_body(action: actions.MoveService) -> RequestBody:
-    """Return the body of the record by which containers go on under another name."""
+    """Return the body of the record of a move: containers go on under another name."""
     return {
         "act": SERVICE_MOVED,
         "object": str(action.object),

@@ -167,7 +167,7 @@ class _Rendered:
         )
 
     def _shapes(self, workload: Service, own: CreateShape) -> Iterator[list[object]]:
-        """Yield the creates that the document permits, the own one first (``RenderedShape``)."""
+        """Yield the permitted creates of a document (``RenderedShape``), first the create of the present name."""
         yield [own.shape, own.base, False]
         if workload.key.kind == "Job":
             return

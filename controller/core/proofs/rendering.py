@@ -38,7 +38,7 @@ class RenderedSchedule:
 
 @dataclass(frozen=True, slots=True)
 class RenderedShape:
-    """A create that a document permits.
+    """A permitted create of a document.
 
     Besides its own create, a document permits the create with the revision by which an earlier version,
     or an earlier name of the service, knows the same settings (``core.service.kept_revisions``).

@@ -14,7 +14,7 @@ DOWN_MAX_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class PerformedAction:
-    """An action after its success, or after its failure with ``error``."""
+    """A performed action. ``error`` is the message of a failed action, and None after a success."""
 
     number: int
     #: Seconds since the epoch.

@@ -109,7 +109,7 @@ class Builder:
         self._memory = RecordContext(self._intents, self._containers)
 
     def rebuild(self) -> None:
-        """Replace the index by an empty one; ``build`` fills it."""
+        """Replace the index by an empty index, for ``build`` to fill."""
         self.index.close()
         self._open(replace=True)
 

@@ -50,7 +50,7 @@ class ActionLog:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """An ``ActionPerformer`` that logs each action after its success or failure."""
+    """An ``ActionPerformer`` with a log: each performed action is an entry."""
 
     engine: ActionPerformer
     log: ActionLog

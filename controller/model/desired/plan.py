@@ -1,6 +1,6 @@
-"""A plan: all actions needed to converge, provided each succeeds.
+"""A plan: the actions after which the engine is as declared, if all actions succeed.
 
-Each action has its cause and its precondition.
+Each action has a cause and a precondition.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Problems in plans: objects of the engine that can't serve as a document says."""
+"""Problems in plans: objects of the engine that can't serve for a document."""

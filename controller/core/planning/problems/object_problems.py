@@ -1,4 +1,4 @@
-"""Problems of networks and volumes that a document names: missing, foreign, or of another size."""
+"""Problems of the networks and volumes of a document: missing, foreign, or of another size."""
 
 from __future__ import annotations
 
