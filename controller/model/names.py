@@ -100,9 +100,9 @@ class Key(NamedTuple):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
-        """Return how pydantic reads and writes keys: as text, also as the keys of a mapping.
+        """Return the schema for pydantic: a key is text, also as the key of a mapping.
 
-        By itself, pydantic writes a list, and as the key of a mapping what it can't read again.
+        Without the schema, pydantic writes a list, and can't read back the keys of a mapping.
         """
         # Some commands know names and need no pydantic, which takes long to import.
         from pydantic_core import core_schema

@@ -275,7 +275,7 @@ class ContainerGroups(Sequence[Container]):
         return ContainerGroups(groups | _by_key(containers))
 
     def without(self, identifiers: Collection[str]) -> ContainerGroups:
-        """Return a copy without the containers with these ids. Only their groups are made again."""
+        """Return a copy without the containers of these ids. Other groups stay the same tuples."""
         groups = dict(self._groups)
         # The merge of each pass that created a container calls this under the controller's lock.
         for key in {k for k, found in groups.items() for c in found if c.id in identifiers}:

@@ -143,11 +143,11 @@ class Prover:
     def _open_secrets(
         self, secrets: Mapping[str, ProvenSecret], command: VerifyProof
     ) -> dict[str, SecretOpened]:
-        """Return the Secrets that can be opened now, or were opened for an earlier proof.
+        """Return the opened Secrets: opened for this proof, or for an earlier proof.
 
-        Opening many Secrets takes longer than the time of a proof. So those that were never tried
-        come first, then those tried the longest ago, and the others are as they were opened last.
-        After some proofs each Secret was opened, or was opened again if its values changed.
+        Opening many Secrets takes longer than the time of a proof. New Secrets are opened first, then
+        the Secrets with the longest wait; the remaining ones keep their last values. So each Secret is
+        opened after some proofs, and changed values are found.
         """
         tried = self._opened.get(command.rule.source, {})
         tried = {key: each for key, each in tried.items() if secrets.get(key) == each[0]}

@@ -103,9 +103,9 @@ def _read_observed(value: Mapping[str, Any], version: int) -> Observed:
 
 
 def _with_keys_as_text(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what version 1 wrote of an observation in the form of today.
+    """Return an observation of version 1 in the form of version 2.
 
-    The key of a container was an object or a list, and that of a job had slashes or commas.
+    In version 1 a container's key was an object or a list, and a job's key had slashes or commas.
     """
     containers = []
     for each in value["containers"]:

@@ -106,9 +106,9 @@ def has_earlier_revisions(inventory: Inventory) -> bool:
 
 
 def move_revisions(inventory: Inventory, source: Key, target: Key) -> Inventory:
-    """Return the inventory in which a service's revisions are those of its new name.
+    """Return the inventory after a move: the revisions of a service stand under the new name.
 
-    In another namespace, the moved containers alone are of these revisions: no create is.
+    After a move to another namespace they cover the moved containers, and no create.
     """
     before, moved = (inventory.signed.get(str(each), ()) for each in (source, target))
     is_within = source.namespace == target.namespace
