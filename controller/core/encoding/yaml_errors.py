@@ -18,6 +18,9 @@ _OPENED = {"a flow sequence": ("list", "]"), "a flow mapping": ("mapping", "}")}
 MAX_INDENT = 2**20
 #: A key with no space after its colon.
 _TIGHT = re.compile(r" *(?:- )?[\w.-]+:[^\s/]")
+#: A variable as far as libyaml reads it where values are in brackets.
+_BARE_VARIABLE = re.compile(r"\$\{\w*:?\Z")
+_NO_COLON = "could not find expected ':'"
 _SPECIAL = {"@": "'@'", "`": "a backtick", "%": "'%'"}
 
 
@@ -44,7 +47,7 @@ def _place(error: yaml.MarkedYAMLError, lines: Sequence[str]) -> tuple[int, int]
 def _starts_before(error: yaml.MarkedYAMLError) -> bool:
     """Return True if the mistake is at the start of the construct, not where libyaml stopped."""
     problem, context = error.problem or "", error.context or ""
-    return "expected ':'" in problem or (
+    return _NO_COLON in problem or (
         "unexpected end of stream" in problem and "quoted scalar" in context
     )
 
@@ -56,9 +59,11 @@ def _words(
     problem, context = error.problem or "", error.context or ""
     if plain := _plain_words(problem, lines[row], column):
         return plain
+    if bare := _bare_variable(context, lines[row], column):
+        return bare
     if "mapping values are not allowed" in problem:
         return _misplaced_colon(lines, row, column, first)
-    if "expected ':'" in problem:
+    if _NO_COLON in problem:
         start = error.context_mark
         if start is not None and _TIGHT.match(lines[start.line]):
             return "no space behind the colon", 'write "KEY: VALUE"'
@@ -86,6 +91,17 @@ def _plain_words(problem: str, text: str, column: int) -> tuple[str, str] | None
         character = _SPECIAL.get(text[column : column + 1], "this character")
         return f"a text can't begin with {character} here", "put quotes around the text"
     return None
+
+
+def _bare_variable(context: str, text: str, column: int) -> tuple[str, str] | None:
+    """Return message and remedy of a variable without quotes in [] or {}, None for any other error.
+
+    libyaml takes the brace of ``${NAME}`` for the start of a mapping.
+    """
+    in_brackets = any(name in context for name in (*_OPENED, "plain scalar"))
+    if not in_brackets or not _BARE_VARIABLE.search(text[: column + 1]):
+        return None
+    return "a variable without quotes between [ and ], or { and }", "put quotes around the value"
 
 
 def _unclosed(error: yaml.MarkedYAMLError, opened: tuple[str, str], first: int) -> tuple[str, str]:

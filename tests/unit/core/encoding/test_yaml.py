@@ -148,6 +148,29 @@ def test_a_tab_in_the_indentation_names_the_remedy() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a: {MODE: ${MODE:-fast}}\n", "1:12"),
+        ("a: {MODE: x${MODE}, B: 1}\n", "1:13"),
+        ("a: {MODE: ${MODE:?needed}}\n", "1:12"),
+        ("a: [\n  '${A}',\n  80:${PORT:-80}]\n", "3:7"),
+    ],
+)
+def test_a_variable_between_brackets_is_to_be_quoted(text: str, place: str) -> None:
+    _, (problem,) = compose(text, "f.yaml")
+    assert problem.render() == (
+        f"f.yaml:{place}: error yaml.syntax: a variable without quotes between [ and ], or {{ and }}\n"
+        "    remedy: put quotes around the value"
+    )
+
+
+def test_a_colon_between_brackets_is_not_a_missing_one() -> None:
+    _, (problem,) = compose("a: [b:?c]\n", "f.yaml")
+    assert problem.remedy is not None
+    assert "quote texts" in problem.remedy
+
+
+@pytest.mark.parametrize(
     ("text", "code"),
     [
         ("a: \x85b", "yaml.character"),
