@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from controller.cli.clients.name_completion import complete_names
-from controller.cli.clients.socket_client import BrokerApi, ask_controller
+from controller.cli.clients.socket_client import BrokerApi, ask_for_look
 from controller.cli.clients.status_report import key_of, resource_of
 from controller.cli.exit_codes import EXIT_NOT_CONVERGED
 from controller.cli.options import command, note_option, open_state, print_json, timeout_option
@@ -23,7 +23,6 @@ from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable
 
 LOOK_AGAIN_S = 0.3
-ANSWER_S = 30.0
 
 
 @command("""\b
@@ -52,8 +51,7 @@ def run_job(
     deadline = time.monotonic() + timeout_s
     record = {"act": "job.run", "object": key, "note": note[:512]}
     occasion = f"manual:{BrokerApi(folder.broker_socket).post('records', record)['id']}"
-    question = {"do": "pass", "key": key, "timeout_s": timeout_s}
-    ask_controller(folder.controller_socket, question, timeout_s=timeout_s + ANSWER_S)
+    ask_for_look(folder.controller_socket, key)
     resource: dict[str, Any] = {}
     while not no_wait:
         with suppress(EngineUnavailable):  # the controller is away: the request stays

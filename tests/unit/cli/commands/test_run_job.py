@@ -1,0 +1,40 @@
+"""``run-job``: the request is recorded, and its run is awaited by the status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controller.cli.commands import run_job
+from controller.settings import StateFolder
+from tests.unit.cli.commands.test_service import Both, condition, run
+from tests.unit.cli.commands.test_service import resource as service_resource
+from tests.unit.cli.commands.test_service import state as state  # noqa: PLC0414 - a fixture
+
+OCCASION = "manual:record-1"
+DENIED = {"error": {"code": "control.denied", "message": "only root may ask for a pass"}}
+
+
+def job(why: str = "") -> dict[str, Any]:
+    """Return the job in the status: before its run, or after it."""
+    found: dict[str, Any] = {**service_resource(condition("Ready")), "kind": "Job"}
+    if why:
+        found["runs"] = [{"run": 1, "occasion": OCCASION, "why": why, "ended": "later"}]
+        found["occasions"] = [{"occasion": OCCASION, "complete": why == "succeeded"}]
+    return found
+
+
+def test_an_operator_whom_the_controller_does_not_obey_waits_for_the_run(
+    state: StateFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_job, "LOOK_AGAIN_S", 0.001)
+    both = Both(state, DENIED, job(), job(), job("succeeded"))
+    try:
+        assert run(state, "run-job", "web", "--note", "why") == 0
+    finally:
+        both.close()
+    assert capsys.readouterr().out == "Job/default/web: run 1 succeeded\n"
+    record, look = both.said
+    assert record == ("broker", {"act": "job.run", "object": "Job/default/web", "note": "why"})
+    assert (look[0], look[1]["do"], look[1]["key"]) == ("controller", "pass", "Job/default/web")
