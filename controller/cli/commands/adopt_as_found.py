@@ -17,7 +17,7 @@ from controller.cli.options import HostChoice, print_json
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
-from controller.model.errors import EngineError, Refused, StateError, UsageError
+from controller.model.errors import EngineError, StateError, UsageError
 from controller.model.names import DEFAULT_NAMESPACE, NAMESPACE_MAX, Key, service_key
 
 if TYPE_CHECKING:
@@ -79,14 +79,14 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
             "folder": wish.folder,
             "note": f"{wish.note} (by uid {os.getuid()})".strip()[:512],
         }
-        answer = api.post("adoptions", {**question, "dryRun": True}) if ready else {}
+        answer = compare(api, state.controller_socket, question) if ready else {}
         judged, objects = answer.get("containers", []), answer.get("objects", [])
         refused = any(each["findings"] for each in (*judged, *objects))
         refused |= len(ready) < len(choices)
         failed: list[Any] = []
         adopted: list[str] = []
         if ready and not refused and not wish.dry_run:
-            answer = post_adoption(api, state.controller_socket, question)
+            answer = api.post("adoptions", question)
             adopted, failed = answer["adopted"], answer["failed"]
     problems = [
         {"container": each.container, "service": str(each.key), "problem": each.problem}
@@ -112,20 +112,20 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
     return EXIT_REFUSED if refused else 0
 
 
-def post_adoption(api: BrokerApi, controller: Path, question: dict[str, Any]) -> Any:
-    """Let the broker adopt containers, and return the answer.
+def compare(api: BrokerApi, controller: Path, question: dict[str, Any]) -> Any:
+    """Let the broker compare containers with their documents, and return the answer.
 
     A broker that started or reloaded the policy has no proof of the accepted commit. The controller
     uploads the proof as it reads the documents, so it is asked to plan, and then the broker again.
     """
-    try:
-        return api.post("adoptions", question)
-    except Refused as refused:
-        if refused.code != "proof.missing":
-            raise
+    dry_run = {**question, "dryRun": True}
+    answer = api.post("adoptions", dry_run)
+    found = (finding["rule"] for each in answer["containers"] for finding in each["findings"])
+    if "proof.missing" not in found:
+        return answer
     with suppress(EngineError, StateError):
         ask_controller(controller, {"do": "plan"}, timeout_s=PLAN_S)
-    return api.post("adoptions", question)
+    return api.post("adoptions", dry_run)
 
 
 def _choices(api: BrokerApi, wish: Wish, desired: Desired) -> Iterator[_Choice]:

@@ -38,6 +38,7 @@ from controller.core.adoption import gaps as hardening
 from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api.grammar import is_clean
+from controller.core.engine_api.requests import Finding
 from controller.core.records.parts import ProofPart, ResultPart, SummaryPart
 from controller.core.rules.context import CONTROLLER
 from controller.core.rules.verdict import AdmissionDecision
@@ -62,6 +63,8 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
         for n, each in enumerate(asked.containers)
     ]
     yield from judge.run(candidates, asked.objects)
+    if asked.is_dry:
+        _find_missing_proofs(call, state, candidates)
     shown: dict[str, object] = {
         "dryRun": asked.is_dry,
         "containers": [each.to_json() for each in candidates],
@@ -101,6 +104,20 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
         yield from kernel_verify.verify_container(state, identifier)
     result = {**shown, "adopted": [each.id for each in done], "failed": failed}
     return json_reply(200, {"id": call.id, **result})
+
+
+def _find_missing_proofs(
+    call: GateRequest, state: GateState, candidates: list[AdoptionCandidate]
+) -> None:
+    """Add the refusal of each adoption that has no other finding, but lacks its proof now."""
+    for candidate in candidates:
+        if not candidate.findings:
+            try:
+                _proof_of(call, state, candidate)
+            except Denied as denied:
+                candidate.findings.append(
+                    Finding(denied.rule, "document", denied.reason, denied.remedy)
+                )
 
 
 def _refused_summary(candidate: AdoptionCandidate) -> dict[str, object]:

@@ -36,6 +36,7 @@ def adopt(
     text: str = DOCUMENTS,
     *,
     actor: Actor = OPERATOR,
+    dry_run: bool = False,
     **more: Any,
 ) -> Reply:
     request = create_of(API, text)
@@ -45,7 +46,14 @@ def adopt(
         "create": {**body_of(request), **more},
         "admit": ["capabilities", "new-privileges", "logs"],
     }
-    return instance.ask("POST", "/trimtab/v1/adoptions", {"containers": [one]}, actor=actor)
+    question = {"containers": [one], "dryRun": dry_run}
+    return instance.ask("POST", "/trimtab/v1/adoptions", question, actor=actor)
+
+
+def findings(instance: Instance, container: str) -> list[str]:
+    """Return the rules that a dry run of an adoption finds."""
+    (found,) = json.loads(adopt(instance, container, dry_run=True).body)["containers"]
+    return [each["rule"] for each in found["findings"]]
 
 
 def restart(instance: Instance) -> None:
@@ -110,12 +118,15 @@ def test_no_container_is_adopted_while_the_broker_lacks_the_proof_of_the_accepte
     old = run_by_hand(instance)
     instance.restart()
     count = len(instance.records)
+    assert findings(instance, old) == ["proof.missing"]
+    assert instance.records[count:] == []
     refused = adopt(instance, old)
     assert (refused.status, rule(refused)) == (409, "proof.missing")
     assert "the controller uploads the proof" in refused.body.decode()
     assert [each.entry.stage for each in instance.records[count:]] == ["refusal"]
     assert old not in instance.inventory.containers
     assert instance.upload(instance.repository.proof(instance.head)).status == 200
+    assert findings(instance, old) == []
     assert adopt(instance, old).status == 200
     assert bool(instance.inventory.containers[old].signed) is is_declared
     restarted = instance.ask("POST", f"/containers/{old}/restart")

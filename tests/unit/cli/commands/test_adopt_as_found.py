@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.commands.adopt_as_found import (
     Wish,
     command_line,
+    compare,
     declared_files,
     path_below_project,
-    post_adoption,
     projects_of,
 )
-from controller.model.errors import Refused
 from controller.model.names import service_key
 from controller.settings import StateFolder
 from tests.unit.cli.commands.test_service import Both
@@ -73,47 +71,52 @@ def test_a_path_outside_a_project_stays() -> None:
     assert path_below_project("site/index.html", lambda _folder: False) == "site/index.html"
 
 
+def compared(*rules: str) -> dict[str, Any]:
+    """Return the broker's comparison of a container with findings."""
+    return {"containers": [{"findings": [{"rule": each} for each in rules]}], "objects": []}
+
+
 class Forgetful(Both):
     """A broker without the proof of the accepted commit, until the controller reads the documents."""
 
     def _control(self, peer: socket.socket) -> None:
-        self.denied = None
+        self.denied = (200, compared())
         super()._control(peer)
 
 
 @pytest.mark.parametrize(
-    ("code", "asked"),
+    ("rule", "asked"),
     [
         ("proof.missing", ["broker", "controller", "broker"]),
         ("proof.unseparated", ["broker"]),
     ],
 )
-def test_an_adoption_without_a_proof_lets_the_controller_upload_it(
-    state: StateFolder, code: str, asked: list[str]
+def test_a_comparison_without_a_proof_lets_the_controller_upload_it(
+    state: StateFolder, rule: str, asked: list[str]
 ) -> None:
     both = Forgetful(state, {})
-    both.denied = (409, {"trimtab": {"rule": code, "reason": "why", "remedy": "how"}})
-    api, question = BrokerApi(state.broker_socket), {"containers": ["x"]}
+    both.denied = (200, compared(rule))
     try:
-        with nullcontext() if len(asked) > 1 else pytest.raises(Refused, match="why"):
-            answer = post_adoption(api, state.controller_socket, question)
-            assert answer == {"id": "record-1"}
+        answer = compare(BrokerApi(state.broker_socket), state.controller_socket, {"folder": ""})
     finally:
         both.close()
-    assert [who for who, _ in both.said] == asked
-    told = [question for who, question in both.said if who == "controller"]
-    assert told == [{"do": "plan"}] * asked.count("controller")
+    assert answer == (compared() if len(asked) > 1 else compared(rule))
+    dry_run = {"folder": "", "dryRun": True}
+    told = {"broker": dry_run, "controller": {"do": "plan"}}
+    assert both.said == [(who, told[who]) for who in asked]
 
 
-def test_an_adoption_without_a_proof_and_a_controller_is_refused(state: StateFolder) -> None:
+def test_a_comparison_without_a_proof_and_a_controller_keeps_the_finding(
+    state: StateFolder,
+) -> None:
     both = Both(state, {})
-    both.denied = (409, {"trimtab": {"rule": "proof.missing", "reason": "why", "remedy": "how"}})
+    both.denied = (200, compared("proof.missing"))
     nowhere = state.run / "nowhere.sock"
     try:
-        with pytest.raises(Refused, match="why"):
-            post_adoption(BrokerApi(state.broker_socket), nowhere, {})
+        answer = compare(BrokerApi(state.broker_socket), nowhere, {})
     finally:
         both.close()
+    assert answer == compared("proof.missing")
     assert len(both.said) == 2
 
 
