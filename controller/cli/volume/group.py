@@ -54,7 +54,7 @@ Example:
 def list_volumes(state: Path | None, as_json: bool) -> None:
     """List the volumes of this instance: namespace, owner, origin, size, and the containers with them.
 
-    A volume without a size has `-`, and so has each volume while the engine doesn't answer.
+    A volume without a size has `-`. The sizes are `unknown` while the engine doesn't answer.
     """
     folder, _ = open_state(state)
     inventory = BrokerApi(folder.broker_socket).get("inventory")
@@ -66,22 +66,23 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
             "namespace": each["namespace"],
             "owner": each["owner"],
             "origin": "adopted" if each.get("adopted") else each["origin"],
-            "sizeBytes": sizes.get(each["name"]),
+            "sizeBytes": (sizes or {}).get(each["name"]),
             "users": users.get(each["name"], []),
         }
         for each in sorted(inventory["volumes"], key=lambda each: str(each["name"]))
     ]
     if as_json:
-        print_json({"volumes": volumes})
+        print_json({"volumes": volumes, "sizesKnown": sizes is not None})
         return
     if not volumes:
         echo("no volumes")
         return
+    no_size = "-" if sizes is not None else "unknown"
     headers = ("NAME", "NAMESPACE", "OWNER", "ORIGIN", "SIZE", "USED BY")
     rows = (
         (
             *(printable(str(each[name])) for name in ("name", "namespace", "owner", "origin")),
-            format_bytes(each["sizeBytes"]) if each["sizeBytes"] else "-",
+            format_bytes(each["sizeBytes"]) if each["sizeBytes"] else no_size,
             printable(", ".join(each["users"])),
         )
         for each in volumes
@@ -89,14 +90,14 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
     echo(table(headers, rows))
 
 
-def known_sizes(engine: BrokerApi) -> dict[str, int]:
-    """Return the sizes of volumes by name; none while the engine doesn't answer.
+def known_sizes(engine: BrokerApi) -> dict[str, int] | None:
+    """Return the sizes of volumes by name; None while the engine doesn't answer.
 
     The inventory alone lists the volumes, and operators need the list most when the engine is down.
     """
     with suppress(EngineError):
         return sizes_of(engine.get("/volumes"))
-    return {}
+    return None
 
 
 volume.add_command(list_volumes, "list")

@@ -20,6 +20,8 @@ INVENTORY: Answer = (200, {"volumes": [DATA], "containers": []})
 AWAY: Answer = (502, {"trimtab": {"rule": "engine.unavailable", "reason": "no engine"}})
 SIZED: Answer = (200, {"Volumes": [{"Name": "data", "Options": {"size": "10g"}}]})
 
+UNSIZED: Answer = (200, {"Volumes": [{"Name": "data", "Options": None}]})
+
 
 @contextmanager
 def answering(state: StateFolder, answers: Mapping[str, Answer]) -> Iterator[None]:
@@ -45,7 +47,8 @@ def answering(state: StateFolder, answers: Mapping[str, Answer]) -> Iterator[Non
 
 
 @pytest.mark.parametrize(
-    ("engine", "size", "shown"), [(SIZED, 10 << 30, "10Gi"), (AWAY, None, "-")]
+    ("engine", "size", "shown"),
+    [(SIZED, 10 << 30, "10Gi"), (UNSIZED, None, "-"), (AWAY, None, "unknown")],
 )
 def test_the_list_needs_no_engine_but_for_sizes(
     state: StateFolder,
@@ -57,7 +60,9 @@ def test_the_list_needs_no_engine_but_for_sizes(
     answers = {"/trimtab/v1/inventory": INVENTORY, "/volumes": engine}
     with answering(state, answers):
         assert run(state, "volume", "list", "--json") == 0
-    (listed,) = json.loads(capsys.readouterr().out)["volumes"]
+    report = json.loads(capsys.readouterr().out)
+    (listed,) = report["volumes"]
+    assert report["sizesKnown"] is (engine is not AWAY)
     assert (listed["name"], listed["sizeBytes"]) == ("data", size)
     state.broker_socket.unlink()
     with answering(state, answers):
