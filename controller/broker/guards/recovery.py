@@ -28,7 +28,8 @@ from controller.broker.guards import split_brain
 from controller.broker.guards.lookup import record_gone
 from controller.core.enforcement import settlement
 from controller.core.enforcement.settlement import Settled, SettlementEvidence
-from controller.core.records.parts import RequestPart, ResultPart
+from controller.core.jobs.run_end import UNSTARTED_RUN
+from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import mutations, names
 from controller.model.inventory import OpenIntent
@@ -191,7 +192,11 @@ def stale_containers(state: GateState) -> tuple[str, ...]:
 
 
 def remove_stale(state: GateState, identifier: str) -> Flow[bool]:
-    """Remove a container of ``stale_containers`` unless it ran; return True if it was removed."""
+    """Remove a container of ``stale_containers`` unless it ran; return True if it was removed.
+
+    The record says of a run that nobody started it: then its job makes another run, and the removed
+    one counts as no failure.
+    """
     item = state.inventory.containers.get(identifier)
     if item is None or item.started or _has_open_intent(state, identifier):
         return False
@@ -207,7 +212,10 @@ def remove_stale(state: GateState, identifier: str) -> Flow[bool]:
         return False
     path = f"/containers/{identifier}"
     judged = AdmissionDecision(STALE)
-    change = Change.of(Mutation.CONTAINER_REMOVE, identifier, path, judged, place_of(item))
+    summary = place_of(item)
+    if item.is_run:
+        summary = (SummaryPart.read(summary) | SummaryPart(outcome=UNSTARTED_RUN.outcome)).members
+    change = Change.of(Mutation.CONTAINER_REMOVE, identifier, path, judged, summary)
     by = Author(state.new_id(), BROKER, policy=state.policy.digest)
     reply = yield from perform(state, by, change)
     return reply.status < 400

@@ -34,7 +34,8 @@ MANUAL: Final = "manual:"
 SCHEDULE: Final = "schedule:"
 ROLLOUT: Final = "rollout:"
 
-Outcome = Literal["succeeded", "failed", "cut"]
+#: ``unstarted``: the broker removed the run's container before any start. Such a run is no failure.
+Outcome = Literal["succeeded", "failed", "cut", "unstarted"]
 Jobs = Mapping[Key, JobMemory]
 
 
@@ -79,7 +80,7 @@ def end(memory: JobMemory, container: str, *, time: str, outcome: Outcome, why: 
     if before is not None:
         after = replace(
             before,
-            failed=before.failed + (outcome != "succeeded"),
+            failed=before.failed + (outcome in ("failed", "cut")),
             cut=before.cut + (outcome == "cut"),
             succeeded=before.succeeded + (outcome == "succeeded"),
             outcome=outcome,

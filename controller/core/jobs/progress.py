@@ -144,7 +144,7 @@ def _go_on(
             return replace(running, until=min(pause_end, running.until or pause_end))
         message = _with_progress(known, f"{how}, next run at {format_instant(pause_end)}")
         return JobDecision(JobWord.WAITING, message, until=pause_end)
-    cause = _with_progress(known, how if known.outcome in ("failed", "cut") else "")
+    cause = _with_progress(known, "" if known.outcome in ("", "succeeded") else how)
     runs = new_runs(memory, room, known.name, cause)
     return JobDecision(JobWord.DUE, cause, runs) if running is None else replace(running, runs=runs)
 
@@ -172,7 +172,7 @@ def goes_on(
 
 def is_between_runs(spec: JobSpec, memory: JobMemory, occasion: JobOccasion, now: JobTime) -> bool:
     """Return True if several runs must succeed, and the next run needs no pause after a failure."""
-    undisturbed = occasion.completions > 1 and occasion.outcome in ("", "succeeded")
+    undisturbed = occasion.completions > 1 and occasion.outcome not in ("failed", "cut")
     return undisturbed and goes_on(spec, memory, occasion, now)
 
 

@@ -30,6 +30,8 @@ class RunEnd:
 
 #: The end of a run whose container was removed before anybody saw the run's end.
 REMOVED_RUN: Final = RunEnd("cut", "was removed from outside before its end was recorded")
+#: The end of a run whose container the broker removed at its start, because nobody had started it.
+UNSTARTED_RUN: Final = RunEnd("unstarted", "was never started, and the broker removed its container")
 
 
 def end_of(inspect: Mapping[str, Any], ending: Ending | None) -> RunEnd | None:
@@ -63,7 +65,7 @@ def end_of(inspect: Mapping[str, Any], ending: Ending | None) -> RunEnd | None:
 def job_outcome(text: str) -> Outcome:
     """Return the outcome in a record; an unknown word counts as ``cut``."""
     match text:
-        case "succeeded" | "failed":
+        case "succeeded" | "failed" | "unstarted":
             return text
         case _:
             return "cut"

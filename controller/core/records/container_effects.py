@@ -15,7 +15,7 @@ from controller.core.disruption import budget
 from controller.core.encoding.image_reference import repository_of
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs import memory as jobs
-from controller.core.jobs.run_end import REMOVED_RUN, RunEnd
+from controller.core.jobs.run_end import REMOVED_RUN, UNSTARTED_RUN, RunEnd
 from controller.core.records import endings, parts
 from controller.core.records.inventory_json import SETTINGS_FIELDS, aliases_from_json, replica_of
 from controller.model import names
@@ -186,9 +186,33 @@ def end_run(inventory: Inventory, container: str, end: RunEnd, time: str) -> Inv
     return replace(inventory, jobs={**inventory.jobs, key: memory})
 
 
-def forget_container(inventory: Inventory, identifier: str, now: RecordTime) -> Inventory:
-    """Forget a removed container. A run without a known end was cut."""
-    inventory = end_run(inventory, identifier, REMOVED_RUN, now.time)
+def remove_container(inventory: Inventory, closing: parts.Closing, now: RecordTime) -> Inventory:
+    """Forget the container of a removal, or of a removal that found no container."""
+    says_unstarted = closing.summary.outcome == UNSTARTED_RUN.outcome
+    end = UNSTARTED_RUN if says_unstarted and _never_ran(inventory, closing) else REMOVED_RUN
+    return forget_container(inventory, closing.object, now, end)
+
+
+def _never_ran(inventory: Inventory, closing: parts.Closing) -> bool:
+    """Return True if nothing can have started a container before the broker removed it.
+
+    A removal that recovery settled proves less: somebody else can have started and removed the
+    container.
+    """
+    item = inventory.containers.get(closing.object)
+    is_starting = any(
+        parts.RequestPart.read(intent.request).object == closing.object
+        for intent in inventory.open.values()
+    )
+    ran = item is None or item.started or is_starting
+    return closing.applied and not closing.recovered and not ran
+
+
+def forget_container(
+    inventory: Inventory, identifier: str, now: RecordTime, end: RunEnd = REMOVED_RUN
+) -> Inventory:
+    """Forget a container that is gone. *end* is the end of a run without a recorded end."""
+    inventory = end_run(inventory, identifier, end, now.time)
     inventory = replace(inventory, containers=inventory.items.lacking(identifier))
     return with_event(inventory, budget.Gone(identifier), now)
 

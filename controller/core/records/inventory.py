@@ -115,7 +115,7 @@ def _close_intent(inventory: Inventory, record: Record) -> Inventory:
     now = RecordTime(record.entry.id, record.time)
     inventory = containers.record_budget_events(inventory, route, closing, now)
     if route == Mutation.CONTAINER_REMOVE and closing.is_gone:
-        return containers.forget_container(inventory, closing.object, now)
+        return containers.remove_container(inventory, closing, now)
     return inventory
 
 

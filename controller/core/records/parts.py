@@ -262,7 +262,7 @@ class SummaryPart(Payload):
     proof: ProofPart = nested("proof", ProofPart, optional=True)
 
     # Of jobs' runs and hooks.
-    outcome: str = text("outcome", optional=True)  # succeeded, failed or cut
+    outcome: str = text("outcome", optional=True)  # succeeded, failed, cut or unstarted
 
     # Of operators' acts.
     act: str = text("act")
