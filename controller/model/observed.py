@@ -104,7 +104,7 @@ class JobRun:
     created: str  # RFC 3339, UTC, like all times of a run
     started: str = ""  # '' if never started
     ended: str = ""  # '' while the run is not known to have ended
-    #: ``cut``: ended from outside, or unknown. '' until the end.
+    #: ``cut``: ended from outside, or unknown. ``unstarted``: removed before any start. '' until the end.
     outcome: Literal["", "succeeded", "failed", "cut", "unstarted"] = ""
     why: str = ""  # the end in words, for example ``exited with 1``
 
@@ -119,7 +119,9 @@ class JobOccasion:
     #: Runs that ended without success; ``cut`` ones count too.
     failed: int = 0
     cut: int = 0
-    outcome: Literal["", "succeeded", "failed", "cut", "unstarted"] = ""  # of the run that ended last
+    outcome: Literal["", "succeeded", "failed", "cut", "unstarted"] = (
+        ""  # of the run that ended last
+    )
     last: int = 0  # the number of the last run
     ended: str = ""  # when that run ended; '' while the only run at a time goes on
     why: str = ""  # how that run ended

@@ -31,7 +31,9 @@ class RunEnd:
 #: The end of a run whose container was removed before anybody saw the run's end.
 REMOVED_RUN: Final = RunEnd("cut", "was removed from outside before its end was recorded")
 #: The end of a run whose container the broker removed at its start, because nobody had started it.
-UNSTARTED_RUN: Final = RunEnd("unstarted", "was never started, and the broker removed its container")
+UNSTARTED_RUN: Final = RunEnd(
+    "unstarted", "was never started, and the broker removed its container"
+)
 
 
 def end_of(inspect: Mapping[str, Any], ending: Ending | None) -> RunEnd | None:

@@ -72,6 +72,13 @@ def test_a_failed_run_is_followed_by_another_after_a_growing_pause() -> None:
     assert pause_after(20) == LAST_PAUSE_S
 
 
+def test_a_run_that_never_started_is_followed_at_once() -> None:
+    again = decided(ran("unstarted"), backoff_limit=0, interrupted=Interrupted.FAIL)
+    assert again.word is JobWord.DUE
+    assert [(run.number, run.cause) for run in again.runs] == [(2, "run 1 exited")]
+    assert decided(ran("failed", "unstarted"), backoff_limit=1).word is JobWord.DUE
+
+
 def test_beyond_backoff_limit_the_job_has_failed() -> None:
     assert decided(ran("failed", "failed"), 1e6, backoff_limit=1).word is JobWord.FAILED
     assert decided(ran("failed"), 1e6, backoff_limit=0).word is JobWord.FAILED

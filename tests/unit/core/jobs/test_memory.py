@@ -54,6 +54,15 @@ def test_failures_count_for_their_revision_and_occasion() -> None:
     assert (one.failed, one.cut, two.failed) == (2, 2, 1)
 
 
+def test_a_run_that_never_started_is_no_failure() -> None:
+    memory = jobs.create(NO_RUNS, run(1))
+    memory = jobs.end(memory, "c1", time=AT, outcome="unstarted", why="was never started")
+    occasion = memory.occasion(ONE, jobs.ON_CHANGE)
+    assert occasion is not None
+    assert (occasion.runs, occasion.failed, occasion.cut, occasion.succeeded) == (1, 0, 0, 0)
+    assert memory.open_runs == ()
+
+
 def test_a_request_waits_for_its_run_alone() -> None:
     memory = jobs.request(jobs.request(NO_RUNS, "a"), "b")
     assert jobs.create(memory, run(1)).requests == ("a", "b")

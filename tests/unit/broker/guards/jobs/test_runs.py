@@ -13,7 +13,9 @@ from controller.broker.gate.commands import Forward, ReadEngine, WriteRecord
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards.jobs import runs
+from controller.broker.guards.recovery import remove_stale, settle
 from controller.core.jobs import memory as jobs
+from controller.core.jobs.run_end import UNSTARTED_RUN
 from controller.model import mutations, names
 from controller.model.inventory import OpenIntent
 from controller.model.names import job_key, run_name
@@ -21,10 +23,14 @@ from controller.model.observed import NO_RUNS, JobRun
 from controller.model.records import Entry, Reply
 from tests.unit.broker.dialogue import (
     CONTROLLER,
+    NO_CONTENT,
+    NOT_FOUND,
     OPERATOR,
     RECORDED,
     Step,
     converse,
+    lost,
+    record,
     reply,
     request,
     state,
@@ -115,6 +121,43 @@ def test_a_removal_records_the_end_before_the_container_is_gone() -> None:
     occasion = knows.inventory.jobs[JOB].occasion(REVISION, jobs.ON_CHANGE)
     assert occasion is not None
     assert occasion.outcome == "succeeded"
+
+
+CREATED = reply(inspect(SLOT, NAME, "team", State={"Status": "created"}))
+REMOVAL = Forward("DELETE", f"/containers/{SLOT}")
+
+
+def test_a_run_that_nobody_started_is_cleaned_up_as_unstarted() -> None:
+    knows = knowing(started=False)
+    steps: list[Step] = [(LOOK, CREATED), ("intent", RECORDED), (REMOVAL, NO_CONTENT)]
+    converse(remove_stale(knows, SLOT), [*steps, ("outcome", RECORDED)], knows)
+    (run,) = knows.inventory.jobs[JOB].runs
+    assert (run.outcome, run.why) == (UNSTARTED_RUN.outcome, UNSTARTED_RUN.why)
+
+
+def test_a_run_that_is_started_during_its_clean_up_is_cut() -> None:
+    """The engine can start, end and remove the run before the broker records the outcomes."""
+    knows = knowing(started=False)
+    steps: Any = remove_stale(knows, SLOT)
+    steps.send(None)
+    intent = steps.send(CREATED)
+    steps.send(record(knows, intent.entry))
+    start: dict[str, object] = {"route": mutations.Mutation.CONTAINER_START, "object": SLOT}
+    other = OpenIntent(9, AT, "controller", start)
+    knows.inventory = replace(knows.inventory, open={**knows.inventory.open, "start": other})
+    record(knows, steps.send(NO_CONTENT).entry)
+    assert [run.outcome for run in knows.inventory.jobs[JOB].runs] == ["cut"]
+
+
+def test_a_clean_up_whose_answer_is_lost_leaves_the_run_cut() -> None:
+    knows = knowing(started=False)
+    steps: list[Step] = [(LOOK, CREATED), ("intent", RECORDED), (REMOVAL, lost())]
+    converse(remove_stale(knows, SLOT), steps, knows)
+    (intent,) = knows.inventory.open
+    converse(
+        settle(knows, intent, earlier=None), [(LOOK, NOT_FOUND), ("recovered", RECORDED)], knows
+    )
+    assert [run.outcome for run in knows.inventory.jobs[JOB].runs] == ["cut"]
 
 
 def test_the_facts_of_a_run_are_those_of_its_job() -> None:
