@@ -20,7 +20,7 @@ from controller.core.admission.files import (
     opened_secret,
     read_delivery,
 )
-from controller.core.records.container_effects import owners_shown, used_contents
+from controller.core.files.usage import owners_shown, used_contents
 from controller.model.files.delivery import FileSet
 from controller.model.mutations import Mutation
 from controller.model.records import Reply

@@ -18,7 +18,7 @@ from controller.broker.files.store import (
     refuse_secrets,
 )
 from controller.broker.gate.state import GateState
-from controller.core.records.container_effects import used_contents
+from controller.core.files.usage import used_contents
 from controller.model.crashpoints import Reach
 from controller.model.files.delivery import FileSet
 from controller.model.inventory import Inventory

@@ -19,7 +19,6 @@ from controller.core.jobs.run_end import REMOVED_RUN, UNSTARTED_RUN, RunEnd
 from controller.core.records import endings, parts
 from controller.core.records.inventory_json import SETTINGS_FIELDS, aliases_from_json, replica_of
 from controller.model import names
-from controller.model.files.delivery import FILE_KINDS, FileSet
 from controller.model.inventory import (
     PINS_MAX,
     USED,
@@ -52,24 +51,6 @@ _UPDATED: dict[str, tuple[str, ...]] = {
 def with_item(inventory: Inventory, item: ContainerItem) -> Inventory:
     """Return the inventory with a container added or replaced."""
     return replace(inventory, containers=inventory.items.having(item))
-
-
-def used_contents(inventory: Inventory) -> Iterator[tuple[FileSet, str]]:
-    """Yield the contents of delivered files that containers name."""
-    for item in inventory.containers.values():
-        for mount in item.confined.mounts if item.confined is not None else ():
-            if mount.type in FILE_KINDS:
-                yield FileSet(mount.type, item.made_in, mount.source), mount.content
-
-
-def owners_shown(inventory: Inventory, files: FileSet) -> frozenset[str]:
-    """Return the owners of the containers that see each later content of *files*."""
-    return frozenset(
-        item.owner
-        for item in inventory.containers.values()
-        for mount in (item.confined.mounts if item.confined is not None else ())
-        if mount.stable and FileSet(mount.type, item.made_in, mount.source) == files
-    )
 
 
 # Creates and pins
@@ -200,12 +181,10 @@ def _never_ran(inventory: Inventory, closing: parts.Closing) -> bool:
     container.
     """
     item = inventory.containers.get(closing.object)
-    is_starting = any(
-        parts.RequestPart.read(intent.request).object == closing.object
-        for intent in inventory.open.values()
-    )
-    ran = item is None or item.started or is_starting
-    return closing.applied and not closing.recovered and not ran
+    if item is None or item.started or closing.recovered:
+        return False
+    requests = (parts.RequestPart.read(intent.request) for intent in inventory.open.values())
+    return closing.applied and all(request.object != closing.object for request in requests)
 
 
 def forget_container(

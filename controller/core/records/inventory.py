@@ -13,6 +13,7 @@ from typing import Any
 
 from controller.core.disruption import budget
 from controller.core.files import retention
+from controller.core.files.usage import used_contents
 from controller.core.jobs import memory as jobs
 from controller.core.jobs.run_end import RunEnd, job_outcome
 from controller.core.records import container_effects as containers
@@ -365,7 +366,7 @@ def _deliver_files(inventory: Inventory, closing: parts.Closing) -> Inventory:
         return inventory
     files = FileSet(summary.kind, summary.namespace, summary.name)
     content = StoredContent(summary.content, summary.owner, summary.size_bytes or 0)
-    used = containers.used_contents(inventory)
+    used = used_contents(inventory)
     return replace(inventory, files=retention.with_delivered(inventory.files, files, content, used))
 
 
