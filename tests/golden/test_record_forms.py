@@ -11,12 +11,12 @@ from controller.core.records.inventory import fold
 from controller.core.records.inventory_json import from_json, to_json
 from controller.core.records.record import CLOSING, GENESIS, line_of
 from controller.journal.verify.verify import TrustAnchors, verify
-from controller.journal.writer.signing_keys import read_public_keys
 from controller.model import mutations
 from controller.model.inventory import Inventory
 from controller.model.mutations import Mutation
 from controller.model.records import Stage
 from tests.golden.record_forms import FOLDER, JOURNAL, gate_records, journal_records, texts
+from tests.unit.journal.builders import read_public_keys
 
 ROUTES = {
     value

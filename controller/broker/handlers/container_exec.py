@@ -10,7 +10,6 @@ connection is cut and its processes are ended.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +43,6 @@ KEPT_S = 600.0
 #: Attempts to end a process before the record says that the process was left.
 TRIES_MAX = 5
 
-_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SHOWN = ("ID", "Running", "ExitCode", "OpenStdin", "OpenStderr", "OpenStdout", "ContainerID")
 _SHOWN_PROCESS = ("tty", "entrypoint", "arguments", "privileged", "user")
 

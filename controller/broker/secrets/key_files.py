@@ -18,8 +18,6 @@ from controller.model.errors import SecretError
 
 KEYS: Final = Path("/etc/trimtab/keys")
 FILES: Final = Path("/etc/trimtab/secrets")
-#: The one namespace that ``default.age`` serves.
-DEFAULT: Final = "default"
 _KEY_BYTES_MAX = 64 * 1024
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH

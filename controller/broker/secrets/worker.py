@@ -15,7 +15,6 @@ from controller.core.secrets.contents import SecretFiles
 from controller.core.secrets.sources import OpenRequest, contents_from_json, request_to_json
 from controller.model.errors import SecretError
 from controller.system.children.framed_child import (
-    RESTART_S,
     ChildBounds,
     FramedChild,
     WorkerFailed,
@@ -25,8 +24,6 @@ from controller.system.children.framed_child import (
 COMMAND = (sys.executable, "-I", "-m", "controller.process.secret_worker")
 RENEWED_AFTER = 900
 BOUNDS = ChildBounds(request_s=5.0, answer_max=4 * 1024 * 1024, renewed_after=RENEWED_AFTER)
-
-__all__ = ["RESTART_S", "SecretWorker"]
 
 
 class SecretWorker:

@@ -7,7 +7,6 @@ follower reads durable records page by page at its own pace, so no queue grows i
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,7 +22,6 @@ from controller.model.errors import StateError
 from controller.model.records import Reply, Role
 from controller.ports import Archive
 
-LOG = logging.getLogger(__name__)
 #: How long a query waits for earlier queries.
 WAIT_S = 10.0
 #: Queries that hang on a disk at a time. Beyond, queries are refused.

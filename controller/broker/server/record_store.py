@@ -262,14 +262,6 @@ def _fold_ahead(inventory: Inventory, entry: Entry) -> Inventory:
     return replace(inventories.fold(inventory, record), seq=inventory.seq)
 
 
-def read_snapshot(path: Path) -> Inventory:
-    """Return the saved inventory, or an empty one if no readable snapshot exists.
-
-    Whether a record describes the snapshot isn't checked.
-    """
-    return _parse(_read(path)) or Inventory()
-
-
 def _read(path: Path) -> bytes:
     """Return the content of the snapshot, or nothing if the file is missing or unreadable."""
     try:

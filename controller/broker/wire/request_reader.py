@@ -155,11 +155,6 @@ class RequestReader:
         """Whether the buffer begins like a HEAD request: its reply has no body."""
         return self._buffer.startswith(b"HEAD ")
 
-    @property
-    def second_read(self) -> int:
-        """The bytes of an incomplete request with a long body that the second parser has read."""
-        return self._second.read if self._second is not None else 0
-
     def feed(self, data: bytes) -> None:
         """Add bytes from the client."""
         self._buffer += data

@@ -24,7 +24,6 @@ from controller.model.inventory import ContainerItem
 from controller.model.policy.sections import Networks
 
 _REMEDY = "choose another name, or ask root for a namespace of your own"
-_SHORT_ID = 12
 _ID_PREFIX = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
 
 

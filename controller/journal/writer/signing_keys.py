@@ -172,17 +172,6 @@ def read_published_keys(path: Path) -> tuple[PublishedKey, ...]:
     return tuple(_parse_line(line) for line in lines if line.split()[0][0] != "#")
 
 
-def read_public_keys(path: Path) -> dict[signed_note.PublicKey, int | None]:
-    """Return the keys of a list in the form of ``publish``, each with the last record it signed.
-
-    The value is None for a key without an end.
-
-    Raises:
-        BadNote, OSError: as ``read_published_keys``.
-    """
-    return ends_of(read_published_keys(path))
-
-
 def ends_of(published: Iterable[PublishedKey]) -> dict[signed_note.PublicKey, int | None]:
     """Return the last record that each key signed; the smallest of several lines."""
     keys: dict[signed_note.PublicKey, int | None] = {}

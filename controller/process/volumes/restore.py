@@ -239,12 +239,6 @@ def _apply(info: tarfile.TarInfo, folder: int, last: str) -> None:
 # The exchange
 
 
-def exchange(root: str, unpacker: Unpacker) -> None:
-    """Exchange the data of the volume for the staged data, and remove the former data."""
-    begin_exchange(root, unpacker)
-    finish(root)
-
-
 def begin_exchange(root: str, unpacker: Unpacker) -> None:
     """Write the marker. From now on the broker starts no container with the volume.
 

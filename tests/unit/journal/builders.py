@@ -9,11 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from controller.core.records.checkpoint import origin_of
+from controller.core.transparency.signed_note import PublicKey
 from controller.journal.store.segments import list_segments
 from controller.journal.writer.append_log import Log, SegmentLimits
 from controller.journal.writer.checkpointer import Checkpointer, CheckpointInterval
 from controller.journal.writer.disk import Disk
-from controller.journal.writer.signing_keys import KeyFiles, SigningKeys
+from controller.journal.writer.signing_keys import (
+    KeyFiles,
+    SigningKeys,
+    ends_of,
+    read_published_keys,
+)
 from controller.journal.writer.writer_thread import Writer
 from controller.model.records import Entry, Record, Stage
 from controller.ports import NewId
@@ -224,3 +230,8 @@ def intent_or_outcome(number: int) -> Entry:
 def edit(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
     """Change a file's lines, each with its newline."""
     path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+
+
+def read_public_keys(path: Path) -> dict[PublicKey, int | None]:
+    """The published keys, each with the last record that it signed, None for one without an end."""
+    return ends_of(read_published_keys(path))

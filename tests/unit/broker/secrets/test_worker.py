@@ -20,6 +20,7 @@ from controller.core.secrets.formats import SopsForm
 from controller.core.secrets.sources import AgeSource, OpenRequest, SopsSource
 from controller.model.errors import SecretError
 from controller.process import secret_worker
+from controller.system.children.framed_child import RESTART_S
 from tests.unit.core.secrets.oracle import Keys, encrypt
 
 KEYS = Keys()
@@ -170,7 +171,7 @@ def test_a_worker_that_dies_at_once_isnt_started_in_a_loop() -> None:
     refused(worker, request())
     assert waited == []
     refused(worker, request())
-    assert waited == [module.RESTART_S]
+    assert waited == [RESTART_S]
 
 
 ECHO = """

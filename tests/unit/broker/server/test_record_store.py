@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from controller.broker.gate.state import GateState
-from controller.broker.server.record_store import RecordStore, read_snapshot
+from controller.broker.server.record_store import RecordStore
 from controller.broker.server.server import UNKNOWN_ENGINE
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records.checkpoint import content_digest, inventory_entry
 from controller.core.records.inventory import fold
-from controller.core.records.inventory_json import to_json
+from controller.core.records.inventory_json import from_json, to_json
 from controller.journal.store.reader import records
 from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.writer_thread import Writer
@@ -21,6 +21,10 @@ from controller.model.inventory import Inventory, TrustedImage
 from controller.model.records import Entry
 from tests.unit.broker.serving import STRICT, TestClock, entry, ids, run
 from tests.unit.journal.builders import NOON, FixedClock, checkpointer_of, open_log, uuid7
+
+
+def read_snapshot(path: Path) -> Inventory:
+    return from_json(json.loads(path.read_bytes())["inventory"])
 
 
 def trust(number: int) -> Entry:

@@ -16,10 +16,10 @@ from controller.broker.gate.state import GateState
 from controller.journal.index import live_index
 from controller.journal.verify.verify import TrustAnchors, verify
 from controller.journal.writer.disk import RESERVE_SHARE
-from controller.journal.writer.signing_keys import read_public_keys
 from controller.model.records import Entry, Record, Reply, Request
 from tests.disk import MIB, Disk, small_disk
 from tests.unit.broker.serving import Bench, ask, body_of, get, post, run, status_of
+from tests.unit.journal.builders import read_public_keys
 
 Steps = Generator[Command, CommandResult, Reply | Relay]
 LATER = "2100-01-01T00:00:00Z"

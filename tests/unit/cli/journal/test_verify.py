@@ -16,8 +16,7 @@ from controller.core.records.checkpoint import Checkpoint
 from controller.core.transparency.signed_note import PrivateKey, parse_private, sign_note
 from controller.journal.store.segments import MARK_NAME, list_segments
 from controller.journal.writer.checkpointer import CheckpointInterval
-from controller.journal.writer.signing_keys import read_public_keys
-from tests.unit.journal.builders import ORIGIN, edit, entry, key_files, open_log
+from tests.unit.journal.builders import ORIGIN, edit, entry, key_files, open_log, read_public_keys
 from tests.unit.journal.verify.test_verify_tamper import (
     Entries,
     Signed,

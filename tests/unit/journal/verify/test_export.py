@@ -16,10 +16,16 @@ from controller.journal.verify.verify import TrustAnchors, verify
 from controller.journal.writer.append_log import SegmentLimits
 from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits, compress
-from controller.journal.writer.signing_keys import read_public_keys
 from controller.model.errors import StateError
 from controller.model.records import Record
-from tests.unit.journal.builders import NOON, FixedClock, entry, key_files, open_log
+from tests.unit.journal.builders import (
+    NOON,
+    FixedClock,
+    entry,
+    key_files,
+    open_log,
+    read_public_keys,
+)
 
 
 @pytest.fixture

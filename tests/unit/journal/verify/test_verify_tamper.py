@@ -47,7 +47,6 @@ from controller.journal.verify import fast_scan as scans
 from controller.journal.verify.verify import TrustAnchors, Verification, verify
 from controller.journal.writer.append_log import SegmentLimits
 from controller.journal.writer.checkpointer import CheckpointInterval
-from controller.journal.writer.signing_keys import read_public_keys
 from controller.model.errors import StateError
 from controller.model.records import Entry, Record
 from tests.unit.journal.builders import (
@@ -58,6 +57,7 @@ from tests.unit.journal.builders import (
     intent_or_outcome,
     key_files,
     open_log,
+    read_public_keys,
     uuid7,
 )
 from tests.unit.journal.writer.test_checkpointer import rotate

@@ -30,7 +30,6 @@ from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.signing_keys import (
     SigningKeys,
     hash_key,
-    read_public_keys,
 )
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.mutations import ROTATE_KEY
@@ -45,6 +44,7 @@ from tests.unit.journal.builders import (
     key_files,
     open_log,
     open_writer,
+    read_public_keys,
     uuid7,
 )
 

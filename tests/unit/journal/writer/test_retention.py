@@ -42,7 +42,6 @@ from controller.journal.writer.retention import (
     compress,
 )
 from controller.journal.writer.retention_thread import RetentionThread
-from controller.journal.writer.signing_keys import read_public_keys
 from controller.journal.writer.writer_thread import Writer
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.inventory import Inventory, TrustedImage
@@ -55,6 +54,7 @@ from tests.unit.journal.builders import (
     entry,
     key_files,
     open_log,
+    read_public_keys,
 )
 
 DAILY = SegmentLimits(max_segment_age_s=DAY_S)

@@ -11,10 +11,9 @@ from controller.journal.writer.append_log import SegmentLimits
 from controller.journal.writer.signing_keys import (
     Introduction,
     PublishedKey,
-    read_public_keys,
     read_published_keys,
 )
-from tests.unit.journal.builders import entry, key_files, open_log
+from tests.unit.journal.builders import entry, key_files, open_log, read_public_keys
 from tests.unit.journal.writer.test_checkpointer import OFTEN, abandon
 
 

@@ -29,7 +29,6 @@ from controller.process.volumes.restore import (
     STAGING,
     Unpacker,
     begin_exchange,
-    exchange,
     finish,
     remove_staging,
 )
@@ -41,6 +40,11 @@ def dump(folder: Path) -> tuple[bytes, list[dict[str, Any]]]:
     out, reports = io.BytesIO(), list[dict[str, Any]]()
     ArchiveWriter(out, reports.append).write("data", str(folder))
     return out.getvalue(), reports
+
+
+def exchange(folder: str, unpacker: Unpacker) -> None:
+    begin_exchange(folder, unpacker)
+    finish(folder)
 
 
 def restore(folder: Path, archive: bytes) -> Unpacker:
