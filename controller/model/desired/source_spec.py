@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from controller.model.desired.field_types import DurationMs
-from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.fields import Model, matching
 
 INTERVAL_MIN_MS = 10_000
 INTERVAL_MAX_MS = 86_400_000
@@ -63,37 +63,11 @@ def _full_ref(text: str) -> str:
     return _ref(text)
 
 
-def _commit(text: str) -> str:
-    if not _COMMIT.fullmatch(text):
-        raise ValueError("expected a full commit id: 40 or 64 lower-case hex digits")
-    return text
-
-
-def _semver(text: str) -> str:
-    if not _SEMVER_RANGE.fullmatch(text):
-        raise ValueError('expected a range of versions, such as "1.x" or ">=1.2.0 <2.0.0"')
-    return text
-
-
 def _folder(text: str) -> str:
     parts = text.split("/")
     clean = text == "." or not {"", ".", "..", ".git"} & set(parts)
     if not clean or len(text) > 1024 or not text.isprintable():
         raise ValueError("expected a folder of the repository, such as deploy/prod, or '.'")
-    return text
-
-
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("expected the name of a file: lower-case letters, digits and '-'")
-    return text
-
-
-def _web_url(text: str) -> str:
-    if len(text) > WEB_URL_MAX or not _WEB_URL.fullmatch(text):
-        raise ValueError(
-            "expected a URL such as https://git.example.org/api/v1, without user, query and fragment"
-        )
     return text
 
 
@@ -109,10 +83,24 @@ def is_repository(text: str) -> bool:
     return len(parts) > 1 and all(_REPOSITORY_PART.fullmatch(part) for part in parts)
 
 
-def _context(text: str) -> str:
-    if not _CONTEXT.fullmatch(text):
-        raise ValueError("expected a name such as trimtab/web-1: letters, digits and '._/-'")
-    return text
+FileName = Annotated[
+    str, matching(_NAME, 63, "the name of a file: lower-case letters, digits and '-'")
+]
+CommitId = Annotated[str, matching(_COMMIT, 64, "a full commit id: 40 or 64 lower-case hex digits")]
+SemverRange = Annotated[
+    str, matching(_SEMVER_RANGE, 100, 'a range of versions, such as "1.x" or ">=1.2.0 <2.0.0"')
+]
+StatusName = Annotated[
+    str, matching(_CONTEXT, 100, "a name such as trimtab/web-1: letters, digits and '._/-'")
+]
+WebUrl = Annotated[
+    str,
+    matching(
+        _WEB_URL,
+        WEB_URL_MAX,
+        "a URL such as https://git.example.org/api/v1, without user, query and fragment",
+    ),
+]
 
 
 class GitRef(Model):
@@ -121,8 +109,8 @@ class GitRef(Model):
     branch: Annotated[str, AfterValidator(_ref)] | None = None
     tag: Annotated[str, AfterValidator(_ref)] | None = None
     #: A range; the highest matching tag is followed.
-    semver: Annotated[str, AfterValidator(_semver)] | None = None
-    commit: Annotated[str, AfterValidator(_commit)] | None = None
+    semver: SemverRange | None = None
+    commit: CommitId | None = None
     #: A full reference, such as ``refs/pull/7/head``.
     name: Annotated[str, AfterValidator(_full_ref)] | None = None
 
@@ -155,15 +143,15 @@ class StatusSpec(Model):
 
     forge: Forge
     #: A folder in /etc/trimtab/git, with the file ``token``.
-    credentials: Annotated[str, AfterValidator(_name)]
+    credentials: FileName
     #: The base of the forge's API; None for that of the repository's host.
-    url: Annotated[str, AfterValidator(_web_url)] | None = None
+    url: WebUrl | None = None
     #: The repository in the forge, such as ``team/deploy``; None for the path of ``git.url``.
     repository: Annotated[str, AfterValidator(_repository)] | None = None
     #: The beginning of each status' name; None for ``trimtab/HOST``. The namespace follows.
-    context: Annotated[str, AfterValidator(_context)] | None = None
+    context: StatusName | None = None
     #: The page that a status links to.
-    target_url: Annotated[str, AfterValidator(_web_url)] | None = None
+    target_url: WebUrl | None = None
 
 
 class GitSpec(Model):
@@ -176,7 +164,7 @@ class GitSpec(Model):
     #: The time between two fetches.
     interval: Annotated[DurationMs, Field(ge=INTERVAL_MIN_MS, le=INTERVAL_MAX_MS)] = 60_000
     #: A file or folder in /etc/trimtab/git; '' for none.
-    credentials: Annotated[str, AfterValidator(_name)] | None = None
+    credentials: FileName | None = None
     #: Permits plain HTTP to an address of this host.
     allow_insecure_loopback: bool = False
     #: None: no forge gets statuses.
@@ -200,7 +188,7 @@ class VerifySpec(Model):
 
     mode: VerifyMode = VerifyMode.NONE
     #: A folder of public keys in /etc/trimtab/keys.
-    keys: Annotated[str, AfterValidator(_name)] | None = None
+    keys: FileName | None = None
 
     @model_validator(mode="after")
     def _has_keys(self) -> Self:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from controller.model.desired.spec.devices import is_cdi_name, is_device_path
-from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.fields import Model, matching
 from controller.model.policy.values import Namespace, OwnerName
 
 #: The folder of the host's devices.
@@ -71,14 +71,8 @@ def _device(text: str) -> str:
     return text
 
 
-def _digest(text: str) -> str:
-    if not _DIGEST.fullmatch(text):
-        raise ValueError("expected sha256: and 64 hexadecimal digits")
-    return text
-
-
 DeviceName = Annotated[str, AfterValidator(_device)]
-SpecificationDigest = Annotated[str, AfterValidator(_digest)]
+SpecificationDigest = Annotated[str, matching(_DIGEST, 71, "sha256: and 64 hexadecimal digits")]
 
 
 class DeviceGrant(Model):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from controller.model.desired.field_types import PortNumber
-from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.fields import Model, SysctlName
 from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
 from controller.model.policy import values
 
@@ -49,7 +49,7 @@ class SecurityRules(Model):
     #: The namespaces that services may share with each other, within one namespace and owner.
     shared_namespaces: tuple[Literal["network", "ipc", "pid"], ...] = ()
     #: Settings of the kernel that a container sets for itself, by their whole names.
-    sysctls: tuple[values.ListedSysctl, ...] = ()
+    sysctls: tuple[SysctlName, ...] = ()
     #: The treatment of a running container that cannot be compared with its admitted state.
     unverified: Literal["allow", "stop"] = "allow"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.fields import Model, matching, satisfying
 from controller.model.names import is_dns_label
 from controller.model.policy.values import Namespace, OwnerName
 
@@ -16,25 +17,13 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _PATH_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._ -]{1,255}", re.ASCII)
 
 
-def _name(text: str) -> str:
-    if not is_dns_label(text, length=63):
-        raise ValueError("expected a DNS label")
-    return text
-
-
-def _commit(text: str) -> str:
-    if not _COMMIT.fullmatch(text):
-        raise ValueError("expected the full id of a commit: 40 or 64 hex digits")
-    return text
-
-
 def _path(text: str) -> str:
     if text != "." and not all(_PATH_PART.fullmatch(part) for part in text.split("/")):
         raise ValueError("expected a folder of the repository, such as deploy/production, or '.'")
     return text
 
 
-Name = Annotated[str, AfterValidator(_name)]
+Name = Annotated[str, satisfying(partial(is_dns_label, length=63), "expected a DNS label")]
 
 
 class SignedSource(Model):
@@ -53,4 +42,4 @@ class SignedSource(Model):
     owner: OwnerName | None = None
     #: The first commit to accept. Later ones must descend from the newest accepted commit. Another
     #: value begins a new line at that commit.
-    since: Annotated[str, AfterValidator(_commit)]
+    since: Annotated[str, matching(_COMMIT, 64, "the full id of a commit: 40 or 64 hex digits")]

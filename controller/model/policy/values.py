@@ -9,11 +9,12 @@ import ipaddress
 import posixpath
 import re
 from datetime import date
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
-from controller.model.desired.spec.fields import sysctl_name
+from controller.model.desired.spec.fields import matching, satisfying
 from controller.model.names import CONTAINER_NAME_MAX, NAMESPACE_MAX, is_dns_label
 from controller.model.quantities import (
     format_bytes,
@@ -24,6 +25,7 @@ from controller.model.quantities import (
 
 NANO = 1_000_000_000
 OWNER_MAX = 63
+_BASE_NAME_MAX = CONTAINER_NAME_MAX - NAMESPACE_MAX - 1
 _PREFIX = re.compile(
     r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9.-]+:[0-9]{1,5})"
     r"(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*/?",
@@ -52,12 +54,6 @@ def format_cpus(nano: int) -> str:
     """Return nano-CPUs in the notation of ``parse_cpus``."""
     whole, rest = divmod(nano, NANO)
     return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
-
-
-def _image_prefix(text: str) -> str:
-    if not _PREFIX.fullmatch(text):
-        raise ValueError("expected REGISTRY/PATH/ (or one repository), with the registry's host")
-    return text
 
 
 def _clean_path(text: str) -> str:
@@ -94,25 +90,6 @@ def _range(text: str) -> str:
         raise ValueError("expected a network, such as 10.0.0.0/8 or ::/0") from None
 
 
-def _owner_name(text: str) -> str:
-    if not is_dns_label(text, length=OWNER_MAX):
-        raise ValueError("expected a name of lower-case letters, digits and dashes")
-    return text
-
-
-def _namespace(text: str) -> str:
-    if not is_dns_label(text, length=NAMESPACE_MAX):
-        raise ValueError(f"expected a namespace: a DNS label, at most {NAMESPACE_MAX} characters")
-    return text
-
-
-def _base_name(text: str) -> str:
-    length = CONTAINER_NAME_MAX - NAMESPACE_MAX - 1
-    if len(text) > length or not _NETWORK.fullmatch(text):
-        raise ValueError(f"expected lower-case letters, digits and dashes, at most {length}")
-    return text
-
-
 def _date(text: str) -> str:
     try:
         return date.fromisoformat(text).isoformat()
@@ -133,15 +110,38 @@ PolicyDurationMs = Annotated[
     int, BeforeValidator(parse_duration_ms), PlainSerializer(format_duration_ms)
 ]
 Cpus = Annotated[int, BeforeValidator(parse_cpus), PlainSerializer(format_cpus), Field(gt=0)]
-ImagePrefix = Annotated[str, AfterValidator(_image_prefix)]
+ImagePrefix = Annotated[
+    str,
+    satisfying(
+        _PREFIX.fullmatch, "expected REGISTRY/PATH/ (or one repository), with the registry's host"
+    ),
+]
 HostPath = Annotated[str, AfterValidator(_clean_path)]
-ListedSysctl = Annotated[str, AfterValidator(sysctl_name)]
 Capability = Annotated[str, AfterValidator(_capability)]
 Address = Annotated[str, AfterValidator(_address)]
 Subnet = Annotated[str, AfterValidator(_subnet)]
 AddressRange = Annotated[str, AfterValidator(_range)]
-OwnerName = Annotated[str, AfterValidator(_owner_name)]
-Namespace = Annotated[str, AfterValidator(_namespace)]
-BaseName = Annotated[str, AfterValidator(_base_name)]
+OwnerName = Annotated[
+    str,
+    satisfying(
+        partial(is_dns_label, length=OWNER_MAX),
+        "expected a name of lower-case letters, digits and dashes",
+    ),
+]
+Namespace = Annotated[
+    str,
+    satisfying(
+        partial(is_dns_label, length=NAMESPACE_MAX),
+        f"expected a namespace: a DNS label, at most {NAMESPACE_MAX} characters",
+    ),
+]
+BaseName = Annotated[
+    str,
+    matching(
+        _NETWORK,
+        _BASE_NAME_MAX,
+        f"lower-case letters, digits and dashes, at most {_BASE_NAME_MAX}",
+    ),
+]
 Day = Annotated[str, AfterValidator(_date)]
 Uid = Annotated[int, Field(ge=0, le=2**32 - 2)]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import BeforeValidator, model_validator
 
-from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.fields import Model, matching, satisfying
 
 _PATH = re.compile(r"/dev(?:/[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,63}){1,4}", re.ASCII)
 _CDI = re.compile(
     r"[A-Za-z][A-Za-z0-9._-]{0,62}/[A-Za-z][A-Za-z0-9._-]{0,62}=[A-Za-z0-9][A-Za-z0-9._:-]{0,62}",
     re.ASCII,
 )
-_PERMISSIONS = re.compile(r"r?w?m?", re.ASCII)
+_PERMISSIONS = re.compile(r"(?=.)r?w?m?", re.ASCII)
 
 
 def is_device_path(text: str) -> bool:
@@ -27,35 +27,30 @@ def is_cdi_name(text: str) -> bool:
     return _CDI.fullmatch(text) is not None
 
 
-def _path(text: str) -> str:
-    if not is_device_path(text):
-        raise ValueError("is no device; expected a path below /dev, such as /dev/fuse")
-    return text
-
-
-def _cdi(text: str) -> str:
-    if not is_cdi_name(text):
-        raise ValueError("is no CDI name; expected VENDOR/CLASS=NAME, such as nvidia.com/gpu=0")
-    return text
-
-
-def _permissions(text: str) -> str:
-    if not text or not _PERMISSIONS.fullmatch(text):
-        raise ValueError("expected some of r, w and m, in that order, such as rw")
-    return text
+DevicePath = Annotated[
+    str,
+    satisfying(is_device_path, "is no device; expected a path below /dev, such as /dev/fuse"),
+]
+CdiName = Annotated[
+    str,
+    satisfying(is_cdi_name, "is no CDI name; expected VENDOR/CLASS=NAME, such as nvidia.com/gpu=0"),
+]
+Permissions = Annotated[
+    str, matching(_PERMISSIONS, 3, "some of r, w and m, in that order, such as rw")
+]
 
 
 class Device(Model):
     """A device: a path of the host, or a CDI name. Also written as the path or the name alone."""
 
     #: The path on the host.
-    path: Annotated[str, AfterValidator(_path)] | None = None
+    path: DevicePath | None = None
     #: The name of a CDI specification, such as nvidia.com/gpu=all.
-    cdi: Annotated[str, AfterValidator(_cdi)] | None = None
+    cdi: CdiName | None = None
     #: The path in the container. Unset: the same path.
-    target: Annotated[str, AfterValidator(_path)] | None = None
+    target: DevicePath | None = None
     #: ``r`` reads, ``w`` writes, ``m`` makes nodes of the device.
-    permissions: Annotated[str, AfterValidator(_permissions)] = "rw"
+    permissions: Permissions = "rw"
 
     @model_validator(mode="after")
     def _is_one(self) -> Device:

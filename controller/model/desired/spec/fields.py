@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -60,15 +61,22 @@ _SIGNAL = re.compile(
 )
 
 
-def _matching(pattern: re.Pattern[str], length: int, expected: str) -> AfterValidator:
-    """Return a validator of strings: they match *pattern*, and have at most *length* characters."""
+def satisfying(is_valid: Callable[[str], object], fault: str) -> AfterValidator:
+    """Return a validator of strings. It raises ValueError(*fault*) for an invalid string."""
 
     def check(text: str) -> str:
-        if len(text) > length or not pattern.fullmatch(text):
-            raise ValueError(f"expected {expected}")
+        if not is_valid(text):
+            raise ValueError(fault)
         return text
 
     return AfterValidator(check)
+
+
+def matching(pattern: re.Pattern[str], length: int, expected: str) -> AfterValidator:
+    """Return a validator of strings: they match *pattern*, and have at most *length* characters."""
+    return satisfying(
+        lambda text: len(text) <= length and pattern.fullmatch(text), f"expected {expected}"
+    )
 
 
 def clean_path(text: str) -> str:
@@ -172,24 +180,8 @@ def is_sysctl(name: str) -> bool:
     return len(name) <= SYSCTL_MAX and _SYSCTL.fullmatch(name) is not None
 
 
-def sysctl_name(name: str) -> str:
-    """Return a setting of the kernel.
-
-    Raises:
-        ValueError: the setting isn't the container's own.
-    """
-    if not is_sysctl(name):
-        raise ValueError(
-            "expected a setting of the kernel that a container has for itself: net.*, fs.mqueue.*, or one "
-            "of System V IPC, such as kernel.shmmax"
-        )
-    return name
-
-
-def _sysctl_value(value: str) -> str:
-    if not value.isprintable() or not 0 < len(value) <= SYSCTL_MAX:
-        raise ValueError(f"expected one line of at most {SYSCTL_MAX} characters")
-    return value
+def _is_sysctl_value(value: str) -> bool:
+    return value.isprintable() and 0 < len(value) <= SYSCTL_MAX
 
 
 def is_env_name(name: str) -> bool:
@@ -220,24 +212,33 @@ def image_reference(text: str) -> str:
 
 
 ImageReference = Annotated[str, AfterValidator(image_reference)]
-UrlPath = Annotated[str, _matching(_URL_PATH, URL_PATH_MAX, "the path of a URL, such as /healthz")]
+UrlPath = Annotated[str, matching(_URL_PATH, URL_PATH_MAX, "the path of a URL, such as /healthz")]
 UserName = Annotated[
-    str, _matching(_USER, 128, 'USER or USER:GROUP, names or numbers, such as "1000:1000"')
+    str, matching(_USER, 128, 'USER or USER:GROUP, names or numbers, such as "1000:1000"')
 ]
-HostName = Annotated[str, _matching(_HOST_NAME, 63, "a host name, such as web-1")]
-DomainName = Annotated[str, _matching(_HOST_NAME, 253, "a domain name, such as example.com")]
-SearchDomain = Annotated[str, _matching(_SEARCH, 253, "a domain name, or '.' for none")]
-DnsOption = Annotated[str, _matching(_DNS_OPTION, 36, "an option of resolv.conf, such as ndots:2")]
+HostName = Annotated[str, matching(_HOST_NAME, 63, "a host name, such as web-1")]
+DomainName = Annotated[str, matching(_HOST_NAME, 253, "a domain name, such as example.com")]
+SearchDomain = Annotated[str, matching(_SEARCH, 253, "a domain name, or '.' for none")]
+DnsOption = Annotated[str, matching(_DNS_OPTION, 36, "an option of resolv.conf, such as ndots:2")]
 DnsServer = Annotated[str, AfterValidator(_server)]
 HostAddress = Annotated[str, AfterValidator(_host_address)]
-GroupName = Annotated[str, _matching(_GROUP, 64, "the name or the number of a group")]
-CpuSet = Annotated[str, _matching(_CPUSET, 640, "numbers of CPUs, such as 0-2,4")]
-RuntimeName = Annotated[str, _matching(_RUNTIME, 64, "the name of a runtime, such as runc")]
-SignalName = Annotated[str, _matching(_SIGNAL, 16, "the name of a signal, such as SIGTERM")]
+GroupName = Annotated[str, matching(_GROUP, 64, "the name or the number of a group")]
+CpuSet = Annotated[str, matching(_CPUSET, 640, "numbers of CPUs, such as 0-2,4")]
+RuntimeName = Annotated[str, matching(_RUNTIME, 64, "the name of a runtime, such as runc")]
+SignalName = Annotated[str, matching(_SIGNAL, 16, "the name of a signal, such as SIGTERM")]
 RelativePath = Annotated[str, AfterValidator(_relative)]
-FileMode = Annotated[str, _matching(_MODE, 4, 'octal digits in quotes, such as "1777"')]
-SysctlName = Annotated[str, AfterValidator(sysctl_name)]
-SysctlValue = Annotated[str, AfterValidator(_sysctl_value)]
+FileMode = Annotated[str, matching(_MODE, 4, 'octal digits in quotes, such as "1777"')]
+SysctlName = Annotated[
+    str,
+    satisfying(
+        is_sysctl,
+        "expected a setting of the kernel that a container has for itself: net.*, fs.mqueue.*, or one "
+        "of System V IPC, such as kernel.shmmax",
+    ),
+]
+SysctlValue = Annotated[
+    str, satisfying(_is_sysctl_value, f"expected one line of at most {SYSCTL_MAX} characters")
+]
 CleanPath = Annotated[str, AfterValidator(clean_path)]
 Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]
@@ -271,7 +272,7 @@ class Model(BaseModel):
 
 EngineName = Annotated[
     str,
-    _matching(
+    matching(
         _ENGINE_NAME,
         255,
         "a name of the engine: letters, digits and _ . - after the first, 2 to 255 characters",

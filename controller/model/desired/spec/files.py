@@ -7,17 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from controller.model.desired.spec.fields import CleanPath, Model, SignalName
+from controller.model.desired.spec.fields import CleanPath, Model, SignalName, satisfying
 from controller.model.files.delivery import FILES_MAX, ID_MAX, NO_REACTION, RESTART, is_key
 
 _READABLE = 0o444
 _MODE = re.compile(r"0[0-7]{3}", re.ASCII)
-
-
-def _key(text: str) -> str:
-    if not is_key(text):
-        raise ValueError("expected a relative path of at most 8 names, without '.' and '..'")
-    return text
 
 
 def _mode(text: str) -> str:
@@ -28,7 +22,9 @@ def _mode(text: str) -> str:
     return text
 
 
-FileKey = Annotated[str, AfterValidator(_key)]
+FileKey = Annotated[
+    str, satisfying(is_key, "expected a relative path of at most 8 names, without '.' and '..'")
+]
 Id = Annotated[int, Field(ge=0, le=ID_MAX)]
 
 
