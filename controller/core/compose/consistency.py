@@ -23,8 +23,7 @@ _TESTS = ("CMD", "CMD-SHELL", "NONE")
 
 def check_consistency(tree: ComposeNode, disabled: set[str], report: ReadingReport) -> None:
     """Report contradictions of a project; *disabled* are services of other profiles."""
-    services = tree.get("services")
-    members = services.members if services is not None else {}
+    members = tree.members_of("services")
     checks = _Checks(tree, members, disabled)
     for name, service in members.items():
         for check in (
@@ -42,22 +41,12 @@ def check_consistency(tree: ComposeNode, disabled: set[str], report: ReadingRepo
                 check(service, ("services", name))
             except Fault as fault:
                 report.add(fault.problem)
-    for name, secret in _section(tree, "secrets").items():
+    for name, secret in tree.members_of("secrets").items():
         if not {"external", "file", "environment"} & secret.members.keys():
             message, remedy = "neither file nor environment is given", "add file"
             report.add(problem_at(secret, "compose.missing", message, remedy, ("secrets", name)))
     if not report.failed:
         _check_cycles(members, report)
-
-
-def _section(tree: ComposeNode, name: str) -> dict[str, ComposeNode]:
-    found = tree.get(name)
-    return found.members if found is not None else {}
-
-
-def _items(node: ComposeNode, name: str) -> list[ComposeNode]:
-    found = node.get(name)
-    return found.items if found is not None else []
 
 
 class _Checks:
@@ -82,26 +71,24 @@ class _Checks:
         if {"dockerfile", "dockerfile_inline"} <= build.members.keys():
             message = "dockerfile and dockerfile_inline exclude one another"
             fail(build, "compose.conflict", message, "keep one of them", path)
-        contexts = build.get("additional_contexts")
-        for context in contexts.members.values() if contexts is not None else ():
+        for context in build.members_of("additional_contexts").values():
             if context.text is not None and context.text.startswith(_SERVICE):
                 other = self._services.get(context.text.removeprefix(_SERVICE))
                 if other is None or "build" not in other.members:
                     message = f"{context.text} is no service with a build"
                     fail(context, "compose.undefined", message, "name a service with build", path)
         platform = service.get("platform")
-        platforms = [item.value for item in _items(build, "platforms")]
+        platforms = [item.value for item in build.items_of("platforms")]
         if platforms and platform is not None and platform.value not in platforms:
             message = f"build.platforms does not contain the platform {platform.value}"
             fail(platform, "compose.conflict", message, "add the platform there", path)
 
     def networks(self, service: ComposeNode, path: NodePath) -> None:
-        mode, networks = service.get("network_mode"), service.get("networks")
-        names = networks.members if networks is not None else {}
+        mode, names = service.get("network_mode"), service.members_of("networks")
         if mode is not None and names:
             message = "network_mode and networks exclude one another"
             fail(mode, "compose.conflict", message, "keep one of them", path)
-        declared = _section(self._tree, "networks")
+        declared = self._tree.members_of("networks")
         for name, node in names.items():
             if name not in declared:
                 self._undefined(node, "network", name, path)
@@ -112,15 +99,14 @@ class _Checks:
 
     def health(self, service: ComposeNode, path: NodePath) -> None:
         check = service.get("healthcheck")
-        test = _items(check, "test") if check is not None else []
+        test = check.items_of("test") if check is not None else []
         if test and test[0].value not in _TESTS:
             message = f"the test begins with {test[0].value!r}"
             remedy = "begin the list with CMD, CMD-SHELL or NONE, or write a string"
             fail(test[0], "compose.value", message, remedy, (*path, "healthcheck", "test"))
 
     def dependencies(self, service: ComposeNode, path: NodePath) -> None:
-        depends_on = service.get("depends_on")
-        for name, node in depends_on.members.items() if depends_on is not None else ():
+        for name, node in service.members_of("depends_on").items():
             required = node.get("required")
             is_optional = required is None or required.value is False
             if name in self._services or (name in self._disabled and is_optional):
@@ -135,11 +121,11 @@ class _Checks:
         build = service.get("build")
         for section, mounts in (
             ("volumes", list(_named_volumes(service))),
-            ("configs", _items(service, "configs")),
-            ("secrets", _items(service, "secrets")),
-            ("secrets", _items(build, "secrets") if build is not None else []),
+            ("configs", service.items_of("configs")),
+            ("secrets", service.items_of("secrets")),
+            ("secrets", build.items_of("secrets") if build is not None else []),
         ):
-            declared = _section(self._tree, section)
+            declared = self._tree.members_of(section)
             for mount in mounts:
                 source = mount.get("source")
                 name = str(source.value) if source is not None else ""
@@ -187,7 +173,7 @@ class _Checks:
 
     def watches(self, service: ComposeNode, path: NodePath) -> None:
         develop = service.get("develop")
-        for rule in _items(develop, "watch") if develop is not None else ():
+        for rule in develop.items_of("watch") if develop is not None else ():
             action = rule.get("action")
             name = action.value if action is not None else None
             if "target" not in rule.members and name not in {"rebuild", "restart"}:
@@ -204,7 +190,7 @@ def _number(node: ComposeNode) -> int:
 
 
 def _named_volumes(service: ComposeNode) -> Iterator[ComposeNode]:
-    for mount in _items(service, "volumes"):
+    for mount in service.items_of("volumes"):
         kind = mount.get("type")
         if kind is not None and kind.value == "volume" and "source" in mount.members:
             yield mount
@@ -238,5 +224,4 @@ def _check_cycles(services: dict[str, ComposeNode], report: ReadingReport) -> No
 
 
 def _dependencies(service: ComposeNode) -> Iterator[str]:
-    depends_on = service.get("depends_on")
-    return iter(list(depends_on.members) if depends_on is not None else [])
+    return iter(list(service.members_of("depends_on")))

@@ -27,10 +27,8 @@ def read_environments(services: ComposeNode, variables: dict[str, str], session:
 
 
 def _add(service: ComposeNode, attribute: str, found: dict[str, ComposeNode]) -> None:
-    own = service.get(attribute)
-    members = {**found, **(own.members if own is not None else {})}
-    if members:
-        service.members[attribute] = (own or service).at(members)
+    if members := {**found, **service.members_of(attribute)}:
+        service.members[attribute] = (service.get(attribute) or service).at(members)
 
 
 def _from_env_files(

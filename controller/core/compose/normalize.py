@@ -18,19 +18,14 @@ _SERVICE = "service:"
 def normalize(tree: ComposeNode, name: str, variables: Mapping[str, str]) -> None:
     """Add the implicit parts of a project, in place."""
     _add_default_network(tree)
-    for service in _members(tree, "services").values():
+    for service in tree.members_of("services").values():
         _normalize_service(service, variables)
     _add_names(tree, name)
 
 
-def _members(tree: ComposeNode, section: str) -> dict[str, ComposeNode]:
-    found = tree.get(section)
-    return found.members if found is not None else {}
-
-
 def _add_default_network(tree: ComposeNode) -> None:
     used = False
-    for service in _members(tree, "services").values():
+    for service in tree.members_of("services").values():
         networks = service.get("networks")
         if "network_mode" in service.members:
             continue
@@ -39,7 +34,7 @@ def _add_default_network(tree: ComposeNode) -> None:
             used = True
         elif "default" in networks.members:
             used = True
-    if used and "default" not in _members(tree, "networks"):
+    if used and "default" not in tree.members_of("networks"):
         section = tree.members.get("networks")
         if section is None or not isinstance(section.value, dict):
             section = tree.members["networks"] = tree.at({})
@@ -54,16 +49,11 @@ def _normalize_service(service: ComposeNode, variables: Mapping[str, str]) -> No
     if build is not None:
         _normalize_build(build, variables)
     _resolve(service.get("environment"), variables, keep=True)
-    for mount in _items(service, "volumes"):
+    for mount in service.items_of("volumes"):
         target = mount.get("target")
         if target is not None and target.text is not None:
             target.value = clean_path(target.text)
     _add_dependencies(service)
-
-
-def _items(service: ComposeNode, name: str) -> list[ComposeNode]:
-    found = service.get(name)
-    return found.items if found is not None else []
 
 
 def _normalize_build(build: ComposeNode, variables: Mapping[str, str]) -> None:
@@ -96,7 +86,7 @@ def _resolve(node: ComposeNode | None, variables: Mapping[str, str], *, keep: bo
 
 def _add_dependencies(service: ComposeNode) -> None:
     found: list[tuple[str, ComposeNode, bool]] = []
-    for link in _items(service, "links"):
+    for link in service.items_of("links"):
         parts = (link.text or "").split(":")
         found.append((parts[0] if len(parts) == 2 else link.text or "", link, True))
     for name in _NAMESPACES:
@@ -105,7 +95,7 @@ def _add_dependencies(service: ComposeNode) -> None:
             found.append((mode.text.removeprefix(_SERVICE), mode, True))
     found += [
         (source.text.partition(":")[0], source, False)
-        for source in _items(service, "volumes_from")
+        for source in service.items_of("volumes_from")
         if source.text is not None and not source.text.startswith("container:")
     ]
     if not found:
@@ -119,7 +109,7 @@ def _add_dependencies(service: ComposeNode) -> None:
 
 def _add_names(tree: ComposeNode, project: str) -> None:
     for section in _SECTIONS:
-        members = _members(tree, section)
+        members = tree.members_of(section)
         for key, resource in members.items():
             if not isinstance(resource.value, dict):
                 resource.value = {}

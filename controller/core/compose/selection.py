@@ -9,36 +9,32 @@ from controller.core.compose.text.nodes import ComposeNode
 
 def select_profiles(tree: ComposeNode, profiles: Sequence[str]) -> set[str]:
     """Remove services of other profiles, in place, and return the removed names."""
-    services = tree.get("services")
+    services = tree.members_of("services")
     removed: set[str] = set()
-    for name, service in list(services.members.items()) if services is not None else ():
-        own = service.get("profiles")
-        names = {item.value for item in own.items} if own is not None else set()
+    for name, service in list(services.items()):
+        names = {item.value for item in service.items_of("profiles")}
         if names and not names & {*profiles} and "*" not in profiles:
             removed.add(name)
-            assert services is not None, "it has members"
-            del services.members[name]
+            del services[name]
     return removed
 
 
 def remove_unused(tree: ComposeNode) -> None:
     """Remove unused resources, in place."""
-    services = tree.get("services")
     used: dict[str, set[object]] = {
         "networks": set(),
         "volumes": set(),
         "secrets": set(),
         "configs": set(),
     }
-    for service in services.members.values() if services is not None else ():
-        networks = service.get("networks")
-        used["networks"] |= networks.members.keys() if networks is not None else set()
+    for service in tree.members_of("services").values():
+        used["networks"] |= service.members_of("networks").keys()
         used["volumes"] |= set(_sources(_volumes(service)))
-        used["secrets"] |= set(_sources(_items(service, "secrets")))
-        used["configs"] |= set(_sources(_items(service, "configs")))
+        used["secrets"] |= set(_sources(service.items_of("secrets")))
+        used["configs"] |= set(_sources(service.items_of("configs")))
         build = service.get("build")
         if build is not None:
-            used["secrets"] |= set(_sources(_items(build, "secrets")))
+            used["secrets"] |= set(_sources(build.items_of("secrets")))
     for section, names in used.items():
         found = tree.get(section)
         if found is None:
@@ -50,13 +46,8 @@ def remove_unused(tree: ComposeNode) -> None:
             del tree.members[section]
 
 
-def _items(node: ComposeNode, name: str) -> list[ComposeNode]:
-    found = node.get(name)
-    return found.items if found is not None else []
-
-
 def _volumes(service: ComposeNode) -> Iterable[ComposeNode]:
-    for mount in _items(service, "volumes"):
+    for mount in service.items_of("volumes"):
         kind = mount.get("type")
         if kind is not None and kind.value == "volume":
             yield mount

@@ -122,9 +122,8 @@ class Extends:
         """
         session = self.session
         tree = ComposeNode({}, path, 1, 1)
-        found = session.yaml(path, referrer)
         resets: tuple[ResetPath, ...] = ()
-        for document, document_resets in found.documents if found is not None else ():
+        for document, document_resets in session.yaml(path, referrer):
             root = interpolate(document, self.scope.variables, session.report)
             if not isinstance(root.value, dict):
                 continue

@@ -36,8 +36,7 @@ def load_model(
     tree = ComposeNode({}, files[0][0], 1, 1)
     extends = Extends(session, scope)
     for path, referrer in files:
-        found = session.yaml(path, referrer)
-        for document, resets in found.documents if found is not None else ():
+        for document, resets in session.yaml(path, referrer):
             session.revisit(tree)
             try:
                 tree = _add(session, extends, tree, document, resets)
@@ -90,9 +89,7 @@ def _add(
 
 def _resolve_environment(tree: ComposeNode, scope: PartScope) -> None:
     """Give a value to variables without ``=`` in lists, from the variables of the scope."""
-    services = tree.get("services")
-    for service in services.members.values() if services is not None else ():
-        environment = service.get("environment")
-        for item in environment.items if environment is not None else ():
+    for service in tree.members_of("services").values():
+        for item in service.items_of("environment"):
             if item.text is not None and item.text in scope.variables:
                 item.value = f"{item.text}={scope.variables[item.text]}"

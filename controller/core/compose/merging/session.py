@@ -9,7 +9,7 @@ from typing import NoReturn
 from controller.core.compose import project
 from controller.core.compose.text.env_file import EnvFileInvalid, read_env
 from controller.core.compose.text.nodes import ComposeNode, ReadingReport, fail
-from controller.core.compose.text.yaml_nodes import NodeAllowance, YamlFile, read_yaml
+from controller.core.compose.text.yaml_nodes import NodeAllowance, YamlDocument, read_yaml
 from controller.core.encoding.yaml import MAX_BYTES
 from controller.model.errors import Problem
 
@@ -41,7 +41,7 @@ class Session:
     _env_bytes: int = 0
     _contents: dict[str, bytes] = field(default_factory=dict)
     #: The files that were parsed ahead of their turn.
-    _parsed: dict[str, YamlFile | None] = field(default_factory=dict)
+    _parsed: dict[str, list[YamlDocument]] = field(default_factory=dict)
 
     def content(self, path: str) -> bytes:
         """Return the content of a file.
@@ -98,8 +98,8 @@ class Session:
             self.report.add(Problem("compose.limit", message, *place, remedy=remedy))
             raise TooManyFiles
 
-    def yaml(self, path: str, referrer: ComposeNode | None) -> YamlFile | None:
-        """Return the documents of a file; None, with a problem in the report, without any.
+    def yaml(self, path: str, referrer: ComposeNode | None) -> list[YamlDocument]:
+        """Return the documents of a file; none, with a problem in the report, of a bad file.
 
         Raises:
             TooManyFiles: the project has too many files.
@@ -113,7 +113,7 @@ class Session:
             content = self.content(path)
         except project.FileUnreadable as error:
             self.report.add(unreadable(error, path, referrer))
-            return None
+            return []
         return read_yaml(content, path, self.budget, self.report)
 
     def look_ahead(self, path: str) -> tuple[ComposeNode, ...]:
@@ -124,8 +124,7 @@ class Session:
         """
         if path not in self._parsed:
             self._parsed[path] = self.yaml(path, None)
-        found = self._parsed[path]
-        return tuple(document for document, _ in found.documents) if found is not None else ()
+        return tuple(document for document, _ in self._parsed[path])
 
     def variables(
         self, path: str, known: Mapping[str, str], referrer: ComposeNode | None

@@ -52,6 +52,16 @@ class ComposeNode:
         """The items of a list; none for any other value."""
         return self.value if isinstance(self.value, list) else []
 
+    def members_of(self, name: str) -> dict[str, ComposeNode]:
+        """Return the members of a member; none without such a member."""
+        found = self.get(name)
+        return found.members if found is not None else {}
+
+    def items_of(self, name: str) -> list[ComposeNode]:
+        """Return the items of a member; none without such a member."""
+        found = self.get(name)
+        return found.items if found is not None else []
+
     @property
     def text(self) -> str | None:
         """The value, if the value is a string."""

@@ -6,8 +6,6 @@ counted after the expansion. The tags ``!reset`` and ``!override`` are recorded 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import yaml
 from yaml.cyaml import CBaseLoader
 
@@ -39,11 +37,8 @@ class NodeAllowance:
         return self.nodes >= 0
 
 
-@dataclass(slots=True)
-class YamlFile:
-    """The documents of a file with content, and the paths that reset values of earlier files."""
-
-    documents: list[tuple[ComposeNode, tuple[tuple[str, ...], ...]]] = field(default_factory=list)
+#: A document with content, and the paths that reset values of earlier files.
+YamlDocument = tuple[ComposeNode, tuple[tuple[str, ...], ...]]
 
 
 class _Loader(CBaseLoader):
@@ -71,11 +66,11 @@ class _TooManyError(Exception):
 
 def read_yaml(
     content: bytes, file: str, budget: NodeAllowance, report: ReadingReport
-) -> YamlFile | None:
-    """Return the documents of a file; None, with a problem in the report, if there is no value."""
+) -> list[YamlDocument]:
+    """Return the documents of a file; none, with a problem in the report, of a bad file."""
     if len(content) > MAX_BYTES:
         report.add(too_big(file))
-        return None
+        return []
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -83,7 +78,7 @@ def read_yaml(
         message = f"byte 0x{content[error.start]:02x} is not valid UTF-8"
         remedy = "save the file as UTF-8"
         report.add(Problem("yaml.character", message, file, line, 1, remedy=remedy))
-        return None
+        return []
     try:
         roots = [root for root in yaml.compose_all(text, Loader=_Loader) if root is not None]
         return _documents(roots, file, budget, report)
@@ -93,7 +88,7 @@ def read_yaml(
         report.add(syntax_problem(error, text, file, 1))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         report.add(_unreadable(error, text, file))
-    return None
+    return []
 
 
 def _unreadable(error: Exception, text: str, file: str) -> Problem:
@@ -117,17 +112,17 @@ def _limit(file: str, line: int, column: int) -> Problem:
 
 def _documents(
     roots: list[yaml.Node], file: str, budget: NodeAllowance, report: ReadingReport
-) -> YamlFile | None:
-    found = YamlFile()
+) -> list[YamlDocument]:
+    found = []
     for root in roots:
         reader = _Reader(file, budget, report)
         try:
             node = reader.node(root, root, ())
         except _TooManyError:
             report.add(_limit(file, reader.line, 1))
-            return None
+            return []
         if node is not None and node.value is not None:
-            found.documents.append((node, tuple(reader.resets)))
+            found.append((node, tuple(reader.resets)))
     return found
 
 

@@ -7,8 +7,9 @@ from controller.core.compose.text.yaml_nodes import NodeAllowance, read_yaml
 def read(text: str):
     report = ReadingReport()
     found = read_yaml(text.encode(), "f", NodeAllowance(), report)
-    values = [plain(node) for node, _ in found.documents] if found is not None else None
-    return values, [f"{p.line}:{p.column} {p.code}" for p in report.problems]
+    return [plain(node) for node, _ in found], [
+        f"{p.line}:{p.column} {p.code}" for p in report.problems
+    ]
 
 
 def test_documents_and_merge_keys_are_read():
@@ -44,8 +45,7 @@ def test_a_mistake_has_a_place(text, problem):
 
 def test_resets_are_recorded_by_path():
     found = read_yaml(b"a: {b: !reset 1, c: !override [1]}", "f", NodeAllowance(), ReadingReport())
-    assert found is not None
-    node, resets = found.documents[0]
+    ((node, resets),) = found
     assert plain(node) == {"a": {"c": [1]}}
     assert resets == (("a", "b"), ("a", "c"))
 
@@ -53,6 +53,6 @@ def test_resets_are_recorded_by_path():
 def test_the_nodes_of_a_project_are_bounded():
     budget = NodeAllowance(nodes=5)
     report = ReadingReport()
-    assert read_yaml(b"[1, 2, 3]", "f", budget, report) is not None
-    assert read_yaml(b"[1, 2, 3]", "g", budget, report) is None
+    assert read_yaml(b"[1, 2, 3]", "f", budget, report)
+    assert not read_yaml(b"[1, 2, 3]", "g", budget, report)
     assert [p.code for p in report.problems] == ["yaml.limit"]
