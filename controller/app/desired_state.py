@@ -115,8 +115,11 @@ class DesiredFiles:
         self._marks: tuple[Path, ...] = ()
 
     def marks(self) -> tuple[Path, ...]:
-        """Return the fetcher's files that change with a source; none without sources."""
-        return self._marks
+        """Return the files outside the walk of the directory that change the desired state.
+
+        They are the fetcher's files of the sources, and named files in hidden folders.
+        """
+        return (*self._marks, *self._directory.hidden_files)
 
     def load(self) -> Desired:
         """Return the desired state of the present files, with the contents of Secrets."""

@@ -35,6 +35,7 @@ from controller.core.compose.projects import (
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.terminal_text import printable_name
+from controller.sources.config_files import is_in_hidden_folder
 from controller.sources.safe_read import SourceFile, is_inside, read_whole
 
 LOG = logging.getLogger(__name__)
@@ -79,6 +80,13 @@ class ComposeProjects:
         self._known = {f: each for f, each in known.items() if each.project.bug is None}
         projects = {folder: each.project for folder, each in known.items()}
         return read_together(projects, folders, shown)
+
+    def hidden_files(self, top: str) -> Iterator[str]:
+        """Yield the paths of the files in hidden folders that the projects read, or looked for."""
+        for known in self._known.values():
+            for name in known.outcomes:
+                if is_in_hidden_folder(name):
+                    yield posixpath.normpath(f"{top}/{name}")
 
     def _project(
         self, top: str, folder: str, settings: ComposeSettings, shown: ProjectNames

@@ -43,6 +43,33 @@ def bytes_of(documents: Iterable[ParsedDocument]) -> int:
     return sum(len(data) for each in declared if each for _, data in each.files or ())
 
 
+def hidden_files(
+    documents: Iterable[ParsedDocument], folder: str, root: SourceRoot
+) -> Iterator[str]:
+    """Yield the paths of the named files in hidden folders, which no walk of the source visits."""
+    for document in documents:
+        for name in _named_files(document.declaration or document.partial):
+            path = posixpath.normpath(posixpath.join(folder, name))
+            if is_inside(path, root.top) and is_in_hidden_folder(path.removeprefix(root.top)):
+                yield path
+
+
+def is_in_hidden_folder(name: str) -> bool:
+    """Return True if a file is in a hidden folder of the source, other than Git's."""
+    folders = posixpath.dirname(name).split("/")
+    return any(each.startswith(".") for each in folders) and _GIT not in folders
+
+
+def _named_files(declaration: Declaration | None) -> Iterable[str]:
+    match declaration.spec if declaration is not None else None:
+        case ConfigSpec(files=files):
+            return (files or {}).values()
+        case SecretSpec(sops=str(name)):
+            return (name,)
+        case _:
+            return ()
+
+
 def _with_files(document: ParsedDocument, folder: str, root: SourceRoot) -> ParsedDocument:
     declaration = document.declaration
     if declaration is None:
@@ -132,14 +159,10 @@ _CODES = {
 }
 
 
-def rendered_with_files(
-    documents: Iterable[ParsedDocument], chart: str, place: str
-) -> Iterator[ParsedDocument]:
-    """Yield the rendered documents of a chart, with files of the chart's folder.
+def folder_in_chart(document: ParsedDocument, chart: str, place: str) -> str:
+    """Return the folder whose files a rendered document names.
 
-    *chart* is the resolved path of that folder, and *place* its name in the names of files.
+    *chart* is the resolved path of the chart's folder, and *place* its name in the names of files.
     """
-    for document in documents:
-        name = document.declaration.source.file if document.declaration is not None else ""
-        inside = posixpath.dirname(name).removeprefix(place).strip("/")
-        yield _with_files(document, posixpath.join(chart, inside), SourceRoot(chart, "the chart"))
+    name = document.declaration.source.file if document.declaration is not None else ""
+    return posixpath.join(chart, posixpath.dirname(name).removeprefix(place).strip("/"))

@@ -30,7 +30,8 @@ from controller.sources import git
 from controller.sources.config_files import (
     SourceRoot,
     bytes_of,
-    rendered_with_files,
+    folder_in_chart,
+    hidden_files,
     with_files,
 )
 from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, SourceFile, read_whole
@@ -104,6 +105,12 @@ class DirectorySource:
         self._last: FolderReading | None = None
         #: The documents of rendered Releases, by all inputs of the rendering.
         self._releases: dict[tuple[object, Chart], tuple[ParsedDocument, ...]] = {}
+        self._hidden: set[str] = set()
+
+    @property
+    def hidden_files(self) -> frozenset[Path]:
+        """The files in hidden folders that the last reading read, or looked for."""
+        return frozenset(Path(path) for path in self._hidden)
 
     def load(self) -> Desired:
         """Return the desired state of the present files."""
@@ -181,12 +188,13 @@ class DirectorySource:
     def _read(self, top: str) -> tuple[list[ParsedDocument], list[Problem]]:
         """Return the documents of all files, and the problems of the reads."""
         walk = FolderWalk(top)
+        self._hidden = set()
         problems = [replace(p, file=f"{self._prefix}{p.file}") for p in walk.problems]
         compose, others = _split(walk, top)
         reading = self._read_projects(top, compose)
         documents = self._read_documents(top, others, reading, problems)
         if reading is not None:
-            documents += with_files(reading.documents, top, SourceRoot(top))
+            documents += self._with_files(reading.documents, top, SourceRoot(top))
             problems += reading.problems
         if self._overlay is not None:
             documents = _overlaid(documents, _read_overlay(self._overlay.absolute()))
@@ -201,7 +209,9 @@ class DirectorySource:
             from controller.sources.compose_projects import ComposeProjects
 
             self._projects = ComposeProjects(self._compose_settings, self._prefix)
-        return self._projects.read(top, names)
+        reading = self._projects.read(top, names)
+        self._hidden.update(self._projects.hidden_files(top))
+        return reading
 
     def _read_documents(
         self,
@@ -238,11 +248,17 @@ class DirectorySource:
                 or not projects.has_part(os.path.relpath(file.path, top))
             ):
                 folder = os.path.dirname(file.path)  # noqa: PTH120 - many
-                read = with_files(entry.documents, folder, SourceRoot(top))
+                read = self._with_files(entry.documents, folder, SourceRoot(top))
                 total += bytes_of(read)
                 documents += read
         self._files = files
         return documents
+
+    def _with_files(
+        self, documents: tuple[ParsedDocument, ...], folder: str, root: SourceRoot
+    ) -> list[ParsedDocument]:
+        self._hidden.update(hidden_files(documents, folder, root))
+        return with_files(documents, folder, root)
 
     def _read_file(self, file: SourceFile, top: str) -> tuple[_ParsedFile | None, Problem | None]:
         last = self._files.get(file.name)
@@ -287,9 +303,14 @@ class DirectorySource:
             by_inputs[inputs] = self._releases.get(inputs) or render_release(release, charts[name])
         self._releases = by_inputs
         rendered = [
-            document
+            read
             for (_, chart), each in by_inputs.items()
-            for document in rendered_with_files(each, chart.top, chart.place)
+            for document in each
+            for read in self._with_files(
+                (document,),
+                folder_in_chart(document, chart.top, chart.place),
+                SourceRoot(chart.top, "the chart"),
+            )
         ]
         if len(releases) > MAX_RELEASES:
             message = f"there are more than {MAX_RELEASES} Releases; the rest wasn't rendered"

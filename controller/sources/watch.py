@@ -72,8 +72,8 @@ def watch(
 ) -> None:
     """Call *wake* after each change below *root* and *also* (the charts), until *stop* is set.
 
-    *marks* returns files and links outside, such as the pointers of Git sources. Each is watched by
-    its name alone; the folders behind a link are not.
+    *marks* returns files and links elsewhere, such as the pointers of Git sources, or files in hidden
+    folders. Each is watched by its name alone; the folders behind a link are not.
 
     Blocks the caller's thread and never raises. *root* can be a link, can be missing, and can be
     replaced. Each start of a watch also calls *wake*, because of changes just before the start.
@@ -122,7 +122,9 @@ def scope_of(roots: Iterable[Path], marks: Iterable[Path] = ()) -> Scope:
     """Return the scope of a watch, by the present folders. Never raises."""
     trees: set[str] = set()
     anchors: set[str] = set()
-    signs = {f"{os.path.realpath(mark.parent)}/{mark.name}" for mark in marks}
+    marked = [*marks]
+    holder_of = {parent: os.path.realpath(parent) for parent in {mark.parent for mark in marked}}
+    signs = {f"{holder_of[mark.parent]}/{mark.name}" for mark in marked}
     for root in roots:
         _add_links(root, anchors)
         top = os.path.realpath(root)

@@ -54,6 +54,28 @@ def test_a_changed_file_is_another_content_though_its_document_is_the_same(top):
     assert before.content != after.content
 
 
+def test_the_named_files_in_hidden_folders_are_known_for_the_watch(top):
+    """A walk of the directory skips them; a file is known before it exists, too."""
+    (top / "web" / ".files").mkdir()
+    (top / "web" / ".files" / "one").write_text("1")
+    declare(top, ".files/one", "files/nginx.conf", "../.absent", "../../.out/two", ".git/three")
+    (top / "db.yaml").write_text(
+        f"{HEAD}spec: {{}}\n".replace("Config", "Secret").replace("{}", "{sops: .sops/db.yaml}")
+    )
+    (top / "shop").mkdir()
+    (top / "shop" / "compose.yaml").write_text(
+        "services: {web: {image: 'example.org/web:1', env_file: .env.d/web.env}}\n"
+    )
+    source = DirectorySource(top)
+    assert source.hidden_files == frozenset()
+    source.load()
+    assert source.hidden_files == {
+        top / "web" / ".files" / "one",
+        top / ".sops" / "db.yaml",
+        top / "shop" / ".env.d" / "web.env",
+    }
+
+
 def test_a_link_inside_the_source_is_followed(top):
     (top / "web" / "current").symlink_to("files")
     declare(top, "current/nginx.conf")

@@ -185,6 +185,16 @@ def test_a_swapped_pointer_of_a_source_wakes_and_the_folders_behind_it_do_not(
         assert watched.woken_by(lambda: (other / "current").symlink_to("a" * 40))
 
 
+def test_a_named_file_in_a_hidden_folder_wakes_and_others_there_do_not(root: Path):
+    hidden = root / ".sops"
+    marks = (hidden / "db.yaml",)
+    with Watched(root, marks=lambda: marks) as watched:
+        assert watched.woken_by(hidden.mkdir), "the folder that can get the file"
+        assert watched.woken_by(lambda: (hidden / "db.yaml").write_text("a: 1\n"))
+        assert watched.woken_by(lambda: (hidden / "db.yaml").write_text("a: 2\n"))
+        assert not scope_of([root], marks).concerns(str(hidden / "other.yaml"))
+
+
 def test_what_lies_beside_the_directory_does_not_wake(root: Path):
     scope = scope_of([root])
     assert scope.concerns(str(root / "web.yaml"))
