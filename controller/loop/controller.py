@@ -477,7 +477,7 @@ class Controller:
         self._store.of(key).waits = result.waits
         desired, now = self.shared.view.desired, self.parts.clock.now()
         after = followers_to_replace(key, desired, self.shared.observed, now)
-        for waiting in (*released_by(self._store.states(), key, order), *after):
+        for waiting in (*released_by(self._store.states(), key, order), *after, *result.outdated):
             self.keys.add(waiting)
         if result.outcome is PassOutcome.WAIT:
             # The event that ends the wait can be lost.

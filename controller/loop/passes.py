@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import takewhile
 
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
 from controller.core.jobs.decision import next_look_s
 from controller.core.jobs.rollout_hooks import RolloutHooks
+from controller.core.manifests.dependencies import dependencies_of
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
 from controller.core.planning.images_networks_volumes import image_references
 from controller.core.planning.moves.pending import PendingMove, pending_moves, with_moves
@@ -21,7 +23,14 @@ from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
 from controller.model.desired.desired import Desired, Network, Service, SourceLocation, Volume
 from controller.model.desired.overrides import Revision
-from controller.model.desired.plan import AnyAction, CreateContainer, Plan, Wait
+from controller.model.desired.plan import (
+    AnyAction,
+    Barrier,
+    CreateContainer,
+    Plan,
+    StartContainer,
+    Wait,
+)
 from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import (
     Act,
@@ -38,6 +47,8 @@ from controller.model.records import Context
 
 #: The broker's code for an object that is locked until recovery has settled its last mutation.
 LOCKED = "held"
+#: A rollout takes up to this many acting passes in a row; more are probably contention.
+ACTING_FREELY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,8 @@ class Result:
     observed: Observed | None = None
     #: The plan of that snapshot.
     plan: Plan = field(default_factory=Plan)
+    #: Dependencies that changed since the last snapshot of everything: each needs a pass of its own.
+    outdated: tuple[Key, ...] = ()
     #: The progress of the rollout in that snapshot.
     rollout: RolloutProgress | None = None
     execution: Execution = field(default_factory=Execution)
@@ -123,6 +136,19 @@ def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset
     if service is None:
         return frozenset()
     return image_references(Desired(services=(service,)), known)
+
+
+def dependencies_of_starts(key: Key, plan: Plan, desired: Desired) -> tuple[Key, ...]:
+    """Return the services whose state allows a start in the plan of a service.
+
+    A start behind a barrier isn't allowed yet.
+    """
+    service = desired.service(key)
+    at_once = takewhile(lambda action: not isinstance(action, Barrier), plan.actions)
+    if service is None or not any(isinstance(action, StartContainer) for action in at_once):
+        return ()
+    wanted = dependencies_of(key, service.spec)
+    return tuple(other for other in wanted if other.kind == "Service")
 
 
 def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:
@@ -197,6 +223,16 @@ def next_run_s(workload: Service, observed: Observed, hooks: RolloutHooks) -> fl
         containers=frozenset(container.id for container in observed.of(workload.key)),
         asked=hooks.asked(workload),
     )
+
+
+def pause_after_acting_s(count: int) -> float:
+    """Return the pause after so many acting passes in a row, in seconds.
+
+    Each acting pass is followed by another one. A key whose passes never stop acting slows down.
+    """
+    if count <= ACTING_FREELY:
+        return 0.0
+    return float(min(300.0, 2.0 ** min(count - ACTING_FREELY - 1, 20)))
 
 
 def is_slot_failure(error: EngineError, *, down: bool) -> bool:

@@ -29,6 +29,7 @@ from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.retries import Retries, delay_s, signature
 from controller.loop.state.service_state import Attempt
 from controller.loop.state.service_tracker import ServiceTracker
+from controller.loop.state.snapshot import refreshed
 from controller.loop.state.store import StateStore
 from controller.loop.workers.shared_creations import SharedCreations
 from controller.loop.workers.worker_slots import OutsideSlot, OutsideSlotPerformer, in_place
@@ -64,8 +65,6 @@ from controller.ports import Clock, Engine
 WAIT_S = 5.0
 #: After one of these a container must run for a while before it keeps its service up.
 ALTERING = (StartContainer, StopContainer, UnpauseContainer, DisconnectNetwork, ConnectNetwork)
-#: A rollout takes up to this many acting passes in a row; more are probably contention.
-ACTING_FREELY = 5
 
 
 class Reconciler:
@@ -132,6 +131,15 @@ class Reconciler:
                 hooks=self.jobs.hooks(view.desired, observed, known).facts(service),
             )
         plan = self.plan(view, observed, policy, only=key, known=known)
+        guessed, others = plan, passes.dependencies_of_starts(key, plan, view.desired)
+        if others and known is not None:
+            # The event that a dependency is down can be lost: no start relies on it.
+            try:
+                known = refreshed(known, others, self._look)
+            except EngineError as error:
+                return self._unobservable(key, error)
+            plan = self.plan(view, observed, policy, only=key, known=known)
+        outdated = others if plan.actions != guessed.actions else ()
         self.budget.record_observation(key, observed.of(key))
         # An approved pass claims the plan that was shown, and is exempt from the disruption budget.
         context = passes.claims(view.desired, approved or plan.digest, by)
@@ -139,15 +147,16 @@ class Reconciler:
         with self._store.remaking(plan):
             result = self._act(key, plan, observed, policy, context, take, stopping)
         result = self._with_deadline(result, service, observed)
-        workload = view.desired.workload(key)
-        result = passes.with_next_run(
-            result, workload, observed, self.jobs.hooks(view.desired, observed, known)
-        )
-        result = replace(result, rollout=rollout, plan=plan)
+        hooks = self.jobs.hooks(view.desired, observed, known)
+        result = passes.with_next_run(result, view.desired.workload(key), observed, hooks)
+        result = replace(result, rollout=rollout, plan=plan, outdated=outdated)
         done = result.outcome is passes.PassOutcome.DONE and not plan.holds
         if done and generation is not None and passes.is_declared(view.desired, key):
             self._store.mark_acted_on(key, generation.number)
         return result
+
+    def _look(self, key: Key) -> Observed:
+        return self._engine.observe(images=frozenset(), only=key)
 
     def _log_failures(self, key: Key, view: DesiredView, observed: Observed) -> None:
         """Log the output of failed containers of *key* before this pass can remove them."""
@@ -317,7 +326,7 @@ class Reconciler:
             engine=Logged(OutsideSlotPerformer(self._engine, self.outside_slot), self.action_log),
             creations=self._creations,
             context=context,
-            observe=lambda _action: self._engine.observe(images=frozenset(), only=key),
+            observe=lambda _action: self._look(key),
             is_deferred=is_deferred,
             stopping=stopping,
         )
@@ -457,13 +466,9 @@ class Reconciler:
         )
 
     def _pause_after_acting_s(self, key: Key) -> float:
-        # Each acting pass is followed by another pass. A key whose passes never stop acting slows
-        # down.
         state = self._store.of(key)
-        state.acting = count = state.acting + 1
-        if count <= ACTING_FREELY:
-            return 0.0
-        return float(min(300.0, 2.0 ** min(count - ACTING_FREELY - 1, 20)))
+        state.acting += 1
+        return passes.pause_after_acting_s(state.acting)
 
     def _shortest_wait_s(
         self, waits: Iterable[Wait], service: Service | None, observed: Observed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from controller.model.names import WORKLOADS, Key
@@ -44,6 +44,13 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         taken_down=part.taken_down,
         jobs={**whole.jobs, **part.jobs},
     )
+
+
+def refreshed(whole: Observed, keys: Iterable[Key], observe: Callable[[Key], Observed]) -> Observed:
+    """Return *whole* updated by new snapshots of *keys*."""
+    for key in keys:
+        whole = merge(whole, observe(key), key)
+    return whole
 
 
 def changed_services(known: Observed, listed: frozenset[ContainerSummary]) -> frozenset[Key]:

@@ -119,21 +119,26 @@ class Comparison:
         self._compare_moves()
 
     def _compare_moves(self) -> None:
-        """Compare the moves that are possible with those that the controller makes beside containers."""
+        """Compare the moves that are possible with those that the controller makes beside containers.
+
+        The directory can have a broken Release, which the source's renderer doesn't see. Such a
+        Release can declare anything, so the controller waits with the moves.
+        """
         rendered = {
             (name, shape)
             for name, shapes in self.objects.items()
             for shape in shapes
             if name.startswith("move:")
         }
-        made = set()
+        made, waits = set(), False
         for service in filter(of_source, self.desired.services):
             for source in service.moved:
+                waits |= self.desired.is_blind_for(source)
                 running = engine(container(source.name, namespace=source.namespace))
                 for move in pending_moves(self.desired, running):
                     body = json.loads(json.dumps(translate.move_body(move.action)))
                     made.add((f"move:{move.service.key}", shape_of(body)))
-        assert rendered == made
+        assert made <= rendered if waits else made == rendered
         self.compared["move"] += len(made)
 
     def _is_refused(self, key: str) -> bool:

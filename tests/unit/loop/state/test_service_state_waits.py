@@ -86,6 +86,18 @@ def test_waiting_looks_no_more_often_than_every_few_seconds(tmp_path: Path) -> N
     assert home.engine.looks - before <= 2 * 60 / 5 + 2
 
 
+def test_no_start_relies_on_the_event_that_a_dependency_is_down(tmp_path: Path) -> None:
+    home = house(tmp_path, container("db", health="healthy"))
+    home.declare(api("Healthy"), db())
+    assert home.settle() == RUN_API
+    healthy(home, health="starting")  # it restarted, and the event is lost
+    home.engine.change(API1, lambda _container: None)
+    home.controller.keys.add(api().key)
+    assert home.settle() == []
+    healthy(home)
+    assert home.let_pass(6) == RUN_API
+
+
 def test_no_deadline_of_a_rollout_runs_while_it_waits_for_another(tmp_path: Path) -> None:
     home = house(tmp_path, container("db", health="starting"))
     home.declare(api("Healthy"), db(rollout={"healthDeadline": "1h", "progressDeadline": "1h"}))
