@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from controller.core.encoding.terminal_text import printable_name
-from controller.core.manifests.declaration import Declaration, ParsedDocument
-from controller.model.desired.spec.files import ConfigSpec, SecretSpec
+from controller.core.manifests.declaration import ParsedDocument
+from controller.core.manifests.named_files import named_files, with_named_files
 from controller.model.errors import Problem
-from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX
+from controller.model.files.delivery import FILE_BYTES_MAX
 from controller.model.quantities import format_bytes
 from controller.sources.safe_read import SourceFile, is_inside, read_whole
 
@@ -34,7 +34,9 @@ def with_files(
     documents: Iterable[ParsedDocument], folder: str, root: SourceRoot
 ) -> list[ParsedDocument]:
     """Return the documents of a file in *folder*, with the files that their Configs name."""
-    return [_with_files(document, folder, root) for document in documents]
+    return [
+        with_named_files(document, lambda path: _read(path, folder, root)) for document in documents
+    ]
 
 
 def bytes_of(documents: Iterable[ParsedDocument]) -> int:
@@ -48,7 +50,7 @@ def hidden_files(
 ) -> Iterator[str]:
     """Yield the paths of the named files in hidden folders, which no walk of the source visits."""
     for document in documents:
-        for name in _named_files(document.declaration or document.partial):
+        for name in named_files(document.declaration or document.partial).values():
             path = posixpath.normpath(posixpath.join(folder, name))
             if is_inside(path, root.top) and is_in_hidden_folder(path.removeprefix(root.top)):
                 yield path
@@ -58,62 +60,6 @@ def is_in_hidden_folder(name: str) -> bool:
     """Return True if a file is in a hidden folder of the source, other than Git's."""
     folders = posixpath.dirname(name).split("/")
     return any(each.startswith(".") for each in folders) and _GIT not in folders
-
-
-def _named_files(declaration: Declaration | None) -> Iterable[str]:
-    match declaration.spec if declaration is not None else None:
-        case ConfigSpec(files=files):
-            return (files or {}).values()
-        case SecretSpec(sops=str(name)):
-            return (name,)
-        case _:
-            return ()
-
-
-def _with_files(document: ParsedDocument, folder: str, root: SourceRoot) -> ParsedDocument:
-    declaration = document.declaration
-    if declaration is None:
-        return document
-    if isinstance(declaration.spec, SecretSpec) and declaration.spec.sops is not None:
-        return _with_sops(document, declaration, declaration.spec.sops, folder, root)
-    if not isinstance(declaration.spec, ConfigSpec) or not declaration.spec.files:
-        return document
-    files: dict[str, bytes] = {}
-    problems: list[Problem] = []
-    for name, path in declaration.spec.files.items():
-        content = _read(path, folder, root)
-        if isinstance(content, bytes):
-            files[name] = content
-        else:
-            problems.append(_at(declaration, name, content))
-        if sum(map(len, files.values())) > CONTENT_BYTES_MAX:
-            break  # ``core.files.content`` names the bound
-    if problems:
-        found = (*document.problems, *problems)
-        return ParsedDocument(None, found, declaration.key, document.release, declaration)
-    read = replace(declaration, files=tuple(sorted(files.items())))
-    return replace(document, declaration=read)
-
-
-def _with_sops(
-    document: ParsedDocument, declaration: Declaration, path: str, folder: str, root: SourceRoot
-) -> ParsedDocument:
-    """Return a Secret's document with its SOPS file."""
-    content = _read(path, folder, root)
-    if isinstance(content, bytes):
-        read = replace(declaration, files=((posixpath.basename(path), content),))
-        return replace(document, declaration=read)
-    code = content.code.replace("config.", "secret.")
-    problem = declaration.problem(("spec", "sops"), code, content.message, content.remedy)
-    found = (*document.problems, problem)
-    return ParsedDocument(None, found, declaration.key, document.release, declaration)
-
-
-def _at(declaration: Declaration, name: str, problem: Problem) -> Problem:
-    """Return a problem at the place of a file's name in the document."""
-    return declaration.problem(
-        ("spec", "files", name), problem.code, problem.message, problem.remedy
-    )
 
 
 def _read(path: str, folder: str, root: SourceRoot) -> bytes | Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from controller.core.compose.project import COMPOSE_FILE, DOCUMENT_FIELDS
 from controller.core.compose.projects import (
@@ -17,12 +17,12 @@ from controller.core.compose.projects import (
 )
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
-from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
+from controller.core.manifests.declaration import FolderReading, ParsedDocument
+from controller.core.manifests.named_files import with_named_files
 from controller.core.manifests.parse import read_text
 from controller.core.proofs.proven_charts import is_read, render_releases
 from controller.core.proofs.proven_files import ProvenFiles
 from controller.model.desired.desired import SourceIdentity
-from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.errors import Problem
 from controller.model.files.delivery import FILE_BYTES_MAX
 
@@ -79,54 +79,12 @@ def _read_projects(
 def _with_files(
     document: ParsedDocument, folder: str, files: Mapping[str, bytes]
 ) -> ParsedDocument:
-    """Return a Config's document with the named files."""
-    declaration = document.declaration
-    if declaration is None:
-        return document
-    if isinstance(declaration.spec, SecretSpec) and declaration.spec.sops is not None:
-        return _with_sops(document, declaration, declaration.spec.sops, folder, files)
-    if not isinstance(declaration.spec, ConfigSpec):
-        return document
-    if not declaration.spec.files:
-        return document
-    found: dict[str, bytes] = {}
-    for name, path in declaration.spec.files.items():
-        content = _content(path, folder, files)
-        if content is None:
-            problem = _missing(declaration, name)
-            found_problems = (*document.problems, problem)
-            return ParsedDocument(
-                None, found_problems, declaration.key, document.release, declaration
-            )
-        found[name] = content
-    read = replace(declaration, files=tuple(sorted(found.items())))
-    return replace(document, declaration=read)
+    """Return a document with the files that it names, as files of the commit."""
 
+    def read(path: str) -> bytes | Problem:
+        content = files.get(posixpath.normpath(posixpath.join(folder, path)))
+        if content is None or path.startswith("/") or len(content) > FILE_BYTES_MAX:
+            return Problem("config.unreadable", f"{path} isn't in the commit")
+        return content
 
-def _content(path: str, folder: str, files: Mapping[str, bytes]) -> bytes | None:
-    content = files.get(posixpath.normpath(posixpath.join(folder, path)))
-    is_usable = content is not None and not path.startswith("/") and len(content) <= FILE_BYTES_MAX
-    return content if is_usable else None
-
-
-def _with_sops(
-    document: ParsedDocument,
-    declaration: Declaration,
-    path: str,
-    folder: str,
-    files: Mapping[str, bytes],
-) -> ParsedDocument:
-    """Return a Secret's document with its SOPS file."""
-    content = _content(path, folder, files)
-    if content is not None:
-        read = replace(declaration, files=((posixpath.basename(path), content),))
-        return replace(document, declaration=read)
-    message = f"{posixpath.basename(path)} isn't in the commit"
-    problem = declaration.problem(("spec", "sops"), "secret.unreadable", message, "")
-    found = (*document.problems, problem)
-    return ParsedDocument(None, found, declaration.key, document.release, declaration)
-
-
-def _missing(declaration: Declaration, name: str) -> Problem:
-    path = ("spec", "files", name)
-    return declaration.problem(path, "config.unreadable", f"{name} isn't in the commit", "")
+    return with_named_files(document, read)
