@@ -232,15 +232,11 @@ def lay_out_fetcher(folder: Path, user: User, *, group: int) -> None:
     Raises:
         StateError: the folder can't be created.
     """
-    try:
+    with _writing(folder, remedy="make it writable"):
         folder.mkdir(mode=0o750, exist_ok=True)
         if user.dropped:
             os.chown(folder, user.uid, group, follow_symlinks=False)
             folder.chmod(0o2750)
-    except OSError as error:
-        raise StateError(
-            "state.unwritable", f"{folder}: {error.strerror}", remedy="make it writable"
-        ) from error
 
 
 def lay_out_feedback(folder: Path, user: User, *, reader: User) -> None:

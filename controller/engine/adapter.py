@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from controller.core.encoding.json_members import parse_object
 from controller.core.engine_api import translate
 from controller.core.engine_api.streams import pull_progress
 from controller.core.engine_api.streams.log_stream import BadFrame, LogLines, is_multiplexed
@@ -341,7 +342,7 @@ class BrokerEngine:
             raise responses.error_of(response, mutation=True)
         if not request.id_member:
             return ""
-        return str(responses.parse_object(response.body).get(request.id_member) or "")
+        return str(parse_object(response.body).get(request.id_member) or "")
 
     def _reach_received(self) -> None:
         # A call is one step here: at these crash points the response exists and is still unused.

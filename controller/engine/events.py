@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controller.engine.responses import parse_object
+from controller.core.encoding.json_members import parse_object
 from controller.engine.transport import ConnectionBroken, EngineStream, Silent
 from controller.model import names
 from controller.model.errors import EngineUnavailable

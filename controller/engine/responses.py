@@ -14,7 +14,7 @@ from typing import Any
 
 from controller.core.disruption import budget
 from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.json_members import read_plain
+from controller.core.encoding.json_members import parse_object, read_plain
 from controller.core.engine_api import translate
 from controller.core.engine_api.streams import pull_errors
 from controller.core.jobs import memory as jobs
@@ -125,15 +125,6 @@ def pull_error(response: EngineResponse, image: str) -> EngineError | None:
     if payload.get("error"):
         return EngineFailed(pull_errors.OTHER, f"{image}: {payload['error']}"[:MESSAGE_MAX])
     return None
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a body, an empty one for another body."""
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def parse_json(response: EngineResponse) -> Any:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from controller.core.git.report import commit_to_json
 from controller.core.git.tree_checks import TreeFile
-from controller.model.sources import CommitInfo
+from controller.model.sources import COMMIT_ID, CommitInfo
 from controller.system.atomic_file import fsync_folder, write_atomic
 
 CURRENT = "current"
@@ -23,7 +22,6 @@ CURRENT = "current"
 KEPT = 3
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 _NEW, _OLD = ".new-", ".old-"
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 
 
 class ExportFolder:
@@ -49,7 +47,7 @@ class ExportFolder:
             name = str((self._folder / CURRENT).readlink())
         except OSError:
             return None
-        is_export = _COMMIT.fullmatch(name) and (self._folder / name).is_dir()
+        is_export = COMMIT_ID.fullmatch(name) and (self._folder / name).is_dir()
         return name if is_export else None
 
     def path_of(self, commit: str) -> str | None:
@@ -122,7 +120,7 @@ class ExportFolder:
     def remove_old(self) -> None:
         """Remove all exports but the served one and the ``KEPT`` latest others."""
         served = self.served()
-        exports = [path for path in self._folder.iterdir() if _COMMIT.fullmatch(path.name)]
+        exports = [path for path in self._folder.iterdir() if COMMIT_ID.fullmatch(path.name)]
         others = [path for path in exports if path.name != served]
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in others[KEPT:]:

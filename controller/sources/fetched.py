@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import threading
 from collections.abc import Callable, Mapping
@@ -24,14 +23,13 @@ from controller.core.manifests.declaration import FolderReading
 from controller.model.desired.desired import Desired, GitSource, SourceIdentity
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
-from controller.model.sources import SourceStatus
+from controller.model.sources import COMMIT_ID, SourceStatus
 from controller.sources.directory import DirectorySource, Export
 from controller.sources.safe_read import OPEN_FLAGS, is_inside
 
 CURRENT = "current"
 STATUS = "status.json"
 CHARTS = "configs"
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _REMEDY = "look at `trimtab status`; nothing of the source is removed meanwhile"
 
 
@@ -97,7 +95,7 @@ class FetchedSources:
             return _absent(source, "source.pending", "has no fetched commit yet")
         except OSError as error:
             return _absent(source, "source.unreadable", f"can't be read: {error.strerror}")
-        if not _COMMIT.fullmatch(commit):
+        if not COMMIT_ID.fullmatch(commit):
             return _absent(source, "source.unreadable", "has a link that leads to no commit")
         top = os.path.realpath(folder / commit)
         root = os.path.realpath(f"{top}/{path}")

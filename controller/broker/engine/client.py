@@ -137,10 +137,8 @@ class EngineClient:
         *auth* are the credentials for a registry, *rows* encode the rows of a list.
         """
         request = _Request(method, path, keep_alive=True, auth=auth, rows=rows)
-        try:
-            slot = await self._take_slot(user)
-        except RequestNotSent as error:
-            return Lost(str(error), sent=False)
+        if isinstance(slot := await self._take_slot(user), Lost):
+            return slot
         try:
             return await self._read(request, deadline_s)
         finally:
@@ -161,10 +159,8 @@ class EngineClient:
     ) -> Reply | Lost:
         """Send a mutation once and return its whole response."""
         request = _Request(method, path, body, mutation=True)
-        try:
-            slot = await self._take_slot(user)
-        except RequestNotSent as error:
-            return Lost(str(error), sent=False)
+        if isinstance(slot := await self._take_slot(user), Lost):
+            return slot
         try:
             return await self._connect_and_exchange(request, deadline_s)
         finally:
@@ -184,10 +180,8 @@ class EngineClient:
     ) -> ResponseReader | Lost:
         """Send a request and return the open response. The caller closes the response."""
         request = _Request(method, path, body, mutation=mutation, hijack=hijack, auth=auth)
-        try:
-            slot = await self._take_slot(user)
-        except RequestNotSent as error:
-            return Lost(str(error), sent=False)
+        if isinstance(slot := await self._take_slot(user), Lost):
+            return slot
         try:
             stream = await self._connect()
             stream.on_close = slot.release
@@ -200,17 +194,14 @@ class EngineClient:
             return self._lost(error, deadline_s)
         return stream
 
-    async def _take_slot(self, user: SlotUser) -> Slot:
-        """Return a slot for one connection.
-
-        Raises:
-            RequestNotSent: all slots of the user stay in use.
-        """
+    async def _take_slot(self, user: SlotUser) -> Slot | Lost:
+        """Return a slot for one connection; Lost if all slots of the user stay in use."""
         if self._slots is None:
             return Slot(lambda: None)
         slot = await self._slots.take(user)
         if slot is None:
-            raise RequestNotSent(f"{ALL_IN_USE} of the group {user.group}, or of uid {user.uid}")
+            why = f"{ALL_IN_USE} of the group {user.group}, or of uid {user.uid}"
+            return Lost(why, sent=False)
         return slot
 
     async def _connect_and_exchange(self, request: _Request, deadline_s: float) -> Reply | Lost:

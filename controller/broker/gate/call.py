@@ -81,13 +81,15 @@ class Author:
     policy: str = field(default="", kw_only=True)
 
 
-def read_engine(path: str, ahead: tuple[str, ...] = ()) -> Flow[Reply]:
-    """Read from the engine. The reads at *ahead* will follow.
+def read_engine(
+    path: str, ahead: tuple[str, ...] = (), rows: commands.Rows | None = None
+) -> Flow[Reply]:
+    """Read from the engine, a list as the encoded *rows*. The reads at *ahead* will follow.
 
     Raises:
         Answered: the engine doesn't answer.
     """
-    answer = yield commands.ReadEngine(path, ahead=ahead)
+    answer = yield commands.ReadEngine(path, ahead=ahead, rows=rows)
     if isinstance(answer, commands.Lost):
         raise Answered(engine_unavailable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
@@ -139,10 +141,7 @@ def read_rows(path: str, rows: commands.Rows) -> Flow[Reply]:
     Raises:
         Answered: the read failed, with the engine's reply.
     """
-    answer = yield commands.ReadEngine(path, rows=rows)
-    if isinstance(answer, commands.Lost):
-        raise Answered(engine_unavailable(answer))
-    assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
+    answer = yield from read_engine(path, rows=rows)
     if answer.status >= 400:
         raise Answered(engine_reply(answer))
     return Reply(answer.status, answer.body, JSON_TYPE)

@@ -17,7 +17,7 @@ from controller.broker.gate.routes import ROUTES
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.json_members import texts_of
-from controller.core.enforcement.settlement import Settled
+from controller.core.enforcement.settlement import Settled, object_kind
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -298,12 +298,12 @@ def refuse_if_held(
     Raises:
         Denied: ``held``.
     """
-    kind = _object_kind(mutation)
+    kind = object_kind(mutation)
     for identifier, intent in state.inventory.open.items():
         if identifier in state.intents.in_flight and not under_way:
             continue
         request = RequestPart.read(intent.request)
-        if request.object == subject and _object_kind(request.route) == kind:
+        if request.object == subject and object_kind(request.route) == kind:
             raise Denied(
                 "held",
                 f"the outcome of {request.route} {identifier} isn't known yet",
@@ -311,9 +311,3 @@ def refuse_if_held(
                 status=409,
                 subject=subject,
             )
-
-
-def _object_kind(mutation: str) -> str:
-    if mutation in {Mutation.NETWORK_CONNECT, Mutation.NETWORK_DISCONNECT}:
-        return "container"  # recorded as changes of the container
-    return mutation.partition(".")[0]

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 
 from controller.broker.wire.responses import json_reply, refusal
+from controller.core.encoding.json_members import parse_object
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.records import Reply, Verdict
 
@@ -66,11 +66,7 @@ def message_reply(status: int, message: str) -> Reply:
 
 def rule_of(reply: Reply) -> tuple[str, str]:
     """Return rule and reason of a refusal; empty strings for any other reply."""
-    try:
-        value = json.loads(reply.body)
-    except ValueError:
-        return "", ""
-    detail = value.get("trimtab") if isinstance(value, dict) else None
+    detail = parse_object(reply.body).get("trimtab")
     if not isinstance(detail, dict):
         return "", ""
     return str(detail.get("rule", "")), str(detail.get("reason", ""))

@@ -22,7 +22,7 @@ from controller.core.admission.dns_names import (
     of_summary,
     service_of,
 )
-from controller.core.records.parts import RequestPart
+from controller.core.records.parts import RequestPart, SummaryPart
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
@@ -94,11 +94,16 @@ def names_in_use(state: GateState, mine: DnsNames | None = None) -> Iterator[Dns
             item.owner != mine.owner and not reached.isdisjoint(item.admitted.networks)
         ):
             yield of_item(item)
+    yield from map(of_summary, containers_in_progress(state))
+    yield from state.reservations.names.values()
+
+
+def containers_in_progress(state: GateState) -> Iterator[SummaryPart]:
+    """Yield the summaries of creates and adoptions without an outcome."""
     for intent in state.inventory.open.values():
         request = RequestPart.read(intent.request)
         if request.route in {Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT}:
-            yield of_summary(request.summary)
-    yield from state.reservations.names.values()
+            yield request.summary
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from controller.broker.gate.call import GateRequest
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import can_see
+from controller.broker.guards.name_conflicts import containers_in_progress
 from controller.core.admission.host_ports import (
     PortClaim,
     PortConflict,
@@ -21,8 +22,6 @@ from controller.core.admission.host_ports import (
     of_item,
     of_summary,
 )
-from controller.core.records.parts import RequestPart
-from controller.model.mutations import Mutation
 
 
 def ports_in_use(state: GateState) -> Iterator[PortClaim]:
@@ -30,10 +29,7 @@ def ports_in_use(state: GateState) -> Iterator[PortClaim]:
     for item in state.inventory.containers.values():
         if item.ports:
             yield of_item(item)
-    for intent in state.inventory.open.values():
-        request = RequestPart.read(intent.request)
-        if request.route in {Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT}:
-            yield of_summary(request.summary)
+    yield from map(of_summary, containers_in_progress(state))
     yield from state.reservations.ports.values()
 
 

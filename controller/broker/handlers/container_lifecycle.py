@@ -65,12 +65,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
     disruption_budget.refuse_overtaking(call, state, container.item.id)
     try:
         judged = raise_if_denied(calls.admit_start(call.query))
-        judged = _judge_image_again(call, container, judged)
-        refuse_if_violated(container)
-        runs.refuse_second_start(state, container.item)
-        refuse_if_volume_held(state, container.item)
-        yield from refuse_if_changed(state, container)
-        signed_acts.refuse_unsigned_start(call, state, container.item)
+        judged = yield from _admit_run_again(call, state, container, judged)
     except Denied:
         if (container.inspect.get("HostConfig") or {}).get("AutoRemove"):
             # The engine does so when a start fails: `docker run --rm` waits for the removal.
@@ -79,15 +74,20 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
     return (yield from _post_action(call, state, container, judged))
 
 
-def _judge_image_again(
-    call: GateRequest, container: OwnContainer, judged: AdmissionDecision
-) -> AdmissionDecision:
+def _admit_run_again(
+    call: GateRequest, state: GateState, container: OwnContainer, judged: AdmissionDecision
+) -> Flow[AdmissionDecision]:
     """Return the admission of a start, with today's verdict on the image.
 
     Raises:
-        Denied: the policy doesn't admit the image any more.
+        Denied: the container's admission doesn't hold any more.
     """
     image = raise_if_denied(calls.admit_restart_allowed(container.item.image, policy=call.policy))
+    refuse_if_violated(container)
+    runs.refuse_second_start(state, container.item)
+    refuse_if_volume_held(state, container.item)
+    yield from refuse_if_changed(state, container)
+    signed_acts.refuse_unsigned_start(call, state, container.item)
     return replace(judged, verdict=image.verdict)
 
 
@@ -101,12 +101,7 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     judged = raise_if_denied(calls.admit_stop(call.query))
     container = yield from lookup.find_requested(call, state, paths_to_read)
     disruption_budget.refuse_overtaking(call, state, container.item.id)
-    judged = _judge_image_again(call, container, judged)
-    refuse_if_violated(container)
-    runs.refuse_second_start(state, container.item)
-    refuse_if_volume_held(state, container.item)
-    yield from refuse_if_changed(state, container)
-    signed_acts.refuse_unsigned_start(call, state, container.item)
+    judged = yield from _admit_run_again(call, state, container, judged)
     return (yield from _take_down(call, state, judged, container))
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.model.sources import COMMIT_ID
+
 if TYPE_CHECKING:
     from controller.model.sources import CommitInfo
 
@@ -23,7 +25,6 @@ SHORT_COMMIT = 12
 _NAME = re.compile(r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?):")
 #: Members of the file that are about the export.
 _OF_THE_EXPORT = ("version", "path")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 
 
 def known_commits(places: Iterable[tuple[str, str]], fetcher: Path) -> Iterator[CommitInfo]:
@@ -33,7 +34,7 @@ def known_commits(places: Iterable[tuple[str, str]], fetcher: Path) -> Iterator[
     """
     for file, commit in dict.fromkeys(places):
         name = _NAME.match(file)
-        if name is None or not _COMMIT.fullmatch(commit):
+        if name is None or not COMMIT_ID.fullmatch(commit):
             continue
         info = _read(fetcher / "sources" / name[1] / f"{commit}.json")
         if info is not None and info.commit == commit:

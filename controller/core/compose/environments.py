@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
+from collections.abc import Mapping
 
 from controller.core.compose.forms.paths import file_path
 from controller.core.compose.merging.session import Session, unreadable
@@ -48,10 +49,7 @@ def _from_env_files(
         if kind is not None:
             message = f"the format {kind.value!r} of env files is not supported"
             fail(kind, "compose.value", message, "remove format", path)
-        try:
-            values = session.variables(location, known, file) or {}
-        except FileAbsent as error:
-            raise Fault(unreadable(error, location, file)) from None
+        values = _variables_of(location, known, file, session)
         texts |= values
         found |= {key: file.at(value) for key, value in values.items()}
     return found
@@ -60,11 +58,16 @@ def _from_env_files(
 def _from_label_files(files: ComposeNode, session: Session) -> dict[str, ComposeNode]:
     found: dict[str, ComposeNode] = {}
     for file in files.items:
-        path = file_path(file.text or "")
         known = {key: node.text or "" for key, node in found.items()}
-        try:
-            values = session.variables(path, known, file) or {}
-        except FileAbsent as error:
-            raise Fault(unreadable(error, path, file)) from None
+        values = _variables_of(file_path(file.text or ""), known, file, session)
         found |= {key: file.at(value) for key, value in values.items()}
     return found
+
+
+def _variables_of(
+    path: str, known: Mapping[str, str], file: ComposeNode, session: Session
+) -> dict[str, str]:
+    try:
+        return session.variables(path, known, file) or {}
+    except FileAbsent as error:
+        raise Fault(unreadable(error, path, file)) from None

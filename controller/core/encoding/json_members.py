@@ -14,6 +14,7 @@ A ``Payload`` declares each member of a JSON object once, for readers and writer
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, dataclass_transform
@@ -59,6 +60,15 @@ def _adapter_of(kind: Any) -> TypeAdapter[Any]:
 def mapping_of(value: object) -> Mapping[str, Any]:
     """Return a JSON object, or an empty mapping for any other value."""
     return value if isinstance(value, Mapping) else {}
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in some bytes; an empty one for any other content."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def list_of(value: object) -> list[Any]:

@@ -50,16 +50,9 @@ def printable_output(line: str, *, colours: bool) -> str:
     """
     if line.isprintable():
         return line
-    *pairs, last = _COLOUR.split(line)
-    shown = []
-    for text, colour in zip(pairs[::2], pairs[1::2], strict=True):
-        shown.append(_escape(text))
-        if colours:
-            shown.append(colour)
-    shown.append(_escape(last))
-    if colours and pairs:
-        shown.append(_RESET)
-    return "".join(shown)
+    if not colours:
+        return _escape(_COLOUR.sub("", line))
+    return _terminal_line(line) + (_RESET if _COLOUR.search(line) else "")
 
 
 def _escape(text: str) -> str:

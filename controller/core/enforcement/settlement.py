@@ -81,7 +81,7 @@ def conclude(
 def evidence_path(proof: ProofKind, intent: OpenIntent, identifier: str) -> str:
     """Return the engine's path to the evidence, '' if there is none."""
     subject = RequestPart.read(intent.request).object
-    kind = _kind(intent)
+    kind = object_kind(_mutation(intent))
     if proof is ProofKind.NONE:
         return ""
     if proof is ProofKind.DIGEST or kind == "image":
@@ -135,7 +135,7 @@ def _labelled_object(intent: OpenIntent, identifier: str, answer: Any) -> Settle
 
     Anybody can copy a label, but only one object has a name: together they identify the object.
     """
-    kind = _kind(intent)
+    kind = object_kind(_mutation(intent))
     listed = ([] if answer is None else [answer]) if kind == "volume" else list_of(answer)
     name = RequestPart.read(intent.request).object
     ours = [
@@ -234,8 +234,8 @@ def _mutation(intent: OpenIntent) -> str:
     return RequestPart.read(intent.request).route
 
 
-def _kind(intent: OpenIntent) -> str:
-    mutation = _mutation(intent)
+def object_kind(mutation: str) -> str:
+    """Return the kind of the object that a change is recorded for."""
     if mutation in {Mutation.NETWORK_CONNECT, Mutation.NETWORK_DISCONNECT}:
         return "container"
     return mutation.partition(".")[0]

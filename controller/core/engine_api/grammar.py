@@ -30,7 +30,13 @@ from controller.core.engine_api.requests import (
     VariableRequest,
 )
 from controller.core.files.content import is_content_id
-from controller.model.desired.spec.fields import is_env_name
+from controller.model.desired.spec.fields import (
+    CPUSET,
+    DNS_OPTION,
+    GROUP,
+    HOST_GATEWAY,
+    is_env_name,
+)
 from controller.model.desired.spec.lifecycle import HOOK_MAX_MS, HOOK_MIN_MS, HOOKS_MAX
 from controller.model.files.delivery import is_key
 from controller.model.host_paths import is_below
@@ -42,8 +48,6 @@ EXTRA_HOSTS_MAX = 64
 DNS_MAX = 16
 #: Host addresses and ports of one container port.
 BINDINGS_MAX = 64
-#: The engine replaces the value by an address of the host.
-HOST_GATEWAY = "host-gateway"
 HEALTHCHECK_KINDS = ("NONE", "CMD", "CMD-SHELL")
 
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
@@ -52,9 +56,6 @@ _USER = re.compile(
 )
 _PORT = re.compile(r"([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
 _PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
-_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
-_CPUSET = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?){0,63}", re.ASCII)
-_DNS_OPTION = re.compile(r"[a-z][a-z0-9-]{0,30}(?::[0-9]{1,4})?", re.ASCII)
 _HOST_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
@@ -305,7 +306,7 @@ def is_address(text: str) -> bool:
 def check_groups(host: Values, findings: FindingCollector) -> None:
     """Check further groups, by name or number."""
     for index, group in enumerate(host.texts("GroupAdd")):
-        if not _GROUP.fullmatch(group):
+        if not GROUP.fullmatch(group):
             where = f"HostConfig.GroupAdd[{index}]"
             reason = f"{quote(group)} is not a group"
             findings.add("user.groups", where, reason, "write a name or a number")
@@ -314,7 +315,7 @@ def check_groups(host: Values, findings: FindingCollector) -> None:
 def check_cpuset(host: Values, path: str, findings: FindingCollector) -> None:
     """Check a set of CPUs, such as ``0-2,4``."""
     text = host.text("CpusetCpus")
-    if text and not _CPUSET.fullmatch(text):
+    if text and not CPUSET.fullmatch(text):
         reason = f"{quote(text)} is not a set of CPUs"
         findings.add("resources.cpuset", f"{path}CpusetCpus", reason, "write it as in 0-2,4")
 
@@ -324,7 +325,7 @@ def check_dns(host: Values, findings: FindingCollector) -> None:
     for field, is_valid, form in (
         ("Dns", is_address, "an IP address"),
         ("DnsSearch", _is_search_domain, "a domain name, or '.' for none"),
-        ("DnsOptions", _is_dns_option, "an option, such as ndots:2"),
+        ("DnsOptions", DNS_OPTION.fullmatch, "an option, such as ndots:2"),
     ):
         entries, where = host.texts(field), f"HostConfig.{field}"
         if len(entries) > DNS_MAX:
@@ -337,10 +338,6 @@ def check_dns(host: Values, findings: FindingCollector) -> None:
 
 def _is_search_domain(text: str) -> bool:
     return text == "." or is_host_name(text)
-
-
-def _is_dns_option(text: str) -> bool:
-    return _DNS_OPTION.fullmatch(text) is not None
 
 
 def healthcheck(config: Values, findings: FindingCollector) -> HealthcheckRequest | None:

@@ -14,7 +14,7 @@ from itertools import islice
 
 from controller.core.encoding.json_members import read_plain
 from controller.core.git.report import read_list
-from controller.model.sources import CommitOutcome
+from controller.model.sources import COMMIT_ID, CommitOutcome
 
 VERSION = 1
 OUTCOMES_MAX = 2000
@@ -23,7 +23,6 @@ FEEDBACK_MAX_BYTES = 1 << 20
 _FRAME_BYTES = 64
 #: GitHub refuses a longer description.
 TEXT_MAX = 140
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
@@ -76,6 +75,6 @@ def _outcome(raw: object) -> CommitOutcome:
     if _written(outcome) != raw:
         raise ValueError(f"expected printable texts of at most {TEXT_MAX} characters, and no more")
     names = (outcome.source, outcome.namespace)
-    if not all(map(_LABEL.fullmatch, names)) or not _COMMIT.fullmatch(outcome.commit):
+    if not all(map(_LABEL.fullmatch, names)) or not COMMIT_ID.fullmatch(outcome.commit):
         raise ValueError("a name or a commit is malformed")
     return outcome

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from controller.core.encoding.json_members import read_plain
-from controller.model.sources import CommitInfo, SourceStatus
+from controller.model.sources import COMMIT_ID, CommitInfo, SourceStatus
 
 VERSION = 1
 SOURCES_MAX = 64
@@ -21,7 +21,6 @@ REPORT_MAX_BYTES = 1 << 20
 TEXT_MAX = 2048
 _COUNT_MAX = 1 << 31
 _LATER = ("forge_reason", "forge_message", "forge_remedy")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
@@ -119,7 +118,7 @@ def _raise_unless_equal(raw: object, written: dict[str, Any]) -> None:
 
 
 def _raise_if_malformed(commit: CommitInfo | None) -> None:
-    if commit is not None and not _COMMIT.fullmatch(commit.commit):
+    if commit is not None and not COMMIT_ID.fullmatch(commit.commit):
         raise ValueError("the id of a commit is malformed")
 
 

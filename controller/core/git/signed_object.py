@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.model.quantities import format_instant
+from controller.model.sources import COMMIT_ID
 
 SignatureFormat = Literal["openpgp", "ssh", "x509"]
 #: Longest commit or tag object, in bytes.
 OBJECT_MAX = 1024 * 1024
 _TEXT_MAX = 200
 _PERSON = re.compile(r"(?P<who>[^<>\n]*<[^<>\n]*>) (?P<time>\d{1,11}) [+-]\d{4}")
-_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _SIGNATURE_HEADERS = ("gpgsig", "gpgsig-sha256")
 #: The first line of each kind of signature. X.509 has no verifier here.
 _FORMATS: dict[bytes, SignatureFormat] = {
@@ -164,7 +164,7 @@ def _fields(headers: list[tuple[str, bytes]]) -> dict[str, bytes]:
 
 def _id(value: bytes) -> str:
     text = value.decode("ascii", "backslashreplace")
-    if not _ID.fullmatch(text):
+    if not COMMIT_ID.fullmatch(text):
         raise ValueError("an object id is missing or malformed")
     return text
 

@@ -22,6 +22,7 @@ from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.rules.context import implied
 from controller.core.rules.limits_privileges import capability
 from controller.core.rules.networks import host_address
+from controller.model.desired.spec.fields import HOST_GATEWAY
 from controller.model.names import DEFAULT_NAMESPACE, REVISION
 from controller.model.policy.document import Policy
 from controller.model.policy.values import format_cpus
@@ -168,7 +169,7 @@ def _hosts(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | No
     address = (_at(asked.request.extra_hosts, finding.path) or "").partition(":")[2]
     if not grammar.is_host_address(address):
         return None
-    return grammar.HOST_GATEWAY if address == grammar.HOST_GATEWAY else "addresses"
+    return HOST_GATEWAY if address == HOST_GATEWAY else "addresses"
 
 
 def _dns(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:

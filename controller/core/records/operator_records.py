@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from controller.core.records.parts import SummaryPart
 from controller.model import mutations, names
 from controller.model.names import JOB_NAME_MAX, NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
+from controller.model.sources import COMMIT_ID
 
 NOTE_MAX = 512
 _REVISION = re.compile(r"v[12]:[0-9a-f]{64}", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _REASON = re.compile(r"[a-z][a-z.-]{0,63}", re.ASCII)
 _MEMBERS = frozenset({"act", "object", "revision", "anew", "note"})
 
@@ -45,7 +45,7 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
     """Return the act to record, or a text about the fault in the body."""
     if not body.keys() <= _MEMBERS:
         return f"it has no member {min(body.keys() - _MEMBERS)!r:.64}"
-    act, key = body.get("act"), _key(body.get("object"))
+    act, key = body.get("act"), read_key(body.get("object"))
     revision, note, anew = body.get("revision", ""), body.get("note", ""), body.get("anew", False)
     if not isinstance(act, str) or act not in mutations.SERVICE_ACTS:
         return f"act isn't one of {', '.join(mutations.SERVICE_ACTS)}"
@@ -85,7 +85,7 @@ def _read_noted_act(
     """Return an act with an object and a note alone, or a text about the fault in the body."""
     if surplus := body.keys() - {"act", "object", "note"}:
         return f"it has no member {min(surplus)!r:.64}"
-    key, note = _key(body.get("object"), kind), body.get("note", "")
+    key, note = read_key(body.get("object"), kind), body.get("note", "")
     if key is None or len(key.name) > name_max:
         return f"object isn't {noun}: {kind}/NAMESPACE/NAME"
     if not isinstance(note, str) or len(note) > NOTE_MAX:
@@ -109,12 +109,12 @@ def read_hold(body: Mapping[str, object]) -> HoldRecord | str:
     members = ("act", "object", "commit", "reason", "message")
     if body.keys() != {*members}:
         return f"expected the members {', '.join(members)}"
-    key = _key(body["object"], "Source")
+    key = read_key(body["object"], "Source")
     texts = [body[name] for name in members[2:]]
     if key is None:
         return "object isn't a source: Source/default/NAME"
     commit, reason, message = (text if isinstance(text, str) else None for text in texts)
-    if commit is None or not _COMMIT.fullmatch(commit):
+    if commit is None or not COMMIT_ID.fullmatch(commit):
         return "commit isn't a commit id"
     if reason is None or not _REASON.fullmatch(reason):
         return "reason isn't a code"
@@ -123,7 +123,8 @@ def read_hold(body: Mapping[str, object]) -> HoldRecord | str:
     return HoldRecord(key, commit, reason, message)
 
 
-def _key(text: object, kind: str = "Service") -> Key | None:
+def read_key(text: object, kind: str = "Service") -> Key | None:
+    """Return the key of a resource of a kind; None for any other value."""
     try:
         key = Key.parse(text) if isinstance(text, str) else None
     except ValueError:

@@ -21,11 +21,12 @@ from itertools import islice
 from typing import Literal
 
 from controller.core.encoding.quoting import quote
-from controller.core.engine_api.grammar import HOST_GATEWAY, is_address, is_host_name
+from controller.core.engine_api.grammar import is_address, is_host_name
 from controller.core.engine_api.requests import EndpointRequest, Finding, Findings, PortRequest
 from controller.core.rules.context import COMPOSE_SERVICE, Case
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.identity import adopt_remedy, is_controllers_name
+from controller.model.desired.spec.fields import HOST_GATEWAY
 from controller.model.names import SERVICE, namespaced_network
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from controller.model.desired.field_types import DurationMs
 from controller.model.desired.spec.fields import Model, matching
+from controller.model.sources import COMMIT_ID
 
 INTERVAL_MIN_MS = 10_000
 INTERVAL_MAX_MS = 86_400_000
@@ -24,7 +25,6 @@ _URL = re.compile(
 )
 _SCP_LIKE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[!-~]+", re.ASCII)
 _USER_INFO = re.compile(r"https?://[^/]*@", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 #: Of git-check-ref-format(1): no '..', '@{', control characters, or characters of patterns.
 _REF = re.compile(
     r"(?!.*(?:\.\.|@\{|//|\.lock(?:/|$)))[^\s\x00-\x20~^:?*\[\\\x7f/.-][^\s\x00-\x20~^:?*\[\\\x7f]*"
@@ -86,7 +86,9 @@ def is_repository(text: str) -> bool:
 FileName = Annotated[
     str, matching(_NAME, 63, "the name of a file: lower-case letters, digits and '-'")
 ]
-CommitId = Annotated[str, matching(_COMMIT, 64, "a full commit id: 40 or 64 lower-case hex digits")]
+CommitId = Annotated[
+    str, matching(COMMIT_ID, 64, "a full commit id: 40 or 64 lower-case hex digits")
+]
 SemverRange = Annotated[
     str, matching(_SEMVER_RANGE, 100, 'a range of versions, such as "1.x" or ">=1.2.0 <2.0.0"')
 ]

@@ -11,9 +11,9 @@ from pydantic import AfterValidator, Field
 from controller.model.desired.spec.fields import Model, matching, satisfying
 from controller.model.names import is_dns_label
 from controller.model.policy.values import Namespace, OwnerName
+from controller.model.sources import COMMIT_ID
 
 SOURCES_MAX = 64
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _PATH_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._ -]{1,255}", re.ASCII)
 
 
@@ -42,4 +42,4 @@ class SignedSource(Model):
     owner: OwnerName | None = None
     #: The first commit to accept. Later ones must descend from the newest accepted commit. Another
     #: value begins a new line at that commit.
-    since: Annotated[str, matching(_COMMIT, 64, "the full id of a commit: 40 or 64 hex digits")]
+    since: Annotated[str, matching(COMMIT_ID, 64, "the full id of a commit: 40 or 64 hex digits")]

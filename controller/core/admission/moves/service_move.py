@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 
 from controller.core.admission.dns_names import DnsNames, clashes, make_dns_names
 from controller.core.engine_api.requests import Finding
+from controller.core.records.operator_records import read_key
 from controller.core.records.parts import ProofPart, RequestPart, SummaryPart
 from controller.core.rules.confinement import mounts_volume
 from controller.core.rules.identity import judge_owner
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, move_subject, moving
 from controller.model.mutations import SERVICE_MOVED, Mutation
-from controller.model.names import NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
+from controller.model.names import Key, is_dns_label
 from controller.model.policy.document import Policy
 from controller.model.records import Role
 
@@ -74,7 +75,7 @@ def read_move(body: Mapping[str, object]) -> MoveRequest | str:
     """Return the requested move, or a text about the fault in the body."""
     if body.keys() - {_VOLUMES} != _MEMBERS:
         return f"expected the members {', '.join(sorted(_MEMBERS))}"
-    target, source = _service(body["object"]), _service(body["from"])
+    target, source = read_key(body["object"]), read_key(body["from"])
     if target is None or source is None:
         return "object and from are services: Service/NAMESPACE/NAME"
     owner = body["owner"]
@@ -86,20 +87,6 @@ def read_move(body: Mapping[str, object]) -> MoveRequest | str:
     if not all(isinstance(each, str) for each in volumes):
         return f"volumes isn't a list of at most {_VOLUMES_MAX} names"
     return MoveRequest(source, target, owner, frozenset(volumes))
-
-
-def _service(text: object) -> Key | None:
-    try:
-        key = Key.parse(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    fits = (
-        key is not None
-        and key.kind == "Service"
-        and is_dns_label(key.namespace, length=NAMESPACE_MAX)
-        and is_dns_label(key.name, length=SERVICE_NAME_MAX)
-    )
-    return key if fits else None
 
 
 def subject_of(move: MoveRequest, inventory: Inventory) -> str:
