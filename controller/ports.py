@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     # A port loads nothing of its own: each process has only some of the ports.
@@ -75,9 +75,11 @@ class EngineEvent:
     health: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSummary:
-    """A container of this instance in the engine's list, without an inspect."""
+class ContainerSummary(NamedTuple):
+    """A container of this instance in the engine's list, without an inspect.
+
+    A tuple: each plan of everything makes and compares two for each container.
+    """
 
     id: str
     name: str

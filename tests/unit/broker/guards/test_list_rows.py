@@ -66,12 +66,14 @@ def test_a_short_list_is_whole_and_says_nothing() -> None:
 
 def test_the_controller_gets_what_it_reads_of_each_row() -> None:
     rows = ListRows(CONTROLLER)
-    row = json.loads(rows.encode(container(), "alice"))
+    read = {"io.trimtab.namespace": "shop", "io.trimtab.service": "web", "io.trimtab.slot": "1"}
+    made = container(Image="sha256:1", Created=1, Labels={**LABELS, **read})
+    row = json.loads(rows.encode(made, "alice"))
     assert row == {
         "Id": "c" * 64,
         "Names": ["/alice-web"],
         "State": "running",
-        "Labels": {"io.trimtab.owner": "alice"},
+        "Labels": read,
         "NetworkSettings": {"Networks": {"net": None}},
     }
     volume = {"Name": "v", "Driver": "local", "Options": None, "Labels": {"pad": "x" * 16_000}}
