@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from hashlib import sha256
 from math import inf
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -30,20 +29,8 @@ SIGNED_MAX: Final = 4096
 JOBS_MAX: Final = 2048
 #: The prefix of a volume in an approval.
 VOLUME: Final = "volume:"
-#: The prefix of a move in an approval.
-MOVE: Final = "move:"
 #: The prefix of the approval that an intent used up, among the rules of its verdict.
 USED: Final = "approval:"
-
-
-def move_subject(source: Key, target: Key, owner: str, ids: Iterable[str]) -> str:
-    """Return a move as the object of an approval: ``move:FROM>TO@OWNER#DIGEST``.
-
-    The digest is that of the containers' ids: an approval covers no later container with its volumes.
-    """
-    digest = sha256("\n".join(sorted(ids)).encode()).hexdigest()
-    former, present = (f"{key.namespace}/{key.name}" for key in (source, target))
-    return f"{MOVE}{former}>{present}@{owner}#{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +351,7 @@ class ContainerItems(dict[str, ContainerItem]):
     change open containers in place, which nobody but the maker has.
     """
 
-    __slots__ = ("by_service", "groups", "is_open", "revisions")
+    __slots__ = ("by_service", "groups", "is_open", "members", "revisions")
 
     def __init__(
         self, items: Mapping[str, ContainerItem] = MappingProxyType({}), *, is_open: bool = False
@@ -377,16 +364,15 @@ class ContainerItems(dict[str, ContainerItem]):
         self.groups: Counter[tuple[str, str]] = Counter()
         #: The number of containers of each revision.
         self.revisions: Counter[str] = Counter()
+        #: The number of containers of each owner that are admitted to each network.
+        self.members: Counter[tuple[str, str]] = Counter()
         if isinstance(items, ContainerItems):
             self.by_service = dict(items.by_service)
             self.groups, self.revisions = Counter(items.groups), Counter(items.revisions)
+            self.members = Counter(items.members)
             return
-        ids: dict[tuple[str, str], list[str]] = {}
         for item in self.values():
-            ids.setdefault((item.namespace, item.service), []).append(item.id)
-            self.groups[item.owner, item.origin] += 1
-            self.revisions[item.revision] += 1
-        self.by_service = {place: tuple(found) for place, found in ids.items()}
+            _add(self, item)
 
     def of_service(self, namespace: str, service: str) -> list[ContainerItem]:
         """Return the containers with these labels; of clients too."""
@@ -396,10 +382,7 @@ class ContainerItems(dict[str, ContainerItem]):
         """Return the containers with *item* added or replaced."""
         made = self.lacking(item.id) if item.id in self else self._changeable()
         super(ContainerItems, made).__setitem__(item.id, item)
-        place = (item.namespace, item.service)
-        made.by_service[place] = (*made.by_service.get(place, ()), item.id)
-        made.groups[item.owner, item.origin] += 1
-        made.revisions[item.revision] += 1
+        _add(made, item)
         return made
 
     def lacking(self, identifier: str) -> ContainerItems:
@@ -413,14 +396,31 @@ class ContainerItems(dict[str, ContainerItem]):
         made.by_service[place] = tuple(i for i in made.by_service[place] if i != identifier)
         if not made.by_service[place]:
             del made.by_service[place]
-        made.groups[item.owner, item.origin] -= 1
-        made.revisions[item.revision] -= 1
+        _count(made, item, -1)
         if not made.revisions[item.revision]:
             del made.revisions[item.revision]
         return made
 
+    def has_others(self, networks: Collection[str], owner: str) -> bool:
+        """Return True if a container of another owner is admitted to one of the networks."""
+        members = self.members.items()
+        return any(n and other != owner and net in networks for (net, other), n in members)
+
     def _changeable(self) -> ContainerItems:
         return self if self.is_open else ContainerItems(self)
+
+
+def _add(items: ContainerItems, item: ContainerItem) -> None:
+    place = (item.namespace, item.service)
+    items.by_service[place] = (*items.by_service.get(place, ()), item.id)
+    _count(items, item, 1)
+
+
+def _count(items: ContainerItems, item: ContainerItem, number: int) -> None:
+    items.groups[item.owner, item.origin] += number
+    items.revisions[item.revision] += number
+    for network in item.admitted.networks:
+        items.members[network, item.owner] += number
 
 
 @dataclass(frozen=True, slots=True)

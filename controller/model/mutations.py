@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
+from hashlib import sha256
+from typing import Final
+
+from controller.model.names import Key
 
 
 class Mutation(StrEnum):
@@ -76,3 +81,16 @@ SERVICE_ACTS = (SERVICE_ROLLBACK, SERVICE_RESTART, SERVICE_SUSPEND, SERVICE_RESU
 
 #: The acts of an operator on a Git source.
 SOURCE_ACTS = (SOURCE_HOLD, SOURCE_RESUME, SOURCE_APPROVE)
+
+#: The prefix of a move in an approval.
+MOVE: Final = "move:"
+
+
+def move_subject(source: Key, target: Key, owner: str, ids: Iterable[str]) -> str:
+    """Return a move as the object of an approval: ``move:FROM>TO@OWNER#DIGEST``.
+
+    The digest is that of the containers' ids: an approval covers no later container with its volumes.
+    """
+    digest = sha256("\n".join(sorted(ids)).encode()).hexdigest()
+    former, present = (f"{key.namespace}/{key.name}" for key in (source, target))
+    return f"{MOVE}{former}>{present}@{owner}#{digest}"

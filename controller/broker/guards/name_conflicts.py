@@ -87,13 +87,15 @@ def names_in_use(state: GateState, mine: DnsNames | None = None) -> Iterator[Dns
     Containers that *mine* can't clash with are left out: containers of the same owner, and containers
     without a network in common.
     """
+    items = state.inventory.items
     reached = frozenset[str]() if mine is None else mine.networks | mine.joined
-    for item in state.inventory.containers.values():
-        # Compared first: there are thousands of containers, and names are made for few of them.
-        if mine is None or (
-            item.owner != mine.owner and not reached.isdisjoint(item.admitted.networks)
-        ):
-            yield of_item(item)
+    # Asked first: there are thousands of containers, and few networks with several owners.
+    if mine is None or items.has_others(reached, mine.owner):
+        for item in items.values():
+            if mine is None or (
+                item.owner != mine.owner and not reached.isdisjoint(item.admitted.networks)
+            ):
+                yield of_item(item)
     yield from map(of_summary, containers_in_progress(state))
     yield from state.reservations.names.values()
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from controller.model.inventory import VOLUME, Approval, move_subject
+from controller.model.inventory import VOLUME, Approval
+from controller.model.mutations import move_subject
 from controller.model.names import Key, qualified
 from controller.model.observed import Observed, ObservedVolume
 

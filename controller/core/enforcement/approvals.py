@@ -18,14 +18,13 @@ from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.core.enforcement.approval_requests import OBJECTS_MAX
 from controller.model.inventory import (
-    MOVE,
     VOLUME,
     ContainerItem,
     Inventory,
     OwnedObject,
-    move_subject,
     moving,
 )
+from controller.model.mutations import MOVE, move_subject
 from controller.model.names import service_key
 from controller.model.quantities import format_instant
 

@@ -35,11 +35,10 @@ from controller.model.inventory import (
     RecordTime,
     TrustedImage,
     VolumeHold,
-    move_subject,
     moving,
     without,
 )
-from controller.model.mutations import Mutation
+from controller.model.mutations import Mutation, move_subject
 from controller.model.names import Key
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED, NO_RUNS, POST_START
 from controller.model.records import Entry, Record

@@ -9,7 +9,7 @@ from controller.model.inventory import ContainerItem, ContainerItems
 from controller.model.observed import Settings
 
 ITEMS = st.builds(
-    lambda identifier, service, owner, origin: ContainerItem(
+    lambda identifier, service, owner, origin, networks: ContainerItem(
         identifier,
         "default",
         service,
@@ -19,12 +19,13 @@ ITEMS = st.builds(
         origin,
         "i",
         "image",
-        Settings("x"),
+        Settings("x", networks=networks),
     ),
     st.sampled_from("abcdef"),
     st.sampled_from(["web", "api"]),
     st.sampled_from(["alice", "bob"]),
     st.sampled_from(["controller", "client"]),
+    st.sampled_from([(), ("lan",), ("lan", "wan")]),
 )
 
 
@@ -50,6 +51,11 @@ def test_the_index_is_that_of_the_containers_made_at_once(
     assert items == opened == fresh == plain
     assert +items.groups == +opened.groups == fresh.groups
     assert items.revisions == opened.revisions == fresh.revisions
+    assert +items.members == +opened.members == fresh.members
+    for network, owner in (("lan", "alice"), ("wan", "alice"), ("wan", "bob")):
+        others = [each for each in plain.values() if each.owner != owner]
+        shared = any(network in each.admitted.networks for each in others)
+        assert items.has_others({network}, owner) == opened.has_others({network}, owner) == shared
     for service in ("web", "api"):
         found, wanted = (each.of_service("default", service) for each in (items, fresh))
         assert {each.id for each in found} == {each.id for each in wanted}

@@ -21,8 +21,8 @@ from controller.core.records.parts import ProofPart, RequestPart, SummaryPart
 from controller.core.rules.confinement import mounts_volume
 from controller.core.rules.identity import judge_owner
 from controller.model import names
-from controller.model.inventory import ContainerItem, Inventory, move_subject, moving
-from controller.model.mutations import SERVICE_MOVED, Mutation
+from controller.model.inventory import ContainerItem, Inventory, moving
+from controller.model.mutations import SERVICE_MOVED, Mutation, move_subject
 from controller.model.names import Key, is_dns_label
 from controller.model.policy.document import Policy
 from controller.model.records import Role

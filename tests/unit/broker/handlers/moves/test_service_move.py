@@ -14,7 +14,8 @@ from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine
 from controller.core.records.inventory import fold
 from controller.model.confinement import Confinement, ExpectedMount
-from controller.model.inventory import Approval, Inventory, OwnedObject, move_subject
+from controller.model.inventory import Approval, Inventory, OwnedObject
+from controller.model.mutations import move_subject
 from controller.model.names import service_key
 from controller.model.records import Record
 from tests.unit.broker.dialogue import (
