@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from operator import attrgetter
 from typing import Literal, overload
 
@@ -249,6 +250,39 @@ def _by_key(containers: Iterable[Container]) -> dict[Key, tuple[Container, ...]]
     return {key: tuple(found) for key, found in groups.items()}
 
 
+class _KeysById:
+    """The key of each container, by its id. Never changed once made; a copy shares nearly all parts."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Mapping[str, Mapping[str, Key]]) -> None:
+        #: By the first two characters of the ids: ids are hashes, and the parts equal in size.
+        self._parts = parts
+
+    @classmethod
+    def of_all(cls, containers: Iterable[Container]) -> _KeysById:
+        """Return the keys of containers."""
+        parts: dict[str, dict[str, Key]] = {}
+        for each in containers:
+            parts.setdefault(each.id[:2], {})[each.id] = each.key
+        return cls(parts)
+
+    def find(self, identifier: str) -> Key | None:
+        """Return the key of a container."""
+        return self._parts.get(identifier[:2], {}).get(identifier)
+
+    def replaced(self, gone: Iterable[Container], added: Iterable[Container]) -> _KeysById:
+        """Return a copy without some containers, and with others."""
+        parts = dict(self._parts)
+        for each in gone:
+            if self.find(each.id) == each.key:
+                left = parts[each.id[:2]].items()
+                parts[each.id[:2]] = {i: key for i, key in left if i != each.id}
+        for each in added:
+            parts[each.id[:2]] = {**parts.get(each.id[:2], {}), each.id: each.key}
+        return _KeysById(parts)
+
+
 class ContainerGroups(Sequence[Container]):
     """Containers by their keys. Never changed once made.
 
@@ -256,14 +290,18 @@ class ContainerGroups(Sequence[Container]):
     there are containers. Iterates by id.
     """
 
-    __slots__ = ("_all", "_groups", "_own")
+    __slots__ = ("_all", "_groups", "_keys", "_own")
 
-    def __init__(self, groups: Mapping[Key, tuple[Container, ...]]) -> None:
+    def __init__(
+        self, groups: Mapping[Key, tuple[Container, ...]], keys: _KeysById | None = None
+    ) -> None:
         #: Each by slot and name.
         self._groups = groups
         #: The answers of ``of``: a plan asks a dozen times for each service.
         self._own: dict[Key, tuple[Container, ...]] = {}
         self._all: tuple[Container, ...] | None = None
+        #: Made at the first search for a container, and from then on with each copy.
+        self._keys = keys
 
     @classmethod
     def of_all(cls, containers: Iterable[Container]) -> ContainerGroups:
@@ -272,19 +310,22 @@ class ContainerGroups(Sequence[Container]):
 
     def having(self, key: Key, containers: Iterable[Container]) -> ContainerGroups:
         """Return a copy with *containers*, those of *key*, in place of the earlier ones."""
-        groups = dict(self._groups)
-        groups.pop(key, None)
-        return ContainerGroups(groups | _by_key(containers))
+        groups, added = dict(self._groups), _by_key(containers)
+        gone = groups.pop(key, ())
+        keys = None if self._keys is None else self._keys.replaced(gone, chain(*added.values()))
+        return ContainerGroups(groups | added, keys)
 
     def without(self, identifiers: Collection[str]) -> ContainerGroups:
         """Return a copy without the containers of these ids. Other groups stay the same tuples."""
+        gone = [each for identifier in identifiers if (each := self.find(identifier)) is not None]
+        if not gone:
+            return self  # of nearly all new containers
         groups = dict(self._groups)
-        # The merge of each pass that created a container calls this under the controller's lock.
-        for key in {k for k, found in groups.items() for c in found if c.id in identifiers}:
+        for key in {each.key for each in gone}:
             left = tuple(each for each in groups.pop(key) if each.id not in identifiers)
             if left:
                 groups[key] = left
-        return ContainerGroups(groups)
+        return ContainerGroups(groups, self._indexed.replaced(gone, ()))
 
     def all_of(self, key: Key) -> tuple[Container, ...]:
         """Return the containers of a service, whoever created them, by slot and name."""
@@ -327,8 +368,15 @@ class ContainerGroups(Sequence[Container]):
 
     def find(self, identifier: str) -> Container | None:
         """Return the container with an id."""
-        everything = (each for found in self._groups.values() for each in found)
-        return next((each for each in everything if each.id == identifier), None)
+        key = self._indexed.find(identifier)
+        found = () if key is None else self._groups[key]
+        return next((each for each in found if each.id == identifier), None)
+
+    @property
+    def _indexed(self) -> _KeysById:
+        if self._keys is None:
+            self._keys = _KeysById.of_all(chain(*self._groups.values()))
+        return self._keys
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))

@@ -1,9 +1,13 @@
 """Facts of the observed state."""
 
-import pytest
+from collections.abc import Iterator
 
-from controller.model.names import service_key
-from controller.model.observed import HostPort
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.model.names import Key, service_key
+from controller.model.observed import Container, ContainerGroups, HostPort
 from tests import worlds
 
 API = service_key("default", "api")
@@ -53,3 +57,49 @@ def test_only_the_groups_of_removed_containers_are_made_again() -> None:
     assert after.all_of(API) is before.all_of(API)
     assert after.keys == {worlds.WEB, API}
     assert before.all_of(worlds.WEB) == (web, second)
+
+
+class Counted(tuple[Container, ...]):
+    """A group that counts how often somebody goes through its containers."""
+
+    __slots__ = ()
+    seen = 0
+
+    def __iter__(self) -> Iterator[Container]:
+        Counted.seen += 1
+        return super().__iter__()
+
+
+def test_after_the_first_search_no_search_goes_through_all_groups() -> None:
+    services = [service_key("default", f"s{number}") for number in range(50)]
+    all_groups = {key: Counted((worlds.container(key.name),)) for key in services}
+    groups = ContainerGroups(all_groups)
+    assert groups.find("nobody") is None
+    Counted.seen = 0
+    for name in ("new", "newer"):
+        made = worlds.container(name)
+        assert groups.without({made.id}) is groups
+        groups = groups.having(made.key, (made,))
+        assert groups.find(made.id) == made
+    assert Counted.seen == 0
+
+
+GROUPS = st.lists(st.sampled_from("abcdef"), unique=True, max_size=4)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["web", "api", "db"]), GROUPS), max_size=12))
+def test_containers_are_found_by_their_ids_after_each_change(
+    changes: list[tuple[str, list[str]]],
+) -> None:
+    groups, plain = ContainerGroups.of_all(()), dict[Key, list[str]]()
+    assert groups.find("a") is None
+    for name, identifiers in changes:
+        key = service_key("default", name)
+        made = [worlds.container(name, slot=n, id=i) for n, i in enumerate(identifiers, 1)]
+        groups = groups.without(set(identifiers)).having(key, made)
+        plain = {k: [i for i in ids if i not in identifiers] for k, ids in plain.items()}
+        plain[key] = identifiers
+        for identifier in "abcdef":
+            found = groups.find(identifier)
+            owners = [k for k, ids in plain.items() if identifier in ids]
+            assert ([] if found is None else [found.key]) == owners
