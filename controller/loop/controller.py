@@ -255,16 +255,16 @@ class Controller:
     def _plan_everything(self, last: Observed | None, *, approved: bool, record: bool) -> FullPlan:
         policy, files = self.parts.fetch_policy(), self.parts.source.load()
         with self._lock:
-            known = self.shared.observed
-        _, desired = self.overrides.declare(files, known)
+            known = last or self.shared.observed
+        declared, desired = self.overrides.declare(files, known)
         self.prober.declare(desired.services, policy.networks)
         observed = last or self.parts.engine.observe(images=image_references(desired, known))
-        declared, desired = self.overrides.declare(files, observed)
+        if observed is not known:
+            declared, desired = self.overrides.declare(files, observed)
+        decision = self._guard(desired, observed, approved=approved)
         if record:
             self.reconciler.tracker.count_exits(desired, observed)
             self.reconciler.tracker.is_interrupted = False
-        decision = self._guard(desired, observed, approved=approved)
-        if record:
             self.reconciler.count_quarantine(observed, decision.prunable)
         # Removals that only wait for the guard's second observation are part of the plan.
         view = DesiredView(desired, decision.prunable | decision.settling, decision.blocked)

@@ -178,7 +178,7 @@ def _read_once(
         if before.st_size > MAX_BYTES:
             return too_big(file.name)
         # A folder of the path can have become a link since the path was resolved.
-        if not is_inside(str(Path(f"/proc/self/fd/{descriptor}").readlink()), top):
+        if not is_inside(os.readlink(f"/proc/self/fd/{descriptor}"), top):  # noqa: PTH115 - many
             return None
         content = _read(descriptor, before.st_size, pread)
         if not is_known(content) and content != _read(descriptor, before.st_size, pread):

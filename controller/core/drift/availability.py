@@ -72,19 +72,18 @@ def update_good_since(
             long. Infinite without an earlier observation: then the engine's start time counts.
     """
     return {
-        c.id: _sighting(before.get(c.id), c, now, min(unseen_s, failures.up_s(c, wall)))
-        for c in containers
-        if c.running
+        c.id: _sighting(before.get(c.id), c, now, wall, unseen_s) for c in containers if c.running
     }
 
 
 def _sighting(
-    before: GoodSince | None, container: Container, now: float, credit_s: float
+    before: GoodSince | None, container: Container, now: float, wall: float, unseen_s: float
 ) -> GoodSince:
     memory = 0 if container.admitted is None else container.admitted.memory
     if not _is_good(container):
         return GoodSince(container.started_at, None, memory)
     if before is None or before.started_at != container.started_at:
+        credit_s = min(unseen_s, failures.up_s(container, wall))
         return GoodSince(container.started_at, now - credit_s, memory)
     begins = before.since is None or 0 < memory < before.memory
     return GoodSince(container.started_at, now if begins else before.since, memory)
@@ -103,11 +102,11 @@ def availability_of(
     at_once = at_first_sight(container)
     if at_once.word is not AvailabilityWord.AVAILABLE:
         return at_once
-    needed = format_duration_ms(spec.rollout.min_healthy)
     since = now if sighting is None or sighting.since is None else sighting.since
     until = since + spec.rollout.min_healthy / 1000
     if until <= now:
-        return Availability(AvailabilityWord.AVAILABLE)
+        return at_once
+    needed = format_duration_ms(spec.rollout.min_healthy)
     word = "healthy" if container.health else "up"
     return Availability(AvailabilityWord.SETTLING, f"must be {word} for {needed}", until)
 

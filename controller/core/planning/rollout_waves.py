@@ -33,7 +33,12 @@ from controller.core.planning.predecessor import has_fallback, keep_alive_action
 from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.planning.service_order import Blocker
 from controller.core.planning.serving_container import needs_health_restart, takes_memory
-from controller.core.planning.slot_plan import SlotPlan, container_name_in, has_process
+from controller.core.planning.slot_plan import (
+    SlotPlan,
+    container_name_in,
+    has_process,
+    is_as_declared,
+)
 from controller.model.desired.plan import (
     AnyAction,
     AnyWait,
@@ -103,7 +108,10 @@ def _stop(context: ServiceContext, plan: RolloutPlan) -> None:
 
 def _run(context: ServiceContext, plan: RolloutPlan) -> None:
     pending: list[SlotPlan] = []
-    for blocker, slots in _slots_by_blocker(context):
+    every = _slots(context)
+    if all(is_as_declared(slot, context) for slot in every):
+        return  # nearly all services of a plan of everything
+    for blocker, slots in _slots_by_blocker(every, context):
         if blocker is None:
             pending = _plan_waves(slots, pending, context, plan)
             continue
@@ -150,7 +158,9 @@ def _plan_behind_job(
     return pending
 
 
-def _slots_by_blocker(context: ServiceContext) -> list[tuple[Blocker | None, list[SlotState]]]:
+def _slots_by_blocker(
+    every: list[SlotState], context: ServiceContext
+) -> list[tuple[Blocker | None, list[SlotState]]]:
     """Return the slots grouped by their blocking dependency, the unblocked ones first."""
     start, replacement = context.blockers.start, context.blockers.replace
     hook = context.blockers.hook
@@ -160,7 +170,7 @@ def _slots_by_blocker(context: ServiceContext) -> list[tuple[Blocker | None, lis
         replacement: [],
         hook: [],
     }
-    for slot in _slots(context):
+    for slot in every:
         groups[_blocker_of(slot, context)].append(slot)
     return [(blocker, slots) for blocker, slots in groups.items() if slots]
 

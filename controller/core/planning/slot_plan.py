@@ -133,6 +133,21 @@ def container_name_in(slot: SlotState, context: ServiceContext) -> str:
 # A container that runs
 
 
+def is_as_declared(slot: SlotState, context: ServiceContext) -> bool:
+    """Return True if a slot's container runs as declared, so that nothing is planned for the slot."""
+    current = slot.current
+    return (
+        current is not None
+        and current.running
+        # Neither altered, nor unhealthy, nor with other limits.
+        and slot.drift is Drift.IN_SYNC
+        and not slot.extra
+        and context.availability_of(current) is AvailabilityWord.AVAILABLE
+        and current.settings.restart == context.restart_policy(slot.number)[0]
+        and not _networks_without_alias(current, context)
+    )
+
+
 def _plan_running(slot: SlotState, current: Container, context: ServiceContext) -> SlotPlan:
     """Plan a slot with a running container: heal, attach the service's name, remove the rest."""
     service, judge = context.service, context.judge

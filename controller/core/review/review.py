@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from controller.core.disruption import planned_takedowns
 from controller.core.drift.actions import DEFAULT_GRACE_S, is_denied
 from controller.core.drift.classify import ReplicaState
+from controller.core.manifests.revision_hash import service_text
 from controller.core.planning.planner import declared_resources
 from controller.core.planning.rollout_order_and_pace import order_of, replaced_at_once
 from controller.core.review import field_changes
@@ -169,15 +170,14 @@ def document_changes(
 
 def _service_difference(service: Service, overrides: Overrides) -> list[ServiceDifference]:
     """Return the fields of the service as a whole with a change since the document was applied."""
-    if overrides.applied is None:
-        return []
+    if overrides.applied in {None, service_text(service.spec)}:
+        return []  # nearly all services
+    assert overrides.applied is not None, "nothing was applied yet"
     try:
         text = json.dumps({**json.loads(overrides.applied), "image": service.spec.image})
         before = ServiceSpec.model_validate_json(text)
     except ValueError:
         return []  # of a field that there isn't any more
-    if before == service.spec:
-        return []  # nearly all services
     changes = field_changes.service_changes(before, service.spec)
     return [ServiceDifference(service.key, None, (), changes, scope="service")] if changes else []
 

@@ -265,11 +265,11 @@ class ServiceTracker:
     ) -> Iterable[tuple[SlotKey, str]]:
         """Yield how the last container of a slot was removed, for slots emptied by others."""
         for service in services:
-            by_slot = _by_slot(observed.of(service.key))
+            filled = {container.slot for container in observed.of(service.key)}
             for number in range(1, service.spec.replicas + 1):
-                slot = (service.key, number)
-                if slot in by_slot:
+                if number in filled:
                     continue
+                slot = (service.key, number)
                 cursor = self._store.slot(slot).exit_cursor
                 if cursor and (removal := _describe_removal(cursor, (), observed)):
                     yield slot, f"{cursor.name or 'its container'} {removal}"
