@@ -16,13 +16,12 @@ from controller.broker.gate.query_params import validate_query
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import Route
-from controller.core.admission import calls, create, engine_body, networks_volumes, update
+from controller.core.admission import calls, engine_body, preview
 from controller.core.admission.exec import admit_exec
 from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
 from controller.core.engine_api.field_reader import is_unset
 from controller.core.engine_api.requests import ConnectRequest, Finding
-from controller.core.rules.facts import HostFacts, Stamp
 from controller.core.rules.identity import is_reserved, judge_name
 from controller.core.rules.verdict import AdmissionDecision, mode_of, verdict_of
 from controller.model.mutations import Mutation
@@ -30,7 +29,6 @@ from controller.model.policy.document import Policy
 from controller.model.records import Actor, Verdict
 
 _SHOWN_MAX = 120
-_STAMP = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
 #: The checks that only the broker can make, by route.
 _LATER = {
     Mutation.CONTAINER_CREATE: (
@@ -268,39 +266,25 @@ def _is_gate_label(path: str) -> bool:
 
 def _judge_create(request: DryRun) -> AdmissionDecision:
     """Judge a create by its body, name and platform."""
-    return create.admit_create(
-        parse.parse_create(request.body),
-        name=request.query.get("name", ""),
-        actor=request.actor,
-        policy=request.policy,
-        facts=None,
-        stamp=_STAMP,
-        platform=request.query.get("platform", ""),
+    name, platform = (request.query.get(each, "") for each in ("name", "platform"))
+    return preview.check_create(
+        request.policy, request.body, name=name, actor=request.actor, platform=platform
     )
 
 
 def _judge_update(request: DryRun) -> AdmissionDecision:
     """Judge the body of an update."""
-    changes = parse.parse_update(request.body)
-    return update.admit_update(
-        changes, actor=request.actor, policy=request.policy, current=None, host=HostFacts()
-    )
+    return preview.check_update(request.policy, request.body, actor=request.actor)
 
 
 def _judge_network(request: DryRun) -> AdmissionDecision:
     """Judge the create of a network."""
-    network = parse.parse_network(request.body)
-    return networks_volumes.admit_network(
-        network, actor=request.actor, policy=request.policy, existing=None, stamp=_STAMP
-    )
+    return preview.check_network(request.policy, request.body, actor=request.actor)
 
 
 def _judge_volume(request: DryRun) -> AdmissionDecision:
     """Judge the create of a volume."""
-    volume = parse.parse_volume(request.body)
-    return networks_volumes.admit_volume(
-        volume, actor=request.actor, policy=request.policy, existing=None, stamp=_STAMP
-    )
+    return preview.check_volume(request.policy, request.body, actor=request.actor)
 
 
 def _of_findings(findings: tuple[Finding, ...]) -> AdmissionDecision:

@@ -31,6 +31,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
     A service has the verdict on its first container: no rule reads a field that differs by slot.
     """
     from controller.core.admission.preview import check_network, check_volume
+    from controller.core.engine_api.translate import network_body, volume_body
     from controller.core.planning.images_networks_volumes import (
         network_creation,
         volume_creation,
@@ -40,11 +41,11 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
     for action, admission in check_creations(desired, policy):
         yield action.object, verdict_in_document(admission, action.service, policy)
     for network in desired.networks:
-        making = network_creation(network, "as declared")
-        yield network.key, verdict_in_document(check_network(policy, making), network, policy)
+        body = network_body(network_creation(network, "as declared"))
+        yield network.key, verdict_in_document(check_network(policy, body), network, policy)
     for volume in desired.volumes:
-        made = volume_creation(volume.engine_name, volume, "as declared")
-        yield volume.key, verdict_in_document(check_volume(policy, made), volume, policy)
+        body = volume_body(volume_creation(volume.engine_name, volume, "as declared"))
+        yield volume.key, verdict_in_document(check_volume(policy, body), volume, policy)
 
 
 def check_creations(

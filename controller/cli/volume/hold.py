@@ -7,6 +7,7 @@ command ends, by whatever means, the broker starts the containers again.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import click
+
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
-from controller.model.errors import EngineUnavailable, StateError, TrimtabError
+from controller.model.errors import EngineUnavailable, StateError, TrimtabError, UsageError
 from controller.model.mutations import VOLUME_END, VOLUME_HOLD
 
 RENEW_S = 5.0
@@ -28,6 +31,21 @@ STOP_S = 330.0
 #: The end is repeated while the broker is away.
 END_TRIES, END_PAUSE_S = 12, 5.0
 ENGINE_PREFIX = "/v1.44"
+
+
+def confirm(name: str, fate: str, question: str) -> None:
+    """Ask about an act without a way back, and end the command unless the answer is yes.
+
+    Raises:
+        UsageError: standard input isn't a terminal.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "volume.unconfirmed",
+            f"the data of {name} would be {fate}, and standard input isn't a terminal",
+            remedy="repeat it with --yes",
+        )
+    click.confirm(question, abort=True, err=True)
 
 
 @dataclass(slots=True)

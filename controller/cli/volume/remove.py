@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import click
 
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import command, open_state, print_result
-from controller.cli.volume.hold import ENGINE_PREFIX
+from controller.cli.volume.hold import ENGINE_PREFIX, confirm
 from controller.core.encoding.terminal_text import printable
 from controller.core.engine_api.mount_grammar import size_of_volume
-from controller.model.errors import StateError, UsageError
+from controller.model.errors import StateError
 
 
 @command("""\b
@@ -45,7 +44,9 @@ def remove(name: str, yes: bool, without_dump: bool, state: Path | None, as_json
         )
     _raise_if_needed(found[0], users_of(inventory["containers"]), without_dump=without_dump)
     dumped = str(found[0].get("dumped") or "")
-    _confirm(name, dumped, yes=yes)
+    if not yes:
+        since = f"dumped at {dumped}" if dumped else "never dumped"
+        confirm(name, "removed", f"Remove the volume {printable(name)} ({since})?")
     engine = BrokerApi(folder.broker_socket, 60.0, ENGINE_PREFIX)
     size = sizes_of(engine.get("/volumes")).get(name)
     engine.fetch(f"/volumes/{name}", "DELETE")
@@ -90,19 +91,6 @@ def _raise_if_needed(
             f"the volume {name} was never dumped",
             remedy=f"trimtab volume dump {name} -o FILE, or --without-dump",
         )
-
-
-def _confirm(name: str, dumped: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "volume.unconfirmed",
-            f"the data of {name} would be removed, and standard input isn't a terminal",
-            remedy="repeat it with --yes",
-        )
-    since = f"dumped at {dumped}" if dumped else "never dumped"
-    click.confirm(f"Remove the volume {printable(name)} ({since})?", abort=True, err=True)
 
 
 def users_of(containers: list[Any]) -> dict[str, list[str]]:

@@ -81,7 +81,8 @@ def restore(
     if finish:
         return _finish(folder.broker_socket, name, as_json=as_json)
     assert file is not None, "without --finish there is a file"
-    _confirm(name, yes=yes)
+    if not yes:
+        holds.confirm(name, "replaced", f"Replace the data of the volume {printable(name)}?")
     with ExitStack() as stack:
         source = sys.stdin.buffer if file == "-" else stack.enter_context(_opened(file))
         begun = holds.begin(folder.broker_socket, name, "restore", note=note)
@@ -92,18 +93,6 @@ def restore(
     )
     _report(begun.volume, sent, reply, as_json=as_json)
     return EXIT_ERROR if holds.report_failures(reply) else 0
-
-
-def _confirm(name: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "volume.unconfirmed",
-            f"the data of {name} would be replaced, and standard input isn't a terminal",
-            remedy="repeat it with --yes",
-        )
-    click.confirm(f"Replace the data of the volume {printable(name)}?", abort=True, err=True)
 
 
 def _opened(file: str) -> BinaryIO:

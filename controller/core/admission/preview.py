@@ -45,16 +45,13 @@ def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | 
             decision = check_create(policy, body, name=action.target, actor=CONTROLLER)
             return verdict_in_document(decision, action.service, policy)
         case CreateNetwork():
-            return check_network(policy, action).verdict
+            return check_network(policy, network_body(action)).verdict
         case CreateVolume():
-            return check_volume(policy, action).verdict
+            return check_volume(policy, volume_body(action)).verdict
         case PullImage():
             return admit_reference(action.target, policy=policy).verdict_for_client
         case UpdateContainer():
-            request = parse_update(update_body(action))
-            return admit_update(
-                request, actor=CONTROLLER, policy=policy, current=None, host=HostFacts()
-            ).verdict_for_client
+            return check_update(policy, update_body(action)).verdict_for_client
         case StopContainer():
             return admit_stop({"t": str(action.grace_s)}).verdict
         case _:
@@ -69,7 +66,7 @@ def _always_allowed(
 
 
 def check_create(
-    policy: Policy, body: object, *, name: str = "", actor: Actor = OPERATOR
+    policy: Policy, body: object, *, name: str = "", actor: Actor = OPERATOR, platform: str = ""
 ) -> AdmissionDecision:
     """Judge a create body without facts, as ``policy check`` does."""
     return admit_create(
@@ -79,20 +76,23 @@ def check_create(
         policy=policy,
         facts=None,
         stamp=PREVIEW_STAMP,
+        platform=platform,
     )
 
 
-def check_network(policy: Policy, action: CreateNetwork) -> AdmissionDecision:
-    """Judge a planned create of a network without facts."""
-    request = parse_network(network_body(action))
-    return admit_network(
-        request, actor=CONTROLLER, policy=policy, existing=None, stamp=PREVIEW_STAMP
-    )
+def check_network(policy: Policy, body: object, *, actor: Actor = CONTROLLER) -> AdmissionDecision:
+    """Judge the create of a network without facts."""
+    request = parse_network(body)
+    return admit_network(request, actor=actor, policy=policy, existing=None, stamp=PREVIEW_STAMP)
 
 
-def check_volume(policy: Policy, action: CreateVolume) -> AdmissionDecision:
-    """Judge a planned create of a volume without facts."""
-    request = parse_volume(volume_body(action))
-    return admit_volume(
-        request, actor=CONTROLLER, policy=policy, existing=None, stamp=PREVIEW_STAMP
-    )
+def check_volume(policy: Policy, body: object, *, actor: Actor = CONTROLLER) -> AdmissionDecision:
+    """Judge the create of a volume without facts."""
+    request = parse_volume(body)
+    return admit_volume(request, actor=actor, policy=policy, existing=None, stamp=PREVIEW_STAMP)
+
+
+def check_update(policy: Policy, body: object, *, actor: Actor = CONTROLLER) -> AdmissionDecision:
+    """Judge an update of a container without facts."""
+    request, host = parse_update(body), HostFacts()
+    return admit_update(request, actor=actor, policy=policy, current=None, host=host)

@@ -90,6 +90,13 @@ class ContainerHandle:
         """Return the action to set the container's restart policy and its retries."""
         return UpdateContainer(**self._on_it(cause), restart=policy[0], restart_max=policy[1])
 
+    def correct_restart_policy(
+        self, present: str, policy: tuple[str, int]
+    ) -> tuple[UpdateContainer, ...]:
+        """Return the action to set the restart policy, none if the container has it already."""
+        cause = f"restart policy is {present}, want {policy[0]}"
+        return (self.set_restart_policy(policy, cause),) if present != policy[0] else ()
+
     def set_limits(self, limits: Mapping[str, LimitValue], cause: str) -> UpdateContainer:
         """Return the action to set limits of the container, by their names in ``Settings``."""
         return UpdateContainer(**self._on_it(cause), limits=limits)

@@ -111,10 +111,7 @@ def _plan_fallback(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
     healing, _ = serving_container.healing_actions(predecessor, context, with_alias=True)
     next_name = slots.container_name_in(slot, context)
     start: list[AnyAction] = [*healing, handle.start(f"it serves until {next_name} can")]
-    restart = predecessor.settings.restart
-    if restart != policy[0]:
-        cause = f"restart policy is {restart}, want {policy[0]}"
-        start.append(handle.set_restart_policy(policy, cause))
+    start += handle.correct_restart_policy(predecessor.settings.restart, policy)
     start = with_verdicts(start, context.judge)
     if any(is_denied(action) for action in start):
         return None

@@ -103,12 +103,9 @@ def _is_joined_again(container: Container, context: ServiceContext) -> bool:
 def restart_actions(container: Container, context: ServiceContext, cause: str) -> list[AnyAction]:
     """Return the actions to stop a container and start it again, with their verdicts."""
     handle = ContainerHandle.of(container)
-    policy = context.restart_policy(container.slot)
-    actions = [*stop_for_good(container, context.service, cause), handle.start(cause)]
-    if policy[0] != "no":
-        cause = f"restart policy is no, want {policy[0]}"
-        actions.append(handle.set_restart_policy(policy, cause))
-    return with_verdicts(actions, context.judge)
+    stop = stop_for_good(container, context.service, cause)
+    restarts = handle.correct_restart_policy("no", context.restart_policy(container.slot))
+    return with_verdicts([*stop, handle.start(cause), *restarts], context.judge)
 
 
 # Limits

@@ -382,12 +382,8 @@ def _start_actions(
         cause = f"{current.name} {explain(current)}, and the controller restarts it"
     # A container that is down gets its limits before its start.
     limits = [] if current is None else limit_actions(current, context)
-    actions = [*limits, handle.start(cause)]
-    if restart != policy[0]:
-        # Set after the start: otherwise a stopped task with exit code 0 would count as finished.
-        cause = f"restart policy is {restart}, want {policy[0]}"
-        actions.append(handle.set_restart_policy(policy, cause))
-    return actions
+    # Set after the start: otherwise a stopped task with exit code 0 would count as finished.
+    return [*limits, handle.start(cause), *handle.correct_restart_policy(restart, policy)]
 
 
 def _containers_to_stop_first(slot: SlotState, context: ServiceContext) -> tuple[Container, ...]:
