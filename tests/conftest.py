@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -270,8 +270,14 @@ def rank_of(path: Path) -> tuple[int, int]:
 
 
 def ring_of(config: pytest.Config, report: pytest.TestReport) -> str:
-    """The folder right under tests/."""
-    path = (config.rootpath / report.location[0]).resolve()
+    """Return the folder right under tests/ that a report is of."""
+    return _ring_of(config.rootpath / report.location[0])
+
+
+@cache
+def _ring_of(file: Path) -> str:
+    """Return a test file's ring: resolved once a file, not once for each of its tests."""
+    path = file.resolve()
     return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else "elsewhere"
 
 
