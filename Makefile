@@ -47,7 +47,7 @@ down: setup ## remove what `make run` made (volumes stay), then the engine if it
 
 test: setup ## every test; as root on an engine of its own
 	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTHON) -m pytest --numprocesses $(JOBS) --maxprocesses 5 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## lint, types, import contracts, unit and golden tests: the inner loop
 	@$(PYTHON) -m pytest -q --numprocesses $$(($$(nproc) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/golden $(ARGS)

@@ -111,8 +111,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than processors: what runs on an engine waits for it most of the time."""
-    return (os.cpu_count() or 1) + 2
+    """Three more than processors: what runs on an engine waits for it most of the time."""
+    return (os.cpu_count() or 1) + 3
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
