@@ -14,7 +14,8 @@ from pathlib import Path
 
 from controller.core.git.report import commit_to_json
 from controller.core.git.tree_checks import TreeFile
-from controller.model.sources import COMMIT_ID, CommitInfo
+from controller.model.names import COMMIT_ID
+from controller.model.sources import CommitInfo
 from controller.system.atomic_file import fsync_folder, write_atomic
 
 CURRENT = "current"

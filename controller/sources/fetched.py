@@ -22,8 +22,8 @@ from controller.core.manifests.combine import HeldClaims, SourceReading, combine
 from controller.core.manifests.declaration import FolderReading
 from controller.model.desired.desired import Desired, GitSource, SourceIdentity
 from controller.model.errors import Problem, Severity
-from controller.model.names import Key
-from controller.model.sources import COMMIT_ID, SourceStatus
+from controller.model.names import COMMIT_ID, Key
+from controller.model.sources import SourceStatus
 from controller.sources.directory import DirectorySource, Export
 from controller.sources.safe_read import OPEN_FLAGS, is_inside
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.model.sources import COMMIT_ID
+from controller.model.names import COMMIT_ID
 
 if TYPE_CHECKING:
     from controller.model.sources import CommitInfo

@@ -14,7 +14,8 @@ from itertools import islice
 
 from controller.core.encoding.json_members import read_plain
 from controller.core.git.report import read_list
-from controller.model.sources import COMMIT_ID, CommitOutcome
+from controller.model.names import COMMIT_ID
+from controller.model.sources import CommitOutcome
 
 VERSION = 1
 OUTCOMES_MAX = 2000

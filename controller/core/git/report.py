@@ -13,7 +13,8 @@ from dataclasses import asdict
 from typing import Any
 
 from controller.core.encoding.json_members import read_plain
-from controller.model.sources import COMMIT_ID, CommitInfo, SourceStatus
+from controller.model.names import COMMIT_ID
+from controller.model.sources import CommitInfo, SourceStatus
 
 VERSION = 1
 SOURCES_MAX = 64

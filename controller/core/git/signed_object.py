@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from controller.model.names import COMMIT_ID
 from controller.model.quantities import format_instant
-from controller.model.sources import COMMIT_ID
 
 SignatureFormat = Literal["openpgp", "ssh", "x509"]
 #: Longest commit or tag object, in bytes.

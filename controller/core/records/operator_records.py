@@ -8,8 +8,14 @@ from dataclasses import dataclass
 
 from controller.core.records.parts import SummaryPart
 from controller.model import mutations, names
-from controller.model.names import JOB_NAME_MAX, NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
-from controller.model.sources import COMMIT_ID
+from controller.model.names import (
+    COMMIT_ID,
+    JOB_NAME_MAX,
+    NAMESPACE_MAX,
+    SERVICE_NAME_MAX,
+    Key,
+    is_dns_label,
+)
 
 NOTE_MAX = 512
 _REVISION = re.compile(r"v[12]:[0-9a-f]{64}", re.ASCII)

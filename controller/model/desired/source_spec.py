@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from controller.model.desired.field_types import DurationMs
 from controller.model.desired.spec.fields import Model, matching
-from controller.model.sources import COMMIT_ID
+from controller.model.names import COMMIT_ID
 
 INTERVAL_MIN_MS = 10_000
 INTERVAL_MAX_MS = 86_400_000

@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from controller.model.desired.spec.fields import Model, matching, satisfying
-from controller.model.names import is_dns_label
+from controller.model.names import COMMIT_ID, is_dns_label
 from controller.model.policy.values import Namespace, OwnerName
-from controller.model.sources import COMMIT_ID
 
 SOURCES_MAX = 64
 _PATH_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._ -]{1,255}", re.ASCII)
