@@ -88,6 +88,8 @@ class ExecState:
     stopping: set[str] = field(default_factory=set)
     #: How often the broker tried to end an exec that ran out of time.
     end_attempts: dict[str, int] = field(default_factory=dict)
+    #: Sessions under supervision: a second look does not begin meanwhile.
+    supervised: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)

@@ -273,14 +273,24 @@ def supervise(state: GateState, identifier: str) -> Flow[None]:
     """Record the result of an ended session, and end a session after its time limit.
 
     A hook of this process is left alone: ``container_hooks`` ends the hook. A failed read changes
-    nothing: ``broker.server.watching`` repeats the call.
+    nothing: ``broker.server.watch_task`` repeats the call. A second call at once does nothing, so each
+    event has one record.
     """
-    session = state.inventory.sessions.get(identifier)
-    if session is None:
+    session, supervised = state.inventory.sessions.get(identifier), state.execs.supervised
+    if session is None or identifier in supervised:
         return
     over = _is_over(state, session)
     if identifier in state.execs.attached and (session.hook or not over):
         return
+    supervised.add(identifier)
+    try:
+        yield from _supervise(state, session, over=over)
+    finally:
+        supervised.discard(identifier)
+
+
+def _supervise(state: GateState, session: ExecSession, *, over: bool) -> Flow[None]:
+    identifier = session.id
     answer = yield ReadEngine(f"/exec/{identifier}/json")
     if isinstance(answer, Lost):
         return

@@ -427,6 +427,19 @@ def test_when_its_time_is_over_it_is_recorded_and_then_ended() -> None:
     assert (knows.inventory.sessions, knows.execs.end_attempts) == ({}, {})
 
 
+def test_two_looks_at_once_record_each_event_of_a_session_once() -> None:
+    knows = state(inventory())
+    made(knows)
+    begun(knows)
+    at(knows, 3600.0)
+    first, second = (container_exec.supervise(knows, EXEC) for _ in range(2))
+    assert next(first) == LOOK_EXEC
+    with pytest.raises(StopIteration):
+        next(second)
+    first.close()  # as a look that failed
+    assert next(container_exec.supervise(knows, EXEC)) == LOOK_EXEC
+
+
 def test_a_process_that_cannot_be_ended_is_told_and_not_tried_for_ever() -> None:
     knows = state(inventory())
     made(knows)
