@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -178,13 +179,22 @@ def test_secrets_that_take_longer_than_a_proof_are_opened_by_some_proofs() -> No
     assert made[-1].rendering.contents == complete.rendering.contents
 
 
-def test_the_contents_of_a_proof_at_which_the_worker_fails_are_told_with_the_next() -> None:
+def test_the_contents_of_a_proof_at_which_the_worker_fails_are_told_with_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     opened: list[str] = []
+
+    def kill(child: subprocess.Popen[bytes], deadline: float, most: int) -> dict[str, Any]:
+        monkeypatch.undo()
+        child.kill()
+        return made._child._receive(child, deadline, most)
 
     def killing(command: OpenSecret) -> SecretOpened | SecretNotOpened:
         if not opened:
+            # Between its two answers: a worker that is gone before the second request is replaced.
             assert made.pid is not None
-            os.kill(made.pid, signal.SIGKILL)  # between its two answers
+            os.kill(made.pid, signal.SIGSTOP)
+            monkeypatch.setattr(made._child, "_receive", kill)
         opened.append(command.bound.name)
         return opener(command)
 
