@@ -13,10 +13,10 @@ from controller.model.errors import Problem
 from controller.model.files.delivery import CONTENT_BYTES_MAX
 
 #: Returns the content of a file by its path in the document, or the problem of the file.
-ReadFile = Callable[[str], bytes | Problem]
+ReadNamedFile = Callable[[str], bytes | Problem]
 
 
-def with_named_files(document: ParsedDocument, read: ReadFile) -> ParsedDocument:
+def with_named_files(document: ParsedDocument, read: ReadNamedFile) -> ParsedDocument:
     """Return a document with the contents of the named files, or with the problems of the files."""
     declaration = document.declaration
     if declaration is None:

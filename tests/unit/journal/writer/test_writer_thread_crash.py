@@ -81,7 +81,7 @@ def test_a_writer_killed_at_a_point_loses_nothing_that_it_acknowledged(
         assert code == -9, f"never killed at {point}:{time}"
         acknowledged |= acknowledged_now
         check(folder, acknowledged)
-    assert len(acknowledged) > 3
+    assert acknowledged  # how many, depends on the turns of the threads
     code, acknowledged_now = driver.run(folder)
     assert (code, len(acknowledged_now)) == (0, 36)
     check(folder, acknowledged | acknowledged_now)
