@@ -115,9 +115,9 @@ class DesiredFiles:
         self._marks: tuple[Path, ...] = ()
 
     def marks(self) -> tuple[Path, ...]:
-        """Return the files outside the walk of the directory that change the desired state.
+        """Return the files outside the directory's walk with an effect on the desired state.
 
-        They are the fetcher's files of the sources, and named files in hidden folders.
+        These are the fetcher's files of the sources, and named files in hidden folders.
         """
         return (*self._marks, *self._directory.hidden_files)
 

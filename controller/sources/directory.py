@@ -109,7 +109,7 @@ class DirectorySource:
 
     @property
     def hidden_files(self) -> frozenset[Path]:
-        """The files in hidden folders that the last reading read, or looked for."""
+        """The files in hidden folders, read or looked for by the last reading."""
         return frozenset(Path(path) for path in self._hidden)
 
     def load(self) -> Desired:

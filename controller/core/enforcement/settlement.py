@@ -235,7 +235,7 @@ def _mutation(intent: OpenIntent) -> str:
 
 
 def object_kind(mutation: str) -> str:
-    """Return the kind of the object that a change is recorded for."""
+    """Return the kind of the recorded object of a change."""
     if mutation in {Mutation.NETWORK_CONNECT, Mutation.NETWORK_DISCONNECT}:
         return "container"
     return mutation.partition(".")[0]

@@ -1,4 +1,4 @@
-"""The contents of delivered files that containers use, from the broker's inventory."""
+"""The contents of delivered files in use by containers, from the broker's inventory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from controller.model.inventory import Inventory
 
 
 def used_contents(inventory: Inventory) -> Iterator[tuple[FileSet, str]]:
-    """Yield the contents of delivered files that containers name."""
+    """Yield the contents of delivered files in the mounts of containers."""
     for item in inventory.containers.values():
         for mount in item.confined.mounts if item.confined is not None else ():
             if mount.type in FILE_KINDS:
@@ -17,7 +17,7 @@ def used_contents(inventory: Inventory) -> Iterator[tuple[FileSet, str]]:
 
 
 def owners_shown(inventory: Inventory, files: FileSet) -> frozenset[str]:
-    """Return the owners of the containers that see each later content of *files*."""
+    """Return the owners of the containers with a mount for each later content of *files*."""
     return frozenset(
         item.owner
         for item in inventory.containers.values()

@@ -1,4 +1,4 @@
-"""The files that a document names: those of a Config, and the SOPS file of a Secret."""
+"""The files named in a document: the files of a Config, and the SOPS file of a Secret."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _read_projects(
 def _with_files(
     document: ParsedDocument, folder: str, files: Mapping[str, bytes]
 ) -> ParsedDocument:
-    """Return a document with the files that it names, as files of the commit."""
+    """Return a document with its named files, from the commit."""
 
     def read(path: str) -> bytes | Problem:
         content = files.get(posixpath.normpath(posixpath.join(folder, path)))

@@ -175,7 +175,7 @@ def remove_container(inventory: Inventory, closing: parts.Closing, now: RecordTi
 
 
 def _never_ran(inventory: Inventory, closing: parts.Closing) -> bool:
-    """Return True if nothing can have started a container before the broker removed it.
+    """Return True if nothing can have started a container before its removal by the broker.
 
     A removal that recovery settled proves less: somebody else can have started and removed the
     container.

@@ -109,7 +109,7 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
 def _find_missing_proofs(
     call: GateRequest, state: GateState, candidates: list[AdoptionCandidate]
 ) -> None:
-    """Add the refusal of each adoption that has no other finding, but lacks its proof now."""
+    """Add the refusal of each adoption without a proof and without another finding."""
     for candidate in candidates:
         if not candidate.findings:
             try:
