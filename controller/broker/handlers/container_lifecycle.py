@@ -65,7 +65,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
     disruption_budget.refuse_overtaking(call, state, container.item.id)
     try:
         judged = raise_if_denied(calls.admit_start(call.query))
-        judged = yield from _admit_run_again(call, state, container, judged)
+        judged = yield from _admit_start_again(call, state, container, judged)
     except Denied:
         if (container.inspect.get("HostConfig") or {}).get("AutoRemove"):
             # The engine does so when a start fails: `docker run --rm` waits for the removal.
@@ -74,7 +74,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
     return (yield from _post_action(call, state, container, judged))
 
 
-def _admit_run_again(
+def _admit_start_again(
     call: GateRequest, state: GateState, container: OwnContainer, judged: AdmissionDecision
 ) -> Flow[AdmissionDecision]:
     """Return the admission of a start, with today's verdict on the image.
@@ -101,7 +101,7 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     judged = raise_if_denied(calls.admit_stop(call.query))
     container = yield from lookup.find_requested(call, state, paths_to_read)
     disruption_budget.refuse_overtaking(call, state, container.item.id)
-    judged = yield from _admit_run_again(call, state, container, judged)
+    judged = yield from _admit_start_again(call, state, container, judged)
     return (yield from _take_down(call, state, judged, container))
 
 

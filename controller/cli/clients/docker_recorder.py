@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote
 
+from controller.core.encoding.json_members import parse_object
+
 #: The newest version of the Engine API that the broker reads. Docker adapts its requests to it.
 API_VERSION = "1.45"
 REQUESTS_MAX = 1000
@@ -138,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
                 pass
 
     def _result(self, request: EngineRequest) -> object:
-        path, body = request.path, _parse_object(request.body)
+        path, body = request.path, parse_object(request.body)
         if path == "/containers/json":
             return self.server.containers
         if path == "/networks":
@@ -165,18 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-def _parse_object(text: bytes) -> dict[str, Any]:
-    """Return a JSON object, empty for any other text."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _filtered_names(query: str) -> set[str]:
     """Return the names in a ``filters`` parameter."""
-    filters = _parse_object("".join(parse_qs(query).get("filters", ())).encode())
+    filters = parse_object("".join(parse_qs(query).get("filters", ())).encode())
     return set(filters.get("name") or ())
 
 
