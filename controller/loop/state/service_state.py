@@ -74,10 +74,21 @@ class Run:
 class Changes:
     """The changes of all states."""
 
-    #: True if a saved field changed since the last save.
-    unsaved: bool = False
+    #: The resources with a saved field that changed since the last save. None: the loop's own state.
+    unsaved: set[Key | None] = field(default_factory=set)
     #: The slots with failures or contentions.
     troubled: dict[SlotKey, SlotMemory] = field(default_factory=dict)
+
+    def take(self) -> set[Key | None]:
+        """Empty ``unsaved``; return its content.
+
+        Passes change states meanwhile, without a lock. A resource that changes after it was taken
+        is noted again.
+        """
+        taken: set[Key | None] = set()
+        while self.unsaved:
+            taken.add(self.unsaved.pop())
+        return taken
 
 
 class Noted:
@@ -87,11 +98,15 @@ class Noted:
     SAVED_NAMES: ClassVar[frozenset[str]]
     changes: Changes
 
+    def owner(self) -> Key | None:
+        """Return the resource of this state; None for the loop's own state."""
+        return None
+
     def __setattr__(self, name: str, value: object) -> None:
         changed = name in self.SAVED_NAMES and getattr(self, name, value) != value
         object.__setattr__(self, name, value)
         if changed:
-            self.changes.unsaved = True
+            self.changes.unsaved.add(self.owner())
             if isinstance(self, SlotMemory):
                 self.changes.troubled.pop(self.slot, None)
                 if self.history != backoff.CLEAN or self.contentions:
@@ -117,6 +132,10 @@ class SlotMemory(Noted):
     #: When the last such container was found, on the monotonic clock.
     outdated_at: float = -math.inf
 
+    def owner(self) -> Key:
+        """Return the service of the slot."""
+        return self.slot[0]
+
     def forget_failures(self) -> None:
         """Forget failures and contentions."""
         self.history, self.contentions = backoff.CLEAN, {}
@@ -127,6 +146,7 @@ class ServiceState(Noted):
     """The state of one resource. Passes of the key change it, and chores under the store's lock."""
 
     changes: Changes
+    key: Key
     #: None if no spec was ever accepted.
     generation: Generation | None = field(default=None, metadata=SAVED)
     #: The overrides and kept revisions.
@@ -166,6 +186,10 @@ class ServiceState(Noted):
     #: The runs of the containers, by id.
     runs: dict[str, Run] = field(default_factory=dict)
 
+    def owner(self) -> Key:
+        """Return the resource."""
+        return self.key
+
 
 for _kind in (SlotMemory, ServiceState):
     _kind.SAVED_NAMES = frozenset(each.name for each in fields(_kind) if each.metadata)
@@ -175,7 +199,7 @@ def to_json(state: ServiceState | SlotMemory) -> dict[str, object]:
     """Return a state as text for people who look for a fault, without secrets of documents."""
     parts: dict[str, dict[str, object]] = {"saved": {}, "memory": {}}
     for each in fields(state):
-        if each.name not in ("changes", "slot"):
+        if each.name not in ("changes", "key", "slot"):
             part = parts["saved" if each.metadata else "memory"]
             part[each.name] = _shown(getattr(state, each.name))
     return {**parts}

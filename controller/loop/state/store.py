@@ -55,6 +55,9 @@ class StateStore(Noted):
         #: What the file lacks.
         self.changes = Changes()
         self._states: dict[Key, ServiceState] = {}
+        #: The entries of each resource in the file, as text by member. Most of a save is to encode
+        #: them, so they are kept until the resource changes.
+        self._entries: dict[Key | None, dict[str, str]] = {}
         #: The pruned containers that are kept, by id.
         self.quarantined: dict[str, QuarantinedContainer] = {}
         #: The state of the prune guard.
@@ -68,7 +71,7 @@ class StateStore(Noted):
         """Return the state of a resource; a new one of an unknown resource."""
         with self.lock:
             if key not in self._states:
-                self._states[key] = ServiceState(self.changes)
+                self._states[key] = ServiceState(self.changes, key)
             return self._states[key]
 
     @contextmanager
@@ -216,8 +219,8 @@ class StateStore(Noted):
         """
         with self.lock:
             gone = {k for k, s in self._states.items() if k not in keys and s.down_since is None}
+            self.changes.unsaved.update(gone)
             for state in [self._states.pop(key) for key in gone]:
-                self.changes.unsaved = True
                 for slot in state.slots.values():
                     self.changes.troubled.pop(slot.slot, None)
 
@@ -271,48 +274,45 @@ class StateStore(Noted):
             with self.lock:
                 if not self.changes.unsaved:
                     return False
-                text = json.dumps(self.to_json(), separators=(",", ":"), sort_keys=True)
-                self.changes.unsaved = False
+                changed = self.changes.take()
+                data = self._encode(changed)
             try:
-                write_state(self._file, text.encode(), self._reach)
+                write_state(self._file, data, self._reach)
             except StateError:
-                with self.lock:
-                    self.changes.unsaved = True
+                self.changes.unsaved.update(changed)
                 raise
             return True
 
-    def to_json(self) -> dict[str, object]:
-        """Return the content of the file. Member names are a stored form: they never change."""
-        states = sorted(self._states.items())
-        slots = [slot for _, state in states for _, slot in sorted(state.slots.items())]
-        return {
-            "version": VERSION,
-            "prune": prune.FORM.to_json(self.prune),
-            "quarantine": {id_: quarantine.FORM.to_json(c) for id_, c in self.quarantined.items()},
-            "slots": [
-                [
-                    str(slot.slot[0]),
-                    slot.slot[1],
-                    backoff.FORM.to_json(slot.history) if slot.history != backoff.CLEAN else None,
-                    failures.FORM.to_json(slot.exit_cursor) if slot.exit_cursor else None,
-                ]
-                for slot in slots
-                if slot.history != backoff.CLEAN or slot.exit_cursor
-            ],
-            "fights": [
-                [str(slot.slot[0]), slot.slot[1], contention.to_json(slot.contentions)]
-                for slot in slots
-                if slot.contentions
-            ],
-            "takenDown": self.taken_down,
-        } | {
-            member: {
-                str(key): form.to_json(getattr(state, form.name))
-                for key, state in states
-                if getattr(state, form.name) != form.default
-            }
-            for member, form in _forms().items()
-        }
+    def to_json(self) -> Any:
+        """Return the content of the file."""
+        with self.lock:
+            return json.loads(self._encode(set(self.changes.unsaved)))
+
+    def _encode(self, changed: set[Key | None]) -> bytes:
+        """Return the content of the file. Only the entries of *changed* resources are encoded.
+
+        Member names are a stored form: they never change.
+        """
+        for key in changed | (self._states.keys() - self._entries.keys()):
+            self._entries.pop(key, None)
+            if key in self._states:
+                self._entries[key] = _entries(self._states[key])
+        entries = [self._entries[key] for key in sorted(self._states)]
+
+        def joined(member: str) -> str:
+            return ",".join(each[member] for each in entries if member in each)
+
+        kept = {id_: quarantine.FORM.to_json(c) for id_, c in self.quarantined.items()}
+        members = {
+            "version": _text(VERSION),
+            "prune": _text(prune.FORM.to_json(self.prune)),
+            "quarantine": _text(kept),
+            "slots": f"[{joined('slots')}]",
+            "fights": f"[{joined('fights')}]",
+            "takenDown": _text(self.taken_down),
+        } | {member: f"{{{joined(member)}}}" for member in _forms()}
+        content = ",".join(f'"{member}":{text}' for member, text in sorted(members.items()))
+        return f"{{{content}}}".encode()
 
     def _restore(self, value: Mapping[str, Any]) -> None:
         """Parse a file's content. Members missing in earlier versions are optional."""
@@ -330,9 +330,9 @@ class StateStore(Noted):
         kept = {id_: quarantine.FORM.from_json(c) for id_, c in value.get("quarantine", {}).items()}
         memory, taken_down = prune.FORM.from_json(value["prune"]), str(value.get("takenDown", ""))
         with self.lock:
-            self.changes, self._states = read.changes, read._states
+            self.changes, self._states, self._entries = read.changes, read._states, {}
             self.quarantined, self.prune, self.taken_down = kept, memory, taken_down
-            self.changes.unsaved = False
+            self.changes.take()
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +368,38 @@ def _forms() -> dict[str, _Form]:
             lambda v: frozenset(map(Key.parse, v)),
         ),
     }
+
+
+def _entries(state: ServiceState) -> dict[str, str]:
+    """Return the entries of a resource in the file, as text by member; empty members are missing."""
+    key, slots = str(state.key), [slot for _, slot in sorted(state.slots.items())]
+    rows = {
+        "slots": [
+            [
+                key,
+                slot.slot[1],
+                backoff.FORM.to_json(slot.history) if slot.history != backoff.CLEAN else None,
+                failures.FORM.to_json(slot.exit_cursor) if slot.exit_cursor else None,
+            ]
+            for slot in slots
+            if slot.history != backoff.CLEAN or slot.exit_cursor
+        ],
+        "fights": [
+            [key, slot.slot[1], contention.to_json(slot.contentions)]
+            for slot in slots
+            if slot.contentions
+        ],
+    }
+    fields = {
+        member: {key: form.to_json(getattr(state, form.name))}
+        for member, form in _forms().items()
+        if getattr(state, form.name) != form.default
+    }
+    return {member: _text(each)[1:-1] for member, each in (rows | fields).items() if each}
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 def write_state(file: Path, data: bytes, reach: Reach) -> None:
