@@ -20,8 +20,11 @@ from controller.cli.clients.socket_client import (
     REPLY_MAX,
     TIMEOUT_S,
     BrokerApi,
+    ReceivedBytes,
     connect,
     error_of,
+    read_body,
+    read_head,
     translated_errors,
     translated_stream_errors,
 )
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
 #: The oldest version that the gate supports.
 VERSION = "v1.44"
 READ_BYTES = 64 * 1024
-HEAD_MAX = 64 * 1024
 #: The status of a hijacked connection.
 SWITCHED = 101
 
@@ -105,25 +107,14 @@ class EngineApi:
 
 
 def _taken_over(peer: socket.socket) -> TakenOver:
-    received = b""
-    while b"\r\n\r\n" not in received and len(received) < HEAD_MAX:
-        data = peer.recv(READ_BYTES)
-        if not data:
-            raise ConnectionResetError("the other side hung up")
-        received += data
-    head, _, early = received.partition(b"\r\n\r\n")
-    status_line, *fields = head.decode("latin-1").split("\r\n")
-    status = int(status_line.split(" ")[1])
-    headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)}
+    received = ReceivedBytes(peer)
+    status, headers = read_head(received)
     if status >= ERROR:
-        length = min(int(headers.get("content-length", "0")), REPLY_MAX)
-        while len(early) < length and (data := peer.recv(READ_BYTES)):
-            early += data
-        raise error_of(status, early)
+        raise error_of(status, read_body(received, headers, longest=REPLY_MAX))
     if status != SWITCHED:
-        raise EngineFailed("exec.not-upgraded", f"the connection wasn't taken over: {status_line}")
+        raise EngineFailed("exec.not-upgraded", f"the connection wasn't taken over: {status}")
     peer.settimeout(None)
-    return TakenOver(peer, headers.get("content-type", ""), early)
+    return TakenOver(peer, headers.get("content-type", ""), received.rest())
 
 
 def _target(path: str, query: Mapping[str, str] | None = None) -> str:

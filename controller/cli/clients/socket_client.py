@@ -65,21 +65,39 @@ def exchange(
     )
     head = f"{method} {target} HTTP/1.1\r\nHost: trimtab\r\nConnection: close\r\n{fields}\r\n"
     peer.sendall(head.encode("ascii") + (body or b""))
-    received = _Received(peer)
+    received = ReceivedBytes(peer)
+    status, headers = read_head(received)
+    return WholeAnswer(status, headers, read_body(received, headers, longest=longest))
+
+
+def read_head(received: ReceivedBytes) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers of an answer. Names of headers are in lower case.
+
+    Raises:
+        OSError: the connection broke, or a read took longer than the socket's timeout.
+        ValueError: the answer isn't HTTP, or has a longer head than ``HEAD_MAX``.
+    """
     status_line, *lines = received.until(b"\r\n\r\n", HEAD_MAX).decode("latin-1").split("\r\n")
     version, _, rest = status_line.partition(" ")
     if not version.startswith("HTTP/1."):
         raise ValueError(f"expected HTTP, not {status_line[:80]!r}")
     pairs = (line.partition(":") for line in lines)
-    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    return int(rest[:3]), {name.lower(): value.strip() for name, _, value in pairs}
+
+
+def read_body(received: ReceivedBytes, headers: Mapping[str, str], *, longest: int) -> bytes:
+    """Return the body of an answer after its head.
+
+    Raises:
+        OSError: as ``read_head``.
+        ValueError: the framing isn't HTTP, or the body has more than *longest* bytes.
+    """
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        content = b"".join(_chunks(received, longest))
-    else:
-        content = received.exactly(_bounded(int(headers.get("content-length", "0")), longest))
-    return WholeAnswer(int(rest[:3]), headers, content)
+        return b"".join(_chunks(received, longest))
+    return received.exactly(_bounded(int(headers.get("content-length", "0")), longest))
 
 
-def _chunks(received: _Received, longest: int) -> Iterator[bytes]:
+def _chunks(received: ReceivedBytes, longest: int) -> Iterator[bytes]:
     left = longest
     while size := _bounded(int(received.until(b"\r\n", HEAD_MAX), 16), left):
         left -= size
@@ -93,7 +111,7 @@ def _bounded(size: int, longest: int) -> int:
     return size
 
 
-class _Received:
+class ReceivedBytes:
     """The bytes of an answer, in order."""
 
     def __init__(self, peer: socket.socket) -> None:
@@ -117,6 +135,10 @@ class _Received:
         while len(self._buffer) < count:
             self._read()
         return self._take(count, 0)
+
+    def rest(self) -> bytes:
+        """Return the bytes that were read beyond the last part."""
+        return self._take(len(self._buffer), 0)
 
     def _read(self) -> None:
         data = self._peer.recv(READ_BYTES)
