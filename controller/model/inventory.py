@@ -53,9 +53,7 @@ class ContainerItem:
     confined: Confinement | None = None  # None: created before confinement was recorded
     #: The verification of the last start: verified, unverified: REASON, violation.
     effective: str = ""
-    violation: str = (
-        ""  # the id of the record of the violation, if the container was stopped for it
-    )
+    violation: str = ""  # the record of the violation for which the container was stopped
     aliases: tuple[str, ...] = ()  # further names in its networks
     #: The names that the controller gave the container, by network, apart from its service's name.
     network_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -397,14 +395,11 @@ class ContainerItems(dict[str, ContainerItem]):
         if not made.by_service[place]:
             del made.by_service[place]
         _count(made, item, -1)
-        if not made.revisions[item.revision]:
-            del made.revisions[item.revision]
         return made
 
     def has_others(self, networks: Collection[str], owner: str) -> bool:
         """Return True if a container of another owner is admitted to one of the networks."""
-        members = self.members.items()
-        return any(n and other != owner and net in networks for (net, other), n in members)
+        return any(other != owner and network in networks for network, other in self.members)
 
     def _changeable(self) -> ContainerItems:
         return self if self.is_open else ContainerItems(self)
@@ -417,10 +412,16 @@ def _add(items: ContainerItems, item: ContainerItem) -> None:
 
 
 def _count(items: ContainerItems, item: ContainerItem, number: int) -> None:
-    items.groups[item.owner, item.origin] += number
-    items.revisions[item.revision] += number
+    _add_to(items.groups, (item.owner, item.origin), number)
+    _add_to(items.revisions, item.revision, number)
     for network in item.admitted.networks:
-        items.members[network, item.owner] += number
+        _add_to(items.members, (network, item.owner), number)
+
+
+def _add_to(counts: Counter[_K], key: _K, number: int) -> None:
+    counts[key] += number
+    if not counts[key]:
+        del counts[key]  # clients make networks of ever new names
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,11 +488,8 @@ class Inventory:
     @property
     def is_open(self) -> bool:
         """True for a whole copy by ``opened``."""
-        return (
-            self.items.is_open
-            and isinstance(self.pins, OpenDict)
-            and isinstance(self.replicas, OpenDict)
-        )
+        others = (self.pins, self.replicas)
+        return self.items.is_open and all(isinstance(each, OpenDict) for each in others)
 
 
 def moving(inventory: Inventory, source: Key) -> tuple[ContainerItem, ...]:
