@@ -35,7 +35,7 @@ from controller.core.compose.projects import (
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.terminal_text import printable_name
-from controller.sources.config_files import is_in_hidden_folder
+from controller.sources.config_files import in_hidden_folders
 from controller.sources.safe_read import SourceFile, is_inside, read_whole
 
 LOG = logging.getLogger(__name__)
@@ -84,9 +84,7 @@ class ComposeProjects:
     def hidden_files(self, top: str) -> Iterator[str]:
         """Yield the paths of the files in hidden folders that the projects read, or looked for."""
         for known in self._known.values():
-            for name in known.outcomes:
-                if is_in_hidden_folder(name):
-                    yield posixpath.normpath(f"{top}/{name}")
+            yield from in_hidden_folders(known.outcomes, top, top)
 
     def _project(
         self, top: str, folder: str, settings: ComposeSettings, shown: ProjectNames

@@ -50,16 +50,21 @@ def hidden_files(
 ) -> Iterator[str]:
     """Yield the paths of the named files in hidden folders, which no walk of the source visits."""
     for document in documents:
-        for name in named_files(document.declaration or document.partial).values():
-            path = posixpath.normpath(posixpath.join(folder, name))
-            if is_inside(path, root.top) and is_in_hidden_folder(path.removeprefix(root.top)):
-                yield path
+        names = named_files(document.declaration or document.partial).values()
+        yield from in_hidden_folders(names, folder, root.top)
 
 
-def is_in_hidden_folder(name: str) -> bool:
-    """Return True if a file is in a hidden folder of the source, other than Git's."""
-    folders = posixpath.dirname(name).split("/")
-    return any(each.startswith(".") for each in folders) and _GIT not in folders
+def in_hidden_folders(names: Iterable[str], folder: str, top: str) -> Iterator[str]:
+    """Yield the paths of the files in hidden folders below *top*, other than Git's.
+
+    *names* are relative to *folder*.
+    """
+    for name in names:
+        path = posixpath.normpath(posixpath.join(folder, name))
+        folders = posixpath.dirname(path.removeprefix(top)).split("/")
+        is_hidden = any(each.startswith(".") for each in folders) and _GIT not in folders
+        if is_hidden and is_inside(path, top):
+            yield path
 
 
 def _read(path: str, folder: str, root: SourceRoot) -> bytes | Problem:

@@ -105,12 +105,11 @@ class DirectorySource:
         self._last: FolderReading | None = None
         #: The documents of rendered Releases, by all inputs of the rendering.
         self._releases: dict[tuple[object, Chart], tuple[ParsedDocument, ...]] = {}
+        #: The files in hidden folders, read or looked for by the last complete reading. Replaced
+        #: whole: the watch asks in a thread of its own, and a part would begin a new watch.
+        self.hidden_files: frozenset[Path] = frozenset()
+        #: Those of the present reading, so far.
         self._hidden: set[str] = set()
-
-    @property
-    def hidden_files(self) -> frozenset[Path]:
-        """The files in hidden folders, read or looked for by the last reading."""
-        return frozenset(Path(path) for path in self._hidden)
 
     def load(self) -> Desired:
         """Return the desired state of the present files."""
@@ -150,6 +149,7 @@ class DirectorySource:
             *self._located(documents, identity.commit),
             *self._located(rendered, self._commit(charts)),
         ]
+        self.hidden_files = frozenset(map(Path, self._hidden))
         self._last = FolderReading(tuple(located), identity, tuple(problems))
         return self._last
 

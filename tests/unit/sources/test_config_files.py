@@ -76,6 +76,41 @@ def test_the_named_files_in_hidden_folders_are_known_for_the_watch(top):
     }
 
 
+def test_the_files_in_hidden_folders_are_those_of_the_last_complete_reading(top):
+    """The watch asks in another thread, and a change of the answer begins a new watch."""
+    (top / ".files").mkdir()
+    for name in ("a", "b"):
+        (top / ".files" / name).write_text(name)
+        (top / f"{name}.yaml").write_text(
+            f"{HEAD}spec: {{files: {{file: .files/{name}}}}}\n".replace("site", name)
+        )
+    seen = []
+
+    def pread(descriptor: int, count: int, offset: int) -> bytes:
+        seen.append(source.hidden_files)
+        return os.pread(descriptor, count, offset)
+
+    source = DirectorySource(top, pread=pread)
+    source.load()
+    assert set(seen) == {frozenset()}
+    both = source.hidden_files
+    assert both == {top / ".files" / "a", top / ".files" / "b"}
+    seen.clear()
+    source.load()
+    assert set(seen) == {both}
+
+
+def test_no_file_outside_the_source_is_watched(top):
+    (top / "shop").mkdir()
+    (top / "shop" / "compose.yaml").write_text(
+        "services: {web: {image: 'example.org/web:1', env_file: [../../secret, ../../.x/web.env]}}\n"
+    )
+    declare(top, "../../.x/one")
+    source = DirectorySource(top)
+    source.load()
+    assert source.hidden_files == frozenset()
+
+
 def test_a_link_inside_the_source_is_followed(top):
     (top / "web" / "current").symlink_to("files")
     declare(top, "current/nginx.conf")
