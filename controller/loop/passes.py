@@ -139,15 +139,15 @@ def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset
 
 
 def dependencies_of_starts(key: Key, plan: Plan, desired: Desired) -> tuple[Key, ...]:
-    """Return the services whose state allows a start in the plan of a service.
+    """Return the services whose state allows a start in the plan of a service or job.
 
     A start behind a barrier isn't allowed yet.
     """
-    service = desired.service(key)
+    workload = desired.workload(key)
     at_once = takewhile(lambda action: not isinstance(action, Barrier), plan.actions)
-    if service is None or not any(isinstance(action, StartContainer) for action in at_once):
+    if workload is None or not any(isinstance(action, StartContainer) for action in at_once):
         return ()
-    wanted = dependencies_of(key, service.spec)
+    wanted = dependencies_of(key, workload.spec)
     return tuple(other for other in wanted if other.kind == "Service")
 
 

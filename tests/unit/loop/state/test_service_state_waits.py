@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from controller.model.desired.desired import Service
+from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import EngineFailed
+from controller.model.names import job_key
 from controller.model.observed import Container, ContainerState, Image
 from controller.ports import EngineEvent
 from tests import worlds
@@ -96,6 +99,24 @@ def test_no_start_relies_on_the_event_that_a_dependency_is_down(tmp_path: Path) 
     assert home.settle() == []
     healthy(home)
     assert home.let_pass(6) == RUN_API
+
+
+def test_no_run_of_a_job_relies_on_the_event_that_a_dependency_is_down(tmp_path: Path) -> None:
+    home = house(tmp_path, container("db", health="healthy"))
+    home.declare(db())
+    assert home.settle() == []
+    healthy(home, health="starting")  # it restarted, and the event is lost
+    spec = {"image": worlds.IMAGE, "dependsOn": [{"name": "db", "condition": "Healthy"}]}
+    migrate = replace(
+        service("migrate"),
+        key=job_key("default", "migrate"),
+        spec=JobSpec.model_validate_json(json.dumps(spec)),
+    )
+    home.declare(db(), migrate)
+    assert home.settle() == []
+    healthy(home)
+    run = "migrate.run-1-bbbbbbbb"
+    assert home.let_pass(6) == [f"create-container {run}", f"start-container {run}"]
 
 
 def test_no_deadline_of_a_rollout_runs_while_it_waits_for_another(tmp_path: Path) -> None:
