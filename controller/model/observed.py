@@ -117,12 +117,11 @@ class JobOccasion:
     revision: str
     name: str
     runs: int = 0
-    #: Runs that ended without success; ``cut`` ones count too.
+    #: Runs that failed or were cut.
     failed: int = 0
     cut: int = 0
-    outcome: Literal["", "succeeded", "failed", "cut", "unstarted"] = (
-        ""  # of the run that ended last
-    )
+    #: Of the run that ended last. An unstarted run counts only if no other run ended.
+    outcome: Literal["", "succeeded", "failed", "cut", "unstarted"] = ""
     last: int = 0  # the number of the last run
     ended: str = ""  # when that run ended; '' while the only run at a time goes on
     why: str = ""  # how that run ended

@@ -83,10 +83,10 @@ def end(memory: JobMemory, container: str, *, time: str, outcome: Outcome, why: 
             failed=before.failed + (outcome in ("failed", "cut")),
             cut=before.cut + (outcome == "cut"),
             succeeded=before.succeeded + (outcome == "succeeded"),
-            outcome=outcome,
-            ended=time,
-            why=why,
         )
+        # A run that never started says nothing about its program: an earlier end stays the last one.
+        if outcome != "unstarted" or before.outcome in ("", "unstarted"):
+            after = replace(after, outcome=outcome, ended=time, why=why)
         occasions = tuple(after if o is before else o for o in occasions)
     runs = tuple(ended if r is run else r for r in memory.runs)
     return replace(memory, runs=_kept_runs(runs, occasions), occasions=occasions)

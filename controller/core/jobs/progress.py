@@ -218,8 +218,11 @@ def _runs_since(memory: JobMemory, known: JobOccasion, failed: int) -> list[JobR
 
 
 def _deadline(spec: JobSpec, memory: JobMemory, known: JobOccasion, failed: int) -> float | None:
-    """Return when an occasion with several completions is out of time; None if no run is remembered."""
-    runs = _runs_since(memory, known, failed)
+    """Return when an occasion with several completions is out of time.
+
+    None if no run is remembered that goes on or was started.
+    """
+    runs = [run for run in _runs_since(memory, known, failed) if run.outcome != "unstarted"]
     return seconds(runs[-1].created) + spec.active_deadline / 1000 if runs else None
 
 
@@ -270,7 +273,10 @@ def how_ended(memory: JobMemory, known: JobOccasion) -> str:
     """Return how the run of an occasion that ended last ended, such as ``run 3 exited with 1``."""
     number = known.last
     if known.completions > 1:
-        ended = [run for run in memory.runs_of(known) if run.ended]
+        # The end of an unstarted run doesn't take the place of another run's end (``memory.end``).
+        passed_over = "" if known.outcome == "unstarted" else "unstarted"
+        runs = memory.runs_of(known)
+        ended = [run for run in runs if run.ended and run.outcome != passed_over]
         number = max(ended, key=lambda run: (run.ended, run.number)).number if ended else number
     return f"run {number} {known.why}"
 

@@ -355,3 +355,19 @@ def test_a_rollout_with_all_its_runs_has_no_further_run() -> None:
     for number in (1, 2):
         memory = ended(begun(memory, completions=2, occasion=occasion), number, "succeeded")
     assert refused(3, occasion, known=memory, revision=ONE, completions="2/1") == ("job.done",)
+
+
+def test_a_run_that_never_started_ends_no_pause_of_an_earlier_failure() -> None:
+    failed = ended(three(None, None), 1, "failed")
+    both = ended(failed, 2, "unstarted", at=1.0)
+    waiting = decided(both, 2.0)
+    assert (waiting.word, waiting.until) == (JobWord.WAITING, START + FIRST_PAUSE_S)
+    assert waiting.message.startswith("0/3 completed; run 1 said failed, next run at")
+    first = decided(ended(three(None), 1, "unstarted"))
+    assert (first.word, first.message) == (JobWord.DUE, "0/3 completed; run 1 said unstarted")
+
+
+def test_no_time_limit_counts_from_a_run_that_never_started() -> None:
+    hour = {"active_deadline": 3_600_000}
+    assert decided(three("unstarted", "unstarted"), 7200.0, **hour).word is JobWord.DUE
+    assert decided(three("unstarted", "failed"), 7200.0, **hour).word is JobWord.FAILED
