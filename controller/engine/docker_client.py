@@ -1,18 +1,23 @@
 """The Docker SDK as a transport to the broker's socket. The only module that imports ``docker``.
 
-The SDK's low-level client is a ``requests.Session`` over a Unix socket. Only the session is used,
-because mutations need the header Trimtab-Context, and ``translate`` builds the bodies.
+The SDK's low-level client is a ``requests.Session`` over a pool of connections to a Unix socket.
+Streams use the session, because mutations need the header Trimtab-Context, and ``translate`` builds
+the bodies. Whole responses come from the pool itself: the session takes as much processor time for
+cookies, proxies and hooks as the pool takes for the request.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import docker
 import requests
+import urllib3
 from docker.transport import UnixHTTPAdapter
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.types import CancellableStream
@@ -86,35 +91,50 @@ class SdkTransport:
         adapter = OnePoolAdapter(
             f"http+unix://{socket}", int(CONNECT_TIMEOUT_S), max_pool_size=_POOL
         )
+        self._pool = adapter.get_connection("")
         self._client.mount("http+docker://", adapter)
         self._client.trust_env = False  # no proxies, no .netrc
         self._client.headers.pop("Accept-Encoding", None)  # no compressed responses
 
     def call(self, request: OutgoingRequest, context: str) -> EngineResponse:
         """Send one request and return its response."""
-        reply = self._send(request, context, stream=False)
-        return EngineResponse(reply.status_code, reply.content)
+        body = request.data or None
+        headers = {"User-Agent": str(self._client.headers["User-Agent"])}
+        if request.body is not None:
+            body = json.dumps(request.body).encode()
+            headers["Content-Type"] = "application/json"
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        try:
+            reply = self._pool.urlopen(
+                request.method,
+                f"{_versioned(request.path)}{query}",
+                body=body,
+                headers=headers | _headers(request, context),
+                retries=False,
+                redirect=False,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=request.timeout_s),
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._failure(error) from error
+        return EngineResponse(reply.status, reply.data)
 
     def stream(self, request: OutgoingRequest, context: str) -> SdkStream:
         """Send one request. Returns as soon as the head of the response arrives."""
-        return SdkStream(self._send(request, context, stream=True))
-
-    def _send(self, request: OutgoingRequest, context: str, *, stream: bool) -> requests.Response:
-        version = "" if request.path.startswith("/trimtab/") else f"/v{API_VERSION}"
         try:
-            return self._client.request(
+            reply = self._client.request(
                 request.method,
-                f"{self._client.base_url}{version}{request.path}",
+                f"{self._client.base_url}{_versioned(request.path)}",
                 params=request.query,
                 json=request.body,
                 data=request.data or None,
                 headers=_headers(request, context),
                 timeout=(CONNECT_TIMEOUT_S, request.timeout_s),
                 allow_redirects=False,
-                stream=stream,
+                stream=True,
             )
         except (requests.RequestException, OSError) as error:
             raise self._failure(error) from error
+        return SdkStream(reply)
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -169,6 +189,10 @@ class SdkStream:
         # The SDK's way to wake a blocked reader. It raises after the end of the response.
         with suppress(OSError, AttributeError):
             CancellableStream(iter(()), self._reply).close()
+
+
+def _versioned(path: str) -> str:
+    return path if path.startswith("/trimtab/") else f"/v{API_VERSION}{path}"
 
 
 def _headers(request: OutgoingRequest, context: str) -> dict[str, str]:
