@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import takewhile
 
 from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.drift.actions import Judge
+from controller.core.drift.actions import Judge, atomic_groups
 from controller.core.drift.failed_runs import Readers
 from controller.core.jobs.decision import next_look_s
 from controller.core.jobs.rollout_hooks import RolloutHooks
@@ -28,6 +28,7 @@ from controller.model.desired.plan import (
     Barrier,
     CreateContainer,
     Plan,
+    PullImage,
     StartContainer,
     Wait,
 )
@@ -149,6 +150,24 @@ def dependencies_of_starts(key: Key, plan: Plan, desired: Desired) -> tuple[Key,
         return ()
     wanted = dependencies_of(key, workload.spec)
     return tuple(other for other in wanted if other.kind == "Service")
+
+
+def until_next_look(
+    actions: tuple[AnyAction, ...], dependencies: tuple[Key, ...]
+) -> tuple[AnyAction, ...]:
+    """Return the actions that a pass performs after its look at *dependencies* of starts.
+
+    A pull takes minutes. A service that starts behind a pull does so in the next pass, which looks again.
+    A job runs at once: its next pass starts a created run, whatever became of the dependencies.
+    """
+    kept: tuple[AnyAction, ...] = ()
+    for group in atomic_groups(actions):
+        pulled = any(isinstance(action, PullImage) for action in kept)
+        starts = any(isinstance(a, StartContainer) and a.object.kind == "Service" for a in group)
+        if dependencies and pulled and starts:
+            break
+        kept += group
+    return kept
 
 
 def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:

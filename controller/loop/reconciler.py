@@ -145,7 +145,7 @@ class Reconciler:
         context = passes.claims(view.desired, approved or plan.digest, by)
         take = _take_nothing if approved else self._budget_for(key, plan, observed, known)
         with self._store.remaking(plan):
-            result = self._act(key, plan, observed, policy, context, take, stopping)
+            result = self._act(key, plan, others, observed, policy, context, take, stopping)
         result = self._with_deadline(result, service, observed)
         hooks = self.jobs.hooks(view.desired, observed, known)
         result = passes.with_next_run(result, view.desired.workload(key), observed, hooks)
@@ -306,6 +306,7 @@ class Reconciler:
         self,
         key: Key,
         plan: Plan,
+        dependencies: tuple[Key, ...],
         observed: Observed,
         policy: passes.PassPolicy,
         context: Callable[[AnyAction], Context],
@@ -322,7 +323,7 @@ class Reconciler:
             return attempt is not None
 
         execution = execute(
-            plan.actions,
+            passes.until_next_look(plan.actions, dependencies),
             engine=Logged(OutsideSlotPerformer(self._engine, self.outside_slot), self.action_log),
             creations=self._creations,
             context=context,

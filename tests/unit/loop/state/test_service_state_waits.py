@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controller.model.desired.desired import Service
+from controller.model.desired.plan import AnyAction, PullImage
 from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import EngineFailed
 from controller.model.names import job_key
@@ -99,6 +100,23 @@ def test_no_start_relies_on_the_event_that_a_dependency_is_down(tmp_path: Path) 
     assert home.settle() == []
     healthy(home)
     assert home.let_pass(6) == RUN_API
+
+
+def test_no_start_relies_on_a_look_before_a_pull(tmp_path: Path) -> None:
+    home = house(tmp_path, container("db", health="healthy"))
+    home.engine.world = replace(home.engine.world, images={})
+
+    def fails_meanwhile(action: AnyAction) -> None:
+        if isinstance(action, PullImage):
+            healthy(home, health="starting")
+
+    home.engine.fault = fails_meanwhile
+    home.declare(api("Healthy", pullPolicy="Always"), db())
+    assert home.settle() == [f"pull-image {worlds.IMAGE}", RUN_API[0]]
+    assert said(home, "Ready") == f"waiting for db to be healthy ({DB1} is starting)"
+    healthy(home)
+    assert home.let_pass(6) == RUN_API[1:]
+    assert home.let_pass(600) == []
 
 
 def test_no_run_of_a_job_relies_on_the_event_that_a_dependency_is_down(tmp_path: Path) -> None:
