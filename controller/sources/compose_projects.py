@@ -84,7 +84,8 @@ class ComposeProjects:
     def hidden_files(self, top: str) -> Iterator[str]:
         """Yield the paths of the files in hidden folders that the projects read, or looked for."""
         for known in self._known.values():
-            yield from in_hidden_folders(known.outcomes, top, top)
+            names = (*known.outcomes, *known.project.paths)
+            yield from in_hidden_folders(names, top, top)
 
     def _project(
         self, top: str, folder: str, settings: ComposeSettings, shown: ProjectNames

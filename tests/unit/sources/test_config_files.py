@@ -64,7 +64,8 @@ def test_the_named_files_in_hidden_folders_are_known_for_the_watch(top):
     )
     (top / "shop").mkdir()
     (top / "shop" / "compose.yaml").write_text(
-        "services: {web: {image: 'example.org/web:1', env_file: .env.d/web.env}}\n"
+        "services: {web: {image: 'example.org/web:1', volumes: ['./.conf/absent:/etc/web.conf:ro'],"
+        " env_file: [{path: .env.d/web.env, required: false}]}}\n"
     )
     source = DirectorySource(top)
     assert source.hidden_files == frozenset()
@@ -73,6 +74,7 @@ def test_the_named_files_in_hidden_folders_are_known_for_the_watch(top):
         top / "web" / ".files" / "one",
         top / ".sops" / "db.yaml",
         top / "shop" / ".env.d" / "web.env",
+        top / "shop" / ".conf" / "absent",
     }
 
 
