@@ -326,14 +326,22 @@ def _component(handle: int, path: str, mounts: dict[int, MountinfoLine]) -> _Com
     return _Component(status, posixpath.normpath(posixpath.join(mount.root, inside)))
 
 
+#: The member is the third of the file (proc_pid_fdinfo(5)).
+_FDINFO_BYTES = 4096
+
+
 def mount_id(handle: int) -> int:
     """Return the id of the mount with an open file, -1 if the id can't be read."""
     try:
-        with Path(f"/proc/self/fdinfo/{handle}").open(encoding="ascii") as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                if name == "mnt_id":
-                    return int(value)
+        information = os.open(f"/proc/self/fdinfo/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(information, _FDINFO_BYTES)
+        finally:
+            os.close(information)
+        for line in text.split(b"\n"):
+            name, _, value = line.partition(b":")
+            if name == b"mnt_id":
+                return int(value)
     except (OSError, ValueError):
         pass
     return -1

@@ -37,6 +37,7 @@ _ENDED = NotReadable("its process ended", gone=True)
 EXEC_POLL_S = 0.001
 EXEC_POLLS = 15
 TEXT_BYTES_MAX = 4 * 1024 * 1024
+_PART_BYTES = 64 * 1024
 #: Paths that engines hide or write-protect, if the kernel has them.
 _MASKABLE = """
     /proc/acpi /proc/bus /proc/fs /proc/irq /proc/kcore /proc/keys /proc/latency_stats
@@ -89,7 +90,7 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> EffectiveSt
         return mismatch
     status = wait_for_program(lambda: procfs.read_status(_text("status", process)))
     users = procfs.read_user_map(_text("uid_map", process))
-    host = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
+    host = _text("/proc/self/mountinfo")
     mounts = procfs.read_mounts(_text("mountinfo", process))
     reached, roots = _read_inside(process, targets, mounts)
     effective = EffectiveState(
@@ -138,13 +139,22 @@ def wait_for_program(
     return status
 
 
-def _text(name: str, folder: int) -> str:
+def _text(name: str, folder: int | None = None) -> str:
+    """Return the text of a file of the kernel, below an open folder or at an absolute path.
+
+    A start waits for ten such texts, so each is read without the objects and buffers of ``open``.
+    """
     handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    with os.fdopen(handle, "rb") as file:
-        data = file.read(TEXT_BYTES_MAX + 1)
-    if len(data) > TEXT_BYTES_MAX:
-        raise ValueError(f"{name} is longer than {TEXT_BYTES_MAX} bytes")
-    return os.fsdecode(data)
+    try:
+        parts, size = [], 0
+        while part := os.read(handle, _PART_BYTES):
+            parts.append(part)
+            size += len(part)
+            if size > TEXT_BYTES_MAX:
+                raise ValueError(f"{name} is longer than {TEXT_BYTES_MAX} bytes")
+    finally:
+        os.close(handle)
+    return os.fsdecode(b"".join(parts))
 
 
 def _shared_namespaces(process: int) -> tuple[str, ...]:
@@ -152,8 +162,7 @@ def _shared_namespaces(process: int) -> tuple[str, ...]:
     return tuple(
         name
         for name in (*NAMESPACES, "cgroup")
-        if os.readlink(f"ns/{name}", dir_fd=process)
-        == str(Path(f"/proc/self/ns/{name}").readlink())
+        if os.readlink(f"ns/{name}", dir_fd=process) == os.readlink(f"/proc/self/ns/{name}")  # noqa: PTH115 - six a start
     )
 
 
@@ -285,7 +294,7 @@ def _read_files(folder: Path | None, names: tuple[str, ...]) -> dict[str, str]:
     texts = {}
     for name in names if folder is not None else ():
         try:
-            texts[name] = (folder / name).read_text("ascii")  # type: ignore[operator]
+            texts[name] = _text(f"{folder}/{name}")
         except OSError:
             continue
     return texts

@@ -135,6 +135,8 @@ def _mount(line: str) -> MountinfoLine:
 
 def _unescape(field: str) -> str:
     """Return a field of mountinfo without its octal escapes."""
+    if "\\" not in field:
+        return field
     for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         field = field.replace(escape, character)
     return field
