@@ -178,10 +178,7 @@ class Connection:
             return None
         await self._context.queue.take(self._peer.uid)
         try:
-            async with asyncio.timeout(timeouts.head_s):
-                while (head := self._requests.poll_head()) is None:
-                    if not await self._feed():
-                        return Malformed("wire.incomplete", "the request broke off in its head")
+            head = self._requests.poll_head() or await self._read_head()
             if isinstance(head, Malformed):
                 return head
             actor = self._identify(head)
@@ -191,20 +188,28 @@ class Connection:
         except TimeoutError:
             return Malformed("wire.slow", "the request didn't come in time", 408)
 
+    async def _read_head(self) -> Head | Malformed:
+        """Read the rest of a head. Raises TimeoutError."""
+        async with asyncio.timeout(self._timeouts.head_s):
+            while (head := self._requests.poll_head()) is None:
+                if not await self._feed():
+                    return Malformed("wire.incomplete", "the request broke off in its head")
+        return head
+
     async def _read_body(self) -> ParsedRequest | Malformed:
         """Read the body of a request with a head. Raises TimeoutError."""
         if self._requests.wants_continue:
             self._writer.write(CONTINUE)
-        waited = False
+        if (request := self._requests.poll()) is not None:
+            return request  # it arrived with the head, as most do
         async with asyncio.timeout(self._timeouts.body_s):
             while (request := self._requests.poll()) is None:
                 if not await self._feed():
                     return Malformed("wire.incomplete", "the request broke off in its body")
                 await asyncio.sleep(0)  # the next bytes of a long body may be there already
-                waited = True
-        if waited:  # bodies that end at the same time are judged one after the other
-            await asyncio.sleep(0)  # checking a long body took its time already
-            await self._context.queue.take(self._peer.uid)
+        # Bodies that end at the same time are judged one after the other.
+        await asyncio.sleep(0)  # checking a long body took its time already
+        await self._context.queue.take(self._peer.uid)
         return request
 
     def _identify(self, parsed: Head | ParsedRequest) -> Actor | UnknownPeer:
