@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from controller.core.drift.failed_runs import Readers
@@ -31,6 +32,7 @@ from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
 from controller.model.desired.plan import Barrier, NeedsOperator, Wait
 from controller.model.errors import Conflict
 from controller.model.names import WORKLOADS, Key
+from controller.model.observed import Observed
 from controller.model.records import UNMET
 from controller.ports import Engine, Timer
 
@@ -173,14 +175,15 @@ class OperatorApi:
             followed = self._shared.followed
         if observed is None or not followed:
             return None
-        changed = snapshot.changed_services(observed, self._engine.list_containers())
+        full_plan, changed = self._plan_while_listing(observed)
         keys = changed | self.controller.keys.busy
         if len(keys) > LOOKS_MAX or any(key.kind not in WORKLOADS for key in keys):
             return None
         for key in sorted(keys):
             part = self._engine.observe(images=images_for(key, view, observed), only=key)
             observed = snapshot.merge(observed, part, key)
-        full_plan = self.controller.plan_everything(observed)
+        if keys:
+            full_plan = self.controller.plan_everything(observed)
         return full_plan if self._has_same_inputs(full_plan) else None
 
     def plan_unchanged(self) -> FullPlan | None:
@@ -196,10 +199,22 @@ class OperatorApi:
             observed, followed = self._shared.observed, self._shared.followed
         if observed is None or not followed:
             return None
-        if snapshot.changed_services(observed, self._engine.list_containers()):
-            return None
-        full_plan = self.controller.plan_everything(observed)
-        return full_plan if self._is_current(full_plan) else None
+        full_plan, changed = self._plan_while_listing(observed)
+        return full_plan if not changed and self._is_current(full_plan) else None
+
+    def _plan_while_listing(self, observed: Observed) -> tuple[FullPlan, frozenset[Key]]:
+        """Return the plan by *observed*, and the services that the engine's list shows changed.
+
+        Engine and broker make the list while this process plans: at 10,000 containers, both take
+        long. The plan holds only if nothing changed.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
+        """
+        with ThreadPoolExecutor(1, "list") as pool:
+            listing = pool.submit(self._engine.list_containers)
+            full_plan = self.controller.plan_everything(observed)
+            return full_plan, snapshot.changed_services(observed, listing.result())
 
     def _is_current(self, full_plan: FullPlan) -> bool:
         """Return True if files, policy and snapshot are those of the last observation, and no hint waits."""

@@ -58,8 +58,12 @@ class ListRows:
         return Reply(reply.status, reply.body, (*reply.headers, header))
 
 
+#: ``json.dumps`` with an option makes an encoder for each row.
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
+
 def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _lean(row: Mapping[str, Any]) -> dict[str, Any]:

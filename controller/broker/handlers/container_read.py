@@ -163,7 +163,10 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
 
     def encode(row: dict[str, Any]) -> bytes | None:
         item = _visible_item(row, call, state)
-        if item is None or not places <= {f"{k}={v}" for k, v in place_labels(item).items()}:
+        if item is None:
+            return None
+        # Most lists name no place, and have many rows.
+        if places and not places <= {f"{k}={v}" for k, v in place_labels(item).items()}:
             return None
         return rows.encode(_list_row(row, call, item), item.owner)
 

@@ -20,7 +20,7 @@ from controller.model.names import Key
 from controller.model.observed import ContainerState
 from controller.ports import EngineEvent
 from tests import worlds
-from tests.unit.loop.toy import House
+from tests.unit.loop.toy import House, ToyEngine
 from tests.worlds import container, declared, engine, service
 
 DIR = "/srv/desired"
@@ -144,6 +144,17 @@ def test_a_plan_looks_at_the_changed_services_alone(followed: House, busy: bool)
     shown = effects(api_of(followed).review(PLAN))
     assert bool(shown) is not busy
     assert followed.engine.looked_at[-1] == worlds.WEB
+
+
+def test_a_change_that_the_list_shows_after_the_plan_began_is_planned(followed: House) -> None:
+    followed.files.loaded.clear()
+
+    def remove_during_the_plan(_engine: ToyEngine) -> None:
+        assert followed.files.loaded.wait(10), "the list waits until the plan began"
+        remove(followed)
+
+    followed.engine.before_list = remove_during_the_plan
+    assert effects(api_of(followed).review(PLAN)) == {"Service/default/web": "create"}
 
 
 def remove(house: House) -> None:

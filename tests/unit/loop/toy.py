@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,6 +61,7 @@ class ToyEngine:
     away: EngineError | None = None
     fault: Callable[[AnyAction], EngineError | None] = lambda _action: None
     before_look: Callable[[ToyEngine], None] = lambda _engine: None
+    before_list: Callable[[ToyEngine], None] = lambda _engine: None
 
     def facts(self) -> EngineFacts:
         return EngineFacts("engine", "26.1", "1.45", 2, 1 << 30)
@@ -83,6 +85,7 @@ class ToyEngine:
     def list_containers(self) -> frozenset[ContainerSummary]:
         if self.away is not None:
             raise self.away
+        self.before_list(self)
         return frozenset(
             ContainerSummary(c.id, c.name, c.state.value, c.key, c.settings.networks)
             for c in self.world.containers
@@ -175,8 +178,10 @@ class Files:
     """``ports.DesiredSource`` in memory."""
 
     desired: Desired = field(default_factory=worlds.declared)
+    loaded: threading.Event = field(default_factory=threading.Event)
 
     def load(self) -> Desired:
+        self.loaded.set()
         return self.desired
 
 
