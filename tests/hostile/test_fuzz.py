@@ -13,7 +13,7 @@ from controller.core.git import signed_object, tree_checks
 from tests.hostile import drawn, fuzz
 from tests.hostile.worlds import World
 
-SEED, INPUTS, GIT_EVERY = 1, 400, 10
+SEED, INPUTS, GIT_EVERY = 1, 250, 10
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.sim.machine import Machine
 from tests.sim.planted import PLANTS
 
-EXAMPLES = 120
+EXAMPLES = 80
 STEPS = 16
 SETTINGS = settings(
     max_examples=EXAMPLES,

@@ -14,7 +14,7 @@ from tests.unit.broker.signed.opened import Opener
 from tests.unit.core.proofs import hostile_files
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
 
-INPUTS = examples(12)
+INPUTS = examples(6)
 
 
 def verify(prover: Prover, files: dict[str, bytes]) -> ProofVerified | ProofRefused:
