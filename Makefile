@@ -7,8 +7,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # Extra arguments for `make run` (trimtab up) and `make test` (pytest).
 ARGS ?=
-# Processes that run test files side by side: as root two more than processors (tests/conftest.py) and
-# at most four, each with an engine of its own; else there is one engine for all.
+# Processes that run test files side by side: as root three more than processors (tests/conftest.py) and
+# at most five, each with an engine of its own; else there is one engine for all.
 JOBS ?= $(if $(filter 0,$(shell id -u)),auto,0)
 SEEDS ?= 200
 STORIES ?= 100000
