@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 NAME_MAX = 255
 
@@ -66,6 +67,12 @@ def without_credentials(text: str) -> str:
     return f"…@{text[match.end() :]}" if match else text
 
 
+#: A new service has its image's reference parsed 40 times, by rules, looks and previews. A reference
+#: has fewer than 500 characters; a text that is no reference is not kept.
+_REFERENCES_KEPT = 256
+
+
+@lru_cache(_REFERENCES_KEPT)
 def parse_reference(text: str) -> Reference:
     """Return the canonical form of a reference.
 

@@ -154,3 +154,15 @@ def test_why_something_is_no_reference_says_no_credentials(text):
         parse_reference(text)
     assert "pass" not in str(caught.value)
     assert "…@" in str(caught.value)
+
+
+def test_references_that_were_parsed_are_kept_in_bounds_and_other_texts_are_not():
+    before = parse_reference("ghcr.io/kept/web:1")
+    assert parse_reference("ghcr.io/kept/web:1") is before
+    for number in range(2 * parse_reference.cache_parameters()["maxsize"]):
+        parse_reference(f"ghcr.io/kept/web:{number}")
+        for _ in range(2):
+            with pytest.raises(ValueError, match="characters"):
+                parse_reference(f"ghcr.io/kept web:{number}")
+    known = parse_reference.cache_info()
+    assert known.currsize == known.maxsize
