@@ -178,8 +178,10 @@ class RolloutHooks:
         if not standing.revision or standing.has_failed:
             return None
         before = self.before(service)
-        # The pin shows that the image is here, and that the gate admitted the first container.
-        is_admitted = service.revision in self.observed.pins
+        # The pin shows that the image is here, and that the gate admitted the first container. A pin
+        # outlives containers, and the gate finds the image for a run by a container of the revision.
+        is_made = any(c.revision == service.revision for c in self._containers(service))
+        is_admitted = is_made and service.revision in self.observed.pins
         hook = (before if is_admitted else None) or self.due_after(service)
         if hook is None or hook.job != job.key or hook.word is not HookWord.WAITING:
             return None

@@ -89,6 +89,8 @@ def test_a_new_revision_asks_for_its_job_once_its_container_is_admitted() -> Non
     unpinned = replace(made, observed=replace(made.observed, pins={}))
     assert word(unpinned.before(SHOP)) == "migrate Waiting"
     assert asked(unpinned) == []
+    # A pin outlives the containers of an earlier try.
+    assert asked(hooks(NEW, container("web", 1, "a"))) == []
     unknown = hooks(None, CREATED)
     assert word(unknown.before(SHOP)) == "migrate Waiting"
     assert asked(unknown) == []
@@ -121,7 +123,8 @@ def test_a_job_that_failed_is_asked_again_only_by_a_later_try() -> None:
         "spec.backoffLimit is 0"
     )
     assert asked(failed) == []
-    retried = hooks(replace(NEW, excused=(("migrate", 1),)), known={MIGRATE: ran("failed")})
+    later = replace(NEW, excused=(("migrate", 1),))
+    retried = hooks(later, CREATED, known={MIGRATE: ran("failed")})
     assert word(retried.before(SHOP)) == "migrate Waiting"
     assert asked(retried) == ["web"]
     # Before anything is known about this try, the failure is not one of this try.
@@ -155,9 +158,9 @@ def test_the_job_after_a_rollout_waits_until_the_revision_serves_everywhere() ->
 
 def test_jobs_of_a_phase_run_one_after_another() -> None:
     both = service("web", "b", rollout={"before": ["migrate", "smoke"]})
-    first = hooks(of=both)
+    first = hooks(NEW, CREATED, of=both)
     assert (asked(first), asked(first, SMOKE)) == (["web"], [])
-    second = hooks(of=both, known={MIGRATE: ran("succeeded")})
+    second = hooks(NEW, CREATED, of=both, known={MIGRATE: ran("succeeded")})
     assert (asked(second), asked(second, SMOKE)) == ([], ["web"])
     assert second.facts(both).failures == (("migrate", 0), ("smoke", 0))
 
