@@ -171,7 +171,7 @@ def pytest_make_collect_report(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """In one of several processes: send the report of the test, and of its fixtures if they matter.
+    """In one of several processes: send the report of the test, and those of fixtures that tell something.
 
     Each test would send six messages to the run's own process, for eleven thousand tests: more
     processor time than most tests take.
@@ -179,7 +179,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if not hasattr(item.config, "workerinput"):
         return None
     for report in runtestprotocol(item, log=False, nextitem=nextitem):
-        if report.when == "call" or not report.passed or report.duration > SLOW_FIXTURE_S:
+        is_slow = report.duration > SLOW_FIXTURE_S
+        tells = report.when == "teardown" and report.user_properties
+        if report.when == "call" or not report.passed or is_slow or tells:
             item.ihook.pytest_runtest_logreport(report=report)
     return True
 
