@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NAME = "team"
 FOLDER = "desired"
 #: The namespaces of the documents of all tests.
-NAMESPACES = ("default", "shop", "lab", "blog", "other", "validators", WITH_SECRETS)
+NAMESPACES = ("default", "shop", "lab", "blog", "other", "validators", "no-root", WITH_SECRETS)
 #: An edit that a test makes without ``write`` is committed after so long.
 LOOK_AGAIN_S = 0.05
 SOURCE = f"""\

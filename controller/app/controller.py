@@ -48,7 +48,7 @@ from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
 from controller.loop.supervisor import ControlEndpoints, Supervisor
 from controller.loop.workers.stop_signal import StopSignal
-from controller.loop.workers.triggers import Triggers
+from controller.loop.workers.triggers import Chore, Triggers
 from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
@@ -182,6 +182,13 @@ def build_controller(
 
     asked = BrokerSecrets(engine.ask_content, clock.monotonic)
     read_proofs = partial(engine.read_own_route, "proofs")
+
+    def proof_accepted() -> None:
+        asked.forget()
+        # What was refused for want of the proof is tried at once.
+        for key in store.forget_refusals():
+            triggers.keys.add(key)
+
     files = DesiredFiles(
         directory_source(directory, compose=compose),
         state.fetcher,
@@ -189,7 +196,13 @@ def build_controller(
         secrets or asked,
         lambda: is_restored_at_boot(state.root),
         compose,
-        BrokerProofs(read_proofs, engine.ask_content, clock.monotonic, asked.forget)
+        BrokerProofs(
+            read_proofs,
+            engine.ask_content,
+            clock.monotonic,
+            proof_accepted,
+            partial(triggers.chores.add_after, Chore.RELOAD),
+        )
         if acts
         else send_no_proof,
     )

@@ -139,7 +139,11 @@ class SignedFiles(SourcedFiles):
 
     def reach_broker(self, engine: BrokerEngine, monotonic: Callable[[], float]) -> None:
         self._send = BrokerProofs(
-            lambda: engine.read_own_route("proofs"), engine.ask_content, monotonic, lambda: None
+            lambda: engine.read_own_route("proofs"),
+            engine.ask_content,
+            monotonic,
+            now_accepted=lambda: None,
+            read_again=lambda _delay_s: None,
         )
 
     def _prove(

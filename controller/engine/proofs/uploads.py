@@ -1,7 +1,8 @@
 """Uploads of proofs: the broker gets the proof of each served commit of a signed source, once.
 
 The broker is asked for its accepted commits at each reading of the documents, as it forgets proofs at
-its end. A refused proof is uploaded again after a while, or with another commit.
+its end. A refused proof is uploaded again after a while, or with another commit. After an error that
+ends by itself, such as a journal that can't be written, the documents are read again soon.
 """
 
 from __future__ import annotations
@@ -13,28 +14,36 @@ from typing import Any
 
 from controller.engine.transport import OutgoingRequest
 from controller.model.desired.desired import GitSource
-from controller.model.errors import EngineError, Problem, Severity
+from controller.model.errors import Act, EngineError, Problem, Severity
 
 #: Seconds until a refused proof is uploaded again.
 RETRY_S = 60.0
+#: Seconds until the documents are read again after an error that ends by itself.
+READ_AGAIN_S = 10.0
 PROOF_MAX = 16 << 20
 _TIMEOUT_S = 60.0
 
 
 class BrokerProofs:
-    """Uploads the proofs of served commits."""
+    """Uploads the proofs of served commits.
+
+    *now_accepted* is called after each accepted proof, *read_again* with the seconds until the next
+    reading of the documents.
+    """
 
     def __init__(
         self,
         accepted: Callable[[], Mapping[str, Any]],
         upload: Callable[[OutgoingRequest, str], str],
         monotonic: Callable[[], float],
-        forget_secrets: Callable[[], None],
+        now_accepted: Callable[[], None],
+        read_again: Callable[[float], object],
     ) -> None:
         self._accepted = accepted
         self._upload = upload
         self._monotonic = monotonic
-        self._forget_secrets = forget_secrets
+        self._now_accepted = now_accepted
+        self._read_again = read_again
         self._lock = threading.Lock()
         #: By source: the refused commit, when to try again, and the problem.
         self._refused: dict[str, tuple[str, float, EngineError]] = {}
@@ -78,11 +87,14 @@ class BrokerProofs:
             return _problem(source, commit, reason, remedy)
         try:
             self._upload(_request(name, proof), f"the proof of commit {commit[:12]}")
-        except EngineError as refused:
-            self._refused[name] = (commit, self._monotonic() + RETRY_S, refused)
-            return _problem(source, commit, refused.message, refused.remedy)
+        except EngineError as error:
+            if error.act is Act.STALLED:
+                self._refused[name] = (commit, self._monotonic() + RETRY_S, error)
+            else:
+                self._read_again(READ_AGAIN_S)
+            return _problem(source, commit, error.message, error.remedy)
         self._refused.pop(name, None)
-        self._forget_secrets()
+        self._now_accepted()
         return None
 
 

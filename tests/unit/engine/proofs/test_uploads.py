@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from controller.engine.proofs.uploads import RETRY_S, BrokerProofs
+from controller.engine.proofs.uploads import READ_AGAIN_S, RETRY_S, BrokerProofs
 from controller.engine.transport import OutgoingRequest
 from controller.model.desired.desired import GitSource, SourceLocation
 from controller.model.desired.source_spec import SourceSpec
-from controller.model.errors import EngineUnavailable, Refused
+from controller.model.errors import EngineError, EngineUnavailable, Refused
 from controller.model.names import Key
 
 COMMIT, NEWER = "a" * 40, "b" * 40
@@ -23,7 +23,7 @@ class Broker:
     def __init__(self) -> None:
         self.rendered = ""
         self.uploads: list[OutgoingRequest] = []
-        self.refuses: Refused | None = None
+        self.refuses: EngineError | None = None
         self.is_away = False
 
     def accepted(self) -> dict[str, Any]:
@@ -46,15 +46,24 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         self.folder, self.broker, self.now = folder, Broker(), 0.0
         self.forgotten = 0
-        self.proofs = BrokerProofs(
-            self.broker.accepted, self.broker.upload, lambda: self.now, self.forget
-        )
+        #: The asked readings of the documents, by their delays in seconds.
+        self.readings: list[float] = []
+        self.proofs = self.uploader()
         spec = {"git": {"url": "file:///x"}, "namespaces": ["shop"]}
         self.source = GitSource(
             Key("Source", "default", "shop"),
             "team",
             SourceSpec.model_validate_json(json.dumps(spec)),
             SourceLocation("shop.yaml", 3),
+        )
+
+    def uploader(self) -> BrokerProofs:
+        return BrokerProofs(
+            self.broker.accepted,
+            self.broker.upload,
+            lambda: self.now,
+            self.forget,
+            self.readings.append,
         )
 
     def forget(self) -> None:
@@ -77,9 +86,7 @@ def test_two_refused_sources_wait_both(tmp_path: Path) -> None:
     other = replace(uploads.source, key=Key("Source", "default", "lab"))
     sources = [{"source": name, "rendered": ""} for name in ("shop", "lab")]
     uploads.broker.accepted = lambda: {"sources": sources}  # type: ignore[method-assign]
-    proofs = BrokerProofs(
-        uploads.broker.accepted, uploads.broker.upload, lambda: uploads.now, uploads.forget
-    )
+    proofs = uploads.uploader()
     for name in ("shop", "lab"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{COMMIT}.proof").write_bytes(b"x")
@@ -112,6 +119,22 @@ def test_a_refused_proof_is_a_problem_and_is_tried_again_after_a_while(tmp_path:
     assert [uploads.send(COMMIT) for _ in range(3)] == [["its key is revoked"]] * 3
     assert len(uploads.broker.uploads) == 1
     uploads.now += RETRY_S + 1
+    uploads.broker.refuses = None
+    assert uploads.send(COMMIT) == []
+
+
+def test_after_an_error_that_ends_by_itself_the_documents_are_read_again_soon(
+    tmp_path: Path,
+) -> None:
+    uploads = Uploads(tmp_path)
+    uploads.export(COMMIT)
+    uploads.broker.refuses = EngineUnavailable("journal.unavailable", "it can't be written")
+    assert [uploads.send(COMMIT) for _ in range(2)] == [["it can't be written"]] * 2
+    assert (len(uploads.broker.uploads), uploads.readings) == (2, [READ_AGAIN_S] * 2)
+    uploads.broker.refuses = Refused("proof.key-revoked", "its key is revoked")
+    assert uploads.send(COMMIT) == ["its key is revoked"]
+    assert len(uploads.readings) == 2
+    uploads.now += RETRY_S
     uploads.broker.refuses = None
     assert uploads.send(COMMIT) == []
 
