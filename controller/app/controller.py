@@ -45,6 +45,7 @@ from controller.loop.probes.probe_sockets import ProbeSockets
 from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.failed_runs import FailureLog
+from controller.loop.state.retries import retry_refused
 from controller.loop.state.store import StateStore
 from controller.loop.supervisor import ControlEndpoints, Supervisor
 from controller.loop.workers.stop_signal import StopSignal
@@ -185,9 +186,7 @@ def build_controller(
 
     def proof_accepted() -> None:
         asked.forget()
-        # What was refused for want of the proof is tried at once.
-        for key in store.forget_refusals():
-            triggers.keys.add(key)
+        retry_refused(store, triggers.keys.add)  # some were refused for want of the proof
 
     files = DesiredFiles(
         directory_source(directory, compose=compose),

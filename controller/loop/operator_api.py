@@ -24,6 +24,7 @@ from controller.loop.passes import PassPolicy, claims, images_for
 from controller.loop.reconciler import Reconciler
 from controller.loop.state import service_state, snapshot
 from controller.loop.state.action_log import Logged
+from controller.loop.state.retries import retry_refused
 from controller.loop.workers.triggers import Chore
 from controller.model.container_output import FailedRun
 from controller.model.desired.desired import Service
@@ -280,12 +281,8 @@ class OperatorApi:
     # Answers
 
     def retry_refused(self, only: Key | None = None) -> None:
-        """Queue the resources with refused actions, or *only* one, for a try at once.
-
-        A person who asks for a pass may have removed the cause of a refusal.
-        """
-        for key in self._store.forget_refusals(only):
-            self.controller.keys.add(key)
+        """Try refused actions at once: a person who asks for a pass may have removed the cause."""
+        retry_refused(self._store, self.controller.keys.add, only)
 
     def convergence(self, only: Key | None = None) -> Convergence:
         """Observe everything, and return how far everything, or *only* one key, has converged.

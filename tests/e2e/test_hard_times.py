@@ -189,6 +189,7 @@ def test_a_full_journal_stops_changes_but_not_reads_until_space_is_free(host: Ho
     assert "Traceback" not in host.said()
 
 
+@pytest.mark.also_signed
 @pytest.mark.needs_root
 def test_a_read_only_journal_stops_changes_but_not_reads_until_it_is_writable(host: Host) -> None:
     host.write("web.yaml", web())

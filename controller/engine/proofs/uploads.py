@@ -18,7 +18,8 @@ from controller.model.errors import Act, EngineError, Problem, Severity
 
 #: Seconds until a refused proof is uploaded again.
 RETRY_S = 60.0
-#: Seconds until the documents are read again after an error that ends by itself.
+#: Seconds until the proof is uploaded again after an error that ends by itself. The documents are then
+#: read again.
 READ_AGAIN_S = 10.0
 PROOF_MAX = 16 << 20
 _TIMEOUT_S = 60.0
@@ -45,8 +46,8 @@ class BrokerProofs:
         self._now_accepted = now_accepted
         self._read_again = read_again
         self._lock = threading.Lock()
-        #: By source: the refused commit, when to try again, and the problem.
-        self._refused: dict[str, tuple[str, float, EngineError]] = {}
+        #: By source: the commit of a failed upload, when to try again, and the error.
+        self._failed: dict[str, tuple[str, float, EngineError]] = {}
 
     def __call__(
         self, sources: Iterable[GitSource], commit_of: Callable[[str], str], folder: Path
@@ -72,7 +73,7 @@ class BrokerProofs:
 
     def _send(self, source: GitSource, commit: str, file: Path) -> Problem | None:
         name = source.key.name
-        before = self._refused.get(name)
+        before = self._failed.get(name)
         if before is not None and before[0] == commit and self._monotonic() < before[1]:
             return _problem(source, commit, before[2].message, before[2].remedy)
         try:
@@ -88,12 +89,13 @@ class BrokerProofs:
         try:
             self._upload(_request(name, proof), f"the proof of commit {commit[:12]}")
         except EngineError as error:
-            if error.act is Act.STALLED:
-                self._refused[name] = (commit, self._monotonic() + RETRY_S, error)
-            else:
-                self._read_again(READ_AGAIN_S)
+            is_temporary = error.act is not Act.STALLED
+            delay_s = READ_AGAIN_S if is_temporary else RETRY_S
+            self._failed[name] = (commit, self._monotonic() + delay_s, error)
+            if is_temporary:
+                self._read_again(delay_s)
             return _problem(source, commit, error.message, error.remedy)
-        self._refused.pop(name, None)
+        self._failed.pop(name, None)
         self._now_accepted()
         return None
 

@@ -72,6 +72,17 @@ def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> floa
     return float(min(longest, doubled)) * (1 + JITTER * random())
 
 
+def retry_refused(
+    store: StateStore, queue: Callable[[Key], object], only: Key | None = None
+) -> None:
+    """Queue all resources with refused actions, or *only* one, for a try at once.
+
+    The cause of the refusals may be gone.
+    """
+    for key in store.forget_refusals(only):
+        queue(key)
+
+
 class Retries:
     """The failed actions of all keys (``ServiceState.attempts``). Thread-safe."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.loop.state.retries import Retries, delay_s, signature
+from controller.loop.state.retries import Retries, delay_s, retry_refused, signature
 from controller.loop.state.store import StateStore
 from controller.model.desired.plan import CreateContainer, DisconnectNetwork, StartContainer
 from controller.model.errors import (
@@ -16,6 +16,7 @@ from controller.model.errors import (
     EngineUnavailable,
     Refused,
 )
+from controller.model.names import Key
 from tests.unit.loop.toy import Watch
 from tests.worlds import WEB, service
 
@@ -60,6 +61,18 @@ def test_a_failed_action_is_held_until_its_time_and_its_count_stays_with_it() ->
     watch.time += 1.0
     assert retries.deferred(WEB, what) is None
     assert retries.record_failure(WEB, what, EngineFailed("x", "")) == 2
+
+
+def test_refused_actions_are_tried_at_once_and_other_failures_keep_their_pause() -> None:
+    store, watch = StateStore(Path("unused")), Watch()
+    retries, queued = Retries(store, watch, no_luck), list[Key]()
+    refused, failed = signature(create(), "p"), signature(create("c"), "p")
+    retries.record_failure(WEB, refused, Refused("proof.undeclared", ""))
+    retries.record_failure(WEB, failed, EngineFailed("x", ""))
+    retry_refused(store, queued.append)
+    assert queued == [WEB]
+    assert retries.deferred(WEB, refused) is None
+    assert retries.deferred(WEB, failed) is not None
 
 
 def test_a_changed_spec_or_policy_makes_it_another_action_and_the_next_name_does_not() -> None:
