@@ -376,9 +376,8 @@ class Controller:
 
     def handle(self, key: Key) -> Result | None:
         """Run a pass of *key*, and queue the next; None before the first observation of everything."""
-        shared = self.shared
         with self._lock:
-            view, policy, observed = shared.view, shared.policy, shared.observed
+            view, policy, observed = self.shared.view, self.shared.policy, self.shared.observed
         if policy is None or observed is None:
             return None  # the first observation of everything queues the key again
         result = self.reconciler.run(
@@ -393,10 +392,9 @@ class Controller:
 
     def crashed(self, key: Key, error: Exception) -> None:
         """Record an unexpected exception of a pass (a bug), and queue the key again."""
-        with self._lock:
-            count = self.shared.record_crash(key, error)
-        wait_s = delay_s(EngineError("internal.error", str(error)), count, self._random)
-        self.keys.add_after(key, wait_s)
+        count = self.shared.record_crash(key, error)
+        failure = EngineError("internal.error", str(error))
+        self.keys.add_after(key, delay_s(failure, count, self._random))
         self.changed()
 
     def _record_result(self, key: Key, view: DesiredView, result: Result) -> None:
@@ -405,14 +403,15 @@ class Controller:
             if result.observed is not None and (service := view.desired.service(key)) is not None:
                 self._record_service(service, view, result, result.observed)
             self._wake(key, result)
+            if self.shared.is_undecided(key):
+                self.chores.add(Chore.OBSERVE)
         if result.requeue_after_s is not None:
             self.keys.add_after(key, result.requeue_after_s)
-        for other in services_cut_off((d.action for d in result.execution.done), result.observed):
-            self.keys.add(other)  # a remake that failed left it without the network
         error = result.execution.error
         if result.observed is None or isinstance(error, EngineUnavailable):
-            wait_s = delay_s(EngineUnavailable("", ""), 1, self._random)
-            self.chores.add_after(Chore.OBSERVE, wait_s)
+            self.chores.add_after(
+                Chore.OBSERVE, delay_s(EngineUnavailable("", ""), 1, self._random)
+            )
         if error is not None and error.code == "proof.missing":
             self.chores.add(Chore.RELOAD)  # a reading uploads the proof
         self.changed()
@@ -468,7 +467,7 @@ class Controller:
         self.shared.replace_view(replace(self.shared.view, desired=self.overrides.apply(declared)))
 
     def _wake(self, key: Key, result: Result) -> None:
-        """Queue the services released by *key*, and its dependencies; the caller holds the lock."""
+        """Queue the services that *key* releases, cuts off or waits for; the caller holds the lock."""
 
         def order() -> Ordering:
             assert self.shared.observed is not None, "there was a look before any pass"
@@ -477,6 +476,7 @@ class Controller:
         self._store.of(key).waits = result.waits
         desired, now = self.shared.view.desired, self.parts.clock.now()
         after = followers_to_replace(key, desired, self.shared.observed, now)
+        after += services_cut_off((d.action for d in result.execution.done), result.observed)
         for waiting in (*released_by(self._store.states(), key, order), *after, *result.outdated):
             self.keys.add(waiting)
         if result.outcome is PassOutcome.WAIT:

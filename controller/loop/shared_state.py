@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from controller.core.planning import planner
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
-from controller.core.service import desired_view
+from controller.core.service import desired_view, service_prune_guard
 from controller.core.service.desired_view import DesiredView, Touched
 from controller.core.status.details import Report
 from controller.core.status.facts import Failure
@@ -107,11 +107,12 @@ class SharedState:
 
     def record_crash(self, key: Key, error: Exception) -> int:
         """Record an unexpected exception of a pass; return how many there were in a row."""
-        state = self.store.of(key)
-        state.crashes += 1
-        message = f"a pass ended in {type(error).__name__}; the log has more"
-        state.failure = Failure(Act.RETRY, "internal.error", message)
-        return state.crashes
+        with self.lock:
+            state = self.store.of(key)
+            state.crashes += 1
+            message = f"a pass ended in {type(error).__name__}; the log has more"
+            state.failure = Failure(Act.RETRY, "internal.error", message)
+            return state.crashes
 
     def record_problem(self, error: StateError) -> None:
         """Record that the state can't be saved; the caller holds the lock."""
@@ -131,6 +132,14 @@ class SharedState:
         if now is view:
             return False
         return key in view.prunable - now.prunable or now.goal(key) != view.goal(key)
+
+    def is_undecided(self, key: Key) -> bool:
+        """Return True if *key* is to be taken down, and the prune guard has yet to decide."""
+        view, observed = self.view, self.observed
+        decided = view.prunable | {blocked.key for blocked in view.blocked}
+        return observed is not None and service_prune_guard.is_undecided(
+            key, view.desired, observed, self.store.prune, decided
+        )
 
     def record_result(self, key: Key, view: DesiredView, result: Result) -> None:
         """Record the result of a pass of *key*; the caller holds the lock."""

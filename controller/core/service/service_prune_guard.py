@@ -30,7 +30,7 @@ from controller.model.desired.desired import Declared, Desired, Service, SourceS
 from controller.model.desired.plan import Blocked
 from controller.model.desired.spec.rollout import RunState
 from controller.model.names import Key
-from controller.model.observed import ContainerState, Observed
+from controller.model.observed import Container, ContainerState, Observed
 
 CODE = released_volumes.CODE
 #: A removal needs a second, equal observation after this many seconds.
@@ -262,24 +262,49 @@ def overdue(memory: PruneMemory, *, now: float) -> frozenset[Key]:
     return frozenset(key for key in memory.going if now - passed.get(key, 0.0) >= DEPENDENTS_WAIT_S)
 
 
+def is_undecided(
+    key: Key, desired: Desired, observed: Observed, memory: PruneMemory, decided: frozenset[Key]
+) -> bool:
+    """Return True if *key* is to be taken down, and the guard has not seen its containers yet.
+
+    A container can appear after the last decision, for example at the end of a pass that outlasts its
+    document. *decided* are the prunable and the blocked keys of that decision.
+    """
+    if key in decided or key in memory.settling:
+        return False
+    service = desired.workload(key)
+    return any(_takedown(service, each) for each in observed.of(key)) and (
+        key not in _left_alone(desired, observed)
+    )
+
+
 def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
     """Return the services to take down, each with a phrase for the reason."""
-    services = {service.key: service for service in desired.workloads}
-    # Containers that go on under a new name of their service don't go.
-    left_alone = desired.blind_keys | desired.suspended | claimed_keys(desired, observed)
+    left_alone = _left_alone(desired, observed)
     gone: dict[Key, str] = {}
     for container in observed.containers:
         key = container.key
-        if container.origin != "controller" or key in left_alone:
-            continue
-        service = services.get(key)
-        if service is None:
-            gone[key] = REMOVED
-        elif service.spec.replicas == 0:
-            gone[key] = "would be scaled to 0"
-        elif service.spec.state is RunState.STOPPED and container.state in ALIVE:
-            gone[key] = "would be stopped"
+        if key not in left_alone and (words := _takedown(desired.workload(key), container)):
+            gone[key] = words
     return gone
+
+
+def _left_alone(desired: Desired, observed: Observed) -> frozenset[Key]:
+    # Containers that go on under a new name of their service don't go.
+    return desired.blind_keys | desired.suspended | claimed_keys(desired, observed)
+
+
+def _takedown(service: Service | None, container: Container) -> str:
+    """Return why a container is to be taken down, as a phrase; '' if the container stays."""
+    if container.origin != "controller":
+        return ""
+    if service is None:
+        return REMOVED
+    if service.spec.replicas == 0:
+        return "would be scaled to 0"
+    if service.spec.state is RunState.STOPPED and container.state in ALIVE:
+        return "would be stopped"
+    return ""
 
 
 def _held_back(observation: PruneObservation) -> dict[Key, tuple[str, str]]:

@@ -18,7 +18,7 @@ from controller.loop.state.store import StateStore
 from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service, SourceIdentity
 from controller.model.desired.overrides import ServiceAct
-from controller.model.desired.plan import AnyAction, PullImage, StopContainer
+from controller.model.desired.plan import AnyAction, PullImage, StartContainer, StopContainer
 from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import (
     Act,
@@ -192,6 +192,20 @@ def test_a_service_that_vanishes_from_the_files_goes_after_a_second_look(tmp_pat
         f"stop-container {WEB1}",
         f"remove-container {WEB1}",
     ]
+
+
+def test_a_service_that_vanishes_from_the_files_during_its_first_start_goes(tmp_path: Path) -> None:
+    home = house(tmp_path, container("api"), services=(service(), API))
+
+    def vanishes(action: AnyAction) -> EngineError | None:
+        if isinstance(action, StartContainer):
+            home.files.desired = declared(API)
+            home.controller.reload()
+        return None
+
+    home.engine.fault = vanishes
+    assert f"start-container {WEB1}" in home.settle()
+    assert home.let_pass(5)[-1] == f"remove-container {WEB1}"
 
 
 def test_what_nobody_has_seen_yet_goes_before_what_it_depends_on(tmp_path: Path) -> None:
