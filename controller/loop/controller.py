@@ -38,13 +38,7 @@ from controller.loop.status_reporter import Reporter
 from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import Plan, StopContainer
-from controller.model.errors import (
-    EngineError,
-    EngineUnavailable,
-    Problem,
-    Severity,
-    StateError,
-)
+from controller.model.errors import EngineError, EngineUnavailable, Problem, Severity, StateError
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
@@ -399,10 +393,10 @@ class Controller:
 
     def _record_result(self, key: Key, view: DesiredView, result: Result) -> None:
         with self._lock:
-            self.shared.record_result(key, view, result)
+            unused = self.shared.record_result(key, view, result)
             if result.observed is not None and (service := view.desired.service(key)) is not None:
                 self._record_service(service, view, result, result.observed)
-            self._wake(key, result)
+            self._wake(key, result, unused)
             if self.shared.is_undecided(key):
                 self.chores.add(Chore.OBSERVE)
         if result.requeue_after_s is not None:
@@ -466,8 +460,11 @@ class Controller:
         assert declared is not None, "there is nothing to steer before the files were read"
         self.shared.replace_view(replace(self.shared.view, desired=self.overrides.apply(declared)))
 
-    def _wake(self, key: Key, result: Result) -> None:
-        """Queue the services that *key* releases, cuts off or waits for; the caller holds the lock."""
+    def _wake(self, key: Key, result: Result, unused: tuple[Key, ...]) -> None:
+        """Queue *unused*, and the services that *key* releases, cuts off or waits for.
+
+        The caller holds the lock.
+        """
 
         def order() -> Ordering:
             assert self.shared.observed is not None, "there was a look before any pass"
@@ -477,7 +474,8 @@ class Controller:
         desired, now = self.shared.view.desired, self.parts.clock.now()
         after = followers_to_replace(key, desired, self.shared.observed, now)
         after += services_cut_off((d.action for d in result.execution.done), result.observed)
-        for waiting in (*released_by(self._store.states(), key, order), *after, *result.outdated):
+        released = released_by(self._store.states(), key, order)
+        for waiting in (*released, *after, *unused, *result.outdated):
             self.keys.add(waiting)
         if result.outcome is PassOutcome.WAIT:
             # The event that ends the wait can be lost.

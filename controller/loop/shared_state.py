@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controller.core.planning import planner
+from controller.core.planning.networks.unused import possibly_unused
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.service import desired_view, service_prune_guard
 from controller.core.service.desired_view import DesiredView, Touched
@@ -141,14 +142,23 @@ class SharedState:
             key, view.desired, observed, self.store.prune, decided
         )
 
-    def record_result(self, key: Key, view: DesiredView, result: Result) -> None:
-        """Record the result of a pass of *key*; the caller holds the lock."""
-        state = self.store.of(key)
+    def record_result(self, key: Key, view: DesiredView, result: Result) -> tuple[Key, ...]:
+        """Record the result of a pass of *key*; the caller holds the lock.
+
+        Returns:
+            The networks that are possibly unused since.
+        """
+        state, unused = self.store.of(key), tuple[Key, ...]()
         state.crashes, state.failure = 0, result.failure
         if result.observed is not None and self.observed is not None:
-            self.observed = snapshot.merge(self.observed, result.observed, key)
+            before, self.observed = (
+                self.observed,
+                snapshot.merge(self.observed, result.observed, key),
+            )
+            unused = possibly_unused(before, self.observed, key)
             state.plan = planner.part(result.plan, key) if self.view is view else None
         if result.outcome in {PassOutcome.DONE, PassOutcome.STALLED}:
             state.requested_by = ""
         if result.outcome is PassOutcome.DONE or isinstance(result.execution.error, OverShare):
             state.approved_plan = ""  # carried out, or the approval is used up
+        return unused

@@ -49,6 +49,23 @@ def unused_networks(
     ]
 
 
+def possibly_unused(before: Observed, after: Observed, key: Key) -> tuple[Key, ...]:
+    """Return the networks that *key* can have left unused between two snapshots.
+
+    Containers of *key* left them, or a pass of *key* created them for a container that never ran. A document
+    or a stopped container can still need such a network: the plan of the network decides.
+    """
+    left = {name for each in before.of(key) for name in each.settings.networks}
+    left -= {name for each in after.of(key) for name in each.settings.networks}
+    known = {network.id for network in before.networks}
+    return tuple(
+        network_key(network)
+        for network in after.networks
+        if network.ours and not network.containers and network_key(network) != key
+        if network.name in left or network.id not in known
+    )
+
+
 def _is_surely_unused(key: Key, desired: Desired) -> bool:
     unread = any(blind.namespace == key.namespace for blind in desired.blind_keys)
     return not unread and all(scope.whole for scope in desired.scopes_of(key))
