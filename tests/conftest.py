@@ -19,6 +19,7 @@ from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
 
 from tests import engine as engines
+from tests.late_collection import LateCollection, Progress
 from tools import debian_images
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ COMPUTING = (
 )
 #: Tests on an engine wait for it, and those of Git sources for servers.
 WAITING = ("e2e", "git", "gate", "compat", "contract")
-LEFT_OUT = pytest.StashKey[int]()
+LEFT_OUT = pytest.StashKey[set[str]]()
 #: Set-ups and teardowns from this duration on are reported, for ``--durations``.
 SLOW_FIXTURE_S = 0.5
 #: Deaths of an ordinary run: every kind of death in every run, in two stories where several stories
@@ -115,20 +116,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 3
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """In one of several processes: begin to collect elsewhere than the others.
-
-    The process that imports a test file first compiles it, and the others read the result. The order
-    of the run is made once all is collected.
-    """
-    worker: dict[str, object] | None = getattr(session.config, "workerinput", None)
-    folders = [Path(session.config.rootpath, argument) for argument in session.config.args]
-    if worker is None or not all(folder.is_dir() for folder in folders):
+def pytest_configure(config: pytest.Config) -> None:
+    """In several processes: collect a file where it runs, unless the command names single tests."""
+    if any("::" in argument for argument in config.args):
         return
-    files = sorted(str(path) for folder in folders for path in folder.rglob("test_*.py"))
-    number, count = int(str(worker["workerid"])[2:]), int(str(worker["workercount"]))
-    first = len(files) * number // count
-    session.config.args = [*files[first:], *files[:first]]
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(LateCollection(run_order))
+    elif config.getoption("numprocesses", None):
+        config.pluginmanager.register(Progress())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -145,28 +140,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items
         if item.get_closest_marker("owns_engine") or item.get_closest_marker("needs_root")
     ]
-    config.stash[LEFT_OUT] = len(stopping)
+    names = {item.nodeid for item in stopping}
+    config.stash[LEFT_OUT] = config.stash.get(LEFT_OUT, set()) | names
     config.hook.pytest_deselected(items=stopping)
     items[:] = [item for item in items if item not in stopping]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(
-    collector: pytest.Collector,
-) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Each of several processes begins at another place of each folder.
-
-    Each process compiles other test files of a fresh checkout, and loads the rest as compiled by
-    the other processes. In one order, all processes would compile every file at the same moment.
-    The order of the run is that of `run_order`.
-    """
-    report = yield
-    worker: dict[str, object] | None = getattr(collector.config, "workerinput", None)
-    if worker is not None and isinstance(collector, pytest.Directory):
-        number, count = int(str(worker["workerid"])[2:]), int(str(worker["workercount"]))
-        first = len(report.result) * (number % count) // count
-        report.result = [*report.result[first:], *report.result[:first]]
-    return report
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -201,14 +178,16 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In one of several processes: tell the run's own what was left out."""
     output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    names = session.config.stash.get(LEFT_OUT, set())
     if output is not None:
-        output["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+        output["left_out"] = list(names)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: WorkerController) -> None:
-    """All processes collect the same."""
-    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+    """Each process left out tests of the files that it ran."""
+    left_out: list[str] = getattr(node, "workeroutput", {}).get("left_out", [])
+    node.config.stash[LEFT_OUT] = node.config.stash.get(LEFT_OUT, set()) | set(left_out)
 
 
 def pytest_terminal_summary(
@@ -235,9 +214,9 @@ def pytest_terminal_summary(
     folders = {path.name for path in TESTS.iterdir() if any(path.rglob("test_*.py"))}
     for ring in sorted(folders | set(run) | set(skipped)):
         terminalreporter.write_line(f"{ring:<10} {run[ring]:>6} run {skipped[ring]:>4} skipped")
-    if count := config.stash.get(LEFT_OUT, 0):
+    if names := config.stash.get(LEFT_OUT, set()):
         terminalreporter.write_line(
-            f"left out: {count} tests that need root, or stop an engine that isn't the tests' own "
+            f"left out: {len(names)} tests that need root, or stop an engine that isn't the tests' own "
             "here (run as root for these)"
         )
 

@@ -1,0 +1,70 @@
+"""A test file that is collected where it runs has the tests and reports of an early collection."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CONFTEST = """
+import pytest
+
+from tests.late_collection import LateCollection, Progress
+
+
+def pytest_configure(config):
+    is_worker = hasattr(config, "workerinput")
+    config.pluginmanager.register(LateCollection(sorted) if is_worker else Progress())
+
+
+@pytest.fixture(scope="session")
+def shared():
+    yield
+    raise AssertionError("the teardown of a session")
+
+
+@pytest.fixture(scope="module")
+def files_own(request):
+    yield
+    assert request.module.passed == ["one", "two"]
+"""
+TESTS = """
+import pytest
+
+passed = []
+
+
+@pytest.mark.parametrize("name", ["one", "two", "left out"])
+def test_each(name, shared, files_own):
+    passed.append(name)
+
+
+class TestOfAClass:
+    def test_wrong(self):
+        raise AssertionError("as planned")
+"""
+
+
+def test_a_file_is_collected_where_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_a.py").write_text("raise ValueError('cannot import')\n")
+    (tmp_path / "test_b.py").write_text(TESTS)
+    (tmp_path / "test_c.py").write_text("def test_c(shared): pass\n")
+    options = "-p no:cacheprovider -p no:hypothesispytest -q -rA --numprocesses 1 --dist loadfile"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options.split(), "-k", "not left"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    summary = done.stdout.partition("short test summary info")[2].splitlines()[1:]
+    assert [line.partition(" in ")[0] for line in summary] == [
+        "PASSED test_b.py::test_each[one]",
+        "PASSED test_b.py::test_each[two]",
+        "PASSED test_c.py::test_c",
+        "ERROR test_a.py - ValueError: cannot import",
+        "ERROR test_c.py::test_c - AssertionError: the teardown of a session",
+        "FAILED test_b.py::TestOfAClass::test_wrong - AssertionError: as planned",
+        "1 failed, 3 passed, 2 errors",
+    ], done.stdout + done.stderr
