@@ -7,8 +7,10 @@ result is ``NotReadable`` with the reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+
+from controller.lazy_dataclass import dataclass
 
 UNLIMITED = -1
 

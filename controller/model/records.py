@@ -6,10 +6,11 @@ recovery and the inventory. Claims come from the controller and are not proven.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Literal
 
+from controller.lazy_dataclass import dataclass
 from controller.model.errors import Problem
 
 

@@ -17,9 +17,10 @@ import json
 import os
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.process.mount_view import MountView, Need
 from controller.system import syscalls

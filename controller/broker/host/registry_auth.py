@@ -20,11 +20,12 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from controller.core.engine_api.streams.pull_errors import Access
+from controller.lazy_dataclass import dataclass
 from controller.model.errors import CredentialsInvalid
 
 BYTES_MAX = 256 * 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 
 from controller.broker.engine.relay import ClientStream, hang_up_of
@@ -18,6 +18,7 @@ from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
 from controller.core.records.views import Page, Question
+from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.model.records import Reply, Role
 from controller.ports import Archive
@@ -45,10 +46,13 @@ class FollowerLimits:
     of_clients: int = 16
 
 
+LIMITS = FollowerLimits()
+
+
 class JournalQueries:
     """Runs queries on an archive. Belongs to one event loop."""
 
-    def __init__(self, archive: Archive, *, limits: FollowerLimits = FollowerLimits()) -> None:
+    def __init__(self, archive: Archive, *, limits: FollowerLimits = LIMITS) -> None:
         self._archive = archive
         self._threads = ThreadLimit(archive.ask, threads=HANGING_MAX)
         self._turn = AdmissionLock()

@@ -7,9 +7,10 @@ field are each a ``Finding`` and count as unset.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from controller.lazy_dataclass import dataclass
 from controller.model.files.delivery import Variant
 
 #: Options of a bridge network: masquerading, and traffic between its containers.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import pyrage
 
+from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 IDENTITIES_MAX = 16

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 
+from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 #: Bounds of one document: bytes of ciphertext, scalars, and nesting.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
@@ -14,6 +13,7 @@ from controller.core.encoding.stored_form import (
     StoredKeys,
     stored,
 )
+from controller.lazy_dataclass import dataclass
 from controller.model.names import Key
 
 #: In JSON an object.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from controller.lazy_dataclass import dataclass
 
 HASH_BYTES = 32
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.rollout import Boot, RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import LimitValue, Settings

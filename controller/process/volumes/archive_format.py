@@ -13,7 +13,8 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from controller.lazy_dataclass import dataclass
 
 BLOCK = tarfile.BLOCKSIZE
 TRAILER_NAME = ".trimtab-dump.json"
