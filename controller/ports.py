@@ -6,9 +6,8 @@ Adapters are built in ``app`` and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-from controller.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     # A port loads nothing of its own: each process has only some of the ports.

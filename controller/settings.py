@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.model.policy.shipped import DEFAULT_POLICY
 from controller.system.atomic_file import write_atomic

@@ -21,7 +21,7 @@ from controller.broker.secrets.generated import GeneratedValues
 from controller.broker.secrets.memory_folder import secret_folder
 from controller.broker.secrets.opener import SecretOpener
 from controller.broker.secrets.worker import SecretWorker
-from controller.broker.server.server import Broker, BrokerPaths, HostServices, ServerLimits
+from controller.broker.server.server import Broker, BrokerPaths, HostServices
 from controller.core.records.checkpoint import origin_of
 from controller.journal.index.live_index import LiveIndex
 from controller.journal.writer.checkpointer import Checkpointer
@@ -99,7 +99,6 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         group=launch.user.gid if os.getuid() == 0 else None,
         handle=handle,
         services=services,
-        limits=ServerLimits(),
     )
     raise_priority()
     drop_privileges()

@@ -9,7 +9,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,6 @@ from controller.engine.policy_cache import PolicyCache, VerdictCache
 from controller.engine.proofs.uploads import BrokerProofs
 from controller.engine.secret_contents import BrokerSecrets
 from controller.engine.snapshot_engine import SnapshotEngine
-from controller.lazy_dataclass import dataclass
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.probe_sockets import ProbeSockets

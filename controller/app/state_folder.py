@@ -7,13 +7,12 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller import settings
 from controller.app.policy import policy_file
 from controller.app.users import User
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError, UsageError
 from controller.process.process_group import POLL_S
 from controller.system.atomic_file import write_atomic

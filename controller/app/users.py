@@ -9,8 +9,8 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+from dataclasses import dataclass
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError, UsageError
 from controller.settings import GROUP
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -35,7 +36,6 @@ from controller.broker.handlers import (
 )
 from controller.broker.handlers.adoption import labelled
 from controller.core.encoding import strict_json
-from controller.lazy_dataclass import dataclass
 from controller.model.mutations import TRUST, Mutation
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Context, Reply, Request, Verdict

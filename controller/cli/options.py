@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,6 @@ import click
 from controller.cli.invocation import program
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable_json
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError, UsageError
 from controller.model.policy.shipped import SHIPPED_POLICIES
 from controller.model.quantities import parse_duration_ms

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +24,6 @@ from controller.core.records.inventory_json import (
 )
 from controller.engine.stale_endpoints import endpoints_of
 from controller.engine.transport import EngineResponse
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import (
     Conflict,
     EngineError,

@@ -9,9 +9,8 @@ a network, and blocks the next join.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from controller.lazy_dataclass import dataclass
 
 #: States with real endpoints. In other states the engine only shows the requested endpoints.
 _CONNECTED = frozenset({"running", "paused"})

@@ -7,10 +7,8 @@ over the real gate.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
-
-from controller.lazy_dataclass import dataclass
 
 #: How long a mutation takes at most, unless the engine waits for a container.
 TIMEOUT_S = 60.0

@@ -12,11 +12,11 @@ import ipaddress
 import re
 import shlex
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from controller.fetch.git_command import RemoteAccess
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.source_spec import GitSpec
 from controller.model.errors import SourceError
 

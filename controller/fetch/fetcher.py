@@ -6,7 +6,7 @@ import logging
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from controller.core.git.report import SOURCES_MAX, status_to_json
@@ -21,7 +21,6 @@ from controller.fetch.memory import MemoryFile, fresh
 from controller.fetch.mirror import Mirror
 from controller.fetch.source_fetch import SourceFetch, Verify
 from controller.fetch.worker import SourceWorker
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import SourceError
 from controller.ports import Clock

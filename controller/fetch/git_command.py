@@ -7,12 +7,11 @@ of the URL. A run has bounds on time, memory, output and the size of a file, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from controller.core.git.remote_failures import explain_failure
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SourceError
 from controller.system.bounded_program import Bounds, Finished, run_program
 

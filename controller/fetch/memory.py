@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.core.git.report import render, status_from_json, status_to_json
 from controller.core.git.tree_checks import Refusal
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.source_spec import GitSpec
 from controller.model.errors import SourceError, StateError
 from controller.model.sources import SourceState, SourceStatus

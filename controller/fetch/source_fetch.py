@@ -9,7 +9,7 @@ import errno
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from controller.core.git import tree_checks
 from controller.core.git.decision import CommitFindings, Hold, Keep, Relation, Serve, decide
@@ -21,7 +21,6 @@ from controller.fetch.git_command import RemoteAccess
 from controller.fetch.memory import SourceMemory
 from controller.fetch.mirror import TOO_MANY, Mirror
 from controller.fetch.proof import make_proof
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.source_spec import GitSpec, SourceSpec, VerifyMode
 from controller.model.errors import SourceError
 from controller.model.sources import CommitInfo, CommitSignature, SourceState

@@ -13,12 +13,12 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from controller.core.git.signed_object import DetachedSignature
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SourceError
 from controller.model.sources import CommitSignature
 from controller.system.bounded_program import Bounds, Finished, run_program

@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.git.schedule import next_delay_s
 from controller.core.git.tree_checks import TreeFile
 from controller.fetch.memory import CommitApproval, MemoryFile, SourceMemory, fresh
 from controller.fetch.source_fetch import SourceFetch
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import SourceError, TrimtabError
 from controller.model.quantities import format_instant

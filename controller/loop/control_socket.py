@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.drift import failed_runs as failures
 from controller.core.review.review_form import ReviewForm, form_from_json
 from controller.core.service.history import with_failures
 from controller.core.status.failed_run_lines import with_last_lines
-from controller.lazy_dataclass import dataclass
 from controller.model.container_output import FailedRun
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.errors import TrimtabError, UsageError

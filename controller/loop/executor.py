@@ -8,10 +8,9 @@ failed action ends the execution. No mutation is ever repeated here. An atomic g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from controller.core.drift.actions import atomic_groups, is_denied
-from controller.lazy_dataclass import dataclass
 from controller.loop.workers.shared_creations import SharedCreations, existing
 from controller.model.desired.plan import (
     IN_PLACE,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.service_prune_guard import PruneDecision
 from controller.core.status.facts import Failure
-from controller.lazy_dataclass import dataclass
 from controller.loop.passes import PassPolicy
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import NeedsOperator, Plan

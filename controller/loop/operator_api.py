@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.drift.failed_runs import Readers
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.history import history
 from controller.core.service.operator_actions import Decision, unknown
-from controller.lazy_dataclass import dataclass
 from controller.loop.controller import Controller
 from controller.loop.executor import Execution, execute, never
 from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed

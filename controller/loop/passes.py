@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import takewhile
 
@@ -20,7 +20,6 @@ from controller.core.policy.refusals import with_document_fields
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
-from controller.lazy_dataclass import dataclass
 from controller.loop.executor import Execution
 from controller.model.desired.desired import Desired, Network, Service, SourceLocation, Volume
 from controller.model.desired.overrides import Revision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.planning import planner
 from controller.core.planning.networks.unused import possibly_unused
@@ -13,7 +13,6 @@ from controller.core.service import desired_view, service_prune_guard
 from controller.core.service.desired_view import DesiredView, Touched
 from controller.core.status.details import Report
 from controller.core.status.facts import Failure
-from controller.lazy_dataclass import dataclass
 from controller.loop.executor import never
 from controller.loop.passes import PassOutcome, PassPolicy, Result
 from controller.loop.probes.prober import ProbedEngine

@@ -19,8 +19,8 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from controller.lazy_dataclass import dataclass
 from controller.loop import control_socket
 from controller.loop.control_api import ControlApi
 from controller.loop.controller import Controller

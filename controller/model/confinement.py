@@ -7,10 +7,8 @@ result is ``NotReadable`` with the reason.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
-
-from controller.lazy_dataclass import dataclass
 
 UNLIMITED = -1
 

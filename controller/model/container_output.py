@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
-from controller.lazy_dataclass import dataclass
 from controller.model.names import Key
 
 StreamName = Literal["stdout", "stderr"]

@@ -27,9 +27,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
-from controller.lazy_dataclass import dataclass
 from controller.model.names import Key
 
 

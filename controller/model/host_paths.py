@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.lazy_dataclass import dataclass
+from dataclasses import dataclass
 
 #: ``PathFacts.protected`` of a path in the engine's data root. The value is separate because a path
 #: below the volumes root is judged as a mount of that volume.

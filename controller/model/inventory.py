@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import inf
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from controller.lazy_dataclass import dataclass
 from controller.model.confinement import Confinement
 from controller.model.files.delivery import StoredFiles
 from controller.model.names import Key, run_slot

@@ -7,9 +7,8 @@ inventory, and DNS from the network alias.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from controller.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema

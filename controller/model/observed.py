@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
 from operator import attrgetter
 from typing import Literal, overload
 
-from controller.lazy_dataclass import dataclass
 from controller.model.files.delivery import MountedFiles, StoredFiles
 from controller.model.names import Key
 

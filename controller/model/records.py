@@ -6,11 +6,10 @@ recovery and the inventory. Claims come from the controller and are not proven.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import Problem
 
 

@@ -11,9 +11,9 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.system.file_lock import open_lock_file, try_lock
 

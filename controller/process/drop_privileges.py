@@ -17,10 +17,9 @@ import json
 import os
 import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.process.mount_view import MountView, Need
 from controller.system import syscalls

@@ -17,9 +17,9 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from controller.lazy_dataclass import dataclass
 from controller.system import seccomp, syscalls
 
 _INPUT, _OUTPUT = 0, 1

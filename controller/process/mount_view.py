@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 
 StatPath = Callable[[Path], os.stat_result]

@@ -14,12 +14,11 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from controller.core.encoding.terminal_text import printable
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.system.unix_socket import has_listener
 

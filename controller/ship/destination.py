@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import UsageError
 from controller.ship.formats import FACILITY, FACILITY_MAX, Form
 

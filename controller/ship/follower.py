@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, cast
 
 from controller.core.records.record import GENESIS, LINE_MAX_BYTES, BadLine, parse, parse_or_none
@@ -30,7 +31,6 @@ from controller.journal.store.segments import (
     DurableMark,
     parse_mark,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.model.records import Record
 from controller.ship.fd_server import JournalFiles

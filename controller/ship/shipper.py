@@ -13,14 +13,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from controller.core.records.record import GENESIS
 from controller.journal.store.segments import DurableMark
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.ports import Clock
 from controller.ship.fd_server import JournalFiles

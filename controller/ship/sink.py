@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from controller.lazy_dataclass import dataclass
 from controller.ship.follower import Shipped
 
 

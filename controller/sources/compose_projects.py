@@ -11,6 +11,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,6 @@ from controller.core.compose.projects import (
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.terminal_text import printable_name
-from controller.lazy_dataclass import dataclass
 from controller.sources.config_files import in_hidden_folders
 from controller.sources.safe_read import SourceFile, is_inside, read_whole
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.encoding.terminal_text import printable_name
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.named_files import named_files, with_named_files
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import Problem
 from controller.model.files.delivery import FILE_BYTES_MAX
 from controller.model.quantities import format_bytes

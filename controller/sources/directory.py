@@ -12,7 +12,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,6 @@ from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem, Severity

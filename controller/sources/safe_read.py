@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core.encoding.terminal_text import printable_name
 from controller.core.encoding.yaml import MAX_BYTES, too_big
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import Problem
 
 MAX_FILES = 10_000

@@ -13,11 +13,11 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import watchfiles
 
-from controller.lazy_dataclass import dataclass
 from controller.sources import git
 from controller.sources.safe_read import FolderWalk
 

@@ -11,9 +11,8 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-from controller.lazy_dataclass import dataclass
 
 _CHUNK = 64 * 1024
 #: The time between two looks at what a program writes.

@@ -10,9 +10,8 @@ import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple
-
-from controller.lazy_dataclass import dataclass
 
 Waiter = asyncio.Future[None]
 

@@ -11,6 +11,7 @@ The values of variables are read for an admitted create. The values are added to
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from controller.broker.deliveries.mounts import undelivered
 from controller.broker.gate.call import Flow, GateRequest
@@ -32,7 +33,6 @@ from controller.core.engine_api.requests import CreateRequest
 from controller.core.records.operator_records import read_forget_request
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import SecretSource, declared_from_json
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 from controller.model.files.delivery import FileSet, contents_of
 from controller.model.mutations import SECRET_FORGET

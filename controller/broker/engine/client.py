@@ -18,7 +18,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from controller.broker.engine.response import (
@@ -32,7 +32,6 @@ from controller.broker.gate.commands import NOT_ALLOWED, Lost, Rows, engine_reme
 from controller.broker.gate.state import NEWEST_API, OLDEST_API
 from controller.broker.wire.request_reader import BODILESS
 from controller.core.encoding.json_members import text_member, texts_of
-from controller.lazy_dataclass import dataclass
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
 from controller.model.records import Reply

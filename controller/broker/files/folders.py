@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core.files.layout import DATA_LINK
-from controller.lazy_dataclass import dataclass
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.files.delivery import Variant
 from controller.system.atomic_file import fsync_folder

@@ -14,7 +14,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from controller.broker.files.folders import FolderWriter
@@ -30,7 +30,6 @@ from controller.core.files import blob
 from controller.core.files.blob import DamagedContent, UnopenedContent
 from controller.core.files.content import content_id
 from controller.core.files.layout import content_folder, folder_of, variant_id
-from controller.lazy_dataclass import dataclass
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.files.delivery import FileSet, Variant
 from controller.system.atomic_file import write_atomic

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from controller.broker.files.store import (
@@ -18,7 +19,6 @@ from controller.broker.files.store import (
 )
 from controller.broker.gate.state import GateState
 from controller.core.files.usage import used_contents
-from controller.lazy_dataclass import dataclass
 from controller.model.crashpoints import Reach
 from controller.model.files.delivery import FileSet
 from controller.model.inventory import Inventory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from controller.broker.gate import commands, redact
@@ -14,7 +14,6 @@ from controller.broker.wire.responses import JSON_TYPE, refusal
 from controller.core.engine_api import cdi
 from controller.core.engine_api.cdi import CdiDevice, CdiFile
 from controller.core.records.views import Page, Question
-from controller.lazy_dataclass import dataclass
 from controller.model.host_paths import PathFacts
 from controller.model.policy.document import Policy
 from controller.model.records import (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.core.compose.translation.settings import ComposeSettings
@@ -18,7 +18,6 @@ from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import SecretSource
-from controller.lazy_dataclass import dataclass
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.files.delivery import FileSet, StoredFiles, Variant
 from controller.model.host_paths import PathFacts

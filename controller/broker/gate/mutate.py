@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.broker.gate import commands, journal_entries, redact
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
@@ -20,7 +20,6 @@ from controller.core.encoding.json_members import texts_of
 from controller.core.enforcement.settlement import Settled, object_kind
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.mutations import Mutation
 from controller.model.records import Entry, Record, Reply, Role, Verdict

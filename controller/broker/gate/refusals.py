@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.json_members import parse_object
 from controller.core.rules.verdict import AdmissionDecision
-from controller.lazy_dataclass import dataclass
 from controller.model.records import Reply, Verdict
 
 

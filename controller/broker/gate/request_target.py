@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import NEWEST_API, OLDEST_API
-from controller.lazy_dataclass import dataclass
 
 PATH_MAX = 1024
 PARAMETERS_MAX = 64

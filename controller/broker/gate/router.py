@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -14,7 +15,6 @@ from controller.broker.gate.routes import NO_BODY_MAX, OWN_PREFIX, ROUTES, Route
 from controller.broker.wire.request_reader import BodyLimit, Malformed
 from controller.core.admission.calls import import_refused
 from controller.core.encoding.image_reference import without_credentials
-from controller.lazy_dataclass import dataclass
 from controller.model.mutations import Mutation
 from controller.model.records import Role
 

@@ -8,7 +8,7 @@ and the journal records a change under the name of its route.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -31,7 +31,6 @@ from controller.broker.gate.query_params import (
 )
 from controller.core.enforcement.settlement import ProofKind
 from controller.core.secrets.tree import SOURCE_MAX
-from controller.lazy_dataclass import dataclass
 from controller.model.files.delivery import CONTENT_BYTES_MAX
 from controller.model.mutations import TRUST, Mutation
 from controller.model.records import Role

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING
@@ -21,7 +21,6 @@ from controller.core.enforcement.quota_counts import Counted
 from controller.core.enforcement.token_buckets import Buckets
 from controller.core.engine_api.requests import ExecRequest
 from controller.core.engine_api.streams.pull_errors import Access
-from controller.lazy_dataclass import dataclass
 from controller.model.inventory import Inventory
 from controller.model.policy.document import Policy
 from controller.model.records import Role

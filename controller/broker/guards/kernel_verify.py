@@ -12,7 +12,7 @@ stopping a container is an intent of the broker's own, like every change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -35,7 +35,6 @@ from controller.core.enforcement import kernel_compare
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
-from controller.lazy_dataclass import dataclass
 from controller.model.confinement import (
     Confinement,
     DifferenceKind,

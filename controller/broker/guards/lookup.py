@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from controller.broker.gate import redact
@@ -26,7 +27,6 @@ from controller.core.rules.facts import (
     SharedContainer,
     VolumeFacts,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model import mutations, names
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.records import UNMET, Actor, Role

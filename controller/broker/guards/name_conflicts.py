@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.refusals import Denied
@@ -22,7 +23,6 @@ from controller.core.admission.dns_names import (
     service_of,
 )
 from controller.core.records.parts import RequestPart, SummaryPart
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -56,7 +56,6 @@ from controller.core.rules.facts import (
     VolumeFacts,
 )
 from controller.core.rules.verdict import AdmissionDecision
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import OwnedObject, PinnedImage

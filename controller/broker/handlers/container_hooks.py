@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.broker.gate import redact
@@ -25,7 +25,6 @@ from controller.core.engine_api.requests import HookRequest, HookRequests
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.core.rules.hooks import hooks_text, read_hooks
 from controller.core.rules.verdict import AdmissionDecision
-from controller.lazy_dataclass import dataclass
 from controller.model import mutations, names
 from controller.model.desired.spec.lifecycle import HOOKS_S
 from controller.model.inventory import ContainerItem

@@ -9,7 +9,7 @@ recorded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from controller.broker.gate import router
 from controller.broker.gate.query_params import validate_query
@@ -24,7 +24,6 @@ from controller.core.engine_api.field_reader import is_unset
 from controller.core.engine_api.requests import ConnectRequest, Finding
 from controller.core.rules.identity import is_reserved, judge_name
 from controller.core.rules.verdict import AdmissionDecision, mode_of, verdict_of
-from controller.lazy_dataclass import dataclass
 from controller.model.mutations import Mutation
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Verdict

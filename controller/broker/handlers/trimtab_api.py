@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 from controller.broker.deliveries import secrets
@@ -34,7 +34,6 @@ from controller.core.jobs import memory as jobs
 from controller.core.records.inventory_json import TAGGED, item_to_json, shared_to_json
 from controller.core.records.operator_records import read_hold, read_run_request, read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.inventory import Inventory
 from controller.model.mutations import (
@@ -461,8 +460,9 @@ def _record_run_request(call: GateRequest, body: dict[str, object]) -> Flow[Repl
     """Record an operator's request for a run of a job; the inventory keeps it until the run."""
     asked = read_run_request(body)
     if isinstance(asked, str):
-        form = f'{{"act": "{JOB_RUN}", "object": "Job/NAMESPACE/NAME", "note": …}}'
-        raise _invalid_body(asked, form)
+        raise _invalid_body(
+            asked, f'{{"act": "{JOB_RUN}", "object": "Job/NAMESPACE/NAME", "note": …}}'
+        )
     request = request_of("POST", JOB_RUN, str(asked.key), asked.summary)
     yield from require_record("operator", call.by, request)
     return json_reply(200, {"id": call.id})

@@ -16,9 +16,9 @@ from __future__ import annotations
 import os
 import resource
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from controller.lazy_dataclass import dataclass
 from controller.system import syscalls
 
 CAPABILITIES = {

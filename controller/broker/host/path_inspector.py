@@ -17,10 +17,10 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from controller.broker.host import procfs
-from controller.lazy_dataclass import dataclass
 from controller.model.confinement import MountinfoLine
 from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
 

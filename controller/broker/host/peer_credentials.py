@@ -15,13 +15,12 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from controller.lazy_dataclass import dataclass
 from controller.model.records import Actor, Role
 from controller.system.slots import SlotUser
 

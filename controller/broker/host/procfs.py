@@ -7,8 +7,8 @@ proc_pid_status(5), proc_pid_mountinfo(5), cgroups(7), the kernel's cgroup-v2.rs
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from controller.lazy_dataclass import dataclass
 from controller.model.confinement import UNLIMITED, CgroupLimits, MountinfoLine
 
 CAPABILITY_SETS = ("Inh", "Prm", "Eff", "Bnd", "Amb")

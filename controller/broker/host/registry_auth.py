@@ -20,12 +20,11 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from controller.core.engine_api.streams.pull_errors import Access
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import CredentialsInvalid
 
 BYTES_MAX = 256 * 1024

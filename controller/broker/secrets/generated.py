@@ -12,7 +12,7 @@ import hmac
 import json
 import string
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from controller.core.secrets.contents import SecretFiles, SecretName
 from controller.core.secrets.declared import GeneratedSource
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 from controller.system.atomic_file import write_atomic
 

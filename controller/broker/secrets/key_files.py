@@ -9,12 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from controller.core.secrets.contents import CONTENT_MAX, is_file_name
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 KEYS: Final = Path("/etc/trimtab/keys")

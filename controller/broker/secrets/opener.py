@@ -12,7 +12,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
@@ -24,7 +24,6 @@ from controller.core.files.blob import DamagedContent, UnopenedContent
 from controller.core.secrets import declared
 from controller.core.secrets.contents import SecretFiles, SecretName, check_contents, content_id
 from controller.core.secrets.sources import AgeSource, OpenRequest, SopsSource
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 from controller.model.files.delivery import FileSet
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 
@@ -29,7 +29,6 @@ from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.wire.request_reader import Head, Malformed, ParsedRequest, RequestReader
 from controller.broker.wire.responses import CONTINUE, refusal, reply_bytes
 from controller.core.records.parts import ActorPart
-from controller.lazy_dataclass import dataclass
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.records import Actor, Entry, Reply, Request, Verdict
 from controller.system.slots import Slots, SlotUser

@@ -8,11 +8,10 @@ waits for a slot, so the number of accepted connections is bounded too: by group
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from controller.broker.host.peer_credentials import PeerGroup
-from controller.lazy_dataclass import dataclass
 from controller.system.slots import Share
 
 #: File descriptors kept free for the journal, its index, files, paths and processes.

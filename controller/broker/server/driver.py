@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Generic, TypeVar, assert_never, cast
 
@@ -29,7 +30,6 @@ from controller.broker.server.record_summaries import RecordLimiter
 from controller.broker.server.thread_limit import KeptThreads, ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
 from controller.core.engine_api.cdi import CdiFile
-from controller.lazy_dataclass import dataclass
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Entry, Record, Reply, Role

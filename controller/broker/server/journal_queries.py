@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from controller.broker.engine.relay import ClientStream, hang_up_of
@@ -18,7 +18,6 @@ from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
 from controller.core.records.views import Page, Question
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.model.records import Reply, Role
 from controller.ports import Archive
@@ -46,13 +45,10 @@ class FollowerLimits:
     of_clients: int = 16
 
 
-LIMITS = FollowerLimits()
-
-
 class JournalQueries:
     """Runs queries on an archive. Belongs to one event loop."""
 
-    def __init__(self, archive: Archive, *, limits: FollowerLimits = LIMITS) -> None:
+    def __init__(self, archive: Archive, *, limits: FollowerLimits = FollowerLimits()) -> None:
         self._archive = archive
         self._threads = ThreadLimit(archive.ask, threads=HANGING_MAX)
         self._turn = AdmissionLock()

@@ -12,13 +12,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 
 from controller.core.enforcement import record_summaries, token_buckets
 from controller.core.enforcement.record_summaries import Limit, Tally
 from controller.core.records.parts import ActorPart, RequestPart, VerdictPart
-from controller.lazy_dataclass import dataclass
 from controller.model.records import ENTRY_PARTS, Entry, Record, Role
 from controller.ports import Clock, NewId
 

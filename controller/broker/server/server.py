@@ -1,7 +1,8 @@
 """The broker process: start, background tasks, reload and end.
 
 The start has a fixed order: lock file, journal, inventory, identity of the engine, socket. A
-failure before the socket exists ends the broker. Only the engine is allowed to be down.
+failure before the socket exists ends the broker. Only the engine is allowed to be down, for any
+time.
 
 SIGTERM, SIGINT or the end of the parent process (the lifeline) end the broker. Streams are cut,
 requests get their responses within the grace period, and the inventory is saved.
@@ -16,7 +17,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +48,6 @@ from controller.broker.server.recovery_task import RecoveryTask
 from controller.broker.server.watch_task import ContainerWatcher, ExecReaper
 from controller.core.enforcement.record_summaries import Limit
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart, VerdictPart
-from controller.lazy_dataclass import dataclass
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import CredentialsInvalid, EngineError, PolicyInvalid
 from controller.model.host_paths import PathFacts
@@ -152,7 +152,7 @@ class Broker:
         group: int | None,
         handle: HandleRequest,
         services: HostServices,
-        limits: ServerLimits,
+        limits: ServerLimits = ServerLimits(),
     ) -> None:
         self._paths = paths
         self._handle = handle

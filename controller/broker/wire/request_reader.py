@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import httptools
 
 from controller.broker.wire.responses import Headers
-from controller.lazy_dataclass import dataclass
 
 HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100

@@ -14,6 +14,7 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -23,7 +24,6 @@ from controller.cli.clients.docker_recorder import (
     DockerRecorder,
     EngineRequest,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import UsageError
 
 TIMEOUT_S = 20.0

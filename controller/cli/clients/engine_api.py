@@ -10,6 +10,7 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -27,7 +28,6 @@ from controller.cli.clients.socket_client import (
     translated_errors,
     translated_stream_errors,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import EngineFailed
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +23,6 @@ from controller.core.planning.image_volumes import assume_none, with_image_volum
 from controller.core.planning.images_networks_volumes import image_references
 from controller.core.review import host_snapshot
 from controller.core.review.review import review
-from controller.lazy_dataclass import dataclass
 from controller.loop.state.store import BROKEN, StateStore
 from controller.model.desired.field_changes import Review
 from controller.model.quantities import format_instant

@@ -15,10 +15,10 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import (
     EngineFailed,
     EngineUnavailable,

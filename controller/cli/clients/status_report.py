@@ -6,13 +6,13 @@ import json
 import os
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.options import open_state
 from controller.cli.output.times import span
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import EngineUnavailable, Problem, StateError, TrimtabError
 from controller.settings import StateFolder
 

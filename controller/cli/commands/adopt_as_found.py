@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
@@ -17,7 +17,6 @@ from controller.cli.options import HostChoice, print_json
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import EngineError, StateError, UsageError
 from controller.model.names import DEFAULT_NAMESPACE, NAMESPACE_MAX, Key, service_key
 

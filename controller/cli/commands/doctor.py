@@ -13,7 +13,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from stat import S_IWGRP
 from typing import Any
@@ -30,7 +30,6 @@ from controller.cli.output.times import age, current_time, parse_time
 from controller.cli.status.conditions import Resource
 from controller.cli.status.signed import signed_rows
 from controller.core.encoding.terminal_text import printable
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
 from controller.process.engine_socket import remedy_for, user_name
@@ -459,7 +458,9 @@ def _strangers(strangers: dict[str, Any], rivals: dict[str, Any]) -> Iterator[Ch
     if rivals.get("some"):
         made = f"another broker of this instance made {rivals.get('count')} containers"
         message = f"{made}, so nothing is changed: {_list_of(rivals)}"
-        remedy = "end the other, if a copy of this state folder runs; then look at 'trimtab adopt'"
+        remedy = (
+            "end the other one, if a copy of this state folder runs; then look at 'trimtab adopt'"
+        )
         yield CheckResult("forked", "error", message, remedy)
     elif strangers.get("some"):
         carried = f"{strangers.get('count')} containers carry this instance's label"

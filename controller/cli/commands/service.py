@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from controller.cli.options import (
 from controller.cli.output.terminal import echo
 from controller.cli.output.user_names import with_names
 from controller.core.encoding.terminal_text import printable
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import EngineUnavailable
 from controller.settings import StateFolder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from controller.core.compose.translation.documents import (
 )
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.manifests.check_together import resolve
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired
 from controller.model.errors import UsageError
 from controller.sources.compose_projects import look_up, read_file

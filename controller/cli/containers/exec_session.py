@@ -16,11 +16,11 @@ import time
 import tty as terminals
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 from controller.cli.clients.engine_api import READ_BYTES, EngineApi, TakenOver
 from controller.core.engine_api.streams.log_stream import BadFrame, Frames
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import EngineFailed, EngineUnavailable, TrimtabError
 
 #: Signals that would end the process without restoring the terminal.

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from controller.cli.containers.replicas import (
     list_replicas,
 )
 from controller.core.engine_api.streams.log_stream import engine_time
-from controller.lazy_dataclass import dataclass
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineError, TrimtabError
 from controller.model.names import WORKLOADS

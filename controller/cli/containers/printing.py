@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TextIO
 
 import click
 
 from controller.core.encoding.terminal_text import printable, printable_json, printable_output
-from controller.lazy_dataclass import dataclass
 from controller.model.container_output import LogLine
 
 #: The colours of the labels in turn, as in ``docker compose logs``.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from controller.cli.clients.engine_api import EngineApi
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.errors import StateError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,6 @@ from controller.cli.output.tables import Column, clip, clip_image, render
 from controller.core.records.parts import NOT_MODIFIED, ResultPart, VerdictPart
 from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import CLOSING
-from controller.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from controller.cli.journal.journal_source import JournalSource

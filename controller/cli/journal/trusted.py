@@ -6,12 +6,12 @@ A separate module, so that commands that only read don't import the code for sig
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core.records.checkpoint import Checkpoint, parse_checkpoint
 from controller.core.transparency.signed_note import BadNote, PublicKey, parse_note, parse_public
 from controller.journal.writer.signing_keys import PublishedKey, ends_of, read_published_keys
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError, error_reason
 
 

@@ -12,10 +12,9 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.encoding.terminal_text import printable
-from controller.lazy_dataclass import dataclass
 
 #: Between columns; smaller on a terminal, where space is scarce.
 GAP, GAP_ON_TERMINAL = "   ", "  "

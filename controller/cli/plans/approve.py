@@ -8,6 +8,7 @@ broker showed, so it holds for nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,6 @@ from controller.cli.plans.apply_result import apply_exit_code, show_done
 from controller.core.encoding.terminal_text import printable
 from controller.core.enforcement.approval_requests import OBJECTS_MAX
 from controller.core.enforcement.approvals import OBJECT_MAX
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import TrimtabError, UsageError
 from controller.model.names import service_key
 from controller.settings import StateFolder

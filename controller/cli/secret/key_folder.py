@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from controller.broker.secrets.key_files import KEYS, key_path, read_key
 from controller.core.secrets.age import Identities, parse_identities
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError, StateError, UsageError
 from controller.model.names import NAMESPACE_MAX, is_dns_label
 from controller.system.atomic_file import fsync_folder

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,6 @@ from controller.core.secrets.formats import SopsForm, form_of
 from controller.core.secrets.metadata import EncryptionRule, Recipient
 from controller.core.secrets.sops import SopsDocument, open_document
 from controller.core.secrets.tree import SOURCE_MAX, unsupported
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError, StateError, UsageError
 from controller.system.atomic_file import write_atomic
 

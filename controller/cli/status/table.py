@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.cli.output.excerpts import ReportExcerpts
@@ -13,7 +13,6 @@ from controller.cli.output.times import age, current_time, parse_time, until
 from controller.cli.status.conditions import SETTLED, conditions_of, message_of, styled, word_of
 from controller.cli.status.ports import addresses_of, clip_addresses
 from controller.cli.status.problems import no_excerpt, place_of, problem_of, render_problems
-from controller.lazy_dataclass import dataclass
 from controller.model.names import revision_digits
 
 #: Kinds with a number of ready members.

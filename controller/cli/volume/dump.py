@@ -8,7 +8,7 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +19,6 @@ from controller.cli.options import command, note_option, open_state, print_json
 from controller.cli.output.terminal import echo, rewrite
 from controller.cli.volume import hold as holds
 from controller.core.encoding.terminal_text import printable
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError, UsageError, error_reason
 from controller.model.quantities import format_bytes
 from controller.process.volumes.child import ChildFailed, VolumeChild, start_dump

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -22,7 +22,6 @@ import click
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import EngineUnavailable, StateError, TrimtabError, UsageError
 from controller.model.mutations import VOLUME_END, VOLUME_HOLD
 

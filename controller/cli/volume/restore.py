@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +19,6 @@ from controller.cli.output.terminal import echo
 from controller.cli.volume import hold as holds
 from controller.cli.volume.dump import CHUNK, clear_progress, show_progress
 from controller.core.encoding.terminal_text import printable
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError, UsageError, error_reason
 from controller.model.quantities import format_bytes
 from controller.process.volumes.archive_format import TRAILER_BYTES, BadArchive, Trailer

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from controller.core.encoding.json_members import mapping_member
@@ -21,7 +22,6 @@ from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.translate import endpoint_aliases, settings
 from controller.core.rules.hooks import hooks_text, read_hooks
 from controller.core.rules.verdict import AdmissionDecision
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.records import Actor, Role

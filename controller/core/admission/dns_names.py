@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.identity import is_controllers_name
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.policy.sections import Networks

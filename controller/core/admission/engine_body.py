@@ -7,7 +7,7 @@ or from the policy. No object of a client passes through.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.admission.dns_names import extra_names
@@ -40,7 +40,6 @@ from controller.core.rules.images.image_volumes import mounts_of
 from controller.core.rules.limits_privileges import capability, variable_names
 from controller.core.rules.networks import JoinedNetworks, host_address, joined
 from controller.core.rules.verdict import AdmissionPatch
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import Finding
@@ -13,7 +14,6 @@ from controller.core.files.retention import NamedContent, Stored
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.identity import judge_owner
 from controller.core.rules.verdict import AdmissionDecision, deny
-from controller.lazy_dataclass import dataclass
 from controller.model.files.delivery import FileSet, StoredContent
 from controller.model.names import NAMESPACE_MAX, SERVICE_NAME_MAX, is_dns_label
 from controller.model.policy.document import Policy

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
 from controller.core.engine_api.requests import Finding
 from controller.core.records.parts import SummaryPart
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.observed import HostPort

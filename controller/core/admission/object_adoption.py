@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from controller.core.encoding.quoting import quote
@@ -17,7 +18,6 @@ from controller.core.engine_api.requests import ICC, MASQUERADE, Finding
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.identity import adopt_remedy, judge_name, judge_owner
 from controller.core.rules.verdict import enforced_findings
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.inventory import OwnedObject
 from controller.model.policy.document import Policy

@@ -11,7 +11,7 @@ document names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.core.encoding.json_members import list_of, mapping_of
@@ -26,7 +26,6 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.files.archive import files_of_archive
 from controller.core.files.content import content_id
-from controller.lazy_dataclass import dataclass
 from controller.model.confinement import UNLIMITED, Confinement, Gap
 from controller.model.files.delivery import FILE_KINDS
 from controller.model.host_paths import is_below

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
@@ -29,7 +29,6 @@ from controller.core.encoding.yaml import YamlPath as ValuePath
 from controller.core.manifests.declaration import Declaration, ParsedDocument
 from controller.core.manifests.parse import parse_document
 from controller.core.manifests.validation_errors import dotted, explain, problem_at
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.fields import Model
 from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem

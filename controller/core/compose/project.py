@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import Problem, Severity
 
 #: The extension with the choices for trimtab, which Docker Compose ignores.

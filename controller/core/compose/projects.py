@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from controller.core.compose.project import ComposeProject, Place
@@ -20,7 +20,6 @@ from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.terminal_text import printable_name
 from controller.core.encoding.yaml import compose_all, decode
 from controller.core.manifests.declaration import ParsedDocument
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.files import ConfigSpec
 from controller.model.errors import Problem, Severity
 from controller.model.files.delivery import CONTENT_BYTES_MAX, FILES_MAX

@@ -7,13 +7,12 @@ the stop and the removal would start the container again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TypedDict
 
 from controller.core.drift.classify import ALIVE
 from controller.core.engine_api.create_body import aliases_on, stop_timeout_s
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,

@@ -9,10 +9,10 @@ without jumps. Pure: instants are monotonic seconds unless noted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from controller.core.drift import failures
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms

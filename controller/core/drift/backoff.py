@@ -9,13 +9,12 @@ pause.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from controller.core.encoding.stored_form import OPTIONAL, Milliseconds, StoredForm, stored
-from controller.lazy_dataclass import dataclass
 
 #: The pause after each failure in a row, in seconds. The last value repeats.
 PAUSES_S = (1, 5, 10, 20, 40, 80, 160, 300)

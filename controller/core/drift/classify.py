@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
@@ -18,7 +19,6 @@ from controller.core.engine_api.comparable_fields import (
     differing_settings,
 )
 from controller.core.engine_api.create_body import engine_restart
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.rollout import Boot, RestartPolicy, RunState
 from controller.model.names import REVISION_DIGITS, revision_digits

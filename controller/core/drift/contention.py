@@ -12,13 +12,12 @@ now.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from controller.core.drift.classify import ALIVE, alterations
 from controller.core.drift.heal_alterations import healed_by
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.plan import AnyAction
 from controller.model.observed import Container
 

@@ -11,6 +11,7 @@ a new revision meets the new revision of its dependency.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from typing import assert_never
@@ -22,7 +23,6 @@ from controller.core.engine_api.timestamps import seconds
 from controller.core.jobs.decision import decide
 from controller.core.jobs.progress import JobTime, JobWord
 from controller.core.manifests.dependencies import shared_service
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import DependencyCondition, RunState

@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.drift import failures
 from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.streams.log_stream import nanoseconds
-from controller.lazy_dataclass import dataclass
 from controller.model.container_output import FailedRun, LogLine, StreamName
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.rollout import RestartPolicy

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 import signal
+from dataclasses import dataclass
 from typing import Annotated
 
 from controller.core.encoding.stored_form import OPTIONAL, StoredForm, stored
 from controller.core.engine_api.timestamps import seconds
 from controller.core.records import endings
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.observed import Container, ContainerState

@@ -7,10 +7,9 @@ clock without jumps.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.health import Healthcheck
 
 #: The pause between probes while a container starts; it doubles up to the maximum.

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
-
-from controller.lazy_dataclass import dataclass
 
 NAME_MAX = 255
 

@@ -14,14 +14,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import yaml
 from yaml.cyaml import CBaseLoader
 
 from controller.core.encoding.yaml_errors import syntax_problem
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import Problem, SourcePosition, ValuePlaces
 
 MAX_BYTES = 1024 * 1024

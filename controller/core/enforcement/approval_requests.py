@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from controller.lazy_dataclass import dataclass
 from controller.model.inventory import VOLUME, Approval
 from controller.model.mutations import move_subject
 from controller.model.names import Key, qualified

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.core.enforcement.approval_requests import OBJECTS_MAX
-from controller.lazy_dataclass import dataclass
 from controller.model.inventory import (
     VOLUME,
     ContainerItem,

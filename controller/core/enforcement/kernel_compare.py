@@ -14,9 +14,9 @@ Fewer rights than admitted are no difference, since programs drop capabilities t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from controller.core.enforcement import kernel_mounts as mounts
-from controller.lazy_dataclass import dataclass
 from controller.model.confinement import (
     UNLIMITED,
     CgroupLimits,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.core.rules.facts import QuotaCounts
 from controller.core.rules.identity import container_quota, network_quota, volume_quota
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject
 from controller.model.mutations import Mutation

@@ -11,13 +11,12 @@ Times are seconds of a monotonic clock in buckets, and seconds since the epoch i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from controller.core.enforcement.token_buckets import TokenRate
 from controller.core.records.parts import ResultPart
 from controller.core.records.record import timestamp
-from controller.lazy_dataclass import dataclass
 
 #: The limited stages: a peer can cause such records as often as it likes.
 LIMITED: Final = frozenset({"refusal", "read"})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -24,7 +24,6 @@ from controller.core.engine_api.translate import settings
 from controller.core.records.container_effects import updated_settings
 from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.mutations import Mutation

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
-
-from controller.lazy_dataclass import dataclass
 
 #: The peer that stands for all beyond the bound.
 OTHERS: Final = -1

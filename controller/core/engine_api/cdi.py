@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from controller.core.encoding.yaml import compose_all
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.devices import is_device_path
 from controller.model.policy.devices import why_never
 

@@ -9,12 +9,12 @@ container has a new id, which is not in the inventory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from controller.core.engine_api.field_reader import Field
 from controller.core.engine_api.field_tables import CONFIG, ENDPOINT, HOST_CONFIG
-from controller.lazy_dataclass import dataclass
 from controller.model.observed import LimitValue, Settings
 from controller.model.quantities import format_bytes
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.requests import Finding
-from controller.lazy_dataclass import dataclass
 
 INT64_MAX = 2**63 - 1
 TEXT_MAX = 4096

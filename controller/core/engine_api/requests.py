@@ -7,10 +7,9 @@ field are each a ``Finding`` and count as unset.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from controller.lazy_dataclass import dataclass
 from controller.model.files.delivery import Variant
 
 #: Options of a bridge network: masquerading, and traffic between its containers.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.encoding.yaml import YamlPath
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import BoundName
 from controller.model.desired.spec.files import FileMount, SecretVariable
 from controller.model.desired.spec.service import ServiceSpec

@@ -10,13 +10,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from types import MappingProxyType
 from urllib.parse import quote, urlsplit
 
 from controller.core.git.tree_checks import Refusal
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.source_spec import Forge, GitSpec, StatusSpec, is_repository
 from controller.model.errors import SourceError
 from controller.model.sources import CommitOutcome, OutcomeState

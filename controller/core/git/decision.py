@@ -7,10 +7,10 @@ commit is good, or an operator approves exactly the held one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from controller.core.git.tree_checks import Refusal
-from controller.lazy_dataclass import dataclass
 from controller.model.sources import CommitInfo
 
 

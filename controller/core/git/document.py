@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import UsageError
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import total_ordering
 from typing import Self
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.source_spec import GitRef
 
 #: What ``git ls-remote`` is asked for if versions are followed.

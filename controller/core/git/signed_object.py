@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
-from controller.lazy_dataclass import dataclass
 from controller.model.names import COMMIT_ID
 from controller.model.quantities import format_instant
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-
-from controller.lazy_dataclass import dataclass
 
 FILES_MAX = 10_000
 DEPTH_MAX = 24

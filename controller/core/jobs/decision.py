@@ -8,7 +8,7 @@ occasion.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from controller.core.jobs.memory import MANUAL, ON_CHANGE
@@ -26,7 +26,6 @@ from controller.core.jobs.progress import (
     unless_suspended,
 )
 from controller.core.jobs.scheduled import by_schedule
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec, Trigger
 from controller.model.observed import JobMemory, JobOccasion

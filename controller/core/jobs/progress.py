@@ -11,13 +11,12 @@ Invariant: never more runs go on than successes are missing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from controller.core.jobs.memory import MANUAL, ROLLOUT
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.job import Interrupted, JobSpec
 from controller.model.names import Key

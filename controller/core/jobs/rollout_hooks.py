@@ -11,7 +11,7 @@ restarts and rollbacks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -20,7 +20,6 @@ from controller.core.jobs.decision import RolloutRun, attempt
 from controller.core.jobs.memory import ROLLOUT
 from controller.core.jobs.progress import JobTime, JobWord
 from controller.core.manifests.revision_hash import VERSION
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec
 from controller.model.desired.spec.rollout import RunState

@@ -7,10 +7,10 @@ programs end with 0 on SIGTERM.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.jobs.memory import Outcome
-from controller.lazy_dataclass import dataclass
 from controller.model.observed import Ending
 
 _WHY_MAX: Final = 256

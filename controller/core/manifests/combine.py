@@ -10,7 +10,7 @@ The module is imported only while a Source is declared, or was.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.check_together import desired_from, resolve
@@ -19,7 +19,6 @@ from controller.core.manifests.checks.engine_names import volume_names
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import SOURCE_KIND
 from controller.core.manifests.validation_errors import dotted
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import (
     Declared,
     Desired,

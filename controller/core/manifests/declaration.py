@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
 from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.validation_errors import problem_at
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import SourceIdentity, SourceLocation
 from controller.model.desired.spec.fields import Model
 from controller.model.desired.spec.files import ConfigSpec, SecretSpec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
@@ -20,7 +20,6 @@ from controller.core.planning.service_order import (
     Blockers,
     KnownServices,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.names import Key, SlotKey
 from controller.model.observed import Container, HostPort

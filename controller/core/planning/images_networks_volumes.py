@@ -7,7 +7,7 @@ created at first use. Only volumes that their last document released are removed
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.engine_api.create_body import joined_networks
 from controller.core.planning.deliveries.changed_files import FileDeliveries
@@ -19,7 +19,6 @@ from controller.core.planning.problems.object_problems import (
     size_problem,
     unadopted,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,

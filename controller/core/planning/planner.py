@@ -12,7 +12,7 @@ the document could declare.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import assert_never
 
 from controller.core.drift.actions import Judge, is_denied, until_denied, with_verdicts
@@ -42,7 +42,6 @@ from controller.core.planning.quarantine import (
 )
 from controller.core.planning.rollout_waves import RolloutPlan, plan_service
 from controller.core.planning.service_order import Ordering
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,

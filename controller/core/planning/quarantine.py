@@ -9,7 +9,7 @@ again, the ordinary rules apply (``core.planning.rollout_waves``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from controller.core.drift.actions import (
@@ -22,7 +22,6 @@ from controller.core.drift.actions import (
 )
 from controller.core.drift.classify import ALIVE, ReplicaState, cause_of
 from controller.core.encoding.stored_form import Milliseconds, StoredForm, stored
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, QuarantineWait
 from controller.model.desired.spec.rollout import RestartPolicy, RunState

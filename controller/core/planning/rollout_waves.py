@@ -8,7 +8,7 @@ slots from being replaced, but not unhealthy ones from being restarted.
 container alive meanwhile. The plan is complete: behind each barrier are the actions that follow.
 """
 
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from controller.core.drift.actions import (
@@ -39,7 +39,6 @@ from controller.core.planning.slot_plan import (
     has_process,
     is_as_declared,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.plan import (
     AnyAction,
     AnyWait,

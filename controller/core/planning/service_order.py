@@ -13,7 +13,7 @@ while.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from controller.core.drift.actions import is_denied
@@ -32,7 +32,6 @@ from controller.core.jobs.progress import NO_TIME, JobTime
 from controller.core.jobs.rollout_hooks import HookState, HookWord, RolloutHooks, RolloutStanding
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.core.manifests.dependencies import dependencies_of, shared_service
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import (
     AnyAction,

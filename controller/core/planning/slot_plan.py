@@ -9,7 +9,7 @@ A denied action is shown in the plan; actions with a dependency on a denied acti
 """
 
 from collections.abc import Collection
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from controller.core.drift import host_ports
 from controller.core.drift.actions import (
@@ -47,7 +47,6 @@ from controller.core.planning.serving_container import (
     restart_actions,
     takes_memory,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, Barrier, ConnectNetwork, Delay
 from controller.model.desired.spec.rollout import Order

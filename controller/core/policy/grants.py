@@ -1,6 +1,7 @@
 """Suggested changes of the policy for denied requests: key and value.
 
-Rules without a key in the policy get no suggestion. ``core.policy.remedies`` words the grants.
+Rules without a key in the policy are not in the table and get no suggestion. The wording of grants
+is in ``core.policy.remedies``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -21,7 +22,6 @@ from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.rules.context import implied
 from controller.core.rules.limits_privileges import capability
 from controller.core.rules.networks import host_address
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.fields import HOST_GATEWAY
 from controller.model.names import DEFAULT_NAMESPACE, REVISION
 from controller.model.policy.document import Policy

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from controller.core.policy.load import load_policy
-from controller.lazy_dataclass import dataclass
 from controller.model.names import DEFAULT_NAMESPACE
 from controller.model.policy.values import AnonymousVolumes
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from controller.core.engine_api.comparable_fields import LIMITS
@@ -17,7 +18,6 @@ from controller.core.proofs.rendering import RenderedObject, RenderedWorkload, R
 from controller.core.proofs.requests import CreateShape, are_names_of, are_same, shape_of
 from controller.core.records.parts import ProofPart
 from controller.core.records.signed.revisions import find_revision, key_of
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, PinnedImage, SignedRevision
 from controller.model.names import Key

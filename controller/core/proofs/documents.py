@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.compose.project import COMPOSE_FILE, DOCUMENT_FIELDS
 from controller.core.compose.projects import (
@@ -22,7 +22,6 @@ from controller.core.manifests.named_files import with_named_files
 from controller.core.manifests.parse import read_text
 from controller.core.proofs.proven_charts import is_read, render_releases
 from controller.core.proofs.proven_files import ProvenFiles
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import SourceIdentity
 from controller.model.errors import Problem
 from controller.model.files.delivery import FILE_BYTES_MAX

@@ -10,11 +10,10 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.git.signed_object import OBJECT_MAX
 from controller.core.git.tree_checks import DEPTH_MAX, FILES_MAX, TreeEntry
-from controller.lazy_dataclass import dataclass
 
 #: Longest proof, in bytes.
 PROOF_MAX = 16 << 20

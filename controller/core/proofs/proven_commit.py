@@ -6,7 +6,7 @@ parsed.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.git.signed_object import CommitObject, parse_commit
 from controller.core.git.tree_checks import Refusal, folders_of, select_files
@@ -21,7 +21,6 @@ from controller.core.proofs.git_objects import (
 )
 from controller.core.proofs.signers import Signers
 from controller.core.proofs.ssh_signature import signer_of
-from controller.lazy_dataclass import dataclass
 from controller.model.policy.sources import SignedSource
 
 _FORMATS = {"openpgp": "OpenPGP", "x509": "X.509"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from controller.core.compose.translation.settings import ComposeSettings
@@ -29,7 +29,6 @@ from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.moves.pending import declared_moves
 from controller.core.proofs.documents import DocumentScope, read_documents
 from controller.core.proofs.requests import CreateShape, shape_of, shape_of_create
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import (
     Desired,
     GitSource,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +13,6 @@ from controller.core.git.tree_checks import CHARTS
 from controller.core.proofs.proven_commit import ProvenCommit
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import SecretSource, declared_from_json
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 from controller.model.files.delivery import FILE_BYTES_MAX
 from controller.model.names import Key

@@ -8,11 +8,11 @@ newest document, apart from the revision. Everything else is one digest, the *sh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.engine_api.comparable_fields import LIMITS
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 
 #: The names of a container by network.

@@ -10,11 +10,11 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from controller.core.proofs.git_objects import InvalidProof
 from controller.core.proofs.ssh_signature import KEY_TYPES, SshPublicKey
-from controller.lazy_dataclass import dataclass
 
 FILE_MAX = 256 * 1024
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')

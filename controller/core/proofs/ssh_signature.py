@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import re
+from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -21,7 +22,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from controller.core.proofs.git_objects import InvalidProof
-from controller.lazy_dataclass import dataclass
 
 _MAGIC = b"SSHSIG"
 _VERSION = 1

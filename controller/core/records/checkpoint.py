@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64decode, b64encode
+from dataclasses import dataclass
 from typing import Final
 
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart
 from controller.core.transparency import signed_note
 from controller.core.transparency.merkle import HASH_BYTES, Range, tree_of
-from controller.lazy_dataclass import dataclass
 from controller.model import mutations
 from controller.model.records import Entry, Record, Role
 

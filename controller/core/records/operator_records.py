@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from controller.core.records.parts import SummaryPart
-from controller.lazy_dataclass import dataclass
 from controller.model import mutations, names
 from controller.model.names import (
     COMMIT_ID,

@@ -11,6 +11,7 @@ Golden files (``tests/golden/records``) hold every form of a record.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import (
@@ -25,7 +26,6 @@ from controller.core.encoding.json_members import (
     text,
     texts,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.records import Record
 
 if TYPE_CHECKING:

@@ -8,14 +8,13 @@ exit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from controller.core.records import parts
 from controller.core.records.query import QueryResult, RecordSubject, is_adoption
 from controller.core.records.record import CLOSING
 from controller.core.records.views import SHAPING, SHAPING_MAX
-from controller.lazy_dataclass import dataclass
 from controller.model import mutations, names
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings

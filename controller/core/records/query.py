@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from controller.core.records import parts
 from controller.core.records.record import CLOSING
-from controller.lazy_dataclass import dataclass
 from controller.model import mutations, names
 from controller.model.mutations import Mutation
 from controller.model.records import Record

@@ -15,11 +15,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, cast, get_args
 
 from controller.core.encoding.canonical_json import MAX_SAFE_INTEGER, canonical, encode, normalize
-from controller.lazy_dataclass import dataclass
 from controller.model.records import ENTRY_PARTS, Entry, Record, Stage
 
 GENESIS: Final = "0" * 64

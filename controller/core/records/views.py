@@ -6,7 +6,7 @@ Any source with queries by filter can answer them: the index, or a command throu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -20,7 +20,6 @@ from controller.core.records.query import (
 )
 from controller.core.records.record import CLOSING
 from controller.core.records.visibility import CHANGES, EVERYTHING, Reader
-from controller.lazy_dataclass import dataclass
 from controller.model import mutations
 from controller.model.mutations import Mutation
 

@@ -13,13 +13,12 @@ recorded and compare the hashes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from controller.core.records.parts import ActorPart, RequestPart
 from controller.core.records.query import QueryResult, RecordSubject
 from controller.core.records.record import record_members
-from controller.lazy_dataclass import dataclass
 from controller.model.mutations import ADOPT
 from controller.model.records import Record, Role
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.encoding.terminal_text import printable
 from controller.core.engine_api.comparable_fields import SETTINGS, differing_settings
 from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.field_changes import FieldChange
 from controller.model.desired.field_types import AS_WRITTEN

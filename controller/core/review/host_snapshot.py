@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, BinaryIO, Final
 
 from pydantic import TypeAdapter
 
 from controller.core.manifests.revision_hash import slot_text
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, GitSource, SourceLocation
 from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.source_spec import SourceSpec

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.plan import AnyAction, StartContainer, StopContainer
 from controller.model.names import Key
 

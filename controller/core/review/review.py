@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.disruption import planned_takedowns
 from controller.core.drift.actions import DEFAULT_GRACE_S, is_denied
@@ -18,7 +18,6 @@ from controller.core.planning.planner import declared_resources
 from controller.core.planning.rollout_order_and_pace import order_of, replaced_at_once
 from controller.core.review import field_changes
 from controller.core.service.overrides import slots_of
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.field_changes import (
     Downtime,

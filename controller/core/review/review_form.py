@@ -5,10 +5,8 @@ Commands import this module at their start, so the module imports nothing slow.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Final, Literal
-
-from controller.lazy_dataclass import dataclass
 
 #: The widest terminal.
 WIDTH_MAX: Final = 100_000

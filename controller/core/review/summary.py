@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from controller.core.drift.actions import is_denied
 from controller.core.drift.classify import short_revision
 from controller.core.service.overrides import display_name
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import OverrideReason
 from controller.model.desired.field_changes import Downtime, Effect, Review, ReviewEntry
 from controller.model.desired.plan import (

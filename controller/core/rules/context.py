@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -13,7 +14,6 @@ from pydantic import BaseModel
 from controller.core.encoding.image_reference import Reference, parse_reference
 from controller.core.engine_api.requests import CreateRequest
 from controller.core.rules.facts import CreateFacts, ImageFacts, Stamp
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.names import (
     CONTAINER_NAME_MAX,

@@ -6,10 +6,9 @@ The gate looks them up; a rule never does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.engine_api.cdi import CdiDevice
-from controller.lazy_dataclass import dataclass
 from controller.model.files.delivery import StoredFiles
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import PinnedImage, TrustedImage

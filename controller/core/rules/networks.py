@@ -16,6 +16,7 @@ the gate has found the network to be ours.
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
@@ -25,7 +26,6 @@ from controller.core.engine_api.requests import EndpointRequest, Finding, Findin
 from controller.core.rules.context import COMPOSE_SERVICE, Case
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.identity import adopt_remedy, is_controllers_name
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.fields import HOST_GATEWAY
 from controller.model.names import SERVICE, namespaced_network
 from controller.model.policy.document import Policy

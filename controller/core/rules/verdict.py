@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.requests import Finding
-from controller.lazy_dataclass import dataclass
 from controller.model.observed import Settings
 from controller.model.policy.modes import ROLLABLE, Mode
 from controller.model.records import Verdict

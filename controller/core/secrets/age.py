@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import pyrage
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 IDENTITIES_MAX = 16

@@ -8,13 +8,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from controller.core.secrets.tree import PlainValue, Timestamp, go_float, invalid
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 NONCE_BYTES = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 #: Bounds of one Secret.

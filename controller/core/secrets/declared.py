@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from controller.core.encoding.canonical_json import canonical, digest
@@ -16,7 +17,6 @@ from controller.core.secrets.contents import FILES_MAX, is_file_name
 from controller.core.secrets.formats import form_of
 from controller.core.secrets.sources import AgeSource, SopsSource
 from controller.core.secrets.tree import SOURCE_MAX
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 #: Lengths of generated values, in characters.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from controller.core.secrets.cipher import is_sealed
 from controller.core.secrets.tree import Leaf, Mapping, invalid, plain, unsupported
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 DEFAULT_SUFFIX: Final = "_unencrypted"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.secrets import tree as trees
 from controller.core.secrets.age import Identities
@@ -17,7 +17,6 @@ from controller.core.secrets.cipher import KEY_BYTES, Opened, open_value
 from controller.core.secrets.contents import SecretFiles, check_contents
 from controller.core.secrets.formats import BINARY_KEY, SopsForm, read_tree, split_metadata
 from controller.core.secrets.metadata import SopsMetadata, read_metadata
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 #: The start of a MAC over encrypted values alone (sops.go, MACOnlyEncryptedInitialization).

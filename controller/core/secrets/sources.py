@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from controller.core.secrets.contents import SecretFiles, check_contents
 from controller.core.secrets.formats import SopsForm
-from controller.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from decimal import Decimal
 
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SecretError
 
 #: Bounds of one document: bytes of ciphertext, scalars, and nesting.

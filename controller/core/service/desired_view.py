@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from controller.core.drift.classify import ALIVE
 from controller.core.engine_api.create_body import joined_networks
@@ -17,7 +17,6 @@ from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.core.manifests.dependencies import dependencies_of
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import network_key
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import Blocked
 from controller.model.desired.spec.rollout import RunState

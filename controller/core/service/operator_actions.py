@@ -7,14 +7,13 @@ alternative. An automatic rollback uses the same function as a person's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from controller.core.drift.classify import short_revision
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import revisions
 from controller.core.service.overrides import display_name, pin_conflict, shared_resource, slots_of
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import (
     NO_OVERRIDES,

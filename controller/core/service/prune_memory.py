@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
@@ -13,7 +14,6 @@ from controller.core.encoding.stored_form import (
     StoredKeys,
     stored,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.names import Key
 
 #: In JSON an object.

@@ -7,10 +7,9 @@ document possibly declares the volume.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.service.prune_memory import PruneMemory
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import Blocked
 from controller.model.names import Key, qualified

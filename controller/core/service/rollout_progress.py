@@ -13,7 +13,7 @@ controller brings a deadline nearer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
@@ -27,7 +27,6 @@ from controller.core.encoding.stored_form import (
     stored,
 )
 from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts, HookWord
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import (

@@ -19,14 +19,13 @@ belongs to all that may declare it. The count rules are common to all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.disruption import budget
 from controller.core.drift.classify import ALIVE
 from controller.core.planning.moves.pending import claimed_keys
 from controller.core.service import released_volumes
 from controller.core.service.prune_memory import PruneMemory
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Declared, Desired, Service, SourceScope
 from controller.model.desired.plan import Blocked
 from controller.model.desired.spec.rollout import RunState

@@ -6,6 +6,7 @@ Pure. A condition has a reason for programs and a message for people.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final, Literal
 
@@ -18,7 +19,6 @@ from controller.core.planning.service_order import HOOK_FAILED
 from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import display_name
 from controller.core.status.facts import READY_WORDS, Facts, StatusInputs
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import OverrideReason
 from controller.model.desired.plan import AnyAction, Barrier, NeedsOperator, QuarantineWait, Wait
 from controller.model.errors import Act, Severity

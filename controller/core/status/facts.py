@@ -10,7 +10,7 @@ document overrides them one by one, and some of them together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from operator import is_
 
 from controller.core.drift.classify import (
@@ -40,7 +40,6 @@ from controller.core.status.details import (
     place_details,
     volume_details,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import (
     Config,
     Desired,

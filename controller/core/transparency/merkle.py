@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-
-from controller.lazy_dataclass import dataclass
+from dataclasses import dataclass
 
 HASH_BYTES = 32
 

@@ -12,13 +12,11 @@ import hashlib
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
-from controller.lazy_dataclass import dataclass
 
 ED25519: Final = b"\1"
 KEY_BYTES: Final = 32

@@ -11,11 +11,11 @@ import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from controller.core.git.commit_status import StatusRequest
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import SourceError
 
 #: The longest silence of a forge, and the longest request.

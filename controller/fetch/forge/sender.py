@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.core.git import commit_status
@@ -20,7 +20,6 @@ from controller.core.git.tree_checks import Refusal
 from controller.fetch.credentials import ca_file, raise_if_insecure, read_token
 from controller.fetch.forge.client import HttpLimits, post
 from controller.fetch.forge.sent import CommitPlace, Sent, SentFile
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.source_spec import GitSpec
 from controller.model.errors import SourceError, StateError
 from controller.model.sources import CommitOutcome, OutcomeState

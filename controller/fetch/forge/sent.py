@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core.git.feedback import OUTCOMES_MAX
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.model.sources import OutcomeState
 from controller.system.atomic_file import write_atomic

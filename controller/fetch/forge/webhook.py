@@ -13,13 +13,13 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 from controller.core.git.webhook import is_authentic, source_of_path
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import UsageError
 
 #: A file for each source.

@@ -8,6 +8,7 @@ reading earlier records.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -16,7 +17,6 @@ from controller.journal.store.chain import Damage
 from controller.journal.store.pruned_base import BASE_NAME, BadBase, read_base
 from controller.journal.store.segment_gzip import UNPACK_ERRORS
 from controller.journal.store.segments import first_seq_of, list_segments, name_of, open_segment
-from controller.lazy_dataclass import dataclass
 from controller.model.records import Record
 
 #: Segments kept open between lookups.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,6 @@ from controller.journal.store.segments import (
     open_regular,
     read_lines,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.model.mutations import JOURNAL_PRUNE
 from controller.model.records import Record

@@ -19,6 +19,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
@@ -26,7 +27,6 @@ from typing import BinaryIO, Final, NamedTuple, cast
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records.record import LINE_MAX_BYTES
 from controller.journal.store.segment_gzip import UNPACK_ERRORS, Unpacked
-from controller.lazy_dataclass import dataclass
 
 MARK_NAME: Final = ".head"
 #: Within one disk sector, so that overwriting the mark is atomic.

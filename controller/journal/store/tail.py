@@ -7,6 +7,7 @@ Any other fault is damage: the writer refuses to open, since new records would b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from controller.journal.store.segments import (
     open_regular,
     read_lines,
 )
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.model.records import Record
 

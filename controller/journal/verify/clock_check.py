@@ -7,10 +7,10 @@ ordered by their numbers. But times of records around a jump prove little.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from controller.core.records.record import is_clock_jump
-from controller.lazy_dataclass import dataclass
 
 #: The most jumps that are listed: a clock can jump with every record.
 JUMPS_MAX: Final = 100

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,7 +28,6 @@ from controller.journal.store.segments import (
     read_mark,
 )
 from controller.journal.store.tail import final_checkpoint
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -26,7 +26,6 @@ from controller.core.records.record import LINE_MAX_BYTES
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.journal.store.segments import first_seq_of, open_segment, segment_size
 from controller.journal.verify.clock_check import ClockCheck
-from controller.lazy_dataclass import dataclass
 
 ID_BYTES: Final = 36
 #: The effect of a record on its id: opens an intent, closes one, stands alone, or can follow one.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from controller.core.records.checkpoint import is_key_lost, read_key, rejected_snapshot
 from controller.core.records.parts import ResultPart
-from controller.lazy_dataclass import dataclass
 from controller.model.records import Record
 
 

@@ -7,10 +7,10 @@ signed nothing, but a verification with the file would trust it from then on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from controller.journal.verify.trust import KeyValidity
 from controller.journal.writer.signing_keys import PublishedKey
-from controller.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

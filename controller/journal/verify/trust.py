@@ -10,7 +10,7 @@ write a journal with keys of their own, for which no trusted key vouches.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.records import checkpoint
@@ -18,7 +18,6 @@ from controller.core.transparency.merkle import Range
 from controller.core.transparency.signed_note import BadNote, PublicKey
 from controller.journal.store.chain import ChainFault
 from controller.journal.writer.signing_keys import earlier
-from controller.lazy_dataclass import dataclass
 from controller.model.records import Record
 
 #: The most unsigned records at the end of a signed journal: the write with the thousandth record

@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,6 @@ from controller.journal.verify.inventory_check import InventoryCheck
 from controller.journal.verify.key_check import FileFinding, check_published_keys
 from controller.journal.verify.trust import UNSIGNED_MAX, BadCheckpoint, KeyValidity, TrustChain
 from controller.journal.writer.signing_keys import PublishedKey
-from controller.lazy_dataclass import dataclass
 from controller.model.records import Record
 
 

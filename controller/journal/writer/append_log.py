@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,6 @@ from controller.journal.store.tail import TornTail, check_reaches, find_tail, pi
 from controller.journal.writer.batch import Batch
 from controller.journal.writer.checkpointer import Checkpointer
 from controller.journal.writer.disk import Disk, DiskSpace, is_scarce
-from controller.lazy_dataclass import dataclass
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
 from controller.model.records import Entry, Record, Role

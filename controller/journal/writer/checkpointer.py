@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +36,6 @@ from controller.journal.store.pruned_base import read_base
 from controller.journal.store.segments import first_seq_of, list_segments, read_lines
 from controller.journal.writer.batch import Batch
 from controller.journal.writer.signing_keys import Introduction, SigningKeys
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.model.mutations import JOURNAL_KEY, ROTATE_KEY
 from controller.model.records import Record

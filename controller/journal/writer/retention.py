@@ -16,6 +16,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -38,7 +39,6 @@ from controller.journal.store.segments import (
     segment_size,
 )
 from controller.journal.store.tail import final_checkpoint, opening_of, pieces_of
-from controller.lazy_dataclass import dataclass
 from controller.model.inventory import Inventory
 from controller.system.atomic_file import fsync_folder, write_atomic
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,6 @@ from controller.journal.store.chain import Damage
 from controller.journal.store.pruned_base import BadBase, read_inventory
 from controller.journal.store.segments import BadSegment, list_segments
 from controller.journal.writer import retention
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import JournalUnavailable
 from controller.ports import Clock
 

@@ -13,13 +13,12 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from controller.core.transparency import signed_note
 from controller.journal.store.segments import open_regular
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import StateError
 from controller.system.atomic_file import fsync_folder, write_atomic
 

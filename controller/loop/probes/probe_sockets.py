@@ -13,7 +13,7 @@ import selectors
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.drift.probe_verdict import (
     READ_MAX,
@@ -23,7 +23,6 @@ from controller.core.drift.probe_verdict import (
     read_status_line,
     request_of,
 )
-from controller.lazy_dataclass import dataclass
 
 _CHUNK = 4096
 #: Errors without any answer from the container; every other error comes from the container.

@@ -18,13 +18,12 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.drift import probe_verdict as probing
 from controller.core.drift.probe_verdict import Probe, ProbeOutcome, ProbeProgress, ProbeResult
 from controller.core.engine_api.create_body import joined_networks
 from controller.core.engine_api.timestamps import seconds
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.health import Healthcheck
 from controller.model.errors import Problem, Severity

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 from controller.core.review.performed_actions import PerformedAction
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.plan import AnyAction
 from controller.model.errors import EngineError
 from controller.model.records import Context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Final
 
 from controller.core.drift import backoff
@@ -18,7 +18,6 @@ from controller.core.planning.service_order import Ordering
 from controller.core.service import rollout_progress
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides
 from controller.model.desired.plan import Wait

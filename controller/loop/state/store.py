@@ -16,7 +16,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from controller.core.service import kept_revisions, revisions, rollout_progress
 from controller.core.service import prune_memory as prune
 from controller.core.service.prune_memory import PruneMemory
 from controller.core.status.facts import Failure
-from controller.lazy_dataclass import dataclass
 from controller.loop.state.service_state import Changes, Generation, Noted, ServiceState, SlotMemory
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides

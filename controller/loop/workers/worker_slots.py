@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.plan import AnyAction, PullImage
 from controller.model.errors import TooManyRequests
 from controller.model.records import Context

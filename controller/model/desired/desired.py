@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.mounts import VolumeSpec

@@ -6,10 +6,10 @@ operator asked for the values, the change has ``sensitive=True`` and the values.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import OverrideReason, SourceLocation
 from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key

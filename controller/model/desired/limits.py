@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from controller.lazy_dataclass import dataclass
+from dataclasses import dataclass
+
 from controller.model.desired.spec.rollout import Boot, RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import LimitValue, Settings

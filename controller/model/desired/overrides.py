@@ -5,9 +5,9 @@ The files have the desired state. The controller must remember these values itse
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import BoundName, Restarting, SourceLocation
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.files.delivery import Delivery

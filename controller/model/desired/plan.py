@@ -6,10 +6,9 @@ Each action has a cause and a precondition.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import OverrideReason, Service
 from controller.model.errors import Problem
 from controller.model.names import Key

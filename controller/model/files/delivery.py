@@ -7,10 +7,8 @@ its files with an owner and a mode. A *delivery* is a mount of a variant in a co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal
-
-from controller.lazy_dataclass import dataclass
 
 FileKind = Literal["config", "secret"]
 FILE_KINDS: tuple[FileKind, ...] = ("config", "secret")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec.fields import Model
 from controller.model.names import DEFAULT_NAMESPACE, is_dns_label

@@ -13,8 +13,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
-
-from controller.lazy_dataclass import dataclass
+from dataclasses import dataclass
 
 BLOCK = tarfile.BLOCKSIZE
 TRAILER_NAME = ".trimtab-dump.json"

@@ -12,10 +12,9 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from controller.lazy_dataclass import dataclass
 from controller.process.volumes import archive_format
 
 CHUNK = 1024 * 1024

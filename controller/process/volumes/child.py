@@ -16,10 +16,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
-from controller.lazy_dataclass import dataclass
 from controller.process.volumes import restore
 from controller.process.volumes.archive_format import BadArchive
 from controller.process.volumes.archive_writer import ArchiveWriter

@@ -23,11 +23,10 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from controller.lazy_dataclass import dataclass
 from controller.process.volumes.archive_format import (
     ENTRIES_MAX,
     PATH_MAX,

@@ -19,9 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
-
-from controller.lazy_dataclass import dataclass
 
 START_S = 30.0
 #: The shortest time between two starts. A request waits for the rest: it isn't the one that failed.

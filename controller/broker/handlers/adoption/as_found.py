@@ -11,7 +11,7 @@ document, and leaves all others. Should the broker die in between, the controlle
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, GateRequest, parse_json
@@ -42,7 +42,6 @@ from controller.core.engine_api.requests import Finding
 from controller.core.records.parts import ProofPart, ResultPart, SummaryPart
 from controller.core.rules.context import CONTROLLER
 from controller.core.rules.verdict import AdmissionDecision
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.confinement import GAPS
 from controller.model.mutations import Mutation

@@ -7,7 +7,7 @@ the admitted create, field by field, and with the kernel's view.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.broker.gate import redact
@@ -42,7 +42,6 @@ from controller.core.records.parts import Closing, RequestPart, ResultPart, Summ
 from controller.core.rules.context import CONTROLLER
 from controller.core.rules.identity import is_reserved, judge_labels
 from controller.core.rules.verdict import AdmissionDecision
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.confinement import Gap
 from controller.model.inventory import ContainerItem, Inventory

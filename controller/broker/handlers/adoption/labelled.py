@@ -9,7 +9,7 @@ object, by an operator; the rest stays foreign and unchanged.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,6 @@ from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import CreateFacts, Stamp
 from controller.core.rules.identity import is_reserved
 from controller.core.rules.verdict import AdmissionDecision, verdict_of
-from controller.lazy_dataclass import dataclass
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject, PinnedImage
 from controller.model.mutations import ADOPT
 from controller.model.policy.document import Policy

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from controller.broker.gate.call import Flow, GateRequest, read_json
@@ -31,7 +31,6 @@ from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api.requests import Finding
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import deny
-from controller.lazy_dataclass import dataclass
 from controller.model.mutations import ADOPT, Mutation
 from controller.model.policy.document import Policy
 from controller.model.records import Reply

@@ -12,7 +12,7 @@ the containers. Such a move needs an operator, unless the policy lists the owner
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.admission.dns_names import DnsNames, clashes, make_dns_names
 from controller.core.engine_api.requests import Finding
@@ -20,7 +20,6 @@ from controller.core.records.operator_records import read_key
 from controller.core.records.parts import ProofPart, RequestPart, SummaryPart
 from controller.core.rules.confinement import mounts_volume
 from controller.core.rules.identity import judge_owner
-from controller.lazy_dataclass import dataclass
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, moving
 from controller.model.mutations import SERVICE_MOVED, Mutation, move_subject

@@ -7,12 +7,12 @@ none is ignored in silence.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from controller.core.compose.attributes.service_rows import SERVICE_ROWS
 from controller.core.compose.attributes.top_rows import TOP_ROWS
-from controller.lazy_dataclass import dataclass
 
 
 class Treatment(StrEnum):

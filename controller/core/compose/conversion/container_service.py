@@ -7,10 +7,10 @@ documents. A setting without an attribute becomes a refused attribute with the s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.compose.forms.mounts import PROPAGATIONS
-from controller.lazy_dataclass import dataclass
 
 _NS_PER_MS: Final = 1_000_000
 _NANO: Final = 1_000_000_000

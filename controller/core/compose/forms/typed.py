@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from controller.core.compose.forms import values
 from controller.core.compose.text import nodes
 from controller.core.compose.text.interpolation import to_boolean, to_integer, to_number
 from controller.core.encoding.quoting import kind_of
-from controller.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.compose.forms.long_forms import to_long_forms
 from controller.core.compose.forms.paths import file_path, join, resolve_paths
@@ -13,7 +13,6 @@ from controller.core.compose.merging.session import Session, copy, refuse_remote
 from controller.core.compose.merging.unique import remove_repeated
 from controller.core.compose.text.interpolation import interpolate
 from controller.core.compose.text.nodes import ComposeNode, Fault, RootPath, fail
-from controller.lazy_dataclass import dataclass
 
 #: The number of services that extend one another in a row.
 MAX_CHAIN = 50

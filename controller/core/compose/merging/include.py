@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from controller.core.compose.forms.paths import join
 from controller.core.compose.merging.extends import PartScope
 from controller.core.compose.merging.session import Session, refuse_remote, unreadable
 from controller.core.compose.project import EXTENSION, FileAbsent
 from controller.core.compose.text.nodes import ComposeNode, Fault, fail, same
-from controller.lazy_dataclass import dataclass
 
 #: The depth of includes in included files.
 MAX_DEPTH = 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from controller.core.compose import project
@@ -11,7 +11,6 @@ from controller.core.compose.text.env_file import EnvFileInvalid, read_env
 from controller.core.compose.text.nodes import ComposeNode, ReadingReport, fail
 from controller.core.compose.text.yaml_nodes import NodeAllowance, YamlDocument, read_yaml
 from controller.core.encoding.yaml import MAX_BYTES
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import Problem
 
 #: The number of files of a project, with overrides, includes, extended files and env files.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.compose.project import EXTENSION, ComposeProject, Place, TreePath
@@ -26,7 +26,6 @@ from controller.core.encoding.quoting import path_text
 from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.parse import parse_document
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import Problem, Severity, SourcePosition, ValuePlaces
 from controller.model.names import API_VERSION, Key
 from controller.model.quantities import KIB, format_bytes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, cast
 
 from controller.core.compose.project import EXTENSION, ComposeProject
-from controller.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

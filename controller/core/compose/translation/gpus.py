@@ -6,10 +6,10 @@ name. The names are the names of ``nvidia-ctk cdi generate``: by index, by UUID,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from controller.core.compose.translation.scope import Tree, items, mapping, texts
-from controller.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

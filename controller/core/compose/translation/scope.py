@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from controller.core.compose.project import ComposeProject, Place, TreePath
@@ -12,7 +12,6 @@ from controller.core.compose.translation.names import dns_name, namespace_of
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.quoting import path_text
 from controller.core.encoding.yaml import YamlPath
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.network import ALIASES_MAX
 from controller.model.errors import Problem, Severity
 from controller.model.names import JOB_NAME_MAX, SERVICE_NAME_MAX, Key

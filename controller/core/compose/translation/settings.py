@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from controller.lazy_dataclass import dataclass
 from controller.model.policy.document import Policy
 
 #: The capabilities that Docker gives to every container, without those that endanger other

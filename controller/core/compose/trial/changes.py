@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from controller.core.compose.project import ComposeProject
 from controller.core.compose.trial.reach import ServiceReach
 from controller.core.compose.trial.running import completed_settings
 from controller.core.manifests.checks.claims import exclusive_resources
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.files import FileMount
 from controller.model.desired.spec.job import JobSpec

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from controller.core.compose.project import ComposeProject
 from controller.core.compose.translation.container import SERVICE
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import networks_of
 from controller.core.compose.translation.scope import Tree, items, mapping
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired
 from controller.model.desired.spec.network import NetworkMode
 from controller.model.desired.spec.service import ServiceSpec

@@ -8,9 +8,9 @@ ignored. The patterns come from a real engine (Docker 26.1), except for those ma
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from controller.core.encoding.image_reference import parse_reference
-from controller.lazy_dataclass import dataclass
 from controller.model.errors import Act
 
 NOT_FOUND = "image.notfound"
@@ -31,9 +31,6 @@ class Access:
 
     file: str = ""
     hosts: frozenset[str] = frozenset()
-
-
-NO_ACCESS = Access()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +153,7 @@ _REMOTE = frozenset({REGISTRY, DENIED, NOT_FOUND, RATE_LIMITED})
 
 
 def explain(
-    reference: str, text: str, *, access: Access = NO_ACCESS, is_local: bool = False
+    reference: str, text: str, *, access: Access = Access(), is_local: bool = False
 ) -> PullFailure:
     """Return the failure for the engine's error *text* on the pull of *reference* (canonical).
 

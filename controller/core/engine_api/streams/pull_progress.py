@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
-
-from controller.lazy_dataclass import dataclass
 
 #: Further layers are ignored.
 LAYERS_MAX = 1024

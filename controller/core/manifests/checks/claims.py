@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from controller.core.encoding.yaml import YamlPath
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.spec.mounts import VolumeMount
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import HostPort

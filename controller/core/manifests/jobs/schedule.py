@@ -11,13 +11,12 @@ module reads as the data that it is.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
-
-from controller.lazy_dataclass import dataclass
 
 _FIELDS = 5
 _START = datetime(2000, 1, 1)  # noqa: DTZ001 - a local time

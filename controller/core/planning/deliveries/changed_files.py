@@ -7,11 +7,10 @@ place is delivered while its containers run; then those that ask for it get a si
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.drift.actions import ContainerHandle
 from controller.core.files.mounts import KINDS
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Config, Desired, Secret, Service
 from controller.model.desired.plan import AnyAction, DeliverFiles
 from controller.model.errors import Problem

@@ -7,12 +7,11 @@ replace a container.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.core.files.mounts import KINDS, revision_contents
 from controller.core.manifests.check_together import desired_digest
 from controller.core.manifests.revision_hash import revision_of
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Secret, Service
 from controller.model.errors import Problem
 from controller.model.names import Key

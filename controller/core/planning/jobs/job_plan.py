@@ -7,7 +7,7 @@ decides on due runs by the broker's memory.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from controller.core.drift.actions import (
     ContainerHandle,
@@ -20,7 +20,6 @@ from controller.core.drift.classify import ALIVE
 from controller.core.jobs.decision import RolloutRun, decide
 from controller.core.jobs.progress import JobDecision, JobTime, JobWord, NewRun, seconds
 from controller.core.planning.context import ServiceContext
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, CreateContainer, Delay
 from controller.model.desired.spec.job import JobSpec

@@ -8,9 +8,8 @@ replaces the containers, because their networks belong to the earlier namespace.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import MoveService
 from controller.model.desired.spec.mounts import VolumeMount

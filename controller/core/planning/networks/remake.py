@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from controller.core.drift.actions import ContainerHandle, Judge, is_denied, with_verdicts
 from controller.core.drift.classify import ALIVE
 from controller.core.planning.images_networks_volumes import OutdatedNetwork, network_creation
 from controller.core.planning.service_order import Blocker
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, Delay, DisconnectNetwork, RemoveNetwork
 from controller.model.errors import Problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -18,7 +19,6 @@ from pydantic import (
     model_validator,
 )
 
-from controller.lazy_dataclass import dataclass
 from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec import fields
 from controller.model.observed import HostPort
