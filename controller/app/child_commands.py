@@ -22,9 +22,18 @@ from controller.system.unix_socket import engine_socket_path
 
 #: The environment variables that every child inherits.
 KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TRIMTAB_LOG")
-#: Variables of every child. pydantic then searches no installed package for plugins: a search takes a
-#: twentieth of a child's start, and a plugin would run as root in the broker.
-SET_ENVIRONMENT = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
+#: Variables of every child.
+SET_ENVIRONMENT = {
+    # pydantic then searches no installed package for plugins: a search takes a twentieth of a child's
+    # start, and a plugin would run as root in the broker.
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
+    # glibc's malloc then returns the memory of long lists to the system. By default each thread has
+    # heaps of its own, and the first freed list raises the size from which memory is returned: the
+    # controller of 10,000 containers grew by a third, and by 4 MB with each list of the engine.
+    # See mallopt(3), M_ARENA_MAX and M_MMAP_THRESHOLD.
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(128 * 1024),
+}
 #: Prefixes of the variables that the shipper inherits too: OpenTelemetry's exporter takes a
 #: collector's credentials from them.
 EXPORTERS = "OTEL_EXPORTER_OTLP_"
