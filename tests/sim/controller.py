@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from tests.sim.clock import VirtualClock
 from tests.sim.faults import Action
 from tests.sim.files import Files, WatchedSource
 from tests.sim.probes import SimProbes
+from tests.sim.promptness import Promptness, WatchedChores, WatchedKeys
 from tests.sim.violation import Violation
 
 JSON, OCTETS = "application/json", "application/octet-stream"
@@ -123,6 +125,16 @@ class SimTransport:
         self._noting = {}
         if key is not None and not self._showing:
             self._seen[key] = self._noting
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let chores look around until the block ends, while a pass goes on."""
+        before = self._showing, self._noting
+        self._showing, self._noting = {}, {}
+        try:
+            yield
+        finally:
+            self._showing, self._noting = before
 
     def call(self, request: OutgoingRequest, context: str) -> EngineResponse:
         assert request.timeout_s > 0, "a request without a deadline"
@@ -223,6 +235,7 @@ class SimController:
         clock: VirtualClock,
         seed: int,
         reach: Callable[[str], None],
+        is_deaf: Callable[[], bool],
         keep_s: float,
     ) -> None:
         self.transport = transport
@@ -232,6 +245,8 @@ class SimController:
         self.published: object = None
         policy = PolicyCache(parse_pass_policy)
         triggers = Triggers(clock.monotonic)
+        chores = triggers.chores = WatchedChores(clock.monotonic)
+        keys = triggers.keys = WatchedKeys(clock.monotonic)
         engine = BrokerEngine(
             transport,
             networks=policy.networks,
@@ -254,6 +269,7 @@ class SimController:
                 quarantine_rules=QuarantineRules(keep_s, "the only boot"),
             )
         )
+        self.promptness = Promptness(self.loop, chores, keys, is_deaf)
         self.operator = OperatorApi(self.loop)
         self._plan = self.loop.reconciler.plan
         self._plans = itertools.count()
@@ -299,9 +315,11 @@ class SimController:
         if isinstance(what, Prober):
             what.step(longest_s=0.0)
         elif isinstance(what, Chore):
-            self.loop.run_chore(what)
+            with self.promptness.watching(what):
+                self.loop.run_chore(what)
             self.loop.chores.done(what)
         else:
+            self.promptness.passing(what, stale=self.transport.stale)
             self.loop.handle(what)
             self.loop.keys.done(what)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from controller.core.engine_api.translate import settings
 from controller.core.jobs.rollout_hooks import occasion_of
@@ -66,6 +67,8 @@ class Judge:
         self._broker = broker
         self._people = people
         self._truths: dict[int, tuple[Desired, Truth]] = {}
+        #: The desired state of the pass that runs, with overrides and without.
+        self._begun_with: tuple[Desired, Desired | None] | None = None
         self.hands: Hands | None = None
 
     def remember(self, desired: Desired) -> None:
@@ -84,15 +87,31 @@ class Judge:
         ):
             self._world.checkers.healthy = truth
 
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Judge until the block ends by what a pass begins with, whatever is read meanwhile."""
+        assert self._world.controller is not None
+        shared = self._world.controller.loop.shared
+        self._begun_with = shared.view.desired, shared.declared
+        try:
+            yield
+        finally:
+            self._begun_with = None
+
     def _view(self) -> Desired:
         assert self._world.controller is not None
+        if self._begun_with is not None:
+            return self._begun_with[0]
         return self._world.controller.loop.shared.view.desired
 
     def truth_seen(self) -> Truth | None:
         """What the directory held when the controller's view was read."""
         if self._world.controller is None:
             return None
-        known = self._truths.get(id(self._world.controller.loop.shared.declared))
+        declared = self._world.controller.loop.shared.declared
+        if self._begun_with is not None:
+            declared = self._begun_with[1]
+        known = self._truths.get(id(declared))
         return None if known is None else known[1]
 
     def wanted(self, key: Key) -> tuple[Doc, str] | None:

@@ -34,7 +34,7 @@ from controller.core.records.parts import ResultPart
 from controller.core.service import overrides, revisions, service_prune_guard
 from controller.engine import adapter, requests
 from controller.loop import controller as loop
-from controller.loop import executor, reconciler
+from controller.loop import executor, reconciler, shared_state
 from controller.loop.probes import prober
 from controller.loop.state import overrides as override_store
 from controller.loop.state import retries
@@ -754,6 +754,18 @@ PLANTS = (
         "nothing-remembered",
         "what services depended on is forgotten with their documents",
         ((reconciler, "KnownServices", _forgets_dependencies),),
+    ),
+    Plant(
+        16,
+        "guard-unasked",
+        "nobody asks the prune guard about a container that outlasts its document",
+        ((shared_state.SharedState, "is_undecided", always(lambda *_: False)),),
+    ),
+    Plant(
+        16,
+        "network-forgotten",
+        "nobody looks at a network once its last container is gone",
+        ((shared_state, "possibly_unused", always(lambda *_: ())),),
     ),
     Plant(
         5,

@@ -43,6 +43,7 @@ MIGRATE_SPEC: dict[str, Any] = {
     "backoffLimit": 20,
     "keep": {"succeeded": 1, "failed": 1},
 }
+BRIEF = service_key("default", "brief")
 LAB_DOC = Doc(LAB, {"image": "trimtab.local/job:1"})
 WEB_IMAGE = "trimtab.local/web"
 APP_IMAGE = "ghcr.io/platformnetwork/app"
@@ -97,6 +98,8 @@ class Scenario:
         self._absent = random.Random(f"absent {seed}")
         self._work = random.Random(f"job {seed}")
         self.works = self._work.random() < 0.15 and not rare
+        self._amid = random.Random(f"amid {seed}")
+        self.hurries = self._amid.random() < 0.2 and not rare
         self._move = random.Random(f"moved {seed}")
         self.moves = self._move.random() < 0.05 and not rare
 
@@ -177,6 +180,7 @@ class Scenario:
         yield from self._mistaken(world)
         yield from self._worked(world)
         yield from self._moved(world)
+        yield from self._hurried(world)
 
     def _moved(self, world: World) -> Iterator[Event]:
         """A service with a volume goes to another namespace; drawn by itself.
@@ -207,6 +211,28 @@ class Scenario:
         yield begin + late, "edit: its volume is declared", _edit(world, declare)
         for after_s in (12.0, 40.0):
             yield begin + after_s, "approval", world.approve
+
+    def _hurried(self, world: World) -> Iterator[Event]:
+        """A document comes or changes, and changes again while its pass runs; drawn by itself."""
+        if not self.hurries:
+            return
+        files, draw = world.files, self._amid
+        changes: dict[str, Callable[[], object]] = {
+            "edit: brief goes": partial(_drop, files, BRIEF),
+            "edit: no brief": partial(_change, files, BRIEF, replicas=0),
+            "edit: brief stops": partial(_change, files, BRIEF, state="Stopped"),
+            "edit: brief changes": partial(_change, files, BRIEF, env={"LEVEL": "warning"}),
+        }
+
+        def begin(number: int, what: str) -> None:
+            spec = {"image": "trimtab.local/job:1", "env": {"ROUND": str(number)}}
+            files.put(Doc(BRIEF, spec))
+            world.amid(BRIEF, what, changes[what])
+
+        for number in range(draw.choice((1, 2, 3))):
+            what = draw.choice(sorted(changes))
+            at = draw.uniform(4, 20) + 40 * number
+            yield at, "edit: brief comes", _edit(world, partial(begin, number, what))
 
     def _worked(self, world: World) -> Iterator[Event]:
         """What becomes of a job, drawn by itself."""

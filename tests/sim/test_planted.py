@@ -17,13 +17,14 @@ import pytest
 
 from tests.sim.parallel import mapped
 from tests.sim.planted import PLANTS
+from tests.sim.promptness import LATE
 from tests.sim.violation import Violation
 from tests.sim.world import World
 
 WORLDS = 300
 FOUND = Path(__file__).with_name("found.json")
-#: The numbers of the invariants (``checkers``, ``orders``).
-CHECKED = range(1, 15)
+#: The numbers of the invariants (``checkers``, ``orders``, ``promptness``).
+CHECKED = (*range(1, 15), LATE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 from controller.core.enforcement.approval_requests import planned_removals
@@ -26,6 +26,7 @@ from tests.sim.ground import Now, Story
 from tests.sim.hands import Hands
 from tests.sim.hazards import Hazards
 from tests.sim.judge import Judge
+from tests.sim.meanwhile import PATIENCE_S, Meanwhile
 from tests.sim.people import People
 from tests.sim.probes import SimProbes
 from tests.sim.scenario import MENDED, NOBODYS, WEB, Scenario
@@ -45,6 +46,9 @@ class World(Hazards):
 
     ``run`` it once.
     """
+
+    #: The share of the engine's events that the controller is told of.
+    heard = 0.9
 
     def __init__(
         self, seed: int, *, story: Story | None = None, faults: Faults | None = None
@@ -66,6 +70,8 @@ class World(Hazards):
         )
         self.judge.hands = self.hands
         self.checkers.watch(self.judge, self.hands)
+        self.meanwhile = Meanwhile(seed)
+        self._passing: Key | None = None
         self._heard = 0
         self._passes: dict[Key, list[float]] = {}
         self._sent: list[str] = []  # the controller's mutations, of late
@@ -154,6 +160,7 @@ class World(Hazards):
         self.engine.ill.clear()
         self.engine.flapping.clear()
         self.call_off()
+        self.meanwhile.call_off()
         self.files.mend()
         if self.engine.troubled and WEB in self.files.docs:
             # Who mends a program gives it out anew: a rollout that failed isn't tried again.
@@ -247,16 +254,49 @@ class World(Hazards):
         controller.transport.turn(key, stale=key is not None and self.faults.stale())
         if key is not None:
             self._count_pass(key)
+        self._passing = key
         try:
-            controller.do(what)
+            with self.judge.passing() if key is not None else nullcontext():
+                controller.do(what)
         except ControllerDied:
             self._bury_controller()
         except Exception as error:
             raise Violation(0, f"{what} raised {type(error).__name__}: {error}") from error
+        finally:
+            self._passing = None
         if self.controller is not None and what in (Chore.OBSERVE, Chore.RELOAD):
             self.judge.remember(controller.source.desired)
             if self.random.random() < 0.2:
                 self._ask_for_a_plan()
+
+    def amid(self, key: Key, what: str, change: Callable[[], object]) -> None:
+        """Let a document change while a pass of *key* runs, or after a while."""
+        waiting = self.meanwhile.wait(key, what, change)
+
+        def late() -> str:
+            if not self.meanwhile.take(waiting):
+                return "it happened amid a pass"
+            change()
+            self.files_changed()
+            return "no pass met it"
+
+        self.at(PATIENCE_S, what, late)
+
+    def _interrupt_pass(self) -> None:
+        """Between two requests of a pass, make the change that waits for it, and do all chores."""
+        key, controller = self._passing, self.controller
+        change = None if key is None else self.meanwhile.at_request(key)
+        if change is None or controller is None:
+            return
+        self.note(f"    amid a pass: {change.what}")
+        change.make()
+        controller.loop.files_changed()
+        self._passing = None
+        with controller.transport.aside():
+            while (chore := controller.loop.chores.poll()) is not None:
+                controller.do(chore)
+                self.judge.remember(controller.source.desired)
+        self._passing = key
 
     def _ask_for_a_plan(self) -> None:
         self.judge.look_at_plan()
@@ -274,12 +314,13 @@ class World(Hazards):
         if not fresh:
             return
         self._heard = fresh[-1]["timeNano"]
-        if self.controller is None or self.deaf:
+        if self.controller is None:
             return
-        for told in fresh:
-            event = event_of(told)
-            if event is not None and self.random.random() < 0.9:
+        for event in map(event_of, fresh if not self.deaf else ()):
+            if event is not None and self.random.random() < self.heard:
                 self.controller.loop.handle_event(event)
+            elif event is not None:
+                self.controller.promptness.event_is_lost(event)
 
     def apply_plan(self) -> str:
         """An operator looks at a plan and applies exactly that."""
@@ -327,6 +368,7 @@ class World(Hazards):
         self.note(f"    {reply.status} {reply.body[:160].decode(errors='replace')}")
         if fault is not None:
             self.end_fault(fault, action)
+        self._interrupt_pass()
         return reply
 
     def _knows(self, intent_id: str) -> bool:
@@ -377,6 +419,7 @@ class World(Hazards):
             clock=self.clock,
             seed=self.seed,
             reach=self._reach,
+            is_deaf=lambda: self.deaf,
             keep_s=self.keep_s,
         )
 
@@ -384,6 +427,7 @@ class World(Hazards):
         """Looks go on whatever the journal does."""
         if self.journal.full and not self.away and reply.status >= 500:
             raise Violation(2, f"{request.path} answers {reply.status} while the disk is full")
+        self._interrupt_pass()
 
     def _reach(self, point: str) -> None:
         """The controller may die while it saves, too."""
