@@ -207,17 +207,24 @@ def growth(place: Place, size: int) -> Growth:
     A step, such as a message that is escaped only up to its limit, is no growth. So a factor beyond
     ``LINEAR`` has to show again at twice the sizes. Where four times the bytes add no more than
     ``NOISE``, the size between isn't measured.
+
+    The largest request is measured first. It also fills caches of patterns and tables, so its cost
+    is at least that of a later one: a factor beyond ``LINEAR`` is measured once more.
     """
-    serve(place, place.fill(size))  # fills the caches of patterns and tables
-    small, large = _cost(place, size), _cost(place, 4 * size)
-    if abs(large - small) <= NOISE:
-        return Growth(place, (small, small, large))
-    middle = _cost(place, 2 * size)
-    first = Growth(place, (small, middle, large))
+    first = _growth(place, size)
+    if first.factor > LINEAR:
+        first = _growth(place, size)
     if first.factor <= LINEAR:
         return first
+    _, middle, large = first.costs
     second = Growth(place, (middle, large, _cost(place, 8 * size)))
     return min(first, second, key=lambda each: each.factor)
+
+
+def _growth(place: Place, size: int) -> Growth:
+    large, small = _cost(place, 4 * size), _cost(place, size)
+    is_flat = abs(large - small) <= NOISE
+    return Growth(place, (small, small if is_flat else _cost(place, 2 * size), large))
 
 
 def _cost(place: Place, n: int) -> int:
