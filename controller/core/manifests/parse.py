@@ -70,13 +70,13 @@ class JobManifest(Manifest):
 class NetworkManifest(Manifest):
     """A document of kind Network."""
 
-    spec: NetworkSpec = NetworkSpec()
+    spec: NetworkSpec = NetworkSpec.model_construct()
 
 
 class VolumeManifest(Manifest):
     """A document of kind Volume."""
 
-    spec: VolumeSpec = VolumeSpec()
+    spec: VolumeSpec = VolumeSpec.model_construct()
 
 
 class ConfigManifest(Manifest):

@@ -206,7 +206,7 @@ class SourceSpec(Model):
     """The spec of a Source."""
 
     git: GitSpec
-    verify: VerifySpec = VerifySpec()
+    verify: VerifySpec = VerifySpec.model_construct()
     #: The namespaces whose resources the documents may declare.
     namespaces: Annotated[tuple[str, ...], Field(min_length=1, max_length=NAMESPACES_MAX)]
     #: The permitted owners; empty for any owner.

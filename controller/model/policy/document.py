@@ -116,22 +116,22 @@ class Policy(Model):
     #: ``production``: ``owners`` is required. ``development``: only here is ``images.trustLocal``
     #: allowed.
     profile: Literal["strict", "production", "development", "home"] = "strict"
-    images: sections.ImageRules = sections.ImageRules()
-    capabilities: sections.Capabilities = sections.Capabilities()
-    security: sections.SecurityRules = sections.SecurityRules()
-    resources: sections.ResourceRules = sections.ResourceRules()
-    mounts: sections.Mounts = sections.Mounts()
-    networks: sections.Networks = sections.Networks()
-    devices: DeviceRules = DeviceRules()
-    logs: sections.LogRules = sections.LogRules()
-    restart: sections.RestartRules = sections.RestartRules()
+    images: sections.ImageRules = sections.ImageRules.model_construct()
+    capabilities: sections.Capabilities = sections.Capabilities.model_construct()
+    security: sections.SecurityRules = sections.SecurityRules.model_construct()
+    resources: sections.ResourceRules = sections.ResourceRules.model_construct()
+    mounts: sections.Mounts = sections.Mounts.model_construct()
+    networks: sections.Networks = sections.Networks.model_construct()
+    devices: DeviceRules = DeviceRules.model_construct()
+    logs: sections.LogRules = sections.LogRules.model_construct()
+    restart: sections.RestartRules = sections.RestartRules.model_construct()
     auto_remove: bool = True
-    healthcheck: sections.HealthcheckRules = sections.HealthcheckRules()
-    env: sections.Env = sections.Env()
-    exec: sections.Exec = sections.Exec()
-    labels: sections.Labels = sections.Labels()
-    names: sections.Names = sections.Names()
-    quotas: sections.Quotas = sections.Quotas()
+    healthcheck: sections.HealthcheckRules = sections.HealthcheckRules.model_construct()
+    env: sections.Env = sections.Env.model_construct()
+    exec: sections.Exec = sections.Exec.model_construct()
+    labels: sections.Labels = sections.Labels.model_construct()
+    names: sections.Names = sections.Names.model_construct()
+    quotas: sections.Quotas = sections.Quotas.model_construct()
     #: None accepts any owner.
     owners: Annotated[tuple[Owner, ...], Field(min_length=1)] | None = None
     #: Git sources with signed admission in their namespaces (``core.proofs``).

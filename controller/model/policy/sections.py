@@ -87,10 +87,10 @@ class TmpfsLimit(Model):
 class ResourceRules(Model):
     """Limits: the defaults, and the maximum of each request."""
 
-    memory: MemoryLimit = MemoryLimit()
-    cpus: CpuLimit = CpuLimit()
-    pids: PidLimit = PidLimit()
-    tmpfs: TmpfsLimit = TmpfsLimit()
+    memory: MemoryLimit = MemoryLimit.model_construct()
+    cpus: CpuLimit = CpuLimit.model_construct()
+    pids: PidLimit = PidLimit.model_construct()
+    tmpfs: TmpfsLimit = TmpfsLimit.model_construct()
     shm_max: values.PolicyBytes = 256 * 1024**2
     #: Allow CPU pinning.
     cpuset: bool = False
@@ -185,14 +185,14 @@ class Networks(Model):
     compose_default: Literal["isolated", "bridge"] = "isolated"
     #: Networks created by clients are internal, whatever the request says.
     client_internal: bool = True
-    ports: HostPorts = HostPorts()
+    ports: HostPorts = HostPorts.model_construct()
     #: Allowed aliases in addition to a container's own names.
     aliases: tuple[str, ...] = ()
     #: Allow any alias of a client's container in networks created by clients.
     client_aliases: bool = False
     #: Allow any alias of a service's containers. A name of another owner's container stays refused.
     service_aliases: bool = False
-    dns: DnsRules = DnsRules()
+    dns: DnsRules = DnsRules.model_construct()
     #: Ranges for the subnets of networks, of clients and of documents.
     subnets: tuple[values.Subnet, ...] = ()
     #: Allowed targets of additional entries of /etc/hosts.
@@ -327,8 +327,8 @@ class Quotas(Model):
     networks_per_owner: Annotated[int, Field(ge=0)] = 20
     #: The sums over all owners: of what documents declare, and of what clients make. An engine has
     #: addresses for about 30 networks.
-    documents: Sums = Sums()
-    clients: ClientSums = ClientSums()
+    documents: Sums = Sums.model_construct()
+    clients: ClientSums = ClientSums.model_construct()
     #: Of each client's uid: changes a second (fifty times as many at once), and bytes of its records
     #: in the journal.
     mutations_per_second: Annotated[int, Field(ge=1, le=10_000)] = 20

@@ -256,7 +256,8 @@ class Model(BaseModel):
     Validate with ``model_validate_json``. In JSON mode, strict validation accepts lists for tuples
     and strings for enums, and no other conversion.
 
-    The validator of a model is built when it is first used: a process reads few of the kinds.
+    The validator of a model is built when it is first used: a process reads few of the kinds. So the
+    default of a field is made with ``model_construct``: a call would build the validator at import.
     """
 
     model_config = ConfigDict(

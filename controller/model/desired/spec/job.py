@@ -111,7 +111,7 @@ class JobSpec(ServiceSpec):
 
     #: The image, or {fromService: true} for the image of the service that the run belongs to.
     image: JobImage
-    restart: Restart = Restart(policy=RestartPolicy.NEVER)
+    restart: Restart = Restart.model_construct(policy=RestartPolicy.NEVER)
     trigger: Trigger = Trigger.ON_CHANGE
     #: Minute, hour, day of month, month and day of week, as cron has them. In place of a trigger.
     schedule: Annotated[str, Field(max_length=SCHEDULE_MAX)] | None = None
@@ -131,7 +131,7 @@ class JobSpec(ServiceSpec):
     completions: Annotated[int, Field(ge=1, le=COMPLETIONS_MAX)] = 1
     parallelism: Annotated[int, Field(ge=1, le=PARALLELISM_MAX)] = 1
     interrupted: Interrupted = Interrupted.RETRY
-    keep: KeptRuns = KeptRuns()
+    keep: KeptRuns = KeptRuns.model_construct()
     #: The container of an ended run is removed after this time. None: ``keep`` alone counts.
     ttl: Annotated[DurationMs, Field(ge=1000, le=TTL_MAX_MS)] | None = None
 

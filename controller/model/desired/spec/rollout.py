@@ -110,7 +110,7 @@ class Rollout(Model):
     #: Rollback to the last good revision, or Pause.
     on_failure: OnFailure = OnFailure.ROLLBACK
     #: The pace of a rollback. Unset: that of the rollout.
-    rollback: RollbackPace = RollbackPace()
+    rollback: RollbackPace = RollbackPace.model_construct()
     #: Jobs that succeed before the first container of a new revision starts, one after another.
     before: Annotated[tuple[HookName, ...], Field(max_length=HOOKS_MAX)] = ()
     #: Jobs that succeed after a new revision is available in all slots, one after another.

@@ -57,7 +57,7 @@ class ServiceSpec(fields.Model):
         dict[fields.DomainName, fields.HostAddress], Field(max_length=fields.LISTED_MAX)
     ] = Field(default_factory=dict)
     #: The resolver of the containers.
-    dns: Dns = Dns()
+    dns: Dns = Dns.model_construct()
     #: True adds an init process that reaps processes and forwards signals.
     init: bool = False
     #: True gives the program a terminal.
@@ -73,13 +73,13 @@ class ServiceSpec(fields.Model):
     #: Volumes, folders of the host, files of Configs and Secrets, and tmpfs.
     mounts: tuple[Mount, ...] = ()
     #: The networks of the containers.
-    network: ServiceNetwork = ServiceNetwork()
+    network: ServiceNetwork = ServiceNetwork.model_construct()
     #: Namespaces of another service's containers, in place of own ones.
     shares: Shares | None = None
     #: private, shareable (a sidecar can join) or none.
     ipc: IpcMode = IpcMode.PRIVATE
     #: Limits of memory, CPUs and processes.
-    resources: Resources = Resources()
+    resources: Resources = Resources.model_construct()
     #: Devices of the host that the policy grants.
     devices: Annotated[tuple[DeviceEntry, ...], Field(max_length=fields.LISTED_MAX)] = ()
     #: Limits of each process, by name.
@@ -91,19 +91,19 @@ class ServiceSpec(fields.Model):
     #: From 0 to 1000: the higher, the sooner the kernel ends the processes if memory runs out.
     oom_score_adj: Annotated[int, Field(ge=0, le=1000)] = 0
     #: Hardening that a service can change within the policy.
-    security: Security = Security()
+    security: Security = Security.model_construct()
     #: The check that decides whether a container is healthy.
     healthcheck: Healthcheck | None = None
     #: Commands that the broker runs after a start and before a stop.
-    lifecycle: Lifecycle = Lifecycle()
+    lifecycle: Lifecycle = Lifecycle.model_construct()
     #: The reaction to a container's own exit.
-    restart: Restart = Restart()
+    restart: Restart = Restart.model_construct()
     #: How outdated replicas are replaced.
-    rollout: Rollout = Rollout()
+    rollout: Rollout = Rollout.model_construct()
     #: Services and jobs to wait for before the start.
     depends_on: Annotated[tuple[Dependency, ...], Field(max_length=DEPENDENCIES_MAX)] = ()
     #: The driver and the rotation of the containers' logs.
-    logs: Logs = Logs()
+    logs: Logs = Logs.model_construct()
     #: Labels of the containers.
     container_labels: dict[str, str] = Field(default_factory=dict)
 
