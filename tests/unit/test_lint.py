@@ -4,7 +4,7 @@ import ast
 import io
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def duplicates(files: Iterable[Path]) -> str:
 def blanked(text: str) -> str:
     """Return a module's text with its imports and signatures as empty lines."""
     lines = text.splitlines(keepends=True)
-    for node in ast.walk(ast.parse(text)):
+    for node in statements(ast.parse(text)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             end = node.end_lineno or node.lineno
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -69,6 +69,14 @@ def blanked(text: str) -> str:
         for number in range(node.lineno, end + 1):
             lines[number - 1] = "\n"
     return "".join(lines)
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements in a node. Expressions have none, so they aren't searched."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from statements(child)
 
 
 def test_no_code_stands_twice() -> None:
