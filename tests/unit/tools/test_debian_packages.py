@@ -40,8 +40,8 @@ class Repository:
         (folder / "sources.list").write_text(f"deb [trusted=yes] file:{folder}/debs ./\n")
         monkeypatch.setenv("APT_CONFIG", str(folder / "apt.conf"))
 
-    def add(self, name: str, files: dict[str, str], *, depends: str = "") -> Path:
-        """Make a package with these files, and tell apt of it."""
+    def add(self, name: str, files: dict[str, str], *, depends: str = "") -> None:
+        """Make a package with these files; `publish` tells apt of it."""
         tree = self.folder / "trees" / name
         (tree / "DEBIAN").mkdir(parents=True)
         control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: tests\n"
@@ -56,10 +56,12 @@ class Repository:
         digest = hashlib.sha256(deb.read_bytes()).hexdigest()
         size = deb.stat().st_size
         self.stanzas.append(f"{control}Filename: ./{deb.name}\nSize: {size}\nSHA256: {digest}\n")
+
+    def publish(self) -> None:
+        """Tell apt of all packages."""
         (self.folder / "debs" / "Packages").write_text("\n".join(self.stanzas))
         subprocess.run(["apt-get", "-q", "update"], check=True, capture_output=True)
         closure.cache_clear()
-        return deb
 
 
 @pytest.fixture
@@ -68,6 +70,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     made.add("lib", {"usr/lib/lib.so": "lib", "usr/share/doc/lib/copyright": "text"})
     made.add("app", {"sbin/app": "app", "etc/app.conf": "x"}, depends="lib, perl-base")
     made.add("perl-base", {"usr/bin/perl": "perl"})
+    made.publish()
     return made
 
 
