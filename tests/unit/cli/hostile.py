@@ -22,12 +22,20 @@ _COLOURS = re.compile(r"\x1b\[(?:0|1|2|3[1-6]|9[0-7])m")
 _ERASE = "\r\x1b[K"
 
 
-def texts_of(value: Any) -> Iterator[str]:
-    """Yield every string in a value: of mappings, sequences, dataclasses and models."""
-    if isinstance(value, str) and not isinstance(value, Enum):
-        yield value
-    for member in _members(value):
-        yield from texts_of(member)
+#: The parts of a value by their identity, each with the strings in it.
+Parts = dict[int, tuple[Any, frozenset[str]]]
+
+
+def _index(value: Any, parts: Parts) -> frozenset[str]:
+    """Return the strings in a value: of mappings, sequences, dataclasses and models."""
+    if isinstance(value, str):
+        return frozenset() if isinstance(value, Enum) else frozenset({value})
+    members = [_index(member, parts) for member in _members(value)]
+    texts = frozenset[str]().union(*members)
+    if members:
+        # With the part itself, so that no other part gets its identity.
+        parts[id(value)] = value, texts
+    return texts
 
 
 def _members(value: Any) -> Iterator[Any]:
@@ -43,32 +51,43 @@ def _members(value: Any) -> Iterator[Any]:
         yield from (getattr(value, field.name) for field in fields(value))
 
 
-def with_text(value: Any, old: str, new: str) -> Any:
-    """Return a copy of a value with *new* in place of every string that equals *old*."""
+def with_text(value: Any, old: str, new: str, parts: Parts | None = None) -> Any:
+    """Return a value with *new* in place of every string that equals *old*.
+
+    Parts without *old* are not copied where *parts* tells of them: of thousands of variants of a
+    value, each changes a few parts.
+    """
+    parts = parts or {}
     if type(value) is str:
         return new if value == old else value
     if value is None or isinstance(value, int | float | Enum):
         return value
     if isinstance(value, str):
         return new if value == old else value
+    part = parts.get(id(value))
+    if part is not None and old not in part[1]:
+        return value
     if isinstance(value, Mapping):
         return {
-            key if isinstance(key, str) else with_text(key, old, new): with_text(member, old, new)
+            key if isinstance(key, str) else with_text(key, old, new, parts): with_text(
+                member, old, new, parts
+            )
             for key, member in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
         # A named tuple takes its members one by one.
         make = getattr(value, "_make", type(value))
-        return make(with_text(member, old, new) for member in value)
+        return make(with_text(member, old, new, parts) for member in value)
     if isinstance(value, BaseModel):
         members = {
-            name: with_text(getattr(value, name), old, new) for name in type(value).model_fields
+            name: with_text(getattr(value, name), old, new, parts)
+            for name in type(value).model_fields
         }
         return value.model_copy(update=members)
     if is_dataclass(value) and not isinstance(value, type):
         copy = object.__new__(type(value))
         for field in fields(value):
-            member = with_text(getattr(value, field.name), old, new)
+            member = with_text(getattr(value, field.name), old, new, parts)
             object.__setattr__(copy, field.name, member)
         return copy
     return value
@@ -79,8 +98,9 @@ def variants(value: Any) -> Iterator[tuple[str, Any]]:
 
     All equal strings change together, so that references still fit.
     """
-    for text in sorted(set(texts_of(value))):
-        yield text, with_text(value, text, text + HOSTILE)
+    parts: Parts = {}
+    for text in sorted(_index(value, parts)):
+        yield text, with_text(value, text, text + HOSTILE, parts)
 
 
 def faults(text: str) -> list[str]:
