@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from controller.core.compose.project import COMPOSE_FILE, DOCUMENT_FIELDS
 from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
+from controller.core.encoding.yaml import decode
+from controller.core.encoding.yaml_errors import MAX_BYTES, too_big
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text

@@ -46,7 +46,8 @@ def excerpts(folder: Path) -> Excerpts:
 
 def _text(folder: Path, name: str) -> str | None:
     """Return the text of a file, None unless it is a file below *folder*: a report can name any."""
-    from controller.core.encoding.yaml import MAX_BYTES, decode
+    from controller.core.encoding.yaml import decode
+    from controller.core.encoding.yaml_errors import MAX_BYTES
 
     try:
         file = (folder / name).resolve(strict=True)

@@ -20,10 +20,9 @@ from functools import lru_cache
 import yaml
 from yaml.cyaml import CBaseLoader
 
-from controller.core.encoding.yaml_errors import syntax_problem
+from controller.core.encoding.yaml_errors import MAX_BYTES, syntax_problem, too_big
 from controller.model.errors import Problem, SourcePosition, ValuePlaces
 
-MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 MAX_DOCUMENTS = 5_000
 MAX_NODES = 100_000  # a file, aliases expanded
@@ -179,17 +178,6 @@ def compose_all(text: str, file: str) -> list[Document]:
         if document is not None:
             documents.append(document)
     return documents
-
-
-def too_big(file: str) -> Problem:
-    """Return the problem of a file over ``MAX_BYTES``."""
-    return Problem(
-        code="file.too-big",
-        message=f"the file is over {MAX_BYTES // 1024} KiB and wasn't read",
-        file=file,
-        expected=f"at most {MAX_BYTES} bytes a file",
-        remedy="split it into several files",
-    )
 
 
 def _split(text: str) -> Iterator[tuple[int, str]]:

@@ -16,7 +16,8 @@ from controller.core.compose.projects import (
     read_together,
 )
 from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
+from controller.core.encoding.yaml import decode
+from controller.core.encoding.yaml_errors import MAX_BYTES, too_big
 from controller.core.manifests.declaration import FolderReading, ParsedDocument
 from controller.core.manifests.named_files import with_named_files
 from controller.core.manifests.parse import read_text

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from controller.core.encoding.yaml import MAX_BYTES
+from controller.core.encoding.yaml_errors import MAX_BYTES
 from controller.core.git.tree_checks import CHARTS
 from controller.core.proofs.proven_commit import ProvenCommit
 from controller.core.secrets.contents import SecretName

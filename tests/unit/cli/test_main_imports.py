@@ -142,8 +142,7 @@ def test_the_parent_of_up_starts_light() -> None:
     """The parent stays in memory beside its children, and reads no document and no record."""
     parts = ("controller.app.up", "controller.app.fetcher", "controller.cli.status.live_view")
     modules = imported(*parts)
-    # The search for Sources reads YAML.
-    assert not of_package(modules, *(set(HEAVY) - {"yaml"}))
+    assert not of_package(modules, *HEAVY)
     assert not of_package(modules, "controller.core.manifests", "controller.core.records")
 
 

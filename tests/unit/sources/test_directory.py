@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.encoding.yaml import MAX_BYTES
+from controller.core.encoding.yaml_errors import MAX_BYTES
 from controller.core.manifests.parse import read_text
 from controller.model.desired.desired import Desired
 from controller.model.errors import Severity

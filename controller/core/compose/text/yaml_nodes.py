@@ -11,8 +11,8 @@ from yaml.cyaml import CBaseLoader
 
 from controller.core.compose.text.nodes import ComposeNode, NodeValue, ReadingReport
 from controller.core.compose.text.scalars import is_date, resolve_plain
-from controller.core.encoding.yaml import MAX_BYTES, MAX_DEPTH, too_big
-from controller.core.encoding.yaml_errors import syntax_problem
+from controller.core.encoding.yaml import MAX_DEPTH
+from controller.core.encoding.yaml_errors import MAX_BYTES, syntax_problem, too_big
 from controller.model.errors import Problem
 
 #: The number of nodes in all files of a project, with aliases, extends and includes expanded.
