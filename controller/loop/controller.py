@@ -179,8 +179,8 @@ class Controller:
             EngineError: engine or broker can't be reached.
             UsageError: the plan has changed.
         """
-        with self._observing:
-            self.chores.forget(Chore.OBSERVE)  # this observation takes its place
+        with self._observing, self.chores.replacing(Chore.OBSERVE):
+            self.shared.passed.clear()
             try:
                 shown = self._plan_everything(None, approved=False, record=False) if plan else None
                 full_plan = self._plan_everything(None, approved=approved, record=True)
@@ -199,6 +199,8 @@ class Controller:
                     self._store.of(key).requested_by = requested_by
                 self._store.approve(part, plan)
                 everything = planner.keys(declared, observed) | declared.blind_keys | keys
+                for key in shared.passed:  # to see again what this observation can lack
+                    self.keys.add(key)
             releases = frozenset(release.key for release in declared.releases)
             overridden = persistent_keys(declared, self._store.all_overrides())
             if declared.whole:

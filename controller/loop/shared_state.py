@@ -72,6 +72,9 @@ class SharedState:
     #: The last snapshot of everything, updated by the snapshots of passes.
     observed: Observed | None = None
     policy: PassPolicy | None = None
+    #: The keys of passes that ended since the last observation of everything began. The snapshots of these
+    #: passes are possibly newer than the observation's.
+    passed: set[Key] = field(default_factory=set)
     #: The engine's events are followed: a change since the last snapshot queues a key or a chore.
     followed: bool = False
     #: Why the engine or the broker is unreachable, if it is.
@@ -135,11 +138,19 @@ class SharedState:
         return key in view.prunable - now.prunable or now.goal(key) != view.goal(key)
 
     def is_undecided(self, key: Key) -> bool:
-        """Return True if *key* is to be taken down, and the prune guard has yet to decide."""
-        view, observed = self.view, self.observed
+        """Return True if *key* is to be taken down, and the prune guard has yet to decide.
+
+        A container of *key* also ends the claim of *key* on the containers of its earlier names.
+        """
+        view, observed, memory = self.view, self.observed, self.store.prune
+        if observed is None:
+            return False
         decided = view.prunable | {blocked.key for blocked in view.blocked}
-        return observed is not None and service_prune_guard.is_undecided(
-            key, view.desired, observed, self.store.prune, decided
+        service = view.desired.service(key)
+        earlier = () if service is None else service.moved
+        return any(
+            service_prune_guard.is_undecided(each, view.desired, observed, memory, decided)
+            for each in (key, *earlier)
         )
 
     def record_result(self, key: Key, view: DesiredView, result: Result) -> tuple[Key, ...]:
@@ -148,6 +159,7 @@ class SharedState:
         Returns:
             The networks that are possibly unused since.
         """
+        self.passed.add(key)
         state, unused = self.store.of(key), tuple[Key, ...]()
         state.crashes, state.failure = 0, result.failure
         if result.observed is not None and self.observed is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -68,10 +69,17 @@ class WorkQueue(Generic[K]):
                 self._changed.notify()
             return True
 
-    def forget(self, key: K) -> None:
-        """Cancel the delayed addition of *key*, if any."""
+    @contextmanager
+    def replacing(self, key: K) -> Iterator[None]:
+        """Cancel the delayed addition of *key* for the block, which takes its place unless it fails."""
         with self._changed:
-            self._due.pop(key, None)
+            due = self._due.pop(key, None)
+        try:
+            yield
+        except BaseException:
+            if due is not None:
+                self.add_after(key, due - self._monotonic())
+            raise
 
     def poll(self) -> K | None:
         """Take the next key without waiting; None if none is ready."""

@@ -61,6 +61,8 @@ class ToyEngine:
     away: EngineError | None = None
     fault: Callable[[AnyAction], EngineError | None] = lambda _action: None
     before_look: Callable[[ToyEngine], None] = lambda _engine: None
+    #: Called once a look at everything is taken, and before it is returned.
+    after_look: Callable[[], None] = lambda: None
     before_list: Callable[[ToyEngine], None] = lambda _engine: None
 
     def facts(self) -> EngineFacts:
@@ -78,9 +80,12 @@ class ToyEngine:
             containers = tuple(c for c in containers if c.key == only)
         by_id = {image.id: image for image in self.world.images.values() if image is not None}
         known = {**self.world.images, **by_id}
-        return replace(
+        seen = replace(
             self.world, containers=containers, images={name: known.get(name) for name in images}
         )
+        if only is None:
+            self.after_look()
+        return seen
 
     def list_containers(self) -> frozenset[ContainerSummary]:
         if self.away is not None:

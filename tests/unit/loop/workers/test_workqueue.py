@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,17 +120,28 @@ def test_the_earliest_of_several_delays_counts() -> None:
     assert taken(queue) == []
 
 
-def test_a_forgotten_delay_never_comes_and_a_new_one_does() -> None:
+def test_a_replaced_delay_never_comes_and_a_new_one_does() -> None:
     watch = Watch()
     queue = WorkQueue[str](watch)
     queue.add_after("a", 1.0)
-    queue.forget("a")
-    assert queue.next_due() is None
-    queue.add_after("a", 3.0)
+    with queue.replacing("a"):
+        assert queue.next_due() is None
+        queue.add_after("a", 3.0)
     watch.time = 1.0
     assert taken(queue) == []
     watch.time = 3.0
     assert taken(queue) == ["a"]
+
+
+def test_a_delay_whose_replacement_fails_comes_when_it_was_due() -> None:
+    watch = Watch()
+    queue = WorkQueue[str](watch)
+    queue.add_after("a", 2.0)
+    with pytest.raises(ValueError, match="no"), queue.replacing("a"):
+        watch.time = 1.0
+        queue.add_after("a", 9.0)
+        raise ValueError("no")
+    assert queue.next_due() == 2.0
 
 
 def test_a_hint_is_handled_at_once_though_a_retry_is_due_later() -> None:
