@@ -51,9 +51,11 @@ WAITING = ("e2e", "git", "gate", "compat", "contract")
 LEFT_OUT = pytest.StashKey[set[str]]()
 #: Set-ups and teardowns from this duration on are reported, for ``--durations``.
 SLOW_FIXTURE_S = 0.5
-#: Deaths of an ordinary run: every kind of death in every run, in two stories where several stories
-#: have the kind. ``make sim-sweep`` has all deaths.
-DEATHS = 200
+#: Worlds of an ordinary run; ``make sim`` has more.
+WORLDS = 70
+#: Deaths of an ordinary run: every kind of death in every run, and some kinds in a second story.
+#: ``make sim-sweep`` has all deaths.
+DEATHS = 150
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
 # didn't touch. `--hypothesis-profile fresh` draws anew, and ten times as many.
@@ -89,7 +91,9 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("simulation")
-    group.addoption("--seeds", type=int, default=100, help="worlds to simulate (default 100)")
+    group.addoption(
+        "--seeds", type=int, default=WORLDS, help=f"worlds to simulate (default {WORLDS})"
+    )
     group.addoption("--seed", type=int, default=None, help="replay this one world")
     group.addoption(
         "--moments",

@@ -61,7 +61,10 @@ def die(death: Death) -> str:
 
 
 def some(moments: dict[Death, Moment], most: int) -> list[Death]:
-    """Return at most so many deaths: of each kind as many, from as many stories."""
+    """Return at most so many deaths: of each kind as many, from as many stories.
+
+    Fewer deaths than kinds are spread over the kinds: by their names the broker's come first.
+    """
     kinds: dict[Moment, dict[str, list[Death]]] = defaultdict(lambda: defaultdict(list))
     for death, moment in moments.items():
         kinds[moment][death.story].append(death)
@@ -70,6 +73,8 @@ def some(moments: dict[Death, Moment], most: int) -> list[Death]:
         stories = [*kinds[kind].values()]
         first = number % len(stories)
         rows.append(_in_turn([*stories[first:], *stories[:first]]))
+    if most < len(rows):
+        rows = [rows[number * len(rows) // most] for number in range(most)]
     return list(itertools.islice(_in_turn(rows), most))
 
 

@@ -15,8 +15,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.sim.machine import Machine
 from tests.sim.planted import PLANTS
 
-EXAMPLES = 80
+EXAMPLES = 60
 STEPS = 16
+#: Steps of a run that is shrunk: Hypothesis takes them again for each attempt at a shorter program.
+SHRUNK_FROM = 10
 SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
@@ -48,6 +50,9 @@ def test_what_a_machine_finds_is_shrunk_to_a_few_steps() -> None:
     phases = (Phase.generate, Phase.shrink)
     with plant.growing(), pytest.raises(AssertionError, match=f"invariant {plant.invariant}:"):
         run_state_machine_as_test(
-            Finder, settings=settings(SETTINGS, max_examples=500, phases=phases)
+            Finder,
+            settings=settings(
+                SETTINGS, max_examples=500, stateful_step_count=SHRUNK_FROM, phases=phases
+            ),
         )
     assert len(Finder.steps) <= 5, Finder.steps
