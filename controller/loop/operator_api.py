@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from controller.core.drift.failed_runs import Readers
 from controller.core.planning.image_volumes import with_image_volumes
@@ -28,7 +29,6 @@ from controller.loop.state.retries import retry_refused
 from controller.loop.workers.triggers import Chore
 from controller.model.container_output import FailedRun
 from controller.model.desired.desired import Service
-from controller.model.desired.field_changes import Review
 from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
 from controller.model.desired.plan import Barrier, NeedsOperator, Wait
 from controller.model.errors import Conflict
@@ -36,6 +36,9 @@ from controller.model.names import WORKLOADS, Key
 from controller.model.observed import Observed
 from controller.model.records import UNMET
 from controller.ports import Engine, Timer
+
+if TYPE_CHECKING:
+    from controller.model.desired.field_changes import Review
 
 #: How old actions are that ``done_since`` shows if there are no newer ones.
 RECENT_S = 60.0

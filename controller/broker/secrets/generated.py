@@ -14,14 +14,17 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from controller.core.secrets.contents import SecretFiles, SecretName
 from controller.core.secrets.declared import GeneratedSource
 from controller.model.errors import SecretError
 from controller.system.atomic_file import write_atomic
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _NONCE_BYTES = 12
 _LETTERS = (string.ascii_letters + string.digits).encode()
@@ -78,6 +81,9 @@ class GeneratedValues:
         return self.folder / namespace / name
 
     def _cipher(self) -> AESGCM:
+        # Only a Secret with generated values needs ciphers.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         return AESGCM(hmac.digest(self.hash_key, b"trimtab generated values v1", hashlib.sha256))
 
     def _read(self, bound: SecretName) -> SecretFiles:

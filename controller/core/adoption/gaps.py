@@ -7,14 +7,16 @@ here, and other forms of the same thing in ``core.adoption.forms``. Nothing else
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from controller.core.adoption.forms import FoundForm
 from controller.core.encoding.json_members import list_of, mapping_of, texts_of
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.rules.limits_privileges import LOCAL_LOGS, NO_NEW_PRIVILEGES, capability
 from controller.model.confinement import GAPS, Gap
+
+if TYPE_CHECKING:
+    from controller.core.adoption.forms import FoundForm
 
 #: Each gap in words.
 DESCRIPTIONS: Mapping[str, str] = {
