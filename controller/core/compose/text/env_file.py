@@ -18,6 +18,8 @@ from controller.core.compose.text.variables import (
 )
 
 _SPACE = "\t\v\f\r \x85\xa0"
+#: Space and comments. Possessive: nothing is given back, so long runs take linear time.
+_BLANK = re.compile(r"(?:\s++|#[^\n]*+)*+")
 _EXPORT = re.compile(r"^export\s+")
 _ESCAPE = re.compile(r'\\(?:[abcfnrtv$"\\]|0\d{0,3})', re.ASCII)
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
@@ -109,16 +111,10 @@ class _Reader:
 
     def _skip_blank(self) -> bool:
         """Go to the next statement; return False at the end."""
-        text = self._text
-        while self._at < len(text):
-            if text[self._at].isspace():
-                self._at += 1
-            elif text[self._at] == "#":
-                end = text.find("\n", self._at)
-                self._at = len(text) if end < 0 else end
-            else:
-                return True
-        return False
+        blank = _BLANK.match(self._text, self._at)
+        assert blank is not None
+        self._at = blank.end()
+        return self._at < len(self._text)
 
     def _key(self) -> tuple[str, bool]:
         """Return the key, and True if the key has no value of its own."""
