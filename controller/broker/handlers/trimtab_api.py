@@ -160,21 +160,20 @@ def policy(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET policy``: the policy in force; a client gets its own entries about people."""
     yield from ()
     current = state.policy
-    shown: dict[str, object] = {
-        "digest": current.digest,
-        "name": current.name,
-        "policy": _visible_policy(call.actor, current),
-    }
-    if current.origin is not None and call.actor.role is not Role.CLIENT:
+    about = {"digest": current.digest, "name": current.name}
+    if call.actor.role is Role.CLIENT:
+        return json_reply(200, {**about, "policy": _client_policy(call.actor, current)})
+    shown = {name: responses.encode(value) for name, value in about.items()}
+    shown["policy"] = current.json_text.encode()
+    if current.origin is not None:
         # Clients, possibly in a container, have no business with paths of the host.
-        shown["origin"] = {"file": current.origin.file, "lines": dict(current.origin.lines)}
-    return json_reply(200, shown)
+        origin = {"file": current.origin.file, "lines": dict(current.origin.lines)}
+        shown["origin"] = responses.encode(origin)
+    return Reply(200, responses.object_of(shown), responses.JSON_TYPE)
 
 
-def _visible_policy(actor: Actor, policy: Policy) -> dict[str, object]:
+def _client_policy(actor: Actor, policy: Policy) -> dict[str, object]:
     whole = policy.to_json()
-    if actor.role is not Role.CLIENT:
-        return whole
     listed = [o.name == actor.owner for o in policy.owners or ()]
     excepted = [e.owner == actor.owner for e in policy.exceptions]
     return {

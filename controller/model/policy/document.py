@@ -185,9 +185,10 @@ class Policy(Model):
         return cls.model_validate_json(json.dumps(value))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with other values. The copy computes its own digest."""
+        """Return a copy with other values. The copy computes its own digest and text."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("digest", None)
+        for derived in ("digest", "json_text"):
+            copied.__dict__.pop(derived, None)
         return copied
 
     @cached_property
@@ -199,6 +200,11 @@ class Policy(Model):
         copied = self.model_copy()
         copied.__dict__["origin"] = origin
         return copied
+
+    @cached_property
+    def json_text(self) -> str:
+        """The text of ``to_json``: the controller reads it before every list of containers."""
+        return json.dumps(self.to_json(), ensure_ascii=False)
 
     @cached_property
     def digest(self) -> str:

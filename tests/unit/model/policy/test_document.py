@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -145,9 +147,11 @@ def test_without_a_list_anybody_owns_and_with_one_only_those_listed():
     assert listed.namespace_of("alice") == "team"
 
 
-def test_a_changed_copy_has_a_digest_of_its_own():
+def test_a_changed_copy_has_a_digest_and_a_text_of_its_own():
     policy = Policy.from_json(STRICT)
     before = policy.digest
+    assert json.loads(policy.json_text) == policy.to_json()
     changed = policy.model_copy(update={"auto_remove": not policy.auto_remove})
     assert changed.digest == Policy.from_json(changed.to_json()).digest != before
+    assert json.loads(changed.json_text) == changed.to_json() != policy.to_json()
     assert (policy.digest, policy) == (before, Policy.from_json(STRICT))
