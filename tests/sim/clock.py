@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 #: The wall clock of a world begins here: 2026-03-01T00:00:00Z.
 EPOCH = 1_772_323_200.0
@@ -40,6 +41,7 @@ def nanoseconds(wall: float) -> int:
     return round(wall * 1_000_000) * 1000
 
 
+@lru_cache(maxsize=1024)  # an inspect shows the same instants again and again
 def instant(wall: float | None) -> str:
     """Return a wall time as the engine writes it; None is its zero time."""
     if wall is None:
