@@ -124,13 +124,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In several processes: collect a file where it runs, unless the command names single tests."""
+    """In several processes: collect a file where it runs, unless the command names single tests.
+
+    Options for the tests that failed last look at all tests at once.
+    """
     if any("::" in argument for argument in config.args):
         return
-    if hasattr(config, "workerinput"):
-        config.pluginmanager.register(LateCollection(run_order))
-    elif config.getoption("numprocesses", None):
-        config.pluginmanager.register(Progress())
+    if config.getoption("lf", None) or config.getoption("failedfirst", None):
+        return
+    is_worker = hasattr(config, "workerinput")
+    config.pluginmanager.register(LateCollection(run_order) if is_worker else Progress())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -103,7 +103,8 @@ class LateCollection:
 class Progress:
     """The plugin of the run's own process: it estimates the number of tests, for the percentages.
 
-    The process knows the number of files from the start, and the number of tests at the end.
+    The process knows the number of files from the start, and the number of tests at the end. A
+    process that runs the tests itself knows them all, and gets no number of files.
     """
 
     def __init__(self) -> None:
@@ -121,7 +122,7 @@ class Progress:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or not report.passed:
+        if self.files and (report.when == "call" or not report.passed):
             self.tests += 1
             self.begun.add(report.location[0])
             estimate = self.tests * self.files // len(self.begun)
@@ -130,5 +131,6 @@ class Progress:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         result = yield
-        self.session.testscollected = self.tests
+        if self.files:
+            self.session.testscollected = self.tests
         return result
