@@ -22,7 +22,7 @@ from tests.sim.world import World
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-WORLDS = 12
+WORLDS = 8
 PLANTS = (
     Plant(
         7,
@@ -77,7 +77,8 @@ def test_other_limits_replace_nothing_and_come_true(seed: int) -> None:
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.patch)
 def test_a_planted_bug_about_limits_is_found(plant: Plant) -> None:
     with plant.growing():
-        assert plant.invariant in _found(range(WORLDS)), plant.what
+        # World 1 is short, and finds both.
+        assert plant.invariant in _found(range(1, WORLDS)), plant.what
 
 
 def _found(seeds: Iterable[int]) -> Iterator[int]:

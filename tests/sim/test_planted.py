@@ -1,7 +1,7 @@
 """Each planted bug is found by some world, by the checker of its invariant.
 
 Which world found it is noted in ``found.json``, and lived first; where that doesn't find it any more,
-all are lived. ``--anew`` lives all in any case, and writes the note.
+all are lived. ``--anew`` lives worlds in any case, and writes the note.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 
 from tests.sim.parallel import mapped
-from tests.sim.planted import PLANTS
+from tests.sim.planted import PLANTS, Plant
 from tests.sim.promptness import LATE
 from tests.sim.violation import Violation
 from tests.sim.world import World
 
 WORLDS = 300
+#: ``--anew`` lives so many worlds after the first that finds a bug, and notes the one that finds it soonest.
+FURTHER = 20
 FOUND = Path(__file__).with_name("found.json")
 #: The numbers of the invariants (``checkers``, ``orders``, ``promptness``).
 CHECKED = (*range(1, 15), LATE)
@@ -61,16 +63,32 @@ def hunt(patch: str, noted: dict[str, int]) -> Finding:
     """Live worlds with a planted bug until one finds it, the noted one first."""
     plant = next(each for each in PLANTS if each.patch == patch)
     hint = noted.get(patch)
+    worlds_left = FURTHER if hint is None else 0
+    #: How much happened until a world found it, and its seed.
+    soonest: tuple[int, int] | None = None
     with plant.growing():
         for seed in sorted(range(WORLDS), key=lambda seed: seed != hint):
-            try:
-                World(seed).run()
-            except Violation as violation:
-                if violation.invariant == plant.invariant:
-                    return Finding(plant.invariant, patch, plant.what, seed, hint)
-                # A patch that doesn't fit the code any more plants nothing.
-                assert violation.invariant, f"{patch} only breaks the program: {violation}"
-    return Finding(plant.invariant, patch, plant.what, None, hint)
+            happened = _find(plant, seed)
+            if happened is not None:
+                soonest = min(soonest or (happened, seed), (happened, seed))
+            if soonest is not None:
+                if worlds_left == 0:
+                    break
+                worlds_left -= 1
+    return Finding(plant.invariant, patch, plant.what, soonest and soonest[1], hint)
+
+
+def _find(plant: Plant, seed: int) -> int | None:
+    """Live a world; return how much happened until it found a planted bug, None if it didn't."""
+    world = World(seed)
+    try:
+        world.run()
+    except Violation as violation:
+        if violation.invariant == plant.invariant:
+            return len(world.trace.lines)
+        # A patch that doesn't fit the code any more plants nothing.
+        assert violation.invariant, f"{plant.patch} only breaks the program: {violation}"
+    return None
 
 
 def test_at_least_two_bugs_are_planted_for_each_invariant_that_is_checked() -> None:
