@@ -129,6 +129,8 @@ class Tap:
         self._lock = threading.Lock()
         self._seen: list[Tapped] = []
         self._holds: list[Hold] = []
+        #: The requests that the tap itself answered.
+        self.answered: list[Tapped] = []
         self.trusted_id = ""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -193,6 +195,7 @@ class Tap:
             answer = self._answer(tapped)
             if answer is not None:
                 connection.sendall(answer)
+                self.answered.append(tapped)
                 return
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as engine:
                 engine.connect(self._host.removeprefix("unix://"))

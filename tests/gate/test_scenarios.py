@@ -202,10 +202,16 @@ def test_a_tag_that_moves_meanwhile_changes_nothing(stage: Stage, kept: str) -> 
     docker = world.engine.docker
     door = rf"/containers/{name}/json" if kept == "GET" else "/containers/create"
     body = {"Image": IMAGE, "HostConfig": {"NetworkMode": "none"}}
+    before = len(world.tap.answered)
+
+    def is_resolved() -> bool:
+        return any("/images/" in asked.path for asked in world.tap.answered[before:])
+
     try:
         with world.tap.holding(kept, door) as hold:
             answer = stage.begin("alice", "POST", f"/containers/create?name={name}", body)
             hold.await_kept()
+            eventually(is_resolved)  # the broker reads the image and the name side by side
             docker("tag", OTHER, IMAGE)
         told = answer.result(PATIENCE_S)
     finally:

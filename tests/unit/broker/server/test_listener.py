@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -217,6 +218,7 @@ def test_a_process_without_descriptors_accepts_again_when_it_has_some(
     async def talk(_broker: Broker) -> None:
         async with held_by(ME, bench.socket, 60) as process:
             assert process.stdin is not None
+            gc.collect()  # garbage of earlier tests can hold descriptors, and free them at any time
             unused = os.open("/dev/null", os.O_RDONLY)
             os.close(unused)  # the lowest free descriptor
             resource.setrlimit(resource.RLIMIT_NOFILE, (unused + 4, before[1]))
