@@ -77,6 +77,11 @@ class Judge:
             return
         truth = self._world.controller.source.truth
         self._truths[id(desired)] = (desired, truth)
+        # A state under the revisions that containers have, as after a rename, is another object.
+        declared = self._world.controller.loop.shared.declared
+        read = {each.key for each in desired.services}
+        if declared is not None and {each.key for each in declared.services} == read:
+            self._truths.setdefault(id(declared), (declared, truth))
         assert self.hands is not None, "there are people in every world"
         self.hands.read(truth)
         if (
