@@ -10,6 +10,7 @@ from controller.broker.handlers.moves import service_move
 from controller.core.admission.moves import service_move as moving
 from controller.core.planning.moves import pending
 from controller.core.records import container_effects
+from controller.core.service import service_prune_guard
 from controller.loop import passes
 from controller.model.names import Key
 from tests.sim.controller import request_of
@@ -19,7 +20,19 @@ from tests.sim.people import CLAIM, USURPER
 from tests.sim.places import label, slot_of, volumes_of
 from tests.sim.planted import PLANTS as PLANTED
 from tests.sim.planted import Plant, always
-from tests.sim.stories import DB, RENAMED, STORIES, WEB, Tale, service
+from tests.sim.stories import (
+    CELLAR,
+    DB,
+    ILL,
+    PROBE,
+    RENAMED,
+    STORIES,
+    WEB,
+    Tale,
+    edit,
+    rename,
+    service,
+)
 from tests.sim.test_crash_sweep import Death, die, some, told
 from tests.sim.violation import Violation
 from tests.sim.world import World
@@ -133,16 +146,33 @@ MOVES = (
         (
             (pending, "pending_moves", always(lambda _desired, _observed: ())),
             (passes, "pending_moves", always(lambda _desired, _observed: ())),
-            (pending, "claimed_keys", always(lambda _desired, _observed: frozenset())),
+            (service_prune_guard, "claimed_keys", always(lambda _desired, _observed: frozenset())),
         ),
     ),
 )
 
 
-@pytest.mark.parametrize("plant", MOVES, ids=lambda plant: plant.patch)
-def test_a_planted_bug_about_moves_is_found(plant: Plant) -> None:
+#: A service is renamed, and its new program never answers: the containers of the earlier name serve on.
+NEVER_ANSWERS = Tale(
+    frozenset(),
+    (service(WEB, healthcheck=PROBE), service(CELLAR, "db:1")),
+    ((30, rename(WEB, RENAMED)), (30, edit(RENAMED, image=ILL))),
+    ill=frozenset({ILL}),
+)
+
+
+def test_a_renamed_service_whose_new_program_never_answers_serves_on() -> None:
+    DoomedWorld(NEVER_ANSWERS).run()
+
+
+@pytest.mark.parametrize(
+    ("plant", "tale"),
+    [(MOVES[0], STORIES[MOVED]), (MOVES[1], NEVER_ANSWERS)],
+    ids=["known", "claimed"],
+)
+def test_a_planted_bug_about_moves_is_found(plant: Plant, tale: Tale) -> None:
     with plant.growing(), pytest.raises(Violation) as found:
-        DoomedWorld(STORIES[MOVED]).run()
+        DoomedWorld(tale).run()
     assert found.value.invariant == plant.invariant
 
 
