@@ -12,25 +12,20 @@ from functools import partial
 from typing import Any
 
 from controller.model.desired.overrides import Verb
-from controller.model.names import Key, job_key, service_key
+from controller.model.names import Key, service_key
 from tests.sim.faults import Faults
 from tests.sim.files import Doc, Files
 from tests.sim.ground import Event
-from tests.sim.stories import CHECK, LAN, job, service
+from tests.sim.scenario import BRIEF
+from tests.sim.stories import APP, CHECK, DB, LAB, LAN, MIGRATE, WEB, job, service
 from tests.sim.world import World
 
 ROUNDS = 4
 #: Longer than the timer of an observation: the next change of a document would hide what is late.
 ROUND_S = 345.0
 
-WEB = service_key("default", "web")
 API = service_key("default", "api")
-DB = service_key("default", "db")
-APP = service_key("default", "app")
-LAB = service_key("lab", "probe")
 YARD = service_key("yard", "depot")
-BRIEF = service_key("default", "brief")
-MIGRATE = job_key("default", "migrate")
 MOUNT = {"type": "volume", "source": "data", "target": "/data"}
 ON_LAN = {"network": {"attach": ["lan"]}}
 

@@ -62,6 +62,8 @@ class State:
         self.been_run: list[tuple[str, tuple[str, ...]]] = []
         self.volumes: dict[str, SimVolume] = {}
         self.events: list[Body] = []
+        #: How many events there were: a clock can be set back, so times don't tell.
+        self.emitted = 0
         self._random = random.Random(seed)
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -164,4 +166,5 @@ class State:
                 "timeNano": time_ns,
             }
         )
+        self.emitted += 1
         del self.events[:-RING]

@@ -310,10 +310,8 @@ class World(Hazards):
 
     def _tell(self) -> None:
         """Pass on the engine's events, as hints; each may be lost."""
-        fresh = [event for event in self.engine.events if event["timeNano"] > self._heard]
-        if not fresh:
-            return
-        self._heard = fresh[-1]["timeNano"]
+        count, self._heard = self.engine.emitted - self._heard, self.engine.emitted
+        fresh = self.engine.events[-count:] if count else []
         if self.controller is None:
             return
         for event in map(event_of, fresh if not self.deaf else ()):
