@@ -200,15 +200,12 @@ class Scenario:
             if ran:
                 files.drop(STORE)
                 files.put(Doc(ELSEWHERE, STORE_SPEC, moved=f"{STORE.namespace}/{STORE.name}"))
-
-        def declare() -> None:
-            if ELSEWHERE in files.docs:
-                files.put(Doc(STORED, {"engineName": "stored"}))
+                declare = partial(files.put, Doc(STORED, {"engineName": "stored"}))
+                world.at(late, "edit: its volume is declared", _edit(world, declare))
 
         begin = draw.uniform(10, 40)
         late = draw.choice((0.0, 25.0))
         yield begin, "edit: store goes elsewhere", _edit(world, goes)
-        yield begin + late, "edit: its volume is declared", _edit(world, declare)
         for after_s in (12.0, 40.0):
             yield begin + after_s, "approval", world.approve
 
