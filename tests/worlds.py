@@ -253,6 +253,7 @@ def plan(
     contended: Mapping[tuple[Key, int], Mapping[str, str]] | None = None,
     known_services: KnownServices = KnownServices(),  # noqa: B008 - frozen
     volume_rule: VolumeRule = always_refuse,
+    moves: tuple[PendingMove, ...] = (),
 ) -> Plan:
     """The plan where everything is prunable and no slot is in backoff, unless said otherwise."""
     return planner.plan(
@@ -278,6 +279,7 @@ def plan(
             known_services=known_services,
         ),
         volume_rule=volume_rule,
+        moves=moves,
     )
 
 

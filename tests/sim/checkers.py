@@ -508,12 +508,14 @@ class Checkers:
             raise Violation(5, "a removal that takes anonymous volumes along")
 
     def _check_renamed(self, mutated: Mutated) -> None:
-        """The containers of a renamed service go on: nobody stops them under their former name."""
+        """The containers of a renamed service go on: only an operator stops them before the move."""
         truth = None if self._known is None else self._known.truth_seen()
         container = self._scene.engine.find(mutated.subject)
         key = None if container is None else _key(container)
         stops = mutated.route in {Mutation.CONTAINER_REMOVE, Mutation.CONTAINER_STOP}
         if truth is None or key is None or key in truth.declared or not stops:
+            return
+        if self._scene.role() is Role.OPERATOR:
             return
         if container is not None and container.started_at is None:
             return  # recovery removes a container that was never started

@@ -203,11 +203,16 @@ class Scenario:
                 declare = partial(files.put, Doc(STORED, {"engineName": "stored"}))
                 world.at(late, "edit: its volume is declared", _edit(world, declare))
 
+        def approve() -> None:
+            # An emptied directory asks for the removal of everything: nobody wants that here.
+            if files.present and not files.emptied:
+                world.approve()
+
         begin = draw.uniform(10, 40)
         late = draw.choice((0.0, 25.0))
         yield begin, "edit: store goes elsewhere", _edit(world, goes)
         for after_s in (12.0, 40.0):
-            yield begin + after_s, "approval", world.approve
+            yield begin + after_s, "approval", approve
 
     def _hurried(self, world: World) -> Iterator[Event]:
         """A document comes or changes, and changes again while its pass runs; drawn by itself."""

@@ -131,7 +131,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         only: plan a single key, or these keys; None: plan every key.
         context: knowledge of earlier passes.
         volume_rule: the policy's rule for a VOLUME of an image without a mount.
-        moves: the moves to make first. *observed* is the snapshot after the moves.
+        moves: the moves to make first, or to wait for. *observed* is the snapshot after the moves.
     """
     chosen = frozenset({only}) if isinstance(only, Key) else only
     desired = with_image_volumes(desired, observed, volume_rule, only=chosen)
@@ -150,14 +150,15 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         desired, services, observed, prerequisites, judge, prunable, context, order
     )
     pending = [move for move in moves if chosen is None or move.service.key in chosen]
-    builder.actions += with_verdicts([move.action for move in pending], judge)
+    builder.actions += with_verdicts([move.step for move in pending], judge)
     if pending and isinstance(only, Key):
-        # A pass makes the move alone: what follows needs a look at the containers.
+        # A pass makes the move alone, or waits: what follows needs a look at the containers.
         return _sealed(desired, observed, builder.actions, [], blocked, policy_digest)
     for resource in declared_resources(desired):
         if (chosen is None or resource.key in chosen) and resource.key not in desired.blind_keys:
             builder.plan_resource(resource)
-    untouched = desired.blind_keys | desired.suspended
+    waiting = {move.service.key for move in pending if move.waits}
+    untouched = desired.blind_keys | desired.suspended | waiting
     if chosen is None:
         known = services.keys() | _observed_services(observed)
     else:

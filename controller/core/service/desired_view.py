@@ -115,11 +115,14 @@ def touched(
         elif old.get(key) != new.get(key):
             moved.add(key)
     undeclared = {c.key for c in observed.containers} - after.resources().keys()
-    changed |= {
+    turned = {
         key
         for key in undeclared
         if before.desired.is_blind_for(key) != after.desired.is_blind_for(key)
     }
+    # A service waits for a move while an unread document possibly declares its earlier name.
+    changed |= turned
+    changed |= {s.key for s in after.desired.services if not turned.isdisjoint(s.moved)}
     if before.permits != after.permits:
         near = set(everything)
     else:

@@ -230,7 +230,7 @@ def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     # The plan knows whether the dependency still fails; the last pass may not.
     for action in inputs.plan.of(facts.key):
         if isinstance(action, NeedsOperator) and action.code != HOOK_FAILED:
-            return [Condition("Stalled", "True", FAILED, action.cause)]
+            return [Condition("Stalled", "True", action.code, action.cause)]
     if any(key == facts.key for key, _slot in inputs.breaches):
         messages = [*_breaches(facts, inputs)][:1]
         return [Condition("Stalled", "True", BREACHED, message) for message in messages]

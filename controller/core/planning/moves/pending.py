@@ -3,6 +3,9 @@
 A move restarts nothing: the broker's inventory lets the containers go on under the new name. While
 the move is pending, no plan removes the containers. After a move from another namespace, a rollout
 replaces the containers, because their networks belong to the earlier namespace.
+
+While an unread document possibly declares the earlier name, the service waits. Containers of its own
+would end the move, and start on empty volumes.
 """
 
 from __future__ import annotations
@@ -11,10 +14,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.plan import MoveService
+from controller.model.desired.plan import MoveService, NeedsOperator
 from controller.model.desired.spec.mounts import VolumeMount
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
+
+#: The code of a move that waits for an unread document.
+WAITS = "moved.unread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,17 @@ class PendingMove:
     service: Service
     #: The number of containers.
     count: int
+    #: True if an unread document possibly declares *source*.
+    waits: bool = False
+
+    @property
+    def step(self) -> MoveService | NeedsOperator:
+        """The part of a plan: the move, or the wait for the unread document."""
+        if not self.waits:
+            return self.action
+        key, name = self.service.key, f"{self.source.namespace}/{self.source.name}"
+        cause = f"an unread document possibly declares {name}, whose containers go on here"
+        return NeedsOperator(object=key, target=key.name, cause=cause, code=WAITS)
 
     @property
     def action(self) -> MoveService:
@@ -68,23 +85,23 @@ def _goes_on(count: int, name: str) -> str:
 
 
 def pending_moves(desired: Desired, observed: Observed) -> tuple[PendingMove, ...]:
-    """Return the moves to make, by their services.
+    """Return the moves to make or to wait for, by their services.
 
-    A service with a container of its own takes no other containers over. A suspended service waits,
-    and so does a service with an unreadable earlier document.
+    A service with a container of its own takes no other containers over. Nothing is planned for a
+    suspended service and its containers.
     """
-    found = []
-    for service, source in _sources(desired, observed):
-        if _may_move(desired, service, source):
-            found.append(PendingMove(source, service, len(observed.of(source))))
-    return tuple(found)
+    return tuple(
+        PendingMove(source, service, len(observed.of(source)), waits=desired.is_blind_for(source))
+        for service, source in _sources(desired, observed)
+        if not _is_held(desired, service)
+    )
 
 
 def declared_moves(desired: Desired, service: Service) -> Iterator[MoveService]:
     """Yield the moves to a service's name that the documents permit, whatever runs."""
     for source in service.moved:
-        is_free = source not in desired.workloads_by_key
-        if is_free and _may_move(desired, service, source):
+        is_free = source not in desired.workloads_by_key and not desired.is_blind_for(source)
+        if is_free and not _is_held(desired, service):
             yield PendingMove(source, service, 0).action
 
 
@@ -102,10 +119,9 @@ def _sources(desired: Desired, observed: Observed) -> Iterator[tuple[Service, Ke
                 yield service, source
 
 
-def _may_move(desired: Desired, service: Service, source: Key) -> bool:
-    """Return True unless the service is held, or a document of the earlier name can be unread."""
-    held = service.key in desired.suspended or service.key in desired.blind_keys
-    return not held and not desired.is_blind_for(source)
+def _is_held(desired: Desired, service: Service) -> bool:
+    """Return True if no plan has an action for the service."""
+    return service.key in desired.suspended or service.key in desired.blind_keys
 
 
 def _source_of(service: Service, desired: Desired, observed: Observed) -> Key | None:
@@ -120,7 +136,7 @@ def _source_of(service: Service, desired: Desired, observed: Observed) -> Key | 
 
 def with_moves(observed: Observed, moves: Iterable[PendingMove]) -> Observed:
     """Return a snapshot as it will be after the moves."""
-    targets = {move.source: move.service.key for move in moves}
+    targets = {move.source: move.service.key for move in moves if not move.waits}
     if not targets:
         return observed
     containers = tuple(

@@ -195,6 +195,13 @@ def test_a_broken_file_touches_everything() -> None:
     assert touch(before, after, engine(container("api"))).neighbors >= keys("web")
 
 
+def test_a_service_gets_a_pass_once_no_unread_document_may_declare_its_earlier_name() -> None:
+    web = replace(service("web"), moved=(service_key("default", "api"),))
+    before = DesiredView(declared(web, blind_keys=keys("api", "other")))
+    after = DesiredView(declared(web, blind_keys=keys("other")))
+    assert keys("web") <= touch(before, after, engine(container("api"))).changed
+
+
 def test_a_suspended_or_blind_service_gets_no_pass() -> None:
     desired: Desired = declared(service("web"), service("api"), blind_keys=keys("api"))
     hold = OverrideReason(service_key("default", "web"), "suspended", "c", "r", "r")

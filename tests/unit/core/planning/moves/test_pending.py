@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from controller.core.planning.moves.pending import claimed_keys, pending_moves, with_moves
 from controller.core.service import service_prune_guard
 from controller.core.service.prune_memory import PruneMemory
 from controller.loop.passes import after_moves
 from controller.model.desired.desired import Desired, OverrideReason, Service
-from controller.model.names import service_key
+from controller.model.desired.plan import NeedsOperator
+from controller.model.names import Key, service_key
 from controller.model.observed import Observed
+from tests import worlds
 from tests.worlds import container, declared, engine, service
 
 API, WEB = service_key("default", "api"), service_key("default", "web")
@@ -51,14 +56,33 @@ def test_a_declared_service_is_never_moved_away() -> None:
     assert sources(declared(moved(), service("api")), engine(container("api"))) == []
 
 
-def test_a_suspended_or_unreadable_service_waits_and_its_containers_stay() -> None:
+def test_a_suspended_or_unreadable_service_is_left_alone_with_its_containers() -> None:
     there = engine(container("api"))
     hold = OverrideReason(WEB, "suspended", "ByCommand", "", "")
     suspended = replace(declared(moved()), holds=(hold,))
-    blind = declared(moved(), blind_keys=[API])
-    for desired in (suspended, blind, declared(moved(), blind=True)):
+    for desired in (suspended, declared(moved(), blind_keys=[WEB])):
         assert sources(desired, there) == []
         assert claimed_keys(desired, there) == {API}
+
+
+@pytest.mark.parametrize("unread", [{"blind": True}, {"blind_keys": [API]}])
+@pytest.mark.parametrize("only", [None, WEB])
+def test_a_service_waits_while_an_unread_document_may_declare_its_earlier_name(
+    unread: dict[str, Any], only: Key | None
+) -> None:
+    # A container of its own would end the move, and begin with an empty volume.
+    there, desired = engine(container("api")), declared(moved(), **unread)
+    observed, _, moves = after_moves(desired, there, None, only)
+    assert [(move.source, move.waits) for move in moves] == [(API, True)]
+    assert observed == there
+    plan = worlds.plan(desired, observed, only=only, moves=moves)
+    (wait,) = plan.actions
+    assert isinstance(wait, NeedsOperator)
+    assert (wait.object, wait.code) == (WEB, "moved.unread")
+    assert wait.cause == (
+        "an unread document possibly declares default/api, whose containers go on here"
+    )
+    assert claimed_keys(desired, there) == {API}
 
 
 def test_the_prune_guard_counts_a_move_as_no_removal() -> None:
