@@ -16,7 +16,7 @@ from controller.core.charts.releases import (
     too_many_templates,
     unnamed,
 )
-from controller.core.encoding.yaml import decode
+from controller.core.yaml.documents import decode
 from controller.model.errors import Problem
 from controller.sources.safe_read import FolderWalk, SourceFile, is_inside, read_whole
 

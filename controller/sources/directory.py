@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from controller.core.compose.project import COMPOSE_FILE, DOCUMENT_FIELDS
 from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.encoding.yaml import decode
-from controller.core.encoding.yaml_errors import MAX_BYTES, too_big
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text
+from controller.core.yaml.documents import decode
+from controller.core.yaml.file_limit import MAX_BYTES, too_big
 from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem, Severity

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core.encoding.terminal_text import printable_name
-from controller.core.encoding.yaml_errors import MAX_BYTES, too_big
+from controller.core.yaml.file_limit import MAX_BYTES, too_big
 from controller.model.errors import Problem
 
 MAX_FILES = 10_000

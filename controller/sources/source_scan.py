@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from controller.core.encoding.yaml_errors import MAX_BYTES
+from controller.core.yaml.file_limit import MAX_BYTES
 from controller.sources.safe_read import FolderWalk
 
 _KIND = re.compile(rb"""["']?kind["']?\s*:\s*["']?Source["']?\s*(?:[,}#\n]|$)""")

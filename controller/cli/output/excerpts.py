@@ -27,7 +27,7 @@ def excerpts(folder: Path) -> Excerpts:
     texts: dict[str, str | None] = {}
 
     def show(problem: Problem) -> Sequence[str]:
-        from controller.core.encoding.source_excerpt import excerpt  # imports YAML
+        from controller.core.yaml.source_excerpt import excerpt  # imports YAML
 
         # The line numbers of a rendered document belong to the output of its template.
         is_rendered = "(rendered for " in problem.message
@@ -46,8 +46,8 @@ def excerpts(folder: Path) -> Excerpts:
 
 def _text(folder: Path, name: str) -> str | None:
     """Return the text of a file, None unless it is a file below *folder*: a report can name any."""
-    from controller.core.encoding.yaml import decode
-    from controller.core.encoding.yaml_errors import MAX_BYTES
+    from controller.core.yaml.documents import decode
+    from controller.core.yaml.file_limit import MAX_BYTES
 
     try:
         file = (folder / name).resolve(strict=True)

@@ -19,16 +19,16 @@ from pydantic import ValidationError as ModelError
 from referencing import Registry
 
 from controller.core.charts.templates import render_template
-from controller.core.encoding.yaml import (
+from controller.core.manifests.declaration import Declaration, ParsedDocument
+from controller.core.manifests.parse import parse_document
+from controller.core.manifests.validation_errors import dotted, explain, problem_at
+from controller.core.yaml.documents import (
     MAX_PROBLEMS,
     Document,
     YamlFault,
     compose_all,
 )
-from controller.core.encoding.yaml import YamlPath as ValuePath
-from controller.core.manifests.declaration import Declaration, ParsedDocument
-from controller.core.manifests.parse import parse_document
-from controller.core.manifests.validation_errors import dotted, explain, problem_at
+from controller.core.yaml.documents import YamlPath as ValuePath
 from controller.model.desired.spec.fields import Model
 from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem

@@ -18,8 +18,8 @@ from controller.core.compose.translation.documents import parsed_documents, tran
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.terminal_text import printable_name
-from controller.core.encoding.yaml import compose_all, decode
 from controller.core.manifests.declaration import ParsedDocument
+from controller.core.yaml.documents import compose_all, decode
 from controller.model.desired.spec.files import ConfigSpec
 from controller.model.errors import Problem, Severity
 from controller.model.files.delivery import CONTENT_BYTES_MAX, FILES_MAX

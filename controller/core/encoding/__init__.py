@@ -1,1 +1,1 @@
-"""Text formats: JSON, YAML, image references, ids, quoting."""
+"""Text formats (JSON, image references, ids, quoting), and graphs of keys."""

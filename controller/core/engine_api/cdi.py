@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from controller.core.encoding.yaml import compose_all
+from controller.core.yaml.documents import compose_all
 from controller.model.desired.spec.devices import is_device_path
 from controller.model.policy.devices import why_never
 

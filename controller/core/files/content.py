@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from controller.core.encoding.canonical_json import digest
-from controller.core.encoding.yaml import YamlPath
+from controller.core.yaml.documents import YamlPath
 from controller.model.errors import Problem
 from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX, is_key
 from controller.model.quantities import format_bytes

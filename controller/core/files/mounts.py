@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.core.encoding.yaml import YamlPath
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.desired import BoundName
 from controller.model.desired.spec.files import FileMount, SecretVariable
 from controller.model.desired.spec.service import ServiceSpec

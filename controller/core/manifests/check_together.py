@@ -12,7 +12,6 @@ from dataclasses import fields, replace
 from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
-from controller.core.encoding.yaml import YamlPath
 from controller.core.files.content import check_config, content_id, files_of
 from controller.core.files.mounts import (
     KnownContent,
@@ -42,6 +41,7 @@ from controller.core.manifests.secrets.declared_secret import (
     source_of,
 )
 from controller.core.manifests.secrets.declared_secret import names_of as secret_names
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.desired import (
     Config,
     Desired,

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.check_together import desired_from, resolve
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.core.manifests.checks.engine_names import volume_names
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import SOURCE_KIND
 from controller.core.manifests.validation_errors import dotted
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.desired import (
     Declared,
     Desired,

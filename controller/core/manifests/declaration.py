@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.validation_errors import problem_at
+from controller.core.yaml.documents import Document, YamlPath
 from controller.model.desired.desired import SourceIdentity, SourceLocation
 from controller.model.desired.spec.fields import Model
 from controller.model.desired.spec.files import ConfigSpec, SecretSpec

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from controller.core.encoding import graph
-from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.jobs.hook_checks import check_hooks, jobs_before
 from controller.core.manifests.validation_errors import did_you_mean
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.spec.job import JobSpec, Trigger
 from controller.model.desired.spec.rollout import DependencyCondition, RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from controller.core.encoding.yaml import YamlPath
 from controller.core.engine_api.create_body import aliases_on, joined_networks
+from controller.core.yaml.documents import YamlPath
 from controller.model import names
 from controller.model.desired.desired import Network, Service, Volume
 from controller.model.desired.spec.mounts import TmpfsMount

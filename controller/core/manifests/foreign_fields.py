@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests import short_forms
+from controller.core.yaml.documents import YamlPath
 
 FieldPath = tuple[str, ...]
 

@@ -6,8 +6,8 @@ import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.declaration import Declaration, ParsedDocument
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.errors import Problem
 from controller.model.files.delivery import CONTENT_BYTES_MAX

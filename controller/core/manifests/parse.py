@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.core.encoding.yaml import MAX_PROBLEMS, Document, YamlPath, compose_all
 from controller.core.manifests.checks.metadata import check_metadata, check_volume
 from controller.core.manifests.checks.moves import check_moved, moved_of
 from controller.core.manifests.checks.service import check_service
@@ -32,6 +31,7 @@ from controller.core.manifests.validation_errors import (
     without_errors,
     word_for,
 )
+from controller.core.yaml.documents import MAX_PROBLEMS, Document, YamlPath, compose_all
 from controller.model.desired.desired import TRACED, SourceLocation
 from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.job import JobSpec

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.checks.metadata import OWNER_MAX, valid_name
 from controller.core.manifests.declaration import Declaration, Manifest
 from controller.core.manifests.validation_errors import problem_at
+from controller.core.yaml.documents import Document, YamlPath
 from controller.model.desired.desired import GitSource
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import Problem

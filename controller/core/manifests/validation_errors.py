@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from controller.core.encoding.quoting import kind_of, path_text
-from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.foreign_fields import form_remedy, key_remedy, word_remedy
 from controller.core.manifests.short_forms import duration_remedy, size_remedy
+from controller.core.yaml.documents import Document, YamlPath
 from controller.model.errors import Problem, Severity
 from controller.model.names import API_VERSION
 from controller.model.quantities import format_bytes, format_duration_ms

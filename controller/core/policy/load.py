@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.core.encoding.yaml import Document, compose
+from controller.core.yaml.documents import Document, compose
 from controller.model.errors import PolicyInvalid
 from controller.model.policy.document import Policy, PolicyOrigin
 

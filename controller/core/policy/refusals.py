@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from controller.core.encoding.quoting import shorten
-from controller.core.encoding.yaml import YamlPath, locate
 from controller.core.engine_api.requests import Finding
 from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.validation_errors import dotted
 from controller.core.rules.verdict import AdmissionDecision, mode_of
+from controller.core.yaml.documents import YamlPath, locate
 from controller.model.desired.desired import Network, Service, SourceLocation, Volume
 from controller.model.errors import Problem, Severity, SourcePosition
 from controller.model.names import NetworkNames

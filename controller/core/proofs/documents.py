@@ -16,13 +16,13 @@ from controller.core.compose.projects import (
     read_together,
 )
 from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.encoding.yaml import decode
-from controller.core.encoding.yaml_errors import MAX_BYTES, too_big
 from controller.core.manifests.declaration import FolderReading, ParsedDocument
 from controller.core.manifests.named_files import with_named_files
 from controller.core.manifests.parse import read_text
 from controller.core.proofs.proven_charts import is_read, render_releases
 from controller.core.proofs.proven_files import ProvenFiles
+from controller.core.yaml.documents import decode
+from controller.core.yaml.file_limit import MAX_BYTES, too_big
 from controller.model.desired.desired import SourceIdentity
 from controller.model.errors import Problem
 from controller.model.files.delivery import FILE_BYTES_MAX

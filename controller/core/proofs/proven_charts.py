@@ -17,10 +17,10 @@ from controller.core.charts.releases import (
     too_many_templates,
     unnamed,
 )
-from controller.core.encoding.yaml import decode
-from controller.core.encoding.yaml_errors import MAX_BYTES, too_big
 from controller.core.git.tree_checks import CHARTS
 from controller.core.manifests.declaration import Declaration, ParsedDocument
+from controller.core.yaml.documents import decode
+from controller.core.yaml.file_limit import MAX_BYTES, too_big
 from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem
 

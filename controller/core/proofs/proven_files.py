@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from controller.core.compose.project import FileAbsent, FileOutside, FileTooBig, FileUnreadable
 from controller.core.compose.projects import FolderEntry, folder_found
 from controller.core.compose.translation.scope import FoundPath
-from controller.core.encoding.yaml_errors import MAX_BYTES, too_big
+from controller.core.yaml.file_limit import MAX_BYTES, too_big
 
 _GIT = ".git"
 _NAME_MAX = 255

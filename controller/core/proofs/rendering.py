@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from controller.core.encoding.yaml_errors import MAX_BYTES
 from controller.core.git.tree_checks import CHARTS
 from controller.core.proofs.proven_commit import ProvenCommit
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import SecretSource, declared_from_json
+from controller.core.yaml.file_limit import MAX_BYTES
 from controller.model.errors import SecretError
 from controller.model.files.delivery import FILE_BYTES_MAX
 from controller.model.names import Key

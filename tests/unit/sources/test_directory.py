@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.encoding.yaml_errors import MAX_BYTES
 from controller.core.manifests.parse import read_text
+from controller.core.yaml.file_limit import MAX_BYTES
 from controller.model.desired.desired import Desired
 from controller.model.errors import Severity
 from controller.sources import safe_read

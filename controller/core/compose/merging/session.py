@@ -10,7 +10,7 @@ from controller.core.compose import project
 from controller.core.compose.text.env_file import EnvFileInvalid, read_env
 from controller.core.compose.text.nodes import ComposeNode, ReadingReport, fail
 from controller.core.compose.text.yaml_nodes import NodeAllowance, YamlDocument, read_yaml
-from controller.core.encoding.yaml_errors import MAX_BYTES
+from controller.core.yaml.file_limit import MAX_BYTES
 from controller.model.errors import Problem
 
 #: The number of files of a project, with overrides, includes, extended files and env files.

@@ -11,8 +11,9 @@ from yaml.cyaml import CBaseLoader
 
 from controller.core.compose.text.nodes import ComposeNode, NodeValue, ReadingReport
 from controller.core.compose.text.scalars import is_date, resolve_plain
-from controller.core.encoding.yaml import MAX_DEPTH
-from controller.core.encoding.yaml_errors import MAX_BYTES, syntax_problem, too_big
+from controller.core.yaml.documents import MAX_DEPTH
+from controller.core.yaml.file_limit import MAX_BYTES, too_big
+from controller.core.yaml.syntax_errors import syntax_problem
 from controller.model.errors import Problem
 
 #: The number of nodes in all files of a project, with aliases, extends and includes expanded.

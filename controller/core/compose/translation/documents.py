@@ -23,9 +23,9 @@ from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.compose.translation.units import byte_count
 from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.quoting import path_text
-from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.parse import parse_document
+from controller.core.yaml.documents import Document, YamlPath
 from controller.model.errors import Problem, Severity, SourcePosition, ValuePlaces
 from controller.model.names import API_VERSION, Key
 from controller.model.quantities import KIB, format_bytes

@@ -11,7 +11,7 @@ from controller.core.compose.translation.extension import extension_of
 from controller.core.compose.translation.names import dns_name, namespace_of
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.quoting import path_text
-from controller.core.encoding.yaml import YamlPath
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.spec.network import ALIASES_MAX
 from controller.model.errors import Problem, Severity
 from controller.model.names import JOB_NAME_MAX, SERVICE_NAME_MAX, Key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.core.encoding.yaml import YamlPath
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.spec.mounts import VolumeMount
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import HostPort

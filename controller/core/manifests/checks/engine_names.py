@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.declaration import Declaration
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.desired import BoundName, Service
 from controller.model.desired.spec.mounts import VolumeMount, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec

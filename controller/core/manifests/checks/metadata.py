@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.validation_errors import problem_at
+from controller.core.yaml.documents import Document, YamlPath
 from controller.model.errors import Problem
 from controller.model.names import NAMESPACE_MAX, PREFIX, SERVICE_NAME_MAX, is_dns_label, qualified
 

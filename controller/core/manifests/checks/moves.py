@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 
-from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.declaration import Declaration, Metadata, ParsedDocument
 from controller.core.manifests.validation_errors import problem_at
+from controller.core.yaml.documents import Document, YamlPath
 from controller.model.errors import Problem
 from controller.model.names import (
     DEFAULT_NAMESPACE,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.checks.metadata import valid_name
 from controller.core.manifests.validation_errors import problem_at
+from controller.core.yaml.documents import Document, YamlPath
 from controller.model.desired.spec.network import NetworkMode, Port, SinglePort
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem

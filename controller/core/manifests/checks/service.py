@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.checks.claims import exclusive_resources, exclusive_volumes
 from controller.core.manifests.checks.metadata import check_labels, valid_name
 from controller.core.manifests.checks.networks import check_networks, check_ports
 from controller.core.manifests.checks.sharing import check_shares
 from controller.core.manifests.validation_errors import problem_at
+from controller.core.yaml.documents import Document, YamlPath
 from controller.model.desired.spec.fields import is_env_name
 from controller.model.desired.spec.mounts import BindMount, VolumeMount
 from controller.model.desired.spec.network import NetworkMode

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 
-from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.checks.metadata import valid_name
 from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.validation_errors import problem_at
+from controller.core.yaml.documents import Document, YamlPath
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.desired.spec.sharing import IpcMode, Shares
 from controller.model.errors import Problem

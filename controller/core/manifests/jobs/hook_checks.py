@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.validation_errors import did_you_mean
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.spec.job import JobSpec, Trigger
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity

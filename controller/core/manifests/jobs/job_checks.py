@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from controller.core.encoding.yaml import Document
 from controller.core.manifests.checks.claims import exclusive_volumes
 from controller.core.manifests.checks.metadata import valid_name
 from controller.core.manifests.checks.service import check_service
 from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.jobs.schedule import fault_of, zone_of
 from controller.core.manifests.validation_errors import problem_at
+from controller.core.yaml.documents import Document
 from controller.model.desired.spec.job import FROM_SERVICE, NOT_OF_A_JOB, JobSpec, Trigger
 from controller.model.errors import Problem
 from controller.model.names import JOB_NAME_MAX, SERVICE_NAME_MAX, Key

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from controller.core.encoding.yaml import YamlPath
 from controller.core.secrets import declared
 from controller.core.secrets.age_form import check_armored
 from controller.core.secrets.contents import check_names
 from controller.core.secrets.formats import SopsForm, form_of, read_tree, split_metadata
 from controller.core.secrets.sources import AgeSource, SopsSource
 from controller.core.secrets.tree import invalid, leaves
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.desired import Secret, SourceLocation
 from controller.model.desired.spec.files import SecretSpec
 from controller.model.errors import Problem, SecretError

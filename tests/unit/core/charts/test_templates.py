@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.charts.templates import quote, render_template, to_yaml
-from controller.core.encoding.yaml import compose
+from controller.core.yaml.documents import compose
 from controller.model.errors import Problem
 
 CONTEXT = {

@@ -13,8 +13,8 @@ from controller.core.compose.translation.documents import (
 )
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.encoding.yaml import Document, compose_all
 from controller.core.manifests.check_together import resolve
+from controller.core.yaml.documents import Document, compose_all
 from controller.model.desired.desired import Desired
 
 FILE = FoundPath("file")

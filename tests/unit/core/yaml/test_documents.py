@@ -9,8 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from controller.core.encoding import yaml
-from controller.core.encoding.yaml import compose, decode
+from controller.core.yaml.documents import MAX_DOCUMENTS, MAX_NODES, compose, decode
 from controller.model.errors import SourcePosition
 
 
@@ -216,13 +215,13 @@ def test_a_document_of_very_many_values_is_left_while_it_is_parsed() -> None:
 
 
 def test_a_file_of_very_many_documents_is_bounded() -> None:
-    documents, problems = compose("---\na\n" * (yaml.MAX_DOCUMENTS + 1), "f.yaml")
-    assert len(documents) == yaml.MAX_DOCUMENTS
+    documents, problems = compose("---\na\n" * (MAX_DOCUMENTS + 1), "f.yaml")
+    assert len(documents) == MAX_DOCUMENTS
     assert [problem.code for problem in problems] == ["yaml.limit"]
 
 
 def test_nodes_are_counted_over_all_documents_of_a_file() -> None:
-    document = "---\n" + "- a\n" * (yaml.MAX_NODES // 2)
+    document = "---\n" + "- a\n" * (MAX_NODES // 2)
     documents, problems = compose(document * 3, "f.yaml")
     assert len(documents) == 1
     assert [problem.code for problem in problems] == ["yaml.limit", "yaml.limit"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.core.encoding.source_excerpt import excerpt
+from controller.core.yaml.source_excerpt import excerpt
 
 SECRET = """\
 apiVersion: trimtab/v1

@@ -1,8 +1,7 @@
-"""Files that are too big, and syntax errors of libyaml in terms that help the author of a file.
+"""Syntax errors of libyaml in terms that help the author of a file.
 
-A program that only reads files needs no parser, so this module doesn't load one. libyaml names tokens
-and contexts of its parser. The messages here name the mistake: indentation, a colon without a space,
-a bracket or quote without its end.
+libyaml names tokens and contexts of its parser. The messages here name the mistake: indentation, a
+colon without a space, a bracket or quote without its end.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from controller.model.errors import Problem
 if TYPE_CHECKING:
     import yaml
 
-MAX_BYTES = 1024 * 1024
 _OPENED = {"a flow sequence": ("list", "]"), "a flow mapping": ("mapping", "}")}
 #: Larger than the indentation of any line.
 MAX_INDENT = 2**20
@@ -26,17 +24,6 @@ _TIGHT = re.compile(r" *(?:- )?[\w.-]+:[^\s/]")
 _BARE_VARIABLE = re.compile(r"\$\{\w*:?\Z")
 _NO_COLON = "could not find expected ':'"
 _SPECIAL = {"@": "'@'", "`": "a backtick", "%": "'%'"}
-
-
-def too_big(file: str) -> Problem:
-    """Return the problem of a file over ``MAX_BYTES``."""
-    return Problem(
-        code="file.too-big",
-        message=f"the file is over {MAX_BYTES // 1024} KiB and wasn't read",
-        file=file,
-        expected=f"at most {MAX_BYTES} bytes a file",
-        remedy="split it into several files",
-    )
 
 
 def syntax_problem(error: yaml.MarkedYAMLError, chunk: str, file: str, line: int) -> Problem:
