@@ -19,7 +19,7 @@ from tests.sim.files import Doc
 from tests.sim.people import CLAIM, USURPER
 from tests.sim.places import label, slot_of, volumes_of
 from tests.sim.planted import PLANTS as PLANTED
-from tests.sim.planted import Plant, always
+from tests.sim.planted import Plant, always, returning
 from tests.sim.stories import (
     CELLAR,
     DB,
@@ -149,6 +149,18 @@ MOVES = (
             (service_prune_guard, "claimed_keys", always(lambda _desired, _observed: frozenset())),
         ),
     ),
+    Plant(
+        SERVING,
+        "moved-beside-unread",
+        "a service begins anew while an unread document possibly declares its earlier name",
+        (
+            (
+                passes,
+                "pending_moves",
+                returning(lambda moves: tuple(move for move in moves if not move.waits)),
+            ),
+        ),
+    ),
 )
 
 
@@ -161,14 +173,47 @@ NEVER_ANSWERS = Tale(
 )
 
 
+def litter(world: World) -> str:
+    world.files.litter()
+    world.files_changed()
+    return "a file that may declare anything comes"
+
+
+def mend(world: World) -> str:
+    world.files.mend()
+    world.files_changed()
+    return "the files are mended"
+
+
+#: A service is renamed beside a file that can't be read, and that possibly declares the earlier name.
+BESIDE_UNREAD = Tale(
+    frozenset(),
+    (service(WEB),),
+    (
+        (10, litter),
+        (20, rename(WEB, RENAMED)),
+        (60, mend),
+        (90, edit(RENAMED, image="trimtab.local/web:2")),
+    ),
+)
+
+
 def test_a_renamed_service_whose_new_program_never_answers_serves_on() -> None:
     DoomedWorld(NEVER_ANSWERS).run()
 
 
+def test_a_service_renamed_beside_an_unread_file_takes_its_containers_over_later() -> None:
+    world = DoomedWorld(BESIDE_UNREAD)
+    world.run()
+    steps = ["renamed to", "are mended", "move-service", "image"]
+    times = [next(n for n, line in enumerate(world.trace.lines) if step in line) for step in steps]
+    assert times == sorted(times), "the containers go on before the rollout replaces them"
+
+
 @pytest.mark.parametrize(
     ("plant", "tale"),
-    [(MOVES[0], STORIES[MOVED]), (MOVES[1], NEVER_ANSWERS)],
-    ids=["known", "claimed"],
+    [(MOVES[0], STORIES[MOVED]), (MOVES[1], NEVER_ANSWERS), (MOVES[2], BESIDE_UNREAD)],
+    ids=["known", "claimed", "unread"],
 )
 def test_a_planted_bug_about_moves_is_found(plant: Plant, tale: Tale) -> None:
     with plant.growing(), pytest.raises(Violation) as found:
