@@ -221,7 +221,7 @@ class PrivateEngine(_Client):
     def __init__(self, *options: str) -> None:
         # Hex, as containerd refuses names with other characters at their ends.
         self._folder = BASE / f"{PREFIX}{os.urandom(4).hex()}"
-        with _turn():
+        with turn():
             # Traversable: a test can show an unprivileged user the socket and be refused.
             self._folder.mkdir(mode=0o711)
             self._lock = (self._folder / "lock").open("w")
@@ -304,11 +304,15 @@ class PrivateEngine(_Client):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._end(signal.SIGTERM)
         _clear(self._folder)
+        # Without the turn, another run makes a new lock in the folder whose lock is gone already, holds
+        # it, and takes the folder for a leftover.
+        with turn():
+            shutil.rmtree(self._folder)
         self._lock.close()
 
 
 @contextlib.contextmanager
-def _turn() -> Iterator[None]:
+def turn() -> Iterator[None]:
     """A new folder must not be taken for a leftover before its lock is held."""
     with Path("/run/lock/trimtab-test.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -332,7 +336,7 @@ def _run(*argv: str) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove a private engine's every trace; works whatever of it is still there."""
+    """End and remove a private engine but for its folder; works whatever of it is still there."""
     layout, name = _layout(folder), folder.name
     if (pid := dockerd.running_pid(layout)) is not None:
         dockerd.end(pid, grace_s=0)
@@ -353,7 +357,6 @@ def _clear(folder: Path) -> None:
                 below.rmdir()
         # A killed process leaves its cgroup a moment after it is gone.
         dockerd.wait_until(partial(_rmdir, cgroup), 5)
-    shutil.rmtree(folder)
 
 
 def _rmdir(folder: Path) -> bool:
@@ -396,7 +399,7 @@ def _kill_network(name: str) -> None:
 
 def clear_leftovers() -> None:
     """Remove private engines of runs that were killed: nobody holds their lock."""
-    with _turn():
+    with turn():
         for folder in BASE.glob(f"{PREFIX}*"):
             (folder / "lock").touch()
             with (folder / "lock").open("r+") as lock:
@@ -405,6 +408,9 @@ def clear_leftovers() -> None:
                 except BlockingIOError:
                     continue
                 _clear(folder)
+                # A checkout from before engines took the turn may remove its folder itself.
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(folder)
 
 
 def open_engine() -> PrivateEngine | FoundEngine:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,13 @@ def test_a_closed_engine_leaves_nothing() -> None:
     opened.docker("run", "--detach", "--publish", "127.0.0.1:8099:8080", WEB)
     paused = opened.docker("run", "--detach", WEB).stdout.strip()
     opened.docker("pause", paused)
-    opened.close()
+    with ThreadPoolExecutor(1) as pool:
+        # While another run looks for leftovers, the folder keeps the lock that tells whose it is.
+        with engines.turn():
+            closing = pool.submit(opened.close)
+            assert dockerd.wait_until(lambda: traces(folder, name) == [str(folder)], 60)
+            assert (folder / "lock").exists()
+        closing.result(timeout=60)
     assert traces(folder, name) == []
 
 
