@@ -42,11 +42,16 @@ kind: Config
 metadata: {name: site, owner: team}
 spec: {data: {page.html: hello}}
 """
-#: Points whose first visit follows the visit of another one, with nothing done in between: a kill at
-#: either leaves the same behind, so that the sweep visits the first alone. A point that is added to
-#: the code belongs into the sweep, unless its code shows the same.
+#: Points at which a kill leaves the same behind as at another one, so that the sweep visits that one alone:
+#: nothing is done in between, or nothing that outlives the process. What it wrote is the kernel's, synced
+#: or not; what it had only in memory is gone. A point that is added to the code belongs into the sweep,
+#: unless its code shows the same.
 SAME_MOMENT = {
+    "client.receive.before": "journal.write.before",
+    "client.receive.after": "journal.write.before",
     "journal.fsync.before": "journal.write.after",
+    "journal.fsync.after": "journal.write.after",
+    "upstream.send.before": "journal.write.after",
     "upstream.receive.before": "upstream.send.after",
     "files.content.fsync.before": "files.content.write.after",
     "files.rename.before": "files.write.after",
@@ -54,18 +59,31 @@ SAME_MOMENT = {
     "broker.receive.after": "broker.send.after",
     "state.fsync.before": "state.write.after",
 }
+#: Points of files that one module writes, and reads at its next start. Its unit tests kill it at each of them
+#: (``broker/files/test_store.py``, ``broker/server/test_record_store.py``, ``loop/state/test_store.py``); the
+#: sweep visits one, right after something was written.
+SAME_FILES = {
+    "files.content.write.before": "files.content.write.after",
+    "files.content.fsync.after": "files.content.write.after",
+    "files.write.before": "files.write.after",
+    "files.rename.after": "files.write.after",
+    "inventory.write.before": "inventory.write.after",
+    "state.write.before": "state.write.after",
+    "state.fsync.after": "state.write.after",
+}
+LEFT_OUT = SAME_MOMENT | SAME_FILES
 SWEEP = [
     (point, count)
     for point in CRASH_POINTS
-    if point not in SAME_MOMENT
+    if point not in LEFT_OUT
     for count in next(times for prefix, times in TIMES.items() if point.startswith(prefix))
 ]
 
 
 def test_every_point_is_in_the_sweep() -> None:
     visited = {point for point, _ in SWEEP}
-    assert visited | SAME_MOMENT.keys() == set(CRASH_POINTS)
-    assert visited >= set(SAME_MOMENT.values())
+    assert visited | LEFT_OUT.keys() == set(CRASH_POINTS)
+    assert visited >= set(LEFT_OUT.values())
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,11 @@ def test_a_stable_folder_shows_the_content_that_was_delivered_last(tmp_path):
 
 
 POINTS = [
-    *(f"files.content.{at}" for at in ("write.before", "write.after", "fsync.before")),
+    *(
+        f"files.content.{step}.{when}"
+        for step in ("write", "fsync")
+        for when in ("before", "after")
+    ),
     *("files.write.before", "files.write.after", "files.rename.before", "files.rename.after"),
 ]
 
