@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,30 +17,43 @@ ASKER = Path(__file__).with_name("asker.py")
 NETWORK = "platform-network"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Client:
     """A client that asks, and what it got."""
 
     said: Path
+    #: What was read of it: a look reads no more than what was said since.
+    read: int = 0
+    good: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    failed: list[list[str]] = field(default_factory=list)
 
     def answers(self, name: str) -> int:
         """Return how many requests were answered."""
-        return sum(each[:2] == [name, "ok"] for each in self._lines())
+        self._look()
+        return len(self.good[name])
 
     def failures(self, *names: str) -> list[list[str]]:
         """Return the requests that failed, to *names* or to all."""
-        return [
-            each for each in self._lines() if each[1] != "ok" and (not names or each[0] in names)
-        ]
+        self._look()
+        return [each for each in self.failed if not names or each[0] in names]
 
     def outage_ms(self, name: str) -> int:
         """Return the longest time from one good answer to the next."""
-        good = [float(each[3]) for each in self._lines() if each[:2] == [name, "ok"]]
-        return round(1000 * max((b - a for a, b in pairwise(good)), default=0.0))
+        self._look()
+        return round(1000 * max((b - a for a, b in pairwise(self.good[name])), default=0.0))
 
-    def _lines(self) -> list[list[str]]:
-        whole = self.said.read_text().rpartition("\n")[0]
-        return [line.split("\t") for line in whole.splitlines()]
+    def _look(self) -> None:
+        with self.said.open("rb") as said:
+            said.seek(self.read)
+            whole = said.read().rpartition(b"\n")[0]
+        if whole:
+            self.read += len(whole) + 1
+        for line in whole.decode().splitlines():
+            name, outcome, took_ms, began = line.split("\t")
+            if outcome == "ok":
+                self.good[name].append(float(began))
+            else:
+                self.failed.append([name, outcome, took_ms, began])
 
 
 @contextlib.contextmanager
