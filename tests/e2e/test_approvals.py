@@ -128,58 +128,40 @@ def forged(identifier: str, claim: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def started(host: Host) -> dict[str, str]:
-    """The containers of three services, and a volume."""
-    host.write("data.yaml", VOLUME)
-    for name in NAMES:
-        host.write(f"{name}.yaml", web(name))
-    host.up()
-    host.await_ready(*NAMES)
-    eventually(lambda: host.is_ready("data"))
-    return ids(host)
-
-
 def approvals(host: Host) -> list[dict[str, Any]]:
     records = host.records()
     return [r for r in records if r.get("request", {}).get("route") == "plan.approve"]
 
 
 def test_an_operator_sees_what_the_broker_knows_and_not_what_the_controller_says(
-    host: Host, started: dict[str, str]
+    host: Host,
 ) -> None:
+    host.write("data.yaml", VOLUME)
+    for name in NAMES:
+        host.write(f"{name}.yaml", web(name))
+    host.up()
+    host.await_ready(*NAMES)
+    eventually(lambda: host.is_ready("data"))
+    started = ids(host)
     with usurped(host) as (usurper, rogue):
-        claim = "its document is gone"
-        rogue.going = [forged(started[name], claim) for name in NAMES]
-        rogue.going += [forged("volume:data", claim), forged("ab" * 32, claim)]
-        code, screen = on_a_terminal(host, "approve", answer="n\n")
-        assert code != 0
-        assert approvals(host) == []
-        assert "old-canary" not in screen
-        for name in NAMES:
-            assert f"Service/default/{name}" in screen
-        assert "\x1b[31mdata " in screen
-        assert "3 containers and 1 volume with all data?" in screen
-        unknown = screen.partition("These can't be approved:")[2]
-        assert "ab" * 32 in unknown
+        nothing_reaches_a_terminal_raw(host, rogue, started)
+        approve_prune_approves_no_volume(host, rogue, started)
+        what_is_there_is_named(host, rogue, started)
         assert usurper.ask("DELETE", "/volumes/data", plan=PLAN).rule == "volume.approval"
 
-        code, screen = on_a_terminal(host, "approve", answer="y\n")
+        code, _ = on_a_terminal(host, "approve", answer="y\n")
         assert code == 0
-        (approval,) = approvals(host)
+        _, approval = approvals(host)
         summary = approval["request"]["summary"]
         assert sorted(summary["objects"]) == sorted([*started.values(), "volume:data"])
         assert len(summary["shown"]) == 64
 
 
-def test_nothing_of_the_controller_reaches_a_terminal_raw(
-    host: Host, started: dict[str, str]
-) -> None:
-    with usurped(host) as (_, rogue):
-        rogue.going = [forged(started["s0"], HOSTILE), forged(HOSTILE, HOSTILE)]
-        for columns in (200, 60):
-            _, screen = on_a_terminal(host, "approve", answer="n\n", columns=columns)
-            assert is_clean(screen), ascii(screen)
+def nothing_reaches_a_terminal_raw(host: Host, rogue: Rogue, started: dict[str, str]) -> None:
+    rogue.going = [forged(started["s0"], HOSTILE), forged(HOSTILE, HOSTILE)]
+    for columns in (200, 60):
+        _, screen = on_a_terminal(host, "approve", answer="n\n", columns=columns)
+        assert is_clean(screen), ascii(screen)
 
 
 def is_clean(screen: str) -> bool:
@@ -190,11 +172,26 @@ def is_clean(screen: str) -> bool:
     return all(line.isprintable() for line in lines) and not is_forged
 
 
-def test_approve_prune_approves_no_volume(host: Host, started: dict[str, str]) -> None:
-    with usurped(host) as (usurper, rogue):
-        rogue.going = [forged(started["s0"], "gone"), forged("volume:data", "gone")]
-        done = host.cli("apply", "--approve-prune", "--timeout", "20s")
-        assert "a removal or move of data needs 'trimtab approve'" in done.stdout
-        (approval,) = approvals(host)
-        assert approval["request"]["summary"]["objects"] == [started["s0"]]
-        assert usurper.ask("DELETE", "/volumes/data", plan=PLAN).rule == "volume.approval"
+def approve_prune_approves_no_volume(host: Host, rogue: Rogue, started: dict[str, str]) -> None:
+    assert approvals(host) == []
+    rogue.going = [forged(started["s0"], "gone"), forged("volume:data", "gone")]
+    done = host.cli("apply", "--approve-prune", "--timeout", "20s")
+    assert "a removal or move of data needs 'trimtab approve'" in done.stdout
+    (approval,) = approvals(host)
+    assert approval["request"]["summary"]["objects"] == [started["s0"]]
+
+
+def what_is_there_is_named(host: Host, rogue: Rogue, started: dict[str, str]) -> None:
+    claim = "its document is gone"
+    rogue.going = [forged(started[name], claim) for name in NAMES]
+    rogue.going += [forged("volume:data", claim), forged("ab" * 32, claim)]
+    code, screen = on_a_terminal(host, "approve", answer="n\n")
+    assert code != 0
+    assert len(approvals(host)) == 1, "the answer was no"
+    assert "old-canary" not in screen
+    for name in NAMES:
+        assert f"Service/default/{name}" in screen
+    assert "\x1b[31mdata " in screen
+    assert "3 containers and 1 volume with all data?" in screen
+    unknown = screen.partition("These can't be approved:")[2]
+    assert "ab" * 32 in unknown
