@@ -35,6 +35,7 @@ def test_a_renamed_service_runs_on_with_its_history(host: Host) -> None:
     host.write("db.yaml", document("db"))
     host.up()
     host.await_ready("api", "db")
+    wrong_claims_cost_nothing(host)
     host.write("api.yaml", document("api", colour="green"))
     eventually(
         lambda: len(host.history("api")) == 2 and host.is_ready("api"), what="second revision"
@@ -70,22 +71,18 @@ def test_a_renamed_service_runs_on_with_its_history(host: Host) -> None:
     assert not has(host.resource("web"), "Moved")
 
 
-def test_a_wrong_claim_costs_nothing(host: Host) -> None:
-    host.write("api.yaml", document("api"))
-    host.write("db.yaml", document("db"))
-    host.up()
-    host.await_ready("api", "db")
+def wrong_claims_cost_nothing(host: Host) -> None:
     before = runs(host, "api")
     # Two claims on one name: both stand back, and the containers stay.
-    host.write("api.yaml", document("web", moved="api"))
+    host.write("api.yaml", document("taker", moved="api"))
     host.write("other.yaml", document("other", moved="api"))
     eventually(lambda: _problem(host, "moved.claimed"), what="the problem")
     assert runs(host, "api") == before
     # Another owner's service is not taken by a move.
     host.remove("other.yaml")
-    host.write("api.yaml", document("web", moved="api").replace("owner: ", "owner: other-"))
-    eventually(lambda: has(host.resource("web"), "Stalled"), what="the gate refuses the move")
-    (stalled,) = [c for c in host.resource("web")["conditions"] if c["type"] == "Stalled"]
+    host.write("api.yaml", document("taker", moved="api").replace("owner: ", "owner: other-"))
+    eventually(lambda: has(host.resource("taker"), "Stalled"), what="the gate refuses the move")
+    (stalled,) = [c for c in host.resource("taker")["conditions"] if c["type"] == "Stalled"]
     assert stalled["reason"] == "move.owner"
     assert runs(host, "api") == before
 
