@@ -75,10 +75,15 @@ def test_a_job_runs_once_for_each_revision(host: Host) -> None:
         host.stop()
 
 
-def test_a_failed_job_holds_its_dependents(host: Host) -> None:
+def test_a_run_fails_holds_its_dependents_is_stopped_at_its_deadline_and_cut_by_the_engines_end(
+    host: Host,
+) -> None:
+    """Jobs of one instance, each of which ends in its own way."""
     host.write("migrate.yaml", job("migrate", "exit 3", "backoffLimit: 0"))
     on_it = "dependsOn: [{kind: Job, name: migrate, condition: Completed}]\n"
     host.write("web.yaml", web("web", extra=on_it))
+    host.write("cut.yaml", job("cut", "sleep 300", "interrupted: Fail"))
+    host.write("long.yaml", job("long", "sleep 300", "activeDeadline: 3s\nbackoffLimit: 0"))
     host.up()
     try:
         eventually(lambda: has(host.resource("migrate"), "Failed"))
@@ -88,15 +93,7 @@ def test_a_failed_job_holds_its_dependents(host: Host) -> None:
         assert failed["why"] == "exited with 3"
         host.cli("run-job", "migrate", expect=5)
         assert outcomes(host, "migrate") == ["failed", "failed"]
-    finally:
-        host.stop()
 
-
-def test_a_run_is_cut_by_the_engines_end_and_stopped_at_its_deadline(host: Host) -> None:
-    host.write("cut.yaml", job("cut", "sleep 300", "interrupted: Fail"))
-    host.write("long.yaml", job("long", "sleep 300", "activeDeadline: 3s\nbackoffLimit: 0"))
-    host.up()
-    try:
         eventually(lambda: has(host.resource("long"), "Failed"))
         (long,) = runs(host, "long")
         assert long["outcome"] == "failed"
