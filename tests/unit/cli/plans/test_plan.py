@@ -8,14 +8,32 @@ import pytest
 
 from controller.cli.main import main
 
+COMMIT = "3fa2c81b90de"
 
-def test_a_commit_and_a_snapshot_exclude_each_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (
+            ["--against", COMMIT, "--source", "shop", "--snapshot", "host.json"],
+            "needs a folder: check the commit out",
+        ),
+        (["--against", COMMIT], "--source NAME"),
+        (["--against", "nowhere"], "neither a file, a folder nor a commit id"),
+        (["--against", "own.yaml", "--source", "shop"], "--against needs a folder"),
+    ],
+)
+def test_what_can_not_be_compared_is_refused_with_the_reason(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    why: str,
 ) -> None:
-    snapshot = tmp_path / "host.json"
-    snapshot.write_text("{}")
-    argv = ["plan", "--against", "3fa2c81b90de", "--source", "shop", "--snapshot", str(snapshot)]
+    monkeypatch.chdir(tmp_path)
+    for name in ("host.json", "own.yaml"):
+        Path(name).write_text("{}")
     with pytest.raises(SystemExit) as done:
-        main([*argv, "--state", str(tmp_path / "state")])
+        main(["plan", *options, "--state", "state"])
     assert done.value.code == 64
-    assert "needs a folder: check the commit out" in capsys.readouterr().err
+    assert why in capsys.readouterr().err
