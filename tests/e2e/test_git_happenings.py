@@ -1,4 +1,4 @@
-"""All outcomes of what happens to repositories, at once, of an instance beside a real engine.
+"""All states that what happens to repositories leads to, at once, of an instance beside a real engine.
 
 Each row has a Source, a repository, a namespace and a service of its own.
 """

@@ -1,8 +1,8 @@
 """The table of what happens to repositories and around them, and what comes of each.
 
 In all rows what runs goes on: a container is replaced only where a healthy newer commit says so, and
-nothing is removed. ``tests/git`` lets each row happen to a fetcher, ``tests/e2e`` all rows at once to
-an instance beside a real engine. The table is also the page ``docs/operations/git.md``.
+nothing is removed. ``tests/git`` lets each row happen to a fetcher, ``tests/e2e`` a row of each state
+at once to an instance beside a real engine. The table is also the page ``docs/operations/git.md``.
 """
 
 from __future__ import annotations
@@ -327,8 +327,8 @@ _INTRO = """\
 # What happens to Git repositories, and what comes of it
 
 Made by `make docs` from the rows of tests, with real repositories, nginx and sshd. Each row happens to one source; a row of
-each outcome happens, all at once, to one instance on a real engine. No row removes anything. A container is replaced only
-where a healthy newer commit changes its service. [../git.md](../git.md) explains the states, [../errors.md](../errors.md#git-sources) the reasons and what to do.
+each state over each server happens, all at once, to one instance on a real engine. No row removes anything. A container is
+replaced only where a healthy newer commit changes its service. [../git.md](../git.md) explains the states, [../errors.md](../errors.md#git-sources) the reasons and what to do.
 
 A full disk under the fetcher's folder is `Failing` with `source.disk-full`, and the containers go on. A killed fetcher is
 started again, and reaches the same outcomes.
@@ -337,11 +337,15 @@ _HEAD = ("what happens", "state", "reason", "the container")
 
 
 def beside_engine() -> dict[str, Happening]:
-    """Return a row for each outcome over each server; rows that differ in Git alone are variants."""
+    """Return a row for each state, over each server and each way to verify.
+
+    Rows that differ in the reason alone are variants: the fetcher's ring has the reason of each, and to an
+    instance it is a text.
+    """
     found: dict[tuple[object, ...], tuple[str, Happening]] = {}
     for row, each in HAPPENINGS.items():
-        effects = (each.moves, each.replaces, each.is_shared)
-        found.setdefault((each.outcome, each.problem, each.over, *effects), (row, each))
+        ways = (each.over, each.verify, each.moves, each.replaces, each.is_shared)
+        found.setdefault((each.state, each.problem, *ways), (row, each))
     return dict(found.values())
 
 
@@ -358,8 +362,7 @@ def _table(rows: Mapping[str, Happening]) -> str:
 def _cells(row: str, happening: Happening) -> tuple[str, ...]:
     reason = happening.reason or happening.problem
     became = "is replaced" if happening.replaces else "goes on"
-    state = happening.outcome.partition(" ")[0]
-    return row, state, f"`{reason}`" if reason else "", became
+    return row, happening.state, f"`{reason}`" if reason else "", became
 
 
 if __name__ == "__main__":

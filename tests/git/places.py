@@ -195,6 +195,11 @@ class Happening:
     limits: GitLimits = field(default_factory=GitLimits)
 
     @property
+    def state(self) -> str:
+        """The state of the outcome."""
+        return self.outcome.partition(" ")[0]
+
+    @property
     def reason(self) -> str:
         """The code of the outcome; '' for Ready."""
         return self.outcome.partition(" ")[2]
