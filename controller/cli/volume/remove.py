@@ -11,7 +11,6 @@ from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import command, open_state, print_result
 from controller.cli.volume.hold import ENGINE_PREFIX, confirm
 from controller.core.encoding.terminal_text import printable
-from controller.core.engine_api.mount_grammar import size_of_volume
 from controller.model.errors import StateError
 
 
@@ -69,7 +68,13 @@ def removal_text(name: str, size: int | None) -> str:
 
 def sizes_of(listed: Any) -> dict[str, int]:
     """Return the sizes of volumes by name, from the engine's list; only of volumes with a size."""
-    rows = {str(each["Name"]): each.get("Options") or {} for each in listed.get("Volumes") or ()}
+    volumes = listed.get("Volumes") or ()
+    rows = {str(each["Name"]): each["Options"] for each in volumes if each.get("Options")}
+    if not rows:
+        return {}
+    # A slow import, and rarely needed.
+    from controller.core.engine_api.mount_grammar import size_of_volume
+
     sizes = {name: size_of_volume(options.items()) for name, options in rows.items()}
     return {name: size for name, size in sizes.items() if size is not None}
 

@@ -77,6 +77,7 @@ def test_help_and_status_start_light(tmp_path: Path) -> None:
     assert not of_package(loaded_by("--help"), *HEAVY)
     assert not of_package(loaded_by("status", "--state", str(tmp_path)), *HEAVY)
     assert not of_package(loaded_by("logs", "web", "--state", str(tmp_path)), "pydantic", "yaml")
+    assert not of_package(imported("controller.cli.volume.group"), "pydantic", "yaml")
 
 
 def test_commands_beside_a_running_controller_start_light(tmp_path: Path) -> None:
