@@ -29,7 +29,7 @@ FOLDER = "desired"
 #: The namespaces of the documents of all tests.
 NAMESPACES = ("default", "shop", "lab", "blog", "other", "validators", "no-root", WITH_SECRETS)
 #: An edit that a test makes without ``write`` is committed after so long.
-LOOK_AGAIN_S = 0.05
+LOOK_AGAIN_S = 0.2
 SOURCE = f"""\
 apiVersion: trimtab/v1
 kind: Source

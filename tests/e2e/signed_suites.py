@@ -40,7 +40,9 @@ SUITES = frozenset(
 LEFT_OUT = {
     "test_an_update_of_trimtab_replaces_no_container": "its container is from before the requirement",
     "test_a_lost_folder_comes_back_and_bad_files_leave_the_service_as_it_is": "a commit has no links",
-    "test_an_engine_that_is_down_at_the_start_is_waited_for": "looks before the source is served",
+    "test_an_engine_that_is_down_is_waited_for_and_nothing_is_made_twice_when_it_is_back": (
+        "looks before the source is served"
+    ),
     "test_a_policy_that_is_missing_or_invalid_starts_no_broker": "its policy is missing",
     "test_a_closed_folder_that_holds_dir_is_refused_with_the_chmod": "the source lies elsewhere",
     "test_dir_and_state_in_a_closed_folder_work_as_a_clone_in_roots_home_does": "as above",

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from controller.cli.clients.status_report import broker_problems
 from tests.instance import Host, eventually, has, web
 
 
@@ -29,8 +30,14 @@ def refused(host: Host, *options: str) -> str:
 
 
 def codes(host: Host) -> set[str]:
-    """Return the codes of the problems that ``status`` prints: the broker's, too."""
-    return {problem["code"] for problem in host.json("status")["problems"]}
+    """Return the codes of the problems that ``status`` prints: the broker's, too.
+
+    Asked for in the way of the command, but without starting one: this is polled.
+    """
+    status = host.status() or {"problems": []}
+    found = [*broker_problems(host.broker_socket), *status["problems"]]
+    # Nobody can fetch the source of a signed host.
+    return {problem["code"] for problem in found} - {"SourceFailing"}
 
 
 def finding(host: Host, check: str) -> dict[str, Any]:
@@ -49,56 +56,54 @@ def slots(host: Host, service: str) -> Counter[str]:
 
 
 @pytest.mark.owns_engine
-def test_an_engine_that_is_down_at_the_start_is_waited_for(host: Host) -> None:
-    host.write("web.yaml", web())
+def test_an_engine_that_is_down_is_waited_for_and_nothing_is_made_twice_when_it_is_back(
+    host: Host,
+) -> None:
+    host.write("web.yaml", web(replicas=2))
     host.engine.stop()
     try:
         host.up()
-
-        def said() -> bool:
-            status = host.status()
-            return bool(status and status["problems"]) and not has(host.resource("web"), "Ready")
-
-        eventually(said, what="status says that the engine is away")
-        status = host.json("status")
-        assert [p["code"] for p in status["problems"]] == ["engine.unavailable"]
-        (service,) = status["resources"]
-        ready = {c["type"]: c for c in service["conditions"]}["Ready"]
-        assert (ready["status"], ready["reason"]) == ("Unknown", "EngineUnavailable")
-        assert finding(host, "engine")["level"] == "error"
+        is_waited_for(host)
     finally:
         host.engine.start()
     host.await_ready("web")
     assert codes(host) == set()
+    host.engine.kill()
+    try:
+        host.write("api.yaml", web("api"))
+        eventually(lambda: codes(host), what="status says that the engine is away")
+    finally:
+        host.engine.start()
+    host.await_ready("web", "api")
+    assert slots(host, "web") == {"1": 1, "2": 1}
+    assert slots(host, "api") == {"1": 1}
+    eventually(host.nothing_open)
+    assert not host.json("journal", "verify")["open_intents"]
     assert host.stop() == 0
     assert "Traceback" not in host.said()
 
 
-@pytest.mark.owns_engine
-def test_an_engine_killed_and_restarted_ends_with_everything_ready_and_nothing_twice(
-    host: Host,
-) -> None:
-    host.write("web.yaml", web(replicas=2))
-    with host.running():
-        host.engine.kill()
-        try:
-            host.write("api.yaml", web("api"))
-            eventually(lambda: codes(host), what="status says that the engine is away")
-        finally:
-            host.engine.start()
-        host.await_ready("web", "api")
-        assert slots(host, "web") == {"1": 1, "2": 1}
-        assert slots(host, "api") == {"1": 1}
-        eventually(host.nothing_open)
-        assert not host.json("journal", "verify")["open_intents"]
-    assert "Traceback" not in host.said()
+def is_waited_for(host: Host) -> None:
+    """Check what is said while the engine was never there."""
+
+    def said() -> bool:
+        status = host.status()
+        return bool(status and status["problems"]) and not has(host.resource("web"), "Ready")
+
+    eventually(said, what="status says that the engine is away")
+    status = host.json("status")
+    assert [p["code"] for p in status["problems"]] == ["engine.unavailable"]
+    (service,) = status["resources"]
+    ready = {c["type"]: c for c in service["conditions"]}["Ready"]
+    assert (ready["status"], ready["reason"]) == ("Unknown", "EngineUnavailable")
+    assert finding(host, "engine")["level"] == "error"
 
 
 # The policy.
 
 
 def test_a_policy_that_is_missing_or_invalid_starts_no_broker(host: Host) -> None:
-    host.write("web.yaml", web())
+    """Once it is good, the same command starts; DIR may be a link."""
     good = Path(host.policy).read_text()
     policy = host.folder / "mine.yaml"
     host.policy = str(policy)
@@ -113,8 +118,13 @@ def test_a_policy_that_is_missing_or_invalid_starts_no_broker(host: Host) -> Non
     assert f"{policy}:{len(good.splitlines()) + 1}: a list or mapping" in said
     assert not host.broker_socket.exists()
     policy.write_text(good)
+    real = host.folder / "real" / "desired"
+    real.parent.mkdir()
+    host.directory.rename(real)
+    host.directory.symlink_to(real)
     with host.running():
-        host.await_ready("web")
+        (real / "api.yaml").write_text(web("api"))
+        host.await_ready("api")
 
 
 # The journal.
@@ -141,10 +151,10 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
-def goes_on_reading_only(host: Host, why: str) -> None:
-    """Check what is promised while the journal can't be written."""
+def goes_on_reading_only(host: Host, why: str, *, new: str) -> None:
+    """Check what is promised while the journal can't be written, and a new service is declared."""
     serving = host.running_ids("web")
-    host.write("api.yaml", web("api"))
+    host.write(f"{new}.yaml", web(new))
     eventually(lambda: "journal.unavailable" in codes(host))
     (problem,) = [p for p in host.json("status")["problems"] if p["code"] == "journal.unavailable"]
     assert why in problem["message"]
@@ -160,7 +170,7 @@ def goes_on_reading_only(host: Host, why: str) -> None:
     assert status_of(host, "GET", "/containers/json") == 200
     assert serving[0][:12] in host.docker_through_broker("ps").stdout
     assert host.running_ids("web") == serving
-    assert not host.containers("api")
+    assert not host.containers(new)
 
 
 def status_of(host: Host, method: str, path: str) -> int:
@@ -174,35 +184,30 @@ def status_of(host: Host, method: str, path: str) -> int:
             return int(answer.readline().split()[1])
 
 
-@pytest.mark.needs_root
-def test_a_full_journal_stops_changes_but_not_reads_until_space_is_free(host: Host) -> None:
-    host.write("web.yaml", web())
-    with mounted(host.state / "broker" / "journal", size="256k") as folder, host.running():
-        ballast = fill(folder)
-        goes_on_reading_only(host, "No space left")
-        ballast.unlink()
-        host.await_ready("web", "api")
-        eventually(lambda: codes(host) == set())
-        assert finding(host, "journal")["level"] == "ok"
-        verified = host.json("journal", "verify")
-        assert "No space left" in verified["repairs"][-1]["what"]
-    assert "Traceback" not in host.said()
-
-
 @pytest.mark.also_signed
 @pytest.mark.needs_root
-def test_a_read_only_journal_stops_changes_but_not_reads_until_it_is_writable(host: Host) -> None:
+def test_a_full_or_read_only_journal_stops_changes_but_not_reads_until_it_is_writable(
+    host: Host,
+) -> None:
     host.write("web.yaml", web())
-    with mounted(host.state / "broker" / "journal", size="4m") as folder:
+    with mounted(host.state / "broker" / "journal", size="512k") as folder:
         with host.running():
+            ballast = fill(folder)
+            goes_on_reading_only(host, "No space left", new="api")
+            ballast.unlink()
+            host.await_ready("web", "api")
+            eventually(lambda: codes(host) == set())
+            assert finding(host, "journal")["level"] == "ok"
+            verified = host.json("journal", "verify")
+            assert "No space left" in verified["repairs"][-1]["what"]
             serving = host.running_ids("web")
         # Only now: the kernel refuses it (EBUSY) while a segment is open for writing.
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
         with host.running():
             assert host.running_ids("web") == serving
-            goes_on_reading_only(host, "Read-only file system")
+            goes_on_reading_only(host, "Read-only file system", new="more")
             subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
-            host.await_ready("web", "api")
+            host.await_ready("web", "api", "more")
             eventually(lambda: codes(host) == set())
     assert "Traceback" not in host.said()
 
@@ -210,30 +215,8 @@ def test_a_read_only_journal_stops_changes_but_not_reads_until_it_is_writable(ho
 # The state folder and its sockets.
 
 
-def test_a_second_up_on_a_state_that_is_served_is_refused(host: Host) -> None:
-    host.write("web.yaml", web())
-    with host.running():
-        before = (host.state / "instance.json").read_bytes()
-        said = refused(host.second(), "--policy", "strict")
-        assert "[state.served]" in said, said
-        assert (host.state / "instance.json").read_bytes() == before
-        host.await_ready("web")
-        assert slots(host, "web") == {"1": 1}
-
-
-def test_a_socket_left_by_a_dead_broker_is_replaced(host: Host) -> None:
-    host.write("web.yaml", web())
-    with host.running():
-        host.await_ready("web")
-    for path in (host.broker_socket, host.broker_socket.with_name("controller.sock")):
-        path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(str(path))
-    with host.running():
-        assert "web.1-" in host.docker_through_broker("ps").stdout
-
-
-def test_the_state_folder_of_another_engine_or_a_damaged_one_is_refused(host: Host) -> None:
+def test_a_state_folder_serves_one_up_on_its_engine_and_only_whole(host: Host) -> None:
+    """The sockets of a dead broker are replaced."""
     host.write("web.yaml", web())
     with host.running():
         serving = host.running_ids("web")
@@ -243,13 +226,22 @@ def test_the_state_folder_of_another_engine_or_a_damaged_one_is_refused(host: Ho
     said = refused(host)
     assert "state.other-engine" in said
     assert "remedy:" in said
-    for damaged in ("", "{", "[]", '{"id": 1}', good.replace('"id"', '"jd"'), "\0" * 64):
-        file.write_text(damaged)
-        said = refused(host)
-        assert "[state.damaged]" in said, (damaged, said)
-        assert str(file) in said
+    file.write_text("\0" * 64)
+    said = refused(host)
+    assert "[state.damaged]" in said
+    assert str(file) in said
     file.write_text(good)
+    for path in (host.broker_socket, host.broker_socket.with_name("controller.sock")):
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
     with host.running():
+        assert "web.1-" in host.docker_through_broker("ps").stdout
+        said = refused(host.second(), "--policy", "strict")
+        assert "[state.served]" in said, said
+        assert file.read_text() == good
+        host.await_ready("web")
+        assert slots(host, "web") == {"1": 1}
         assert host.running_ids("web") == serving
 
 
@@ -289,17 +281,6 @@ def test_dir_and_state_in_a_closed_folder_work_as_a_clone_in_roots_home_does(hos
         fresh.rename(host.directory)
         host.write("more.yaml", web("more"))
         host.await_ready("web", "api", "more")
-
-
-def test_a_dir_that_is_a_link_is_read_through(host: Host) -> None:
-    real = host.folder / "real" / "desired"
-    real.parent.mkdir()
-    host.directory.rename(real)
-    host.directory.symlink_to(real)
-    host.write("web.yaml", web())
-    with host.running():
-        (real / "api.yaml").write_text(web("api"))
-        host.await_ready("web", "api")
 
 
 @pytest.mark.needs_root

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,19 +62,38 @@ def namespace() -> Iterator[Namespace]:
     path.unlink()
 
 
-def service(namespace: Namespace, mount: str = "") -> str:
-    extra = f"mounts: [{{type: secret, source: db, target: /run/db{mount}}}]\n{QUICK}"
-    return web(extra=extra).replace("name: web", f"name: web, namespace: {namespace.name}")
+def service(namespace: Namespace, extra: str, name: str = "web") -> str:
+    text = web(name, extra=f"{extra}\n{QUICK}")
+    return text.replace(f"name: {name}", f"name: {name}, namespace: {namespace.name}")
 
 
-def read(host: Host, path: str) -> str:
-    (one,) = host.running_ids("web")
-    return host.engine.docker("exec", one, "cat", path).stdout
+def mounting(secret: str) -> str:
+    return f"mounts: [{{type: secret, source: {secret}, target: /run/db}}]"
 
 
-def test_plain_text_is_in_the_container_and_nowhere_of_ours(
+def await_ready(host: Host, namespace: Namespace, *names: str) -> None:
+    eventually(
+        lambda: all(host.is_ready(name, namespace=namespace.name) for name in names), within_s=60
+    )
+
+
+def password(host: Host, name: str = "web") -> str:
+    (one,) = host.running_ids(name)
+    return host.engine.docker("exec", one, "cat", "/run/db/password").stdout
+
+
+def in_memory_only(host: Host) -> None:
+    """See that no process of ours has the secret in its environment."""
+    assert host.process is not None
+    processes = [host.process.pid, *descendants(host.process.pid)]
+    environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in processes]
+    assert [found_in(each, SECRET) for each in environments] == [[]] * len(environments)
+
+
+def test_plain_text_is_in_the_containers_and_nowhere_of_ours(
     host: Host, namespace: Namespace
 ) -> None:
+    """One service has it as a file, the other as a variable."""
     sealed = encrypt(
         "db.yaml", b"url: x\npassword: " + _quoted(SECRET.decode()).encode(), namespace.keys
     )
@@ -82,25 +101,32 @@ def test_plain_text_is_in_the_container_and_nowhere_of_ours(
     folder.mkdir()
     (folder / "db.yaml").write_bytes(sealed)
     host.write("db.yaml", namespace.document("{sops: .sops/db.yaml}"))
-    host.write("web.yaml", service(namespace))
+    host.write("web.yaml", service(namespace, mounting("db")))
+    variables = "env: {LEVEL: info, PASSWORD: {secret: db, key: password}}"
+    host.write("app.yaml", service(namespace, variables, "app"))
     with host.running():
-        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
-        assert read(host, "/run/db/password").encode() == SECRET
-        (one,) = host.running_ids("web")
+        await_ready(host, namespace, "web", "app")
+        assert password(host).encode() == SECRET
+        (one,), (other,) = host.running_ids("web"), host.running_ids("app")
+        echo = ["/bin/sh", "-c", 'printf %s "$PASSWORD"']
+        assert host.engine.docker("exec", other, *echo).stdout.encode() == SECRET
+        assert found_in(host.engine.docker("inspect", other).stdout.encode(), SECRET)
+        validated = host.cli("validate", str(host.directory))
+        assert "env.secret" in validated.stdout + validated.stderr
         shown = [
             host.cli("plan", expect=(0, 2)).stdout,
+            host.cli("plan", "--json", expect=(0, 2)).stdout,
             host.cli("status", "--json").stdout,
             host.cli("describe", f"{namespace.name}/web").stdout,
+            host.cli("describe", f"{namespace.name}/app").stdout,
             host.cli("journal", "export").stdout,
+            host.cli("journal", "metrics").stdout,
             host.engine.docker("inspect", one).stdout,
             host.docker_through_broker("inspect", one).stdout,
             host.log.read_text(),
         ]
         assert [found_in(text.encode(), SECRET) for text in shown] == [[]] * len(shown)
-        assert host.process is not None
-        processes = [host.process.pid, *descendants(host.process.pid)]
-        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in processes]
-        assert [found_in(each, SECRET) for each in environments] == [[]] * len(environments)
+        in_memory_only(host)
         memory = secret_folder(host.instance)
         assert memory is not None
         assert len(list(leaks_below(memory, SECRET))) >= 1, "the search finds what is there"
@@ -110,10 +136,10 @@ def test_plain_text_is_in_the_container_and_nowhere_of_ours(
         with core_files_permitted():
             host.up()
         eventually(lambda: memory.exists() and list(leaks_below(memory, SECRET)), within_s=30)
-        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
+        await_ready(host, namespace, "web", "app")
         host.engine.docker("restart", "--time", "1", *host.running_ids("web"))
-        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
-        assert read(host, "/run/db/password").encode() == SECRET
+        await_ready(host, namespace, "web")
+        assert password(host).encode() == SECRET
         _no_process_dumps_its_memory(host)
     assert list(leaks_below(host.state, SECRET)) == []
 
@@ -154,110 +180,62 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def test_a_variable_has_the_value_of_a_secret_and_nothing_of_ours_has(
-    host: Host, namespace: Namespace
-) -> None:
-    sealed = encrypt("db.yaml", b"password: " + _quoted(SECRET.decode()).encode(), namespace.keys)
-    folder = host.directory / ".sops"
-    folder.mkdir()
-    (folder / "db.yaml").write_bytes(sealed)
-    host.write("db.yaml", namespace.document("{sops: .sops/db.yaml}"))
-    document = web(extra="env: {LEVEL: info, PASSWORD: {secret: db, key: password}}")
-    host.write("web.yaml", document.replace("name: web", f"name: web, namespace: {namespace.name}"))
+def test_values_stay_until_they_change_or_are_forgotten(host: Host, namespace: Namespace) -> None:
+    """One service has a value that people write, the other one that is generated."""
+    written, generated = writer(host, namespace, "db"), writer(host, namespace, "made")
+    anew = "{generate: {password: {length: 40}}}"
+    written(sealed(namespace.keys, b"first-password"))
+    generated(anew)
+    host.write("web.yaml", service(namespace, mounting("db")))
+    host.write("app.yaml", service(namespace, mounting("made"), "app"))
     with host.running():
-        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
-        (one,) = host.running_ids("web")
-        echo = ["/bin/sh", "-c", 'printf %s "$PASSWORD"']
-        assert host.engine.docker("exec", one, *echo).stdout.encode() == SECRET
-        assert found_in(host.engine.docker("inspect", one).stdout.encode(), SECRET)
-        validated = host.cli("validate", str(host.directory))
-        assert "env.secret" in validated.stdout + validated.stderr
-        shown = [
-            host.cli("plan", expect=(0, 2)).stdout,
-            host.cli("plan", "--json", expect=(0, 2)).stdout,
-            host.cli("status", "--json").stdout,
-            host.cli("describe", f"{namespace.name}/web").stdout,
-            host.cli("journal", "export").stdout,
-            host.cli("journal", "metrics").stdout,
-            host.log.read_text(),
-        ]
-        assert [found_in(text.encode(), SECRET) for text in shown] == [[]] * len(shown)
-        assert host.process is not None
-        processes = [host.process.pid, *descendants(host.process.pid)]
-        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in processes]
-        assert [found_in(each, SECRET) for each in environments] == [[]] * len(environments)
-    assert list(leaks_below(host.state, SECRET)) == []
-
-
-def test_a_new_value_is_a_rollout_and_the_same_value_is_none(
-    host: Host, namespace: Namespace
-) -> None:
-    sealed = namespace.keys.sealed
-
-    def write(value: bytes) -> None:
-        armored = sealed(value).replace("\n", "\n    ")
-        host.write("db.yaml", namespace.document(f"\n  age:\n   password: |\n    {armored}"))
-
-    write(b"first-password")
-    host.write("web.yaml", service(namespace))
-    with host.running():
-        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
+        await_ready(host, namespace, "web", "app")
+        assert password(host) == "first-password"
         (old,) = host.running_ids("web")
-        assert read(host, "/run/db/password") == "first-password"
-        write(b"first-password")  # another ciphertext of the same value
-        write(b"second-password")
+        value = password(host, "app")
+        assert len(value) == 40
+        (one,) = host.running_ids("app")
+
+        # A new value is a rollout; another ciphertext of the same value is none.
+        written(sealed(namespace.keys, b"first-password"))
+        written(sealed(namespace.keys, b"second-password"))
         eventually(lambda: host.running_ids("web") not in ([], [old]), within_s=40)
         eventually(lambda: len(host.running_ids("web")) == 1, within_s=40)
-        assert read(host, "/run/db/password") == "second-password"
-    assert not list(leaks_below(host.state, b"second-password"))
+        assert password(host) == "second-password"
 
-
-def test_a_generated_value_is_kept_and_a_missing_key_stops_nothing(
-    host: Host, namespace: Namespace
-) -> None:
-    host.write("db.yaml", namespace.document("{generate: {password: {length: 40}}}"))
-    host.write("web.yaml", service(namespace))
-    with host.running():
-        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
-        value = read(host, "/run/db/password")
-        assert len(value) == 40
-        (one,) = host.running_ids("web")
         # A document for another namespace's key is a problem, and what runs goes on.
-        foreign = Keys().sealed(b"x").replace("\n", "\n    ")
-        host.write("db.yaml", namespace.document(f"\n  age:\n   password: |\n    {foreign}"))
+        generated(sealed(Keys(), b"x"))
         eventually(lambda: "secret.wrong-key" in str(host.status()), within_s=40)
         assert "secret.wrong-key" in host.cli("status", "--json").stdout
-        assert host.running_ids("web") == [one]
-        host.write("db.yaml", namespace.document("{generate: {password: {length: 40}}}"))
+        assert host.running_ids("app") == [one]
+        generated(anew)
         eventually(lambda: "secret.wrong-key" not in str(host.status()), within_s=40)
-        assert read(host, "/run/db/password") == value
+        assert password(host, "app") == value
+
+        # Forgotten values are made again and rolled out.
+        made = f"{namespace.name}/made"
+        forgotten = host.cli("secret", "forget", made, "--note", "it leaked")
+        assert "new values" in forgotten.stdout
+
+        def has_another() -> bool:
+            found = host.running_ids("app")  # two while one replaces the other, which may go now
+            if len(found) != 1 or found == [one]:
+                return False
+            read = ("exec", *found, "cat", "/run/db/password")
+            return host.engine.docker(*read, check=False).stdout not in ("", value)
+
+        eventually(has_another, within_s=60)
+        assert host.records("operator")[-1]["request"]["object"] == f"Secret/{made}"
+    assert not list(leaks_below(host.state, b"second-password"))
     assert list(leaks_below(host.state, value.encode())) == []
 
 
-def test_forgotten_values_are_made_again_and_rolled_out(host: Host) -> None:
-    head = "apiVersion: trimtab/v1\nkind: Secret\nmetadata: {name: db, owner: team}\n"
-    host.write("db.yaml", f"{head}spec: {{generate: {{password: {{length: 24}}}}}}\n")
-    mount = "mounts: [{type: secret, source: db, target: /run/db}]"
-    host.write("web.yaml", web(extra=f"{mount}\n{QUICK}"))
-    with host.running():
-        eventually(lambda: host.is_ready("web"), within_s=60)
-        (old,) = host.running_ids("web")
-        first = read(host, "/run/db/password")
-        assert len(first) == 24
-        forgotten = host.cli("secret", "forget", "db", "--note", "it leaked")
-        assert "new values" in forgotten.stdout
+def sealed(keys: Keys, value: bytes) -> str:
+    """Return the spec of a Secret with a password that was sealed for a key."""
+    armored = keys.sealed(value).replace("\n", "\n    ")
+    return f"\n  age:\n   password: |\n    {armored}"
 
-        command = ("cat", "/run/db/password")
 
-        def has_another() -> bool:
-            found = host.running_ids("web")  # two while one replaces the other, which may go now
-            if len(found) != 1 or found == [old]:
-                return False
-            return host.engine.docker("exec", *found, *command, check=False).stdout not in {
-                "",
-                first,
-            }
-
-        eventually(has_another, within_s=60)
-        record = host.journal("--stage", "operator")[-1]
-        assert record["request"]["object"] == "Secret/default/db"
+def writer(host: Host, namespace: Namespace, name: str) -> Callable[[str], object]:
+    """Return what writes the document of a Secret."""
+    return lambda spec: host.write(f"{name}.yaml", namespace.document(spec, name))

@@ -72,7 +72,9 @@ def test_a_state_folder_belongs_to_the_first_engine_that_answered(tmp_path: Path
     assert found.engine_id == "E1"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "x"}', '{"unknown": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"id": "x"}', '{"id": 1}', '{"unknown": 1}', "\0" * 64]
+)
 def test_a_damaged_instance_is_an_error_and_stays_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "instance.json"
     path.write_text(text)
