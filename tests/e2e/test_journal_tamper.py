@@ -6,8 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from controller.cli.journal.verify import EXIT_CODES
+from controller.journal.verify.verify import TrustAnchors, verify
+from controller.journal.writer.signing_keys import ends_of, read_published_keys
 from tests.instance import Host, eventually, web
 
 Lines = list[bytes]
@@ -47,7 +49,8 @@ def a_scenario(host: Host) -> None:
         host.cli("journal", "verify")
 
 
-def test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed(host: Host) -> None:
+def test_what_is_changed_in_a_journal_or_the_inventory_shows(host: Host) -> None:
+    """A byte, a line, or the order of lines."""
     a_scenario(host)
     verified = host.json("journal", "verify")
     assert (verified["ok"], verified["open_intents"]) == (True, [])
@@ -67,33 +70,34 @@ def test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed(host: 
     before = host.json("journal", "verify", str(folder), "--key", str(host.folder / "before.pub"))
     assert (before["signed"], before["trusted"]) == (len(lines) - 1, True)
 
-    def judged(tamper: Callable[[Lines, int], Lines], at: int, code: int) -> dict[str, Any]:
-        """Verify a copy in which line *at* (from 0) was tampered with."""
+    keys = ends_of(read_published_keys(host.state / "journal.pub"))
+    until = {key: last for key, last in keys.items() if last is not None}
+
+    def judged(tamper: Callable[[Lines, int], Lines], at: int) -> tuple[int, int | None, int]:
+        """Verify a copy in which line *at* (from 0) was tampered with: exit code, bad record, its line."""
         copy = host.folder / "copy"
         shutil.copytree(folder, copy)
         (copy / segment.name).write_bytes(b"".join(tamper(lines, at)))
-        key = ("--key", str(host.state / "journal.pub"))
-        told = host.json("journal", "verify", str(copy), *key, expect=code)
-        if at == middle:  # a text of each way
+        found = verify(copy, TrustAnchors(frozenset(keys), until=until))
+        code = EXIT_CODES[found.fault]
+        if at == middle:  # by the command, too: a text of each way
+            key = ("--key", str(host.state / "journal.pub"))
             said = host.cli("journal", "verify", str(copy), *key, expect=code).stdout
-            place = f"{segment.name}, line {told['line']}"
-            assert f"record {told['first_bad']} is bad ({place})" in said
+            place = f"{segment.name}, line {found.line}"
+            assert f"record {found.first_bad} is bad ({place})" in said
         shutil.rmtree(copy)
-        return dict(told)
+        return code, found.first_bad, found.line
 
     middle = len(lines) // 2
     for tamper, code in ((flipped, 10), (removed, 11), (swapped, 11)):
         for at in (0, middle):
-            told = judged(tamper, at, code)
-            assert (told["ok"], told["first_bad"], told["line"]) == (False, at + 1, at + 1), (
-                tamper,
-                at,
-                told,
-            )
+            assert judged(tamper, at) == (code, at + 1, at + 1), (tamper, at)
     # The end, too: what the mark vouches for may not go missing.
     last = len(lines) - 1
-    assert judged(flipped, last, 10)["first_bad"] == last + 1
-    assert judged(removed, last, 14)["first_bad"] == last + 1
+    assert judged(flipped, last)[:2] == (10, last + 1)
+    assert judged(removed, last)[:2] == (14, last + 1)
+
+    an_edited_inventory_gives_nobody_a_container(host)
 
     changed_in_place(segment, middle)
     done = host.cli("journal", "verify", expect=10)
@@ -106,11 +110,9 @@ def changed_in_place(segment: Path, at: int) -> None:
     segment.write_bytes(b"".join(flipped(lines, at)))
 
 
-def test_an_edited_inventory_gives_nobody_a_container(host: Host) -> None:
+def an_edited_inventory_gives_nobody_a_container(host: Host) -> None:
     """Somebody writes a container past the broker, an image and an approval into the snapshot."""
-    host.write("web.yaml", web())
-    with host.running():
-        ours = host.running_ids("web")[0]
+    ours = host.running_ids("web")[0]
     run = ("run", "--detach", "--name", "foreigner", "trimtab.local/web:1")
     foreign = host.engine.docker(*run).stdout.strip()
     path = host.state / "broker" / "inventory.json"

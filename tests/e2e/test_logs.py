@@ -19,7 +19,7 @@ import pytest
 
 from controller.app.users import trimtab_gid
 from tests.engine import FoundEngine, PrivateEngine
-from tests.instance import PATIENCE_S, TRIMTAB, Host, eventually, web
+from tests.instance import PATIENCE_S, TRIMTAB, Host, eventually, has, web
 from tests.unprivileged import as_user
 
 pytestmark = pytest.mark.needs_root
@@ -144,8 +144,7 @@ def test_following_goes_on_with_what_replaces_a_container_and_with_restarts(host
 
 def reads(host: Host) -> list[dict[str, object]]:
     """Return the journal's records of log reads."""
-    found = host.journal("--stage", "read", "--since", "1h")
-    return [each for each in found if each["request"]["route"] == "container.logs"]
+    return [each for each in host.records("read") if each["request"]["route"] == "container.logs"]
 
 
 def test_following_ends_when_the_service_is_removed(host: Host) -> None:
@@ -230,14 +229,15 @@ def test_who_is_no_operator_sees_no_logs_of_others_and_runs_nothing(host: Host) 
 
 
 def condition(host: Host, name: str, kind: str) -> str:
-    """Return the message of a condition that holds, as 'trimtab status' shows it; '' without one."""
+    """Wait for a condition; return its message as 'trimtab status' shows it."""
+    eventually(lambda: has(host.resource(name), kind), what=f"{kind} of {name}")
     (resource,) = [r for r in host.json("status")["resources"] if r["name"] == name]
-    found = [c for c in resource["conditions"] if (c["type"], c["status"]) == (kind, "True")]
-    return str(found[0]["message"]) if found else ""
+    (found,) = [c for c in resource["conditions"] if (c["type"], c["status"]) == (kind, "True")]
+    return str(found["message"])
 
 
 def test_a_crash_loop_says_how_often_and_why_and_ends_with_the_last_line(host: Host) -> None:
-    message = eventually(lambda: condition(host, "crash", "CrashLoop"), what="the crash loop")
+    message = condition(host, "crash", "CrashLoop")
     assert re.fullmatch(
         r"slot 1 failed \d+ times in (a row|10 min): exited with 3: "
         rf'"{LAST}" \(trimtab logs --previous crash\)',
@@ -250,7 +250,7 @@ def test_a_crash_loop_says_how_often_and_why_and_ends_with_the_last_line(host: H
 
 
 def test_after_a_rollback_the_lines_of_the_container_that_is_gone_are_kept(host: Host) -> None:
-    message = eventually(lambda: condition(host, "bad", "RolledBack"), what="the roll-back")
+    message = condition(host, "bad", "RolledBack")
     assert message.endswith(f': "{LAST}" (trimtab logs --previous bad)')
     (failed,) = [r for r in host.history("bad") if r["outcome"] == "failed"]
     eventually(lambda: len(host.names("bad")) == 1, what="the failed container's removal")
@@ -263,7 +263,7 @@ def test_after_a_rollback_the_lines_of_the_container_that_is_gone_are_kept(host:
 
 
 def test_output_is_in_no_record_and_only_shown_to_those_who_may_read_it(host: Host) -> None:
-    eventually(lambda: condition(host, "bad", "RolledBack"), what="the roll-back")
+    eventually(lambda: has(host.resource("bad"), "RolledBack"), what="the roll-back")
     journal = b"".join(p.read_bytes() for p in (host.state / "broker" / "journal").glob("*.jsonl"))
     assert b"exited with 4" in journal, "records say why a container is replaced"
     assert LAST.encode() not in journal
@@ -280,7 +280,7 @@ def test_output_is_in_no_record_and_only_shown_to_those_who_may_read_it(host: Ho
 
 
 def test_what_is_kept_can_be_read_once_nothing_runs(host: Host) -> None:
-    eventually(lambda: condition(host, "bad", "RolledBack"), what="the roll-back")
+    eventually(lambda: has(host.resource("bad"), "RolledBack"), what="the roll-back")
     host.stop()
     assert run(host, "logs", "bad").returncode == 1
     done = run(host, "logs", "--previous", "bad", "--json")
