@@ -24,7 +24,7 @@ ADMIT = tuple(part for gap in GAPS for part in ("--admit", gap))
 def project(engine: PrivateEngine | FoundEngine) -> Iterator[None]:
     """Remove what docker compose made, once the instance is gone with its containers there."""
     yield
-    networks = engine.docker("network", "ls", "-q", "--filter", "name=^shop_default$").stdout
+    networks = engine.docker("network", "ls", "-q", "--filter", "name=^(shop|lab)_default$").stdout
     if networks:
         engine.docker("network", "rm", *networks.split())
     engine.docker("volume", "rm", "shop_data", check=False)
@@ -34,7 +34,7 @@ def project(engine: PrivateEngine | FoundEngine) -> Iterator[None]:
 def tidied(project: None, host: Host) -> Iterator[None]:
     """Remove the containers without labels first: the instance's clean-up doesn't know them."""
     yield
-    listed = host.engine.docker("ps", "-aq", "--filter", "name=^/(old-|shop-)").stdout.split()
+    listed = host.engine.docker("ps", "-aq", "--filter", "name=^/(old-|shop-|lab-)").stdout.split()
     if listed:
         host.engine.docker("rm", "-f", "-v", *listed)
 
@@ -69,41 +69,38 @@ def suspended(name: str, extra: str = "") -> str:
     return web(name, extra=f"suspend: true\n{extra}".rstrip())
 
 
-def test_a_container_of_docker_run_is_adopted_as_found_and_ends_with_a_rollout(
-    host: Host,
-) -> None:
+def a_container_of_docker_run_is_adopted_as_found_and_ends_with_a_rollout(host: Host) -> None:
     container = run(host, "old-web")
-    with host.running():
-        host.write("web.yaml", suspended("web"))
-        refused = host.cli("adopt", "old-web", "--as", "web", expect=4).stdout
-        assert all(f"--admit {gap}" in refused for gap in GAPS), refused
-        assert host.containers() == []
-        adopted = host.json("adopt", "old-web", "--as", "web", *ADMIT)
-        assert adopted["adopted"] == [container]
-        assert adopted["failed"] == []
-        now = inspect(host, container)
-        assert now["RestartCount"] == 0
-        assert [*now["NetworkSettings"]["Networks"]] == ["platform-network"]
-        assert now["HostConfig"]["RestartPolicy"]["Name"] == "always"
-        assert now["HostConfig"]["Memory"] > 0
-        host.write("web.yaml", web("web"))
-        eventually(lambda: condition(host, "web", "AdoptedAsFound"), what="the status says so")
-        assert plan(host) == []
-        assert "capabilities" in condition(host, "web", "AdoptedAsFound")
-        assert inspect(host, container)["State"]["StartedAt"] == now["State"]["StartedAt"]
-        # It is restarted like others.
-        host.engine.docker("kill", "old-web")
-        eventually(lambda: inspect(host, container)["State"]["Running"], what="it is healed")
-        eventually(lambda: plan(host) == [], what="all is as declared again")
-        changed = 'env: {CHANGED: "1"}\nrollout: {minHealthy: 1s}'
-        host.write("web.yaml", web("web", extra=changed))
-        eventually(
-            lambda: [each["Id"] for each in host.containers("web")] not in ([], [container]),
-            what="a rollout replaces it by an ordinary container",
-        )
-        eventually(lambda: not condition(host, "web", "AdoptedAsFound"), what="it has ended")
-        gone = host.engine.docker("ps", "-aq", "--no-trunc", "--filter", f"id={container}")
-        assert gone.stdout.strip() == ""
+    host.write("web.yaml", suspended("web"))
+    refused = host.cli("adopt", "old-web", "--as", "web", expect=4).stdout
+    assert all(f"--admit {gap}" in refused for gap in GAPS), refused
+    assert host.containers() == []
+    adopted = host.json("adopt", "old-web", "--as", "web", *ADMIT)
+    assert adopted["adopted"] == [container]
+    assert adopted["failed"] == []
+    now = inspect(host, container)
+    assert now["RestartCount"] == 0
+    assert [*now["NetworkSettings"]["Networks"]] == ["platform-network"]
+    assert now["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert now["HostConfig"]["Memory"] > 0
+    host.write("web.yaml", web("web"))
+    eventually(lambda: condition(host, "web", "AdoptedAsFound"), what="the status says so")
+    assert plan(host) == []
+    assert "capabilities" in condition(host, "web", "AdoptedAsFound")
+    assert inspect(host, container)["State"]["StartedAt"] == now["State"]["StartedAt"]
+    # It is restarted like others.
+    host.engine.docker("kill", "old-web")
+    eventually(lambda: inspect(host, container)["State"]["Running"], what="it is healed")
+    eventually(lambda: plan(host) == [], what="all is as declared again")
+    changed = 'env: {CHANGED: "1"}\nrollout: {minHealthy: 1s}'
+    host.write("web.yaml", web("web", extra=changed))
+    eventually(
+        lambda: [each["Id"] for each in host.containers("web")] not in ([], [container]),
+        what="a rollout replaces it by an ordinary container",
+    )
+    eventually(lambda: not condition(host, "web", "AdoptedAsFound"), what="it has ended")
+    gone = host.engine.docker("ps", "-aq", "--no-trunc", "--filter", f"id={container}")
+    assert gone.stdout.strip() == ""
 
 
 COMPOSE = """\
@@ -169,9 +166,9 @@ def declare(host: Host, documents: str, *, suspend: bool) -> None:
         host.write("shop/compose.yaml", COMPOSE)
 
 
-def compose(host: Host, *arguments: str, text: str = COMPOSE) -> str:
-    """Run docker compose on the project, as somebody without trimtab does."""
-    folder = host.folder / "shop"
+def compose(host: Host, *arguments: str, text: str = COMPOSE, project: str = "shop") -> str:
+    """Run docker compose on a project, as somebody without trimtab does."""
+    folder = host.folder / project
     folder.mkdir(exist_ok=True)
     (folder / "compose.yaml").write_text(text)
     done = subprocess.run(
@@ -187,17 +184,23 @@ def compose(host: Host, *arguments: str, text: str = COMPOSE) -> str:
     return done.stdout
 
 
-def ids(host: Host) -> dict[str, str]:
-    """Return the ids of the project's containers that run, by service."""
+def ids(host: Host, project: str = "shop") -> dict[str, str]:
+    """Return the ids of a project's containers that run, by service."""
     listed = host.engine.docker(
         "ps",
         "--no-trunc",
         "--filter",
-        "label=com.docker.compose.project=shop",
+        f"label=com.docker.compose.project={project}",
         "--format",
         '{{.Label "com.docker.compose.service"}} {{.ID}}',
     ).stdout
     return dict(line.split() for line in listed.splitlines())
+
+
+def of_lab(host: Host) -> list[dict[str, Any]]:
+    """Return the containers of the other project."""
+    label = "io.trimtab.namespace"
+    return [each for each in host.containers() if each["Config"]["Labels"][label] == "lab"]
 
 
 def is_ready(host: Host, name: str) -> bool:
@@ -213,38 +216,38 @@ def reaches(host: Host, container: str, name: str) -> bool:
     return done.returncode == 0
 
 
-@pytest.mark.parametrize("documents", [MOVED, KEPT, OVERRIDE], ids=["moved", "kept", "file"])
-def test_a_compose_project_is_adopted_without_a_restart(host: Host, documents: str) -> None:
-    compose(host, "up", "-d")
+def a_project_is_adopted_without_a_restart(host: Host, documents: str) -> dict[str, str]:
+    """Adopt the project that docker compose started; return its containers by service."""
     before = ids(host)
     started = {each: inspect(host, each)["State"]["StartedAt"] for each in before.values()}
+    declare(host, documents, suspend=True)
+    answer = host.json("adopt", "--project", "shop", *ADMIT)
+    assert answer["failed"] == [], answer
+    assert sorted(answer["adopted"]) == sorted(before.values()), answer
+    assert {each["kind"] for each in answer["objects"]} >= {"volume"}
+    declare(host, documents, suspend=False)
+    eventually(
+        lambda: is_ready(host, "web") and is_ready(host, "api"),
+        what="both count as their services' slots",
+    )
+    eventually(lambda: plan(host) == [], what="nothing is to be done")
+    assert ids(host) == before
+    assert {each: inspect(host, each)["State"]["StartedAt"] for each in started} == started
+    assert reaches(host, before["web"], "api")
+    assert reaches(host, before["api"], "web")
+    assert host.engine.http_get(18080).status == 200
+    networks = {*inspect(host, before["api"])["NetworkSettings"]["Networks"]}
+    assert networks == ({"shop_default"} if documents == KEPT else {"platform-network.shop"})
+    return before
+
+
+def test_what_docker_run_and_docker_compose_started_is_adopted_without_a_restart(
+    host: Host,
+) -> None:
     with host.running():
-        declare(host, documents, suspend=True)
-        admit = (part for gap in GAPS for part in ("--admit", gap))
-        answer = host.json("adopt", "--project", "shop", *admit)
-        assert answer["failed"] == [], answer
-        assert sorted(answer["adopted"]) == sorted(before.values()), answer
-        assert {each["kind"] for each in answer["objects"]} >= {"volume"}
-        declare(host, documents, suspend=False)
-        eventually(
-            lambda: is_ready(host, "web") and is_ready(host, "api"),
-            what="both count as their services' slots",
-        )
-        eventually(lambda: plan(host) == [], what="nothing is to be done")
-        assert ids(host) == before
-        assert {each: inspect(host, each)["State"]["StartedAt"] for each in started} == started
-        assert reaches(host, before["web"], "api")
-        assert reaches(host, before["api"], "web")
-        assert host.engine.http_get(18080).status == 200
-        networks = {*inspect(host, before["api"])["NetworkSettings"]["Networks"]}
-        assert networks == ({"shop_default"} if documents == KEPT else {"platform-network.shop"})
-        if documents == OVERRIDE:
-            # The containers are gone with docker compose's project, and trimtab creates them anew.
-            compose(host, "down", "-t", "0")
-            assert ids(host) == {}
-            eventually(
-                lambda: host.running_ids("web") and host.running_ids("api"), what="both run anew"
-            )
+        a_container_of_docker_run_is_adopted_as_found_and_ends_with_a_rollout(host)
+        compose(host, "up", "-d")
+        a_project_is_adopted_without_a_restart(host, MOVED)
 
 
 @contextmanager
@@ -259,13 +262,8 @@ def test_compose_up_by_mistake_makes_foreign_containers_and_the_slot_is_filled(
     host: Host,
 ) -> None:
     compose(host, "up", "-d")
-    before = ids(host)
     with host.running():
-        host.write("shop.yaml", KEPT)
-        admit = (part for gap in GAPS for part in ("--admit", gap))
-        host.cli("adopt", "--project", "shop", *admit)
-        host.write("shop.yaml", KEPT.replace("  suspend: true\n", ""))
-        eventually(lambda: plan(host) == [], what="nothing is to be done")
+        before = a_project_is_adopted_without_a_restart(host, KEPT)
         # The same file: docker compose finds its containers as they are.
         compose(host, "up", "-d")
         assert ids(host) == before
@@ -299,11 +297,11 @@ def test_compose_up_by_mistake_makes_foreign_containers_and_the_slot_is_filled(
 
 
 FORMS = """\
-name: shop
+name: lab
 services:
   web:
     image: trimtab.local/web:1
-    ports: ["18080:8080"]
+    ports: ["18081:8080"]
     volumes: ["./app.ini:/srv/app.ini"]
     tmpfs: [/scratch]
     healthcheck: {test: "wget -q -O /dev/null http://127.0.0.1:8080/healthz", interval: 3s}
@@ -312,39 +310,52 @@ services:
 ALL_GAPS = (*GAPS, "files", "ports", "tmpfs", "healthcheck")
 
 
-def test_other_forms_are_kept_by_a_repair_and_end_with_a_rollout(host: Host) -> None:
-    folder = host.folder / "shop"
+def test_a_compose_file_is_adopted_and_other_forms_are_kept_by_a_repair(host: Host) -> None:
+    compose(host, "up", "-d")
+    with host.running():
+        a_project_is_adopted_without_a_restart(host, OVERRIDE)
+        # The containers are gone with docker compose's project, and trimtab creates them anew.
+        compose(host, "down", "-t", "0")
+        assert ids(host) == {}
+        eventually(
+            lambda: host.running_ids("web") and host.running_ids("api"), what="both run anew"
+        )
+        other_forms_end_with_a_rollout(host)
+
+
+def other_forms_end_with_a_rollout(host: Host) -> None:
+    """Adopt another project, with files, ports of all addresses, a tmpfs and a healthcheck."""
+    folder = host.folder / "lab"
     folder.mkdir()
     (folder / "app.ini").write_text("a = 1\n")
-    compose(host, "up", "-d", text=FORMS)
-    container = ids(host)["web"]
-    with host.running():
-        host.write("shop/app.ini", "a = 2\n")
-        host.write("shop/compose.yaml", FORMS)
-        host.write("shop/compose.override.yaml", OVERRIDE)
-        command = ("adopt", "--project", "shop", "--from", str(folder))
-        admit = [part for gap in ALL_GAPS for part in ("--admit", f"web:{gap}")]
-        refused = host.cli(*command, *admit, expect=4).stdout
-        assert "its files differ from the config" in refused, refused
-        host.write("shop/app.ini", "a = 1\n")
-        asked = host.cli(*command, "--dry-run", expect=4).stdout
-        line = next(each for each in asked.splitlines() if "--admit" in each and "trimtab" in each)
-        admitted = {word for word in line.split() if word.startswith("web:")}
-        assert admitted == {f"web:{gap}" for gap in ALL_GAPS}
-        assert host.json(*command, *admit)["adopted"] == [container]
-        host.write("shop/compose.override.yaml", OVERRIDE.replace("  suspend: true\n", ""))
-        eventually(lambda: plan(host) == [], what="nothing is to be done")
-        host.engine.docker("kill", container)
-        eventually(lambda: inspect(host, container)["State"]["Running"], what="it is healed")
-        eventually(lambda: plan(host) == [], what="it is as found again")
-        assert ids(host) == {"web": container}
-        host.write("shop/app.ini", "a = 3\n")
-        eventually(
-            lambda: [each["Id"] for each in host.containers("web")] not in ([], [container]),
-            what="a rollout replaces it by an ordinary container",
-        )
-        eventually(lambda: plan(host) == [], what="the rollout has ended")
-        (now,) = host.containers("web")
-        bindings = now["HostConfig"]["PortBindings"]["8080/tcp"]
-        assert [each["HostIp"] for each in bindings] == ["127.0.0.1"]
-        assert not (folder / "app.ini").samefile(now["HostConfig"]["Mounts"][0]["Source"])
+    compose(host, "up", "-d", text=FORMS, project="lab")
+    container = ids(host, "lab")["web"]
+    host.write("lab/app.ini", "a = 2\n")
+    host.write("lab/compose.yaml", FORMS)
+    host.write("lab/compose.override.yaml", OVERRIDE)
+    command = ("adopt", "--project", "lab", "--from", str(folder))
+    admit = [part for gap in ALL_GAPS for part in ("--admit", f"web:{gap}")]
+    refused = host.cli(*command, *admit, expect=4).stdout
+    assert "its files differ from the config" in refused, refused
+    host.write("lab/app.ini", "a = 1\n")
+    asked = host.cli(*command, "--dry-run", expect=4).stdout
+    line = next(each for each in asked.splitlines() if "--admit" in each and "trimtab" in each)
+    admitted = {word for word in line.split() if word.startswith("web:")}
+    assert admitted == {f"web:{gap}" for gap in ALL_GAPS}
+    assert host.json(*command, *admit)["adopted"] == [container]
+    host.write("lab/compose.override.yaml", OVERRIDE.replace("  suspend: true\n", ""))
+    eventually(lambda: plan(host) == [], what="nothing is to be done")
+    host.engine.docker("kill", container)
+    eventually(lambda: inspect(host, container)["State"]["Running"], what="it is healed")
+    eventually(lambda: plan(host) == [], what="it is as found again")
+    assert ids(host, "lab") == {"web": container}
+    host.write("lab/app.ini", "a = 3\n")
+    eventually(
+        lambda: [each["Id"] for each in of_lab(host)] not in ([], [container]),
+        what="a rollout replaces it by an ordinary container",
+    )
+    eventually(lambda: plan(host) == [], what="the rollout has ended")
+    (now,) = of_lab(host)
+    bindings = now["HostConfig"]["PortBindings"]["8080/tcp"]
+    assert [each["HostIp"] for each in bindings] == ["127.0.0.1"]
+    assert not (folder / "app.ini").samefile(now["HostConfig"]["Mounts"][0]["Source"])
