@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from tests.instance import POLICIES, Host, eventually
-from tools import debian_images
+from tests.instance import Host, eventually
 
 SHOP = """\
 services:
@@ -31,6 +30,8 @@ services:
         environment: {LEVEL: first}
   the_store:
     image: trimtab.local/web:1
+    container_name: shop_store
+    env_file: [store.env]
     volumes: [store_data:/data]
     networks: {default: , back: {}}
   seed:
@@ -57,11 +58,21 @@ def put(host: Host, variables: str) -> None:
     (host.directory / "shop").mkdir(exist_ok=True)
     (host.directory / "shop" / "site.conf").write_text("one\n")
     (host.directory / "shop" / ".env").write_text(variables)
+    (host.directory / "shop" / "store.env").write_text("KEPT=always\n")
     host.write("shop/compose.yaml", SHOP)
+
+
+def allow_aliases(host: Host) -> None:
+    """Take a policy that lets services have further names."""
+    aliases = "networks:\n  serviceAliases: true\n"
+    text = Path(host.policy).read_text().replace("networks:\n", aliases, 1)
+    host.policy = str(host.folder / "policy.yaml")
+    Path(host.policy).write_text(text)
 
 
 def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> None:
     put(host, f"WEB_PORT={PORT}\n")
+    allow_aliases(host)
     with host.running():
         host.await_ready("web", "the-store", "seed", within_s=60)
         (inspect,) = host.containers("web")
@@ -74,6 +85,9 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
         (web,) = host.running_ids("web")
         shown = host.engine.docker("exec", web, "cat", "/etc/site.conf").stdout
         assert (shown, env_of(host, "web", "GREETING")) == ("one\n", "hello")
+        assert env_of(host, "the-store", "KEPT") == "always"
+        asked = ("exec", web, "wget", "-q", "-O", "/dev/null", "http://shop_store:8080/")
+        assert host.engine.docker(*asked, check=False).returncode == 0, "container_name resolves"
         assert "shop/compose.yaml:2" in host.cli("describe", "web").stdout
         blamed = host.cli("journal", "blame", "web").stdout
         lines = {"image": 3, "env": 5, "healthcheck": 9}
@@ -116,60 +130,3 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
         assert "preStop hook 1 (/bin/sh) exited with 3" in ended
         volumes = host.engine.docker("volume", "ls", "-q").stdout.split()
         assert {"shop.store-data", "shop.seeds"} <= set(volumes)
-
-
-STACK = """\
-services:
-  web:
-    image: nginx:1
-    ports: ["18182:80"]
-    volumes: ["./site.conf:/etc/nginx/conf.d/site.conf:ro"]
-    depends_on:
-      db: {condition: service_healthy}
-      cache: {condition: service_healthy}
-    restart: unless-stopped
-  db:
-    image: postgres:17
-    env_file: [db.env]
-    volumes: ["db_data:/var/lib/postgresql/data"]
-    healthcheck:
-      test: ["CMD-SHELL", "pg_isready -U postgres"]
-      interval: 2s
-      retries: 30
-  cache:
-    image: redis:8
-    command: redis-server --save 60 1
-    container_name: shop_cache
-    volumes: ["cache:/data"]
-    healthcheck: {test: ["CMD", "redis-cli", "ping"], interval: 2s}
-volumes: {db_data: , cache: }
-"""
-
-
-@pytest.mark.needs_root
-@pytest.mark.timeout(400)
-def test_official_images_run_from_an_ordinary_file_under_the_policy_home(host: Host) -> None:
-    images = {}
-    for name in ("nginx", "postgres", "redis"):
-        reference = debian_images.RECIPES[name]().reference
-        debian_images.provide(host.engine.host, name)
-        images[name] = reference
-    text = STACK
-    for name, old in (("nginx", "nginx:1"), ("postgres", "postgres:17"), ("redis", "redis:8")):
-        text = text.replace(f"image: {old}", f"image: {images[name]}")
-    host.policy = str(POLICIES / "home.yaml")
-    host.up()
-    eventually(host.broker_socket.exists, what="the broker's socket")
-    for reference in images.values():
-        host.cli("image", "trust", reference)
-    (host.directory / "shop").mkdir()
-    (host.directory / "shop" / "site.conf").write_text("# nothing\n")
-    (host.directory / "shop" / "db.env").write_text("POSTGRES_PASSWORD=change-me\n")
-    host.write("shop/compose.yaml", text)
-    host.await_ready("web", "db", "cache", within_s=180)
-    assert host.json("plan")["actions"] == []
-    (cache,) = host.running_ids("cache")
-    (web,) = host.running_ids("web")
-    assert host.engine.docker("exec", cache, "redis-cli", "SET", "a", "kept").stdout == "OK\n"
-    asked = host.engine.docker("exec", web, "getent", "hosts", "shop_cache", check=False)
-    assert asked.returncode == 0, "container_name resolves"
