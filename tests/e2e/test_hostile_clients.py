@@ -16,10 +16,12 @@ from tests.gate.roles import Peer
 from tests.instance import Host, eventually, web
 
 ALICE = 61001
-VOLUMES, CONTAINERS = 300, 150
+VOLUMES, CONTAINERS = 300, 24
 #: What the engine's answer may have: the lists below are longer.
 ANSWER_MAX = 16 * 1024 * 1024
+#: Of a volume, whose request may have 64 KiB, and of a container, with 1 MiB.
 LABELS = {f"pad{n:02}": "x" * 3900 for n in range(16)}
+MORE_LABELS = {f"pad{n:03}": "x" * 3900 for n in range(200)}
 IMAGE = "trimtab.local/web:1"
 
 
@@ -29,7 +31,7 @@ def loose(host: Host) -> Iterator[Host]:
     policy = yaml.safe_load(Path(host.policy).read_text())
     policy["clients"] = [{"uid": ALICE, "owner": "alice"}]
     policy["quotas"] = {"volumesPerOwner": VOLUMES, "perService": CONTAINERS}
-    policy["labels"] = {"clientMaxBytes": "64Ki"}
+    policy["labels"] = {"max": 256, "maxBytes": "1Mi", "clientMaxBytes": "1Mi"}
     file = host.folder / "loose.yaml"
     file.write_text(yaml.safe_dump(policy))
     host.policy = str(file)
@@ -67,7 +69,7 @@ def test_lists_that_a_client_makes_long_blind_nobody(loose: Host) -> None:
         alice, operator = Client(host, peer, {}), Client(host, root, {})
         names = [f"alice-v{number}" for number in range(VOLUMES)]
         alice.create("volumes", {name: {"Name": name, "Labels": LABELS} for name in names})
-        large: dict[str, object] = {"Image": IMAGE, "Labels": LABELS, "Cmd": ["x" * 4000] * 15}
+        large: dict[str, object] = {"Image": IMAGE, "Labels": MORE_LABELS, "Cmd": ["x" * 4000] * 15}
         alice.create("containers", {f"alice-c{number}": large for number in range(CONTAINERS)})
         for who in (alice, operator):
             volumes = who.ask("GET", "/volumes")
