@@ -58,10 +58,11 @@ WORLDS = 70
 DEATHS = 150
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
-# didn't touch. `--hypothesis-profile fresh` draws anew, and ten times as many.
+# didn't touch. `--hypothesis-profile fresh` draws anew, and twenty times as many.
 # How fast a machine draws examples, and runs them, is no property of the code.
 settings.register_profile(
     "repeatable",
+    max_examples=50,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -13,7 +13,8 @@ import argparse
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
@@ -201,8 +202,26 @@ LINEAR = 2.5
 NOISE = 400
 
 
-def growth(place: Place, size: int) -> Growth:
-    """Measure a place at *size*, twice and four times *size* bytes.
+def growths(some: Iterable[Place], size: int) -> Iterator[Growth]:
+    """Measure places of a route, each at its largest size first.
+
+    The cheapest place of each part of the request is measured at all sizes. Where another costs
+    little more at its largest size, it can't grow beyond ``LINEAR``: the smaller ones are left out.
+    """
+    parts: defaultdict[str, dict[Place, int]] = defaultdict(dict)
+    for place in some:
+        parts[place.part][place] = _cost(place, 4 * size)
+    for costs in parts.values():
+        cheapest = growth(min(costs, key=costs.__getitem__), size)
+        yield cheapest
+        floor = min(cheapest.costs)
+        for place, large in costs.items():
+            if large - floor > LINEAR * NOISE:
+                yield growth(place, size, large)
+
+
+def growth(place: Place, size: int, large: int | None = None) -> Growth:
+    """Measure a place at *size*, twice and four times *size* bytes. *large* is known of the last.
 
     A step, such as a message that is escaped only up to its limit, is no growth. So a factor beyond
     ``LINEAR`` has to show again at twice the sizes. Where four times the bytes add no more than
@@ -211,9 +230,9 @@ def growth(place: Place, size: int) -> Growth:
     The largest request is measured first. It also fills caches of patterns and tables, so its cost
     is at least that of a later one: a factor beyond ``LINEAR`` is measured once more.
     """
-    first = _growth(place, size)
+    first = _growth(place, size, _cost(place, 4 * size) if large is None else large)
     if first.factor > LINEAR:
-        first = _growth(place, size)
+        first = _growth(place, size, _cost(place, 4 * size))
     if first.factor <= LINEAR:
         return first
     _, middle, large = first.costs
@@ -221,8 +240,8 @@ def growth(place: Place, size: int) -> Growth:
     return min(first, second, key=lambda each: each.factor)
 
 
-def _growth(place: Place, size: int) -> Growth:
-    large, small = _cost(place, 4 * size), _cost(place, size)
+def _growth(place: Place, size: int, large: int) -> Growth:
+    small = _cost(place, size)
     is_flat = abs(large - small) <= NOISE
     return Growth(place, (small, small if is_flat else _cost(place, 2 * size), large))
 

@@ -121,6 +121,11 @@ class Place:
     #: Returns the request with *n* bytes more or less in the place.
     fill: Callable[[int], bytes]
 
+    @property
+    def part(self) -> str:
+        """The part of the request: ``path``, ``query``, ``header``, or ``body`` for fields."""
+        return self.name.partition(" ")[0]
+
 
 # What a place is filled with.
 

@@ -10,7 +10,7 @@ import pytest
 from controller.broker.gate.routes import ROUTES, Route
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.field_reader import Field
-from tests.unit.broker.cost import LINEAR, Growth, growth, steps
+from tests.unit.broker.cost import LINEAR, Growth, growths, steps
 from tests.unit.broker.cost_places import BODIES, OTHER_BODIES, Place, places, tables_reached
 from tests.unit.broker.dialogue import ALICE
 
@@ -27,7 +27,7 @@ def is_taken(name: str) -> bool:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_twice_the_bytes_cost_at_most_twice_the_work(route: Route) -> None:
     some = (place for place in places(route) if is_taken(place.name))
-    worst = max((growth(place, SIZE) for place in some), key=lambda each: each.factor)
+    worst = max(growths(some, SIZE), key=lambda each: each.factor)
     assert worst.factor <= LINEAR, str(worst)
 
 

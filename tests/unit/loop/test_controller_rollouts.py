@@ -548,7 +548,7 @@ def test_a_paused_rollout_leaves_the_last_good_revision_serving(tmp_path: Path) 
 
     home.engine.fault = fault
     home.declare(web("green", PORT, pause))
-    home.let_pass(3600)
+    home.let_pass(1200)
     assert home.condition("web", "Paused") == ("True", "rollout.failed")
     assert running(home) == [called("blue", PORT, pause)]
 
@@ -566,7 +566,7 @@ def test_a_lost_memory_leaves_nothing_down(tmp_path: Path) -> None:
         assert home.step()
     (tmp_path / "state.json").unlink(missing_ok=True)
     home.restart()
-    home.let_pass(3600)
+    home.let_pass(1200)
     assert running(home) == [called("blue", PORT)]
 
 

@@ -14,7 +14,7 @@ from tests.unit.broker.signed.opened import Opener
 from tests.unit.core.proofs import hostile_files
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
 
-INPUTS = examples(6)
+INPUTS = examples(3)
 
 
 def verify(prover: Prover, files: dict[str, bytes]) -> ProofVerified | ProofRefused:

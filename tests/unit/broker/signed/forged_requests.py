@@ -321,24 +321,33 @@ def _variants(value: object, *, is_root: bool) -> list[object]:
 
 
 def _with(body: dict[str, Any], path: tuple[Any, ...], variant: object) -> dict[str, Any]:
-    """Return a copy of a body with another value at a path."""
-    if not path:
-        assert isinstance(variant, dict)
-        return variant
-    forged = copy.deepcopy(body)
-    place = _value(forged, path[:-1])
-    if variant is _GONE:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = variant
+    """Return a body with another value at a path. All other values are shared."""
+    forged = _changed(body, path, variant)
+    assert isinstance(forged, dict)
     return forged
+
+
+def _changed(value: Any, path: tuple[Any, ...], variant: object) -> object:
+    if not path:
+        return variant
+    first, *rest = path
+    changed = value.copy()
+    if not rest and variant is _GONE:
+        del changed[first]
+    elif not rest:
+        changed[first] = variant
+    else:
+        changed[first] = _changed(value[first], tuple(rest), variant)
+    return changed
 
 
 def is_choice(honest: dict[str, Any], forged: dict[str, Any]) -> bool:
     """Return True if bodies differ in nothing, or in names that a container has none of yet."""
 
     def without_names(body: dict[str, Any], declared: dict[str, Any]) -> dict[str, Any]:
-        left = copy.deepcopy(body)
+        left = dict(body)
+        if "NetworkingConfig" in left:
+            left["NetworkingConfig"] = copy.deepcopy(left["NetworkingConfig"])
         ends = (left.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
         for name, end in ends.items():
             aliases = declared.get(name, {}).get("Aliases")

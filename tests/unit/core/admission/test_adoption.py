@@ -259,7 +259,7 @@ RICH: tuple[dict[str, Any], ...] = (
 )
 
 
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(40))
 @given(body=BODIES, actor=ACTORS, by_controller=st.booleans())
 def test_an_admitted_object_is_adopted_with_its_settings(
     body: Any, actor: Actor, *, by_controller: bool

@@ -61,7 +61,7 @@ ACTORS = st.sampled_from([CLIENT, OPERATOR, CONTROLLER])
 LOOKED_AT = replace(FACTS, paths={"/tmp/x": PathFacts("/tmp/x", "dir")})
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(60))
 @given(body=BODIES, actor=ACTORS, known=st.booleans())
 def test_every_request_is_refused_or_hardened(body: Any, actor: Actor, known: bool) -> None:
     name = "alice-web"
@@ -91,7 +91,7 @@ def test_every_request_is_refused_or_hardened(body: Any, actor: Actor, known: bo
     assert not host.keys() & {"Privileged", "PidMode", "UTSMode", "UsernsMode", "Devices"}
 
 
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(40))
 @given(body=BODIES)
 def test_a_forwarded_body_is_admitted_again_without_a_finding(body: Any) -> None:
     admission = judged(body, facts=LOOKED_AT)
@@ -99,7 +99,7 @@ def test_a_forwarded_body_is_admitted_again_without_a_finding(body: Any) -> None
         assert parse_create(admission.body).findings == ()
 
 
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(40))
 @given(body=st.one_of(VALUES, BODIES))
 def test_reading_a_body_never_fails(body: Any) -> None:
     parse_create(body)

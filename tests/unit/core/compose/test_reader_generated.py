@@ -28,7 +28,7 @@ def test_a_project_of_the_schema_is_read_or_refused(files):
     assert project == read(files)
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(mutations(), st.sampled_from(["compose.yaml", "compose.override.yaml", ".env", "base.yaml"]))
 def test_any_text_is_read_or_refused(text, name):
     files = {

@@ -173,7 +173,7 @@ NASTY = st.sampled_from(
 NAMES = st.lists(NASTY, max_size=6).map("".join).map(str.encode) | st.binary(max_size=8)
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(80))
 @given(st.lists(st.tuples(NAMES, st.sampled_from(["100644", "120000", "160000"])), max_size=6))
 def test_no_exported_path_leads_elsewhere(names: list[tuple[bytes, str]]) -> None:
     entries = [entry(b"deploy/" + name, mode=mode) for name, mode in names]

@@ -36,7 +36,7 @@ from tests.worlds import (
     volume,
 )
 
-many = settings(max_examples=examples(50))
+many = settings(max_examples=examples(25))
 
 STATES = [state.value for state in ContainerState]
 SETTINGS: list[dict[str, object]] = [

@@ -21,7 +21,7 @@ from controller.model.observed import Container, ContainerState, Observed
 from tests.examples import examples
 from tests.worlds import begun, declared, engine, perform, plan, service
 
-many = settings(max_examples=examples(40))
+many = settings(max_examples=examples(20))
 
 NAMES = ("api", "cache", "db", "log", "queue", "web")
 HEALTHCHECK = {"exec": ["check"]}

@@ -319,7 +319,7 @@ def judged(action: object, rules: Policy) -> AdmissionDecision:
             raise AssertionError(f"an action that makes nothing: {action}")
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(40))
 @given(metadata, specs, policies, st.booleans())
 def test_what_validate_passes_is_admitted_by_the_text_rules_of_the_gate(
     about: dict[str, Any], spec: dict[str, Any], sections: dict[str, Any], internal: bool

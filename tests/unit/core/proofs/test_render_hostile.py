@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.examples import examples
 from tests.unit.core.proofs import hostile_files
 
-INPUTS = examples(500)
+INPUTS = examples(250)
 
 
 def test_no_hostile_file_breaks_the_renderer() -> None:

@@ -149,7 +149,7 @@ TREE = st.dictionaries(
 
 
 @given(tree=TREE, data=st.data())
-@settings(max_examples=examples(50))
+@settings(max_examples=examples(25))
 def test_any_tree_survives_sealing_revealing_and_sealing(
     tree: dict[str, object], data: st.DataObject
 ) -> None:

@@ -295,7 +295,7 @@ def test_key_groups_with_a_threshold_are_refused() -> None:
 
 
 @given(place=st.integers(0, len(SOURCE) - 1), byte=st.integers(0, 255))
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(40))
 def test_a_changed_byte_never_gives_other_content(place: int, byte: int) -> None:
     changed = SOURCE[:place] + bytes([byte]) + SOURCE[place + 1 :]
     try:
@@ -306,7 +306,7 @@ def test_a_changed_byte_never_gives_other_content(place: int, byte: int) -> None
 
 
 @given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(40))
 def test_any_bytes_are_refused_with_an_error_of_trimtab(data: bytes) -> None:
     for name in ("a.yaml", "a.json", "a.env", "a.bin"):
         refusal(data, name)

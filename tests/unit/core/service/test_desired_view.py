@@ -18,7 +18,7 @@ from tests import worlds
 from tests.examples import examples
 from tests.worlds import NAMES, container, declared, deny, engine, network, service, volume
 
-many = settings(max_examples=examples(100))
+many = settings(max_examples=examples(40))
 
 SERVICES = ("api", "cache", "db", "web")
 BACK = ObservedNetwork(

@@ -102,7 +102,7 @@ def shown(found: Iterable[QueryResult]) -> list[object]:
 seeds = st.integers(0, 2**32 - 1).map(random.Random)
 
 
-@settings(max_examples=examples(40))
+@settings(max_examples=examples(20))
 @given(seeds)
 def test_an_index_finds_what_reading_everything_finds(dice: random.Random) -> None:
     with indexed(dice) as (kept, naive):

@@ -98,7 +98,7 @@ def test_all_zones_agree_with_a_walk_through_each_minute() -> None:
     assert changes > 700
 
 
-@settings(max_examples=examples(25))
+@settings(max_examples=examples(12))
 @given(
     st.sampled_from(sorted(available_timezones())),
     st.sets(st.integers(0, 59), min_size=1, max_size=4),
