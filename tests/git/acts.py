@@ -99,10 +99,8 @@ def cut_history(place: Place) -> None:
 
 
 def replace_by_sha256(place: Place) -> None:
-    folder = place.repository.folder
-    shutil.rmtree(folder)
-    folder.mkdir()
-    git(folder, "init", "--quiet", "--bare", "--initial-branch=main", "--object-format=sha256")
+    shutil.rmtree(place.repository.folder)
+    place.repository = Repository(place.repository.folder, hashed_by="sha256")
     place.commit()
 
 

@@ -151,8 +151,8 @@ CONTENTS = {
         acts.add({"deploy/big.bin": b"\0" * 10_000_000}), "Held source.too-large"
     ),
     "100,000 files": Happening(acts.many_files, "Held source.too-many-files"),
-    "a pack of 250 kB with 256 MB of zeros": Happening(
-        acts.add({"deploy/zeros.yaml": bytes(256_000_000)}), "Held source.too-large"
+    "a pack of 65 kB with 64 MB of zeros": Happening(
+        acts.add({"deploy/zeros.yaml": bytes(64_000_000)}), "Held source.too-large"
     ),
     "a tree of 10^10 files": Happening(acts.nested_bomb, "Held source.too-many-files"),
     "a message of 7 MB": Happening(acts.long_message, "Held source.object"),

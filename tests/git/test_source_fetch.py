@@ -189,10 +189,7 @@ def test_the_bound_of_files_is_exact(tmp_path: Path) -> None:
     for count, expected in ((FILES_MAX, "deploy"), (FILES_MAX + 1, None)):
         entries = [("100644", f"{number:06}.yaml".encode(), blob) for number in range(count)]
         inside = repository.raw_tree(entries)
-        repository.commit_tree(
-            repository.raw_tree([("40000", b"deploy", inside)]),
-            parents=() if not repository.has_main() else None,
-        )
+        repository.commit_tree(repository.raw_tree([("40000", b"deploy", inside)]))
         source = Followed(tmp_path / f"fetcher-{count}", repository.url)
         assert source.fetch() == ("Ready" if expected else "Held source.too-many-files")
 
