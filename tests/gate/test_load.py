@@ -23,7 +23,7 @@ from tests.gate.roles import ALICE, BOB
 
 #: Two that are clients, and two of the group that are in nobody's list.
 UIDS = (ALICE, BOB, 61011, 61012)
-CONNECTIONS, EACH, SECONDS = 250, 2, 120
+CONNECTIONS, EACH, SECONDS = 250, 1, 120
 #: What the broker may grow by under a thousand connections.
 GROWTH_KIB = 96 * 1024
 
