@@ -61,8 +61,7 @@ class Things:
         }
 
     def _container(self) -> Any:
-        often = {"INTERVAL": "0.2"}
-        return self._client.containers.run(IMAGE, detach=True, environment=often)
+        return self._client.containers.run(IMAGE, detach=True)
 
     @cache  # noqa: B019 - one for all rows that only look
     def _shown(self) -> Any:

@@ -2,8 +2,8 @@
 
 The same rows are run (``test_clients``), printed by ``make compat``, and are the page
 ``docs/compatibility.md``. Words in braces stand for objects that the world makes for the row:
-``{running}``, ``{stopped}`` and ``{paused}`` are containers of its own, ``{shown}`` one that all
-rows look at.
+``{running}``, ``{stopped}`` and ``{paused}`` are containers of its own, ``{talking}`` one that prints often,
+and ``{shown}`` one that all rows look at. Refused rows share what they speak of.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ LOOKING = (
         ("docker port {shown}", "^$"),
         ("docker events --since 10m --until 0s --filter container={shown}", "container start"),
     ),
-    Row(CLI, "docker logs --follow {running}", "piece 2", how=How.STREAMS),
-    Row(CLI, "docker attach --no-stdin {running}", "piece [23]", how=How.STREAMS),
+    Row(CLI, "docker logs --follow {talking}", "piece 2", how=How.STREAMS),
+    Row(CLI, "docker attach --no-stdin {talking}", "piece [23]", how=How.STREAMS),
     Row(CLI, "docker stats {shown}", "{shown}", how=How.STREAMS),
     Row(
         CLI,

@@ -147,7 +147,9 @@ class World:
         self._stack = ExitStack()
         self._stack.callback(shutil.rmtree, self.folder)
         self._count = 0
-        self._shared = ""
+        #: What all rows look at, and what refused rows speak of, by policy and role: no row changes it.
+        self._looked_at = ""
+        self._refused: dict[tuple[str, str], dict[str, str]] = {}
         self._shop_up = False
         try:
             registry = Registry(self.folder, engine, host=REGISTRY)
@@ -273,8 +275,7 @@ class World:
     def container(self, role: str, *arguments: str, verb: str = "run --detach") -> str:
         """Make a container, running unless told otherwise, and return its name."""
         name = self.name()
-        options = ["--env", "INTERVAL=0.2", *arguments]
-        self.run(role, "docker", *verb.split(), "--name", name, *options, IMAGE, *COMMANDS[verb])
+        self.run(role, "docker", *verb.split(), "--name", name, *arguments, IMAGE, *COMMANDS[verb])
         return name
 
     def _object(self, word: str, role: str, made: dict[str, str]) -> str:
@@ -289,6 +290,7 @@ class World:
             "socket": lambda: str(self.broker.socket),
             "shown": self._shown,
             "running": lambda: self.container(role),
+            "talking": lambda: self.container(role, "--env", "INTERVAL=0.2"),
             "stopped": lambda: self.container(role, verb="create"),
             "reader": lambda: self.container(role, verb="create --interactive"),
             "written": lambda: self._written(role),
@@ -309,11 +311,11 @@ class World:
         return made[word]
 
     def _shown(self) -> str:
-        if not self._shared:
-            self._shared = self.container("client")
-            logs = ("docker", "logs", self._shared)
+        if not self._looked_at:
+            self._looked_at = self.container("client")
+            logs = ("docker", "logs", self._looked_at)
             eventually(lambda: "piece" in self.run("client", *logs), what="its first line")
-        return self._shared
+        return self._looked_at
 
     def _pulled(self, role: str) -> str:
         self.run(role, "docker", "pull", REMOTE)
@@ -339,16 +341,31 @@ class World:
     # Rows.
 
     def try_row(self, row: Row) -> None:
-        """Run a row's command, and check that it does what the table says."""
+        """Run a row's command, and check that it does what the table says.
+
+        A list is never empty: the container that rows look at is there from the first row on.
+        """
+        self._shown()
         self._broker_under(row.policy)
         self._policy = row.policy
+        made: dict[str, str] = {}
+        if row.refused:
+            made = self._refused.setdefault((row.policy, row.role), made)
+        there = {each["Id"] for each in self.engine.containers()}
         try:
-            self._try(row)
+            self._try(row, made)
         finally:
             self._policy = "development"
+            if not row.refused and not self._shop_up:
+                self._remove_since(there)
 
-    def _try(self, row: Row) -> None:
-        made: dict[str, str] = {}
+    def _remove_since(self, there: set[str]) -> None:
+        """Remove a row's containers at once: while they run, their commands and health checks cost time."""
+        for each in self.engine.containers():
+            if each["Id"] not in there:
+                dockerd.call(self.engine.host, "DELETE", f"/containers/{each['Id']}?force=1")
+
+    def _try(self, row: Row, made: dict[str, str]) -> None:
         filled = self._filled(row.command, row.role, made)
         argv = shlex.split(filled)
         shop = row.client == "compose" and row.policy == "development"
