@@ -115,6 +115,15 @@ def is_replaced(host: Host, name: str, before: dict[str, list[str]]) -> bool:
     return len(ids) == 1 and ids != before[name]
 
 
+def is_open(host: Host, name: str, *, members: int) -> bool:
+    """Return True if a network has a way out and its containers: asking all costs more."""
+    status, told = dockerd.call(host.engine.host, "GET", f"/networks/{name}")
+    if status != 200:
+        return False
+    found: dict[str, Any] = json.loads(told)
+    return not found["Internal"] and len(found["Containers"]) == members
+
+
 def loses_internal(host: Host) -> None:
     """By hand, make the isolated network anew with a way out, and join its containers to it again.
 
@@ -205,6 +214,7 @@ def test_what_reaches_what_is_as_the_page_says(host: Host) -> None:
             before = {name: host.running_ids(name) for name in SERVICES}
             opened = {**joined, "store": {**joined["store"], "internet": True}}
             host.write("backend.yaml", f"{BACKEND}spec: {{internal: false}}\n")
+            eventually(lambda: is_open(host, "backend", members=2), what="the open network")
             eventually(lambda: reached(host) == opened)
             assert {name: host.running_ids(name) for name in SERVICES} == before
             host.await_ready()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from tests.instance import Host, eventually, has, web
 
@@ -47,8 +46,9 @@ def test_a_service_is_rolled_back_restarted_suspended_and_resumed(host: Host) ->
 
 def good(host: Host) -> str:
     """Return the newest revision once it is known to run well."""
-    newest: dict[str, Any] = host.json("history", "web")["revisions"][0]
-    return str(newest["revision"]) if newest["outcome"] == "good" else ""
+    for newest in host.history("web")[:1]:
+        return str(newest["revision"]) if newest["outcome"] == "good" else ""
+    return ""
 
 
 def colours(host: Host) -> list[str]:
