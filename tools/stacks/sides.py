@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,7 +117,7 @@ class ComposeSide:
 
         They are given as the read-only mounts that configs from files are.
         """
-        tree = json.loads(self.run("config", "--format", "json"))
+        tree = self._tree
         inline = {name for name, each in tree.get("configs", {}).items() if "content" in each}
         mounted = tree["services"][replica[0]].get("configs", ())
         targets = [
@@ -132,8 +133,13 @@ class ComposeSide:
 
     def volumes(self) -> dict[str, str]:
         """Return the volumes that the file declares, by their names on the engine."""
-        declared = json.loads(self.run("config", "--format", "json")).get("volumes", {})
+        declared = self._tree.get("volumes", {})
         return {str(terms["name"]): dns_name(name) for name, terms in declared.items()}
+
+    @cached_property
+    def _tree(self) -> dict[str, Any]:
+        """The stack as docker compose reads it."""
+        return dict(json.loads(self.run("config", "--format", "json")))
 
     def renaming(self) -> Renaming:
         """Return the names in the Compose file of the project's networks and volumes."""
