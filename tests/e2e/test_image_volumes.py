@@ -11,7 +11,7 @@ from controller.cli.commands.doctor import is_unnamed
 from tests.instance import Host, eventually
 
 IMAGE = "trimtab.local/keeper:1"
-REPLICAS, ROLLOUTS = 2, 3
+REPLICAS, ROLLOUTS = 2, 2
 #: It counts its starts on the volume that the image declares.
 COUNT = "echo start >> /data/starts; exec /bin/work"
 SERVICE = """\
