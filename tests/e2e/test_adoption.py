@@ -241,6 +241,7 @@ def a_project_is_adopted_without_a_restart(host: Host, documents: str) -> dict[s
     return before
 
 
+@pytest.mark.timeout(300)
 def test_what_docker_run_and_docker_compose_started_is_adopted_without_a_restart(
     host: Host,
 ) -> None:
@@ -258,6 +259,7 @@ def kept_from(host: Host, service: str) -> Iterator[None]:
     host.cli("resume", f"shop/{service}", "--no-wait")
 
 
+@pytest.mark.timeout(300)
 def test_compose_up_by_mistake_makes_foreign_containers_and_the_slot_is_filled(
     host: Host,
 ) -> None:
@@ -310,6 +312,7 @@ services:
 ALL_GAPS = (*GAPS, "files", "ports", "tmpfs", "healthcheck")
 
 
+@pytest.mark.timeout(300)
 def test_a_compose_file_is_adopted_and_other_forms_are_kept_by_a_repair(host: Host) -> None:
     compose(host, "up", "-d")
     with host.running():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.instance import Host, eventually, web
 
 MIB = 1024 * 1024
@@ -48,6 +50,7 @@ SPOILT: dict[str, tuple[str, Place]] = {
 NEVER_RAN = ("twice.yaml", "type.yaml", "binary.yaml")
 
 
+@pytest.mark.timeout(300)
 def test_spoilt_files_are_reported_by_place_and_nothing_that_ran_is_removed(host: Host) -> None:
     names = [file.removesuffix(".yaml") for file in SPOILT if file not in NEVER_RAN]
     names += ["same", "link", "closed", "pipe", "empty", "fine"]
@@ -101,6 +104,7 @@ def test_spoilt_files_are_reported_by_place_and_nothing_that_ran_is_removed(host
         assert {name: host.running_ids(name) for name in before} == before
         waits_for_a_file_that_is_being_written(host)
         removes_nothing_while_a_file_is_in_the_directorys_place(host)
+        hundreds_of_files_are_taken_in_and_one_broken_among_them_found(host)
     assert "Traceback" not in host.said()
 
 
@@ -139,16 +143,21 @@ def removes_nothing_while_a_file_is_in_the_directorys_place(host: Host) -> None:
     assert not host.containers("other")
 
 
-def test_hundreds_of_files_are_taken_in_and_one_broken_among_them_found(host: Host) -> None:
+def hundreds_of_files_are_taken_in_and_one_broken_among_them_found(host: Host) -> None:
+    many = host.folder / "many"
+    many.mkdir()
     for number in range(FILES):
-        host.write(f"many/s{number:04}.yaml", web(f"s{number:04}", replicas=0))
-    host.write("web.yaml", web())
-    with host.running():
-        (running,) = host.running_ids("web")
-        assert len((host.status() or {})["resources"]) == FILES + 1
-        host.write("many/s0100.yaml", web("s0100").replace("replicas: 1", "replica: 1"))
-        host.write("api.yaml", web("api"))
-        eventually(lambda: problems(host) == {"many/s0100.yaml": ("field.unknown", 6, 3)})
-        eventually(lambda: host.is_ready("api"))
-        assert len((host.status() or {})["resources"]) == FILES + 1
-        assert host.running_ids("web") == [running]
+        (many / f"s{number:04}.yaml").write_text(web(f"s{number:04}", replicas=0))
+    before, running = len(resources(host)), host.running_ids("fresh")
+    many.rename(host.directory / "many")
+    eventually(lambda: len(resources(host)) == before + FILES, what="all files are read")
+    host.write("many/s0100.yaml", web("s0100").replace("replicas: 1", "replica: 1"))
+    host.write("api.yaml", web("api"))
+    eventually(lambda: problems(host) == {"many/s0100.yaml": ("field.unknown", 6, 3)})
+    eventually(lambda: host.is_ready("api"))
+    assert len(resources(host)) == before + FILES, "api came, and the broken one went"
+    assert host.running_ids("fresh") == running
+
+
+def resources(host: Host) -> list[object]:
+    return list((host.status() or {"resources": []})["resources"])
