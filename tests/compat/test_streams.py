@@ -32,9 +32,10 @@ HURRY = ConnectionTimeouts(head_s=0.3, body_s=0.3, idle_s=0.3, write_s=0.3, ling
 QUIET_S = 2
 UPGRADE: dict[str, str | None] = {"Connection": "Upgrade", "Upgrade": "tcp"}
 LINE = "x" * 8000
-MANY = 200_000_000
 #: What a broker may grow by while it relays: buffers, not what is relayed.
 GROWTH_KIB = 24 * 1024
+#: Far more than that; the engine takes a second of processor time for each 20 MB.
+MANY = 72_000_000
 PIPE = "busybox yes {line} | busybox head -c {size}"
 
 
