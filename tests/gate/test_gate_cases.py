@@ -60,7 +60,8 @@ def test_no_case_is_left_out(sitting: Sitting) -> None:
 
 
 def test_a_gate_that_passes_everything_on_is_found_wrong(world: World) -> None:
-    judged = table.judge_all(world, CASES, "pass-through")
+    cases = [case for case in CASES if case.id in CHANGING or case.expect == "mutated"]
+    judged = table.judge_all(world, cases, "pass-through")
     wrong = {each.case.id for each in table.wrong_ones(judged)}
     assert CHANGING - wrong == set()
     assert {c.id for c in CASES if c.expect == "mutated"} - wrong == UNCHANGED
@@ -68,8 +69,11 @@ def test_a_gate_that_passes_everything_on_is_found_wrong(world: World) -> None:
 
 
 def test_a_gate_that_refuses_everything_is_found_wrong(world: World) -> None:
-    judged = table.judge_all(world, CASES, "refuse-all")
+    # Refused without a look they are all alike: one of a group stands for what is refused rightly.
+    refused = {case.group: case for case in CASES if case.expect == "deny"}
+    cases = [case for case in CASES if case.expect != "deny" or case is refused[case.group]]
+    judged = table.judge_all(world, cases, "refuse-all")
     wrong = {each.case.id for each in table.wrong_ones(judged)}
     served = {each.case.id for each in judged if each.case.expect != "deny"}
     assert wrong == served
-    assert table.report(judged)[-1] == f"{len(CASES)} cases, {len(served)} wrong"
+    assert table.report(judged)[-1] == f"{len(cases)} cases, {len(served)} wrong"
