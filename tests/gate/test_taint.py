@@ -99,12 +99,12 @@ BASES: dict[str, dict[str, Any]] = {
 }
 #: Bodies of our own routes go no further than the broker.
 OWN_BODIES = {route.body for route in ROUTES if route.own}
+#: Those that the gate reads nothing of stand in one request: none of them can hide another.
+IGNORED = f"X-{MARK} User-Agent Cookie Authorization Referer X-Forwarded-For Via Forwarded"
 HEADERS: tuple[dict[str, str | None], ...] = (
-    {f"X-{MARK}": MARK},
-    {"User-Agent": MARK, "Cookie": MARK, "Authorization": MARK, "Referer": MARK},
+    dict.fromkeys(f"{IGNORED} X-HTTP-Method-Override".split(), MARK),
     {"X-Registry-Auth": MARK, "X-Registry-Config": MARK, "Accept": MARK},
     {"Host": MARK},
-    {"X-Forwarded-For": MARK, "Via": MARK, "Forwarded": MARK, "X-HTTP-Method-Override": MARK},
 )
 
 
@@ -280,7 +280,7 @@ def test_what_is_in_a_field_that_is_dropped_or_refused_reaches_nobody(
         for field in table:
             if field.posture not in {Posture.DENY, Posture.DROP}:
                 continue
-            for value in VALUES[:3]:
+            for value in (VALUES[0], VALUES[1 + len(field.name) % 4]):
                 answer, seen = taint.ask(route, with_member(base, path, field.name, value))
                 assert MARK.encode() not in seen, (path, field.name, value)
                 if field.posture is Posture.DENY:
@@ -290,7 +290,9 @@ def test_what_is_in_a_field_that_is_dropped_or_refused_reaches_nobody(
 @pytest.mark.parametrize("route", BODY_ROUTES, ids=lambda route: route.name)
 def test_another_spelling_of_a_known_field_is_refused(taint: Taint, route: Route) -> None:
     base = BASES[route.body]
-    for path, table in places(ROOTS[route.body], base):
+    # Of several objects with the same table one is enough.
+    by_table = {id(table): (path, table) for path, table in places(ROOTS[route.body], base)}
+    for path, table in by_table.values():
         for field in table:
             for key in _spellings(field.name):
                 answer, seen = taint.ask(route, with_member(base, path, key, MARK))
@@ -319,7 +321,7 @@ def test_headers_and_unknown_parameters_reach_nobody(taint: Taint, route: Route)
     for headers in HEADERS:
         _, seen = taint.ask(route, body, headers=headers)
         assert MARK.encode() not in seen, headers
-    for query in (f"{MARK}={MARK}", f"{MARK}=", f"x={MARK}"):
+    for query in (f"{MARK}={MARK}", f"{MARK}="):
         answer, seen = taint.ask(route, body, query=query)
         assert 400 <= answer.status < 500, query
         assert MARK.encode() not in seen, query
