@@ -247,7 +247,12 @@ class World:
 
     def engine_id(self, kind: str, name: str) -> str:
         """Return the id of an object of the engine's."""
-        return self.engine.docker(kind, "inspect", "--format", "{{.Id}}", name).stdout.strip()
+        path = f"/images/{name}/json" if kind == "image" else f"/{kind}s/{name}"
+        return str(self.engine.must("GET", path)["Id"])
+
+    def _tag(self, image: str, reference: str) -> None:
+        repository, _, tag = reference.rpartition(":")
+        self.engine.must("POST", f"/images/{image}/tag?repo={repository}&tag={tag}")
 
     def policy_digest(self) -> str:
         """Return the digest of the policy in force."""
@@ -289,12 +294,12 @@ class World:
         self._tags += ["docker.io/library/gate-foreign:1", "untrusted.example/x:1"]
         for tag in self._tags:
             forged = tag.endswith(("/spoofed:1", "gate-foreign:1", "untrusted.example/x:1"))
-            self.engine.docker("tag", OTHER if forged else RUNS, tag)
+            self._tag(OTHER if forged else RUNS, tag)
         by_digest = {f"{tag.rpartition(':')[0]}@sha256:{DIGEST}" for tag in references}
         by_digest |= {f"{tag}@sha256:{DIGEST}" for tag in references}
         for reference in sorted({*references, *by_digest, f"{ALLOWED}moved:1"}):
             self.must("operator", "POST", "/trimtab/v1/trust", {"reference": reference})
-        self.engine.docker("tag", OTHER, f"{ALLOWED}moved:1")
+        self._tag(OTHER, f"{ALLOWED}moved:1")
         self.tokens = {
             "IMG": IMAGE,
             "DIGEST": DIGEST,
@@ -480,8 +485,7 @@ class World:
 
     def engine_mounts(self, container: str) -> str:
         """Return the source of a container's first mount, as the engine has it."""
-        form = "{{(index .HostConfig.Mounts 0).Source}}"
-        return self.engine.docker("inspect", "--format", form, container).stdout.strip()
+        return str(self.engine.inspect(container)["HostConfig"]["Mounts"][0]["Source"])
 
     def make_runs(self) -> None:
         """Have the controller make runs of jobs: some that ended well, and some that go on."""
@@ -557,10 +561,12 @@ class World:
             named = (each["name" if kind == "volumes" else "id"] for each in inventory[kind])
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(self._delete, [f"/{kind}/{each}{suffix}" for each in named]))
-        self.engine.docker("rm", "--force", "gate-unmanaged", *LOOK_ALIKES, check=False)
-        self.engine.docker("volume", "rm", "gate-bindroot", "gate-unlabelled", check=False)
-        if self._tags:
-            self.engine.docker("rmi", *self._tags, check=False)
+        for each in ("gate-unmanaged", *LOOK_ALIKES):
+            self._delete(f"/containers/{each}?force=1")
+        for each in ("gate-bindroot", "gate-unlabelled"):
+            self._delete(f"/volumes/{each}")
+        for tag in self._tags:
+            self._delete(f"/images/{tag}")
 
     def _delete(self, path: str) -> None:
         dockerd.call(self.engine.host, "DELETE", path, timeout_s=PATIENCE_S)

@@ -148,13 +148,18 @@ def _serve(stack: ExitStack, engine: PrivateEngine | FoundEngine) -> Served:
     return served
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def worker(served: Served) -> Iterator[str]:
     """A container that runs, and does nothing of note."""
-    name = f"x{new_id()[-8:]}"
-    served.out("run", "--detach", "--init", "--network", "none", "--name", name, WORKER)
+    name = run_worker(served)
     yield name
     served.docker("rm", "--force", name)
+
+
+def run_worker(served: Served, name: str = "") -> str:
+    named = name or f"x{new_id()[-8:]}"
+    served.out("run", "--detach", "--init", "--network", "none", "--name", named, WORKER)
+    return named
 
 
 def processes(served: Served, container: str) -> str:
@@ -287,21 +292,21 @@ def test_a_client_has_no_exec_at_all(served: Served, worker: str) -> None:
     assert served.ask("alice", "POST", f"/exec/{made}/start", {}).rule == "role.denied"
 
 
-def test_an_exec_of_a_container_that_is_not_what_it_was_is_not_started(
-    served: Served, worker: str
-) -> None:
-    stopped, anew, gone = (served.prepare(worker, "echo", "x") for _ in range(3))
+def test_an_exec_of_a_container_that_is_not_what_it_was_is_not_started(served: Served) -> None:
+    name = run_worker(served)
+    stopped, anew, gone = (served.prepare(name, "echo", "x") for _ in range(3))
 
     def refused(made: str) -> str:
         return served.ask("root", "POST", f"/exec/{made}/start", {"Detach": True}).rule
 
-    served.out("kill", worker)
+    served.out("kill", name)
     assert refused(stopped) == "exec.not-running"
-    served.out("start", worker)
+    served.out("start", name)
     assert refused(anew) == "exec.changed"
-    served.out("rm", "--force", worker)
-    served.out("run", "--detach", "--init", "--network", "none", "--name", worker, WORKER)
+    served.out("rm", "--force", name)
+    run_worker(served, name)
     assert refused(gone) == "exec.changed"
+    served.out("rm", "--force", name)
 
 
 def test_a_policy_that_admits_no_exec_any_more_holds_for_what_was_made_before(
@@ -361,7 +366,7 @@ def test_a_broker_that_ends_cuts_sessions_and_the_next_one_keeps_their_time(
         served = _serve(stack, engine)
         name = f"x{new_id()[-8:]}"
         stack.callback(engine.docker, "rm", "--force", name, check=False)
-        served.out("run", "--detach", "--init", "--network", "none", "--name", name, WORKER)
+        run_worker(served, name)
         running = served.start("exec", "--interactive", name, "sleep", "302")
         eventually(lambda: "sleep 302" in processes(served, name), what="the command")
         served.gate.close()
@@ -383,7 +388,7 @@ def test_a_start_that_a_crash_interrupted_is_recovered_and_looked_after(
         served = _serve(stack, engine)
         name = f"x{new_id()[-8:]}"
         stack.callback(engine.docker, "rm", "--force", name, check=False)
-        served.out("run", "--detach", "--init", "--network", "none", "--name", name, WORKER)
+        run_worker(served, name)
         crashed = served.docker("exec", name, "sh", "-c", "exit 9")
         assert crashed.returncode != 0
         assert served.gate.crashed()

@@ -166,7 +166,7 @@ def container(world: World, image: str, place: Path, host: dict[str, Any]) -> It
     try:
         yield made
     finally:
-        world.engine.docker("rm", "--force", "--volumes", made)
+        world.engine.remove(made)
 
 
 def check_runs(world: World, image: str, place: Path, host: dict[str, Any]) -> None:

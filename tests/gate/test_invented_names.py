@@ -8,7 +8,6 @@ controller asks for it.
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from controller.cli.main import main
 from controller.model import names
 from tests.gate.fixtures import IMAGE, Knobs, World
-from tests.instance import TRIMTAB, eventually
+from tests.instance import eventually
 
 if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
@@ -60,7 +60,9 @@ def policy() -> str:
     return yaml.safe_dump({**told, "owners": OWNERS, "exceptions": [EXCEPTED]})
 
 
-def validated(folder: Path, wanted: dict[str, str]) -> list[str]:
+def validated(
+    capsys: pytest.CaptureFixture[str], folder: Path, wanted: dict[str, str]
+) -> list[str]:
     """Return the rules by which ``validate`` finds a file with this service refused."""
     (folder / "policy.yaml").write_text(policy())
     desired = folder / "desired-state"
@@ -80,29 +82,26 @@ def validated(folder: Path, wanted: dict[str, str]) -> list[str]:
         },
     }
     (desired / "proxy.yaml").write_text(yaml.safe_dump(service))
-    done = subprocess.run(
-        [TRIMTAB, "validate", str(desired), "--policy", str(folder / "policy.yaml"), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        timeout=60,
-    )
-    told = json.loads(done.stdout)
+    options = ["--policy", str(folder / "policy.yaml"), "--state", str(folder / "state"), "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", str(desired), *options])
+    told = json.loads(capsys.readouterr().out)
     assert told["problems"] == [], told
-    assert done.returncode == (4 if told["denied"] else 0)
+    assert ended.value.code == (4 if told["denied"] else 0)
     return [rule for each in told["denied"] for rule in each["verdict"]["rules"]]
 
 
-def test_what_root_excepted_is_admitted_offline(tmp_path: Path) -> None:
-    assert validated(tmp_path, IT) == []
+def test_what_root_excepted_is_admitted_offline(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert validated(capsys, tmp_path, IT) == []
 
 
 @pytest.mark.parametrize(("change", "rule"), INVENTED.values(), ids=INVENTED)
 def test_an_invented_name_gains_nothing_offline(
-    tmp_path: Path, change: dict[str, str], rule: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, change: dict[str, str], rule: str
 ) -> None:
-    rules = validated(tmp_path, {**IT, **change})
+    rules = validated(capsys, tmp_path, {**IT, **change})
     # Whatever else is wrong with it, the grant is nobody's but the one's.
     assert rule in rules
     assert "capabilities" in rules
@@ -144,7 +143,7 @@ def ask(world: World, wanted: dict[str, str]) -> Any:
 def test_what_root_excepted_is_admitted_by_the_broker(world: World) -> None:
     made = ask(world, IT)
     assert made.status == 201, made.body
-    told = json.loads(world.engine.docker("inspect", made.json["Id"]).stdout)[0]
+    told = world.engine.inspect(made.json["Id"])
     assert told["HostConfig"]["CapAdd"] in (["NET_BIND_SERVICE"], ["CAP_NET_BIND_SERVICE"])
     world.must("operator", "DELETE", f"/containers/{made.json['Id']}")
 

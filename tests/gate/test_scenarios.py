@@ -154,9 +154,10 @@ class Stage:
 
     def engine_inspect(self, what: str) -> dict[str, Any] | None:
         """Return the engine's own word on a container."""
-        told = self.world.engine.docker("inspect", "--type=container", what, check=False).stdout
-        found = json.loads(told or "[]")
-        return dict(found[0]) if found else None
+        try:
+            return self.world.engine.inspect(what)
+        except LookupError:
+            return None
 
     def journal(self) -> list[dict[str, Any]]:
         """Return all records."""
@@ -171,17 +172,20 @@ class Stage:
 
     def records_of(self, subject: str, route: str) -> list[dict[str, Any]]:
         """Return an intent for an object with its closing record, or refusals."""
-        records = self.journal()
-        ids = {
-            r["id"]
-            for r in records
-            if r.get("request", {}).get("object") == subject and r["request"]["route"] == route
-        }
-        return [r for r in records if r["id"] in ids]
+        return records_of(self.journal(), subject, route)
 
     def clear(self) -> None:
         for made in self._made:
             self.world.ask("operator", "DELETE", f"/containers/{made}?force=1")
+
+
+def records_of(records: list[dict[str, Any]], subject: str, route: str) -> list[dict[str, Any]]:
+    ids = {
+        r["id"]
+        for r in records
+        if r.get("request", {}).get("object") == subject and r["request"]["route"] == route
+    }
+    return [r for r in records if r["id"] in ids]
 
 
 @pytest.fixture
@@ -394,9 +398,9 @@ def test_a_broker_killed_around_any_change_closes_each_intent_once(stage: Stage)
 
 def settled(stage: Stage, changes: Changes) -> dict[str, str]:
     """Return how recovery closed the one intent of each change."""
-    found = {}
+    found, journal = {}, stage.journal()
     for route, subject in changes.asked.items():
-        *before, intent, closing = stage.records_of(subject, route)
+        *before, intent, closing = records_of(journal, subject, route)
         assert (intent["stage"], closing["stage"]) == ("intent", "recovered"), route
         assert closing["id"] == intent["id"]
         assert [r["id"] for r in before].count(intent["id"]) == 0
