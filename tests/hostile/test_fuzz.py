@@ -14,6 +14,8 @@ from tests.hostile import drawn, fuzz
 from tests.hostile.worlds import World
 
 SEED, INPUTS, GIT_EVERY = 1, 250, 10
+#: Inputs that show both planted faults, each more than once.
+ENOUGH = 60
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_a_missing_check_of_modes_is_found(
 ) -> None:
     kept = tuple(rule for rule in tree_checks._ENTRY_RULES if rule != tree_checks._refuse_kind)
     monkeypatch.setattr(tree_checks, "_ENTRY_RULES", kept)
-    tally = run(world, folder, inputs=150)
+    tally = run(world, folder, inputs=ENOUGH)
     assert tally.failures
     number, why = tally.failures[0]
     assert "AssertionError" in why
@@ -65,7 +67,7 @@ def test_a_missing_check_of_signatures_is_found(
     world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signed_object, "_without_header", lambda raw, name: raw)
-    tally = run(world, folder, inputs=150)
+    tally = run(world, folder, inputs=ENOUGH)
     assert any("covers itself" in why for _, why in tally.failures)
 
 
