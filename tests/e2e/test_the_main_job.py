@@ -59,18 +59,17 @@ def test_a_new_file_runs_and_a_removed_one_goes(running: Host) -> None:
     host.cli("plan", expect=0)
 
 
-@pytest.mark.parametrize(
-    "harm", [["rm", "-f"], ["kill"], ["stop", "-t", "1"]], ids=lambda harm: harm[0]
-)
-def test_what_is_killed_stopped_or_removed_runs_again(running: Host, harm: list[str]) -> None:
-    host, name = running, f"harmed-{harm[0]}"
-    host.write("harmed.yaml", web(name, replicas=2, extra=QUICK))
-    host.await_ready(name)
-    victim, other = host.running_ids(name)
-    host.engine.docker(*harm, victim)
-    eventually(lambda: len(host.running_ids(name)) == 2, within_s=25)
-    host.await_ready(name)
-    assert other in host.running_ids(name), "the other replica was left alone"
+def test_what_is_killed_stopped_or_removed_runs_again(running: Host) -> None:
+    host = running
+    host.write("harmed.yaml", web("harmed", replicas=2, extra=QUICK))
+    host.await_ready("harmed")
+    victim, other = host.running_ids("harmed")
+    for harm in (("kill",), ("stop", "-t", "1"), ("rm", "-f")):
+        host.engine.docker(*harm, victim)
+        eventually(lambda: len(host.running_ids("harmed")) == 2, within_s=25, what=f"after {harm}")
+        host.await_ready("harmed")
+        assert other in host.running_ids("harmed"), "the other replica was left alone"
+        (victim,) = {*host.running_ids("harmed")} - {other}
 
 
 def test_a_container_altered_from_outside_is_replaced_by_an_unaltered_one(running: Host) -> None:
@@ -158,6 +157,7 @@ def test_an_emptied_or_vanished_directory_removes_nothing(host: Host) -> None:
     host.write("api.yaml", web("api"))
     with host.running():
         before = host.running_ids("web") + host.running_ids("api")
+        last_services_that_stop_pass_the_same_guard(host)
         host.remove("web.yaml")
         host.remove("api.yaml")
         eventually(lambda: has(host.resource("web"), "PrunePending"), within_s=25)
@@ -168,6 +168,23 @@ def test_an_emptied_or_vanished_directory_removes_nothing(host: Host) -> None:
         aside.rename(host.directory)
         host.cli("apply", "--approve-prune", "--timeout", "60s")
         assert not host.containers()
+
+
+def last_services_that_stop_pass_the_same_guard(host: Host) -> None:
+    def running() -> list[str]:
+        return host.running_ids("web") + host.running_ids("api")
+
+    before = running()
+    for name in ("web", "api"):
+        host.write(f"{name}.yaml", web(name, extra="state: Stopped"))
+    eventually(lambda: has(host.resource("web"), "PrunePending"), within_s=25)
+    assert running() == before
+    host.cli("apply", "--approve-prune", "--timeout", "60s")
+    assert not running()
+    for name in ("web", "api"):
+        host.write(f"{name}.yaml", web(name))
+    eventually(lambda: running() == before, what="the same containers run again")
+    host.await_ready("web", "api")
 
 
 def test_published_ports_answer_on_loopback_and_isolated_names_only_inside(running: Host) -> None:
@@ -193,18 +210,16 @@ def test_published_ports_answer_on_loopback_and_isolated_names_only_inside(runni
         assert refused.returncode != 0
 
 
-def test_state_stopped_stops_and_running_starts_again(host: Host) -> None:
-    host.write("web.yaml", web())
-    with host.running():
-        (container,) = host.running_ids("web")
-        host.write("web.yaml", web(extra="state: Stopped"))
-        host.write("api.yaml", web("api"))
-        # A last service that stops passes the same guard as one that goes.
-        host.cli("apply", "--approve-prune", "--timeout", "60s")
-        eventually(lambda: not host.running_ids("web"), within_s=25)
-        assert [c["Id"] for c in host.containers("web")] == [container]
-        host.write("web.yaml", web())
-        eventually(lambda: host.running_ids("web") == [container], within_s=25)
+def test_state_stopped_stops_and_running_starts_again(running: Host) -> None:
+    host = running
+    host.write("rests.yaml", web("rests", extra=QUICK))
+    host.await_ready("rests")
+    (container,) = host.running_ids("rests")
+    host.write("rests.yaml", web("rests", extra=f"state: Stopped\n{QUICK}"))
+    eventually(lambda: not host.running_ids("rests"), within_s=25)
+    assert [c["Id"] for c in host.containers("rests")] == [container]
+    host.write("rests.yaml", web("rests", extra=QUICK))
+    eventually(lambda: host.running_ids("rests") == [container], within_s=25)
 
 
 def test_a_renamed_service_starts_on_its_volume_once_what_was_there_has_ended(
@@ -232,20 +247,7 @@ def test_a_renamed_service_starts_on_its_volume_once_what_was_there_has_ended(
     assert stopped < started
 
 
-def test_ctrl_c_leaves_containers_running_and_down_removes_them(host: Host) -> None:
-    host.write("web.yaml", web())
-    host.up()
-    host.await_ready("web")
-    assert host.stop(signal.SIGINT) == 0
-    assert "down" in host.said()
-    assert len(host.running_ids("web")) == 1
-    assert host.cli("status", expect=1).stderr
-    host.cli("down")
-    assert not host.containers()
-    host.cli("journal", "verify")
-
-
-def test_children_end_with_their_parent_also_when_it_is_killed(host: Host) -> None:
+def test_children_end_with_their_parent_and_down_alone_removes_containers(host: Host) -> None:
     host.write("web.yaml", web())
     host.up()
     host.await_ready("web")
@@ -256,7 +258,14 @@ def test_children_end_with_their_parent_also_when_it_is_killed(host: Host) -> No
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), within_s=25)
     host.up()
     host.await_ready("web")
-    assert host.stop() == 0
+    # Ctrl-C leaves containers running.
+    assert host.stop(signal.SIGINT) == 0
+    assert "down" in host.said()
+    assert len(host.running_ids("web")) == 1
+    assert host.cli("status", expect=1).stderr
+    host.cli("down")
+    assert not host.containers()
+    host.cli("journal", "verify")
 
 
 @pytest.mark.needs_root
