@@ -68,7 +68,7 @@ class Hits:
         over = threading.Event()
 
         def ask() -> None:
-            while not over.wait(0.02):
+            while not over.wait(0.1):
                 try:
                     status = self._host.engine.http_get(PORT).status
                 except (OSError, http.client.HTTPException) as error:
