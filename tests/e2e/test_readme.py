@@ -29,28 +29,7 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
     assert all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in named)
 
 
-def test_docker_and_compose_do_what_it_says(host: Host) -> None:
-    (block,) = blocks_of("Docker and compose through the gate")
-    host.state = host.folder / ".state"
-    with host.running():
-        done = subprocess.run(
-            host.engine.inside("bash", "-euo", "pipefail", "-c", block),
-            env=host.environment(),
-            cwd=host.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-    assert "hello through the gate" in done.stdout
-    assert "127.0.0.1:18090->8080/tcp" in done.stdout
-    assert re.search(r"Container shop-shop-1 +Removed", done.stdout)
-    assert "Volume" not in done.stdout.partition("Removing")[2]
-
-
-def test_the_tour_does_what_it_says(host: Host) -> None:
+def test_the_tour_and_docker_and_compose_do_what_it_says(host: Host) -> None:
     for name in ("desired-state", "configs"):
         shutil.copytree(PROJECT / name, host.folder / name)
     (host.folder / ".venv").symlink_to(Path(sys.prefix))
@@ -76,6 +55,7 @@ def test_the_tour_does_what_it_says(host: Host) -> None:
         looked, dropped, harmed, held, differs, broke, asked, removed = map(
             typed, blocks_of("A tour of five minutes")
         )
+        (compose,) = map(typed, blocks_of("Docker and compose through the gate"))
     assert "Ready" in looked
     assert re.search(r"Service +default +gateway .*http://127.0.0.1:18080", looked), looked
     started = host.log.read_text()
@@ -95,3 +75,7 @@ def test_the_tour_does_what_it_says(host: Host) -> None:
     assert re.search(r"memory", asked)
     assert "chain intact, 0 open intents" in removed
     assert "1 removed" in removed
+    assert "hello through the gate" in compose
+    assert "127.0.0.1:18090->8080/tcp" in compose
+    assert re.search(r"Container shop-shop-1 +Removed", compose)
+    assert "Volume" not in compose.partition("Removing")[2]
