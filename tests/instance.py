@@ -251,16 +251,21 @@ class Host:
 
         Asked for in the way of ``docker inspect``, but without starting one: this is polled.
         """
+        listed = self._listed(service)
+        # One may go between the two calls: what is left is returned all the same.
+        told = [self._asked(f"/containers/{each['Id']}/json") for each in listed]
+        inspects = [inspect for status, inspect in told if status == 200]
+        return sorted(inspects, key=lambda inspect: str(inspect["Name"]))
+
+    def _listed(self, service: str | None) -> list[dict[str, Any]]:
+        """Return the engine's list of this instance's containers, by name."""
         labels = [f"{LABEL}.instance={self.instance}"]
         if service is not None:
             labels.append(f"{LABEL}.service={service}")
         filters = quote(json.dumps({"label": labels}))
         status, listed = self._asked(f"/containers/json?all=1&filters={filters}")
         assert status == 200, listed
-        # One may go between the two calls: what is left is returned all the same.
-        told = [self._asked(f"/containers/{each['Id']}/json") for each in listed]
-        inspects = [inspect for status, inspect in told if status == 200]
-        return sorted(inspects, key=lambda inspect: str(inspect["Name"]))
+        return sorted(listed, key=lambda each: str(each["Names"]))
 
     def _asked(self, path: str) -> tuple[int, Any]:
         """Ask the engine itself; return status and JSON."""
@@ -271,7 +276,7 @@ class Host:
         return [inspect["Name"].removeprefix("/") for inspect in self.containers(service)]
 
     def running_ids(self, service: str) -> list[str]:
-        return [i["Id"] for i in self.containers(service) if i["State"]["Status"] == "running"]
+        return [each["Id"] for each in self._listed(service) if each["State"] == "running"]
 
     def journal(self, *options: str) -> list[dict[str, Any]]:
         """Return the records that ``journal list`` prints."""
