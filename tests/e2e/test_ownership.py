@@ -14,6 +14,7 @@ import pytest
 from tests.instance import TRIMTAB, Host, eventually, web
 
 INTENT = "io.trimtab.intent"
+PRUNED_AT_ONCE = web(extra="stopGracePeriod: 0s")
 
 
 @pytest.fixture
@@ -88,40 +89,30 @@ def ids(host: Host, service: str) -> list[str]:
     return [each["Id"] for each in host.containers(service)]
 
 
-def test_two_instances_on_one_engine_never_touch_each_others_containers(
-    host: Host, other: Host
-) -> None:
-    host.write("mine.yaml", web("mine", extra="stopGracePeriod: 0s"))
-    other.write("theirs.yaml", web("theirs"))
-    with host.running(), other.running():
-        before = ids(other, "theirs")
-        # What is declared here is another instance's there: nobody takes it over.
-        host.write("theirs.yaml", web("theirs"))
-        reason = eventually(lambda: stalled(host, "theirs"), what="the name is taken")
-        assert reason.startswith("name.foreign: ")
-        assert f"instance {other.instance}" in reason
-        host.write("stays.yaml", web("stays"))
-        host.remove("theirs.yaml")
-        host.remove("mine.yaml")
-        eventually(lambda: not ids(host, "mine"), what="what isn't declared any more is pruned")
-        assert ids(other, "theirs") == before
-        other.stop()
-        adopt = ("adopt", "--instance", host.instance, "--policy", other.policy, "--yes")
-        # What is served isn't lost, and a folder that has something stays what it is.
-        assert "[state.forked]" in other.cli(*adopt, expect=1).stderr
-    assert "[state.other-instance]" in other.cli(*adopt, expect=1).stderr
-    other.cli("down")
-    assert other.containers() == []
-    assert ids(host, "stays")
-    network = host.engine.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
-    assert {"theirs", "theirs-in"}.isdisjoint(network)
+def two_instances_never_touch_each_others_containers(host: Host, other: Host) -> None:
+    """Both run; in the end the other one ends."""
+    before = ids(other, "theirs")
+    # What is declared here is another instance's there: nobody takes it over.
+    host.write("theirs.yaml", web("theirs"))
+    reason = eventually(lambda: stalled(host, "theirs"), what="the name is taken")
+    assert reason.startswith("name.foreign: ")
+    assert f"instance {other.instance}" in reason
+    host.remove("theirs.yaml")
+    host.remove("mine.yaml")
+    eventually(lambda: not ids(host, "mine"), what="what isn't declared any more is pruned")
+    assert ids(other, "theirs") == before
+    other.stop()
+    adopt = ("adopt", "--instance", host.instance, "--policy", other.policy, "--yes")
+    # What is served isn't lost, and a folder that has something stays what it is.
+    assert "[state.forked]" in other.cli(*adopt, expect=1).stderr
 
 
 def test_a_copy_of_a_state_folder_is_noticed_on_its_own_engine(host: Host) -> None:
+    """Before the copy is made, what is pruned goes through its quarantine."""
     host.use_networks_of_its_own("copied")
-    host.write("web.yaml", web())
-    with host.running():
-        pass
+    host.write("stays.yaml", web("stays"))
+    host.write("web.yaml", PRUNED_AT_ONCE)
+    what_is_pruned_is_kept_for_its_quarantine_and_started_again_if_it_is_declared(host)
     typed(host, "Back it up")
     copy = host.second()
     copy.state = host.folder / "copy"
@@ -143,7 +134,7 @@ def test_a_copy_of_a_state_folder_is_noticed_on_its_own_engine(host: Host) -> No
         assert "another controller holds" in told
         assert "[state.held]" in told
     # Alone, it learns from what is there that it isn't the one that it was.
-    mine = ids(host, "web") + ids(host, "api")
+    mine = ids(host, "stays") + ids(host, "api")
     copy.up()
     try:
         copy.write("api.yaml", web("api", replicas=2))
@@ -154,7 +145,35 @@ def test_a_copy_of_a_state_folder_is_noticed_on_its_own_engine(host: Host) -> No
         assert forked[0]["level"] == "error"
     finally:
         copy.stop()
-    assert ids(host, "web") + ids(host, "api") == mine
+    assert ids(host, "stays") + ids(host, "api") == mine
+
+
+def what_is_pruned_is_kept_for_its_quarantine_and_started_again_if_it_is_declared(
+    host: Host,
+) -> None:
+    with host.running("--quarantine", "1h"):
+        (first,) = ids(host, "web")
+        host.remove("web.yaml")
+        told = eventually(lambda: in_quarantine(host, "web"), what="web is put away")
+        assert re.fullmatch(r"quarantined until 20\S+Z, then removed", told)
+        (kept,) = host.containers("web")
+        assert kept["State"]["Status"] == "exited"
+        assert restart_policy(host, "web") == "no"
+        plan = host.plan() or {}
+        assert [action["action"] for action in plan["actions"]] == ["wait"]
+        assert "Quarantined" in host.cli("apply", "--timeout", "20s").stdout, (
+            "it counts as converged"
+        )
+        host.write("web.yaml", PRUNED_AT_ONCE)
+        host.await_ready("web")
+        assert ids(host, "web") == [first]
+        eventually(lambda: restart_policy(host, "web") == "always", what="it is given back")
+    with host.running("--quarantine", "2s"):
+        host.remove("web.yaml")
+        eventually(lambda: in_quarantine(host, "web"), what="web is put away")
+        eventually(lambda: not ids(host, "web"), what="its quarantine is over")
+    found = [f["message"] for f in host.json("doctor", expect=(0, 1)) if f["check"] == "quarantine"]
+    assert found == ["pruned containers are kept for 2s"]
 
 
 def second_controller(host: Host) -> subprocess.Popen[bytes]:
@@ -185,17 +204,45 @@ spec: {}
 """
 
 
-def test_a_lost_state_folder_is_taken_over_and_nothing_is_recreated(host: Host) -> None:
-    host.use_networks_of_its_own("lost")
+def is_taken_down_alone(host: Host, other: Host) -> None:
+    """The other instance can't take this one's place, and its end costs this one nothing."""
+    adopt = ("adopt", "--instance", host.instance, "--policy", other.policy, "--yes")
+    assert "[state.other-instance]" in other.cli(*adopt, expect=1).stderr
+    other.cli("down")
+    assert other.containers() == []
+    assert ids(host, "web")
+    network = host.engine.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
+    assert {"theirs", "theirs-in"}.isdisjoint(network)
+
+
+def says_whose_what_is_in_its_way_is(host: Host, lost: str) -> None:
+    """An instance that is begun anew names the one that is lost."""
+    host.up()
+    try:
+        reason = eventually(lambda: stalled(host, "rich"), what="the names are taken")
+        assert f"trimtab adopt --instance {lost}" in reason
+    finally:
+        host.stop()
+
+
+def test_instances_leave_each_other_alone_and_a_lost_state_folder_is_taken_over(
+    host: Host, other: Host
+) -> None:
+    """A second instance comes and goes before the folder is lost, and nothing is recreated then."""
     host.write("rich.yaml", web("rich", extra=RICH))
     host.write("kept.yaml", VOLUME)
     host.write("web.yaml", web())
+    host.write("mine.yaml", web("mine", extra="stopGracePeriod: 0s"))
+    other.write("theirs.yaml", web("theirs"))
     with host.running():
+        with other.running():
+            two_instances_never_touch_each_others_containers(host, other)
         lost = host.instance
         host.docker_through_broker("run", "-d", "--name", "guest", "trimtab.local/web:1")
         labels = host.containers("web")[0]["Config"]["Labels"]
         name = host.names("web")[0]
         before = {each["Id"]: each["State"]["StartedAt"] for each in host.containers()}
+    is_taken_down_alone(host, other)
     shutil.rmtree(host.state)
     # Somebody has the engine's socket: a copy of labels, and one that reaches for the host.
     forged = {**labels, INTENT: "01a20ff1-f076-7e04-99b0-cb01fc6396d2"}
@@ -214,14 +261,7 @@ def test_a_lost_state_folder_is_taken_over_and_nothing_is_recreated(host: Host) 
         original["id"]: "adopt.copied",
     }
 
-    # Begun anew, it says whose what is in its way is.
-    host.up()
-    try:
-        reason = eventually(lambda: stalled(host, "rich"), what="the names are taken")
-        assert f"trimtab adopt --instance {lost}" in reason
-    finally:
-        host.stop()
-
+    says_whose_what_is_in_its_way_is(host, lost)
     host.engine.docker("rm", "-f", copy)
     told = typed(host, "When it is lost", expect=4, instance=lost)
     assert re.search(rf"^ +\d+ {lost}$", told, re.MULTILINE), told
@@ -242,34 +282,3 @@ def test_a_lost_state_folder_is_taken_over_and_nothing_is_recreated(host: Host) 
     adoptions = [r for r in acts if r["request"]["route"] == "instance.adopt"]
     assert len(adoptions) == 7
     host.engine.docker("rm", "-f", evil)
-
-
-def test_what_is_pruned_is_kept_for_its_quarantine_and_started_again_if_it_is_declared(
-    host: Host,
-) -> None:
-    document = web(extra="stopGracePeriod: 0s")
-    host.write("stays.yaml", web("stays"))
-    host.write("web.yaml", document)
-    with host.running("--quarantine", "1h"):
-        (first,) = ids(host, "web")
-        host.remove("web.yaml")
-        told = eventually(lambda: in_quarantine(host, "web"), what="web is put away")
-        assert re.fullmatch(r"quarantined until 20\S+Z, then removed", told)
-        (kept,) = host.containers("web")
-        assert kept["State"]["Status"] == "exited"
-        assert restart_policy(host, "web") == "no"
-        plan = host.json("plan")
-        assert [action["action"] for action in plan["actions"]] == ["wait"]
-        assert "Quarantined" in host.cli("apply", "--timeout", "20s").stdout, (
-            "it counts as converged"
-        )
-        host.write("web.yaml", document)
-        host.await_ready("web")
-        assert ids(host, "web") == [first]
-        eventually(lambda: restart_policy(host, "web") == "always", what="it is given back")
-    with host.running("--quarantine", "2s"):
-        host.remove("web.yaml")
-        eventually(lambda: in_quarantine(host, "web"), what="web is put away")
-        eventually(lambda: not ids(host, "web"), what="its quarantine is over")
-    found = [f["message"] for f in host.json("doctor", expect=(0, 1)) if f["check"] == "quarantine"]
-    assert found == ["pruned containers are kept for 2s"]
