@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 
 from controller.loop.control_api import ControlApi
@@ -38,6 +39,24 @@ def imported(*modules: str) -> set[str]:
     argv = [sys.executable, "-X", "importtime", "-I", "-c", program]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     return set(IMPORTED.findall(done.stderr))
+
+
+@cache
+def loaded_controller() -> tuple[set[str], list[str]]:
+    """Return the modules of a controller's process, and its models with validators."""
+    program = (
+        "import sys, controller.app.controller\n"
+        "print(*sys.modules)\n"
+        "from controller.model.desired.spec.fields import Model\n"
+        "def below(model): return {m for c in model.__subclasses__() for m in {c, *below(c)}}\n"
+        "models = below(Model)\n"
+        "assert len(models) > 60, len(models)\n"
+        "print(*(model.__name__ for model in models if model.__pydantic_complete__))"
+    )
+    argv = [sys.executable, "-I", "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    modules, models = done.stdout.split("\n")[:2]
+    return {*modules.split()}, models.split()
 
 
 def of_package(modules: set[str], *packages: str) -> set[str]:
@@ -111,7 +130,8 @@ def test_a_screen_and_logs_load_no_values_of_the_gate(tmp_path: Path) -> None:
 
 
 def test_the_controller_loads_nothing_that_only_questions_or_rare_documents_need() -> None:
-    modules = imported("controller.app.controller")
+    modules, _ = loaded_controller()
+    assert "controller.app.controller" in modules
     assert not of_package(
         modules,
         # Plans for people are printed on request.
@@ -128,18 +148,8 @@ def test_the_controller_loads_nothing_that_only_questions_or_rare_documents_need
 
 def test_validators_of_documents_are_built_with_the_first_document() -> None:
     """A directory has few of the kinds."""
-    program = (
-        "import controller.app.controller\n"
-        "from controller.model.desired.spec.fields import Model\n"
-        "def below(model): return {m for c in model.__subclasses__() for m in {c, *below(c)}}\n"
-        "models = below(Model)\n"
-        "assert len(models) > 60, len(models)\n"
-        "print(*(model.__name__ for model in models if model.__pydantic_complete__))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.split() == []
+    _, models = loaded_controller()
+    assert models == []
 
 
 def test_the_parent_of_up_starts_light() -> None:
