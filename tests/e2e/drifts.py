@@ -31,7 +31,8 @@ class Row:
     ``cause`` stands in the journal's intent, and ``says`` why that is how it is healed.
     """
 
-    name: str  # of the service in the test
+    #: Of the service in the test. Rows of one name are changed together, and all are repaired in place.
+    name: str
     change: str
     commands: tuple[str, ...]
     healed: Healed
@@ -48,7 +49,7 @@ NETWORK, EXTRA = "platform-network", "drift-extra"
 NO_UNSET = "an engine can't unset it"
 TABLE = (
     Row(
-        "memory",
+        "limits",
         "another memory limit",
         ("update --memory 96m --memory-swap 96m {it}",),
         Healed.IN_PLACE,
@@ -62,8 +63,10 @@ TABLE = (
         "swap",
         "beyond the policy, so that the broker takes it back if the controller hasn't by then",
     ),
-    Row("cpus", "other CPUs", ("update --cpus 0.75 {it}",), Healed.IN_PLACE, "nano cpus is 0.75"),
-    Row("pids", "another pids limit", ("update --pids-limit 99 {it}",), Healed.IN_PLACE, "pids is"),
+    Row("limits", "other CPUs", ("update --cpus 0.75 {it}",), Healed.IN_PLACE, "nano cpus is 0.75"),
+    Row(
+        "limits", "another pids limit", ("update --pids-limit 99 {it}",), Healed.IN_PLACE, "pids is"
+    ),
     Row(
         "unbound",
         "no pids limit",
@@ -73,7 +76,7 @@ TABLE = (
         "as with swap",
     ),
     Row(
-        "restart",
+        "limits",
         "another restart policy",
         ("update --restart unless-stopped {it}",),
         Healed.IN_PLACE,

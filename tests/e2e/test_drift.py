@@ -22,13 +22,14 @@ HOST = (
     "RestartPolicy",
 )
 SEEN_WITHIN_S = 25.0
+NAMES = sorted({row.name for row in TABLE})
 
 Inspect = dict[str, Any]
 
 
 def test_what_people_change_is_seen_and_put_right(host: Host) -> None:
-    for row in TABLE:
-        host.write(f"{row.name}.yaml", web(row.name, extra=SPEC))
+    for name in NAMES:
+        host.write(f"{name}.yaml", web(name, extra=SPEC))
     host.engine.docker("network", "create", EXTRA)
     try:
         with host.running():
@@ -60,7 +61,7 @@ def _put_right(host: Host, before: dict[str, Inspect]) -> dict[str, Inspect]:
         if not host.all_ready():
             return False
         after = _by_service(host)
-        return not _unhealed(before, after) and len(host.containers()) == len(TABLE)
+        return not _unhealed(before, after) and len(host.containers()) == len(NAMES)
 
     try:
         eventually(right, within_s=SEEN_WITHIN_S)
