@@ -191,12 +191,16 @@ class Supervisor:
                 chores.done(chore)
 
     def _work(self) -> None:
-        keys = self._controller.keys
-        while keys.await_ready():  # waiting for a key needs no slot
-            # A key taken before its slot would wait behind all keys of the queue.
-            with self._worker_slots.working():
-                if (key := keys.poll()) is not None:
-                    self._pass(key)
+        while self._controller.keys.await_ready():  # waiting for a key needs no slot
+            self._worker_slots.hold_while(self._run_next_pass)
+
+    def _run_next_pass(self) -> bool:
+        """Run the pass of the next key; return False without one."""
+        # A key taken before its slot would wait behind all keys of the queue.
+        if (key := self._controller.keys.poll()) is None:
+            return False
+        self._pass(key)
+        return True
 
     def _pass(self, key: Key) -> None:
         with self._pass_lock.passing() as granted:

@@ -54,6 +54,19 @@ class WorkerSlots:
         finally:
             self._release()
 
+    def hold_while(self, step: Callable[[], bool]) -> None:
+        """Hold a slot while *step* returns True. Release it for a pass that returns from its pull.
+
+        A slot that is handed on from step to step wakes another thread each time.
+        """
+        with self.working():
+            while step() and not self._is_wanted():
+                pass
+
+    def _is_wanted(self) -> bool:
+        with self._freed:
+            return self.returning > self._free
+
     def _release(self) -> None:
         with self._freed:
             self._free += 1

@@ -104,9 +104,9 @@ class WorkQueue(Generic[K]):
         with self._changed:
             assert key in self._processing, f"{key} isn't being handled"
             self._processing.discard(key)
-            if key in self._dirty:
+            if key in self._dirty:  # no other key becomes ready
                 self._ready.append(key)
-            self._changed.notify_all()
+                self._changed.notify()
             self._handed_back.notify_all()
 
     def await_done(self, key: K, *, timeout_s: float) -> bool:

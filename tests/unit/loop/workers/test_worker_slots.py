@@ -86,6 +86,46 @@ def test_who_comes_back_from_a_pull_precedes_who_has_not_begun() -> None:
     assert begun == ["the pull's pass", *["another pass"] * 3]
 
 
+def test_a_slot_is_held_from_step_to_step_until_none_is_left() -> None:
+    slots = WorkerSlots(workers=1, outside=1)
+    steps: list[bool] = []
+
+    def step() -> bool:
+        assert not finishes(slots), "the slot was released between two steps"
+        steps.append(len(steps) < 2)
+        return steps[-1]
+
+    slots.hold_while(step)
+    assert steps == [True, True, False]
+    assert finishes(slots)
+
+
+def test_a_held_slot_goes_to_who_comes_back_from_a_pull() -> None:
+    slots = WorkerSlots(workers=1, outside=1)
+    begun: list[str] = []
+    pulled, waits = threading.Event(), threading.Event()
+
+    def pull() -> None:
+        with slots.working():
+            with slots.outside_slot():
+                waits.set()
+                pulled.wait(PATIENCE_S)
+            begun.append("the pull's pass")
+
+    def step() -> bool:
+        pulled.set()
+        eventually(lambda: slots.returning == 1, what="the pull's pass waits for a slot")
+        begun.append("a step")
+        return True
+
+    puller = threading.Thread(target=pull)
+    puller.start()
+    assert waits.wait(PATIENCE_S)
+    slots.hold_while(step)
+    puller.join(PATIENCE_S)
+    assert begun == ["a step", "the pull's pass"]
+
+
 def test_two_slots_freed_at_once_go_to_the_returning_pass_and_to_another() -> None:
     slots = WorkerSlots(workers=2, outside=3)
     pulls, pulled, returns, worked, end = (threading.Event() for _ in range(5))

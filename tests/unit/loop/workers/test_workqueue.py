@@ -225,6 +225,37 @@ def test_a_key_wakes_a_worker_though_somebody_awaits_the_end_of_another_pass() -
     assert ended.is_set()
 
 
+def test_a_key_that_is_handed_back_wakes_nobody_unless_it_was_added_meanwhile() -> None:
+    looks: list[None] = []
+
+    def look() -> float:
+        looks.append(None)  # a woken worker looks at the clock
+        return 0.0
+
+    queue = WorkQueue[str](look)
+    queue.add("one")
+    assert queue.poll() == "one"
+    took = threading.Event()
+
+    def work() -> None:
+        while queue.await_ready():
+            if queue.poll() == "last":
+                took.set()
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    with only_when_blocked():
+        for worker in workers:
+            worker.start()
+        looks.clear()
+        queue.done("one")
+        queue.add("last")
+        assert took.wait(10.0)
+    queue.shut_down()
+    for worker in workers:
+        worker.join(timeout=10)
+    assert len(looks) <= 3, "one worker: it finds the key, takes it, and waits again"
+
+
 @given(st.lists(st.tuples(st.sampled_from(["add", "later", "take", "done"]), st.integers(0, 3))))
 def test_no_key_is_ever_in_two_hands_and_none_that_was_added_is_lost(
     steps: list[tuple[str, int]],
