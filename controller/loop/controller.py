@@ -52,7 +52,7 @@ LIST_S = 30.0
 #: How often everything is observed.
 OBSERVE_S = 300.0
 SPREAD = 0.1
-SAVE_S, SAVE_AGAIN_S = 0.5, 10.0
+SAVE_AGAIN_S = 10.0
 
 
 class Controller:
@@ -493,7 +493,7 @@ class Controller:
         """Request a save of the state and a publication of the status."""
         with self._lock:
             self.shared.version += 1
-        self.chores.add_after(Chore.SAVE, SAVE_S)
+        self.parts.triggers.save_soon()
         self.parts.triggers.publish_soon()
 
     def _spread(self, seconds: float) -> float:

@@ -13,8 +13,10 @@ from enum import StrEnum
 from controller.loop.workers.workqueue import WorkQueue
 from controller.model.names import Key
 
-#: The shortest time between a change and the publication of the status.
-PUBLISH_S = 0.2
+#: The shortest time between a change and the publication of the status, or a save of the state.
+PUBLISH_S, SAVE_S = 0.2, 0.5
+#: The same while keys wait for a worker: reports and saves take processor time from the passes.
+BUSY_S = 2.0
 
 
 class Chore(StrEnum):
@@ -46,7 +48,15 @@ class Triggers:
 
     def publish_soon(self) -> None:
         """Request the publication of the status."""
-        self.chores.add_after(Chore.PUBLISH, self.publish_delay_s)
+        self.chores.add_after(Chore.PUBLISH, self._delay_s(self.publish_delay_s))
+
+    def save_soon(self) -> None:
+        """Request a save of the state."""
+        self.chores.add_after(Chore.SAVE, self._delay_s(SAVE_S))
+
+    def _delay_s(self, shortest_s: float) -> float:
+        """Return the delay of a chore. The last change is requested while no key waits."""
+        return max(shortest_s, BUSY_S) if self.keys.waiting else shortest_s
 
     def report_progress(self, key: Key, text: str) -> None:
         """Record how far a long action of *key* is; '' once it has ended."""

@@ -6,7 +6,7 @@ import select
 
 from controller.loop.workers import workqueue
 from controller.loop.workers.stop_signal import StopSignal
-from controller.loop.workers.triggers import PUBLISH_S, Chore, Triggers
+from controller.loop.workers.triggers import BUSY_S, PUBLISH_S, SAVE_S, Chore, Triggers
 from controller.model.names import service_key
 
 WEB = service_key("default", "web")
@@ -31,6 +31,33 @@ def test_progress_is_shown_until_it_ends_and_published_soon() -> None:
     assert triggers.chores.poll() is Chore.PUBLISH
     triggers.report_progress(WEB, "")
     assert (triggers.progress(), triggers.version) == ({}, 2)
+
+
+def test_reports_and_saves_wait_for_passes_and_the_last_change_does_not_wait() -> None:
+    now = [0.0]
+    triggers = Triggers(lambda: now[0])
+    triggers.keys.add(WEB)
+    triggers.publish_soon()
+    triggers.save_soon()
+    now[0] = SAVE_S
+    assert triggers.chores.poll() is None, "a key waits"
+    assert triggers.keys.poll() == WEB
+    triggers.publish_soon()
+    triggers.save_soon()
+    now[0] = SAVE_S + PUBLISH_S
+    assert triggers.chores.poll() is Chore.PUBLISH
+    now[0] = SAVE_S + SAVE_S
+    assert triggers.chores.poll() is Chore.SAVE
+
+
+def test_reports_and_saves_are_made_while_keys_go_on_waiting() -> None:
+    now = [0.0]
+    triggers = Triggers(lambda: now[0])
+    triggers.keys.add(WEB)
+    triggers.publish_soon()
+    triggers.save_soon()
+    now[0] = BUSY_S
+    assert {triggers.chores.poll(), triggers.chores.poll()} == {Chore.PUBLISH, Chore.SAVE}
 
 
 def test_a_stop_can_be_requested_repeatedly_also_after_the_end() -> None:
