@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from controller.broker.engine.response import (
-    READ_BYTES,
     NoList,
     ResponseBroken,
     ResponseReader,
     TooLong,
+    connect,
 )
 from controller.broker.gate.commands import NOT_ALLOWED, Lost, Rows, engine_remedy
 from controller.broker.gate.state import NEWEST_API, OLDEST_API
@@ -236,7 +236,7 @@ class EngineClient:
         if self._engine is not stream.engine or len(self._idle) >= IDLE_MAX:
             stream.close()
             return
-        stream.pause()
+        stream.rest()
         self._idle.append((stream, asyncio.get_running_loop().time()))
 
     def _take_idle(self) -> ResponseReader | None:
@@ -334,12 +334,11 @@ class EngineClient:
     async def _open_connection(self) -> ResponseReader:
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, writer = await asyncio.open_unix_connection(self._path, limit=READ_BYTES)
+                stream = await connect(self._path)
         except (OSError, TimeoutError) as error:
             why = _reason_of(error)
             self._forget(f"{self._path}: {why}")
             raise RequestNotSent(why) from error
-        stream = ResponseReader(reader, writer)
         stream.on_break = self._forget
         return stream
 

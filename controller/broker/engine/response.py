@@ -59,6 +59,26 @@ class _ParserEvents:
         self.complete = True
 
 
+class CountingReader(asyncio.StreamReader):
+    """A stream that counts the received bytes: bytes on an idle connection answer nothing."""
+
+    received = 0
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # typeshed takes any integers
+        """Take received bytes."""
+        self.received += len(data)
+        super().feed_data(data)
+
+
+async def connect(path: str) -> ResponseReader:
+    """Connect to the engine, as ``asyncio.open_unix_connection`` does. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    reader = CountingReader(limit=READ_BYTES, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_unix_connection(lambda: protocol, path)
+    return ResponseReader(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+
+
 class ResponseReader:
     """The connection of one request. Call ``read_head`` first; ``chunks`` yields the body.
 
@@ -66,7 +86,7 @@ class ResponseReader:
     in ``early``, because they arrived together with the head.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: CountingReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
         #: The API version of the paths, for example ``/v1.45``.
@@ -85,6 +105,9 @@ class ResponseReader:
         self.on_break: Callable[[str], None] = lambda _why: None
         #: Called at the close.
         self.on_close: Callable[[], None] = lambda: None
+        #: Shows whether the socket can be read. Kept with the connection.
+        self._readable: select.poll | None = None
+        self._received_before = 0
         self._ends_with_connection = False
         self._keeps_alive = False
         self._bodiless = False
@@ -106,25 +129,26 @@ class ResponseReader:
         """True if the response is complete and another request can follow."""
         return self._parsed.complete and self._keeps_alive and not self.writer.is_closing()
 
-    def pause(self) -> None:
-        """Stop reading until ``reuse``."""
-        self.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
+    def rest(self) -> None:
+        """Expect no byte until ``reuse``. Reading goes on: a pause costs two calls of the kernel."""
+        self._received_before = self.reader.received
 
     def reuse(self) -> ResponseReader | None:
         """Return the connection for another request.
 
         Return None if the engine closed the connection or sent unexpected bytes.
         """
-        transport = self.writer.transport
         if self.writer.is_closing() or self.reader.at_eof():
             return None
-        waiting = select.poll()
-        waiting.register(self.writer.get_extra_info("socket"), select.POLLIN)
-        if waiting.poll(0):
+        if self._readable is None:
+            self._readable = select.poll()
+            self._readable.register(self.writer.get_extra_info("socket"), select.POLLIN)
+        # The event loop has possibly not read yet what arrived.
+        if self.reader.received != self._received_before or self._readable.poll(0):
             return None
-        transport.resume_reading()  # type: ignore[attr-defined]
         other = ResponseReader(self.reader, self.writer)
         other.prefix, other.engine, other.on_break = self.prefix, self.engine, self.on_break
+        other._readable = self._readable
         return other
 
     async def write(self, data: bytes) -> None:

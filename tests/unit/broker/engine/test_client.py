@@ -455,13 +455,16 @@ def test_a_look_that_a_kept_connection_doesn_t_answer_is_asked_once_more(tmp_pat
     assert engine.counted == [*WHO, ["/v1.45/a"], *WHO, ["/v1.45/b"]]
 
 
-def test_what_nobody_asked_for_answers_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [0, 5], ids=["in the socket", "read by the event loop"])
+def test_what_nobody_asked_for_answers_nothing(tmp_path: Path, turns: int) -> None:
     engine = Keeping(tmp_path / "e.sock")
 
     async def run() -> None:
         async with engine.serving() as upstream:
             await looked(upstream, "/a")
             engine.writers[-1].write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+            for _ in range(turns):
+                await asyncio.sleep(0)
             await looked(upstream, "/b")
 
     asyncio.run(run())
