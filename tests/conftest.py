@@ -52,10 +52,10 @@ LEFT_OUT = pytest.StashKey[set[str]]()
 #: Set-ups and teardowns from this duration on are reported, for ``--durations``.
 SLOW_FIXTURE_S = 0.5
 #: Worlds of an ordinary run; ``make sim`` has more.
-WORLDS = 70
+WORLDS = 50
 #: Deaths of an ordinary run: every kind of death in every run, and some kinds in a second story.
 #: ``make sim-sweep`` has all deaths.
-DEATHS = 150
+DEATHS = 120
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
 # didn't touch. `--hypothesis-profile fresh` draws anew, and twenty times as many.
@@ -107,7 +107,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--anew", action="store_true", help="note anew which worlds find the planted bugs"
     )
     group.addoption(
-        "--stories", type=int, default=300, help="stories of the disruption budget (default 300)"
+        "--stories", type=int, default=150, help="stories of the disruption budget (default 150)"
     )
     group.addoption("--secrets", type=int, default=40, help="secrets to search for (default 40)")
     group.addoption(

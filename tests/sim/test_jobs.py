@@ -23,7 +23,7 @@ JOBS = "jobs"
 SEVERAL = "jobs of several runs"
 ROLLOUTS = "jobs of rollouts"
 #: Deaths of an ordinary run; ``make sim-sweep`` has all of them.
-DEATHS = 11
+DEATHS = 7
 
 
 def _without_jobs(inventory: Any) -> Any:

@@ -22,7 +22,7 @@ from tests.sim.world import World
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-WORLDS = 8
+WORLDS = 5
 PLANTS = (
     Plant(
         7,

@@ -39,7 +39,7 @@ from tests.sim.world import World
 
 MOVED, ACROSS = "moved", "moved-across"
 #: Deaths of an ordinary run; ``make sim-sweep`` has all of them.
-DEATHS = 11
+DEATHS = 7
 FOREIGN, DATA_LOST, SERVING = 4, 5, 7
 
 

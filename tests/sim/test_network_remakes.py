@@ -19,7 +19,7 @@ from tests.sim.violation import Violation
 from tests.sim.world import World
 
 #: Deaths of an ordinary run.
-DEATHS = 11
+DEATHS = 7
 CONVERGES = 10
 ON_LAN = {"mode": "declared", "attach": ["lan"]}
 REMADE = Tale(

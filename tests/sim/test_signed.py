@@ -273,5 +273,6 @@ def test_a_planted_bug_is_found_by_a_death_alone(plant: Plant) -> None:
     brokers = [at for at, each in enumerate(told().moments) if each.who is Who.BROKER]
     with plant.growing():
         SignedWorld(ADVANCES).run()
-        late = [brokers[-1], brokers[len(brokers) // 2], *brokers[::-7]]
+        # The first three find both bugs; the others are for another order of commands.
+        late = [brokers[-1], brokers[len(brokers) // 2], brokers[-22], *brokers[::-7]]
         assert any("superseded" in die(at) or "accepted after" in die(at) for at in late)

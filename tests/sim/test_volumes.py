@@ -124,8 +124,8 @@ def test_no_container_runs_on_a_held_volume_and_each_runs_afterwards(dies: bool)
 
 
 def test_wherever_the_broker_dies_a_dump_ends_and_the_service_runs() -> None:
-    for at in range(1, MOMENTS_MAX, 2):
-        tell(HeldWorld(at), dies=at % 4 == 1)
+    for at in range(1, MOMENTS_MAX, 3):
+        tell(HeldWorld(at), dies=at % 2 == 1)
 
 
 PLANTS = (
