@@ -46,14 +46,21 @@ class Caller:
         self.path = path
 
     def open(
-        self, method: str, target: str, body: object = None, headers: Any = None
+        self,
+        method: str,
+        target: str,
+        body: object = None,
+        headers: Any = None,
+        *,
+        after: bytes = b"",
     ) -> socket.socket:
-        """Send a request, and return its connection."""
+        """Send a request, with what else is to follow it at once; return its connection."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(wire.ANSWER_S)
         connection.connect(str(self.path))
         sent = None if body is None else json.dumps(body).encode()
-        connection.sendall(wire.request(method, f"/v1.45{target}".encode(), sent, headers))
+        request = wire.request(method, f"/v1.45{target}".encode(), sent, headers)
+        connection.sendall(request + after)
         return connection
 
     def ask(self, method: str, target: str, body: object = None) -> wire.Answer:
@@ -67,9 +74,13 @@ class Caller:
         assert answer.good, answer
         return answer.json
 
-    def create(self, command: str, **more: object) -> str:
-        """Create a container that runs a line of the shell; return its id."""
-        body = {"Image": IMAGE, "Cmd": ["sh", "-c", command], **more}
+    def create(self, command: str, *, host: dict[str, Any] | None = None, **more: object) -> str:
+        """Create a container that runs a line of the shell; return its id.
+
+        It has no network: two brokers of one policy would want networks of the same names.
+        """
+        settings = {"NetworkMode": "none", **(host or {})}
+        body = {"Image": IMAGE, "Cmd": ["sh", "-c", command], "HostConfig": settings, **more}
         return str(self.must("POST", "/containers/create", body)["Id"])
 
     def start(self, identifier: str) -> None:
@@ -103,20 +114,42 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-@pytest.fixture
-def broker(engine: PrivateEngine | FoundEngine, folder: Path) -> Iterator[Broker]:
-    made = Broker(folder, engine=engine.host, policy=development_policy())
+@contextlib.contextmanager
+def opened(engine: PrivateEngine | FoundEngine) -> Iterator[Broker]:
+    """A broker; what was made through it is removed at the end."""
+    made_in = Path(tempfile.mkdtemp(prefix="trimtab-streams-", dir="/var/tmp"))
+    made = Broker(made_in, engine=engine.host, policy=development_policy())
     try:
         yield made
     finally:
         if made.process.poll() is None:
             made.end()
-        instance = json.loads((folder / "state" / "instance.json").read_text())["id"]
-        mine = f"label=io.trimtab.instance={instance}"
-        for kind, every, force in (("container", ["-a"], ["-f"]), ("network", [], [])):
-            found = engine.docker(kind, "ls", "-q", *every, "--filter", mine).stdout.split()
-            if found:
-                engine.docker(kind, "rm", *force, *found)
+        remove(engine, made, "container", "network")
+        shutil.rmtree(made_in)
+
+
+def remove(engine: PrivateEngine | FoundEngine, broker: Broker, *kinds: str) -> None:
+    """Remove a broker's objects of some kinds, past the broker."""
+    instance = json.loads((broker.log.parent / "state" / "instance.json").read_text())["id"]
+    mine = f"label=io.trimtab.instance={instance}"
+    for kind in kinds:
+        options = ["-a"] if kind == "container" else []
+        found = engine.docker(kind, "ls", "-q", *options, "--filter", mine).stdout.split()
+        if found:
+            engine.docker(kind, "rm", *(["-f"] if kind == "container" else []), *found)
+
+
+@pytest.fixture(scope="module")
+def lasting(engine: PrivateEngine | FoundEngine) -> Iterator[Broker]:
+    with opened(engine) as made:
+        yield made
+
+
+@pytest.fixture
+def broker(engine: PrivateEngine | FoundEngine, lasting: Broker) -> Iterator[Broker]:
+    """The broker of all tests that leave it running, without the containers of the others."""
+    yield lasting
+    remove(engine, lasting, "container")
 
 
 @pytest.fixture
@@ -155,7 +188,7 @@ def test_a_stream_may_be_quiet_for_longer_than_anything_else_may_take(
 def test_behind_a_slow_reader_nothing_piles_up(broker: Broker, caller: Caller) -> None:
     made = caller.create(
         PIPE.format(line=LINE, size=MANY),
-        HostConfig={"LogConfig": {"Type": "json-file", "Config": {"max-size": "100m"}}},
+        host={"LogConfig": {"Type": "json-file", "Config": {"max-size": "100m"}}},
     )
     attached = caller.open("POST", f"/containers/{made}/attach?stream=1&stdout=1", None, UPGRADE)
     assert head_of(attached).startswith(b"HTTP/1.1 101 ")
@@ -198,8 +231,9 @@ def _turns(broker: Broker) -> int:
 @pytest.mark.needs_root
 def test_without_101_no_byte_is_taken_for_the_stream_s(broker: Broker, caller: Caller) -> None:
     smuggled = wire.request("GET", b"/v1.45/containers/json")
-    with caller.open("POST", "/containers/nosuch/attach?stream=1", None, UPGRADE) as connection:
-        connection.sendall(smuggled)
+    attach = "/containers/nosuch/attach?stream=1"
+    # In one piece: the broker may have hung up before a second one comes.
+    with caller.open("POST", attach, None, UPGRADE, after=smuggled) as connection:
         said = to_the_end(connection)
     assert said.startswith(b"HTTP/1.1 404 ")
     assert said.count(b"HTTP/1.1") == 1
@@ -227,18 +261,20 @@ def test_the_engine_sees_at_once_that_a_client_left(
 
 @pytest.mark.needs_root
 def test_the_broker_stops_within_its_grace_with_fifty_streams_open(
-    broker: Broker, caller: Caller
+    engine: PrivateEngine | FoundEngine,
 ) -> None:
-    made = caller.create("sleep 600")
-    caller.start(made)
-    targets = ("/events", f"/containers/{made}/logs?follow=1&stdout=1")
-    streams = [caller.open("GET", targets[number % 2]) for number in range(50)]
-    for each in streams:
-        assert head_of(each).startswith(b"HTTP/1.1 200 ")
-    assert broker.end() < 5
-    for each in streams:
-        assert not to_the_end(each).endswith(b"0\r\n\r\n"), "a cut stream doesn't look whole"
-        each.close()
+    with opened(engine) as broker:
+        caller = Caller(broker.socket)
+        made = caller.create("sleep 600")
+        caller.start(made)
+        targets = ("/events", f"/containers/{made}/logs?follow=1&stdout=1")
+        streams = [caller.open("GET", targets[number % 2]) for number in range(50)]
+        for each in streams:
+            assert head_of(each).startswith(b"HTTP/1.1 200 ")
+        assert broker.end() < 5
+        for each in streams:
+            assert not to_the_end(each).endswith(b"0\r\n\r\n"), "a cut stream doesn't look whole"
+            each.close()
 
 
 @pytest.mark.owns_engine
@@ -246,7 +282,7 @@ def test_the_broker_stops_within_its_grace_with_fifty_streams_open(
 def test_an_engine_that_restarts_ends_streams_visibly_and_is_served_again(
     engine: PrivateEngine, broker: Broker, caller: Caller, how: str
 ) -> None:
-    made = caller.create("sleep 600", HostConfig={"Init": True})
+    made = caller.create("sleep 600", host={"Init": True})
     caller.start(made)
     streams = [caller.open("GET", "/events") for _ in range(3)]
     attached = caller.open("POST", f"/containers/{made}/attach?stream=1&stdout=1", None, UPGRADE)
