@@ -476,7 +476,7 @@ class Controller:
         desired, now = self.shared.view.desired, self.parts.clock.now()
         after = followers_to_replace(key, desired, self.shared.observed, now)
         after += services_cut_off((d.action for d in result.execution.done), result.observed)
-        released = released_by(self._store.states(), key, order)
+        released = released_by(self._store.waits(), key, order)
         for waiting in (*released, *after, *unused, *result.outdated):
             self.keys.add(waiting)
         if result.outcome is PassOutcome.WAIT:

@@ -259,14 +259,20 @@ def _find_visible_by_id(
     inspect = yield from inspect_image(name)
     if inspect is None:
         raise missing
-    if name not in _known_ids(state.inventory) and admitted_names(inspect, call.policy) is None:
+    kept = admitted_names(inspect, call.policy)
+    # Asked last: there are thousands of pins, and nearly every image has an admitted name.
+    if kept is None and name not in _known_ids(state.inventory):
         raise missing
-    return _hide_other_names(inspect, call.policy)
+    return _hidden(inspect) if kept is None else kept
 
 
 def _hide_other_names(inspect: dict[str, Any], policy: Policy) -> dict[str, Any]:
     kept = admitted_names(inspect, policy)
-    return {**inspect, "RepoTags": [], "RepoDigests": []} if kept is None else kept
+    return _hidden(inspect) if kept is None else kept
+
+
+def _hidden(inspect: dict[str, Any]) -> dict[str, Any]:
+    return {**inspect, "RepoTags": [], "RepoDigests": []}
 
 
 def is_trusted(

@@ -65,7 +65,7 @@ class DisruptionBudget:
     def take(self, key: Key, running: frozenset[Key]) -> OverShare | None:
         """Count *key* as down, or return the refusal; *running* are the services that are up."""
         with self._store.lock:
-            now, down = self._monotonic(), self._down()
+            now, down = self._monotonic(), self._store.down_since()
             for other in [other for other in down if not self._is_down(other, now)]:
                 self._store.of(other).down_since = None
                 del down[other]
@@ -133,10 +133,6 @@ class DisruptionBudget:
 
         return check
 
-    def _down(self) -> dict[Key, float]:
-        states = self._store.states().items()
-        return {k: s.down_since for k, s in states if s.down_since is not None}
-
     def _is_down(self, key: Key, now: float) -> bool:
         """Return True if a service that was taken down isn't up again, and still counts."""
         state = self._store.of(key)
@@ -149,7 +145,7 @@ class DisruptionBudget:
 
     def wait_s(self) -> float:
         """Return the time until the next check of the budget."""
-        newest = max(self._down().values(), default=0.0)
+        newest = max(self._store.down_since().values(), default=0.0)
         return SOON_S if self._monotonic() - newest < REPLACING_S else LATER_S
 
 

@@ -29,6 +29,9 @@ from controller.model.records import Verdict
 #: By field.
 Contentions = Mapping[str, Contention]
 
+#: The fields of ``ServiceState`` that ``Changes.having`` has an index of.
+INDEXED: Final = ("dependencies", "down_since", "failure", "waits")
+
 #: Marks a field that ``state.json`` has. A restart loses all other fields, which costs waiting
 #: times at most.
 SAVED: Final = {"saved": True}
@@ -78,6 +81,11 @@ class Changes:
     unsaved: set[Key | None] = field(default_factory=set)
     #: The slots with failures or contentions.
     troubled: dict[SlotKey, SlotMemory] = field(default_factory=dict)
+    #: For each field of ``INDEXED``: the resources with a value. Each pass asks for the values of all
+    #: resources, and few of thousands have any.
+    having: dict[str, dict[Key, ServiceState]] = field(
+        default_factory=lambda: {name: {} for name in INDEXED}
+    )
 
     def take(self) -> set[Key | None]:
         """Empty ``unsaved``; return its content.
@@ -190,6 +198,19 @@ class ServiceState(Noted):
         """Return the resource."""
         return self.key
 
+    def __setattr__(self, name: str, value: object) -> None:
+        super(ServiceState, self).__setattr__(name, value)
+        index = self.changes.having.get(name)
+        if index is None:
+            return
+        if value in _NOTHING:
+            index.pop(self.key, None)
+        else:
+            index[self.key] = self
+
+
+#: The values of indexed fields without content.
+_NOTHING: Final[tuple[object, ...]] = (None, (), frozenset())
 
 for _kind in (SlotMemory, ServiceState):
     _kind.SAVED_NAMES = frozenset(each.name for each in fields(_kind) if each.metadata)
@@ -224,17 +245,19 @@ def _shown(value: Any) -> object:
 
 
 def released_by(
-    states: Mapping[Key, ServiceState], key: Key, order: Callable[[], Ordering]
+    waiting: Mapping[Key, tuple[Wait, ...]], key: Key, order: Callable[[], Ordering]
 ) -> list[Key]:
     """Return the services to wake after a pass of *key*: *key* itself, or waiters for *key*.
+
+    *waiting* has the waits of the services that wait.
 
     A service isn't woken only to wait for the same cause again: a dependency in a loop of
     failures wakes nothing.
     """
     concerned = {
-        waiting: {wait.cause for wait in state.waits}
-        for waiting, state in states.items()
-        if state.waits and (waiting == key or any(key in wait.on for wait in state.waits))
+        waiter: {wait.cause for wait in waits}
+        for waiter, waits in waiting.items()
+        if waiter == key or any(key in wait.on for wait in waits)
     }
     now = order() if concerned else None
     return [k for k, causes in concerned.items() if now and not causes <= now.causes(k)]

@@ -31,7 +31,7 @@ from controller.core.status.facts import Failure
 from controller.loop.state.service_state import Changes, Generation, Noted, ServiceState, SlotMemory
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides
-from controller.model.desired.plan import DisconnectNetwork, Plan, RemoveNetwork
+from controller.model.desired.plan import DisconnectNetwork, Plan, RemoveNetwork, Wait
 from controller.model.errors import Act, Problem, StateError
 from controller.model.names import Key, SlotKey
 from controller.system.atomic_file import write_atomic
@@ -57,7 +57,9 @@ class StateStore(Noted):
         self._states: dict[Key, ServiceState] = {}
         #: The entries of each resource in the file, as text by member. Most of a save is to encode
         #: them, so they are kept until the resource changes.
-        self._entries: dict[Key | None, dict[str, str]] = {}
+        self._entries: dict[Key, dict[str, str]] = {}
+        #: False until the first save, which encodes all resources.
+        self._is_encoded = False
         #: The pruned containers that are kept, by id.
         self.quarantined: dict[str, QuarantinedContainer] = {}
         #: The state of the prune guard.
@@ -142,7 +144,7 @@ class StateStore(Noted):
 
     def dependencies(self) -> dict[Key, frozenset[Key]]:
         """Return the dependencies of each service when it was last declared."""
-        return {k: s.dependencies for k, s in self.states().items() if s.dependencies}
+        return {k: s.dependencies for k, s in self._having("dependencies")}
 
     def plans(self) -> dict[Key, KeyPlan]:
         """Return the last plan of each resource; none for a resource that changed since."""
@@ -156,7 +158,24 @@ class StateStore(Noted):
 
     def failures(self) -> dict[Key, Failure]:
         """Return how last passes failed."""
-        return {k: state.failure for k, state in self.states().items() if state.failure}
+        found = ((k, state.failure) for k, state in self._having("failure"))
+        return {k: failure for k, failure in found if failure is not None}
+
+    def waits(self) -> dict[Key, tuple[Wait, ...]]:
+        """Return the waits of the resources that wait for others."""
+        return {k: state.waits for k, state in self._having("waits")}
+
+    def down_since(self) -> dict[Key, float]:
+        """Return since when services are down that the controller took down."""
+        found = ((k, state.down_since) for k, state in self._having("down_since"))
+        return {k: since for k, since in found if since is not None}
+
+    def _having(self, name: str) -> list[tuple[Key, ServiceState]]:
+        """Return the states with a value in the indexed field *name*."""
+        with self.lock:
+            having = self.changes.having[name].items()
+            # A pass can outlast its resource, whose state is dropped.
+            return [(key, state) for key, state in having if self._states.get(key) is state]
 
     def restart_passes(self, key: Key) -> None:
         """Forget the failures of a resource, so that the next pass tries everything at once."""
@@ -223,6 +242,8 @@ class StateStore(Noted):
             for state in [self._states.pop(key) for key in gone]:
                 for slot in state.slots.values():
                     self.changes.troubled.pop(slot.slot, None)
+                for index in self.changes.having.values():
+                    index.pop(state.key, None)
 
     # The file
 
@@ -275,7 +296,9 @@ class StateStore(Noted):
                 if not self.changes.unsaved:
                     return False
                 changed = self.changes.take()
-                data = self._encode(changed)
+                own = self._encode_changed(changed)
+            # Without the lock: with thousands of resources, this takes longer than a pass.
+            data = self._joined(own)
             try:
                 write_state(self._file, data, self._reach)
             except StateError:
@@ -285,31 +308,41 @@ class StateStore(Noted):
 
     def to_json(self) -> Any:
         """Return the content of the file."""
-        with self.lock:
-            return json.loads(self._encode(set(self.changes.unsaved)))
+        with self._saving:
+            with self.lock:
+                own = self._encode_changed(set(self.changes.unsaved))
+            return json.loads(self._joined(own))
 
-    def _encode(self, changed: set[Key | None]) -> bytes:
-        """Return the content of the file. Only the entries of *changed* resources are encoded.
+    def _encode_changed(self, changed: set[Key | None]) -> dict[str, str]:
+        """Encode the entries of *changed* resources; return the members of the loop's own state.
 
-        Member names are a stored form: they never change.
+        Member names are a stored form: they never change. The caller holds both locks.
         """
-        for key in changed | (self._states.keys() - self._entries.keys()):
-            self._entries.pop(key, None)
-            if key in self._states:
-                self._entries[key] = _entries(self._states[key])
-        entries = [self._entries[key] for key in sorted(self._states)]
+        for key in changed if self._is_encoded else changed | self._states.keys():
+            if key is not None:
+                self._entries.pop(key, None)
+                if key in self._states:
+                    self._entries[key] = _entries(self._states[key])
+        self._is_encoded = True
+        kept = {id_: quarantine.FORM.to_json(c) for id_, c in self.quarantined.items()}
+        return {
+            "version": _text(VERSION),
+            "prune": _text(prune.FORM.to_json(self.prune)),
+            "quarantine": _text(kept),
+            "takenDown": _text(self.taken_down),
+        }
+
+    def _joined(self, own: dict[str, str]) -> bytes:
+        """Return the content of the file, from *own* and the encoded entries of all resources."""
+        entries = [self._entries[key] for key in sorted(self._entries)]
 
         def joined(member: str) -> str:
             return ",".join(each[member] for each in entries if member in each)
 
-        kept = {id_: quarantine.FORM.to_json(c) for id_, c in self.quarantined.items()}
         members = {
-            "version": _text(VERSION),
-            "prune": _text(prune.FORM.to_json(self.prune)),
-            "quarantine": _text(kept),
+            **own,
             "slots": f"[{joined('slots')}]",
             "fights": f"[{joined('fights')}]",
-            "takenDown": _text(self.taken_down),
         } | {member: f"{{{joined(member)}}}" for member in _forms()}
         content = ",".join(f'"{member}":{text}' for member, text in sorted(members.items()))
         return f"{{{content}}}".encode()
@@ -330,7 +363,8 @@ class StateStore(Noted):
         kept = {id_: quarantine.FORM.from_json(c) for id_, c in value.get("quarantine", {}).items()}
         memory, taken_down = prune.FORM.from_json(value["prune"]), str(value.get("takenDown", ""))
         with self.lock:
-            self.changes, self._states, self._entries = read.changes, read._states, {}
+            self.changes, self._states = read.changes, read._states
+            self._entries, self._is_encoded = {}, False
             self.quarantined, self.prune, self.taken_down = kept, memory, taken_down
             self.changes.take()
 

@@ -324,6 +324,7 @@ class Desired:
     _followers: dict[Key, tuple[Service, ...]] | None = field(
         init=False, repr=False, compare=False, default=None
     )
+    _moved: tuple[Service, ...] | None = field(init=False, repr=False, compare=False, default=None)
 
     @property
     def workloads(self) -> tuple[Service, ...]:
@@ -389,6 +390,15 @@ class Desired:
                     index[job] = (*index.get(job, ()), service)
             object.__setattr__(self, "_by_hook", index)
         return index
+
+    @property
+    def moved_services(self) -> tuple[Service, ...]:
+        """The services with an earlier key, found once: each pass asks, and there are few."""
+        found = self._moved
+        if found is None:
+            found = tuple(service for service in self.services if service.moved)
+            object.__setattr__(self, "_moved", found)
+        return found
 
     @property
     def followers(self) -> Mapping[Key, tuple[Service, ...]]:

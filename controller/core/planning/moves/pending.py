@@ -112,11 +112,10 @@ def claimed_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
 
 def _sources(desired: Desired, observed: Observed) -> Iterator[tuple[Service, Key]]:
     """Yield the services whose containers run under an earlier key, with the key."""
-    for service in desired.services:
-        if service.moved:
-            source = _source_of(service, desired, observed)
-            if source is not None:
-                yield service, source
+    for service in desired.moved_services:
+        source = _source_of(service, desired, observed)
+        if source is not None:
+            yield service, source
 
 
 def _is_held(desired: Desired, service: Service) -> bool:
