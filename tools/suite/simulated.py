@@ -141,7 +141,7 @@ class SimulatedInstance:
         end = self.clock.monotonic() + seconds
         while self.clock.monotonic() < end:
             self.engine.settle()
-            self._hear()
+            self.hear()
             if (chore := self.loop.chores.poll()) is not None:
                 self.loop.run_chore(chore)
                 self.loop.chores.done(chore)
@@ -151,7 +151,7 @@ class SimulatedInstance:
             else:
                 self.clock.advance(_STEP_S)
 
-    def _hear(self) -> None:
+    def hear(self) -> None:
         """Pass the engine's new events on, as hints."""
         fresh = [event for event in self.engine.events if event["timeNano"] > self._heard]
         for raw in fresh:
