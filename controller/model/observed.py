@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Literal, overload
 
 from controller.model.files.delivery import MountedFiles, StoredFiles
+from controller.model.mappings.parted import PartedMap
 from controller.model.names import Key
 
 #: The events of hooks, in records.
@@ -249,37 +250,12 @@ def _by_key(containers: Iterable[Container]) -> dict[Key, tuple[Container, ...]]
     return {key: tuple(found) for key, found in groups.items()}
 
 
-class _KeysById:
-    """The key of each container, by its id. Never changed once made; a copy shares nearly all parts."""
-
-    __slots__ = ("_parts",)
-
-    def __init__(self, parts: Mapping[str, Mapping[str, Key]]) -> None:
-        #: By the first two characters of the ids: ids are hashes, and the parts equal in size.
-        self._parts = parts
-
-    @classmethod
-    def of_all(cls, containers: Iterable[Container]) -> _KeysById:
-        """Return the keys of containers."""
-        parts: dict[str, dict[str, Key]] = {}
-        for each in containers:
-            parts.setdefault(each.id[:2], {})[each.id] = each.key
-        return cls(parts)
-
-    def find(self, identifier: str) -> Key | None:
-        """Return the key of a container."""
-        return self._parts.get(identifier[:2], {}).get(identifier)
-
-    def replaced(self, gone: Iterable[Container], added: Iterable[Container]) -> _KeysById:
-        """Return a copy without some containers, and with others."""
-        parts = dict(self._parts)
-        for each in gone:
-            if self.find(each.id) == each.key:
-                left = parts[each.id[:2]].items()
-                parts[each.id[:2]] = {i: key for i, key in left if i != each.id}
-        for each in added:
-            parts[each.id[:2]] = {**parts.get(each.id[:2], {}), each.id: each.key}
-        return _KeysById(parts)
+def _without(
+    keys: PartedMap[Key], gone: Iterable[Container], added: Iterable[Container] = ()
+) -> PartedMap[Key]:
+    """Return the keys of containers by id without some containers, and with others."""
+    ended = [each.id for each in gone if keys.get(each.id) == each.key]
+    return keys.changed(ended, {each.id: each.key for each in added})
 
 
 class ContainerGroups(Sequence[Container]):
@@ -292,7 +268,7 @@ class ContainerGroups(Sequence[Container]):
     __slots__ = ("_all", "_groups", "_keys", "_own")
 
     def __init__(
-        self, groups: Mapping[Key, tuple[Container, ...]], keys: _KeysById | None = None
+        self, groups: Mapping[Key, tuple[Container, ...]], keys: PartedMap[Key] | None = None
     ) -> None:
         #: Each by slot and name.
         self._groups = groups
@@ -311,7 +287,7 @@ class ContainerGroups(Sequence[Container]):
         """Return a copy with *containers*, those of *key*, in place of the earlier ones."""
         groups, added = dict(self._groups), _by_key(containers)
         gone = groups.pop(key, ())
-        keys = None if self._keys is None else self._keys.replaced(gone, chain(*added.values()))
+        keys = None if self._keys is None else _without(self._keys, gone, chain(*added.values()))
         return ContainerGroups(groups | added, keys)
 
     def without(self, identifiers: Collection[str]) -> ContainerGroups:
@@ -324,7 +300,7 @@ class ContainerGroups(Sequence[Container]):
             left = tuple(each for each in groups.pop(key) if each.id not in identifiers)
             if left:
                 groups[key] = left
-        return ContainerGroups(groups, self._indexed.replaced(gone, ()))
+        return ContainerGroups(groups, _without(self._indexed, gone))
 
     def all_of(self, key: Key) -> tuple[Container, ...]:
         """Return the containers of a service, whoever created them, by slot and name."""
@@ -367,14 +343,15 @@ class ContainerGroups(Sequence[Container]):
 
     def find(self, identifier: str) -> Container | None:
         """Return the container with an id."""
-        key = self._indexed.find(identifier)
+        key = self._indexed.get(identifier)
         found = () if key is None else self._groups[key]
         return next((each for each in found if each.id == identifier), None)
 
     @property
-    def _indexed(self) -> _KeysById:
+    def _indexed(self) -> PartedMap[Key]:
         if self._keys is None:
-            self._keys = _KeysById.of_all(chain(*self._groups.values()))
+            everything = chain(*self._groups.values())
+            self._keys = PartedMap({each.id: each.key for each in everything})
         return self._keys
 
     def __len__(self) -> int:

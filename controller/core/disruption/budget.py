@@ -30,9 +30,8 @@ from controller.model.inventory import (
     RecordTime,
     Replica,
     TakenDown,
-    having,
-    without,
 )
+from controller.model.mappings.open_dict import having, without
 from controller.model.mutations import Mutation
 
 RULE: Final = "blast.radius"

@@ -29,10 +29,10 @@ from controller.model.inventory import (
     PinnedImage,
     RecordTime,
     TakenDown,
-    having,
     moving,
-    without,
 )
+from controller.model.mappings.open_dict import having, without
+from controller.model.mappings.parted import PartedMap
 from controller.model.mutations import Mutation
 from controller.model.names import Key
 from controller.model.observed import HOOKS_PENDING, NO_RUNS, Ending, JobRun, Settings
@@ -463,10 +463,12 @@ def move_service(
     return replace(
         inventory,
         containers={**inventory.containers, **moved},
-        replicas={
-            identifier: replace(replica, service=now) if identifier in moved else replica
-            for identifier, replica in inventory.replicas.items()
-        },
+        replicas=PartedMap(
+            {
+                identifier: replace(replica, service=now) if identifier in moved else replica
+                for identifier, replica in inventory.replicas.items()
+            }
+        ),
         taken={
             intent: replace(taken, service=now) if taken.service == was else taken
             for intent, taken in inventory.taken.items()

@@ -36,8 +36,8 @@ from controller.model.inventory import (
     TrustedImage,
     VolumeHold,
     moving,
-    without,
 )
+from controller.model.mappings.open_dict import without
 from controller.model.mutations import Mutation, move_subject
 from controller.model.names import Key
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED, NO_RUNS, POST_START

@@ -143,7 +143,7 @@ def _updated(inventory: Inventory, item: ContainerItem, proof: ProofPart) -> Inv
     """Return the inventory after an update by which a container is of another revision."""
     before = find_revision(inventory, key_of(item), item.signed)
     now = replace(item, signed=proof.shape)
-    inventory = replace(inventory, containers={**inventory.containers, item.id: now})
+    inventory = replace(inventory, containers=inventory.items.having(now))
     known = find_revision(inventory, key_of(now), now.signed)
     started = any(each is not None and each.started for each in (before, known))
     return _with_revision(inventory, now, proof, started=started)

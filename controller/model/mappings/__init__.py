@@ -1,0 +1,1 @@
+"""Mappings with thousands of entries, whose changed copies share nearly all parts."""
