@@ -4,13 +4,14 @@
   requests at once delay another client by a single request.
 - ``AdmissionLock`` is the lock that a mutation holds until its intent is written.
 - ``CheckQueue`` orders the checks of containers, for the owners in turn.
+- ``CheckRound`` spreads the periodic checks of all containers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable
 
 from controller.system.slots import RoundRobin
 
@@ -108,13 +109,14 @@ class CheckQueue:
     """
 
     def __init__(self) -> None:
-        self._due: OrderedDict[str, dict[str, None]] = OrderedDict()
+        self._due: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
         #: The containers that are being checked, with their owners.
         self._running: dict[str, str] = {}
 
     def add(self, identifier: str, owner: str) -> None:
         """Add a container, unless it waits already."""
-        self._due.setdefault(owner, {})[identifier] = None
+        # A dict is searched from its first entry that ever was: slow once thousands have left.
+        self._due.setdefault(owner, OrderedDict())[identifier] = None
 
     def take(self) -> str | None:
         """Return the next container to check, or None while no check can begin."""
@@ -140,3 +142,38 @@ class CheckQueue:
     def finish(self, identifier: str) -> None:
         """End the check of a container."""
         del self._running[identifier]
+
+
+class CheckRound:
+    """The periodic checks of all containers, spread over the period.
+
+    All at once would keep the broker busy for half a minute at 10,000 containers, and each request would
+    wait for other checks. Times are monotonic.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[str] = deque()
+        self._size = 0
+        self._began = 0.0
+
+    def begin(self, identifiers: Iterable[str], now: float) -> None:
+        """Begin a round: each container is due once within the period."""
+        self._waiting = deque(identifiers)
+        self._size, self._began = len(self._waiting), now
+
+    def due_at(self, period_s: float) -> float:
+        """Return when the next container is due; the end of the round if none waits."""
+        if not self._waiting:
+            return self._began + period_s
+        return self._began + period_s * (self._size - len(self._waiting) + 1) / self._size
+
+    def take(self, now: float, period_s: float) -> list[str]:
+        """Return the containers that are due. They leave the round."""
+        found = []
+        while self._waiting and self.due_at(period_s) <= now:
+            found.append(self._waiting.popleft())
+        return found
+
+    def is_over(self, now: float, period_s: float) -> bool:
+        """Return True if the next round is to begin."""
+        return not self._waiting and self.due_at(period_s) <= now

@@ -2,7 +2,7 @@
 
 - ``ContainerWatcher`` verifies a container of this instance as soon as the engine reports a start
   or a change, and records the end of a job's run. An event is only a hint about the container to check. Every container is checked
-  when an event stream begins, so that nothing between two streams is missed, and periodically.
+  when an event stream begins, so that nothing between two streams is missed, and once in each period.
   Several checks run side by side, for the owners in turn (``fair_queue.CheckQueue``): an owner with
   many events doesn't delay the end of another owner's violation.
 - ``ExecReaper`` records the results of exec sessions and ends those beyond their time.
@@ -28,13 +28,13 @@ from controller.broker.guards import kernel_verify, split_brain
 from controller.broker.guards.jobs import runs
 from controller.broker.handlers import container_exec, container_hooks
 from controller.broker.server.driver import Driver
-from controller.broker.server.fair_queue import CheckQueue
+from controller.broker.server.fair_queue import CheckQueue, CheckRound
 from controller.model import names
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 15.0
-#: Seconds between two checks of all containers, with an event stream and without one.
+#: Seconds between two checks of a container, with an event stream and without one.
 CHECK_S = 300.0
 BLIND_CHECK_S = 30.0
 #: Seconds until hooks of an earlier process are looked at again.
@@ -58,8 +58,7 @@ class ContainerWatcher:
         self._client = client
         self._queue = CheckQueue()
         self._woken = asyncio.Event()
-        #: When all containers became due the last time, by the loop's clock.
-        self._all_due_at = 0.0
+        self._round = CheckRound()
         self._is_surveying = False
         self._has_stream = False
 
@@ -113,14 +112,18 @@ class ContainerWatcher:
 
     def wake_all(self) -> None:
         """Check every container of the inventory soon."""
-        self._all_due_at = asyncio.get_running_loop().time()
+        self._begin_round()
         for item in self._state.inventory.containers.values():
             self._queue.add(item.id, item.owner)
         self._woken.set()
 
+    def _begin_round(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._round.begin(tuple(self._state.inventory.containers), now)
+
     async def run_checks(self) -> None:
-        """Check due containers until cancelled, and all containers periodically."""
-        self._all_due_at = asyncio.get_running_loop().time()
+        """Check due containers until cancelled, and each container once in a period."""
+        self._begin_round()
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await self._wait_until_due()
@@ -131,13 +134,18 @@ class ContainerWatcher:
                     tasks.create_task(self._check(identifier))
 
     async def _wait_until_due(self) -> None:
-        """Wait for a container to check or for the end of a check, and for the periodic check."""
+        """Wait for a container to check or for the end of a check, and for the periodic checks."""
         period_s = CHECK_S if self._has_stream else BLIND_CHECK_S
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._all_due_at + period_s):
+            async with asyncio.timeout_at(self._round.due_at(period_s)):
                 await self._woken.wait()
-        if asyncio.get_running_loop().time() >= self._all_due_at + period_s:
-            self.wake_all()
+        now = asyncio.get_running_loop().time()
+        for identifier in self._round.take(now, period_s):
+            item = self._state.inventory.containers.get(identifier)
+            if item is not None:
+                self._queue.add(identifier, item.owner)
+        if self._round.is_over(now, period_s):
+            self._begin_round()
         self._woken.clear()
 
     async def _check_split_brain(self) -> None:

@@ -13,6 +13,7 @@ from controller.broker.server.fair_queue import (
     CROWDED_S,
     AdmissionLock,
     CheckQueue,
+    CheckRound,
     FairQueue,
 )
 from tests.unit.broker.serving import run
@@ -161,3 +162,33 @@ def test_a_container_waits_once_and_is_never_checked_twice_at_a_time() -> None:
     assert taken(queue) == ["a1"]
     queue.finish("a0")
     assert taken(queue) == ["a0"]
+
+
+PERIOD_S = 300.0
+
+
+def test_each_container_is_due_once_in_a_period_and_never_many_at_a_time() -> None:
+    rounds, ids = CheckRound(), [f"c{number}" for number in range(1000)]
+    rounds.begin(ids, 100.0)
+    found: list[str] = []
+    for _ in ids:
+        at = rounds.due_at(PERIOD_S)
+        assert not rounds.is_over(at, PERIOD_S)
+        due = rounds.take(at, PERIOD_S)
+        assert len(due) == 1, "their checks are spread"
+        found += due
+    assert found == ids
+    assert rounds.due_at(PERIOD_S) == 100.0 + PERIOD_S
+    assert not rounds.is_over(399.0, PERIOD_S)
+    assert rounds.is_over(400.0, PERIOD_S)
+
+
+def test_a_round_that_fell_behind_or_lost_the_events_catches_up() -> None:
+    rounds = CheckRound()
+    rounds.begin([f"c{number}" for number in range(30)], 0.0)
+    assert len(rounds.take(100.0, PERIOD_S)) == 10
+    assert len(rounds.take(100.0, 30.0)) == 20, "without events the period is shorter"
+    assert rounds.is_over(100.0, 30.0)
+    rounds.begin([], 0.0)
+    assert not rounds.is_over(1.0, PERIOD_S)
+    assert rounds.is_over(PERIOD_S, PERIOD_S)
