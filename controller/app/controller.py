@@ -32,6 +32,7 @@ from controller.core.engine_api.create_body import container_body
 from controller.core.planning.image_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.status.details import Report
+from controller.core.status.report import encode
 from controller.engine.adapter import BrokerEngine, ignore_progress
 from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
@@ -171,7 +172,7 @@ def build_controller(
     report_file = state.controller / "status.json"
 
     def publish(report: dict[str, object]) -> None:
-        write_atomic(report_file, json.dumps(report).encode())
+        write_atomic(report_file, encode(report))
 
     commit_files = CommitFiles(state, engine.record_hold)
 

@@ -10,7 +10,9 @@ the earliest instant of its slots and failed actions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 
 from controller.core.planning.context import SlotPause
 from controller.core.review.flat_plan import blocked_json, problem_json
@@ -67,6 +69,32 @@ def report(
         ],
         **sources,
     }
+
+
+def encode(report: Report) -> bytes:
+    """Return the JSON of a report, resource by resource.
+
+    One call for thousands of resources would keep the interpreter from all other threads.
+    """
+    texts = {name: json.dumps(value) for name, value in report.items() if name != "resources"}
+    resources = ", ".join(json.dumps(each) for each in _resources(report))
+    members = (f'"{name}": {texts.get(name) or f"[{resources}]"}' for name in report)
+    return f"{{{', '.join(members)}}}".encode()
+
+
+def is_same(one: Report, other: Report | None) -> bool:
+    """Return True if two reports are equal; compares resource by resource, as ``encode`` encodes."""
+    if other is None or one.keys() != other.keys():
+        return False
+    if any(one[name] != other[name] for name in one if name != "resources"):
+        return False
+    return all(mine == its for mine, its in zip_longest(_resources(one), _resources(other)))
+
+
+def _resources(report: Report) -> list[object]:
+    resources = report["resources"]
+    assert isinstance(resources, list), "the resources of a report are a list"
+    return resources
 
 
 def _is_ready(resource: Report) -> bool:
