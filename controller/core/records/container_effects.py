@@ -460,15 +460,13 @@ def move_service(
     """
     was, now = (f"{key.namespace}/{key.name}" for key in (source, target))
     moved = {item.id: _moved(item, target, owner) for item in moving(inventory, source)}
+    replicas = {
+        i: replace(inventory.replicas[i], service=now) for i in moved if i in inventory.replicas
+    }
     return replace(
         inventory,
         containers={**inventory.containers, **moved},
-        replicas=PartedMap(
-            {
-                identifier: replace(replica, service=now) if identifier in moved else replica
-                for identifier, replica in inventory.replicas.items()
-            }
-        ),
+        replicas=PartedMap(inventory.replicas).changed(added=replicas),
         taken={
             intent: replace(taken, service=now) if taken.service == was else taken
             for intent, taken in inventory.taken.items()
