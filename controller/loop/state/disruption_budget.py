@@ -10,6 +10,7 @@ makes the pass wait as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from controller.core.disruption import budget, planned_takedowns
 from controller.core.drift import failures
@@ -42,10 +43,10 @@ class DisruptionBudget:
         """Record the running *containers* of *key*, as a pass observed them."""
         with self._store.lock:
             state, now = self._store.of(key), self._monotonic()
-            runs = {c.id: Run(c.started_at, now) for c in containers if c.running}
+            runs = {c.id: Run(c.started_at, now, now) for c in containers if c.running}
             for identifier, run in state.runs.items():
                 if identifier in runs and runs[identifier].started_at == run.started_at:
-                    runs[identifier] = run
+                    runs[identifier] = replace(run, seen=now)
             state.runs = runs
 
     def record_alterations(self, key: Key, containers: Iterable[str], observed: Observed) -> None:
@@ -134,11 +135,15 @@ class DisruptionBudget:
         return check
 
     def _is_down(self, key: Key, now: float) -> bool:
-        """Return True if a service that was taken down isn't up again, and still counts."""
+        """Return True if a service that was taken down isn't up again, and still counts.
+
+        The run of a successor can begin before its predecessor is taken down: an observation
+        afterwards shows which of the two runs on.
+        """
         state = self._store.of(key)
         assert state.down_since is not None, f"{key} wasn't taken down"
         is_up = any(
-            run.since > state.down_since and now - run.since >= STEADY_S
+            run.seen > state.down_since and now - run.since >= STEADY_S
             for run in state.runs.values()
         )
         return not is_up and now - state.down_since < budget.WINDOW_S

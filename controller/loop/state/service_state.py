@@ -70,7 +70,9 @@ class Run:
     """A run of a container, observed without an alteration by this controller."""
 
     started_at: str
+    #: The monotonic times of its first and its last observation, in seconds.
     since: float
+    seen: float
 
 
 @dataclass(slots=True)

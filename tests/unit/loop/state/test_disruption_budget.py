@@ -82,6 +82,21 @@ def test_the_container_that_goes_makes_no_room() -> None:
     assert share.take(KEYS[3], ALL) is not None
 
 
+def test_a_successor_that_ran_before_its_predecessor_went_makes_room() -> None:
+    # StartFirst with a minHealthy below STEADY_S: the predecessor goes before the successor is steady.
+    time = Time()
+    share = DisruptionBudget(StateStore(Path("unused")), time)
+    share.record_observation(KEYS[0], [old, new])
+    time.now += 1.0
+    assert [share.take(key, ALL) for key in KEYS[:3]] == [None] * 3
+    time.now += 1.0
+    share.record_observation(KEYS[0], [new])
+    time.now += STEADY_S - 2.1
+    assert share.take(KEYS[3], ALL) is not None
+    time.now += 0.1
+    assert share.take(KEYS[3], ALL) is None
+
+
 @pytest.mark.parametrize("again", ["another run", "an alteration", "an end"])
 def test_the_time_of_a_slot_begins_again(again: str) -> None:
     time = Time()
