@@ -406,7 +406,7 @@ def _add_to(counts: Counter[_K], key: _K, number: int) -> None:
         del counts[key]  # clients make networks of ever new names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """The inventory, folded from the journal record by record (``core.records.inventory``)."""
 

@@ -18,11 +18,11 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from controller.broker.gate.state import GateState
 from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.json_members import replace
 from controller.core.records import checkpoint, inventory_json
 from controller.core.records import inventory as inventories
 from controller.model.crashpoints import Reach, pass_by

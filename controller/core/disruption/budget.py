@@ -18,11 +18,10 @@ freer by a look: to halt a container that the engine shows as down, or as being 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final, Literal, assert_never
 
-from controller.core.encoding.json_members import replace
 from controller.core.engine_api.requests import Finding
 from controller.model.inventory import (
     TAKEN_MAX,

@@ -50,13 +50,6 @@ def read_plain(kind: type[T], value: object) -> T:
 
 
 @cache
-def _slots_of(kind: Any) -> tuple[tuple[str, Any, Any], ...]:
-    """Return the name, the reader and the writer of each slot."""
-    slots = [(name, getattr(kind, name)) for name in kind.__slots__]
-    return tuple((name, slot.__get__, slot.__set__) for name, slot in slots)
-
-
-@cache
 def _adapter_of(kind: Any) -> TypeAdapter[Any]:
     # Commands that ask the journal read no such value, and pydantic doubles their start.
     from pydantic import TypeAdapter
@@ -105,27 +98,6 @@ def fields_of(value: Any) -> dict[str, Any]:
     ``asdict`` also copies the values of the fields, and takes more than three times as long.
     """
     return {name: getattr(value, name) for name in value.__slots__}
-
-
-if TYPE_CHECKING:
-    # mypy checks the fields of calls. The name is exported.
-    from dataclasses import replace as replace  # noqa: PLC0414
-else:
-
-    def replace(value: T, /, **changes: object) -> T:
-        """Return a copy of a frozen dataclass without ``__post_init__``, with changed fields.
-
-        ``dataclasses.replace`` runs the constructor, and takes up to ten times as long.
-        """
-        kind = type(value)
-        copy = object.__new__(kind)
-        if hasattr(value, "__dict__"):
-            copy.__dict__.update(value.__dict__)
-            copy.__dict__.update(changes)
-        else:
-            for name, read, write in _slots_of(kind):
-                write(copy, changes[name] if name in changes else read(value))
-        return copy
 
 
 def only_set(**members: object) -> dict[str, Any]:

@@ -7,13 +7,12 @@ an unknown container changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Literal
 
 from controller.core.disruption import budget
 from controller.core.encoding.image_reference import repository_of
-from controller.core.encoding.json_members import replace
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs import memory as jobs
 from controller.core.jobs.run_end import REMOVED_RUN, UNSTARTED_RUN, RunEnd

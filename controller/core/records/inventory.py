@@ -8,10 +8,10 @@ so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from controller.core.disruption import budget
-from controller.core.encoding.json_members import replace
 from controller.core.files import retention
 from controller.core.files.usage import used_contents
 from controller.core.jobs import memory as jobs

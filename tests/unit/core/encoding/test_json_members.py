@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import asdict, dataclass
 
@@ -16,7 +15,6 @@ from controller.core.encoding.json_members import (
     nested,
     number,
     read_plain,
-    replace,
     text,
     texts,
 )
@@ -122,24 +120,3 @@ def test_the_message_about_another_form_has_one_line() -> None:
     with pytest.raises(ValueError, match="counts") as found:
         read_plain(Counted, {"name": "n", "counts": {"a\nb": "x"}})
     assert str(found.value).isprintable()
-
-
-@dataclass(frozen=True, slots=True)
-class Slotted:
-    one: int
-    two: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Unslotted:
-    one: int
-    two: tuple[int, ...] = ()
-
-
-@pytest.mark.parametrize("kind", [Slotted, Unslotted])
-def test_a_copy_with_changed_fields_is_that_of_dataclasses(kind: type[Slotted]) -> None:
-    value = kind(1, (2,))
-    assert replace(value, one=3) == dataclasses.replace(value, one=3) == kind(3, (2,))
-    assert replace(value) == value == kind(1, (2,))
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        replace(value, one=3).one = 4  # type: ignore[misc]
