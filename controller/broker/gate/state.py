@@ -8,7 +8,8 @@ keeps its state in a small class, so that a handler names the state in use.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
@@ -96,10 +97,19 @@ class ExecState:
 class VerificationState:
     """Containers under comparison with their admission (``guards.kernel_verify``)."""
 
-    #: Containers under verification: a second one does not begin meanwhile.
-    in_progress: set[str] = field(default_factory=set)
+    #: The number of verifications of each container: none begins after an event meanwhile.
+    in_progress: Counter[str] = field(default_factory=Counter)
     #: When the limits and networks of a container were restored lately, by the monotonic clock.
     restored_at: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @contextmanager
+    def holding(self, *containers: str) -> Iterator[None]:
+        """Count a verification of the containers until the block ends."""
+        self.in_progress.update(containers)
+        try:
+            yield
+        finally:
+            self.in_progress = self.in_progress - Counter(containers)  # drops counts of zero
 
 
 @dataclass(slots=True)

@@ -223,16 +223,13 @@ def perform_verified(
     def reply_unless_breached(reply: Reply) -> Reply | None:
         return None if results and results[0].breaches else reply
 
-    state.verification.in_progress.add(item.id)
-    try:
+    with state.verification.holding(item.id):
         early = reply_unless_breached if answers_early else no_early_reply
         reply = yield from perform(
             state, call_by, change, learn, early_reply=early, prepare=prepare
         )
         if reply_unless_breached(reply) is None:
             return (yield from stop_violator(state, item, results[0], policy))
-    finally:
-        state.verification.in_progress.discard(item.id)
     return reply
 
 
@@ -242,16 +239,13 @@ def verify_container(state: GateState, identifier: str) -> Flow[VerificationResu
     if item is None or identifier in state.verification.in_progress:
         return None
     policy = state.policy
-    state.verification.in_progress.add(identifier)
-    try:
+    with state.verification.holding(identifier):
         result = yield from verify(state, item, policy)
         if result.breaches and _can_restore(state, item, result):
             yield from _restore(state, item, result, policy)
             result = yield from verify(state, item, policy)
         if result.breaches:
             yield from stop_violator(state, item, result, policy)
-    finally:
-        state.verification.in_progress.discard(identifier)
     return result
 
 

@@ -92,14 +92,11 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
     for candidate in candidates:
         _proof_of(call, state, candidate)  # refuses before the first change
     ids = [each.id for each in candidates]
-    state.verification.in_progress.update(ids)
-    try:
+    with state.verification.holding(*ids):
         for each in judge.objects:
             by = Author(state.new_id(), call.actor, policy=call.policy.digest)
             yield from require_record("operator", by, record_of(each))
         done, failed = yield from _adopt_all(call, state, candidates)
-    finally:
-        state.verification.in_progress.difference_update(ids)
     for identifier in [each.id for each in done]:
         yield from kernel_verify.verify_container(state, identifier)
     result = {**shown, "adopted": [each.id for each in done], "failed": failed}

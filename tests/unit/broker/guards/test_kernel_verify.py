@@ -352,9 +352,21 @@ def test_without_a_journal_nothing_is_stopped() -> None:
 
 def test_what_is_looked_at_already_and_what_isn_t_ours_is_passed_over() -> None:
     knows = knowing()
-    knows.verification.in_progress.add(WEB)
-    assert look(knows, []).value is None
+    with knows.verification.holding(WEB):
+        assert look(knows, []).value is None
     assert converse(kernel_verify.verify_container(knows, "f" * 64), [], knows).value is None
+
+
+def test_a_check_that_ends_during_a_start_leaves_the_container_to_the_start() -> None:
+    # A second check would end the container, and the start be answered as if the container ran.
+    knows = knowing()
+    check = kernel_verify.verify_container(knows, WEB)
+    next(check)
+    with knows.verification.holding(WEB):
+        with pytest.raises(StopIteration):
+            check.send(reply(shown(State={"Status": "created", "Pid": 0})))
+        assert look(knows, []).value is None
+    assert not knows.verification.in_progress
 
 
 def test_what_must_be_stopped_is_stopped_while_its_last_change_is_open() -> None:
