@@ -109,7 +109,8 @@ def web(version: str) -> Image:
                     "-c",
                     'wget -q -O /dev/null "http://127.0.0.1:${PORT:-8080}/healthz"',
                 ],
-                "Interval": 10 * SECOND_NS,
+                # As by default. A check starts two processes, for each of the containers of all tests.
+                "Interval": 30 * SECOND_NS,
                 "Timeout": 2 * SECOND_NS,
                 "StartPeriod": 10 * SECOND_NS,
                 # Healthy within a second of the start, so that a rollout needn't wait.

@@ -21,7 +21,8 @@ HOST = (
     "PidsLimit",
     "RestartPolicy",
 )
-SEEN_WITHIN_S = 25.0
+#: A replacement that fails the health checks of its first seconds is checked again after 30 s.
+RIGHT_WITHIN_S = 60.0
 NAMES = sorted({row.name for row in TABLE})
 
 Inspect = dict[str, Any]
@@ -64,7 +65,7 @@ def _put_right(host: Host, before: dict[str, Inspect]) -> dict[str, Inspect]:
         return not _unhealed(before, after) and len(host.containers()) == len(NAMES)
 
     try:
-        eventually(right, within_s=SEEN_WITHIN_S)
+        eventually(right, within_s=RIGHT_WITHIN_S)
     except AssertionError as error:
         found = _unhealed(before, _by_service(host))
         raise AssertionError(f"{found}\n{host.said()}") from error
