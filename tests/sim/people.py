@@ -16,7 +16,7 @@ from urllib.parse import quote
 from controller.core.enforcement.approval_requests import PlannedRemoval
 from controller.engine.responses import encode_context
 from controller.model import names
-from controller.model.names import Key
+from controller.model.names import Key, service_key
 from controller.model.records import Actor, Context, Reply, Request, Role
 from tests.sim.controller import request_of
 from tests.sim.engine import SimEngine
@@ -65,6 +65,8 @@ class People:
         self._ask = ask
         self._known = known
         self._count = 0
+        #: Services whose containers nobody removes: a service without a container has nothing to move.
+        self.spared: frozenset[Key] = frozenset()
 
     # Directly on the engine
 
@@ -100,6 +102,8 @@ class People:
     def _meddle_with(self, container: SimContainer, doing: str) -> str:
         """Do one thing to a container; what ends by itself isn't touched by that."""
         path = f"/containers/{container.id}"
+        if doing == "rm" and self._is_spared(container):
+            return "nothing"
         if doing != "crash":
             self._touch(container)
         match doing:
@@ -119,6 +123,9 @@ class People:
             case _:
                 self._call("POST", f"{path}/{doing}")
         return f"{doing} {container.name}"
+
+    def _is_spared(self, container: SimContainer) -> bool:
+        return _service_of(container) in self.spared
 
     def _borrow_name(self, container: SimContainer) -> None:
         for name in list(container.networks):
@@ -267,6 +274,8 @@ class People:
             return "nothing"
         container = self._random.choice(mine)
         verb, body = self._random.choice(_OPERATIONS)
+        if verb == "rm" and self._is_spared(container):
+            return "nothing"
         self._touch(container)
         encoded = json.dumps(body).encode() if body else b""
         path = f"/containers/{container.id}"
@@ -374,3 +383,9 @@ _OPERATIONS: tuple[tuple[str, dict[str, Any] | None], ...] = (
     ("update", {"Memory": 64 << 20, "MemorySwap": 64 << 20}),
     ("rm", None),
 )
+
+
+def _service_of(container: SimContainer) -> Key:
+    """Return the present service of a container of ours."""
+    place = slot_of(container)
+    return service_key(*place[:2]) if place is not None else service_key("", "")

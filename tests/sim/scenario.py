@@ -198,6 +198,7 @@ class Scenario:
                 for c in world.engine.containers.values()
             )
             if ran:
+                world.people.spared = frozenset({STORE})
                 files.drop(STORE)
                 files.put(Doc(ELSEWHERE, STORE_SPEC, moved=f"{STORE.namespace}/{STORE.name}"))
                 declare = partial(files.put, Doc(STORED, {"engineName": "stored"}))

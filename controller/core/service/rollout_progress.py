@@ -211,8 +211,17 @@ def _failed_job(progress: RolloutProgress, view: RolloutView) -> str:
 
 
 def _unhealthy(_progress: RolloutProgress, view: RolloutView) -> str:
-    names = [c.name for c in view.mine if view.availability_of(c) is AvailabilityWord.UNHEALTHY]
-    return f"{names[0]} is unhealthy" if names else ""
+    """Return which container is unhealthy; '' for none, or for one that is cut off.
+
+    A repair puts a container back into its networks first. The deadline bounds the wait for the repair.
+    """
+    ill = (c for c in view.mine if view.availability_of(c) is AvailabilityWord.UNHEALTHY)
+    return next((f"{c.name} is unhealthy" for c in ill if not _is_cut_off(c)), "")
+
+
+def _is_cut_off(container: Container) -> bool:
+    admitted = container.admitted
+    return admitted is not None and not {*admitted.networks} <= {*container.settings.networks}
 
 
 def _watch_s(progress: RolloutProgress, view: RolloutView) -> float:

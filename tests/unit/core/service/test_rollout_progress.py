@@ -119,6 +119,12 @@ def test_an_unhealthy_replica_fails_it_at_once():
     assert walk((1, ill)).failed == "", "it is another revision's"
 
 
+def test_an_unhealthy_replica_that_is_cut_off_is_put_back_first():
+    cut_off = scene(container(health="unhealthy", settings={"networks": ()}))
+    assert walk((1, cut_off)).failed == ""
+    assert walk((0, cut_off), (9999, cut_off)).failed != "", "the wait is bounded"
+
+
 def test_a_replica_that_dies_again_and_again_fails_it():
     dead = container(state="restarting")
     assert walk((1, scene(dead, failures={1: FAILURES - 1}))).failed == ""
