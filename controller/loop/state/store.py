@@ -173,9 +173,8 @@ class StateStore(Noted):
     def _having(self, name: str) -> list[tuple[Key, ServiceState]]:
         """Return the states with a value in the indexed field *name*."""
         with self.lock:
-            having = self.changes.having[name].items()
-            # A pass can outlast its resource, whose state is dropped.
-            return [(key, state) for key, state in having if self._states.get(key) is state]
+            # A copy, in one step: passes change states meanwhile, without a lock.
+            return [*self.changes.having[name].copy().items()]
 
     def restart_passes(self, key: Key) -> None:
         """Forget the failures of a resource, so that the next pass tries everything at once."""
@@ -239,8 +238,12 @@ class StateStore(Noted):
         with self.lock:
             gone = {k for k, s in self._states.items() if k not in keys and s.down_since is None}
             self.changes.unsaved.update(gone)
+            # A pass can outlast its resource: its changes are not those of a new state of the key.
+            elsewhere = Changes()
             for state in [self._states.pop(key) for key in gone]:
+                state.changes = elsewhere
                 for slot in state.slots.values():
+                    slot.changes = elsewhere
                     self.changes.troubled.pop(slot.slot, None)
                 for index in self.changes.having.values():
                     index.pop(state.key, None)

@@ -315,6 +315,19 @@ def test_what_is_neither_declared_nor_there_is_forgotten(tmp_path: Path) -> None
     assert memory.slot((API, 2)).exit_cursor == ExitCursor("c2")
 
 
+def test_a_pass_that_outlasts_its_resource_changes_no_later_state_of_the_key(
+    tmp_path: Path,
+) -> None:
+    memory = StateStore(tmp_path / "state.json")
+    outlasting = memory.of(WEB)
+    memory.keep_only(frozenset())
+    memory.of(WEB).dependencies = frozenset({API})
+    outlasting.dependencies = frozenset()
+    assert memory.dependencies() == {WEB: frozenset({API})}
+    outlasting.dependencies = frozenset({WEB})
+    assert memory.dependencies() == {WEB: frozenset({API})}
+
+
 def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
     # The folder is the controller's, and root reads there too.
     elsewhere = tmp_path / "elsewhere"
