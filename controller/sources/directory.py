@@ -161,7 +161,7 @@ class DirectorySource:
         return git.commit_of(repository) if repository else ""
 
     def _located(self, documents: list[ParsedDocument], commit: str) -> list[ParsedDocument]:
-        """Return the documents with their commit and their source."""
+        """Return *documents* with *commit* and the name of the Git source."""
         origin = self._export.name if self._export else ""
         if not commit and not origin:
             return documents

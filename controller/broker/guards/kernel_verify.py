@@ -348,7 +348,7 @@ def _disconnect(item: ContainerItem, network: kernel_compare.JoinedNetwork) -> C
 
 
 def _restore_limits(item: ContainerItem, now: Settings) -> Change:
-    """Return the update that sets all limits, even those that inspect shows unchanged."""
+    """Return the update of all limits: inspect can show a changed limit as unchanged."""
     limits: dict[str, Any] = {name: getattr(item.admitted, name) for name in _LIMITS}
     body = limits_body(limits)
     changed = SummaryPart(settings=replace(now, **limits), updated_members=tuple(sorted(body)))

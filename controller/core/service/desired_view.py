@@ -170,7 +170,7 @@ def _neighbors(
     names: NetworkNames,
     remembered: Mapping[Key, Collection[Key]],
 ) -> set[Key]:
-    """Return the changed keys, and all keys whose plan depends on one of them."""
+    """Return the changed keys and their neighbors, direct and indirect."""
     if not changed:
         return set()
     links = _Links(before, after, observed, remembered)

@@ -119,7 +119,7 @@ def _is_shown(path: YamlPath) -> bool:
 
 
 def _scalars(node: yaml.Node, path: YamlPath) -> Iterator[tuple[YamlPath, yaml.ScalarNode]]:
-    """Yield the scalar values with their paths, each at its first place."""
+    """Yield path and node of each scalar value below *node*."""
     if isinstance(node, yaml.ScalarNode):
         yield path, node
     elif isinstance(node, yaml.SequenceNode):

@@ -33,7 +33,7 @@ STEADY_S = budget.RUN_S + 1.0
 
 
 class DisruptionBudget:
-    """Services that the controller itself took down (``ServiceState.down_since``). Thread-safe."""
+    """The services taken down by the controller (``ServiceState.down_since``). Thread-safe."""
 
     def __init__(self, store: StateStore, monotonic: Callable[[], float]) -> None:
         self._store = store
@@ -58,7 +58,7 @@ class DisruptionBudget:
                 self._store.of(owner).runs.pop(identifier, None)
 
     def steady(self, key: Key) -> frozenset[str]:
-        """Return the containers of *key* that keep it up."""
+        """Return the containers of *key* with a long enough run: each of them keeps *key* up."""
         with self._store.lock:
             now, runs = self._monotonic(), self._store.of(key).runs
             return frozenset(each for each, run in runs.items() if now - run.since >= STEADY_S)
