@@ -32,9 +32,9 @@ from controller.broker.handlers import (
     container_read,
     image,
     networks_volumes,
-    trimtab_api,
 )
 from controller.broker.handlers.adoption import labelled
+from controller.broker.handlers.own import look, trimtab_api
 from controller.core.encoding import strict_json
 from controller.model.mutations import TRUST, Mutation
 from controller.model.policy.document import Policy
@@ -126,9 +126,9 @@ ENDPOINTS: dict[str, Handler] = {
     "own.health": trimtab_api.health,
     "own.policy": trimtab_api.policy,
     "own.inventory": trimtab_api.inventory,
-    "own.look": trimtab_api.look,
-    "own.journal": OnUse("handlers/journal_api", "journal"),
-    "own.journal.follow": OnUse("handlers/journal_api", "follow"),
+    "own.look": look.look,
+    "own.journal": OnUse("handlers/own/journal_api", "journal"),
+    "own.journal.follow": OnUse("handlers/own/journal_api", "follow"),
     "own.strangers": labelled.strangers,
     "own.approvals": trimtab_api.approvals,
     "own.records": trimtab_api.records,

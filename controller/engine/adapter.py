@@ -12,7 +12,7 @@ The adapter takes no decisions.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,11 @@ if TYPE_CHECKING:
 
 READ_TIMEOUT_S = 15.0
 LOOK_TIMEOUT_S = 60.0  # a read of the engine for each container, network and image
-IMAGES_MAX = 16  # the broker takes at most so many in a look
+TEXTS_MAX = 16  # the broker takes at most so many images in a look, and as many known parts
+#: Images whose inspects are kept. The broker needn't read these again while a container uses them.
+IMAGES_KEPT = 256
+#: The members of an image's inspect that ``translate`` reads.
+_IMAGE_PARTS = ("Id", "RepoDigests", "Config")
 #: The broker's code for a look with too many or too large objects for one response.
 LOOK_TOO_LARGE = "look.too-large"
 #: The broker ends a pull after 120 s without progress. This timeout covers a hanging broker.
@@ -107,6 +111,8 @@ class BrokerEngine:
         self._reach = reach
         #: The parts of the inventory that every look repeats, with the broker's tags. Replaced whole.
         self._tagged: responses.Tagged = responses.NOTHING_TAGGED
+        #: The images that were read last, by id. Replaced whole.
+        self._images: Mapping[str, responses.Inspect] = {}
         self._reads = Retrying(
             stop=stop_after_attempt(READ_ATTEMPTS),
             wait=wait_exponential(multiplier=READ_PAUSE_S, max=READ_PAUSE_MAX_S),
@@ -151,6 +157,7 @@ class BrokerEngine:
         seen = self._look_at(only, images) or self._read_parts(images, only)
         inventory, containers = seen.inventory, tuple(self._containers(seen))
         local = [inspect for inspect in seen.images.values() if inspect]
+        self._keep(local)
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
@@ -180,14 +187,15 @@ class BrokerEngine:
 
     def _look_at(self, key: Key | None, images: frozenset[str]) -> responses.BrokerLook | None:
         """Read a service's objects in one request; return None if several requests are needed."""
-        if key is None or key.kind not in WORKLOADS or len(images) > IMAGES_MAX:
+        if key is None or key.kind not in WORKLOADS or len(images) > TEXTS_MAX:
             return None
         query = {"namespace": key.namespace, "service": key.name}
         if images:
             query["images"] = json.dumps(sorted(images))
-        tagged = self._tagged
-        if tagged:
-            query["have"] = json.dumps(sorted(tag for tag, _ in tagged.values()))
+        tagged, kept = self._tagged, self._images
+        have = [*sorted(tag for tag, _ in tagged.values()), *sorted(images & kept.keys())]
+        if have:
+            query["have"] = json.dumps(have[:TEXTS_MAX])
         try:
             shown = self._get("/trimtab/v1/look", query, timeout_s=LOOK_TIMEOUT_S)
         except Refused as error:
@@ -196,7 +204,14 @@ class BrokerEngine:
             return None
         look = responses.BrokerLook.of(shown, tagged)
         self._tagged = look.inventory.tagged
-        return look
+        in_use = {name: kept[name] for name in images - look.images.keys()}
+        return replace(look, images={**look.images, **in_use})
+
+    def _keep(self, images: Iterable[responses.Inspect]) -> None:
+        """Keep what an observation says about images, under the ids of the images."""
+        read = {each["Id"]: {name: each.get(name) for name in _IMAGE_PARTS} for each in images}
+        older = [(each, kept) for each, kept in self._images.items() if each not in read]
+        self._images = dict([*older, *read.items()][-IMAGES_KEPT:])
 
     def _read_parts(self, images: frozenset[str], only: Key | None) -> responses.BrokerLook:
         """Read with a request for each object: everything would be too large for one response."""

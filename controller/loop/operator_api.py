@@ -21,7 +21,7 @@ from controller.core.service.operator_actions import Decision, unknown
 from controller.loop.controller import Controller
 from controller.loop.executor import Execution, execute, never
 from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed
-from controller.loop.passes import PassPolicy, claims, images_for
+from controller.loop.passes import PassPolicy, claims, look_at
 from controller.loop.reconciler import Reconciler
 from controller.loop.state import service_state, snapshot
 from controller.loop.state.action_log import Logged
@@ -184,7 +184,7 @@ class OperatorApi:
         if len(keys) > LOOKS_MAX or any(key.kind not in WORKLOADS for key in keys):
             return None
         for key in sorted(keys):
-            part = self._engine.observe(images=images_for(key, view, observed), only=key)
+            part = look_at(self._engine, key, view, observed)
             observed = snapshot.merge(observed, part, key)
         if keys:
             full_plan = self.controller.plan_everything(observed)

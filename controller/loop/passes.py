@@ -45,6 +45,7 @@ from controller.model.errors import (
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import NO_RUNS, Observed
 from controller.model.records import Context
+from controller.ports import Engine
 
 #: The broker's code for an object that is locked until recovery has settled its last mutation.
 LOCKED = "held"
@@ -131,12 +132,31 @@ def after_moves(
     return observed, known, moves
 
 
+def look_at(engine: Engine, key: Key, view: DesiredView, known: Observed | None) -> Observed:
+    """Return a snapshot of *key*, with the image for its containers.
+
+    A look asks for the image by the pins in *known*, the last snapshot of everything. If the pins
+    of the snapshot name another image, a second look asks for that one.
+
+    Raises:
+        EngineError: engine or broker can't be reached.
+    """
+    asked = images_for(key, view, known)
+    seen = engine.observe(images=asked, only=key)
+    told = seen.images.keys() | {each.id for each in seen.images.values() if each is not None}
+    wanted = images_for(key, view, seen)
+    return seen if wanted <= told else engine.observe(images=asked | wanted, only=key)
+
+
 def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset[str]:
-    """Return the images to look up in a pass of *key*."""
-    service = view.desired.workload(key)
-    if service is None:
+    """Return the images to look up in a pass of *key*: the pin of the revision, or else the reference."""
+    workload = view.desired.workload(key)
+    if workload is None:
         return frozenset()
-    return image_references(Desired(services=(service,)), known)
+    pin = None if known is None else known.pins.get(workload.revision)
+    if pin is not None:
+        return frozenset({pin.id})
+    return image_references(Desired(services=(workload,)))
 
 
 def dependencies_of_starts(key: Key, plan: Plan, desired: Desired) -> tuple[Key, ...]:

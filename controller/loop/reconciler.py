@@ -112,7 +112,7 @@ class Reconciler:
         state = self._store.of(key)
         generation, approved, by = state.generation, state.approved_plan, state.requested_by
         try:
-            observed = self._engine.observe(images=passes.images_for(key, view, known), only=key)
+            observed = passes.look_at(self._engine, key, view, known)
         except EngineError as error:
             return self._unobservable(key, error)
         state.unobserved = 0

@@ -104,7 +104,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "S17 each reads the journal": (
         "gate/test_scenarios.py::test_each_reads_of_the_journal_what_is_theirs_to_know",
         "unit/core/records/test_visibility.py::test_who_may_read_a_record",
-        "unit/broker/handlers/test_journal_api.py::test_a_client_reads_no_identity_no_chain_and_no_record_of_others",
+        "unit/broker/handlers/own/test_journal_api.py::test_a_client_reads_no_identity_no_chain_and_no_record_of_others",
     ),
 }
 

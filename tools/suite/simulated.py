@@ -53,10 +53,13 @@ class Wire:
         self.broker: SimBroker | None = None
         #: The controller's requests so far: method and path.
         self.requests: list[tuple[str, str]] = []
+        #: The paths that the broker read from the engine so far.
+        self.reads: list[str] = []
 
     # The broker's outside
 
     def look(self, path: str) -> Reply | Lost:
+        self.reads.append(path)
         return Reply(*self._engine.call("GET", path))
 
     def forward(self, command: Forward) -> Reply | Lost:

@@ -204,7 +204,7 @@ class SplitBrainState:
 
 @dataclass(slots=True)
 class ApprovalState:
-    """What operators were shown lately before an approval (``handlers.trimtab_api``)."""
+    """What operators were shown lately before an approval (``handlers.own.trimtab_api``)."""
 
     #: By digest; the oldest first. Only the words of a refusal need a view: its digest is enough
     #: to compare.

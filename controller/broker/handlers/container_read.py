@@ -248,7 +248,12 @@ def _requested_image(
 
 
 def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET /containers/{container}/json``. Only operators get env values, journaled."""
+    """Handle ``GET /containers/{container}/json``."""
+    return json_reply(200, (yield from visible_inspect(call, state)))
+
+
+def visible_inspect(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
+    """Return the inspect of a container for the caller. Only operators get env values, journaled."""
     container = yield from lookup.find_requested(call, state)
     inspect = container.inspect
     yield from runs.record_end(state, container.item.id, inspect)
@@ -264,7 +269,7 @@ def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
         inspect = _hide_host_paths(hide_env_values(inspect))
     config = inspect.get("Config") or {}
     config = {**config, **_requested_image(config, call, container.item)}
-    return json_reply(200, {**inspect, "Config": config})
+    return {**inspect, "Config": config}
 
 
 def hide_env_values(inspect: dict[str, Any]) -> dict[str, Any]:

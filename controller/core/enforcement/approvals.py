@@ -4,7 +4,7 @@ An operator approves what the broker shows, never what the controller says about
 only names ids. The digest of a view covers the plan and every member of every shown object, so an
 approval that names the digest holds for exactly what was shown.
 
-Pure. ``handlers.trimtab_api`` shows a view, and compares it again when the approval arrives.
+Pure. ``handlers.own.trimtab_api`` shows a view, and compares it again when the approval arrives.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def test_the_broker_loads_nothing_of_the_controllers(tmp_path: Path) -> None:
         *("controller.model.desired.desired", "controller.model.desired.plan"),
         *("controller.core.manifests", "controller.core.drift", "controller.core.planning"),
         # Handlers of rare requests are loaded with the first request.
-        *(f"controller.broker.handlers.{name}" for name in ("dry_run", "journal_api", "info")),
+        *(f"controller.broker.handlers.{name}" for name in ("dry_run", "own.journal_api", "info")),
         *(
             "controller.broker.handlers.image_remove",
             "controller.broker.handlers.adoption.as_found",

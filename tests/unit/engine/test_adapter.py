@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.engine.adapter import IMAGES_MAX, BrokerEngine, ignore_progress
+from controller.engine.adapter import TEXTS_MAX, BrokerEngine, ignore_progress
 from controller.engine.events import event_of
 from controller.engine.requests import split_reference
 from controller.engine.transport import (
@@ -645,6 +645,24 @@ def test_members_with_a_known_tag_are_taken_from_the_look_before() -> None:
     assert wire.sent[-1][2]["have"] == '["e1", "p2"]'
 
 
+def test_an_image_that_the_broker_leaves_out_is_taken_from_the_look_before() -> None:
+    config = {"User": "web", "Volumes": {"/data": {}}}
+    shown = {
+        "inventory": world().answers["GET /trimtab/v1/inventory"],
+        "containers": [inspected("c1")],
+        "networks": [],
+        "volumes": [],
+        "images": {"sha256:ab": {"Id": "sha256:ab", "Config": config}},
+    }
+    wire, images = Wire({"GET /trimtab/v1/look": shown}), frozenset({"sha256:ab"})
+    adapter = engine(wire)
+    first = adapter.observe(images=images, only=KEY)
+    assert first.image_volumes == {"sha256:ab": ("/data",)}
+    wire.answers["GET /trimtab/v1/look"] = {**shown, "images": {}}
+    assert adapter.observe(images=images, only=KEY) == first
+    assert [query.get("have") for _, _, query, _ in wire.sent] == [None, '["sha256:ab"]']
+
+
 def test_a_service_too_large_for_one_answer_is_read_in_parts() -> None:
     large = EngineResponse(413, REFUSAL.replace(b"image.not-allowed", b"look.too-large"))
     wire = world(**{"GET /trimtab/v1/look": large})
@@ -654,7 +672,7 @@ def test_a_service_too_large_for_one_answer_is_read_in_parts() -> None:
 
 def test_more_images_than_the_broker_takes_are_asked_for_one_by_one() -> None:
     wire = world()
-    engine(wire).observe(images=frozenset(f"web:{n}" for n in range(IMAGES_MAX + 1)), only=KEY)
+    engine(wire).observe(images=frozenset(f"web:{n}" for n in range(TEXTS_MAX + 1)), only=KEY)
     assert wire.sent[0][1] == "/containers/json"
 
 

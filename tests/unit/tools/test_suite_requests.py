@@ -6,11 +6,16 @@ from tools.suite.lines.requests import count_one_service
 
 
 def test_one_service_is_created_and_started_once() -> None:
-    requests, judged = count_one_service()
-    sent = [path.rpartition("/")[2] for method, path in requests if method != "GET"]
+    counted = count_one_service()
+    sent = [path.rpartition("/")[2] for method, path in counted.requests if method != "GET"]
     assert sent == ["create", "start"]
-    assert judged > 0
-    assert len(requests) <= 12
-    looks = [path for method, path in requests if method == "GET"]
+    assert counted.judgements > 0
+    assert len(counted.requests) <= 12
+    looks = [path for method, path in counted.requests if method == "GET"]
     assert set(looks) == {"/trimtab/v1/look"}, "one look is one request"
-    assert count_one_service() == (requests, judged)
+    assert count_one_service() == counted
+
+
+def test_the_image_of_a_running_container_is_not_read_again() -> None:
+    images = [path for path in count_one_service().reads if path.startswith("/images/")]
+    assert len(images) == 3, "by the look before the create, the create, and the look after it"

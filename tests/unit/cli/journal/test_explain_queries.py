@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.handlers.journal_api import line_for
+from controller.broker.handlers.own.journal_api import line_for
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.journal.explain import containers_at, render
 from controller.cli.journal.journal_source import BrokerArchive, parse_result

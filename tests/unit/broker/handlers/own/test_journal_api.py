@@ -17,7 +17,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.engine.relay import ClientStream
 from controller.broker.gate.commands import Follow, GiveWay, JournalNotReadable, QueryJournal
-from controller.broker.handlers.journal_api import TURN_BYTES
+from controller.broker.handlers.own.journal_api import TURN_BYTES
 from controller.broker.server.journal_queries import FollowerLimits, JournalQueries
 from controller.core.records.query import Filter, QueryResult, RecordSubject
 from controller.core.records.record import GENESIS, line_of, prepare

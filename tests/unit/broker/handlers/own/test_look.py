@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine
-from controller.broker.handlers.trimtab_api import LOOK_BYTES_MAX
+from controller.broker.handlers.own.look import LOOK_BYTES_MAX
 from controller.model.inventory import PinnedImage
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
@@ -46,9 +46,14 @@ VOLUMES: Step = (ReadEngine(ALL_VOLUMES), reply({"Volumes": [VOLUME]}))
 
 
 def ask(
-    dialogue: list[Step], images: str = "", actor: Actor = CONTROLLER, *, volumes: bool = True
+    dialogue: list[Step],
+    images: str = "",
+    actor: Actor = CONTROLLER,
+    *,
+    have: str = "[]",
+    volumes: bool = True,
 ) -> Told:
-    target = "/trimtab/v1/look?namespace=default&service=web"
+    target = f"/trimtab/v1/look?namespace=default&service=web&have={quote(have)}"
     if images:
         target += f"&images={quote(images)}"
     known = inventory()
@@ -130,6 +135,22 @@ def test_members_with_a_tag_that_the_caller_has_are_left_out_until_they_change()
     knows.inventory = replace(knows.inventory, pins={"v1:a": pin})
     again = look(*tags.values())["inventory"]
     assert again["pins"], "a tag is never used again"
+
+
+def test_an_image_that_the_caller_has_and_a_running_container_uses_is_not_read() -> None:
+    running = inspect(SLOT, SERVICE, "team")
+    stopped = {**running, "State": {"Status": "exited", "Running": False}}
+    read: Step = (ReadEngine(f"/images/{IMAGE}/json"), reply(image()))
+    for shown, have, reads in (
+        (running, [IMAGE], []),
+        (running, [], [read]),
+        (running, ["sha256:" + "0" * 64], [read]),
+        # The engine removes the image of a stopped container by force.
+        (stopped, [IMAGE], [read]),
+    ):
+        steps = [(ReadEngine(f"/containers/{SLOT}/json"), reply(shown)), NETWORKS, VOLUMES, *reads]
+        answer: Any = ask(steps, json.dumps([IMAGE]), have=json.dumps(have)).json
+        assert answer["images"].keys() == ({IMAGE} if reads else set())
 
 
 def test_a_container_that_is_gone_is_left_out() -> None:

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 
 from controller.broker.deliveries import secrets
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest, announcing
+from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import ReadEngine
 from controller.broker.gate.journal_entries import request_of, require_record
-from controller.broker.gate.refusals import Answered, Denied
+from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
-from controller.broker.guards import client_shares, lookup
-from controller.broker.guards.jobs import runs
+from controller.broker.guards import client_shares
 from controller.broker.guards.lookup import can_see
-from controller.broker.handlers import container_read, image, networks_volumes
 from controller.broker.handlers.adoption import labelled
 from controller.broker.handlers.moves.service_move import move_service
 from controller.broker.handlers.proofs import lines
 from controller.broker.handlers.volumes import acts
 from controller.broker.wire import responses
-from controller.broker.wire.responses import json_reply, refusal
+from controller.broker.wire.responses import json_reply
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.quoting import quote
 from controller.core.enforcement import approval_requests
 from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.enforcement.quota_counts import all_counted, quota_use
-from controller.core.jobs import memory as jobs
 from controller.core.records.inventory_json import TAGGED, item_to_json, shared_to_json
 from controller.core.records.operator_records import read_hold, read_run_request, read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
-from controller.model import names
 from controller.model.inventory import Inventory
 from controller.model.mutations import (
     APPROVE,
@@ -50,8 +44,6 @@ from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
 
 _Read = Callable[[GateRequest, GateState], Flow[Reply]]
-#: The parts of one look: the broker holds a few replies at a time, and each whole.
-LOOK_BYTES_MAX = 4 * 1024 * 1024
 STRANGERS_TOLD, QUOTAS_TOLD = 32, 8
 SERVICE_PREFIX = "service."
 ACT_MAX = 64
@@ -211,10 +203,10 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
         "ledger": [asdict(trusted) for trusted in known.ledger.values()],
         "sessions": [asdict(session) for session in known.sessions.values()],
     }
-    return json_reply(200, {**shown, **_shared_items(state, known), **more})
+    return json_reply(200, {**shown, **shared_items(state, known), **more})
 
 
-def _shared_items(
+def shared_items(
     state: GateState, known: Inventory, have: Collection[str] = ()
 ) -> dict[str, object]:
     """Return the shared members of an inventory, such as pins and endings.
@@ -225,101 +217,6 @@ def _shared_items(
     left_out = {name for name, tag in tags.items() if tag in have}
     members = shared_to_json(known, left_out=left_out)
     return {"engineId": state.engine.engine_id, **members, "tags": tags}
-
-
-def look(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET look``: the reads of one pass in one reply, each as its own route replies.
-
-    The inventory says which containers, networks and volumes there can be: a list shows no others.
-    Networks are read after containers: an endpoint without an entry in its network is then stale.
-    """
-    namespace, service = call.query.get("namespace", ""), call.query.get("service", "")
-    parts = _LookParts(call, state)
-    ids = sorted(each.id for each in state.inventory.items.of_service(namespace, service))
-    # Reading a container records the end of a job's run, which the inventory then knows.
-    containers = yield from parts.read_each(
-        container_read.container_inspect, "container", ids, lookup.container_path
-    )
-    job = names.job_key(namespace, service)
-    yield from runs.look_for_lost(state, job, ids)
-    known = state.inventory
-    networks = [each for each in known.networks.values() if each.namespace == namespace]
-    networks.sort(key=lambda each: (each.name, each.id))
-    items = {
-        "instance": state.instance,
-        "containers": [item_to_json(known.containers[i]) for i in ids if i in known.containers],
-        "networks": [asdict(each) for each in networks],
-        "volumes": [asdict(each) for each in known.volumes.values()],
-        **_shared_items(state, known, json.loads(call.query.get("have", "[]"))),
-        "jobs": jobs.to_json({key: each for key, each in known.jobs.items() if key == job}),
-    }
-    asked: list[str] = json.loads(call.query.get("images", "[]"))
-    found = [each.id for each in networks]
-    joined = yield from parts.read_each(
-        networks_volumes.network_inspect, "network", found, lookup.network_path
-    )
-    volumes = (yield from parts.read(networks_volumes.volume_list)) if known.volumes else None
-    images = yield from parts.read_each(image.image_inspect, "image", asked)
-    shown = {
-        "inventory": responses.encode(items),
-        "containers": responses.list_of(containers),
-        "networks": responses.list_of(joined),
-        "volumes": responses.encode(json.loads(volumes or b"{}").get("Volumes") or []),
-        "images": responses.object_of(dict(zip(asked, images, strict=True))),
-    }
-    return Reply(200, responses.object_of(shown), responses.JSON_TYPE)
-
-
-@dataclass(slots=True)
-class _LookParts:
-    """Reads the parts of a look by the handlers of their own routes, up to ``LOOK_BYTES_MAX``.
-
-    A part stays in JSON: each container was parsed and written by its own handler.
-    """
-
-    call: GateRequest
-    state: GateState
-    size_bytes: int = 0
-
-    def read_each(
-        self,
-        handler: _Read,
-        placeholder: str,
-        subjects: list[str],
-        path_of: Callable[[str], str] | None = None,
-    ) -> Flow[list[bytes | None]]:
-        """Return the JSON of each subject, the value of a placeholder in the route's path.
-
-        *path_of* returns the path at which the handler reads a subject: the subjects are then read
-        at the same time.
-        """
-        found = []
-        paths = () if path_of is None else tuple(map(path_of, subjects))
-        for number, subject in enumerate(subjects, start=1):
-            reading = self.read(handler, {placeholder: subject})
-            found.append((yield from announcing(reading, paths[number:])))
-        return found
-
-    def read(
-        self, handler: _Read, named: Mapping[str, str] = MappingProxyType({})
-    ) -> Flow[bytes | None]:
-        """Return the JSON of another route's reply, None for a missing object.
-
-        Raises:
-            Answered, Denied: as that route, or ``look.too-large``.
-        """
-        call = replace(self.call, query={}, names=named)
-        try:
-            reply = yield from handler(call, self.state)
-        except Answered as answered:
-            if answered.reply.status == 404:
-                return None
-            raise
-        self.size_bytes += len(reply.body)
-        if self.size_bytes > LOOK_BYTES_MAX:
-            reason = f"the objects of the service pass {LOOK_BYTES_MAX} bytes"
-            raise Answered(refusal(413, "look.too-large", reason, remedy="read them one by one"))
-        return reply.body
 
 
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:

@@ -1,0 +1,1 @@
+"""Routes of trimtab itself: health, policy, inventory, looks, records, the journal."""
