@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from controller.broker.gate.state import GateState
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.canonical_json import canonical_by_item
 from controller.core.records import checkpoint, inventory_json
 from controller.core.records import inventory as inventories
 from controller.model.crashpoints import Reach, pass_by
@@ -241,7 +241,8 @@ class RecordStore:
         inventory = self._durable
         if inventory.seq == self._saved_seq:
             return
-        content = canonical({"format": _FORMAT, "inventory": inventory_json.to_json(inventory)})
+        members = {"format": _FORMAT, "inventory": inventory_json.to_json(inventory)}
+        content = canonical_by_item(members)
         digest = checkpoint.content_digest(content)
         try:
             self.journal.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 MAX_SAFE_INTEGER = 2**53
 _SEQUENCES = (list, tuple)
@@ -24,6 +24,33 @@ def canonical(value: object) -> bytes:
         TypeError: *value* contains a float, or a value outside JSON.
     """
     return encode(normalize(value))
+
+
+def canonical_by_item(value: object) -> bytes:
+    """Return the same bytes as ``canonical``, encoded item by item.
+
+    The encoder is one call into C. For thousands of items, the call would keep the interpreter from
+    all other threads.
+
+    Raises:
+        TypeError: as ``canonical``.
+    """
+    return b"".join(_pieces(value))
+
+
+def _pieces(value: object) -> Iterator[bytes]:
+    """Yield the canonical bytes of a value: lists in objects are encoded item by item."""
+    if isinstance(value, _OBJECTS):
+        for number, key in enumerate(_sort_keys(value)):
+            yield b"%b%b:" % (b"," if number else b"{", canonical(key))
+            yield from _pieces(value[key])
+        yield b"}" if value else b"{}"
+    elif isinstance(value, _SEQUENCES):
+        for number, item in enumerate(value):
+            yield b"%b%b" % (b"," if number else b"[", canonical(item))
+        yield b"]" if value else b"[]"
+    else:
+        yield canonical(value)
 
 
 def encode(value: object) -> bytes:

@@ -22,7 +22,7 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.canonical_json import canonical_by_item
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.core.records.checkpoint import content_digest
@@ -167,7 +167,7 @@ class Retention:
     def _prune(self, pruning: Pruning) -> None:
         line = final_checkpoint(pruning.segments[-1].path, pruning.until)
         assert line is not None, "pruned segments end with a checkpoint"
-        content = canonical(inventory_json.to_json(self._inventory(pruning.until)))
+        content = canonical_by_item(inventory_json.to_json(self._inventory(pruning.until)))
         # The record comes before the file: a file that no record describes was changed by others.
         new = self._folder / _NEW_INVENTORY
         write_atomic(new, content)

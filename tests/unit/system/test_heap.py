@@ -11,11 +11,35 @@ from controller.system.heap import importing, keep_out_of_collections
 
 def test_what_exists_is_kept_out_of_collections() -> None:
     kept: list[object] = [[]]
+    before = gc.get_threshold()
     try:
         keep_out_of_collections()
         assert gc.get_freeze_count() > 0
         assert not any(each is kept for each in gc.get_objects())
     finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def test_what_a_plan_makes_is_not_visited_by_a_full_collection() -> None:
+    before = gc.get_threshold()
+    began: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        began.extend([info["generation"]] * (phase == "start"))
+
+    try:
+        gc.set_threshold(100, 2, 2)
+        keep_out_of_collections()
+        gc.callbacks.append(note)
+        # Objects that outlive the collections of young ones.
+        made = [[number] for number in range(100_000)]
+        gc.callbacks.remove(note)
+        assert made
+        assert 1 in began
+        assert 2 not in began
+    finally:
+        gc.set_threshold(*before)
         gc.unfreeze()
 
 

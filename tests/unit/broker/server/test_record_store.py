@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -11,6 +13,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.server.record_store import RecordStore
 from controller.broker.server.server import UNKNOWN_ENGINE
 from controller.core.encoding.canonical_json import canonical
+from controller.core.records import inventory_json
 from controller.core.records.checkpoint import content_digest, inventory_entry
 from controller.core.records.inventory import fold
 from controller.core.records.inventory_json import from_json, to_json
@@ -212,6 +215,29 @@ def test_what_is_only_believed_is_not_saved(tmp_path: Path) -> None:
         assert list(state.inventory.containers) == ["c1"]
         assert list(read_snapshot(tmp_path / "inventory.json").open) == [intent.id]
         await writing
+
+    check(tmp_path, test)
+
+
+@pytest.mark.parametrize("containers", [1, 10])
+def test_no_call_of_the_encoder_grows_with_the_inventory(tmp_path: Path, containers: int) -> None:
+    """One call for thousands of containers keeps the interpreter from the event loop."""
+    encoded: list[int] = []
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code is json.JSONEncoder.encode.__code__:
+            encoded.append(len(str(frame.f_locals["o"])))
+
+    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
+        for number in range(containers):
+            for each in creating(number):
+                await books.write(each)
+        item = next(iter(state.inventory.containers.values()))
+        sys.setprofile(note)
+        books.save()
+        sys.setprofile(None)
+        assert len(encoded) > containers
+        assert max(encoded) < len(str(inventory_json.item_to_json(item))) + 100
 
     check(tmp_path, test)
 
