@@ -165,10 +165,21 @@ class Crowd:
         host.up()
         self._keep_off_the_generator()
         host.await_ready(within_s=self._ready_s)
+        eventually(self._is_watched, within_s=self._ready_s, what="the end of all rollouts")
         eventually(self._is_quiet, within_s=self._ready_s, what="an instance at rest")
 
+    def _is_watched(self) -> bool:
+        """Return True if each service has been watched: its new revision is good.
+
+        The clones' revisions are new to the controller. A minute after the start, a pass of each ends
+        the watch.
+        """
+        saved = json.loads((self.host.state / "controller" / "state.json").read_text("utf-8"))
+        good = [course for course in saved["courses"].values() if course["good"]]
+        return len(good) > self.services
+
     def _is_quiet(self) -> bool:
-        """Return True if the controller is at rest: it watches each service for a while after a start."""
+        """Return True if the controller is at rest."""
         pid = self.host.pid_of("controller")
         before = cpu_seconds(pid)
         time.sleep(_LOOK_S)

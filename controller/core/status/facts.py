@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from operator import is_
 
 from controller.core.drift.classify import (
     ALIVE,
@@ -177,13 +176,12 @@ class _KnownFacts:
     facts: Facts
 
     def is_of(self, service: Service, containers: tuple[Container, ...], image: object) -> bool:
-        """Return True if service and containers are the same objects, and the image is equal."""
-        return (
-            self.service is service
-            and len(self.containers) == len(containers)
-            and all(map(is_, self.containers, containers))
-            and self.image == image
-        )
+        """Return True if the facts are of these inputs.
+
+        Each reading of the files makes new services, of the same parts.
+        """
+        known = (self.service, self.containers, self.image)
+        return known == (service, containers, image)
 
 
 def _image_facts(service: Service, observed: Observed | None) -> object:

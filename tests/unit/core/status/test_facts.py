@@ -106,6 +106,15 @@ def test_remembered_facts_are_those_of_the_snapshot(snapshots: list[Observed | N
         assert all(one is other for one, other in zip(found, again, strict=True))
 
 
+def test_a_reading_of_unchanged_files_costs_no_facts() -> None:
+    """Each reading makes new services; each observation of everything new containers."""
+    memo, services = FactsMemo(), (WEB_SERVICE, OTHER_SERVICE)
+    first = [*memo.facts_of(services, engine(container(), container("other")))]
+    read = [replace(service) for service in services]
+    again = [*memo.facts_of(read, engine(container(), container("other")))]
+    assert all(one is other for one, other in zip(first, again, strict=True))
+
+
 def test_one_change_costs_the_facts_of_one_service() -> None:
     memo, before = FactsMemo(), engine(container(), container("other"))
     first = [*memo.facts_of((WEB_SERVICE, OTHER_SERVICE), before)]
