@@ -23,6 +23,9 @@ TAKEN_MAX: Final = 4096
 APPROVALS_MAX: Final = 64
 #: Ten revisions of four hundred services. Each observation has all of them: about 1 MB at most.
 PINS_MAX: Final = 4096
+#: The number of surplus pins from one search for unused pins to the next. With more revisions in use
+#: than pins are kept, a search finds nothing, and takes milliseconds.
+PINS_STEP: Final = 256
 #: Signed revisions of a service that are remembered, and services with such revisions.
 SIGNED_REVISIONS_MAX: Final = 10
 SIGNED_MAX: Final = 4096
@@ -344,13 +347,16 @@ class ContainerItems(PartedMap[ContainerItem]):
         #: The number of containers of each owner that are admitted to each network.
         self.members: Counter[tuple[str, str]] = Counter()
         if isinstance(items, ContainerItems):
-            self.by_service = PartedMap(items.by_service, is_open=is_open)
-            self.revisions = PartedMap(items.revisions, is_open=is_open)
-            self.groups, self.members = Counter(items.groups), Counter(items.members)
+            self.by_service, self.revisions = items.by_service, items.revisions
+            self.groups, self.members = items.groups, items.members
+            if is_open or items.is_open:  # else both have the same index until a change
+                self.by_service = PartedMap(items.by_service, is_open=is_open)
+                self.revisions = PartedMap(items.revisions, is_open=is_open)
+                self.groups, self.members = Counter(items.groups), Counter(items.members)
             return
         self.by_service, self.revisions = PartedMap(is_open=True), PartedMap(is_open=True)
         for item in self.values():
-            _add(self, item)
+            _index(self, item, 1)
         self.by_service = PartedMap(self.by_service, is_open=is_open)
         self.revisions = PartedMap(self.revisions, is_open=is_open)
 
@@ -360,8 +366,12 @@ class ContainerItems(PartedMap[ContainerItem]):
 
     def having(self, item: ContainerItem) -> ContainerItems:
         """Return the containers with *item* added or replaced."""
-        made = self.lacking(item.id).changed(added={item.id: item})
-        _add(made, item)
+        known, made = self.get(item.id), self.changed(added={item.id: item})
+        if known is None or _indexed(known) != _indexed(item):  # most changes leave the index
+            _unshare(made)
+            if known is not None:
+                _index(made, known, -1)
+            _index(made, item, 1)
         return made
 
     def lacking(self, identifier: str) -> ContainerItems:
@@ -369,10 +379,9 @@ class ContainerItems(PartedMap[ContainerItem]):
         item = self.get(identifier)
         if item is None:
             return self
-        made, place = self.changed((identifier,)), _place(item)
-        left = tuple(each for each in made.by_service[place] if each != identifier)
-        made.by_service = made.by_service.changed((place,), {place: left} if left else {})
-        _count(made, item, -1)
+        made = self.changed((identifier,))
+        _unshare(made)
+        _index(made, item, -1)
         return made
 
     def has_others(self, networks: Collection[str], owner: str) -> bool:
@@ -380,18 +389,24 @@ class ContainerItems(PartedMap[ContainerItem]):
         return any(other != owner and network in networks for network, other in self.members)
 
 
-def _place(item: ContainerItem) -> str:
-    return f"{item.namespace}/{item.service}"
+def _indexed(item: ContainerItem) -> tuple[object, ...]:
+    """Return everything of a container that the index and the counts depend on."""
+    where = (item.namespace, item.service, item.revision)
+    return *where, item.owner, item.origin, item.admitted.networks
 
 
-def _add(items: ContainerItems, item: ContainerItem) -> None:
-    place = _place(item)
-    ids = (*items.by_service.get(place, ()), item.id)
-    items.by_service = items.by_service.changed(added={place: ids})
-    _count(items, item, 1)
+def _unshare(items: ContainerItems) -> None:
+    """Copy the counts before a change, unless the mapping has a single holder."""
+    if not items.is_open:
+        items.groups, items.members = Counter(items.groups), Counter(items.members)
 
 
-def _count(items: ContainerItems, item: ContainerItem, number: int) -> None:
+def _index(items: ContainerItems, item: ContainerItem, number: int) -> None:
+    """Change index and counts for a container that was added (1) or is gone (-1)."""
+    place = f"{item.namespace}/{item.service}"
+    ids = tuple(each for each in items.by_service.get(place, ()) if each != item.id)
+    ids = (*ids, item.id) if number > 0 else ids
+    items.by_service = items.by_service.changed((place,), {place: ids} if ids else {})
     _add_to(items.groups, (item.owner, item.origin), number)
     count = items.revisions.get(item.revision, 0) + number
     change = {item.revision: count} if count else {}

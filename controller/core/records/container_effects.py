@@ -6,13 +6,14 @@ an unknown container changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
 from controller.core.disruption import budget
 from controller.core.encoding.image_reference import repository_of
+from controller.core.encoding.json_members import fields_of
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs import memory as jobs
 from controller.core.jobs.run_end import REMOVED_RUN, UNSTARTED_RUN, RunEnd
@@ -21,6 +22,7 @@ from controller.core.records.inventory_json import SETTINGS_FIELDS, aliases_from
 from controller.model import names
 from controller.model.inventory import (
     PINS_MAX,
+    PINS_STEP,
     USED,
     Capacity,
     ContainerItem,
@@ -85,13 +87,10 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
         post_start=HOOKS_PENDING if summary.has_post_start else "",
         signed=summary.proof.shape,
     )
-    inventory = with_item(inventory, item)
-    if item.is_run:
-        inventory = _remember_run(inventory, item, summary, closing.time)
-    if not item.revision or not summary.image_id:
-        return inventory
-    pin = inventory.pins.get(item.revision) or _pin_of(item, summary)
-    return inventory if pin is None else _pin(inventory, item.revision, pin)
+    items = inventory.items.having(item)
+    pins = _pinned(inventory.pins, item, summary, items.revisions)
+    inventory = replace(inventory, containers=items, pins=pins)
+    return _remember_run(inventory, item, summary, closing.time) if item.is_run else inventory
 
 
 def adopt_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
@@ -124,19 +123,28 @@ def _pin_of(item: ContainerItem, summary: parts.SummaryPart) -> PinnedImage | No
     return PinnedImage(summary.image_id, summary.digest, repository, by_policy, signed)
 
 
-def _pin(inventory: Inventory, revision: str, image: PinnedImage) -> Inventory:
+def _pinned(
+    pins: Mapping[str, PinnedImage],
+    item: ContainerItem,
+    summary: parts.SummaryPart,
+    used: Container[str],
+) -> Mapping[str, PinnedImage]:
     """Pin a revision to an image; beyond the limit a new pin replaces the least recently used pin.
 
-    The pin of a revision with a container stays: its replacement uses the same image. A rollback
-    to a revision without a pin resolves the image again.
+    The pin of a revision with a container, a *used* one, stays: its replacement uses the same image.
+    A rollback to a revision without a pin resolves the image again.
     """
-    is_new = revision not in inventory.pins
-    pins = having(without(inventory.pins, revision), revision, image)
-    surplus, used = len(pins) - PINS_MAX, inventory.items.revisions
-    if is_new and surplus > 0 and not pins.keys() <= used.keys():
+    revision = item.revision
+    image = pins.get(revision) or _pin_of(item, summary)
+    if not revision or not summary.image_id or image is None:
+        return pins
+    is_new = revision not in pins
+    pins = having(pins if is_new else without(pins, revision), revision, image)
+    surplus = len(pins) - PINS_MAX
+    if is_new and surplus > 0 and surplus % PINS_STEP == 1:
         for dropped in [*islice((unused for unused in pins if unused not in used), surplus)]:
             pins = without(pins, dropped)
-    return replace(inventory, pins=pins)
+    return pins
 
 
 # Starts, stops and removals
@@ -193,15 +201,19 @@ def forget_container(
     """Forget a container that is gone. *end* is the end of a run without a recorded end."""
     inventory = end_run(inventory, identifier, end, now.time)
     inventory = replace(inventory, containers=inventory.items.lacking(identifier))
-    return with_event(inventory, budget.Gone(identifier), now)
+    return with_events(inventory, (budget.Gone(identifier),), now)
 
 
 # The disruption budget
 
 
-def with_event(inventory: Inventory, event: budget.Event, now: RecordTime) -> Inventory:
-    """Return the inventory after an event of the disruption budget."""
-    counted = budget.fold(budget.Budget(inventory.replicas, inventory.taken), event, now)
+def with_events(inventory: Inventory, events: Iterable[budget.Event], now: RecordTime) -> Inventory:
+    """Return the inventory after events of the disruption budget; *now* is their record."""
+    before = counted = budget.Budget(inventory.replicas, inventory.taken)
+    for event in events:
+        counted = budget.fold(counted, event, now)
+    if counted is before:
+        return inventory
     return replace(inventory, replicas=counted.replicas, taken=counted.taken)
 
 
@@ -225,24 +237,14 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
         network=summary.network,
         approved=any(rule.startswith(USED) for rule in rules),
     )
-    return with_event(inventory, budget.Begun(takedown), RecordTime(record.entry.id, record.time))
+    now = RecordTime(record.entry.id, record.time)
+    return with_events(inventory, (budget.Begun(takedown),), now)
 
 
-def record_budget_events(
-    inventory: Inventory, route: str, closing: parts.Closing, now: RecordTime
-) -> Inventory:
-    """Return the inventory after a closing record, for the disruption budget.
-
-    *now* is the closing record.
-    """
-    for event in _budget_events(inventory, route, closing):
-        inventory = with_event(inventory, event, now)
-    return inventory
-
-
-def _budget_events(
+def budget_events(
     inventory: Inventory, route: str, closing: parts.Closing
 ) -> Iterator[budget.Event]:
+    """Yield what a closing record means for the disruption budget."""
     if closing.id in inventory.taken:
         yield budget.Closed(closing.id, _effect_of(route, closing))
     if closing.applied:
@@ -323,10 +325,8 @@ def record_violation(inventory: Inventory, record: Record) -> Inventory:
     item = inventory.containers.get(parts.RequestPart.read(entry.request).object)
     if item is None:
         return inventory
-    rules, differences = (
-        parts.VerdictPart.read(entry.verdict).rules,
-        parts.ResultPart.read(entry.result).differences,
-    )
+    rules = parts.VerdictPart.read(entry.verdict).rules
+    differences = parts.ResultPart.read(entry.result).differences
     ending = endings.violation(item.id, rules, differences, record.time)
     inventory = replace(inventory, endings=endings.add(inventory.endings, ending))
     return with_item(inventory, replace(item, effective="violation", violation=entry.id))
@@ -387,7 +387,7 @@ def update_settings(admitted: Settings, closing: parts.Closing) -> Settings:
 
     Only the requested settings are taken over. Any other difference is drift, and remains drift.
     """
-    now = asdict(closing.summary.settings)
+    now = fields_of(closing.summary.settings)
     return replace(admitted, **{name: now[name] for name in updated_settings(closing.summary)})
 
 

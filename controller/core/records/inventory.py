@@ -52,15 +52,26 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
     """
     assert record.seq > inventory.seq, f"record {record.seq} after record {inventory.seq}"
     # RFC 3339 in UTC with milliseconds sorts as text. ``max``: the clock may have been set back.
-    inventory = replace(inventory, seq=record.seq, time=max(inventory.time, record.time))
+    time = max(inventory.time, record.time)
+    match record.entry.stage:
+        case "intent":
+            opened = {**inventory.open, record.entry.id: _intent_of(record)}
+            inventory = replace(inventory, seq=record.seq, time=time, open=opened)
+            return _open_intent(inventory, record)
+        case "outcome" | "recovered" if record.entry.id in inventory.open:
+            intent, left = inventory.open[record.entry.id], without(inventory.open, record.entry.id)
+            inventory = replace(inventory, seq=record.seq, time=time, open=left)
+            return _close_intent(inventory, intent, record)
+        case _:
+            return _apply_other(replace(inventory, seq=record.seq, time=time), record)
+
+
+def _apply_other(inventory: Inventory, record: Record) -> Inventory:
+    """Return the inventory after a record that neither opens an intent nor closes a known one."""
     entry = record.entry
     request = parts.RequestPart.read(entry.request)
     route = request.route
     match entry.stage:
-        case "intent":
-            return _open_intent(inventory, record)
-        case "outcome" | "recovered":
-            return _close_intent(inventory, record)
         case "operator" if route == mutations.SOURCE_LINE:
             return signed.approve_line(inventory, record)
         case "operator" if route == mutations.SOURCE_ACCEPTED:
@@ -85,26 +96,26 @@ def fold_all(inventory: Inventory, records: Iterable[Record]) -> Inventory:
     return inventory.closed()
 
 
-def _open_intent(inventory: Inventory, record: Record) -> Inventory:
-    entry = record.entry
-    actor = parts.ActorPart.read(entry.actor)
-    intent = OpenIntent(
+def _intent_of(record: Record) -> OpenIntent:
+    actor = parts.ActorPart.read(record.entry.actor)
+    return OpenIntent(
         record.seq,
         record.time,
         actor.role,
-        dict(entry.request),
+        dict(record.entry.request),
         uid=actor.uid if actor.uid is not None else -1,
     )
-    inventory = replace(inventory, open={**inventory.open, entry.id: intent})
-    inventory = containers.record_takedown(inventory, record, actor.role)
-    return _record_used_approvals(inventory, record, _subject_of(entry))
 
 
-def _close_intent(inventory: Inventory, record: Record) -> Inventory:
-    intent = inventory.open.get(record.entry.id)
-    if intent is None:
-        return inventory
-    inventory = replace(inventory, open=without(inventory.open, record.entry.id))
+def _open_intent(inventory: Inventory, record: Record) -> Inventory:
+    """Return the inventory after an intent, which is among the open ones already."""
+    role = parts.ActorPart.read(record.entry.actor).role
+    inventory = containers.record_takedown(inventory, record, role)
+    return _record_used_approvals(inventory, record, _subject_of(record.entry))
+
+
+def _close_intent(inventory: Inventory, intent: OpenIntent, record: Record) -> Inventory:
+    """Return the inventory after the closing record of an intent, which is no longer open."""
     closing = parts.Closing.of(intent, record)
     route = parts.RequestPart.read(intent.request).route
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
@@ -113,7 +124,8 @@ def _close_intent(inventory: Inventory, record: Record) -> Inventory:
     inventory = inventory if effect is None else effect(inventory, closing)
     inventory = signed.record_signed(inventory, route, closing)
     now = RecordTime(record.entry.id, record.time)
-    inventory = containers.record_budget_events(inventory, route, closing, now)
+    events = containers.budget_events(inventory, route, closing)
+    inventory = containers.with_events(inventory, events, now)
     if route == Mutation.CONTAINER_REMOVE and closing.is_gone:
         return containers.remove_container(inventory, closing, now)
     return inventory
@@ -197,7 +209,7 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
         return inventory
     if item.origin == "controller":
         adopted = replica_of(item, up=RecordTime() if summary.started else None)
-        inventory = containers.with_event(inventory, budget.Created(adopted), RecordTime())
+        inventory = containers.with_events(inventory, (budget.Created(adopted),), RecordTime())
     if not summary.started:
         return inventory
     started = replace(item, started=True, effective=summary.effective)

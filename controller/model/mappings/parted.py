@@ -45,8 +45,9 @@ class PartedMap(Mapping[str, _V]):
         self.is_open = is_open
         self.size = len(entries)
         #: Other mappings have most of the parts, too.
-        self.parts: list[dict[str, _V]] = [_EMPTY] * PARTS
+        self.parts: list[dict[str, _V]]
         if not isinstance(entries, PartedMap):
+            self.parts = [_EMPTY] * PARTS
             for key, value in entries.items():
                 _to_change(self.parts, _number(key))[key] = value
         elif is_open or entries.is_open:

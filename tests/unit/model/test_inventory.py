@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,12 +11,12 @@ from controller.model.inventory import ContainerItem, ContainerItems
 from controller.model.observed import Settings
 
 ITEMS = st.builds(
-    lambda identifier, service, owner, origin, networks: ContainerItem(
+    lambda identifier, service, revision, owner, origin, networks: ContainerItem(
         identifier,
         "default",
         service,
         1,
-        f"v1:{service}",
+        revision,
         owner,
         origin,
         "i",
@@ -23,10 +25,17 @@ ITEMS = st.builds(
     ),
     st.sampled_from("abcdef"),
     st.sampled_from(["web", "api"]),
+    st.sampled_from(["v1:a", "v1:b"]),
     st.sampled_from(["alice", "bob"]),
     st.sampled_from(["controller", "client"]),
     st.sampled_from([(), ("lan",), ("lan", "wan")]),
 )
+
+
+def index_of(items: ContainerItems) -> tuple[dict[Any, Any], ...]:
+    """Return index and counts as mappings: a counter equals another one with additional counts of 0."""
+    members = {place: frozenset(ids) for place, ids in items.by_service.items()}
+    return members, dict(items.revisions), dict(items.groups), dict(items.members)
 
 
 @given(st.lists(ITEMS | st.sampled_from("abcdef"), max_size=20))
@@ -36,23 +45,21 @@ def test_the_index_is_that_of_the_containers_made_at_once(
     items, plain = ContainerItems(), dict[str, ContainerItem]()
     opened = itself = ContainerItems(is_open=True)
     for change in changes:
-        before = ContainerItems(items)
+        former, before, index = items, dict(items), index_of(items)
         if isinstance(change, str):
             made = items.lacking(change)
             plain.pop(change, None)
         else:
             made = items.having(change)
             plain[change.id] = change
-        assert items == before, "a change makes a copy"
+        assert former == before, "a change makes a copy"
+        assert index_of(former) == index
         items = made
         opened = opened.lacking(change) if isinstance(change, str) else opened.having(change)
         assert opened is itself, "a change of open containers makes no copy"
     fresh = ContainerItems(plain)
     assert items == opened == fresh == plain
-    # Compared as mappings: a counter equals another one with additional counts of 0.
-    assert dict(items.groups) == dict(opened.groups) == dict(fresh.groups)
-    assert dict(items.revisions) == dict(opened.revisions) == dict(fresh.revisions)
-    assert dict(items.members) == dict(opened.members) == dict(fresh.members)
+    assert index_of(items) == index_of(opened) == index_of(fresh)
     for network, owner in (("lan", "alice"), ("wan", "alice"), ("wan", "bob")):
         others = [each for each in plain.values() if each.owner != owner]
         shared = any(network in each.admitted.networks for each in others)

@@ -410,6 +410,17 @@ def test_no_pin_of_a_container_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(all_run.pins) == 3
 
 
+def test_pins_of_more_revisions_than_are_kept_are_not_searched_at_each_create(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(container_effects, "PINS_MAX", 2)
+    monkeypatch.setattr(container_effects, "PINS_STEP", 4)
+    five = folded(*(each for number in range(5) for each in made(number)), *removed("0a"))
+    six = folded(*made(5), onto=five)
+    assert len(six.pins) == 6, "no search, though one pin is of no container"
+    assert [*folded(*made(6), onto=six).pins] == [f"v1:{number:064}" for number in range(1, 7)]
+
+
 OLD_PIN = {"id": "sha256:1", "digest": "sha256:2"}
 
 
