@@ -174,8 +174,9 @@ class RecordStore:
         self._unfolded -= 1
         if not self._unfolded:
             self._idle.set()
-        durable, record = self._durable, None
+        durable, ahead, record = self._durable, self._state.inventory, None
         optimistic = self._optimistic.get(identifier, (None, None))[1] is result
+        is_oldest = optimistic and next(iter(self._optimistic)) == identifier
         if optimistic:
             del self._optimistic[identifier]
         try:
@@ -186,19 +187,50 @@ class RecordStore:
                 self._state.health.journal_error = str(error) or "the journal is closed"
                 LOG.error("journal.unavailable error=%s", error)  # noqa: TRY400 - the reason is enough
             self.rollbacks += optimistic
+            if optimistic:
+                ahead = self._refold(durable)
         else:
             self._state.health.journal_error = ""
             durable = inventories.fold(durable, record)
+            ahead = self._follow(ahead, record, durable, is_oldest=is_oldest)
             if not optimistic:
                 self._state.remember_time(identifier)
             if self._archive is not None:
                 self._archive.wake()
-        self._confirmed = self._state.inventory = durable
-        for entry, _ in self._optimistic.values():
-            self._state.inventory = _fold_ahead(self._state.inventory, entry)
+        self._confirmed, self._state.inventory = durable, ahead
         self._state.health.journal = self.journal.last_health
         if not result.done():
             result.set_result(record)
+
+    def _follow(
+        self, ahead: Inventory, record: Record, durable: Inventory, *, is_oldest: bool
+    ) -> Inventory:
+        """Return the inventory ahead after a record. *durable* already has the record.
+
+        The journal keeps the order of ``submit``: the record stands before each outcome that is still
+        optimistic. A record that *is_oldest* is the first outcome of the inventory ahead, and stays
+        there. The times that it set are those of the record before it, not earlier than its intent,
+        until no outcome is optimistic. No age depends on them (``GateState.age_s``).
+
+        An intent about another object goes on top: neither changes what the other does. After any
+        other record the optimistic outcomes are folded again.
+        """
+        if not self._optimistic:
+            return durable
+        if is_oldest:
+            return replace(ahead, seq=durable.seq, time=durable.time)
+        if record.entry.stage == "intent":
+            intents = (durable.open.get(identifier) for identifier in self._optimistic)
+            asked = record.entry.request.get("object")
+            if all(each is None or each.request.get("object") != asked for each in intents):
+                return inventories.fold(ahead, record)
+        return self._refold(durable)
+
+    def _refold(self, durable: Inventory) -> Inventory:
+        """Return the inventory after durable records and the optimistic outcomes."""
+        for entry, _ in self._optimistic.values():
+            durable = _fold_ahead(durable, entry)
+        return durable
 
     @property
     def _durable(self) -> Inventory:
