@@ -245,14 +245,14 @@ class BrokerEngine:
         except BadFrame as error:
             raise EngineFailed("logs.garbled", f"its output can't be read: {error}") from error
 
-    def _list(self, only: Key | None) -> list[dict[str, Any]]:
+    def _list(self, only: Key | None) -> Iterable[dict[str, Any]]:
         if only is not None and only.kind == "Volume":
-            return []  # the state of a volume doesn't depend on containers
+            return ()  # the state of a volume doesn't depend on containers
         labels = [f"{names.MANAGED}=true"]
         if only is not None and only.kind in WORKLOADS:
             labels += [f"{names.NAMESPACE}={only.namespace}", f"{names.SERVICE}={only.name}"]
         query = {"all": "1", "filters": json.dumps({"label": labels})}
-        return list(self._get("/containers/json", query))
+        return responses.parse_rows(self._read("/containers/json", query))
 
     def _inspect_containers(self, ids: list[str]) -> Iterator[responses.Inspect]:
         for container_id in sorted(ids):
@@ -302,12 +302,17 @@ class BrokerEngine:
     def _get(
         self, path: str, query: dict[str, str] | None = None, *, timeout_s: float = READ_TIMEOUT_S
     ) -> Any:
+        return responses.parse_json(self._read(path, query, timeout_s=timeout_s))
+
+    def _read(
+        self, path: str, query: dict[str, str] | None = None, *, timeout_s: float = READ_TIMEOUT_S
+    ) -> EngineResponse:
         request = OutgoingRequest("GET", path, query or {}, timeout_s=timeout_s)
         with _translated_errors(mutation=False):
             response = self._reads(self._transport.call, request, _OBSERVE_CONTEXT)
         if response.status >= 400:
             raise responses.error_of(response, mutation=False)
-        return responses.parse_json(response)
+        return response
 
     # Acting
 

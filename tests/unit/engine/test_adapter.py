@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from controller.engine.adapter import TEXTS_MAX, BrokerEngine, ignore_progress
 from controller.engine.events import event_of
 from controller.engine.requests import split_reference
+from controller.engine.responses import parse_rows
 from controller.engine.transport import (
     ConnectionBroken,
     EngineResponse,
@@ -726,6 +729,35 @@ def test_a_glance_is_one_request() -> None:
         {ContainerSummary("c1", "web.1-00000000", "running", KEY, ("platform-network",))}
     )
     assert len(wire.sent) == 1
+
+
+def test_the_rows_of_a_list_are_parsed_one_by_one() -> None:
+    """One call for thousands of rows would keep the interpreter from the passes."""
+    wire = Wire({"GET /containers/json": [labelled(f"c{number}") for number in range(20)]})
+    parsed: list[int] = []
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code is json.JSONDecoder.raw_decode.__code__:
+            parsed.append(frame.f_locals["idx"])
+
+    adapter = engine(wire)
+    sys.setprofile(note)
+    try:
+        assert len(adapter.list_containers()) == 20
+    finally:
+        sys.setprofile(None)
+    assert len([at for at in parsed if at]) == 20
+
+
+@pytest.mark.parametrize("body", [b"[]", b" [\n] ", b'[{"Id": "c1"}]', b' [ {"Id": "c1"} , {} ]\n'])
+def test_a_list_has_the_rows_that_it_has_as_a_whole(body: bytes) -> None:
+    assert [*parse_rows(EngineResponse(200, body))] == json.loads(body)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"null", b"[{}", b"[{} {}]", b"[{},]", b"[{}, \xff]"])
+def test_what_is_no_list_is_a_failure_of_the_engine(body: bytes) -> None:
+    with pytest.raises(errors.EngineFailed):
+        [*parse_rows(EngineResponse(200, body))]
 
 
 def test_an_unreachable_engine_is_waited_for() -> None:
