@@ -9,7 +9,6 @@ the question don't count.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +17,7 @@ from controller.core.drift import failed_runs as failures
 from controller.core.review.review_form import ReviewForm, form_from_json
 from controller.core.service.history import with_failures
 from controller.core.status.failed_run_lines import with_last_lines
+from controller.core.status.report import encode
 from controller.model.container_output import FailedRun
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.errors import TrimtabError, UsageError
@@ -180,7 +180,7 @@ def _unless_known(report: dict[str, object], question: Mapping[str, object]) -> 
     if known is None:
         return report
     # The controller makes equal reports in the same order, and canonical JSON takes four times as long.
-    version = hashlib.sha256(json.dumps(report).encode()).hexdigest()
+    version = hashlib.sha256(encode(report)).hexdigest()
     return dict(_UNCHANGED) if version == known else {**report, "version": version}
 
 

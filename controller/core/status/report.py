@@ -71,15 +71,22 @@ def report(
     }
 
 
-def encode(report: Report) -> bytes:
-    """Return the JSON of a report, resource by resource.
+def encode(members: Mapping[str, object]) -> bytes:
+    """Return the JSON of a report, or of an answer with a report: each list row by row.
 
     One call for thousands of resources would keep the interpreter from all other threads.
     """
-    texts = {name: json.dumps(value) for name, value in report.items() if name != "resources"}
-    resources = ", ".join(json.dumps(each) for each in _resources(report))
-    members = (f'"{name}": {texts.get(name) or f"[{resources}]"}' for name in report)
-    return f"{{{', '.join(members)}}}".encode()
+    return _text(members).encode()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return (
+            f"{{{', '.join(f'{json.dumps(name)}: {_text(each)}' for name, each in value.items())}}}"
+        )
+    if isinstance(value, list):
+        return f"[{', '.join(json.dumps(row) for row in value)}]"
+    return json.dumps(value)
 
 
 def is_same(one: Report, other: Report | None) -> bool:

@@ -716,6 +716,7 @@ ROWS: list[object] = [{"key": "a", "slots": []}, {"key": "\u00e9", "slots": [{"s
     [
         {"resources": ROWS, "problems": [], "sources": [{"name": "x"}]},
         {"resources": [], "problems": ["p"]},
+        {"resources": [], "status": {"resources": ROWS, "problems": []}, "known": True},
     ],
 )
 def test_a_report_is_encoded_and_compared_as_its_whole(whole: dict[str, object]) -> None:
