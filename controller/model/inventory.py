@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import inf
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -271,13 +272,13 @@ class Capacity:
 #: The engine's defaults.
 _CPU_PERIOD_US = 100_000
 _CPU_SHARES = 1024
+#: In the order of the fields of a ``Capacity``.
+_LIMITS_OF = attrgetter(*(limit.name for limit in fields(Capacity)))
 
 
 def _bounds(one: Capacity, other: Capacity) -> list[tuple[float, float]]:
-    return [
-        (getattr(one, limit.name) or inf, getattr(other, limit.name) or inf)
-        for limit in fields(Capacity)
-    ]
+    pairs = zip(_LIMITS_OF(one), _LIMITS_OF(other), strict=True)
+    return [(mine or inf, its or inf) for mine, its in pairs]
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,8 +279,9 @@ def _budget_event(inventory: Inventory, route: str, closing: parts.Closing) -> b
             # It ran long before: its end counts from now on.
             return budget.Created(replica_of(item, up=RecordTime()))
         case Mutation.CONTAINER_UPDATE if item is not None and changes_limits(summary):
-            capacity = Capacity.of(update_settings(item.admitted, closing))
-            is_granted = closing.role == "controller"
+            is_granted = closing.role == "controller"  # so it is admitted already
+            settings = item.admitted if is_granted else update_settings(item.admitted, closing)
+            capacity = Capacity.of(settings)
             return budget.Changed(subject, closing.seq, capacity, is_granted=is_granted)
         case _:
             return None
