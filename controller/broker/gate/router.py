@@ -151,11 +151,17 @@ def read_parameters(route: Route, raw_query: str) -> dict[str, str]:
     if route.name == Mutation.IMAGE_PULL and _IMPORT.search(raw_query):
         refused = import_refused("fromSrc")
         raise Denied(refused.rule, refused.reason, refused.remedy)
-    return validate_query(read_query(raw_query), route.query)
+    return {**_parameters(route.name, raw_query)}
 
 
-#: A request's route is looked up for the limit of its body, for the slot of its answer, and by the gate.
+#: A request is read for the limit of its body, for the slot of its answer, and by the gate.
 _LOOKUPS_KEPT = 64
+_QUERIES_KEPT = 8
+
+
+@lru_cache(_QUERIES_KEPT)
+def _parameters(route: str, raw_query: str) -> Mapping[str, str]:
+    return validate_query(read_query(raw_query), _BY_NAME[route].query)
 
 
 @lru_cache(_LOOKUPS_KEPT)
