@@ -10,6 +10,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from controller.broker.gate.refusals import Denied
 from controller.core.encoding import strict_json
@@ -24,6 +25,8 @@ _PRECONDITION = frozenset({"absent", "id", "revision"})
 #: The path of a field, and the number of fields that are read.
 _FIELD = re.compile(r"[A-Za-z]{1,32}(\.[A-Za-z]{1,32})?")
 _FIELDS_MAX = 32
+#: Three of five requests for a new service are looks, with the same header.
+_HEADERS_KEPT = 8
 
 
 def identify(request: Request) -> tuple[Actor, Context | None]:
@@ -54,6 +57,7 @@ def identify(request: Request) -> tuple[Actor, Context | None]:
     return actor, context if actor.role is Role.CONTROLLER else None
 
 
+@lru_cache(_HEADERS_KEPT)
 def read(value: str) -> Context:
     """Return the claims in the value of a header: base64url of a closed JSON object.
 
