@@ -8,7 +8,7 @@ from dataclasses import asdict
 from controller.broker.deliveries import secrets
 from controller.broker.gate import redact
 from controller.broker.gate.call import Flow, GateRequest
-from controller.broker.gate.commands import ReadEngine
+from controller.broker.gate.commands import GiveWay, ReadEngine
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
@@ -53,6 +53,8 @@ _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {act: act for act
 _ACTS = {"adopt": labelled.adopt, SERVICE_MOVED: move_service}
 _ACTS |= {**acts.ACTS, **secrets.ACTS, **lines.ACTS}
 TEXT_MAX = 512
+#: Containers of an inventory until the flow gives way: they take some milliseconds.
+INVENTORY_STEP = 100
 
 
 def whoami(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -185,25 +187,34 @@ def _select(rows: object, keep: list[bool]) -> object:
 
 
 def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET inventory``; for clients, only the objects of their owner."""
-    yield from ()
+    """Handle ``GET inventory``; for clients, only the objects of their owner.
+
+    The flow gives way between the containers: thousands of them take longer than any other request.
+    """
     known, actor = state.inventory, call.actor
     shown: dict[str, object] = {
         "instance": state.instance,
-        "containers": [
-            item_to_json(i) for i in known.containers.values() if can_see(actor, i.owner)
-        ],
         "networks": [asdict(n) for n in known.networks.values() if can_see(actor, n.owner)],
         "volumes": [asdict(v) for v in known.volumes.values() if can_see(actor, v.owner)],
     }
-    if actor.role is Role.CLIENT:
-        return json_reply(200, shown)
-    more: dict[str, object] = {
-        "seq": known.seq,
-        "ledger": [asdict(trusted) for trusted in known.ledger.values()],
-        "sessions": [asdict(session) for session in known.sessions.values()],
+    if actor.role is not Role.CLIENT:
+        shown |= {
+            "seq": known.seq,
+            "ledger": [asdict(trusted) for trusted in known.ledger.values()],
+            "sessions": [asdict(session) for session in known.sessions.values()],
+            **shared_items(state, known),
+        }
+    containers: list[bytes | None] = []
+    for number, item in enumerate(known.containers.values(), 1):
+        if can_see(actor, item.owner):
+            containers.append(responses.encode(item_to_json(item)))
+        if number % INVENTORY_STEP == 0:
+            yield GiveWay()
+    members: dict[str, bytes | None] = {
+        name: responses.encode(value) for name, value in shown.items()
     }
-    return json_reply(200, {**shown, **shared_items(state, known), **more})
+    members["containers"] = responses.list_of(containers)
+    return Reply(200, responses.object_of(members), responses.JSON_TYPE)
 
 
 def shared_items(

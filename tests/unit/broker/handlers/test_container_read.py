@@ -9,9 +9,10 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.gate import redact
-from controller.broker.gate.commands import ReadEngine, Relay
+from controller.broker.gate.commands import GiveWay, ReadEngine, Relay
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.container_read import is_own_event
+from controller.broker.handlers.own.trimtab_api import INVENTORY_STEP
 from controller.core.engine_api.streams.pull_errors import Access
 from controller.core.records.checkpoint import asks_for_key
 from controller.model.records import Actor, Reply
@@ -509,6 +510,16 @@ def test_the_inventory_is_told_to_those_it_concerns() -> None:
         "volumes": [],
     }
     assert bobs["containers"][0]["id"] == DB
+
+
+def test_others_continue_while_a_long_inventory_is_told() -> None:
+    few = inventory()
+    containers = {f"c{n}": replace(few.containers[WEB], id=f"c{n}") for n in range(250)}
+    knows = state(replace(few, containers=containers))
+    steps: list[Step] = [(GiveWay(), None)] * (250 // INVENTORY_STEP)
+    assert steps
+    whole = ask("/trimtab/v1/inventory", steps, knows, actor=CONTROLLER).json
+    assert [each["id"] for each in whole["containers"]] == [*containers]
 
 
 def test_only_controller_and_operators_read_the_whole_policy() -> None:
