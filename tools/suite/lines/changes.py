@@ -17,8 +17,6 @@ from tools.suite.stage import PLAIN, SERVICES, Stage, await_settled, document
 #: Services of the larger host; those beyond ``SERVICES`` have no containers.
 MANY: Final = 500
 _MIB: Final = 1 << 20
-#: Rounds of raised limits: each recreates the peer's containers.
-_RAISES_MOST: Final = 5
 _WORKERS: Final = 4
 
 
@@ -135,9 +133,7 @@ def _measure_raises(stage: Stage) -> list[Figure]:
         peer.declare(stage.like, SERVICES, mem_limit=limit, memswap_limit=limit)
         return peer.up()
 
-    seconds = interleave(
-        {"ours": ours, "bare": floor, "compose": compose}, min(stage.rounds, _RAISES_MOST)
-    )
+    seconds = interleave({"ours": ours, "bare": floor, "compose": compose}, stage.rounds)
     return [
         Figure(
             name=f"{SERVICES} raised limits / compose's recreation",

@@ -11,8 +11,6 @@ from tools.suite.line import Line
 from tools.suite.rounds import interleave
 from tools.suite.stage import PLAIN, SERVICES, Stage, document
 
-#: Each round creates 150 containers.
-_ROUNDS_MOST: Final = 4
 #: Creates in flight of the bare client; the best of them is used.
 _PARALLEL: Final = (2, 3, 4)
 ISOLATED: Final = """\
@@ -84,11 +82,11 @@ def _compare(spec: str, *, rounds: int, goal: float) -> list[Figure]:
 
 
 def _measure_plain(stage: Stage) -> list[Figure]:
-    return _compare(PLAIN, rounds=min(stage.rounds, _ROUNDS_MOST), goal=1.10)
+    return _compare(PLAIN, rounds=stage.rounds, goal=1.10)
 
 
 def _measure_isolated(stage: Stage) -> list[Figure]:
-    return _compare(ISOLATED, rounds=min(stage.rounds, _ROUNDS_MOST), goal=1.15)
+    return _compare(ISOLATED, rounds=stage.rounds, goal=1.15)
 
 
 PLAIN_LINE: Final = Line(
