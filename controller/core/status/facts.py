@@ -207,7 +207,7 @@ def all_facts(inputs: StatusInputs, memo: FactsMemo) -> Iterator[Facts]:
     if inputs.observed is None:
         return
     declared = {workload.key for workload in desired.workloads}
-    there = {c.key for c in inputs.observed.containers if c.origin == "controller"}
+    there = inputs.observed.grouped.keys
     for key in orphan_keys(desired, inputs.observed) | (there & desired.blind_keys) - declared:
         yield _orphan_facts(key, inputs.observed.of(key))
     for key in desired.suspended - declared - there:

@@ -55,7 +55,7 @@ def refreshed(whole: Observed, keys: Iterable[Key], observe: Callable[[Key], Obs
 
 def changed_services(known: Observed, listed: frozenset[ContainerSummary]) -> frozenset[Key]:
     """Return the controller's services whose containers in the engine's list differ from *known*."""
-    before = {_summary(container) for container in known.containers}
+    before = {_summary(container) for container in known.grouped.unsorted}
     # A client's container has no namespace: the controller doesn't manage it.
     return frozenset(summary.key for summary in before ^ listed if summary.key.namespace)
 
