@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: How old actions are that ``done_since`` shows if there are no newer ones.
 RECENT_S = 60.0
+#: How long a plan waits for an observation of everything under way; then it observes everything.
+OBSERVED_S = 600.0
 #: More changed services than these are observed together with all others.
 LOOKS_MAX = 32
 
@@ -160,9 +162,13 @@ class OperatorApi:
     def plan(self) -> FullPlan:
         """Return the plan of everything, by the present files, containers and policy.
 
+        An observation of everything under way is waited for, and serves the plan: what changes
+        meanwhile shows in the engine's list, or queues a key or another observation.
+
         Raises:
             EngineError: engine or broker can't be reached.
         """
+        self.controller.chores.await_done(Chore.OBSERVE, timeout_s=OBSERVED_S)
         return self._plan_by_looks() or self.controller.plan_everything()
 
     def _plan_by_looks(self) -> FullPlan | None:

@@ -15,6 +15,8 @@ from controller.core.review.review_form import ReviewForm
 from controller.loop.control_api import ControlApi
 from controller.loop.control_socket import PassRequest, ReviewRequest
 from controller.loop.workers.pass_lock import PassLock
+from controller.loop.workers.triggers import Chore
+from controller.loop.workers.workqueue import WorkQueue
 from controller.model.errors import EngineUnavailable, UsageError
 from controller.model.names import Key
 from controller.model.observed import ContainerState
@@ -144,6 +146,31 @@ def test_a_plan_looks_at_the_changed_services_alone(followed: House, busy: bool)
     shown = effects(api_of(followed).review(PLAN))
     assert bool(shown) is not busy
     assert followed.engine.looked_at[-1] == worlds.WEB
+
+
+class DrivenChores(WorkQueue[Chore]):
+    """Carries out the chore under way while somebody waits for its end."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house.watch.monotonic)
+        self._house = house
+
+    def await_done(self, key: Chore, *, timeout_s: float) -> bool:
+        assert timeout_s > 0
+        if self.is_queued(key):
+            self._house.controller.run_chore(key)
+            self.done(key)
+        return True
+
+
+def test_an_observation_under_way_serves_the_plan(followed: House) -> None:
+    chores = followed.controller.chores = DrivenChores(followed)
+    chores.add(Chore.OBSERVE)
+    assert chores.get() is Chore.OBSERVE
+    followed.engine.looked_at.clear()
+    assert effects(api_of(followed).review(PLAN)) == {}
+    assert followed.engine.looked_at == [None]
+    assert not chores.is_queued(Chore.OBSERVE), "the look is the chore's"
 
 
 def test_a_change_that_the_list_shows_after_the_plan_began_is_planned(followed: House) -> None:
