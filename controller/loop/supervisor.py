@@ -34,7 +34,7 @@ from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
 from controller.system.conversation import ConversationServer
-from controller.system.heap import keep_out_of_collections
+from controller.system.heap import keep_out_of_collections, postpone_full_collections
 
 #: Seconds after which a thread hands the interpreter on: requests wait for a thread that plans.
 SWITCH_S = 0.0005
@@ -114,6 +114,7 @@ class Supervisor:
     def run(self) -> None:
         """Run until a stop is requested or the parent ends; then finish in order."""
         sys.setswitchinterval(SWITCH_S)
+        postpone_full_collections()
         threads = [self._start("chores", self._run_chores)]
         threads += [
             self._start(f"worker-{n}", self._work) for n in range(1, self._worker_slots.threads + 1)

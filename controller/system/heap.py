@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-#: After so many collections of young objects, the collector itself begins a full one. By default
+#: After so many collections of younger objects, the collector itself begins a full one. By default
 #: ten, so each plan of thousands of containers led to one, which visited what the plan had made.
-FULL_AFTER: Final = 1000
+FULL_AFTER: Final = 100
 
 
 @contextmanager
@@ -35,10 +35,16 @@ def keep_out_of_collections() -> None:
     """Exempt all objects that exist now from later collections of garbage.
 
     An exempt object is still freed as soon as nothing refers to the object. Only cycles among exempt
-    objects stay; so the cycles that are garbage now are collected first. Full collections begin
-    here from now on, and almost never by themselves.
+    objects stay; so the cycles that are garbage now are collected first.
     """
     gc.collect()
     gc.freeze()
+
+
+def postpone_full_collections() -> None:
+    """Begin full collections ten times less often, in a process that asks for its own now and then.
+
+    At most two million objects of garbage in cycles wait for such a collection.
+    """
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, FULL_AFTER)
