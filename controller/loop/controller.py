@@ -26,8 +26,8 @@ from controller.core.service.service_prune_guard import PruneDecision
 from controller.core.status.details import Report
 from controller.loop.executor import Execution
 from controller.loop.full_plan import FullPlan, approved_keys
-from controller.loop.passes import WAIT_S, PassOutcome, PassPolicy, Result, is_declared, next_runs
-from controller.loop.reconciler import Reconciler
+from controller.loop.passes import PassOutcome, PassPolicy, Result, is_declared, next_runs
+from controller.loop.reconciler import WAIT_S, Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
 from controller.loop.state import snapshot
 from controller.loop.state.generations import accept_desired

@@ -49,10 +49,6 @@ from controller.ports import Engine
 
 #: The broker's code for an object that is locked until recovery has settled its last mutation.
 LOCKED = "held"
-#: How long a wait without a known end lasts at most; usually an event ends it sooner.
-WAIT_S = 5.0
-#: The same after a failed rollout, which only a person or a late success can end.
-FAILED_WAIT_S = 30.0
 #: A rollout takes up to this many acting passes in a row; more are probably contention.
 ACTING_FREELY = 5
 

@@ -61,6 +61,8 @@ from controller.model.observed import Observed
 from controller.model.records import Context
 from controller.ports import Clock, Engine
 
+#: How long a wait without a known end lasts at most; usually an event ends it sooner.
+WAIT_S = 5.0
 #: After one of these a container must run for a while before it keeps its service up.
 ALTERING = (StartContainer, StopContainer, UnpauseContainer, DisconnectNetwork, ConnectNetwork)
 
@@ -477,8 +479,6 @@ class Reconciler:
         start_pauses, left = self.tracker.start_pauses(now), self._quarantine().left
         repair_pauses = self.tracker.repair_pauses(now)
         available_s = None if service is None else self.tracker.available_in_s(service, observed)
-        is_failed = service is not None and self._store.of(service.key).rollout.failed != ""
-        longest_s = passes.FAILED_WAIT_S if is_failed else passes.WAIT_S
 
         def wait_s(wait: Wait) -> float:
             slot = (wait.object, wait.slot)
@@ -490,7 +490,7 @@ class Reconciler:
                 return max(0.0, min(repair_pauses[slot].values()) - now)
             if isinstance(wait, Barrier) and not wait.on and available_s is not None:
                 return available_s
-            return longest_s
+            return WAIT_S
 
         return min(wait_s(wait) for wait in waits)
 
