@@ -64,8 +64,6 @@ LOOK_TIMEOUT_S = 60.0  # a read of the engine for each container, network and im
 TEXTS_MAX = 16  # the broker takes at most so many images in a look, and as many known parts
 #: Images whose inspects are kept. The broker needn't read these again while a container uses them.
 IMAGES_KEPT = 256
-#: The members of an image's inspect that ``translate`` reads.
-_IMAGE_PARTS = ("Id", "RepoDigests", "Config")
 #: The broker's code for a look with too many or too large objects for one response.
 LOOK_TOO_LARGE = "look.too-large"
 #: The broker ends a pull after 120 s without progress. This timeout covers a hanging broker.
@@ -209,7 +207,7 @@ class BrokerEngine:
 
     def _keep(self, images: Iterable[responses.Inspect]) -> None:
         """Keep what an observation says about images, under the ids of the images."""
-        read = {each["Id"]: {name: each.get(name) for name in _IMAGE_PARTS} for each in images}
+        read = {each["Id"]: translate.image_part(each) for each in images}
         older = [(each, kept) for each, kept in self._images.items() if each not in read]
         self._images = dict([*older, *read.items()][-IMAGES_KEPT:])
 

@@ -170,6 +170,8 @@ def _rows(text: str) -> Iterator[Any]:
         if (after := _AFTER_ROW.match(text, at)) is None:
             raise ValueError(f"it breaks off at {at}")
         at, ended = after.end(), after[1] == "]"
+    if text[at:].strip():
+        raise ValueError("it goes on after its end")
 
 
 #: Members of an inventory with their tags, by name.

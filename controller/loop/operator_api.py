@@ -183,7 +183,7 @@ class OperatorApi:
         with self._shared.lock:
             view, observed = self._shared.view, self._shared.observed
             followed = self._shared.followed
-        if observed is None or not followed:
+        if observed is None or not followed or self.controller.chores.is_queued(Chore.OBSERVE):
             return None
         full_plan, changed = self._plan_while_listing(observed)
         keys = changed | self.controller.keys.busy

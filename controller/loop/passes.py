@@ -143,9 +143,9 @@ def look_at(engine: Engine, key: Key, view: DesiredView, known: Observed | None)
     """
     asked = images_for(key, view, known)
     seen = engine.observe(images=asked, only=key)
-    told = seen.images.keys() | {each.id for each in seen.images.values() if each is not None}
+    shown = seen.images.keys() | {each.id for each in seen.images.values() if each is not None}
     wanted = images_for(key, view, seen)
-    return seen if wanted <= told else engine.observe(images=asked | wanted, only=key)
+    return seen if wanted <= shown else engine.observe(images=asked | wanted, only=key)
 
 
 def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset[str]:

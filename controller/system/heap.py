@@ -44,7 +44,7 @@ def keep_out_of_collections() -> None:
 def postpone_full_collections() -> None:
     """Begin full collections ten times less often, in a process that asks for its own now and then.
 
-    At most two million objects of garbage in cycles wait for such a collection.
+    So garbage in cycles that outlived the collections of younger objects waits ten times longer.
     """
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, FULL_AFTER)

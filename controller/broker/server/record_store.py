@@ -3,7 +3,7 @@
 Records are folded in the journal's order, each before the caller learns that the record is
 durable. An outcome can be folded optimistically, while its write is under way: the mutation has
 happened already. No intent is written on that basis before the outcome is durable
-(``is_durable_since``), and a failed write rolls the inventory back (docs/decisions/0025).
+(``is_durable_since``), and a failed write rolls the inventory back (docs/decisions/0025, 0083).
 
 The snapshot (``broker/inventory.json``) only spares the next start a read of the whole journal. It
 is replaced atomically, after a signed record describes the new content by a hash. A snapshot that no
@@ -212,8 +212,9 @@ class RecordStore:
         there. The times that it set are those of the record before it, not earlier than its intent,
         until no outcome is optimistic. No age depends on them (``GateState.age_s``).
 
-        An intent about another object goes on top: neither changes what the other does. After any
-        other record the optimistic outcomes are folded again.
+        An intent about another object goes on top. The fold of an intent changes the open intents,
+        the takedowns and the used approvals alone, and reads nothing of other objects. So the order of
+        the two makes no difference. After any other record the optimistic outcomes are folded again.
         """
         if not self._optimistic:
             return durable

@@ -368,3 +368,11 @@ def image_settings(inspect: Mapping[str, Any]) -> tuple[str, ...]:
 def declared_volumes(inspect: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the VOLUME paths of a local image."""
     return tuple(sorted((inspect.get("Config") or {}).get("Volumes") or ()))
+
+
+def image_part(inspect: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an image's inspect that this module reads: no variables, no labels."""
+    config = inspect.get("Config") or {}
+    members = (*_OF_THE_IMAGE.values(), "Volumes")
+    kept = {member: config[member] for member in members if member in config}
+    return {"Id": inspect["Id"], "RepoDigests": inspect.get("RepoDigests"), "Config": kept}

@@ -80,7 +80,7 @@ def encode(members: Mapping[str, object]) -> bytes:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
         return (
             f"{{{', '.join(f'{json.dumps(name)}: {_text(each)}' for name, each in value.items())}}}"
         )

@@ -36,7 +36,9 @@ class WorkQueue(Generic[K]):
         self._ready: deque[K] = deque()
         self._urgent: dict[K, None] = {}
         self._dirty: set[K] = set()  # waiting to be handled
-        self._processing: set[K] = set()
+        #: The keys that workers handle, each with the number of its handing out.
+        self._processing: dict[K, int] = {}
+        self._handed_out = 0
         #: When a delayed key becomes ready; the earliest time counts.
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
@@ -103,16 +105,22 @@ class WorkQueue(Generic[K]):
         """Hand *key* back; the queue returns it again if it was added meanwhile."""
         with self._changed:
             assert key in self._processing, f"{key} isn't being handled"
-            self._processing.discard(key)
+            del self._processing[key]
             if key in self._dirty:  # no other key becomes ready
                 self._ready.append(key)
                 self._changed.notify()
             self._handed_back.notify_all()
 
     def await_done(self, key: K, *, timeout_s: float) -> bool:
-        """Wait until no worker handles *key*; return False on timeout."""
+        """Wait until the worker that handles *key* now hands it back; return False on timeout.
+
+        A worker that begins with the key again meanwhile isn't waited for.
+        """
         with self._handed_back:
-            return self._handed_back.wait_for(lambda: key not in self._processing, timeout_s)
+            now = self._processing.get(key)
+            return now is None or self._handed_back.wait_for(
+                lambda: self._processing.get(key) != now, timeout_s
+            )
 
     def shut_down(self) -> None:
         """Return no more keys, and wake all workers."""
@@ -142,7 +150,7 @@ class WorkQueue(Generic[K]):
         """The keys that wait for a worker or are in a worker's hands."""
         with self._changed:
             self._promote()
-            return frozenset(self._dirty | self._processing)
+            return frozenset(self._dirty | self._processing.keys())
 
     @property
     def idle(self) -> bool:
@@ -193,7 +201,8 @@ class WorkQueue(Generic[K]):
             self._ready.popleft()
         self._urgent.pop(key, None)
         self._dirty.remove(key)
-        self._processing.add(key)
+        self._handed_out += 1
+        self._processing[key] = self._handed_out
         return key
 
     def _promote(self) -> None:

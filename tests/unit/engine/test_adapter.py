@@ -649,7 +649,7 @@ def test_members_with_a_known_tag_are_taken_from_the_look_before() -> None:
 
 
 def test_an_image_that_the_broker_leaves_out_is_taken_from_the_look_before() -> None:
-    config = {"User": "web", "Volumes": {"/data": {}}}
+    config = {"User": "web", "Volumes": {"/data": {}}, "Env": ["TOKEN=hunter2"]}
     shown = {
         "inventory": world().answers["GET /trimtab/v1/inventory"],
         "containers": [inspected("c1")],
@@ -664,6 +664,7 @@ def test_an_image_that_the_broker_leaves_out_is_taken_from_the_look_before() -> 
     wire.answers["GET /trimtab/v1/look"] = {**shown, "images": {}}
     assert adapter.observe(images=images, only=KEY) == first
     assert [query.get("have") for _, _, query, _ in wire.sent] == [None, '["sha256:ab"]']
+    assert "hunter2" not in repr(adapter._images), "variables can hold secrets"
 
 
 def test_a_service_too_large_for_one_answer_is_read_in_parts() -> None:
@@ -754,7 +755,9 @@ def test_a_list_has_the_rows_that_it_has_as_a_whole(body: bytes) -> None:
     assert [*parse_rows(EngineResponse(200, body))] == json.loads(body)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"null", b"[{}", b"[{} {}]", b"[{},]", b"[{}, \xff]"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"null", b"[{}", b"[{} {}]", b"[{},]", b"[{}, \xff]", b"[] []"]
+)
 def test_what_is_no_list_is_a_failure_of_the_engine(body: bytes) -> None:
     with pytest.raises(errors.EngineFailed):
         [*parse_rows(EngineResponse(200, body))]

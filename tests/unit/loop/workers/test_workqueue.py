@@ -96,6 +96,20 @@ def test_a_key_is_awaited_until_it_is_in_nobodys_hands() -> None:
     assert not waiter.is_alive()
 
 
+def test_only_the_worker_of_now_is_awaited() -> None:
+    queue = WorkQueue[str](Watch())
+    queue.add("a")
+    assert queue.poll() == "a"
+    waiter = threading.Thread(target=lambda: queue.await_done("a", timeout_s=10.0))
+    with only_when_blocked():
+        waiter.start()
+        queue.add("a")
+        queue.done("a")
+        assert queue.poll() == "a"
+    waiter.join(timeout=5)
+    assert not waiter.is_alive()
+
+
 def test_a_delayed_key_comes_when_its_time_has_come() -> None:
     watch = Watch()
     queue = WorkQueue[str](watch)
