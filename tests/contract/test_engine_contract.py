@@ -772,6 +772,23 @@ def test_a_body_that_is_not_json_is_refused(say: Conversation) -> None:
 # The simulation shows nothing that a real engine doesn't
 
 
+def test_only_the_image_of_a_stopped_container_is_removed_by_force(engine: Engine) -> None:
+    """A look relies on the engine for the image of a running container (decision 82)."""
+    say = Conversation(RealSide(engine))
+    say.clean()
+    made = say.run("contract-a", WORKER)
+    image = engine.docker("commit", made, "contract.local/own:1").stdout.strip()
+    container = say.run("contract-b", image)
+    refused = say.ask("DELETE", f"/images/{image}", force="1")
+    assert (refused.status, "cannot be forced" in refused.message) == (409, True)
+    assert say.ask("DELETE", "/images/contract.local/own:1", force="1").status == 200
+    assert say.ask("GET", f"/images/{image}/json").status == 200, "the name alone went"
+    assert say.ask("POST", f"/containers/{container}/stop", t="0").status == 204
+    assert say.ask("DELETE", f"/images/{image}", force="1").status == 200
+    assert say.ask("GET", f"/images/{image}/json").status == 404
+    say.clean()
+
+
 def test_the_simulation_shows_no_member_that_a_real_engine_has_not(engine: Engine) -> None:
     """Shapes, place by place: a member of the simulation's has the same type on the engine."""
     shapes = []
