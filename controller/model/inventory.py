@@ -90,7 +90,7 @@ class ContainerItem:
 
     @property
     def made_in(self) -> str:
-        """The namespace in which the container was made: its networks and files belong to it."""
+        """The namespace of the container's create. The networks and files of the container belong there."""
         return self.former_namespace or self.namespace
 
     @property

@@ -327,7 +327,7 @@ class ContainerGroups(Sequence[Container]):
 
     @property
     def unsorted(self) -> Iterator[Container]:
-        """All containers, by their services. To sort thousands of them by id is one long call."""
+        """All containers, grouped by service. A sort of thousands by id is one long call into C."""
         return chain.from_iterable(self._groups.values())
 
     def has(self, key: Key) -> bool:

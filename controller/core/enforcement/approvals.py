@@ -100,7 +100,7 @@ def view(inventory: Inventory, plan: str, objects: Iterable[str]) -> ApprovalVie
 
 
 def _users_of_volumes(inventory: Inventory) -> Mapping[str, Sequence[str]]:
-    """Return the names of the containers that mount each volume."""
+    """Return container names by volume: the containers with a mount of the volume."""
     users: dict[str, list[str]] = defaultdict(list)
     for item in inventory.containers.values():
         for volume in item.volumes:

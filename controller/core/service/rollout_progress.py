@@ -79,7 +79,7 @@ FORM = StoredForm(RolloutProgress, "the course of a rollout")
 
 @dataclass(frozen=True, slots=True)
 class RolloutView:
-    """The inputs of one step: a service, its containers and the failures of its slots."""
+    """The inputs of one step: a service, the service's containers, and the failures of each slot."""
 
     service: Service
     containers: tuple[Container, ...]

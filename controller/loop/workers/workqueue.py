@@ -73,7 +73,7 @@ class WorkQueue(Generic[K]):
 
     @contextmanager
     def replacing(self, key: K) -> Iterator[None]:
-        """Cancel the delayed addition of *key* for the block, which takes its place unless it fails."""
+        """Cancel the delayed addition of *key*. Restore the addition if the block raises an exception."""
         with self._changed:
             due = self._due.pop(key, None)
         try:

@@ -1,4 +1,4 @@
-"""The route ``GET /trimtab/v1/look``: all that a pass of one service reads, in one reply."""
+"""The route ``GET /trimtab/v1/look``: the reads of a pass of one service, in one reply."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ LOOK_BYTES_MAX = 4 * 1024 * 1024
 
 
 def look(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET look``: the reads of one pass in one reply, each as its own route replies.
+    """Handle ``GET look``: the reads of one pass in one reply, each as by the route of the object.
 
-    The inventory says which containers, networks and volumes there can be: a list shows no others.
-    Networks are read after containers: an endpoint without an entry in its network is then stale.
+    The inventory names the containers, networks and volumes to read. The engine has no others of
+    this instance. Networks are read after containers: an endpoint that a container has, and the
+    network lacks, is then stale.
 
-    *have* names parts that the caller has: members of the inventory by their tags, and images by
-    their ids. An image that a running container of the service uses is there, since the engine
-    removes no such image, and nothing of an image changes under its id. So an image that the caller has
-    is not read then, and not in the reply.
+    The parameter *have* names parts that the caller has: members of the inventory by tag, and images
+    by id. The engine removes no image of a running container, even by force, and an image with the
+    same id is the same image. So the reply leaves out an image in *have* that a running container of
+    the service uses.
     """
     namespace, service = call.query.get("namespace", ""), call.query.get("service", "")
     parts = _Parts(call, state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict
 
 from controller.broker.deliveries import secrets
@@ -43,7 +43,6 @@ from controller.model.mutations import (
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
 
-_Read = Callable[[GateRequest, GateState], Flow[Reply]]
 STRANGERS_TOLD, QUOTAS_TOLD = 32, 8
 SERVICE_PREFIX = "service."
 ACT_MAX = 64
