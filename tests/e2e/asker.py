@@ -4,9 +4,13 @@ So it does where one hangs up before it answered: what only reads may be asked f
 section 9.2.2). While DNS is silent it goes on with what it was told last (RFC 8767), and asks anew when
 nobody answers there any more.
 
+With "first" it is strict: a request counts as answered only if the first address of the name answers it
+within the patience, connection and answer together.
+
 Run inside the network namespace of a container: the engine's DNS is at 127.0.0.11 there. The first
-argument is for how many seconds it waits for a connection, each other one a name, or NAME:PORT. A line is printed for each request: the name, the outcome of it, how long it
-took in milliseconds, and when.
+argument is for how many seconds it waits for a connection, the second is "all" or "first", each other one a
+name, or NAME:PORT. A line is printed for each request: the name, the outcome of it, how long it took in
+milliseconds, and when.
 """
 
 from __future__ import annotations
@@ -52,8 +56,10 @@ class Unserved(OSError):
     """Nobody there took the request, so that it may be made elsewhere."""
 
 
-def ask(address: str, port: int, patience_s: float) -> None:
+def ask(address: str, port: int, patience_s: float, answer_s: float = TIMEOUT_S) -> None:
     """Ask for one page.
+
+    *patience_s* is for the connection, *answer_s* for each part of the answer.
 
     By hand: http.client takes three times as long for it.
 
@@ -66,7 +72,7 @@ def ask(address: str, port: int, patience_s: float) -> None:
     except OSError as error:
         raise Unserved(str(error)) from error
     with sock:
-        sock.settimeout(TIMEOUT_S)
+        sock.settimeout(answer_s)
         answer = b""
         try:
             sock.sendall(REQUEST)
@@ -113,12 +119,27 @@ def request(asked: str, held: list[str], patience_s: float) -> str:
     return f"failed: {why}"
 
 
-def go_on(name: str, patience_s: float, pause_s: float) -> None:
+def strict_request(asked: str, patience_s: float) -> str:
+    """Return the outcome of one request to the first address of the name, once, within the patience."""
+    name, _, port = asked.partition(":")
+    began = time.monotonic()
+    try:
+        address, *_ = addresses(name) or [""]
+        if not address:
+            return "failed: has no address"
+        ask(address, int(port or PORT), patience_s, patience_s)
+    except OSError as error:
+        return f"failed: {error}"
+    took_s = time.monotonic() - began
+    return "ok" if took_s <= patience_s else f"failed: answered after {took_s:.1f} s"
+
+
+def go_on(name: str, patience_s: float, pause_s: float, *, strict: bool) -> None:
     """Ask for ever."""
     held: list[str] = []
     while True:
         began = time.monotonic()
-        what = request(name, held, patience_s)
+        what = strict_request(name, patience_s) if strict else request(name, held, patience_s)
         took_ms = round((time.monotonic() - began) * 1000)
         # One write: threads must not meet within a line.
         os.write(1, f"{name}\t{what}\t{took_ms}\t{began:.3f}\n".encode())
@@ -126,8 +147,9 @@ def go_on(name: str, patience_s: float, pause_s: float) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[2:]
+    patience_s, mode, *asked = sys.argv[1:]
     for each in asked:
-        args = (each, float(sys.argv[1]), len(asked) / PER_S)
-        threading.Thread(target=go_on, args=args, daemon=True).start()
+        args = (each, float(patience_s), len(asked) / PER_S)
+        kwargs = {"strict": mode == "first"}
+        threading.Thread(target=go_on, args=args, kwargs=kwargs, daemon=True).start()
     sys.stdin.read()  # until whoever started it hangs up

@@ -14,6 +14,9 @@ from pathlib import Path
 from tests.instance import Host
 
 ASKER = Path(__file__).with_name("asker.py")
+OPEN_LOOP = Path(__file__).with_name("open_loop.py")
+#: A request without an answer or an error after this time hangs.
+HANGS_S = 3.0
 NETWORK = "platform-network"
 
 
@@ -42,6 +45,12 @@ class Client:
         self._look()
         return round(1000 * max((b - a for a, b in pairwise(self.good[name])), default=0.0))
 
+    def pause_ms(self, name: str) -> int:
+        """Return the longest time without a good answer, also if none came any more."""
+        last_good = max(self.good[name], default=0.0)
+        last = max((float(each[3]) for each in self.failures(name)), default=0.0)
+        return max(self.outage_ms(name), round(1000 * (last - last_good)))
+
     def _look(self) -> None:
         with self.said.open("rb") as said:
             said.seek(self.read)
@@ -58,12 +67,17 @@ class Client:
 
 @contextlib.contextmanager
 def asking(
-    host: Host, *names: str, patience_s: float = 4.0, network: str = NETWORK
+    host: Host,
+    *names: str,
+    patience_s: float = 4.0,
+    network: str = NETWORK,
+    first_address: bool = False,
 ) -> Iterator[Client]:
     """Ask each service again and again, by its name or NAME:PORT.
 
     Connections are waited for so long. It must be longer than an engine takes to make an address work that its DNS
-    tells already: who gives up before that may find its predecessor gone.
+    tells already: who gives up before that may find its predecessor gone. With *first_address*, a request fails
+    that the first address of the name doesn't answer in that time.
     """
     options = ["run", "--detach", "--init", "--network", network]
     stranger = host.engine.docker(*options, "trimtab.local/worker:1").stdout.strip()
@@ -71,10 +85,27 @@ def asking(
     said = host.folder / f"asked-{pid}.log"
     with said.open("wb") as out:
         argv = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, str(ASKER)]
-        argv += [str(patience_s), *names]
+        argv += [str(patience_s), "first" if first_address else "all", *names]
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out)
         try:
             yield Client(said)
         finally:
             process.communicate()
             host.engine.docker("rm", "--force", stranger)
+
+
+@contextlib.contextmanager
+def pressing(host: Host, port: int, *, per_s: int = 50) -> Iterator[Client]:
+    """Ask a published port of the engine's host *per_s* times a second, whatever became of earlier requests.
+
+    The name of the requests is "PORT". A request that has neither an answer nor an error within ``HANGS_S``
+    has the outcome "hung".
+    """
+    said = host.folder / f"pressed-{port}.log"
+    with said.open("wb") as out:
+        argv = [sys.executable, str(OPEN_LOOP), str(port), str(per_s), str(HANGS_S)]
+        process = subprocess.Popen(host.engine.inside(*argv), stdin=subprocess.PIPE, stdout=out)
+        try:
+            yield Client(said)
+        finally:
+            process.communicate()

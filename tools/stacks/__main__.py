@@ -17,18 +17,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.engine import FoundEngine, PrivateEngine, open_engine
-from tools.stacks import results
+from tools.stacks import proxied, results
 from tools.stacks.adoption import adopt_stack
 from tools.stacks.load import change_under_load
 from tools.stacks.side_by_side import compare_stack
 from tools.stacks.sides import STACKS, load_images
 
 Part = Callable[[PrivateEngine | FoundEngine, Path], dict[str, Any]]
+#: The part with stacks of its own, one stack at a time.
+PROXIED: Final = "proxied"
 #: What can be run with a stack; each part returns its results as JSON.
 PARTS: Final[dict[str, Part]] = {
     "compare": lambda engine, stack: results.of_comparison(compare_stack(engine, stack)),
     "load": lambda engine, stack: results.of_load(change_under_load(engine, stack)),
     "adopt": lambda engine, stack: results.of_adoption(adopt_stack(engine, stack)),
+    PROXIED: lambda engine, stack: results.of_proxied(proxied.proxied_stack(engine, stack)),
 }
 #: Characters of a failure that are printed, from both ends.
 SHOWN: Final = 700
@@ -42,8 +45,7 @@ def main() -> int:
     parser.add_argument("--part", action="append", choices=sorted(PARTS), help="only this part")
     parser.add_argument("--jobs", type=int, default=3, help="stacks at a time (3)")
     options = parser.parse_args()
-    found = [each.parent for each in sorted(options.folder.glob("*/compose.yaml"))]
-    chosen = [each for each in found if not options.stack or each.name in options.stack]
+    chosen = chosen_stacks(options.folder, options.stack)
     if not chosen:
         print(f"no folder in {options.folder} has a compose.yaml", file=sys.stderr)
         return 64
@@ -52,17 +54,25 @@ def main() -> int:
     faults = 0
     try:
         load_images(engine)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            for part in parts:
-                outcomes = [*pool.map(partial(attempt, engine, part), chosen)]
-                faults += sum(outcome is None or results.faults(outcome) for outcome in outcomes)
-                if options.folder == STACKS:
-                    results.record(
-                        part, {k.name: v for k, v in zip(chosen, outcomes, strict=True) if v}
-                    )
+        for part in parts:
+            alone = part == PROXIED
+            stacks = chosen_stacks(proxied.FOLDER, None) if alone else chosen
+            with ThreadPoolExecutor(1 if alone else options.jobs) as pool:
+                outcomes = [*pool.map(partial(attempt, engine, part), stacks)]
+            faults += sum(outcome is None or results.faults(outcome) for outcome in outcomes)
+            if options.folder == STACKS:
+                results.record(
+                    part, {k.name: v for k, v in zip(stacks, outcomes, strict=True) if v}
+                )
     finally:
         engine.close()
     return 1 if faults else 0
+
+
+def chosen_stacks(folder: Path, names: list[str] | None) -> list[Path]:
+    """Return the folders with a Compose file below a folder: all, or those of the names."""
+    found = [each.parent for each in sorted(folder.glob("*/compose.yaml"))]
+    return [each for each in found if not names or each.name in names]
 
 
 def attempt(engine: PrivateEngine | FoundEngine, part: str, stack: Path) -> dict[str, Any] | None:

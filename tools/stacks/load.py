@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from controller.core.compose.translation.names import dns_name
-from tests.e2e.client import Client, asking
+from tests.e2e.client import HANGS_S, Client, asking
 from tests.engine import FoundEngine, PrivateEngine
 from tests.instance import Host, eventually, has
 from tools.stacks.changes import ASKED, CHANGES, Asked, changed_text
@@ -72,7 +73,7 @@ def _with_trimtab(
                 differs = bool(now) and any(now[each] != before[each] for each in fields)
                 return differs and has(now, "Ready") and not has(now, "Progressing")
 
-            with asking(host, address, network=side.network(asked.network)) as client:
+            with _strictly(host, address, side.network(asked.network)) as client:
                 _await_answers(client, address)
                 _apply(change, side.folder, asked)
                 try:
@@ -105,7 +106,7 @@ def _with_compose(
             side.run("up", "-d", "--quiet-pull")
             for change in CHANGES:
                 name, address = asked.of(change)
-                with asking(host, address, network=f"{stack.name}_{asked.network}") as client:
+                with _strictly(host, address, f"{stack.name}_{asked.network}") as client:
                     _await_answers(client, address)
                     _apply(change, copy, asked)
                     # docker compose doesn't look into mounted files.
@@ -116,6 +117,10 @@ def _with_compose(
         finally:
             side.down()
             host.close()
+
+
+def _strictly(host: Host, address: str, network: str) -> contextlib.AbstractContextManager[Client]:
+    return asking(host, address, patience_s=HANGS_S, network=network, first_address=True)
 
 
 def _apply(change: str, folder: Path, asked: Asked) -> None:

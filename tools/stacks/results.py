@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from tests.e2e.client import HANGS_S
 from tools.stacks.adoption import Adopted
 from tools.stacks.compare import APART, Difference
 from tools.stacks.load import Loaded
+from tools.stacks.proxied import Pressed
 from tools.stacks.side_by_side import Compared
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "compose-stacks.md"
@@ -37,9 +39,17 @@ LOAD: Final = """
 
 A client in the network of the project asks the changed service by its name, up to 80 times a second, while its image, an
 environment variable, a mounted file, the number of replicas and a published port are changed. Docker Compose runs `up -d`, and
-for a changed file `up -d --force-recreate`, since it does not look into mounted files. A request has failed if no address of the
-name accepts a connection within 4 s. An outage is the longest time between two good answers; near 4 s, one request tried the
-address of a container that had just gone, and was answered by the next address.
+for a changed file `up -d --force-recreate`, since it does not look into mounted files. A request has failed if the first address
+of the name doesn't answer it within 3 s; no other address is tried. The pause is the longest time between two good answers.
+"""
+PROXIED: Final = f"""
+## Behind a proxy that resolves names once
+
+`tests/e2e/proxied` has a shop of six services. Its proxy is an ordinary nginx with `proxy_pass http://catalog`: it resolves the name
+at its start, and never again. A client asks the proxy's published port 50 times a second, and doesn't wait for an answer before the next
+request. A request that has neither an answer nor an error after {HANGS_S:g} s hangs. The pause is the longest time between two good
+answers. Each act is one that people do on a running stack: with docker compose it is `up -d` after an edit, and the proxy is restarted
+after each act, so that no act inherits the harm of another.
 """
 ADOPTION: Final = """
 ## Adoption
@@ -106,12 +116,23 @@ def of_adoption(adopted: Adopted) -> dict[str, Any]:
     return asdict(adopted)
 
 
+def of_proxied(acts: Mapping[str, Mapping[str, Pressed]]) -> dict[str, Any]:
+    """Return what became of the requests during each act as JSON."""
+    return {
+        "acts": [
+            {"act": act, **{program: asdict(one) for program, one in programs.items()}}
+            for act, programs in acts.items()
+        ]
+    }
+
+
 def faults(outcome: dict[str, Any]) -> int:
     """Return the number of faults in the results of a part."""
     unannounced = outcome.get("unannounced", ())
     needless = [each for each in outcome.get("changes", ()) if _is_needless(each)]
-    restarted = outcome.get("restarted", 0)
-    return len(unannounced) + len(outcome.get("missing", ())) + len(needless) + int(restarted)
+    restarted = int(outcome.get("restarted", 0))
+    hung = sum(int(each["trimtab"]["hung"]) for each in outcome.get("acts", ()))
+    return len(unannounced) + len(outcome.get("missing", ())) + len(needless) + restarted + hung
 
 
 def _is_needless(change: dict[str, Any]) -> bool:
@@ -133,10 +154,17 @@ def lines(part: str, outcome: dict[str, Any]) -> Iterator[str]:
                     f"  {each['change']} of {each['service']} ({each['order']}): {ours['failed']} failed, "
                     f"{ours['outage_ms']} ms; compose {theirs['failed']}, {theirs['outage_ms']} ms"
                 )
+        case "proxied":
+            for each in outcome["acts"]:
+                yield f"  {each['act']}: {_pressed(each['trimtab'])}; compose {_pressed(each['compose'])}"
         case _:
             yield f"  {outcome['adopted']} of {outcome['containers']} adopted, {outcome['restarted']} restarted"
             yield f"  {outcome['shown']} shown, {outcome['planned']} planned, then {outcome['mistaken']}"
             yield from (f"  {name}: {reason}" for name, reason in outcome["refused"])
+
+
+def _pressed(found: dict[str, int]) -> str:
+    return f"{found['hung']} hung, {found['errors']} errors, {found['pause_ms']} ms"
 
 
 def _text(value: object) -> str:
@@ -158,6 +186,7 @@ def page(results: dict[str, Any]) -> str:
     parts = (
         *(INTRO, *_stacks(compared), *_differences(compared)),
         *(LOAD, *_load(results.get("load", {}))),
+        *(PROXIED, *_proxied(results.get("proxied", {}))),
         *(ADOPTION, *_adoption(results.get("adopt", {}))),
     )
     return "\n".join([*parts, ""])
@@ -203,7 +232,7 @@ def _differences(stacks: dict[str, Any]) -> Iterator[str]:
 
 
 def _load(load: dict[str, Any]) -> Iterator[str]:
-    yield "| stack | change | service | order | trimtab: failed | outage | compose: failed | outage |"
+    yield "| stack | change | service | order | trimtab: failed | pause | compose: failed | pause |"
     yield "|---|---|---|---|---|---|---|---|"
     for stack, found in sorted(load.items()):
         for each in found["changes"]:
@@ -219,6 +248,18 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
                     f"{theirs['outage_ms']} ms",
                 ),
             )
+            yield f"| {' | '.join(cells)} |"
+
+
+def _proxied(stacks: dict[str, Any]) -> Iterator[str]:
+    yield "| act | trimtab: requests | hang | errors | pause | compose: requests | hang | errors | pause |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for _, found in sorted(stacks.items()):
+        for each in found["acts"]:
+            cells = [each["act"]]
+            for one in (each["trimtab"], each["compose"]):
+                total = one["answered"] + one["errors"] + one["hung"]
+                cells += [str(total), str(one["hung"]), str(one["errors"]), f"{one['pause_ms']} ms"]
             yield f"| {' | '.join(cells)} |"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from tools.suite.figures import Figure, shown
+from tools.suite.figures import Figure, Verdict, shown
 from tools.suite.results import Results
 
 _ROW: Final = 22
@@ -15,7 +15,11 @@ _WIDTH: Final = _LEFT + _SCALE + 110
 _TOP: Final = 44
 #: The end of the scale, in goals; longer bars are cut, and their value stands beside them.
 END: Final = 2.0
-_MET, _MISSED = "#2a7f62", "#b3492b"
+_COLORS: Final[dict[Verdict | None, str]] = {
+    "met": "#2a7f62",
+    "unclear": "#8a8a8a",
+    "missed": "#b3492b",
+}
 
 
 def draw(results: Results) -> str:
@@ -44,7 +48,7 @@ def _row(index: int, line: str, figure: Figure) -> str:
     assert goal is not None, "only figures with a goal are drawn"
     y = _TOP + _ROW * index
     median, low, high = (_place(value, goal) for value in (found.median, found.low, found.high))
-    color = _MET if figure.is_met else _MISSED
+    color = _COLORS[figure.verdict]
     label = f"{line}: {figure.name}"
     return (
         f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">{escape(label)}</text>\n'

@@ -1,7 +1,8 @@
 """Figures: the values of the rounds, their median with a 95 % interval, and the goal.
 
-A figure with a goal is met if the interval's lower bound is at most the goal. A figure without a
-goal explains the figures around it.
+A figure with a goal has a verdict: "met" if the median is within the goal, "unclear" if the median is
+beyond the goal and the interval spans it, else "missed". A figure without a goal explains the figures
+around it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+Verdict = Literal["met", "unclear", "missed"]
 
 RESAMPLES: Final = 2000
 #: The share of resampled medians on each side that the interval leaves out.
@@ -49,9 +52,14 @@ class Figure:
         return median_interval(self.values)
 
     @property
-    def is_met(self) -> bool | None:
-        """Return True if the interval's lower bound is within the goal; None without a goal."""
-        return None if self.goal is None else self.interval.low <= self.goal
+    def verdict(self) -> Verdict | None:
+        """Return what the values say of the goal; None without a goal."""
+        if self.goal is None:
+            return None
+        found = self.interval
+        if found.median <= self.goal:
+            return "met"
+        return "unclear" if found.low <= self.goal else "missed"
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of the figure in the results file."""
@@ -63,7 +71,7 @@ class Figure:
             "low": round(found.low, 6),
             "high": round(found.high, 6),
             "goal": self.goal,
-            "met": self.is_met,
+            "verdict": self.verdict,
             "values": [round(value, 6) for value in self.values],
         }
 

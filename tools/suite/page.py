@@ -17,8 +17,8 @@ HEAD: Final = """\
 
 Made by `make bench` from [figures.json](figures.json); don't edit this page by hand.
 [Decision 52](../decisions/0052-how-figures-are-made.md) says how figures are made. Each figure is the median of the
-rounds, with the 95 % interval of the median. A goal is met if the lower bound of the interval is within the goal.
-Ratios compare measurements of the same round.
+rounds, with the 95 % interval of the median. A goal is *met* if the median is within
+the goal, *unclear* if the median is beyond the goal and the interval spans the goal, else *missed*. Ratios compare measurements of the same round.
 
 ![medians, intervals and goals](figures.svg)
 """

@@ -8,11 +8,6 @@ from controller.cli.output.tables import table
 from tools.suite.figures import Figure, shown
 
 
-def verdict(figure: Figure) -> str:
-    """Return whether the goal is met; empty for a figure without a goal."""
-    return {True: "met", False: "missed", None: ""}[figure.is_met]
-
-
 def cells(figure: Figure) -> tuple[str, str, str, str, str]:
     """Return the name, the median, the interval, the goal and the verdict."""
     found, unit = figure.interval, figure.unit
@@ -21,7 +16,7 @@ def cells(figure: Figure) -> tuple[str, str, str, str, str]:
         shown(found.median, unit),
         f"{shown(found.low, unit)} to {shown(found.high, unit)}",
         "" if figure.goal is None else shown(figure.goal, unit),
-        verdict(figure),
+        figure.verdict or "",
     )
 
 

@@ -1,0 +1,1 @@
+create table if not exists runs (at timestamptz default now()); insert into runs default values;
