@@ -37,6 +37,7 @@ run: setup ## converge desired-state/ on this machine and keep it so, until Ctrl
 	@echo "policy: development, since the demo's images are built here and trusted by their name;"
 	@echo "  for services of your own: trimtab up DIR --policy home, or trimtab policy init (docs/policy.md)"
 	@DOCKER_HOST="$$($(PYTHON) tools/engine host)"; export DOCKER_HOST; \
+	  $(PYTHON) tools/earlier-demo desired-state --state .state && \
 	  exec .venv/bin/trimtab up desired-state --policy development --state .state $(ARGS)
 
 down: setup ## remove what `make run` made (volumes stay), then the engine if it started one

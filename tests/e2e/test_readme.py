@@ -29,7 +29,9 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
     assert all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in named)
 
 
-def test_the_tour_and_docker_and_compose_do_what_it_says(host: Host) -> None:
+def test_the_tour_and_docker_and_compose_do_what_it_says_and_a_second_clone_goes_on(
+    host: Host,
+) -> None:
     for name in ("desired-state", "configs"):
         shutil.copytree(PROJECT / name, host.folder / name)
     (host.folder / ".venv").symlink_to(Path(sys.prefix))
@@ -79,3 +81,18 @@ def test_the_tour_and_docker_and_compose_do_what_it_says(host: Host) -> None:
     assert "127.0.0.1:18090->8080/tcp" in compose
     assert re.search(r"Container shop-shop-1 +Removed", compose)
     assert "Volume" not in compose.partition("Removing")[2]
+    before = [each["Id"] for each in host.containers()]
+    clone = host.second()
+    clone.state = host.folder / "second" / ".state"
+    clone.state.parent.mkdir()
+    tool = [sys.executable, str(PROJECT / "tools" / "earlier-demo"), str(clone.directory)]
+    done = subprocess.run(
+        host.engine.inside(*tool, "--state", str(clone.state)),
+        env=host.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with clone.running():
+        assert [each["Id"] for each in clone.containers()] == before, "nothing was replaced"

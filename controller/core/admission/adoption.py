@@ -156,6 +156,12 @@ def create_body_of(
     }
     if body.get("Hostname") == str(inspect.get("Id", ""))[:12]:
         del body["Hostname"]
+    if check := mapping_member(body, "Healthcheck"):
+        # The engine fills each unset member from the check of the image.
+        images = mapping_member(own, "Healthcheck")
+        body["Healthcheck"] = {
+            member: value for member, value in check.items() if value != images.get(member)
+        }
     body["Image"] = str(inspect.get("Image") or "")
     body["Env"] = [
         entry for entry in config.get("Env") or () if entry not in (own.get("Env") or ())

@@ -95,6 +95,18 @@ def test_what_the_gate_made_is_admitted_as_what_it_is() -> None:
     assert confined["read_only_root"] is True
 
 
+def test_members_of_a_check_that_come_from_the_image_are_the_images() -> None:
+    image = deepcopy(OWN)
+    image["Config"]["Healthcheck"]["StartInterval"] = 500_000_000
+    inspect = deepcopy(SHOWN)
+    inspect["Config"]["Healthcheck"] = {
+        **image["Config"]["Healthcheck"],
+        "Test": ["CMD", "/bin/check"],
+    }
+    body = create_body_of(inspect, image, actor=CONTROLLER, defaults=Defaults("host", "runc"))
+    assert body["Healthcheck"] == {"Test": ["CMD", "/bin/check"]}
+
+
 @pytest.mark.parametrize(
     ("member", "value", "rule"),
     [
