@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from controller.app.clock import SystemClock
 from controller.app.desired_state import (
-    AskSecrets,
     DesiredFiles,
     charts_folder,
     directory_source,
@@ -29,6 +28,7 @@ from controller.core.compose.translation.settings import ComposeSettings, settin
 from controller.core.drift.failed_runs import Readers
 from controller.core.encoding.image_reference import is_image_id
 from controller.core.engine_api.create_body import container_body
+from controller.core.planning.deliveries.secret_binding import AskSecrets, bind_secrets
 from controller.core.planning.image_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.status.details import Report
@@ -189,12 +189,19 @@ def build_controller(
         asked.forget()
         retry_refused(store, triggers.keys.add)  # some were refused for want of the proof
 
+    ask_secrets = secrets or asked
+
+    def bind(desired: Desired) -> Desired:
+        if not desired.secrets:
+            return desired
+        contents = ask_secrets(desired.secrets)
+        return bind_secrets(desired, contents, restored_at_boot=is_restored_at_boot(state.root))
+
     files = DesiredFiles(
         directory_source(directory, compose=compose),
         state.fetcher,
         lambda: dict(store.prune.sources),
-        secrets or asked,
-        lambda: is_restored_at_boot(state.root),
+        bind,
         compose,
         BrokerProofs(
             read_proofs,

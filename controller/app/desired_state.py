@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from controller.core.compose.translation.settings import ComposeSettings, owned_by
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
-from controller.core.planning.deliveries.secret_binding import SecretContents, bind_secrets
-from controller.model.desired.desired import Desired, GitSource, Secret, SourceIdentity
+from controller.core.planning.deliveries.secret_binding import bind_secrets
+from controller.model.desired.desired import Desired, GitSource, SourceIdentity
 from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.sources.directory import DirectorySource, Export
@@ -41,13 +41,13 @@ def charts_folder(directory: Path) -> Path:
     return directory.parent / "configs"
 
 
-#: Returns the contents of Secrets, as far as a broker knows them.
-AskSecrets = Callable[[Iterable[Secret]], SecretContents]
+#: Returns a desired state with the contents of its Secrets.
+BindSecrets = Callable[[Desired], Desired]
 
 
-def ask_nobody(_secrets: Iterable[Secret]) -> SecretContents:
-    """Return no content: without a broker all are unknown."""
-    return {}
+def bind_nothing(desired: Desired) -> Desired:
+    """Return a desired state without contents: without a broker all are unknown."""
+    return bind_secrets(desired, {})
 
 
 #: Uploads the proofs of the sources' served commits, and returns the problems.
@@ -68,6 +68,7 @@ class SourceFiles:
         folder: Path,
         serving: Mapping[Key, str],
         compose: AskCompose = ComposeSettings,
+        bind: BindSecrets = bind_nothing,
     ) -> None:
         export, charts = Export(source.key.name, commit=""), charts_folder(folder)
         self._source = source
@@ -75,23 +76,24 @@ class SourceFiles:
             folder, charts=charts, export=export, compose=owned_by(source.spec.owners, compose)
         )
         self._serving = serving
+        self._bind = bind
 
     def load(self) -> Desired:
-        """Return the desired state of the source alone."""
+        """Return the desired state of the source alone, with the contents of Secrets."""
         from controller.core.manifests.combine import SourceReading, combine
 
         # Unknown, not empty: what DIR or another source serves stays there.
         unknown = FolderReading((), SourceIdentity("DIR", present=True), absent=True)
         reading = SourceReading(self._source, self._files.read())
-        return replace(combine(unknown, [reading], self._serving), blind=reading.reading.blind)
+        combined = combine(unknown, [reading], self._serving)
+        return self._bind(replace(combined, blind=reading.reading.blind))
 
 
 class DesiredFiles:
     """A ``ports.DesiredSource`` for DIR and the Git sources that DIR declares.
 
-    *serving* returns the source of each known resource, by name. *restored_at_boot* returns True if
-    the host restores the files of Secrets before the engine starts. Without any Source, all is as
-    with ``directory_source``.
+    *serving* returns the source of each known resource, by name. Without any Source, all is as with
+    ``directory_source``.
     """
 
     def __init__(
@@ -99,15 +101,13 @@ class DesiredFiles:
         directory: DirectorySource,
         fetcher: Path,
         serving: Callable[[], Mapping[Key, str]],
-        secrets: AskSecrets = ask_nobody,
-        restored_at_boot: Callable[[], bool] = lambda: True,
+        bind: BindSecrets = bind_nothing,
         compose: AskCompose = ComposeSettings,
         proofs: SendProofs = send_no_proof,
     ) -> None:
         self._compose = compose
         self._proofs = proofs
-        self._secrets = secrets
-        self._restored_at_boot = restored_at_boot
+        self._bind = bind
         self._directory = directory
         self._fetcher = fetcher
         self._serving = serving
@@ -123,11 +123,7 @@ class DesiredFiles:
 
     def load(self) -> Desired:
         """Return the desired state of the present files, with the contents of Secrets."""
-        desired = self._load()
-        if not desired.secrets:
-            return desired
-        contents = self._secrets(desired.secrets)
-        return bind_secrets(desired, contents, restored_at_boot=self._restored_at_boot())
+        return self._bind(self._load())
 
     def _load(self) -> Desired:
         reading, serving = self._directory.read(), self._serving()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from controller.core.drift.failed_runs import Readers
+from controller.core.planning.deliveries.secret_binding import source_of
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.history import history
@@ -134,13 +135,13 @@ class OperatorApi:
             return service_state.to_json(state)
 
     def secret_contents(self) -> dict[str, object]:
-        """Return the content id of each Secret that the broker has opened, by key."""
+        """Return the content id of each Secret that the broker has opened, by its source."""
         if self._shared.declared is None:
             self.controller.reload()
         with self._shared.lock:
             declared = self._shared.declared
         secrets = () if declared is None else declared.secrets
-        return {"contents": {str(each.key): each.content for each in secrets if each.content}}
+        return {"contents": {source_of(each): each.content for each in secrets if each.content}}
 
     # Plans
 

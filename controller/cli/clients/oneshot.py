@@ -21,7 +21,7 @@ from controller.system.unix_socket import has_listener
 
 if TYPE_CHECKING:
     from controller.app.controller import BuiltController
-    from controller.app.desired_state import AskSecrets
+    from controller.core.planning.deliveries.secret_binding import AskSecrets
     from controller.model.desired.desired import Secret
     from controller.model.desired.field_changes import Review
     from controller.model.desired.plan import AnyAction
@@ -93,7 +93,11 @@ def _ask_controller_for_secrets(state: StateFolder) -> AskSecrets | None:
     """
     if not has_listener(state.controller_socket):
         return None
-    from controller.core.planning.deliveries.secret_binding import NOT_ASKED, SecretContents
+    from controller.core.planning.deliveries.secret_binding import (
+        NOT_ASKED,
+        SecretContents,
+        source_of,
+    )
 
     def ask(secrets: Iterable[Secret]) -> SecretContents:
         try:
@@ -101,7 +105,7 @@ def _ask_controller_for_secrets(state: StateFolder) -> AskSecrets | None:
         except TrimtabError:
             answer = {"contents": {}}  # for root and the controller's user alone
         known = answer["contents"]
-        return {each.key: known.get(str(each.key), NOT_ASKED) for each in secrets}
+        return {each.key: known.get(source_of(each), NOT_ASKED) for each in secrets}
 
     return ask
 

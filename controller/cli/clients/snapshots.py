@@ -14,11 +14,13 @@ from controller.app.desired_state import (
     AskCompose,
     DesiredFiles,
     SourceFiles,
+    bind_nothing,
     directory_source,
 )
 from controller.cli.clients.oneshot import planning_controller
 from controller.cli.options import HostChoice
 from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.planning.deliveries.secret_binding import HostSecrets
 from controller.core.planning.image_volumes import assume_none, with_image_volumes
 from controller.core.planning.images_networks_volumes import image_references
 from controller.core.review import host_snapshot
@@ -28,6 +30,7 @@ from controller.model.desired.field_changes import Review
 from controller.model.quantities import format_instant
 from controller.ports import DesiredSource
 from controller.sources.directory import DirectorySource
+from controller.system.boot_unit import is_restored_at_boot
 
 #: The fetcher's folder on another machine than the host.
 NO_FETCHER = Path("/nonexistent")
@@ -59,7 +62,7 @@ def take_snapshot(
         EngineError: engine or broker can't be asked.
         StateError: the state folder can't be used.
     """
-    with planning_controller(host) as (_, _, built):
+    with planning_controller(host) as (state, _, built):
         payload = built.engine.read_own_route("policy")
 
         def settings() -> ComposeSettings:
@@ -76,6 +79,8 @@ def take_snapshot(
             policy=payload,
             state=built.controller.parts.store.to_json(),
             sources=desired.sources,
+            secrets=HostSecrets.of(desired, restored_at_boot=is_restored_at_boot(state.root)),
+            workloads=desired.workloads,
         )
 
 
@@ -92,16 +97,18 @@ def review_snapshot(snapshot: host_snapshot.HostSnapshot, planned: PlannedFiles)
     serving = dict(store.prune.sources)
     as_is = parse_pass_policy(snapshot.policy)
     observed = snapshot.observed
+    bind = snapshot.secrets.bind if snapshot.secrets is not None else bind_nothing
     files: DesiredSource
     if planned.source:
         source = host_snapshot.find_source(snapshot, planned.source)
         observed = host_snapshot.only_of(observed, source, serving)
-        files = SourceFiles(source, planned.folder, serving, lambda: as_is.compose)
+        files = SourceFiles(source, planned.folder, serving, lambda: as_is.compose, bind)
     else:
         files = DesiredFiles(
             planned.directory(lambda: as_is.compose),
             planned.fetcher,
             lambda: serving,
+            bind,
             compose=lambda: as_is.compose,
         )
     policy = replace(as_is, volume_rule=assume_none(as_is.volume_rule, observed))

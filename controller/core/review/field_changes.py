@@ -94,6 +94,7 @@ def content_changes(old: Service, new: Service) -> tuple[FieldChange, ...]:
             f"spec.env.{each.variable}" if each.variable else f"spec.mounts[{each.target}].content",
             "changed",
             sensitive=True,
+            unknown=each.is_unopened,
         )
         for each in new.deliveries
         if before.get((each.target, each.variable), each.content) != each.content

@@ -3,24 +3,33 @@
 A snapshot has no values that can be secret: those of environment variables and labels, commands
 and arguments, and messages of the engine, which can repeat them. A plan from a snapshot neither
 compares nor shows such values.
+
+A snapshot has no digest of a Secret's plain text: a number stands for each content id. Equal
+contents of one snapshot have equal numbers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, BinaryIO, Final
 
 from pydantic import TypeAdapter
 
-from controller.core.manifests.revision_hash import slot_text
-from controller.model.desired.desired import Desired, GitSource, SourceLocation
+from controller.core.files.mounts import revision_contents
+from controller.core.manifests.revision_hash import revision_of, slot_text
+from controller.core.planning.deliveries.secret_binding import HostSecrets
+from controller.core.service.kept_revisions import canonical_revision, kept_spec
+from controller.core.service.revisions import from_json
+from controller.model.desired.desired import BoundName, Desired, GitSource, Service, SourceLocation
 from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import UsageError
+from controller.model.files.delivery import Delivery
 from controller.model.names import Key
 from controller.model.observed import Observed
 
@@ -28,6 +37,8 @@ VERSION: Final = 2
 #: Stands for each hidden value.
 HIDDEN: Final = "hidden"
 BYTES_MAX: Final = 64 * 1024 * 1024
+#: A content id of a Secret: a keyed digest of its plain text.
+_CONTENT_ID = re.compile(r"hmac:[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,10 @@ class HostSnapshot:
     state: Mapping[str, Any]
     #: The declared Git sources.
     sources: tuple[GitSource, ...] = ()
+    #: None: a snapshot of an earlier version, without them.
+    secrets: HostSecrets | None = None
+    #: The declared services and jobs, bound to ``secrets``. Empty if read from a file.
+    workloads: tuple[Service, ...] = ()
     #: Read from a file: without the values that can be secret.
     is_hidden: bool = False
 
@@ -58,7 +73,9 @@ def to_json(snapshot: HostSnapshot) -> dict[str, object]:
     containers = tuple(replace(each, error="") for each in snapshot.observed.containers)
     shown = replace(snapshot.observed, containers=containers)
     observed = _observed_json().dump_python(shown, mode="json")
-    return {
+    secrets = snapshot.secrets or HostSecrets()
+    numbers = _Numbers()
+    hidden = {
         "version": VERSION,
         "host": snapshot.host,
         "taken": snapshot.taken,
@@ -66,7 +83,61 @@ def to_json(snapshot: HostSnapshot) -> dict[str, object]:
         "policy": dict(snapshot.policy),
         "state": _without_values(snapshot.state),
         "sources": [_source_json(source) for source in snapshot.sources],
+        "secrets": {
+            "contents": dict(secrets.contents),
+            "restoredAtBoot": secrets.restored_at_boot,
+        },
     }
+    written = numbers.hide(hidden)
+    assert isinstance(written, dict), "an object stays an object"
+    written["secrets"]["revisions"] = dict(_revisions(snapshot, numbers))
+    return written
+
+
+class _Numbers:
+    """The numbers that stand for the content ids of Secrets, in the order of their appearance."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def hide(self, value: Any) -> Any:
+        """Return a JSON value with numbers, in the form of content ids, for content ids."""
+        match value:
+            case dict():
+                return {name: self.hide(each) for name, each in value.items()}
+            case list() | tuple():
+                return [self.hide(each) for each in value]
+            case str() if _CONTENT_ID.fullmatch(value):
+                return self._known.setdefault(value, f"hmac:{len(self._known) + 1:064x}")
+        return value
+
+
+def _revisions(snapshot: HostSnapshot, numbers: _Numbers) -> Iterator[tuple[str, str]]:
+    """Yield each revision with a Secret: the name that the numbers give, and the host's name."""
+
+    def with_numbers(
+        owner: str,
+        key: Key,
+        spec: ServiceSpec,
+        deliveries: Iterable[Delivery],
+        bound_names: tuple[BoundName, ...],
+    ) -> str:
+        hidden = [replace(each, content=numbers.hide(each.content)) for each in deliveries]
+        return revision_of(owner, key, spec, revision_contents(hidden, bound_names))
+
+    for name, overrides in snapshot.state.get("steerings", {}).items():
+        key = Key.parse(name)
+        for kept in from_json(overrides).revisions:
+            spec = kept_spec(kept)
+            if spec is not None and any(each.kind == "secret" for each in kept.deliveries):
+                yield (
+                    with_numbers(kept.owner, key, spec, kept.deliveries, kept.bound_names),
+                    canonical_revision(kept, key),
+                )
+    for each in snapshot.workloads:
+        if any(delivery.kind == "secret" for delivery in each.deliveries):
+            found = with_numbers(each.owner, each.key, each.spec, each.deliveries, each.bound_names)
+            yield found, each.canonical or each.revision
 
 
 def from_text(text: str | bytes) -> HostSnapshot:
@@ -90,10 +161,16 @@ def from_text(text: str | bytes) -> HostSnapshot:
             policy=dict(value["policy"]),
             state=dict(value["state"]),
             sources=tuple(_source(each) for each in value["sources"]),
+            secrets=_secrets(value["secrets"]) if "secrets" in value else None,
             is_hidden=True,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged_snapshot(error) from error
+
+
+def _secrets(value: Mapping[str, Any]) -> HostSecrets:
+    contents, revisions = ({**value[name]} for name in ("contents", "revisions"))
+    return HostSecrets(contents, bool(value["restoredAtBoot"]), revisions)
 
 
 def _read_observed(value: Mapping[str, Any], version: int) -> Observed:

@@ -277,7 +277,7 @@ def _replicas(count: int, of: int = 0) -> str:
 def change_text(change: FieldChange) -> str:
     """Return one changed field as a line: ``spec.resources.memory: 64Mi -> 96Mi``."""
     if change.old is None and change.new is None:
-        text = f"{change.path}: {change.what}"
+        text = f"{change.path}: {change.what}{', value unknown' if change.unknown else ''}"
     elif change.path.endswith("]") and change.what != "changed":  # an item of a list
         item = change.new or change.old
         text = f"{change.path}: {change.what}{f' ({item})' if item else ''}"

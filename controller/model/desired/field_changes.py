@@ -30,6 +30,8 @@ class FieldChange:
     sensitive: bool = False
     #: ``drift``: the document is unchanged, and the container was changed outside trimtab.
     kind: ReviewKind = "document"
+    #: Nobody compared the values: their source, such as a ciphertext, has changed.
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

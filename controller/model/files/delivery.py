@@ -94,6 +94,14 @@ class Delivery:
         return self.on_change != RESTART
 
     @property
+    def is_unopened(self) -> bool:
+        """True if the content id is that of a Secret's source: nobody has opened the source.
+
+        So in plans of other files. The broker's ids of a Secret's content are keyed.
+        """
+        return self.kind == "secret" and not self.content.startswith("hmac:")
+
+    @property
     def signal(self) -> str:
         """The signal after a change; '' for none."""
         return "" if self.on_change in (RESTART, NO_REACTION) else self.on_change

@@ -2,12 +2,17 @@
 
 A service with a Secret of unknown content is left unchanged: an unknown content is no reason to
 replace a container.
+
+Nobody opens the Secrets of files that are only planned, such as those of a pull request. They are
+bound by their sources: a source that the host has opened has the host's content; any other source
+has a content of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from controller.core.files.mounts import KINDS, revision_contents
 from controller.core.manifests.check_together import desired_digest
@@ -30,11 +35,60 @@ class SecretFault:
 
 #: The content id of each Secret, or why it isn't known.
 SecretContents = Mapping[Key, str | SecretFault]
+#: Returns the contents of Secrets, as far as a broker knows them.
+AskSecrets = Callable[[Iterable[Secret]], SecretContents]
 NOT_ASKED = SecretFault(
     "secret.unknown",
     "no broker was asked for the content",
     "run it beside a running instance",
 )
+NOT_OPENED = SecretFault(
+    "secret.unknown",
+    "the host of the plan hasn't opened its source",
+    "look at 'trimtab status' on the host",
+)
+
+
+def source_of(secret: Secret) -> str:
+    """Return the identity of a Secret's source: its key, and the digest of what it declares."""
+    return f"{secret.key} {secret.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostSecrets:
+    """The Secrets of a host, for a plan of files whose Secrets nobody opens."""
+
+    #: The content id of each declared source (``source_of``); '' for a source that can't be opened.
+    contents: Mapping[str, str] = field(default_factory=dict)
+    #: The host restores the files of Secrets before the engine starts.
+    restored_at_boot: bool = True
+    #: The host's revisions, by the revision that a service has with ``contents``. Empty if equal.
+    revisions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, desired: Desired, *, restored_at_boot: bool) -> HostSecrets:
+        """Return the Secrets of a host's desired state."""
+        contents = {source_of(each): each.content for each in desired.secrets}
+        return cls(contents, restored_at_boot)
+
+    def bind(self, desired: Desired) -> Desired:
+        """Return the desired state of planned files. A source unknown to the host has its own id."""
+        contents: dict[Key, str | SecretFault] = {}
+        for secret in desired.secrets:
+            source = source_of(secret)
+            of_source = f"sha256:{hashlib.sha256(source.encode()).hexdigest()}"
+            contents[secret.key] = self.contents.get(source, of_source) or NOT_OPENED
+        bound = bind_secrets(desired, contents, restored_at_boot=self.restored_at_boot)
+
+        def as_on_host(service: Service) -> Service:
+            revision = self.revisions.get(service.revision, service.revision)
+            return replace(service, revision=revision)
+
+        return replace(
+            bound,
+            services=tuple(map(as_on_host, bound.services)),
+            jobs=tuple(map(as_on_host, bound.jobs)),
+        )
 
 
 def bind_secrets(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import slot_text
-from controller.core.review.field_changes import SHOWN, slot_changes
+from controller.core.planning.deliveries.secret_binding import HostSecrets, bind_secrets
+from controller.core.review.field_changes import SHOWN, content_changes, slot_changes
 from controller.core.review.host_snapshot import (
     HIDDEN,
     HostSnapshot,
@@ -22,11 +23,14 @@ from controller.core.review.host_snapshot import (
     only_of,
     to_json,
 )
+from controller.core.review.plan_text import change_text
 from controller.core.service import revisions
 from controller.core.service.overrides import slots_of
+from controller.model.desired.desired import Desired
 from controller.model.desired.overrides import Overrides, Revision
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import UsageError
+from controller.model.files.delivery import FileSet, MountedFiles, StoredContent, StoredFiles
 from controller.model.names import Key, job_key
 from controller.model.observed import (
     Container,
@@ -243,3 +247,106 @@ def test_what_belongs_to_others_is_left_out() -> None:
     assert only_of(observed, SOURCE, {}).containers == (CONTAINER,)
     assert only_of(observed, SOURCE, {KEY: ""}).containers == ()
     assert only_of(observed, SOURCE, {KEY: "team"}).containers == (CONTAINER,)
+
+
+# Secrets
+
+DB = Key("Secret", "default", "db")
+#: A keyed digest of the plain text, and that of an earlier plain text.
+CONTENT, EARLIER = (f"hmac:{digit * 64}" for digit in "ab")
+
+
+def with_secret(*, image: str = "web:1", generate: str = "pw", extra: str = "") -> Desired:
+    head = "apiVersion: trimtab/v1\n"
+    found = desired_of(
+        {
+            "db.yaml": f"{head}kind: Secret\nmetadata: {{name: db, owner: team}}\n"
+            f"spec: {{generate: {{{generate}: {{}}}}}}\n",
+            "web.yaml": f"{head}kind: Service\nmetadata: {{name: web, owner: team}}\nspec:\n"
+            f"  image: {image}\n  mounts: [{{type: secret, source: db, target: /run/db{extra}}}]\n",
+        }
+    )
+    assert found.problems == ()
+    return found
+
+
+def snapshot_of(on_host: Desired, content: str = CONTENT) -> HostSnapshot:
+    """Return the snapshot of a host on which *on_host* runs, with another content before."""
+    bound = bind_secrets(on_host, {DB: content})
+    (service,) = bound.services
+    (delivery,) = service.deliveries
+    container = replace(
+        CONTAINER,
+        revision=service.revision,
+        files=(MountedFiles("secret", "db", content, delivery.target),),
+    )
+    kept = [
+        replace(
+            REVISION,
+            revision=each.revision,
+            owner="team",
+            spec=slot_text(each.spec),
+            deliveries=each.deliveries,
+        )
+        for known in (EARLIER, content)
+        for each in bind_secrets(on_host, {DB: known}).services
+    ]
+    files = FileSet("secret", "default", "db")
+    stored = StoredFiles(files, tuple(StoredContent(each, "team") for each in (EARLIER, content)))
+    return replace(
+        SNAPSHOT,
+        observed=replace(SNAPSHOT.observed, containers=(container,), files={str(files): stored}),
+        state={"steerings": {str(KEY): revisions.to_json(Overrides(tuple(kept)))}},
+        secrets=HostSecrets.of(bound, restored_at_boot=True),
+        workloads=bound.workloads,
+    )
+
+
+def read_secrets(snapshot: HostSnapshot) -> HostSecrets:
+    secrets = from_text(json.dumps(to_json(snapshot))).secrets
+    assert secrets is not None
+    return secrets
+
+
+def test_a_snapshot_has_no_digest_of_a_plain_text() -> None:
+    """Not even a keyed one: two hosts with other keys and plain texts have the same numbers."""
+    one, two = snapshot_of(with_secret()), snapshot_of(with_secret(), f"hmac:{'c' * 64}")
+    written = json.dumps(to_json(one))
+    assert not {text for text in (CONTENT, EARLIER) if text[:20] in written}
+    first, second = to_json(one), to_json(two)
+    assert first["secrets"] != second["secrets"], "the host's revisions differ"
+    assert first["observed"]["files"] == second["observed"]["files"]  # type: ignore[index]
+
+
+def test_an_unchanged_secret_of_a_snapshot_has_the_revision_of_the_host() -> None:
+    snapshot = snapshot_of(with_secret())
+    read = from_text(json.dumps(to_json(snapshot)))
+    assert read.secrets is not None
+    (service,) = read.secrets.bind(with_secret()).services
+    (container,) = read.observed.containers
+    assert service.revision == container.revision
+    assert [each.content for each in service.deliveries] == [c.content for c in container.files]
+    (stored,) = read.observed.files.values()
+    assert stored.current == service.deliveries[0].content
+
+
+def test_a_changed_image_beside_an_unchanged_secret_is_the_only_change() -> None:
+    (before,) = read_secrets(snapshot_of(with_secret())).bind(with_secret()).services
+    (after,) = read_secrets(snapshot_of(with_secret())).bind(with_secret(image="web:2")).services
+    assert content_changes(before, after) == ()
+    assert [each.path for each in slot_changes(before.spec, after.spec)] == ["spec.image"]
+    assert before.revision != after.revision
+
+
+def test_a_changed_source_is_a_change_of_an_unknown_value() -> None:
+    host = read_secrets(snapshot_of(with_secret()))
+    (before,) = host.bind(with_secret()).services
+    (after,) = host.bind(with_secret(generate="other")).services
+    (change,) = content_changes(before, after)
+    assert change_text(change) == "spec.mounts[/run/db].content: changed, value unknown"
+
+
+def test_a_snapshot_of_an_earlier_version_knows_no_secret() -> None:
+    written = {**to_json(snapshot_of(with_secret()))}
+    del written["secrets"]
+    assert from_text(json.dumps(written)).secrets is None

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controller.core.manifests.check_together import desired_of
-from controller.core.planning.deliveries.secret_binding import SecretFault, bind_secrets
+from controller.core.planning.deliveries.secret_binding import (
+    HostSecrets,
+    SecretFault,
+    bind_secrets,
+)
 from controller.model.desired.desired import Desired
 from controller.model.names import Key
 
@@ -70,3 +76,29 @@ def test_services_with_secrets_boot_in_order_where_nothing_restores_the_secrets(
     assert not any(s.is_boot_ordered for s in restored.services)
     assert late.digest == restored.digest
     assert [s.revision for s in late.services] == [s.revision for s in restored.services]
+
+
+CONTENT = f"hmac:{'1' * 64}"
+
+
+def test_a_source_that_the_host_opened_has_its_content_and_a_changed_one_has_its_own() -> None:
+    host = HostSecrets.of(bind_secrets(desired(), {DB: CONTENT}), restored_at_boot=False)
+    planned = host.bind(desired())
+    (delivery,) = planned.services[1].deliveries
+    assert (delivery.content, delivery.is_unopened) == (CONTENT, False)
+    assert planned == bind_secrets(desired(), {DB: CONTENT}, restored_at_boot=False)
+    (secret,) = desired().secrets
+    other = replace(desired(), secrets=(replace(secret, digest="another"),))
+    changed = host.bind(other)
+    (delivery,) = changed.services[1].deliveries
+    assert delivery.is_unopened
+    assert changed.problems == ()
+    assert changed.services[1].revision != planned.services[1].revision
+    assert host.bind(other) == changed
+
+
+def test_a_source_that_the_host_can_not_open_leaves_its_services_as_they_are() -> None:
+    host = HostSecrets.of(bind_secrets(desired(), {}), restored_at_boot=True)
+    planned = host.bind(desired())
+    assert planned.blind_keys == {WEB, DB}
+    assert [problem.code for problem in planned.problems] == ["secret.unknown"]
