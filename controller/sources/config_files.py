@@ -30,6 +30,14 @@ class SourceRoot:
     name: str = "the source"
 
 
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """A folder that the paths of a document are relative to, in its source."""
+
+    folder: str
+    root: SourceRoot
+
+
 def with_files(
     documents: Iterable[ParsedDocument], folder: str, root: SourceRoot
 ) -> list[ParsedDocument]:
@@ -37,6 +45,22 @@ def with_files(
     return [
         with_named_files(document, lambda path: _read(path, folder, root)) for document in documents
     ]
+
+
+def with_files_of(document: ParsedDocument, places: Iterable[FilePlace]) -> ParsedDocument:
+    """Return a document with the files that it names, each from the first place that has it."""
+
+    def read(path: str) -> bytes | Problem:
+        found: bytes | Problem | None = None
+        for place in places:
+            content = _read(path, place.folder, place.root)
+            if isinstance(content, bytes):
+                return content
+            found = found or content
+        assert found is not None, "a file is looked for somewhere"
+        return found
+
+    return with_named_files(document, read)
 
 
 def bytes_of(documents: Iterable[ParsedDocument]) -> int:

@@ -29,11 +29,13 @@ from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from controller.sources import git
 from controller.sources.config_files import (
+    FilePlace,
     SourceRoot,
     bytes_of,
     folder_in_chart,
     hidden_files,
     with_files,
+    with_files_of,
 )
 from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, SourceFile, read_whole
 
@@ -198,7 +200,7 @@ class DirectorySource:
             documents += self._with_files(reading.documents, top, SourceRoot(top))
             problems += reading.problems
         if self._overlay is not None:
-            documents = _overlaid(documents, _read_overlay(self._overlay.absolute()))
+            documents = _overlaid(documents, self._overlay.absolute(), top)
         return documents, problems
 
     def _read_projects(self, top: str, names: list[str]) -> ComposeReading | None:
@@ -351,12 +353,27 @@ def _read_overlay(file: Path) -> tuple[ParsedDocument, ...]:
     return read_text(decode(content), str(file))
 
 
-def _overlaid(
-    documents: list[ParsedDocument], overlay: tuple[ParsedDocument, ...]
-) -> list[ParsedDocument]:
-    """Return the documents, those of *overlay* in the place of others of the same resources."""
-    taken = {key for document in overlay if (key := _key_of(document)) is not None}
-    return [*(each for each in documents if _key_of(each) not in taken), *overlay]
+def _overlaid(documents: list[ParsedDocument], file: Path, top: str) -> list[ParsedDocument]:
+    """Return the documents of *top*, those of a file in the place of others of the same resources.
+
+    A named file is looked for beside the file, then beside the replaced document.
+    """
+    read = _read_overlay(file)
+    taken = {key: "" for document in read if (key := _key_of(document)) is not None}
+    others = []
+    for document in documents:
+        key = _key_of(document)
+        if key not in taken:
+            others.append(document)
+        elif declaration := document.declaration or document.partial:
+            taken[key] = declaration.source.file
+    folder = os.path.realpath(file.parent)
+    here = FilePlace(folder, SourceRoot(folder, "the folder of the file"))
+    for document in read:
+        key = _key_of(document)
+        replaced = os.path.join(top, os.path.dirname(taken.get(key, "") if key else ""))  # noqa: PTH118, PTH120 - text
+        others.append(with_files_of(document, (here, FilePlace(replaced, SourceRoot(top)))))
+    return others
 
 
 def _key_of(document: ParsedDocument) -> Key | None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.secrets.key_files import KEYS
+from controller.broker.secrets.key_files import FILES, KEYS
 from controller.broker.secrets.memory_folder import secret_folder
+from tests.e2e.test_git_sources import git, source_row
 from tests.instance import WITH_SECRETS, Host, descendants, eventually, web
 from tests.leaks import (
     core_files_permitted,
@@ -239,3 +240,128 @@ def sealed(keys: Keys, value: bytes) -> str:
 def writer(host: Host, namespace: Namespace, name: str) -> Callable[[str], object]:
     """Return what writes the document of a Secret."""
     return lambda spec: host.write(f"{name}.yaml", namespace.document(spec, name))
+
+
+#: A project of a Git source: a file of the host, a ciphertext, and files of its own.
+MOUNTS = """\
+mounts:
+  - {type: secret, source: login, target: /run/login}
+  - {type: secret, source: db, target: /run/db}
+  - {type: config, source: site, target: /run/site}
+env: {DB: {secret: db, key: password}}"""
+
+
+@pytest.fixture
+def login(namespace: Namespace) -> Iterator[Path]:
+    """A file of the host with a password."""
+    folder = FILES / namespace.name
+    folder.mkdir(mode=0o755, parents=True)
+    (folder / "login").touch(mode=0o600)
+    (folder / "login").write_text("from-the-host")
+    yield folder / "login"
+    shutil.rmtree(folder)
+
+
+def project(namespace: Namespace, folder: Path, *, image: str, name: str = "web") -> None:
+    """Write a service with its Secrets and its Config; the ciphertext stays, if there is one."""
+    folder.mkdir(exist_ok=True)
+    text = service(namespace, MOUNTS, name).replace("trimtab.local/web:1", image)
+    (folder / "web.yaml").write_text(text)
+    (folder / "login.yaml").write_text(namespace.document("{file: {login: login}}", "login"))
+    config = namespace.document("{files: {index.html: files/index.html}}", "site")
+    (folder / "site.yaml").write_text(config.replace("kind: Secret", "kind: Config"))
+    (folder / "files").mkdir(exist_ok=True)
+    (folder / "files/index.html").write_text("hello")
+    if not (folder / "db.yaml").exists():
+        spec = sealed(namespace.keys, b"first-password")
+        (folder / "db.yaml").write_text(namespace.document(spec))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("login")
+def test_a_pull_request_with_secrets_is_planned_in_four_ways(
+    host: Host, namespace: Namespace
+) -> None:
+    """A working copy, a commit, a held commit, and a checkout elsewhere with a snapshot."""
+    bare, tree = host.folder / "deploy.git", host.folder / "tree"
+    git(host.folder, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
+    git(host.folder, "clone", "--quiet", str(bare), str(tree))
+    deploy = tree / "deploy"
+
+    def push(image: str, *options: str) -> str:
+        project(namespace, deploy, image=image)
+        git(tree, "add", "--all")
+        git(tree, "commit", "--quiet", "--message", image, *options)
+        git(tree, "push", "--quiet", "--force", "origin", "HEAD:main")
+        return git(tree, "rev-parse", "HEAD")
+
+    def changes(*options: str, expect: int = 2) -> list[str]:
+        objects = host.json("plan", *options, expect=expect)["objects"]
+        return [change["text"] for each in objects for change in each["changes"]]
+
+    def commit(one: str) -> tuple[str, ...]:
+        return ("--against", one, "--source", "team")
+
+    image, other = "trimtab.local/web:1", "trimtab.local/worker:1"
+    only = ["spec.image: trimtab.local/web:1 -> trimtab.local/worker:1"]
+    earlier = push(other)
+    running = push(image)
+    host.write(
+        "team.yaml",
+        "apiVersion: trimtab/v1\nkind: Source\nmetadata: {name: team, owner: team}\nspec:\n"
+        f"  git: {{url: 'file://{bare}', path: deploy, interval: 1h}}\n"
+        f"  namespaces: [{namespace.name}]\n",
+    )
+    with host.running():
+        await_ready(host, namespace, "web")
+        snapshot = host.folder / "host.json"
+        snapshot.write_text(host.cli("snapshot").stdout)
+        assert "hmac:" not in snapshot.read_text().replace("hmac:" + 52 * "0", "")
+        elsewhere = ("--snapshot", str(snapshot), "--source", "team")
+        folder = ("--against", str(deploy))
+        # What runs is no change of what runs.
+        for way in (commit(running), (*folder, *elsewhere)):
+            assert changes(*way, expect=0) == [], way
+        # Another image is one changed field.
+        assert changes(*commit(earlier)) == only
+        held = push(other, "--amend", "--allow-empty")
+        host.cli("source", "sync", "team")
+        eventually(lambda: source_row(host)["state"] == "Held", what="history was rewritten")
+        assert changes(*commit(held)) == only
+        assert changes(*folder, "--source", "team") == only
+        assert changes(*folder, *elsewhere) == only
+        assert only[0] in host.cli("plan", *folder, *elsewhere, "--markdown", expect=2).stdout
+        # A ciphertext is compared, and never opened.
+        (deploy / "db.yaml").unlink()
+        project(namespace, deploy, image=image)
+        unknown = [
+            "spec.env.DB: changed, value unknown",
+            "spec.mounts[/run/db].content: changed, value unknown",
+        ]
+        assert sorted(changes(*folder, *elsewhere)) == unknown
+        a_working_copy_of_dir(host, namespace)
+
+
+def a_working_copy_of_dir(host: Host, namespace: Namespace) -> None:
+    """A copy of DIR, and a single file of it, also without its other files."""
+    made = namespace.document("{generate: {password: {length: 20}}}", "made")
+    pages = namespace.document("{files: {index.html: files/index.html}}", "pages")
+    mounts = "{type: secret, source: made, target: /run/db}, {type: config, source: pages, target: /run/site}"
+    text = service(namespace, f"mounts: [{mounts}]", "own")
+    own = "---\n".join([made, pages.replace("kind: Secret", "kind: Config"), text])
+    host.write("files/index.html", "hello")
+    host.write("own.yaml", own)
+    await_ready(host, namespace, "own")
+    copy = host.folder / "copy"
+    shutil.copytree(host.directory, copy)
+    alone = host.folder / "own.yaml"
+    alone.write_text(own)
+    ways = (copy, copy / "own.yaml", alone)
+    for way in ways:
+        assert host.json("plan", "--against", str(way))["objects"] == [], way
+        if way.is_file():
+            way.write_text(own.replace("trimtab.local/web:1", "trimtab.local/worker:1"))
+    for way in ways:
+        shown = host.json("plan", "--against", str(way), expect=2)
+        fields = [change["text"] for each in shown["objects"] for change in each["changes"]]
+        assert fields == ["spec.image: trimtab.local/web:1 -> trimtab.local/worker:1"]

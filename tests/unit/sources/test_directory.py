@@ -444,6 +444,23 @@ def test_a_file_takes_the_place_of_documents_of_the_same_resources(tmp_path: Pat
     assert told(desired) == []
 
 
+def test_files_named_in_the_place_of_others_lie_beside_them_or_beside_the_replaced(
+    tmp_path: Path, root: Path
+):
+    config = (
+        "apiVersion: trimtab/v1\nkind: Config\nmetadata: {name: site, owner: team}\n"
+        "spec: {files: {a: ../a.txt, b: files/b.txt}}\n"
+    )
+    write(root, {"web/site.yaml": config, "a.txt": "old", "web/files/b.txt": "old"})
+    file = tmp_path / "here" / "changed.yaml"
+    write(file.parent, {"changed.yaml": config, "files/b.txt": "new"})
+    desired = DirectorySource(root, overlay=file).load()
+    assert told(desired) == []
+    assert [c.files for c in desired.configs] == [(("a", b"old"), ("b", b"new"))]
+    file.write_text(config.replace("../a.txt", "/etc/passwd"))
+    assert told(DirectorySource(root, overlay=file).load()) == [f"{file} config.outside"]
+
+
 def test_a_broken_or_missing_file_in_the_place_of_others_is_a_problem(tmp_path: Path, root: Path):
     write(root, {"web.yaml": service("web")})
     file = tmp_path / "changed.yaml"
