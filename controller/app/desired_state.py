@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.broker.secrets.key_files import FILES, key_path
 from controller.core.compose.translation.settings import ComposeSettings, owned_by
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
 from controller.core.planning.deliveries.secret_binding import bind_secrets
-from controller.model.desired.desired import Desired, GitSource, SourceIdentity
+from controller.model.desired.desired import Desired, GitSource, Secret, SourceIdentity
 from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.sources.directory import DirectorySource, Export
@@ -89,6 +90,14 @@ class SourceFiles:
         return self._bind(replace(combined, blind=reading.reading.blind))
 
 
+def _host_files(secret: Secret) -> Iterable[Path]:
+    """Return the files of the host that a Secret's values come from, or are opened with."""
+    namespace, spec = secret.key.namespace, secret.spec
+    if spec.file is not None:
+        return (FILES / namespace / name for name in spec.file.values())
+    return () if spec.generate is not None else (key_path(namespace),)
+
+
 class DesiredFiles:
     """A ``ports.DesiredSource`` for DIR and the Git sources that DIR declares.
 
@@ -113,17 +122,24 @@ class DesiredFiles:
         self._serving = serving
         self._fetched: FetchedSources | None = None
         self._marks: tuple[Path, ...] = ()
+        self._of_secrets: tuple[Path, ...] = ()
 
     def marks(self) -> tuple[Path, ...]:
         """Return the files outside the directory's walk with an effect on the desired state.
 
-        These are the fetcher's files of the sources, and named files in hidden folders.
+        These are the fetcher's files of the sources, named files in hidden folders, and the host's
+        files and keys of Secrets.
         """
-        return (*self._marks, *self._directory.hidden_files)
+        return (*self._marks, *self._of_secrets, *self._directory.hidden_files)
 
     def load(self) -> Desired:
         """Return the desired state of the present files, with the contents of Secrets."""
-        return self._bind(self._load())
+        desired = self._load()
+        # Before the files are read: a change meanwhile is noticed.
+        self._of_secrets = tuple(
+            sorted({path for secret in desired.secrets for path in _host_files(secret)})
+        )
+        return self._bind(desired)
 
     def _load(self) -> Desired:
         reading, serving = self._directory.read(), self._serving()

@@ -1,7 +1,8 @@
 """The content ids of Secrets, asked from the broker once for each source and remembered.
 
 A source with files of the host, or with generated values, is asked for at each reading of the
-documents: files can change, and an operator can forget values. An answer holds no plain text.
+documents: files can change, and an operator can forget values. So is a source whose key or file
+on the host was missing or unsafe: a person can repair it at any time. An answer holds no plain text.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from controller.model.names import Key
 
 #: Seconds until a source that can't be opened is asked for again.
 RETRY_S = 60.0
+#: The faults of keys and files on the host (``broker.secrets.key_files``), cheap to look for.
+OF_HOST = frozenset(
+    f"secret.{name}" for name in ("file-missing", "file-open", "key-missing", "key-invalid")
+)
 #: The longest time for the questions of one reading, in seconds. Further ones are asked by the next.
 READING_S = 20.0
 LATE = SecretFault(
@@ -72,7 +77,7 @@ class BrokerSecrets:
         except EngineError as error:
             fault = SecretFault(error.code, error.message, error.remedy)
             # A conflict passes by itself: the proof of a signed source isn't accepted yet.
-            if error.status != HTTPStatus.CONFLICT:
+            if error.status != HTTPStatus.CONFLICT and error.code not in OF_HOST:
                 self._failed[place] = (self._monotonic(), fault)
             return fault
         self._failed.pop(place, None)

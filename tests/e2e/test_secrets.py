@@ -278,9 +278,8 @@ def project(namespace: Namespace, folder: Path, *, image: str, name: str = "web"
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.usefixtures("login")
 def test_a_pull_request_with_secrets_is_planned_in_four_ways(
-    host: Host, namespace: Namespace
+    host: Host, namespace: Namespace, login: Path
 ) -> None:
     """A working copy, a commit, a held commit, and a checkout elsewhere with a snapshot."""
     bare, tree = host.folder / "deploy.git", host.folder / "tree"
@@ -340,6 +339,23 @@ def test_a_pull_request_with_secrets_is_planned_in_four_ways(
         ]
         assert sorted(changes(*folder, *elsewhere)) == unknown
         a_working_copy_of_dir(host, namespace)
+        a_file_of_the_host_that_changes(host, namespace, login)
+
+
+def a_file_of_the_host_that_changes(host: Host, namespace: Namespace, login: Path) -> None:
+    """Noticed at once: the documents are read anyway only after a minute."""
+
+    def refused() -> bool:
+        return "secret.file-open" in str(host.status())
+
+    login.chmod(0o644)
+    eventually(refused, within_s=20)
+    login.chmod(0o600)
+    assert "secret.file-open" not in host.cli("plan").stdout
+    eventually(lambda: not refused(), within_s=20)
+    before = host.running_ids("web")
+    login.write_text("another")
+    eventually(lambda: host.running_ids("web") not in ([], before), within_s=20)
 
 
 def a_working_copy_of_dir(host: Host, namespace: Namespace) -> None:

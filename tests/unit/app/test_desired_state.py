@@ -69,6 +69,9 @@ class World:
     def load(self) -> Desired:
         return self._files.load()
 
+    def marks(self) -> tuple[Path, ...]:
+        return self._files.marks()
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
@@ -236,3 +239,22 @@ def test_what_the_fetcher_exports_is_read(world: World) -> None:
         desired = world.load()
         assert desired.problems == ()
         assert [(s.key.name, s.source.commit) for s in desired.services] == [("web", commit)]
+
+
+def test_the_files_and_keys_of_secrets_on_the_host_are_watched(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    head = (
+        "apiVersion: trimtab/v1\nkind: Secret\nmetadata: {name: %s, namespace: shop, owner: team}\n"
+    )
+    for name, spec in {
+        "a": "{file: {user: login/user, password: login/password}}",
+        "b": "{age: {pw: '-----BEGIN AGE ENCRYPTED FILE-----'}}",
+        "c": "{generate: {pw: {}}}",
+    }.items():
+        world.write(f"{name}.yaml", f"{head % name}spec: {spec}\n")
+    world.load()
+    assert world.marks() == (
+        Path("/etc/trimtab/keys/shop.age"),
+        Path("/etc/trimtab/secrets/shop/login/password"),
+        Path("/etc/trimtab/secrets/shop/login/user"),
+    )

@@ -8,7 +8,7 @@ import pytest
 
 from controller.core.manifests.check_together import desired_of
 from controller.core.planning.deliveries.secret_binding import SecretFault
-from controller.engine.secret_contents import LATE, READING_S, RETRY_S, BrokerSecrets
+from controller.engine.secret_contents import LATE, OF_HOST, READING_S, RETRY_S, BrokerSecrets
 from controller.engine.transport import OutgoingRequest
 from controller.model.desired.desired import Secret
 from controller.model.errors import Refused
@@ -33,13 +33,14 @@ class Broker:
     def __init__(self) -> None:
         self.asked: list[OutgoingRequest] = []
         self.refuses = False
+        self.code = "secret.wrong-key"
         self.now = 0.0
 
     def __call__(self, request: OutgoingRequest, cause: str) -> str:
         self.asked.append(request)
         assert "Secret/default/db" in cause
         if self.refuses:
-            raise Refused("secret.wrong-key", "not for this key", remedy="encrypt it again")
+            raise Refused(self.code, "not for this key", remedy="encrypt it again")
         return f"hmac:{len(self.asked)}"
 
 
@@ -81,6 +82,17 @@ def test_a_refused_source_is_asked_for_again_later() -> None:
     assert [ask(secrets), ask(secrets)] == [{DB: fault}] * 2
     assert len(broker.asked) == 1
     broker.refuses, broker.now = False, RETRY_S
+    assert ask(secrets) == {DB: "hmac:2"}
+
+
+@pytest.mark.parametrize("code", sorted(OF_HOST))
+def test_a_file_or_key_that_was_repaired_is_asked_for_at_the_next_reading(code: str) -> None:
+    broker = Broker()
+    ask = BrokerSecrets(broker, lambda: broker.now)
+    secrets = declared(f"{{age: {{pw: '{SEALED}'}}}}")
+    broker.refuses, broker.code = True, code
+    assert ask(secrets) == {DB: SecretFault(code, "not for this key", "encrypt it again")}
+    broker.refuses = False
     assert ask(secrets) == {DB: "hmac:2"}
 
 
