@@ -23,6 +23,7 @@ from controller.cli.policy.explain import (
 )
 from controller.cli.policy.init import init
 from controller.cli.policy.reload import reload
+from controller.core.compose.project import DOCUMENT_FIELDS
 from controller.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _judge(
     from controller.core.manifests.check_together import desired_of
     from controller.core.policy.refusals import verdict_in_document
 
-    if content.lstrip().startswith("{"):
+    if _is_body(content):
         try:
             body = parse(content.encode())
         except InvalidJson as error:
@@ -119,6 +120,16 @@ def _judge(
         for action, decision in offline.check_creations(desired, rules)
     ]
     return not desired.valid, decisions
+
+
+def _is_body(content: str) -> bool:
+    """Return True for the body of a create. A document, in YAML or JSON, names its apiVersion."""
+    if not content.lstrip().startswith("{"):
+        return False
+    try:
+        return "apiVersion" not in json.loads(content)
+    except (ValueError, RecursionError):
+        return DOCUMENT_FIELDS.search(content.encode()) is None
 
 
 def _decision_json(label: str, decision: AdmissionDecision, rules: Policy) -> dict[str, object]:

@@ -206,6 +206,17 @@ def test_a_file_is_checked_with_all_that_is_wrong_in_each_document(
     assert told("check", "/nonexistent.yaml")[0] in {1, 64}
 
 
+def test_a_document_that_begins_with_a_brace_is_no_body(told: Told) -> None:
+    service = {"apiVersion": "trimtab/v1", "kind": "Service"}
+    service |= {"metadata": {"name": "web", "owner": "team"}}
+    service |= {"spec": {"image": IMAGE, "resources": {"cpus": 0.2}}}
+    flow = json.dumps(service).replace('"', "")
+    for name, text in (("a.json", json.dumps(service)), ("a.yaml", flow)):
+        code, found = told.json("check", told.file(name, text))
+        assert (code, [each["object"] for each in found]) == (0, ["Service/default/web"]), name
+    assert told("check", told.file("broken.json", '{"Image": '))[0] == 64
+
+
 def test_a_body_is_checked_as_whoever_is_named(told: Told) -> None:
     body = {"Image": IMAGE, "Labels": {"io.trimtab.owner": "bob"}}
     file = told.file("body.json", json.dumps(body))
