@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,28 +82,44 @@ def _with_contents(service: Service) -> Service:
 def render_chart(
     chart: Path, values: Path | None, *, name: str, namespace: str
 ) -> tuple[dict[str, str], tuple[Problem, ...]]:
-    """Return the rendered texts of a chart by file, and the problems."""
-    import yaml
+    """Return the rendered texts of a chart by file, and the problems.
 
+    The places of problems of the values are those in the file *values*.
+    """
     from controller.core.charts.releases import render_texts
     from controller.core.manifests.parse import read_text
     from controller.sources.charts import load_chart
 
-    document = {
-        "apiVersion": "trimtab/v1",
-        "kind": "Release",
-        "metadata": {"name": name, "namespace": namespace, "owner": "render"},
-        "spec": {
-            "chart": chart.resolve().name,
-            "values": yaml.safe_load(values.read_text()) if values is not None else {},
-        },
-    }
-    (reading,) = read_text(yaml.safe_dump(document), "--values" if values else "--chart")
-    if reading.declaration is None:
-        return {}, reading.problems
+    names = {"name": name, "namespace": namespace, "owner": "render"}
     folder = chart.resolve()
+    head = [
+        *("apiVersion: trimtab/v1", "kind: Release", f"metadata: {json.dumps(names)}"),
+        *("spec:", f"  chart: {json.dumps(folder.name)}"),
+    ]
+    file = str(values or chart)
+    lines = _values_lines(values.read_text()) if values is not None else []
+    if lines:
+        head.append("  values:")
+    reading, *more = read_text("\n".join([*head, *(f"    {line}" for line in lines), ""]), file)
+
+    def in_values(problem: Problem) -> Problem:
+        if problem.file != file:
+            return problem
+        line = problem.line - len(head)
+        column = problem.column - 4 if line > 0 else 0
+        return replace(problem, line=max(line, 0), column=max(column, 0))
+
+    if reading.declaration is None or more:
+        problems = (problem for each in (reading, *more) for problem in each.problems)
+        return {}, tuple(map(in_values, problems))
     rendered = render_texts(reading.declaration, load_chart(folder.parent, folder.name))
-    return (rendered, ()) if isinstance(rendered, dict) else ({}, rendered)
+    return (rendered, ()) if isinstance(rendered, dict) else ({}, tuple(map(in_values, rendered)))
+
+
+def _values_lines(text: str) -> list[str]:
+    """Return the lines of a YAML file that can stand below a key; [] for a file without a value."""
+    lines = ["" if line == "---" else line for line in text.splitlines()]
+    return lines if any(line.split("#")[0].strip() for line in lines) else []
 
 
 def policy_in_force(explicit: str | None, root: Path) -> Policy:
