@@ -21,10 +21,12 @@ from controller.model.errors import Problem
 from controller.sources.safe_read import FolderWalk, SourceFile, is_inside, read_whole
 
 
-def load_chart(charts: Path | None, name: str, *, prefix: str = "") -> Chart:
+def load_chart(
+    charts: Path | None, name: str, *, prefix: str = "", directory: Path | None = None
+) -> Chart:
     """Read the chart *name* below *charts*. Problems are in the result. Never raises.
 
-    *prefix* precedes the names of files.
+    *prefix* precedes the names of files. *directory* is DIR, where people look for charts too.
     """
     if charts is None:
         problem = Problem("chart.missing", "there is no directory of charts (configs/)")
@@ -38,7 +40,10 @@ def load_chart(charts: Path | None, name: str, *, prefix: str = "") -> Chart:
         listed = {entry.name for entry in Path(top).iterdir()}
     except OSError as error:
         message = f"there is no chart {name} in {charts}: {error.strerror}"
-        return Chart(name, place, problems=(Problem("chart.missing", message),))
+        remedy = ""
+        if directory is not None and (directory / charts.name / name / CHART).is_file():
+            remedy = f"move {directory / charts.name} to {charts}, outside the documents' folder"
+        return Chart(name, place, problems=(Problem("chart.missing", message, remedy=remedy),))
     templates = os.path.realpath(f"{top}/{TEMPLATES}")
     if not is_in_charts or not is_inside(templates, top):
         problem = Problem("file.outside", "the chart leads out of its directory", place)

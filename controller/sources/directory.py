@@ -299,7 +299,9 @@ class DirectorySource:
             assert isinstance(release.spec, ReleaseSpec), "only Releases were taken"
             name = release.spec.chart
             if name not in charts:
-                charts[name] = load_chart(self._charts, name, prefix=self._prefix)
+                charts[name] = load_chart(
+                    self._charts, name, prefix=self._prefix, directory=self._root
+                )
             # All inputs of the rendering, with the place for problems.
             source = (release.key, release.owner, release.source, release.document.text)
             inputs = (source, charts[name])

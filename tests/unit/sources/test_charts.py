@@ -122,6 +122,13 @@ def test_a_value_that_does_not_fit_is_told_in_the_release(place: Path):
     assert expected == ["", 'type: "integer"']
 
 
+def test_a_chart_that_lies_in_dir_is_told_where_it_belongs(place: Path):
+    (place / "configs").rename(place / "desired-state/configs")
+    remedies = [p.remedy for p in load(place).problems if p.code == "chart.unusable"]
+    inside, beside = place / "desired-state/configs", place / "configs"
+    assert remedies == [f"move {inside} to {beside}, outside the documents' folder"]
+
+
 def test_a_default_that_does_not_fit_is_told_in_the_chart(place: Path):
     write(place, {"configs/app/values.yaml": VALUES.replace("1\nenv", "-1\nenv")})
     check(
