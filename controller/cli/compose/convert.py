@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -14,7 +15,7 @@ import click
 from controller.cli.exit_codes import EXIT_INVALID
 from controller.cli.options import command, policy_option, print_json, state_root
 from controller.cli.output.terminal import echo_data
-from controller.model.errors import EngineUnavailable, UsageError
+from controller.model.errors import EngineError, EngineUnavailable, UsageError
 
 if TYPE_CHECKING:
     from controller.core.compose.conversion.container_service import ConvertedContainer
@@ -169,29 +170,32 @@ def _name_of(image: str) -> str:
 def _inspected(names: Sequence[str], root: Path) -> Iterator[ConvertedContainer]:
     """Yield the named containers, from the running broker, else from the engine.
 
+    The broker shows only containers of its own; a user with the engine's socket sees the others.
+
     Raises:
         UsageError: no container has a name.
     """
     from controller.cli.clients.engine_api import EngineApi
     from controller.core.compose.conversion.container_service import body_of_inspect, service_of
-    from controller.model.errors import NotFound
     from controller.settings import read_instance, state_of
 
     instance = read_instance(root)
-    engine = os.environ.get("DOCKER_HOST", "").removeprefix("unix://") or _STANDARD_SOCKET
+    named = os.environ.get("DOCKER_HOST", "") if instance is None else instance.engine
+    engine = named.removeprefix("unix://") or _STANDARD_SOCKET
     socket = state_of(root, instance).broker_socket if instance is not None else Path(engine)
     for name in names:
         api = EngineApi(socket)
         try:
             inspect = api.get(f"/containers/{name}/json")
-        except EngineUnavailable:
-            if str(socket) == engine:
+        except EngineError as error:
+            away = isinstance(error, EngineUnavailable) or error.status == HTTPStatus.NOT_FOUND
+            if str(socket) == engine or not away or not os.access(engine, os.R_OK | os.W_OK):
                 raise
             api = EngineApi(Path(engine))
             inspect = api.get(f"/containers/{name}/json")
         try:
             image = api.get(f"/images/{inspect['Image']}/json")["Config"]
-        except (NotFound, KeyError):
-            image = None
-        body = body_of_inspect(inspect)
+        except (EngineError, KeyError):
+            image = None  # the engine has it no more
+        body = body_of_inspect(inspect, cgroup_version=str(api.get("/info").get("CgroupVersion")))
         yield service_of(str(inspect.get("Name", name)).lstrip("/"), body, image)

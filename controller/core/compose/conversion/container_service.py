@@ -141,8 +141,11 @@ def service_of(
     return ConvertedContainer(name, tree, volumes, tuple(networks), tuple(_lost(body, host)))
 
 
-def body_of_inspect(inspect: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of a create that makes the container of an inspect."""
+def body_of_inspect(inspect: Mapping[str, Any], *, cgroup_version: str = "2") -> dict[str, Any]:
+    """Return the body of a create that makes the container of an inspect.
+
+    *cgroup_version* is the engine's: its default for the cgroup namespace depends on it.
+    """
     config = dict(inspect.get("Config") or {})
     short = str(inspect.get("Id") or "")[:12]
     if config.get("Hostname") == short:
@@ -151,9 +154,12 @@ def body_of_inspect(inspect: Mapping[str, Any]) -> dict[str, Any]:
         name: {"Aliases": [each for each in end.get("Aliases") or () if each != short]}
         for name, end in ((inspect.get("NetworkSettings") or {}).get("Networks") or {}).items()
     }
+    host = dict(inspect.get("HostConfig") or {})
+    if host.get("CgroupnsMode") == "host" and cgroup_version == "1":
+        host.pop("CgroupnsMode")
     return {
         **config,
-        "HostConfig": inspect.get("HostConfig") or {},
+        "HostConfig": host,
         "NetworkingConfig": {"EndpointsConfig": endpoints},
     }
 

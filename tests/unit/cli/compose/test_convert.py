@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
 
 from controller.cli.main import main
+from controller.settings import Instance, state_of, write_instance
 
 
 def run(
@@ -67,3 +75,61 @@ def test_nothing_to_convert_is_wrong_usage(
             main(["convert", "--policy", "home", "--state", str(tmp_path / "state"), *words])
         assert end.value.code == 64
         assert "line.invalid" in capsys.readouterr().err
+
+
+@contextmanager
+def answers(socket: Path, replies: Mapping[str, tuple[int, object]]) -> Iterator[None]:
+    """Answer GETs on a socket, by the end of their paths; 404 otherwise."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = (each for path, each in replies.items() if self.path.endswith(path))
+            status, reply = next(found, (404, {"message": "no such object"}))
+            body = json.dumps(reply).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingUnixStreamServer(str(socket), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+FOREIGN = {
+    "message": "No such container: web",
+    "trimtab": {"rule": "foreign", "reason": "web isn't one of the caller's", "remedy": "none"},
+}
+
+
+def test_a_container_that_is_foreign_to_the_broker_is_read_from_the_engine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who can open the engine's socket is kept from reading it."""
+    inspect = {
+        "Id": "0" * 64,
+        "Name": "/web",
+        "Image": "sha256:0",
+        "Config": {"Image": "nginx:1.27"},
+        "HostConfig": {"CgroupnsMode": "host"},
+    }
+    with TemporaryDirectory(prefix="trimtab-", dir="/tmp") as folder:  # sun_path is short
+        root, engine = Path(folder) / "state", Path(folder) / "engine.sock"
+        root.mkdir()
+        instance = Instance(id="0123456789abcdef", dir="/srv/desired", engine=f"unix://{engine}")
+        write_instance(root, instance)
+        broker = state_of(root, instance).broker_socket
+        broker.parent.mkdir()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{engine}")
+        of_engine = {"/containers/web/json": (200, inspect), "/info": (200, {"CgroupVersion": "1"})}
+        with (
+            answers(engine, of_engine),
+            answers(broker, {"/containers/web/json": (404, FOREIGN)}),
+        ):
+            _, found = run(Path(folder), capsys, "web")
+    assert found["Service/web"]["spec"]["image"] == "nginx:1.27"

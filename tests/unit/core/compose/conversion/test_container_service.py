@@ -90,6 +90,13 @@ def test_an_inspect_has_no_names_that_the_engine_chose() -> None:
     assert found.service == {"image": "x", "networks": {"default": None}}
 
 
+def test_the_cgroup_namespace_that_an_engine_chooses_is_no_setting() -> None:
+    inspect = {"Config": {"Image": "x"}, "HostConfig": {"CgroupnsMode": "host"}}
+    chosen = body_of_inspect(inspect, cgroup_version="1")
+    assert "cgroup" not in service_of("x", chosen).service
+    assert service_of("x", body_of_inspect(inspect)).service["cgroup"] == "host"
+
+
 def test_the_namespaces_of_others_are_kept_to_be_refused() -> None:
     for mode in ("host", "none", "container:abc"):
         found = service_of("x", {"Image": "x", "HostConfig": {"NetworkMode": mode}})
