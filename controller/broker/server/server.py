@@ -458,7 +458,9 @@ class Broker:
                     self._sockets.reserve(self._current_rules())
                 LOG.info("policy.loaded digest=%s", self.state.policy.digest)
             except PolicyInvalid as error:
-                self.state.health.policy_error = message = redact.text(str(error))
+                mistakes = str(error).split("\n")
+                self.state.health.policy_error = "\n".join(map(redact.text, mistakes))
+                message = redact.text(str(error))
                 LOG.error("policy.invalid error=%s: the last good one stays", message)  # noqa: TRY400
             self.state.proofs.forget()
             self.state.health.policy_reloads += 1
@@ -484,7 +486,7 @@ class Broker:
 
     async def _record_policy(self, limiter: RecordLimiter) -> None:
         """Record the policy in force, and the last load error."""
-        policy, error = self.state.policy, self.state.health.policy_error
+        policy, error = self.state.policy, redact.text(self.state.health.policy_error)
         request = RequestPart(route="policy.load", object=policy.name)
         verdict = VerdictPart(policy=policy.digest).members
         await limiter.write(replace(self._load_entry(request, error), verdict=verdict))

@@ -143,7 +143,7 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
         remedy = "free space under the state folder; no restart is needed"
         problems.append(Problem("journal.reserved", message, remedy=remedy))
     if error := health["policy"].get("error"):
-        message = f"the last good policy stays in force: {error}"
+        message = f"the last good policy stays in force: {error.replace(chr(10), '; ')}"
         remedy = "correct the policy's file, then send the broker SIGHUP"
         problems.append(Problem("policy.invalid", message, remedy=remedy))
     if error := health.get("registryAuth", {}).get("error"):

@@ -105,11 +105,17 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
     else:
         _print(report)
         _print_end(wish, refused=refused, adopted=adopted)
-        if not adopted and (line := command_line(wish, judged)):
-            echo(printable(f"To admit exactly these gaps:\n  {line}"))
+        if not adopted and (hint := admit_hint(wish, judged)):
+            echo(hint)
     if failed:
         return EXIT_ERROR
     return EXIT_REFUSED if refused else 0
+
+
+def admit_hint(wish: Wish, judged: Iterable[Any]) -> str:
+    """Return the lines that show the command for the gaps that were found; '' without any."""
+    line = command_line(wish, judged)
+    return f"To admit exactly these gaps:\n  {printable(line)}" if line else ""
 
 
 def compare(api: BrokerApi, controller: Path, question: dict[str, Any]) -> Any:

@@ -399,7 +399,8 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield CheckResult("broker", "error", "the broker doesn't reach the engine", "start dockerd")
     if policy.get("error"):
         remedy = "correct the file, then run 'trimtab policy reload'"
-        yield CheckResult("policy", "error", f"the last reload failed: {policy['error']}", remedy)
+        mistakes = "; ".join(str(policy["error"]).split("\n"))
+        yield CheckResult("policy", "error", f"the last reload failed: {mistakes}", remedy)
     yield from _registry_auth(health.get("registryAuth") or {})
     yield from _quotas(health.get("quotas") or {})
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})

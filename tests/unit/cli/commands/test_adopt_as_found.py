@@ -13,6 +13,7 @@ from controller.app.desired_state import directory_source
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.commands.adopt_as_found import (
     Wish,
+    admit_hint,
     command_line,
     compare,
     declared_files,
@@ -132,4 +133,9 @@ def test_the_printed_command_admits_exactly_the_found_gaps() -> None:
         "--admit db:logs --admit web:files --admit web:logs"
     )
     assert command_line(wish, []) == ""
+    assert admit_hint(wish, []) == ""
+    assert admit_hint(Wish(project="shop", folder="/a\nb"), judged[1:2]).split("\n") == [
+        "To admit exactly these gaps:",
+        "  trimtab adopt --project shop --from '/a\\u000ab' --admit db:logs",
+    ]
     assert command_line(dataclasses.replace(wish, project=""), judged) == ""
