@@ -19,7 +19,7 @@ from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import put_networking
 from controller.core.compose.translation.rollout import put_rollout, put_steps
 from controller.core.compose.translation.scope import Draft, LookUp, TranslationScope, Tree, mapping
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.settings import SECRET_COPY, ComposeSettings
 from controller.core.compose.translation.units import byte_count
 from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.quoting import path_text
@@ -216,7 +216,7 @@ def _secret(scope: TranslationScope, name: str) -> None:
             f"{draft.name}, and external: true here"
         )
         key = Key("Secret", scope.namespace, draft.name)
-        scope.warn(("secrets", name, "file"), "compose.by-policy", message, remedy, key)
+        scope.warn(("secrets", name, "file"), SECRET_COPY, message, remedy, key)
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
 

@@ -152,8 +152,12 @@ def _warn_of_ports(work: Workload, random: list[tuple[int, object]], loopback: l
             f"{plural} {', '.join(loopback)} without an address: published on "
             f"{work.scope.settings.address}, for this host alone"
         )
+        own = work.scope.settings.address
         remedy = (
-            "write 0.0.0.0:HOST:CONTAINER, and allow 0.0.0.0 in the policy (networks.ports.hostIPs)"
+            f"write 0.0.0.0:HOST:CONTAINER for the whole network, or {own}:HOST:CONTAINER for this host"
+            if work.scope.settings.everywhere
+            else "write 0.0.0.0:HOST:CONTAINER, and allow 0.0.0.0 in the policy (networks.ports.hostIPs); "
+            f"or write {own}:HOST:CONTAINER"
         )
         work.warn(("ports",), message, remedy, "compose.loopback")
 

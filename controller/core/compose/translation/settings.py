@@ -16,6 +16,8 @@ USUAL_CAPABILITIES: Final = (
 )
 #: The owner of projects, if nothing names an owner.
 DEFAULT_OWNER: Final = "default"
+#: The code of the warning that a file must be copied for a Secret. It ends when the Secret is opened.
+SECRET_COPY: Final = "compose.secret-copy"  # noqa: S105 — a code
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class ComposeSettings:
     network: Literal["isolated", "bridge"] = "isolated"
     #: The host address of a port without an address.
     address: str = "127.0.0.1"
+    #: The policy admits ports on all addresses of the host.
+    everywhere: bool = False
     #: The capabilities of a service that drops none.
     capabilities: tuple[str, ...] = ("CHOWN", "SETGID", "SETUID")
     #: The policy allows further names of services.
@@ -44,6 +48,7 @@ def settings_of(policy: Policy) -> ComposeSettings:
         owner=owners[0].name if len(owners) == 1 else DEFAULT_OWNER,
         network=networks.compose_default,
         address=networks.ports.host_ips[0],
+        everywhere="0.0.0.0" in networks.ports.host_ips,  # noqa: S104 - what the policy admits
         capabilities=tuple(name for name in USUAL_CAPABILITIES if name in allowed),
         aliases=networks.service_aliases,
         tmpfs=policy.resources.tmpfs.default,

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from controller.core.compose.translation.settings import SECRET_COPY
 from controller.core.files.mounts import KINDS, revision_contents
 from controller.core.manifests.check_together import desired_digest
 from controller.core.manifests.revision_hash import revision_of
@@ -96,7 +97,8 @@ def bind_secrets(
 ) -> Desired:
     """Return the desired state with the contents of its Secrets.
 
-    Services with an unknown Secret become blind keys, with a problem at the Secret.
+    Services with an unknown Secret become blind keys, with a problem at the Secret. A Secret with a
+    known content needs no warning that its file must be copied.
     *restored_at_boot*: the host restores the files of Secrets before the engine starts.
     """
     if not desired.secrets:
@@ -118,9 +120,8 @@ def bind_secrets(
     jobs = _all_bound(desired.jobs, known)
     declared = {service.key for service in (*desired.services, *desired.jobs)}
     unbound = declared - {service.key for service in (*services, *jobs)}
-    ordered = sorted(
-        (*desired.problems, *problems), key=lambda p: (p.file, p.line, p.column, p.code)
-    )
+    there = (p for p in desired.problems if p.code != SECRET_COPY or p.key not in known)
+    ordered = sorted((*there, *problems), key=lambda p: (p.file, p.line, p.column, p.code))
     return replace(
         desired,
         services=services,

@@ -10,7 +10,7 @@ from controller.core.compose.project import ComposeProject, Place
 from controller.core.compose.translation.documents import translate
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
-from tests.unit.core.compose.canonical import problems, project_of, service, trees
+from tests.unit.core.compose.canonical import problems, project_of, service, translation, trees
 
 NETWORKS = "networks:\n  default: {}\n  back: {}\n  front_1: {}\n"
 
@@ -87,6 +87,11 @@ def test_ports_without_an_address_are_said_to_be_of_this_host_alone() -> None:
         "4 warning compose.loopback: ports 8080, 8081 without an address: published on 127.0.0.1, "
         "for this host alone"
     )
+    for everywhere, asked_of_policy in ((False, True), (True, False)):
+        settings = ComposeSettings(everywhere=everywhere)
+        (problem,) = translation(project_of(body), settings=settings).problems
+        assert problem.remedy.startswith("write 0.0.0.0:HOST:CONTAINER")
+        assert ("in the policy" in problem.remedy) == asked_of_policy
     settings = ComposeSettings(address="0.0.0.0")
     assert problems(project_of(body), settings=settings) == []
     assert service(body, settings=settings)["ports"][0]["hostIP"] == "0.0.0.0"

@@ -11,6 +11,7 @@ from controller.core.planning.deliveries.secret_binding import (
     bind_secrets,
 )
 from controller.model.desired.desired import Desired
+from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 
 DB = Key("Secret", "default", "db")
@@ -61,6 +62,14 @@ def test_an_unknown_content_leaves_its_services_as_they_are() -> None:
         (problem,) = found.problems
         assert (problem.code, problem.file, problem.key) == (code, "db.yaml", DB)
         assert problem.remedy
+
+
+def test_a_file_that_was_copied_for_a_secret_needs_no_warning() -> None:
+    warning = Problem("compose.secret-copy", "copy it", severity=Severity.WARNING, key=DB)
+    other = replace(warning, key=Key("Secret", "default", "other"))
+    found = replace(desired(), problems=(warning, other))
+    assert bind_secrets(found, {DB: f"hmac:{'1' * 64}"}).problems == (other,)
+    assert warning in bind_secrets(found, {}).problems
 
 
 def test_a_state_without_secrets_is_left_alone() -> None:
