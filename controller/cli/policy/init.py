@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 SYSTEM_FILE = Path("/etc/trimtab/policy.yaml")
 VOLUMES: tuple[AnonymousVolumes, ...] = ("slot", "scratch", "refuse")
+_OF_DOCUMENTS = (
+    "note: ports of Compose files and clients are published on all addresses; a document of kind Service "
+    "publishes on 127.0.0.1 unless it says hostIP: 0.0.0.0"
+)
 PUBLISH: tuple[Publish, ...] = ("asked", "all", "loopback")
 
 
@@ -73,8 +77,9 @@ Examples:
 @click.option(
     "--publish",
     type=click.Choice(PUBLISH),
-    help="Published ports: on loopback unless another address is asked for (asked), on all "
-    "addresses (all), on loopback only (loopback).",
+    help="Published ports of Compose files and clients: on loopback unless another address is "
+    "asked for (asked), on all addresses (all), on loopback only (loopback). Documents of kind "
+    "Service name all addresses with hostIP: 0.0.0.0.",
 )
 @click.option(
     "--low-port",
@@ -98,7 +103,8 @@ Examples:
     multiple=True,
     callback=_parsed_by(_client),
     metavar="UID=OWNER",
-    help="A user who may use docker through the broker, for that owner; repeat it.",
+    help="A user who may use docker through the broker, for that owner; repeat it. The user must be "
+    "in the group trimtab.",
 )
 @click.option(
     "--volumes",
@@ -139,7 +145,10 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
     if instance is not None and instance.policy == str(target.absolute()):
         following = "trimtab policy reload"
     report = {"file": str(target.absolute()), "next": following}
-    print_result(report, f"wrote {target.absolute()}\nnext: {following}", as_json=as_json)
+    lines = [f"wrote {target.absolute()}", f"next: {following}"]
+    if answers.publish == "all":
+        lines.insert(1, _OF_DOCUMENTS)
+    print_result(report, "\n".join(lines), as_json=as_json)
 
 
 def _standard_file() -> Path:

@@ -42,6 +42,16 @@ def test_without_questions_what_is_not_given_is_as_in_home(
     assert not [path for path in file.parent.iterdir() if path != file], "nothing is left beside it"
 
 
+def test_all_addresses_are_said_to_be_asked_for_by_documents(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A document means the same under every policy."""
+    assert initiate(file, "--publish", "all") == 0
+    _, note, _ = capsys.readouterr().out.splitlines()
+    assert "publishes on 127.0.0.1 unless it says hostIP: 0.0.0.0" in note
+    assert read_policy(file).networks.ports.host_ips[0] == "0.0.0.0"
+
+
 def test_no_link_that_somebody_laid_beside_the_file_is_followed(file: Path, tmp_path: Path) -> None:
     # Root writes into a folder that others may write to, such as /tmp.
     other = tmp_path / "other"
