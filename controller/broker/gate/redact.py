@@ -38,6 +38,11 @@ def text(value: str, *, limit: int = TEXT_MAX) -> str:
     return cut if len(value) <= limit else f"{cut}… ({len(value)} characters)"
 
 
+def lines(value: str) -> str:
+    """Return *value* with each of its lines as ``text`` returns it."""
+    return "\n".join(map(text, value.split("\n")))
+
+
 def _escape(character: str) -> str:
     if unicodedata.category(character).startswith(_PLAIN_CATEGORIES_NOT):
         return f"\\u{ord(character):04x}"

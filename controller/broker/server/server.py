@@ -458,9 +458,7 @@ class Broker:
                     self._sockets.reserve(self._current_rules())
                 LOG.info("policy.loaded digest=%s", self.state.policy.digest)
             except PolicyInvalid as error:
-                mistakes = str(error).split("\n")
-                self.state.health.policy_error = "\n".join(map(redact.text, mistakes))
-                message = redact.text(str(error))
+                self.state.health.policy_error = message = redact.lines(str(error))
                 LOG.error("policy.invalid error=%s: the last good one stays", message)  # noqa: TRY400
             self.state.proofs.forget()
             self.state.health.policy_reloads += 1

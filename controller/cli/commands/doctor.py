@@ -397,10 +397,9 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield CheckResult("journal", "ok", f"writable{at}")
     if not engine["reachable"]:
         yield CheckResult("broker", "error", "the broker doesn't reach the engine", "start dockerd")
-    if policy.get("error"):
+    for mistake in str(policy.get("error") or "").splitlines():
         remedy = "correct the file, then run 'trimtab policy reload'"
-        mistakes = "; ".join(str(policy["error"]).split("\n"))
-        yield CheckResult("policy", "error", f"the last reload failed: {mistakes}", remedy)
+        yield CheckResult("policy", "error", f"the last reload failed: {mistake}", remedy)
     yield from _registry_auth(health.get("registryAuth") or {})
     yield from _quotas(health.get("quotas") or {})
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})

@@ -207,9 +207,9 @@ def test_a_file_is_checked_with_all_that_is_wrong_in_each_document(
 
 
 def test_a_document_that_begins_with_a_brace_is_no_body(told: Told) -> None:
-    service = {"apiVersion": "trimtab/v1", "kind": "Service"}
-    service |= {"metadata": {"name": "web", "owner": "team"}}
-    service |= {"spec": {"image": IMAGE, "resources": {"cpus": 0.2}}}
+    service: dict[str, object] = {"apiVersion": "trimtab/v1", "kind": "Service"}
+    service["metadata"] = {"name": "web", "owner": "team"}
+    service["spec"] = {"image": IMAGE, "resources": {"cpus": 0.2}}
     flow = json.dumps(service).replace('"', "")
     for name, text in (("a.json", json.dumps(service)), ("a.yaml", flow)):
         code, found = told.json("check", told.file(name, text))
