@@ -234,8 +234,7 @@ class HealthState:
     refused_connections: int = 0
     #: Returns the longest stall of the event loop in the last one to two minutes.
     longest_stall_s: Callable[[], float] = lambda: 0.0
-    #: Why the last reload kept the previous policy.
-    #: The mistakes of the last reload, a line each; '' without any.
+    #: Why the last reload kept the previous policy: its mistakes, a line each; '' without any.
     policy_error: str = ""
     #: How often the policy file was read again, with or without success.
     policy_reloads: int = 0
