@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.sim import filters
-from tests.sim.creation import BadBody, container_of, updated_host
+from tests.sim.creation import BadBody, container_of, updated_host, without
 from tests.sim.objects import NAME, Body, SimContainer
 from tests.sim.processes import Processes
 from tests.sim.state import Refusal
@@ -50,6 +50,7 @@ class Containers(Processes):
         )
 
     def _create(self, query: Mapping[str, str], body: Body) -> Any:
+        body = without(body, self.discards)
         name = query.get("name", "").removeprefix("/")
         identifier = self._identifier()
         name = name or f"quiet_{identifier[:6]}"
@@ -192,7 +193,7 @@ class Containers(Processes):
     def _update(self, reference: str, _query: Any, body: Body) -> Any:
         container = self._container(reference)
         try:
-            container.host = updated_host(container.host, body)
+            container.host = updated_host(container.host, without(body, self.discards))
         except BadBody as error:
             if error.status == 409:
                 raise Refusal(409, f"Cannot update container {container.id}: {error}") from error

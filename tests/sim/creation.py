@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from tests.sim.objects import HOST_DEFAULTS, Body, Endpoint, SimContainer, SimImage
@@ -21,7 +21,8 @@ _LIMITS = (
     "PidsLimit",
 )
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
-_INHERITED = ("Cmd", "Entrypoint", "Env", "Labels", "User", "WorkingDir", "Healthcheck")
+#: Members of a create's body that aren't members of the container's Config, as they stand.
+_OWN = ("HostConfig", "NetworkingConfig", "Env", "Labels", "ExposedPorts")
 
 
 class BadBody(Exception):
@@ -63,9 +64,28 @@ def container_of(
     )
 
 
+def without(body: Body, discarded: Collection[str]) -> Body:
+    """Return a body without the members that the engine drops, wherever they are."""
+    if not discarded:
+        return body
+    # A kernel without a memory cgroup has none for swap.
+    gone = {*discarded, *(["MemorySwap"] if "Memory" in discarded else [])}
+    left = {name: value for name, value in body.items() if name not in gone}
+    if left.get("HostConfig"):
+        left["HostConfig"] = {k: v for k, v in left["HostConfig"].items() if k not in gone}
+    ends = (left.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    if ends:
+        kept = {
+            network: {k: v for k, v in end.items() if k not in gone}
+            for network, end in ends.items()
+        }
+        left["NetworkingConfig"] = {"EndpointsConfig": kept}
+    return left
+
+
 def _config(image: SimImage, body: Body, identifier: str) -> Body:
     own = image.inspect()["Config"]
-    asked = {key: body[key] for key in _INHERITED if body.get(key)}
+    asked = {key: value for key, value in body.items() if value and key not in _OWN}
     labels = {**(own["Labels"] or {}), **(body.get("Labels") or {})}
     names = {entry.partition("=")[0] for entry in body.get("Env") or ()}
     env = [*(body.get("Env") or ()), *(e for e in own["Env"] if e.partition("=")[0] not in names)]
@@ -82,9 +102,8 @@ def _config(image: SimImage, body: Body, identifier: str) -> Body:
     }
     if asked.get("Entrypoint") and not asked.get("Cmd"):
         config["Cmd"] = None  # an entrypoint of one's own drops the image's command
-    for name in ("StopSignal", "StopTimeout"):
-        if body.get(name) is not None:
-            config[name] = body[name]
+    if body.get("StopTimeout") is not None:
+        config["StopTimeout"] = body["StopTimeout"]
     if body.get("ExposedPorts"):
         config["ExposedPorts"] = {**(own.get("ExposedPorts") or {}), **body["ExposedPorts"]}
     return config

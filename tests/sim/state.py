@@ -46,6 +46,8 @@ class State:
         self.images = {image.reference: image for image in images}
         self.registry = {image.reference: image for image in registry}
         self.registry_up = True
+        #: Members of a create and of an update that are dropped without a word.
+        self.discards: frozenset[str] = frozenset()
         #: Whether the storage has project quotas, which hold the sizes of volumes.
         self.holds_sizes = False
         #: References of images whose programs never answer, or only now and then; both are troubled.
