@@ -56,6 +56,9 @@ class EngineFacts:
     memory_bytes: int
     #: The folders in which the engine reads CDI specifications; () if it doesn't support them.
     cdi_folders: tuple[str, ...] = ()
+    #: The limits that the engine drops, by their members of HostConfig
+    #: (``core.enforcement.kept_settings``).
+    ignores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,7 +264,7 @@ def rules() -> Iterator[tuple[str, str]]:
     """Yield each rule of a create: its promise, and its ids."""
     modules = {
         path.stem: Module(path)
-        for room in ("engine_api", "rules", "jobs", "admission")
+        for room in ("engine_api", "rules", "jobs", "enforcement", "admission")
         for path in (CORE / room).rglob("*.py")
     }
     for rule in create.CREATE_RULES:

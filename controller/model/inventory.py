@@ -82,6 +82,8 @@ class ContainerItem:
     post_start: str = ""
     #: The shape of the create that a proof admitted (``core.proofs``); '' without a proof.
     signed: str = ""
+    #: The members of the create or of an update that the engine dropped, sorted.
+    ignored: tuple[str, ...] = ()
 
     @property
     def is_moved(self) -> bool:

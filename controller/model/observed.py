@@ -227,6 +227,8 @@ class Container:
     post_start: str = ""
     #: The ids of the containers whose namespaces the container shares.
     shares: tuple[str, ...] = ()
+    #: The members of the create or of an update that the engine dropped, sorted.
+    ignored: tuple[str, ...] = ()
 
     @property
     def awaits_hooks(self) -> bool:

@@ -16,20 +16,6 @@ from tests.engine import Engine
 KEEP_RUNNING = ("always", "unless-stopped", "on-failure", "no")
 
 
-@pytest.fixture(params=["simulated", "real"])
-def say(request: pytest.FixtureRequest) -> Iterator[Conversation]:
-    if request.param == "simulated":
-        side: SimSide | RealSide = SimSide()
-    else:
-        side = RealSide(request.getfixturevalue("engine"))
-    conversation = Conversation(side)
-    conversation.clean()
-    try:
-        yield conversation
-    finally:
-        conversation.clean()
-
-
 def restart(name: str, count: int = 0) -> dict[str, Any]:
     return {"RestartPolicy": {"Name": name, "MaximumRetryCount": count}}
 

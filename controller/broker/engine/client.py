@@ -32,6 +32,7 @@ from controller.broker.gate.commands import NOT_ALLOWED, Lost, Rows, engine_reme
 from controller.broker.gate.state import NEWEST_API, OLDEST_API
 from controller.broker.wire.request_reader import BODILESS
 from controller.core.encoding.json_members import text_member, texts_of
+from controller.core.enforcement.kept_settings import ignored_by_engine
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
 from controller.model.records import Reply
@@ -427,6 +428,7 @@ def _engine(version: dict[str, object], info: dict[str, object], pinned: str) ->
         cpus=number("NCPU"),
         memory_bytes=number("MemTotal"),
         cdi_folders=texts_of(info.get("CDISpecDirs")),
+        ignores=ignored_by_engine(info),
     )
     return ConnectedEngine(
         facts=facts,

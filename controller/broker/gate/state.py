@@ -8,7 +8,7 @@ keeps its state in a small class, so that a handler names the state in use.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -110,6 +110,19 @@ class VerificationState:
             yield
         finally:
             self.in_progress = self.in_progress - Counter(containers)  # drops counts of zero
+
+
+@dataclass(slots=True)
+class DroppedState:
+    """What the engine dropped of creates and updates (``handlers.ignored_settings``).
+
+    Forgotten at a start, a new connection to the engine, and a change of the policy.
+    """
+
+    members: frozenset[str] = frozenset()
+    #: What was in force as they were learned.
+    policy: Policy | None = None
+    engine: EngineFacts | None = None
 
 
 @dataclass(slots=True)
@@ -302,6 +315,7 @@ class GateState:
     shares: ShareState = field(default_factory=ShareState)
     split_brain: SplitBrainState = field(default_factory=SplitBrainState)
     approvals: ApprovalState = field(default_factory=ApprovalState)
+    dropped: DroppedState = field(default_factory=DroppedState)
     proofs: ProofState = field(default_factory=ProofState)
     secrets: SecretState = field(default_factory=SecretState)
     health: HealthState = field(default_factory=HealthState)
@@ -338,6 +352,18 @@ class GateState:
             return inf
         before_s = self.start_wall - datetime.fromisoformat(time).timestamp()
         return before_s + (now - self.start_monotonic)
+
+    @property
+    def ignores(self) -> tuple[str, ...]:
+        """The members of a create that the engine drops, by its own words or as seen, sorted."""
+        dropped, current = self.dropped, (self.policy, self.engine)
+        seen = dropped.members if (dropped.policy, dropped.engine) == current else ()
+        return tuple(sorted({*self.engine.ignores, *seen}))
+
+    def learn_dropped(self, members: Iterable[str]) -> None:
+        """Remember the members of a change that an inspect didn't show."""
+        known = frozenset((*self.ignores, *members))
+        self.dropped = DroppedState(known, self.policy, self.engine)
 
     @property
     def api_version(self) -> tuple[int, int]:

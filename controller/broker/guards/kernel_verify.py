@@ -32,6 +32,7 @@ from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import refusal
 from controller.core.enforcement import kernel_compare
+from controller.core.enforcement.kept_settings import admitted_ignored
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
@@ -138,6 +139,7 @@ def _observe(
         settings=item.admitted,
         bounds=bounds_of(policy, item, state.clock.now()),
         seccomp=state.seccomp,
+        ignored=admitted_ignored({*item.ignored, *state.ignores}, policy),
     )
     joined = joined_of(state, item, policy, inspect)
     differences = kernel_compare.compare(expected, answer, joined)

@@ -32,7 +32,7 @@ from controller.core.jobs.run_end import UNSTARTED_RUN
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import mutations, names
-from controller.model.inventory import OpenIntent
+from controller.model.inventory import ContainerItem, OpenIntent
 from controller.model.mutations import Mutation
 from controller.model.records import Entry, Record, Reply, Verdict
 
@@ -210,12 +210,16 @@ def remove_stale(state: GateState, identifier: str) -> Flow[bool]:
     status = (inspect.get("State") or {}).get("Status")
     if status != "created" or labels.get(names.INSTANCE) != state.instance:
         return False
-    path = f"/containers/{identifier}"
-    judged = AdmissionDecision(STALE)
+    return (yield from remove_unstarted(state, item, STALE))
+
+
+def remove_unstarted(state: GateState, item: ContainerItem, verdict: Verdict) -> Flow[bool]:
+    """Remove a container that never ran; return True if it was removed. *verdict* says why."""
     summary = place_of(item)
     if item.is_run:
         summary = (SummaryPart.read(summary) | SummaryPart(outcome=UNSTARTED_RUN.outcome)).members
-    change = Change.of(Mutation.CONTAINER_REMOVE, identifier, path, judged, summary)
+    path, judged = f"/containers/{item.id}", AdmissionDecision(verdict)
+    change = Change.of(Mutation.CONTAINER_REMOVE, item.id, path, judged, summary)
     by = Author(state.new_id(), BROKER, policy=state.policy.digest)
     reply = yield from perform(state, by, change)
     return reply.status < 400

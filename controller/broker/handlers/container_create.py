@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from controller.broker.deliveries import mounts, secrets
@@ -19,7 +18,6 @@ from controller.broker.gate.call import (
     Flow,
     GateRequest,
     inspect_paths,
-    parse_json,
     read_cdi_devices,
 )
 from controller.broker.gate.mutate import Change, perform, refuse_if_held
@@ -30,8 +28,8 @@ from controller.broker.guards import lookup, name_conflicts, port_conflicts
 from controller.broker.guards.jobs import runs
 from controller.broker.handlers import container_hooks, networks_volumes
 from controller.broker.handlers import image as images
+from controller.broker.handlers.ignored_settings import Kept
 from controller.broker.signed import signed_acts
-from controller.broker.wire.responses import json_reply
 from controller.core.admission import host_ports
 from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
@@ -41,7 +39,7 @@ from controller.core.enforcement import quota_counts
 from controller.core.engine_api import parse
 from controller.core.engine_api.cdi import CdiDevice
 from controller.core.engine_api.requests import CreateRequest
-from controller.core.records.parts import ProofPart, ResultPart, SummaryPart
+from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import implied
 from controller.core.rules.devices import paths_of
@@ -390,6 +388,7 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
         volumes_root=state.volumes_root,
         now=state.clock.now(),
         cdi_folders=state.engine.cdi_folders,
+        ignores=state.ignores,
     )
 
 
@@ -469,29 +468,12 @@ def _create(
     change = replace(change, secret_env=values)
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
-    early_reply = partial(add_warnings, warnings=judged.warnings)
+    kept = Kept(state, call.policy, judged.warnings, judged.body or {}, judged.settings)
     counted = quota_counts.counted_of("container", SummaryPart.read(judged.summary))
     with (
         _reserved(state, {call.id: counted}),
         name_conflicts.reserve_names(call, state, mine),
         port_conflicts.reserve_ports(call, state, host_ports.of_summary(summary)),
     ):
-        reply = yield from perform(
-            state, call.by, change, _created_details, early_reply=early_reply
-        )
-    return early_reply(reply)
-
-
-def add_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
-    """Return the reply to a create or an update with the gate's warnings added to the engine's."""
-    if reply.status >= 400 or not warnings:
-        return reply
-    created = parse_json(reply)
-    return json_reply(
-        reply.status, {**created, "Warnings": [*(created.get("Warnings") or ()), *warnings]}
-    )
-
-
-def _created_details(reply: Reply) -> Flow[ResultPart]:
-    yield from ()
-    return ResultPart(container=str(parse_json(reply).get("Id", "")))
+        reply = yield from perform(state, call.by, change, kept.learn, early_reply=kept.answer)
+    return (yield from kept.settle(reply, call.id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,7 +31,12 @@ from controller.broker.guards.start_recheck import (
     refuse_if_volume_held,
 )
 from controller.broker.handlers import container_hooks
-from controller.broker.handlers.container_create import add_warnings, host_facts
+from controller.broker.handlers.container_create import host_facts
+from controller.broker.handlers.ignored_settings import (
+    Kept,
+    refuse_update,
+    refuse_without_limits,
+)
 from controller.broker.signed import signed_acts
 from controller.core.admission import calls
 from controller.core.admission.update import admit_update, judge_memory_in_use, memory_in_use
@@ -84,6 +89,7 @@ def _admit_start_again(
     """
     image = raise_if_denied(calls.admit_restart_allowed(container.item.image, policy=call.policy))
     refuse_if_violated(container)
+    refuse_without_limits(state, call.policy, container.item)
     runs.refuse_second_start(state, container.item)
     refuse_if_volume_held(state, container.item)
     yield from refuse_if_changed(state, container)
@@ -216,8 +222,13 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
         judged = yield from disruption_budget.enforce_budget(
             call, state, container, judged, settings=after
         )
-    answer = partial(add_warnings, warnings=judged.warnings)
-    return (yield from _post_action(call, state, container, judged, extra=extra, answer=answer))
+    if call.actor.role is not Role.CONTROLLER:  # which repeats what was admitted
+        refuse_update(state, call.policy, judged, container.item.id)
+    body = judged.body or {}
+    kept = Kept(state, call.policy, judged.warnings, body, container=container.item.id)
+    change = _change(call, container, judged, build_path(f"{container.path}/update"), extra)
+    reply = yield from perform(state, call.by, change, kept.learn, early_reply=kept.answer)
+    return (yield from kept.settle(reply, call.id))
 
 
 def _refuse_below_use(container: OwnContainer, limit: int) -> Flow[None]:
@@ -247,7 +258,6 @@ def _post_action(
     *,
     grace_s: int = 0,
     extra: SummaryPart | None = None,
-    answer: Callable[[Reply], Reply] = unchanged_reply,
 ) -> Flow[Reply]:
     verb, path = call.verb, build_path(f"{container.path}/{call.verb}", dict(judged.query))
     extra = (extra or SummaryPart()) | SummaryPart(grace_s=grace_s)
@@ -263,7 +273,9 @@ def _post_action(
         prepare = partial(_run_pre_stop, state, container, call.policy, grace_s)
     if verb in _RUNS:
         return (yield from _run_verified(call, state, container, change, prepare))
-    return answer((yield from perform(state, call.by, change, early_reply=answer, prepare=prepare)))
+    return (
+        yield from perform(state, call.by, change, early_reply=unchanged_reply, prepare=prepare)
+    )
 
 
 def _run_verified(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from controller.core.admission.engine_body import body_of, finish, refused_summary, summary_of
+from controller.core.enforcement import kept_settings
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.jobs import run_rules
 from controller.core.policy.grants import GrantRequest
@@ -70,6 +71,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     networks.ports_allowed,
     # Shares of the host.
     limits_privileges.limits_bounded,
+    kept_settings.limits_kept,
     limits_privileges.cpuset_allowed,
     limits_privileges.ulimits_bounded,
     limits_privileges.sysctls_listed,

@@ -16,7 +16,7 @@ from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api import field_tables
-from controller.core.engine_api.comparable_fields import LIMITS, UNSET
+from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS, UNSET
 from controller.core.engine_api.device_grammar import CDI_DRIVER
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
@@ -66,6 +66,8 @@ class FinalRequest:
     file_paths: Mapping[str, str] = field(default_factory=dict)
     #: The container whose namespaces are shared; in a preview the name of its service.
     shared: str = ""
+    #: The members that are not sent, because the engine would refuse the create for them.
+    left_out: frozenset[str] = frozenset()
 
     @property
     def settings(self) -> Settings:
@@ -100,7 +102,11 @@ def finish(case: Case) -> FinalRequest:
     paths = case.facts.file_paths if case.facts else {}
     target = case.facts.shared if case.facts else None
     shared = target.id if target else request.shares.service
-    final = FinalRequest(name, image, request, networks, labels_of(case), (), paths, shared)
+    ignored = case.facts.host.ignores if case.facts else ()
+    final = FinalRequest(
+        *(name, image, request, networks, labels_of(case), (), paths, shared),
+        left_out=REQUIRED_LIMITS["cpus"].intersection(ignored),
+    )
     return replace(final, changes=tuple(_changes(case, final)))
 
 
@@ -195,6 +201,7 @@ def _changes(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
             f"{format_cpus(limits.nano_cpus)} CPUs",
             not asked.limits.nano_cpus and not asked.limits.cpu_quota,
         ),
+        ("engine.ignores", "no limit of CPUs, which the engine can't keep", bool(final.left_out)),
         ("default.pids", f"{limits.pids} processes", not asked.limits.pids),
         ("hardening.capabilities", "all capabilities dropped but those asked for", True),
         ("hardening.privileges", "no new privileges", not asked.security_opt),
@@ -284,7 +291,7 @@ def outline_body(
 
 def _host_config(final: FinalRequest) -> RequestBody:
     request, mounts = final.request, final.request.mounts
-    return {
+    body = {
         **members_of(field_tables.HOST, request),
         **members_of(field_tables.RESOURCES, request.limits),
         "NanoCpus": request.limits.nano_cpus,
@@ -308,6 +315,7 @@ def _host_config(final: FinalRequest) -> RequestBody:
         "SecurityOpt": [NO_NEW_PRIVILEGES],
         "LogConfig": {"Type": request.log.type, "Config": dict(request.log.options)},
     }
+    return {name: value for name, value in body.items() if name not in final.left_out}
 
 
 def _shared_modes(final: FinalRequest) -> RequestBody:

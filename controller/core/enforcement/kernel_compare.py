@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from controller.core.enforcement import kernel_mounts as mounts
+from controller.core.engine_api.comparable_fields import REQUIRED_LIMITS
 from controller.model.confinement import (
     UNLIMITED,
     CgroupLimits,
@@ -110,6 +111,8 @@ class ExpectedState:
     settings: Settings
     bounds: PolicyBounds
     seccomp: bool = True  # the engine supports seccomp
+    #: The members of the create that the engine drops with the policy's leave.
+    ignored: frozenset[str] = frozenset()
 
 
 def compare(
@@ -167,6 +170,12 @@ def _namespaces(expected: ExpectedState, effective: EffectiveState) -> Iterator[
 
 # Limits
 
+_MEMBERS = {
+    "memory": REQUIRED_LIMITS["memory"],
+    "CPUs": REQUIRED_LIMITS["cpus"],
+    "processes": REQUIRED_LIMITS["pids"],
+}
+
 
 def _limits(expected: ExpectedState, limits: CgroupLimits) -> Iterator[KernelDifference]:
     settings, bounds = expected.settings, expected.bounds
@@ -176,6 +185,8 @@ def _limits(expected: ExpectedState, limits: CgroupLimits) -> Iterator[KernelDif
         ("processes", limits.pids, settings.pids, bounds.pids, str),
     )
     for name, shown, admitted, most, format_number in rows:
+        if shown in (None, UNLIMITED) and not expected.ignored.isdisjoint(_MEMBERS[name]):
+            continue
         if shown is None:
             doubt = f"the limit of {name} can't be seen"
             yield KernelDifference("effective.limit", doubt, DifferenceKind.DOUBT)
@@ -187,7 +198,8 @@ def _limits(expected: ExpectedState, limits: CgroupLimits) -> Iterator[KernelDif
         elif not _rounded(name, admitted, down=True) <= shown <= _rounded(name, admitted):
             drift = f"{format_number(shown)} of {name}: admitted were {format_number(admitted)}"
             yield KernelDifference("effective.limit", drift, DifferenceKind.DRIFT)
-    yield from _swap(settings, limits)
+    if "MemorySwap" not in expected.ignored:
+        yield from _swap(settings, limits)
 
 
 def _swap(settings: Settings, limits: CgroupLimits) -> Iterator[KernelDifference]:

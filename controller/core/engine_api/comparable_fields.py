@@ -8,7 +8,7 @@ container has a new id, which is not in the inventory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -167,6 +167,8 @@ def _unknown(inspect: Mapping[str, Any]) -> Iterator[str]:
 
 # Compared settings
 
+_UNSET: Final = Settings(name="")
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -240,8 +242,21 @@ SETTINGS: Final = (
 )
 #: The limits that an update can change: the field of Settings, and the engine's member.
 LIMITS: Final = {each.name: each.member for each in SETTINGS if each.member is not None}
+#: The setting behind each member of HostConfig that is compared.
+MEMBERS_OF: Final[Mapping[str, str]] = {
+    **LIMITS,
+    "restart": "RestartPolicy",
+    "restart_max": "RestartPolicy",
+}
+#: The limits that every container gets, by the policy's words, with the members that set them.
+REQUIRED_LIMITS: Final[Mapping[str, frozenset[str]]] = {
+    "memory": frozenset({"Memory"}),
+    "swap": frozenset({"MemorySwap"}),
+    "cpus": frozenset({"NanoCpus", "CpuQuota", "CpuPeriod"}),
+    "pids": frozenset({"PidsLimit"}),
+}
 #: The value of each limit if it is unset.
-UNSET: Final[Mapping[str, LimitValue]] = {name: getattr(Settings(name=""), name) for name in LIMITS}
+UNSET: Final[Mapping[str, LimitValue]] = {name: getattr(_UNSET, name) for name in LIMITS}
 
 
 def differing_settings(now: Settings, admitted: Settings) -> Iterator[Setting]:
@@ -251,6 +266,26 @@ def differing_settings(now: Settings, admitted: Settings) -> Iterator[Setting]:
     for setting in SETTINGS:
         if getattr(now, setting.name) != getattr(admitted, setting.name):
             yield setting
+
+
+def member_text(member: str) -> str:
+    """Return the field of a document that sets a member of a create; the member without one."""
+    paths = (each.path for each in SETTINGS if MEMBERS_OF.get(each.name) == member)
+    return next((path for path in paths if path.startswith("spec.")), member)
+
+
+def is_ignored(setting: Setting, now: Settings, ignored: Collection[str]) -> bool:
+    """Return True if the engine dropped a setting, so that its difference is nobody's alteration.
+
+    *ignored* are the members that the engine dropped. Another value than an unset one is an
+    alteration all the same: somebody set it.
+    """
+    if MEMBERS_OF.get(setting.name) not in ignored:
+        return False
+    value = getattr(now, setting.name)
+    if setting.name == "memory_swap" and value == 2 * now.memory:
+        return True  # the engine's own default
+    return value in (-1, getattr(_UNSET, setting.name))
 
 
 def describe_difference(setting: Setting, now: Settings, admitted: Settings) -> str:

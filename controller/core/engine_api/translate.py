@@ -183,6 +183,7 @@ def container(
         former_namespace=source.former_namespace,
         post_start=source.post_start,
         shares=shared_ids(inspect),
+        ignored=source.ignored,
     )
 
 

@@ -131,6 +131,8 @@ def _security(policy: Policy) -> Iterator[tuple[str, str]]:
     forced += ["read-only root filesystem"] if policy.security.require_read_only_root else []
     yield "forced", _join(forced)
     unverified = "runs, and status says so" if policy.security.unverified == "allow" else "is ended"
+    if policy.engine.ignores:
+        yield "missing", f"limits that containers may lack: {_join(policy.engine.ignores)}"
     yield "unverified", f"what can't be compared with what was admitted {unverified}"
 
 

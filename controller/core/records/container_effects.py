@@ -63,8 +63,7 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     identifier, summary = closing.result.container, closing.summary
     if not closing.applied or not identifier:
         return inventory
-    slot = summary.label(names.SLOT)
-    number = names.run_of_slot(slot)
+    number = names.run_of_slot(slot := summary.label(names.SLOT))
     item = ContainerItem(
         id=identifier,
         namespace=summary.label(names.NAMESPACE),
@@ -86,6 +85,7 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
         hooks=summary.hooks,
         post_start=HOOKS_PENDING if summary.has_post_start else "",
         signed=summary.proof.shape,
+        ignored=closing.result.ignored,
     )
     items = inventory.items.having(item)
     pins = _pinned(inventory.pins, item, summary, items.revisions)

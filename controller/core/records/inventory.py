@@ -291,6 +291,18 @@ def _start_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
 # Networks and volumes
 
 
+def _update_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
+    """Change the admitted settings, and the members that the engine dropped."""
+    inventory = containers.container_change(containers.update_settings)(inventory, closing)
+    item = inventory.containers.get(closing.object)
+    # The broker doesn't ask what became of the limits that it sends again.
+    if item is None or not closing.applied or closing.recovered or closing.role == "broker":
+        return inventory
+    kept = set(item.ignored) - set(closing.summary.updated_members)
+    ignored = tuple(sorted(kept.union(closing.result.ignored)))
+    return containers.with_item(inventory, replace(item, ignored=ignored))
+
+
 def _create_network(inventory: Inventory, closing: parts.Closing) -> Inventory:
     return replace(inventory, networks={**inventory.networks, **_created_object(closing)})
 
@@ -455,7 +467,7 @@ _EFFECTS: dict[str, RecordEffect] = {
     Mutation.CONTAINER_RESTART: _start_container,
     Mutation.CONTAINER_KILL: containers.record_signal,
     Mutation.CONTAINER_RENAME: containers.container_change(containers.rename),
-    Mutation.CONTAINER_UPDATE: containers.container_change(containers.update_settings),
+    Mutation.CONTAINER_UPDATE: _update_container,
     Mutation.NETWORK_CREATE: _create_network,
     Mutation.NETWORK_REMOVE: _removal(_forget_network),
     Mutation.NETWORK_CONNECT: containers.connect,

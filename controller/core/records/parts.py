@@ -344,6 +344,8 @@ class ResultPart(Payload):
     container: str = text("container")  # the id of a created container
     object: str = text("object")  # the id of a created network or volume
     effective: str = text("effective")  # the verification result of a start
+    #: The members of a create or an update that the engine dropped.
+    ignored: tuple[str, ...] = texts("ignored", optional=True)
     untagged: tuple[str, ...] = texts("untagged")  # by the removal of an image
     deleted: tuple[str, ...] = texts("deleted")  # likewise: images
 

@@ -71,6 +71,8 @@ class HostFacts:
     now: float = 0.0  # wall clock, for the expiry of exceptions
     #: The folders in which the engine reads CDI specifications; () if it doesn't support them.
     cdi_folders: tuple[str, ...] = ()
+    #: The members of a create that the engine drops.
+    ignores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

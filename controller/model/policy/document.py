@@ -120,6 +120,7 @@ class Policy(Model):
     capabilities: sections.Capabilities = sections.Capabilities.model_construct()
     security: sections.SecurityRules = sections.SecurityRules.model_construct()
     resources: sections.ResourceRules = sections.ResourceRules.model_construct()
+    engine: sections.EngineRules = sections.EngineRules.model_construct()
     mounts: sections.Mounts = sections.Mounts.model_construct()
     networks: sections.Networks = sections.Networks.model_construct()
     devices: DeviceRules = DeviceRules.model_construct()

@@ -105,6 +105,13 @@ class ResourceRules(Model):
     volume_max: values.PolicyBytes | None = None
 
 
+class EngineRules(Model):
+    """What the engine may leave undone of a request, because its kernel cannot do it."""
+
+    #: Limits that containers may lack. A create and a start without another limit are refused.
+    ignores: tuple[values.IgnoredLimit, ...] = ()
+
+
 class Project(Model):
     """A folder of files edited by the user *uid*, for bind mounts."""
 

@@ -104,6 +104,8 @@ def _anonymous_volumes(value: object) -> object:
 
 AnonymousVolumes = Literal["refuse", "slot", "scratch"]
 #: The notation in a policy: one of the words, or ``false`` (refuse) and ``true`` (slot).
+#: A limit of every container that an engine may ignore.
+IgnoredLimit = Literal["memory", "swap", "cpus", "pids"]
 KeptVolumes = Annotated[AnonymousVolumes, BeforeValidator(_anonymous_volumes)]
 PolicyBytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer(format_bytes)]
 PolicyDurationMs = Annotated[

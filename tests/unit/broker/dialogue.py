@@ -13,6 +13,7 @@ from typing import Any
 from controller.broker.gate.commands import (
     Command,
     CommandResult,
+    Forward,
     Lost,
     QueryJournal,
     ReadEngine,
@@ -165,11 +166,13 @@ def converse(
     """Play a dialogue through to its end.
 
     A step's command is compared whole, a ``WriteRecord`` only by its stage (its entry is in the
-    result): ``("intent", RECORDED)``. What the client was answered early must be what they end
+    result): ``("intent", RECORDED)``. A look at what the engine dropped of a create or an update
+    finds nothing, unless the dialogue has the look as a step. What the client was answered early must be what they end
     with.
     """
     told = Told(None)
     rest = list(dialogue)
+    changed: ReadEngine | None = None
     answer: CommandResult = None
     while True:
         try:
@@ -180,6 +183,9 @@ def converse(
             early = told.early
             assert early is None or early == told.value, f"answered {early!r}, then {told.value!r}"
             return told
+        if changed is not None and command == changed and not (rest and rest[0][0] == changed):
+            changed, answer = None, NOT_FOUND
+            continue
         assert rest, f"an unexpected command: {command!r}"
         expected, given = rest.pop(0)
         if isinstance(command, WriteRecord):
@@ -191,6 +197,17 @@ def converse(
             continue
         assert command == expected, f"\nexpected {expected!r}\ngot      {command!r}"
         answer = shaped(command, given)
+        changed = _look_after(command, answer)
+
+
+def _look_after(command: Command, answer: CommandResult) -> ReadEngine | None:
+    """Return the look with which the gate learns what the engine dropped of a create or an update."""
+    if not isinstance(command, Forward) or not isinstance(answer, Reply) or answer.status >= 400:
+        return None
+    path = command.path.partition("?")[0]
+    if path == "/containers/create":
+        return ReadEngine(f"/containers/{json.loads(answer.body)['Id']}/json")
+    return ReadEngine(path.removesuffix("update") + "json") if path.endswith("/update") else None
 
 
 def shaped(command: Command, given: object) -> CommandResult:

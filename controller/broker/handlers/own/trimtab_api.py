@@ -95,6 +95,7 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "apiVersion": engine.api_version,
                 "cpus": engine.cpus,
                 "memoryBytes": engine.memory_bytes,
+                "ignores": list(state.ignores),
             },
             "journal": {
                 "writable": not state.health.journal_error,

@@ -452,6 +452,7 @@ def test_health_answers_whatever_is_wrong() -> None:
             "apiVersion": "1.45",
             "cpus": 4,
             "memoryBytes": 8 * 1024**3,
+            "ignores": [],
         },
         "journal": {
             "writable": False,

@@ -393,6 +393,27 @@ def test_a_limit_that_can_t_be_seen_is_a_doubt(name: str) -> None:
     assert {line.split()[0] for line in check(limited(**{name: None}))} == {"doubt"}
 
 
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [
+        ("memory", "Memory"),
+        ("memory_swap", "MemorySwap"),
+        ("nano_cpus", "NanoCpus"),
+        ("nano_cpus", "CpuQuota"),
+        ("pids", "PidsLimit"),
+    ],
+)
+def test_a_limit_that_the_engine_ignores_with_the_policy_s_leave_is_not_looked_for(
+    name: str, member: str
+) -> None:
+    lenient = replace(EXPECTED, ignored=frozenset({member, "MemorySwap"}))
+    for value in (None, UNLIMITED):
+        assert check(limited(**{name: value}), expected=lenient) == []
+    if name != "memory_swap":
+        (found,) = check(limited(**{name: 10**15}), expected=lenient)
+        assert found.startswith("breach effective.limit"), "somebody set it"
+
+
 def test_more_than_the_policy_has_today_is_as_it_was_admitted() -> None:
     """A policy that was tightened since makes no violation of what runs."""
     tight = replace(EXPECTED, bounds=PolicyBounds(memory=MIB, nano_cpus=1, pids=1))
