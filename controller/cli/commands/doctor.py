@@ -29,7 +29,9 @@ from controller.cli.output.terminal import echo
 from controller.cli.output.times import age, current_time, parse_time
 from controller.cli.status.conditions import Resource
 from controller.cli.status.signed import signed_rows
+from controller.core.encoding.json_members import texts_of
 from controller.core.encoding.terminal_text import printable
+from controller.core.enforcement.kept_settings import ignored_limits
 from controller.model.errors import TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
 from controller.process.engine_socket import remedy_for, user_name
@@ -397,6 +399,8 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield CheckResult("journal", "ok", f"writable{at}")
     if not engine["reachable"]:
         yield CheckResult("broker", "error", "the broker doesn't reach the engine", "start dockerd")
+    if ignored := engine.get("ignores"):
+        yield CheckResult("limits", "warning", *ignored_limits(texts_of(ignored)))
     for mistake in str(policy.get("error") or "").splitlines():
         remedy = "correct the file, then run 'trimtab policy reload'"
         yield CheckResult("policy", "error", f"the last reload failed: {mistake}", remedy)
@@ -458,17 +462,12 @@ def _strangers(strangers: dict[str, Any], rivals: dict[str, Any]) -> Iterator[Ch
     if rivals.get("some"):
         made = f"another broker of this instance made {rivals.get('count')} containers"
         message = f"{made}, so nothing is changed: {_list_of(rivals)}"
-        remedy = (
-            "end the other one, if a copy of this state folder runs; then look at 'trimtab adopt'"
-        )
+        remedy = "end the other one if a copy of this state folder runs; then see 'trimtab adopt'"
         yield CheckResult("forked", "error", message, remedy)
     elif strangers.get("some"):
         carried = f"{strangers.get('count')} containers carry this instance's label"
         message = f"{carried}, and it didn't make them: {_list_of(strangers)}"
-        remedy = (
-            "they aren't touched: 'trimtab adopt' shows and takes over what is its own; remove "
-            "the others by hand"
-        )
+        remedy = "'trimtab adopt' shows and takes over what is its own; remove the others by hand"
         yield CheckResult("strangers", "warning", message, remedy)
 
 

@@ -14,9 +14,13 @@ from types import MappingProxyType
 
 from controller.core.drift.failures import explain, is_stopped_from_outside, why_unhealthy
 from controller.core.engine_api.comparable_fields import (
+    LIMITS,
+    MEMBERS_OF,
+    SETTINGS,
     describe_difference,
     describe_limits,
     differing_settings,
+    is_ignored,
 )
 from controller.core.engine_api.create_body import engine_restart
 from controller.model.desired.desired import Service
@@ -106,7 +110,8 @@ def other_limits(container: Container, service: Service) -> Mapping[str, LimitVa
     admitted = container.admitted
     if admitted is None or container.revision != service.revision:
         return {}
-    return service.limits.differing_from(admitted)
+    others = service.limits.differing_from(admitted)
+    return {name: v for name, v in others.items() if LIMITS[name] not in container.ignored}
 
 
 #: In order; the first match wins.
@@ -200,6 +205,8 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
             Alteration("admitted", "the inventory lacks its admitted settings"),
         )
     for setting in differing_settings(now, admitted):
+        if is_ignored(setting, now, container.ignored):
+            continue
         in_place = setting.in_place(now, admitted)
         differences.append(
             Alteration(setting.name, describe_difference(setting, now, admitted), in_place=in_place)
@@ -212,6 +219,14 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
         why = f"it answers to {' and '.join(names)} on {network}"
         differences.append(Alteration("aliases", why, in_place=True))
     return tuple(differences)
+
+
+def still_ignored(container: Container) -> tuple[str, ...]:
+    """Return the members that the engine dropped and still doesn't show, sorted."""
+    now, admitted = container.settings, container.admitted or container.settings
+    compared = {MEMBERS_OF[each.name] for each in SETTINGS if each.name in MEMBERS_OF}
+    differing = {MEMBERS_OF.get(each.name) for each in differing_settings(now, admitted)}
+    return tuple(name for name in container.ignored if name not in compared or name in differing)
 
 
 def foreign_aliases(container: Container) -> Iterable[tuple[str, tuple[str, ...]]]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from controller.core.drift.actions import ContainerHandle
-from controller.core.drift.classify import alterations, foreign_aliases
-from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.drift.classify import alterations, foreign_aliases, still_ignored
+from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS, member_text
 from controller.model.desired import plan as actions
 from controller.model.desired.desired import Service
 from controller.model.errors import Problem, Severity
@@ -87,6 +87,28 @@ def unknown_members(service: Service, containers: Iterable[Container]) -> tuple[
         file=service.source.file,
         line=service.source.line,
         remedy="a newer trimtab may know it",
+        severity=Severity.WARNING,
+        key=service.key,
+    )
+    return (problem,)
+
+
+def ignored_settings(service: Service, containers: Iterable[Container]) -> tuple[Problem, ...]:
+    """Return a problem if the engine dropped settings of a service's containers.
+
+    Not of a limit that every container gets: the policy lets the engine ignore it.
+    """
+    members = sorted({name for each in containers for name in still_ignored(each)})
+    members = [name for name in members if all(name not in m for m in REQUIRED_LIMITS.values())]
+    if not members:
+        return ()
+    problem = Problem(
+        code="engine.ignores",
+        message=f"the engine ignores {', '.join(map(member_text, members))} of "
+        f"{service.key.name}: its containers run without",
+        file=service.source.file,
+        line=service.source.line,
+        remedy="leave it out; or use an engine and a kernel that keep it, and restart the service",
         severity=Severity.WARNING,
         key=service.key,
     )

@@ -210,6 +210,8 @@ def _restart_policy_actions(
         return []
     if container.settings.restart == policy[0] and not altered:
         return []
+    if container.settings.restart == "no" and "RestartPolicy" in container.ignored:
+        return []  # the engine drops it, and the controller starts the container again
     cause = f"restart policy is {container.settings.restart}, want {policy[0]}"
     if service.is_boot_ordered and not altered:
         cause += f": {why_ordered(service)}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.encoding.terminal_text import printable
-from controller.core.engine_api.comparable_fields import SETTINGS, differing_settings
+from controller.core.engine_api.comparable_fields import SETTINGS, differing_settings, is_ignored
 from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
@@ -274,6 +274,7 @@ def drift_changes(container: Container) -> tuple[FieldChange, ...]:
             kind="drift",
         )
         for setting in differing_settings(now, admitted)
+        if not is_ignored(setting, now, container.ignored)
     ]
     return tuple(sorted(changes, key=_by_path))
 

@@ -12,8 +12,10 @@ from typing import Final, Literal
 
 from controller.core.adoption.gaps import gaps_in_words
 from controller.core.drift.actions import is_denied, refusals
+from controller.core.drift.classify import still_ignored
 from controller.core.drift.contention import ENDED
 from controller.core.drift.dependency_state import FAILED
+from controller.core.engine_api.comparable_fields import member_text
 from controller.core.jobs.progress import JobDecision, JobWord
 from controller.core.planning.service_order import HOOK_FAILED
 from controller.core.policy.refusals import with_remedies
@@ -33,6 +35,10 @@ PAUSED_REMEDY = "change its document, or try the same again: trimtab resume {}"
 
 #: The condition of a service with a container that was adopted as found.
 ADOPTED = "AdoptedAsFound"
+#: The condition of a service with containers that lack what the engine dropped.
+IGNORED = "EngineIgnores"
+#: Conditions that keep no service from being Ready.
+_NOTES = frozenset({ADOPTED, IGNORED})
 #: The reason if a job has failed, and the remedies.
 JOB_FAILED = "job.failed"
 JOB_REMEDY = "see 'trimtab logs {0}'; change its document, or run it again: trimtab run-job {0}"
@@ -63,6 +69,7 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         _violation(facts, inputs),
         _quarantined(facts, inputs),
         _adopted(facts, inputs),
+        _ignored(facts, inputs),
     )
     named = [condition for condition in possible if condition is not None]
     pending = [
@@ -71,7 +78,7 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         if blocked.key == facts.key
     ][:1]
     progressing = _progressing(facts, inputs)
-    hindering = (condition for condition in named if condition.type != ADOPTED)
+    hindering = (condition for condition in named if condition.type not in _NOTES)
     blockers = [*suspended, *pending, *stalled, *hindering, *progressing]
     if facts.job is None:
         ready = _ready(facts, inputs, blockers)
@@ -338,6 +345,20 @@ def _adopted(facts: Facts, inputs: StatusInputs) -> Condition | None:
     message = f"{'; '.join(texts)} (its next replacement is an ordinary container)"
     has_gaps = any(container.gaps for container in mine if container.adopted)
     return Condition(ADOPTED, "True", "Gaps" if has_gaps else "NoGaps", message)
+
+
+def _ignored(facts: Facts, inputs: StatusInputs) -> Condition | None:
+    """Return the condition EngineIgnores while a container lacks what the engine dropped."""
+    mine = () if inputs.observed is None else inputs.observed.of(facts.key)
+    texts = [
+        f"slot {container.slot}: {', '.join(map(member_text, members))}"
+        for container in mine
+        if (members := still_ignored(container))
+    ]
+    if not texts:
+        return None
+    message = f"the engine ignores {'; '.join(texts)}"
+    return Condition(IGNORED, "True", "engine.ignores", message)
 
 
 def _of(verdict: Verdict) -> tuple[str, str]:

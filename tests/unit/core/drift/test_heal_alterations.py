@@ -1,10 +1,11 @@
 """What puts an altered container back where it stands: every action, in order."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
-from controller.core.drift.classify import alterations, is_healable
+from controller.core.drift.classify import alterations, is_healable, still_ignored
 from controller.core.drift.heal_alterations import heal
 from controller.model.desired.plan import Action, AnyAction
 from controller.model.errors import Severity
@@ -142,6 +143,38 @@ def test_what_nobody_knows_is_told_once_for_a_service_and_never_fought() -> None
     (problem,) = made.problems
     assert (problem.code, problem.severity) == ("drift.unknown", Severity.WARNING)
     assert problem.message.startswith("the engine shows HostConfig.Novel, Novel of web, which")
+
+
+@pytest.mark.parametrize(
+    ("ignored", "settings"),
+    [
+        (("PidsLimit",), {"pids": 0}),
+        (("Memory", "MemorySwap"), {"memory": 0, "memory_swap": -1}),
+        (("MemorySwap",), {"memory_swap": 1 << 30}),  # the engine's own: twice the memory
+        (("NanoCpus",), {"nano_cpus": 0}),
+        (("RestartPolicy",), {"restart": "no"}),
+    ],
+)
+def test_what_the_engine_dropped_is_told_and_is_nobody_s_alteration(
+    ignored: tuple[str, ...], settings: dict[str, Any]
+) -> None:
+    there = container(settings=settings, ignored=ignored)
+    assert alterations(there) == ()
+    made = plan(declared(service()), engine(there))
+    assert made.actions == ()
+    assert still_ignored(there) == ignored
+    told = [(each.code, each.severity, each.message) for each in made.problems]
+    message = "the engine ignores spec.restart.policy of web: its containers run without"
+    declared_here = ignored == ("RestartPolicy",)
+    # The policy lets the engine ignore the others.
+    assert told == ([("engine.ignores", Severity.WARNING, message)] if declared_here else [])
+
+
+def test_what_somebody_sets_in_place_of_a_dropped_limit_is_healed() -> None:
+    there = container(settings={"pids": 100_000}, ignored=("PidsLimit",))
+    assert [each.what for each in alterations(there)] == ["pids"]
+    kept = container(ignored=("PidsLimit",))
+    assert plan(declared(service()), engine(kept)).problems == (), "an update set it since"
 
 
 @pytest.mark.parametrize("state", ["running", "paused"])
