@@ -194,6 +194,9 @@ minutes the count starts again, and also after a change of the document or `trim
 Foreign networks and limits beyond the policy are always reverted at once. After four such changes within ten minutes, the
 broker ends the container, with a `violation` in the journal.
 
+A setting that the engine itself dropped is no change by anybody: it isn't repaired
+([troubleshooting.md](troubleshooting.md#the-engine-ignores-a-setting)).
+
 ## Ended by the broker
 
 The broker ends a container that doesn't run as admitted. The end counts as a crash of the replica: the next
