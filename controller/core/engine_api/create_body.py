@@ -121,7 +121,8 @@ def stop_timeout_s(spec: ServiceSpec) -> int:
 def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
     """Return the names of the networks of a service's containers, the primary one first.
 
-    Published ports need an endpoint outside the internal network, so they add the ingress network.
+    Published ports need an endpoint outside the internal network, so they add the ingress network, unless
+    an adopted network with a way out takes the place of the implied one.
     """
     spec, namespace = service.spec, service.key.namespace
     if spec.shares is not None and spec.shares.network:
@@ -139,7 +140,8 @@ def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
         case NetworkMode.ISOLATED:
             return (isolated, *published, *attached)
         case NetworkMode.DECLARED:
-            return (*attached, *published)
+            has_way_out = any(bound.has_way_out for bound in service.bound_names)
+            return attached if has_way_out else (*attached, *published)
         case _:
             assert_never(spec.network.mode)
 

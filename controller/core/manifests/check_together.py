@@ -43,6 +43,7 @@ from controller.core.manifests.secrets.declared_secret import (
 from controller.core.manifests.secrets.declared_secret import names_of as secret_names
 from controller.core.yaml.documents import YamlPath
 from controller.model.desired.desired import (
+    BoundName,
     Config,
     Desired,
     GitSource,
@@ -106,7 +107,7 @@ def resolve(
     add(_check_networks(declarations))
     add(engine_names.check_engine_names(declarations))
     add(_check_sources(sources))
-    bound = engine_names.engine_names_of(declarations, blind_keys)
+    bound = engine_names.bound_documents(declarations, blind_keys)
     add(_check_claims(services, bound))
     add(check_moves(declarations))
     add(_check_names(services))
@@ -187,7 +188,7 @@ def _known_secrets(
 
 
 def _with_references(
-    service: Service, known: Mapping[Key, KnownContent], bound: Mapping[Key, str]
+    service: Service, known: Mapping[Key, KnownContent], bound: Mapping[Key, BoundName]
 ) -> Service:
     """Return a service with the contents and the engine's names to which its document refers.
 
@@ -207,7 +208,7 @@ def _with_resources(
     sound: list[Declaration],
     members: Mapping[Key, list[Key]],
     known: Mapping[Key, KnownContent],
-    bound: Mapping[Key, str],
+    bound: Mapping[Key, BoundName],
 ) -> Desired:
     services: list[Service] = []
     jobs: list[Service] = []
@@ -397,10 +398,10 @@ def _git_sources(sources: list[Declaration]) -> tuple[GitSource, ...]:
     return tuple(git_source(d) for d in sorted(sources, key=lambda d: d.key))
 
 
-def _check_claims(services: list[Declaration], bound: Mapping[Key, str]) -> Iterator[Problem]:
+def _check_claims(services: list[Declaration], bound: Mapping[Key, BoundName]) -> Iterator[Problem]:
     """Yield the host ports and exclusive volumes that two documents, or two ports, claim.
 
-    *bound* are the engine's names of volumes with an ``engineName``.
+    *bound* has the engine's names of volumes with an ``engineName``.
     """
     claimed: dict[object, list[tuple[Declaration, ResourceClaim]]] = {}
     for declaration in services:

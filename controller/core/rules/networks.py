@@ -206,24 +206,20 @@ def endpoints_implied(case: Case) -> Findings:
         if name in _excluded(case, mode):
             reason = f"{name} isn't what the mode implies, which is {mode.network}"
             yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
-    ingress = bool(case.request.ports) and _needs_ingress(case, mode)
-    if implied.ingress in given and not ingress:
+    declared = case.by_controller and mode.kind == "own"
+    may_have = bool(case.request.ports) and (declared or _is_internal(case, mode.network))
+    if implied.ingress in given and not may_have:
         reason = f"{implied.ingress} is for published ports beside an internal network"
         yield Finding("network.endpoints", f"{_ENDPOINTS}.{implied.ingress}", reason)
     if case.by_controller:
-        missing = {mode.network, *((implied.ingress,) if ingress else ())} - set(given)
+        others = [name for name in given if name != implied.ingress]
+        # Without facts it is unknown which of the declared networks have a way out.
+        shut = all(_is_internal(case, name) for name in others) and case.facts is not None
+        needs = may_have and (shut or not declared)
+        missing = {mode.network, *((implied.ingress,) if needs else ())} - set(given)
         if missing:
             reason = f"{', '.join(sorted(missing))} is implied and isn't there"
             yield Finding("network.endpoints", _ENDPOINTS, reason, "name it, with the aliases")
-
-
-def _needs_ingress(case: Case, mode: ContainerNetworkMode) -> bool:
-    """Return True if published ports need the ingress network.
-
-    The controller names the ingress beside declared networks, whatever their properties.
-    """
-    declared = case.by_controller and mode.kind == "own"
-    return declared or _is_internal(case, mode.network)
 
 
 def _excluded(case: Case, mode: ContainerNetworkMode) -> set[str]:

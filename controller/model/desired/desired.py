@@ -81,6 +81,8 @@ class BoundName:
     #: The name of the document, in the service's namespace.
     name: str
     engine_name: str
+    #: True for a network with a way out. The engine publishes ports there.
+    has_way_out: bool = False
 
 
 @dataclass(frozen=True)

@@ -92,5 +92,5 @@ TOP_ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     ("configs.*.external.name", "=", "the name of the document of kind Config"),
     ("configs.*.labels", "~", "kept in the document's metadata"),
     ("configs.*.template_driver", "!", "of Swarm → write the finished file"),
-    ("x-trimtab.**", "=", "owner, profiles, files, volumes and suspend of the project"),
+    ("x-trimtab.**", "=", "owner, profiles, files, volumes, networks and suspend of the project"),
 )

@@ -133,11 +133,13 @@ def _network(scope: TranslationScope, name: str) -> None:
     if driver not in (None, "", "bridge", "default"):
         message = f"network driver {driver} is not supported: networks are bridges of this host"
         scope.error(("networks", name, "driver"), "compose.refused", message, "remove it", key)
-    if name == "default" and not declared.get("external"):
+    if name == "default" and not scope.is_declared(name):
         return
     draft = Draft("Network", key.name, ("networks", name))
     if declared.get("external"):
         draft.put("spec.engineName", engine_name(name, declared), "external")
+    elif scope.extension.keeps_networks:
+        draft.put("spec.engineName", scope.name_by_compose(name, declared), "name")
     draft.put("spec.internal", bool(declared.get("internal")), "internal")
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
@@ -159,8 +161,7 @@ def _volume(scope: TranslationScope, name: str) -> None:
     if declared.get("external"):
         draft.put("spec.engineName", engine_name(name, declared), "external")
     elif scope.extension.keeps_volumes:
-        own = f"{scope.project.name}_{name}"
-        draft.put("spec.engineName", str(declared.get("name") or own), "name")
+        draft.put("spec.engineName", scope.name_by_compose(name, declared), "name")
     _put_size(scope, draft, key, mapping(declared.get("driver_opts")))
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)

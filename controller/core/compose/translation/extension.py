@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The reader of projects takes ``files`` and ``profiles``.
-_MEMBERS: Final = ("files", "owner", "profiles", "suspend", "volumes")
-_VOLUMES: Final = ("compose", "trimtab")
+_MEMBERS: Final = ("files", "networks", "owner", "profiles", "suspend", "volumes")
+#: Members that choose between the objects of Docker Compose and those of trimtab.
+_KEEPING: Final = ("networks", "volumes")
+_CHOICES: Final = ("compose", "trimtab")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Extension:
     owner: str = ""  # '' for the owner of the settings
     is_suspended: bool = False  # services are left as they are, and no job runs
     keeps_volumes: bool = False  # volumes have the names that Docker Compose gives
+    keeps_networks: bool = False  # the services join the networks that Docker Compose made
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ def extension_of(project: ComposeProject) -> Extension:
         owner=owner if isinstance(owner, str) else "",
         is_suspended=tree.get("suspend") is True,
         keeps_volumes=tree.get("volumes") == "compose",
+        keeps_networks=tree.get("networks") == "compose",
     )
 
 
@@ -61,9 +65,9 @@ def mistakes_of(project: ComposeProject) -> Iterator[Mistake]:
             yield Mistake(name, f"{EXTENSION}.owner must be a name", "write the name of an owner")
         elif name == "suspend" and not isinstance(value, bool):
             yield Mistake(name, f"{EXTENSION}.suspend must be true or false", "write true or false")
-        elif name == "volumes" and value not in _VOLUMES:
-            message = f"{EXTENSION}.volumes must be one of {', '.join(_VOLUMES)}"
-            yield Mistake(name, message, "write compose to keep the volumes of Docker Compose")
+        elif name in _KEEPING and value not in _CHOICES:
+            message = f"{EXTENSION}.{name} must be one of {', '.join(_CHOICES)}"
+            yield Mistake(name, message, f"write compose to keep the {name} of Docker Compose")
 
 
 def _tree(project: ComposeProject) -> Mapping[str, object]:

@@ -13,10 +13,15 @@ from controller.core.compose.translation.container import (
 )
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.rollout import replicas_of
-from controller.core.compose.translation.scope import TranslationScope, Tree, items, mapping, texts
+from controller.core.compose.translation.scope import (
+    DEFAULT_NETWORK,
+    TranslationScope,
+    Tree,
+    items,
+    mapping,
+    texts,
+)
 from controller.core.compose.translation.units import whole_number
-
-_DEFAULT = "default"
 
 
 def put_networking(work: Workload) -> None:
@@ -35,7 +40,7 @@ def put_networking(work: Workload) -> None:
 
 def default_mode(scope: TranslationScope) -> str:
     """Return the network mode for the project's network ``default``."""
-    declared = mapping(mapping(scope.project.tree.get("networks")).get(_DEFAULT))
+    declared = mapping(mapping(scope.project.tree.get("networks")).get(DEFAULT_NETWORK))
     return "isolated" if declared.get("internal") else scope.settings.network
 
 
@@ -44,7 +49,7 @@ def networks_of(tree: Tree) -> Mapping[str, Tree]:
     declared = tree.get("networks")
     if isinstance(declared, Mapping) and declared:
         return {str(name): mapping(terms) for name, terms in declared.items()}
-    listed = texts(declared) or [_DEFAULT]
+    listed = texts(declared) or [DEFAULT_NETWORK]
     return {name: {} for name in listed}
 
 
@@ -52,7 +57,7 @@ def _put_mode(work: Workload, mode: str) -> None:
     origin = "network_mode"
     if mode == "none":
         work.draft.put("spec.network.mode", "none", origin)
-    elif mode in ("bridge", _DEFAULT):
+    elif mode in ("bridge", DEFAULT_NETWORK):
         work.draft.put("spec.network.mode", "bridge", origin)
         _put_aliases(work, "spec.network.aliases", (), ("network_mode",))
     elif mode == "host":
@@ -65,18 +70,17 @@ def _put_mode(work: Workload, mode: str) -> None:
 def _put_networks(work: Workload) -> None:
     joined = networks_of(work.tree)
     work.draft.origins["spec", "network"] = (*work.draft.origin, "networks")
-    declared = mapping(mapping(work.scope.project.tree.get("networks")).get(_DEFAULT))
-    is_implied = _DEFAULT in joined and not declared.get("external")
+    is_implied = DEFAULT_NETWORK in joined and not work.scope.is_declared(DEFAULT_NETWORK)
     if is_implied:
-        origin: TreePath = ("networks", _DEFAULT)
+        origin: TreePath = ("networks", DEFAULT_NETWORK)
         work.draft.put("spec.network.mode", default_mode(work.scope), origin)
-        aliases = texts(joined[_DEFAULT].get("aliases"))
+        aliases = texts(joined[DEFAULT_NETWORK].get("aliases"))
         _put_aliases(work, "spec.network.aliases", aliases, origin)
     else:
         work.draft.put("spec.network.mode", "declared", "networks")
     attach: list[object] = []
     for name, terms in joined.items():
-        if name == _DEFAULT and is_implied:
+        if name == DEFAULT_NETWORK and is_implied:
             continue
         path = ("spec", "network", "attach", len(attach))
         work.draft.trace(path, ("networks", name))

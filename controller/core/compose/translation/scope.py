@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from controller.core.compose.project import ComposeProject, Place, TreePath
 from controller.core.compose.translation.extension import extension_of
@@ -68,6 +68,8 @@ class FoundPath:
     reason: str = ""
 
 
+#: The network of services that name none.
+DEFAULT_NETWORK: Final = "default"
 #: The warnings of a translation that are kept. Errors are all kept: each one holds its resource back.
 WARNINGS_MAX = 200
 #: Returns the file or folder at a path, relative to the root of the source.
@@ -156,6 +158,16 @@ class TranslationScope:
     def key_of(self, service: str) -> Key:
         """Return the key of the resource for a service."""
         return Key(self.kind_of(service), self.namespace, self.name_of(service))
+
+    def name_by_compose(self, name: str, declared: Tree) -> str:
+        """Return the name that Docker Compose gives to a volume or network of the project."""
+        return str(declared.get("name") or f"{self.project.name}_{name}")
+
+    def is_declared(self, network: str) -> bool:
+        """Return True if a network of the project is a Network; False for an implied one."""
+        declared = mapping(mapping(self.project.tree.get("networks")).get(network))
+        is_kept = bool(declared.get("external")) or self.extension.keeps_networks
+        return network != DEFAULT_NETWORK or is_kept
 
     def place(self, path: TreePath) -> Place:
         """Return the place of a value, or of its nearest ancestor."""

@@ -25,12 +25,15 @@ def check_attributes(scope: TranslationScope) -> None:
     """Add the problem of each attribute that is refused, unknown, or announced by a warning."""
     for name, value in scope.project.tree.items():
         for path, row in _rows((name,), name, value):
-            if not _is_usual_name(scope, path):
+            if not _is_as_in_compose(scope, path):
                 _judge(scope, path, row)
 
 
-def _is_usual_name(scope: TranslationScope, path: TreePath) -> bool:
-    """Return True for the name on the engine that Compose gives without a ``name``."""
+def _is_as_in_compose(scope: TranslationScope, path: TreePath) -> bool:
+    """Return True for the name that Compose gives without a ``name``, and for kept names and subnets."""
+    kept = {"networks": scope.extension.keeps_networks, "volumes": scope.extension.keeps_volumes}
+    if len(path) > 2 and kept.get(str(path[0])) and path[2] in ("name", "ipam"):
+        return True
     if len(path) != 3 or path[2] != "name" or path[0] not in _KINDS:
         return False
     element = mapping(mapping(scope.project.tree.get(str(path[0]))).get(str(path[1])))

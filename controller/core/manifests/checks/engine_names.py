@@ -24,12 +24,17 @@ def _engine_name(declaration: Declaration) -> str:
     return spec.engine_name or qualified(key.namespace, key.name)
 
 
-def engine_names_of(
+def bound_documents(
     declarations: Iterable[Declaration], blind_keys: Collection[Key]
-) -> dict[Key, str]:
+) -> dict[Key, BoundName]:
     """Return the engine's names of the sound documents with an ``engineName``."""
     return {
-        each.key: each.spec.engine_name
+        each.key: BoundName(
+            "Network" if isinstance(each.spec, NetworkSpec) else "Volume",
+            each.key.name,
+            each.spec.engine_name,
+            has_way_out=isinstance(each.spec, NetworkSpec) and not each.spec.internal,
+        )
         for each in declarations
         if isinstance(each.spec, VolumeSpec | NetworkSpec)
         and each.spec.engine_name is not None
@@ -37,32 +42,24 @@ def engine_names_of(
     }
 
 
-def volume_names(namespace: str, bound: Mapping[Key, str]) -> Callable[[str], str]:
+def volume_names(namespace: str, bound: Mapping[Key, BoundName]) -> Callable[[str], str]:
     """Return a function from the name of a volume of the namespace to the engine's name."""
 
     def engine_name(name: str) -> str:
-        return bound.get(Key("Volume", namespace, name)) or qualified(namespace, name)
+        found = bound.get(Key("Volume", namespace, name))
+        return qualified(namespace, name) if found is None else found.engine_name
 
     return engine_name
 
 
-def bound_names(service: Service, bound: Mapping[Key, str]) -> tuple[BoundName, ...]:
+def bound_names(service: Service, bound: Mapping[Key, BoundName]) -> tuple[BoundName, ...]:
     """Return the names of *bound* that a service mounts or joins."""
     namespace, spec = service.key.namespace, service.spec
     volumes = {m.source for m in spec.mounts if isinstance(m, VolumeMount)}
     networks = {each.name for each in spec.network.attach}
-    return tuple(
-        [
-            BoundName("Network", name, found)
-            for name in sorted(networks)
-            if (found := bound.get(Key("Network", namespace, name)))
-        ]
-        + [
-            BoundName("Volume", name, found)
-            for name in sorted(volumes)
-            if (found := bound.get(Key("Volume", namespace, name)))
-        ]
-    )
+    used = [Key("Network", namespace, name) for name in sorted(networks)]
+    used += [Key("Volume", namespace, name) for name in sorted(volumes)]
+    return tuple(bound[key] for key in used if key in bound)
 
 
 def check_engine_names(declarations: Iterable[Declaration]) -> Iterator[Problem]:

@@ -319,6 +319,23 @@ def test_a_declared_network_is_joined_alone_and_is_of_the_namespace(mode, endpoi
     assert denials(controllers(mode, endpoints, facts=DECLARED))[0] == rules
 
 
+@pytest.mark.parametrize(
+    ("endpoints", "way_out", "rules"),
+    [
+        (("extra",), True, ()),
+        (("extra", "platform-ingress"), True, ()),
+        (("extra",), False, ("network.endpoints",)),
+        (("extra", "platform-ingress"), False, ()),
+    ],
+)
+def test_ports_lead_through_a_declared_network_with_a_way_out_or_through_the_ingress(
+    endpoints, way_out, rules
+):
+    networks = {**NETWORKS, "extra": replace(TEAM_NET, internal=not way_out)}
+    facts = replace(FACTS, networks=networks)
+    assert denials(controllers("extra", endpoints, host=PUBLISHED, facts=facts)) == rules
+
+
 def test_a_policy_without_networks_admits_no_declared_one():
     closed = policy(networks={"modes": ["none"]})
     assert denials(controllers("extra", ("extra",), facts=DECLARED, rules=closed)) == (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from controller.core.engine_api.create_body import aliases_on, joined_networks
+from controller.model.names import NetworkNames
 from tests.unit.core.compose.canonical import desired, trees
 
 BLOG = """\
@@ -40,6 +42,11 @@ def test_suspended_services_keep_the_line_of_the_choice() -> None:
             "x-trimtab.volumes must be one of compose, trimtab",
             "write compose to keep the volumes of Docker Compose",
         ),
+        (
+            "networks: keep",
+            "x-trimtab.networks must be one of compose, trimtab",
+            "write compose to keep the networks of Docker Compose",
+        ),
     ],
 )
 def test_a_mistake_leaves_the_whole_project_as_it_is(
@@ -70,3 +77,48 @@ services:
 x-trimtab: {suspend: true}
 """
     assert trees(text)["Job/migrate"]["suspend"] is True
+
+
+SHOP = """\
+name: shop
+services:
+  web: {image: x, ports: [{target: 80, published: "8080"}]}
+  db: {image: x, networks: {back: {aliases: [sql]}}}
+  both: {image: x, networks: [default, back, front]}
+  away: {image: x, networks: [others]}
+networks:
+  default:
+  back: {internal: true, ipam: {config: [{subnet: 10.1.0.0/24}]}}
+  front: {name: edge}
+  others: {external: true, name: theirs}
+x-trimtab: {networks: compose}
+"""
+
+
+def test_services_stay_on_the_networks_of_docker_compose_with_its_names() -> None:
+    state = desired(SHOP)
+    assert {each.key.name: (each.engine_name, each.spec.internal) for each in state.networks} == {
+        "default": ("shop_default", False),
+        "back": ("shop_back", True),
+        "front": ("edge", False),
+        "others": ("theirs", False),
+    }
+    joined = {each.key.name: joined_networks(each, NetworkNames()) for each in state.services}
+    assert joined == {
+        # A network with a way out publishes ports by itself.
+        "web": ("shop_default",),
+        "db": ("shop_back",),
+        "both": ("shop_default", "shop_back", "edge"),
+        "away": ("theirs",),
+    }
+    db = next(each for each in state.services if each.key.name == "db")
+    assert aliases_on(db, "shop_back", NetworkNames()) == ("db", "sql")
+
+
+def test_names_and_subnets_that_stay_need_no_warning() -> None:
+    assert [p.message for p in desired(SHOP).problems if p.key and p.key.kind == "Network"] == []
+    others = desired(SHOP.replace("networks: compose", "networks: trimtab"))
+    assert {p.field for p in others.problems if p.key and p.key.kind == "Network"} == {
+        "networks.back.ipam.config",
+        "networks.front.name",
+    }

@@ -39,6 +39,20 @@ def test_a_service_uses_the_engines_names_of_adopted_objects():
     assert "shop_back" in body["NetworkingConfig"]["EndpointsConfig"]
 
 
+def test_published_ports_need_no_ingress_beside_an_adopted_network_with_a_way_out():
+    text = (
+        SERVICE.replace("{attach", "{mode: declared, attach")
+        + "  ports: [{container: 1, host: 8}]\n"
+    )
+    for spec, joined in (
+        ("{engineName: shop_back, internal: false}", ("shop_back",)),
+        ("{engineName: shop_back}", ("shop_back", "platform-ingress.shop")),
+        ("{internal: false}", ("shop.back", "platform-ingress.shop")),
+    ):
+        db = one(text, volume("data"), network(spec))
+        assert joined_networks(db, NetworkNames()) == joined
+
+
 def test_another_engine_name_is_another_revision_and_none_keeps_the_revision():
     plain = one(SERVICE, network())
     assert plain.revision == one(SERVICE, volume("data"), network()).revision
