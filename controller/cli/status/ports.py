@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 #: Addresses that stand for every address of the host, each with the address to use on the host.
@@ -11,13 +11,16 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def addresses_of(resource: dict[str, Any]) -> list[str]:
-    """Return the published ports of a resource: ``http://127.0.0.1:18080``, ``127.0.0.1:5432->5432``."""
-    return list(_addresses(resource))
+    """Return the published ports of a resource: ``http://127.0.0.1:18080``, ``127.0.0.1:5432->5432``.
+
+    A port on every address of the host is shown as such.
+    """
+    return list(_addresses(resource, {}))
 
 
 def urls_of(resource: dict[str, Any]) -> list[str]:
-    """Return the published ports of a resource that a browser can open."""
-    return [address for address in _addresses(resource) if "://" in address]
+    """Return the published ports of a resource that a browser on the host can open."""
+    return [address for address in _addresses(resource, _EVERYWHERE) if "://" in address]
 
 
 def urls_in_network(resource: dict[str, Any], slot: dict[str, Any]) -> list[str]:
@@ -31,12 +34,12 @@ def urls_in_network(resource: dict[str, Any], slot: dict[str, Any]) -> list[str]
     ]
 
 
-def _addresses(resource: dict[str, Any]) -> Iterator[str]:
+def _addresses(resource: dict[str, Any], reached_at: Mapping[str, str]) -> Iterator[str]:
     for port in resource.get("ports", []):
         if "host" not in port:
             continue
         if scheme := port.get("scheme"):
-            yield _url(scheme, _EVERYWHERE.get(port["address"], port["address"]), port["host"])
+            yield _url(scheme, reached_at.get(port["address"], port["address"]), port["host"])
         else:
             udp = "/udp" if port["protocol"] == "udp" else ""
             yield f"{_url_host(port['address'])}:{port['host']}->{port['container']}{udp}"

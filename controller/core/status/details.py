@@ -6,10 +6,11 @@ never their values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from controller.core.drift.failures import explain
 from controller.core.rules.images.anonymous_volumes import slot_volumes
+from controller.model.confinement import Gap
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.spec.files import FileMount
 from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
@@ -26,14 +27,19 @@ HTTP_PORTS = frozenset({80, 3000, 5000, 8000, 8008, 8080, 8081, 8088, 8888, 9090
 HTTPS_PORTS = frozenset({443, 8443})
 
 
-def details_of(spec: ServiceSpec, deliveries: Iterable[Delivery] = ()) -> Report:
+def details_of(
+    spec: ServiceSpec, deliveries: Iterable[Delivery] = (), containers: Iterable[Container] = ()
+) -> Report:
     """Return the members ``ports``, ``mounts`` and ``env``, without the empty ones.
 
-    *deliveries* are the files of the mounts.
+    *deliveries* are the files of the mounts. A container of *containers* that was adopted with the gap
+    ``ports`` publishes them on other addresses than the document's.
     """
+    wider = [port for each in containers if Gap.PORTS in each.gaps for port in each.ports]
+    found = {(port.port, port.protocol): port.address for port in reversed(wider)}
     contents = {each.target: each.content for each in deliveries if not each.variable}
     details = {
-        "ports": [_port(port, spec) for each in spec.ports for port in each.each],
+        "ports": [_port(port, spec, found) for each in spec.ports for port in each.each],
         "mounts": [_mount(mount, contents.get(mount.target, "")) for mount in spec.mounts],
         "env": sorted(spec.env),
     }
@@ -87,12 +93,13 @@ def _files(mounted: MountedFiles) -> Report:
     }
 
 
-def _port(port: SinglePort, spec: ServiceSpec) -> Report:
+def _port(port: SinglePort, spec: ServiceSpec, found: Mapping[tuple[int, str], str]) -> Report:
     published = port.host is not None
+    address = found.get((port.host or 0, port.protocol), port.host_ip)
     return {
         "container": port.container,
         "protocol": port.protocol,
-        **({"host": port.host, "address": port.host_ip} if published else {}),
+        **({"host": port.host, "address": address} if published else {}),
         **({"scheme": scheme} if (scheme := _scheme(port, spec)) else {}),
     }
 

@@ -254,7 +254,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
         rollout={"order": order_of(service).value, "why": why_order(service)},
-        details=details_of(service.spec, service.deliveries)
+        details=details_of(service.spec, service.deliveries, containers)
         | volume_details(service, wanted)
         | place_details(service.source)
         | origins_of(service.spec, observed, _image_id(service, observed)),

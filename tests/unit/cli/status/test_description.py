@@ -76,7 +76,7 @@ def test_a_service_is_described_in_sections() -> None:
         "  Owner:     team",
         "  Image:     web:1.4",
         "  Revision:  2bdaa731, generation 3",
-        "  Ports:     http://[::1], 9000/udp (not published)",
+        "  Ports:     http://[::], 9000/udp (not published)",
         "  Rollout:   StopFirst (declared)",
         "  Next try:  again in 40 s: failed 3 times in a row",
         "",

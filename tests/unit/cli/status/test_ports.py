@@ -19,8 +19,6 @@ def port(**members: Any) -> dict[str, Any]:
         ({"scheme": "http"}, "http://127.0.0.1:18080"),
         ({"scheme": "http", "host": 80}, "http://127.0.0.1"),
         ({"scheme": "https", "host": 8443}, "https://127.0.0.1:8443"),
-        ({"scheme": "http", "address": "0.0.0.0"}, "http://127.0.0.1:18080"),
-        ({"scheme": "http", "address": "::"}, "http://[::1]:18080"),
         ({"container": 5432, "address": "0.0.0.0"}, "0.0.0.0:18080->5432"),
         ({"address": "::1", "protocol": "udp"}, "[::1]:18080->8080/udp"),
     ],
@@ -28,6 +26,21 @@ def port(**members: Any) -> dict[str, Any]:
 def test_a_published_port_is_an_address(members: dict[str, Any], address: str) -> None:
     assert addresses_of({"ports": [port(**members)]}) == [address]
     assert urls_of({"ports": [port(**members)]}) == ([address] if "://" in address else [])
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "shown", "link"),
+    [
+        ("0.0.0.0", "http://0.0.0.0:18080", "http://127.0.0.1:18080"),
+        ("::", "http://[::]:18080", "http://[::1]:18080"),
+    ],
+)
+def test_a_port_on_every_address_is_shown_so_and_its_link_works_on_the_host(
+    everywhere: str, shown: str, link: str
+) -> None:
+    resource = {"ports": [port(scheme="http", address=everywhere)]}
+    assert addresses_of(resource) == [shown]
+    assert urls_of(resource) == [link]
 
 
 def test_a_port_that_is_not_published_has_no_address() -> None:

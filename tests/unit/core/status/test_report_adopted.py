@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controller.model.observed import HostPort
 from tests.unit.core.status.test_report import only, said, world
 from tests.worlds import container, declared, engine, service
 
@@ -28,3 +29,12 @@ def test_without_gaps_and_without_adoption() -> None:
     assert said(only(one))["AdoptedAsFound"][1] == "NoGaps"
     ordinary = world(declared(service()), engine(container()))
     assert "AdoptedAsFound" not in said(only(ordinary))
+
+
+def test_ports_that_an_adopted_container_publishes_on_every_address_are_reported_so() -> None:
+    web = service(ports=[{"container": 8080, "host": 18080}])
+    found = (HostPort("0.0.0.0", 18080), HostPort("::", 18080))
+    there = replace(container(), revision=web.revision, adopted=True, gaps=("ports",), ports=found)
+    assert only(world(declared(web), engine(there)))["ports"][0]["address"] == "0.0.0.0"
+    there = replace(there, gaps=())
+    assert only(world(declared(web), engine(there)))["ports"][0]["address"] == "127.0.0.1"
