@@ -55,6 +55,7 @@ SERVICE_MOVED = (
     "service.moved"  # stage operator: containers go on under another name of the service
 )
 JOB_RUN = "job.run"  # stage operator: a run of a job is requested
+JOB_ADOPTED = "job.adopted"  # stage operator: a job's revision ran elsewhere, or is held
 SECRET_FORGET = "secret.forget"  # noqa: S105 — stage operator: generated values are forgotten
 JOB_ENDED = "job.ended"  # stage operator, by the broker: the result of a job's run
 VOLUME_HOLD = "volume.hold"  # stage operator: a volume is dumped or restored from here on

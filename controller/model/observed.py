@@ -121,8 +121,9 @@ class JobOccasion:
     #: Runs that failed or were cut.
     failed: int = 0
     cut: int = 0
-    #: Of the run that ended last. An unstarted run counts only if no other run ended.
-    outcome: Literal["", "succeeded", "failed", "cut", "unstarted"] = ""
+    #: Of the run that ended last. An unstarted run counts only if no other run ended. ``held``: there was
+    #: no run, and none is made for this occasion.
+    outcome: Literal["", "succeeded", "failed", "cut", "unstarted", "held"] = ""
     last: int = 0  # the number of the last run
     ended: str = ""  # when that run ended; '' while the only run at a time goes on
     why: str = ""  # how that run ended

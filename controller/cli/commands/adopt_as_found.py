@@ -16,6 +16,7 @@ from controller.cli.exit_codes import EXIT_ERROR, EXIT_REFUSED
 from controller.cli.options import HostChoice, print_json
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
+from controller.core.adoption.report_text import gap_lines, notice_lines, object_lines, run_lines
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineError, StateError, UsageError
 from controller.model.names import DEFAULT_NAMESPACE, NAMESPACE_MAX, Key, service_key
@@ -69,23 +70,30 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
     with planning_controller(host) as (state, _, built):
         full_plan = built.controller.plan_everything()
         api = BrokerApi(state.broker_socket, ADOPT_S)
-        choices = list(_choices(api, wish, full_plan.view.desired))
+        found = _found(api, wish)
+        choices = list(_choices(found, wish, full_plan.view.desired))
         _make_requests(choices, full_plan, wish, host.directory)
         ready = [each for each in choices if not each.problem]
+        jobs = _jobs(found, wish, full_plan, host.directory)
         question = {
             "containers": [each.request for each in ready],
-            "objects": _objects({each.key for each in ready}, full_plan),
+            "runs": [*jobs.values()],
+            "objects": _objects({*jobs, *(each.key for each in ready)}, full_plan),
             "leave": list(wish.leave),
             "folder": wish.folder,
             "note": f"{wish.note} (by uid {os.getuid()})".strip()[:512],
         }
-        answer = compare(api, state.controller_socket, question) if ready else {}
+        if not as_json:
+            echo(f"Comparing {len(ready)} containers with their documents ...", err=True)
+        answer = compare(api, state.controller_socket, question) if ready or jobs else {}
         judged, objects = answer.get("containers", []), answer.get("objects", [])
         refused = any(each["findings"] for each in (*judged, *objects))
         refused |= len(ready) < len(choices)
         failed: list[Any] = []
         adopted: list[str] = []
-        if ready and not refused and not wish.dry_run:
+        if (ready or jobs) and not refused and not wish.dry_run:
+            if not as_json:
+                echo(f"Adopting {len(ready)} containers ...", err=True)
             answer = api.post("adoptions", question)
             adopted, failed = answer["adopted"], answer["failed"]
     problems = [
@@ -96,6 +104,7 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
     report = {
         "containers": judged,
         "objects": objects,
+        "runs": answer.get("runs", []),
         "problems": problems,
         "adopted": adopted,
         "failed": failed,
@@ -103,7 +112,7 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
     if as_json:
         print_json(report)
     else:
-        _print(report)
+        _print(report, of_project=bool(wish.project))
         _print_end(wish, refused=refused, adopted=adopted)
         if not adopted and (hint := admit_hint(wish, judged)):
             echo(hint)
@@ -134,16 +143,14 @@ def compare(api: BrokerApi, controller: Path, question: dict[str, Any]) -> Any:
     return api.post("adoptions", dry_run)
 
 
-def _choices(api: BrokerApi, wish: Wish, desired: Desired) -> Iterator[_Choice]:
-    """Yield the containers to adopt, with their services. Ended runs of jobs are left out.
+def _found(api: BrokerApi, wish: Wish) -> list[dict[str, str]]:
+    """Return the foreign containers of the project; none without a project.
 
     Raises:
         UsageError: the project has no container.
     """
     if not wish.project:
-        namespace, _, name = wish.service.rpartition("/")
-        yield _Choice(wish.container, service_key(namespace or DEFAULT_NAMESPACE, name), wish.slot)
-        return
+        return []
     from urllib.parse import quote
 
     found = api.get(f"strangers?project={quote(wish.project, safe='')}")["containers"]
@@ -153,14 +160,64 @@ def _choices(api: BrokerApi, wish: Wish, desired: Desired) -> Iterator[_Choice]:
             f"no container outside the inventory belongs to the compose project {wish.project}",
             remedy="see 'docker compose ls' for the projects of this host",
         )
-    namespace = wish.namespace or _dns_label(wish.project)[:NAMESPACE_MAX]
+    return list(found)
+
+
+def _namespace(wish: Wish) -> str:
+    """Return the namespace of the project's services."""
+    return wish.namespace or _dns_label(wish.project)[:NAMESPACE_MAX]
+
+
+def _choices(found: Iterable[dict[str, str]], wish: Wish, desired: Desired) -> Iterator[_Choice]:
+    """Yield the containers to adopt, with their services. Ended runs of jobs are left out."""
+    if not wish.project:
+        namespace, _, name = wish.service.rpartition("/")
+        yield _Choice(wish.container, service_key(namespace or DEFAULT_NAMESPACE, name), wish.slot)
+        return
+    namespace = _namespace(wish)
     for each in found:
         number = each["number"]
         slot = int(number) if number.isascii() and number.isdigit() else 0
         name = _dns_label(each["service"])
-        is_job = desired.workload(Key("Job", namespace, name)) is not None
-        if not (is_job and each["state"] in _ENDED):
+        job = Key("Job", namespace, name)
+        if desired.workload(job) is None:
             yield _Choice(each["id"], service_key(namespace, name), slot)
+        elif each["state"] not in _ENDED:
+            fault = f"the job {namespace}/{name} is still running: wait for its end"
+            yield _Choice(each["id"], job, problem=fault)
+
+
+def _jobs(
+    found: Iterable[dict[str, str]], wish: Wish, full_plan: FullPlan, directory: Path
+) -> dict[Key, dict[str, Any]]:
+    """Return the requests for the suspended jobs of a project without a run, by their keys.
+
+    Each names the ended container of docker compose, if there is one.
+    """
+    from controller.core.engine_api.create_body import container_body
+    from controller.core.jobs.memory import ON_CHANGE
+    from controller.core.planning.images_networks_volumes import Prerequisites
+    from controller.core.planning.jobs.job_plan import first_run, job_spec
+    from controller.model.desired.spec.job import Trigger
+    from controller.model.observed import NO_RUNS
+
+    desired, observed = full_plan.view.desired, full_plan.observed
+    ended = {_dns_label(each["service"]): each["id"] for each in found if each["state"] in _ENDED}
+    prerequisites = Prerequisites(desired, observed, full_plan.policy.networks)
+    requests: dict[Key, dict[str, Any]] = {}
+    for job in desired.jobs if wish.project else ():
+        spec, memory = job_spec(job), observed.jobs.get(job.key, NO_RUNS)
+        by_change = spec.trigger is Trigger.ON_CHANGE and spec.schedule is None
+        known = memory.occasion(job.revision, ON_CHANGE) is not None
+        if job.key.namespace == _namespace(wish) and by_change and spec.suspend and not known:
+            create = first_run(job, memory, prerequisites)
+            requests[job.key] = {
+                "container": ended.get(job.key.name, ""),
+                "name": create.target,
+                "create": container_body(create, full_plan.policy.networks),
+                "files": _files(job, desired, directory),
+            }
+    return requests
 
 
 def _dns_label(text: str) -> str:
@@ -181,6 +238,8 @@ def _make_requests(
     prerequisites = Prerequisites(desired, observed, names)
     taken = {(c.key, c.slot) for c in observed.containers if c.origin == "controller"}
     for choice in choices:
+        if choice.problem:
+            continue
         service = desired.service(choice.key)
         shown = f"{choice.key.namespace}/{choice.key.name}"
         if service is None:
@@ -202,7 +261,6 @@ def _make_requests(
             choice.problem = f"{shown} has no free slot: suspend it before its containers are made"
             continue
         taken.add((choice.key, choice.slot))
-        is_project = projects_of(service, desired, directory)
         create = create_of(
             service,
             prerequisites,
@@ -215,11 +273,15 @@ def _make_requests(
             "name": create.target,
             "create": container_body(create, names),
             "admit": sorted(_admitted(wish.admit, choice.key.name)),
-            "files": {
-                target: path_below_project(path, is_project)
-                for target, path in declared_files(service, desired).items()
-            },
+            "files": _files(service, desired, directory),
         }
+
+
+def _files(service: Service, desired: Desired, directory: Path) -> dict[str, str]:
+    """Return the path of each mounted file in the folder of its project, by target."""
+    is_project = projects_of(service, desired, directory)
+    declared = declared_files(service, desired)
+    return {target: path_below_project(path, is_project) for target, path in declared.items()}
 
 
 def declared_files(service: Service, desired: Desired) -> dict[str, str]:
@@ -294,7 +356,7 @@ def _objects(keys: set[Key], full_plan: FullPlan) -> list[dict[str, str]]:
     """Return the foreign volumes and networks that the services use by ``engineName``."""
     desired, observed = full_plan.view.desired, full_plan.observed
     used = set[Key]()
-    for service in filter(None, map(desired.service, keys)):
+    for service in filter(None, map(desired.workload, keys)):
         namespace = service.key.namespace
         mounts = (mount for mount in service.spec.mounts if mount.type == "volume")
         used |= {Key("Volume", namespace, mount.source) for mount in mounts}
@@ -312,14 +374,21 @@ def _objects(keys: set[Key], full_plan: FullPlan) -> list[dict[str, str]]:
     return found
 
 
-def _print(report: dict[str, Any]) -> None:
+def _print(report: dict[str, Any], *, of_project: bool) -> None:
     if report["containers"]:
         echo(table(HEADERS, [_row(each, report["adopted"]) for each in report["containers"]]))
-    for each in report["objects"]:
-        verdict = "refused" if each["findings"] else "adopted with them"
-        echo(printable(f"{each['kind']} {each['name']}: {verdict}"))
+    lines = (
+        *object_lines(report["objects"]),
+        *run_lines(report["runs"]),
+        *gap_lines(report["containers"]),
+        *notice_lines(report["containers"], of_project=of_project),
+    )
+    for line in lines:
+        echo(printable(line))
     for each in (*report["containers"], *report["objects"]):
         for finding in each["findings"]:
+            if finding["rule"] == "adopt.gap":
+                continue  # listed by gap
             name = each["name"] or each["container"]
             path = f"{finding['path']}: " if finding["path"] else ""
             echo(printable(f"{name}: {path}{finding['reason']} [{finding['rule']}]"))
@@ -341,15 +410,18 @@ def _print_end(wish: Wish, *, refused: bool, adopted: list[str]) -> None:
 
 
 def command_line(wish: Wish, judged: Iterable[Any]) -> str:
-    """Return the command that admits exactly the gaps of a project; '' without gaps."""
+    """Return the command that admits exactly the found gaps; '' without gaps."""
     admit = [(each["service"], gap["gap"]) for each in judged for gap in each["gaps"]]
-    if not wish.project or not admit:
+    if not admit:
         return ""
-    words = ["trimtab", "adopt", "--project", wish.project]
+    words = ["trimtab", "adopt"]
+    words += ["--project", wish.project] if wish.project else [wish.container, "--as", wish.service]
     words += ["--namespace", wish.namespace] if wish.namespace else []
+    words += ["--slot", str(wish.slot)] if wish.slot else []
     words += ["--from", wish.folder] if wish.folder else []
     words += [word for network in wish.leave for word in ("--leave", network)]
-    words += [word for name, gap in sorted(set(admit)) for word in ("--admit", f"{name}:{gap}")]
+    named = {f"{name}:{gap}" if wish.project else gap for name, gap in admit}
+    words += [word for each in sorted(named) for word in ("--admit", each)]
     return shlex.join(words)
 
 

@@ -53,6 +53,11 @@ _HIDDEN = (
     *("spec.entrypoint", "spec.command", "spec.env.", "spec.healthcheck"),
     "spec.containerLabels.",
 )
+#: The fields that decide what the program of a run does.
+_OF_RUNS = (
+    *("spec.entrypoint", "spec.command", "spec.env.", "spec.user", "spec.workingDir"),
+    "spec.mounts.",
+)
 #: HostConfig members that ``core.adoption.gaps`` judges, or that change in place.
 _ELSEWHERE = ("CapAdd", "CapDrop", "SecurityOpt", "LogConfig", "ReadonlyRootfs", "RestartPolicy")
 #: The limits that change in place, by their members of HostConfig.
@@ -168,6 +173,28 @@ def differences(
             )
 
 
+def differences_of_run(
+    existing: CreateRequest, document: CreateRequest, image: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Yield the differences of an ended run from its document that change what its program did.
+
+    Left out are limits, hardening and networks, and the volumes without a name that a run has for the
+    paths of its image.
+    """
+    own = mapping_of(mapping_of(image.get("Config")).get("Volumes"))
+    named = {mount.target for mount in document.mounts if mount.type != "tmpfs"}
+    ignored = {f"spec.mounts.{path}" for path in own.keys() - named}
+    sides = [
+        {
+            path: value
+            for path, value in comparable(each, image).items()
+            if path.startswith(_OF_RUNS) and path not in ignored
+        }
+        for each in (existing, document)
+    ]
+    return differences(sides[0], sides[1], ({}, {}))
+
+
 def _remedy(now: object) -> str:
     if isinstance(now, tuple) and now[:1] == ("volume",):
         # The next container would have another volume there, without the data.
@@ -186,7 +213,11 @@ def judge_identity(inspect: Mapping[str, Any]) -> Iterator[Finding]:
     status = str(state.get("Status") or "")
     if status != "running":
         reason = f"it is {quote(status)}: only a running container can be adopted"
-        yield Finding("adopt.not-running", "State", reason, "start it, or remove it")
+        remedy = (
+            "start it, or remove it; a program that is done is a job: in a Compose file, deploy: "
+            "{mode: replicated-job}"
+        )
+        yield Finding("adopt.not-running", "State", reason, remedy)
     mode = str(mapping_of(inspect.get("HostConfig")).get("NetworkMode") or "")
     if mode.startswith(_SHARING):
         reason = f"its network mode is {quote(mode)}"

@@ -283,7 +283,7 @@ def job_status(
     if decision.word is JobWord.FAILED and decision.next_run is not None:
         why = f"waiting for {key.name} to complete ({decision.message})"
         return DependencyStatus.WAITING, why[:CAUSE_MAX]
-    if decision.word in (JobWord.FAILED, JobWord.SUSPENDED):
+    if decision.word in (JobWord.FAILED, JobWord.SUSPENDED, JobWord.HELD):
         cause = f"{key.name} can't complete: {decision.message}"
         return DependencyStatus.FAILED, cause[:CAUSE_MAX]
     why = f" ({decision.message})" if decision.message else ""

@@ -92,6 +92,25 @@ def end(memory: JobMemory, container: str, *, time: str, outcome: Outcome, why: 
     return replace(memory, runs=_kept_runs(runs, occasions), occasions=occasions)
 
 
+def adopt(memory: JobMemory, revision: str, container: str, *, time: str, why: str) -> JobMemory:
+    """Return the memory with a run that succeeded before its job was known, as that of the revision.
+
+    A revision that ran, or runs, stays as it is.
+    """
+    if memory.occasion(revision, ON_CHANGE) is not None:
+        return memory
+    run = JobRun(memory.last + 1, revision, ON_CHANGE, container, time, started=time)
+    return end(create(memory, run), container, time=time, outcome="succeeded", why=why)
+
+
+def hold(memory: JobMemory, revision: str, *, time: str, why: str) -> JobMemory:
+    """Return the memory with a revision that runs by an operator's request alone."""
+    if memory.occasion(revision, ON_CHANGE) is not None:
+        return memory
+    held = JobOccasion(revision, ON_CHANGE, outcome="held", ended=time, why=why)
+    return replace(memory, occasions=_with_occasion(memory, held))
+
+
 def request(memory: JobMemory, identifier: str) -> JobMemory:
     """Return the memory with an operator's request for a run."""
     return replace(memory, requests=(*memory.requests, identifier)[-REQUESTS_MAX:])

@@ -43,6 +43,8 @@ class JobWord(StrEnum):
     COMPLETE = "Complete"
     FAILED = "Failed"
     SUSPENDED = "Suspended"
+    #: No run is made before an operator asks for one.
+    HELD = "Held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ def decide_occasion(
         cause = _first_cause(occasion)
         count = min(spec.completions, spec.parallelism)
         return JobDecision(JobWord.DUE, cause, new_runs(memory, count, occasion, cause))
+    if known.outcome == "held":
+        return JobDecision(JobWord.HELD, known.why)
     if known.is_complete:
         how = how_ended(memory, known) if known.completions == 1 else known.progress
         return JobDecision(JobWord.COMPLETE, how)

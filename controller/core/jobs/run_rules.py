@@ -22,6 +22,8 @@ from controller.model.observed import JobMemory, JobOccasion
 
 #: How far the controller's clock can be ahead of the broker's, in seconds.
 AHEAD_S: Final = 60.0
+#: No run is made before an operator asks for one: the job was adopted without a run that counts.
+HELD: Final = "job.held"
 _LABEL = f"Labels.{names.OCCASION}"
 _COMPLETIONS = f"Labels.{names.COMPLETIONS}"
 _OCCASION = re.compile(
@@ -98,6 +100,9 @@ def judge_facts(request: CreateRequest, number: int, facts: RunFacts) -> Iterato
     rolls = occasion.startswith(ROLLOUT)
     if known is not None and known.is_complete and not rolls:
         yield _done(job, known)
+    elif known is not None and known.outcome == "held":
+        reason = f"{job} {known.why}"
+        yield Finding(HELD, _LABEL, reason, f"ask for a run: trimtab run-job {job}")
     elif known is not None and (going := _full(known, memory)):
         reason = f"run {going} of {job} for {occasion} goes on"
         if known.completions > 1:

@@ -43,6 +43,14 @@ def with_grants(
     return tuple(advised)
 
 
+def granted_modes(policy: Policy) -> str:
+    """Return the line of the policy that grants networks with a way out."""
+    origin, key = policy.origin, "networks.modes"
+    line = None if origin is None else origin.lines.get(key)
+    place = f", in {origin.file} (line {line})" if origin is not None and line else ""
+    return f"{key}: bridge{place}"
+
+
 def _sentence(grant: Grant, policy: Policy, origin: PolicyOrigin, asked: GrantRequest) -> str:
     if asked.by_client:
         return f"ask root to {_change(grant)} in the policy"

@@ -144,7 +144,7 @@ def _apply_operator_act(
             return _trust_image(inventory, summary.trusted_image)
         case mutations.EXEC_END | mutations.HOOK_END:
             return _end_commands(inventory, record, request)
-        case mutations.JOB_RUN | mutations.JOB_ENDED:
+        case mutations.JOB_RUN | mutations.JOB_ENDED | mutations.JOB_ADOPTED:
             return _apply_job_act(inventory, record, request)
         case mutations.SERVICE_MOVED:
             return _move_service(inventory, record, request)
@@ -176,13 +176,21 @@ def _end_commands(inventory: Inventory, record: Record, request: parts.RequestPa
 
 
 def _apply_job_act(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
-    """Return the inventory after the request for a run, or the end of a run."""
+    """Return the inventory after the request for a run, the end of a run, or the adoption of a job."""
     if request.route == mutations.JOB_ENDED:
         outcome = job_outcome(request.summary.outcome)
         end = RunEnd(outcome, parts.ResultPart.read(record.entry.result).reason)
         return containers.end_run(inventory, request.object, end, record.time)
     key = Key.parse(request.object)
-    memory = jobs.request(inventory.jobs.get(key, NO_RUNS), record.entry.id)
+    memory, summary = inventory.jobs.get(key, NO_RUNS), request.summary
+    if request.route == mutations.JOB_RUN:
+        memory = jobs.request(memory, record.entry.id)
+    elif summary.outcome == "succeeded":
+        why = f"exited with 0, under docker compose as {summary.name}"
+        memory = jobs.adopt(memory, summary.revision, summary.identity, time=record.time, why=why)
+    else:
+        why = "is held since its adoption: no run that counts was found"
+        memory = jobs.hold(memory, summary.revision, time=record.time, why=why)
     return replace(inventory, jobs=jobs.with_job(inventory.jobs, key, memory))
 
 

@@ -15,10 +15,10 @@ from controller.model.names import (
     SERVICE_NAME_MAX,
     Key,
     is_dns_label,
+    is_revision,
 )
 
 NOTE_MAX = 512
-_REVISION = re.compile(r"v[12]:[0-9a-f]{64}", re.ASCII)
 _REASON = re.compile(r"[a-z][a-z.-]{0,63}", re.ASCII)
 _MEMBERS = frozenset({"act", "object", "revision", "anew", "note"})
 
@@ -57,7 +57,7 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
         return f"act isn't one of {', '.join(mutations.SERVICE_ACTS)}"
     if key is None:
         return "object isn't a service: Service/NAMESPACE/NAME"
-    if not isinstance(revision, str) or not (revision == "" or _REVISION.fullmatch(revision)):
+    if not isinstance(revision, str) or not (revision == "" or is_revision(revision)):
         return "revision isn't one: v2: or v1:, and 64 hex digits"
     if act == mutations.SERVICE_ROLLBACK and not revision:
         return f"{act} names the revision to go back to"

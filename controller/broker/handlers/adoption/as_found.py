@@ -20,7 +20,8 @@ from controller.broker.gate.mutate import Change, perform, refuse_if_held
 from controller.broker.gate.refusals import Denied, rule_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, name_conflicts, port_conflicts
-from controller.broker.handlers.adoption import joining
+from controller.broker.handlers.adoption import ended_runs, joining
+from controller.broker.handlers.adoption.ended_runs import EndedRun
 from controller.broker.handlers.adoption.judging import (
     AdoptionCandidate,
     AdoptionJudge,
@@ -50,7 +51,8 @@ from controller.model.records import Reply, Verdict
 #: Other mutations wait while the containers are judged.
 CONTAINERS_MAX = 50
 OBJECTS_MAX = 50
-_MEMBERS = {"containers", "objects", "leave", "dryRun", "note", "folder"}
+RUNS_MAX = 50
+_MEMBERS = {"containers", "objects", "runs", "leave", "dryRun", "note", "folder"}
 _MEMBERS_OF_ONE = {"container", "name", "create", "admit", "files"}
 
 
@@ -63,12 +65,14 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
         for n, each in enumerate(asked.containers)
     ]
     yield from judge.run(candidates, asked.objects)
+    yield from ended_runs.judge_runs(judge, asked.runs, state)
     if asked.is_dry:
         _find_missing_proofs(call, state, candidates)
     shown: dict[str, object] = {
         "dryRun": asked.is_dry,
         "containers": [each.to_json() for each in candidates],
-        "objects": [object_to_json(each) for each in judge.objects],
+        "objects": [object_to_json(each, call.policy) for each in judge.objects],
+        "runs": [each.to_json() for each in asked.runs],
     }
     if asked.is_dry:
         return json_reply(200, shown)
@@ -96,6 +100,7 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
         for each in judge.objects:
             by = Author(state.new_id(), call.actor, policy=call.policy.digest)
             yield from require_record("operator", by, record_of(each))
+        yield from ended_runs.record_runs(call, state, asked.runs, asked.note)
         done, failed = yield from _adopt_all(call, state, candidates)
     for identifier in [each.id for each in done]:
         yield from kernel_verify.verify_container(state, identifier)
@@ -246,6 +251,8 @@ class _Asked:
     containers: list[Asked]
     #: Volumes and networks of documents with ``engineName``, to adopt before the containers.
     objects: list[AdoptionRequest]
+    #: Ended runs of jobs.
+    runs: list[EndedRun]
     #: The networks to leave although others are in them.
     leave: frozenset[str]
     is_dry: bool
@@ -262,13 +269,16 @@ def _read(body: object) -> _Asked:
     """
     members = mapping_of(body)
     containers, leave = members.get("containers"), members.get("leave", [])
-    objects = members.get("objects", [])
+    objects, runs = members.get("objects", []), members.get("runs", [])
     note, is_dry = members.get("note", ""), members.get("dryRun", False)
     folder = members.get("folder", "")
     fits = (
         members.keys() <= _MEMBERS
         and isinstance(containers, list)
-        and 0 < len(containers) <= CONTAINERS_MAX
+        and len(containers) <= CONTAINERS_MAX
+        and isinstance(runs, list)
+        and len(runs) <= RUNS_MAX
+        and len(containers) + len(runs) > 0
         and isinstance(objects, list)
         and len(objects) <= OBJECTS_MAX
         and isinstance(leave, list)
@@ -281,9 +291,13 @@ def _read(body: object) -> _Asked:
     )
     if not fits or not isinstance(containers, list):
         raise _invalid()
+    ended = [ended_runs.run_of(_read_one(each)) for each in runs]
+    if None in ended:
+        raise _invalid()
     return _Asked(
         [_read_one(each) for each in containers],
         [read_object(each) for each in objects],
+        [each for each in ended if each is not None],
         frozenset(texts_of(leave)),
         bool(is_dry),
         str(note),
@@ -313,7 +327,7 @@ def _invalid() -> Denied:
     return Denied(
         "adopt.invalid",
         "the containers to adopt can't be read",
-        'send {"containers": [{"container", "name", "create", "admit", "files"}], "folder"} with at most '
+        'send {"containers": [{"container", "name", "create", "admit", "files"}], "runs", "folder"} with at most '
         f"{CONTAINERS_MAX} containers; gaps are {', '.join(GAPS)}",
         status=400,
     )

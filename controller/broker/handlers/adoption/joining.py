@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -118,7 +118,7 @@ def join(
     ends = mapping_of(mapping_of(mapping_of(inspect).get("NetworkSettings")).get("Networks"))
     if network in ends:
         present = {*texts_of(mapping_of(ends[network]).get("Aliases"))} - {item.id[:_SHORT_ID]}
-        if {*aliases} <= present <= {*aliases, item.admitted.name}:
+        if has_names(present, aliases, item.admitted.name):
             return Reply(200)
         reply = yield from leave(state, replace(by, id=state.new_id()), item, network)
         if reply.status >= 400:
@@ -134,6 +134,11 @@ def join(
     path = f"/networks/{found.facts.id}/connect"
     change = Change.of(Mutation.NETWORK_CONNECT, item.id, path, judged, summary)
     return (yield from perform(state, by, change))
+
+
+def has_names(present: Iterable[str], aliases: Iterable[str], name: str) -> bool:
+    """Return True if a container called *name* answers to the *aliases* of its document, and to no others."""
+    return {*aliases} <= {*present} <= {*aliases, name}
 
 
 def leave(state: GateState, by: Author, item: ContainerItem, network: str) -> Flow[Reply]:

@@ -34,8 +34,10 @@ from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.enforcement.kernel_compare import REVERSIBLE
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.parse import parse_create
-from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.engine_api.translate import endpoint_aliases, limits_body, settings
+from controller.core.policy.grants import GrantRequest
+from controller.core.policy.remedies import granted_modes, with_grants
 from controller.core.records.container_effects import adopt_container
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import Closing, RequestPart, ResultPart, SummaryPart
@@ -47,6 +49,7 @@ from controller.model.confinement import Gap
 from controller.model.inventory import ContainerItem, Inventory
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
+from controller.model.policy.document import Policy
 from controller.model.records import Reply, Role
 
 #: The labels of a slot, and the changes that give a slot a container.
@@ -89,6 +92,8 @@ class AdoptionCandidate:
     #: The networks that it has joined already.
     joined: frozenset[str] = frozenset()
     leaves: tuple[str, ...] = ()
+    #: Networks of the document in which it has other names, so that it joins them again.
+    rejoins: tuple[str, ...] = ()
     effective: str = ""
     lookups: container_create.Lookups | None = None
     #: The compared fields.
@@ -125,6 +130,8 @@ class AdoptionCandidate:
             ],
             "joins": sorted(self.joins.keys() - self.joined),
             "leaves": [redact.text(each) for each in self.leaves],
+            "rejoins": [redact.text(each) for each in self.rejoins],
+            "publishes": bool(self.summary.ports),
             "update": sorted(self.update),
             "findings": [_finding_to_json(each) for each in self.findings],
         }
@@ -202,6 +209,7 @@ class AdoptionJudge:
         except Denied as denied:
             finding = Finding(denied.rules[0], "Name", denied.reason, denied.remedy)
             judged = JudgedObject(request, (finding,))
+        judged = replace(judged, findings=with_grants(judged.findings, GrantRequest(), policy))
         self.objects.append(judged)
         if not judged.findings:
             inventory = self._state.inventory
@@ -209,39 +217,15 @@ class AdoptionJudge:
             self._state.inventory = fold_adoption(inventory, inventory.seq, recorded)
 
     def _judge(self, candidate: AdoptionCandidate, inspect: Mapping[str, Any]) -> Flow[None]:
-        asked = candidate.asked
-        existing = likeness.request_of(inspect, {}, self._defaults)
-        project = forms.DeclaredFiles(self._folder, asked.files)
-        wanted_create = parse_create(dict(asked.create))
-        candidate.taken = forms.with_found_files(asked.create, existing, project, wanted_create)
-        candidate.findings += candidate.taken.findings
-        if candidate.findings:
+        admitted = yield from self.admit_document(candidate, inspect)
+        if admitted is None:
             return
-        try:
-            found, judged = yield from self._admit_document(candidate)
-        except Denied as denied:
-            candidate.findings.append(
-                Finding(denied.rules[0], "document", denied.reason, denied.remedy)
-            )
-            return
-        except Answered as answered:
-            if answered.reply.status >= 500:
-                raise
-            reason = answered.reply.body.decode("utf-8", "replace")
-            candidate.findings.append(Finding("adopt.image", "document", reason, "pull it first"))
-            return
-        image = yield from images.inspect_image(found.image.id)
-        if inspect.get("Image") != found.image.id or image is None:
-            reason = f"it runs {inspect.get('Image')}, and the document leads to {found.image.id}"
-            remedy = "name the image that it runs, by its digest for example"
-            candidate.findings.append(Finding("adopt.differs", "spec.image", reason, remedy))
-            return
-        candidate.lookups = found
+        judged, image = admitted
         assert judged.settings is not None, "an admitted create has settings"
         now = settings(inspect)
         wanted = replace(judged.settings, name=candidate.found_name)
         self._compare(candidate, inspect, image, wanted)
-        yield from self._compare_contents(candidate)
+        yield from self.compare_contents(candidate)
         candidate.joins = joining.endpoints_of(judged.body or {})
         if not candidate.findings:
             yield from self._refuse_memory_in_use(candidate, now, wanted)
@@ -249,7 +233,45 @@ class AdoptionJudge:
             candidate.summary = self._summary(candidate, judged, inspect, wanted)
             yield from self._verify(candidate)
 
-    def _admit_document(
+    def admit_document(
+        self, candidate: AdoptionCandidate, inspect: Mapping[str, Any]
+    ) -> Flow[tuple[AdmissionDecision, Mapping[str, Any]] | None]:
+        """Return the admission of a candidate's document, and the image; None with a finding."""
+        asked = candidate.asked
+        existing = self.request_of(inspect, {})
+        project = forms.DeclaredFiles(self._folder, asked.files)
+        wanted_create = parse_create(dict(asked.create))
+        candidate.taken = forms.with_found_files(asked.create, existing, project, wanted_create)
+        candidate.findings += candidate.taken.findings
+        if candidate.findings:
+            return None
+        try:
+            found, judged = yield from self._admit_create(candidate)
+        except Denied as denied:
+            candidate.findings.append(
+                Finding(denied.rules[0], "document", denied.reason, denied.remedy)
+            )
+            return None
+        except Answered as answered:
+            if answered.reply.status >= 500:
+                raise
+            reason = answered.reply.body.decode("utf-8", "replace")
+            candidate.findings.append(Finding("adopt.image", "document", reason, "pull it first"))
+            return None
+        image = yield from images.inspect_image(found.image.id)
+        if inspect.get("Image") != found.image.id or image is None:
+            reason = f"it runs {inspect.get('Image')}, and the document leads to {found.image.id}"
+            remedy = "name the image that it runs, by its digest for example"
+            candidate.findings.append(Finding("adopt.differs", "spec.image", reason, remedy))
+            return None
+        candidate.lookups = found
+        return judged, image
+
+    def request_of(self, inspect: Mapping[str, Any], image: Mapping[str, Any]) -> CreateRequest:
+        """Return the create of an existing container."""
+        return likeness.request_of(inspect, image, self._defaults)
+
+    def _admit_create(
         self, candidate: AdoptionCandidate
     ) -> Flow[tuple[container_create.Lookups, AdmissionDecision]]:
         """Judge the create of the document, as one of the controller's."""
@@ -278,7 +300,7 @@ class AdoptionJudge:
             log=log_with_defaults(document.log, policy),
             ports=tuple(port_with_address(port, policy) for port in document.ports),
         )
-        existing = likeness.request_of(inspect, image, self._defaults)
+        existing = self.request_of(inspect, image)
         present = mapping_of(mapping_of(inspect.get("Config")).get("Labels"))
         inherited = mapping_of(mapping_of(image.get("Config")).get("Labels"))
         labels = {key: value for key, value in present.items() if not is_reserved(key)}
@@ -300,7 +322,7 @@ class AdoptionJudge:
             *hardening.judge_gaps(map(Gap, candidate.gaps), candidate.asked.admit, candidate.forms),
         ]
 
-    def _compare_contents(self, candidate: AdoptionCandidate) -> Flow[None]:
+    def compare_contents(self, candidate: AdoptionCandidate) -> Flow[None]:
         """Compare the files that the container sees with the document's Configs."""
         for content in candidate.taken.contents:
             path = build_path(f"/containers/{candidate.id}/archive", {"path": content.target})
@@ -330,7 +352,7 @@ class AdoptionJudge:
         """Return the summary of the intent: a create's summary, with the findings."""
         image = candidate.lookups.image if candidate.lookups else None
         admitted = SummaryPart.read(judged.summary)
-        existing = likeness.request_of(inspect, {}, self._defaults)
+        existing = self.request_of(inspect, {})
         ports = forms.found_ports(existing) if Gap.PORTS in candidate.gaps else admitted.ports
         host = mapping_of(inspect.get("HostConfig"))
         confined = admitted.confinement
@@ -391,6 +413,12 @@ class AdoptionJudge:
         joined = settings(inspect).networks
         candidate.joined = frozenset(joined)
         candidate.leaves = tuple(name for name in joined if name not in candidate.joins)
+        candidate.rejoins = tuple(
+            network
+            for network, present in endpoint_aliases(inspect)
+            if network in candidate.joins
+            and not joining.has_names(present, candidate.joins[network], candidate.found_name)
+        )
         for name in candidate.leaves:
             others = yield from joining.others_in(self._state, name, together)
             if others and name not in self._leave:
@@ -427,10 +455,14 @@ def judge_place(inventory: Inventory, candidate: AdoptionCandidate) -> Iterator[
             return
 
 
-def object_to_json(judged: JudgedObject) -> dict[str, object]:
-    """Return a judged volume or network for an operator."""
+def object_to_json(judged: JudgedObject, policy: Policy) -> dict[str, object]:
+    """Return a judged volume or network for an operator.
+
+    A network with a way out has the words of the policy that grant it.
+    """
     request = judged.request
     return {
+        "granted": granted_modes(policy) if judged.has_way_out else "",
         "kind": request.kind,
         "name": redact.text(request.name),
         "namespace": redact.text(request.namespace),
@@ -443,7 +475,7 @@ def _finding_to_json(finding: Finding) -> dict[str, str]:
         "rule": finding.rule,
         "path": redact.text(finding.path),
         "reason": redact.text(finding.reason),
-        "remedy": redact.text(finding.remedy),
+        "remedy": redact.text(finding.advice),
     }
 
 

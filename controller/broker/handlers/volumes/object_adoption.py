@@ -50,6 +50,8 @@ class JudgedObject:
     subject: str = ""
     summary: SummaryPart = field(default_factory=SummaryPart)
     users: tuple[ObjectUser, ...] = ()
+    #: A network from which containers reach other hosts.
+    has_way_out: bool = False
 
 
 def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:
@@ -108,8 +110,9 @@ def judge_adoption(
         instance=state.instance,
         policy=policy,
     )
+    has_way_out = request.kind == "network" and not found.inspect.get("Internal")
     if findings:
-        return JudgedObject(request, findings, users=users)
+        return JudgedObject(request, findings, users=users, has_way_out=has_way_out)
     identity = lookup.identity_of(found.inspect)
     if not identity:
         raise Denied(
@@ -119,7 +122,7 @@ def judge_adoption(
         )
     subject = request.name if request.kind == "volume" else identity
     summary = summary_of(request, identity=identity, intent=intent, note=note)
-    return JudgedObject(request, (), subject, summary, users)
+    return JudgedObject(request, (), subject, summary, users, has_way_out)
 
 
 def read_object(value: object) -> AdoptionRequest:

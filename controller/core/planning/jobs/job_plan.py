@@ -18,10 +18,13 @@ from controller.core.drift.actions import (
 )
 from controller.core.drift.classify import ALIVE
 from controller.core.jobs.decision import RolloutRun, decide
+from controller.core.jobs.memory import ON_CHANGE
 from controller.core.jobs.progress import JobDecision, JobTime, JobWord, NewRun, seconds
+from controller.core.jobs.run_rules import HELD
 from controller.core.planning.context import ServiceContext
+from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import AnyAction, CreateContainer, Delay
+from controller.model.desired.plan import AnyAction, CreateContainer, Delay, NeedsOperator
 from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import Problem
 from controller.model.names import run_name
@@ -66,6 +69,10 @@ def plan_job(
     if decision.word is JobWord.WAITING:
         cause = decision.message
         plan.actions.append(Delay(object=job.key, target=job.key.name, cause=cause))
+    if decision.word is JobWord.HELD:
+        name, shown = job.key.name, f"{job.key.namespace}/{job.key.name}"
+        cause = f"{decision.message}; trimtab run-job {shown} runs it"
+        plan.actions.append(NeedsOperator(object=job.key, target=name, cause=cause, code=HELD))
     for new in decision.runs:
         if not _begin(new, context, plan):
             break
@@ -111,17 +118,7 @@ def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> bool:
         wait = conflict.wait(context.key, target=name, slot=new.number)
         plan.actions.append(wait)
         return False
-    create = CreateContainer(
-        object=job.key,
-        target=name,
-        cause=new.cause,
-        slot=new.number,
-        precondition=Precondition(absent=name),
-        service=job,
-        image=prerequisites.images.of(job),
-        with_alias=False,
-        occasion=new.occasion,
-    )
+    create = _creation(job, new, name, prerequisites)
     start = ContainerHandle.to_create(create).start(new.cause)
     actions = [*prerequisites.missing(job, creating=True), create, start]
     judged = with_verdicts(actions, context.judge)
@@ -133,6 +130,29 @@ def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> bool:
         prerequisites.record_created(action)
     plan.actions += judged
     return True
+
+
+def first_run(job: Service, memory: JobMemory, prerequisites: Prerequisites) -> CreateContainer:
+    """Return the create of the next run for a revision of a job, as if the run were due."""
+    new = NewRun(memory.last + 1, ON_CHANGE, "adopted as found")
+    name = run_name(job.key.namespace, job.key.name, number=new.number, revision=job.revision)
+    return _creation(job, new, name, prerequisites)
+
+
+def _creation(
+    job: Service, new: NewRun, name: str, prerequisites: Prerequisites
+) -> CreateContainer:
+    return CreateContainer(
+        object=job.key,
+        target=name,
+        cause=new.cause,
+        slot=new.number,
+        precondition=Precondition(absent=name),
+        service=job,
+        image=prerequisites.images.of(job),
+        with_alias=False,
+        occasion=new.occasion,
+    )
 
 
 def surplus(

@@ -138,4 +138,7 @@ def test_the_printed_command_admits_exactly_the_found_gaps() -> None:
         "To admit exactly these gaps:",
         "  trimtab adopt --project shop --from '/a\\u000ab' --admit db:logs",
     ]
-    assert command_line(dataclasses.replace(wish, project=""), judged) == ""
+    one = Wish(container="old web", service="shop/web", slot=2)
+    assert command_line(one, judged[:1]) == (
+        "trimtab adopt 'old web' --as shop/web --slot 2 --admit files --admit logs"
+    )

@@ -150,3 +150,16 @@ def test_the_next_look_is_when_time_alone_changes_something() -> None:
     kept = frozenset({"c1"})
     assert next_look_s(spec(ttl=60_000), ONE, ran("succeeded"), now, containers=kept) == 59
     assert next_look_s(spec(ttl=60_000), ONE, ran("succeeded"), now) is None
+
+
+def test_a_held_revision_runs_by_request_alone() -> None:
+    held = jobs.hold(NO_RUNS, ONE, time=AT, why="is held")
+    for suspend in (False, True):
+        decision = decided(held, suspend=suspend)
+        assert (decision.word, decision.message, decision.runs) == (JobWord.HELD, "is held", ())
+    assert decide(spec(), TWO, held, at(0)).word is JobWord.DUE
+    asked = jobs.request(held, "r1")
+    (run,) = decided(asked).runs
+    assert run.occasion == "manual:r1"
+    done = ran("succeeded", occasion="manual:r1", memory=asked)
+    assert decided(done).word is JobWord.COMPLETE

@@ -111,3 +111,16 @@ def test_the_job_that_ran_least_recently_is_forgotten_first() -> None:
     assert len(known) == JOBS_MAX
     assert job_key("a", "going") in known
     assert job_key("a", "j0") not in known
+
+
+def test_a_run_elsewhere_counts_once_and_a_revision_is_held_only_without_a_run() -> None:
+    adopted = jobs.adopt(NO_RUNS, ONE, "c0", time=AT, why="exited with 0")
+    known = adopted.occasion(ONE, jobs.ON_CHANGE)
+    assert known is not None
+    assert (known.is_complete, known.why, adopted.last) == (True, "exited with 0", 1)
+    assert adopted.open_runs == ()
+    held = jobs.hold(NO_RUNS, ONE, time=AT, why="is held")
+    for memory in (adopted, held, jobs.create(NO_RUNS, run(1))):
+        assert jobs.adopt(memory, ONE, "c9", time=AT, why="again") == memory
+        assert jobs.hold(memory, ONE, time=AT, why="again") == memory
+    assert held.occasion(TWO, jobs.ON_CHANGE) is None

@@ -11,7 +11,7 @@ from controller.core.jobs.progress import JobTime, seconds
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.plan import CreateContainer, Plan
+from controller.model.desired.plan import CreateContainer, NeedsOperator, Plan
 from controller.model.desired.spec.job import JobSpec
 from controller.model.names import job_key, run_name
 from controller.model.observed import (
@@ -119,6 +119,20 @@ def test_a_run_beyond_its_deadline_is_stopped() -> None:
 def test_an_end_that_the_broker_has_not_recorded_is_awaited() -> None:
     for observed in (seen(ran(None), run(1)), seen(ran(None))):
         assert steps(plan(declared(job()), observed)) == ["wait migrate.run-1-bbbbbbbb"]
+
+
+def test_a_held_job_is_shown_and_waits_for_a_person() -> None:
+    held = jobs.hold(NO_RUNS, revision("b"), time=AT, why="is held")
+    (action,) = plan(declared(job()), seen(held)).of(JOB)
+    assert isinstance(action, NeedsOperator)
+    assert (action.code, action.cause) == (
+        "job.held",
+        "is held; trimtab run-job default/migrate runs it",
+    )
+    waiting = service(dependsOn=[{"kind": "Job", "name": "migrate", "condition": "Completed"}])
+    (first, *_) = plan(declared(job(), waiting), seen(held)).of(waiting.key)
+    assert isinstance(first, NeedsOperator)
+    assert first.cause == "migrate can't complete: is held"
 
 
 def test_a_failed_run_waits_for_its_pause() -> None:
