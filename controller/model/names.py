@@ -73,6 +73,11 @@ def is_dns_label(text: str, *, length: int) -> bool:
     return 0 < len(text) <= length and _DNS_LABEL.fullmatch(text) is not None
 
 
+def spelled(alias: str) -> str:
+    """Return a name of a Compose file, with ``_`` or capitals, as the name of its service."""
+    return alias.lower().replace("_", "-")
+
+
 def is_revision(text: str) -> bool:
     """Return True for a revision with all its digits."""
     return _REVISION.fullmatch(text) is not None

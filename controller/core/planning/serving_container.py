@@ -20,6 +20,7 @@ from controller.core.planning.context import ServiceContext
 from controller.model.desired.plan import AnyAction, ConnectNetwork, Delay
 from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.errors import Problem
+from controller.model.names import spelled
 from controller.model.observed import Container, ContainerState
 
 
@@ -55,7 +56,8 @@ def _networks_without_alias(
 ) -> tuple[str, ...]:
     """Return the networks on which a container lacks an alias of its service.
 
-    A container of another revision has the service's name only: further names are unknown. A moved
+    A container of another revision has the service's name only: further names are unknown. An adopted one
+    can have the service's name as a Compose file spells it, with ``_``: that suffices. A moved
     container keeps the former name until its replacement, since a new name would cut connections.
     *former_counts* is False where others of the slot serve under the present name.
     """
@@ -73,7 +75,8 @@ def _networks_without_alias(
         }
         for network in wanted
     }
-    return tuple(network for network, own in wanted.items() if not {*own} <= names[network])
+    spellings = {network: {*map(spelled, own)} for network, own in names.items()}
+    return tuple(n for n, own in wanted.items() if not {*map(spelled, own)} <= spellings[n])
 
 
 def _by_move(container: Container, aliases: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from controller.core.rules.context import COMPOSE_SERVICE, Case
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.identity import adopt_remedy, is_controllers_name
 from controller.model.desired.spec.fields import HOST_GATEWAY
-from controller.model.names import SERVICE, namespaced_network
+from controller.model.names import SERVICE, namespaced_network, spelled
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 
@@ -365,7 +365,7 @@ def aliases_own(case: Case) -> Findings:
         own.add(case.request.label(COMPOSE_SERVICE))
     for end in case.request.endpoints:
         for alias in end.aliases:
-            is_own = alias in own or (case.by_controller and _is_spelling(alias, case.service))
+            is_own = alias in own or (case.by_controller and spelled(alias) == case.service)
             if not is_own and not _is_free(case, end.network, alias):
                 reason = f"{alias!r} isn't this container's own name"
                 where = f"{_ENDPOINTS}.{end.network}.Aliases"
@@ -373,11 +373,6 @@ def aliases_own(case: Case) -> Findings:
                 if case.by_controller:
                     remedy = "leave it out: a container answers to the name of its service"
                 yield Finding("network.alias", where, reason, remedy)
-
-
-def _is_spelling(alias: str, service: str) -> bool:
-    """Return True if an alias is the name of its service with ``_`` or capitals, as in Compose files."""
-    return alias.lower().replace("_", "-") == service
 
 
 def _is_free(case: Case, network: str, alias: str) -> bool:

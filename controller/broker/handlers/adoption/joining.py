@@ -22,6 +22,7 @@ from controller.core.rules.context import COMPOSE_SERVICE
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
+from controller.model.names import spelled
 from controller.model.records import Reply, Verdict
 
 #: Labels of docker compose.
@@ -137,8 +138,12 @@ def join(
 
 
 def has_names(present: Iterable[str], aliases: Iterable[str], name: str) -> bool:
-    """Return True if a container called *name* answers to the *aliases* of its document, and to no others."""
-    return {*aliases} <= {*present} <= {*aliases, name}
+    """Return True if a container called *name* answers to the *aliases* of its document, and to no others.
+
+    Docker compose doesn't give a service ``my_app`` the name ``my-app``: either spelling suffices.
+    """
+    found = {*present}
+    return {*map(spelled, aliases)} <= {*map(spelled, found)} and found <= {*aliases, name}
 
 
 def leave(state: GateState, by: Author, item: ContainerItem, network: str) -> Flow[Reply]:

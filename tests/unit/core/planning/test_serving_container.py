@@ -7,7 +7,7 @@ from typing import Any
 from controller.core.drift.availability import Availability, AvailabilityWord
 from controller.core.drift.classify import Drift, ReplicaState, drift_of
 from controller.core.review.flat_plan import render
-from controller.model.desired.plan import UpdateContainer
+from controller.model.desired.plan import ConnectNetwork, UpdateContainer
 from tests.unit.core.planning.test_rollout_waves import check
 from tests.worlds import container, declared, deny, engine, plan, service
 
@@ -147,3 +147,12 @@ def test_other_limits_are_told_apart_from_altered_ones() -> None:
     ]
     for found, drift in pairs:
         assert drift_of(ReplicaState(found, wanted)) is drift
+
+
+def test_the_spelling_of_a_compose_file_is_the_name_of_the_service() -> None:
+    wanted = service("my-web", network={"aliases": ["my_web"]})
+    for found, joins in (("my_web", 0), ("other", 1)):
+        names = (("platform-network", (found,)),)
+        there = container("my-web", aliases=names, admitted_aliases=names)
+        actions = plan(declared(wanted), engine(there)).actions
+        assert sum(isinstance(each, ConnectNetwork) for each in actions) == joins, actions

@@ -25,6 +25,7 @@ from controller.broker.gate.commands import (
     encode_list,
 )
 from controller.broker.gate.state import GateState
+from controller.broker.handlers.adoption import joining
 from controller.core.enforcement.settlement import ProofKind, evidence_of
 from controller.core.records.inventory_json import from_json, to_json
 from controller.core.records.parts import ResultPart
@@ -216,7 +217,7 @@ class Host:
             ends["platform-network"] = {"NetworkID": NETWORK, "Aliases": aliases}
         elif command.path.endswith("/disconnect"):
             assert ends is not None
-            del ends["bridge"]
+            del ends["platform-network" if NETWORK in command.path else "bridge"]
         elif command.path == "/networks/create":
             self.networks.append("platform-network")
             self.intent = body["Labels"]["io.trimtab.intent"]
@@ -581,3 +582,36 @@ def test_a_projects_containers_are_listed_by_their_labels() -> None:
     (found,) = told["containers"]
     assert (found["id"], found["name"], found["number"]) == (OLD, "old", "1")
     assert "\x1b" not in found["service"]
+
+
+@pytest.mark.parametrize(
+    ("present", "stays"),
+    [
+        (("web", "old"), True),
+        (("web",), True),
+        (("my_web", "old"), False),
+        (("old",), False),
+        ((), False),
+        (("web", "other"), False),
+    ],
+)
+def test_a_container_stays_on_a_network_where_it_has_the_names_of_its_document(
+    present: tuple[str, ...], stays: bool
+) -> None:
+    host, knows = Host(), broker()
+    ends = host.containers[OLD]["NetworkSettings"]["Networks"]
+    ends["platform-network"] = {"NetworkID": NETWORK, "Aliases": [*present]}
+    _, told = adopt(host, knows, dryRun=True)
+    (judged,) = told["containers"]
+    assert judged["rejoins"] == ([] if stays else ["platform-network"])
+    assert judged["leaves"] == ["bridge"]
+    adopt(host, knows)
+    connects = [body for path, body in host.forwarded if path.endswith("/connect")]
+    assert len(connects) == (0 if stays else 1)
+
+
+def test_a_spelling_of_the_services_name_suffices() -> None:
+    aliases = ("my-web", "my_web", "www")
+    assert joining.has_names(["my_web", "www", "shop-my_web-1"], aliases, "shop-my_web-1")
+    assert not joining.has_names(["my_web"], aliases, "shop-my_web-1")
+    assert not joining.has_names(["my_web", "www", "My_Web"], aliases, "shop-my_web-1")
