@@ -318,7 +318,8 @@ class Prerequisites:
             return None
         if ("network", name) in self.made or self.outdated(name) is not None:
             return None  # remade by this plan, or a container waits for the remade network
-        return foreign_network(network, service)
+        declared = self._declared.get(name)
+        return unadopted(declared, service, network) or foreign_network(network, service)
 
     def outdated(self, name: str) -> OutdatedNetwork | None:
         """Return the declared network of an engine's name if it must be remade; None otherwise.
@@ -345,7 +346,7 @@ class Prerequisites:
         volume, declared = self._volumes_seen.get(name), self._volumes.get(name)
         if volume is None:
             return unadopted(declared, service)
-        return foreign_volume(volume, service)
+        return unadopted(declared, service, volume) or foreign_volume(volume, service)
 
     def declared_problem(self, resource: Network | Volume) -> Problem | None:
         """Return why an existing object cannot serve as a declared network or volume, if so."""
@@ -353,7 +354,8 @@ class Prerequisites:
             volume = self._volumes_seen.get(resource.engine_name)
             if volume is None:
                 return unadopted(resource, resource)
-            return foreign_volume(volume, resource) or size_problem(volume, resource)
+            foreign = unadopted(resource, resource, volume) or foreign_volume(volume, resource)
+            return foreign or size_problem(volume, resource)
         network = self._networks_seen.get(resource.engine_name)
         if network is None:
             return unadopted(resource, resource)
@@ -363,7 +365,7 @@ class Prerequisites:
             return None
         if self.outdated(network.name) is not None:
             return None
-        return foreign_network(network, resource)
+        return unadopted(resource, resource, network) or foreign_network(network, resource)
 
     def joinable(self, service: Service) -> frozenset[str]:
         """Return the networks on the engine, and those that the service's plan creates."""

@@ -10,20 +10,26 @@ from controller.model.quantities import KIB, format_bytes
 
 
 def unadopted(
-    declared: Network | Volume | None, source: Service | Network | Volume
+    declared: Network | Volume | None,
+    source: Service | Network | Volume,
+    found: ObservedNetwork | ObservedVolume | None = None,
 ) -> Problem | None:
-    """Return the problem of a missing object with an ``engineName``: it is never created."""
-    if declared is None or declared.spec.engine_name is None:
+    """Return the problem of an object with an ``engineName`` that is missing, or *found* and foreign.
+
+    It is never created. None for another object.
+    """
+    if declared is None or declared.spec.engine_name is None or (found and found.ours):
         return None
-    kind = declared.key.kind.lower()
+    kind, name = declared.key.kind.lower(), declared.engine_name
     place = f"{declared.key.namespace}/{declared.key.name}"
+    make = "" if found else f"docker {kind} create {name}, then "
+    why = "no operator adopted it" if found else f"the engine has no such {kind}"
     return problem_of(
         source,
         code="volume.not-adopted" if kind == "volume" else "network.not-adopted",
-        message=f"{declared.key} has the engineName {declared.engine_name}, and no operator adopted "
-        f"such a {kind}",
-        remedy=f"trimtab {kind} adopt {declared.engine_name} --as {place} --owner {declared.owner}, "
-        "or remove engineName",
+        message=f"{declared.key} has the engineName {name}, and {why}",
+        remedy=f"{make}trimtab {kind} adopt {name} --as {place} --owner {declared.owner}; or remove "
+        f"engineName (in a Compose file, {kind}s of x-trimtab)",
     )
 
 

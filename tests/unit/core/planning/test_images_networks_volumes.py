@@ -505,6 +505,19 @@ def test_an_object_with_an_engine_name_is_never_created():
     assert not [action for action in actions if action.verb != "wait"]
 
 
+def test_an_object_with_an_engine_name_that_is_there_is_to_be_adopted_and_never_removed():
+    seen = engine(
+        volumes=(ObservedVolume("shop_data", ours=False),),
+        networks=(ObservedNetwork("n", "shop_back", False, "", "", True),),
+    )
+    for world, made in ((seen, ""), (engine(), "docker {0} create {1}, then ")):
+        desired = declared(*ADOPTED)
+        found = {p.code: p.remedy for p in plan(desired, world).problems}
+        for kind, name in (("volume", "shop_data"), ("network", "shop_back")):
+            remedy = found[f"{kind}.not-adopted"]
+            assert remedy.startswith(f"{made.format(kind, name)}trimtab {kind} adopt {name} --as ")
+
+
 def test_an_object_adopted_for_another_namespace_is_never_used():
     seen = engine(
         volumes=(ObservedVolume("shop_data", ours=True, belongs_to="shop"),),
