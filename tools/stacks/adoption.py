@@ -21,7 +21,7 @@ from tools.stacks.sides import READY_S, ComposeSide, Replica, TrimtabSide
 #: The names of volumes that the engine chose.
 _UNNAMED: Final = re.compile("[0-9a-f]{64}")
 #: What the folder adds to its unchanged Compose file. Docker Compose ignores it.
-KEPT: Final = {"volumes": "compose"}
+KEPT: Final = {"volumes": "compose", "networks": "compose"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Adopted:
     adopted: int
     #: Containers with another id, or another start, after the adoption.
     restarted: int
+    #: Containers with another network, address or name on a network, after the adoption and its plan.
+    moved: int
     #: The reasons of refused containers, by service.
     refused: tuple[tuple[str, str], ...]
     #: Services with the condition AdoptedAsFound.
@@ -86,7 +88,9 @@ def _adopt(compose: ComposeSide, side: TrimtabSide, host: Host, folder: Path) ->
     if adopted:
         eventually(lambda: _shown(host, side.stack, names) == len(names), within_s=READY_S)
     planned = _planned(host, names)
-    # It runs jobs again, in the networks that the adopted containers have left.
+    after = compose.containers()
+    moved = sum(_places(before[each]) != _places(after[each]) for each in running)
+    # It runs jobs again.
     compose.run("up", "-d", "--quiet-pull", check=False)
     later = compose.containers()
     stayed = [each for each in running if before[each]["Id"] in adopted]
@@ -96,6 +100,7 @@ def _adopt(compose: ComposeSide, side: TrimtabSide, host: Host, folder: Path) ->
         len(running),
         len(adopted),
         restarted,
+        moved,
         refused,
         _shown(host, side.stack, names),
         planned,
@@ -145,6 +150,14 @@ def _refused(report: Any, before: dict[Replica, Inspect]) -> tuple[tuple[str, st
 
 def _life(inspect: Inspect) -> tuple[str, str, int]:
     return inspect["Id"], inspect["State"]["StartedAt"], inspect["RestartCount"]
+
+
+def _places(inspect: Inspect) -> dict[str, tuple[str, str, frozenset[str]]]:
+    ends = inspect["NetworkSettings"]["Networks"]
+    return {
+        name: (end["NetworkID"], end["IPAddress"], frozenset(end["Aliases"] or ()))
+        for name, end in ends.items()
+    }
 
 
 def _shown(host: Host, namespace: str, names: set[str]) -> int:

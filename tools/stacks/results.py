@@ -55,11 +55,11 @@ ADOPTION: Final = """
 ## Adoption
 
 The stacks are started by Docker Compose. Their folders are put into the directory of an instance, with
-`x-trimtab: {volumes: compose, suspend: true}` in an override file, and `trimtab adopt --project NAME --from FOLDER` admits all
-gaps. Volumes without a name are named as found, in the override file. A stack is adopted as a whole, or not at all.
-*Shown* counts services with the condition `AdoptedAsFound`; *planned* counts the actions for them in the plan afterwards.
-*Mistaken* counts the adopted containers that a mistaken `docker compose up -d` with the unchanged file replaces; that `up` fails
-for `migrate`, whose job doesn't find the database in the network that the database has left.
+`x-trimtab: {volumes: compose, networks: compose, suspend: true}` in an override file, and `trimtab adopt --project NAME --from FOLDER`
+admits all gaps. Volumes without a name are named as found, in the override file. A stack is adopted as a whole, or not at all.
+*Moved* counts containers with another network, address or name on a network; *shown* counts services with the condition
+`AdoptedAsFound`; *planned* counts the actions for them in the plan afterwards. *Mistaken* counts the adopted containers that a
+mistaken `docker compose up -d` with the unchanged file replaces.
 *Gaps* counts the containers with each gap. See [adopt.md](adopt.md).
 """
 #: What each stack shows.
@@ -264,10 +264,10 @@ def _proxied(stacks: dict[str, Any]) -> Iterator[str]:
 
 
 def _adoption(adoption: dict[str, Any]) -> Iterator[str]:
-    yield "| stack | running | adopted | restarted | shown | planned | mistaken | gaps |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| stack | running | adopted | restarted | moved | shown | planned | mistaken | gaps |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for stack, found in sorted(adoption.items()):
-        members = ("containers", "adopted", "restarted", "shown", "planned")
+        members = ("containers", "adopted", "restarted", "moved", "shown", "planned")
         cells = [*(str(found[name]) for name in members), str(found["mistaken"][0])]
         gaps = ", ".join(f"{name} {count}" for name, count in sorted(found.get("gaps", {}).items()))
         yield f"| `{stack}` | {' | '.join(cells)} | {gaps} |"

@@ -43,12 +43,13 @@ def with_grants(
     return tuple(advised)
 
 
-def granted_modes(policy: Policy) -> str:
+def granted_way_out(policy: Policy) -> str:
     """Return the line of the policy that grants networks with a way out."""
-    origin, key = policy.origin, "networks.modes"
-    line = None if origin is None else origin.lines.get(key)
-    place = f", in {origin.file} (line {line})" if origin is not None and line else ""
-    return f"{key}: bridge{place}"
+    granted, origin = "networks.modes: bridge", policy.origin
+    line = None if origin is None else origin.lines.get(granted.partition(":")[0])
+    return (
+        granted if origin is None or line is None else f"{granted}, in {origin.file} (line {line})"
+    )
 
 
 def _sentence(grant: Grant, policy: Policy, origin: PolicyOrigin, asked: GrantRequest) -> str:

@@ -26,10 +26,14 @@ from controller.broker.handlers.adoption.judging import (
     AdoptionCandidate,
     AdoptionJudge,
     Asked,
+    finding_to_json,
     judge_place,
-    object_to_json,
 )
-from controller.broker.handlers.volumes.object_adoption import read_object, record_of
+from controller.broker.handlers.volumes.object_adoption import (
+    JudgedObject,
+    read_object,
+    record_of,
+)
 from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply
 from controller.core.admission import host_ports
@@ -40,12 +44,14 @@ from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.requests import Finding
+from controller.core.policy.remedies import granted_way_out
 from controller.core.records.parts import ProofPart, ResultPart, SummaryPart
 from controller.core.rules.context import CONTROLLER
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.confinement import GAPS
 from controller.model.mutations import Mutation
+from controller.model.policy.document import Policy
 from controller.model.records import Reply, Verdict
 
 #: Other mutations wait while the containers are judged.
@@ -71,7 +77,7 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
     shown: dict[str, object] = {
         "dryRun": asked.is_dry,
         "containers": [each.to_json() for each in candidates],
-        "objects": [object_to_json(each, call.policy) for each in judge.objects],
+        "objects": [_object_to_json(each, call.policy) for each in judge.objects],
         "runs": [each.to_json() for each in asked.runs],
     }
     if asked.is_dry:
@@ -106,6 +112,21 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
         yield from kernel_verify.verify_container(state, identifier)
     result = {**shown, "adopted": [each.id for each in done], "failed": failed}
     return json_reply(200, {"id": call.id, **result})
+
+
+def _object_to_json(judged: JudgedObject, policy: Policy) -> dict[str, object]:
+    """Return a judged volume or network for an operator.
+
+    A network with a way out has the words of the policy that grant it.
+    """
+    request = judged.request
+    return {
+        "granted": granted_way_out(policy) if judged.has_way_out else "",
+        "kind": request.kind,
+        "name": redact.text(request.name),
+        "namespace": redact.text(request.namespace),
+        "findings": [finding_to_json(each) for each in judged.findings],
+    }
 
 
 def _find_missing_proofs(

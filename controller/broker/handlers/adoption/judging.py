@@ -37,7 +37,7 @@ from controller.core.engine_api.parse import parse_create
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.engine_api.translate import endpoint_aliases, limits_body, settings
 from controller.core.policy.grants import GrantRequest
-from controller.core.policy.remedies import granted_modes, with_grants
+from controller.core.policy.remedies import with_grants
 from controller.core.records.container_effects import adopt_container
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import Closing, RequestPart, ResultPart, SummaryPart
@@ -49,7 +49,6 @@ from controller.model.confinement import Gap
 from controller.model.inventory import ContainerItem, Inventory
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
-from controller.model.policy.document import Policy
 from controller.model.records import Reply, Role
 
 #: The labels of a slot, and the changes that give a slot a container.
@@ -133,7 +132,7 @@ class AdoptionCandidate:
             "rejoins": [redact.text(each) for each in self.rejoins],
             "publishes": bool(self.summary.ports),
             "update": sorted(self.update),
-            "findings": [_finding_to_json(each) for each in self.findings],
+            "findings": [finding_to_json(each) for each in self.findings],
         }
 
 
@@ -455,22 +454,8 @@ def judge_place(inventory: Inventory, candidate: AdoptionCandidate) -> Iterator[
             return
 
 
-def object_to_json(judged: JudgedObject, policy: Policy) -> dict[str, object]:
-    """Return a judged volume or network for an operator.
-
-    A network with a way out has the words of the policy that grant it.
-    """
-    request = judged.request
-    return {
-        "granted": granted_modes(policy) if judged.has_way_out else "",
-        "kind": request.kind,
-        "name": redact.text(request.name),
-        "namespace": redact.text(request.namespace),
-        "findings": [_finding_to_json(each) for each in judged.findings],
-    }
-
-
-def _finding_to_json(finding: Finding) -> dict[str, str]:
+def finding_to_json(finding: Finding) -> dict[str, str]:
+    """Return a finding for an operator."""
     return {
         "rule": finding.rule,
         "path": redact.text(finding.path),
