@@ -16,7 +16,7 @@ from controller.core.compose.translation.container import Workload, put_containe
 from controller.core.compose.translation.extension import mistakes_of
 from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
 from controller.core.compose.translation.names import dns_name
-from controller.core.compose.translation.networking import put_networking
+from controller.core.compose.translation.networking import networks_of, put_networking
 from controller.core.compose.translation.rollout import put_rollout, put_steps
 from controller.core.compose.translation.scope import Draft, LookUp, TranslationScope, Tree, mapping
 from controller.core.compose.translation.settings import SECRET_COPY, ComposeSettings
@@ -133,16 +133,24 @@ def _network(scope: TranslationScope, name: str) -> None:
     if driver not in (None, "", "bridge", "default"):
         message = f"network driver {driver} is not supported: networks are bridges of this host"
         scope.error(("networks", name, "driver"), "compose.refused", message, "remove it", key)
-    if name == "default" and not scope.is_declared(name):
+    is_kept = scope.extension.keeps_networks and not declared.get("external")
+    # Docker Compose makes no network that no service joins.
+    if not scope.is_declared(name) or (is_kept and not _is_joined(scope, name)):
         return
     draft = Draft("Network", key.name, ("networks", name))
     if declared.get("external"):
         draft.put("spec.engineName", engine_name(name, declared), "external")
-    elif scope.extension.keeps_networks:
+    elif is_kept:
         draft.put("spec.engineName", scope.name_by_compose(name, declared), "name")
     draft.put("spec.internal", bool(declared.get("internal")), "internal")
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
+
+
+def _is_joined(scope: TranslationScope, network: str) -> bool:
+    """Return True if a service joins a network of the project."""
+    trees = (mapping(each) for each in scope.services.values())
+    return any(network in networks_of(each) for each in trees if not each.get("network_mode"))
 
 
 def engine_name(name: str, declared: Tree) -> str:

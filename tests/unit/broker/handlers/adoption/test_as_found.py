@@ -39,7 +39,7 @@ from controller.model.confinement import (
 )
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import Inventory, OpenIntent, OwnedObject, TrustedImage
-from controller.model.policy.document import Policy
+from controller.model.policy.document import Policy, PolicyOrigin
 from controller.model.records import Actor, Entry, Reply, Role
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -161,6 +161,9 @@ class Host:
         if (kind, rest) == ("volumes", "shop_data"):
             made = "2026-01-01T00:00:00Z"
             return {"Name": rest, "Driver": "local", "Options": None, "CreatedAt": made}
+        if (kind, rest) == ("networks", "shop_default"):
+            shape = {"Driver": "bridge", "Options": {}, "IPAM": {"Driver": "default"}}
+            return {"Id": "d" * 64, "Name": rest, "Internal": False, **shape}
         if rest in ("bridge", BRIDGE) and "bridge" in self.networks:
             return {"Id": BRIDGE, "Name": "bridge", "Driver": "bridge", "Containers": self.members}
         if rest in ("platform-network", NETWORK) and "platform-network" in self.networks:
@@ -445,6 +448,32 @@ def test_a_refused_volume_refuses_the_request() -> None:
     assert (status, told["trimtab"]["rule"]) == (403, "adopt.unknown")
     assert host.forwarded == []
     assert OLD not in knows.inventory.containers
+
+
+@pytest.mark.parametrize(
+    ("modes", "granted", "remedy"),
+    [
+        (["bridge", "isolated"], "networks.modes: bridge, in /etc/p.yaml (line 7)", None),
+        (
+            ["isolated"],
+            "networks.modes: bridge, in /etc/p.yaml (line 7)",
+            "grant bridge, or make it internal; or add bridge to networks.modes in /etc/p.yaml "
+            "(line 7), then trimtab policy reload",
+        ),
+    ],
+)
+def test_a_network_with_a_way_out_names_the_line_of_the_policy(
+    monkeypatch: pytest.MonkeyPatch, modes: list[str], granted: str, remedy: str | None
+) -> None:
+    policy = Policy.from_json({"name": "strict", "networks": {"modes": modes}})
+    read = policy.read_from(PolicyOrigin("/etc/p.yaml", {"networks.modes": 7}))
+    monkeypatch.setattr(f"{__name__}.POLICY", read)
+    host, knows = Host(), broker()
+    network = {"kind": "network", "name": "shop_default", "namespace": "default", "owner": "team"}
+    _, told = adopt(host, knows, objects=[network], dryRun=True)
+    (judged,) = told["objects"]
+    assert judged["granted"] == granted
+    assert [each["remedy"] for each in judged["findings"]] == ([] if remedy is None else [remedy])
 
 
 @pytest.mark.parametrize("container", ["missing", "../x", "", OLD[:12] + "0" * 4])

@@ -91,6 +91,7 @@ networks:
   back: {internal: true, ipam: {config: [{subnet: 10.1.0.0/24}]}}
   front: {name: edge}
   others: {external: true, name: theirs}
+  unused: {}
 x-trimtab: {networks: compose}
 """
 
