@@ -428,9 +428,12 @@ def command_line(wish: Wish, judged: Iterable[Any]) -> str:
 def _row(each: Any, adopted: list[str]) -> tuple[str, ...]:
     gaps = ", ".join(gap["gap"] for gap in each["gaps"])
     networks = [f"+{name}" for name in each["joins"]] + [f"-{name}" for name in each["leaves"]]
+    rules = {finding["rule"] for finding in each["findings"]}
     verdict = (
-        "refused" if each["findings"] else "adopted" if each["id"] in adopted else "can be adopted"
-    )
+        *("refused" for _ in rules - {"adopt.gap"}),
+        *("needs --admit" for _ in rules),
+        "adopted" if each["id"] in adopted else "can be adopted",
+    )[0]
     return (
         each["name"] or each["container"],
         f"{each['namespace']}/{each['service']}",

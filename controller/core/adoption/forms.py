@@ -201,7 +201,11 @@ def found_forms(existing: CreateRequest, document: CreateRequest) -> Iterator[Fo
     """Yield the ports and sizes with a wider form in the container than in the document."""
     if existing.ports and _is_wider(existing.ports, document.ports):
         shown = ", ".join(f"{p.host_text}:{p.container}/{p.protocol}" for p in existing.ports)
-        text = f"it publishes {shorten(shown, _SHOWN_MAX)} on every address of the host"
+        then = " and ".join(dict.fromkeys(port.host_ip for port in document.ports))
+        text = (
+            f"it publishes {shorten(shown, _SHOWN_MAX)} on every address of the host, and the next "
+            f"container on {then}"
+        )
         yield FoundForm(Gap.PORTS, _PORTS, text)
     found = {mount.target: mount for mount in existing.mounts if mount.type == "tmpfs"}
     for mount in document.mounts:
