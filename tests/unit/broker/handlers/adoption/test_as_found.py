@@ -162,8 +162,8 @@ class Host:
             made = "2026-01-01T00:00:00Z"
             return {"Name": rest, "Driver": "local", "Options": None, "CreatedAt": made}
         if (kind, rest) == ("networks", "shop_default"):
-            shape = {"Driver": "bridge", "Options": {}, "IPAM": {"Driver": "default"}}
-            return {"Id": "d" * 64, "Name": rest, "Internal": False, **shape}
+            inner = {"Options": {}, "IPAM": {"Driver": "default"}}
+            return {"Id": "d" * 64, "Name": rest, "Driver": "bridge", "Internal": False, **inner}
         if rest in ("bridge", BRIDGE) and "bridge" in self.networks:
             return {"Id": BRIDGE, "Name": "bridge", "Driver": "bridge", "Containers": self.members}
         if rest in ("platform-network", NETWORK) and "platform-network" in self.networks:
@@ -457,8 +457,10 @@ def test_a_refused_volume_refuses_the_request() -> None:
         (
             ["isolated"],
             "networks.modes: bridge, in /etc/p.yaml (line 7)",
-            "grant bridge, or make it internal; or add bridge to networks.modes in /etc/p.yaml "
-            "(line 7), then trimtab policy reload",
+            (
+                "grant bridge, or make it internal; or add bridge to networks.modes in /etc/p.yaml "
+                "(line 7), then trimtab policy reload"
+            ),
         ),
     ],
 )
