@@ -254,6 +254,7 @@ def plan(
     known_services: KnownServices = KnownServices(),  # noqa: B008 - frozen
     volume_rule: VolumeRule = always_refuse,
     moves: tuple[PendingMove, ...] = (),
+    pulled: frozenset[tuple[Key, str]] = frozenset(),
 ) -> Plan:
     """The plan where everything is prunable and no slot is in backoff, unless said otherwise."""
     return planner.plan(
@@ -277,6 +278,7 @@ def plan(
             contended=contended or {},
             quarantine=quarantine,
             known_services=known_services,
+            pulled=pulled,
         ),
         volume_rule=volume_rule,
         moves=moves,

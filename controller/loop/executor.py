@@ -59,6 +59,11 @@ class Execution:
     interrupted: bool = False
 
     @property
+    def attempted(self) -> tuple[tuple[AnyAction, ...], AnyAction | None]:
+        """The successful actions, and the failed one."""
+        return tuple(done.action for done in self.done), self.failed
+
+    @property
     def changed(self) -> bool:
         """True if the engine was changed, or possibly was."""
         return bool(self.done) or self.failed is not None

@@ -146,6 +146,7 @@ class Reconciler:
         take = _take_nothing if approved else self._budget_for(key, plan, observed, known)
         with self._store.remaking(plan):
             result = self._act(key, plan, others, observed, policy, context, take, stopping)
+        self.tracker.record_pulls(view.desired.workload(key), *result.execution.attempted)
         result = self._with_deadline(result, service, observed)
         hooks = self.jobs.hooks(view.desired, observed, known)
         result = passes.with_next_run(result, view.desired.workload(key), observed, hooks)
@@ -260,8 +261,7 @@ class Reconciler:
     def guard_now(self) -> float:
         """Return the prune guard's time: the wall clock's at the start, then without jumps.
 
-        A jump would let two consecutive observations seem two seconds apart, and would end the
-        window in which the guard counts.
+        A jump would part two consecutive observations, and end the window in which the guard counts.
         """
         return self.jobs.steady_now()
 

@@ -30,7 +30,7 @@ from tests.sim.sourced import files_of
 POLICY = Policy.model_validate_json(
     """{"name": "simulated", "profile": "development",
         "images": {"allow": ["trimtab.local/", "ghcr.io/platformnetwork/"],
-                   "trustLocal": ["trimtab.local/"]},
+                   "trustLocal": ["trimtab.local/"], "anonymousVolumes": "slot"},
         "security": {"sharedNamespaces": ["network"]},
         "clients": [{"uid": 2000, "owner": "guest"}]}"""
 )

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controller.core.service.operator_actions import Decision
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
@@ -54,6 +55,7 @@ class Hands:
         self.pinned: dict[Key, Pinned] = {}
         self.unsure: set[Key] = set()  # nobody answered
         self.answered = False  # the last who asked was
+        self.on_restart: Callable[[], None] = lambda: None
 
     def hold(self) -> str:
         """Do one thing to one service that the controller knows, or let go of one."""
@@ -75,7 +77,7 @@ class Hands:
         wanted = ServiceAct(verb, key, "uid:0", to=to)
         try:
             planned = controller.operator.act(wanted, only_ask=True)
-            if planned.changed and not self._recorded(verb, key, planned.revision):
+            if planned.changed and not self._recorded(verb, key, planned):
                 return f"{verb} {key}: not recorded"
             if planned.changed:
                 self.unsure.add(key)
@@ -98,10 +100,12 @@ class Hands:
         kept = controller.store.of(key).overrides.revisions[:-1]
         return self._random.choice(["", *(r.revision for r in kept if r.image != NOBODYS)])
 
-    def _recorded(self, verb: Verb, key: Key, revision: str) -> bool:
-        told = {"act": f"service.{verb}", "object": str(key), "note": "by hand"}
-        if revision:
-            told["revision"] = revision
+    def _recorded(self, verb: Verb, key: Key, planned: Decision) -> bool:
+        told: dict[str, object] = {"act": f"service.{verb}", "object": str(key), "note": "by hand"}
+        if planned.revision:
+            told["revision"] = planned.revision
+        if planned.anew:
+            told["anew"] = True
         body = json.dumps(told).encode()
         reply = self._ask(request_of(OPERATOR, "POST", "/trimtab/v1/records", body=body))
         return reply is not None and reply.status == 200
@@ -109,6 +113,7 @@ class Hands:
     def _note_replaced(self, act: ServiceAct) -> None:
         """Another container of the same revision is what a restart is about."""
         if act.verb == "restart":
+            self.on_restart()
             self._people.give_up(act.key)
 
     def _answered(self, act: ServiceAct, revision: str) -> None:

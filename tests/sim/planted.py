@@ -37,7 +37,7 @@ from controller.loop import controller as loop
 from controller.loop import executor, reconciler, shared_state
 from controller.loop.probes import prober
 from controller.loop.state import overrides as override_store
-from controller.loop.state import retries
+from controller.loop.state import retries, service_tracker
 from controller.model import names
 from controller.model.confinement import KernelDifference
 from controller.model.desired.desired import SourceIdentity
@@ -676,6 +676,12 @@ PLANTS = (
             (loop, "delay_s", always(lambda _error, _count, _random: 0.0)),
             (reconciler, "delay_s", always(lambda _error, _count, _random: 0.0)),
         ),
+    ),
+    Plant(
+        11,
+        "pull-forgotten",
+        "what is always pulled is pulled for ever, and nothing is made of it",
+        ((service_tracker.ServiceTracker, "record_pulls", always(lambda *_: None)),),
     ),
     Plant(
         11,

@@ -74,6 +74,7 @@ class Scenario:
         chance = self._random.random
         self.app = Action.PULL in must or chance() < 0.15
         self.db = Action.CREATE_VOLUME in must or chance() < 0.3
+        self.pull = random.Random(f"pull {seed}").choice(("IfNotPresent", "Always"))
         self.lab = Action.REMOVE_NETWORK in must or chance() < 0.15
         self.lan = chance() < 0.15
         self.many = chance() < 0.06
@@ -117,7 +118,7 @@ class Scenario:
                 },
             )
         if self.app:
-            yield Doc(APP, {"image": "ghcr.io/platformnetwork/app:1"})
+            yield Doc(APP, {"image": "ghcr.io/platformnetwork/app:1", "pullPolicy": self.pull})
         if self.lab:
             yield LAB_DOC
         if self.lan:

@@ -29,6 +29,7 @@ from tests.sim.judge import Judge
 from tests.sim.meanwhile import PATIENCE_S, Meanwhile
 from tests.sim.people import People
 from tests.sim.probes import SimProbes
+from tests.sim.pulls import Pulls
 from tests.sim.scenario import MENDED, NOBODYS, WEB, Scenario
 from tests.sim.violation import Violation
 
@@ -70,6 +71,8 @@ class World(Hazards):
         )
         self.judge.hands = self.hands
         self.checkers.watch(self.judge, self.hands)
+        self.pulls = Pulls(self.judge.truth_seen)
+        self.hands.on_restart = self.pulls.forget
         self.meanwhile = Meanwhile(seed)
         self._passing: Key | None = None
         self._heard = 0
@@ -366,6 +369,8 @@ class World(Hazards):
         self.note(f"    {reply.status} {reply.body[:160].decode(errors='replace')}")
         if fault is not None:
             self.end_fault(fault, action)
+        else:
+            self.pulls.answered(action, request, reply)
         self._interrupt_pass()
         return reply
 
@@ -409,6 +414,7 @@ class World(Hazards):
         self.at(self.random.uniform(0.1, 5.0), "restart controller", self._start_controller)
 
     def _start_controller(self) -> None:
+        self.pulls.forget()
         self.controller = SimController(
             transport=SimTransport(self.broker, self.act, self._looked),
             probes=SimProbes(self.engine),

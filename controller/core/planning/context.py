@@ -71,6 +71,9 @@ class PlanContext:
     known_services: KnownServices = NO_SERVICES
     #: The time, for the runs of jobs.
     now: JobTime = NO_TIME
+    #: The revisions whose image was pulled, while no create was tried since. With ``pullPolicy:
+    #: Always`` these are not pulled again: the create follows, with the image's volumes known.
+    pulled: frozenset[tuple[Key, str]] = frozenset()
     #: The networks, by the engine's name, that a pass is remaking now.
     remaking: frozenset[str] = frozenset()
 

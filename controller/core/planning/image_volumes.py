@@ -56,14 +56,19 @@ def assume_none(rule: VolumeRule, observed: Observed) -> VolumeRule:
 
 
 def with_image_volumes(
-    desired: Desired, observed: Observed, rule: VolumeRule, *, only: frozenset[Key] | None = None
+    desired: Desired,
+    observed: Observed,
+    rule: VolumeRule,
+    *,
+    only: frozenset[Key] | None = None,
+    pulled: frozenset[tuple[Key, str]] = frozenset(),
 ) -> Desired:
     """Return *desired* with each service's image volumes that no mount covers.
 
     ``image_volumes`` is None if the image is not present yet and its volumes matter. With *only*,
-    the other services stay unchanged.
+    the other services stay unchanged. *pulled*: see ``PlanContext``.
     """
-    images = KnownImages(observed)
+    images = KnownImages(observed, pulled)
     changed: dict[Key, Service] = {}
     chosen = desired.services if only is None else map(desired.service, only)
     for service in filter(None, chosen):

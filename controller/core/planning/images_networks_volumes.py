@@ -158,6 +158,8 @@ class KnownImages:
     """The images on the engine, as far as known."""
 
     observed: Observed
+    #: The revisions whose image was pulled, while no create was tried since.
+    pulled: frozenset[tuple[Key, str]] = frozenset()
 
     def present(self, image: Image) -> bool | None:
         """Return whether an image is present; None if the snapshot does not say."""
@@ -202,10 +204,15 @@ class KnownImages:
         absent = self.observed.images.get(reference) is None
         # Always resolves the tag again for a new revision, and for a restart by a person (the broker
         # drops the pin then). Otherwise a replacement after a failure would change the image.
+        # One pull serves until a create is tried: what the image declares is read in between.
         leaving = service.restarting.ids if service.restarting is not None else frozenset()
-        again = service.spec.pull_policy is PullPolicy.ALWAYS and not any(
-            c.revision == service.revision and c.id not in leaving
-            for c in self.observed.of(service.key)
+        again = (
+            service.spec.pull_policy is PullPolicy.ALWAYS
+            and (service.key, service.revision) not in self.pulled
+            and not any(
+                c.revision == service.revision and c.id not in leaving
+                for c in self.observed.of(service.key)
+            )
         )
         return reference if absent or again else None
 
@@ -267,9 +274,15 @@ class Prerequisites:
     Each object is created once, in the first sequence with a need for it.
     """
 
-    def __init__(self, desired: Desired, observed: Observed, names: NetworkNames) -> None:
+    def __init__(
+        self,
+        desired: Desired,
+        observed: Observed,
+        names: NetworkNames,
+        pulled: frozenset[tuple[Key, str]] = frozenset(),
+    ) -> None:
         self.names = names
-        self.images = KnownImages(observed)
+        self.images = KnownImages(observed, pulled)
         self.made: set[tuple[str, str]] = set()
         self._declared = {network.engine_name: network for network in desired.networks}
         self._volumes = {volume.engine_name: volume for volume in desired.volumes}

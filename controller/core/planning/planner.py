@@ -134,7 +134,8 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         moves: the moves to make first, or to wait for. *observed* is the snapshot after the moves.
     """
     chosen = frozenset({only}) if isinstance(only, Key) else only
-    desired = with_image_volumes(desired, observed, volume_rule, only=chosen)
+    pulled = context.pulled
+    desired = with_image_volumes(desired, observed, volume_rule, only=chosen, pulled=pulled)
     order = Ordering(
         desired,
         observed,
@@ -144,7 +145,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         blocked=frozenset(each.key for each in blocked),
         now=context.now,
     )
-    prerequisites = Prerequisites(desired, observed, networks)
+    prerequisites = Prerequisites(desired, observed, networks, pulled)
     services = desired.workloads_by_key
     builder = _PlanBuilder(
         desired, services, observed, prerequisites, judge, prunable, context, order

@@ -91,7 +91,7 @@ class OverrideStore:
             StateError: the state can't be saved; the decision isn't in force.
         """
         state = self._store.of(key)
-        before, state.overrides = state.overrides, decision.overrides
+        before, state.overrides, state.pulled = state.overrides, decision.overrides, None
         try:
             self._store.save()
         except StateError:

@@ -30,7 +30,7 @@ from controller.model.records import Verdict
 Contentions = Mapping[str, Contention]
 
 #: The fields of ``ServiceState`` that ``Changes.having`` has an index of.
-INDEXED: Final = ("dependencies", "down_since", "failure", "waits")
+INDEXED: Final = ("dependencies", "down_since", "failure", "pulled", "waits")
 
 #: Marks a field that ``state.json`` has. A restart loses all other fields, which costs waiting
 #: times at most.
@@ -193,6 +193,8 @@ class ServiceState(Noted):
     advanced_at: float | None = None
     #: When the controller took the service down, on the monotonic clock; None: it isn't down.
     down_since: float | None = None
+    #: The revision whose image was pulled, while no create was tried since; None for none.
+    pulled: str | None = None
     #: The runs of the containers, by id.
     runs: dict[str, Run] = field(default_factory=dict)
 

@@ -24,7 +24,13 @@ from controller.core.service import rollout_progress
 from controller.core.service.rollout_progress import RolloutProgress, RolloutView
 from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.plan import AnyAction, RemoveContainer, StartContainer
+from controller.model.desired.plan import (
+    AnyAction,
+    CreateContainer,
+    PullImage,
+    RemoveContainer,
+    StartContainer,
+)
 from controller.model.mutations import Mutation
 from controller.model.names import Key, SlotKey
 from controller.model.observed import Container, Observed
@@ -175,6 +181,24 @@ class ServiceTracker:
         if state.contentions:
             state.contentions = contention.record_healing(state.contentions, action)
 
+    def record_pulls(
+        self, workload: Service | None, done: Iterable[AnyAction], failed: AnyAction | None
+    ) -> None:
+        """Record whether a pass left an image pulled, with no create tried since.
+
+        *done* and *failed*: the actions of the pass.
+        """
+        if workload is None:
+            return
+        state = self._store.of(workload.key)
+        for action in done:
+            if isinstance(action, PullImage):
+                state.pulled = workload.revision
+            elif isinstance(action, CreateContainer):
+                state.pulled = None
+        if isinstance(failed, CreateContainer):
+            state.pulled = None
+
     def record_changed_source(self, start: StartContainer, cause: str) -> float:
         """Record that a container can't be started, as a source of its mounts was replaced.
 
@@ -254,6 +278,7 @@ class ServiceTracker:
             },
             removed_from_outside=dict(self._removals(services, observed)),
             remaking=self._store.networks_remade,
+            pulled=self._store.pulled(),
             paused={
                 key: f"the rollout failed: {reason}"
                 for key, reason in self.failed_rollouts(services).items()

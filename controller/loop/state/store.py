@@ -165,6 +165,11 @@ class StateStore(Noted):
         """Return the waits of the resources that wait for others."""
         return {k: state.waits for k, state in self._having("waits")}
 
+    def pulled(self) -> frozenset[tuple[Key, str]]:
+        """Return the revisions whose image was pulled, while no create was tried since."""
+        found = ((k, state.pulled) for k, state in self._having("pulled"))
+        return frozenset((k, revision) for k, revision in found if revision is not None)
+
     def down_since(self) -> dict[Key, float]:
         """Return since when services are down that the controller took down."""
         found = ((k, state.down_since) for k, state in self._having("down_since"))

@@ -349,3 +349,22 @@ def test_an_image_that_declares_too_many_volumes_has_none_looked_up() -> None:
     )
     assert kept == ()
     assert denials(judged(rules=rules("slot"), facts=declares)) == ("mount.count",)
+
+
+def test_what_is_always_pulled_is_pulled_once_before_its_volumes_are_known() -> None:
+    old = container("web", rev="a", image_id="sha256:old")
+    wanted = service("web", pullPolicy="Always")
+    observed, slots = replace(seen("/data"), containers=(old,)), volume_rule_of(rules("slot"))
+    before = plan(declared(wanted), observed, volume_rule=slots)
+    assert [action.verb for action in before.actions] == ["pull-image", "wait"]
+    pulled = frozenset({(wanted.key, wanted.revision)})
+    after = plan(declared(wanted), observed, volume_rule=slots, pulled=pulled)
+    verbs = [action.verb for action in after.actions]
+    assert verbs[:3] == ["create-container", "update-container", "stop-container"]
+    another = plan(
+        declared(service("web", "c", pullPolicy="Always")),
+        observed,
+        volume_rule=slots,
+        pulled=pulled,
+    )
+    assert [action.verb for action in another.actions] == ["pull-image", "wait"]
