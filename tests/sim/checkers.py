@@ -179,6 +179,8 @@ class Checkers:
         self._followers: set[tuple[str, str]] = set()
         self.breaching = False  # whether containers are to reach more than they were admitted with
         self.creates_a_minute = 20  # of one slot, at most
+        #: Services whose image declares a VOLUME that slots keep: two containers can't share it.
+        self.stopped_first: frozenset[Key] = frozenset()
         self._orders = Orders(scene)
         self._required = Required(scene)
         self._runs = Runs()
@@ -679,7 +681,7 @@ class Checkers:
             return  # whether it serves is what its check says, now and then
         others = [c for c in self._mine() if slot_of(c) == slot and c is not container]
         successors = [c for c in others if _label(c, names.REVISION) == revision]
-        if _starts_first(doc):
+        if _starts_first(doc) and key not in self.stopped_first:
             # A successor that was overtaken goes while what it was to succeed is still there.
             successors = [
                 other
@@ -736,7 +738,8 @@ def _name(container: SimContainer) -> str:
 
 def _is_named(container: SimContainer) -> bool:
     """Tell whether a container answers to its service's name wherever it is."""
-    ends = container.networks.values()
+    # Nobody looks for a name in the network of a container without one.
+    ends = (end for name, end in container.networks.items() if name != "none")
     return all(_name(container) in (end.aliases or ()) for end in ends)
 
 

@@ -63,7 +63,7 @@ def action_of(method: str, path: str) -> Action | None:
         return Action.PROVE
     if path == "/images/create":
         return Action.PULL
-    if method == "PUT":
+    if method == "PUT" or path.startswith("/trimtab/v1/secrets/"):
         return Action.DELIVER
     if last == "records":
         return Action.MOVE

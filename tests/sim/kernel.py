@@ -58,7 +58,7 @@ def _limits(host: dict[str, Any]) -> CgroupLimits:
 
 def _mounts(container: SimContainer) -> Iterator[MountinfoLine]:
     number = 10
-    yield _mount(number, "/", "/", "overlay")
+    yield _mount(number, "/", "/", "overlay", writable=not container.host["ReadonlyRootfs"])
     for shown in container.mounts:
         number += 1
         point, kind = shown["Destination"], shown["Type"]

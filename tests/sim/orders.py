@@ -85,6 +85,8 @@ class Orders:
         if key not in self._ordered or container.policy != "no":
             return
         for other, condition in self._depended.get(key, {}).items():
+            if condition == "Completed":
+                continue  # a job doesn't stay up
             up = [
                 each
                 for each in self._scene.engine.containers.values()

@@ -1,0 +1,34 @@
+"""Each two features meet once: a service comes, changes, is restarted and goes, in a calm world."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.pair_documents import Row
+from tests.sim.pairs import ROWS, is_possible, lifetime, meetings, met_in
+from tests.sim.planted import PLANTS
+from tests.sim.violation import Violation
+
+
+def _name(row: Row) -> str:
+    return "-".join(row.values())
+
+
+def test_all_values_meet_that_may() -> None:
+    assert all(is_possible(row) for row in ROWS)
+    assert frozenset[object]().union(*(met_in(row) for row in ROWS)) == meetings()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=_name)
+def test_a_service_comes_changes_is_restarted_and_goes(row: Row) -> None:
+    done = lifetime(row)
+    assert done, "something was done"
+
+
+def test_a_pull_that_is_repeated_for_ever_is_found() -> None:
+    chosen = {"pull": "Always", "policy": "home", "order": "StartFirst"}
+    row = next(each for each in ROWS if chosen.items() <= each.items())
+    forgetful = next(each for each in PLANTS if each.patch == "pull-forgotten")
+    with forgetful.growing(), pytest.raises(Violation) as found:
+        lifetime(row)
+    assert found.value.invariant == forgetful.invariant
