@@ -90,9 +90,14 @@ def broker_engine(
     )
 
 
-def parse_pass_policy(payload: Mapping[str, Any]) -> PassPolicy:
-    """Return the policy for passes from the payload of the broker's route."""
-    return pass_policy(policy_from_route(payload), payload["digest"])
+def parse_pass_policy(payload: Mapping[str, Any], now: float) -> PassPolicy:
+    """Return the policy for passes at a time, from the payload of the broker's route."""
+    policy = policy_from_route(payload)
+    ended = len(policy.ended_exceptions(now))
+    # An exception that ends changes verdicts, as another policy does.
+    return pass_policy(
+        policy.at(now), f"{payload['digest']}-{ended}" if ended else payload["digest"]
+    )
 
 
 def pass_policy(policy: Policy, policy_digest: str) -> PassPolicy:
@@ -122,6 +127,7 @@ def pass_policy(policy: Policy, policy_digest: str) -> PassPolicy:
         digest=policy_digest,
         volume_rule=volume_rule_of(policy),
         readers=readers,
+        valid_until=policy.next_end,
     )
 
 
@@ -161,7 +167,7 @@ def build_controller(
     triggers, worker_slots, stop = Triggers(clock.monotonic), WorkerSlots(), StopSignal()
     store = StateStore(state.controller / "state.json", reach=reach)
     problem = store.load(stamp=f"{time.time_ns()}" if acts else "")
-    policy_cache = PolicyCache(parse_pass_policy)
+    policy_cache = PolicyCache(parse_pass_policy, clock.now)
     engine = broker_engine(
         broker_socket, networks=policy_cache.networks, on_progress=triggers.report_progress
     )

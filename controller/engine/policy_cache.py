@@ -24,6 +24,9 @@ class ParsedPolicy(Protocol):
     @property
     def networks(self) -> NetworkNames: ...
 
+    @property
+    def valid_until(self) -> float: ...
+
 
 P = TypeVar("P", bound=ParsedPolicy)
 
@@ -31,17 +34,29 @@ P = TypeVar("P", bound=ParsedPolicy)
 class PolicyCache(Generic[P]):
     """The policy in force, as of the last update.
 
-    *parse* makes a policy from the payload of the broker's route ``/trimtab/v1/policy``.
+    *parse* makes a policy from the payload of the broker's route ``/trimtab/v1/policy``, and the time
+    that *now* returns.
     """
 
-    def __init__(self, parse: Callable[[Mapping[str, Any]], P]) -> None:
+    def __init__(
+        self, parse: Callable[[Mapping[str, Any], float], P], now: Callable[[], float]
+    ) -> None:
         self._parse = parse
+        self._now = now
+        self._digest = ""
         self._policy: P | None = None
 
     def update(self, payload: Mapping[str, Any]) -> P:
-        """Return the policy of *payload*, the cached object if the digest is the same."""
-        if self._policy is None or self._policy.digest != payload["digest"]:
-            self._policy = self._parse(payload)
+        """Return the policy of *payload*: the cached object while the digest is the same, and it is
+        valid.
+        """
+        now = self._now()
+        if (
+            self._policy is None
+            or (self._digest != payload["digest"])
+            or now >= self._policy.valid_until
+        ):
+            self._digest, self._policy = payload["digest"], self._parse(payload, now)
         return self._policy
 
     def networks(self) -> NetworkNames:

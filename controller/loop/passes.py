@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -61,6 +62,8 @@ class PassPolicy:
     #: Returns the verdict on an action before it is requested.
     judge: Judge
     digest: str
+    #: When the policy is to be read again, because an exception ends; seconds since the epoch.
+    valid_until: float = math.inf
     volume_rule: VolumeRule = always_refuse
     #: The users that the policy lets read the output of containers.
     readers: Readers = field(default_factory=Readers)

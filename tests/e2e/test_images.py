@@ -34,6 +34,9 @@ spec:
 """
 
 
+WEB = SERVICE.format(image=f"{APP}:1", policy="Always", port=PORT)
+
+
 def declare(host: Host, image: str, *, policy: str = "IfNotPresent") -> None:
     host.write("web.yaml", SERVICE.format(image=image, policy=policy, port=PORT))
 
@@ -171,6 +174,28 @@ def test_a_revision_gets_its_own_image_back_wherever_the_tag_went_until_a_restar
         host.cli("restart", "web", "--timeout", "60s")
         assert [c["Image"] for c in host.containers("web")] != [first]
         assert host.resource("web")["digest"] not in ("", before)
+        it_is_pulled_once_and_started_beside_its_predecessor(host)
+
+
+def it_is_pulled_once_and_started_beside_its_predecessor(host: Host) -> None:
+    # Nothing keeps two containers of a slot of this one apart, so the next one starts first.
+    lines = "".join(line for line in WEB.splitlines(keepends=True) if "ports" not in line)
+    host.write("beside.yaml", lines.replace("name: web", "name: beside"))
+    host.cli("apply", "--timeout", "60s")
+    begun = pulls(host)
+    host.cli("restart", "beside", "--timeout", "60s")
+    assert host.containers("beside")[0]["Image"] == host.containers("web")[0]["Image"]
+    assert pulls(host) == begun + 1
+    host.write("beside.yaml", (host.directory / "beside.yaml").read_text() + "  env: {A: b}\n")
+    host.cli("apply", "--timeout", "60s")
+    assert "A=b" in host.containers("beside")[0]["Config"]["Env"]
+    assert pulls(host) == begun + 2
+
+
+def pulls(host: Host) -> int:
+    """Return how often an image was pulled."""
+    found = [each for each in host.records() if each["request"].get("route") == "image.pull"]
+    return sum(each["stage"] == "outcome" for each in found)
 
 
 #: Takes connections and never says a word.

@@ -243,7 +243,7 @@ class SimController:
         self.store = StateStore(memory, reach=reach)
         self.source = WatchedSource(files, lambda: dict(self.store.prune.sources))
         self.published: object = None
-        policy = PolicyCache(parse_pass_policy)
+        policy = PolicyCache(parse_pass_policy, clock.now)
         triggers = Triggers(clock.monotonic)
         chores = triggers.chores = WatchedChores(clock.monotonic)
         keys = triggers.keys = WatchedKeys(clock.monotonic)

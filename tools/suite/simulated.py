@@ -116,7 +116,7 @@ class SimulatedInstance:
         self._heard = 0
 
     def _controller(self, folder: Path) -> Controller:
-        policy = PolicyCache(parse_pass_policy)
+        policy = PolicyCache(parse_pass_policy, self.clock.now)
         triggers = Triggers(self.clock.monotonic)
         engine = BrokerEngine(self.wire, networks=policy.networks, pause=self.clock.advance)
         prober = Prober(SimProbes(self.engine), self.clock, triggers.check)

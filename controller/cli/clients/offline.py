@@ -125,16 +125,19 @@ def _values_lines(text: str) -> list[str]:
 def policy_in_force(explicit: str | None, root: Path) -> Policy:
     """Return the given policy, else the running broker's, else *root*'s instance's, else strict.
 
+    Exceptions that ended permit nothing.
+
     Raises:
         PolicyInvalid: the file isn't a valid policy.
         UsageError: no policy has the name.
     """
+    from controller.app.clock import SystemClock
     from controller.app.policy import policy_file, policy_from_route, read_policy
 
     if explicit is None and (instance := read_instance(root)) is not None:
         try:
             body = BrokerApi(state_of(root, instance).broker_socket).get("policy")
-            return policy_from_route(body)
+            return policy_from_route(body).at(SystemClock().now())
         except EngineUnavailable:
             explicit = instance.policy
-    return read_policy(policy_file(explicit or DEFAULT_POLICY))
+    return read_policy(policy_file(explicit or DEFAULT_POLICY)).at(SystemClock().now())

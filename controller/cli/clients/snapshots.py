@@ -66,7 +66,7 @@ def take_snapshot(
         payload = built.engine.read_own_route("policy")
 
         def settings() -> ComposeSettings:
-            return parse_pass_policy(payload).compose
+            return parse_pass_policy(payload, SystemClock().now()).compose
 
         desired = built.files.load()
         images = image_references(desired)
@@ -95,7 +95,7 @@ def review_snapshot(snapshot: host_snapshot.HostSnapshot, planned: PlannedFiles)
     """
     store = _store_of(snapshot)
     serving = dict(store.prune.sources)
-    as_is = parse_pass_policy(snapshot.policy)
+    as_is = parse_pass_policy(snapshot.policy, SystemClock().now())
     observed = snapshot.observed
     bind = snapshot.secrets.bind if snapshot.secrets is not None else bind_nothing
     files: DesiredSource

@@ -8,6 +8,7 @@ does all of the request or refuses it. A refusal names every finding, the first 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from controller.core.admission.engine_body import body_of, finish, refused_summary, summary_of
 from controller.core.enforcement import kept_settings
@@ -133,6 +134,15 @@ def kept_volumes(
     return image_volumes.kept_volumes(case)
 
 
+def _with_ended(findings: tuple[Finding, ...], case: Case) -> tuple[Finding, ...]:
+    """Return findings; the first one tells of the service's exceptions that ended."""
+    if not case.ended:
+        return findings
+    told = f"the policy's exception for {case.service} ended on {max(case.ended)}"
+    first = replace(findings[0], remedy="; ".join(filter(None, (findings[0].remedy, told))))
+    return (first, *findings[1:])
+
+
 def admit_create(
     request: CreateRequest,
     *,
@@ -177,7 +187,8 @@ def admit_create(
             name=name,
             by_client=actor.role is Role.CLIENT,
         )
-        return verdict.deny(with_grants(refused, asked, policy), refused_summary(case))
+        advised = _with_ended(with_grants(refused, asked, policy), case)
+        return verdict.deny(advised, refused_summary(case))
     final = finish(case)
     decision = verdict.AdmissionDecision(
         verdict=verdict.verdict_of((), final.changes, case.exceptions),

@@ -9,7 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from controller.core.planning.images_networks_volumes import KnownImages
-from controller.core.rules.context import exceptions_of, read_reference, with_exceptions
+from controller.core.rules.context import (
+    exceptions_of,
+    in_force,
+    read_reference,
+    with_exceptions,
+)
 from controller.core.rules.images.anonymous_volumes import uncovered
 from controller.model.desired.desired import Desired, ImageVolume, Service
 from controller.model.names import Key
@@ -27,10 +32,7 @@ def always_refuse(_service: Service) -> AnonymousVolumes:
 
 
 def volume_rule_of(policy: Policy) -> VolumeRule:
-    """Return a policy's rule for image volumes, its exceptions included.
-
-    Expired exceptions count here, too: the broker knows the time, and decides.
-    """
+    """Return a policy's rule for image volumes, with the exceptions in force at ``judged_at``."""
 
     def rule(service: Service) -> AnonymousVolumes:
         holding = exceptions_of(
@@ -39,9 +41,8 @@ def volume_rule_of(policy: Policy) -> VolumeRule:
             namespace=service.key.namespace,
             service=service.key.name,
             reference=read_reference(service.spec.image),
-            now=None,
         )
-        return with_exceptions(policy, holding).images.anonymous_volumes
+        return with_exceptions(policy, in_force(holding, policy.judged_at)).images.anonymous_volumes
 
     return rule
 

@@ -48,6 +48,8 @@ class Case:
     service: str
     reference: Reference | None  # None if the reference cannot be parsed
     exceptions: tuple[str, ...] = ()
+    #: The last days of the service's exceptions that have ended.
+    ended: tuple[str, ...] = ()
 
     @property
     def by_controller(self) -> bool:
@@ -158,14 +160,15 @@ def make_case(
     namespace = namespace_of(actor, request.label(names.NAMESPACE), policy)
     service = service_of(request)
     reference = read_reference(reference_text(request, actor))
-    exceptions = exceptions_of(
+    of_service = exceptions_of(
         policy,
         owner=owner,
         namespace=namespace,
         service=service,
         reference=reference,
-        now=facts.host.now if facts else None,
     )
+    now = facts.host.now if facts else policy.judged_at
+    exceptions = in_force(of_service, now)
     return Case(
         request=request,
         name=name,
@@ -179,6 +182,7 @@ def make_case(
         service=service,
         reference=reference,
         exceptions=tuple(exemption.label for exemption in exceptions),
+        ended=tuple(each.expires for each in of_service if each not in exceptions),
     )
 
 
@@ -189,17 +193,23 @@ def exceptions_of(
     namespace: str,
     service: str,
     reference: Reference | None,
-    now: float | None,
 ) -> tuple[Exemption, ...]:
-    """Return the policy's exceptions for a service; with *now* None also the expired ones."""
+    """Return the policy's exceptions for a service, the expired ones included."""
     return tuple(
         exemption
         for exemption in policy.exceptions
         if (exemption.owner, exemption.namespace, exemption.service) == (owner, namespace, service)
         and reference is not None
         and exemption.repository == reference.repository
-        and (now is None or now < exemption.ends_at)
     )
+
+
+def in_force(exceptions: Iterable[Exemption], now: float | None) -> tuple[Exemption, ...]:
+    """Return the exceptions that have not ended; without a time all of them.
+
+    Without a time nothing is decided: the broker asks again with facts.
+    """
+    return tuple(each for each in exceptions if now is None or now < each.ends_at)
 
 
 def name_of(case: Case) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -201,6 +202,30 @@ class Policy(Model):
         copied = self.model_copy()
         copied.__dict__["origin"] = origin
         return copied
+
+    @cached_property
+    def judged_at(self) -> float | None:
+        """The time of a preview, in seconds since the epoch. Not part of the value.
+
+        None: the facts of a request have the time.
+        """
+        return None
+
+    def at(self, now: float) -> Self:
+        """Return the policy for previews at a time: exceptions that ended by then permit nothing."""
+        copied = self.model_copy()
+        copied.__dict__["judged_at"] = now
+        return copied
+
+    @property
+    def next_end(self) -> float:
+        """When the next exception ends after ``judged_at``; infinity for never."""
+        now = self.judged_at or 0.0
+        return min((e.ends_at for e in self.exceptions if e.ends_at > now), default=math.inf)
+
+    def ended_exceptions(self, now: float) -> tuple[Exemption, ...]:
+        """Return the exceptions that permit nothing any more."""
+        return tuple(each for each in self.exceptions if each.ends_at <= now)
 
     @cached_property
     def json_text(self) -> str:

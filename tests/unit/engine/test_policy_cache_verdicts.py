@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
-from controller.app.controller import pass_policy
+from controller.app.controller import parse_pass_policy, pass_policy
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import hypothetical_create
 from controller.engine.policy_cache import VerdictCache
@@ -50,3 +51,25 @@ def test_a_denial_names_the_place_of_the_document_as_the_document_is_now() -> No
         assert verdict.decision == "deny"
         places.append(verdict.problems[0].place)
     assert places == ["web.yaml:1", "web.yaml:1", "web.yaml:7"]
+
+
+def test_an_exception_that_ended_changes_the_policy_of_passes() -> None:
+    exemption = {
+        "owner": "team",
+        "namespace": "default",
+        "service": "web",
+        "repository": worlds.IMAGE.rpartition(":")[0],
+        "reason": "the vendor's binary needs it",
+        "expires": "1970-01-01",
+        "loosens": {"capAdd": ["NET_BIND_SERVICE"], "anonymousVolumes": "slot"},
+    }
+    rules = {"name": "p", "images": {"allow": ["ghcr.io/"]}, "exceptions": [exemption]}
+    payload = {"digest": "d", "policy": Policy.from_json(rules).to_json()}
+    web = service("web", security={"capAdd": ["NET_BIND_SERVICE"]})
+    prerequisites = Prerequisites(Desired(), worlds.engine(), NetworkNames())
+    found = []
+    for now in (1.0, 86_400.0):
+        policy = parse_pass_policy(payload, now)
+        decision = policy.judge(hypothetical_create(web, prerequisites)).decision
+        found.append((policy.digest, policy.valid_until, decision, policy.volume_rule(web)))
+    assert found == [("d", 86_400.0, "mutate", "slot"), ("d-1", math.inf, "deny", "refuse")]

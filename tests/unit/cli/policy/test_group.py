@@ -258,3 +258,33 @@ def test_a_file_that_is_no_text_is_named(
         64,
         "error: invalid value for 'FILE': it isn't text in UTF-8 [usage.wrong]",
     )
+
+
+ENDED = f"""
+name: mine
+profile: strict
+images: {{allow: [ghcr.io/platformnetwork/]}}
+exceptions:
+  - owner: team
+    namespace: default
+    service: web
+    repository: {IMAGE.rpartition(":")[0]}
+    reason: it listened on a low port once
+    expires: 2020-01-31
+    loosens: {{capAdd: [NET_BIND_SERVICE]}}
+"""
+
+
+def test_an_exception_that_ended_permits_nothing(
+    told: Told, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = told.file("policy.yaml", ENDED)
+    asked = "security: {capAdd: [NET_BIND_SERVICE]}"
+    document = GOOD.replace('"}', f'", {asked}}}')
+    (told.folder / "desired").mkdir()
+    code, out, _ = told("check", told.file("desired/web.yaml", document), rules=rules)
+    assert (code, "[capabilities]" in out) == (4, True)
+    assert "the policy's exception for web ended on 2020-01-31" in out
+    options = ("--state", str(told.folder / "none"), "--policy", rules)
+    assert run("validate", str(told.folder / "desired"), *options) == 4
+    assert "refused capabilities" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Calls without a body of their own, previews of a plan, and a policy in words."""
 
+import math
 from typing import Any
 
 import pytest
@@ -290,3 +291,25 @@ def test_a_file_with_a_body_is_judged_by_itself():
     refused = check_create(STRICT, {"Image": REFERENCE, "HostConfig": {"Privileged": True}})
     assert refused.verdict.rules == ("privileged",)
     assert check_create(STRICT, None).malformed
+
+
+def test_an_exception_that_ended_admits_nothing_in_advance():
+    day, end = "2027-01-31", 1_801_440_000.0
+    exemption = {
+        "owner": "alice",
+        "namespace": "default",
+        "service": "web",
+        "repository": REFERENCE.partition("@")[0].rpartition(":")[0],
+        "reason": "the vendor's binary needs it",
+        "expires": day,
+        "loosens": {"capAdd": ["NET_BIND_SERVICE"]},
+    }
+    rules = policy(exceptions=[exemption])
+    wanted = service(security={"capAdd": ("NET_BIND_SERVICE",)})
+    before = create(wanted, rules.at(end - 1))
+    assert before.decision == "mutate"
+    after = create(wanted, rules.at(end))
+    assert (after.decision, after.rules) == ("deny", ("capabilities",))
+    assert f"the policy's exception for web ended on {day}" in after.remedy
+    assert rules.at(end - 1).next_end == end
+    assert rules.at(end).next_end == math.inf
