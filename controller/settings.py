@@ -119,6 +119,14 @@ class StateFolder:
     def controller_socket(self) -> Path:
         return self.run / "controller.sock"
 
+    @property
+    def own_socket(self) -> Path:
+        """The socket of a controller without a parent, in a folder of the controller's user.
+
+        Then ``controller_socket`` is a link of the broker's to it.
+        """
+        return self.run / "controller" / "controller.sock"
+
 
 def find_state(explicit: Path | None, *, environ: Mapping[str, str], cwd: Path, uid: int) -> Path:
     """Return the state folder.

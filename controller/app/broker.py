@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from controller.app import process
 from controller.app.clock import SystemClock
 from controller.app.policy import access_error, read_policy
-from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, prepare
+from controller.app.state_folder import (
+    UNCHANGED,
+    Launch,
+    LaunchOptions,
+    lay_out_own_socket,
+    prepare,
+)
 from controller.app.users import User, controller_user, trimtab_gid
 from controller.broker.dispatch import handle
 from controller.broker.files.upkeep import SecretDelivery, restore
@@ -52,6 +58,8 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         CredentialsInvalid: the file of registry credentials can't be used.
     """
     process.log_to_stderr("broker")
+    if lifeline_fd is None and launch.user.dropped:
+        lay_out_own_socket(launch.state, user=launch.user)
     state, instance = launch.state, launch.instance
     check_access(engine_socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep)
     clock = SystemClock()
@@ -160,9 +168,11 @@ def _read_key_files(name: str) -> SignerFiles:
 def open_launch(
     root: Path,
     *,
+    directory: Path,
     engine: str | None,
     policy: str | None,
     controller_uid: int | None,
+    rebind: bool = False,
     chosen: LaunchOptions = UNCHANGED,
 ) -> Launch:
     """Open or create the state folder for a broker; ``up`` created the folder for its own broker.
@@ -178,11 +188,12 @@ def open_launch(
         user = User(controller_uid, trimtab_gid(), dropped=os.getuid() == 0)
     return prepare(
         root,
-        directory=Path(instance.dir) if instance is not None else Path.cwd() / "desired-state",
+        directory=directory,
         engine=engine or (instance.engine if instance is not None else process.engine_url(None)),
         policy=policy,
         user=user,
         new_instance_id=process.new_instance_id(),
+        rebind=rebind,
         chosen=chosen,
     )
 

@@ -8,7 +8,8 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +55,7 @@ from controller.loop.workers.triggers import Chore, Triggers
 from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
-from controller.model.errors import Problem
+from controller.model.errors import Problem, StateError
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy
@@ -307,12 +308,31 @@ def read_report(path: Path) -> dict[str, object] | None:
     return report if isinstance(report, dict) else None
 
 
-def _own_socket(state: StateFolder) -> socket.socket:
-    # Only a controller without a parent starts as ``up`` does; others inherit their socket.
-    from controller.app.up import controller_socket
-    from controller.app.users import User
+@contextmanager
+def _listening(state: StateFolder, listen_fd: int | None) -> Iterator[socket.socket]:
+    """Listen during the block, on the socket of a parent or on one of this process.
 
-    return controller_socket(state, user=User(os.getuid(), os.getgid(), dropped=False))
+    Raises:
+        StateError: another controller serves the socket, or the socket can't be bound.
+    """
+    if listen_fd is not None:
+        yield socket.socket(fileno=listen_fd)
+        return
+    from controller.app.up import listen
+
+    path = state.controller_socket if os.access(state.run, os.W_OK) else state.own_socket
+    try:
+        listener = listen(path, program="controller", group=None)
+    except OSError as error:
+        raise StateError(
+            "state.unwritable",
+            f"{path} can't be made: {error.strerror}",
+            remedy=f"start the broker first, with --controller-uid {os.getuid()}",
+        ) from error
+    try:
+        yield listener
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def run_controller(
@@ -343,32 +363,32 @@ def run_controller(
         broker_socket or state.broker_socket,
         quarantine_ms=instance.quarantine_ms if quarantine_ms is None else quarantine_ms,
     )
-    listener = _own_socket(state) if listen_fd is None else socket.socket(fileno=listen_fd)
-    endpoints = ControlEndpoints(
-        watch=lambda wake, stop: watch(
-            desired_state,
-            wake,
-            stop,
-            also=(charts_folder(desired_state),),
-            marks=built.files.marks,
-        ),
-        listener=listener,
-        lifeline=lifeline_fd,
-        directory=str(desired_state),
-    )
-    supervisor = Supervisor(
-        built.controller,
-        built.engine,
-        clock=SystemClock(),
-        random=random.random,
-        endpoints=endpoints,
-        worker_slots=built.worker_slots,
-        stop=built.stop,
-        paused=paused,
-    )
-    call_on_termination(built.stop.set)
-    previous = read_report(state.controller / "status.json")
-    built.controller.begin(previous=previous, problem=built.problem)
-    supervisor.run()
+    with _listening(state, listen_fd) as listener:
+        endpoints = ControlEndpoints(
+            watch=lambda wake, stop: watch(
+                desired_state,
+                wake,
+                stop,
+                also=(charts_folder(desired_state),),
+                marks=built.files.marks,
+            ),
+            listener=listener,
+            lifeline=lifeline_fd,
+            directory=str(desired_state),
+        )
+        supervisor = Supervisor(
+            built.controller,
+            built.engine,
+            clock=SystemClock(),
+            random=random.random,
+            endpoints=endpoints,
+            worker_slots=built.worker_slots,
+            stop=built.stop,
+            paused=paused,
+        )
+        call_on_termination(built.stop.set)
+        previous = read_report(state.controller / "status.json")
+        built.controller.begin(previous=previous, problem=built.problem)
+        supervisor.run()
     os.close(lock)
     return 0

@@ -200,6 +200,22 @@ def lay_out(state: settings.StateFolder, *, user: User) -> None:
             _hand_over(path, user)
 
 
+def lay_out_own_socket(state: settings.StateFolder, *, user: User) -> None:
+    """Let a controller of another user serve without a parent: the folder of the sockets is root's.
+
+    Raises:
+        StateError: the folder or the link can't be made.
+    """
+    folder, link = state.own_socket.parent, state.controller_socket
+    with _writing(folder, remedy="make it writable"):
+        folder.mkdir(mode=0o750, exist_ok=True)
+        os.chown(folder, user.uid, user.gid, follow_symlinks=False)
+        folder.chmod(0o2750)  # the socket gets the group whose members may connect
+        if not link.is_symlink() and not has_listener(link):
+            link.unlink(missing_ok=True)  # of a process that ended
+            link.symlink_to(state.own_socket.relative_to(state.run))
+
+
 def lay_out_shipper(folder: Path, user: User) -> None:
     """Create the shipper's folder, accessible to its user alone.
 

@@ -194,8 +194,7 @@ def it_is_pulled_once_and_started_beside_its_predecessor(host: Host) -> None:
 
 def pulls(host: Host) -> int:
     """Return how often an image was pulled."""
-    found = [each for each in host.records() if each["request"].get("route") == "image.pull"]
-    return sum(each["stage"] == "outcome" for each in found)
+    return sum(each["request"]["route"] == "image.pull" for each in host.records("intent"))
 
 
 #: Takes connections and never says a word.

@@ -28,6 +28,7 @@ from controller.model.errors import (
     TrimtabError,
     error_reason,
 )
+from controller.system.conversation import peer_uid_of
 from controller.system.unix_socket import connect_in_turn, connect_to_broker
 
 if TYPE_CHECKING:
@@ -332,6 +333,7 @@ def send_question(path: Path, question: dict[str, object], *, timeout_s: float) 
     try:
         with _translated_refusals(path):
             connect_in_turn(peer, path, timeout_s=timeout_s)
+        _check_server(peer, path)
         peer.sendall(json.dumps(question).encode() + b"\n")
     except OSError as error:
         peer.close()
@@ -340,6 +342,23 @@ def send_question(path: Path, question: dict[str, object], *, timeout_s: float) 
         peer.close()
         raise
     return peer
+
+
+def _check_server(peer: socket.socket, path: Path) -> None:
+    """Raise StateError if a link of the controller's user leads to a socket of somebody else.
+
+    The folder of a controller without a parent is its user's, who can put a link to any socket there:
+    no question of another user, such as root, goes to another program.
+    """
+    if not path.is_symlink():
+        return
+    owner = (path.parent / path.readlink()).parent.stat().st_uid
+    if (server := peer_uid_of(peer)) != owner:
+        raise StateError(
+            "controller.stranger",
+            f"{path} leads to a process of uid {server}, not of the controller's uid {owner}",
+            remedy="find out who changed it; then start 'trimtab run' again",
+        )
 
 
 def read_answer(peer: socket.socket, path: Path) -> Any:

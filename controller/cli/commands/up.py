@@ -23,6 +23,7 @@ from controller.cli.options import (
     webhook_option,
 )
 from controller.cli.output.terminal import echo
+from controller.model.errors import UsageError
 from controller.system.heap import importing
 
 #: After a month, nobody remembers the purpose of a stopped container.
@@ -163,18 +164,20 @@ def up(
 
 @command("""\b
 Example:
-  trimtab broker --engine unix:///var/run/docker.sock --policy production \\
-      --controller-uid $(id -u trimtab)
+  trimtab broker /srv/desired --policy production --controller-uid $(id -u trimtab)
 """)
+@directory_argument
 @engine_option
 @policy_option
 @state_option
 @auth_option
 @click.option("--socket", "socket_path", type=click.Path(path_type=Path), help="Where to serve.")
 @click.option("--controller-uid", type=int, help="The uid that is the controller.")
+@rebind_option
 @quarantine_option
 @click.option("--lifeline", "lifeline_fd", type=int, hidden=True)
 def broker(
+    directory: Path | None,
     state: Path | None,
     registry_auth: Path | None,
     socket_path: Path | None,
@@ -183,13 +186,20 @@ def broker(
     as_json: bool,  # noqa: ARG001 - may follow any command
     **settings: Any,
 ) -> int:
-    """Run the broker alone: the privileged gate before the engine, and the journal's only writer."""
+    """Run the broker alone: the privileged gate before the engine, and the journal's only writer.
+
+    The controller runs beside it as a user of its own ('trimtab run'). DIR is that of the instance, else
+    ./desired-state. Git sources need the fetcher, which only 'trimtab up' starts.
+    """
     with importing():
         from controller.app.broker import open_launch, run_broker
         from controller.app.state_folder import LaunchOptions
 
     chosen = LaunchOptions(quarantine_ms, registry_auth)
-    launch = open_launch(state_root(state), chosen=chosen, **settings)
+    root = state_root(state)
+    launch = open_launch(
+        root, directory=default_directory(directory, root), chosen=chosen, **settings
+    )
     return run_broker(launch, socket_path=socket_path, lifeline_fd=lifeline_fd)
 
 
@@ -207,15 +217,28 @@ Example:
 @click.option("--lifeline", "lifeline_fd", type=int, hidden=True)
 @click.option("--paused", is_flag=True, hidden=True)
 def run(state: Path | None, as_json: bool, **options: Any) -> int:  # noqa: ARG001 - may follow any command
-    """Run the controller alone, unprivileged, behind a broker.
+    """Run the controller alone, unprivileged, behind a broker that runs ('trimtab broker').
 
     DIR and quarantine default to the settings of the broker's instance. Given here, they hold for
-    this process only.
+    this process only. Without --state, the state folder is the one around the broker's socket.
     """
+    if os.getuid() == 0:
+        raise UsageError(
+            "user.unfit",
+            "the controller never runs as root",
+            remedy="start it as a user of its own: sudo -u trimtab trimtab run",
+        )
     with importing():
         from controller.app.controller import run_controller
 
-    if os.getuid() == 0:
-        echo("warning: the controller runs as root; give it a user of its own", err=True)
     sys.stdout.flush()
-    return run_controller(state_root(state), **options)
+    return run_controller(_state_around(options["broker_socket"], state), **options)
+
+
+def _state_around(broker_socket: Path | None, state: Path | None) -> Path:
+    """Return the state folder, by default the one with the folder of the broker's socket."""
+    if state is None and broker_socket is not None:
+        around = broker_socket.absolute().parent.parent
+        if (around / "instance.json").is_file():
+            return around
+    return state_root(state)
