@@ -106,6 +106,17 @@ class ControlApi:
             "quiet": quiet,
         }
 
+    def observe(self) -> dict[str, object]:
+        """Observe everything by the policy of now, and try at once what was refused.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
+        """
+        full_plan = self._controller.observe_everything()
+        self._operator.retry_refused()  # by the policy that was just read
+        self._operator.forget_denials(full_plan)
+        return {}
+
     def run_pass(self, request: PassRequest) -> dict[str, object]:
         """Converge until everything is as desired, no action is possible, or the timeout passes.
 

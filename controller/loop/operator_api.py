@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from controller.core.drift.actions import is_denied
 from controller.core.drift.failed_runs import Readers
 from controller.core.planning.deliveries.secret_binding import source_of
 from controller.core.planning.image_volumes import with_image_volumes
@@ -32,7 +33,7 @@ from controller.model.container_output import FailedRun
 from controller.model.desired.desired import Service
 from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
 from controller.model.desired.plan import Barrier, NeedsOperator, Wait
-from controller.model.errors import Conflict
+from controller.model.errors import Act, Conflict
 from controller.model.names import WORKLOADS, Key
 from controller.model.observed import Observed
 from controller.model.records import UNMET
@@ -293,6 +294,15 @@ class OperatorApi:
     def retry_refused(self, only: Key | None = None) -> None:
         """Try refused actions at once: a person who asks for a pass may have removed the cause."""
         retry_refused(self._store, self.controller.keys.add, only)
+
+    def forget_denials(self, full_plan: FullPlan) -> None:
+        """Forget why services stalled whose plan has actions now, and none is denied any more."""
+        denied = {action.object for action in full_plan.plan.actions if is_denied(action)}
+        with self._shared.lock:
+            for key, failure in self._store.failures().items():
+                if failure.act is Act.STALLED and key not in denied and full_plan.plan.of(key):
+                    self._store.of(key).failure = None
+        self.controller.changed()
 
     def convergence(self, only: Key | None = None) -> Convergence:
         """Observe everything, and return how far everything, or *only* one key, has converged.

@@ -141,8 +141,26 @@ def a_policy_is_reloaded_by_a_command(host: Host) -> None:
     refused = host.cli("policy", "reload", expect=1).stderr
     assert "nonsense: no key of a policy" in refused
     assert "the policy development stays in force" in refused
+    what_a_policy_refused_is_tried_at_the_reload(host, file, good)
     file.write_text(good)
     host.cli("policy", "reload")
+
+
+def what_a_policy_refused_is_tried_at_the_reload(host: Host, file: Path, good: str) -> None:
+    def stalled() -> list[str]:
+        found = host.resource("large").get("conditions", [])
+        return [c["reason"] for c in found if c["type"] == "Stalled" and c["status"] == "True"]
+
+    text = SERVICE.format(name="large", image=IMAGE, count=COUNT, generation=0, replicas=1)
+    host.write("large.yaml", text.replace("  replicas", "  resources: {memory: 9Gi}\n  replicas"))
+    eventually(lambda: stalled() == ["resources.memory"], what="the policy refuses it")
+    file.write_text(f"{good}resources: {{memory: {{default: 1Gi, max: 9Gi}}}}\n")
+    host.cli("policy", "reload")
+    # The command has waited until the controller looked: nothing is refused any more.
+    assert stalled() == []
+    host.await_ready("large")
+    (host.directory / "large.yaml").unlink()
+    eventually(lambda: not host.containers("large"), what="it goes")
 
 
 def doctor_counts_what_docker_left(host: Host) -> None:

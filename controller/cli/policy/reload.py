@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.options import command, open_state, print_json
 from controller.cli.output.terminal import echo
-from controller.model.errors import StateError, UsageError
+from controller.model.errors import StateError, TrimtabError, UsageError
 
 RELOAD_TIMEOUT_S = 10.0
 RELOAD_POLL_S = 0.05
@@ -34,7 +34,7 @@ def reload(state: Path | None, as_json: bool) -> int:
     """Make the running broker read its policy file again, as SIGHUP does.
 
     A new policy stops no running container. A service that the new policy refuses gets the
-    condition PolicyViolation, and isn't started again.
+    condition PolicyViolation, and isn't started again. What the policy before refused is tried at once.
     """
     folder, _ = open_state(state)
     api = BrokerApi(folder.broker_socket)
@@ -50,6 +50,9 @@ def reload(state: Path | None, as_json: bool) -> int:
             )
         time.sleep(RELOAD_POLL_S)
     changed = after["digest"] != before["digest"]
+    if changed:
+        with suppress(TrimtabError):  # without a controller there is nothing to try
+            ask_controller(folder.controller_socket, {"do": "observe"})
     if as_json:
         print_json({**after, "changed": changed})
     elif after["error"]:

@@ -99,6 +99,9 @@ class Desk:
     def state(self, key: Key) -> dict[str, object]:
         return {"saved": {}, "memory": {"failure": "its secret"}}
 
+    def observe(self) -> dict[str, object]:
+        return {"observed": True}
+
     def secret_contents(self) -> dict[str, object]:
         return {"contents": {"Secret/default/db": "hmac:1"}}
 
@@ -127,6 +130,11 @@ def test_the_state_is_for_root_and_the_controller_itself() -> None:
 def test_the_contents_of_secrets_are_for_root_and_the_controller_itself() -> None:
     assert ask({"do": "secrets"}) == ask({"do": "secrets"}, uid=OWN) == Desk().secret_contents()
     assert code(ask({"do": "secrets"}, uid=4711)) == "control.denied"
+
+
+def test_a_look_at_everything_is_for_root_and_the_controller_itself() -> None:
+    assert ask({"do": "observe"}) == ask({"do": "observe"}, uid=OWN) == Desk().observe()
+    assert code(ask({"do": "observe"}, uid=4711)) == "control.denied"
 
 
 def test_whoever_can_connect_may_look() -> None:
