@@ -17,6 +17,7 @@ from controller.core.drift.actions import is_denied
 from controller.core.drift.failed_runs import Readers
 from controller.core.planning.deliveries.secret_binding import source_of
 from controller.core.planning.image_volumes import with_image_volumes
+from controller.core.planning.images_networks_volumes import KnownImages
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.history import history
 from controller.core.service.operator_actions import Decision, unknown
@@ -77,16 +78,21 @@ class OperatorApi:
         controller, shared = self.controller, self._shared
         if shared.declared is None:
             controller.reload()
-        fresh = None
+        fresh, rebuilt = None, None
         if act.verb == "restart":  # replaces the containers that exist now
-            fresh = self._engine.observe(images=frozenset(), only=act.key)
+            service = shared.view.desired.service(act.key)
+            images = frozenset[str]() if service is None else frozenset({service.spec.image})
+            fresh = self._engine.observe(images=images, only=act.key)
+            rebuilt = None if service is None else KnownImages(fresh).rebuilt(service)
         with shared.lock:
             if fresh is not None and shared.observed is not None:
                 shared.observed = snapshot.merge(shared.observed, fresh, act.key)
             observed = fresh or shared.observed
             assert shared.declared is not None, "the files were read"
             containers = () if observed is None else observed.of(act.key)
-            decision = self._overrides.decide(act, shared.declared, containers)
+            decision = self._overrides.decide(
+                act, shared.declared, containers, rebuilt="" if rebuilt is None else rebuilt.id
+            )
             if only_ask or not decision.changed:
                 return decision
             self._overrides.save(act.key, decision)

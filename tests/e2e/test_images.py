@@ -234,3 +234,47 @@ def test_a_registry_that_hangs_delays_nothing_else(host: Host) -> None:
         hanging.kill()
         hanging.wait()
         host.stop()
+
+
+LOCAL = ("ghcr.io/platformnetwork/shop:1", "ghcr.io/platformnetwork/shop:2")
+BUILT = """\
+apiVersion: trimtab/v1
+kind: Service
+metadata: {{name: shop, owner: team}}
+spec: {{image: "{image}", rollout: {{minHealthy: 0s}}}}
+"""
+
+
+def build(host: Host, content: str) -> str:
+    """Build both images on the host; return the id of the first."""
+    file = f"FROM trimtab.local/web:1\nLABEL content={content}\n"
+    (host.folder / "Dockerfile").write_text(file)
+    tags = [word for name in LOCAL for word in ("--tag", name)]
+    host.engine.docker("build", "--quiet", *tags, str(host.folder))
+    return host.engine.docker("inspect", "--format", "{{.Id}}", LOCAL[0]).stdout.strip()
+
+
+def test_an_image_that_is_built_again_is_offered_and_taken_by_a_restart(host: Host) -> None:
+    host.policy = "strict"
+    first = build(host, "old")
+    try:
+        host.write("shop.yaml", BUILT.format(image=LOCAL[0]))
+        host.up()
+        eventually(lambda: host.resource("shop"), what="the document is read")
+        trusted = host.cli("image", "trust", *LOCAL).stdout
+        assert [f"{name} is trusted as {first}" in trusted for name in LOCAL] == [True, True]
+        host.await_ready("shop")
+        second = build(host, "new")
+        host.cli("restart", "shop", "--timeout", "60s")
+        assert [each["Image"] for each in host.containers("shop")] == [first], "without trust"
+        told = host.cli("image", "trust", LOCAL[0]).stdout
+        assert "shop runs an earlier image: trimtab restart shop takes the new one" in told
+        planned = host.cli("plan").stdout
+        assert f"image {LOCAL[0]} was rebuilt: {first[:19]} -> {second[:19]}" in planned
+        assert [each["Image"] for each in host.containers("shop")] == [first]
+        host.cli("restart", "shop", "--timeout", "60s")
+        assert [each["Image"] for each in host.containers("shop")] == [second]
+        assert "was rebuilt" not in host.cli("plan").stdout
+    finally:
+        host.stop()
+        host.engine.docker("rmi", "-f", *LOCAL, check=False)

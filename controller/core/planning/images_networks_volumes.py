@@ -193,6 +193,16 @@ class KnownImages:
             return f"{repository(service.spec.image)}@{pin.digest}"
         return pin.id
 
+    def rebuilt(self, service: Service) -> Image | None:
+        """Return the image built here under a service's reference after its revision was pinned.
+
+        None without such an image. A broker shows a controller only images with trust.
+        """
+        pin, here = self.pin(service), self.observed.images.get(service.spec.image)
+        if pin is None or here is None or here.digest or here.id == pin.id:
+            return None
+        return here
+
     def pull(self, service: Service) -> str | None:
         """Return the reference to pull before a create; None if the image is present."""
         pin = self.pin(service)

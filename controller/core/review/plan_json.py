@@ -21,6 +21,7 @@ def review_json(review: field_changes.Review) -> dict[str, object]:
         **to_json(review.plan),
         "summary": summary_of(review).to_json(),
         "objects": [_entry(entry) for entry in review.entries],
+        **({"hints": list(review.hints)} if review.hints else {}),
     }
 
 

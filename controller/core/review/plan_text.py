@@ -103,6 +103,8 @@ def render_review(
         if entry.actions or entry.holds or changed:
             page.entry(entry, verbose=verbose)
     page.rest(review.plan, verbose=verbose)
+    for hint in review.hints:
+        page.put(hint)
     summary = summary_of(review).text
     page.put(summary if summary.startswith(NOTHING_TO_DO) else f"Plan: {summary}")
     return "\n".join(page.lines) + "\n"

@@ -14,10 +14,11 @@ from controller.core.disruption import planned_takedowns
 from controller.core.drift.actions import DEFAULT_GRACE_S, is_denied
 from controller.core.drift.classify import ReplicaState
 from controller.core.manifests.revision_hash import service_text
+from controller.core.planning.images_networks_volumes import KnownImages
 from controller.core.planning.planner import declared_resources
 from controller.core.planning.rollout_order_and_pace import order_of, replaced_at_once
 from controller.core.review import field_changes
-from controller.core.service.overrides import slots_of
+from controller.core.service.overrides import display_name, slots_of
 from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.field_changes import (
     Downtime,
@@ -102,7 +103,25 @@ def review(
         held = holds.get(key, ())
         entries.append(replace(entry, differences=differences.get(key, ()), holds=held))
     known = {*keys, *services, *(resource.key for resource in declared_resources(declared))}
-    return Review(plan, frozenset(known), tuple(entries))
+    return Review(plan, frozenset(known), tuple(entries), _rebuilt_images(desired, observed))
+
+
+def _rebuilt_images(desired: Desired, observed: Observed) -> tuple[str, ...]:
+    """Return a sentence for each service whose image was built again on this host."""
+    images, found = KnownImages(observed), []
+    for service in desired.services:
+        here, pin = images.rebuilt(service), images.pin(service)
+        if here is not None and pin is not None and service.key not in desired.suspended:
+            found.append(
+                f"image {service.spec.image} was rebuilt: {short_image(pin.id)} -> "
+                f"{short_image(here.id)}; `trimtab restart {display_name(service.key)}` takes it"
+            )
+    return tuple(found)
+
+
+def short_image(identifier: str) -> str:
+    """Return the id of an image for people, with 12 digits as docker shows it."""
+    return identifier[: len("sha256:") + 12]
 
 
 def is_different(entry: ReviewEntry) -> bool:

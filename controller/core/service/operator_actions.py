@@ -46,6 +46,8 @@ class ActionInputs:
     generation: int
     #: Why the service's rollout failed; '' if it did not.
     failed: str = ""
+    #: The id of an image that was built under the service's reference since; '' for none.
+    rebuilt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +233,13 @@ def _restart(act: ServiceAct, inputs: ActionInputs) -> Decision:
     ids = frozenset(container.id for container in inputs.containers)
     count = len(ids)
     containers = "1 container" if count == 1 else f"{count} containers"
+    by = f", by the rebuilt image {inputs.rebuilt}" if inputs.rebuilt else ""
     return Decision(
         replace(before, restarting=Restarting(ids, act.by)),
         changed=bool(ids),
-        text=f"{containers} to be replaced" if ids else "it has no containers",
+        text=f"{containers} to be replaced{by}" if ids else "it has no containers",
         revision=revisions.in_force(before, service.revision),
-        anew=service.spec.pull_policy is PullPolicy.ALWAYS,
+        anew=service.spec.pull_policy is PullPolicy.ALWAYS or bool(inputs.rebuilt),
     )
 
 

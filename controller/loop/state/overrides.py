@@ -67,9 +67,16 @@ class OverrideStore:
                     yield earlier
 
     def decide(
-        self, act: ServiceAct, declared: Desired, containers: tuple[Container, ...]
+        self,
+        act: ServiceAct,
+        declared: Desired,
+        containers: tuple[Container, ...],
+        *,
+        rebuilt: str = "",
     ) -> Decision:
         """Return the decision on an operator's act; *containers* belong to its service.
+
+        *rebuilt*: see ``ActionInputs``.
 
         Raises:
             UsageError: the act isn't possible; the message names the reason and alternatives.
@@ -81,6 +88,7 @@ class OverrideStore:
             containers=containers,
             generation=0 if generation is None else generation.number,
             failed=self._store.of(act.key).rollout.failed,
+            rebuilt=rebuilt,
         )
         return decide(act, inputs, now=format_instant(self._clock.now()))
 

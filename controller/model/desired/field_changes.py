@@ -120,3 +120,5 @@ class Review:
     #: All resources, unchanged ones too.
     keys: frozenset[Key] = frozenset()
     entries: tuple[ReviewEntry, ...] = ()
+    #: What a person can do that the plan doesn't, a sentence each.
+    hints: tuple[str, ...] = ()

@@ -12,8 +12,11 @@ from controller.model.desired.field_changes import Downtime, Review
 from controller.model.desired.overrides import Overrides, Revision
 from controller.model.desired.plan import Blocked
 from controller.model.errors import Problem
+from controller.model.observed import Image
 from controller.model.records import Verdict
 from tests.worlds import (
+    IMAGE,
+    IMAGE_ID,
     INGRESS,
     ISOLATED,
     WEB,
@@ -350,3 +353,25 @@ def test_a_pipe_gets_whole_lines():
     found = reviewed(declared(service(image=f"{long}:2")), engine(container(rev="a")))
     shown = render_review(found, width=None)
     assert f"    spec.image: ghcr.io/platformnetwork/web:1 -> {long}:2\n" in shown
+
+
+def test_an_image_that_was_built_again_is_offered_and_nothing_is_planned():
+    desired = declared(service())
+    pins = {service().revision: Image(IMAGE_ID)}
+    built = Image("sha256:" + "2" * 64)
+
+    def hints(here, **more):
+        seen = engine(container(), images={IMAGE: here}, pins=pins)
+        return reviewed(replace(desired, **more), seen).hints
+
+    (hint,) = hints(built)
+    assert hint == (
+        f"image {IMAGE} was rebuilt: sha256:111111111111 -> sha256:222222222222; "
+        "`trimtab restart web` takes it"
+    )
+    assert hints(Image(IMAGE_ID)) == hints(None) == ()
+    assert hints(replace(built, digest="sha256:" + "3" * 64)) == (), "a registry's tag that moved"
+    offered = reviewed(desired, engine(container(), images={IMAGE: built}, pins=pins))
+    assert not offered.plan.actions
+    assert hint in render_review(offered, width=None)
+    assert review_json(offered)["hints"] == [hint]

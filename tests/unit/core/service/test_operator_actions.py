@@ -302,3 +302,11 @@ def test_services_of_other_namespaces_are_called_by_both_names() -> None:
     ground = ActionInputs(declared(), {}, (), 0)
     with pytest.raises(UsageError, match="there is no service lab/probe"):
         decide(ServiceAct("restart", key, BY), ground, now=NOW)
+
+
+def test_a_restart_takes_an_image_that_was_built_again() -> None:
+    ground = ActionInputs(declared(C), {WEB: GOOD}, (container(),), 3, rebuilt="sha256:new")
+    done = decide(ServiceAct("restart", WEB, BY), ground, now=NOW)
+    assert (done.changed, done.anew) == (True, True)
+    assert done.text == "1 container to be replaced, by the rebuilt image sha256:new"
+    assert not act("restart", GOOD, container()).anew
