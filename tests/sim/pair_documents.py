@@ -22,7 +22,13 @@ Row = Mapping[str, str]
 
 REPOSITORY: Final = "ghcr.io/platformnetwork/app"
 POLICIES: Final = Path(__file__).parents[2] / "configs" / "policies"
-NAMESPACES: Final = {"directory": "default", "git": "lab", "signed": "lab", "compose": "shop"}
+NAMESPACES: Final = {
+    "directory": "default",
+    "git": "lab",
+    "signed": "lab",
+    "compose": "shop",
+    "chart": "default",
+}
 #: The digits of the images of tag 1 and 2, of what both become by a push, and of other services' image.
 DIGITS: Final = {"1": "1", "2": "2", "pushed": "3", "base": "4"}
 

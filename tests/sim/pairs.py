@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from controller.app.desired_state import DesiredFiles, ask_nobody
+from controller.app.desired_state import DesiredFiles, ask_nobody, charts_folder
 from controller.broker.gate.commands import OpenSecret, ReadSecret, SecretOpened, SecretValue
 from controller.core.compose.translation.settings import ComposeSettings, settings_of
 from controller.core.planning.deliveries.secret_binding import SecretContents
@@ -58,7 +58,7 @@ FEATURES: Final[Mapping[str, tuple[str, ...]]] = {
     "policy": ("home", "strict", "production", "development", "scratch"),
     "pull": ("IfNotPresent", "Always", "Never"),
     "order": ("unset", "StartFirst", "StopFirst"),
-    "source": ("directory", "git", "signed", "compose"),
+    "source": ("directory", "git", "signed", "compose", "chart"),
     "network": ("isolated", "none", "bridge", "published", "attached"),
     "files": ("none", "config", "signalled", "secret"),
     "probe": ("none", "exec", "http"),
@@ -174,7 +174,9 @@ class PairFiles(Files):
 
     def source(self, serving: Callable[[], Mapping[Key, str]]) -> DesiredSource:
         return DesiredFiles(
-            DirectorySource(self.root, compose=lambda: self.settings),
+            DirectorySource(
+                self.root, charts=charts_folder(self.root), compose=lambda: self.settings
+            ),
             self._fetcher,
             serving,
             self._contents,
@@ -222,6 +224,37 @@ class ComposeFiles(PairFiles):
         folder = self.root / NAMESPACES["compose"]
         folder.mkdir(exist_ok=True)
         (folder / "compose.yaml").write_text(json.dumps(project(self.docs.values())))
+
+
+class ChartFiles(PairFiles):
+    """The documents as the templates of a chart, and one Release of it."""
+
+    def _texts(self) -> dict[str, str]:
+        metadata = {"name": "shop", "owner": "team"}
+        spec = {"chart": "shop"}
+        release = {
+            "apiVersion": "trimtab/v1",
+            "kind": "Release",
+            "metadata": metadata,
+            "spec": spec,
+        }
+        return {"release.yaml": json.dumps(release)}
+
+    def _sync(self) -> None:
+        super()._sync()
+        chart = charts_folder(self.root) / "shop"
+        templates = chart / "templates"
+        templates.mkdir(parents=True, exist_ok=True)
+        about = {"apiVersion": "trimtab/v1", "name": "shop", "version": "1"}
+        (chart / "Chart.yaml").write_text(json.dumps(about))
+        wanted = {doc.file: doc for doc in self.docs.values()}
+        for path in templates.iterdir():
+            if path.name not in wanted:
+                path.unlink()
+        for name, doc in wanted.items():
+            whole = json.loads(doc.text())
+            whole["metadata"] = {"name": doc.key.name}
+            (templates / name).write_text(json.dumps(whole, indent=1))
 
 
 class SameSecrets:
@@ -272,6 +305,8 @@ class PairWorld(World):
                 return SignedGitFiles(self.folder)
             case "compose":
                 return ComposeFiles(self.folder)
+            case "chart":
+                return ChartFiles(self.folder)
             case _:
                 return PairFiles(self.folder)
 
