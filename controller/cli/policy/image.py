@@ -43,8 +43,9 @@ def trust(references: tuple[str, ...], state: Path | None, as_json: bool) -> Non
             echo(printable(f"{answer['reference']} is trusted as {answer['id']}"))
     for answer in answers:
         answer["earlier"] = []
-    with suppress(TrimtabError):  # without a controller nothing runs by the documents
+    with suppress(TrimtabError):  # another operator than root may only look
         ask_controller(folder.controller_socket, {"do": "observe"})
+    with suppress(TrimtabError):  # without a controller nothing runs by the documents
         for answer, service in _earlier(folder, answers):
             answer["earlier"].append(service)
             if not as_json:
