@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from controller.app.desired_state import DesiredFiles, ask_nobody, charts_folder
+from controller.app.desired_state import DesiredFiles, charts_folder
 from controller.broker.gate.commands import OpenSecret, ReadSecret, SecretOpened, SecretValue
 from controller.core.compose.translation.settings import ComposeSettings, settings_of
-from controller.core.planning.deliveries.secret_binding import SecretContents
+from controller.core.planning.deliveries.secret_binding import AskSecrets, bind_secrets
 from controller.core.review import flat_plan
 from controller.engine.adapter import BrokerEngine
 from controller.engine.secret_contents import BrokerSecrets
 from controller.model import names
-from controller.model.desired.desired import GitSource, Secret
+from controller.model.desired.desired import Desired, GitSource
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from controller.model.policy.document import Policy
@@ -168,7 +168,7 @@ class PairFiles(Files):
 
     def __init__(self, folder: Path) -> None:
         self._fetcher = folder / "fetcher"
-        self._ask: Callable[[Iterable[Secret]], SecretContents] = ask_nobody
+        self._ask: AskSecrets | None = None
         self.settings = ComposeSettings()
         super().__init__(folder)
 
@@ -179,13 +179,13 @@ class PairFiles(Files):
             ),
             self._fetcher,
             serving,
-            self._contents,
+            self._bind,
             compose=lambda: self.settings,
             proofs=self.prove,
         )
 
-    def _contents(self, secrets: Iterable[Secret]) -> SecretContents:
-        return self._ask(secrets)
+    def _bind(self, desired: Desired) -> Desired:
+        return bind_secrets(desired, self._ask(desired.secrets) if self._ask else {})
 
     def prove(
         self, _sources: Iterable[GitSource], _commit_of: Callable[[str], str], _folder: Path
