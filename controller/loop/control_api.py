@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 from controller import __version__
 from controller.core.review import flat_plan
+from controller.core.status.standing import ENDED, unmet
 from controller.loop.control_socket import ActRequest, PassRequest, ReviewRequest
 from controller.loop.full_plan import Convergence, FullPlan
 from controller.loop.operator_api import OperatorApi
@@ -120,7 +121,9 @@ class ControlApi:
     def run_pass(self, request: PassRequest) -> dict[str, object]:
         """Converge until everything is as desired, no action is possible, or the timeout passes.
 
-        The answer has all actions meanwhile, including the actions of other passes.
+        The answer has all actions meanwhile, including the actions of other passes. A pass of everything
+        has converged only if no resource stays otherwise than declared: a rolled back or suspended one
+        does. ``unmet`` has the resources that aren't as declared.
         """
         began, before = self._clock.monotonic(), self._controller.reconciler.action_log.last
         deadline = began + request.timeout_s
@@ -129,12 +132,16 @@ class ControlApi:
         else:
             with self._pass_lock.open():
                 convergence = self._converge(request, deadline)
+        status = self.status()
+        left = unmet(status) if request.key is None else []
+        ended = convergence.converged and any(each["standing"] in ENDED for each in left)
         return {
-            "converged": convergence.converged,
-            "stuck": convergence.stuck,
+            "converged": convergence.converged and not ended,
+            "stuck": convergence.stuck or ended,
             "seconds": round(self._clock.monotonic() - began, 1),
+            "unmet": left,
             **self._operator.done_since(before),
-            "status": self.status(),
+            "status": status,
         }
 
     def _apply(self, request: PassRequest, deadline: float) -> Convergence:
@@ -153,7 +160,15 @@ class ControlApi:
             if execution.error is not None:
                 raise execution.error
             convergence = self._operator.convergence()
-            return replace(convergence, converged=convergence.converged and not execution.refused)
+            while convergence.converged and convergence.starting and not self._is_over(deadline):
+                self._pass_lock.wait_for(self._stopped.is_set, timeout_s=CONVERGENCE_S)
+                convergence = self._operator.convergence()
+            converged = convergence.converged and not execution.refused
+            return replace(convergence, converged=converged and not convergence.starting)
+
+    def _is_over(self, deadline: float) -> bool:
+        """Return True if a request must be answered now."""
+        return self._clock.monotonic() >= deadline or self._stopped.is_set()
 
     def _converge(self, request: PassRequest, deadline: float) -> Convergence:
         keys, approved = self._controller.keys, request.approve_prune
@@ -191,9 +206,9 @@ class ControlApi:
                 was_stuck = convergence.stuck
             except EngineError as error:
                 self._controller.connection_lost(error)
-            left_s = deadline - self._clock.monotonic()
-            if left_s <= 0 or self._stopped.is_set():
+            if self._is_over(deadline):
                 return Convergence(converged=False, stuck=False)
+            left_s = deadline - self._clock.monotonic()
             self._wait_for_news(convergence, acted, min(CONVERGENCE_S, left_s))
 
     def _is_busy(self, only: Key | None) -> bool:

@@ -53,12 +53,13 @@ class Convergence:
     converged: bool
     #: No further action is possible until a person acts.
     stuck: bool
-    #: All actions are done, but a health check has no result yet.
+    #: All actions are done, but a health check has no result yet, or not all replicas of a rollout were
+    #: available for ``minHealthy``.
     starting: bool = False
 
     @property
     def settled(self) -> bool:
-        """Return True if everything has converged, health checks included."""
+        """Return True if everything has converged, and time has shown that it stays up."""
         return self.converged and not self.starting
 
 

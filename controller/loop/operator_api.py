@@ -320,8 +320,11 @@ class OperatorApi:
 
     def convergence_of(self, full_plan: FullPlan, only: Key | None = None) -> Convergence:
         """Return how far everything, or *only* one key, has converged by a plan of everything."""
+        desired = full_plan.view.desired
         starting = full_plan.starting if only is None else full_plan.starting & {only}
         with self._shared.lock:
+            if only is None:
+                starting |= self._reconciler.tracker.settling(desired, full_plan.observed)
             convergence = convergence_of(full_plan.plan, self._store.failures(), only)
         return replace(convergence, starting=bool(starting))
 

@@ -53,6 +53,7 @@ class Reporter:
         self._changed = threading.Condition()
         #: The version and the instant of the previous report.
         self._made: tuple[int, float] | None = None
+        self._began = format_instant(parts.clock.now())
 
     def recall(self, previous: object) -> None:
         """Take the instants of a published report; a value of another form is ignored."""
@@ -106,8 +107,9 @@ class Reporter:
                 with self._changed:  # who waits needs no file
                     self._number += 1
                     self._changed.notify_all()
-                with _writing("the status"):
-                    self._parts.publish(report)
+                if "unread" not in report:  # the last known state stays until it is replaced
+                    with _writing("the status"):
+                        self._parts.publish(report)
                 self._published = report
         finally:
             with _writing("the holds or outcomes of commits"):
@@ -129,6 +131,7 @@ class Reporter:
                         self._parts.store.record_plan(made, missing)
             plan = planner.joined({key: plans[key] for key in every}, view.blocked)
         states = self._parts.store.states().items()
+        has_looked = shared.observed is not None or unreachable is not None
         problems = (*shared.problems.values(), *self._prober.problems())
         return StatusInputs(
             desired=desired,
@@ -146,7 +149,8 @@ class Reporter:
             progress=self._triggers.progress(),
             violations=dict(self._violations(view.desired, observed, policy)),
             problems=(*problems, *_unreachable(unreachable)),
-            looked=shared.observed is not None or unreachable is not None,
+            looked=has_looked,
+            unread_since="" if has_looked and shared.declared is not None else self._began,
             now=self._reconciler.jobs.time(view.desired),
             rollouts=self._reconciler.jobs.standings(view.desired),
         )

@@ -94,14 +94,30 @@ def select(
 
 
 def raise_if_unknown(report: dict[str, Any], selected: dict[str, Any], name: str | None) -> None:
-    """Raise StateError if NAME selects no resource of a report; the remedy has the nearest name."""
+    """Raise an error if NAME selects no resource of a report; the remedy has the nearest name.
+
+    Raises:
+        EngineUnavailable: the controller hasn't read everything yet.
+        StateError: there is no such resource.
+    """
     if name is None or selected["resources"]:
         return
+    raise_if_unread(report)
     raise StateError(
         "resource.unknown",
         f"there is no resource {name}",
         remedy=f"{suggestion(name, report['resources'])}'trimtab status' lists all",
     )
+
+
+def raise_if_unread(report: dict[str, Any]) -> None:
+    """Raise EngineUnavailable if the controller hasn't read everything yet."""
+    if "unread" in report:
+        raise EngineUnavailable(
+            "controller.starting",
+            f"not read yet, since {report['unread']['since']}: the controller has just started",
+            remedy="ask again in a second",
+        )
 
 
 def suggestion(name: str, resources: Iterable[dict[str, Any]]) -> str:
@@ -186,7 +202,7 @@ def key_of(state: StateFolder, name: str, *, kind: str = "Service") -> str:
     """Return the key of the service, or resource of a kind, NAME or NAMESPACE/NAME.
 
     Raises:
-        EngineUnavailable: nothing runs.
+        EngineUnavailable: nothing runs, or the controller hasn't read everything yet.
         StateError: no service has the name, or several have it.
     """
     status = ask_controller(state.controller_socket, {"do": "status"})
@@ -199,6 +215,7 @@ def key_of(state: StateFolder, name: str, *, kind: str = "Service") -> str:
             remedy="write NAMESPACE/NAME",
         )
     if not keys:
+        raise_if_unread(status)
         others = [r for r in status["resources"] if r["kind"] == kind]
         raise StateError(
             UNKNOWN[kind],

@@ -27,7 +27,8 @@ Examples:
   trimtab apply --approve-prune          also remove what the prune guard holds back
 
 \b
-Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converged in time.
+Exit codes: 0 as declared, 3 invalid files, 4 something is refused, 5 not converged in time, or something
+isn't as declared and stays so (rolled back, in a crash loop, suspended with a changed document).
 """)
 @options.directory_argument
 @options.timeout_option("How long to wait for convergence")
@@ -53,6 +54,8 @@ def apply(
     **settings: Any,
 ) -> int:
     """Converge once and exit. Shows the steps on stderr, then the changes and the unready resources.
+
+    Waits until each rollout has been healthy for its minHealthy, or was rolled back.
 
     If a controller runs, the command asks for a pass and waits. Else a broker and a controller run
     until the command ends, as for 'up'.
@@ -96,11 +99,12 @@ def _approval(digest: str, *, verbose: bool) -> Approve:
 
 
 def why_not_converged(answer: dict[str, Any], timeout_s: float) -> str:
-    """Return the unready resources after an apply, and the next step."""
+    """Return the resources that aren't as declared after an apply, and the next step."""
     names = [
-        f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
-        for resource in answer["status"]["resources"]
-        if any(c["type"] == "Ready" and c["status"] != "True" for c in resource["conditions"])
+        each["object"]
+        if each["condition"] == "Ready"
+        else f"{each['object']} ({each['condition']})"
+        for each in answer["unmet"]
     ]
     left = f": {', '.join(names)}" if names else ""
     if answer.get("stuck"):

@@ -38,7 +38,8 @@ Examples:
   trimtab plan --against 3fa2c81b90de --source shop               a commit that is held, or is to come
 
 \b
-Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is refused.
+Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is refused, 5 nothing to do,
+and a document isn't in force: its service was rolled back, or is suspended. With --against: never 5.
 """)
 @options.directory_argument
 @options.once_engine_option
@@ -118,7 +119,10 @@ def plan(
         return exit_codes.EXIT_INVALID
     if answer["refused"]:
         return exit_codes.EXIT_REFUSED
-    return exit_codes.EXIT_PENDING if answer["pending"] else 0
+    if answer["pending"]:
+        return exit_codes.EXIT_PENDING
+    is_of_now = against is None and snapshot_file is None
+    return exit_codes.EXIT_NOT_CONVERGED if is_of_now and answer["overridden"] else 0
 
 
 @contextmanager

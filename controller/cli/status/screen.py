@@ -69,7 +69,9 @@ class ChangeLines:
         self._shown: dict[str, str] = {}
 
     def show(self, report: dict[str, Any]) -> None:
-        """Print the differences from the previous report."""
+        """Print the differences from the previous report; one with nothing read yet is skipped."""
+        if "unread" in report and not report["resources"] and not self._as_json:
+            return
         current = dict(_lines_of(report))
         if self._as_json:
             if current != self._shown:

@@ -17,7 +17,7 @@ from controller.cli.clients.status_report import (
     raise_if_unknown,
     select,
 )
-from controller.cli.exit_codes import EXIT_INTERRUPTED
+from controller.cli.exit_codes import EXIT_INTERRUPTED, EXIT_NOT_CONVERGED
 from controller.cli.invocation import with_program
 from controller.cli.options import command, print_result
 from controller.cli.output.signals import SignalWaiter
@@ -78,10 +78,12 @@ Examples:
   trimtab status
   trimtab status web --watch
   trimtab status -n shop -o wide              with owner, revision and the last output of what failed
+  trimtab status --exit-code > /dev/null || alert     for a monitor, or a deployment
   trimtab status --json | jq -r '.problems[] | "\\(.file):\\(.line) \\(.message)"'
 
 \b
-Exit codes: 0 shown (whatever it shows), 1 nothing runs: the last known state is shown.
+Exit codes: 0 shown (whatever it shows), 1 nothing runs: the last known state is shown; or not read yet.
+With --exit-code: 0 all is as declared, 5 something isn't, 1 unknown (nothing runs, not read yet, no engine).
 --watch ends with Ctrl-C, which exits with 130.
 """)
 @click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_names)
@@ -93,12 +95,14 @@ Exit codes: 0 shown (whatever it shows), 1 nothing runs: the last known state is
     help="Redraw it as it changes, until Ctrl-C. In a pipe: a line with the time for each change.",
 )
 @click.option("--wide", is_flag=True, help="Show owner, revision and the last output, too.")
+@click.option("--exit-code", is_flag=True, help="Exit with 5 unless all of it is as declared.")
 @click.option("-o", "--output", type=click.Choice(["wide", "json"]), help="As --wide or --json.")
 def status(
     name: str | None,
     namespace: str | None,
     watch: bool,
     wide: bool,
+    exit_code: bool,
     output: str | None,
     state: Path | None,
     as_json: bool,
@@ -109,6 +113,8 @@ def status(
     """
     as_json = as_json or output == "json"
     view = terminal_view(wide=wide or output == "wide")
+    if watch and exit_code:
+        raise click.UsageError("--exit-code asks once, and --watch has no end")
     if watch:
         from controller.cli.status.status import watch_status
 
@@ -117,13 +123,28 @@ def status(
     selected = select(fetched.report, name=name, namespace=namespace)
     raise_if_unknown(fetched.report, selected, name)
     print_result(selected, render_status(selected, view), as_json=as_json)
-    return warn_if_outdated(fetched)
+    outdated = warn_if_outdated(fetched)
+    if not exit_code:
+        return outdated
+    return outdated or _exit_code_of(selected, rows_only=bool(name or namespace))
+
+
+def _exit_code_of(selected: dict[str, Any], *, rows_only: bool) -> int:
+    from controller.core.status.standing import Word, everything
+
+    match everything(selected, rows_only=rows_only):
+        case Word.AS_DECLARED:
+            return 0
+        case Word.UNKNOWN:
+            return EXIT_NOTHING_RUNS
+        case _:
+            return EXIT_NOT_CONVERGED
 
 
 def warn_if_outdated(fetched: FetchedReport) -> int:
     """Print a warning if a report isn't current, and return the exit code of the command."""
     if fetched.lost is None:
-        return 0
+        return EXIT_NOTHING_RUNS if "unread" in fetched.report else 0
     echo(printable(f"warning: {fetched.warning}; it may have changed"), err=True)
     if fetched.lost.remedy:
         echo(printable(f"remedy: {with_program(fetched.lost.remedy)}"), err=True)

@@ -67,7 +67,7 @@ def show_status(status: StatusJson) -> None:
 def render_status(status: StatusJson, view: TableView) -> str:
     """Return the table of resources, and the problems below."""
     lines = [*_sources(status, view), *render_problems(status["problems"], width=view.width)]
-    return "\n".join([_table(status["resources"], status["problems"], view), *lines])
+    return "\n".join([_table(status, view), *lines])
 
 
 def fit_status(status: StatusJson, view: TableView, height: int) -> str:
@@ -81,7 +81,7 @@ def fit_status(status: StatusJson, view: TableView, height: int) -> str:
     hidden_problems = 0
     while True:
         is_empty = hidden and not resources
-        parts = [] if is_empty else [_table(resources, status["problems"], view)]
+        parts = [] if is_empty else [_table({**status, "resources": resources}, view)]
         parts += [_summary(hidden)] if hidden else []
         parts += _sources(status, view)
         parts += render_problems(problems, width=view.width, excerpt=view.excerpt)
@@ -124,13 +124,22 @@ def _summary(hidden: list[StatusJson]) -> str:
     )
 
 
-def _table(resources: list[StatusJson], problems: list[StatusJson], view: TableView) -> str:
+def _table(status: StatusJson, view: TableView) -> str:
+    resources, problems = status["resources"], status["problems"]
     if not resources:
-        return "No resources."
+        return unread_text(status, view.now) or "No resources."
     columns = (*COLUMNS[:-1], *WIDE, COLUMNS[-1]) if view.wide else COLUMNS
     return render(
         columns, [_row(resource, problems, view) for resource in resources], width=view.width
     )
+
+
+def unread_text(status: StatusJson, now: float) -> str:
+    """Return that files and engine weren't read yet, and since when; '' once they were."""
+    if "unread" not in status:
+        return ""
+    since = status["unread"]["since"]
+    return f"Not read yet, since {since} ({age(since, now)} ago): the controller has just started."
 
 
 def _row(resource: StatusJson, problems: list[StatusJson], view: TableView) -> tuple[Cell, ...]:

@@ -20,7 +20,7 @@ from controller.core.review.plan_text import (
 )
 from controller.core.review.review import is_different
 from controller.core.review.review_form import EXCERPT_MARK, ReviewForm
-from controller.model.desired.field_changes import Review
+from controller.model.desired.field_changes import Effect, Review
 from controller.model.errors import Problem, Severity
 
 #: Parameters of Select Graphic Rendition (ECMA-48).
@@ -47,6 +47,8 @@ def _plan(review: Review, form: ReviewForm) -> dict[str, object]:
         "invalid": any(problem.severity is Severity.ERROR for problem in plan.problems),
         "refused": any(action.verdict.decision == "deny" for action in plan.actions),
         "pending": bool(plan.pending or plan.blocked),
+        # An override keeps a changed document from its service.
+        "overridden": any(e.effect is Effect.HELD and is_different(e) for e in review.entries),
     }
     if form.output == "json":
         return {**outcome, "json": review_json(review)}

@@ -180,6 +180,14 @@ def is_of(progress: RolloutProgress, service: Service) -> bool:
     return progress.revision == service.revision and same
 
 
+def is_settling(progress: RolloutProgress, service: Service) -> bool:
+    """Return True if a rollout may still fail before all slots were available for ``minHealthy``."""
+    if not is_of(progress, service):
+        return not _idle(service)
+    is_over = progress.failed or progress.good == service.revision or progress.held_s is not None
+    return not is_over and not _idle(service)
+
+
 def _keeps_good(progress: RolloutProgress, service: Service) -> bool:
     """Return True if a good revision stays good without a new watch period: no limit is lowered."""
     known = progress.revision == service.revision == progress.good and not progress.failed

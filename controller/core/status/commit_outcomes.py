@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from controller.core.status.details import Report
+from controller.core.status.standing import Word, standing_of
 from controller.model.desired.desired import Desired, GitSource, SourceScope
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
@@ -20,8 +21,6 @@ KEPT_COMMITS = 4
 #: The same for outcomes without which the forge goes on to show "pending".
 KEPT_UNSETTLED = 20
 _UNSETTLED = {OutcomeState.PENDING, OutcomeState.SUPERSEDED}
-#: The conditions of a resource that can't be brought to its declared state, the gravest first.
-FAILED = ("RolledBack", "Paused", "Stalled", "CrashLoop", "PrunePending")
 _SHORT = 12
 
 
@@ -141,10 +140,9 @@ def _state_of(
     mine = [rows[key] for key in keys if key in rows]
     leftover = _leftover(desired, rows, namespace)
     failed = [
-        f"{row['name']}: {condition} ({conditions[condition]})"
+        f"{row['name']}: {standing.condition} ({standing.reason})"
         for row in (*mine, *leftover)
-        if (conditions := _true(row))
-        and (condition := next((each for each in FAILED if each in conditions), None))
+        if (standing := standing_of(row)).word is Word.FAILED
     ]
     if failed:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
@@ -187,14 +185,6 @@ def _is_about(problem: Problem, name: str, scope: SourceScope, namespace: str) -
     return key.namespace == namespace or key.namespace not in (scope.namespaces or ())
 
 
-def _true(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the true conditions of a resource, with their reasons."""
-    return {each["type"]: each["reason"] for each in row["conditions"] if each["status"] == "True"}
-
-
 def _is_done(row: Mapping[str, Any]) -> bool:
     """Return True if a resource is as declared, and nothing is under way."""
-    conditions = _true(row)
-    # A Release is never acted on itself.
-    is_behind = row["kind"] == "Service" and row["observedGeneration"] < row["generation"]
-    return "Ready" in conditions and "Progressing" not in conditions and not is_behind
+    return standing_of(row).word is Word.AS_DECLARED

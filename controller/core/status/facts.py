@@ -109,6 +109,9 @@ class StatusInputs:
     #: The controller's own problems.
     problems: tuple[Problem, ...] = ()
     looked: bool = True
+    #: When the controller began to read, as RFC 3339, until it has read the files and asked the engine;
+    #: '' afterwards.
+    unread_since: str = ""
     #: The time, for the runs of jobs.
     now: JobTime = NO_TIME
     #: How far the rollouts of services with jobs are.

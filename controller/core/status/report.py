@@ -3,6 +3,9 @@
 Pure: ``since`` is copied from the report before while a condition's status is unchanged. No
 decision depends on a report.
 
+A report has ``unread`` (``{"since": INSTANT}``) until the files were read and the engine was asked: a missing
+resource proves nothing before.
+
 A resource, and each of its slots, has ``nextTry`` while it waits for an instant: ``{"at":
 "2026-03-01T12:00:40Z", "reason": "failed 3 times in a row (it exited with 1)"}``. A resource shows
 the earliest instant of its slots and failed actions.
@@ -68,6 +71,7 @@ def report(
             *(problem_json(problem) for problem in problems),
         ],
         **sources,
+        **({"unread": {"since": inputs.unread_since}} if inputs.unread_since else {}),
     }
 
 

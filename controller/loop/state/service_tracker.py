@@ -308,6 +308,19 @@ class ServiceTracker:
             and rollout_progress.is_of(rollout, service)
         }
 
+    def settling(self, desired: Desired, observed: Observed) -> frozenset[Key]:
+        """Return the services whose rollout isn't over, without tasks that failed for good."""
+        return frozenset(
+            service.key
+            for service in desired.services
+            if service.key not in desired.suspended
+            and rollout_progress.is_settling(self._store.of(service.key).rollout, service)
+            and not any(
+                classify.ReplicaState(container, service).is_finished and container.exit_code
+                for container in observed.of(service.key)
+            )
+        )
+
     def crash_looping(self, now: float) -> frozenset[SlotKey]:
         """Return the slots in a crash loop: the controller restarts these, not the engine."""
         troubled = self._store.troubled().items()

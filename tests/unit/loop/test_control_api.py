@@ -17,11 +17,15 @@ from controller.loop.control_socket import PassRequest, ReviewRequest
 from controller.loop.workers.pass_lock import PassLock
 from controller.loop.workers.triggers import Chore
 from controller.loop.workers.workqueue import WorkQueue
-from controller.model.errors import EngineUnavailable, UsageError
+from controller.model.desired.overrides import ServiceAct
+from controller.model.desired.plan import AnyAction, StartContainer
+from controller.model.errors import EngineError, EngineFailed, EngineUnavailable, UsageError
 from controller.model.names import Key
-from controller.model.observed import ContainerState
+from controller.model.observed import Container, ContainerState
+from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
 from tests import worlds
+from tests.unit.loop import test_controller_rollouts as rollouts
 from tests.unit.loop.toy import House, ToyEngine
 from tests.worlds import container, declared, engine, service
 
@@ -45,7 +49,7 @@ def house(tmp_path: Path) -> House:
     made = House(tmp_path)
     made.engine.world = engine(container())
     made.declare(service())
-    made.settle()
+    made.let_pass(120)  # the revision is good
     return made
 
 
@@ -234,3 +238,84 @@ def test_any_hint_of_a_change_causes_an_observation(
     followed.engine.looks = 0
     api_of(followed).run_pass(PASS)
     assert followed.engine.looks >= 1
+
+
+# A pass of everything has converged once it is as declared, and has shown that it stays up.
+
+
+def driven(house: House) -> ControlApi:
+    return ControlApi(
+        house.operator, DrivenLock(house), house.watch, threading.Event(), directory=DIR
+    )
+
+
+def told(answer: Any) -> tuple[Any, Any, list[tuple[str, ...]]]:
+    members = ("object", "standing", "condition", "reason")
+    left = [tuple(str(each[name]) for name in members) for each in answer["unmet"]]
+    return answer["converged"], answer["stuck"], left
+
+
+def test_a_rolled_back_service_is_not_converged_then_nor_later(tmp_path: Path) -> None:
+    house = rollouts.house(tmp_path)
+    bad = rollouts.web("green", "rollout: {progressDeadline: 30s}")
+
+    def never_starts(action: AnyAction) -> EngineError | None:
+        is_bad = isinstance(action, StartContainer) and action.precondition.revision == bad.revision
+        return EngineFailed("engine.failed", "no such command") if is_bad else None
+
+    house.engine.fault = never_starts
+    house.files.desired = declared(bad)
+    left = [("Service/default/web", "failed", "RolledBack", "Automatic")]
+    answer: Any = driven(house).run_pass(replace(PASS, timeout_s=300.0))
+    assert told(answer) == (False, True, left)
+    assert "no such command" in answer["unmet"][0]["message"]
+    assert told(driven(house).run_pass(PASS)) == (False, True, left)
+
+
+def test_a_new_service_is_not_converged_before_it_was_up_for_min_healthy(house: House) -> None:
+    house.files.desired = declared(service(), service("new"))
+    began = house.watch.time
+    assert told(driven(house).run_pass(replace(PASS, timeout_s=60.0))) == (True, False, [])
+    assert house.watch.time - began >= 10
+
+
+def test_a_new_service_that_dies_within_min_healthy_is_not_converged(house: House) -> None:
+    def dead(container: Container) -> Container:
+        at = format_instant(house.watch.time)
+        return replace(container, state=ContainerState.EXITED, exit_code=1, finished_at=at)
+
+    def dies(toy: ToyEngine) -> None:
+        for each in toy.world.containers:
+            if each.running and each.key.name == "new":
+                toy.change(each.name, dead)
+
+    def fault(action: AnyAction) -> EngineError | None:
+        if isinstance(action, StartContainer) and action.object.name == "new":
+            house.watch.time += 1
+            house.engine.before_look = dies
+        return None
+
+    house.engine.fault = fault
+    house.files.desired = declared(service(), service("new"))
+    answer: Any = driven(house).run_pass(replace(PASS, timeout_s=60.0))
+    assert (answer["converged"], [each["object"] for each in answer["unmet"]]) == (
+        False,
+        ["Service/default/new"],
+    )
+
+
+def test_a_suspended_service_with_a_changed_document_is_not_converged(house: House) -> None:
+    house.operator.act(ServiceAct("suspend", service().key, "uid:0"))
+    assert told(driven(house).run_pass(PASS)) == (True, False, [])
+    house.files.desired = declared(service(rev="c"))
+    left = [("Service/default/web", "suspended", "Suspended", "ByCommand")]
+    assert told(driven(house).run_pass(PASS)) == (False, True, left)
+
+
+def test_an_exact_plan_is_not_applied_before_it_was_up_for_min_healthy(house: House) -> None:
+    house.files.desired = declared(service(), service("new"))
+    digest = house.operator.plan().plan.digest
+    began = house.watch.time
+    answer = driven(house).run_pass(replace(PASS, timeout_s=60.0, plan=digest))
+    assert told(answer) == (True, False, [])
+    assert house.watch.time - began >= 10

@@ -14,6 +14,7 @@ from controller.core.drift.backoff import CLEAN
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review.plan_text import change_text
 from controller.core.service.rollout_progress import WATCH_S
+from controller.core.status.details import Report
 from controller.loop.state.store import StateStore
 from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service, SourceIdentity
@@ -932,6 +933,32 @@ def test_the_status_is_published_when_it_changes_and_only_then(tmp_path: Path) -
     assert len(home.published) == count
     assert home.controller.reporter.published() == count
     home.controller.reporter.await_published(count - 1, timeout_s=60)  # nothing to wait for
+
+
+def test_until_the_files_are_read_and_the_engine_was_asked_the_status_says_so(
+    tmp_path: Path,
+) -> None:
+    home = House(tmp_path)
+    home.files.desired = declared(service())
+    since = {"since": format_instant(home.watch.now())}
+    assert home.controller.status() == {"resources": [], "problems": [], "unread": since}
+    home.controller.publish()
+    assert home.published == [], "the last known state isn't replaced by nothing"
+    home.controller.reload()
+    status = home.controller.status()
+    assert (status["unread"], len(rows_of(status))) == (since, 1)
+    home.settle()
+    assert "unread" not in home.controller.status()
+    home.engine.away = EngineUnavailable("broker.unavailable", "nobody there")
+    home.restart()
+    home.settle()
+    assert "unread" not in home.controller.status()
+
+
+def rows_of(status: Report) -> list[object]:
+    resources = status["resources"]
+    assert isinstance(resources, list)
+    return resources
 
 
 def test_what_became_of_commits_is_tried_again_while_the_status_stands(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from tests.unit.loop.toy import Files, ToyEngine
 from tests.worlds import container, declared, service
 
 PATIENCE_S = 20.0
+AT_ONCE = {"minHealthy": "0s"}
 WEB1 = "web.1-bbbbbbbb"
 BROKEN = EngineUnavailable("events.lost", "the stream broke")
 SILENT = EngineUnavailable(EVENTS_SILENT, "nothing for 90 s")
@@ -218,7 +219,7 @@ def test_a_changed_file_wakes_a_pass(tmp_path: Path, files: Files) -> None:
     with plant(tmp_path, worlds.engine(), files) as made:
         wake = made.wake.get(timeout=PATIENCE_S)
         assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
-        files.desired = declared(service())
+        files.desired = declared(service(rollout=AT_ONCE))
         wake()
         made.await_done(f"start-container {WEB1}")
 
@@ -226,7 +227,7 @@ def test_a_changed_file_wakes_a_pass(tmp_path: Path, files: Files) -> None:
 def test_an_event_wakes_a_pass_and_the_same_event_again_does_not(
     tmp_path: Path, files: Files
 ) -> None:
-    files.desired = declared(service())
+    files.desired = declared(service(rollout=AT_ONCE))
     with plant(tmp_path, worlds.engine(container()), files) as made:
         stream = made.engine.streams.get(timeout=PATIENCE_S)
         assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
@@ -253,7 +254,7 @@ def test_an_event_wakes_a_pass_and_the_same_event_again_does_not(
 def test_a_broken_subscription_is_made_anew_and_everything_is_looked_at(
     tmp_path: Path, files: Files
 ) -> None:
-    files.desired = declared(service())
+    files.desired = declared(service(rollout=AT_ONCE))
     with plant(tmp_path, worlds.engine(container()), files) as made:
         stream = made.engine.streams.get(timeout=PATIENCE_S)
         assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
@@ -267,7 +268,7 @@ def test_a_broken_subscription_is_made_anew_and_everything_is_looked_at(
 def test_a_pass_that_raises_ends_no_worker_and_is_tried_again(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
-    files.desired = declared(service(), service("api"))
+    files.desired = declared(service(rollout=AT_ONCE), service("api", rollout=AT_ONCE))
     with plant(tmp_path, worlds.engine(), files, explode=frozenset({worlds.WEB})) as made:
         made.await_done("start-container api.1-bbbbbbbb", f"start-container {WEB1}")
     raised = [record.getMessage() for record in caplog.records if record.exc_info]
@@ -284,7 +285,7 @@ def test_a_refused_action_is_tried_at_once_if_a_pass_is_asked_for(
         if action.verb == "create-container" and refuse.is_set():
             raise Refused("volume.foreign", "the name is taken")
 
-    files.desired = declared(service())
+    files.desired = declared(service(rollout=AT_ONCE))
     with plant(tmp_path, worlds.engine(), files, fault=fault) as made:
         reply = made.ask(do="pass", timeout_s=PATIENCE_S)
         assert (reply["converged"], reply["stuck"]) == (False, True)
@@ -300,7 +301,7 @@ def test_a_suspension_is_answered_once_what_was_begun_is_over(tmp_path: Path, fi
             begun.set()
             assert over.wait(PATIENCE_S)
 
-    files.desired = declared(service())
+    files.desired = declared(service(rollout=AT_ONCE))
     with plant(tmp_path, worlds.engine(), files, fault=fault) as made:
         assert begun.wait(PATIENCE_S)
         suspend = {"do": "suspend", "key": str(worlds.WEB)}
@@ -309,7 +310,9 @@ def test_a_suspension_is_answered_once_what_was_begun_is_over(tmp_path: Path, fi
         over.set()
         told = made.ask(**suspend, timeout_s=PATIENCE_S)
         assert (told["changed"], told["quiet"]) == (False, True)
-        assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
+        reply = made.ask(do="pass", timeout_s=PATIENCE_S)
+        assert (reply["converged"], reply["stuck"]) == (False, True)
+        assert [each["condition"] for each in reply["unmet"]] == ["Suspended"]
         assert made.engine.done == [f"create-container {WEB1}"], "and it wasn't started"
         resumed = made.ask(do="resume", key=str(worlds.WEB))
         assert (resumed["changed"], resumed["quiet"]) == (True, True)
@@ -322,7 +325,7 @@ def test_a_suspension_is_answered_once_what_was_begun_is_over(tmp_path: Path, fi
 
 
 def test_an_engine_that_is_away_at_the_start_is_found_later(tmp_path: Path, files: Files) -> None:
-    files.desired = declared(service())
+    files.desired = declared(service(rollout=AT_ONCE))
     world = worlds.engine()
     with plant(tmp_path, world, files) as made:
         made.engine.streams.get(timeout=PATIENCE_S)
@@ -339,7 +342,9 @@ def test_an_engine_that_is_away_at_the_start_is_found_later(tmp_path: Path, file
 
 def test_a_pass_waits_until_all_is_as_desired(tmp_path: Path, files: Files) -> None:
     with plant(tmp_path, worlds.engine(networks=()), files) as made:
-        files.desired = declared(service(replicas=3), service("api"))
+        files.desired = declared(
+            service(replicas=3, rollout=AT_ONCE), service("api", rollout=AT_ONCE)
+        )
         reply = made.ask(do="pass", timeout_s=PATIENCE_S, on_behalf_of="uid:0 alice")
         assert reply["converged"]
         assert {r["name"]: r["ready"] for r in reply["status"]["resources"]} == {
@@ -374,7 +379,7 @@ def test_a_pass_waits_for_the_record_of_what_it_sees(tmp_path: Path, files: File
             return done
 
     with plant(tmp_path, worlds.engine(networks=()), files, kind=Slow) as made:
-        files.desired = declared(service(replicas=3))
+        files.desired = declared(service(replicas=3, rollout=AT_ONCE))
         reply = made.ask(do="pass", timeout_s=PATIENCE_S, on_behalf_of="uid:0 alice")
         assert reply["converged"]
         assert [each["ready"] for each in reply["status"]["resources"]] == [3]
@@ -400,7 +405,7 @@ def test_a_pass_ends_once_only_refused_actions_are_left(tmp_path: Path, files: F
 
     judge = worlds.deny("create-container", target=WEB1)
     with plant(tmp_path, worlds.engine(), files, kind=Slow, judge=judge) as made:
-        files.desired = declared(service(), service("api"))
+        files.desired = declared(service(rollout=AT_ONCE), service("api", rollout=AT_ONCE))
         began = time.monotonic()
         reply = made.ask(do="pass", timeout_s=PATIENCE_S * 10)
         assert (reply["converged"], reply["stuck"]) == (False, True)
@@ -410,7 +415,7 @@ def test_a_pass_ends_once_only_refused_actions_are_left(tmp_path: Path, files: F
 def test_paused_it_acts_only_while_a_pass_is_asked_for_and_exactly_one_plan(
     tmp_path: Path, files: Files
 ) -> None:
-    files.desired = declared(service())
+    files.desired = declared(service(rollout=AT_ONCE))
     with plant(tmp_path, worlds.engine(), files, paused=True) as made:
         made.engine.streams.get(timeout=PATIENCE_S)
         plan = made.ask(do="plan")["plan"]
@@ -420,7 +425,7 @@ def test_paused_it_acts_only_while_a_pass_is_asked_for_and_exactly_one_plan(
         assert changed["error"]["code"] == "plan.changed"
         assert made.engine.done == []
         assert made.ask(do="pass", timeout_s=PATIENCE_S, plan=plan["digest"])["converged"]
-        files.desired = declared(service(), service("api"))
+        files.desired = declared(service(rollout=AT_ONCE), service("api", rollout=AT_ONCE))
         made.controller.observe_everything()
         assert made.ask(do="ping") == {"pong": True}
         assert len(made.engine.done) == 2
@@ -431,7 +436,7 @@ def test_paused_it_acts_only_while_a_pass_is_asked_for_and_exactly_one_plan(
 def test_the_end_of_the_lifeline_ends_it_with_everything_saved(
     tmp_path: Path, files: Files
 ) -> None:
-    files.desired = declared(service())
+    files.desired = declared(service(rollout=AT_ONCE))
     with plant(tmp_path, worlds.engine(), files) as made:
         made.await_done(f"start-container {WEB1}")
         os.close(made.lifeline)
@@ -447,7 +452,7 @@ def test_the_end_of_the_lifeline_ends_it_with_everything_saved(
 def test_a_stop_waits_for_the_running_action_and_begins_no_other(
     tmp_path: Path, files: Files
 ) -> None:
-    files.desired = declared(service(replicas=3))
+    files.desired = declared(service(replicas=3, rollout=AT_ONCE))
     running, go_on = threading.Event(), threading.Event()
 
     def hold(_action: AnyAction) -> EngineError | None:
@@ -467,7 +472,7 @@ def test_a_stop_waits_for_the_running_action_and_begins_no_other(
 def test_a_stop_waits_until_what_is_down_for_its_successor_serves_again(
     tmp_path: Path, files: Files
 ) -> None:
-    files.desired = declared(service(rollout={"order": "StopFirst"}))
+    files.desired = declared(service(rollout={**AT_ONCE, "order": "StopFirst"}))
     stopping, go_on = threading.Event(), threading.Event()
 
     def hold(action: AnyAction) -> EngineError | None:
@@ -490,7 +495,7 @@ def test_a_container_is_asked_by_its_check_and_its_health_is_told(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         check = {"tcp": {"port": server.getsockname()[1]}}
-        files.desired = declared(service(healthcheck=check))
+        files.desired = declared(service(healthcheck=check, rollout=AT_ONCE))
         addresses = (("platform-network", "127.0.0.1"),)
         with plant(tmp_path, worlds.engine(container(addresses=addresses)), files) as made:
 
@@ -521,7 +526,7 @@ def test_a_registry_that_hangs_never_delays_the_healing_of_others(
     tmp_path: Path, files: Files
 ) -> None:
     waiting = [service(f"new-{n}", image="slow.example/x:1") for n in range(3 * PULLS)]
-    files.desired = declared(service(), *waiting)
+    files.desired = declared(service(rollout=AT_ONCE), *waiting)
     with plant(tmp_path, worlds.engine(container()), files, kind=SlowRegistry) as made:
         engine = made.engine
         assert isinstance(engine, SlowRegistry)

@@ -17,10 +17,11 @@ from controller.core.review.plan_text import render_review
 from controller.core.review.review_form import EXCERPT_MARK, ReviewForm
 from controller.loop.control_api import ControlApi
 from controller.loop.workers.pass_lock import PassLock
+from controller.model.desired.overrides import ServiceAct
 from controller.model.errors import EngineUnavailable, Problem
 from tests.unit.cli.answering import DIR, answering
 from tests.unit.loop.toy import House
-from tests.worlds import container, deny, engine, service
+from tests.worlds import container, declared, deny, engine, service
 
 
 @pytest.fixture
@@ -72,6 +73,17 @@ def test_the_exit_code_says_whether_something_is_refused_or_pending(
     assert run("plan", state=root) == 3
 
 
+def test_a_document_that_an_override_keeps_from_its_service_is_no_success(
+    root: Path, house: House
+) -> None:
+    house.declare(service(), service("db"))
+    house.let_pass(120)
+    house.operator.act(ServiceAct("suspend", service().key, "uid:0"))
+    assert run("plan", state=root) == 0
+    house.files.desired = declared(service(rev="c", env={"A": "b"}), service("db"))
+    assert run("plan", state=root) == 5
+
+
 def test_differences_are_of_the_named_resources(
     root: Path, house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,7 +102,7 @@ def test_an_apply_is_a_pass_of_the_controller(
     root: Path, house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
     house.declare(service(), service("db"))
-    house.settle()
+    house.let_pass(20)
     assert run("apply", state=root) == 0
     assert capsys.readouterr().out == "Nothing to do.\n"
 

@@ -121,6 +121,48 @@ def test_an_unknown_name_gets_the_nearest_one(
             )
 
 
+SINCE = "2026-03-01T12:00:00Z"
+UNREAD = report() | {"unread": {"since": SINCE}}
+NOT_SEEN = resource("web", condition("Ready", reason="NotSeen", status="Unknown"))
+
+
+@pytest.mark.parametrize(
+    ("shown", "code"),
+    [
+        (report(resource("web")), 0),
+        (report(), 0),
+        (report(resource("web"), resource("api", condition("CrashLoop"))), 5),
+        (report(resource("web", condition("Degraded"))), 5),
+        (report(resource("web"), problems=[problem("no")]), 5),
+        (report(NOT_SEEN), 1),
+        (UNREAD, 1),
+    ],
+)
+def test_the_exit_code_says_whether_all_is_as_declared(
+    state: StateFolder, shown: dict[str, Any], code: int
+) -> None:
+    with answering(state, shown), pytest.raises(SystemExit) as ended:
+        main(["status", "--exit-code", "--state", str(state.root)])
+    assert ended.value.code == code
+
+
+def test_no_resources_is_not_said_before_all_was_read(
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(state, UNREAD):
+        with pytest.raises(SystemExit) as ended:
+            main(["status", "--state", str(state.root)])
+        assert ended.value.code == 1
+        assert capsys.readouterr().out.startswith(f"Not read yet, since {SINCE} (")
+        with pytest.raises(SystemExit) as ended:
+            main(["status", "--json", "--state", str(state.root)])
+        assert json.loads(capsys.readouterr().out)["unread"] == {"since": SINCE}
+        for name in ("status", "describe"):
+            with pytest.raises(SystemExit):
+                main([name, "web", "--state", str(state.root)])
+            assert "[controller.starting]" in capsys.readouterr().err
+
+
 def test_names_are_completed_from_what_runs(state: StateFolder) -> None:
     shop = resource("gateway", namespace="shop")
     context = click.Context(click.Command("describe"))
