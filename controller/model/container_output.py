@@ -44,3 +44,4 @@ class FailedRun:
     oom: bool = False
     lines: tuple[LogLine, ...] = ()
     unread: str = ""  # why the output could not be read
+    check: str = ""  # what its last failed health check printed, cut

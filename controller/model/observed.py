@@ -193,7 +193,9 @@ class Container:
     settings: Settings
     admitted: Settings | None  # None: not in the inventory (recovery in progress)
     health: str = ""  # "", starting, healthy, unhealthy
-    complaint: str = ""  # why the last http or tcp check, or a postStart hook, failed
+    complaint: str = ""  # why the last check, or a postStart hook, failed; without its output
+    #: What the last failed check of the engine printed, cut: output of the container, so possibly secret.
+    check_output: str = field(default="", repr=False)
     exit_code: int = 0
     oom_killed: bool = False
     error: str = ""

@@ -28,6 +28,12 @@ TALKS = 'entrypoint: [/bin/sh, -c, "echo out; echo err >&2; exec /bin/serve >/de
 QUICK = "rollout: {minHealthy: 1s}"
 LAST = "FATAL: no password"
 DIES = f'entrypoint: [/bin/sh, -c, "echo starting >&2; echo {LAST} >&2; exit %d"]'
+#: What a failing check prints is output, too.
+REFUSAL = "refused for 42"
+ILL = (
+    f'healthcheck: {{exec: [/bin/sh, -c, "echo refused for $((6*7)); exit 22"], interval: 1s, timeout: 5s, retries: 1}}\n'
+    "rollout: {minHealthy: 1s, onFailure: Pause}"
+)
 #: The shell asks where the cursor is after each prompt.
 PROMPT = b"$ \x1b[6n"
 
@@ -44,6 +50,7 @@ def host(engine: PrivateEngine | FoundEngine) -> Iterator[Host]:
         host.write("bad.yaml", web("bad", extra=QUICK))
         with host.running():
             host.write("crash.yaml", web("crash", extra=DIES % 3))
+            host.write("ill.yaml", web("ill", extra=ILL))
             eventually(lambda: host.history("bad")[0]["outcome"] == "good", what="a good revision")
             host.write("bad.yaml", web("bad", extra=f"{DIES % 4}\n{QUICK}"))
             yield host
@@ -277,6 +284,28 @@ def test_output_is_in_no_record_and_only_shown_to_those_who_may_read_it(host: Ho
     denied = run(host, "logs", "--previous", "bad", uid=CLIENT)
     assert (denied.returncode, denied.stdout) == (1, b"")
     assert LAST not in host.said(), "what 'up' prints into a file is a log"
+
+
+def test_the_answer_of_a_failed_check_is_in_records_without_its_output(host: Host) -> None:
+    eventually(lambda: has(host.resource("ill"), "Stalled"), what="the failed rollout")
+    (row,) = [
+        r
+        for r in json.loads(run(host, "status", "--json").stdout)["resources"]
+        if r["name"] == "ill"
+    ]
+    (stalled,) = [c["message"] for c in row["conditions"] if c["type"] == "Stalled"]
+    assert re.search(r"is unhealthy: its check exited with 22 .*" + REFUSAL, stalled)
+    assert f"check: {REFUSAL}" in run(host, "describe", "ill").stdout.decode()
+    for told in (
+        run(host, "status", "--json", uid=CLIENT),
+        run(host, "describe", "ill", uid=CLIENT),
+    ):
+        assert b"its check exited with 22" in told.stdout
+        assert REFUSAL.encode() not in told.stdout
+    journal = b"".join(p.read_bytes() for p in (host.state / "broker" / "journal").glob("*.jsonl"))
+    assert REFUSAL.encode() not in journal
+    assert REFUSAL not in (host.state / "controller" / "status.json").read_text()
+    assert REFUSAL not in (host.state / "controller" / "state.json").read_text()
 
 
 def test_what_is_kept_can_be_read_once_nothing_runs(host: Host) -> None:

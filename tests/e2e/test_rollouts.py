@@ -98,12 +98,12 @@ SCENES = (
     Scene(
         "never",
         (
-            "healthcheck: {exec: [/bin/false], interval: 1s, timeout: 1s, retries: 2, startPeriod: 1s}",
+            'healthcheck: {exec: [/bin/sh, -c, "exit 22"], interval: 1s, timeout: 1s, retries: 2}',
             QUICK,
         ),
         "old",
-        "RolledBack Automatic: .*is unhealthy",
-        "rolled back by trimtab, since .*is unhealthy",
+        "RolledBack Automatic: .*is unhealthy: its check exited with 22",
+        "rolled back by trimtab, since .*is unhealthy: its check exited with 22",
     ),
     Scene(
         "slow",

@@ -71,6 +71,7 @@ def print_run(run: FailedRun, printer: LinePrinter, *, tail: str, since: str) ->
     if not printer.as_json:
         printer.flush()
         note = "" if run.lines else f"; {run.unread or 'it printed nothing'}"
+        note = f"{note}; its check printed: {run.check}" if run.check else note
         heading = f"{run.container} {run.cause} at {run.at}{note}"
         echo(click.style(printable(heading), bold=True), err=True)
         sys.stderr.flush()

@@ -245,6 +245,8 @@ def _last_output(resource: StatusJson) -> Iterator[str]:
             yield printable(head)
             output = (printable_output(line["line"], colours=False) for line in failure["lines"])
             yield from (f"| {line}" for line in output)
+        for line in failure.get("check", "").splitlines():
+            yield f"check: {printable_output(line, colours=False)}"
 
 
 def _admitted(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:

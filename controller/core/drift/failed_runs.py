@@ -78,6 +78,7 @@ def failed_run(
         exit_code=code,
         signal=_signal(code),
         oom=container.oom_killed,
+        check=container.check_output,
     )
 
 
@@ -91,7 +92,7 @@ def _failure(
     if container.violation and container.state is ContainerState.EXITED:
         return failures.explain(container), ended
     if container.running and container.health == "unhealthy":
-        return "was unhealthy", f"unhealthy {container.started_at}"
+        return failures.explain(container), f"unhealthy {container.started_at}"
     if container.running and container.restart_count and container.finished_at:
         return "exited, and was restarted by the engine", ended
     failed = (
@@ -211,13 +212,15 @@ def run_json(run: FailedRun) -> dict[str, object]:
         "lines": [
             {"time": line.time, "stream": line.stream, "line": line.text} for line in run.lines
         ],
+        **({"check": run.check} if run.check else {}),
         **({"unread": run.unread} if run.unread else {}),
     }
 
 
 def last_line(run: FailedRun) -> str:
-    """Return the last line with visible text; '' without any."""
-    return next((line.text for line in reversed(run.lines) if line.text.strip()), "")
+    """Return the last line with visible text, of the failed check if there is one; '' without any."""
+    texts = [*(line.text for line in run.lines), *run.check.splitlines()]
+    return next((text for text in reversed(texts) if text.strip()), "")
 
 
 def to_json(run: FailedRun) -> dict[str, object]:
@@ -243,6 +246,7 @@ def from_json(value: Mapping[str, Any]) -> FailedRun:
                 exit_code=code,
                 lines=tuple(map(_line, lines)),
                 unread=str(value.get("unread", "")),
+                check=str(value.get("check", "")),
                 **members,
             )
         case _:

@@ -180,7 +180,7 @@ def is_stopped_from_outside(
 def explain(container: Container) -> str:
     """Return why a container is down, in words to follow its name; '' for a running one."""
     if _is_unhealthy(container):
-        return "was unhealthy"
+        return f"was unhealthy{_because(container)}"
     if container.error:
         return f"failed to start: {start_failure(container.error)}"
     if container.state not in {ContainerState.EXITED, ContainerState.RESTARTING}:
@@ -235,4 +235,8 @@ def up_s(container: Container, now: float) -> float:
 
 def why_unhealthy(container: Container) -> str:
     """Return the state of an unhealthy container with its cause: a probe, or a hook, that failed."""
-    return "is unhealthy" + (f": {container.complaint}" if container.complaint else "")
+    return f"is unhealthy{_because(container)}"
+
+
+def _because(container: Container) -> str:
+    return f": {container.complaint}" if container.complaint else ""

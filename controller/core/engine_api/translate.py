@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import only_set
+from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET, unknown_members
 from controller.core.engine_api.mount_grammar import VOLUME_SIZE
 from controller.core.engine_api.requests import ICC, MASQUERADE, RequestBody
@@ -42,6 +43,10 @@ _SHORT_ID = 12
 _JOINED = "container:"
 #: The default number of failed probes in a row before a container is unhealthy.
 HEALTH_RETRIES = 3
+#: Characters of the output of a failed check that are kept.
+CHECK_OUTPUT_MAX = 512
+#: The engine's exit code of a check that exceeded its timeout, or that couldn't be run.
+NOT_RUN = -1
 #: The limits of an update without a field of their own in ``Settings``.
 _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems")
 
@@ -141,6 +146,7 @@ def container(
     files.
     """
     state = inspect.get("State") or {}
+    answer = _failed_check(inspect)
     ending = endings.get(inspect["Id"])
     if ending is not None and not is_of_last_run(ending, _instant(state.get("FinishedAt"))):
         ending = None
@@ -159,7 +165,8 @@ def container(
         settings=settings(inspect),
         admitted=None if item is None else item.admitted,
         health=_health_with_hooks(inspect, source.post_start),
-        complaint=source.post_start if _has_failed(source.post_start) else "",
+        complaint=source.post_start if _has_failed(source.post_start) else _why_failed(answer),
+        check_output=shorten(str(answer.get("Output") or "").strip(), CHECK_OUTPUT_MAX),
         exit_code=state.get("ExitCode") or 0,
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
@@ -242,6 +249,24 @@ def _health(inspect: Mapping[str, Any]) -> str:
     if status == "unhealthy" and running and not failing:
         return "starting"
     return "" if status == "none" else status
+
+
+def _failed_check(inspect: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the last failed probe of an unhealthy container, as the engine logs it; empty without one."""
+    if _health(inspect) != "unhealthy":
+        return {}
+    log = ((inspect.get("State") or {}).get("Health") or {}).get("Log") or ()
+    return next((each for each in reversed(log) if each.get("ExitCode")), {})
+
+
+def _why_failed(answer: Mapping[str, Any]) -> str:
+    """Return why a probe failed, without its output; '' for no probe."""
+    if not answer:
+        return ""
+    if answer["ExitCode"] != NOT_RUN:
+        return f"its check exited with {answer['ExitCode']}"
+    is_late = str(answer.get("Output") or "").startswith("Health check exceeded timeout")
+    return "its check took longer than its timeout" if is_late else "its check can't be run"
 
 
 def _health_with_hooks(inspect: Mapping[str, Any], post_start: str) -> str:

@@ -70,7 +70,9 @@ def _observed_json() -> TypeAdapter[Observed]:
 
 def to_json(snapshot: HostSnapshot) -> dict[str, object]:
     """Return a snapshot as JSON, without the values that can be secret."""
-    containers = tuple(replace(each, error="") for each in snapshot.observed.containers)
+    containers = tuple(
+        replace(each, error="", check_output="") for each in snapshot.observed.containers
+    )
     shown = replace(snapshot.observed, containers=containers)
     observed = _observed_json().dump_python(shown, mode="json")
     secrets = snapshot.secrets or HostSecrets()

@@ -18,7 +18,7 @@ from typing import Annotated
 
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.backoff import CLEAN, SlotHistory
-from controller.core.drift.classify import ALIVE, ReplicaState
+from controller.core.drift.classify import ALIVE, ReplicaState, unhealthy_cause
 from controller.core.encoding.stored_form import (
     NULLABLE,
     OPTIONAL,
@@ -224,7 +224,7 @@ def _unhealthy(_progress: RolloutProgress, view: RolloutView) -> str:
     A repair puts a container back into its networks first. The deadline bounds the wait for the repair.
     """
     ill = (c for c in view.mine if view.availability_of(c) is AvailabilityWord.UNHEALTHY)
-    return next((f"{c.name} is unhealthy" for c in ill if not _is_cut_off(c)), "")
+    return next((unhealthy_cause(c) for c in ill if not _is_cut_off(c)), "")
 
 
 def _is_cut_off(container: Container) -> bool:

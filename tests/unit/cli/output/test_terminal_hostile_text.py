@@ -109,6 +109,7 @@ HISTORY: dict[str, Any] = {
 }
 DONE: dict[str, Any] = {
     "converged": False,
+    "unmet": [{"object": f"Service/default/{HOSTILE}", "condition": HOSTILE}],
     "stuck": True,
     "seconds": 1.0,
     "summary": {"text": "1 removed"},

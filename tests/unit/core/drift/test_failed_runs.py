@@ -69,6 +69,11 @@ def line(text: str, time: str = "2026-03-01T12:00:00.000000000Z") -> LogLine:
         ),
         ({"health": "unhealthy"}, "Always", ("was unhealthy", None, "")),
         (
+            {"health": "unhealthy", "complaint": "its check exited with 22"},
+            "Always",
+            ("was unhealthy: its check exited with 22", None, ""),
+        ),
+        (
             {"state": "exited", "exit_code": 137, "violation": "01a2"},
             "Always",
             ("was ended by the broker, since it didn't run as admitted", 137, "SIGKILL"),
@@ -153,6 +158,15 @@ def test_lines_of_the_runs_before_and_after_are_left_out() -> None:
     assert kept(previous_end=end, restarted=True) == ["mine", "mine, late"]
     assert kept(previous_end=end) == ["mine", "mine, late", "after"]
     assert kept(restarted=True)[0] == "before"
+
+
+def test_an_unhealthy_run_ends_with_what_its_check_said_also_after_a_restart() -> None:
+    there = container(health="unhealthy", check_output="connecting\ncurl: (22) 500\n")
+    run = failed_run(there, service(), controller_restarts=False)
+    assert run is not None
+    run = with_output(run, [line("Booting worker")])
+    assert last_line(run) == "curl: (22) 500"
+    assert from_json(to_json(run)) == run
 
 
 def test_the_last_line_is_the_last_that_says_something() -> None:

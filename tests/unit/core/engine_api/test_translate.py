@@ -437,6 +437,43 @@ def test_only_probes_that_failed_make_a_container_unhealthy(
     assert translate.container(shown, ITEM).health == health
 
 
+@pytest.mark.parametrize(
+    ("status", "log", "complaint", "output"),
+    [
+        (
+            "unhealthy",
+            [(0, "fine"), (22, "curl: (22) 500\n")],
+            "its check exited with 22",
+            "curl: (22) 500",
+        ),
+        ("unhealthy", [(7, "refused"), (0, "fine")], "its check exited with 7", "refused"),
+        (
+            "unhealthy",
+            [(-1, "Health check exceeded timeout (1s): half")],
+            "its check took longer than its timeout",
+            "Health check exceeded timeout (1s): half",
+        ),
+        (
+            "unhealthy",
+            [(-1, "OCI runtime exec failed")],
+            "its check can't be run",
+            "OCI runtime exec failed",
+        ),
+        ("unhealthy", [(1, "x" * 4096)], "its check exited with 1", "x" * 511 + "…"),
+        ("unhealthy", [], "", ""),
+        ("healthy", [(1, "no"), (0, "fine")], "", ""),
+    ],
+)
+def test_an_unhealthy_container_has_the_answer_of_its_last_failed_check(
+    status: str, log: list[tuple[int, str]], complaint: str, output: str
+) -> None:
+    rows = [{"ExitCode": code, "Output": text} for code, text in log]
+    health = {"Status": status, "FailingStreak": 3, "Log": rows}
+    shown = {**INSPECT, "State": {"Status": "running", "Health": health}}
+    seen = translate.container(shown, ITEM)
+    assert (seen.complaint, seen.check_output) == (complaint, output)
+
+
 def test_a_network_is_ours_only_if_the_inventory_says_so() -> None:
     inspect = {
         "Id": "n1",

@@ -54,6 +54,14 @@ def test_a_crash_loop_ends_with_the_last_line_escaped() -> None:
     ]
 
 
+def test_a_rollback_ends_with_what_the_failed_check_said_escaped() -> None:
+    said = "rolled back: web.1-a is unhealthy: its check exited with 22"
+    run = run_of(revision="v1:a", check="curl: (22) \x1b[31merror: 500\n", lines=(line("Booting"),))
+    assert messages(report(("RolledBack", "Automatic", said)), run) == [
+        f'{said}: "curl: (22) error: 500" {HINT}'
+    ]
+
+
 def test_a_run_that_printed_nothing_still_leads_to_what_is_kept() -> None:
     assert messages(report(("CrashLoop", "KeepsFailing", CAUSE)), run_of()) == [f"{CAUSE} {HINT}"]
 
