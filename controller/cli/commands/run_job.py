@@ -20,7 +20,8 @@ from controller.cli.exit_codes import EXIT_NOT_CONVERGED
 from controller.cli.options import command, note_option, open_state, print_json, timeout_option
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
-from controller.model.errors import EngineUnavailable
+from controller.model.errors import EngineUnavailable, UsageError
+from controller.settings import StateFolder
 
 LOOK_AGAIN_S = 0.3
 
@@ -48,6 +49,7 @@ def run_job(
     """
     folder, _ = open_state(state)
     key = key_of(folder, name, kind="Job")
+    _raise_if_without_image(folder, key)
     deadline = time.monotonic() + timeout_s
     record = {"act": "job.run", "object": key, "note": note[:512]}
     occasion = f"manual:{BrokerApi(folder.broker_socket).post('records', record)['id']}"
@@ -66,6 +68,18 @@ def run_job(
     else:
         echo(printable(f"{key}: {_describe(runs, progress, no_wait=no_wait)}"))
     return 0 if succeeded else EXIT_NOT_CONVERGED
+
+
+def _raise_if_without_image(folder: StateFolder, key: str) -> None:
+    """Raise UsageError if a job runs only with the image of a service that rolls out."""
+    from controller.model.desired.spec.job import FROM_SERVICE  # a slow import
+
+    if resource_of(folder, key).get("image") == FROM_SERVICE:
+        raise UsageError(
+            "job.from-service",
+            f"{key} runs with the image of a service, during the service's rollout alone",
+            remedy="'trimtab resume SERVICE' tries a failed rollout again, with its jobs",
+        )
 
 
 def _runs_of(resource: dict[str, Any], occasion: str) -> list[dict[str, Any]]:

@@ -96,7 +96,9 @@ def render_release(release: Declaration, chart: Chart) -> tuple[ParsedDocument, 
     """
     rendered = render_texts(release, chart)
     if not isinstance(rendered, dict):
-        return (ParsedDocument(None, rendered, None),)
+        # Without a key the document possibly declares anything; its problems are the Release's.
+        problems = tuple(replace(problem, key=release.key) for problem in rendered)
+        return (ParsedDocument(None, problems, None),)
     documents: list[ParsedDocument] = []
     for file, text in rendered.items():
         for document in compose_all(text, file):

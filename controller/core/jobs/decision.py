@@ -92,7 +92,7 @@ def _by_rollouts(
     latest = memory.occasions[-1] if memory.occasions else None
     if latest is None:
         return JobDecision(JobWord.IDLE, "trigger is Rollout: no rollout has asked for a run")
-    how = f"{how_ended(memory, latest)}, for {rollout_of(latest.name)}"
+    how = f"{how_ended(spec, memory, latest)}, for {rollout_of(latest.name)}"
     return JobDecision(JobWord.COMPLETE if latest.is_complete else JobWord.FAILED, how)
 
 

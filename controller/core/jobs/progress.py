@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 from controller.core.jobs.memory import MANUAL, ROLLOUT
+from controller.core.jobs.run_end import STOPPED_BY_CONTROLLER
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.job import Interrupted, JobSpec
 from controller.model.names import Key
@@ -117,7 +118,7 @@ def decide_occasion(
     if known.outcome == "held":
         return JobDecision(JobWord.HELD, known.why)
     if known.is_complete:
-        how = how_ended(memory, known) if known.completions == 1 else known.progress
+        how = how_ended(spec, memory, known) if known.completions == 1 else known.progress
         return JobDecision(JobWord.COMPLETE, how)
     going = tuple(run for run in memory.runs_of(known) if not run.ended)
     if failure := _failure(spec, memory, known, now, excused):
@@ -141,7 +142,7 @@ def _go_on(
     room = min(known.parallelism, spec.parallelism, missing) - len(going)
     if running is not None and room <= 0:
         return running
-    how = how_ended(memory, known)
+    how = how_ended(spec, memory, known)
     pause_end = _pause_end(known, now, failed)
     if pause_end is not None:
         if running is not None:
@@ -185,7 +186,7 @@ def _failure(
 ) -> str:
     """Return why no further run follows in an occasion, in words; '' if one can follow."""
     failed = max(0, known.failed - excused)
-    how = how_ended(memory, known)
+    how = how_ended(spec, memory, known)
     if failed and spec.interrupted is Interrupted.FAIL and _was_cut(memory, known, failed):
         return _with_progress(known, f"{how}, and spec.interrupted is Fail")
     if failed > spec.backoff_limit:
@@ -273,16 +274,26 @@ def new_runs(memory: JobMemory, count: int, occasion: str, cause: str) -> tuple[
     return tuple(NewRun(memory.last + at, occasion, cause) for at in range(1, count + 1))
 
 
-def how_ended(memory: JobMemory, known: JobOccasion) -> str:
+def how_ended(spec: JobSpec, memory: JobMemory, known: JobOccasion) -> str:
     """Return how the run of an occasion that ended last ended, such as ``run 3 exited with 1``."""
     number = known.last
-    if known.completions > 1:
-        # The end of an unstarted run doesn't take the place of another run's end (``memory.end``).
-        passed_over = "" if known.outcome == "unstarted" else "unstarted"
-        runs = memory.runs_of(known)
-        ended = [run for run in runs if run.ended and run.outcome != passed_over]
-        number = max(ended, key=lambda run: (run.ended, run.number)).number if ended else number
+    if known.completions == 1:
+        last = (run for run in memory.runs_of(known) if run.number == number)
+        late = any(_is_stopped_late(spec, run) for run in last)
+        limit = f", beyond activeDeadline {format_duration_ms(spec.active_deadline)}"
+        return f"run {number} {known.why}{limit if late else ''}"
+    # The end of an unstarted run doesn't take the place of another run's end (``memory.end``).
+    passed_over = "" if known.outcome == "unstarted" else "unstarted"
+    ended = [run for run in memory.runs_of(known) if run.ended and run.outcome != passed_over]
+    number = max(ended, key=lambda run: (run.ended, run.number)).number if ended else number
     return f"run {number} {known.why}"
+
+
+def _is_stopped_late(spec: JobSpec, run: JobRun) -> bool:
+    """Return True if trimtab stopped a run for its deadline: it stops no other run that goes on."""
+    if not run.started or not run.ended or not run.why.startswith(STOPPED_BY_CONTROLLER):
+        return False
+    return seconds(run.ended) - seconds(run.started) >= spec.active_deadline / 1000
 
 
 def _with_progress(known: JobOccasion, text: str) -> str:

@@ -18,6 +18,8 @@ _WHY_MAX: Final = 256
 CUT_CODES: Final = frozenset({137, 143, 255})
 #: The engine's states of a container without a process that had one.
 _ENDED: Final = frozenset({"exited", "dead"})
+#: How a run ended that trimtab stopped, beyond its deadline or for another run.
+STOPPED_BY_CONTROLLER: Final = "was stopped by trimtab"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,9 @@ def end_of(inspect: Mapping[str, Any], ending: Ending | None) -> RunEnd | None:
     if ending is not None:
         if ending.reason:
             return RunEnd("failed", f"was ended by the broker: {ending.reason}"[:_WHY_MAX])
-        outcome: Outcome = "failed" if ending.role == "controller" else "cut"
-        by = "trimtab" if ending.role == "controller" else ending.role
-        return RunEnd(outcome, f"was stopped by {by}, and exited with {code}")
+        if ending.role == "controller":
+            return RunEnd("failed", f"{STOPPED_BY_CONTROLLER}, and exited with {code}")
+        return RunEnd("cut", f"was stopped by {ending.role}, and exited with {code}")
     if code == 0 and status == "exited":
         return RunEnd("succeeded", "exited with 0")
     if code in CUT_CODES or status == "dead":

@@ -135,7 +135,7 @@ def _since_last(spec: JobSpec, revision: str, memory: JobMemory, now: JobTime) -
     decision = decide_occasion(spec, memory, last, last.name, now)
     if last.revision != revision and goes_on(spec, memory, last, now):
         # The gate would take a run of another revision for another run of the same instant.
-        return JobDecision(JobWord.IDLE, how_ended(memory, last))
+        return JobDecision(JobWord.IDLE, how_ended(spec, memory, last))
     return decision
 
 

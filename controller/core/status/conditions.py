@@ -5,7 +5,7 @@ Pure. A condition has a reason for programs and a message for people.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final, Literal
@@ -21,9 +21,11 @@ from controller.core.planning.service_order import HOOK_FAILED
 from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import display_name
 from controller.core.status.facts import READY_WORDS, Facts, StatusInputs
-from controller.model.desired.desired import OverrideReason
+from controller.model.desired.desired import Desired, OverrideReason
 from controller.model.desired.plan import AnyAction, Barrier, NeedsOperator, QuarantineWait, Wait
+from controller.model.desired.spec.job import JobSpec, Trigger
 from controller.model.errors import Act, Severity
+from controller.model.names import Key
 from controller.model.records import Verdict
 
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -42,6 +44,8 @@ _NOTES = frozenset({ADOPTED, IGNORED})
 #: The reason if a job has failed, and the remedies.
 JOB_FAILED = "job.failed"
 JOB_REMEDY = "see 'trimtab logs {0}'; change its document, or run it again: trimtab run-job {0}"
+#: The same for a job that rollouts ask for: a run outside of a rollout helps none of them.
+ROLLOUT_JOB_REMEDY = "see 'trimtab logs {0}'; correct it, then try the rollout again: {1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def _held(hold: OverrideReason) -> Condition:
     return Condition(kind, "True", hold.code, f"{hold.reason} ({hold.remedy})")
 
 
-def _ready(facts: Facts, inputs: StatusInputs, blockers: Iterable[Condition]) -> Condition:
+def _ready(facts: Facts, inputs: StatusInputs, blockers: Sequence[Condition]) -> Condition:
     """Return the condition Ready. If false, the most severe of *blockers* gives the reason."""
     if facts.key in inputs.desired.blind_keys:
         message = "its document can't be read: it is left as it is"
@@ -145,7 +149,9 @@ def _ready(facts: Facts, inputs: StatusInputs, blockers: Iterable[Condition]) ->
             "Ready", "Unknown", "EngineUnavailable", "unknown: the engine can't be reached"
         )
     count = f"{facts.ready} of {facts.desired}"
-    if facts.declared and facts.ready == facts.desired and not facts.resting:
+    # A Release that can't be rendered has no member, and all of them are ready.
+    is_rendered = facts.key.kind != "Release" or not any(b.type == "Stalled" for b in blockers)
+    if facts.declared and facts.ready == facts.desired and not facts.resting and is_rendered:
         return Condition("Ready", "True", "AsDeclared", f"{count} ready" if facts.desired else "")
     if (kept := _quarantined(facts, inputs)) is not None:
         return Condition("Ready", "True", "Quarantined", kept.message)
@@ -242,12 +248,31 @@ def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         messages = [*_breaches(facts, inputs)][:1]
         return [Condition("Stalled", "True", BREACHED, message) for message in messages]
     if facts.job is not None and facts.job.word is JobWord.FAILED and facts.job.next_run is None:
-        remedy = JOB_REMEDY.format(display_name(facts.key))
-        return [Condition("Stalled", "True", JOB_FAILED, f"{facts.job.message} ({remedy})")]
+        message = f"{facts.job.message} ({_job_remedy(facts.key, inputs.desired)})"
+        return [Condition("Stalled", "True", JOB_FAILED, message)]
     if why := inputs.failed.get(facts.key):
         message = f"{why} ({PAUSED_REMEDY.format(display_name(facts.key))})"
         return [Condition("Stalled", "True", "rollout.failed", message)]
     return []
+
+
+def _job_remedy(key: Key, desired: Desired) -> str:
+    """Return what to do about a failed job."""
+    name = display_name(key)
+    asking = [
+        f"trimtab resume {display_name(service.key)}"
+        for service in desired.services
+        if service.key.namespace == key.namespace
+        and key.name in (*service.spec.rollout.before, *service.spec.rollout.after)
+    ]
+    is_of_rollouts = any(
+        isinstance(job.spec, JobSpec) and job.spec.trigger is Trigger.ROLLOUT
+        for job in desired.jobs
+        if job.key == key
+    )
+    if is_of_rollouts and asking:
+        return ROLLOUT_JOB_REMEDY.format(name, " or ".join(asking))
+    return JOB_REMEDY.format(name)
 
 
 def _paused(facts: Facts, inputs: StatusInputs) -> Condition | None:

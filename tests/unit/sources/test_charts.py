@@ -2,11 +2,17 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller.core.charts.releases import MAX_TEMPLATES, merge
+from controller.core.status.facts import StatusInputs
+from controller.core.status.report import report
 from controller.model.desired.desired import Desired
+from controller.model.desired.plan import Plan
+from controller.model.names import NetworkNames
+from controller.model.observed import Observed
 from controller.sources.directory import DirectorySource
 
 REPOSITORY = Path(__file__).parents[3]
@@ -127,6 +133,16 @@ def test_a_chart_that_lies_in_dir_is_told_where_it_belongs(place: Path):
     remedies = [p.remedy for p in load(place).problems if p.code == "chart.unusable"]
     inside, beside = place / "desired-state/configs", place / "configs"
     assert remedies == [f"move {inside} to {beside}, outside the documents' folder"]
+def test_a_release_with_values_that_do_not_fit_is_not_ready(place: Path):
+    def conditions() -> dict[str, tuple[str, str]]:
+        inputs = StatusInputs(load(place), Observed("e"), Plan(), NetworkNames())
+        made: Any = report(inputs, previous=None, now="2026-03-01T12:00:00Z")
+        (row,) = (r for r in made["resources"] if r["kind"] == "Release")
+        return {c["type"]: (c["status"], c["reason"]) for c in row["conditions"]}
+
+    write(place, {"desired-state/one.yaml": RELEASE + "    replicas: many\n"})
+    assert conditions()["Ready"] == ("False", "release.values")
+    assert conditions()["Stalled"] == ("True", "release.values")
 
 
 def test_a_default_that_does_not_fit_is_told_in_the_chart(place: Path):

@@ -25,6 +25,18 @@ def job(why: str = "") -> dict[str, Any]:
     return found
 
 
+def test_a_job_that_only_a_rollout_can_run_is_refused_at_once(
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = Both(state, DENIED, {**job(), "image": "{fromService: true}"})
+    try:
+        assert run(state, "run-job", "web") == 64
+    finally:
+        both.close()
+    assert both.said == []
+    assert "[job.from-service]" in capsys.readouterr().err
+
+
 def test_an_operator_whom_the_controller_does_not_obey_waits_for_the_run(
     state: StateFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

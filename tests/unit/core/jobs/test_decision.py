@@ -17,6 +17,7 @@ from controller.core.jobs.progress import (
 )
 from controller.model.desired.spec.job import Interrupted, JobSpec, Trigger
 from controller.model.observed import NO_RUNS, JobMemory, JobRun
+from controller.model.quantities import format_instant
 
 ONE, TWO = f"v2:{'1' * 64}", f"v2:{'2' * 64}"
 AT = "2026-03-01T12:00:00.000Z"
@@ -59,6 +60,22 @@ def test_a_revision_runs_once() -> None:
     changed = decide(spec(), TWO, ran("succeeded"), at(0))
     assert changed.runs
     assert changed.runs[0].number == 2
+
+
+def test_a_run_that_was_stopped_at_its_deadline_says_so() -> None:
+    def stopped(at_s: float, why: str = "was stopped by trimtab, and exited with 137") -> str:
+        memory = jobs.start(
+            jobs.create(NO_RUNS, JobRun(1, ONE, jobs.ON_CHANGE, "c1", AT)), "c1", AT
+        )
+        end = format_instant(START + at_s)
+        memory = jobs.end(memory, "c1", time=end, outcome="failed", why=why)
+        return decided(memory, 100, active_deadline=60_000, backoff_limit=0).message
+
+    said = "run 1 was stopped by trimtab, and exited with 137"
+    limit = "; 1 run failed, and spec.backoffLimit is 0"
+    assert stopped(61) == f"{said}, beyond activeDeadline 1m{limit}"
+    assert stopped(30) == f"{said}{limit}", "it was replaced by another run"
+    assert stopped(61, "exited with 3") == f"run 1 exited with 3{limit}"
 
 
 def test_a_failed_run_is_followed_by_another_after_a_growing_pause() -> None:

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from controller.core.jobs import memory as jobs
 from controller.core.status.facts import StatusInputs, job_facts
+from controller.core.status.report import report
 from controller.model.desired.plan import Plan
 from controller.model.observed import NO_RUNS, JobRun
 from tests.unit.core.planning.jobs.test_job_plan import AT, JOB, job, ran
-from tests.worlds import NAMES, declared, engine, revision
+from tests.worlds import NAMES, declared, engine, revision, service
+
+
+@pytest.mark.parametrize(
+    ("trigger", "remedy"),
+    [
+        ("Rollout", "correct it, then try the rollout again: trimtab resume web"),
+        ("OnChange", "change its document, or run it again: trimtab run-job migrate"),
+    ],
+)
+def test_a_failed_job_has_a_remedy_that_can_work(trigger: str, remedy: str) -> None:
+    one = job(trigger=trigger, backoffLimit=0)
+    of = f"{jobs.ROLLOUT}web@{'a' * 64}" if trigger == "Rollout" else jobs.ON_CHANGE
+    seen = replace(engine(), jobs={JOB: ran("failed", occasion=of)})
+    desired = replace(declared(service(rollout={"before": ["migrate"]})), jobs=(one,))
+    made = report(StatusInputs(desired, seen, Plan(), NAMES), previous=None, now=AT)
+    (row,) = (r for r in made["resources"] if r["kind"] == "Job")  # type: ignore[attr-defined]
+    (stalled,) = (c["message"] for c in row["conditions"] if c["type"] == "Stalled")
+    assert remedy in stalled
 
 
 def test_an_occasion_is_shown_with_its_run_after_many_later_ones() -> None:
