@@ -91,12 +91,12 @@ def is_completed(resource: Resource) -> bool:
 
 
 def message_of(resource: Resource) -> str:
-    """Return the number of replicas with an old revision, and the messages of conditions."""
+    """Return the number of replicas with a container that is being replaced, and the messages of conditions."""
     earlier = resource.get("earlier", 0)
     messages = messages_of(conditions_of(resource))
     if not earlier:
         return messages
-    old = f"{earlier} of {resource['desired']} replicas still run the previous revision"
+    old = f"{earlier} of {resource['desired']} replicas still run the previous container"
     return f"{old}; {messages}" if messages else old
 
 

@@ -127,7 +127,7 @@ class Facts:
     desired: int
     ready: int
     serving: int = 0
-    #: Slots in which an older revision serves because the declared one is not there yet.
+    #: Slots in which an older container serves, because its successor is not there yet.
     earlier: int = 0
     revision: str = ""
     image: str = ""
@@ -230,10 +230,12 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
     done = [c for c in finished if c.exit_code == 0]
     running = [c for c in kept if c.running and c.health in ("", "healthy")]
     serving = {c.slot for c in containers if c.running and not ReplicaState(c, service).is_surplus}
+    current = {c.id for c in kept}
+    # Of an earlier revision, or with a successor of the same one, as during a restart.
     earlier = {
         c.slot
         for c in containers
-        if c.running and ReplicaState(c, service).is_stale and c.health in ("", "healthy")
+        if c.running and c.id not in current and c.health in ("", "healthy")
     }
     ill = [
         unhealthy_cause(c)

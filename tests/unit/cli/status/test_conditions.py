@@ -103,7 +103,7 @@ def test_a_count_that_the_table_shows_is_not_repeated() -> None:
 def test_replicas_of_the_previous_revision_are_shown_before_why_the_new_one_fails() -> None:
     failing = condition("Progressing", "no such image")
     assert message_of(resource(failing, ready=0, desired=2, earlier=2)) == (
-        "2 of 2 replicas still run the previous revision; no such image"
+        "2 of 2 replicas still run the previous container; no such image"
     )
     assert message_of(resource(failing, ready=0, desired=2)) == "no such image"
     assert conditions_of(resource(failing)) == [failing]

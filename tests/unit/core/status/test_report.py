@@ -13,7 +13,7 @@ from controller.core.planning.context import SlotPause
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.status.facts import Failure, StatusInputs
 from controller.core.status.report import encode, is_same, report
-from controller.model.desired.desired import Desired
+from controller.model.desired.desired import Desired, Restarting
 from controller.model.desired.plan import Blocked, Plan
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import service_key
@@ -217,6 +217,21 @@ def test_another_revision_serves_no_longer_once_the_declared_one_does_or_it_is_i
     assert earlier(container(rev="a", health="unhealthy")) == 0
     assert earlier(container(rev="a", state="exited")) == 0
     assert earlier(container(rev="a", slot=3)) == 0
+
+
+def test_a_replica_that_is_being_restarted_serves_until_its_successor_is_there():
+    old = container()
+    restarting = replace(service(), restarting=Restarting(frozenset({old.id}), "uid:0"))
+
+    def ready_of(*there: Any) -> int:
+        found = only(world(declared(restarting), engine(*there)))
+        return found["ready"] + found.get("earlier", 0)
+
+    assert ready_of(old) == 1
+    for health in ("starting", "unhealthy"):
+        assert ready_of(old, container(health=health, attempt=2)) == 1
+    assert ready_of(replace(old, health="unhealthy")) == 0
+    assert ready_of(container(state="created", attempt=2)) == 0
 
 
 def test_what_serves_is_shown_before_a_successor_that_does_not_run_yet():
