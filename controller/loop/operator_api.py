@@ -352,7 +352,9 @@ class OperatorApi:
         newer = [action for action in actions if action.number > number]
         recent = [action for action in actions if action.at > since]
         done: dict[str, object] = {
-            "summary": summary_of_acts(newer, desired).to_json(),
+            "summary": summary_of_acts(
+                newer, desired, earlier=(each for each in recent if each.number <= number)
+            ).to_json(),
             "acts": acts_json(actions, since=number),
         }
         if recent and not newer:

@@ -54,15 +54,32 @@ def acts_json(acts: Iterable[PerformedAction], *, since: int) -> list[dict[str, 
     ]
 
 
-def summary_of_acts(acts: Iterable[PerformedAction], desired: Desired) -> Summary:
-    """Return the summary of successful acts; each service is counted once."""
+def summary_of_acts(
+    acts: Iterable[PerformedAction], desired: Desired, *, earlier: Iterable[PerformedAction] = ()
+) -> Summary:
+    """Return the summary of successful acts; each service is counted once.
+
+    *earlier* are the acts before: the first replicas of a new service may be among them.
+    """
     by_key: dict[Key, list[AnyAction]] = {}
     for act in acts:
         if act.error is None:
             by_key.setdefault(act.action.object, []).append(act.action)
+    for act in earlier:
+        if act.error is None and act.action.object in by_key and _is_same_rollout(act, desired):
+            by_key[act.action.object].append(act.action)
     return summary_of_done(
         entry_of(key, actions, desired.service(key)) for key, actions in by_key.items()
     )
+
+
+def _is_same_rollout(act: PerformedAction, desired: Desired) -> bool:
+    """Return True if an act created a replica of the present revision, of as many replicas."""
+    service = desired.service(act.action.object)
+    if service is None or not isinstance(act.action, CreateContainer):
+        return False
+    made, replicas = act.action.service, service.spec.replicas
+    return made.revision == service.revision and made.spec.replicas == replicas
 
 
 def _texts(acts: Iterable[PerformedAction]) -> Iterator[tuple[PerformedAction, str | None]]:

@@ -275,7 +275,8 @@ def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) ->
     running = service is not None and service.spec.state is RunState.RUNNING
     slots = range(1, service.spec.replicas + 1) if service is not None and running else range(0)
     # A slot counts as replaced also if its new container exists already.
-    replaced = {slot for slot in work.going if slot in work.created or slot in slots}
+    declared = service is not None
+    replaced = {s for s in work.going if (declared and s in work.created) or s in slots}
     entry = ReviewEntry(
         key,
         Effect.NONE,
@@ -291,7 +292,7 @@ def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) ->
         at_once=1 if service is None else replaced_at_once(service),
         source=None if service is None else service.source,
     )
-    return replace(entry, effect=_effect(entry, actions, declared=service is not None))
+    return replace(entry, effect=_effect(entry, actions, declared=declared))
 
 
 def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: bool) -> Effect:

@@ -79,6 +79,21 @@ def test_a_service_that_is_gone_from_the_files_counts_as_removed():
     assert summary_of_acts(acts, declared()).services == {"remove": 1}
 
 
+def test_a_service_that_was_created_and_is_gone_again_counts_as_removed():
+    acts = [*done(declared(service()), engine()), *done(declared(), engine(container()))]
+    assert summary_of_acts(acts, declared()).services == {"remove": 1}
+
+
+def test_a_new_service_counts_as_created_though_its_first_replica_was_made_before():
+    desired = declared(service(replicas=2))
+    first, *later = done(desired, engine())
+    assert summary_of_acts(later, desired, earlier=[first]).services == {"create": 1}
+    before = done(declared(service()), engine())
+    added = done(desired, engine(container()))
+    assert summary_of_acts(added, desired, earlier=before).services == {"add-replicas": 1}, "it was scaled"
+    assert summary_of_acts([], desired, earlier=before).services == {}
+
+
 def test_what_failed_is_told_and_not_counted():
     (create, *_) = done(declared(service()), engine())
     failed = replace(create, error="no space left")
