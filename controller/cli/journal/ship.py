@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.exit_codes import EXIT_ERROR
+from controller.cli.invocation import with_program
 from controller.cli.options import command, open_state, print_result
 from controller.cli.output.tables import table
+from controller.cli.output.terminal import echo
+from controller.cli.output.times import current_time, span
 from controller.core.encoding.terminal_text import printable
-from controller.model.errors import EngineUnavailable
+from controller.model.errors import EngineUnavailable, TrimtabError
+from controller.settings import StateFolder
+
+#: A running shipper writes its status every few seconds.
+STALE_S = 30.0
 
 
 @command(
@@ -23,6 +33,9 @@ Examples:
       --to otel=otlp+https://collector.example:4318/v1/logs
   trimtab ship --to witness=note:///mnt/elsewhere/trimtab.checkpoint
   trimtab ship --status
+
+\b
+Exit codes of --status: 0 shown, 1 no shipper runs: its last state is shown.
 """
 )
 @click.option("--to", "targets", multiple=True, metavar="NAME=URL", help="Where to; repeatable.")
@@ -65,15 +78,19 @@ def ship(
         return shipper.run_shipper(json.loads(handed), destinations, metrics=metrics)
     folder, instance = open_state(state)
     if show:
-        return _show_status(folder.ship / "status.json", as_json=as_json)
+        return _show_status(folder, as_json=as_json)
     if not targets:
         raise click.UsageError("name at least one destination: --to NAME=URL")
     return shipper.ship(folder, instance, targets=targets, user_name=user, metrics=metrics)
 
 
-def _show_status(path: Path, *, as_json: bool) -> int:
+def _show_status(folder: StateFolder, *, as_json: bool) -> int:
+    """Print the shipper's status; without a shipper the last one, with how far it is behind by now."""
     try:
-        status: dict[str, Any] = json.loads(path.read_text())
+        status: dict[str, Any] = json.loads((folder.ship / "status.json").read_text())
+        age_s = current_time() - float(status["at"])
+        if age_s > STALE_S:
+            status = _outdated(status, folder)
         rows = [_row(sink) for sink in status["sinks"]]
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise EngineUnavailable(
@@ -83,15 +100,32 @@ def _show_status(path: Path, *, as_json: bool) -> int:
         ) from error
     columns = ("NAME", "RECORD", "BEHIND", "OLDEST", "MISSING", "REJECTED", "ERROR")
     print_result(status, table(columns, rows), as_json=as_json)
-    return 0
+    if age_s <= STALE_S:
+        return 0
+    echo(f"warning: no shipper runs: this is its last state, {span(age_s)} old", err=True)
+    echo(with_program("remedy: start it with 'trimtab ship --to NAME=URL'"), err=True)
+    return EXIT_ERROR
+
+
+def _outdated(status: dict[str, Any], folder: StateFolder) -> dict[str, Any]:
+    """Return the status of a shipper that ended, with ``running`` and the records since then."""
+    last = 0
+    with suppress(TrimtabError):  # no broker: how far the journal is isn't known
+        last = BrokerApi(folder.broker_socket).get("health")["journal"]["seq"]
+    sinks = [
+        {**sink, "lag_records": max(sink["lag_records"], last - sink["seq"]), "lag_seconds": None}
+        for sink in status["sinks"]
+    ]
+    return {**status, "running": False, "sinks": sinks}
 
 
 def _row(sink: dict[str, Any]) -> tuple[str, ...]:
+    lag_s = sink["lag_seconds"]
     return (
         str(sink["name"]),
         str(sink["seq"]),
         str(sink["lag_records"]),
-        f"{sink['lag_seconds']:.0f} s",
+        "?" if lag_s is None else f"{lag_s:.0f} s",
         str(sink["missing"]),
         str(sink.get("rejected", 0)),
         printable(sink["error"] or "-"),

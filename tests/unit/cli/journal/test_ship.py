@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from controller.cli.main import main
+from controller.cli.output.times import current_time
 from controller.settings import Instance, StateFolder, write_instance
 
 
@@ -15,7 +20,9 @@ from controller.settings import Instance, StateFolder, write_instance
 def state(tmp_path: Path) -> StateFolder:
     found = StateFolder(root=tmp_path, run=tmp_path / "run")
     found.ship.mkdir()
-    write_instance(tmp_path, Instance(id="1" * 16, dir="/d", engine="unix:///e", run="/r"))
+    write_instance(
+        tmp_path, Instance(id="1" * 16, dir="/d", engine="unix:///e", run=str(tmp_path / "run"))
+    )
     return found
 
 
@@ -28,7 +35,7 @@ def asked(state: StateFolder, capsys: pytest.CaptureFixture[str]) -> tuple[objec
 
 def test_each_destination_is_a_row(state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
     sink = {"name": "siem", "seq": 7, "lag_records": 2, "lag_seconds": 3.4, "missing": 0}
-    told = {"at": 1.0, "sinks": [{**sink, "rejected": 1, "error": "it hung up"}]}
+    told = {"at": current_time(), "sinks": [{**sink, "rejected": 1, "error": "it hung up"}]}
     (state.ship / "status.json").write_text(json.dumps(told))
     code, out, _ = asked(state, capsys)
     assert (code, out.splitlines()[1].split()) == (
@@ -37,11 +44,45 @@ def test_each_destination_is_a_row(state: StateFolder, capsys: pytest.CaptureFix
     )
 
 
+def test_without_a_shipper_it_says_so_and_how_far_the_journal_is(
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = {"name": "siem", "seq": 762, "lag_records": 0, "lag_seconds": 0.0, "missing": 0}
+    told = {"at": current_time() - 1140, "sinks": [{**sink, "error": ""}]}
+    (state.ship / "status.json").write_text(json.dumps(told))
+    state.run.mkdir()
+    with answering(state.broker_socket, {"journal": {"seq": 866}}):
+        code, out, err = asked(state, capsys)
+    assert (code, out.splitlines()[1].split()[:4]) == (1, ["siem", "762", "104", "?"])
+    assert "no shipper runs: this is its last state, 19m old" in err
+
+
+@contextmanager
+def answering(path: Path, health: dict[str, object]) -> Iterator[None]:
+    """Answer a request on a broker's socket."""
+    body = json.dumps(health).encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(65536)
+                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+                peer.sendall(head.encode() + body)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield
+        thread.join()
+
+
 def test_what_a_receiver_said_plays_no_tricks(
     state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sink = {"name": "o", "seq": 7, "lag_records": 2, "lag_seconds": 3.4, "missing": 0}
-    told = {"at": 1.0, "sinks": [{**sink, "error": "no\x1b[2J\nall is well\u202e"}]}
+    told = {"at": current_time(), "sinks": [{**sink, "error": "no\x1b[2J\nall is well\u202e"}]}
     (state.ship / "status.json").write_text(json.dumps(told))
     _, out, _ = asked(state, capsys)
     assert out.splitlines()[1].endswith("no\\u001b[2J\\u000aall is well\\u202e")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller.cli.status.conditions import (
+    COLOURS,
+    GRAVE,
     conditions_of,
     is_settled,
     message_of,
@@ -107,3 +111,11 @@ def test_replicas_of_the_previous_revision_are_shown_before_why_the_new_one_fail
     )
     assert message_of(resource(failing, ready=0, desired=2)) == "no such image"
     assert conditions_of(resource(failing)) == [failing]
+
+
+def test_the_manual_has_each_word_of_the_column_in_the_order_of_gravity() -> None:
+    manual = (Path(__file__).parents[4] / "docs" / "cli.md").read_text()
+    row = next(line for line in manual.splitlines() if line.startswith("| CONDITION |"))
+    grave, _, others = row.partition("; else ")
+    assert re.findall(r"`(\w+)`", grave) == [*GRAVE]
+    assert {*re.findall(r"`(\w+)`", others)} == {*COLOURS} - {*GRAVE} | {"NotReady"}

@@ -90,7 +90,9 @@ def test_a_new_service_counts_as_created_though_its_first_replica_was_made_befor
     assert summary_of_acts(later, desired, earlier=[first]).services == {"create": 1}
     before = done(declared(service()), engine())
     added = done(desired, engine(container()))
-    assert summary_of_acts(added, desired, earlier=before).services == {"add-replicas": 1}, "it was scaled"
+    assert summary_of_acts(added, desired, earlier=before).services == {"add-replicas": 1}, (
+        "it was scaled"
+    )
     assert summary_of_acts([], desired, earlier=before).services == {}
 
 
