@@ -66,7 +66,10 @@ def answering(path: Path, health: dict[str, object]) -> Iterator[None]:
         listener.listen()
 
         def answer() -> None:
-            peer, _ = listener.accept()
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return  # nobody asked
             with peer:
                 peer.recv(65536)
                 head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -75,6 +78,7 @@ def answering(path: Path, health: dict[str, object]) -> Iterator[None]:
         thread = threading.Thread(target=answer)
         thread.start()
         yield
+        listener.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 

@@ -225,7 +225,8 @@ def test_a_replica_that_is_being_restarted_serves_until_its_successor_is_there()
 
     def ready_of(*there: Any) -> int:
         found = only(world(declared(restarting), engine(*there)))
-        return found["ready"] + found.get("earlier", 0)
+        count: int = found["ready"] + found.get("earlier", 0)
+        return count
 
     assert ready_of(old) == 1
     for health in ("starting", "unhealthy"):
