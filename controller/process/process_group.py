@@ -148,6 +148,16 @@ class RunningChild:
     restart_at: float | None = None
 
 
+def _how_ended(exit_code: int) -> str:
+    """Return how a child ended, by its exit code or negative signal number."""
+    if exit_code >= 0:
+        return f"exited with {exit_code}"
+    try:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"was killed by signal {-exit_code}"
+
+
 @dataclass(slots=True)
 class ProcessGroup:
     """The children of ``up``. Use from one thread."""
@@ -199,12 +209,14 @@ class ProcessGroup:
                 delay = RESTART_DELAYS_S[min(each.deaths, len(RESTART_DELAYS_S) - 1)]
                 each.deaths += 1
                 each.restart_at = now + delay
-                log.warning(
-                    "the %s ended (exit %s); again in %s s", each.recipe.name, exit_code, delay
-                )
+                how = _how_ended(exit_code)
+                log.warning("the %s %s; it starts again in %s s", each.recipe.name, how, delay)
             elif now >= each.restart_at:
                 each.restart_at = None
                 each.child = self._spawn(each.recipe, each.recipe.environment)
+                log.warning(
+                    "the %s was started again as pid %d", each.recipe.name, each.child.process.pid
+                )
 
     def end(self, name: str) -> None:
         """End a child for good, if it runs."""
@@ -218,7 +230,7 @@ class ProcessGroup:
             grace_s = STOP_CONTROLLER_S if each.recipe.name == "controller" else STOP_BROKER_S
             each.child.stop(within_s=grace_s)
             if (each.child.exit_code or 0) < 0:
-                log.warning("the %s was killed (exit %s)", each.recipe.name, each.child.exit_code)
+                log.warning("the %s %s", each.recipe.name, _how_ended(each.child.exit_code or 0))
 
     def _spawn(self, recipe: Recipe, environment: Mapping[str, str]) -> Child:
         argv = [part.replace("{lifeline}", str(self.lifeline.read_fd)) for part in recipe.argv]

@@ -110,9 +110,19 @@ TABLE = (
     Row("renamed", "a rename", ("rename {it} mine",), Healed.IN_PLACE, "names are final"),
     Row("paused", "a pause", ("pause {it}",), Healed.IN_PLACE, "is paused"),
     Row(
-        "stopped", "a stop", ("stop -t 1 {it}",), Healed.STARTED, "stopped from outside: it exited"
+        "stopped",
+        "a stop",
+        ("stop -t 1 {it}",),
+        Healed.STARTED,
+        "stopped on the engine's own socket: it exited",
     ),
-    Row("killed", "a kill", ("kill {it}",), Healed.STARTED, "stopped from outside: it exited"),
+    Row(
+        "killed",
+        "a kill",
+        ("kill {it}",),
+        Healed.STARTED,
+        "stopped on the engine's own socket: it exited",
+    ),
     Row(
         "removed",
         "a removal by force",
@@ -213,7 +223,7 @@ The cause of an action says who ended a container, if known:
 | `exited with 1`, `was killed: out of memory (limit 64Mi)` | the program ended without a request |
 | `was ended by the broker: effective.mount: ...` | the container didn't run as admitted; the journal has a `violation` |
 | `was stopped by uid:1000 through the gate` | this user ran `docker stop` (or kill, or rm) on the broker's socket |
-| `was stopped from outside`, `was removed from outside` | somebody used the engine's own socket |
+| `was stopped on the engine's own socket`, `was removed from outside` | somebody used the engine's own socket |
 """
 
 

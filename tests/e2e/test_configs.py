@@ -79,6 +79,12 @@ def test_a_signal_changes_files_in_place_and_the_broker_may_die_in_between(host:
         os.kill(host.pid_of("broker"), signal.SIGKILL)
         host.write("site.yaml", config("second"))
         eventually(lambda: said(host, "/tmp/seen") == "first;second;", within_s=60)
+        assert re.search(
+            r" up WARNING the broker was killed by SIGKILL; it starts again in 0.5 s\n"
+            r".* up WARNING the broker was started again as pid \d+\n",
+            host.log.read_text(),
+            re.DOTALL,
+        )
         assert host.running_ids("web") == before, "nothing was restarted"
         host.engine.docker("restart", "-t", "1", *before)
         eventually(lambda: said(host, "/tmp/seen").endswith("second;"), within_s=30)

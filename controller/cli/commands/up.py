@@ -135,10 +135,12 @@ def up(
     if web is not None:
         raise click.UsageError("--web: the web page is not supported yet")
     with importing():
+        from controller.app.process import log_to_stderr
         from controller.app.state_folder import LaunchOptions
         from controller.app.up import prepare_launch, run_both
         from controller.cli.status.live_view import watch
 
+    log_to_stderr("up")
     root = state_root(state)
     if git_url is not None:
         from controller.app.state_folder import write_source

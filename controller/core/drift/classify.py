@@ -30,6 +30,8 @@ from controller.model.observed import Container, ContainerState, LimitValue
 
 #: Exit codes of programs that ended on a stop signal or were killed.
 _STOPPED = frozenset({0, *(128 + number for number in (2, 9, 15))})
+#: What an exit can mean if the engine doesn't restart a container, and nobody used the gate.
+_UNCLEAR = ", by itself, with the engine, or by a stop on the engine's own socket"
 #: States with a process: the container must be stopped before its removal.
 ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
 
@@ -278,11 +280,13 @@ def why_stopped(container: Container, service: Service) -> str:
         on_purpose = "was stopped on purpose" if _was_stopped(container) else explain(container)
         return f"{name} {on_purpose}, and should run"
     if service.is_boot_ordered:
-        return f"{name} {explain(container)}, and the controller starts it: {why_ordered(service)}"
+        is_unclear = container.ending is None and container.exit_code in _STOPPED
+        how = f"{explain(container)}{_UNCLEAR if is_unclear else ''}"
+        return f"{name} {how}; the controller starts it: {why_ordered(service)}"
     if container.ending is None and is_stopped_from_outside(
         container, service, controller_restarts=False
     ):
-        return f"{name} was stopped from outside: it {explain(container)}"
+        return f"{name} was stopped on the engine's own socket: it {explain(container)}"
     policy = service.spec.restart.policy.value
     return f"{name} {explain(container)}, restart policy is {policy}"
 
@@ -291,7 +295,7 @@ def why_ordered(service: Service) -> str:
     """Return why the controller, and not the engine, starts a service's containers."""
     if service.spec.restart.boot is Boot.ORDERED:
         return "restart.boot is Ordered"
-    return "its Secrets aren't restored before the engine starts"
+    return "the engine must not start it before its Secrets are there"
 
 
 def _was_stopped(container: Container) -> bool:

@@ -203,7 +203,7 @@ def test_the_cause_of_an_act_says_who_ended_what_it_puts_right(tmp_path: Path) -
 
     removed = "slot 1 is missing: web.1-bbbbbbbb was removed"
     assert cause_after(ending(home, "removes")) == f"{removed} from outside"
-    stopped = "web.1-bbbbbbbb was stopped from outside: it exited with 0"
+    stopped = "web.1-bbbbbbbb was stopped on the engine's own socket: it exited with 0"
     assert cause_after(ending(home, "stops")) == stopped
 
     def by_operator() -> None:

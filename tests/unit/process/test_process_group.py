@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from controller.app.process import OneLine
+from controller.process.process_group import ProcessGroup, Recipe
 
 PROJECT = Path(__file__).parents[3]
 CHILD = (
@@ -55,6 +58,31 @@ def test_into_a_pipe_a_child_writes_by_itself() -> None:
     )
     assert done.stdout == b"a\x1b]0;pwned\x07\nFalse False False\n"
     assert done.stderr == "b\x9b2J\u202e\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
+        ("sys.exit(3)", "exited with 3"),
+    ],
+)
+def test_the_death_of_a_child_and_its_next_start_are_logged(
+    end: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    group = ProcessGroup(monotonic=lambda: now[0], wait=lambda _s: None)
+    argv = (sys.executable, "-c", f"import os, signal, sys; {end}")
+    group.start(Recipe("controller", argv, {}, {})).process.wait(timeout=30)
+    group.restart_ended()
+    now[0] = 0.5
+    group.restart_ended()
+    pid = group.running[0].child.process.pid
+    assert caplog.messages == [
+        f"the controller {how}; it starts again in 0.5 s",
+        f"the controller was started again as pid {pid}",
+    ]
+    group.running[0].child.process.wait(timeout=30)
 
 
 def test_further_lines_of_a_log_message_are_escaped_and_indented() -> None:

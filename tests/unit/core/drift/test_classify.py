@@ -74,7 +74,7 @@ def check(there: Container, wanted: Service | None, word: str, cause: str, *, bl
             container(state="exited", exit_code=2),
             service(),
             "stopped",
-            "web.1-bbbbbbbb was stopped from outside: it exited with 2",
+            "web.1-bbbbbbbb was stopped on the engine's own socket: it exited with 2",
         ),
         (
             container(state="restarting"),
@@ -241,7 +241,7 @@ def ended(by: str, **more: str) -> Ending:
             {"ending": ended("operator")},
             "was stopped by uid:1000 through the gate, restart policy is Always",
         ),
-        ({}, "was stopped from outside: it exited with 0"),
+        ({}, "was stopped on the engine's own socket: it exited with 0"),
         ({"settings": NO, "admitted": NO}, "was stopped on purpose, and should run"),
         (
             {"settings": NO, "admitted": NO, "ending": ended("controller"), "exit_code": 3},
@@ -373,15 +373,24 @@ STOPPED_BY_US = Ending("c", "container.stop", "controller", 9, "2026-01-01T00:01
             ORDERED,
             {"exit_code": 0, "ending": STOPPED_BY_US},
             False,
-            "web.1-bbbbbbbb exited with 0, and the controller starts it: restart.boot is Ordered",
+            "web.1-bbbbbbbb exited with 0; the controller starts it: restart.boot is Ordered",
         ),
         (
             replace(service(), has_late_secrets=True),
             {"exit_code": 255},
             False,
             (
-                "web.1-bbbbbbbb exited with 255, and the controller starts it: "
-                "its Secrets aren't restored before the engine starts"
+                "web.1-bbbbbbbb exited with 255; the controller starts it: "
+                "the engine must not start it before its Secrets are there"
+            ),
+        ),
+        (
+            replace(service(), has_late_secrets=True),
+            {"exit_code": 0},
+            False,
+            (
+                "web.1-bbbbbbbb exited with 0, by itself, with the engine, or by a stop on the engine's own "
+                "socket; the controller starts it: the engine must not start it before its Secrets are there"
             ),
         ),
     ],

@@ -106,7 +106,7 @@ def test_a_stopped_container_gets_its_limits_before_its_start() -> None:
         container(state="exited"),
         gives="""
         1 update-container web.1-bbbbbbbb memory is 512Mi, want 256Mi allow
-        2 start-container web.1-bbbbbbbb web.1-bbbbbbbb was stopped from outside: it exited with 0 allow
+        2 start-container web.1-bbbbbbbb web.1-bbbbbbbb was stopped on the engine's own socket: it exited with 0 allow
         """,
     )
 
