@@ -26,9 +26,10 @@ The tree::
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from controller.model.names import Key
 
@@ -47,6 +48,18 @@ class Severity(StrEnum):
     ERROR = "error"
     WARNING = "warning"
     REFUSED = "refused"  # valid, but denied by the policy
+
+
+#: Codes of warnings about Compose files in which trimtab differs from Docker Compose. They stand as long as
+#: the file does, and nobody has to act: only ``validate`` and ``try`` show them one by one.
+NOTES: Final = frozenset({"compose.by-policy", "compose.loopback"})
+
+
+def notes_text(codes: Iterable[str]) -> str:
+    """Return a line with the number of notes among the codes of problems; '' for none."""
+    count = sum(code in NOTES for code in codes)
+    noun = "note" if count == 1 else "notes"
+    return f"{count} {noun} on Compose files; 'trimtab validate' shows them" if count else ""
 
 
 @dataclass(frozen=True, slots=True)

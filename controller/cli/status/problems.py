@@ -12,6 +12,7 @@ import click
 from controller.cli.invocation import with_program
 from controller.cli.output.tables import wrap
 from controller.core.encoding.terminal_text import printable
+from controller.model.errors import NOTES, notes_text
 
 ProblemJson = dict[str, Any]
 
@@ -50,10 +51,10 @@ def render_problems(
     """Return the lines of problems.
 
     *excerpt* returns the lines of a file that show a problem. The expected value is printed only
-    without a remedy, since it can be a long list; ``validate`` always prints it.
+    without a remedy, since it can be a long list; ``validate`` always prints it. Notes are counted.
     """
     lines: list[str] = []
-    merged = list(_merge(problems))
+    merged = list(_merge([each for each in problems if each["code"] not in NOTES]))
     for problem, following in pairwise([*merged, None]):
         assert problem is not None, "only the last element is None"
         place = place_of(problem)
@@ -66,6 +67,8 @@ def render_problems(
             lines += _wrapped(f"remedy: {with_program(remedy)}", INDENT, width)
         if expected and not remedy and expected not in problem["message"]:
             lines += _wrapped(f"expected: {expected}", INDENT, width)
+    if notes := notes_text(each["code"] for each in problems):
+        lines += [click.style(line, dim=True) for line in _wrapped(notes, "", width)]
     return lines
 
 

@@ -14,7 +14,7 @@ from controller.cli.status.ports import addresses_of
 from controller.cli.status.problems import place_of, problem_of
 from controller.cli.status.table import ready_of
 from controller.core.encoding.terminal_text import printable, terminal_text
-from controller.model.errors import TrimtabError
+from controller.model.errors import NOTES, TrimtabError, notes_text
 from controller.model.quantities import format_instant
 
 
@@ -110,7 +110,11 @@ def _lines_of(report: dict[str, Any]) -> list[tuple[str, str]]:
         for condition in resource["conditions"]:
             problem = problem_of(resource, condition["message"], report["problems"])
             printed += [problem] if condition["message"] and problem else []
+    if notes := notes_text(problem["code"] for problem in report["problems"]):
+        lines.append(("notes", notes))
     for problem in report["problems"]:
+        if problem["code"] in NOTES:
+            continue
         place = place_of(problem)
         if place or problem not in printed:
             head = f"problem {place} {problem['code']}" if place else f"problem {problem['code']}"

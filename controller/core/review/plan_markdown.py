@@ -14,6 +14,7 @@ from controller.core.encoding.terminal_text import printable
 from controller.core.review.plan_text import SIGNS, change_text, headline
 from controller.core.review.summary import NOTHING_TO_DO, downtime_text, summary_of
 from controller.model.desired.field_changes import Review, ReviewEntry
+from controller.model.errors import NOTES, notes_text
 
 #: GitHub refuses a comment of more than 65,536 characters.
 LENGTH_MAX: Final = 60_000
@@ -74,9 +75,13 @@ def _problems(review: Review) -> Iterator[str]:
         for problem in problems
     )
     for problem in shown:
+        if problem.code in NOTES:
+            continue
         place = f"{_code(problem.place)} " if problem.place else ""
         remedy = f" ({_code(problem.remedy)})" if problem.remedy else ""
         yield f"- {place}{problem.severity.value} {_code(problem.code)}: {_code(problem.message)}{remedy}"
+    if notes := notes_text(problem.code for problem in shown):
+        yield f"- {notes}"
 
 
 def _fields(entry: ReviewEntry) -> Iterator[str]:

@@ -40,7 +40,7 @@ from controller.model.desired.plan import (
     UpdateContainer,
     Wait,
 )
-from controller.model.errors import Problem
+from controller.model.errors import NOTES, Problem, notes_text
 from controller.model.quantities import format_bytes
 
 Style = Literal["add", "change", "remove", "bad", "dim"]
@@ -217,7 +217,10 @@ class _Page:
             )
             if blocked.remedy:
                 self.put(f"remedy: {blocked.remedy}", indent="    ")
-        self.lines += [problem.render(self._excerpt(problem)) for problem in plan.problems]
+        shown = [problem for problem in plan.problems if problem.code not in NOTES]
+        self.lines += [problem.render(self._excerpt(problem)) for problem in shown]
+        if notes := notes_text(problem.code for problem in plan.problems):
+            self.put(notes, style="dim")
         if not plan.complete:
             self.put(INCOMPLETE)
         if verbose and plan.actions:

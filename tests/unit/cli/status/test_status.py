@@ -269,3 +269,14 @@ def test_a_line_for_a_change_plays_no_tricks_on_a_terminal(
     problem = {"code": "x", "file": "", "line": 0, "column": 0, "field": "", "message": "\x1b[2J"}
     ChangeLines(as_json=False, timestamps=False).show({"resources": [], "problems": [problem]})
     assert capsys.readouterr().out == "problem x  \\u001b[2J\n"
+
+
+def test_notes_on_compose_files_are_one_line_of_changes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    note = problem("build has no effect", code="compose.by-policy", file="c.yaml", line=3)
+    changes = ChangeLines(as_json=False, timestamps=False)
+    changes.show(report(problems=[note, {**note, "line": 4}]))
+    changes.show(report(problems=[note, {**note, "line": 4}]))
+    told = "notes  2 notes on Compose files; 'trimtab validate' shows them\n"
+    assert capsys.readouterr().out == told

@@ -174,3 +174,16 @@ def test_on_a_very_low_screen_all_else_is_summed_up() -> None:
         "problem problem 0 [a.code]",
         "and 8 more problems; see 'trimtab status'",
     ]
+
+
+def test_notes_on_compose_files_are_counted_and_no_problems() -> None:
+    notes = [
+        problem("port 8080 for this host alone", code="compose.loopback", severity="warning"),
+        problem("build has no effect", code="compose.by-policy", severity="warning"),
+    ]
+    shown = report(resource("web"), problems=[problem("no"), *notes])
+    text = click.unstyle(render_status(shown, TableView(None, NOW)))
+    assert text.splitlines()[2:] == [
+        "problem no [a.code]",
+        "2 notes on Compose files; 'trimtab validate' shows them",
+    ]

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from controller.core.review.plan_markdown import LENGTH_MAX, render_markdown
+from controller.core.review.plan_text import render_review
 from controller.model.desired.field_changes import FieldChange, Review
 from controller.model.desired.plan import Blocked, Plan
-from controller.model.errors import Problem
+from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from tests.golden.scenes import plan_of, scenes
 
@@ -76,3 +77,16 @@ def test_the_length_is_bounded_and_the_rest_is_counted() -> None:
     assert len(text) <= LENGTH_MAX
     assert text.count("<details>") == text.count("</details>")
     assert re.search(r"… \d+ more lines: see `trimtab plan`\n$", text)
+
+
+def test_notes_on_compose_files_are_counted() -> None:
+    note = Problem(
+        "compose.by-policy", "build has no effect", "c.yaml", 3, severity=Severity.WARNING
+    )
+    _, review = plan_of("a-changed-limit-and-a-changed-value-are-named")
+    made = replace(review, plan=replace(review.plan, problems=(note,)))
+    text = render_markdown(made, title="t")
+    assert "- 1 note on Compose files; 'trimtab validate' shows them" in text
+    assert "build has no effect" not in text
+    assert "build has no effect" not in render_review(made, width=None)
+    assert "1 note on Compose files" in render_review(made, width=None)
