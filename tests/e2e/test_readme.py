@@ -57,7 +57,7 @@ def test_the_tour_and_docker_and_compose_do_what_it_says_and_a_second_clone_goes
         looked, dropped, harmed, held, differs, broke, asked, removed = map(
             typed, blocks_of("A tour of five minutes")
         )
-        (compose,) = map(typed, blocks_of("Docker and compose through the gate"))
+        hello, compose = map(typed, blocks_of("Docker and compose through the gate"))
     assert "Ready" in looked
     assert re.search(r"Service +default +gateway .*http://127.0.0.1:18080", looked), looked
     started = host.log.read_text()
@@ -77,7 +77,7 @@ def test_the_tour_and_docker_and_compose_do_what_it_says_and_a_second_clone_goes
     assert re.search(r"memory", asked)
     assert "chain intact, 0 open intents" in removed
     assert "1 removed" in removed
-    assert "hello through the gate" in compose
+    assert "hello through the gate" in hello
     assert "127.0.0.1:18090->8080/tcp" in compose
     assert re.search(r"Container shop-shop-1 +Removed", compose)
     assert "Volume" not in compose.partition("Removing")[2]

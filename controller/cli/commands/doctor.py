@@ -135,6 +135,11 @@ def _is_served(root: Path) -> bool:
     return instance is not None
 
 
+def _size(count: int) -> str:
+    """Return a size in bytes with a unit in which it isn't 0.0."""
+    return f"{count / 1024**3:.1f} GiB" if count >= 1024**3 else f"{count / 1024**2:.1f} MiB"
+
+
 def disk_findings(label: str, path: Path) -> Iterator[CheckResult]:
     """Check that the disk of a folder has space for the journal, images and volumes."""
     try:
@@ -142,7 +147,7 @@ def disk_findings(label: str, path: Path) -> Iterator[CheckResult]:
         usage = shutil.disk_usage(existing)
     except OSError:
         return  # the user has no access to the folder
-    free = f"{label} {path}: {usage.free / 1024**3:.1f} GiB free of {usage.total / 1024**3:.1f} GiB"
+    free = f"{label} {path}: {_size(usage.free)} free of {_size(usage.total)}"
     is_low = usage.free < FREE_BYTES or usage.free < FREE_SHARE * usage.total
     remedy = "free space there: nothing is changed while the journal can't be written"
     yield (

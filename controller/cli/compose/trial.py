@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -100,6 +100,15 @@ def _report(
     }
 
 
+#: Verdicts in the words of people: ``mutate`` is an admission in which the policy fills something in.
+_WORDS: Final = {
+    "allow": "admitted",
+    "mutate": "adapted",
+    "deny": "refused",
+    "audit-deny": "warning",
+}
+
+
 def _files(read: ReadFolder) -> list[Key]:
     """Return the Configs and Secrets, which no rule judges before their delivery."""
     desired = read.desired
@@ -128,12 +137,13 @@ def _lines(
     found = [*verdicts]
     refused: list[Problem] = []
     yield ""
-    yield "would be made:"
+    is_adapted = any(verdict.decision == "mutate" for _, verdict in found)
+    yield f"would be made{' (adapted: with what the policy fills in)' if is_adapted else ''}:"
     for key, verdict in found:
-        yield f"  {verdict.decision:<6} {key}"
+        yield f"  {_WORDS[verdict.decision]:<8} {key}"
         refused += verdict.problems if verdict.decision == "deny" else ()
     for key in _files(read):
-        yield f"  {'files':<6} {key}"
+        yield f"  {'files':<8} {key}"
     if problems := sorted(
         (*read.desired.problems, *refused), key=lambda p: (p.file, p.line, p.column)
     ):

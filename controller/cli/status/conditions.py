@@ -50,6 +50,8 @@ def conditions_of(resource: Resource) -> Conditions:
     true = {c["type"]: c for c in resource["conditions"] if c["status"] == "True"}
     grave = [true[name] for name in GRAVE if name in true]
     progressing = true.get("Progressing", {})
+    if [c["type"] for c in grave] == ["Degraded"] and _is_first_rollout(resource, progressing):
+        return [progressing]  # nothing is worse than before
     # The message of Degraded, "0 of 1 running", has no cause; the message of Progressing has one.
     is_unexplained = [c["type"] for c in grave] == ["Degraded"]
     if progressing.get("reason") in (_CAUSES if is_unexplained else _CAUSES[:1]):
@@ -62,6 +64,17 @@ def conditions_of(resource: Resource) -> Conditions:
         if name in true:
             return [true[name]]
     return [c for c in resource["conditions"] if c["type"] == "Ready"][:1]
+
+
+def _is_first_rollout(resource: Resource, progressing: dict[str, str]) -> bool:
+    """Return True if a new service is being created, and nothing has failed so far."""
+    is_new = resource.get("generation", 0) > 0 == resource.get("observedGeneration", 0)
+    has_failed = "nextTry" in resource or any(
+        slot.get("cause") for slot in resource.get("slots", [])
+    )
+    return (
+        is_new and not has_failed and progressing.get("reason") in ("Acting", "Waiting", "Pulling")
+    )
 
 
 def word_of(resource: Resource) -> str:

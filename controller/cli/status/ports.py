@@ -15,12 +15,13 @@ def addresses_of(resource: dict[str, Any]) -> list[str]:
 
     A port on every address of the host is shown as such.
     """
-    return list(_addresses(resource, {}))
+    return [*dict.fromkeys(_addresses(resource, {}))]
 
 
 def urls_of(resource: dict[str, Any]) -> list[str]:
     """Return the published ports of a resource that a browser on the host can open."""
-    return [address for address in _addresses(resource, _EVERYWHERE) if "://" in address]
+    found = dict.fromkeys(_addresses(resource, _EVERYWHERE))
+    return [address for address in found if "://" in address]
 
 
 def urls_in_network(resource: dict[str, Any], slot: dict[str, Any]) -> list[str]:

@@ -155,7 +155,7 @@ def _row(resource: StatusJson, problems: list[StatusJson], view: TableView) -> t
         str(sum(slot["restarts"] for slot in slots)) if is_service else "-",
         age_of(resource, view.now),
         ", ".join(addresses_of(resource)) or "-",
-        resource.get("image") or "-",
+        image_of(resource),
         *wide,
         text_of(resource, problems, view),
     )
@@ -176,6 +176,13 @@ def ready_of(resource: StatusJson) -> str:
     if any(c["type"] == "Ready" and c["reason"] == "Blind" for c in resource["conditions"]):
         return f"{ready}/?"
     return f"{ready}/{resource['desired'] or '-'}" if ready else f"0/{resource['desired']}"
+
+
+def image_of(resource: StatusJson) -> str:
+    """Return the image that runs, or else the declared one; ``-`` for a resource without an image."""
+    slots = [slot for slot in resource.get("slots", []) if slot["state"] == "running"]
+    running = {slot.get("image") or resource["image"] for slot in slots}
+    return running.pop() if len(running) == 1 else resource.get("image") or "-"
 
 
 def age_of(resource: StatusJson, now: float) -> str:

@@ -254,7 +254,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         earlier=len((earlier & serving) - {c.slot for c in running}),
         revision=service.revision,
         image=service.spec.image,
-        slots=tuple(_slot_report(slot) for slot in reported),
+        slots=tuple(_slot_report(slot, service.spec.image) for slot in reported),
         unhealthy=(*(cause_of(r) for r in replicas if r.drift is Drift.UNHEALTHY), *ill),
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
@@ -350,8 +350,11 @@ def _surplus(number: int, containers: tuple[Container, ...]) -> SlotState:
     return SlotState(number, None, containers, Drift.ORPHAN, "")
 
 
-def _slot_report(slot: SlotState) -> Report:
-    """Return a slot's row, for its current container or else the first container in the slot."""
+def _slot_report(slot: SlotState, declared_image: str = "") -> Report:
+    """Return a slot's row, for its current container or else the first container in the slot.
+
+    The row has the container's image only if another one is declared.
+    """
     fills = slot.current if slot.current and slot.current.running else None
     alive = next(iter(slot.alive), None)
     container = fills or alive or slot.current or next(iter(slot.extra), None)
@@ -361,6 +364,7 @@ def _slot_report(slot: SlotState) -> Report:
         "state": container.state.value if container else "missing",
         "health": container.health if container else "",
         "restarts": container.restart_count if container else 0,
+        **({"image": container.image} if container and container.image != declared_image else {}),
         **(container_details(container) if container else {}),
     }
 

@@ -133,6 +133,8 @@ def test_a_chart_that_lies_in_dir_is_told_where_it_belongs(place: Path):
     remedies = [p.remedy for p in load(place).problems if p.code == "chart.unusable"]
     inside, beside = place / "desired-state/configs", place / "configs"
     assert remedies == [f"move {inside} to {beside}, outside the documents' folder"]
+
+
 def test_a_release_with_values_that_do_not_fit_is_not_ready(place: Path):
     def conditions() -> dict[str, tuple[str, str]]:
         inputs = StatusInputs(load(place), Observed("e"), Plan(), NetworkNames())

@@ -43,7 +43,7 @@ def run(
 def test_a_project_that_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = run(tmp_path, capsys, SHOP, "--policy", "home")
     assert "project shop: namespace shop, policy home; nothing is changed" in shown
-    assert "  mutate Service/shop/web" in shown
+    assert "  adapted  Service/shop/web" in shown
     assert "    docker compose: db; the internet; published on 0.0.0.0:8080" in shown
     assert "    trimtab:        db; the internet; published on 127.0.0.1:8080" in shown
     assert "compose.yaml:4:5: warning compose.loopback" in shown
@@ -94,5 +94,5 @@ def test_a_service_with_a_secret_is_judged_without_its_content(
 ) -> None:
     text = SHOP.replace("    image: postgres:17\n", "    image: postgres:17\n    secrets: [pw]\n")
     shown = run(tmp_path, capsys, text + "secrets: {pw: {file: ./pw.txt}}\n", "--policy", "home")
-    assert "  mutate Service/shop/db" in shown
+    assert "  adapted  Service/shop/db" in shown
     assert "/etc/trimtab/secrets/shop/pw.txt" in shown

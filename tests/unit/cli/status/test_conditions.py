@@ -119,3 +119,18 @@ def test_the_manual_has_each_word_of_the_column_in_the_order_of_gravity() -> Non
     grave, _, others = row.partition("; else ")
     assert re.findall(r"`(\w+)`", grave) == [*GRAVE]
     assert {*re.findall(r"`(\w+)`", others)} == {*COLOURS} - {*GRAVE} | {"NotReady"}
+
+
+def test_a_new_service_progresses_and_is_not_degraded_before_something_fails() -> None:
+    degraded = condition("Degraded", "0 of 1 running", reason="TooFew")
+    acting = condition("Progressing", "create-container web.1", reason="Acting")
+
+    def word(generations: tuple[int, int], **members: Any) -> str:
+        number, observed = generations
+        more = {"generation": number, "observedGeneration": observed, "slots": [{}], **members}
+        return word_of(resource(acting, degraded, **more))
+
+    assert word((1, 0)) == "Progressing"
+    assert word((2, 1)) == "Degraded"
+    assert word((1, 0), slots=[{"cause": "exited with 1"}]) == "Degraded"
+    assert word((1, 0), nextTry={"at": "", "reason": "failed once"}) == "Degraded"

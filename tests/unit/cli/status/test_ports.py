@@ -43,6 +43,11 @@ def test_a_port_on_every_address_is_shown_so_and_its_link_works_on_the_host(
     assert urls_of(resource) == [link]
 
 
+def test_a_port_on_two_addresses_is_one_link() -> None:
+    both = [port(address=address, scheme="http") for address in ("127.0.0.1", "0.0.0.0")]
+    assert len(urls_of({"ports": both})) == 1
+
+
 def test_a_port_that_is_not_published_has_no_address() -> None:
     assert addresses_of({"ports": [{"container": 8080, "protocol": "tcp"}]}) == []
     assert addresses_of({}) == []

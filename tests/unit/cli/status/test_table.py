@@ -8,7 +8,7 @@ import click
 import pytest
 
 from controller.cli.output.tables import cell_width
-from controller.cli.status.table import TableView, fit_status, ready_of, render_status
+from controller.cli.status.table import TableView, fit_status, image_of, ready_of, render_status
 from tests.unit.cli.reports import condition, problem, report, resource, slot
 
 NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
@@ -187,3 +187,13 @@ def test_notes_on_compose_files_are_counted_and_no_problems() -> None:
         "problem no [a.code]",
         "2 notes on Compose files; 'trimtab validate' shows them",
     ]
+
+
+def test_the_image_that_runs_is_shown_and_not_the_one_that_is_to_come() -> None:
+    def image(*images: str) -> str:
+        slots = [slot(**({"image": each} if each else {})) for each in images]
+        return image_of(resource("web", image="team/web:1.1", slots=slots))
+
+    assert image("team/web:1.0") == "team/web:1.0"
+    assert image("", "team/web:1.0") == "team/web:1.1"
+    assert image("") == image_of(resource("web", image="team/web:1.1", slots=[])) == "team/web:1.1"

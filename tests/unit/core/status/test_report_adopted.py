@@ -38,3 +38,10 @@ def test_ports_that_an_adopted_container_publishes_on_every_address_are_reported
     assert only(world(declared(web), engine(there)))["ports"][0]["address"] == "0.0.0.0"
     there = replace(there, gaps=())
     assert only(world(declared(web), engine(there)))["ports"][0]["address"] == "127.0.0.1"
+
+
+def test_the_image_of_a_container_is_shown_if_another_one_is_declared() -> None:
+    earlier = replace(container(rev="a"), image="team/web:1.0")
+    for there, image in ((earlier, "team/web:1.0"), (container(), None)):
+        row = only(world(declared(service()), engine(there)))
+        assert row["slots"][0].get("image") == image
