@@ -135,19 +135,14 @@ def _is_served(root: Path) -> bool:
     return instance is not None
 
 
-def _size(count: int) -> str:
-    """Return a size in bytes with a unit in which it isn't 0.0."""
-    return f"{count / 1024**3:.1f} GiB" if count >= 1024**3 else f"{count / 1024**2:.1f} MiB"
-
-
 def disk_findings(label: str, path: Path) -> Iterator[CheckResult]:
     """Check that the disk of a folder has space for the journal, images and volumes."""
     try:
-        existing = next(folder for folder in (path, *path.parents) if folder.exists())
-        usage = shutil.disk_usage(existing)
+        usage = shutil.disk_usage(next(each for each in (path, *path.parents) if each.exists()))
     except OSError:
         return  # the user has no access to the folder
-    free = f"{label} {path}: {_size(usage.free)} free of {_size(usage.total)}"
+    size, unit = (1024**3, "GiB") if usage.total >= 1024**3 else (1024**2, "MiB")
+    free = f"{label} {path}: {usage.free / size:.1f} {unit} free of {usage.total / size:.1f} {unit}"
     is_low = usage.free < FREE_BYTES or usage.free < FREE_SHARE * usage.total
     remedy = "free space there: nothing is changed while the journal can't be written"
     yield (

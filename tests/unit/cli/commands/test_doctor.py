@@ -41,8 +41,15 @@ def test_a_disk_with_little_room_is_a_warning(
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(100 << 30, 0, free))
     (found,) = disk_findings("state folder", tmp_path / "state")
     assert (found.check, found.level) == ("disk", level)
-    size = f"{free / 1024**3:.1f} GiB" if free >= 1 << 30 else "900.0 MiB"
-    assert f"{size} free of 100.0 GiB" in found.message
+    assert f"{free / 1024**3:.1f} GiB free of 100.0 GiB" in found.message
+
+
+def test_the_space_of_a_small_disk_is_in_mebibytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(32 << 20, 0, 9 << 20))
+    (found,) = disk_findings("state folder", tmp_path)
+    assert "9.0 MiB free of 32.0 MiB" in found.message
 
 
 def test_the_versions_and_a_missing_entry_in_path_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
