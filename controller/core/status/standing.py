@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from controller.model.sources import SourceState
-
 #: The conditions of a resource that can't be brought to its declared state, the gravest first.
 FAILED: Final = (
     "RolledBack",
@@ -24,8 +22,9 @@ FAILED: Final = (
 )
 #: The reasons of Ready if a document or a task has failed for good.
 _FAILED_REASONS: Final = frozenset({"Blind", "Failed"})
-#: The states of a Git source whose newest known commit is served.
-_SERVED: Final = frozenset({SourceState.READY.value, SourceState.SUSPENDED.value})
+#: The states of a Git source whose newest known commit is served (``model.sources``, which a controller
+#: without sources doesn't load).
+_SERVED: Final = frozenset({"Ready", "Suspended"})
 
 
 class Word(StrEnum):

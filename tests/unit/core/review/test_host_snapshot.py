@@ -75,6 +75,7 @@ CONTAINER = Container(
     Settings("web.1", networks=("platform-network",)),
     Settings("web.1"),
     error=f"exec: {SECRET}",
+    check_output=f"refused: {SECRET}",
     aliases=(("platform-network", ("web",)),),
 )
 SOURCE = desired_of(
@@ -137,7 +138,7 @@ def test_what_was_observed_comes_back() -> None:
 
 
 def _without_errors(observed: Observed) -> Observed:
-    containers = tuple(replace(each, error="") for each in observed.containers)
+    containers = tuple(replace(each, error="", check_output="") for each in observed.containers)
     return replace(observed, containers=containers)
 
 
