@@ -104,7 +104,7 @@ def why_not_converged(answer: dict[str, Any], timeout_s: float) -> str:
         each["object"]
         if each["condition"] == "Ready"
         else f"{each['object']} ({each['condition']})"
-        for each in answer["unmet"]
+        for each in answer.get("unmet", ())
     ]
     left = f": {', '.join(names)}" if names else ""
     if answer.get("stuck"):
