@@ -31,7 +31,7 @@ DIES = f'entrypoint: [/bin/sh, -c, "echo starting >&2; echo {LAST} >&2; exit %d"
 #: What a failing check prints is output, too.
 REFUSAL = "refused for 42"
 ILL = (
-    'healthcheck: {exec: [/bin/sh, -c, "echo refused for $((6*7)); exit 22"], interval: 1s, timeout: 5s, retries: 1}\n'
+    'healthcheck: {exec: [/bin/sh, -c, "echo refused for $((6*7)); exit 22"], interval: 1s, timeout: 5s, retries: 1, startPeriod: 1s}\n'
     "rollout: {minHealthy: 1s, onFailure: Pause}"
 )
 #: The shell asks where the cursor is after each prompt.
@@ -306,6 +306,17 @@ def test_the_answer_of_a_failed_check_is_in_records_without_its_output(host: Hos
     assert REFUSAL.encode() not in journal
     assert REFUSAL not in (host.state / "controller" / "status.json").read_text()
     assert REFUSAL not in (host.state / "controller" / "state.json").read_text()
+
+
+def test_exit_codes_tell_what_was_rolled_back(host: Host) -> None:
+    eventually(lambda: has(host.resource("bad"), "RolledBack"), what="the roll-back")
+    host.cli("status", "web", "--exit-code")
+    host.cli("status", "bad", "--exit-code", expect=5)
+    host.cli("status", "--exit-code", expect=5)
+    answer = host.json("apply", "--timeout", "1s", expect=5)
+    unmet = {each["object"]: each["condition"] for each in answer["unmet"]}
+    assert (answer["converged"], unmet["Service/default/bad"]) == (False, "RolledBack")
+    assert "Service/default/web" not in unmet
 
 
 def test_what_is_kept_can_be_read_once_nothing_runs(host: Host) -> None:

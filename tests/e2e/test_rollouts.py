@@ -98,7 +98,7 @@ SCENES = (
     Scene(
         "never",
         (
-            'healthcheck: {exec: [/bin/sh, -c, "exit 22"], interval: 1s, timeout: 1s, retries: 2}',
+            'healthcheck: {exec: [/bin/sh, -c, "exit 22"], interval: 1s, timeout: 1s, retries: 2, startPeriod: 1s}',
             QUICK,
         ),
         "old",
@@ -349,7 +349,9 @@ STOPPED_FOR = (
     ),
     Scene(
         "sick",
-        ("healthcheck: {exec: [/bin/false], interval: 1s, timeout: 1s, retries: 2}",),
+        (
+            "healthcheck: {exec: [/bin/false], interval: 1s, timeout: 1s, retries: 2, startPeriod: 1s}",
+        ),
         "old",
         "RolledBack Automatic: .*is unhealthy",
         "rolled back by trimtab, since .*is unhealthy",
