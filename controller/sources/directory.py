@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.core.compose.project import COMPOSE_FILE, DOCUMENT_FIELDS
+from controller.core.compose.project import COMPOSE_FILE
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading, ParsedDocument
+from controller.core.manifests.named_files import files_named_by, is_of_trimtab
 from controller.core.manifests.parse import read_text
 from controller.core.yaml.documents import decode
 from controller.core.yaml.file_limit import MAX_BYTES, too_big
@@ -56,8 +57,8 @@ class _ParsedFile:
     digest: bytes
     size: int
     documents: tuple[ParsedDocument, ...]
-    #: The text has a field of a document. Other files can be parts of a Compose project.
-    has_fields: bool
+    #: The text says that it is of trimtab. Other files can be data.
+    is_of_trimtab: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,20 +224,15 @@ class DirectorySource:
         projects: ComposeReading | None,
         problems: list[Problem],
     ) -> list[ParsedDocument]:
-        """Return the documents of files, without the files that are parts of a Compose project.
-
-        Such a part, a YAML file that a project reads or mounts, has no field of a document.
-        """
+        """Return the documents of files, without the files that are data (``named_files``)."""
         documents: list[ParsedDocument] = []
         files: dict[str, _ParsedFile] = {}
+        read: list[tuple[SourceFile, _ParsedFile]] = []
         total = 0
         for each in found:
             file = replace(each, name=f"{self._prefix}{each.name}")
             if total > MAX_TOTAL_BYTES:
-                message = (
-                    f"the files are over {MAX_TOTAL_BYTES // 1024**2} MiB; the rest wasn't read"
-                )
-                problems.append(Problem("source.too-big", message, file.name))
+                problems.append(_too_much(file.name))
                 break
             entry, problem = self._read_file(file, top)
             if problem is not None:
@@ -244,17 +240,20 @@ class DirectorySource:
             if entry is None:
                 continue
             files[file.name] = entry
+            read.append((file, entry))
             total += entry.size
-            if (
-                projects is None
-                or entry.has_fields
-                or not projects.has_part(os.path.relpath(file.path, top))
-            ):
-                folder = os.path.dirname(file.path)  # noqa: PTH120 - many
-                read = self._with_files(entry.documents, folder, SourceRoot(top))
-                total += bytes_of(read)
-                documents += read
         self._files = files
+        data, named_bytes = _data_among(read, top, projects), 0
+        for file, entry in read:
+            if file.path in data:
+                continue
+            if total + named_bytes > MAX_TOTAL_BYTES and named_bytes:
+                problems.append(_too_much(file.name))
+                break
+            folder = os.path.dirname(file.path)  # noqa: PTH120 - many
+            with_files = self._with_files(entry.documents, folder, SourceRoot(top))
+            named_bytes += bytes_of(with_files)
+            documents += with_files
         return documents
 
     def _with_files(
@@ -276,8 +275,7 @@ class DirectorySource:
         if last is not None and last.digest == digest:
             return last, None
         documents = read_text(decode(content), file.name)
-        has_fields = DOCUMENT_FIELDS.search(content) is not None
-        return _ParsedFile(digest, len(content), documents, has_fields), None
+        return _ParsedFile(digest, len(content), documents, is_of_trimtab(content)), None
 
     def _render(self, documents: list[ParsedDocument]) -> list[ParsedDocument]:
         """Return the documents that the Releases among *documents* render to."""
@@ -340,6 +338,31 @@ def _split(walk: FolderWalk, top: str) -> tuple[list[str], list[SourceFile]]:
         elif found.path not in behind:
             others.append(found)
     return names, others
+
+
+def _data_among(
+    read: list[tuple[SourceFile, _ParsedFile]], top: str, projects: ComposeReading | None
+) -> frozenset[str]:
+    """Return the paths of the files that are data of a Config, a Secret or a Compose project."""
+    undecided = [file.path for file, entry in read if not entry.is_of_trimtab]
+    if not undecided:
+        return frozenset()
+    named = {
+        os.path.realpath(path)
+        for file, entry in read
+        for path in files_named_by(entry.documents, os.path.dirname(file.path))  # noqa: PTH120
+    }
+    return frozenset(
+        path
+        for path in undecided
+        if path in named
+        or (projects is not None and projects.has_part(os.path.relpath(path, top)))
+    )
+
+
+def _too_much(name: str) -> Problem:
+    message = f"the files are over {MAX_TOTAL_BYTES // 1024**2} MiB; the rest wasn't read"
+    return Problem("source.too-big", message, name)
 
 
 def _read_overlay(file: Path) -> tuple[ParsedDocument, ...]:

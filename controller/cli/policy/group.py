@@ -23,7 +23,6 @@ from controller.cli.policy.explain import (
 )
 from controller.cli.policy.init import init
 from controller.cli.policy.reload import reload
-from controller.core.compose.project import DOCUMENT_FIELDS
 from controller.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -129,7 +128,9 @@ def _is_body(content: str) -> bool:
     try:
         return "apiVersion" not in json.loads(content)
     except (ValueError, RecursionError):
-        return DOCUMENT_FIELDS.search(content.encode()) is None
+        from controller.core.manifests.named_files import is_of_trimtab  # a slow import
+
+        return not is_of_trimtab(content.encode())
 
 
 def _decision_json(label: str, decision: AdmissionDecision, rules: Policy) -> dict[str, object]:

@@ -18,8 +18,6 @@ from controller.model.errors import Problem, Severity
 EXTENSION: Final = "x-trimtab"
 #: The names of files that are read as Compose files, never as documents.
 COMPOSE_FILE: Final = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
-#: The fields by which a document of trimtab's kinds is told from a file of a Compose project.
-DOCUMENT_FIELDS: Final = re.compile(rb"""(?:apiVersion|kind|metadata)["']?\s*:""")
 #: The path of a value in the tree, such as ``("services", "web", "ports", 0)``.
 TreePath = tuple[str | int, ...]
 
@@ -50,6 +48,8 @@ class ComposeProject:
     problems: tuple[Problem, ...] = ()
     #: Every file that was read or looked for, relative to the root of the source.
     files: tuple[str, ...] = ()
+    #: False if the files are broken so that the project possibly has another name.
+    is_named: bool = True
 
     @property
     def valid(self) -> bool:

@@ -8,6 +8,7 @@ the files of a proven commit.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -27,6 +28,10 @@ from controller.model.quantities import format_bytes
 
 _DEPTH_MAX: Final = 8
 _INCLUDE: Final = b"include"
+#: A path out of the project's folder, also of a service that isn't chosen, or in a broken file.
+_OUTWARD: Final = re.compile(rb"""(?<![\w/.-])\.\./[^\s"':;,\]}#]+""")
+#: The path of a YAML file.
+_YAML_PATH: Final = re.compile(rb"""[^\s"':;,\[\]{}#]+\.ya?ml\b""")
 
 #: The names of Compose files in each folder.
 ComposeFolders = Mapping[str, set[str]]
@@ -69,6 +74,8 @@ class ReadProject:
     place: Place
     #: The files that the project includes.
     included: frozenset[str]
+    #: The paths out of the project's folder in its files.
+    outward: frozenset[str]
     documents: tuple[ParsedDocument, ...]
     problems: tuple[Problem, ...]
     #: A bug kept the project from being read: the next reading tries again.
@@ -81,7 +88,8 @@ class ComposeReading:
 
     documents: tuple[ParsedDocument, ...] = ()
     problems: tuple[Problem, ...] = ()
-    #: The files that projects read or mount, and the folders that they mount.
+    #: The folders of projects, the files that projects name, read or mount, and the folders that they
+    #: name or mount.
     parts: frozenset[str] = frozenset()
 
     def has_part(self, name: str) -> bool:
@@ -124,7 +132,8 @@ def read_together(
     read = {name for project in projects.values() for name in project.files}
     unused = [*_unused(folders, read, names.prefix)]
     documents, problems = _without_doubles(projects[folder] for folder in roots)
-    parts = frozenset(read.union(*map(_mounted, projects.values())))
+    outward = (project.outward for project in projects.values())
+    parts = frozenset(read.union(projects, *outward, *map(_mounted, projects.values())))
     return ComposeReading(documents, (*problems, *unused), parts)
 
 
@@ -158,6 +167,8 @@ class _Seen:
         self.paths: dict[str, FoundPath] = {}
         #: The files with an include, by their names.
         self.texts: dict[str, bytes] = {}
+        #: The paths out of the folders of the files.
+        self.outward: set[str] = set()
 
     def read(self, path: str) -> bytes:
         """Return the content of a file (``ReadFile``)."""
@@ -166,6 +177,7 @@ class _Seen:
         content = self._port.read(name)
         if _INCLUDE in content:
             self.texts[name] = content
+        self.outward.update(_paths(_OUTWARD, name, content))
         return content
 
     def look(self, path: str) -> FoundPath:
@@ -185,6 +197,7 @@ def _read(folder: str, seen: _Seen, settings: ComposeSettings, names: ProjectNam
         translation.namespace,
         project.locate(("name",)),
         frozenset(_included(seen.texts)),
+        frozenset(seen.outward),
         documents,
         problems,
     )
@@ -202,8 +215,17 @@ def _failed(folder: str, seen: _Seen, names: ProjectNames, error: Exception) -> 
     documents = (ParsedDocument(None, (problem,), None),)
     namespace = f"failed {folder}"  # no namespace of a project, so it doubles none
     place = Place(file, 1, 1)
-    read, paths = frozenset(seen.files), seen.paths
-    return ReadProject(read, paths, namespace, place, frozenset(), documents, (), bug=error)
+    return ReadProject(
+        frozenset(seen.files),
+        seen.paths,
+        namespace,
+        place,
+        frozenset(_included(seen.texts)),
+        frozenset(seen.outward),
+        documents,
+        (),
+        bug=error,
+    )
 
 
 def _with_prefix(project: ComposeProject, prefix: str) -> ComposeProject:
@@ -319,13 +341,27 @@ def _without_doubles(
 
 
 def _included(texts: Mapping[str, bytes]) -> Iterator[str]:
-    """Yield the files that Compose files include, as written there, without variables."""
+    """Yield the files that Compose files include, as written there, without variables.
+
+    Of a broken file, every path of a YAML file counts: an included project is none of its own.
+    """
     for name, content in texts.items():
         for document in compose_all(decode(content), name):
             value = document.value
+            if document.faults:
+                yield from _paths(_YAML_PATH, name, content)
             entries = value.get("include") if isinstance(value, dict) else None
             for entry in entries if isinstance(entries, list) else []:
                 paths = entry.get("path") if isinstance(entry, dict) else entry
                 for path in paths if isinstance(paths, list) else [paths]:
                     if isinstance(path, str):
                         yield posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+
+
+def _paths(pattern: re.Pattern[bytes], name: str, content: bytes) -> Iterator[str]:
+    """Yield the paths in the text of a file that a pattern finds, inside of the source."""
+    folder = posixpath.dirname(name)
+    for found in pattern.findall(content):
+        path = posixpath.normpath(posixpath.join(folder, found.decode("utf-8", "replace")))
+        if path != "." and not path.startswith(("../", "/")) and path != "..":
+            yield path

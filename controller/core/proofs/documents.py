@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from controller.core.compose.project import COMPOSE_FILE, DOCUMENT_FIELDS
+from controller.core.compose.project import COMPOSE_FILE
 from controller.core.compose.projects import (
     ComposeReading,
     ProjectNames,
@@ -17,7 +17,7 @@ from controller.core.compose.projects import (
 )
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.manifests.declaration import FolderReading, ParsedDocument
-from controller.core.manifests.named_files import with_named_files
+from controller.core.manifests.named_files import files_named_by, is_of_trimtab, with_named_files
 from controller.core.manifests.parse import read_text
 from controller.core.proofs.proven_charts import is_read, render_releases
 from controller.core.proofs.proven_files import ProvenFiles
@@ -47,16 +47,24 @@ def read_documents(
         files, [path for path in names if COMPOSE_FILE.fullmatch(path)], scope
     )
     documents: list[ParsedDocument] = []
+    read: dict[str, tuple[ParsedDocument, ...]] = {}
     for path in names:
         if COMPOSE_FILE.fullmatch(path):
             continue
         content, name = files[path], f"{scope.source}:{path}"
         if len(content) > MAX_BYTES:
             documents.append(ParsedDocument(None, (too_big(name),), None))
-        elif DOCUMENT_FIELDS.search(content) or not projects.has_part(path):
+        else:
+            read[path] = read_text(decode(content), name)
+    named = {
+        name
+        for path, parsed in read.items()
+        for name in files_named_by(parsed, posixpath.dirname(path))
+    }
+    for path, parsed in read.items():
+        if is_of_trimtab(files[path]) or not (path in named or projects.has_part(path)):
             folder = posixpath.dirname(path)
-            read = read_text(decode(content), name)
-            documents += (_with_files(document, folder, files) for document in read)
+            documents += (_with_files(document, folder, files) for document in parsed)
     documents += (_with_files(document, "", files) for document in projects.documents)
     rendered = render_releases(documents, charts, f"{scope.source}:")
     documents += [_with_files(document, folder, beside) for document, folder, beside in rendered]

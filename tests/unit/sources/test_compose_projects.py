@@ -9,6 +9,7 @@ import pytest
 from controller.core.compose import projects
 from controller.core.compose.reader import read_project
 from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.manifests.named_files import is_of_trimtab
 from controller.model.desired.desired import Desired
 from controller.model.names import service_key
 from controller.sources import compose_projects
@@ -321,3 +322,63 @@ def test_an_encrypted_compose_file_is_a_problem_by_name(tmp_path: Path) -> None:
     desired = load(tmp_path, {"shop/compose.yaml": text, "good/compose.yaml": WEB})
     assert codes(desired) == ["shop/compose.yaml:2 compose.encrypted"]
     assert keys(desired) == ["Service/good/web"]
+
+
+PROMETHEUS = "scrape_configs: []\n"
+GRAFANA = "apiVersion: 1\ndatasources: []\n"
+#: A project with a service in a profile that isn't chosen, and one whose file has a typo.
+UNCHOSEN = WEB.replace(
+    "}}\n", "}, prom: {image: 'prom:3', profiles: [m], volumes: ['../p.yml:/p.yml:ro']}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    "project",
+    [UNCHOSEN, UNCHOSEN.replace("services:", "services: ]"), UNCHOSEN.replace("image", "imag")],
+)
+def test_yaml_of_a_project_is_data_whatever_the_project_makes_of_it(
+    tmp_path: Path, project: str
+) -> None:
+    files = {
+        "shop/compose.yaml": project,
+        "shop/prometheus.yml": PROMETHEUS,
+        "shop/provisioning/grafana.yaml": GRAFANA,
+        "p.yml": PROMETHEUS,
+    }
+    desired = load(tmp_path, files)
+    assert {line.partition(":")[0] for line in codes(desired)} <= {"shop/compose.yaml"}
+
+
+def test_yaml_beside_documents_is_data_of_the_config_or_secret_that_names_it(
+    tmp_path: Path,
+) -> None:
+    config = (
+        "apiVersion: trimtab/v1\nkind: Config\nmetadata: {name: p, owner: team}\n"
+        "spec: {files: {p.yml: conf/p.yml}}\n"
+    )
+    desired = load(tmp_path, {"m/config.yaml": config, "m/conf/p.yml": PROMETHEUS})
+    assert codes(desired) == []
+    assert [each.files for each in desired.configs] == [(("p.yml", PROMETHEUS.encode()),)]
+    # What nobody names is a mistake, as before; so is a document, whoever names it.
+    (tmp_path / "m" / "other.yml").write_text(PROMETHEUS)
+    (tmp_path / "m" / "conf" / "p.yml").write_text(config.replace("Config", "Confg"))
+    found = DirectorySource(tmp_path).load()
+    assert codes(found) == ["m/conf/p.yml:2 kind.unknown", "m/other.yml:1 apiversion"]
+    assert found.blind
+
+
+@pytest.mark.parametrize(
+    ("text", "is_document"),
+    [
+        ("apiVersion: trimtab/v1\n", True),
+        ('{"apiVersion": "trimtab/v1"}\n', True),
+        ("apiVersion: trimtb/v1\n", True),  # a misspelt document stays one
+        ("kind: Service\nmetadata: {name: a}\n", True),
+        ("apiVersion: apps/v1\nkind: Service\nmetadata: {name: a}\n", False),
+        ("apiVersion: traefik.io/v1alpha1\n", False),
+        ("kind: Pod\nmetadata: {name: a}\n", False),
+        (GRAFANA, False),
+    ],
+)
+def test_a_file_is_of_trimtab_by_its_own_words(text: str, is_document: bool) -> None:
+    assert is_of_trimtab(text.encode()) is is_document
