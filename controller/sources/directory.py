@@ -355,8 +355,7 @@ def _data_among(
     return frozenset(
         path
         for path in undecided
-        if path in named
-        or (projects is not None and projects.has_part(os.path.relpath(path, top)))
+        if path in named or (projects is not None and projects.has_part(os.path.relpath(path, top)))
     )
 
 

@@ -21,6 +21,7 @@ _STYLES = {
     "Held": "yellow",
     "Suspended": "yellow",
     "Failing": "red",
+    "Degraded": "red",
     "Removed": "red",
     "Broken": "red",
 }

@@ -128,10 +128,12 @@ def read_together(
     projects: Mapping[str, ReadProject], folders: ComposeFolders, names: ProjectNames
 ) -> ComposeReading:
     """Return the documents of all projects of a source."""
-    roots = _roots(projects, folders)
+    includes = _includes(projects, folders)
+    roots = _roots(projects, includes)
     read = {name for project in projects.values() for name in project.files}
     unused = [*_unused(folders, read, names.prefix)]
     documents, problems = _without_doubles(projects[folder] for folder in roots)
+    documents += tuple(_unread_parts(projects, includes))
     outward = (project.outward for project in projects.values())
     parts = frozenset(read.union(projects, *outward, *map(_mounted, projects.values())))
     return ComposeReading(documents, (*problems, *unused), parts)
@@ -191,6 +193,11 @@ def _read(folder: str, seen: _Seen, settings: ComposeSettings, names: ProjectNam
     project = _with_prefix(read_project(folder, seen.read, folder_name=folder_name), names.prefix)
     translation = translate(project, settings, seen.look)
     documents, problems = parsed_documents(translation)
+    if project.is_named:
+        own = translation.namespace
+        documents = tuple(
+            replace(each, namespace=own) if each.blind else each for each in documents
+        )
     return ReadProject(
         frozenset(seen.files),
         seen.paths,
@@ -266,22 +273,42 @@ def _mounted(project: ReadProject) -> Iterator[str]:
             yield from map(posixpath.normpath, declaration.spec.files.values())
 
 
-def _roots(projects: Mapping[str, ReadProject], by_folder: ComposeFolders) -> list[str]:
-    """Return the folders of the projects that are not a part of another project.
-
-    A part is a project whose first file another project includes. Of a cycle of includes, the first
-    project is returned: the problem of the cycle keeps everything from being pruned.
-    """
+def _includes(
+    projects: Mapping[str, ReadProject], by_folder: ComposeFolders
+) -> dict[str, list[str]]:
+    """Return the folders of the parts of each project: projects whose first file the project includes."""
     by_first: dict[str, str] = {}
     for folder in projects:
         first = next(name for name in FILE_NAMES if name in by_folder[folder])
         by_first[posixpath.normpath(f"{folder}/{first}")] = folder
-    parts = {
+    return {
         folder: [
             by_first[name] for name in project.included if by_first.get(name, folder) != folder
         ]
         for folder, project in projects.items()
     }
+
+
+def _unread_parts(
+    projects: Mapping[str, ReadProject], parts: Mapping[str, list[str]]
+) -> Iterator[ParsedDocument]:
+    """Yield a blind document for each part of a broken project: possibly it is a project of its own."""
+    for folder, project in projects.items():
+        blind = [each for each in project.documents if each.blind or each.blind_namespace]
+        reached: set[str] = set()
+        _reach([folder] if blind else [], parts, reached)
+        for part in sorted(reached - {folder}):
+            other = projects[part]
+            is_certain = not any(each.blind for each in other.documents)
+            yield replace(blind[0], namespace=other.namespace if is_certain else "")
+
+
+def _roots(projects: Mapping[str, ReadProject], parts: Mapping[str, list[str]]) -> list[str]:
+    """Return the folders of the projects that are not a part of another project.
+
+    Of a cycle of includes, the first project is returned: the problem of the cycle keeps what all of
+    them declare from being pruned.
+    """
     includers = {part: folder for folder, others in parts.items() for part in others}
     roots = [folder for folder in projects if folder not in includers]
     reached: set[str] = set()
@@ -336,7 +363,8 @@ def _without_doubles(
             for document in project.documents:
                 key = document.key
                 shown = (replace(said, key=key),) if document is project.documents[0] else ()
-                documents.append(ParsedDocument(None, (*shown, *document.problems), key))
+                found = (*shown, *document.problems)
+                documents.append(ParsedDocument(None, found, key, namespace=document.namespace))
     return tuple(documents), problems
 
 

@@ -29,6 +29,7 @@ from controller.core.compose.project import (
 from controller.core.compose.selection import remove_unused, select_profiles
 from controller.core.compose.text.interpolation import expand
 from controller.core.compose.text.nodes import ComposeNode, Fault, fail, plain
+from controller.core.compose.written_name import written_name
 from controller.model.errors import Problem
 
 #: The names of a project's first file, in the order of their choice.
@@ -64,13 +65,15 @@ def read_project(folder: str, read: ReadFile, *, folder_name: str | None = None)
         _collect(tree, (), places)
     value = plain(tree) if tree is not None else {}
     assert isinstance(value, dict), "the tree of a project is a mapping"
+    name = reading.certain_name() if session.report.failed else reading.name
     return ComposeProject(
-        name=reading.name,
+        name=reading.name if name is None else name,
         folder=reading.folder,
         tree=value,
         places=places,
         problems=session.report.problems,
         files=tuple(session.files),
+        is_named=name is not None,
     )
 
 
@@ -97,6 +100,11 @@ class _Reading:
         self.folder = folder
         base = posixpath.basename(folder) if folder != "." else ""
         self.name = normalize_name(folder_name or base)
+        self._default = self.name
+        #: The files that can have the project's name.
+        self._own: list[str] = []
+        #: The name is that of the variables.
+        self._is_given = False
 
     def read(self) -> ComposeNode | None:
         """Return the tree; None if the project has no file.
@@ -106,7 +114,7 @@ class _Reading:
             TooManyFiles: a limit of the project is exceeded.
         """
         session, report = self.session, self.session.report
-        files = self._files()
+        self._own = files = self._files()
         variables = self._dot_env()
         self._read_name(files, variables)
         if report.failed:
@@ -131,6 +139,18 @@ class _Reading:
         remove_unused(tree)
         tree.members["name"] = tree.at(self.name)
         return tree
+
+    def certain_name(self) -> str | None:
+        """Return the name of a project with errors; None if its files possibly say another one."""
+        texts = [self.session.text_of(path) for path in self._own]
+        dot_env = self.session.text_of(join(self.folder, ".env"))
+        if not self._own or None in texts:
+            return None
+        if dot_env is None or _PROJECT_NAME.encode() in dot_env:
+            # Read before the files: the name is certain if nothing is wrong with the variables.
+            return self.name if self._is_given else None
+        name = written_name([text for text in texts if text is not None], self._default)
+        return None if name is None else normalize_name(name) or None
 
     def _files(self) -> list[str]:
         """Return the paths of the project's files.
@@ -201,7 +221,7 @@ class _Reading:
                 remedy = "use lower-case letters, digits, '-' and '_', and no sign first"
                 path = join(self.folder, ".env")
                 self.session.report.add(_problem(path, "compose.project-name", message, remedy))
-            self.name = given
+            self.name, self._is_given = given, normalize_name(given) == given
             return
         try:
             node = self._written_name(files)

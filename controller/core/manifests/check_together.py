@@ -87,6 +87,7 @@ def resolve(
     blind_keys = {r.key for r in readings if r.declaration is None and r.key is not None}
     found += [problem for reading in readings for problem in reading.problems]
     blind = blind or any(reading.blind for reading in readings)
+    unread = frozenset(r.blind_namespace for r in readings if r.blind_namespace)
     declarations = [r.declaration for r in readings if r.declaration is not None]
     sources = [d for d in declarations if d.key.kind == SOURCE_KIND]
     services = [d for d in declarations if isinstance(d.spec, ServiceSpec)]
@@ -123,8 +124,11 @@ def resolve(
     add(check_mounts(mounting, known, blind_keys))
     # Of two documents with one key, either one will do: both are broken.
     by_key = {declaration.key: declaration for declaration in services}
-    undeclared = () if blind else find_undeclared(partials, known=by_key.keys() | blind_keys)
-    add([*find_flaws(by_key, broken=frozenset(blind_keys), blind=blind), *undeclared])
+    known_keys, whole = by_key.keys() | blind_keys, [] if blind else partials
+    whole = [each for each in whole if each.key.namespace not in unread]
+    undeclared = find_undeclared(whole, known=known_keys)
+    flaws = find_flaws(by_key, broken=frozenset(blind_keys), blind=blind, unread=unread)
+    add([*flaws, *undeclared])
     blind_keys |= unmoved(readings, blind_keys)
     sound = [d for d in declarations if d.key not in blind_keys]
     members: dict[Key, list[Key]] = {}
@@ -137,6 +141,7 @@ def resolve(
         ),
         blind_keys=frozenset(blind_keys),
         blind=blind,
+        blind_namespaces=unread,
         identity=identity,
         sources=_git_sources([d for d in sound if d.key.kind == SOURCE_KIND]),
     )

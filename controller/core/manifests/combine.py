@@ -107,8 +107,12 @@ def combine(
     for each in sources:
         made.documents[each.name] = list(_confined(each, made))
     blind = {DIR: own.blind, **{each.name: _is_blind(each, made) for each in sources}}
+    unread = {
+        name: frozenset(each.blind_namespace for each in documents if each.blind_namespace)
+        for name, documents in made.documents.items()
+    }
     broken = frozenset(key.name for key in own.blind_keys if key.kind == SOURCE_KIND)
-    _settle_doubles(made, serving, {**dict.fromkeys(broken, True), **blind})
+    _settle_doubles(made, serving, {**dict.fromkeys(broken, True), **blind}, unread)
     _settle_claims(made, serving, held)
     documents = [document for each in made.documents.values() for document in each]
     problems = [*directory.problems, *([directory.busy] if directory.busy else [])]
@@ -117,7 +121,10 @@ def combine(
     desired = resolve(
         documents, identity=directory.identity, problems=problems, blind=any(blind.values())
     )
-    scopes = _scopes(directory, own, sources, made, blind, serving)
+    scopes = tuple(
+        replace(scope, blind_namespaces=unread.get(scope.name, frozenset()))
+        for scope in _scopes(directory, own, sources, made, blind, serving)
+    )
     foreign = _foreign_keys(made, scopes)
     merged = dict.fromkeys((*desired.problems, *made.problems))
     return replace(
@@ -135,7 +142,9 @@ def _confined(each: SourceReading, made: _Combination) -> Iterator[ParsedDocumen
         declaration = document.declaration
         if declaration is None:
             key = document.key
-            if key is None or (key.kind != SOURCE_KIND and key.namespace in spec.namespaces):
+            place = document.namespace if key is None else key.namespace
+            is_source = key is not None and key.kind == SOURCE_KIND
+            if document.blind or (place in spec.namespaces and not is_source):
                 known = (each for each in document.moved if each.namespace in spec.namespaces)
                 yield replace(document, moved=tuple(known))
             else:  # it can't declare that resource, so it blinds nothing
@@ -206,16 +215,25 @@ def _is_blind(each: SourceReading, made: _Combination) -> bool:
 
 
 def _settle_doubles(
-    made: _Combination, serving: Mapping[Key, str], blind: Mapping[str, bool]
+    made: _Combination,
+    serving: Mapping[Key, str],
+    blind: Mapping[str, bool],
+    unread: Mapping[str, frozenset[str]],
 ) -> None:
-    """Leave each resource with one source; several newcomers all stay, as doubles."""
+    """Leave each resource with one source; several newcomers all stay, as doubles.
+
+    *unread* are the namespaces of the Compose projects of each source that can't be read.
+    """
     claims: dict[Key, list[str]] = {}
     for name, documents in made.documents.items():
         for key in _keys(documents):
             claims.setdefault(key, []).append(name)
     for key, names in claims.items():
         holder = serving.get(key)
-        if holder not in names and not (holder is not None and blind.get(holder, blind[DIR])):
+        may_declare = holder is not None and (
+            blind.get(holder, blind[DIR]) or key.namespace in unread.get(holder, ())
+        )
+        if holder not in names and not may_declare:
             holder = DIR if DIR in names and len(names) > 1 else None
         if holder is None or names == [holder]:
             continue

@@ -110,11 +110,19 @@ class ParsedDocument:
     partial: Declaration | None = None
     #: The earlier keys of the resource, also of a document with errors.
     moved: tuple[Key, ...] = ()
+    #: Without a declaration and a key: the only namespace of what is possibly declared, of a Compose
+    #: project that can't be read. '' for any namespace.
+    namespace: str = ""
 
     @property
     def blind(self) -> bool:
         """Return True if the document possibly declares any resource."""
-        return self.declaration is None and self.key is None
+        return self.declaration is None and self.key is None and not self.namespace
+
+    @property
+    def blind_namespace(self) -> str:
+        """The namespace of which the document possibly declares any resource; '' for none or all."""
+        return self.namespace if self.declaration is None and self.key is None else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,25 +51,30 @@ def _path_of(spec: ServiceSpec, index: int, *member: str) -> YamlPath:
 
 
 def find_flaws(
-    services: Mapping[Key, Declaration], *, broken: Collection[Key], blind: bool
+    services: Mapping[Key, Declaration],
+    *,
+    broken: Collection[Key],
+    blind: bool,
+    unread: Collection[str] = (),
 ) -> Iterator[Problem]:
     """Yield the problems of the dependencies of *services*.
 
     *broken* are keys of documents with errors, also those of *services* that are left unchanged.
-    *blind*: an unreadable file or document possibly declares any resource.
+    *blind*: an unreadable file or document possibly declares any resource; *unread* are namespaces of
+    which an unreadable Compose project possibly declares any.
     """
     edges = {
         key: dependencies_of(key, service_spec(declaration))
         for key, declaration in services.items()
     }
     errors = [*_cycles(services, edges)]
-    errors += check_hooks(services, broken=broken, blind=blind)
+    errors += check_hooks(services, broken=broken, blind=blind, unread=unread)
     for key, others in edges.items():
         for index, (other, condition) in enumerate(others.items()):
             if other in services:
                 path = _path_of(service_spec(services[key]), index, "condition")
                 errors += _condition(services[key], path, services[other], condition)
-            elif other not in broken and not blind:
+            elif other not in broken and not blind and other.namespace not in unread:
                 errors.append(_undeclared(services[key], index, other, services))
     yield from errors
     faults = (e for e in errors if e.severity is Severity.ERROR)

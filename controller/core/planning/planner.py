@@ -84,9 +84,17 @@ def keys(desired: Desired, observed: Observed) -> frozenset[Key]:
 
 
 def orphan_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
-    """Return the services with containers but without a document. Blind keys are left out."""
+    """Return the services with containers but without a document. Unread ones are left out."""
     declared = {service.key for service in desired.workloads}
-    return _observed_services(observed) - declared - desired.blind_keys
+    return _observed_services(observed) - declared - unread_keys(desired, observed)
+
+
+def unread_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
+    """Return the resources whose document or Compose project can't be read: they stay as they are."""
+    if not desired.blind_namespaces:
+        return desired.blind_keys
+    there = (key for key in _observed_services(observed) if desired.is_unread(key))
+    return desired.blind_keys.union(there)
 
 
 def declared_resources(desired: Desired) -> list[Network | Volume]:
@@ -358,7 +366,7 @@ def _sealed(
     blocked: tuple[Blocked, ...],
     policy_digest: str,
 ) -> Plan:
-    complete = not desired.blind and not desired.blind_keys
+    complete = not (desired.blind or desired.blind_keys or desired.blind_namespaces)
     if len(actions) > ACTIONS_MAX:
         # A prefix of a plan is safe: it equals a pass that ended early.
         problems.append(

@@ -28,6 +28,7 @@ from controller.core.planning.deliveries.secret_binding import bind_secrets, has
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.moves.pending import declared_moves
 from controller.core.proofs.documents import DocumentScope, read_documents
+from controller.core.proofs.rendering import every_key
 from controller.core.proofs.requests import CreateShape, shape_of, shape_of_create
 from controller.model.desired.desired import (
     Desired,
@@ -106,7 +107,12 @@ def render(
         "objects": made.objects,
         "unsupported": {**made.unsupported, **_unopened(declared, desired)},
         "secrets": {} if contents is not None else _sources(desired),
-        "broken": sorted(str(k) for k in desired.blind_keys if k.namespace in scope.namespaces),
+        "broken": sorted(
+            [
+                *(str(key) for key in desired.blind_keys if key.namespace in scope.namespaces),
+                *(every_key(name) for name in desired.blind_namespaces & {*scope.namespaces}),
+            ]
+        ),
         "blind": any(scoped.blind for scoped in desired.scopes if scoped.name == scope.source),
     }
 

@@ -108,7 +108,7 @@ class Rendering:
     objects: Mapping[str, Mapping[str, RenderedObject]]
     #: Why a resource isn't rendered.
     unsupported: Mapping[str, str] = field(default_factory=dict)
-    #: Resources with a broken document.
+    #: Resources with a broken document, and ``every_key`` of the namespaces of broken Compose projects.
     broken: frozenset[str] = frozenset()
     #: A broken document possibly declares any resource.
     blind: bool = False
@@ -126,7 +126,8 @@ class Rendering:
 
     def may_declare(self, key: str) -> bool:
         """Return True if the commit declares a resource, or possibly does in an unreadable document."""
-        return self.find(key, "") is not None or key in self.broken or self.blind
+        is_broken = key in self.broken or every_key(Key.parse(key).namespace) in self.broken
+        return self.find(key, "") is not None or is_broken or self.blind
 
     @classmethod
     def read(
@@ -158,6 +159,11 @@ class Rendering:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a member of another form: {error!r:.100}") from None
+
+
+def every_key(namespace: str) -> str:
+    """Return the text for all resources of a namespace."""
+    return f"*/{namespace}/*"
 
 
 def join_parts(parts: object) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class DesiredView:
     def goal(self, key: Key) -> tuple[object, ...]:
         """Return the parts of the desired state that a pass of *key* works towards."""
         desired = self.desired
-        left_alone = (key in desired.suspended, key in desired.blind_keys)
+        left_alone = (key in desired.suspended, desired.is_unread(key))
         service = desired.workload(key)
         if service is None:
             return left_alone
@@ -73,7 +73,7 @@ class DesiredView:
         desired, scopes = self.desired, self.desired.all_scopes
         return (
             desired.blind,
-            frozenset(key.namespace for key in desired.blind_keys),
+            desired.blind_namespaces | {key.namespace for key in desired.blind_keys},
             bool(self.blocked),
             [(scope.name, scope.blind, scope.whole, scope.namespaces) for scope in scopes],
             [] if desired.whole else [scope.keys for scope in scopes],

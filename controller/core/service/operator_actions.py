@@ -86,7 +86,7 @@ def decide(act: ServiceAct, inputs: ActionInputs, *, now: str) -> Decision:
 def _suspend(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
     key, before = act.key, inputs.all_overrides.get(act.key, NO_OVERRIDES)
     declared = inputs.declared
-    known = declared.service(key) or key in declared.blind_keys or inputs.containers
+    known = declared.service(key) or declared.is_unread(key) or inputs.containers
     if before.suspension is not None:
         who = f"{before.suspension.by} since {before.suspension.since}"
         return Decision(before, changed=False, text=f"already suspended by {who}")
@@ -113,7 +113,7 @@ def _resume(act: ServiceAct, inputs: ActionInputs) -> Decision:
                 f"{service.source.file}:{service.source.line}",
                 remedy="set spec.suspend: false there",
             )
-        if service is None and not inputs.containers and act.key not in inputs.declared.blind_keys:
+        if service is None and not inputs.containers and not inputs.declared.is_unread(act.key):
             raise unknown(act.key)
         return Decision(before, changed=False, text="neither suspended, pinned nor paused")
     ended = ["suspended"] if before.suspension else []
@@ -250,7 +250,7 @@ def _workable(act: ServiceAct, inputs: ActionInputs) -> tuple[Service, Overrides
         UsageError: the service does not exist, or is left alone.
     """
     key, name = act.key, display_name(act.key)
-    if key in inputs.declared.blind_keys:
+    if inputs.declared.is_unread(key):
         raise UsageError(
             "service.blind",
             f"the document of {name} can't be read: until then it is left as it is",

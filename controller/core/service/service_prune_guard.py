@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from controller.core.disruption import budget
 from controller.core.drift.classify import ALIVE
 from controller.core.planning.moves.pending import claimed_keys
+from controller.core.planning.planner import unread_keys
 from controller.core.service import released_volumes
 from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import Declared, Desired, Service, SourceScope
@@ -291,7 +292,8 @@ def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
 
 def _left_alone(desired: Desired, observed: Observed) -> frozenset[Key]:
     # Containers that go on under a new name of their service don't go.
-    return desired.blind_keys | desired.suspended | claimed_keys(desired, observed)
+    claimed = desired.suspended | claimed_keys(desired, observed)
+    return claimed | unread_keys(desired, observed)
 
 
 def _takedown(service: Service | None, container: Container) -> str:

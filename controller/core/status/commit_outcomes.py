@@ -134,7 +134,7 @@ def _state_of(
         if _is_about(problem, name, scope, namespace):
             place = problem.place.partition(":")[2]
             return OutcomeState.ERROR, f"{place}: {problem.code}"
-    if scope.blind:
+    if scope.blind or namespace in scope.blind_namespaces:
         return OutcomeState.ERROR, "the documents can't be read"
     keys = sorted(key for key in scope.keys if key.namespace == namespace)
     mine = [rows[key] for key in keys if key in rows]
@@ -175,11 +175,14 @@ def _leftover(
 def _is_about(problem: Problem, name: str, scope: SourceScope, namespace: str) -> bool:
     """Return True if an error in the files of a source concerns a namespace.
 
-    An error without a resource, or about one of a foreign namespace, concerns all of them.
+    An error without a resource, or about one of a foreign namespace, concerns all of them; of a Compose
+    project that can't be read, its own.
     """
     if problem.severity is not Severity.ERROR or not problem.file.startswith(f"{name}:"):
         return False
     key = problem.key
+    if key is None and scope.blind_namespaces and not scope.blind:
+        return namespace in scope.blind_namespaces
     if key is None or key.kind == "Source":
         return True
     return key.namespace == namespace or key.namespace not in (scope.namespaces or ())

@@ -139,7 +139,7 @@ def _held(hold: OverrideReason) -> Condition:
 
 def _ready(facts: Facts, inputs: StatusInputs, blockers: Sequence[Condition]) -> Condition:
     """Return the condition Ready. If false, the most severe of *blockers* gives the reason."""
-    if facts.key in inputs.desired.blind_keys:
+    if inputs.desired.is_unread(facts.key):
         message = "its document can't be read: it is left as it is"
         return Condition("Ready", "Unknown", "Blind", message)
     if not inputs.looked and facts.key.kind != "Release":
@@ -204,7 +204,7 @@ def _next(action: AnyAction) -> str:
 
 
 def _degraded(facts: Facts, inputs: StatusInputs) -> Condition:
-    if inputs.observed is None or facts.key in inputs.desired.blind_keys:
+    if inputs.observed is None or inputs.desired.is_unread(facts.key):
         return Condition("Degraded", "Unknown", "NotSeen")
     if facts.serving < facts.desired:
         texts = [_missing(facts), *facts.failed]

@@ -29,7 +29,7 @@ from controller.core.jobs.progress import NO_TIME, JobDecision, JobTime, JobWord
 from controller.core.jobs.rollout_hooks import RolloutHooks, RolloutStanding
 from controller.core.planning.context import SlotPause
 from controller.core.planning.images_networks_volumes import Prerequisites
-from controller.core.planning.planner import declared_resources, orphan_keys
+from controller.core.planning.planner import declared_resources, orphan_keys, unread_keys
 from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.rules.images.anonymous_volumes import uncovered
 from controller.core.status.details import (
@@ -211,7 +211,8 @@ def all_facts(inputs: StatusInputs, memo: FactsMemo) -> Iterator[Facts]:
         return
     declared = {workload.key for workload in desired.workloads}
     there = inputs.observed.grouped.keys
-    for key in orphan_keys(desired, inputs.observed) | (there & desired.blind_keys) - declared:
+    unread = there & unread_keys(desired, inputs.observed) - declared
+    for key in orphan_keys(desired, inputs.observed) | unread:
         yield _orphan_facts(key, inputs.observed.of(key))
     for key in desired.suspended - declared - there:
         # No container and no document is left, only the suspension.

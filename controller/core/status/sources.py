@@ -15,6 +15,8 @@ from controller.model.sources import CommitInfo, SourceState, SourceStatus
 
 HELD, FAILING, UNREPORTED = "SourceHeld", "SourceFailing", "SourceUnreported"
 SHORT_COMMIT = 12
+#: The state of a source whose served files have errors.
+DEGRADED = "Degraded"
 #: The states that need attention, with the code of the problem.
 _CODES = {SourceState.HELD: HELD, SourceState.FAILING: FAILING}
 
@@ -22,7 +24,9 @@ _CODES = {SourceState.HELD: HELD, SourceState.FAILING: FAILING}
 def source_rows(desired: Desired) -> list[Report]:
     """Return a row for each Git source, declared or remembered, by name."""
     declared = {source.key.name: source for source in desired.sources}
-    rows = [_row(scope, declared.get(scope.name)) for scope in desired.scopes if scope.name]
+    rows = [
+        _row(scope, declared.get(scope.name), desired) for scope in desired.scopes if scope.name
+    ]
     return sorted(rows, key=lambda row: str(row["name"]))
 
 
@@ -79,20 +83,24 @@ def origins(desired: Desired) -> dict[str, Report]:
     }
 
 
-def _row(scope: SourceScope, source: GitSource | None) -> Report:
+def _row(scope: SourceScope, source: GitSource | None, desired: Desired) -> Report:
     status = None if source is None else source.report
+    mistakes = _mistakes(scope, desired)
+    state = _state(scope, status)
+    if state == SourceState.READY.value and mistakes:
+        state = DEGRADED
     return {
         "name": scope.name,
-        "state": _state(scope, status),
+        "state": state,
         "commit": scope.identity.commit,
         "namespaces": sorted(scope.namespaces or ()),
         "resources": len(scope.keys),
-        "blind": scope.blind,
+        "blind": scope.blind or bool(scope.blind_namespaces),
         "url": source.spec.git.url if source else "",
         "ref": str(source.spec.git.ref) if source else "",
         "path": source.spec.git.path if source else "",
         "reason": status.reason if status else "",
-        "message": _message(scope, status),
+        "message": mistakes if state == DEGRADED else _message(scope, status),
         "remedy": status.remedy if status else "",
         "current": _commit(status.current) if status else None,
         "candidate": _commit(status.candidate) if status else None,
@@ -116,6 +124,19 @@ def _state(scope: SourceScope, status: SourceStatus | None) -> str:
     if scope.declared is Declared.SUSPENDED:
         return SourceState.SUSPENDED.value
     return "Unknown" if scope.identity.present else SourceState.PENDING.value
+
+
+def _mistakes(scope: SourceScope, desired: Desired) -> str:
+    """Return the first error in the files that a source serves, and the number of others; '' if none."""
+    found = [
+        problem
+        for problem in desired.problems
+        if problem.severity is Severity.ERROR and problem.file.startswith(f"{scope.name}:")
+    ]
+    if not found:
+        return ""
+    more = f"; {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[0].place}: {found[0].message}{more}; what can't be read is left as it is"
 
 
 def _message(scope: SourceScope, status: SourceStatus | None) -> str:

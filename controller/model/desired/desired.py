@@ -276,6 +276,9 @@ class SourceScope:
     #: The resources that it declared last.
     keys: frozenset[Key] = frozenset()
     declared: Declared = Declared.ACTIVE
+    #: The namespaces of Compose projects that can't be read: each possibly declares any resource of its
+    #: namespace, and no other.
+    blind_namespaces: frozenset[str] = frozenset()
 
     @property
     def whole(self) -> bool:
@@ -284,7 +287,13 @@ class SourceScope:
         DIR without any document can be the wrong folder. So can be a source, if it declared any.
         """
         is_new = bool(self.name) and not self.keys
-        return not self.blind and self.identity.present and (self.identity.documents > 0 or is_new)
+        has_documents = self.identity.documents > 0 or is_new
+        is_read = not self.blind and not self.blind_namespaces
+        return is_read and self.identity.present and has_documents
+
+    def is_blind_for(self, key: Key) -> bool:
+        """Return True if an unread document of the source possibly declares the resource."""
+        return self.blind or key.namespace in self.blind_namespaces
 
     def may_declare(self, key: Key) -> bool:
         """Return True if the source's namespaces include the key's."""
@@ -309,6 +318,8 @@ class Desired:
     #: A broken document or file, of DIR or a source, possibly declares any resource of its scope:
     #: creating continues, pruning stops.
     blind: bool = False
+    #: The namespaces of Compose projects that can't be read, of DIR or a source.
+    blind_namespaces: frozenset[str] = frozenset()
     #: The identity of DIR.
     identity: SourceIdentity = SourceIdentity(path="", present=False)
     digest: str = ""
@@ -345,7 +356,10 @@ class Desired:
     @property
     def all_scopes(self) -> tuple[SourceScope, ...]:
         """DIR and the Git sources."""
-        return self.scopes or (SourceScope("", self.identity, self.blind),)
+        if self.scopes:
+            return self.scopes
+        unread = self.blind_namespaces
+        return (SourceScope("", self.identity, self.blind, blind_namespaces=unread),)
 
     def scopes_of(self, key: Key) -> tuple[SourceScope, ...]:
         """Return the source of a resource; for an unknown source, all that may declare it."""
@@ -360,9 +374,22 @@ class Desired:
 
     def is_blind_for(self, key: Key) -> bool:
         """Return True if an unread document possibly declares the resource."""
+        if key in self.blind_keys:
+            return True
         if not self.scopes:
-            return self.blind or key in self.blind_keys
-        return key in self.blind_keys or any(scope.blind for scope in self.scopes_of(key))
+            return self.blind or key.namespace in self.blind_namespaces
+        return any(scope.is_blind_for(key) for scope in self.scopes_of(key))
+
+    def is_unread(self, key: Key) -> bool:
+        """Return True if the resource's own document, or its Compose project, can't be read.
+
+        Such a resource is left as it is.
+        """
+        if key in self.blind_keys:
+            return True
+        if key.namespace not in self.blind_namespaces or key in self.workloads_by_key:
+            return False
+        return any(key.namespace in scope.blind_namespaces for scope in self.scopes_of(key))
 
     @property
     def valid(self) -> bool:

@@ -101,11 +101,68 @@ def test_only_a_project_with_a_changed_input_is_read_again(
     assert sorted(read) == ["a", "b"]
 
 
-def test_a_broken_project_blinds_and_leaves_others_alone(tmp_path: Path) -> None:
-    desired = load(tmp_path, {"a/compose.yaml": "services: [\n", "b/compose.yaml": WEB})
-    assert desired.blind
+#: The text of a broken project in the folder ``a``, and the only namespace that it can be of: None for any.
+BROKEN = [
+    ("services: [\n", "a"),
+    ("services: {web: {imag: x}}\n", "a"),
+    ("serivces: {web: {image: x}}\ninclude: [b.yaml]\n", "a"),
+    ("name: Shop  # ours\nservices:\n web: ]\n", "shop"),
+    ("services: {web: {image: x}\n}}\nname: 'shop'\n", "shop"),
+    ("<<<<<<< HEAD\nname: shop\n=======\nname: shop\n>>>>>>> b\nservices: {}\n", "shop"),
+    # The name hides behind the mistake.
+    ("<<<<<<< HEAD\nname: shop\n=======\nname: blog\n>>>>>>> b\nservices: {}\n", None),
+    ("nmae: shop\nservices: {web: {image: x}}\n", None),
+    ("name shop\nservices: {web: {image: x}}\n", None),
+    ("name: ${N\nservices: {web: {image: x}}\n", None),
+    ("{name: shop, services: {\n", None),
+    ("# cut off\n", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("text", "namespace"), BROKEN)
+def test_a_broken_project_blinds_its_namespace_and_leaves_others_alone(
+    tmp_path: Path, text: str, namespace: str | None
+) -> None:
+    desired = load(tmp_path, {"a/compose.yaml": text, "b/compose.yaml": WEB})
+    assert (desired.blind, desired.blind_namespaces) == (
+        (True, frozenset()) if namespace is None else (False, {namespace})
+    )
+    assert not desired.whole
     assert keys(desired) == ["Service/b/web"]
-    assert any(line.startswith("a/compose.yaml:") for line in codes(desired))
+    assert all(line.startswith("a/compose.yaml:") for line in codes(desired))
+    assert not desired.valid
+
+
+@pytest.mark.parametrize(
+    ("env", "namespace"),
+    [
+        ("TAG=1\n", "a"),
+        ("COMPOSE_PROJECT_NAME=shop\n", "shop"),
+        ("COMPOSE_PROJECT_NAME=Shop!\n", None),
+        ("COMPOSE_PROJECT_NAME shop\n", None),
+        ("'\n", "a"),
+    ],
+)
+def test_a_name_from_the_variables_counts_for_a_broken_project(
+    tmp_path: Path, env: str, namespace: str | None
+) -> None:
+    desired = load(tmp_path, {"a/compose.yaml": "services: {web: {imag: x}}\n", "a/.env": env})
+    assert (desired.blind, set(desired.blind_namespaces)) == (
+        namespace is None,
+        {namespace} - {None},
+    )
+
+
+def test_a_project_that_a_broken_one_includes_is_still_none_of_its_own(tmp_path: Path) -> None:
+    files = {
+        "shop/compose.yaml": "include: [../db/compose.yaml]\nservices: ]\n",
+        "db/compose.yaml": WEB,
+    }
+    desired = load(tmp_path, files)
+    assert keys(desired) == []
+    # Until now it possibly was.
+    assert desired.blind_namespaces == {"shop", "db"}
 
 
 def test_two_projects_of_one_name_change_nothing(tmp_path: Path) -> None:
@@ -144,7 +201,7 @@ def test_projects_that_include_one_another_are_a_problem_and_nothing_is_pruned(
         f"{folder}/compose.yaml": f'include: ["{path}"]\n{WEB}' for folder, path in includes.items()
     }
     desired = load(tmp_path, files | {"z/compose.yaml": WEB})
-    assert desired.blind
+    assert desired.blind_namespaces == {*includes}
     assert keys(desired) == ["Service/z/web"]
     assert any(p.code == "compose.include-cycle" for p in desired.problems)
 

@@ -62,6 +62,18 @@ class Session:
         self._contents[path] = content
         return content
 
+    def text_of(self, path: str) -> bytes | None:
+        """Return the content of a file that was read, empty if it doesn't exist; None if it can't be read."""
+        if path in self._contents or path not in self.files:
+            return self._contents.get(path)
+        try:
+            self.read(path)
+        except project.FileAbsent:
+            return b""
+        except project.FileUnreadable:
+            return None
+        return None  # too big
+
     def _end(self, path: str, message: str, remedy: str) -> NoReturn:
         self.report.add(Problem("compose.limit", message, path, 1, 1, remedy=remedy))
         raise TooManyFiles

@@ -30,12 +30,16 @@ def jobs_before(key: Key, spec: ServiceSpec) -> dict[Key, YamlPath]:
 
 
 def check_hooks(
-    workloads: Mapping[Key, Declaration], *, broken: Collection[Key], blind: bool
+    workloads: Mapping[Key, Declaration],
+    *,
+    broken: Collection[Key],
+    blind: bool,
+    unread: Collection[str] = (),
 ) -> Iterator[Problem]:
     """Yield the problems of services with jobs around their rollouts.
 
     *broken* are keys of documents with errors. *blind*: an unreadable document possibly declares any
-    job.
+    job; *unread* are namespaces of which an unreadable Compose project possibly declares any.
     """
     for key, declaration in workloads.items():
         assert isinstance(declaration.spec, ServiceSpec), "only workloads are passed"
@@ -47,7 +51,7 @@ def check_hooks(
                 yield declaration.problem(path, CODE, message, remedy)
             elif job in workloads:
                 yield from _check_job(declaration, path, workloads[job])
-            elif job in broken or blind:
+            elif job in broken or blind or job.namespace in unread:
                 yield _broken(declaration, path, job)
             else:
                 yield _undeclared(declaration, path, job, workloads)

@@ -167,7 +167,7 @@ def _obstacle(
     clients = [c for c in there if c.origin != "controller"]
     others = outdated.observed.outsiders - sum(c.state in ALIVE for c in clients)
     suspended = {str(c.key) for c in there if c.key in desired.suspended}
-    unread = {str(c.key) for c in there if c.key in desired.blind_keys}
+    unread = {str(c.key) for c in there if desired.is_unread(c.key)}
     if others > 0 or clients:
         names = sorted(c.name for c in clients)[:_NAMED]
         shown = [*names, *([f"{others} of others"] if others > 0 else [])]

@@ -68,6 +68,7 @@ def possibly_unused(before: Observed, after: Observed, key: Key) -> tuple[Key, .
 
 def _is_surely_unused(key: Key, desired: Desired) -> bool:
     unread = any(blind.namespace == key.namespace for blind in desired.blind_keys)
+    unread = unread or key.namespace in desired.blind_namespaces
     return not unread and all(scope.whole for scope in desired.scopes_of(key))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.combine import SourceReading, combine, held_claims
-from controller.core.manifests.declaration import FolderReading
+from controller.core.manifests.declaration import FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text
 from controller.model.desired.desired import Declared, Desired, SourceIdentity
 from controller.model.errors import Problem
@@ -232,6 +233,37 @@ def test_of_two_new_services_with_one_host_port_both_stand_back():
     own = (source("one", "shop"), source("two", "bank"))
     one, two = (publishing("web", "shop"),), (publishing("thief", "bank"),)
     assert declared(combined(own, one=one, two=two)) == []
+
+
+def unread(namespace: str, name: str) -> FolderReading:
+    """Return the reading of a source with a Compose project that can't be read."""
+    problem = Problem("yaml.syntax", "mistake", f"{name}:c/compose.yaml", 1)
+    made = ParsedDocument(None, (problem,), None, namespace=namespace)
+    return replace(reading(name=name), documents=(made,))
+
+
+def test_a_project_that_cannot_be_read_blinds_its_namespace_of_its_source_alone():
+    (team,) = desired_from(reading(source("team", "shop", "blog"))).sources
+    (other,) = desired_from(reading(source("other", "shop"))).sources
+    api, post = service_key("shop", "api"), service_key("blog", "post")
+    serving = {WEB: "team", api: "other", post: "team"}
+    sources = [
+        SourceReading(team, unread("shop", "team")),
+        SourceReading(other, reading(document("web"), name="other")),
+    ]
+    desired = combine(reading(source("team", "shop", "blog")), sources, serving)
+    blind = [key for key in (WEB, api, post) if desired.is_blind_for(key)]
+    assert (blind, desired.blind) == ([WEB], False)
+    # Until it can be read, its resources are nobody else's.
+    assert [p.code for p in desired.problems] == ["source.conflict", "yaml.syntax"]
+
+
+def test_a_project_of_a_foreign_namespace_blinds_nothing():
+    (team,) = desired_from(reading(source("team", "shop"))).sources
+    desired = combine(reading(), [SourceReading(team, unread("blog", "team"))], {})
+    assert not desired.blind
+    assert desired.blind_namespaces == frozenset()
+    assert [(p.code, p.key) for p in desired.problems] == [("yaml.syntax", team.key)]
 
 
 def test_nothing_is_taken_over_from_a_source_that_cannot_be_read():

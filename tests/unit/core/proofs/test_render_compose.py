@@ -17,8 +17,10 @@ from controller.core.manifests.combine import SourceReading, combine, source_key
 from controller.core.manifests.declaration import FolderReading
 from controller.core.planning.deliveries.secret_binding import bind_secrets
 from controller.core.planning.images_networks_volumes import Prerequisites
+from controller.core.proofs.proven_commit import ProvenCommit
 from controller.core.proofs.proven_files import ProvenFiles
 from controller.core.proofs.render import RenderScope, render
+from controller.core.proofs.rendering import Rendering, every_key
 from controller.core.proofs.requests import shape_of, shape_of_create
 from controller.model.desired.desired import Desired, GitSource, SourceIdentity, SourceLocation
 from controller.model.desired.plan import CreateNetwork, CreateVolume, DeliverFiles
@@ -127,7 +129,8 @@ def check(files: Files, folder: Path, settings: ComposeSettings, namespace: str)
     creates, others = requests(desired, NetworkNames(), made["unsupported"])
     assert {key: entry["shapes"][0][0] for key, entry in made["entries"].items()} == creates
     assert others <= {shape for shapes in made["objects"].values() for shape in shapes}
-    assert made["broken"] == sorted(str(key) for key in desired.blind_keys)
+    unread = (f"*/{each}/*" for each in desired.blind_namespaces)
+    assert made["broken"] == sorted([*map(str, desired.blind_keys), *unread])
     assert made["blind"] == any(scope.blind for scope in desired.scopes if scope.name == "shop")
     return made
 
@@ -241,3 +244,12 @@ def _read(read: Any, path: str) -> object:
         return read(path)
     except FileUnreadable as error:
         return type(error)
+
+
+def test_a_broken_project_possibly_declares_what_is_of_its_namespace() -> None:
+    made = rendered({"p/compose.yaml": b"services: ["}, ComposeSettings(), "p", "q")
+    assert (made["broken"], made["blind"]) == ([every_key("p")], False)
+    proven = ProvenCommit("shop", "c" * 40, "ann", "SHA256:x")
+    rendering = Rendering(proven, {}, {}, broken=frozenset(made["broken"]))
+    keys = ("Service/p/web", "Job/p/j", "Service/q/web")
+    assert [rendering.may_declare(key) for key in keys] == [True, True, False]

@@ -46,6 +46,7 @@ def world(
     commit: str = OLD,
     problems: tuple[Problem, ...] = (),
     blind: bool = False,
+    unread: tuple[str, ...] = (),
     report: SourceStatus | None = None,
     status: dict[str, str] | None = STATUS,
     namespaces: tuple[str, ...] = ("shop", "db"),
@@ -56,6 +57,7 @@ def world(
     source = GitSource(Key("Source", "default", "team"), "o", spec, SourceLocation("s", 1), report)
     identity = SourceIdentity("team", present=bool(commit), commit=commit)
     scope = SourceScope("team", identity, blind, frozenset(namespaces), frozenset(keys))
+    scope = replace(scope, blind_namespaces=frozenset(unread))
     return Desired(sources=(source,), scopes=(scope,), problems=problems, **more)
 
 
@@ -261,3 +263,11 @@ def test_a_source_that_does_not_ask_has_no_outcomes() -> None:
 def test_a_lost_folder_leaves_the_outcomes_as_they_were() -> None:
     before = commit_outcomes(world(WEB), report(web={}), ())
     assert commit_outcomes(world(WEB, commit=""), report(web={}), before) == before
+
+
+def test_a_project_that_cannot_be_read_is_an_error_of_its_namespace_alone() -> None:
+    problem = Problem("yaml.syntax", "mistake", "team:db/compose.yaml", 3)
+    desired = world(WEB, problems=(problem,), unread=("db",))
+    found = commit_outcomes(desired, report(web=READY), ())
+    assert told(found) == ["a success: 1 service Ready"]
+    assert told(found, "db") == ["a error: db/compose.yaml:3: yaml.syntax"]

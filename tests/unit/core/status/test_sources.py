@@ -12,6 +12,7 @@ from controller.model.desired.desired import (
     SourceScope,
 )
 from controller.model.desired.source_spec import SourceSpec
+from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.model.sources import CommitInfo, SourceState, SourceStatus
 from tests import worlds
@@ -124,3 +125,25 @@ def test_a_forge_without_commit_statuses_is_a_problem_beside_the_state() -> None
         "remedy": "renew it",
     }
     assert source_rows(world(STATUS))[0]["feedback"] is None
+
+
+def test_a_source_whose_files_have_errors_is_degraded_with_the_place() -> None:
+    ready = replace(STATUS, state=SourceState.READY)
+    mistakes = tuple(
+        Problem("yaml.syntax", f"mistake {line}", "team:shop/compose.yaml", line) for line in (3, 9)
+    )
+    elsewhere = (Problem("yaml.syntax", "mistake", "own.yaml", 1),)
+    states = [
+        (row["state"], row["message"])
+        for status in (ready, STATUS)
+        for problems in (mistakes, elsewhere)
+        for row in source_rows(replace(world(status), problems=problems))
+    ]
+    place = "team:shop/compose.yaml:3: mistake 3; 1 more; what can't be read is left as it is"
+    assert states == [
+        ("Degraded", place),
+        ("Ready", STATUS.message),
+        # What waits outside is the first thing to act on.
+        ("Held", STATUS.message),
+        ("Held", STATUS.message),
+    ]
