@@ -22,7 +22,7 @@ from controller.cli.exit_codes import DEBUG, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_
 SECTIONS = {
     "Run": {
         "up": ("commands/up", "Run trimtab here: keep this host as a directory declares it."),
-        "down": ("commands/down", "Remove this instance's containers and networks; keep volumes."),
+        "down": ("commands/down", "Remove all containers, or those of a project; keep volumes."),
         "plan": ("plans/plan", "Show what would change, and why."),
         "snapshot": ("plans/snapshot", "Print what a plan elsewhere needs to know."),
         "diff": ("plans/diff", "Show the fields that would change."),
@@ -41,11 +41,13 @@ SECTIONS = {
     },
     "Change": {
         "exec": ("containers/exec", "Run a command in a running container."),
-        "restart": ("commands/service", "Replace the containers of a service, one by one."),
-        "rollback": ("commands/service", "Return a service to an earlier revision."),
-        "suspend": ("commands/service", "Stop changing a service until it is resumed."),
+        "restart": ("commands/service", "Replace the containers of services, one by one."),
+        "rollback": ("commands/service", "Return services to an earlier revision."),
+        "stop": ("commands/service", "Stop services, and keep them stopped."),
+        "start": ("commands/service", "Start services that were stopped."),
+        "suspend": ("commands/service", "Stop changing services until they are resumed."),
         "run-job": ("commands/run_job", "Run a job now."),
-        "resume": ("commands/service", "Return a service to its document: unpin, resume, retry."),
+        "resume": ("commands/service", "Return services to their documents: unpin, resume, retry."),
     },
     "Git": {
         "source": (
@@ -87,6 +89,23 @@ SECTIONS = {
 #: The name of a command's attribute, where the command's own name is taken.
 _ATTRIBUTES = {"exec": "execute", "run-job": "run_job", "try": "attempt"}
 COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}
+#: Commands of docker, compose and kubectl -> what does the same here.
+ELSEWHERE = {
+    "ps": "'trimtab status' lists services with their containers",
+    "ls": "'trimtab status --projects' lists projects",
+    "get": "'trimtab status' lists resources",
+    "events": "'trimtab journal list' shows what happened",
+    "scale": "write replicas (Compose: deploy.replicas) into the file",
+    "rm": "'trimtab down NAME' removes containers until 'trimtab start'; for good, delete the document",
+    "delete": "delete the document; 'trimtab down NAME' removes containers until 'trimtab start'",
+    "kill": "'trimtab stop NAME' stops a service, 'trimtab restart NAME' replaces its containers",
+    "pause": "'trimtab stop NAME' stops a service, 'trimtab suspend NAME' leaves it as it is",
+    "unpause": "'trimtab start NAME' ends a stop, 'trimtab resume NAME' a suspension",
+    "pull": "images are pulled as needed; 'trimtab restart NAME' pulls with pullPolicy: Always",
+    "build": "build with docker, then 'trimtab image trust NAME'",
+    "images": "'trimtab status' shows the image of each service",
+    "config": "'trimtab render' prints what files declare",
+}
 #: Processes with a log on standard error; a bug prints a traceback to the log.
 DAEMONS = frozenset({"broker", "fetch", "run", "ship"})
 
@@ -138,6 +157,7 @@ class LazyGroup(click.Group):
 
             near = get_close_matches(args[0], COMMANDS, n=1)
             hint = f": did you mean '{near[0]}'?" if near else ""
+            hint = f": {ELSEWHERE[args[0]]}" if args[0] in ELSEWHERE else hint
             raise click.UsageError(f"there is no command '{args[0]}'{hint}", ctx)
         return super().resolve_command(ctx, args)
 

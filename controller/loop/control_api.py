@@ -88,13 +88,13 @@ class ControlApi:
     def act(self, request: ActRequest) -> dict[str, object]:
         """Change an override of a service; passes carry it out later.
 
-        The answer to a suspension waits until earlier actions have ended, at most
+        The answer to a suspension or a stop waits until earlier actions have ended, at most
         until the request's timeout; ``quiet`` is False on timeout.
         """
         deadline = self._clock.monotonic() + request.timeout_s
         decision = self._operator.act(request.act, only_ask=request.only_ask)
         quiet = True
-        if request.act.verb == "suspend" and not request.only_ask:
+        if request.act.verb in ("suspend", "stop") and not request.only_ask:
             keys = self._controller.keys
             quiet = keys.await_done(request.act.key, timeout_s=request.timeout_s)
             left_s = max(0.0, deadline - self._clock.monotonic())

@@ -148,7 +148,7 @@ def _answer(
             # The failures of this pass are known only now.
             runs = backend.failed_runs(peer_uid, owns_all=True)
             return _with_last_lines(done, runs) if question.get("output") is True else done
-        case "rollback" | "restart" | "suspend" | "resume" as verb:
+        case "rollback" | "restart" | "suspend" | "resume" | "stop" | "start" as verb:
             _raise_if_not_allowed(peer_uid, own_uid)
             return backend.act(act_request(verb, question, peer_uid=peer_uid))
         case other:

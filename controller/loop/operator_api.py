@@ -66,7 +66,7 @@ class OperatorApi:
     # Overrides
 
     def act(self, act: ServiceAct, *, only_ask: bool = False) -> Decision:
-        """Roll back, restart, suspend or resume a service. Durable once this method returns.
+        """Change the overrides of a service, as operators do. Durable once this method returns.
 
         With *only_ask* nothing changes; the decision says what would change.
 
@@ -96,7 +96,7 @@ class OperatorApi:
             if only_ask or not decision.changed:
                 return decision
             self._overrides.save(act.key, decision)
-            if act.verb == "resume":
+            if act.verb in ("resume", "start"):
                 self._reconciler.tracker.retry_rollout(act.key)
             controller.restart_convergence(act.key)
         controller.keys.add(act.key)

@@ -15,6 +15,7 @@ from controller.core.planning.planner import KeyPlan
 from controller.core.status import report as status
 from controller.core.status.details import Report
 from controller.core.status.facts import FactsMemo, StatusInputs
+from controller.core.status.projects import revision_times
 from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
@@ -144,6 +145,11 @@ class Reporter:
             causes={k: slot.history.cause for k, slot in self._parts.store.troubled().items()},
             crash_looping=tracker.crash_frequencies(now),
             contended=tracker.contended_fields(now),
+            times={
+                service.key: times
+                for service in view.desired.services
+                if (times := revision_times(self._parts.store.of(service.key).overrides))
+            },
             failed=tracker.failed_rollouts(view.desired.services),
             failures=self._parts.store.failures(),
             progress=self._triggers.progress(),

@@ -1,4 +1,4 @@
-"""Completion of the names of resources in a shell."""
+"""Names of resources and projects as arguments, with their completion in a shell."""
 
 from __future__ import annotations
 
@@ -21,3 +21,33 @@ def complete_names(ctx: click.Context, _parameter: click.Parameter, incomplete: 
         for name in (resource["name"], f"{resource['namespace']}/{resource['name']}")
         if name.startswith(incomplete)
     ]
+
+
+def complete_namespaces(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the namespaces of the running instance; empty if nothing runs."""
+    from controller.cli.clients.status_report import fetch_status
+
+    try:
+        resources = fetch_status(ctx.params.get("state"))["resources"]
+    except (TrimtabError, OSError):
+        return []
+    names = sorted({resource["namespace"] for resource in resources})
+    return [name for name in names if name.startswith(incomplete)]
+
+
+#: The names of services; none for all services of a project.
+names_argument = click.argument(
+    "names", metavar="[NAME]...", nargs=-1, shell_complete=complete_names
+)
+#: A project is a namespace.
+project_option = click.option(
+    "-n",
+    "--namespace",
+    "--project",
+    "namespace",
+    metavar="NAMESPACE",
+    shell_complete=complete_namespaces,
+    help="Only this namespace: a project's name. Without NAME, all of it.",
+)

@@ -16,6 +16,7 @@ from controller.cli.clients.wait_for_pass import Waiting, in_silence
 from controller.cli.options import HostChoice
 from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
 from controller.model.mutations import DOWN, SHOW_VALUES
+from controller.model.names import Key
 from controller.settings import Instance, StateFolder, read_instance, state_of
 from controller.system.unix_socket import has_listener
 
@@ -222,8 +223,6 @@ def take_down(
             "a controller runs on this state folder, and would put everything back",
             remedy="stop it first (Ctrl-C in the terminal of 'trimtab up')",
         )
-    from concurrent.futures import ThreadPoolExecutor
-
     from controller.app.desired_state import directory_source
     from controller.core.service.teardown import teardown
     from controller.loop.state.saved_state import saved_dependencies
@@ -237,12 +236,7 @@ def take_down(
         perform = _Performer(serving.broker_socket, show, removed, failed)
         declared = directory_source(Path(instance.dir)).load()
         depends = saved_dependencies(state.controller / "state.json", declared)
-        for wave in teardown(perform.engine.observe(images=frozenset()), depends=depends):
-            by_object: dict[str, list[AnyAction]] = {}
-            for action in wave:
-                by_object.setdefault(action.target, []).append(action)
-            with ThreadPoolExecutor(WORKERS) as pool:  # most of the time is grace periods
-                list(pool.map(perform, by_object.values()))
+        perform.all(teardown(perform.engine.observe(images=frozenset()), depends=depends))
     if not failed:
         # Without the file, 'status' doesn't show removed containers as the last known state.
         with suppress(OSError):
@@ -250,8 +244,35 @@ def take_down(
     return removed, failed
 
 
+def take_services_down(
+    state: StateFolder, keys: Iterable[str], *, remove: bool, show: Callable[[str], None]
+) -> tuple[list[str], list[str]]:
+    """Stop the containers of services as the caller, or *remove* them too; dependents go first.
+
+    Return the names of stopped or removed containers, and of those that can't be. The services are
+    suspended before, so that the controller leaves them so.
+
+    Raises:
+        EngineError: the engine can't be asked.
+    """
+    from controller.core.service.teardown import services_down
+    from controller.loop.state.saved_state import saved_dependencies
+    from controller.model.desired.desired import Desired
+
+    done: list[str] = []
+    failed: list[str] = []
+    perform = _Performer(state.broker_socket, show, done, failed)
+    chosen = frozenset(map(Key.parse, keys))
+    # Of the controller's folder, which not each operator can read: without it, the order is unknown.
+    depends = saved_dependencies(state.controller / "state.json", Desired())
+    observed = perform.engine.observe(images=frozenset())
+    cause = "an operator takes it down" if remove else "an operator stops it"
+    perform.all(services_down(observed, chosen, depends=depends, remove=remove, cause=cause))
+    return done, failed
+
+
 class _Performer:
-    """Performs the actions on an object as an operator, and shows each removal."""
+    """Performs the actions on an object as an operator, and shows each removed or stopped object."""
 
     def __init__(
         self, socket: Path, show: Callable[[str], None], removed: list[str], failed: list[str]
@@ -263,6 +284,17 @@ class _Performer:
         self._removed = removed
         self._failed = failed
 
+    def all(self, waves: Iterable[tuple[AnyAction, ...]]) -> None:
+        """Perform waves of actions, one wave after the other, and the objects of a wave together."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        for wave in waves:
+            by_object: dict[str, list[AnyAction]] = {}
+            for action in wave:
+                by_object.setdefault(action.target, []).append(action)
+            with ThreadPoolExecutor(WORKERS) as pool:  # most of the time is grace periods
+                list(pool.map(self, by_object.values()))
+
     def __call__(self, actions: list[AnyAction]) -> None:
         for action in actions:
             try:
@@ -271,6 +303,8 @@ class _Performer:
                 self._show(f"failed   {action.verb} {action.target}: {error.message}")
                 self._failed.append(action.target)
                 return
-            if action.verb.startswith("remove"):
-                self._show(f"removed  {action.target}")
-                self._removed.append(action.target)
+        last = actions[-1]
+        word = {"stop-container": "stopped"}.get(last.verb, "removed")
+        if last.verb == "stop-container" or last.verb.startswith("remove"):
+            self._show(f"{word:<7}  {last.target}")
+            self._removed.append(last.target)

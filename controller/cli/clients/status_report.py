@@ -206,20 +206,63 @@ def key_of(state: StateFolder, name: str, *, kind: str = "Service") -> str:
         StateError: no service has the name, or several have it.
     """
     status = ask_controller(state.controller_socket, {"do": "status"})
-    services = [r for r in status["resources"] if r["kind"] == kind and matches(r, name)]
-    keys = [f"{kind}/{r['namespace']}/{r['name']}" for r in services]
-    if len(keys) > 1:
+    return _text_of(_named(status, name, kind))
+
+
+def services_of(
+    state: StateFolder, names: Iterable[str], namespace: str | None
+) -> list[dict[str, Any]]:
+    """Return the services NAME or NAMESPACE/NAME, or without names all of a namespace.
+
+    Raises:
+        EngineUnavailable: nothing runs.
+        StateError: no service has a name, or several have it; the namespace has no service.
+    """
+    status = ask_controller(state.controller_socket, {"do": "status"})
+    every = status["resources"]
+    rows = [r for r in every if namespace is None or r["namespace"] == namespace]
+    if names := dict.fromkeys(names):
+        chosen = {**status, "resources": rows}
+        found = {_text_of(row): row for name in names for row in [_named(chosen, name, "Service")]}
+        return list(found.values())
+    services = [row for row in rows if row["kind"] == "Service"]
+    if not services:
+        raise_if_unread(status)
+        from difflib import get_close_matches  # a slow import
+
+        there = sorted({row["namespace"] for row in every if row["kind"] == "Service"})
+        near = get_close_matches(namespace or "", there, n=1)
+        raise StateError(
+            "namespace.unknown",
+            f"there is no service in the namespace {namespace}",
+            remedy=f"{f'did you mean {near[0]}? ' if near else ''}'trimtab status' lists all",
+        )
+    return services
+
+
+def _text_of(resource: dict[str, Any]) -> str:
+    return f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
+
+
+def _named(status: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
+    """Return the only resource of a kind with a name.
+
+    Raises:
+        StateError: none has the name, or several have it.
+    """
+    others = [r for r in status["resources"] if r["kind"] == kind]
+    found = [r for r in others if matches(r, name)]
+    if len(found) > 1:
         raise StateError(
             AMBIGUOUS[kind],
-            f"{name} means {', '.join(keys)}",
+            f"{name} means {', '.join(map(_text_of, found))}",
             remedy="write NAMESPACE/NAME",
         )
-    if not keys:
+    if not found:
         raise_if_unread(status)
-        others = [r for r in status["resources"] if r["kind"] == kind]
         raise StateError(
             UNKNOWN[kind],
             f"there is no {kind.lower()} {name}",
             remedy=f"{suggestion(name, others)}'trimtab status' lists all",
         )
-    return keys[0]
+    return found[0]

@@ -96,7 +96,8 @@ def render(report: dict[str, Any], *, width: int | None) -> str:
     rows = [_row(each, several, exact=width is None) for each in report["revisions"]]
     lines = []
     if suspension := report["suspended"]:
-        lines.append(f"suspended by {suspension['by']} since {suspension['since']}")
+        word = "stopped" if suspension.get("stopped") else "suspended"
+        lines.append(f"{word} by {suspension['by']} since {suspension['since']}")
     if pin := report["pin"]:
         reason = f": {pin['reason']}" if pin["reason"] else ""
         lines.append(f"rolled back by {pin['by']} since {pin['since']}{reason}")

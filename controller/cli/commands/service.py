@@ -1,4 +1,4 @@
-"""``rollback``, ``restart``, ``suspend`` and ``resume``: operator actions on a service.
+"""``rollback``, ``restart``, ``stop``, ``start``, ``suspend``, ``resume``: operator actions on services.
 
 The broker records an action first, over the operator's own connection. Then the controller does
 it. Without the record nothing is done.
@@ -15,10 +15,11 @@ from typing import Any
 
 import click
 
-from controller.cli.clients.name_completion import complete_names
+from controller.cli.clients import oneshot
+from controller.cli.clients.name_completion import names_argument, project_option
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
-from controller.cli.clients.status_report import key_of, resource_of
-from controller.cli.exit_codes import EXIT_NOT_CONVERGED, EXIT_REFUSED
+from controller.cli.clients.status_report import resource_of, services_of
+from controller.cli.exit_codes import EXIT_ERROR, EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.options import (
     command,
     json_option,
@@ -31,12 +32,15 @@ from controller.cli.options import (
 from controller.cli.output.terminal import echo
 from controller.cli.output.user_names import with_names
 from controller.core.encoding.terminal_text import printable
-from controller.model.errors import EngineUnavailable
+from controller.model.errors import EngineUnavailable, TrimtabError
+from controller.model.names import DEFAULT_NAMESPACE
 from controller.settings import StateFolder
 
 #: Time for the controller's answer, in addition to the timeout of the action.
 ANSWER_S = 30.0
 LOOK_AGAIN_S = 0.3
+#: A stop is a suspension; each container has a record of its stop.
+_RECORDED = {"stop": "suspend", "start": "resume"}
 EXIT_CODES = """\b
 Exit codes: 0 done (or nothing was to be done), 1 error or nothing runs, 4 refused, 5 not done in
 time, or a person must act.
@@ -49,6 +53,8 @@ class Options:
 
     #: The reason, for the journal.
     note: str
+    #: The project: all its services, if none is named.
+    namespace: str | None
     #: Don't wait until the action is done.
     no_wait: bool
     timeout_s: float
@@ -66,7 +72,8 @@ def action(examples: str) -> Callable[[Callable[..., int]], click.Command]:
             timeout_option("How long to wait"),
             click.option("--no-wait", is_flag=True, help="Don't wait until it is done."),
             note_option,
-            click.argument("name", shell_complete=complete_names),
+            project_option,
+            names_argument,
         ):
             function = option(function)
         return command(f"\b\nExamples:{examples}\n{EXIT_CODES}")(function)
@@ -77,105 +84,228 @@ def action(examples: str) -> Callable[[Callable[..., int]], click.Command]:
 @action("""
   trimtab rollback web                       to the last revision that ran well
   trimtab rollback shop/web --to 3f2a91bc    to one that 'trimtab history shop/web' shows
+  trimtab rollback -n shop                   the project's last change
 """)
 @click.option("--to", metavar="REV", default="", help="The revision to go back to.")
-def rollback(name: str, to: str, **options: Any) -> int:
-    """Return a service to an earlier revision, with the image of that revision.
+def rollback(names: tuple[str, ...], to: str, **options: Any) -> int:
+    """Return services to an earlier revision, with the image of that revision.
 
-    The service keeps the revision until its document changes, or until 'trimtab resume'.
+    A service keeps the revision until its document changes, or until 'trimtab resume'.
+
+    Of a project (-n without a name), the services that the last change of its files changed go back
+    together, and the others stay; repeated, the change before.
     """
-    return act("rollback", name, Options(**options), to=to)
+    if to and len(names) != 1:
+        raise click.UsageError("--to is of one service: name it")
+    return act("rollback", names, Options(**options), to=to)
 
 
 @action("""
   trimtab restart web
   trimtab restart web --note "certificates were renewed"
+  trimtab restart -n shop
 """)
-def restart(name: str, **options: Any) -> int:
-    """Replace the containers of a service one by one, as a rollout does.
+def restart(names: tuple[str, ...], **options: Any) -> int:
+    """Replace the containers of services one by one, as a rollout does.
 
     With pullPolicy Always the image is pulled again first.
     """
-    return act("restart", name, Options(**options))
+    return act("restart", names, Options(**options))
+
+
+@action("""
+  trimtab stop web worker
+  trimtab stop -n shop --note "moving the rack"
+  trimtab start -n shop
+""")
+def stop(names: tuple[str, ...], **options: Any) -> int:
+    """Stop services, and keep them stopped until 'trimtab start'.
+
+    A stopped service isn't repaired, changed or removed, even if its document changes or is deleted, or
+    if engine or host are restarted. Its containers and volumes stay. Jobs go on.
+    """
+    return act("stop", names, Options(**options))
+
+
+@action("""
+  trimtab start web
+  trimtab start -n shop
+""")
+def start(names: tuple[str, ...], **options: Any) -> int:
+    """Start services that 'trimtab stop' or 'trimtab down -n' stopped, as their documents say now."""
+    return act("start", names, Options(**options))
 
 
 @action("""
   trimtab suspend db --note "restoring a backup by hand"
   trimtab resume db
 """)
-def suspend(name: str, **options: Any) -> int:
-    """Stop changing a service, running or not, until 'trimtab resume'.
+def suspend(names: tuple[str, ...], **options: Any) -> int:
+    """Stop changing services, running or not, until 'trimtab resume'.
 
     A suspended service isn't repaired, changed or removed, even if its document changes or is
-    deleted.
+    deleted. 'trimtab stop' stops its containers, too.
     """
-    return act("suspend", name, Options(**options))
+    return act("suspend", names, Options(**options))
 
 
 @action("""
   trimtab resume db
+  trimtab resume -n shop
 """)
-def resume(name: str, **options: Any) -> int:
-    """Return a service to its document: end a suspension or a rollback, and retry failures."""
-    return act("resume", name, Options(**options))
+def resume(names: tuple[str, ...], **options: Any) -> int:
+    """Return services to their documents: end a suspension, stop or rollback, and retry failures."""
+    return act("resume", names, Options(**options))
 
 
-def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
-    """Plan an action, record it, do it, and wait for its end; return the exit code.
+def act(
+    verb: str, names: tuple[str, ...], options: Options, *, to: str = "", remove: bool = False
+) -> int:
+    """Plan an action for each service, record it, do it, and wait for its end; return the exit code.
+
+    With *remove*, the containers of stopped services are removed.
 
     Raises:
         EngineUnavailable: nothing runs.
         Refused: the caller isn't an operator.
         JournalUnavailable: the action can't be recorded, and isn't done.
-        StateError: no service has the name, or several have it.
+        StateError: no service has a name, or several have it.
+        UsageError: the action isn't possible, of a project for none of its services.
     """
     folder, _ = open_state(options.state)
-    key = key_of(folder, name)
-    question: dict[str, object] = {
-        "do": verb,
-        "key": key,
-        "to": to,
-        "note": options.note[:512],
-        "on_behalf_of": os.environ.get("SUDO_USER", ""),
-        "timeout_s": options.timeout_s,
-    }
+    actions = _possible(_actions(folder, verb, names, options, to), is_project=not names)
     deadline = time.monotonic() + options.timeout_s
-    plan = ask_controller(folder.controller_socket, {**question, "only_ask": True})
-    report = {"object": key, "act": verb, **plan}
-    if not plan["changed"]:
-        if options.as_json:
-            print_json({**report, "done": True})
-        else:
-            _print_line(f"{key}: {plan['text']}; nothing to do")
-        return 0
-    record = _record(folder, verb, key, plan, note=options.note)
-    if verb == "rollback":
-        question["to"] = plan["revision"]  # the recorded revision, even if a better one exists now
-    result = ask_controller(
-        folder.controller_socket, question, timeout_s=options.timeout_s + ANSWER_S
-    )
-    report = {**report, **result, "record": record}
-    if not options.as_json:
-        _print_line(f"{key}: {result['text']}")
-    code, resource = 0, None
-    if verb == "suspend" and not options.no_wait:
-        code = 0 if result["quiet"] else EXIT_NOT_CONVERGED
-    elif not options.no_wait:
-        code, resource = _wait(folder, key, deadline, quiet=options.as_json)
+    for each in actions:
+        each.do()
+    down: dict[str, list[str]] = {}
+    if verb == "stop":
+        show = _print_nothing if options.as_json else _print_line
+        keys = [each.key for each in actions]
+        done, failed = oneshot.take_services_down(folder, keys, remove=remove, show=show)
+        down = {"containers": sorted(done), "failed": sorted(failed)}
+    codes = [each.finish(deadline) for each in actions]
     if options.as_json:
-        print_json({**report, "done": code == 0, "resource": resource})
-    elif code == EXIT_NOT_CONVERGED:
-        if time.monotonic() >= deadline:
-            problem = "not done within the timeout"
-        else:
-            problem = f"not done, and nothing more happens by itself: see 'trimtab describe {name}'"
-        echo(printable(f"{key}: {problem}"), err=True)
-    return code
+        reports = [each.report for each in actions]
+        is_one = len(names) == 1
+        print_json({**(reports[0] if is_one else {"act": verb, "services": reports}), **down})
+    if down.get("failed"):
+        echo("Not everything could be stopped; run it again.", err=True)
+        codes.append(EXIT_ERROR)
+    return max(codes)
+
+
+def _actions(
+    state: StateFolder, verb: str, names: tuple[str, ...], options: Options, to: str
+) -> list[ServiceAction]:
+    """Return the action on each chosen service, before anything is asked."""
+    if not names and options.namespace is None:
+        raise click.UsageError("name a service, or a project with -n NAMESPACE")
+    rows = services_of(state, names, options.namespace)
+    if verb == "rollback" and not names:
+        # The last change of the project declared these revisions together.
+        last = max(row.get("revisionSince", "") for row in rows)
+        rows = [row for row in rows if row.get("revisionSince", "") == last]
+    keys = [f"Service/{row['namespace']}/{row['name']}" for row in rows]
+    return [ServiceAction(state, verb, key, to, options) for key in keys]
+
+
+def _possible(actions: list[ServiceAction], *, is_project: bool) -> list[ServiceAction]:
+    """Return the actions that are possible; of a project, the services without are told.
+
+    Raises:
+        TrimtabError: an action isn't possible; of a project, none is.
+    """
+    found: list[ServiceAction] = []
+    others: list[tuple[str, TrimtabError]] = []
+    for each in actions:
+        try:
+            each.ask()
+            found.append(each)
+        except TrimtabError as error:
+            if not is_project or isinstance(error, EngineUnavailable):
+                raise
+            others.append((each.key, error))
+    if not found:
+        raise others[0][1]
+    for key, reason in others:
+        echo(printable(f"{key}: stays as it is: {reason.message}"), err=True)
+    return found
+
+
+class ServiceAction:
+    """An action on one service, step by step."""
+
+    def __init__(self, state: StateFolder, verb: str, key: str, to: str, options: Options) -> None:
+        self.key = key
+        self._state, self._verb, self._options = state, verb, options
+        self._question: dict[str, object] = {
+            "do": verb,
+            "key": key,
+            "to": to,
+            "note": options.note[:512],
+            "on_behalf_of": os.environ.get("SUDO_USER", ""),
+            "timeout_s": options.timeout_s,
+        }
+        self._plan: Any = {}
+        #: The answers so far, for ``--json``.
+        self.report: dict[str, Any] = {}
+
+    def ask(self) -> None:
+        """Ask what the action would change."""
+        socket = self._state.controller_socket
+        self._plan = ask_controller(socket, {**self._question, "only_ask": True})
+        self.report = {"object": self.key, "act": self._verb, **self._plan}
+
+    def do(self) -> None:
+        """Record the action, and let the controller change the service's overrides."""
+        plan, options = self._plan, self._options
+        if not plan["changed"]:
+            if not options.as_json:
+                _print_line(f"{self.key}: {plan['text']}; nothing to do")
+            return
+        record = _record(self._state, self._verb, self.key, plan, note=options.note)
+        if self._verb == "rollback":
+            # The recorded revision, even if a better one exists now.
+            self._question["to"] = plan["revision"]
+        result = ask_controller(
+            self._state.controller_socket, self._question, timeout_s=options.timeout_s + ANSWER_S
+        )
+        self.report = {**self.report, **result, "record": record}
+        if not options.as_json:
+            _print_line(f"{self.key}: {result['text']}")
+
+    def finish(self, deadline: float) -> int:
+        """Wait until the action is done, and return its exit code."""
+        if not self._plan["changed"]:
+            self.report |= {"done": True}
+            return 0
+        options = self._options
+        code, resource = 0, None
+        if self._verb in ("suspend", "stop") and not options.no_wait:
+            code = 0 if self.report["quiet"] else EXIT_NOT_CONVERGED
+        elif not options.no_wait:
+            code, resource = _wait(self._state, self.key, deadline, quiet=options.as_json)
+        self.report |= {"done": code == 0, "resource": resource}
+        if code == EXIT_NOT_CONVERGED and not options.as_json:
+            if time.monotonic() >= deadline:
+                problem = "not done within the timeout"
+            else:
+                name = self.key.removeprefix("Service/").removeprefix(f"{DEFAULT_NAMESPACE}/")
+                problem = (
+                    f"not done, and nothing more happens by itself: see 'trimtab describe {name}'"
+                )
+            echo(printable(f"{self.key}: {problem}"), err=True)
+        return code
+
+
+def _print_nothing(_line: str) -> None:
+    return
 
 
 def _record(state: StateFolder, verb: str, key: str, plan: Any, *, note: str) -> str:
     """Record the action with the broker, and return the record's id."""
-    record: dict[str, object] = {"act": f"service.{verb}", "object": key, "note": note[:512]}
+    act = f"service.{_RECORDED.get(verb, verb)}"
+    record: dict[str, object] = {"act": act, "object": key, "note": note[:512]}
     if plan["revision"]:
         record["revision"] = plan["revision"]
     if plan["anew"]:

@@ -29,9 +29,16 @@ GRAVE = {
 }
 #: Of a Ready service with containers as they were found: not grave, but worth a word.
 ADOPTED = "AdoptedAsFound"
+#: The word, and the reason of Suspended, of a service that 'trimtab stop' stopped.
+STOPPED = "Stopped"
 #: The words of resources that need no attention.
 SETTLED = frozenset({"Ready", "Completed", ADOPTED})
-COLOURS = {**dict.fromkeys(SETTLED, "green"), "Progressing": "cyan", **GRAVE}
+COLOURS = {
+    **dict.fromkeys(SETTLED, "green"),
+    "Progressing": "cyan",
+    STOPPED: "yellow",
+    **GRAVE,
+}
 #: Reasons of Progressing that explain Degraded. Other grave conditions are shown with the first only.
 _CAUSES = ("Pulling", "Retrying", "Waiting")
 
@@ -85,6 +92,8 @@ def word_of(resource: Resource) -> str:
     gravest = conditions[0]
     if gravest["status"] != "True":
         return f"Not{gravest['type']}"
+    if gravest["type"] == "Suspended" and gravest.get("reason") == STOPPED:
+        return STOPPED
     return "Completed" if gravest["type"] == "Ready" and is_completed(resource) else gravest["type"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from controller.cli.clients.name_completion import complete_names
+from controller.cli.clients.name_completion import complete_names, project_option
 from controller.cli.clients.status_report import (
     FetchedReport,
     fetch,
@@ -24,7 +24,13 @@ from controller.cli.output.signals import SignalWaiter
 from controller.cli.output.terminal import echo
 from controller.cli.output.times import current_time
 from controller.cli.status.screen import ChangeLines, Screen
-from controller.cli.status.table import TableView, fit_status, render_status, terminal_view
+from controller.cli.status.table import (
+    TableView,
+    fit_status,
+    render_projects,
+    render_status,
+    terminal_view,
+)
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable
 
@@ -77,6 +83,7 @@ EXIT_NOTHING_RUNS = 1
 Examples:
   trimtab status
   trimtab status web --watch
+  trimtab status --projects
   trimtab status -n shop -o wide              with owner, revision and the last output of what failed
   trimtab status --exit-code > /dev/null || alert     for a monitor, or a deployment
   trimtab status --json | jq -r '.problems[] | "\\(.file):\\(.line) \\(.message)"'
@@ -87,7 +94,8 @@ With --exit-code: 0 all is as declared, 5 something isn't, 1 unknown (nothing ru
 --watch ends with Ctrl-C, which exits with 130.
 """)
 @click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_names)
-@click.option("-n", "--namespace", metavar="NAMESPACE", help="Only this namespace.")
+@project_option
+@click.option("--projects", is_flag=True, help="A row for each project, which is a namespace.")
 @click.option(
     "-w",
     "--watch",
@@ -100,6 +108,7 @@ With --exit-code: 0 all is as declared, 5 something isn't, 1 unknown (nothing ru
 def status(
     name: str | None,
     namespace: str | None,
+    projects: bool,
     watch: bool,
     wide: bool,
     exit_code: bool,
@@ -122,7 +131,8 @@ def status(
     fetched = fetch(state, now=view.now)
     selected = select(fetched.report, name=name, namespace=namespace)
     raise_if_unknown(fetched.report, selected, name)
-    print_result(selected, render_status(selected, view), as_json=as_json)
+    text = render_projects(selected, view) if projects else render_status(selected, view)
+    print_result(selected, text, as_json=as_json)
     outdated = warn_if_outdated(fetched)
     if not exit_code:
         return outdated

@@ -10,7 +10,15 @@ from controller.cli.output.excerpts import ReportExcerpts
 from controller.cli.output.tables import Cell, Column, clip, clip_image, render, terminal_width
 from controller.cli.output.terminal import echo
 from controller.cli.output.times import age, current_time, parse_time, until
-from controller.cli.status.conditions import SETTLED, conditions_of, message_of, styled, word_of
+from controller.cli.status.conditions import (
+    GRAVE,
+    SETTLED,
+    STOPPED,
+    conditions_of,
+    message_of,
+    styled,
+    word_of,
+)
 from controller.cli.status.ports import addresses_of, clip_addresses
 from controller.cli.status.problems import no_excerpt, place_of, problem_of, render_problems
 from controller.model.names import revision_digits
@@ -33,6 +41,12 @@ COLUMNS = (
 WIDE = (
     Column("OWNER", shrink=clip, least=6, rank=5, optional=True),
     Column("REVISION", rank=6, optional=True),
+)
+PROJECT_COLUMNS = (
+    Column("PROJECT", shrink=clip, least=12, rank=8),
+    Column("READY"),
+    Column("CONDITION", style=styled),
+    Column("MESSAGE"),
 )
 SHORT_REVISION = 8
 
@@ -68,6 +82,32 @@ def render_status(status: StatusJson, view: TableView) -> str:
     """Return the table of resources, and the problems below."""
     lines = [*_sources(status, view), *render_problems(status["problems"], width=view.width)]
     return "\n".join([_table(status, view), *lines])
+
+
+def render_projects(status: StatusJson, view: TableView) -> str:
+    """Return a row for each project: ready of all services, the gravest condition, and who has it."""
+    projects: dict[str, list[StatusJson]] = {}
+    for resource in status["resources"]:
+        if resource["kind"] == "Service":
+            projects.setdefault(resource["namespace"], []).append(resource)
+    rows = [_project_row(name, services) for name, services in sorted(projects.items())]
+    table = render(PROJECT_COLUMNS, rows, width=view.width) if rows else "No projects."
+    split = [problem for problem in status["problems"] if problem["code"] == "project.split"]
+    return "\n".join([table, *render_problems(split, width=view.width)])
+
+
+def _project_row(name: str, services: list[StatusJson]) -> tuple[Cell, ...]:
+    words = {service["name"]: word_of(service) for service in services}
+    order = [*GRAVE, STOPPED, "NotReady", "Progressing"]
+    unsettled = {each: word for each, word in words.items() if word not in SETTLED}
+    ranked = sorted(
+        unsettled.items(),
+        key=lambda item: order.index(item[1]) if item[1] in order else len(order),
+    )
+    gravest = ranked[0][1] if ranked else "Ready"
+    ready = sum(word in SETTLED for word in words.values())
+    message = ", ".join(f"{each} {word}" for each, word in ranked)
+    return name, f"{ready}/{len(services)}", gravest, message
 
 
 def fit_status(status: StatusJson, view: TableView, height: int) -> str:

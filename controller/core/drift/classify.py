@@ -206,8 +206,12 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
             *differences,
             Alteration("admitted", "the inventory lacks its admitted settings"),
         )
+    # A stop for good takes the policy. The start of the container brings it back.
+    is_stopped = container.state is ContainerState.EXITED and now.restart == "no"
     for setting in differing_settings(now, admitted):
         if is_ignored(setting, now, container.ignored):
+            continue
+        if is_stopped and setting.name in ("restart", "restart_max"):
             continue
         in_place = setting.in_place(now, admitted)
         differences.append(

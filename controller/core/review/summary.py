@@ -9,7 +9,7 @@ from typing import Final
 
 from controller.core.drift.actions import is_denied
 from controller.core.drift.classify import short_revision
-from controller.core.service.overrides import display_name
+from controller.core.service.overrides import STOPPED, display_name
 from controller.model.desired.desired import OverrideReason
 from controller.model.desired.field_changes import Downtime, Effect, Review, ReviewEntry
 from controller.model.desired.plan import (
@@ -196,7 +196,7 @@ def downtime_json(downtime: Downtime) -> dict[str, object]:
 def hold_word(hold: OverrideReason) -> str:
     """Return a short phrase for an override, such as ``pinned to 1a2b3c4d``."""
     if hold.revision is None:
-        return hold.word
+        return "stopped" if hold.code == STOPPED else hold.word
     verb = "rolled back" if hold.code == "Automatic" else "pinned"
     return f"{verb} to {short_revision(hold.revision)}"
 

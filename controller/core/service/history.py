@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from types import MappingProxyType
 
 from controller.core.drift.failed_runs import run_json
-from controller.core.service.revisions import in_force, pin_json
+from controller.core.service.revisions import in_force, pin_json, suspension_json
 from controller.model.container_output import FailedRun
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import Overrides, Revision
@@ -62,7 +61,7 @@ def history(
         "namespace": key.namespace,
         "name": key.name,
         "generation": generation,
-        "suspended": asdict(overrides.suspension) if overrides.suspension else None,
+        "suspended": suspension_json(overrides.suspension) if overrides.suspension else None,
         "pin": pin_json(pin) if pin else None,
         "restarting": {"by": restarting.by, "containers": len(restarting.ids)}
         if restarting

@@ -1,4 +1,4 @@
-"""Operator actions: the effect of suspend, resume, rollback and restart on a service's overrides.
+"""Operator actions: the effect of stop, start, suspend, resume, rollback and restart on a service.
 
 An action is decided as a whole before anything is done. An impossible action is an error with an
 alternative. An automatic rollback uses the same function as a person's.
@@ -71,10 +71,12 @@ def decide(act: ServiceAct, inputs: ActionInputs, *, now: str) -> Decision:
         UsageError: the action is impossible; the error gives the reason and an alternative.
     """
     match act.verb:
-        case "suspend":
+        case "suspend" | "stop":
             return _suspend(act, inputs, now)
         case "resume":
             return _resume(act, inputs)
+        case "start":
+            return _start(act, inputs)
         case "rollback":
             return _rollback(act, inputs, now)
         case "restart":
@@ -87,9 +89,10 @@ def _suspend(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
     key, before = act.key, inputs.all_overrides.get(act.key, NO_OVERRIDES)
     declared = inputs.declared
     known = declared.service(key) or declared.is_unread(key) or inputs.containers
-    if before.suspension is not None:
+    stops = act.verb == "stop"
+    if before.suspension is not None and (before.suspension.stopped or not stops):
         who = f"{before.suspension.by} since {before.suspension.since}"
-        return Decision(before, changed=False, text=f"already suspended by {who}")
+        return Decision(before, changed=False, text=f"already {before.suspension.word} by {who}")
     if not known:
         raise unknown(key)
     if sum(s.suspension is not None for s in inputs.all_overrides.values()) >= SUSPENDED_MAX:
@@ -98,8 +101,36 @@ def _suspend(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
             f"{SUSPENDED_MAX} services are suspended already",
             remedy="resume some of them",
         )
-    after = replace(before, suspension=Suspension(act.by, now))
-    return Decision(after, changed=True, text="suspended: nothing is changed until it is resumed")
+    after = replace(before, suspension=Suspension(act.by, now, stops))
+    text = "suspended: nothing is changed until it is resumed"
+    if stops:
+        text = f"stays down until 'trimtab start {display_name(key)}'"
+    return Decision(after, changed=True, text=text)
+
+
+def _start(act: ServiceAct, inputs: ActionInputs) -> Decision:
+    """Return the end of a stop. A pin stays."""
+    key, before = act.key, inputs.all_overrides.get(act.key, NO_OVERRIDES)
+    service, name = inputs.declared.service(act.key), display_name(act.key)
+    suspension = before.suspension
+    if suspension is not None and suspension.stopped:
+        return Decision(replace(before, suspension=None), changed=True, text="starts again")
+    if suspension is not None:
+        raise UsageError(
+            "service.suspended",
+            f"{name} is suspended, and so left as it is",
+            remedy=f"trimtab resume {name}",
+        )
+    if service is None and not inputs.containers and not inputs.declared.is_unread(key):
+        raise unknown(key)
+    if service is not None and service.spec.state is RunState.STOPPED:
+        where = service.source
+        raise UsageError(
+            "start.declared",
+            f"{name} is stopped by its document, {where.file}:{where.line}",
+            remedy="write state: Running there",
+        )
+    return Decision(before, changed=False, text="not stopped by a command")
 
 
 def _resume(act: ServiceAct, inputs: ActionInputs) -> Decision:
@@ -259,11 +290,14 @@ def _workable(act: ServiceAct, inputs: ActionInputs) -> tuple[Service, Overrides
     service, overrides = inputs.declared.service(key), inputs.all_overrides.get(key, NO_OVERRIDES)
     if service is None:
         raise unknown(key)
-    if overrides.suspension is not None or service.spec.suspend:
+    suspension = overrides.suspension
+    if suspension is not None or service.spec.suspend:
+        is_stopped = suspension is not None and suspension.stopped
+        word, verb = ("stopped", "start") if is_stopped else ("suspended", "resume")
         raise UsageError(
             "service.suspended",
-            f"{name} is suspended, and so left as it is",
-            remedy=f"trimtab resume {name}"
+            f"{name} is {word}, and so left as it is",
+            remedy=f"trimtab {verb} {name}"
             if overrides.suspension
             else "set spec.suspend: false in its document",
         )

@@ -26,6 +26,9 @@ from controller.model.files.delivery import Delivery
 from controller.model.names import DEFAULT_NAMESPACE, Key
 from controller.model.observed import HostPort
 
+#: The reason of a service that an operator stopped.
+STOPPED = "Stopped"
+
 
 def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -> Desired:
     """Return the desired state: *declared* with overrides, or *declared* itself without any."""
@@ -143,13 +146,16 @@ def suspension_of(
     """Return the override reason of a service suspended by a command or by its document."""
     reasons, remedies = [], []
     if suspension is not None:
-        reasons.append(f"suspended by {suspension.by} since {suspension.since}")
-        remedies.append(f"trimtab resume {display_name(key)}")
+        reasons.append(f"{suspension.word} by {suspension.by} since {suspension.since}")
+        verb = "start" if suspension.stopped else "resume"
+        remedies.append(f"trimtab {verb} {display_name(key)}")
     if service is not None and service.spec.suspend:
         where = service.source
         reasons.append(f"spec.suspend is true in {where.file}:{where.line}")
         remedies.append("set spec.suspend: false")
     code = "Declared" if suspension is None else "ByCommand"
+    if suspension is not None and suspension.stopped:
+        code = STOPPED
     return OverrideReason(key, "suspended", code, "; ".join(reasons), ", and ".join(remedies))
 
 

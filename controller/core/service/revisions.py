@@ -17,7 +17,13 @@ from controller.core.manifests.revision_hash import service_text, slot_text, spe
 from controller.core.service.kept_revisions import completed
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.limits import DeclaredLimits
-from controller.model.desired.overrides import Overrides, Pin, Revision, RevisionOutcome
+from controller.model.desired.overrides import (
+    Overrides,
+    Pin,
+    Revision,
+    RevisionOutcome,
+    Suspension,
+)
 from controller.model.desired.spec.rollout import RunState
 from controller.model.names import Key
 from controller.model.observed import Container
@@ -212,7 +218,7 @@ def to_json(overrides: Overrides) -> dict[str, object]:
     if overrides.pin is not None:
         members["pin"] = pin_json(overrides.pin)
     if overrides.suspension is not None:
-        members["suspension"] = asdict(overrides.suspension)
+        members["suspension"] = suspension_json(overrides.suspension)
     if overrides.restarting is not None:
         restarting = overrides.restarting
         members["restarting"] = {"ids": sorted(restarting.ids), "by": restarting.by}
@@ -220,6 +226,14 @@ def to_json(overrides: Overrides) -> dict[str, object]:
         members["applied"] = overrides.applied
     if overrides.down_ms is not None:
         members["downMs"] = overrides.down_ms
+    return members
+
+
+def suspension_json(suspension: Suspension) -> dict[str, object]:
+    """Return a suspension as JSON; one without a stop has the form of earlier versions."""
+    members = asdict(suspension)
+    if not suspension.stopped:
+        del members["stopped"]
     return members
 
 

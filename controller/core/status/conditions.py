@@ -19,7 +19,7 @@ from controller.core.engine_api.comparable_fields import member_text
 from controller.core.jobs.progress import JobDecision, JobWord
 from controller.core.planning.service_order import HOOK_FAILED
 from controller.core.policy.refusals import with_remedies
-from controller.core.service.overrides import display_name
+from controller.core.service.overrides import STOPPED, display_name
 from controller.core.status.facts import READY_WORDS, Facts, StatusInputs
 from controller.model.desired.desired import Desired, OverrideReason
 from controller.model.desired.plan import AnyAction, Barrier, NeedsOperator, QuarantineWait, Wait
@@ -206,6 +206,8 @@ def _next(action: AnyAction) -> str:
 def _degraded(facts: Facts, inputs: StatusInputs) -> Condition:
     if inputs.observed is None or inputs.desired.is_unread(facts.key):
         return Condition("Degraded", "Unknown", "NotSeen")
+    if any(hold.key == facts.key and hold.code == STOPPED for hold in inputs.desired.holds):
+        return Condition("Degraded", "False", STOPPED)
     if facts.serving < facts.desired:
         texts = [_missing(facts), *facts.failed]
         return Condition("Degraded", "True", "TooFew", "; ".join(texts))

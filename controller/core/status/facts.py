@@ -39,6 +39,7 @@ from controller.core.status.details import (
     place_details,
     volume_details,
 )
+from controller.core.status.projects import RevisionTimes
 from controller.model.desired.desired import (
     Config,
     Desired,
@@ -100,6 +101,8 @@ class StatusInputs:
     pauses: Mapping[tuple[Key, int], SlotPause] = field(default_factory=dict)
     #: Failed rollouts, with the reason.
     failed: Mapping[Key, str] = field(default_factory=dict)
+    #: When the revisions of services were declared.
+    times: Mapping[Key, RevisionTimes] = field(default_factory=dict)
     failures: Mapping[Key, Failure] = field(default_factory=dict)
     #: The progress of long actions under way.
     progress: Mapping[Key, str] = field(default_factory=dict)

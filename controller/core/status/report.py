@@ -28,6 +28,7 @@ from controller.core.status.facts import (
     all_facts,
     release_facts,
 )
+from controller.core.status.projects import split_projects
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
@@ -51,6 +52,7 @@ def report(
         resources.append(_resource(facts, inputs, before, now))
     resources.sort(key=lambda resource: Key.parse(str(resource["key"])))
     problems = dict.fromkeys((*inputs.problems, *inputs.desired.problems, *inputs.plan.problems))
+    problems |= dict.fromkeys(split_projects(inputs.times, inputs.failed))
     sources: Report = {}
     if inputs.desired.scopes:
         # Imported only while a Source is declared, or was.
@@ -147,6 +149,7 @@ def _resource(
         "observedGeneration": observed_generation,
         **({"earlier": facts.earlier} if facts.earlier else {}),
         **({"rollout": facts.rollout} if facts.rollout else {}),
+        **({"revisionSince": inputs.times[key].in_force} if key in inputs.times else {}),
         **facts.details,
         "conditions": conditions,
         **_next_try(_pauses(facts, inputs)),

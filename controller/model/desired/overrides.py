@@ -75,6 +75,13 @@ class Suspension:
 
     by: str
     since: str
+    #: The operator also stopped the containers.
+    stopped: bool = False
+
+    @property
+    def word(self) -> str:
+        """``stopped`` or ``suspended``."""
+        return "stopped" if self.stopped else "suspended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class Overrides:
 
 NO_OVERRIDES = Overrides()
 
-Verb = Literal["rollback", "restart", "suspend", "resume"]
+Verb = Literal["rollback", "restart", "suspend", "resume", "stop", "start"]
 
 
 @dataclass(frozen=True, slots=True)

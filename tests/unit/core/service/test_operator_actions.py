@@ -125,6 +125,41 @@ def test_what_its_document_suspends_only_that_resumes() -> None:
     assert act("resume", Overrides(suspension=SUSPENSION), desired=suspended).changed
 
 
+STOP = Suspension("uid:7", "2026-01-01T00:00:00Z", stopped=True)
+
+
+def test_a_stop_is_a_suspension_that_start_ends_and_a_pin_outlives_both() -> None:
+    pinned = course(A, C, pinned=A)
+    done = act("stop", pinned)
+    assert done.overrides == replace(pinned, suspension=Suspension(BY, NOW, stopped=True))
+    assert done.text == "stays down until 'trimtab start web'"
+    again = act("stop", done.overrides)
+    assert (again.changed, again.text) == (False, f"already stopped by {BY} since {NOW}")
+    assert not act("suspend", done.overrides).changed
+    started = act("start", done.overrides)
+    assert (started.changed, started.overrides) == (True, pinned)
+    assert act("resume", done.overrides).overrides.suspension is None
+    # What is suspended can still be stopped.
+    assert act("stop", replace(GOOD, suspension=SUSPENSION)).changed
+
+
+def test_only_what_a_command_stopped_is_started() -> None:
+    unchanged = act("start", GOOD)
+    assert (unchanged.changed, unchanged.text) == (False, "not stopped by a command")
+    told = refused("start", replace(GOOD, suspension=SUSPENSION))
+    assert told == "service.suspended: web is suspended, and so left as it is (trimtab resume web)"
+    told = refused("restart", replace(GOOD, suspension=STOP))
+    assert told == "service.suspended: web is stopped, and so left as it is (trimtab start web)"
+    told = refused("start", desired=declared(written("state: Stopped")))
+    assert told.startswith("start.declared: web is stopped by its document, ")
+
+
+def test_a_service_of_a_project_that_cannot_be_read_may_be_stopped() -> None:
+    unread = replace(declared(), blind_namespaces=frozenset({"default"}))
+    assert act("stop", NO_OVERRIDES, desired=unread).changed
+    assert refused("rollback", desired=unread).startswith("service.blind")
+
+
 def test_a_rollback_pins_to_the_last_good_revision() -> None:
     done = act("rollback", GOOD)
     assert done.overrides.pin == Pin(
