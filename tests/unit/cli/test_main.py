@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from controller import __version__
 from controller.cli import main as cli_module
 from controller.cli.exit_codes import exit_code_of, report
 from controller.cli.invocation import program, with_program
-from controller.cli.main import COMMANDS, cli, main
+from controller.cli.main import COMMANDS, ELSEWHERE, cli, main
 from controller.cli.status.problems import place_of
 from controller.model.errors import (
     InvalidDesiredState,
@@ -77,6 +78,16 @@ def test_wrong_usage_exits_with_64(arguments: list[str], capsys) -> None:
 def test_a_mistyped_command_is_told_the_one_that_was_meant(capsys) -> None:
     run("statsu")
     assert "there is no command 'statsu': did you mean 'status'?" in capsys.readouterr().err
+
+
+def test_a_command_of_docker_is_told_the_one_that_does_so_here(capsys) -> None:
+    for word, hint in ELSEWHERE.items():
+        assert run(word) == 64
+        told = capsys.readouterr().err.splitlines()[0]
+        assert told == f"error: there is no command '{word}': {hint} [usage.wrong]"
+    named = {each for hint in ELSEWHERE.values() for each in re.findall(r"'trimtab ([\w-]+)", hint)}
+    assert named <= COMMANDS.keys()
+    assert ELSEWHERE.keys().isdisjoint(COMMANDS)
 
 
 def test_a_deleted_working_directory_is_an_error_with_a_remedy(

@@ -57,6 +57,8 @@ class Both:
         self.states = list(states)
         self.others: list[dict[str, Any]] = []
         self.denied: tuple[int, dict[str, Any]] | None = None
+        #: The errors of questions, by the key.
+        self.impossible: dict[str, dict[str, Any]] = {}
         self._doors = [
             self._serve(state.controller_socket, self._control),
             self._serve(state.broker_socket, self._record),
@@ -87,7 +89,7 @@ class Both:
             told: dict[str, Any] = {"resources": resources, "problems": []}
         else:
             self.said.append(("controller", question))
-            told = self.planned
+            told = self.impossible.get(question.get("key", ""), self.planned)
         peer.sendall(json.dumps(told).encode() + b"\n")
 
     def _record(self, peer: socket.socket) -> None:
@@ -346,3 +348,84 @@ def test_a_history_fits_80_columns() -> None:
     assert max(map(len, shown.splitlines())) <= 80
     assert "…/web:1.4" in shown
     assert "failed: slot 1 keeps failing: it exited with 1" in " ".join(shown.split())
+
+
+def shop(name: str, since: str = "", *conditions: dict[str, str]) -> dict[str, Any]:
+    made = resource(*(conditions or (condition("Ready"),)), name=name, namespace="shop")
+    return {**made, **({"revisionSince": since} if since else {})}
+
+
+def keys_asked(both: Both) -> list[str]:
+    """Return the keys of what was done, without the questions before."""
+    return [
+        said["key"] for who, said in both.said if who == "controller" and "only_ask" not in said
+    ]
+
+
+def test_several_services_and_a_whole_project_are_acted_on(
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(state) as both:
+        both.others = [shop("api"), shop("db"), {**shop("net"), "kind": "Network"}]
+        assert run(state, "suspend", "web", "db") == 0
+        assert keys_asked(both) == [WEB_KEY, "Service/shop/db"]
+        both.said.clear()
+        assert run(state, "suspend", "--project", "shop", "--json") == 0
+        assert keys_asked(both) == ["Service/shop/api", "Service/shop/db"]
+        both.said.clear()
+        assert run(state, "restart", "api", "-n", "shop") == 0
+        assert keys_asked(both) == ["Service/shop/api"]
+    (report,) = [json.loads(x) for x in capsys.readouterr().out.splitlines() if x[0] == "{"]
+    assert [each["object"] for each in report["services"]] == [
+        "Service/shop/api",
+        "Service/shop/db",
+    ]
+    assert all(each["done"] for each in report["services"])
+
+
+def test_nothing_is_done_before_all_named_services_can_be_acted_on(
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"code": "service.suspended", "message": "api is suspended", "remedy": "resume it"}
+    with serving(state) as both:
+        both.others = [shop("api"), shop("db")]
+        both.impossible = {"Service/shop/api": {"error": told}}
+        assert run(state, "restart", "db", "api") == 1
+        assert keys_asked(both) == []
+        assert "service.suspended" in capsys.readouterr().err
+        # Of a project, the others go on.
+        assert run(state, "restart", "-n", "shop") == 0
+        assert keys_asked(both) == ["Service/shop/db"]
+        assert "Service/shop/api: stays as it is: api is suspended" in capsys.readouterr().err
+        both.impossible["Service/shop/db"] = {"error": told}
+        assert run(state, "restart", "-n", "shop") == 1
+
+
+def test_a_project_goes_back_by_its_last_change(state: StateFolder) -> None:
+    with serving(state) as both:
+        both.others = [shop("api", "2026-02"), shop("db", "2026-01"), shop("worker", "2026-02")]
+        assert run(state, "rollback", "-n", "shop") == 0
+        assert keys_asked(both) == ["Service/shop/api", "Service/shop/worker"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("suspend", "-n", "shpo"), 1, "did you mean shop? "),
+        (("suspend",), 64, "name a service, or a project with -n NAMESPACE"),
+        (("rollback", "-n", "shop", "--to", "abc"), 64, "--to is of one service"),
+        (("suspend", "web", "-n", "shop"), 1, "there is no service web"),
+    ],
+)
+def test_a_choice_of_nothing_is_told(
+    state: StateFolder,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    text: str,
+) -> None:
+    with serving(state) as both:
+        both.others = [shop("api")]
+        assert run(state, *arguments) == code
+        assert both.said == []
+    assert text in capsys.readouterr().err

@@ -23,7 +23,7 @@ from typing import Any
 import click
 import pytest
 
-from controller.cli.clients.name_completion import complete_names
+from controller.cli.clients.name_completion import complete_names, complete_namespaces
 from controller.cli.main import main
 from controller.cli.status.screen import ChangeLines
 from controller.model.errors import EngineUnavailable
@@ -171,6 +171,16 @@ def test_names_are_completed_from_what_runs(state: StateFolder) -> None:
         assert complete_names(context, click.Argument(["name"]), "ga") == ["gateway", "gateway"]
         assert complete_names(context, click.Argument(["name"]), "sh") == ["shop/gateway"]
     assert complete_names(context, click.Argument(["name"]), "ga") == []
+
+
+def test_namespaces_are_completed_from_what_runs(state: StateFolder) -> None:
+    context = click.Context(click.Command("stop"))
+    context.params = {"state": state.root}
+    rows = [resource("a", namespace=name) for name in ("shop", "shop", "site", "blog")]
+    with answering(state, report(*rows)):
+        found = complete_namespaces(context, click.Argument(["namespace"]), "s")
+    assert found == ["shop", "site"]
+    assert complete_namespaces(context, click.Argument(["namespace"]), "s") == []
 
 
 def test_only_one_namespace_is_shown_if_asked(

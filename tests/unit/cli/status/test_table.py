@@ -8,7 +8,14 @@ import click
 import pytest
 
 from controller.cli.output.tables import cell_width
-from controller.cli.status.table import TableView, fit_status, image_of, ready_of, render_status
+from controller.cli.status.table import (
+    TableView,
+    fit_status,
+    image_of,
+    ready_of,
+    render_projects,
+    render_status,
+)
 from tests.unit.cli.reports import condition, problem, report, resource, slot
 
 NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
@@ -197,3 +204,26 @@ def test_the_image_that_runs_is_shown_and_not_the_one_that_is_to_come() -> None:
     assert image("team/web:1.0") == "team/web:1.0"
     assert image("", "team/web:1.0") == "team/web:1.1"
     assert image("") == image_of(resource("web", image="team/web:1.1", slots=[])) == "team/web:1.1"
+
+
+def test_projects_have_a_row_with_the_gravest_condition_and_who_has_it() -> None:
+    stop = {**condition("Suspended", "stopped by uid:0"), "reason": "Stopped"}
+    rows = [
+        resource("web", namespace="shop"),
+        resource("worker", condition("RolledBack", "why"), namespace="shop"),
+        resource("api", condition("CrashLoop", "why"), namespace="shop"),
+        resource("site", namespace="blog"),
+        resource("db", stop, namespace="store"),
+    ]
+    split = problem("project shop runs two versions", code="project.split", remedy="go back")
+    told = report(*rows, problems=[split, problem("another", code="x.y")])
+    lines = click.unstyle(render_projects(told, TableView(80, NOW))).split("\n")
+    assert lines == [
+        "PROJECT  READY  CONDITION  MESSAGE",
+        "blog     1/1    Ready",
+        "shop     1/3    CrashLoop  api CrashLoop, worker RolledBack",
+        "store    0/1    Stopped    db Stopped",
+        "problem project shop runs two versions [project.split]",
+        "        remedy: go back",
+    ]
+    assert render_projects(report(), TableView(80, NOW)) == "No projects."

@@ -64,6 +64,19 @@ def check(there: Container, wanted: Service | None, word: str, cause: str, *, bl
         ),
         (container(state="paused"), service(), "altered", "it is paused"),
         (container(state="dead"), service(), "altered", "it is dead"),
+        # What a stop for good takes, the start brings back.
+        (
+            container(state="exited", settings=NO, exit_code=2),
+            service(),
+            "stopped",
+            "web.1-bbbbbbbb exited with 2, and should run",
+        ),
+        (
+            container(state="exited", settings={"restart": "on-failure"}),
+            service(),
+            "altered",
+            "restart is on-failure, admitted always",
+        ),
         (
             container(state="exited", settings={"memory": 0}),
             service(),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from controller.core.service.teardown import teardown
+from controller.core.service.teardown import services_down, teardown
 from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
@@ -89,3 +89,42 @@ def test_nothing_is_stopped_that_is_down_and_no_policy_changed_that_is_no_alread
         "remove-container api.1-bbbbbbbb",
         *gone("db.1-bbbbbbbb")[1:],
     ]
+
+
+def stopped(*containers, remove: bool = False, depends=None) -> list[list[str]]:
+    waves = services_down(
+        engine(*containers), {API, DB}, depends=depends or {}, remove=remove, cause="asked"
+    )
+    return [[f"{action.verb} {action.target}" for action in wave] for wave in waves]
+
+
+def test_services_are_stopped_for_good_and_dependents_first():
+    there = (container("db"), container("api"), container("web"))
+    verbs = ("update-container", "stop-container")
+    assert stopped(*there, depends={API: {DB}}) == [
+        [f"{verb} api.1-bbbbbbbb" for verb in verbs],
+        [f"{verb} db.1-bbbbbbbb" for verb in verbs],
+    ]
+    assert stopped(*there, depends={API: {DB}}, remove=True) == [
+        [*gone("api.1-bbbbbbbb")],
+        [*gone("db.1-bbbbbbbb")],
+    ]
+
+
+def test_only_what_runs_is_stopped_and_nothing_of_a_client():
+    down = container("db", state="exited", settings={"restart": "no"})
+    mine = container("api", origin="client")
+    assert stopped(down, mine) == []
+    assert stopped(down, mine, remove=True) == [["remove-container db.1-bbbbbbbb"]]
+
+
+def test_a_stop_takes_the_containers_own_grace_period():
+    waves = services_down(
+        engine(replace(container("db"), stop_grace_s=45)),
+        {DB},
+        depends={},
+        remove=False,
+        cause="asked",
+    )
+    (stop,) = [a for wave in waves for a in wave if isinstance(a, StopContainer)]
+    assert (stop.grace_s, stop.cause) == (45, "asked")
