@@ -101,7 +101,8 @@ class Hands:
         return self._random.choice(["", *(r.revision for r in kept if r.image != NOBODYS)])
 
     def _recorded(self, verb: Verb, key: Key, planned: Decision) -> bool:
-        told: dict[str, object] = {"act": f"service.{verb}", "object": str(key), "note": "by hand"}
+        act = {"stop": "suspend", "start": "resume"}.get(verb, verb)
+        told: dict[str, object] = {"act": f"service.{act}", "object": str(key), "note": "by hand"}
         if planned.revision:
             told["revision"] = planned.revision
         if planned.anew:
@@ -120,8 +121,10 @@ class Hands:
         self.unsure.discard(act.key)
         truth = self._seen()
         match act.verb:
-            case "suspend":
+            case "suspend" | "stop":
                 self.suspended.add(act.key)
+            case "start":
+                self.suspended.discard(act.key)
             case "resume":
                 self.suspended.discard(act.key)
                 self.pinned.pop(act.key, None)

@@ -143,6 +143,26 @@ def by_hand(verb: Verb, key: Key = WEB) -> Callable[[World], str]:
     return act
 
 
+def stop_by_hand(world: World) -> str:
+    """An operator stops a service as ``trimtab stop`` does, again until all of it is done."""
+    told = world.hands.act("stop", WEB)
+    is_done = world.hands.answered
+    for container in world.people.ours() if is_done else ():
+        path = f"/containers/{container.id}"
+        if container.running:
+            never = json.dumps({"RestartPolicy": {"Name": "no"}}).encode()
+            requests = (
+                request_of(OPERATOR, "POST", f"{path}/update", body=never),
+                request_of(OPERATOR, "POST", f"{path}/stop"),
+            )
+            for request in requests:
+                reply = world.ask(request)
+                is_done = is_done and reply is not None and reply.status < 400
+    if not is_done:
+        world.at(AGAIN_S, "then again", partial(stop_by_hand, world))
+    return told
+
+
 def approve(world: World) -> str:
     """An operator approves what the prune guard holds back, and moves."""
     if world.approve():
@@ -318,6 +338,11 @@ STORIES: dict[str, Tale] = {
             (10, edit(WEB, image=f"{IMAGES}/web:2")),
             (40, by_hand("resume")),
         ),
+    ),
+    "stop by hand": Tale(
+        _COMES | _does(Action.UPDATE),
+        (service(WEB, replicas=2),),
+        ((5, stop_by_hand), (20, edit(WEB, replicas=3)), (40, by_hand("start"))),
     ),
     "limits": Tale(
         _COMES | _does(Action.UPDATE),
