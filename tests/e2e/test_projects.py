@@ -11,18 +11,12 @@ SHOP = """\
 services:
   web:
     image: trimtab.local/web:1
-    environment: {VERSION: "${VERSION}"}
-    healthcheck: {test: ["CMD", "/bin/sh", "-c", "test $$VERSION != bad"], interval: 1s, retries: 1}
     depends_on: [store]
-    deploy: {update_config: {failure_action: rollback, monitor: 1s}}
   worker:
     image: trimtab.local/web:1
-    environment: {VERSION: "${VERSION}"}
-    deploy: {update_config: {monitor: 1s}}
   store:
     image: trimtab.local/web:1
     volumes: ["data:/data"]
-    deploy: {update_config: {monitor: 1s}}
   prometheus:
     image: trimtab.local/web:1
     profiles: [monitoring]
@@ -31,32 +25,17 @@ volumes: {data: }
 x-trimtab: {owner: team}
 """
 OTHER = web("gone").replace("name: gone", "name: gone, namespace: blog")
-#: The directory isn't empty without the project.
-KEPT = (
-    "apiVersion: trimtab/v1\nkind: Network\nmetadata: {name: kept, namespace: blog, owner: team}\n"
-)
 SERVICES = ("store", "web", "worker")
 
 
-def put(host: Host, text: str = SHOP, version: str = "one") -> None:
+def put(host: Host, text: str = SHOP) -> None:
     (host.directory / "shop").mkdir(exist_ok=True)
     (host.directory / "shop" / "prometheus.yml").write_text("scrape_configs: []\n")
-    (host.directory / "shop" / ".env").write_text(f"VERSION={version}\n")
     host.write("shop/compose.yaml", text)
 
 
 def running(host: Host) -> list[str]:
     return sorted(each for name in SERVICES for each in host.running_ids(name))
-
-
-def versions(host: Host) -> dict[str, list[str]]:
-    """Return the versions of the running containers."""
-    found: dict[str, list[str]] = {}
-    for name in ("web", "worker"):
-        there = [each for each in host.containers(name) if each["State"]["Running"]]
-        envs = [dict(e.split("=", 1) for e in each["Config"]["Env"]) for each in there]
-        found[name] = [env["VERSION"] for env in envs]
-    return found
 
 
 def problems(host: Host) -> list[str]:
@@ -67,7 +46,7 @@ def problems(host: Host) -> list[str]:
 def test_a_project_is_stopped_started_and_taken_down_as_one(host: Host) -> None:
     put(host)
     host.write("blog.yaml", OTHER)
-    host.write("kept.yaml", KEPT)
+    change(host, "one")
     with host.running():
         host.await_ready(*SERVICES, "gone", within_s=60)
         kept = running(host)
@@ -86,7 +65,6 @@ def test_a_project_is_stopped_started_and_taken_down_as_one(host: Host) -> None:
         host.await_ready(*SERVICES)
         if not isinstance(host, SignedHost):
             fail_a_change(host)
-            kept = running(host)
 
         host.cli("stop", "-n", "shop", "--note", "moving the rack", "--timeout", "60s")
         assert running(host) == []
@@ -110,33 +88,43 @@ def test_a_project_is_stopped_started_and_taken_down_as_one(host: Host) -> None:
         assert [host.containers(name) for name in SERVICES] == [[], [], []]
         host.cli("start", "-n", "shop", "--timeout", "60s")
         host.await_ready(*SERVICES)
-        assert versions(host) == {"web": ["one"], "worker": ["one"]}
+
+
+def change(host: Host, version: str) -> None:
+    """Write two services of one project, the first of which never gets healthy with the version bad."""
+    check = f'["/bin/sh", "-c", "test {version} != bad"]'
+    rollout = "rollout: {minHealthy: 0s, progressDeadline: 3s}"
+    env = f"env: {{VERSION: {version}}}\n{rollout}"
+    checked = f"{env}\nhealthcheck: {{exec: {check}, interval: 1s, retries: 1}}"
+    host.write("lab.yaml", f"{web('front', extra=checked)}---\n{web('back', extra=env)}")
 
 
 def fail_a_change(host: Host) -> None:
     """A change that fails for one service is told for the project, and undone as one."""
-    good(host)
-    put(host, version="bad")
-    eventually(lambda: "project.split" in problems(host), within_s=60)
-    eventually(lambda: versions(host) == {"web": ["one"], "worker": ["bad"]}, within_s=60)
-    host.await_ready("worker")
-    assert "web went back to" in host.cli("status").stdout
-    host.cli("rollback", "-n", "shop", "--timeout", "60s")
-    eventually(lambda: versions(host) == {"web": ["one"], "worker": ["one"]}, within_s=60)
+    eventually(lambda: are_good(host))
+    change(host, "bad")
+    eventually(lambda: "project.split" in problems(host))
+    host.await_ready()
+    assert "front went back to" in host.cli("status").stdout
+    assert versions(host) == {"front": ["one"], "back": ["bad"]}
+    host.cli("rollback", "-n", "default", "--timeout", "60s")
+    assert versions(host) == {"front": ["one"], "back": ["one"]}
     assert "project.split" not in problems(host)
-    assert has(host.resource("worker", namespace="shop"), "RolledBack")
-    assert not has(host.resource("store", namespace="shop"), "RolledBack")
-    put(host)
-    host.await_ready(*SERVICES)
+    held = {name: has(host.resource(name), "RolledBack") for name in ("front", "back")}
+    assert held == {"front": True, "back": True}
 
 
-def good(host: Host) -> None:
-    """Wait until the revisions are known to run well."""
+def are_good(host: Host) -> bool:
+    """Return True once the revisions are known to run well."""
+    newest = [host.history(name)[:1] for name in ("front", "back")]
+    return all(rows and rows[0]["outcome"] == "good" for rows in newest)
 
-    def are_good() -> bool:
-        newest = [
-            host.json("history", f"shop/{name}")["revisions"][:1] for name in ("web", "worker")
-        ]
-        return all(rows and rows[0]["outcome"] == "good" for rows in newest)
 
-    eventually(are_good)
+def versions(host: Host) -> dict[str, list[str]]:
+    """Return the versions of the running containers."""
+    found: dict[str, list[str]] = {}
+    for name in ("front", "back"):
+        there = [each for each in host.containers(name) if each["State"]["Running"]]
+        envs = [dict(e.split("=", 1) for e in each["Config"]["Env"]) for each in there]
+        found[name] = [env["VERSION"] for env in envs]
+    return found
