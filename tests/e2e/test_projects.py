@@ -95,7 +95,7 @@ def change(host: Host, version: str) -> None:
     check = f'["/bin/sh", "-c", "test {version} != bad"]'
     rollout = "rollout: {minHealthy: 0s, progressDeadline: 3s}"
     env = f"env: {{VERSION: {version}}}\n{rollout}"
-    checked = f"{env}\nhealthcheck: {{exec: {check}, interval: 1s, retries: 1}}"
+    checked = f"{env}\nhealthcheck: {{exec: {check}, interval: 1s, retries: 1, startPeriod: 0s}}"
     host.write("lab.yaml", f"{web('front', extra=checked)}---\n{web('back', extra=env)}")
 
 
