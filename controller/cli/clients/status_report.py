@@ -251,7 +251,7 @@ def _named(status: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
         StateError: none has the name, or several have it.
     """
     others = [r for r in status["resources"] if r["kind"] == kind]
-    found = [r for r in others if matches(r, name)]
+    found: list[dict[str, Any]] = [r for r in others if matches(r, name)]
     if len(found) > 1:
         raise StateError(
             AMBIGUOUS[kind],
