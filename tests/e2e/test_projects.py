@@ -68,7 +68,7 @@ def test_a_project_is_stopped_started_and_taken_down_as_one(host: Host) -> None:
 
         host.cli("stop", "-n", "shop", "--note", "moving the rack", "--timeout", "60s")
         assert running(host) == []
-        host.cli("apply", "--timeout", "60s")
+        host.cli("apply", "--timeout", "60s", expect=5)
         told = host.cli("status", "--projects").stdout
         assert told.splitlines()[-1].split()[:3] == ["shop", "0/3", "Stopped"], told
         assert "trimtab start shop/web" in host.cli("status", "web").stdout
@@ -84,7 +84,7 @@ def test_a_project_is_stopped_started_and_taken_down_as_one(host: Host) -> None:
         host.cli("down", "-n", "shop", "--timeout", "60s")
         assert [host.containers(name) for name in SERVICES] == [[], [], []]
         assert "shop.data" in host.engine.docker("volume", "ls", "-q").stdout.split()
-        host.cli("apply", "--timeout", "60s")
+        host.cli("apply", "--timeout", "60s", expect=5)
         assert [host.containers(name) for name in SERVICES] == [[], [], []]
         host.cli("start", "-n", "shop", "--timeout", "60s")
         host.await_ready(*SERVICES)
