@@ -176,6 +176,7 @@ class BrokerEngine:
             taken_down=inventory.taken_down,
             files=inventory.files,
             jobs=inventory.jobs,
+            foreign=inventory.foreign,
             image_volumes={each["Id"]: translate.declared_volumes(each) for each in local},
             image_settings={each["Id"]: translate.image_settings(each) for each in local},
             # The kernel takes milliseconds to list its sockets, and only `host_ports.taken` uses

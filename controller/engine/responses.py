@@ -37,6 +37,7 @@ from controller.model.errors import (
     ReplyLost,
 )
 from controller.model.inventory import OwnedObject
+from controller.model.names import ForeignContainer
 from controller.model.observed import Container, Ending, Image
 from controller.model.records import Context, Precondition
 
@@ -210,6 +211,9 @@ class InventoryResponse:
         self.taken_down = str(payload.get("takenDown") or "")
         self.files = stored_from_json(payload.get("files") or ())
         self.jobs = jobs.from_json(payload.get("jobs") or ())
+        self.foreign = tuple(
+            read_plain(ForeignContainer, each) for each in payload.get("foreign") or ()
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,37 @@ def workload_key(namespace: str, name: str, slot_label: str) -> Key:
     return Key("Job" if run_of_slot(slot_label) else "Service", namespace, name)
 
 
+#: The code of a running container with our label that the inventory lacks.
+FOREIGN = "container.foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignContainer:
+    """A container with the label of this instance that the inventory lacks, and that runs or may run.
+
+    Its labels prove nothing, so nobody changes it, and nothing starts next to it.
+    """
+
+    id: str
+    name: str
+    #: As the labels say; '' without a label.
+    namespace: str = ""
+    service: str = ""
+    slot: str = ""
+    writes: tuple[str, ...] = ()  # the named volumes mounted writable, sorted
+
+    @property
+    def key(self) -> Key:
+        """The service or job that the labels name."""
+        return workload_key(self.namespace, self.service, self.slot)
+
+    @property
+    def remedy(self) -> str:
+        """What an operator can do."""
+        end = f"docker stop {self.name} && docker rm {self.name}"
+        return f"take it over with 'trimtab adopt', or end it: {end}"
+
+
 def qualified(namespace: str, name: str) -> str:
     """Return ``NAMESPACE.NAME``, or the bare name in the default namespace.
 

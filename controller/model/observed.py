@@ -16,7 +16,7 @@ from typing import Literal, overload
 
 from controller.model.files.delivery import MountedFiles, StoredFiles
 from controller.model.mappings.parted import PartedMap
-from controller.model.names import Key
+from controller.model.names import ForeignContainer, Key
 
 #: The events of hooks, in records.
 POST_START, PRE_STOP = "postStart", "preStop"
@@ -457,6 +457,7 @@ class Observed:
     taken_down: str = ""  # the record of the last ``trimtab down``
     #: The broker's memory of each job that ran, or was asked to run.
     jobs: Mapping[Key, JobMemory] = field(default_factory=dict)
+    foreign: tuple[ForeignContainer, ...] = ()
     # Built at the first use: a plan of everything asks for each service.
     # A ``ContainerGroups``; pydantic, which reads snapshots of hosts, knows no schema for the class.
     _grouped: object = field(init=False, repr=False, compare=False, default=None)

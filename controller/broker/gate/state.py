@@ -23,6 +23,7 @@ from controller.core.enforcement.token_buckets import Buckets
 from controller.core.engine_api.requests import ExecRequest
 from controller.core.engine_api.streams.pull_errors import Access
 from controller.model.inventory import Inventory
+from controller.model.names import ForeignContainer
 from controller.model.policy.document import Policy
 from controller.model.records import Role
 from controller.ports import Clock, EngineFacts, JournalHealth, NewId
@@ -199,6 +200,8 @@ class SplitBrainState:
 
     #: Containers that are not in the inventory, at the last list: id -> name.
     unknown: dict[str, str] = field(default_factory=dict)
+    #: Those of the unknown containers that run, or that the engine may start.
+    holders: tuple[ForeignContainer, ...] = ()
     #: The unknown containers that another broker of this instance created.
     rivals: dict[str, str] = field(default_factory=dict)
     #: There may be rivals: list containers before anyone but an operator changes anything.

@@ -1,7 +1,8 @@
 """Unknown containers with the label of this instance, and signs of a second broker (split brain).
 
 An unknown container may be anything: anybody with the engine's socket can copy labels. Unknown
-containers are reported, never adopted automatically, never changed.
+containers are reported, never adopted automatically, never changed. Those that run, or that the
+engine may start, hold their slots and volumes: the controller starts nothing next to them.
 
 The intent of a *rival* is later than every record at the start of this broker, and not its own.
 Then another broker runs as this instance, from a copy of the state folder; or the state folder is
@@ -14,10 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest, parse_json, read_rows
+from controller.broker.gate.call import Flow, GateRequest, parse_json, read_json, read_rows
 from controller.broker.gate.commands import Rows
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import build_path
@@ -25,6 +27,8 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards.list_filters import encode as filters_of
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.model import names
+from controller.model.inventory import ContainerItem
+from controller.model.names import FOREIGN, ForeignContainer
 from controller.model.records import Role
 
 CODE = "state.forked"
@@ -67,6 +71,29 @@ def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:
         raise Denied(CODE, f"another broker of this instance made {shown}", REMEDY)
 
 
+def refuse_if_slot_held(state: GateState, item: ContainerItem) -> None:
+    """Refuse to start a container while an unknown one runs, or may run, in the same slot.
+
+    Raises:
+        Denied: ``container.foreign``.
+    """
+    places = {(*place, item.slot_label) for place in (item.made_as, (item.namespace, item.service))}
+    for holder in state.split_brain.holders if item.slot_label else ():
+        if (holder.namespace, holder.service, holder.slot) in places:
+            reason = f"{holder.name} has the slot, and isn't in this instance's inventory"
+            raise Denied(FOREIGN, reason, holder.remedy, status=409, subject=item.id)
+
+
+def survey_in_doubt(state: GateState) -> Flow[None]:
+    """List the containers with the label of the instance, if an unknown one may have appeared.
+
+    Raises:
+        Answered: the engine doesn't answer.
+    """
+    if state.split_brain.in_doubt:
+        yield from survey(state)
+
+
 def survey(state: GateState) -> Flow[None]:
     """List every container with the label of the instance.
 
@@ -79,18 +106,36 @@ def survey(state: GateState) -> Flow[None]:
 def list_of_instance(state: GateState) -> Flow[list[dict[str, Any]]]:
     """Return id, names and our labels of every container with the label of the instance.
 
+    Of an unknown one also the state and the mounts, and whether the engine may start it.
+
     Raises:
         Answered: the engine doesn't answer.
     """
     path = instance_list_path("/containers/json", state, all="1")
-    return parse_json((yield from read_rows(path, Rows(_encode_listed))))  # type: ignore[no-any-return]
+    rows = Rows(partial(_encode_listed, state))
+    listed: list[dict[str, Any]] = parse_json((yield from read_rows(path, rows)))
+    for row in listed:
+        if row.get("State") in _DOWN:
+            inspect = (yield from read_json(f"/containers/{row['Id']}/json")) or {}
+            policy = (inspect.get("HostConfig") or {}).get("RestartPolicy") or {}
+            row["Restarts"] = policy.get("Name") not in {None, "", "no"}
+    return listed
 
 
-def _encode_listed(row: dict[str, Any]) -> bytes:
-    """Encode the members that ``unknown_containers`` reads. Clients choose the other labels."""
+#: The labels of ours that a survey reads. Clients choose the others.
+_LABELS = (names.INSTANCE, names.INTENT, names.NAMESPACE, names.SERVICE, names.SLOT)
+#: States without a process. The engine may start such a container by its restart policy.
+_DOWN = frozenset({"created", "exited"})
+_ALIVE = frozenset({"running", "paused", "restarting"})
+
+
+def _encode_listed(state: GateState, row: dict[str, Any]) -> bytes:
+    """Encode the members that ``unknown_containers`` and ``_holders`` read."""
     labels = row.get("Labels") or {}
-    ours = {key: labels[key] for key in (names.INSTANCE, names.INTENT) if key in labels}
+    ours = {key: labels[key] for key in _LABELS if key in labels}
     listed = {"Id": row.get("Id"), "Names": row.get("Names"), "Labels": ours}
+    if row.get("Id") not in state.inventory.containers:
+        listed |= {"State": row.get("State"), "Mounts": row.get("Mounts")}
     return json.dumps(listed).encode()
 
 
@@ -107,7 +152,27 @@ def record_listed(state: GateState, listed: Any) -> None:
     state.split_brain.rivals = {
         identifier: name for identifier, name, intent in found if is_rival(state, intent)
     }
+    unknown = state.split_brain.unknown
+    state.split_brain.holders = tuple(
+        _holder(each, unknown[each["Id"]])
+        for each in listed or ()
+        if each.get("Id") in unknown and (each.get("State") in _ALIVE or each.get("Restarts"))
+    )
     state.split_brain.in_doubt = False
+
+
+def _holder(row: Mapping[str, Any], name: str) -> ForeignContainer:
+    """Return an unknown container with the place that its labels name, and the volumes it writes to."""
+    labels, mounts = row.get("Labels") or {}, row.get("Mounts") or ()
+    written = {str(m.get("Name")) for m in mounts if m.get("Type") == "volume" and m.get("RW")}
+    return ForeignContainer(
+        id=row["Id"],
+        name=name,
+        namespace=redact.text(str(labels.get(names.NAMESPACE, ""))),
+        service=redact.text(str(labels.get(names.SERVICE, ""))),
+        slot=redact.text(str(labels.get(names.SLOT, ""))),
+        writes=tuple(sorted(written)),
+    )
 
 
 def unknown_containers(state: GateState, listed: Any) -> Iterable[tuple[str, str, str]]:

@@ -20,7 +20,13 @@ from controller.broker.gate.mutate import (
 from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
-from controller.broker.guards import disruption_budget, kernel_verify, lookup, name_conflicts
+from controller.broker.guards import (
+    disruption_budget,
+    kernel_verify,
+    lookup,
+    name_conflicts,
+    split_brain,
+)
 from controller.broker.guards.jobs import runs
 from controller.broker.guards.lookup import OwnContainer, container_facts
 from controller.broker.guards.recovery import remove_stale
@@ -92,6 +98,7 @@ def _admit_start_again(
     refuse_without_limits(state, call.policy, container.item)
     runs.refuse_second_start(state, container.item)
     refuse_if_volume_held(state, container.item)
+    split_brain.refuse_if_slot_held(state, container.item)
     yield from refuse_if_changed(state, container)
     signed_acts.refuse_unsigned_start(call, state, container.item)
     return replace(judged, verdict=image.verdict)

@@ -28,6 +28,7 @@ from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.planning.slot_plan import SlotPlan
 from controller.model.desired.plan import AnyAction, Barrier, PullImage
 from controller.model.desired.spec.rollout import Order
+from controller.model.names import FOREIGN
 from controller.model.observed import Container, ContainerState
 
 
@@ -131,6 +132,8 @@ def _startable_predecessor(slot: SlotState, context: ServiceContext) -> Containe
 
     The last good revision is preferred, then the container that was started last.
     """
+    if context.resource_conflict is not None and context.resource_conflict.code == FOREIGN:
+        return None
     service, last_good = context.service, context.plan_context.last_good.get(context.key, "")
     candidates = [
         extra

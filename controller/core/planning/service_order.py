@@ -43,7 +43,7 @@ from controller.model.desired.plan import (
 )
 from controller.model.desired.spec.rollout import DependencyCondition, RunState
 from controller.model.errors import Problem, Severity
-from controller.model.names import Key, SlotKey, job_key
+from controller.model.names import FOREIGN, Key, SlotKey, job_key
 from controller.model.observed import NO_RUNS, Container, Observed
 
 #: The code of a job that failed before or after a rollout, and of the rollout.
@@ -213,8 +213,10 @@ class Ordering:
 
     def resource_conflict(self, service: Service) -> Blocker | None:
         """Return the containers of other services with a port or volume of *service*; None without
-        any.
+        any. A container that nobody may change holds the slot, too.
         """
+        if (foreign := self._held_by_foreign(service)) is not None:
+            return foreign
         holders = [(w, c) for w, c in self._held_by_others(service) if c.key not in self._left]
         if not holders:
             return None
@@ -225,6 +227,32 @@ class Ordering:
             return Blocker(cause, keys)
         # A circle: a person must decide which service gets another port or volume meanwhile.
         return Blocker(f"{cause}, which waits for it in turn", keys, FAILED)
+
+    def _held_by_foreign(self, service: Service) -> Blocker | None:
+        """Return why *service* waits for containers with our label outside the inventory; None without
+        any.
+
+        Such a container has a slot of the service, or writes to a volume that the service has alone. Its
+        revision says nothing: another key of the broker's gives the same document another revision.
+        """
+        wanted = {
+            claim.resource: claim.name
+            for claim in claims_of(service.spec, service.volume_name)
+            if claim.exclusive
+        }
+        held = [
+            (each, what)
+            for each in self._observed.foreign
+            for what in [
+                *(["its slot" if each.slot else "its place"] if each.key == service.key else []),
+                *(wanted[volume] for volume in each.writes if volume in wanted),
+            ]
+        ]
+        if not held:
+            return None
+        reasons = dict.fromkeys(f"{holder.name} has {what}" for holder, what in held)
+        cause = f"{' and '.join(reasons)}, and isn't in this instance's inventory"
+        return Blocker(f"{cause} ({held[0][0].remedy})", (), FOREIGN)
 
     def _is_awaited_by(self, keys: Iterable[Key], key: Key) -> bool:
         """Return True if a service of *keys* waits, directly or not, for a resource of *key*."""

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from controller.broker.gate.call import Flow, GateRequest, announcing
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
-from controller.broker.guards import lookup
+from controller.broker.guards import lookup, split_brain
 from controller.broker.guards.jobs import runs
 from controller.broker.handlers import container_read, image, networks_volumes
 from controller.broker.handlers.own.trimtab_api import shared_items
@@ -38,6 +38,7 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     same id is the same image. So the reply leaves out an image in *have* that a running container of
     the service uses.
     """
+    yield from split_brain.survey_in_doubt(state)
     namespace, service = call.query.get("namespace", ""), call.query.get("service", "")
     parts = _Parts(call, state)
     ids = sorted(each.id for each in state.inventory.items.of_service(namespace, service))

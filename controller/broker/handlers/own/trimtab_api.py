@@ -12,7 +12,7 @@ from controller.broker.gate.commands import GiveWay, ReadEngine
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
-from controller.broker.guards import client_shares
+from controller.broker.guards import client_shares, split_brain
 from controller.broker.guards.lookup import can_see
 from controller.broker.handlers.adoption import labelled
 from controller.broker.handlers.moves.service_move import move_service
@@ -190,7 +190,12 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET inventory``; for clients, only the objects of their owner.
 
     The flow gives way between the containers: thousands of them take longer than any other request.
+
+    Raises:
+        Answered: to the controller: the engine doesn't answer, and an unknown container may be there.
     """
+    if call.actor.role is Role.CONTROLLER:
+        yield from split_brain.survey_in_doubt(state)
     known, actor = state.inventory, call.actor
     shown: dict[str, object] = {
         "instance": state.instance,
@@ -227,6 +232,8 @@ def shared_items(
     tags = {name: state.tags.tag_of(name, getattr(known, name), state.new_id) for name in TAGGED}
     left_out = {name for name, tag in tags.items() if tag in have}
     members = shared_to_json(known, left_out=left_out)
+    if holders := state.split_brain.holders:
+        members["foreign"] = [asdict(holder) for holder in holders]
     return {"engineId": state.engine.engine_id, **members, "tags": tags}
 
 

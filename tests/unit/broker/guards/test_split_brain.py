@@ -9,10 +9,12 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine
+from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import OWN_CREATES_MAX, GateState
 from controller.broker.guards import split_brain
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.model.inventory import Inventory
+from controller.model.names import ForeignContainer
 from tests.unit.broker.dialogue import (
     ALICE,
     CONTROLLER,
@@ -43,7 +45,8 @@ def minted(seconds: float) -> str:
 
 
 def stray(identifier: str = OTHER, *, intent: str, name: str = "/web.1-x") -> dict[str, Any]:
-    ours = labels("team", origin="controller", intent=intent)
+    place = {"namespace": "default", "slot": "1"}
+    ours = labels("team", origin="controller", intent=intent, **place)
     return {"Id": identifier, "Names": [name], "Labels": ours}
 
 
@@ -90,6 +93,50 @@ def test_a_later_intent_that_is_nobody_elses_is_another_brokers(
     assert knows.split_brain.unknown == {OTHER: "web.1-x"}
     assert (OTHER in knows.split_brain.rivals) is rival
     assert not knows.split_brain.in_doubt
+
+
+def test_an_unknown_container_that_runs_or_may_run_holds_its_slot_and_its_volumes() -> None:
+    knows = forked()
+    mounts = [
+        {"Type": "volume", "Name": "data", "RW": True},
+        {"Type": "volume", "Name": "read", "RW": False},
+        {"Type": "bind", "Source": "/srv", "RW": True},
+    ]
+    rows = [
+        {**stray("f0" * 32, intent=""), "State": "running", "Mounts": mounts},
+        {**stray("f1" * 32, intent=""), "State": "exited", "Restarts": True},
+        {**stray("f2" * 32, intent=""), "State": "exited", "Restarts": False},
+        {**stray("f3" * 32, intent=""), "State": "removing"},
+    ]
+    split_brain.record_listed(knows, rows)
+    first = ForeignContainer("f0" * 32, "web.1-x", "default", "web", "1", ("data",))
+    assert knows.split_brain.holders == (first, replace(first, id="f1" * 32, writes=()))
+
+
+def test_a_survey_asks_whether_the_engine_may_start_what_is_down() -> None:
+    knows = forked()
+    row = {**stray(intent=""), "State": "exited", "Mounts": []}
+    down = {"HostConfig": {"RestartPolicy": {"Name": "always"}}}
+    steps = [
+        (LOOK_AROUND, reply([row])),
+        (ReadEngine(f"/containers/{OTHER}/json"), reply(down)),
+    ]
+    dialogue = split_brain.survey(knows)
+    converse(dialogue, steps, knows)
+    assert [each.id for each in knows.split_brain.holders] == [OTHER]
+
+
+def test_nothing_is_started_in_a_slot_that_an_unknown_container_has() -> None:
+    knows = forked()
+    knows.split_brain.in_doubt = False
+    own = knows.inventory.containers[SLOT]
+    holder = ForeignContainer(OTHER, "stray", own.namespace, own.service, own.slot_label)
+    knows.split_brain.holders = (holder,)
+    with pytest.raises(Denied) as refused:
+        split_brain.refuse_if_slot_held(knows, own)
+    assert (refused.value.rule, refused.value.status) == ("container.foreign", 409)
+    knows.split_brain.holders = (replace(holder, slot="2"),)
+    split_brain.refuse_if_slot_held(knows, own)
 
 
 def test_a_copy_of_what_this_broker_made_is_not_another_brokers() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import NeedsOperator, Plan, Wait
+from controller.model.names import ForeignContainer
 from controller.model.observed import Container, ContainerState, HostPort
 from tests.worlds import INGRESS, ISOLATED, container, declared, engine, plan, service
 
@@ -106,3 +107,50 @@ def test_what_served_before_stays_down_where_another_service_has_its_volume_by_n
     assert "start-container" in {verb for verb, _ in told(alone)}
     taken = plan(declared(moved, service("other", **DATA)), observed, backoff=held)
     assert told(taken) == [("wait", "failed once, next try at noon")]
+
+
+def unknown(service: str, *, slot: str = "1", writes: tuple[str, ...] = ()) -> ForeignContainer:
+    """Return a container with our labels that runs outside the inventory."""
+    return ForeignContainer("f0" * 32, "stray", "default", service, slot, writes)
+
+
+def beside(
+    *stray: ForeignContainer, wanted: Service = NEW, there: tuple[Container, ...] = ()
+) -> Plan:
+    observed = replace(engine(*there, networks=(ISOLATED, INGRESS)), foreign=stray)
+    return plan(declared(wanted), observed)
+
+
+@pytest.mark.parametrize(
+    ("stray", "what"),
+    [
+        (unknown("new"), "its slot"),  # whatever its revision is
+        (unknown("new", slot="3"), "its slot"),
+        (unknown("old", writes=("data",)), "volume data"),
+    ],
+)
+def test_nothing_starts_next_to_a_container_with_our_label_outside_the_inventory(
+    stray: ForeignContainer, what: str
+) -> None:
+    cause = f"stray has {what}, and isn't in this instance's inventory"
+    remedy = "(take it over with 'trimtab adopt', or end it: docker stop stray && docker rm stray)"
+    waits = [a for a in beside(stray).actions if a.object.name == "new"]
+    assert [(a.verb, a.cause) for a in waits] == [("wait", f"{cause} {remedy}")]
+    assert [a.code for a in waits if isinstance(a, NeedsOperator)] == ["container.foreign"]
+
+
+def test_what_an_unknown_container_has_not_is_free() -> None:
+    shared = service("new", mounts=[DATA["mounts"][0] | {"shared": True}])
+    for wanted, stray in (
+        (NEW, unknown("old")),
+        (NEW, unknown("new", slot="run-1")),  # of a job of that name
+        (shared, unknown("old", writes=("data",))),
+    ):
+        assert told(beside(stray, wanted=wanted))[-1][0] == "start-container"
+
+
+def test_next_to_an_unknown_container_what_runs_goes_on_and_nothing_older_is_started() -> None:
+    mine = container("new", writes=("data",))
+    assert told(beside(unknown("new"), there=(mine,))) == []
+    before = container("new", rev="a", state="exited", writes=("data",))
+    assert {verb for verb, _ in told(beside(unknown("new"), there=(before,)))} == {"wait"}
