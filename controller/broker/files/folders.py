@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.core.files.layout import DATA_LINK
+from controller.core.files.layout import DATA_LINK, variant_id
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.files.delivery import Variant
 from controller.system.atomic_file import fsync_folder
@@ -129,6 +130,22 @@ class FolderWriter:
         for name in wanted:
             if not (folder / name).is_symlink():
                 (folder / name).symlink_to(f"{DATA_LINK}/{name}")
+
+
+def find_variant(folder: Path, identifier: str, first_id: int) -> Variant | None:
+    """Return the variant of a folder by its files; None if it isn't the one with the identifier."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not paths:
+        return None
+    status = paths[0].stat()
+    owners = {(status.st_uid - first_id, status.st_gid - first_id), (0, 0)}
+    names = tuple(str(path.relative_to(folder)) for path in paths)
+    found = [
+        Variant(uid, gid, stat.S_IMODE(status.st_mode), keys)
+        for uid, gid in sorted(owners)
+        for keys in ((), names)
+    ]
+    return next((each for each in found if variant_id(each) == identifier), None)
 
 
 def _may_keep(variant: Variant, first: int) -> bool:

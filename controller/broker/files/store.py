@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from controller.broker.files.folders import FolderWriter
+from controller.broker.files.folders import FolderWriter, find_variant
 from controller.broker.gate.commands import (
     NOT_STORED,
     UNUSABLE,
@@ -29,7 +29,13 @@ from controller.broker.gate.commands import (
 from controller.core.files import blob
 from controller.core.files.blob import DamagedContent, UnopenedContent
 from controller.core.files.content import content_id
-from controller.core.files.layout import content_folder, folder_of, variant_id
+from controller.core.files.layout import (
+    DATA_LINK,
+    content_folder,
+    content_of,
+    folder_of,
+    variant_id,
+)
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.files.delivery import FileSet, Variant
 from controller.system.atomic_file import write_atomic
@@ -111,6 +117,7 @@ class FileStore:
 
         def change() -> None:
             place = self._place(files)
+            self._recognise(files)
             if stored is None:
                 if (place / "current").read_text() != content:
                     raise FileNotFoundError
@@ -135,6 +142,7 @@ class FileStore:
         """
 
         def change() -> None:
+            self._recognise(files)
             made = self._made(files, variant)
             if files.kind == IN_MEMORY:
                 self._fresh.add((files, content))
@@ -292,6 +300,30 @@ class FileStore:
             return _Made(variant, first_id=self.first_id())
         return _read_made(path)
 
+    def _recognise(self, files: FileSet) -> None:
+        """Remember the folders of a name whose record is lost.
+
+        The id of a variant shows whether a folder's files have its owner and its mode.
+        """
+        if (self._place(files) / "variants").is_dir():
+            return
+        first = self.first_id()
+        top = self.roots[files.kind] / files.namespace / files.name
+        for path in sorted(top.iterdir()) if top.is_dir() else ():
+            is_stable = path.name.startswith("current-")
+            for folder in [path / DATA_LINK] if is_stable else sorted(path.iterdir()):
+                name = path.name.removeprefix("current-") if is_stable else folder.name
+                variant = find_variant(folder, name, first)
+                if variant is None:
+                    continue
+                known = self._place(files) / "variants" / name
+                made = _read_made(known) if known.is_file() else _Made(variant, first_id=first)
+                contents = () if is_stable else (content_of(files.kind, path.name),)
+                stable = made.stable or is_stable
+                self._remember(
+                    files, replace(made, contents=(*made.contents, *contents), stable=stable)
+                )
+
     def _variants(self, files: FileSet) -> list[_Made]:
         folder = self._place(files) / "variants"
         names = (
@@ -303,6 +335,7 @@ class FileStore:
 
     def _remember(self, files: FileSet, made: _Made) -> None:
         path = self._place(files) / "variants" / variant_id(made.variant)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._write(path, json.dumps(asdict(made)).encode())
 
     def _all(self) -> Iterator[FileSet]:

@@ -18,6 +18,7 @@ from controller.broker.files.store import (
     refuse_secrets,
 )
 from controller.broker.gate.state import GateState
+from controller.core.files.layout import config_root
 from controller.core.files.usage import used_contents
 from controller.model.crashpoints import Reach
 from controller.model.files.delivery import FileSet
@@ -50,7 +51,7 @@ def _kinds(
     state_folder: Path, secrets: SecretDelivery | None
 ) -> tuple[dict[str, Path], dict[str, OpenContent]]:
     """Return the folders that containers mount files from, and how contents are opened, by kind."""
-    roots = {"config": state_folder / "files" / "config"}
+    roots = {"config": Path(config_root(str(state_folder)))}
     openers: dict[str, OpenContent] = {"config": open_config}
     if secrets is not None:
         roots["secret"], openers["secret"] = secrets.root, secrets.open
@@ -78,13 +79,15 @@ def open_store(
 async def run_upkeep(files: FileStore, state: GateState, *, every_s: float) -> None:
     """Make missing folders again, once; then remove unneeded contents, again and again.
 
-    A fault of the disk ends neither. At the end, no folder in memory stays that is not mounted.
+    A fault of the disk ends neither. At the end, no folder in memory stays that is not mounted. While
+    containers of this instance are unknown, nothing is removed: they may mount what the inventory lacks.
     """
     try:
         await _keep_up(files, state, every_s)
     finally:
         with suppress(OSError, ValueError):
-            files.clear_memory(_mounted(state.inventory), everything=True)
+            if state.split_brain.is_alone:
+                files.clear_memory(_mounted(state.inventory), everything=True)
 
 
 async def _keep_up(files: FileStore, state: GateState, every_s: float) -> None:
@@ -95,6 +98,8 @@ async def _keep_up(files: FileStore, state: GateState, every_s: float) -> None:
         LOG.exception("files.unrestored by a fault")
     while True:
         await asyncio.sleep(every_s)
+        if not state.split_brain.is_alone:
+            continue
         try:
             await asyncio.to_thread(files.clear_memory, _mounted(state.inventory))
             await asyncio.to_thread(files.collect, kept_contents(state.inventory))

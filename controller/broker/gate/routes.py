@@ -457,7 +457,7 @@ ROUTES = (
         "objects with this instance's label outside the inventory, with the verdict on adoption; "
         "or the containers of a compose project outside the inventory",
         roles=OPERATORS,
-        query={"project": short_text},
+        query={"project": short_text, "state": short_text},
         own=True,
     ),
     _change(

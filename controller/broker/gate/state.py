@@ -206,10 +206,17 @@ class SplitBrainState:
     rivals: dict[str, str] = field(default_factory=dict)
     #: There may be rivals: list containers before anyone but an operator changes anything.
     in_doubt: bool = False
+    #: The containers were listed, since this process began.
+    listed: bool = False
     #: Wall clock time: this process or another broker recorded every later intent.
     alone_since: float = 0.0
     #: Intents of creates of this process; the keys are in order.
     own_creates: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def is_alone(self) -> bool:
+        """True if no container with the label of the instance is unknown, as far as was looked."""
+        return self.listed and not self.unknown
 
     def add_create(self, intent: str) -> None:
         """Remember the intent in the label of a new container."""

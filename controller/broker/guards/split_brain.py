@@ -158,7 +158,7 @@ def record_listed(state: GateState, listed: Any) -> None:
         for each in listed or ()
         if each.get("Id") in unknown and (each.get("State") in _ALIVE or each.get("Restarts"))
     )
-    state.split_brain.in_doubt = False
+    state.split_brain.in_doubt, state.split_brain.listed = False, True
 
 
 def _holder(row: Mapping[str, Any], name: str) -> ForeignContainer:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -223,7 +224,8 @@ def adopt(
     )
     is_here = instance is not None and instance.id == lost
     with broker_of(root, lost) if is_here else _temporary_broker(broker_of, lost) as api:
-        objects = api.get("strangers")["objects"]
+        # The containers mount files from the folder that is to take them over.
+        objects = api.get(f"strangers?state={quote(str(root), safe='')}")["objects"]
     if not as_json:
         _print_objects(objects)
     if not yes or not objects:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from controller.core.encoding.json_members import mapping_member
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.core.enforcement.kernel_mounts import SHM_DEFAULT
 from controller.core.engine_api.comparable_fields import describe_difference, differing_settings
-from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.requests import CreateRequest, Finding, MountRequest
 from controller.core.engine_api.translate import endpoint_aliases, settings
+from controller.core.files.layout import MountedPlace, mounted_place
 from controller.core.rules.hooks import hooks_text, read_hooks
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -145,9 +147,18 @@ class Defaults:
 
 
 def create_body_of(
-    inspect: Mapping[str, Any], image: Mapping[str, Any], *, actor: Actor, defaults: Defaults
+    inspect: Mapping[str, Any],
+    image: Mapping[str, Any],
+    *,
+    actor: Actor,
+    defaults: Defaults,
+    roots: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, object]:
-    """Return the create body, in a client's form, that leads to such a container."""
+    """Return the create body, in a client's form, that leads to such a container.
+
+    *roots* are the folders of delivered files, by kind: mounts of the container's namespace from there
+    are mounts of files, without their variant.
+    """
     config, own = inspect.get("Config") or {}, image.get("Config") or {}
     body: dict[str, object] = {
         member: value
@@ -175,10 +186,55 @@ def create_body_of(
     body["Labels"] = _asked_labels(config.get("Labels") or {}, own.get("Labels") or {}, actor)
     if hooks := read_hooks(str((config.get("Labels") or {}).get(names.HOOKS) or "")):
         body["TrimtabHooks"] = json.loads(hooks_text(hooks))
-    body["HostConfig"] = _asked_host(inspect.get("HostConfig") or {}, defaults)
+    host = _asked_host(inspect.get("HostConfig") or {}, defaults)
+    places = delivered_places(inspect, roots)
+    host["Mounts"] = [
+        _file_mount(mount, places[mount["Target"]]) if mount.get("Target") in places else mount
+        for mount in (inspect.get("HostConfig") or {}).get("Mounts") or ()
+    ]
+    body["HostConfig"] = host
     ends = {name: {"Aliases": list(asked)} for name, asked in endpoint_aliases(inspect)}
     body["NetworkingConfig"] = {"EndpointsConfig": ends} if ends else {}
     return body
+
+
+def delivered_places(
+    inspect: Mapping[str, Any], roots: Mapping[str, str]
+) -> dict[str, MountedPlace]:
+    """Return the read-only mounts of files that the instance delivered to a container, by target."""
+    labels = (inspect.get("Config") or {}).get("Labels") or {}
+    found = {}
+    for mount in (inspect.get("HostConfig") or {}).get("Mounts") or ():
+        if mount.get("Type") == "bind" and mount.get("ReadOnly"):
+            place = mounted_place(roots, str(mount.get("Source") or ""))
+            if place is not None and place.files.namespace == labels.get(names.NAMESPACE):
+                found[str(mount.get("Target"))] = place
+    return found
+
+
+def _file_mount(mount: Mapping[str, Any], place: MountedPlace) -> dict[str, object]:
+    files = {"Content": place.content, "Key": place.key, "Stable": place.stable}
+    return {
+        "Type": place.files.kind,
+        "Source": place.files.name,
+        "Target": mount["Target"],
+        "ReadOnly": True,
+        "Trimtab": {name: value for name, value in files.items() if value},
+    }
+
+
+def with_known_variants(
+    request: CreateRequest, places: Mapping[str, MountedPlace]
+) -> CreateRequest:
+    """Return a request whose mounts of files have the variants that their paths name."""
+
+    def known(mount: MountRequest) -> MountRequest:
+        if mount.files is None or mount.target not in places:
+            return mount
+        variant = places[mount.target].variant
+        return replace(mount, files=replace(mount.files, known_variant=variant))
+
+    return replace(request, mounts=tuple(map(known, request.mounts)))
 
 
 def _asked_labels(

@@ -74,6 +74,8 @@ class FileRequest:
     keys: tuple[str, ...] = ()  # () for all
     key: str = ""  # the one file to mount; '' for a folder
     stable: bool = False  # the mounted folder stays when the content changes
+    #: The variant's id, if the container is there already and only its path is known.
+    known_variant: str = ""
 
     @property
     def variant(self) -> Variant:

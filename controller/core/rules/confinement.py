@@ -102,7 +102,9 @@ def _expected_mount(mount: MountRequest, facts: PathFacts | None) -> ExpectedMou
         inode=known.inode if known else 0,
         place=known.place if known else "",
         content=mount.files.content if mount.files else "",
-        variant=variant_id(mount.files.variant) if mount.files else "",
+        variant=(mount.files.known_variant or variant_id(mount.files.variant))
+        if mount.files
+        else "",
         key=mount.files.key if mount.files else "",
         stable=mount.files is not None and mount.files.stable,
     )

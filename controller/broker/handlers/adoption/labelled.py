@@ -29,8 +29,9 @@ from controller.core.admission.dns_names import clashes, of_summary
 from controller.core.encoding.image_reference import repository_of
 from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api import parse
-from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.engine_api.timestamps import ZERO_TIME
+from controller.core.files.layout import config_root
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.confinement import data_path
@@ -93,11 +94,14 @@ class Candidate:
 def strangers(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET strangers``: list and judge the unknown objects with this instance's label.
 
-    With a project: list its containers outside the inventory.
+    With a project: list its containers outside the inventory. With a state folder: judge as a broker on
+    that folder would, whose files the containers mount.
     """
     if project := call.query.get("project"):
         listed = yield from joining.project_containers(state, project)
         return json_reply(200, {"project": redact.text(project), "containers": listed})
+    if folder := call.query.get("state"):
+        state = replace(state, file_roots={**state.file_roots, "config": config_root(folder)})
     found = yield from _Survey(call.policy, state).run()
     shown = [candidate.to_json() for candidate in found]
     return json_reply(200, {"instance": state.instance, "objects": shown})
@@ -273,11 +277,15 @@ class _Survey:
             candidate.findings.append(Finding("image.missing", "Image", reason, "pull it first"))
             return
         actor = adoption.actor_of(claim, self._policy)
-        body = adoption.create_body_of(inspect, image, actor=actor, defaults=self._defaults)
+        body = adoption.create_body_of(
+            inspect, image, actor=actor, defaults=self._defaults, roots=self._state.file_roots
+        )
         reference = claim.image if actor.role is Role.CONTROLLER else self._admitted_name(image)
         if actor.role is not Role.CONTROLLER:
             body["Image"] = reference
-        judged = yield from self._admit(claim, actor, body, image, reference)
+        places = adoption.delivered_places(inspect, self._state.file_roots)
+        asked = adoption.with_known_variants(parse.parse_create(body), places)
+        judged = yield from self._admit(claim, actor, asked, image, reference)
         candidate.findings += [f for f in judged.findings if judged.verdict.decision == "deny"]
         if candidate.findings:
             return
@@ -290,7 +298,7 @@ class _Survey:
             | SummaryPart(
                 act="adopt", kind="container", settings=judged.settings, started=started
             ).members
-            | container_hooks.summary_of(self._state, parse.parse_create(body).hooks).members
+            | container_hooks.summary_of(self._state, asked.hooks).members
         )
         if candidate.state == "running" and not candidate.findings:
             yield from self._verify_running(candidate)
@@ -309,13 +317,12 @@ class _Survey:
         self,
         claim: Claim,
         actor: Actor,
-        body: Mapping[str, object],
+        request: CreateRequest,
         image: dict[str, Any],
         reference: str,
     ) -> Flow[AdmissionDecision]:
         """Judge the create of a container like the present one, by the present facts."""
         state, policy = self._state, self._policy
-        request = parse.parse_create(body)
         wants = create.needs(request, actor=actor, policy=policy, volumes_root=state.volumes_root)
         networks, volumes = {}, {}
         for name in wants.networks:
@@ -338,6 +345,7 @@ class _Survey:
             paths=paths,
             networks=networks,
             volumes=volumes,
+            files=state.inventory.files,
             existing=True,
         )
         return create.admit_create(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,30 @@ def test_configs_stay_on_the_disk_without_containers(tmp_path: Path) -> None:
     assert files.make(SITE, one, ALL) == ""
     files.clear_memory({}, everything=True)
     assert seen(tmp_path, one) == ONE
+
+
+@pytest.mark.parametrize("variant", [ALL, Variant(os.geteuid(), os.getegid(), 0o400, ("page",))])
+def test_a_store_that_is_lost_knows_its_folders_again_by_their_files(tmp_path, variant):
+    files = store(tmp_path)
+    content = put(files, ONE)
+    assert files.make(SITE, content, variant) == ""
+    assert files.make(SITE, content, variant, stable=True) == ""
+    shutil.rmtree(tmp_path / "contents")
+    again = store(tmp_path)
+    # A container that is there mounts them, whatever the store has.
+    assert again.make(SITE, content, variant_id(variant)) == ""
+    shutil.rmtree(tmp_path / "contents")
+    again = store(tmp_path)
+    put(again, TWO)
+    wanted = {name: TWO[name] for name in variant.keys or TWO}
+    assert seen(tmp_path, content, variant, stable=True) == wanted, "a stable one shows the latest"
+
+
+def test_a_folder_with_other_files_than_its_name_says_is_not_known(tmp_path):
+    files = store(tmp_path)
+    content = put(files, ONE)
+    assert files.make(SITE, content, ALL) == ""
+    shutil.rmtree(tmp_path / "contents")
+    top = Path(source_of(str(tmp_path / "files"), SITE, content, ALL))
+    top.rename(top.with_name("0" * 16))
+    assert is_lost(store(tmp_path).make(SITE, content, "0" * 16))

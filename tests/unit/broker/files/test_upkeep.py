@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+
+import pytest
 
 from controller.broker.files.upkeep import kept_contents, run_upkeep
 from controller.model.confinement import Confinement, ExpectedMount
@@ -52,8 +55,43 @@ def test_a_fault_of_the_disk_ends_neither_the_restoring_nor_the_collecting() -> 
             collected.set()
 
     async def upkeep() -> None:
-        task = asyncio.ensure_future(run_upkeep(Files(), state(), every_s=0.0))  # type: ignore[arg-type]
+        alone = state()
+        alone.split_brain.listed = True
+        task = asyncio.ensure_future(run_upkeep(Files(), alone, every_s=0.0))  # type: ignore[arg-type]
         assert await asyncio.to_thread(collected.wait, 10.0)
         task.cancel()
+
+    asyncio.run(upkeep())
+
+
+@pytest.mark.parametrize(("listed", "unknown"), [(False, {}), (True, {WEB: "web.1-0"})])
+def test_nothing_is_removed_while_containers_of_ours_are_unknown(
+    listed: bool, unknown: dict[str, str]
+) -> None:
+    restored = threading.Event()
+
+    class Files:
+        """A store that must stay as it is."""
+
+        def restore(self) -> Iterator[tuple[FileSet, str]]:
+            restored.set()
+            return iter(())
+
+        def clear_memory(self, *_: object, everything: bool = False) -> None:
+            raise AssertionError(f"plain text is removed: {everything}")
+
+        def collect(self, _kept: object) -> None:
+            raise AssertionError("contents are removed")
+
+    async def upkeep() -> None:
+        forked = state()
+        forked.split_brain.listed, forked.split_brain.unknown = listed, unknown
+        task = asyncio.ensure_future(run_upkeep(Files(), forked, every_s=0.0))  # type: ignore[arg-type]
+        assert await asyncio.to_thread(restored.wait, 10.0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
     asyncio.run(upkeep())

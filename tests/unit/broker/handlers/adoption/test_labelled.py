@@ -453,3 +453,73 @@ def test_what_cannot_be_read_is_not_adopted(body: dict[str, object]) -> None:
 def test_an_engine_that_is_away_shows_nothing() -> None:
     host, knows = Host(away=True), lost()
     assert host.ask(knows, "GET", "strangers")[0] == 502
+
+
+DIGITS, VARIANT = "0a" * 32, "0123456789abcdef"
+DELIVERED = {
+    "secret": ("/run/trimtab/secrets/i1/default/pw", f"{DIGITS}/{VARIANT}/password"),
+    "config": ("/state/files/config/default/site", f"{DIGITS}/{VARIANT}"),
+}
+
+
+def delivering(kind: str, *, read_only: bool = True, namespace: str = "default") -> Host:
+    """Return a host whose container mounts delivered files."""
+    host = Host()
+    folder, inner = DELIVERED[kind]
+    place = folder.replace("/default/", f"/{namespace}/")
+    mount = {"Type": "bind", "Source": f"{place}/{inner}", "Target": "/run/x"}
+    if read_only:
+        mount |= {"ReadOnly": True}  # type: ignore[dict-item]
+    host.containers[WEB]["HostConfig"].setdefault("Mounts", []).append(mount)
+    line = MountinfoLine(10, "/y", "/run/x", PLAIN - {"rw"} | {"ro"}, False, "tmpfs", PLAIN)
+    host.kernel = replace(
+        EFFECTIVE,
+        mounts=(*EFFECTIVE.mounts, line),
+        reached=(*EFFECTIVE.reached, MountPath("/run/x", 10)),
+        roots=(*EFFECTIVE.roots, Root(10, 3, 7)),
+    )
+    return host
+
+
+def delivers(**more: Any) -> GateState:
+    knows = lost(**more)
+    knows.file_roots = {"config": "/state/files/config", "secret": "/run/trimtab/secrets/i1"}
+    return knows
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "source", "key"),
+    [("secret", "hmac", "pw", "password"), ("config", "sha256", "site", "")],
+)
+def test_files_that_the_instance_delivered_are_known_by_their_path(
+    kind: str, content: str, source: str, key: str
+) -> None:
+    host, knows = delivering(kind), delivers()
+    assert host.shown(knows)["web.1-01234567"] == []
+    host.adopt(knows, *SUBJECTS)
+    item = knows.inventory.containers[WEB]
+    assert item.effective == "verified"
+    assert item.confined is not None
+    assert item.confined.mounts[-1] == ExpectedMount(
+        kind, "/run/x", source, True, content=f"{content}:{DIGITS}", variant=VARIANT, key=key
+    )
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        delivering("secret", read_only=False),
+        delivering("secret", namespace="other"),
+        delivering("config", namespace="other"),
+    ],
+)
+def test_files_of_another_namespace_or_writable_ones_are_not_deliveries(host: Host) -> None:
+    assert host.shown(delivers())["web.1-01234567"] != []
+
+
+def test_a_list_is_judged_for_the_folder_that_takes_the_objects_over() -> None:
+    host, knows = delivering("config"), delivers()
+    knows.file_roots["config"] = "/tmp/x/files/config"  # type: ignore[index]
+    assert host.shown(knows)["web.1-01234567"] != []
+    _, told = host.ask(knows, "GET", "strangers?state=/state")
+    assert told["objects"][-1]["verdict"]["rules"] == []
