@@ -149,6 +149,8 @@ def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
         client_shares.refuse_if_spent(call, state)
         if call.route.kind == "mutate" and not call.route.own:
             yield from split_brain.refuse_if_forked(call, state)
+        elif route == "own.secret":  # it may generate values
+            yield from split_brain.survey_in_doubt(state)
         answer = yield from ENDPOINTS[route](call, state)
         return scrub_reply(answer, request, actor, state) if isinstance(answer, Reply) else answer
     except Answered as answered:

@@ -447,6 +447,7 @@ class Inventory:
     #: Stored contents of delivered files, by ``str(FileSet)``.
     files: Mapping[str, StoredFiles] = field(default_factory=dict)
     taken_down: str = ""  # the record of the last ``trimtab down``
+    taken_over: frozenset[str] = frozenset()  # namespaces with objects of a lost state folder
     jobs: Mapping[Key, JobMemory] = field(default_factory=dict)
     #: Dumps and restores in progress, by the name of the volume.
     holds: Mapping[str, VolumeHold] = field(default_factory=dict)

@@ -90,7 +90,8 @@ def open_requested(
     raise_if_denied(admit_secret(files, request.owner, actor=call.actor, policy=call.policy))
     known = contents_of(state.inventory.files, files)
     bound = SecretName(files.namespace, request.owner, files.name)
-    result = yield OpenSecret(bound, request.source, known)
+    doubted = files.namespace in state.doubted_namespaces
+    result = yield OpenSecret(bound, request.source, known, doubted)
     if isinstance(result, SecretNotOpened):
         raise Denied(result.code, result.reason, result.remedy, subject=str(files))
     assert isinstance(result, SecretOpened), f"a Secret was opened to {type(result).__name__}"

@@ -288,6 +288,8 @@ class OpenSecret:
     source: SecretSource = field(repr=False)
     #: The content ids of the Secret that the broker has stored.
     known: frozenset[str] = frozenset()
+    #: The broker may have generated values before that it doesn't know of.
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +327,8 @@ class VerifyProof:
     compose: ComposeSettings = field(default_factory=ComposeSettings)
     #: The contents that the broker has stored, by ``str(FileSet)``.
     stored: Mapping[str, StoredFiles] = field(default_factory=dict, repr=False)
+    #: The namespaces in which the broker may have generated values that it doesn't know of.
+    doubted: frozenset[str] = frozenset()
     #: The former names of services by their keys, and whether there are revisions of earlier versions.
     formers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     has_earlier: bool = False

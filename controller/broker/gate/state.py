@@ -200,6 +200,8 @@ class SplitBrainState:
 
     #: Containers that are not in the inventory, at the last list: id -> name.
     unknown: dict[str, str] = field(default_factory=dict)
+    #: The namespaces in the labels of the unknown containers.
+    unknown_namespaces: frozenset[str] = frozenset()
     #: Those of the unknown containers that run, or that the engine may start.
     holders: tuple[ForeignContainer, ...] = ()
     #: The unknown containers that another broker of this instance created.
@@ -381,3 +383,11 @@ class GateState:
         major, _, minor = self.engine.api_version.partition(".")
         known = minor.isascii() and minor.isdigit() and major == "1"
         return min(NEWEST_API, (1, int(minor))) if known else NEWEST_API
+
+    @property
+    def doubted_namespaces(self) -> frozenset[str]:
+        """The namespaces with objects that this journal didn't make, as far as was looked.
+
+        Values of their Secrets may have been generated for such objects, and be lost.
+        """
+        return self.inventory.taken_over | self.split_brain.unknown_namespaces

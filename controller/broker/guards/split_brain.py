@@ -158,6 +158,11 @@ def record_listed(state: GateState, listed: Any) -> None:
         for each in listed or ()
         if each.get("Id") in unknown and (each.get("State") in _ALIVE or each.get("Restarts"))
     )
+    state.split_brain.unknown_namespaces = frozenset(
+        redact.text(str((each.get("Labels") or {}).get(names.NAMESPACE, "")))
+        for each in listed or ()
+        if each.get("Id") in unknown
+    )
     state.split_brain.in_doubt, state.split_brain.listed = False, True
 
 

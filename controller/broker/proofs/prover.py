@@ -158,7 +158,8 @@ class Prover:
             secret = secrets[key]
             files = FileSet("secret", secret.bound.namespace, secret.bound.name)
             known = contents_of(command.stored, files)
-            result = self._open(OpenSecret(secret.bound, secret.source, known))
+            doubted = secret.bound.namespace in command.doubted
+            result = self._open(OpenSecret(secret.bound, secret.source, known, doubted))
             tried.pop(key, None)
             tried[key] = (secret, result if isinstance(result, SecretOpened) else None)
             if isinstance(result, SecretOpened) and result.is_new:

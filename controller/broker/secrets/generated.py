@@ -1,7 +1,9 @@
-"""Values that the broker made for Secrets: made once, and kept until root removes their file.
+"""Values that the broker made for Secrets: made once, and kept until an operator forgets them.
 
 One file for each Secret, encrypted under a key of the broker: a copy of the file alone shows
-nothing. The key is derived from ``secrets.key``, so a backup of the state folder has both.
+nothing. The key is derived from ``secrets.key``, so a backup of the state folder has both. A lost
+file isn't replaced: programs know the old values, such as a database. Only an operator's act leaves
+the mark of forgotten values, and new ones are made.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cryptography.exceptions import InvalidTag
 
@@ -26,7 +28,11 @@ from controller.system.atomic_file import write_atomic
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+#: Whether missing values are made: ``unless-lost`` if values of the Secret were made before.
+Make = Literal["always", "unless-lost", "never"]
 _NONCE_BYTES = 12
+#: The content of the file of forgotten values. Shorter than a nonce.
+_FORGOTTEN = b"forgotten"
 _LETTERS = (string.ascii_letters + string.digits).encode()
 
 
@@ -39,17 +45,29 @@ class GeneratedValues:
     #: Returns that many random bytes.
     random: Callable[[int], bytes]
 
-    def open(self, bound: SecretName, source: GeneratedSource, *, make: bool) -> SecretFiles:
-        """Return the values of a Secret; with *make*, values that don't exist are made first.
+    def open(self, bound: SecretName, source: GeneratedSource, *, make: Make) -> SecretFiles:
+        """Return the values of a Secret. Values that don't exist are made first, as *make* says.
 
         A value that exists keeps its length. Values of keys that the document no longer has stay.
 
         Raises:
-            SecretError: another owner's, missing without *make*, or a file that can't be used.
+            SecretError: another owner's, lost, missing while none may be made, or a file that can't be
+                used.
         """
-        known = self._read(bound)
+        found = self._read(bound)
+        if found is None and make != "always":
+            name = f"{bound.namespace}/{bound.name}"
+            raise SecretError(
+                "secret.generated-lost",
+                f"no generated values of {name} are here, and there may have been some: "
+                f"{self._path(bound.namespace, bound.name)} is missing",
+                remedy="restore broker/generated and broker/secrets.key from one backup; or declare "
+                f"the values that programs know, with 'file'; or 'trimtab secret forget {name}': the "
+                "broker makes new ones, and programs that keep the old ones must be told",
+            )
+        known = found or {}
         missing = [key for key in source.lengths if key not in known]
-        if missing and not make:
+        if missing and make == "never":
             raise SecretError(
                 "secret.forgotten",
                 f"the generated values of {bound.namespace}/{bound.name} were forgotten",
@@ -61,10 +79,15 @@ class GeneratedValues:
         return {key: known[key] for key in source.lengths}
 
     def forget(self, namespace: str, name: str) -> bool:
-        """Forget the values of a Secret. Return False if there are none."""
+        """Forget the values of a Secret, also lost ones. Return False if there are none.
+
+        Raises:
+            OSError: the mark can't be written.
+        """
         path = self._path(namespace, name)
-        is_there = path.exists()
-        path.unlink(missing_ok=True)
+        is_there = path.exists() and path.read_bytes() != _FORGOTTEN
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(path, _FORGOTTEN, mode=0o600)
         return is_there
 
     def _value(self, length: int) -> bytes:
@@ -86,19 +109,24 @@ class GeneratedValues:
 
         return AESGCM(hmac.digest(self.hash_key, b"trimtab generated values v1", hashlib.sha256))
 
-    def _read(self, bound: SecretName) -> SecretFiles:
+    def _read(self, bound: SecretName) -> SecretFiles | None:
+        """Return the values of a Secret, none if they were forgotten; None without a file."""
         path = self._path(bound.namespace, bound.name)
         place = f"{bound.namespace}/{bound.name}".encode()
         try:
             stored = path.read_bytes()
+            if stored == _FORGOTTEN:
+                return {}
             plain = self._cipher().decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], place)
         except FileNotFoundError:
-            return {}
+            return None
         except (InvalidTag, ValueError):
             raise SecretError(
                 "secret.generated-damaged",
                 f"{path} can't be decrypted: it was changed, or the state folder has another secrets.key",
-                remedy="restore both from one backup, or remove the file as root: new values are made",
+                remedy="restore both from one backup; or 'trimtab secret forget "
+                f"{bound.namespace}/{bound.name}': the broker makes new values, and programs that "
+                "keep the old ones must be told",
             ) from None
         data = json.loads(plain)
         if data["owner"] != bound.owner:

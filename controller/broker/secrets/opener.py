@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import assert_never
 
 from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretOpened
-from controller.broker.secrets.generated import GeneratedValues
+from controller.broker.secrets.generated import GeneratedValues, Make
 from controller.broker.secrets.key_files import FILES, KEYS, read_host_file, read_key
 from controller.broker.secrets.worker import SecretWorker
 from controller.core.files.blob import DamagedContent, UnopenedContent
@@ -71,21 +71,33 @@ class SecretOpener:
     _answering: threading.Lock = field(default_factory=threading.Lock)
 
     def open(
-        self, bound: SecretName, source: declared.SecretSource, *, known: Collection[str] = ()
+        self,
+        bound: SecretName,
+        source: declared.SecretSource,
+        *,
+        known: Collection[str] = (),
+        doubted: bool = False,
     ) -> OpenedSecret:
         """Open a Secret for a delivery; *known* are the content ids that the broker has stored.
+
+        With known contents, or *doubted*, values were generated before: no others are made in the place
+        of lost ones.
 
         Raises:
             SecretError: it can't be opened, or had too many new contents within the hour.
         """
         self._raise_if_spent(bound)
-        files = self._first_files(bound, source)
+        files = self._first_files(
+            bound, source, make="unless-lost" if known or doubted else "always"
+        )
         content = content_id(files, bound=bound, key=self.hash_key)
         if content not in known:
             self._count(bound, content)
         return OpenedSecret(content, files, declared.encode_declared(source, bound.owner))
 
-    def _first_files(self, bound: SecretName, source: declared.SecretSource) -> SecretFiles:
+    def _first_files(
+        self, bound: SecretName, source: declared.SecretSource, *, make: Make
+    ) -> SecretFiles:
         """Return the files of a source. A source that the worker failed at is refused at once for a
         while: each try can take as long as the worker's deadline, and others wait meanwhile.
         """
@@ -95,7 +107,7 @@ class SecretOpener:
             raise failed[1]
         self._stalled.pop(place, None)
         try:
-            return self._files(bound, source, make=True)
+            return self._files(bound, source, make=make)
         except SecretError as error:
             if error.code == FAILED_WORKER:
                 oldest = [*self._stalled][: max(0, len(self._stalled) - STALLED_MAX + 1)]
@@ -112,7 +124,7 @@ class SecretOpener:
         """
         data = json.loads(stored)
         bound = SecretName(namespace, data["owner"], name)
-        files = self._files(bound, declared.declared_from_json(data["source"]), make=False)
+        files = self._files(bound, declared.declared_from_json(data["source"]), make="never")
         if content_id(files, bound=bound, key=self.hash_key) != content:
             raise SecretError(
                 "secret.changed",
@@ -129,10 +141,11 @@ class SecretOpener:
     def _answer(self, command: OpenSecret) -> SecretOpened | SecretNotOpened:
         before = self._known(command.bound)
         try:
-            opened = self.open(command.bound, command.source, known=command.known | before)
+            known = command.known | before
+            opened = self.open(command.bound, command.source, known=known, doubted=command.doubted)
         except SecretError as error:
             return SecretNotOpened(error.code, error.message, error.remedy)
-        is_new = opened.content not in command.known | before
+        is_new = opened.content not in known
         return SecretOpened(opened.content, tuple(sorted(opened.files)), opened.stored, is_new)
 
     def forget(self, files: FileSet) -> bool:
@@ -158,7 +171,7 @@ class SecretOpener:
         return frozenset(content for _, content in self._seen.get(bound, ()))
 
     def _files(
-        self, bound: SecretName, source: declared.SecretSource, *, make: bool
+        self, bound: SecretName, source: declared.SecretSource, *, make: Make
     ) -> SecretFiles:
         match source:
             case SopsSource() | AgeSource():

@@ -336,9 +336,8 @@ def forget(name: str, note: str, state: Path | None, as_json: bool) -> None:
     answer = BrokerApi(folder.broker_socket).post("records", act)
     # Without a controller, its start makes the new values.
     ask_for_look(folder.controller_socket, key, timeout_s=FORGOTTEN_S)
-    told = (
-        "forgotten; the next reading makes new values" if answer["forgotten"] else "there were none"
-    )
+    told = "forgotten" if answer["forgotten"] else "there were none"
+    told += "; the next reading makes new values"
     print_result(
         {"object": key, "forgotten": answer["forgotten"]}, f"{key}: {told}", as_json=as_json
     )

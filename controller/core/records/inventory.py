@@ -212,6 +212,9 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
         applied=True,
     )
     inventory = effect(inventory, closing)
+    namespace = summary.label(names.NAMESPACE)
+    if namespace and not summary.identity:  # an object with our labels
+        inventory = replace(inventory, taken_over=inventory.taken_over | {namespace})
     item = inventory.containers.get(identifier)
     if item is None:
         return inventory

@@ -14,6 +14,7 @@ from controller.core.encoding.image_reference import repository_of
 from controller.core.encoding.json_members import (
     fields_of,
     list_of,
+    only_set,
     read_plain,
     text_member,
     texts_of,
@@ -128,6 +129,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "files": [stored_to_json(stored) for stored in inventory.files.values()],
         "jobs": jobs.to_json(inventory.jobs),
         "holds": [asdict(hold) for hold in inventory.holds.values()],
+        **only_set(takenOver=sorted(inventory.taken_over)),
         **_signed_to_json(inventory),
     }
 
@@ -161,6 +163,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
             for member in value.get("taken", ())
         },
         taken_down=text_member(value, "takenDown"),
+        taken_over=frozenset(texts_of(value.get("takenOver"))),
         files=stored_from_json(value.get("files", ())),
         jobs=jobs.from_json(value.get("jobs", ())),
         signed={

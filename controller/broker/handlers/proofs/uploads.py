@@ -78,6 +78,7 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
         networks,
         compose,
         state.inventory.files,
+        state.doubted_namespaces,
         all_former_names(state.inventory, rule.namespaces),
         has_earlier=has_earlier_revisions(state.inventory),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,3 +113,19 @@ def test_nobody_but_the_controller_asks(target: tuple[str, str], actor: Actor) -
 def test_a_malformed_question_opens_nothing(target: tuple[str, str], body: Any) -> None:
     told = talk(target, [("refusal", RECORDED)], body=body)
     assert told.status in {400, 403}
+
+
+def test_values_are_doubted_where_objects_of_a_lost_state_folder_are() -> None:
+    doubted = replace(OPEN, doubted=True)
+    told = talk(
+        ASK,
+        [(doubted, OPENED), ("read", RECORDED)],
+        inventory=Inventory(taken_over=frozenset({"shop"})),
+    )
+    assert told.json["Content"] == ID
+    knows = state()
+    knows.split_brain.unknown_namespaces = frozenset({"shop"})
+    asked = handle(request(*ASK, actor=CONTROLLER, body=BODY), knows)
+    assert converse(asked, [(doubted, OPENED), ("read", RECORDED)], knows).json["Content"] == ID
+    other = Inventory(taken_over=frozenset({"other"}))
+    assert talk(ASK, [(OPEN, OPENED), ("read", RECORDED)], inventory=other).status == 200

@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from controller.broker.gate.commands import OpenSecret
+from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretOpened
 from controller.broker.secrets.generated import GeneratedValues
 from controller.broker.secrets.opener import COUNTED_MAX, NEW_MAX, STALLED_S, WINDOW_S, SecretOpener
 from controller.broker.secrets.worker import SecretWorker
@@ -265,3 +266,41 @@ def test_a_source_that_stalls_the_worker_is_refused_at_once_for_a_while(
     clock.now += STALLED_S
     refusal(opener, DB, SOPS)
     assert worker.asked == 3
+
+
+@pytest.mark.parametrize("earlier", [{"known": ["hmac:1"]}, {"doubted": True}])
+def test_lost_values_are_not_replaced_before_an_operator_says_so(
+    opener: SecretOpener, earlier: dict[str, Any]
+) -> None:
+    with pytest.raises(SecretError) as caught:
+        opener.open(DB, SOURCES["generate"], **earlier)
+    assert caught.value.code == "secret.generated-lost"
+    assert "trimtab secret forget shop/db" in caught.value.remedy
+    # Nothing was made meanwhile.
+    with pytest.raises(SecretError):
+        opener.open(DB, SOURCES["generate"], **earlier)
+    assert not opener.generated.forget("shop", "db"), "there are none"
+    made = opener.open(DB, SOURCES["generate"], **earlier)
+    assert opener.open(DB, SOURCES["generate"], **earlier).content == made.content
+
+
+def test_values_that_this_process_made_and_that_are_gone_are_lost(
+    opener: SecretOpener, tmp_path: Path
+) -> None:
+    command = OpenSecret(DB, GeneratedSource({"pw": 32}))
+    opened = opener.answer(command)
+    assert isinstance(opened, SecretOpened)
+    (tmp_path / "generated" / "shop" / "db").unlink()
+    lost = opener.answer(command)
+    assert isinstance(lost, SecretNotOpened)
+    assert lost.code == "secret.generated-lost"
+    # A content that can't be opened now stays in the inventory, so that it is known later.
+    with pytest.raises(UnopenedContent):
+        opener.reopen_stored(FileSet("secret", "shop", "db"), opened.content, opened.stored)
+
+
+def test_a_further_value_is_made_beside_those_that_are_there(opener: SecretOpener) -> None:
+    first = opener.open(DB, GeneratedSource({"pw": 32}))
+    both = opener.open(DB, GeneratedSource({"pw": 32, "token": 16}), known=[first.content])
+    assert both.files["pw"] == first.files["pw"]
+    assert len(both.files["token"]) == 16

@@ -265,6 +265,7 @@ def test_what_is_adopted_is_ours_as_if_it_had_been_made_here() -> None:
         ("platform-ingress", "controller"),
     ]
     assert inventory.volumes["alice-data"].owner == "alice"
+    assert inventory.taken_over == {"default"}
     item = inventory.containers[WEB]
     assert (item.service, item.slot, item.revision, item.intent) == ("web", 1, REVISION, INTENT)
     assert (item.started, item.effective, item.origin) == (True, "verified", "controller")
