@@ -18,6 +18,7 @@ from controller.app.state_folder import (
     LaunchOptions,
     lay_out_own_socket,
     prepare,
+    raise_if_lost,
 )
 from controller.app.users import User, controller_user, trimtab_gid
 from controller.broker.dispatch import handle
@@ -178,9 +179,10 @@ def open_launch(
     """Open or create the state folder for a broker; ``up`` created the folder for its own broker.
 
     Raises:
-        StateError: as ``prepare``.
+        StateError: as ``prepare`` and ``raise_if_lost``.
         UsageError: as ``prepare``.
     """
+    raise_if_lost(root)
     instance = read_instance(root)
     if controller_uid is None:
         user = controller_user(None, uid=os.getuid())

@@ -102,6 +102,23 @@ def prepare(
     return Launch(state, settled, user, policy_path)
 
 
+def raise_if_lost(root: Path) -> None:
+    """Refuse a new id for a folder with a journal: its containers have the former one.
+
+    Raises:
+        StateError: the folder has a journal, and no instance.json.
+    """
+    journal = root / "broker" / "journal"
+    is_new = settings.read_instance(root) is None
+    if is_new and journal.is_dir() and any(journal.iterdir()):
+        raise StateError(
+            "state.damaged",
+            f"{root} has a journal, and its instance.json is lost",
+            remedy="restore the file; or find the id in the labels of the containers, and write the "
+            "file anew: trimtab adopt DIR --instance ID --yes",
+        )
+
+
 def write_source(root: Path, text: str) -> Path:
     """Write the document of a Source into a folder of the state folder. Return it, as DIR.
 

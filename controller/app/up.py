@@ -14,7 +14,14 @@ from pathlib import Path
 
 from controller.app.child_commands import broker_recipe, controller_recipe
 from controller.app.process import engine_url, new_instance_id
-from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, await_free, prepare
+from controller.app.state_folder import (
+    UNCHANGED,
+    Launch,
+    LaunchOptions,
+    await_free,
+    prepare,
+    raise_if_lost,
+)
 from controller.app.users import User, controller_user
 from controller.model.errors import StateError
 from controller.process.engine_socket import check_access
@@ -38,11 +45,13 @@ def prepare_launch(
     """Make the state folder ready for ``up``. A new instance gets *instance_id*, if given.
 
     Raises:
-        StateError: as ``prepare`` and ``await_free``, or the caller has no access to the engine's
-            socket.
+        StateError: as ``prepare``, ``await_free`` and ``raise_if_lost``, or the caller has no access
+            to the engine's socket.
         UsageError: as ``prepare`` and ``controller_user``.
     """
     await_free(root)
+    if not instance_id:
+        raise_if_lost(root)
     url = engine_url(engine)
     check_access(engine_socket_path(url), monotonic=time.monotonic, wait=time.sleep)
     return prepare(

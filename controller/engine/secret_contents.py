@@ -76,8 +76,10 @@ class BrokerSecrets:
             content = self._ask(_question(secret), f"the content of {secret.key}")
         except EngineError as error:
             fault = SecretFault(error.code, error.message, error.remedy)
-            # A conflict passes by itself: the proof of a signed source isn't accepted yet.
-            if error.status != HTTPStatus.CONFLICT and error.code not in OF_HOST:
+            # A conflict passes by itself: the proof of a signed source isn't accepted yet. Generated
+            # values cost no decryption, and an operator who forgets lost ones waits for the answer.
+            passes = error.status == HTTPStatus.CONFLICT or error.code in OF_HOST
+            if not passes and secret.spec.generate is None:
                 self._failed[place] = (self._monotonic(), fault)
             return fault
         self._failed.pop(place, None)

@@ -63,6 +63,8 @@ INSTANCE = "5109a1b2c3d4e5f6"
 HASH_KEY = b"h" * 32
 #: The folder that containers mount the files of Configs from.
 FILES = "/var/lib/trimtab/files/config"
+#: The folder in memory that containers mount the files of Secrets from.
+SECRETS = f"/run/trimtab/secrets/{INSTANCE}"
 
 
 class BrokerDied(BaseException):
@@ -137,6 +139,12 @@ class SimBroker:
         self.state: GateState | None = None
         self.prove: Prove = refuse_proofs
         self.secrets: Secrets = NoSecrets()
+        self.forget: Callable[[ForgetSecret], bool | str] = lambda _: "there are none"
+        self.hash_key = HASH_KEY
+        #: Folders of mounted files outlive the store.
+        self.folders_stay = False
+        #: The folders of the host that are gone, by their paths' beginning.
+        self.gone: tuple[str, ...] = ()
         self._mending: RecoveryTask | None = None
         self._pause_s = FIRST_PAUSE_S
         self.mend_at: float | None = None
@@ -159,8 +167,8 @@ class SimBroker:
             new_id=places.new_id,
             start_seq=places.journal.last_seq,
             start_monotonic=places.clock.monotonic(),
-            file_roots={"config": FILES},
-            hash_key=HASH_KEY,
+            file_roots={"config": FILES, "secret": SECRETS},
+            hash_key=self.hash_key,
         )
         split_brain.begin_in_doubt(self.state)
         self._mending = RecoveryTask(
@@ -279,7 +287,7 @@ class SimBroker:
             case WriteRecord(entry):
                 return self._write(entry)
             case InspectPaths(paths):
-                return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
+                return tuple(self._facts(path) for path in paths)
             case StoreContent() | MakeFiles() | OpenSecret() | ReadSecret() | ForgetSecret():
                 return self._change_files(command)
             case VerifyProof() | ReadCdiFiles():
@@ -289,17 +297,24 @@ class SimBroker:
             case EndProcess() | QueryJournal() | Relay() | GiveWay():
                 raise AssertionError(f"nobody asks for that in the simulation: {command}")
 
+    def _facts(self, path: str) -> PathFacts:
+        if self.gone and path.startswith(self.gone):
+            return PathFacts(path, "missing")
+        return PathFacts(path, "dir", device=1, inode=7)
+
     def _change_files(
         self, command: StoreContent | MakeFiles | OpenSecret | ReadSecret | ForgetSecret
-    ) -> str | SecretOpened | SecretNotOpened | SecretValue:
+    ) -> bool | str | SecretOpened | SecretNotOpened | SecretValue:
         """Store a content, mount it, or open a Secret: the disk outlives the broker."""
         if isinstance(command, OpenSecret):
             return self.secrets.open(command)
         if isinstance(command, ReadSecret):
             return self.secrets.read(command)
         if isinstance(command, ForgetSecret):
-            return "nothing is forgotten in the simulation"
+            return self.forget(command)
         files, content = str(command.files), command.content
+        if self.folders_stay and isinstance(command, MakeFiles) and not self.gone:
+            return ""  # a folder that is there is mounted, whatever the store has
         kept = self.stored.setdefault(files, [])
         if isinstance(command, StoreContent) and command.blob is not None:
             self.stored[files] = [*(each for each in kept if each != content), content]

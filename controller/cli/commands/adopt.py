@@ -296,6 +296,8 @@ def _take_id(root: Path, instance: Instance | None, lost: str, broker_of: Broker
             remedy="name a new state folder with --state, or take these down first with "
             "'trimtab down'",
         )
+    # No container of the lost instance knows the values that were made for this one.
+    shutil.rmtree(root / "broker" / "generated", ignore_errors=True)
     write_instance(root, replace(instance, id=lost, run=str(run_folder(root, lost))))
 
 

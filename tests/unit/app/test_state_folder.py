@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.state_folder import Launch, LaunchOptions, prepare
+from controller.app.state_folder import Launch, LaunchOptions, prepare, raise_if_lost
 from controller.app.users import User
 from controller.model.errors import StateError, UsageError
 from controller.settings import read_instance
@@ -68,3 +68,17 @@ def test_an_instance_starts_while_its_directory_is_away(tmp_path: Path) -> None:
     prepared(tmp_path / "state", quarantine_ms=None)
     (tmp_path / "desired").rmdir()
     assert prepared(tmp_path / "state", quarantine_ms=None).instance.dir.endswith("/desired")
+
+
+def test_a_folder_with_a_journal_gets_no_new_id(tmp_path: Path) -> None:
+    root = tmp_path / "state"
+    (tmp_path / "desired").mkdir()
+    prepared(root, quarantine_ms=None)
+    (root / "broker" / "journal").mkdir(exist_ok=True)
+    (root / "broker" / "journal" / "000001.jsonl").touch()
+    (root / "instance.json").unlink()
+    with pytest.raises(StateError) as caught:
+        raise_if_lost(root)
+    assert caught.value.code == "state.damaged"
+    prepared(root, quarantine_ms=None)  # with an id that an operator names
+    raise_if_lost(root)

@@ -76,7 +76,7 @@ def test_what_can_change_without_its_document_is_asked_for_at_each_reading(spec:
 def test_a_refused_source_is_asked_for_again_later() -> None:
     broker = Broker()
     ask = BrokerSecrets(broker, lambda: broker.now)
-    secrets = declared("{generate: {pw: {}}}")
+    secrets = declared("{file: {pw: pw}}")
     broker.refuses = True
     fault = SecretFault("secret.wrong-key", "not for this key", "encrypt it again")
     assert [ask(secrets), ask(secrets)] == [{DB: fault}] * 2
@@ -93,6 +93,16 @@ def test_a_file_or_key_that_was_repaired_is_asked_for_at_the_next_reading(code: 
     broker.refuses, broker.code = True, code
     assert ask(secrets) == {DB: SecretFault(code, "not for this key", "encrypt it again")}
     broker.refuses = False
+    assert ask(secrets) == {DB: "hmac:2"}
+
+
+def test_refused_generated_values_are_asked_for_at_each_reading() -> None:
+    broker = Broker()
+    ask = BrokerSecrets(broker, lambda: broker.now)
+    secrets = declared("{generate: {pw: {}}}")
+    broker.refuses = True
+    assert isinstance(ask(secrets)[DB], SecretFault)
+    broker.refuses = False  # an operator let lost ones be made anew
     assert ask(secrets) == {DB: "hmac:2"}
 
 
