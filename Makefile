@@ -21,7 +21,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compose-diff compose-side help setup run down test signed check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git fuzz-render differential compat docker-py docs lock clean
+.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git fuzz-render differential compat docker-py docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -62,6 +62,10 @@ format: setup ## lay out the code as lint wants it
 signed: setup ## the e2e suites under signed admission: each honest act is admitted (as root)
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m pytest --signed --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/e2e $(ARGS)
+
+losses: setup ## every file of a state folder lost, alone and in pairs, on an engine (as root)
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) -m pytest -s tests/e2e/test_losses.py --every-loss $(ARGS)
 
 sim: setup ## the simulation: SEEDS=n worlds (ARGS="--seed N" replays one)
 	@$(PYTHON) -m pytest tests/sim --seeds $(SEEDS) $(ARGS)

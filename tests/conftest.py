@@ -114,6 +114,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--drawn", type=int, default=0, help="machines to draw anew (default: the same ones always)"
     )
     parser.getgroup("trimtab").addoption(
+        "--every-loss", action="store_true", help="lose each file of a state folder, and each pair"
+    )
+    parser.getgroup("trimtab").addoption(
         "--signed", action="store_true", help="run the instances of e2e under signed admission"
     )
 

@@ -126,8 +126,8 @@ PARTS: Mapping[str, Callable[[LossWorld], None]] = {
     r"controller/state\.json": _memory,
     # The journal's keys, its mark and its index, locks, sockets, and reports.
     r"broker/journal\.key|journal\.pub|journal\.checkpoint": _nothing,
-    r"broker/(index|journal)\..*|broker/[a-z.-]*\.db.*": _nothing,
-    r".*lock|run/.*": _nothing,
+    r"broker/index\.sqlite.*": _nothing,
+    r"(broker|controller)/lock": _nothing,
     r"controller/(status|failures|holds)\.json": _nothing,
     r"(feedback|fetcher|ship)/.*": _nothing,
 }

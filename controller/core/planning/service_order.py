@@ -240,19 +240,14 @@ class Ordering:
             for claim in claims_of(service.spec, service.volume_name)
             if claim.exclusive
         }
-        held = [
-            (each, what)
-            for each in self._observed.foreign
-            for what in [
-                *(["its slot" if each.slot else "its place"] if each.key == service.key else []),
-                *(wanted[volume] for volume in each.writes if volume in wanted),
-            ]
-        ]
-        if not held:
-            return None
-        reasons = dict.fromkeys(f"{holder.name} has {what}" for holder, what in held)
-        cause = f"{' and '.join(reasons)}, and isn't in this instance's inventory"
-        return Blocker(f"{cause} ({held[0][0].remedy})", (), FOREIGN)
+        for each in self._observed.foreign:
+            slot = ["its slot"] if each.key == service.key else []
+            held = slot + [wanted[volume] for volume in each.writes if volume in wanted]
+            if held:
+                what = " and ".join(held)
+                reason = f"{each.name} has {what}, and isn't in this instance's inventory"
+                return Blocker(f"{reason} ({each.remedy})", (), FOREIGN)
+        return None
 
     def _is_awaited_by(self, keys: Iterable[Key], key: Key) -> bool:
         """Return True if a service of *keys* waits, directly or not, for a resource of *key*."""
