@@ -117,12 +117,13 @@ class FileStore:
 
         def change() -> None:
             place = self._place(files)
-            self._recognise(files)
             if stored is None:
                 if (place / "current").read_text() != content:
                     raise FileNotFoundError
                 self._open(files, content)
                 return
+            if not self._variants(files):
+                self._recognise(files)
             (place / "variants").mkdir(parents=True, exist_ok=True, mode=0o700)
             self._fresh.add((files, content))
             self._write(place / content_folder(content), stored)
@@ -142,7 +143,6 @@ class FileStore:
         """
 
         def change() -> None:
-            self._recognise(files)
             made = self._made(files, variant)
             if files.kind == IN_MEMORY:
                 self._fresh.add((files, content))
@@ -298,6 +298,8 @@ class FileStore:
         path = self._place(files) / "variants" / name
         if isinstance(variant, Variant) and not path.is_file():
             return _Made(variant, first_id=self.first_id())
+        if not path.is_file():
+            self._recognise(files)
         return _read_made(path)
 
     def _recognise(self, files: FileSet) -> None:
@@ -305,8 +307,6 @@ class FileStore:
 
         The id of a variant shows whether a folder's files have its owner and its mode.
         """
-        if (self._place(files) / "variants").is_dir():
-            return
         first = self.first_id()
         top = self.roots[files.kind] / files.namespace / files.name
         for path in sorted(top.iterdir()) if top.is_dir() else ():
@@ -318,11 +318,11 @@ class FileStore:
                     continue
                 known = self._place(files) / "variants" / name
                 made = _read_made(known) if known.is_file() else _Made(variant, first_id=first)
-                contents = () if is_stable else (content_of(files.kind, path.name),)
-                stable = made.stable or is_stable
-                self._remember(
-                    files, replace(made, contents=(*made.contents, *contents), stable=stable)
+                found = {*made.contents} | (
+                    set() if is_stable else {content_of(files.kind, path.name)}
                 )
+                stable = made.stable or is_stable
+                self._remember(files, replace(made, contents=tuple(sorted(found)), stable=stable))
 
     def _variants(self, files: FileSet) -> list[_Made]:
         folder = self._place(files) / "variants"

@@ -202,7 +202,7 @@ class SplitBrainState:
     unknown: dict[str, str] = field(default_factory=dict)
     #: The namespaces in the labels of the unknown containers.
     unknown_namespaces: frozenset[str] = frozenset()
-    #: Those of the unknown containers that run, or that the engine may start.
+    #: Those of the unknown containers that run, or that the engine may start. Rivals are left out.
     holders: tuple[ForeignContainer, ...] = ()
     #: The unknown containers that another broker of this instance created.
     rivals: dict[str, str] = field(default_factory=dict)

@@ -152,11 +152,13 @@ def record_listed(state: GateState, listed: Any) -> None:
     state.split_brain.rivals = {
         identifier: name for identifier, name, intent in found if is_rival(state, intent)
     }
-    unknown = state.split_brain.unknown
+    unknown, rivals = state.split_brain.unknown, state.split_brain.rivals
     state.split_brain.holders = tuple(
         _holder(each, unknown[each["Id"]])
         for each in listed or ()
-        if each.get("Id") in unknown and (each.get("State") in _ALIVE or each.get("Restarts"))
+        # While there are rivals, nothing is changed at all.
+        if each.get("Id") in unknown.keys() - rivals.keys()
+        and (each.get("State") in _ALIVE or each.get("Restarts"))
     )
     state.split_brain.unknown_namespaces = frozenset(
         redact.text(str((each.get("Labels") or {}).get(names.NAMESPACE, "")))

@@ -259,6 +259,18 @@ def test_a_store_that_is_lost_knows_its_folders_again_by_their_files(tmp_path, v
     assert seen(tmp_path, content, variant, stable=True) == wanted, "a stable one shows the latest"
 
 
+def test_a_lost_record_of_a_variant_refuses_no_start(tmp_path):
+    files = store(tmp_path)
+    content = put(files, ONE)
+    assert files.make(SITE, content, ALL) == ""
+    (record,) = (tmp_path / "contents").glob("*/*/*/variants/*")
+    record.unlink()
+    again = store(tmp_path)
+    assert again.make(SITE, content, ALL) == "", "a create names the whole variant"
+    assert again.make(SITE, content, variant_id(ALL)) == "", "and the start its id"
+    assert record.is_file()
+
+
 def test_a_folder_with_other_files_than_its_name_says_is_not_known(tmp_path):
     files = store(tmp_path)
     content = put(files, ONE)
