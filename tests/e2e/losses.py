@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -150,7 +151,7 @@ class Database:
         new = sorted(codes - {*said})
         if "journal.damaged" in codes:
             assert "[journal.damaged]" in host.said(), host.said()
-            self._set_checkpoint_aside()
+            self._set_journal_aside()
             host.up()
         elif codes & FOREIGN_CODES and "adopted" not in said:
             host.stop()
@@ -172,13 +173,17 @@ class Database:
         if has_journal:
             refused = host.cli("plan", str(host.directory), "--policy", host.policy, expect=1)
             assert "[state.damaged]" in refused.stderr, refused.stderr
-        elif (host.state / "journal.checkpoint").exists():
-            self._set_checkpoint_aside()
+        else:
+            self._set_journal_aside()
         self._adopt("--instance", self.instance)
         return ["state.damaged" if has_journal else "adopted"]
 
-    def _set_checkpoint_aside(self) -> None:
-        (self.host.state / "journal.checkpoint").rename(self.host.folder / "checkpoint.lost")
+    def _set_journal_aside(self) -> None:
+        """Begin a new journal, as the remedy says: the rest of the old one and its mark are moved away."""
+        aside = Path(tempfile.mkdtemp(prefix="journal-", dir=self.host.folder))
+        for name in ("journal.checkpoint", "broker/journal"):
+            if (self.host.state / name).exists():
+                (self.host.state / name).rename(aside / Path(name).name)
 
     def _adopt(self, *options: str) -> None:
         host = self.host
