@@ -152,11 +152,11 @@ class FileStore:
                 self._point(files, current, made)
                 return
             folder = self._folder(files, content, made.variant)
-            if folder.is_dir():
-                return
-            opened = self._open(files, content)
-            self._remember(files, replace(made, contents=(*made.contents, content)))
-            self._writer(made).make(folder, opened, made.variant)
+            opened = None if folder.is_dir() else self._open(files, content)
+            if content not in made.contents:  # also if the record of a folder is lost
+                self._remember(files, replace(made, contents=(*made.contents, content)))
+            if opened is not None:
+                self._writer(made).make(folder, opened, made.variant)
 
         return self._guarded(change)
 

@@ -259,12 +259,17 @@ def test_a_store_that_is_lost_knows_its_folders_again_by_their_files(tmp_path, v
     assert seen(tmp_path, content, variant, stable=True) == wanted, "a stable one shows the latest"
 
 
-def test_a_lost_record_of_a_variant_refuses_no_start(tmp_path):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_lost_record_of_a_variant_refuses_no_start(tmp_path, damaged):
     files = store(tmp_path)
     content = put(files, ONE)
     assert files.make(SITE, content, ALL) == ""
     (record,) = (tmp_path / "contents").glob("*/*/*/variants/*")
     record.unlink()
+    top = Path(source_of(str(tmp_path / "files"), SITE, content, ALL))
+    if damaged:  # the folder doesn't show its variant any more
+        (top / "page").unlink()
+        (top / "sub" / "deep").unlink()
     again = store(tmp_path)
     assert again.make(SITE, content, ALL) == "", "a create names the whole variant"
     assert again.make(SITE, content, variant_id(ALL)) == "", "and the start its id"
