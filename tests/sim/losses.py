@@ -12,7 +12,7 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from controller.app.desired_state import DesiredFiles
@@ -27,6 +27,7 @@ from controller.broker.gate.commands import (
 )
 from controller.broker.secrets.generated import GeneratedValues
 from controller.broker.secrets.opener import SecretOpener
+from controller.core.planning.deliveries.secret_binding import bind_secrets
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import GeneratedSource
 from controller.engine.secret_contents import BrokerSecrets
@@ -47,7 +48,7 @@ from tests.sim.world import World
 if TYPE_CHECKING:
     from controller.broker.secrets.worker import SecretWorker
     from controller.engine.adapter import BrokerEngine
-    from controller.model.desired.desired import Secret
+    from controller.model.desired.desired import Desired
     from tests.sim.objects import SimContainer
 
 #: The invariant of data.
@@ -146,14 +147,14 @@ class LossFiles(Files):
     _ask: BrokerSecrets | None = None
 
     def source(self, serving: Callable[[], Mapping[Key, str]]) -> DesiredSource:
-        return DesiredFiles(DirectorySource(self.root), self.root.parent, serving, self._contents)
+        return DesiredFiles(DirectorySource(self.root), self.root.parent, serving, self._bind)
 
     def reach_broker(self, engine: BrokerEngine, monotonic: Callable[[], float]) -> None:
         self._ask = BrokerSecrets(engine.ask_content, monotonic)
 
-    def _contents(self, secrets: Iterable[Secret]) -> Any:
+    def _bind(self, desired: Desired) -> Desired:
         assert self._ask is not None, "a controller reaches its broker first"
-        return self._ask(secrets)
+        return bind_secrets(desired, self._ask(desired.secrets))
 
 
 class GeneratedSecrets:
