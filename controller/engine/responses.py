@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from controller.core.addresses.slots import key_of
 from controller.core.disruption import budget
 from controller.core.encoding.canonical_json import canonical
 from controller.core.encoding.json_members import parse_object, read_plain
@@ -20,6 +21,7 @@ from controller.core.engine_api import translate
 from controller.core.engine_api.streams import pull_errors
 from controller.core.jobs import memory as jobs
 from controller.core.records.inventory_json import (
+    addresses_from_json,
     item_from_json,
     stored_from_json,
 )
@@ -214,6 +216,12 @@ class InventoryResponse:
         self.foreign = tuple(
             read_plain(ForeignContainer, each) for each in payload.get("foreign") or ()
         )
+        #: The addresses of slots: pairs of the network's name and the address, by the slot's key.
+        self.addresses: dict[str, dict[str, str]] = {}
+        for network, slots in addresses_from_json(payload).items():
+            if (known := self.networks.get(network)) is not None:
+                for slot, address in slots.items():
+                    self.addresses.setdefault(slot, {})[known.name] = address
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +239,14 @@ class Inspected:
     def of(cls, inspect: Inspect, inventory: InventoryResponse) -> Inspected:
         """Return an inspect, translated."""
         item = inventory.containers.get(inspect["Id"])
-        made = translate.container(inspect, item, inventory.endings, inventory.files)
+        slot = "" if item is None else key_of(item)
+        made = translate.container(
+            inspect,
+            item,
+            inventory.endings,
+            inventory.files,
+            inventory.addresses.get(slot, {}),
+        )
         return cls(made, item is not None, endpoints_of(inspect))
 
 

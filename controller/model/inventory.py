@@ -439,6 +439,8 @@ class Inventory:
     pins: Mapping[str, PinnedImage] = field(default_factory=dict)
     sessions: dict[str, ExecSession] = field(default_factory=dict)  # by the exec's id
     open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id
+    #: The address of each slot by the network's id, the last one named at the end (``core.addresses``).
+    addresses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     #: The controller's containers, by id, and its outstanding takedowns, by the intent's id.
     replicas: Mapping[str, Replica] = field(default_factory=dict)
     taken: Mapping[str, TakenDown] = field(default_factory=dict)

@@ -204,6 +204,10 @@ class Container:
     restart_count: int = 0
     stop_grace_s: int | None = None  # Config.StopTimeout; None if the create set none
     addresses: tuple[tuple[str, str], ...] = ()  # network name, address
+    #: Likewise: the addresses that the engine was told to give the container.
+    chosen: tuple[tuple[str, str], ...] = ()
+    #: Likewise: the addresses of the container's slot, as the broker remembers them.
+    slot_addresses: tuple[tuple[str, str], ...] = ()
     ports: tuple[HostPort, ...] = ()  # published now, sorted
     writes: tuple[str, ...] = ()  # the named volumes mounted writable, sorted
     #: Each network with the requested aliases; by name, as ``settings.networks``.
@@ -405,6 +409,8 @@ class ObservedNetwork:
     subnets: tuple[str, ...] = ()
     #: The connected containers that the controller did not create: of clients, or of others.
     outsiders: int = 0
+    #: Slots have addresses of their own here, which successors take over.
+    has_slot_addresses: bool = False
 
 
 @dataclass(frozen=True, slots=True)

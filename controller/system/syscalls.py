@@ -1,6 +1,6 @@
 """Linux system calls without a Python function. Each raises OSError on failure.
 
-Sources: prctl(2), capset(2), unshare(2), mount(2), linux/capability.h.
+Sources: prctl(2), capset(2), unshare(2), mount(2), pidfd_getfd(2), connect(2), linux/capability.h.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ MS_REC = 16384
 MS_SLAVE = 1 << 19
 
 _CAPABILITY_VERSION_3 = 0x20080522
+#: The number of a system call since Linux 5.6, the same on all architectures.
+_PIDFD_GETFD = 438
 
 
 def _check(result: int, call: str) -> int:
@@ -116,3 +118,15 @@ def sync_filesystem(folder: Path) -> None:
         _check(_libc.syncfs(handle), "syncfs")
     finally:
         os.close(handle)
+
+
+def pidfd_getfd(process: int, descriptor: int) -> int:
+    """Return a copy of a descriptor of another process, which is given by its pidfd (pidfd_getfd(2))."""
+    number = ctypes.c_long(_PIDFD_GETFD)
+    return int(_check(_libc.syscall(number, process, descriptor, 0), "pidfd_getfd"))
+
+
+def disconnect(descriptor: int) -> None:
+    """Dissolve the association of a socket; TCP resets the connection (connect(2), AF_UNSPEC)."""
+    nowhere = ctypes.create_string_buffer(16)  # a struct sockaddr of the family AF_UNSPEC
+    _check(_libc.connect(descriptor, nowhere, 16), "connect")

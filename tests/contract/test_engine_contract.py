@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
 from controller.broker.handlers.networks_volumes import NO_QUOTA
 from controller.core.engine_api.comparable_fields import Handling, handling
-from tests.contract.sides import LABEL, WEB, WORKER, Conversation, RealSide, SimSide
+from tests.contract.sides import LABEL, WEB, WORKER, Asked, Conversation, RealSide, SimSide
 from tests.engine import Engine
 
 KEEP_RUNNING = ("always", "unless-stopped", "on-failure", "no")
@@ -549,6 +550,89 @@ def test_containers_join_and_leave_networks_while_they_run(say: Conversation) ->
     missing = {"Container": "f" * 64}
     assert say.ask("POST", f"{path}/connect", missing).status == 404
     assert say.ask("POST", "/networks/contract-x/connect", body).status == 404
+
+
+POOL = {"Subnet": "10.208.0.0/21", "IPRange": "10.208.4.0/22", "Gateway": "10.208.0.1"}
+
+
+def test_a_network_with_a_subnet_gives_the_addresses_that_are_asked_for(say: Conversation) -> None:
+    network = say.network("contract-n", IPAM={"Driver": "default", "Config": [POOL]})
+    assert say.ask("GET", f"/networks/{network}").json["IPAM"]["Config"] == [POOL]
+    overlapping = {"Name": "contract-m", "IPAM": {"Config": [{"Subnet": "10.208.0.0/24"}]}}
+    refused = say.ask("POST", "/networks/create", overlapping)
+    assert (refused.status, refused.message) == (
+        403,
+        "Pool overlaps with other one on this address space",
+    )
+
+    def made(name: str, address: str) -> Asked:
+        end = {"IPAMConfig": {"IPv4Address": address}} if address else {}
+        networking = {"EndpointsConfig": {"contract-n": end}}
+        host = {"NetworkMode": "contract-n"}
+        return say.create_raw(name, HostConfig=host, NetworkingConfig=networking)
+
+    def end_of(name: str) -> tuple[Any, str]:
+        found = say.inspect(name)["NetworkSettings"]["Networks"]["contract-n"]
+        return found["IPAMConfig"], found["IPAddress"]
+
+    chosen = {"IPv4Address": "10.208.0.9"}
+    assert made("contract-a", "10.208.0.9").status == 201
+    assert made("contract-b", "").status == 201
+    for name in ("contract-a", "contract-b"):
+        assert say.act(name, "start") == 204
+    assert end_of("contract-a") == (chosen, "10.208.0.9")
+    config, dynamic = end_of("contract-b")
+    assert not config
+    assert ip_address(dynamic) in ip_network(POOL["IPRange"])
+    members = say.ask("GET", f"/networks/{network}").json["Containers"].values()
+    assert sorted(each["IPv4Address"] for each in members) == ["10.208.0.9/21", f"{dynamic}/21"]
+    # An address is anybody's to name, and nobody's to have twice.
+    for name, taken in (("contract-c", "10.208.0.9"), ("contract-d", "10.208.0.1")):
+        assert made(name, taken).status == 201
+        started = say.ask("POST", f"/containers/{name}/start")
+        assert (started.status, started.message) == (403, "Address already in use")
+        assert say.status(name) == "created"
+    assert say.act("contract-a", "stop") == 204
+    assert say.act("contract-c", "start") == 204
+    assert say.act("contract-a", "start") == 403
+    outside = made("contract-e", "10.209.0.9")
+    assert (outside.status, outside.message.splitlines()) == (
+        400,
+        [
+            "invalid config for network contract-n: invalid endpoint settings:",
+            "no configured subnet or ip-range contain the IP address 10.209.0.9",
+        ],
+    )
+
+
+def test_an_address_is_taken_over_by_leaving_and_joining(say: Conversation) -> None:
+    say.network("contract-n", IPAM={"Driver": "default", "Config": [POOL]})
+    plain = say.network("contract-m")
+    chosen = {"IPAMConfig": {"IPv4Address": "10.208.0.9"}}
+    old = say.run(
+        "contract-a",
+        HostConfig={"NetworkMode": "contract-n"},
+        NetworkingConfig={"EndpointsConfig": {"contract-n": chosen}},
+    )
+    new = say.run("contract-b", HostConfig={"NetworkMode": "contract-n"})
+
+    def ask(verb: str, container: str, network: str = "contract-n", **more: Any) -> Asked:
+        return say.ask("POST", f"/networks/{network}/{verb}", {"Container": container, **more})
+
+    def end() -> dict[str, Any]:
+        return dict(say.inspect(new)["NetworkSettings"]["Networks"]["contract-n"])
+
+    assert ask("disconnect", new).status == 200
+    refused = ask("connect", new, EndpointConfig=chosen)
+    assert (refused.status, refused.message) == (403, "Address already in use")
+    # It is shown all the same, without a place.
+    assert (end()["EndpointID"], end()["IPAddress"]) == ("", "")
+    assert ask("disconnect", old).status == 200
+    assert ask("connect", new, EndpointConfig=chosen | {"Aliases": ["web"]}).status == 200
+    assert (end()["IPAddress"], end()["Aliases"]) == ("10.208.0.9", ["web"])
+    refused = ask("connect", new, plain, EndpointConfig=chosen)
+    assert refused.status == 400
+    assert refused.message.endswith("only when connecting to networks with user configured subnets")
 
 
 def test_one_host_port_is_for_one_running_container(say: Conversation) -> None:

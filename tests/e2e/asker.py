@@ -1,8 +1,8 @@
 """A client as most are: it asks by name, and where nobody is at an address it tries the next one.
 
 So it does where one hangs up before it answered: what only reads may be asked for again (RFC 9110,
-section 9.2.2). While DNS is silent it goes on with what it was told last (RFC 8767), and asks anew when
-nobody answers there any more.
+section 9.2.2), also at the same address if the connection was reset. While DNS is silent, or tells no address, it
+goes on with what it was told last (RFC 8767), and asks anew when nobody answers there any more.
 
 With "first" it is strict: a request counts as answered only if the first address of the name answers it
 within the patience, connection and answer together.
@@ -100,9 +100,10 @@ def request(asked: str, held: list[str], patience_s: float) -> str:
     name, _, port = asked.partition(":")
     why = "has no address"
     for _ in range(TRIES):
-        told = True
+        told, was_reset = True, False
         try:
-            held[:] = addresses(name)
+            # In the moment in which an only replica hands its address over, the name has none.
+            held[:] = addresses(name) or held
         except OSError as error:
             told, why = False, f"no name: {error}"
         for address in held:
@@ -110,11 +111,12 @@ def request(asked: str, held: list[str], patience_s: float) -> str:
                 ask(address, int(port or PORT), patience_s)
             except Unserved as error:
                 why = f"{address}: {error}"
+                was_reset |= isinstance(error.__cause__, ConnectionResetError)
             except OSError as error:
                 return f"failed: {address}: {error}"
             else:
                 return "ok"
-        if told:
+        if told and not was_reset:
             break
     return f"failed: {why}"
 

@@ -70,7 +70,7 @@ def test_a_plan_names_the_fields_that_change_and_apply_says_what_it_did(host: Ho
     in_place = elsewhere()
     assert "~ Service/default/web  update 1 replica in place" in in_place
     assert "    spec.resources.memory: 96Mi -> 128Mi\n" in in_place
-    assert "no downtime expected" in in_place
+    assert "no replica ends before its successor is available" in in_place
 
 
 def on_a_terminal(host: Host, *arguments: str) -> str:

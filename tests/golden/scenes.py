@@ -269,6 +269,7 @@ def _network(one: str | dict[str, Any]) -> ObservedNetwork:
         icc=not ingress,
         containers=fields.get("containers", 0),
         subnets=tuple(fields.get("subnets", ())),
+        has_slot_addresses=fields.get("slotAddresses", False),
     )
 
 

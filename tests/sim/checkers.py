@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
@@ -31,11 +31,11 @@ from tests.sim.broker import FILES
 from tests.sim.clock import VirtualClock
 from tests.sim.engine import SimEngine
 from tests.sim.files import Doc, Truth
-from tests.sim.objects import SimContainer
+from tests.sim.objects import Endpoint, SimContainer, SimNetwork
 from tests.sim.orders import Orders
 from tests.sim.people import MARKER, Marks
+from tests.sim.places import Place, run_of, slot_of, volumes_of
 from tests.sim.places import label as _label
-from tests.sim.places import run_of, slot_of, volumes_of
 from tests.sim.probes import is_troubled
 from tests.sim.required import Required
 from tests.sim.runs import Runs
@@ -46,6 +46,8 @@ FREE = 3
 PERCENT = 30
 #: Invariant 13: what people hold by hand is left so.
 HELD = 13
+#: Invariant 17: the address of a slot.
+ADDRESSES = 17
 #: The longest time from a pass's look to its next mutation.
 PASS_S = 0.5
 
@@ -184,6 +186,9 @@ class Checkers:
         self._orders = Orders(scene)
         self._required = Required(scene)
         self._runs = Runs()
+        #: The slot of each address, and the address of each slot, by the id of the network.
+        self._slot_at: dict[tuple[str, str], Place] = {}
+        self._address_of: dict[tuple[str, Place], str] = {}
         self.healthy = Truth()  # the last one in which everything could be read
 
     def watch(self, known: Known, held: Held) -> None:
@@ -261,6 +266,7 @@ class Checkers:
         """Check what is on the engine."""
         self._check_replicas()
         self._check_radius()
+        self._check_addresses()
 
     # The journal
 
@@ -316,6 +322,10 @@ class Checkers:
                         4, f"a move of {source} takes {container.name} of another owner"
                     )
                 container.moved_to = target.namespace, target.name
+        for at, place in self._slot_at.items():
+            if service_key(*place[:2]) == source:
+                self._slot_at[at] = (target.namespace, target.name, place[2])
+        self._address_of = {(at[0], place): at[1] for at, place in self._slot_at.items()}
 
     def _moved_across(self, record: Record, source: Key, target: Key) -> None:
         """Check a move to another namespace: an operator wanted it, and no data stays behind."""
@@ -343,6 +353,7 @@ class Checkers:
     def forget(self) -> None:
         """The journal is lost: what was open in it is closed by nobody."""
         self.intents = {}
+        self._slot_at, self._address_of = {}, {}
         self._runs = Runs()  # nobody remembers the runs of jobs
 
     def _closing(self, record: Record) -> None:
@@ -657,6 +668,44 @@ class Checkers:
             if len(running) > 2 or max(Counter(revisions).values()) > most:
                 told = ", ".join(f"{c.name} ({c.status})" for c in containers)
                 raise Violation(6, f"slot {'/'.join(slot)} is filled more than once: {told}")
+
+    # Addresses
+
+    def _ends(self) -> Iterator[tuple[SimContainer, Place, SimNetwork, Endpoint]]:
+        """Yield the places of replicas in networks with addresses for slots."""
+        for container in self._mine():
+            place = slot_of(container)
+            if place is None or run_of(container) or container.id in self._scene.marks.touched:
+                continue
+            for end in container.networks.values():
+                network = self._scene.engine.networks.get(end.network)
+                if network is not None and network.pool and end.address:
+                    yield container, place, network, end
+
+    def _check_addresses(self) -> None:
+        """The address of a slot is never another slot's."""
+        for container, place, network, end in self._ends():
+            if not end.chosen:
+                continue
+            owner = self._slot_at.setdefault((network.id, end.address), place)
+            own = self._address_of.setdefault((network.id, place), end.address)
+            if owner != place:
+                at = "/".join(owner)
+                raise Violation(
+                    ADDRESSES, f"{container.name} is at {end.address}, the address of {at}"
+                )
+            if own != end.address:
+                raise Violation(
+                    ADDRESSES, f"{container.name} is at {end.address}, and its slot at {own}"
+                )
+
+    def check_addresses_kept(self) -> None:
+        """Check that whoever answers to a service's name does so at the address of its slot."""
+        for container, _, network, end in self._ends():
+            named = container.status == "running" and _name(container) in (end.aliases or ())
+            if named and not end.chosen:
+                what = f"{container.name} answers at {end.address} on {network.name}"
+                raise Violation(ADDRESSES, f"{what}, which isn't the address of its slot")
 
     def _check_serving(self, mutated: Mutated, container: SimContainer) -> None:
         """What serves is only stopped for a successor that is there and, where both can run, serves."""

@@ -63,6 +63,7 @@ class Containers(Processes):
         self._refuse_taken(name)
         made = container_of(identifier, name, image, body, now=self.clock.now())
         self._check_named(made)
+        self._check_addresses(made)
         for mount in made.mounts:
             if mount["Type"] == "volume":
                 self._mount_volume(mount)

@@ -143,10 +143,17 @@ def _endpoints(mode: str, body: Body) -> Iterator[tuple[str, Endpoint]]:
     if mode.startswith("container:"):
         return
     main = "bridge" if mode == "default" else mode
-    yield main, Endpoint(aliases=(wanted.get(main) or {}).get("Aliases"))
+    yield main, endpoint_of(wanted.get(main))
     for name, config in wanted.items():
         if name != main:
-            yield name, Endpoint(aliases=(config or {}).get("Aliases"))
+            yield name, endpoint_of(config)
+
+
+def endpoint_of(config: Body | None) -> Endpoint:
+    """Return a place in a network that is still to be taken."""
+    config = config or {}
+    chosen = (config.get("IPAMConfig") or {}).get("IPv4Address", "")
+    return Endpoint(aliases=config.get("Aliases"), chosen=chosen)
 
 
 def _check_restart(policy: Body) -> None:

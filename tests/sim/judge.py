@@ -364,6 +364,7 @@ class Judge:
         assert self._broker.state is not None
         self.look_at_plan()
         self._check_pins()
+        self._world.checkers.check_addresses_kept()
         begun = (
             self._broker.state.intents.recorded_at.keys() - self._broker.state.inventory.open.keys()
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from tests.sim import filters
-from tests.sim.creation import anonymous_name
+from tests.sim.creation import anonymous_name, endpoint_of
 from tests.sim.objects import NAME, Body, Endpoint, SimContainer, SimNetwork, SimVolume
 from tests.sim.state import Refusal, State
 
@@ -52,6 +53,12 @@ class Networks(State):
             if other.status != "running":
                 raise Refusal(stopped, prefix + why)
 
+    def _check_addresses(self, container: SimContainer) -> None:
+        """Refuse a new container with an address that a network can't give it."""
+        for name, end in container.networks.items():
+            if (network := self._by_name(name)) is not None and end.chosen:
+                _check_address(network, end.chosen, f"invalid config for network {name}: ")
+
     def _check_named(self, container: SimContainer) -> None:
         """Refuse a new container that shares the processes or IPC of one that isn't there."""
         for field in ("IpcMode", "PidMode"):
@@ -61,8 +68,14 @@ class Networks(State):
                 raise Refusal(400, f"{_MISSING}{identifier}")
 
     def _plug(self, container: SimContainer, end: Endpoint, network: SimNetwork) -> None:
+        if end.chosen:
+            held = (
+                each["IPv4Address"].partition("/")[0] for each in self._joined(network).values()
+            )
+            if end.chosen in {*held, network.pool.get("Gateway")}:
+                raise Refusal(403, "Address already in use")
         end.network, end.id = network.id, self._identifier()
-        end.address = network.address()
+        end.address = end.chosen or network.address()
         container.addresses.add(end.address)
         attributes = {"container": container.id, "name": network.name, "type": network.driver}
         self._event_of("network", "connect", network.id, attributes)
@@ -101,11 +114,15 @@ class Networks(State):
         if not name.strip():
             raise Refusal(400, f"invalid name: {name}")
         existing = self._by_name(name)
+        pool: Body = next(iter((body.get("IPAM") or {}).get("Config") or ()), {})
         if existing is not None and existing.predefined:
             message = f"operation is not permitted on predefined {name} network "
             raise Refusal(403, message)
         if existing is not None:
             raise Refusal(409, f"network with name {name} already exists")
+        others = (network.pool["Subnet"] for network in self.networks.values() if network.pool)
+        if pool and any(IPv4Network(pool["Subnet"]).overlaps(IPv4Network(o)) for o in others):
+            raise Refusal(403, "Pool overlaps with other one on this address space")
         network = SimNetwork(
             "",
             name,
@@ -114,6 +131,7 @@ class Networks(State):
             internal=bool(body.get("Internal")),
             options=dict(body.get("Options") or {}),
             labels=dict(body.get("Labels") or {}),
+            pool=dict(pool),
         )
         return 201, {"Id": self._add_network(network).id, "Warning": ""}
 
@@ -124,7 +142,11 @@ class Networks(State):
     def _joined(self, network: SimNetwork) -> dict[str, Body]:
         """Who is in a network: only what runs has an endpoint."""
         return {
-            container.id: {"Name": container.name, "EndpointID": end.id, "IPv4Address": end.address}
+            container.id: {
+                "Name": container.name,
+                "EndpointID": end.id,
+                "IPv4Address": f"{end.address}/{network.prefix}",
+            }
             for container in self.containers.values()
             for end in container.networks.values()
             if end.network == network.id and end.id
@@ -145,11 +167,14 @@ class Networks(State):
     def _connect(self, reference: str, _query: Any, body: Body) -> Any:
         network = self._network(reference)
         container = self._container(str(body.get("Container") or ""))
-        if network.name in container.networks and container.alive:
+        joined = container.networks.get(network.name)
+        if joined is not None and container.alive and joined.id:
             what = f"endpoint with name {container.name} already exists in network {network.name}"
             raise Refusal(403, what)
-        wanted = body.get("EndpointConfig") or {}
-        end = Endpoint(aliases=wanted.get("Aliases"))
+        end = endpoint_of(body.get("EndpointConfig"))
+        if end.chosen:
+            _check_address(network, end.chosen)
+        # It stays among the networks of the container, without an id, if its address is taken.
         container.networks[network.name] = end
         if container.alive:
             self._plug(container, end, network)
@@ -240,3 +265,13 @@ class Networks(State):
             labels = {"com.docker.volume.anonymous": ""} if anonymous else None
             self._add_volume(SimVolume(mount["Name"], self.clock.now(), labels))
         mount["Source"] = self.volumes[mount["Name"]].inspect()["Mountpoint"]
+
+
+def _check_address(network: SimNetwork, address: str, prefix: str = "") -> None:
+    """Refuse an address that no container of a network can have."""
+    if not network.pool:
+        what = "user specified IP address is supported only when connecting to networks with user"
+        raise Refusal(400, f"{prefix}invalid endpoint settings:\n{what} configured subnets")
+    if IPv4Address(address) not in IPv4Network(network.pool["Subnet"]):
+        what = f"no configured subnet or ip-range contain the IP address {address}"
+        raise Refusal(400, f"{prefix}invalid endpoint settings:\n{what}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 from typing import Any
 
 from tests.sim.clock import instant
@@ -131,13 +132,23 @@ class SimNetwork:
     subnet: int = 0
     predefined: bool = False
     addresses: int = 1
+    #: The subnet, range and gateway that the create named; empty without a subnet.
+    pool: Body = field(default_factory=dict)
 
     def address(self) -> str:
         """Return an address that nobody had yet."""
         if self.driver != "bridge":
             return ""
         self.addresses += 1
-        return f"172.{self.subnet}.{self.addresses // 256}.{self.addresses % 256}"
+        if not self.pool:
+            return f"172.{self.subnet}.{self.addresses // 256}.{self.addresses % 256}"
+        chosen_from = IPv4Network(self.pool.get("IPRange") or self.pool["Subnet"])
+        return str(chosen_from[self.addresses % chosen_from.num_addresses])
+
+    @property
+    def prefix(self) -> int:
+        """The length of the subnet's prefix."""
+        return IPv4Network(self.pool["Subnet"]).prefixlen if self.pool else 16
 
     def inspect(self, joined: dict[str, Body] | None) -> Body:
         shown: Body = {
@@ -150,7 +161,9 @@ class SimNetwork:
             "IPAM": {
                 "Driver": "default",
                 "Options": None,
-                "Config": [{"Subnet": f"172.{self.subnet}.0.0/16"}] if self.subnet else [],
+                "Config": [self.pool or {"Subnet": f"172.{self.subnet}.0.0/16"}]
+                if self.subnet
+                else [],
             },
             "Internal": self.internal,
             "Attachable": False,
@@ -190,10 +203,12 @@ class Endpoint:
     aliases: list[str] | None = None
     id: str = ""
     address: str = ""
+    #: The address that it was told to have; '' for one of the engine's choice.
+    chosen: str = ""
 
     def inspect(self) -> Body:
         return {
-            "IPAMConfig": None,
+            "IPAMConfig": {"IPv4Address": self.chosen} if self.chosen else None,
             "Links": None,
             "Aliases": self.aliases,
             "NetworkID": self.network,

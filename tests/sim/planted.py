@@ -18,7 +18,9 @@ from controller.broker import dispatch
 from controller.broker.gate import call, journal_entries, mutate, redact
 from controller.broker.gate.commands import Forward, Lost, WriteRecord
 from controller.broker.guards import disruption_budget, lookup, recovery
+from controller.broker.handlers import addresses as gate_addresses
 from controller.broker.handlers import container_create, container_lifecycle, container_read
+from controller.core.addresses import slots as slot_addresses
 from controller.core.admission import calls, create
 from controller.core.admission.host_ports import PortClaim
 from controller.core.admission.moves import service_move
@@ -602,7 +604,7 @@ PLANTS = (
         7,
         "nameless-successor",
         "a successor isn't given its service's name before its predecessor goes",
-        ((slots, "attach_service_alias", always(lambda *_: [])),),
+        ((slots, "attach_service_alias", always(lambda *_, **__: [])),),
     ),
     Plant(
         8,
@@ -778,5 +780,17 @@ PLANTS = (
         "volume-lost-by-a-move",
         "a service goes to another namespace, and starts there with an empty volume",
         ((service_move, "_judge_volumes", always(lambda *_: ())),),
+    ),
+    Plant(
+        17,
+        "addresses-forgotten",
+        "the engine chooses the addresses of replicas",
+        ((gate_addresses, "slot_address", always(lambda *_, **__: "")),),
+    ),
+    Plant(
+        17,
+        "one-address-for-all",
+        "each new slot gets the same address",
+        ((slot_addresses, "_first_address", always(lambda *_: "10.208.0.2")),),
     ),
 )

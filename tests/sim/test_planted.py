@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sim.checkers import ADDRESSES
 from tests.sim.parallel import mapped
 from tests.sim.planted import PLANTS, Plant
 from tests.sim.promptness import LATE
@@ -26,7 +27,7 @@ WORLDS = 300
 FURTHER = 20
 FOUND = Path(__file__).with_name("found.json")
 #: The numbers of the invariants (``checkers``, ``orders``, ``promptness``).
-CHECKED = (*range(1, 15), LATE)
+CHECKED = (*range(1, 15), LATE, ADDRESSES)
 
 
 @dataclass(frozen=True, slots=True)

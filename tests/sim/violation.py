@@ -7,7 +7,8 @@ class Violation(BaseException):
     """An invariant doesn't hold; nothing of the product's may catch this.
 
     Invariant 0 stands for what none of them says and all take for granted: a pass doesn't raise;
-    13 for what people hold by hand, 14 for the order among services, 16 for promptness.
+    13 for what people hold by hand, 14 for the order among services, 16 for promptness,
+    17 for the addresses of slots.
     """
 
     def __init__(self, invariant: int, what: str) -> None:

@@ -179,6 +179,19 @@ class EndProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class EndConnections:
+    """End a container's TCP connections at an address, and drop new ones; '' to take new ones again.
+
+    Result: ''. ``pid`` is that of the first process, and counts as in ``EndProcess``. Where the kernel
+    doesn't allow it, nothing is done.
+    """
+
+    pid: int
+    container: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class QueryJournal:
     """Query the journal. Result: a Page, or JournalNotReadable."""
 
@@ -389,6 +402,8 @@ class GiveWay:
     """
 
 
+#: The commands that a thread executes on the host.
+OnHost = EndProcess | EndConnections | StoreContent | MakeFiles | ReadSecret | ForgetSecret
 #: All commands but the reads of the engine, and ``GiveWay``.
 OtherCommand = (
     InspectPaths
@@ -398,11 +413,7 @@ OtherCommand = (
     | Forward
     | Relay
     | QueryJournal
-    | EndProcess
-    | StoreContent
-    | MakeFiles
-    | ReadSecret
-    | ForgetSecret
+    | OnHost
     | OpenSecret
     | VerifyProof
 )

@@ -18,6 +18,7 @@ from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, read_
 from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied, message_reply
 from controller.broker.gate.state import GateState
+from controller.core.addresses.subnets import slot_subnet
 from controller.core.adoption.labels import show_on_inspect
 from controller.core.engine_api.requests import ICC, MASQUERADE, SharesRequest
 from controller.core.engine_api.translate import settings, shared_ids
@@ -321,6 +322,11 @@ class FoundNetwork:
             and str(ipam.get("Driver") or "default") == "default"
             and not ipam.get("Options"),
             instance=_instance_of(self.inspect),
+            subnet=slot_subnet(self.inspect) if mine and not mine.adopted else "",
+            held={
+                str(end.get("IPv4Address") or "").partition("/")[0]: str(identifier)
+                for identifier, end in (self.inspect.get("Containers") or {}).items()
+            },
         )
 
 

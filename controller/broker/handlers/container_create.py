@@ -26,7 +26,7 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup, name_conflicts, port_conflicts
 from controller.broker.guards.jobs import runs
-from controller.broker.handlers import container_hooks, networks_volumes
+from controller.broker.handlers import addresses, container_hooks, networks_volumes
 from controller.broker.handlers import image as images
 from controller.broker.handlers.ignored_settings import Kept
 from controller.broker.signed import signed_acts
@@ -257,14 +257,16 @@ def make_implied(call: GateRequest, state: GateState, found: Lookups) -> Flow[No
 
 def _plan_implied(
     call: GateRequest, state: GateState, name: str, by_text: AdmissionDecision
-) -> tuple[str, AdmissionDecision]:
+) -> Flow[tuple[str, AdmissionDecision]]:
     """Return the id of the intent and the admission of an implied network."""
-    identifier = state.new_id()
+    identifier, taken = state.new_id(), (yield from addresses.taken_subnets(state))
     stamp = Stamp(instance=state.instance, intent=identifier)
     owner, namespace, _ = _placement(_labels(by_text))
     asked = (owner, namespace) if call.actor.role is Role.CONTROLLER else ("", "")
     return identifier, raise_if_denied(
-        admit_implied_network(name, actor=call.actor, policy=call.policy, stamp=stamp, asked=asked)
+        admit_implied_network(
+            name, actor=call.actor, policy=call.policy, stamp=stamp, asked=asked, taken=taken
+        )
     )
 
 
@@ -348,7 +350,7 @@ def _gather(
         if network is not None:
             found.networks[name] = network.facts
         elif name in wants.implied:
-            found.unmade[name] = _plan_implied(call, state, name, found.by_text)
+            found.unmade[name] = yield from _plan_implied(call, state, name, found.by_text)
             found.networks[name] = _future_facts(name, found.unmade[name][1])
     for name in volumes:
         volume = yield from lookup.find_volume(state, name)
@@ -423,6 +425,7 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
         name_taken=found.name_taken,
         name_of=found.name_of,
         run=runs.run_facts(state, _labels(found.by_text)),
+        addresses=addresses.of_slot(state, _labels(found.by_text), found.networks),
     )
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, GateRequest, parse_json, read_rows
-from controller.broker.gate.commands import Rows
+from controller.broker.gate.commands import EndConnections, Rows
 from controller.broker.gate.journal_entries import place_of
-from controller.broker.gate.mutate import Change, OutcomeDetails, perform, refuse_if_held
+from controller.broker.gate.mutate import (
+    Change,
+    OutcomeDetails,
+    perform,
+    refuse_if_held,
+    unchanged_reply,
+)
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
@@ -24,6 +31,7 @@ from controller.broker.guards.lookup import (
     owned_volume,
 )
 from controller.broker.guards.recovery import forget_gone
+from controller.broker.handlers import addresses
 from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import networks_volumes
@@ -152,6 +160,9 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
         # The object of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.NETWORK_CREATE, request.name, under_way=True)
 
+    chooses = call.actor.role is Role.CONTROLLER and not request.pools
+    subnets = (yield from addresses.taken_subnets(state)) if chooses else ()
+
     def judge() -> AdmissionDecision:
         return networks_volumes.admit_network(
             request,
@@ -161,6 +172,7 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
             stamp=Stamp(instance=state.instance, intent=call.id),
             routes=state.routes() if request.pools else (),
             counts=_counts(call, state, request.labels),
+            subnets=subnets,
         )
 
     judged = yield from judge_within_quotas(state, judge)
@@ -234,15 +246,16 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     )
     # Judge the network under its real name, whatever the client called it.
     request = replace(request, endpoint=replace(request.endpoint, network=network.facts.name))
-    judge = networks_volumes.admit_disconnect if leave else networks_volumes.admit_connect
-    judged = raise_if_denied(
-        judge(
-            request,
-            actor=call.actor,
-            policy=call.policy,
-            current=container_facts(found),
-            network=network.facts,
+    facts, current = network.facts, container_facts(found)
+    judge = (
+        networks_volumes.admit_disconnect
+        if leave
+        else partial(
+            networks_volumes.admit_connect, address=addresses.of_item(state, found.item, facts)
         )
+    )
+    judged = raise_if_denied(
+        judge(request, actor=call.actor, policy=call.policy, current=current, network=facts)
     )
     if leave:
         judged = yield from disruption_budget.enforce_budget(
@@ -257,10 +270,28 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     # The body has the container's full id, whatever the client called it.
     change = Change.of(Mutation(call.route.name), item.id, path, judged, summary)
     if leave:
-        return (yield from perform(state, call.by, change))
+        ending = addresses.ends_connections(state, call, found, facts)
+        if ending is None:
+            return (yield from perform(state, call.by, change))
+        # The successor waits for the answer, and for nothing after it.
+        reply = yield from perform(
+            state,
+            call.by,
+            change,
+            early_reply=unchanged_reply,
+            prepare=partial(_end_first, ending),
+        )
+        yield replace(ending, address="")
+        return reply
     mine = name_conflicts.names_after_join(found, network.facts.name, request.endpoint.aliases)
     with name_conflicts.reserve_names(call, state, mine):
         return (yield from perform(state, call.by, change))
+
+
+def _end_first(ending: EndConnections, change: Change) -> Flow[Change]:
+    """End the connections of a container before the engine takes its interface away."""
+    yield ending
+    return change
 
 
 def network_change(name: str, judged: AdmissionDecision) -> Change:

@@ -34,7 +34,8 @@ KEPT_FOR = {
     "CHOWN": "give the socket to the group trimtab, and files to the users of containers",
     "DAC_READ_SEARCH": "walk to bind sources under closed folders, read what the kernel shows",
     "KILL": "end what an exec left running in a container when its time is over",
-    "SYS_PTRACE": "read the pid namespace of peers, and the state of containers' processes",
+    "SYS_PTRACE": "read the pid namespace of peers and the state of containers' processes, and end connections"
+    " of containers whose address moves",
 }
 KEPT = tuple(KEPT_FOR)
 #: All connections that ``server.connection_limit`` allows, and files and paths.

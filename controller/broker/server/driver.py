@@ -22,7 +22,7 @@ from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_n
 from controller.broker.files.store import FileStore
 from controller.broker.gate import commands
 from controller.broker.gate.call import Flow, unavailable_reason
-from controller.broker.host import cdi_reader, process_killer, process_reader
+from controller.broker.host import cdi_reader, connections, process_killer, process_reader
 from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import RecordStore
@@ -418,18 +418,13 @@ class Driver:
             return await self._proofs.within(command, commands.PROOFS_BUSY)
         return await self._openings.within(command, commands.SECRETS_BUSY)
 
-    def _execute_on_host(
-        self,
-        command: commands.EndProcess
-        | commands.StoreContent
-        | commands.MakeFiles
-        | commands.ReadSecret
-        | commands.ForgetSecret,
-    ) -> commands.CommandResult:
+    def _execute_on_host(self, command: commands.OnHost) -> commands.CommandResult:
         """Execute a command of the host. Blocks. Return why it failed, '' for success."""
         match command:
             case commands.EndProcess(pid, container):
                 return process_killer.kill_session(pid, container)
+            case commands.EndConnections():
+                return connections.execute(command.pid, command.container, command.address)
             case commands.StoreContent(files, content, blob):
                 return self._files.put(files, content, blob)
             case commands.MakeFiles(files, content, variant, stable):

@@ -29,7 +29,7 @@ from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares, split_brain
 from controller.broker.host.capabilities import descriptor_limit
-from controller.broker.host.ip_routes import host_routes
+from controller.broker.host.ip_routes import engine_routes
 from controller.broker.host.listen_socket import BrokerSockets
 from controller.broker.host.path_inspector import PathInspector, protected_places
 from controller.broker.host.peer_credentials import PeerRules, user_of
@@ -177,7 +177,7 @@ class Broker:
             new_id=services.new_id,
             start_monotonic=services.clock.monotonic(),
             hash_key=services.hash_key,
-            routes=host_routes,
+            routes=partial(engine_routes, self._engine_socket),
         )
         self._queue = FairQueue(self._is_trusted)
         self._background: list[asyncio.Task[None]] = []

@@ -23,6 +23,7 @@ from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
 from controller.core.engine_api.requests import (
     CreateRequest,
     DeviceRequest,
+    EndpointRequest,
     LogConfig,
     MountRequest,
     PortRequest,
@@ -38,7 +39,7 @@ from controller.core.rules.identity import is_reserved
 from controller.core.rules.images.image import is_trusted_by_policy
 from controller.core.rules.images.image_volumes import mounts_of
 from controller.core.rules.limits_privileges import capability, variable_names
-from controller.core.rules.networks import JoinedNetworks, host_address, joined
+from controller.core.rules.networks import JoinedNetworks, host_address, joined, network_facts
 from controller.core.rules.verdict import AdmissionPatch
 from controller.model import names
 from controller.model.observed import Settings
@@ -237,6 +238,11 @@ def _changes(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
             f"joins {', '.join(final.networks.names) or 'no network'}",
             not case.by_controller and final.networks.mode != asked.network_mode,
         ),
+        (
+            "network.slot-address",
+            "has the address of its slot",
+            any(end.address for end in final.networks.networks),
+        ),
     ]
     return [AdmissionPatch(rule, text) for rule, text, applies in rows if applies]
 
@@ -263,7 +269,7 @@ def _added_by(asked: CreateRequest, mount: MountRequest) -> str:
 def body_of(final: FinalRequest) -> RequestBody:
     """Return the body to forward."""
     request = final.request
-    ends = {end.network: members_of(field_tables.ENDPOINT, end) for end in final.networks.networks}
+    ends = {end.network: endpoint_body(end) for end in final.networks.networks}
     return {
         **members_of(field_tables.CONFIG, request),
         **only_set(
@@ -277,6 +283,12 @@ def body_of(final: FinalRequest) -> RequestBody:
         "Labels": dict(final.labels),
         "HostConfig": _host_config(final),
     }
+
+
+def endpoint_body(end: EndpointRequest) -> RequestBody:
+    """Return the settings of an endpoint, with the address that the gate chose."""
+    chosen = {"IPAMConfig": {"IPv4Address": end.address}} if end.address else {}
+    return {**members_of(field_tables.ENDPOINT, end), **chosen}
 
 
 def outline_body(
@@ -390,6 +402,11 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         labels={k: v for k, v in final.labels if is_reserved(k) and k != names.HOOKS},
         aliases=tuple(extra_names(request, final.networks.aliases)),
         network_aliases=_network_aliases(case, final) if case.by_controller else {},
+        slot_addresses={
+            facts.id: end.address
+            for end in final.networks.networks
+            if end.address and (facts := network_facts(case, end.network)) is not None
+        },
         environment=(
             *variable_names(request.env),
             *(variable.name for variable in request.variables),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.core.admission.engine_body import origin_labels
+from controller.core.admission.engine_body import endpoint_body, origin_labels
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.field_reader import members_of
-from controller.core.engine_api.field_tables import ENDPOINT, IPAM_CONFIG
+from controller.core.engine_api.field_tables import IPAM_CONFIG
 from controller.core.engine_api.grammar import is_host_name
 from controller.core.engine_api.mount_grammar import (
     VOLUME_SIZE,
@@ -41,7 +41,7 @@ from controller.core.rules.facts import (
     Stamp,
     VolumeFacts,
 )
-from controller.core.rules.host_routes import judge_pools
+from controller.core.rules.host_routes import judge_pools, with_slot_addresses
 from controller.core.rules.images.anonymous_volumes import is_slot_volume
 from controller.core.rules.verdict import (
     AdmissionDecision,
@@ -79,11 +79,12 @@ def admit_network(
     stamp: Stamp,
     routes: tuple[str, ...] = (),
     counts: QuotaCounts = NO_COUNTS,
+    subnets: tuple[str, ...] = (),
 ) -> AdmissionDecision:
     """Judge a network create.
 
     *existing* is the network of the same name, if any; *routes* are the host's. *counts* count
-    only for a new network.
+    only for a new network, and *subnets* are those that it must not overlap.
     """
     labels = dict(request.labels)
     owner = owner_of(actor, labels.get(names.OWNER, ""))
@@ -114,6 +115,8 @@ def admit_network(
     if internal and not request.internal:
         changes.append(AdmissionPatch("network.internal", "internal: no way out"))
     final = replace(request, internal=internal)
+    if actor.role is Role.CONTROLLER:
+        final = with_slot_addresses(final, policy, subnets)
     label = namespace if actor.role is Role.CONTROLLER else ""
     decision = _admit_final_network(final, actor, owner, label, stamp, tuple(changes))
     return with_tolerated(decision, findings, policy.modes)
@@ -229,11 +232,17 @@ def _object_labels(
 
 
 def admit_implied_network(
-    name: str, *, actor: Actor, policy: Policy, stamp: Stamp, asked: tuple[str, str] = ("", "")
+    name: str,
+    *,
+    actor: Actor,
+    policy: Policy,
+    stamp: Stamp,
+    asked: tuple[str, str] = ("", ""),
+    taken: tuple[str, ...] = (),
 ) -> AdmissionDecision:
     """Return the create of an implied network; the gate creates it on first use.
 
-    *asked* are owner and namespace, which only the controller names.
+    *asked* are owner and namespace, which only the controller names. The subnet overlaps none of *taken*.
     """
     namespace = namespace_of(actor, asked[1], policy)
     kind = network_rules.implied_kind(policy, name, namespace)
@@ -248,6 +257,7 @@ def admit_implied_network(
         masquerade=None if masquerade else False,
         icc=None if icc else False,
     )
+    request = with_slot_addresses(request, policy, taken)
     # The namespace label marks the network as shared: other owners of the namespace join it too.
     # The controller uses the network if it exists, and does not remove it as its own.
     return _admit_final_network(request, actor, owner, namespace, stamp, ())
@@ -376,11 +386,13 @@ def admit_connect(
     policy: Policy,
     current: ContainerFacts,
     network: NetworkFacts | None,
+    address: str = "",
 ) -> AdmissionDecision:
     """Judge a network connect of a container of the actor's, as the gate has found out.
 
     A client's container may join the networks that its create could have named: the implied ones
-    and its owner's own. The controller connects a container only to networks of its create.
+    and its owner's own. The controller connects a container only to networks of its create. With
+    the name of its service goes *address*, that of its slot; '' if there is none.
     """
     findings = [*request.findings]
     joined, case = _find_network(request, actor, policy, current, network)
@@ -405,11 +417,14 @@ def admit_connect(
             findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason, remedy))
     if findings or joined is None:
         return deny(findings)
-    body = only_set(Container=current.id, EndpointConfig=members_of(ENDPOINT, request.endpoint))
+    named = actor.role is Role.CONTROLLER and current.service in request.endpoint.aliases
+    end = replace(request.endpoint, address=address if named else "")
+    body = only_set(Container=current.id, EndpointConfig=endpoint_body(end))
     summary = SummaryPart(
         network=joined.name,
         name=current.settings.name,
         aliases=tuple(sorted({*request.endpoint.aliases})),
+        slot_addresses={joined.id: end.address} if end.address else {},
     )
     return AdmissionDecision(verdict_of(()), body, summary=summary.members)
 

@@ -6,9 +6,10 @@ the stop and the removal would start the container again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from types import MappingProxyType
 from typing import TypedDict
 
 from controller.core.drift.classify import ALIVE
@@ -36,6 +37,8 @@ from controller.model.records import Precondition, Verdict
 
 #: Prefix of the cause of actions that attach the service's alias.
 TAKES_NAME = "takes the name"
+#: End of the cause of a stop for a successor that takes the slot's address over.
+TAKES_ADDRESS = "takes its address"
 #: The engine's default stop timeout, for a container created without one.
 DEFAULT_GRACE_S = 10
 
@@ -130,19 +133,44 @@ class ContainerHandle:
         return RemoveContainer(**self._on_it(cause))
 
 
+#: The containers that make way for the address of their slot, by network.
+HandOver = Mapping[str, Sequence[Container]]
+NO_HAND_OVER: HandOver = MappingProxyType({})
+
+
 def attach_service_alias(
-    handle: ContainerHandle, service: Service, networks: Iterable[str], base: NetworkNames
+    handle: ContainerHandle,
+    service: Service,
+    networks: Iterable[str],
+    base: NetworkNames,
+    hand_over: HandOver = NO_HAND_OVER,
+    *,
+    absent: Collection[str] = (),
 ) -> list[AnyAction]:
     """Return the actions to give a container its service's names as aliases on *networks*.
 
     The engine accepts an alias only at connect, so each network is disconnected and connected
-    again.
+    again. The container isn't in the networks of *absent*. With the service's name comes the address of
+    the slot, so the containers of *hand_over* leave before, and are joined again at another address: they
+    need a network to end in good order. A container without a place in the network keeps its interface
+    and its address until its end.
     """
-    actions: list[AnyAction] = []
+    actions, ended = list[AnyAction](), list[str]()
     for network in networks:
-        cause = f"{TAKES_NAME} {service.key.name} on {network}"
-        actions.append(handle.disconnect(network, cause))
+        cause, leaving = f"{TAKES_NAME} {service.key.name} on {network}", list[Container]()
+        for other in hand_over.get(network, ()):
+            cause = f"{TAKES_NAME} {service.key.name} and the address of {other.name} on {network}"
+            if network not in other.cut_off:
+                leaving.append(other)
+            elif other.id not in ended:
+                ended.append(other.id)
+                actions += stop_for_good(other, service, f"{handle.name} {TAKES_ADDRESS}")
+        actions += (ContainerHandle.of(other).disconnect(network, cause) for other in leaving)
+        if network not in absent:
+            actions.append(handle.disconnect(network, cause))
         actions.append(handle.connect(network, aliases_on(service, network, base), cause))
+        again = f"{handle.name} {TAKES_ADDRESS}, and it has a network until its end"
+        actions += (ContainerHandle.of(other).connect(network, (), again) for other in leaving)
     return actions
 
 
@@ -174,8 +202,8 @@ def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
     """Return a sequence of actions cut into groups. An executor performs a group as a whole, or not
     at all.
 
-    A stop and the start of its replacement form one group, and so do a disconnect and its connect,
-    and all actions of a network's remake.
+    A stop and the start of its replacement form one group, and so do a stop or disconnect and the connect
+    of the container that takes the address over, and all actions of a network's remake.
     An interruption in between would leave no container serving, with no guarantee of a next pass.
     """
     rest, groups = list(actions), list[tuple[AnyAction, ...]]()
@@ -194,8 +222,9 @@ def _bound(rest: Sequence[AnyAction]) -> int:
             mine = takewhile(lambda action: action.object == first.object, rest)
             return sum(not isinstance(action, Wait) for action in mine)
         case DisconnectNetwork():
-            joins = (_joins_again(action, first) for action in rest[1:2])
-            return 2 if any(joins) else 1
+            count = len([*takewhile(lambda action: _leaves(action, first), rest)])
+            joins = (_joins_again(action, first) for action in rest[count : count + 1])
+            return count + 1 if any(joins) else 1
         case UpdateContainer(restart="no") if any(_stops(a, first.target) for a in rest[1:2]):
             return max(2, _until_start(rest))
         case StopContainer():
@@ -204,8 +233,14 @@ def _bound(rest: Sequence[AnyAction]) -> int:
             return 1
 
 
+def _leaves(action: AnyAction, first: DisconnectNetwork) -> bool:
+    """Return True if an action makes way in the same network, for the same slot."""
+    same = (action.object, action.slot) == (first.object, first.slot)
+    return same and isinstance(action, DisconnectNetwork) and action.network == first.network
+
+
 def _joins_again(action: AnyAction, left: DisconnectNetwork) -> bool:
-    same = action.target == left.target and action.object == left.object
+    same = (action.object, action.slot) == (left.object, left.slot)
     return same and isinstance(action, ConnectNetwork) and action.network == left.network
 
 
@@ -214,10 +249,15 @@ def _stops(action: AnyAction, target: str) -> bool:
 
 
 def _until_start(rest: Sequence[AnyAction]) -> int:
-    """Return the number of actions until the slot of the first one is started again; 1 if never."""
+    """Return the number of actions until the slot of the first one is started again, or another
+    container takes its address over; 1 if never.
+    """
     for index, action in enumerate(rest):
         if action.object != rest[0].object or isinstance(action, Wait):
             return 1
+        takes_over = isinstance(action, ConnectNetwork) and action.target != rest[0].target
+        if takes_over and action.slot == rest[0].slot:
+            return index + 1
         if isinstance(action, StartContainer) and action.slot == rest[0].slot:
             given_back = (
                 isinstance(after, UpdateContainer) and after.target == action.target

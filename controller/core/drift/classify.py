@@ -28,6 +28,8 @@ from controller.model.desired.spec.rollout import Boot, RestartPolicy, RunState
 from controller.model.names import REVISION_DIGITS, revision_digits
 from controller.model.observed import Container, ContainerState, LimitValue
 
+#: The alteration of a container that hasn't the address of its slot.
+ADDRESSES = "addresses"
 #: Exit codes of programs that ended on a stop signal or were killed.
 _STOPPED = frozenset({0, *(128 + number for number in (2, 9, 15))})
 #: What an exit can mean if the engine doesn't restart a container, and nobody used the gate.
@@ -224,6 +226,9 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
     for network, names in foreign_aliases(container):
         why = f"it answers to {' and '.join(names)} on {network}"
         differences.append(Alteration("aliases", why, in_place=True))
+    for network, address in misplaced(container):
+        why = f"it isn't at {address}, its address on {network}"
+        differences.append(Alteration(ADDRESSES, why, in_place=True))
     return tuple(differences)
 
 
@@ -233,6 +238,19 @@ def still_ignored(container: Container) -> tuple[str, ...]:
     compared = {MEMBERS_OF[each.name] for each in SETTINGS if each.name in MEMBERS_OF}
     differing = {MEMBERS_OF.get(each.name) for each in differing_settings(now, admitted)}
     return tuple(name for name in container.ignored if name not in compared or name in differing)
+
+
+def misplaced(container: Container) -> Iterable[tuple[str, str]]:
+    """Yield the networks in which a container answers to its service's name at another address than
+    its slot's, with that address. A container without the name has no need of the address.
+    """
+    if container.state not in (ContainerState.RUNNING, ContainerState.PAUSED):
+        return
+    now, names = dict(container.addresses), dict(container.aliases)
+    for network, address in container.slot_addresses:
+        named = container.key.name in names.get(network, ())
+        if named and now.get(network, address) != address and network not in container.cut_off:
+            yield network, address
 
 
 def foreign_aliases(container: Container) -> Iterable[tuple[str, tuple[str, ...]]]:

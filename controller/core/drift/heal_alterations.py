@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from controller.core.drift.actions import ContainerHandle
-from controller.core.drift.classify import alterations, foreign_aliases, still_ignored
+from controller.core.drift.classify import ADDRESSES, alterations, foreign_aliases, still_ignored
 from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS, member_text
 from controller.model.desired import plan as actions
 from controller.model.desired.desired import Service
@@ -35,7 +35,7 @@ def healed_by(action: actions.AnyAction) -> frozenset[str]:
         case actions.RenameContainer():
             return frozenset({"name"})
         case actions.ConnectNetwork() | actions.DisconnectNetwork():
-            return frozenset({"networks", "aliases"})
+            return frozenset({"networks", "aliases", ADDRESSES})
         case actions.StartContainer():
             return frozenset({"stopped"})
         case _:

@@ -112,6 +112,8 @@ class EndpointRequest:
 
     network: str
     aliases: tuple[str, ...] = ()
+    #: The address of the container's slot, which the gate chose; no request names one.
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from controller.core.addresses.subnets import slot_subnet
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET, unknown_members
@@ -138,12 +139,13 @@ def container(
     item: ContainerItem | None,
     endings: Mapping[str, Ending] = MappingProxyType({}),
     stored: Mapping[str, StoredFiles] = MappingProxyType({}),
+    slot_addresses: Mapping[str, str] = MappingProxyType({}),
 ) -> observed.Container:
     """Return a container of this instance from its inspect and the inventory.
 
     The identity comes from the inventory, or from the labels of a container without an item there.
-    *endings* are the ended runs in the inventory, by the container's id, and *stored* its contents of
-    files.
+    *endings* are the ended runs in the inventory, by the container's id, *stored* its contents of
+    files, and *slot_addresses* those of the container's slot by the name of the network.
     """
     state = inspect.get("State") or {}
     answer = _failed_check(inspect)
@@ -175,6 +177,8 @@ def container(
         restart_count=inspect.get("RestartCount") or 0,
         stop_grace_s=(inspect.get("Config") or {}).get("StopTimeout"),
         addresses=_addresses(inspect),
+        chosen=_chosen(inspect),
+        slot_addresses=tuple(sorted(slot_addresses.items())),
         ports=_ports(inspect),
         writes=_writes(inspect),
         aliases=endpoint_aliases(inspect),
@@ -290,6 +294,13 @@ def _addresses(inspect: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, address) for name, address in pairs if address))
 
 
+def _chosen(inspect: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    asked = {name: (end or {}).get("IPAMConfig") or {} for name, end in joined.items()}
+    pairs = ((name, config.get("IPv4Address") or "") for name, config in asked.items())
+    return tuple(sorted((name, address) for name, address in pairs if address))
+
+
 def _ports(inspect: Mapping[str, Any]) -> tuple[observed.HostPort, ...]:
     bound = (inspect.get("NetworkSettings") or {}).get("Ports") or {}
     return tuple(
@@ -339,6 +350,9 @@ def network(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observ
         adopted=belonging is not None and belonging.adopted != "",
         subnets=tuple(sorted(str(pool.get("Subnet")) for pool in pools if pool.get("Subnet"))),
         outsiders=int(inspect.get(OUTSIDERS) or 0),
+        has_slot_addresses=belonging is not None
+        and not belonging.adopted
+        and slot_subnet(inspect) != "",
     )
 
 

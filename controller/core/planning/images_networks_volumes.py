@@ -303,6 +303,11 @@ class Prerequisites:
         self._files = FileDeliveries(desired, observed)
         self._volumes_seen = {volume.name: volume for volume in observed.volumes}
 
+    def has_slot_addresses(self, name: str) -> bool:
+        """Return True if slots have addresses of their own in a network on the engine."""
+        network = self._networks_seen.get(name)
+        return network is not None and network.has_slot_addresses
+
     def shape(self, name: str, service: Service) -> NetworkShape | None:
         """Return the shape of a service's network; None without a declaration."""
         if name in self._declared:

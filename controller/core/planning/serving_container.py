@@ -5,14 +5,23 @@ can end processes. Such updates go slot by slot, each after the container before
 for ``minHealthy``.
 """
 
+from collections.abc import Iterable
+
 from controller.core.drift.actions import (
     ContainerHandle,
+    HandOver,
     is_denied,
     stop_for_good,
     with_verdicts,
 )
 from controller.core.drift.availability import AvailabilityWord
-from controller.core.drift.classify import alterations, other_limits
+from controller.core.drift.classify import (
+    ADDRESSES,
+    SlotState,
+    alterations,
+    misplaced,
+    other_limits,
+)
 from controller.core.drift.heal_alterations import heal
 from controller.core.engine_api.comparable_fields import describe_limits
 from controller.core.engine_api.create_body import aliases_on, joined_networks
@@ -77,6 +86,62 @@ def _networks_without_alias(
     }
     spellings = {network: {*map(spelled, own)} for network, own in names.items()}
     return tuple(n for n, own in wanted.items() if not {*map(spelled, own)} <= spellings[n])
+
+
+def _networks_astray(container: Container, context: ServiceContext) -> tuple[str, ...]:
+    """Return the networks in which a container hasn't the address of its slot, unless that waits."""
+    if ADDRESSES in context.deferred_repairs(container.slot):
+        return ()
+    return tuple(network for network, _ in misplaced(container))
+
+
+def hand_over_by(others: Iterable[Container], context: ServiceContext) -> HandOver:
+    """Return which containers of a slot make way for its address."""
+    prerequisites, others = context.prerequisites, tuple(others)
+    leaving = {
+        network: [other for other in others if _has_place(other, network)]
+        for network in joined_networks(context.service, prerequisites.names)
+        if prerequisites.has_slot_addresses(network)
+    }
+    return {network: found for network, found in leaving.items() if found}
+
+
+def _has_place(container: Container, network: str) -> bool:
+    """Return True if a container has the name of its service or the address of its slot in a network."""
+    named = container.key.name in dict(container.aliases).get(network, ())
+    address = dict(container.slot_addresses).get(network)
+    return named or (address is not None and (network, address) in container.addresses)
+
+
+def is_in_the_way(container: Container, slot: SlotState) -> bool:
+    """Return True if a container is cut off from its networks and no longer needed.
+
+    Such a container still holds its former addresses, and the engine gives them to the next
+    container.
+    """
+    cut_off_everywhere = set(container.cut_off) >= set(container.settings.networks)
+    replaceable = any(extra.running and not extra.cut_off for extra in slot.alive)
+    return bool(container.cut_off) and (cut_off_everywhere or replaceable)
+
+
+def displaced_on(container: Container, serving: Iterable[Container]) -> tuple[str, ...]:
+    """Return the networks in which a container that is down can't start while others of its slot serve.
+
+    It was created for the address of the slot, and another one has the address.
+    """
+    held = {address for other in serving for address in other.addresses}
+    return tuple(network for network, address in container.chosen if (network, address) in held)
+
+
+def held_back(
+    healing: Iterable[AnyAction], hand_over: HandOver, container: Container
+) -> frozenset[str]:
+    """Return the networks that a container would join under its service's name, although another
+    container of the slot has the address there. They are joined when that one leaves.
+    """
+    joins = (each for each in healing if isinstance(each, ConnectNetwork) and each.aliases)
+    found = frozenset(each.network for each in joins if each.network in hand_over)
+    return found - {*container.settings.networks}
 
 
 def _by_move(container: Container, aliases: tuple[str, ...]) -> tuple[str, ...]:

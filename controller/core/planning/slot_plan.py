@@ -8,7 +8,7 @@ name.
 A denied action is shown in the plan; actions with a dependency on a denied action are left out.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from controller.core.drift import host_ports
@@ -39,8 +39,13 @@ from controller.core.planning.next_container import create_of, next_name
 from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.planning.serving_container import (
     _is_joined_again,
+    _networks_astray,
     _networks_without_alias,
+    displaced_on,
+    hand_over_by,
     healing_actions,
+    held_back,
+    is_in_the_way,
     later_limit_actions,
     limit_actions,
     needs_health_restart,
@@ -48,7 +53,13 @@ from controller.core.planning.serving_container import (
     takes_memory,
 )
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import AnyAction, Barrier, ConnectNetwork, Delay
+from controller.model.desired.plan import (
+    AnyAction,
+    Barrier,
+    ConnectNetwork,
+    Delay,
+    StopContainer,
+)
 from controller.model.desired.spec.rollout import Order
 from controller.model.errors import Problem
 from controller.model.observed import Container, ContainerState
@@ -157,14 +168,19 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
     is_only_one = not any(extra.running for extra in slot.alive)
     available = context.availability_of(current) is AvailabilityWord.AVAILABLE
     healing, problems = healing_actions(current, context, with_alias=is_only_one or available)
+    hand_over = hand_over_by(slot.alive, context)
+    absent = held_back(healing, hand_over, current)
+    healing = [a for a in healing if not (isinstance(a, ConnectNetwork) and a.network in absent)]
     limits = limit_actions(current, context)
     before = _restart_policy_actions(
         current, service, policy, context.deferred_repairs(slot.number)
     )
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
     nameless = _networks_without_alias(current, context, former_counts=is_only_one)
-    networks = [n for n in nameless if n not in rejoined | context.plan_context.remaking]
-    alias = attach_service_alias(ContainerHandle.of(current), service, networks, base)
+    wanting = dict.fromkeys([*absent, *nameless, *_networks_astray(current, context)])
+    networks = [n for n in wanting if n not in rejoined | context.plan_context.remaking]
+    handle = ContainerHandle.of(current)
+    alias = attach_service_alias(handle, service, networks, base, hand_over, absent=absent)
     if is_only_one:
         before += alias
     later = with_verdicts(later_limit_actions(current, context), judge)
@@ -181,7 +197,7 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
             *until_denied(with_verdicts(before, judge)),
         ],
         barrier=barrier,
-        after=until_denied([*after, *later, *_cleanup_actions(slot, context)]),
+        after=until_denied([*after, *later, *_cleanup_actions(slot, context, ended_by=alias)]),
         problems=problems,
     )
 
@@ -277,9 +293,10 @@ def replace_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
     service, judge = context.service, context.judge
     stop_first = _containers_to_stop_first(slot, context)
     overlaps = len(stop_first) < len(slot.alive)
-    new = _next_container(slot, context, overlaps=overlaps)
     leftovers = _leftovers(slot, service)
     surplus = _surplus_replacements(slot, context, stop_first)
+    staying = [other for other in slot.alive if other not in (*stop_first, *surplus)]
+    new = _next_container(slot, context, staying, overlaps=overlaps)
     before = [
         *new.prepare,
         *(ContainerHandle.of(c).remove(_removal_cause(c, slot, context)) for c in leftovers),
@@ -309,7 +326,10 @@ def replace_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
         unknown = Delay(object=context.key, target=new.handle.name, slot=slot.number, cause=cause)
         shared = [action for action in before if action.slot == 0]
         return SlotPlan(slot.number, [*shared, unknown], blocked=True)
-    cleanup = _cleanup_actions(slot, context, stopped=stop_first, removed=(*leftovers, *surplus))
+    removed = (*leftovers, *surplus)
+    cleanup = _cleanup_actions(
+        slot, context, ended_by=[*before, *new.attach_alias], removed=removed
+    )
     return SlotPlan(
         slot.number,
         before,
@@ -345,15 +365,20 @@ def _blocked_replacement(slot: SlotState, context: ServiceContext) -> SlotPlan |
     return None
 
 
-def _next_container(slot: SlotState, context: ServiceContext, *, overlaps: bool) -> _NextContainer:
-    """Return how a slot gets its container. *overlaps*: an older container serves meanwhile."""
+def _next_container(
+    slot: SlotState, context: ServiceContext, staying: list[Container], *, overlaps: bool
+) -> _NextContainer:
+    """Return how a slot gets its container. *overlaps*: older containers, *staying*, serve meanwhile."""
     service, current, base = context.service, slot.current, context.prerequisites.names
     prepare = list(context.prerequisites.missing(service, creating=current is None))
     if current is not None:
         handle, restart = ContainerHandle.of(current), current.settings.restart
         # A container that is down has no connections, so it gets its service's present name.
         networks = _networks_without_alias(current, context, former_counts=False)
-        alias = attach_service_alias(handle, service, networks, base)
+        for network in displaced_on(current, staying):
+            why = f"another container of slot {slot.number} has its address"
+            prepare += (handle.disconnect(network, why), handle.connect(network, (), why))
+            networks = (*networks, network)
     else:
         create = create_of(
             service,
@@ -366,8 +391,9 @@ def _next_container(slot: SlotState, context: ServiceContext, *, overlaps: bool)
         prepare.append(create)
         handle = ContainerHandle.to_create(create)
         restart = engine_restart(service)[0]
-        networks = joined_networks(service, context.prerequisites.names) if overlaps else ()
-        alias = attach_service_alias(handle, service, networks, base)
+        networks = joined_networks(service, base) if overlaps else ()
+    hand_over = hand_over_by(staying, context)
+    alias = attach_service_alias(handle, service, networks, base, hand_over)
     return _NextContainer(handle, prepare, _start_actions(slot, context, handle, restart), alias)
 
 
@@ -391,31 +417,21 @@ def _start_actions(
 def _containers_to_stop_first(slot: SlotState, context: ServiceContext) -> tuple[Container, ...]:
     """Return the containers to stop before the next container starts.
 
-    With StopFirst: all of them. With StartFirst: only unhealthy and cut-off ones.
+    With StopFirst: all of them. With StartFirst: only unhealthy and cut-off ones, and those at the next
+    container's address.
     """
     if order_of(context.service) is Order.STOP_FIRST:
         return slot.alive
     return tuple(
         extra
         for extra in slot.alive
-        if _is_in_the_way(extra, slot)
+        if is_in_the_way(extra, slot)
         or (
             context.availability_of(extra) is AvailabilityWord.UNHEALTHY
             # The health check of a cut-off container gets another chance after the rejoin.
             and not _is_joined_again(extra, context)
         )
     )
-
-
-def _is_in_the_way(container: Container, slot: SlotState) -> bool:
-    """Return True if a container is cut off from its networks and no longer needed.
-
-    Such a container still holds its former addresses, and the engine gives them to the next
-    container.
-    """
-    cut_off_everywhere = set(container.cut_off) >= set(container.settings.networks)
-    replaceable = any(extra.running and not extra.cut_off for extra in slot.alive)
-    return bool(container.cut_off) and (cut_off_everywhere or replaceable)
 
 
 def _surplus_replacements(
@@ -457,19 +473,20 @@ def _cleanup_actions(
     slot: SlotState,
     context: ServiceContext,
     *,
-    stopped: tuple[Container, ...] = (),
+    ended_by: Iterable[AnyAction] = (),
     removed: tuple[Container, ...] = (),
 ) -> list[AnyAction]:
     """Return the removals of a slot's extra containers.
 
-    *stopped* and *removed*: containers that the plan has stopped or removed by then.
+    *ended_by* and *removed*: actions that the plan has taken by then, and containers that it removed.
     """
     actions: list[AnyAction] = []
+    stopped = {action.target for action in ended_by if isinstance(action, StopContainer)}
     for extra in slot.extra:
         if extra in removed:
             continue
         cause = _removal_cause(extra, slot, context)
-        if extra in stopped:
+        if extra.name in stopped:
             removal: list[AnyAction] = [ContainerHandle.of(extra).remove(cause)]
         else:
             removal = stop_and_remove(extra, context.service, cause)

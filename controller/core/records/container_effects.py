@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
+from controller.core.addresses.slots import moved_addresses
 from controller.core.disruption import budget
 from controller.core.encoding.image_reference import repository_of
 from controller.core.encoding.json_members import fields_of
@@ -460,22 +461,21 @@ def move_service(
     """
     was, now = (f"{key.namespace}/{key.name}" for key in (source, target))
     moved = {item.id: _moved(item, target, owner) for item in moving(inventory, source)}
-    replicas = {
-        i: replace(inventory.replicas[i], service=now) for i in moved if i in inventory.replicas
-    }
+    counted, owned = inventory.replicas, inventory.volumes
+    replicas = {i: replace(counted[i], service=now) for i in moved if i in counted}
     return replace(
         inventory,
         containers={**inventory.containers, **moved},
-        replicas=PartedMap(inventory.replicas).changed(added=replicas),
+        addresses=moved_addresses(inventory, was, now),
+        replicas=PartedMap(counted).changed(added=replicas),
         taken={
             intent: replace(taken, service=now) if taken.service == was else taken
             for intent, taken in inventory.taken.items()
         },
-        volumes=inventory.volumes
+        volumes=owned
         | {
-            name: replace(inventory.volumes[name], namespace=target.namespace, owner=owner)
-            for name in volumes
-            if name in inventory.volumes
+            name: replace(owned[name], namespace=target.namespace, owner=owner)
+            for name in {*volumes} & {*owned}
         },
     )
 

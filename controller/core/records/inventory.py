@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from controller.core.addresses import slots
 from controller.core.disruption import budget
 from controller.core.files import retention
 from controller.core.files.usage import used_contents
@@ -110,8 +111,22 @@ def _intent_of(record: Record) -> OpenIntent:
 def _open_intent(inventory: Inventory, record: Record) -> Inventory:
     """Return the inventory after an intent, which is among the open ones already."""
     role = parts.ActorPart.read(record.entry.actor).role
+    inventory = _remember_addresses(inventory, record)
     inventory = containers.record_takedown(inventory, record, role)
     return _record_used_approvals(inventory, record, _subject_of(record.entry))
+
+
+def _remember_addresses(inventory: Inventory, record: Record) -> Inventory:
+    """Return the inventory with the addresses of a slot, from the intent on: no other slot gets them."""
+    request = parts.RequestPart.read(record.entry.request)
+    summary = request.summary
+    if not summary.slot_addresses:
+        return inventory
+    item = inventory.containers.get(request.object)
+    labels = (summary.label(each) for each in (names.NAMESPACE, names.SERVICE, names.SLOT))
+    slot = slots.slot_key(*labels) if item is None else slots.key_of(item)
+    named = {network: str(address) for network, address in summary.slot_addresses.items()}
+    return replace(inventory, addresses=slots.with_addresses(inventory, slot, named))
 
 
 def _close_intent(inventory: Inventory, intent: OpenIntent, record: Record) -> Inventory:
@@ -345,7 +360,11 @@ def _created_object(closing: parts.Closing) -> dict[str, OwnedObject]:
 def _forget_network(
     inventory: Inventory, identifier: str, _now: RecordTime | None = None
 ) -> Inventory:
-    return replace(inventory, networks=without(inventory.networks, identifier))
+    return replace(
+        inventory,
+        networks=without(inventory.networks, identifier),
+        addresses=without(inventory.addresses, identifier),
+    )
 
 
 def _forget_volume(

@@ -130,6 +130,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "jobs": jobs.to_json(inventory.jobs),
         "holds": [asdict(hold) for hold in inventory.holds.values()],
         **only_set(takenOver=sorted(inventory.taken_over)),
+        **addresses_to_json(inventory),
         **_signed_to_json(inventory),
     }
 
@@ -166,12 +167,41 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         taken_over=frozenset(texts_of(value.get("takenOver"))),
         files=stored_from_json(value.get("files", ())),
         jobs=jobs.from_json(value.get("jobs", ())),
+        addresses=addresses_from_json(value),
         signed={
             member["key"]: read_plain(tuple[SignedRevision, ...], member["revisions"])
             for member in value.get("signed", ())
         },
         **lists,
     )
+
+
+def addresses_to_json(inventory: Inventory, service: str = "") -> dict[str, object]:
+    """Return the addresses of slots as JSON, of all or of one service, NAMESPACE/NAME.
+
+    There is no member without any address, as older brokers wrote it.
+    """
+    if not inventory.addresses:
+        return {}
+    of_service = f"{service}/" if service else ""
+    # Lists, since the order of slots matters.
+    return {
+        "addresses": [
+            {
+                "network": network,
+                "slots": [[*pair] for pair in slots.items() if pair[0].startswith(of_service)],
+            }
+            for network, slots in inventory.addresses.items()
+        ]
+    }
+
+
+def addresses_from_json(value: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the addresses of slots in a value written by ``addresses_to_json``."""
+    return {
+        str(each["network"]): {str(slot): str(address) for slot, address in each["slots"]}
+        for each in list_of(value.get("addresses"))
+    }
 
 
 def _signed_to_json(inventory: Inventory) -> dict[str, object]:

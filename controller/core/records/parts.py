@@ -194,6 +194,8 @@ class SummaryPart(Payload):
     aliases: tuple[str, ...] = texts("answersTo")
     #: The names of a service's container by network, apart from the service's own name.
     network_aliases: Mapping[str, Any] = mapping("aliasesOn", optional=True)
+    #: The address of the container's slot by the id of the network, of a create or connect.
+    slot_addresses: Mapping[str, Any] = mapping("slotAddresses", optional=True)
     #: The confinement that the kernel must show; None in records of older brokers.
     confinement: Confinement | None = member("confined", _read_confinement, _write_confinement)
     mounts: tuple[MountPart, ...] = items("mounts", MountPart)

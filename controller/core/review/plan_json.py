@@ -64,6 +64,8 @@ def _entry(entry: field_changes.ReviewEntry) -> dict[str, object]:
         shown["source"] = {"file": entry.source.file, "line": entry.source.line}
     if entry.downtime is not None:
         shown["downtime"] = downtime_json(entry.downtime)
+    if entry.new_addresses_on is not None:
+        shown["newAddressesOn"] = list(entry.new_addresses_on)
     if notes := [each.note for each in entry.differences if each.note is not None]:
         shown["notes"] = notes
     return shown

@@ -11,7 +11,7 @@ from typing import Final
 
 from controller.core.drift.actions import is_denied, refusals
 from controller.core.encoding.terminal_text import printable
-from controller.core.review.plan_text import SIGNS, change_text, headline
+from controller.core.review.plan_text import SIGNS, change_text, connections_text, headline
 from controller.core.review.summary import NOTHING_TO_DO, downtime_text, summary_of
 from controller.model.desired.field_changes import Review, ReviewEntry
 from controller.model.errors import NOTES, notes_text
@@ -32,7 +32,7 @@ def render_markdown(review: Review, *, title: str) -> str:
         entry for entry in review.entries if entry.actions or entry.holds or entry.differences
     ]
     if entries:
-        lines += ["| | object | change | downtime | policy |", "|---|---|---|---|---|"]
+        lines += ["| | object | change | clients notice | policy |", "|---|---|---|---|---|"]
         lines += [_row(entry) for entry in entries]
         lines.append("")
     lines += _section("Held back", _held_back(review))
@@ -44,8 +44,11 @@ def render_markdown(review: Review, *, title: str) -> str:
 
 def _row(entry: ReviewEntry) -> str:
     sign, _ = SIGNS[entry.effect]
-    downtime = "none" if entry.downtime is None else downtime_text(entry.downtime)
-    cells = (f"`{sign}`", _code(str(entry.key)), headline(entry), downtime, _verdict(entry))
+    clients = [] if entry.downtime is None else [downtime_text(entry.downtime)]
+    if entry.new_addresses_on is not None:
+        clients.append(connections_text(entry.new_addresses_on))
+    shown = "; ".join(clients)
+    cells = (f"`{sign}`", _code(str(entry.key)), headline(entry), shown, _verdict(entry))
     escaped = (printable(cell).replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(escaped)} |"
 

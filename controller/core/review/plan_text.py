@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
-from controller.core.drift.actions import TAKES_NAME, is_denied, refusals
+from controller.core.drift.actions import TAKES_ADDRESS, TAKES_NAME, is_denied, refusals
 from controller.core.drift.classify import short_revision
 from controller.core.encoding.terminal_text import printable
 from controller.core.review.flat_plan import INCOMPLETE, action_table, volume_lines
@@ -152,6 +152,8 @@ class _Page:
             self._fields(entry)
         for cause in _causes(entry):
             self.put(cause, indent="    ")
+        if entry.new_addresses_on is not None:
+            self.put(f"clients: {connections_text(entry.new_addresses_on)}", indent="    ")
         for steps in _steps(entry.actions):
             self.put(steps, indent="      ", style="dim")
         for action in entry.actions:
@@ -266,6 +268,17 @@ def _parts(entry: ReviewEntry) -> Iterator[str]:
         yield f"update {_replicas(entry.updated)} in place"
 
 
+def connections_text(new_addresses_on: tuple[str, ...]) -> str:
+    """Return what clients of replaced replicas notice."""
+    if not new_addresses_on:
+        return "open connections to a replaced replica end, and its address stays"
+    where = " and ".join(new_addresses_on)
+    return (
+        f"open connections to a replaced replica end, and its address on {where} changes: clients that "
+        "resolve names once need a reload"
+    )
+
+
 def _pace(entry: ReviewEntry) -> str:
     return "one at a time" if entry.at_once == 1 else f"{entry.at_once} at a time"
 
@@ -317,7 +330,8 @@ def _causes(entry: ReviewEntry) -> list[str]:
         if not isinstance(
             action, Wait | ConnectNetwork | CreateNetwork | CreateVolume | DeliverFiles | PullImage
         )
-        and not (isinstance(action, DisconnectNetwork) and action.cause.startswith(TAKES_NAME))
+        and not _makes_way(action)
+        and not action.cause.endswith(TAKES_ADDRESS)
         and not (told_by_fields and action.cause.startswith("revision is "))
         and not (told_by_fields and ", admitted " in action.cause)
         and not (wanted and action.cause.endswith(" is missing"))
@@ -330,7 +344,7 @@ def _causes(entry: ReviewEntry) -> list[str]:
 def _steps(actions: Iterable[AnyAction]) -> Iterator[str]:
     """Yield the actions, one line for successive actions on a target. Denied ones are left out."""
     target, words = "", list[str]()
-    sequence = [action for action in actions if not is_denied(action)]
+    sequence = [a for a in actions if not is_denied(a) and not _makes_way(a)]
     for index, action in enumerate(sequence):
         follower = sequence[index + 1] if index + 1 < len(sequence) else None
         word = _word(action, follower)
@@ -342,6 +356,12 @@ def _steps(actions: Iterable[AnyAction]) -> Iterator[str]:
             words.append(word)
     if words:
         yield f"{target}: {', '.join(words)}"
+
+
+def _makes_way(action: AnyAction) -> bool:
+    """Return True if an action belongs to a connect that takes a name and an address over."""
+    leaves = isinstance(action, DisconnectNetwork) and action.cause.startswith(TAKES_NAME)
+    return leaves or (isinstance(action, ConnectNetwork) and TAKES_ADDRESS in action.cause)
 
 
 def _size(action: AnyAction) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from controller.core.drift.actions import TAKES_NAME
+from controller.core.drift.actions import TAKES_ADDRESS, TAKES_NAME
 from controller.core.review.performed_actions import PerformedAction
 from controller.core.review.review import entry_of
 from controller.core.review.summary import Summary, summary_of_done
@@ -115,6 +115,8 @@ def _words(action: AnyAction) -> str | None:
             return f"updated {target} ({action.cause})"
         case ConnectNetwork() | DisconnectNetwork() if action.cause.startswith(TAKES_NAME):
             return None  # belongs to a start
+        case ConnectNetwork() if TAKES_ADDRESS in action.cause:
+            return None  # belongs to a stop
         case ConnectNetwork():
             return f"joined {target} to {action.network}"
         case DisconnectNetwork():

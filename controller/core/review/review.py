@@ -89,6 +89,8 @@ def review(
     keys = dict.fromkeys(action.object for action in plan.actions)
     keys |= dict.fromkeys(sorted(holds))
     keys |= dict.fromkeys(key for key in sorted(differences) if differences[key])
+    # On an ingress network, where containers don't reach one another, an address is nobody's business.
+    changing = frozenset(n.name for n in observed.networks if n.icc and not n.has_slot_addresses)
     entries = []
     for key in keys:
         entry = _entry(
@@ -97,6 +99,7 @@ def review(
             services.get(key),
             observed.of(key),
             all_overrides.get(key, NO_OVERRIDES),
+            changing,
         )
         if key in holds and entry.effect is Effect.NONE:
             entry = replace(entry, effect=Effect.HELD)
@@ -252,10 +255,14 @@ def _entry(
     service: Service | None,
     containers: tuple[Container, ...],
     overrides: Overrides,
+    changing: frozenset[str],
 ) -> ReviewEntry:
     entry = entry_of(key, actions, service)
     if entry.effect is not Effect.REPLACE:
         return entry
+    if entry.replaced:
+        joined = {network for c in containers for network in c.settings.networks}
+        entry = replace(entry, new_addresses_on=tuple(sorted(joined & changing)))
     last = planned_takedowns.last_slots(actions, containers)
     interrupting = [
         a for a in actions if planned_takedowns.takes_down(a, last) and not is_denied(a)

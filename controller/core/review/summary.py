@@ -104,7 +104,7 @@ class Summary:
         if self.downtime:
             parts.append(f"downtime expected: {', '.join(map(downtime_text, self.downtime))}")
         elif not self.done and self._interrupts():
-            parts.append("no downtime expected")
+            parts.append("no replica ends before its successor is available")
         parts += [
             f"{display_name(hold.key)} is {hold_word(hold)}{AHEAD if hold.revision else ''}"
             for hold in self.holds

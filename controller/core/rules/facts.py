@@ -45,6 +45,10 @@ class NetworkFacts:
     icc: bool = True
     plain: bool = True  # no engine options except masquerade and icc, and no IPAM configuration
     instance: str = ""  # the instance that the labels name
+    #: The subnet of a network with slot addresses; '' for any other network.
+    subnet: str = ""
+    #: The containers that are connected now, by their addresses.
+    held: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,8 @@ class CreateFacts:
     shared: SharedContainer | None = None
     #: None for a container that is no run of a job.
     run: RunFacts | None = None
+    #: The addresses of the container's slot, by the name of the network.
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

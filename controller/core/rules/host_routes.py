@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 
+from controller.core.addresses import subnets
 from controller.core.encoding.quoting import quote
-from controller.core.engine_api.requests import Finding, Findings, NetworkRequest
+from controller.core.engine_api.requests import Finding, Findings, NetworkRequest, Pool
 from controller.model.policy.document import Policy
 
 POOLS_MAX = 4
@@ -87,6 +89,24 @@ def judge_pools(request: NetworkRequest, policy: Policy, routes: tuple[str, ...]
         else:
             continue
         yield Finding("network.address", f"IPAM.Config[{index}]", reason, remedy)
+
+
+def with_slot_addresses(
+    request: NetworkRequest, policy: Policy, taken: Iterable[str]
+) -> NetworkRequest:
+    """Return the create of a network on which slots have addresses, if there is a subnet for it.
+
+    The subnet is the requested one, or one of the policy's pools that overlaps none of *taken*. A
+    network on which containers don't reach one another needs none.
+    """
+    pool = request.pools[0] if request.pools else Pool()
+    if request.icc is False or len(request.pools) > 1 or pool.ip_range or pool.gateway:
+        return request
+    subnet = pool.subnet or subnets.choose_subnet(policy.networks.address_pools, taken)
+    if not subnets.can_be_halved(subnet):
+        return request
+    halved = Pool(subnet, subnets.dynamic_range(subnet), subnets.gateway_of(subnet))
+    return replace(request, pools=(halved,))
 
 
 def _is_within(text: str, ranges: Iterable[str]) -> bool:

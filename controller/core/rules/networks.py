@@ -152,8 +152,13 @@ def joined(case: Case) -> JoinedNetworks:
     for end in case.request.endpoints:
         name = _resolved(case, end.network)
         aliases[name] = tuple(dict.fromkeys((*aliases.get(name, ()), *end.aliases)))
+    known = case.facts.addresses if case.facts else {}
     return JoinedNetworks(
-        tuple(EndpointRequest(name, aliases.get(name, ())) for name in wanted(case))
+        tuple(
+            EndpointRequest(name, named, known.get(name, "") if case.service in named else "")
+            for name in wanted(case)
+            for named in (aliases.get(name, ()),)
+        )
     )
 
 

@@ -105,6 +105,8 @@ class ReviewEntry:
     source: SourceLocation | None = None
     holds: tuple[OverrideReason, ...] = ()
     downtime: Downtime | None = None
+    #: The networks in which replaced replicas get other addresses; None if none is replaced.
+    new_addresses_on: tuple[str, ...] | None = None
 
     @property
     def is_new(self) -> bool:

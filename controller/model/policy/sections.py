@@ -202,6 +202,9 @@ class Networks(Model):
     dns: DnsRules = DnsRules.model_construct()
     #: Ranges for the subnets of networks, of clients and of documents.
     subnets: tuple[values.Subnet, ...] = ()
+    #: Ranges from which the controller's networks get their subnets, each with an address for every slot;
+    #: () leaves the subnets to the engine, and the address of a service changes with each container.
+    address_pools: tuple[values.Subnet, ...] = ("10.208.0.0/12",)
     #: Allowed targets of additional entries of /etc/hosts.
     extra_hosts: tuple[Literal["addresses", "host-gateway"], ...] = ()
     ipv6: bool = False

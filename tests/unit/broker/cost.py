@@ -23,6 +23,7 @@ from controller.broker.dispatch import handle
 from controller.broker.gate.commands import (
     Command,
     CommandResult,
+    EndConnections,
     EndProcess,
     Forward,
     GiveWay,
@@ -102,7 +103,7 @@ def _act(command: Command) -> CommandResult:
             return Reply(200)
         case QueryJournal():
             return JournalNotReadable("journal.behind", "not here")
-        case EndProcess() | StoreContent() | MakeFiles():
+        case EndConnections() | EndProcess() | StoreContent() | MakeFiles():
             return ""
         case OpenSecret():
             return SecretNotOpened("secret.worker", "not here")

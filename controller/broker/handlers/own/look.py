@@ -17,7 +17,7 @@ from controller.broker.handlers.own.trimtab_api import shared_items
 from controller.broker.wire import responses
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.jobs import memory as jobs
-from controller.core.records.inventory_json import item_to_json
+from controller.core.records.inventory_json import addresses_to_json, item_to_json
 from controller.model import names
 from controller.model.records import Reply
 
@@ -56,6 +56,7 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
         "containers": [item_to_json(known.containers[i]) for i in ids if i in known.containers],
         "networks": [asdict(each) for each in networks],
         "volumes": [asdict(each) for each in known.volumes.values()],
+        **addresses_to_json(known, f"{namespace}/{service}"),
         **shared_items(state, known, have),
         "jobs": jobs.to_json({key: each for key, each in known.jobs.items() if key == job}),
     }

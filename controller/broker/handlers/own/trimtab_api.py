@@ -26,7 +26,12 @@ from controller.core.enforcement import approval_requests
 from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.enforcement.quota_counts import all_counted, quota_use
-from controller.core.records.inventory_json import TAGGED, item_to_json, shared_to_json
+from controller.core.records.inventory_json import (
+    TAGGED,
+    addresses_to_json,
+    item_to_json,
+    shared_to_json,
+)
 from controller.core.records.operator_records import read_hold, read_run_request, read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.model.inventory import Inventory
@@ -207,6 +212,7 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
             "seq": known.seq,
             "ledger": [asdict(trusted) for trusted in known.ledger.values()],
             "sessions": [asdict(session) for session in known.sessions.values()],
+            **addresses_to_json(known),
             **shared_items(state, known),
         }
     containers: list[bytes | None] = []

@@ -50,7 +50,7 @@ def changes_of(
     services = [each for each in desired.services if not isinstance(each.spec, JobSpec)]
     found = [
         *_gains(services, desired, policy),
-        *_losses(desired, reaches),
+        *_losses(desired, reaches, policy),
         *(TrialChange("loss", names, text) for text, names in completed_settings(project, desired)),
     ]
     return tuple(each for each in found if each.services)
@@ -66,7 +66,12 @@ def _gains(services: list[Service], desired: Desired, policy: Policy) -> Iterato
     yield TrialChange(
         "gain",
         _named(services, lambda each: not exclusive_resources(each.spec) and _may_overlap(each)),
-        "a change is rolled out without an interruption: the successor starts first",
+        "a change stops a container only when its successor is available: open connections end",
+    )
+    yield TrialChange(
+        "gain",
+        _named(services, lambda each: not _changes_address(each, desired, policy)),
+        "a container's successor has its address: clients that resolve names once go on",
     )
     yield TrialChange(
         "gain",
@@ -92,12 +97,28 @@ def _may_overlap(service: Service) -> bool:
     return service.spec.rollout.order is not Order.STOP_FIRST
 
 
+def _changes_address(service: Service, desired: Desired, policy: Policy) -> bool:
+    """Return True if a network of a service was or is made by others, or the engine chooses its subnet."""
+    attached = {service.network_name(each.name) for each in service.spec.network.attach}
+    others = {each.engine_name for each in desired.networks if each.spec.engine_name is not None}
+    return not policy.networks.address_pools or bool(attached & others)
+
+
 def _has_files(service: Service) -> bool:
     return any(isinstance(mount, FileMount) for mount in service.spec.mounts)
 
 
-def _losses(desired: Desired, reaches: Iterable[ServiceReach]) -> Iterator[TrialChange]:
+def _losses(
+    desired: Desired, reaches: Iterable[ServiceReach], policy: Policy
+) -> Iterator[TrialChange]:
     reaches = [*reaches]
+    running = [each for each in desired.services if not isinstance(each.spec, JobSpec)]
+    yield TrialChange(
+        "loss",
+        _named(running, lambda each: _changes_address(each, desired, policy)),
+        "a container's successor has another address, since trimtab doesn't choose addresses on its network: "
+        "clients that resolve names once need a reload",
+    )
     yield TrialChange(
         "loss",
         tuple(each.service for each in reaches if each.after is None),

@@ -265,6 +265,7 @@ def test_a_clients_implied_network_is_made_by_the_broker_once_the_create_is_admi
         [
             LOOK_IMAGE,
             (look, NOT_FOUND),
+            (ReadEngine("/networks"), reply([])),
             FREE,
             ("intent", RECORDED),
             (sent_network, reply({"Id": made_id}, 201)),
@@ -295,6 +296,7 @@ def test_a_refused_create_makes_no_network() -> None:
         [
             LOOK_IMAGE,
             (ReadEngine("/networks/platform-network"), NOT_FOUND),
+            (ReadEngine("/networks"), reply([])),
             FREE,
             (
                 InspectPaths(("/var/lib/platform/x",)),

@@ -384,16 +384,24 @@ def test_a_lost_internal_is_named_except_to_clients():
 
 
 def test_the_gate_makes_a_clients_implied_networks():
-    def made(name, actor=CLIENT, rules=STRICT):
-        return admit_implied_network(name, actor=actor, policy=rules, stamp=STAMP)
+    def made(name, actor=CLIENT, rules=STRICT, taken=("10.208.0.0/21", "10.208.8.0/24")):
+        return admit_implied_network(name, actor=actor, policy=rules, stamp=STAMP, taken=taken)
 
     labels = {**LABELS, names.NAMESPACE: "default"}
     assert made("platform-network").body == {
         "Name": "platform-network",
         "Driver": "bridge",
         "Internal": True,
+        # The engine chooses from the upper half; the lower one belongs to slots.
+        "IPAM": {
+            "Driver": "default",
+            "Config": [
+                {"Subnet": "10.208.16.0/21", "IPRange": "10.208.20.0/22", "Gateway": "10.208.16.1"}
+            ],
+        },
         "Labels": labels,
     }
+    assert "IPAM" not in made("platform-network", taken=("10.0.0.0/8",)).body
     assert made("platform-ingress").body == {
         "Name": "platform-ingress",
         "Driver": "bridge",

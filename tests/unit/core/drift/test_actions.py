@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from controller.core.drift.actions import atomic_groups
 from controller.model.desired.plan import AnyAction
 from controller.model.observed import Container
-from tests.worlds import container, declared, engine, plan, service
+from tests.worlds import ISOLATED, container, declared, engine, plan, service
 
 NEW, OLD = "web.1-bbbbbbbb", "web.1-aaaaaaaa"
 
@@ -56,3 +57,17 @@ def test_leaving_a_network_is_one_stretch_with_joining_it_again() -> None:
         # Its restart policy isn't taken away alone; what removes it may wait.
         [f"update-container {OLD}", f"stop-container {OLD}"],
     ]
+
+
+def test_a_hand_over_of_an_address_is_one_stretch() -> None:
+    old = container(rev="a")
+    new = replace(container(rev="b"), aliases=(("platform-network", ()),))
+    networks = (replace(ISOLATED, has_slot_addresses=True),)
+    desired = declared(service(rollout={"minHealthy": "0s"}))
+    actions = plan(desired, engine(old, new, networks=networks)).actions
+    assert together(*actions)[0] == [
+        f"disconnect-network {OLD}",
+        f"disconnect-network {NEW}",
+        f"connect-network {NEW}",
+    ]
+    assert [f"{a.verb} {a.target}" for a in actions][3] == f"connect-network {OLD}"

@@ -82,7 +82,7 @@ def test_each_service_is_counted_once_by_the_gravest_effect():
     summary = summary_of(reviewed(desired, observed))
     assert summary.text == (
         "1 to create, 1 to replace, 1 to update in place, 1 to remove, 1 to scale down, 1 to start; "
-        "1 network to create, 1 volume to create; no downtime expected"
+        "1 network to create, 1 volume to create; no replica ends before its successor is available"
     )
     assert summary.to_json() | {"text": ""} == {
         "text": "",
@@ -198,7 +198,7 @@ def test_fields_of_the_service_as_a_whole_are_compared_with_what_was_applied():
 def test_no_downtime_is_expected_while_another_replica_runs():
     desired = declared(service(replicas=2, rollout={"order": "StopFirst"}))
     found = summary_of(reviewed(desired, engine(container(rev="a"), container(slot=2, rev="a"))))
-    assert "no downtime expected" in found.text
+    assert "no replica ends before its successor is available" in found.text
 
 
 def test_a_refused_service_says_why_once():
@@ -299,6 +299,7 @@ def test_json_has_effect_slots_and_changes_of_each_object():
             "changes": [{**change, **where} for change in changes],
             "order": "StartFirst",
             "source": {"file": "web.yaml", "line": 1},
+            "newAddressesOn": ["platform-network"],
         }
     ]
     assert differences_json(found) == {

@@ -30,7 +30,14 @@ def test_gains_and_losses_name_their_services() -> None:
     policy = Policy.from_json({"name": "test"})
     found = changes_of(project, state, reach_of(project, state), policy)
     texts = {(each.kind, each.services, each.text.partition(":")[0]) for each in found}
-    assert ("gain", ("worker",), "a change is rolled out without an interruption") in texts
+    later = "a change stops a container only when its successor is available"
+    assert ("gain", ("worker",), later) in texts
+    assert ("gain", ("web", "worker"), "a container's successor has its address") in texts
+    without = Policy.from_json({"name": "test", "networks": {"addressPools": []}})
+    found = changes_of(project, state, reach_of(project, state), without)
+    assert [each.services for each in found if "another address" in each.text] == [
+        ("web", "worker")
+    ]
     assert ("gain", ("worker",), "a memory limit of 2Gi and at most 256 processes") in texts
     assert ("loss", ("bad",), "isn't started") in texts
     assert ("loss", ("web", "worker"), "no way to the internet") in texts

@@ -1,0 +1,83 @@
+"""Addresses at the gate: subnets for networks, and the addresses of slots (``core.addresses``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.broker.gate.call import Flow, GateRequest, read_json
+from controller.broker.gate.commands import EndConnections
+from controller.broker.gate.state import GateState
+from controller.broker.guards.lookup import OwnContainer
+from controller.core.addresses.slots import key_of, slot_address, slot_key
+from controller.core.addresses.subnets import subnets_of
+from controller.core.records.parts import RequestPart
+from controller.core.rules.facts import NetworkFacts
+from controller.model import names
+from controller.model.inventory import ContainerItem
+from controller.model.records import Role
+
+
+def taken_subnets(state: GateState) -> Flow[tuple[str, ...]]:
+    """Return the networks that a new subnet must not overlap.
+
+    They are the engine's, those whose creation is in progress, and the routes of the engine's host.
+    """
+    listed = yield from read_json("/networks")
+    requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
+    under_way = (subnet for request in requests for subnet in request.summary.subnets)
+    return (*subnets_of(listed or ()), *under_way, *state.routes())
+
+
+def of_slot(
+    state: GateState, labels: Mapping[str, Any], networks: Mapping[str, NetworkFacts]
+) -> dict[str, str]:
+    """Return the addresses for a new container of a slot, by the name of the network.
+
+    Other containers of the slot let go of the address before the new one starts. A container of a
+    client, and the run of a job, has no slot.
+    """
+    namespace, service, number = (
+        str(labels.get(name, "")) for name in (names.NAMESPACE, names.SERVICE, names.SLOT)
+    )
+    if not number.isdecimal():
+        return {}
+    slot = slot_key(namespace, service, number)
+    items = state.inventory.items.of_service(namespace, service)
+    own = {item.id for item in items if key_of(item) == slot}
+    return {
+        name: slot_address(
+            state.inventory,
+            slot,
+            network=facts.id,
+            subnet=facts.subnet,
+            held=facts.held,
+            own=own,
+        )
+        for name, facts in networks.items()
+        if facts.subnet
+    }
+
+
+def ends_connections(
+    state: GateState, call: GateRequest, found: OwnContainer, network: NetworkFacts
+) -> EndConnections | None:
+    """Return how connections end before the controller takes a container from the address of its slot.
+
+    None if the container isn't there.
+    """
+    address = state.inventory.addresses.get(network.id, {}).get(key_of(found.item), "")
+    if call.actor.role is not Role.CONTROLLER or network.held.get(address) != found.item.id:
+        return None
+    pid = (found.inspect.get("State") or {}).get("Pid")
+    return EndConnections(pid if isinstance(pid, int) else 0, found.item.id, address)
+
+
+def of_item(state: GateState, item: ContainerItem, network: NetworkFacts) -> str:
+    """Return the address of a container's slot in a network; '' while another container has it."""
+    slot = key_of(item)
+    if not slot or not network.subnet:
+        return ""
+    return slot_address(
+        state.inventory, slot, network=network.id, subnet=network.subnet, held=network.held
+    )

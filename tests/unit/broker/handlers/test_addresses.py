@@ -1,0 +1,136 @@
+"""Addresses at the gate: the broker chooses them, for the slots of the controller's containers alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.broker.gate.commands import EndConnections, ReadEngine
+from controller.broker.gate.state import GateState
+from controller.model.inventory import OwnedObject
+from controller.model.observed import Settings
+from controller.model.records import Actor, Reply
+from tests.unit.broker.dialogue import (
+    ALICE,
+    CONTROLLER,
+    OPERATOR,
+    RECORDED,
+    Step,
+    Told,
+    reply,
+    state,
+)
+from tests.unit.broker.handlers.test_networks_volumes import Sent, ask, changed
+from tests.unit.broker.world import SERVICE, SLOT, inspect, inventory, labels, network
+
+PLATFORM, NAME = "77" * 32, "platform-network"
+POOL = {"Subnet": "10.208.0.0/21", "IPRange": "10.208.4.0/22", "Gateway": "10.208.0.1"}
+WEB1 = "default/web/1"
+
+
+def world(**addresses: str) -> GateState:
+    """Return a state with a replica in the namespace's network, and remembered addresses."""
+    known = inventory()
+    slot = replace(
+        known.containers[SLOT], service="web", admitted=Settings(name=SERVICE, networks=(NAME,))
+    )
+    owned = OwnedObject(PLATFORM, NAME, "default", "team", "controller", "i0")
+    return state(
+        replace(
+            known,
+            containers={**known.containers, SLOT: slot},
+            networks={**known.networks, PLATFORM: owned},
+            addresses={PLATFORM: addresses} if addresses else {},
+        )
+    )
+
+
+def shown(**held: str) -> Step:
+    members = {container: {"IPv4Address": f"{at}/21"} for at, container in held.items()}
+    made = network(PLATFORM, NAME, "team", IPAM={"Driver": "default", "Config": [POOL]})
+    stamp = labels("team", origin="controller", namespace="default")
+    return ReadEngine(f"/networks/{NAME}"), reply({**made, "Labels": stamp, "Containers": members})
+
+
+def found(*networks: str) -> Step:
+    joined: dict[str, Any] = {"Networks": {name: {} for name in networks}}
+    seen = inspect(SLOT, SERVICE, "team", NetworkSettings=joined)
+    seen["Config"]["Labels"] = labels("team", origin="controller")
+    seen["HostConfig"]["NetworkMode"] = NAME
+    seen["State"]["Pid"] = 4242
+    return ReadEngine(f"/containers/{SLOT}/json"), reply(seen)
+
+
+def join(knows: GateState, *steps: Any, actor: Actor = CONTROLLER, **end: object) -> Told:
+    body = {"Container": SLOT, "EndpointConfig": {"Aliases": ["web"], **end}}
+    dialogue = [found(), *steps]
+    return ask("POST", f"/networks/{NAME}/connect", dialogue, knows, body=body, actor=actor)
+
+
+def test_with_the_name_of_its_service_a_container_gets_the_address_of_its_slot() -> None:
+    knows, sent = world(), Sent(f"/networks/{PLATFORM}/connect", Container=SLOT)
+    answer = join(knows, shown(), *changed(sent, Reply(200)))
+    assert answer.status == 200
+    assert sent.body["EndpointConfig"] == {
+        "Aliases": ["web"],
+        "IPAMConfig": {"IPv4Address": "10.208.0.2"},
+    }
+    summary: Any = answer.entries[0].request["summary"]
+    assert summary["slotAddresses"] == {PLATFORM: "10.208.0.2"}
+    assert knows.inventory.addresses == {PLATFORM: {WEB1: "10.208.0.2"}}
+
+
+@pytest.mark.parametrize(("aliases", "held"), [([], {}), (["web"], {"10.208.0.9": "predecessor"})])
+def test_without_the_name_or_before_a_predecessor_leaves_the_engine_chooses(
+    aliases: list[str], held: dict[str, str]
+) -> None:
+    knows, sent = world(**{WEB1: "10.208.0.9"}), Sent(f"/networks/{PLATFORM}/connect")
+    join(knows, shown(**held), *changed(sent, Reply(200)), Aliases=aliases)
+    assert "IPAMConfig" not in (sent.body.get("EndpointConfig") or {})
+    assert knows.inventory.addresses == {PLATFORM: {WEB1: "10.208.0.9"}}
+
+
+@pytest.mark.parametrize("actor", [CONTROLLER, OPERATOR, ALICE])
+def test_nobody_names_an_address(actor: Actor) -> None:
+    chosen = {"IPAMConfig": {"IPv4Address": "10.208.0.9"}}
+    steps = () if actor is ALICE else (shown(),)
+    answer = join(world(), *steps, ("refusal", RECORDED), actor=actor, **chosen)
+    assert answer.status in {403, 404}
+    if actor is not ALICE:
+        assert answer.entries[0].verdict["rules"] == ["network.address"]
+
+
+def leave(knows: GateState, *steps: Any, actor: Actor = CONTROLLER) -> Told:
+    dialogue, path = [found(NAME), *steps], f"/networks/{NAME}/disconnect"
+    return ask("POST", path, dialogue, knows, body={"Container": SLOT}, actor=actor)
+
+
+def test_connections_end_after_the_intent_and_before_the_address_leaves() -> None:
+    knows = world(**{WEB1: "10.208.0.9"})
+    sent = Sent(f"/networks/{PLATFORM}/disconnect", Container=SLOT)
+    ends = EndConnections(4242, SLOT, "10.208.0.9")
+    running = {"Id": SLOT, "Status": "Up 2 hours"}
+    counted: Step = (AnyList(), reply([running]))
+    intent, forward, outcome = changed(sent, Reply(200))
+    steps = [shown(**{"10.208.0.9": SLOT}), counted, intent, (ends, ""), forward, outcome]
+    answer = leave(knows, *steps, (replace(ends, address=""), ""))
+    assert answer.status == 200
+    summary: Any = answer.entries[0].request["summary"]
+    assert summary["takesDown"] == "service"
+
+
+def test_what_an_operator_disconnects_keeps_its_connections() -> None:
+    knows, sent = world(**{WEB1: "10.208.0.9"}), Sent(f"/networks/{PLATFORM}/disconnect")
+    answer = leave(knows, shown(**{"10.208.0.9": SLOT}), *changed(sent, Reply(200)), actor=OPERATOR)
+    assert answer.status == 200
+
+
+class AnyList:
+    """Stands for a list of running containers."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReadEngine) and other.path.startswith("/containers/json")
+
+    __hash__ = None  # type: ignore[assignment]
