@@ -210,6 +210,9 @@ class ControlApi:
                 return Convergence(converged=False, stuck=False)
             left_s = deadline - self._clock.monotonic()
             self._wait_for_news(convergence, acted, min(CONVERGENCE_S, left_s))
+            # A look queues each container in quarantine, so the queue is never idle right after it.
+            if convergence.settled and log.last == acted and not self._is_busy(request.key):
+                return convergence
 
     def _is_busy(self, only: Key | None) -> bool:
         """Return True if a pass of any key, or of *only* one key, runs or is due."""

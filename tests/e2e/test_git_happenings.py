@@ -33,7 +33,7 @@ SYNC_S = 60.0
 #: How often a server that is down is asked.
 OUTAGE_FETCHES = 6
 #: The code of the problem of a source's state.
-CODES = {"Ready": "", "Held": "SourceHeld", "Failing": "SourceFailing"}
+CODES = {"Ready": "", "Degraded": "", "Held": "SourceHeld", "Failing": "SourceFailing"}
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Watched:
 
     def happen(self) -> None:
         newest = self.happening.happen(self.place)
-        self.outcome = self.happening.outcome
+        self.outcome = self.happening.shown
         self.commit = str(newest) if self.happening.moves else self.place.served
 
     def recover(self) -> None:
@@ -221,7 +221,8 @@ def raise_if_misreported(instance: Instance) -> list[str]:
         row, happening = rows[each.name], each.happening
         reason = each.outcome.partition(" ")[2]
         message = f"{each.row}: {row['message']}"
-        assert re.search(MESSAGES.get(reason, "^.*: $"), message), message
+        expected_message = MESSAGES.get(reason or happening.problem, "^.*: $")
+        assert re.search(expected_message, message), message
         problems = instance.problems(each.name)
         expected = {code for code in (CODES[row["state"]], happening.problem) if code}
         assert problems.keys() == expected, f"{each.row}: {problems}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.instance import TRIMTAB, Host, eventually, web
+from tests.unprivileged import as_user
 
 INTENT = "io.trimtab.intent"
 PRUNED_AT_ONCE = web(extra="stopGracePeriod: 0s")
@@ -178,7 +180,9 @@ def what_is_pruned_is_kept_for_its_quarantine_and_started_again_if_it_is_declare
 
 def second_controller(host: Host) -> subprocess.Popen[bytes]:
     """Start another controller on the same folder; it waits for a while before it gives up."""
-    argv = [TRIMTAB, "run", "--state", str(host.state), "--broker", str(host.broker_socket)]
+    user = pwd.getpwnam("trimtab")
+    run = [TRIMTAB, "run", "--state", str(host.state), "--broker", str(host.broker_socket)]
+    argv = as_user(run, uid=user.pw_uid, gid=user.pw_gid)
     return subprocess.Popen(
         host.engine.inside(*argv),
         env=host.environment(),

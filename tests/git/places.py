@@ -195,9 +195,14 @@ class Happening:
     limits: GitLimits = field(default_factory=GitLimits)
 
     @property
+    def shown(self) -> str:
+        """The outcome as the status shows it: the controller finds problems in the served commit."""
+        return "Degraded" if self.problem else self.outcome
+
+    @property
     def state(self) -> str:
-        """The state of the outcome."""
-        return self.outcome.partition(" ")[0]
+        """The state in the status."""
+        return self.shown.partition(" ")[0]
 
     @property
     def reason(self) -> str:

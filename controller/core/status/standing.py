@@ -62,6 +62,9 @@ def standing_of(row: Mapping[str, Any]) -> Standing:
     for name in FAILED:
         if name in true:
             return _because(Word.FAILED, true[name])
+    if "Quarantined" in true:
+        # Nothing declares the resource any more, and its removal is only a matter of time.
+        return Standing(Word.AS_DECLARED)
     # A Release is never acted on itself.
     is_behind = row["kind"] == "Service" and row.get("observedGeneration", 0) < row.get(
         "generation", 0

@@ -33,6 +33,7 @@ READY = condition("Ready", reason="AsDeclared")
             {"generation": 2, "observedGeneration": 1},
             (Word.SUSPENDED, "ByCommand"),
         ),
+        ([condition("Quarantined", reason="Pruned")], {}, (Word.AS_DECLARED, "")),
         ([condition("Ready", reason="Failed", status="False")], {}, (Word.FAILED, "Failed")),
         ([condition("Ready", reason="Blind", status="Unknown")], {}, (Word.FAILED, "Blind")),
         ([condition("Ready", reason="NotSeen", status="Unknown")], {}, (Word.UNKNOWN, "NotSeen")),
