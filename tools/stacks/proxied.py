@@ -7,6 +7,7 @@ that has neither an answer nor an error after 3 s hangs.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from controller.model.confinement import GAPS
 from tests.e2e.client import Client, pressing
 from tests.engine import FoundEngine, PrivateEngine
 from tests.instance import Host, eventually, has
@@ -23,6 +25,8 @@ from tools.stacks.sides import READY_S, ComposeSide, TrimtabSide
 FOLDER: Final = Path(__file__).resolve().parents[2] / "tests" / "e2e" / "proxied"
 PORT: Final = 18500
 SERVICE: Final = "catalog"
+#: The act that docker compose has no counterpart of.
+ADOPTION: Final = "adoption of the running stack"
 #: Good answers in a row that end an act.
 SETTLED: Final = 150
 
@@ -55,7 +59,8 @@ def proxied_stack(
     """Return what became of the requests, by act and program."""
     ours = dict(_with_trimtab(engine, stack))
     theirs = dict(_with_compose(engine, stack))
-    return {act.name: {"trimtab": ours[act.name], "compose": theirs[act.name]} for act in ACTS}
+    found = {act.name: {"trimtab": ours[act.name], "compose": theirs[act.name]} for act in ACTS}
+    return {**found, ADOPTION: {"trimtab": _adopted(engine, stack)}}
 
 
 def _with_trimtab(
@@ -73,6 +78,43 @@ def _with_trimtab(
                 host.await_ready(within_s=READY_S)
                 _settle(client)
             yield act.name, _pressed(client)
+            # So that the proxy knows the replicas that the act added.
+            host.cli("restart", f"{stack.name}/proxy")
+            host.await_ready(within_s=READY_S)
+
+
+def _adopted(engine: PrivateEngine | FoundEngine, stack: Path) -> Pressed:
+    """Start the stack with docker compose, and take it over while the proxy is asked."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        compose = ComposeSide(engine, Path(shutil.copytree(stack, Path(folder) / stack.name)))
+        side = TrimtabSide(engine, stack)
+        try:
+            compose.run("up", "-d", "--quiet-pull")
+            with side.running() as host:
+                try:
+                    with pressing(host, PORT) as client:
+                        _settle(client)
+                        _adopt(host, side, compose.folder)
+                        host.await_ready(within_s=READY_S)
+                        _settle(client)
+                    return _pressed(client)
+                finally:
+                    host.stop()
+                    compose.down()
+        finally:
+            compose.down()
+
+
+def _adopt(host: Host, side: TrimtabSide, folder: Path) -> None:
+    kept = {"volumes": "compose", "networks": "compose"}
+    side.put()
+    override = side.folder / "compose.override.yaml"
+    override.write_text(json.dumps({"x-trimtab": {**kept, "suspend": True}}))
+    eventually(lambda: _service(host, side.folder), within_s=READY_S, what="the project is read")
+    admit = [part for gap in sorted(GAPS) for part in ("--admit", gap)]
+    host.cli("adopt", "--project", side.stack, "--from", str(folder), *admit)
+    override.write_text(json.dumps({"x-trimtab": kept}))
+    eventually(lambda: not _service(host, side.folder).get("suspended"), within_s=READY_S)
 
 
 def _with_compose(

@@ -48,8 +48,8 @@ PROXIED: Final = f"""
 `tests/e2e/proxied` has a shop of six services. Its proxy is an ordinary nginx with `proxy_pass http://catalog`: it resolves the name
 at its start, and never again. A client asks the proxy's published port 50 times a second, and doesn't wait for an answer before the next
 request. A request that has neither an answer nor an error after {HANGS_S:g} s hangs. The pause is the longest time between two good
-answers. Each act is one that people do on a running stack: with docker compose it is `up -d` after an edit, and the proxy is restarted
-after each act, so that no act inherits the harm of another.
+answers. Each act is one that people do on a running stack: with docker compose it is `up -d` after an edit. The proxy is restarted
+after each act, so that it knows the replicas of now, and no act inherits the harm of another.
 """
 ADOPTION: Final = """
 ## Adoption
@@ -156,7 +156,8 @@ def lines(part: str, outcome: dict[str, Any]) -> Iterator[str]:
                 )
         case "proxied":
             for each in outcome["acts"]:
-                yield f"  {each['act']}: {_pressed(each['trimtab'])}; compose {_pressed(each['compose'])}"
+                theirs = f"; compose {_pressed(each['compose'])}" if "compose" in each else ""
+                yield f"  {each['act']}: {_pressed(each['trimtab'])}{theirs}"
         case _:
             yield f"  {outcome['adopted']} of {outcome['containers']} adopted, {outcome['restarted']} restarted"
             yield f"  {outcome['shown']} shown, {outcome['planned']} planned, then {outcome['mistaken']}"
@@ -257,7 +258,10 @@ def _proxied(stacks: dict[str, Any]) -> Iterator[str]:
     for _, found in sorted(stacks.items()):
         for each in found["acts"]:
             cells = [each["act"]]
-            for one in (each["trimtab"], each["compose"]):
+            for one in (each["trimtab"], each.get("compose")):
+                if one is None:
+                    cells += ["", "", "", ""]
+                    continue
                 total = one["answered"] + one["errors"] + one["hung"]
                 cells += [str(total), str(one["hung"]), str(one["errors"]), f"{one['pause_ms']} ms"]
             yield f"| {' | '.join(cells)} |"
