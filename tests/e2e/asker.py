@@ -1,8 +1,9 @@
 """A client as most are: it asks by name, and where nobody is at an address it tries the next one.
 
 So it does where one hangs up before it answered: what only reads may be asked for again (RFC 9110,
-section 9.2.2), also at the same address if the connection was reset. While DNS is silent, or tells no address, it
-goes on with what it was told last (RFC 8767), and asks anew when nobody answers there any more.
+section 9.2.2), also at the same address if the connection was reset. Where nobody answers it asks DNS anew, and goes
+on if that tells other addresses. While DNS is silent it goes on with what it was told last (RFC 8767), and so it does
+for a while if DNS tells no address.
 
 With "first" it is strict: a request counts as answered only if the first address of the name answers it
 within the patience, connection and answer together.
@@ -30,6 +31,8 @@ TIMEOUT_S = 4.0
 PER_S = 40
 REQUEST = b"GET / HTTP/1.0\r\nHost: service\r\n\r\n"
 TRIES = 5  # while DNS is silent
+#: So long addresses are used after DNS told them last, if it tells none: a name that is lost is told.
+STALE_S = 10.0
 
 
 def addresses(name: str) -> list[str]:
@@ -95,29 +98,50 @@ def ask(address: str, port: int, patience_s: float, answer_s: float = TIMEOUT_S)
         raise ConnectionError(f"cut short: {len(body)} bytes of {lengths}")
 
 
-def request(asked: str, held: list[str], patience_s: float) -> str:
-    """Return the outcome of one request by name; *held* is what DNS said last, and is kept up."""
+class Held:
+    """What DNS told last of a name, and when."""
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self._told = time.monotonic()
+
+    def ask_dns(self, name: str) -> None:
+        """Ask anew.
+
+        In the moment in which an only replica hands its address over, the name has none.
+
+        Raises:
+            OSError: DNS is silent.
+        """
+        told = addresses(name)
+        if told or time.monotonic() - self._told > STALE_S:
+            self.addresses, self._told = told, time.monotonic()
+
+
+def request(asked: str, held: Held, patience_s: float) -> str:
+    """Return the outcome of one request by name; *held* is kept up."""
     name, _, port = asked.partition(":")
-    why = "has no address"
+    why, tried = "has no address", list[str]()
     for _ in range(TRIES):
-        told, was_reset = True, False
         try:
-            # In the moment in which an only replica hands its address over, the name has none.
-            held[:] = addresses(name) or held
+            held.ask_dns(name)
         except OSError as error:
-            told, why = False, f"no name: {error}"
-        for address in held:
+            why = f"no name: {error}"
+        else:
+            if held.addresses == tried:
+                break
+        tried = list(held.addresses)
+        for address in tried:
             try:
                 ask(address, int(port or PORT), patience_s)
             except Unserved as error:
                 why = f"{address}: {error}"
-                was_reset |= isinstance(error.__cause__, ConnectionResetError)
+                if isinstance(error.__cause__, ConnectionResetError):
+                    tried = []
             except OSError as error:
                 return f"failed: {address}: {error}"
             else:
                 return "ok"
-        if told and not was_reset:
-            break
     return f"failed: {why}"
 
 
@@ -138,7 +162,7 @@ def strict_request(asked: str, patience_s: float) -> str:
 
 def go_on(name: str, patience_s: float, pause_s: float, *, strict: bool) -> None:
     """Ask for ever."""
-    held: list[str] = []
+    held = Held()
     while True:
         began = time.monotonic()
         what = strict_request(name, patience_s) if strict else request(name, held, patience_s)
