@@ -62,22 +62,38 @@ def of_slot(
 def ends_connections(
     state: GateState, call: GateRequest, found: OwnContainer, network: NetworkFacts
 ) -> EndConnections | None:
-    """Return how connections end before the controller takes a container from the address of its slot.
+    """Return how connections end before the controller takes a container from an address that clients know.
 
-    None if the container isn't there.
+    It is that of its slot, or another one under its service's name. None if the container is at neither.
     """
-    address = state.inventory.addresses.get(network.id, {}).get(key_of(found.item), "")
-    if call.actor.role is not Role.CONTROLLER or network.held.get(address) != found.item.id:
+    at = {container: address for address, container in network.held.items()}.get(found.item.id, "")
+    slot = key_of(found.item)
+    if call.actor.role is not Role.CONTROLLER or not at or not slot or not network.subnet:
+        return None
+    joined = (found.inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    named = found.item.service in ((joined.get(network.name) or {}).get("Aliases") or ())
+    if not named and state.inventory.addresses.get(network.id, {}).get(slot) != at:
         return None
     pid = (found.inspect.get("State") or {}).get("Pid")
-    return EndConnections(pid if isinstance(pid, int) else 0, found.item.id, address)
+    return EndConnections(pid if isinstance(pid, int) else 0, found.item.id, at)
 
 
-def of_item(state: GateState, item: ContainerItem, network: NetworkFacts) -> str:
-    """Return the address of a container's slot in a network; '' while another container has it."""
+def of_item(state: GateState, item: ContainerItem, network: NetworkFacts) -> Flow[str]:
+    """Return the address of a container's slot in a network; '' while another container has it.
+
+    A container without a place in the network (``engine.stale_endpoints``) has it until its end.
+    """
     slot = key_of(item)
     if not slot or not network.subnet:
         return ""
+    items = state.inventory.items.of_service(item.namespace, item.service)
+    others = {each.id for each in items if key_of(each) == slot} - {item.id, *network.held.values()}
+    for other in sorted(others):
+        inspect = (yield from read_json(f"/containers/{other}/json")) or {}
+        joined = ((inspect.get("NetworkSettings") or {}).get("Networks") or {}).values()
+        here = any((end or {}).get("NetworkID") == network.id for end in joined)
+        if here and (inspect.get("State") or {}).get("Running") is True:
+            return ""
     return slot_address(
         state.inventory, slot, network=network.id, subnet=network.subnet, held=network.held
     )

@@ -251,7 +251,8 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         networks_volumes.admit_disconnect
         if leave
         else partial(
-            networks_volumes.admit_connect, address=addresses.of_item(state, found.item, facts)
+            networks_volumes.admit_connect,
+            address=(yield from addresses.of_item(state, found.item, facts)),
         )
     )
     judged = raise_if_denied(

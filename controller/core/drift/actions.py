@@ -152,19 +152,18 @@ def attach_service_alias(
     The engine accepts an alias only at connect, so each network is disconnected and connected
     again. The container isn't in the networks of *absent*. With the service's name comes the address of
     the slot, so the containers of *hand_over* leave before, and are joined again at another address: they
-    need a network to end in good order. A container without a place in the network keeps its interface
-    and its address until its end.
+    need a network to end in good order. A container without a place in the network can't leave: it keeps
+    its interface and its address until its end, and this one gets another address until then.
     """
-    actions, ended = list[AnyAction](), list[str]()
+    actions = list[AnyAction]()
     for network in networks:
         cause, leaving = f"{TAKES_NAME} {service.key.name} on {network}", list[Container]()
         for other in hand_over.get(network, ()):
-            cause = f"{TAKES_NAME} {service.key.name} and the address of {other.name} on {network}"
             if network not in other.cut_off:
+                cause = (
+                    f"{TAKES_NAME} {service.key.name} and the address of {other.name} on {network}"
+                )
                 leaving.append(other)
-            elif other.id not in ended:
-                ended.append(other.id)
-                actions += stop_for_good(other, service, f"{handle.name} {TAKES_ADDRESS}")
         actions += (ContainerHandle.of(other).disconnect(network, cause) for other in leaving)
         if network not in absent:
             actions.append(handle.disconnect(network, cause))
@@ -202,7 +201,7 @@ def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
     """Return a sequence of actions cut into groups. An executor performs a group as a whole, or not
     at all.
 
-    A stop and the start of its replacement form one group, and so do a stop or disconnect and the connect
+    A stop and the start of its replacement form one group, and so do a disconnect and the connect
     of the container that takes the address over, and all actions of a network's remake.
     An interruption in between would leave no container serving, with no guarantee of a next pass.
     """
@@ -249,15 +248,10 @@ def _stops(action: AnyAction, target: str) -> bool:
 
 
 def _until_start(rest: Sequence[AnyAction]) -> int:
-    """Return the number of actions until the slot of the first one is started again, or another
-    container takes its address over; 1 if never.
-    """
+    """Return the number of actions until the slot of the first one is started again; 1 if never."""
     for index, action in enumerate(rest):
         if action.object != rest[0].object or isinstance(action, Wait):
             return 1
-        takes_over = isinstance(action, ConnectNetwork) and action.target != rest[0].target
-        if takes_over and action.slot == rest[0].slot:
-            return index + 1
         if isinstance(action, StartContainer) and action.slot == rest[0].slot:
             given_back = (
                 isinstance(after, UpdateContainer) and after.target == action.target

@@ -88,11 +88,19 @@ def _networks_without_alias(
     return tuple(n for n, own in wanted.items() if not {*map(spelled, own)} <= spellings[n])
 
 
-def _networks_astray(container: Container, context: ServiceContext) -> tuple[str, ...]:
-    """Return the networks in which a container hasn't the address of its slot, unless that waits."""
+def _networks_astray(
+    container: Container, others: Iterable[Container], context: ServiceContext
+) -> tuple[str, ...]:
+    """Return the networks in which a container is at the wrong address, unless the repair waits.
+
+    The right one is its slot's, but while one of *others*, of the same slot, is cut off from the network, it
+    still has that address, and nobody knows who gets a packet: then any other is right.
+    """
     if ADDRESSES in context.deferred_repairs(container.slot):
         return ()
-    return tuple(network for network, _ in misplaced(container))
+    kept = {network for other in others for network in other.cut_off}
+    both = kept & {network for network, _ in {*container.slot_addresses} & {*container.addresses}}
+    return (*(n for n, _ in misplaced(container) if n not in kept), *sorted(both))
 
 
 def hand_over_by(others: Iterable[Container], context: ServiceContext) -> HandOver:

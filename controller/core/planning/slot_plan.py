@@ -177,7 +177,7 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
     )
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
     nameless = _networks_without_alias(current, context, former_counts=is_only_one)
-    wanting = dict.fromkeys([*absent, *nameless, *_networks_astray(current, context)])
+    wanting = dict.fromkeys([*absent, *nameless, *_networks_astray(current, slot.alive, context)])
     networks = [n for n in wanting if n not in rejoined | context.plan_context.remaking]
     handle = ContainerHandle.of(current)
     alias = attach_service_alias(handle, service, networks, base, hand_over, absent=absent)

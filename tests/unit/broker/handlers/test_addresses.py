@@ -54,8 +54,8 @@ def shown(**held: str) -> Step:
     return ReadEngine(f"/networks/{NAME}"), reply({**made, "Labels": stamp, "Containers": members})
 
 
-def found(*networks: str) -> Step:
-    joined: dict[str, Any] = {"Networks": {name: {} for name in networks}}
+def found(*networks: str, aliases: tuple[str, ...] = ()) -> Step:
+    joined: dict[str, Any] = {"Networks": {name: {"Aliases": [*aliases]} for name in networks}}
     seen = inspect(SLOT, SERVICE, "team", NetworkSettings=joined)
     seen["Config"]["Labels"] = labels("team", origin="controller")
     seen["HostConfig"]["NetworkMode"] = NAME
@@ -92,6 +92,25 @@ def test_without_the_name_or_before_a_predecessor_leaves_the_engine_chooses(
     assert knows.inventory.addresses == {PLATFORM: {WEB1: "10.208.0.9"}}
 
 
+@pytest.mark.parametrize(("runs", "chosen"), [(True, False), (False, True)])
+def test_what_cannot_leave_a_network_has_the_address_until_its_end(
+    runs: bool, chosen: bool
+) -> None:
+    knows, old = world(**{WEB1: "10.208.0.9"}), "99" * 32
+    items = {**knows.inventory.containers}
+    items[old] = replace(items[SLOT], id=old)
+    knows.inventory = replace(knows.inventory, containers=items)
+    stale = inspect(
+        old, "web.1-old", "team", NetworkSettings={"Networks": {NAME: {"NetworkID": PLATFORM}}}
+    )
+    stale["State"]["Running"] = runs
+    looked: Step = (ReadEngine(f"/containers/{old}/json"), reply(stale))
+    sent = Sent(f"/networks/{PLATFORM}/connect")
+    join(knows, shown(), looked, *changed(sent, Reply(200)))
+    assert ("IPAMConfig" in sent.body["EndpointConfig"]) is chosen
+    assert knows.inventory.addresses == {PLATFORM: {WEB1: "10.208.0.9"}}
+
+
 @pytest.mark.parametrize("actor", [CONTROLLER, OPERATOR, ALICE])
 def test_nobody_names_an_address(actor: Actor) -> None:
     chosen = {"IPAMConfig": {"IPv4Address": "10.208.0.9"}}
@@ -102,23 +121,35 @@ def test_nobody_names_an_address(actor: Actor) -> None:
         assert answer.entries[0].verdict["rules"] == ["network.address"]
 
 
-def leave(knows: GateState, *steps: Any, actor: Actor = CONTROLLER) -> Told:
-    dialogue, path = [found(NAME), *steps], f"/networks/{NAME}/disconnect"
+def leave(
+    knows: GateState, *steps: Any, actor: Actor = CONTROLLER, aliases: tuple[str, ...] = ()
+) -> Told:
+    dialogue, path = [found(NAME, aliases=aliases), *steps], f"/networks/{NAME}/disconnect"
     return ask("POST", path, dialogue, knows, body={"Container": SLOT}, actor=actor)
 
 
-def test_connections_end_after_the_intent_and_before_the_address_leaves() -> None:
+@pytest.mark.parametrize(("at", "aliases"), [("10.208.0.9", ()), ("10.208.4.9", ("web",))])
+def test_connections_end_after_the_intent_and_before_the_address_leaves(
+    at: str, aliases: tuple[str, ...]
+) -> None:
     knows = world(**{WEB1: "10.208.0.9"})
     sent = Sent(f"/networks/{PLATFORM}/disconnect", Container=SLOT)
-    ends = EndConnections(4242, SLOT, "10.208.0.9")
+    ends = EndConnections(4242, SLOT, at)
     running = {"Id": SLOT, "Status": "Up 2 hours"}
     counted: Step = (AnyList(), reply([running]))
     intent, forward, outcome = changed(sent, Reply(200))
-    steps = [shown(**{"10.208.0.9": SLOT}), counted, intent, (ends, ""), forward, outcome]
-    answer = leave(knows, *steps, (replace(ends, address=""), ""))
+    steps = [shown(**{at: SLOT}), counted, intent, (ends, ""), forward, outcome]
+    answer = leave(knows, *steps, (replace(ends, address=""), ""), aliases=aliases)
     assert answer.status == 200
     summary: Any = answer.entries[0].request["summary"]
     assert summary["takesDown"] == "service"
+
+
+def test_without_the_name_connections_elsewhere_go_on() -> None:
+    knows, sent = world(**{WEB1: "10.208.0.9"}), Sent(f"/networks/{PLATFORM}/disconnect")
+    counted: Step = (AnyList(), reply([{"Id": SLOT, "Status": "Up 2 hours"}]))
+    answer = leave(knows, shown(**{"10.208.4.9": SLOT}), counted, *changed(sent, Reply(200)))
+    assert answer.status == 200
 
 
 def test_what_an_operator_disconnects_keeps_its_connections() -> None:

@@ -71,3 +71,25 @@ def test_a_hand_over_of_an_address_is_one_stretch() -> None:
         f"connect-network {NEW}",
     ]
     assert [f"{a.verb} {a.target}" for a in actions][3] == f"connect-network {OLD}"
+
+
+def test_what_cannot_leave_the_network_keeps_the_address_until_its_end() -> None:
+    """As with engine 26.1 and what outlived it: the successor has another address until then."""
+    there, astray = (("platform-network", "10.208.0.2"),), (("platform-network", "10.208.4.9"),)
+    old = replace(container(rev="a"), cut_off=("platform-network",), slot_addresses=there)
+    new = replace(container(rev="b"), addresses=there, slot_addresses=there)
+    networks = (replace(ISOLATED, has_slot_addresses=True),)
+    desired = declared(service(rollout={"minHealthy": "0s"}))
+
+    def planned_for(*containers: Container) -> list[str]:
+        actions = plan(desired, engine(*containers, networks=networks)).actions
+        return [f"{a.verb} {a.target}" for a in actions]
+
+    moves = [f"disconnect-network {NEW}", f"connect-network {NEW}"]
+    ends = [f"update-container {OLD}", f"stop-container {OLD}", f"remove-container {OLD}"]
+    nameless = replace(new, aliases=(("platform-network", ()),), addresses=astray)
+    assert planned_for(old, nameless) == [*moves, *ends]
+    assert planned_for(old, new) == [*moves, *ends]
+    moved = replace(new, addresses=astray)
+    assert planned_for(old, moved) == ends
+    assert planned_for(moved) == moves
