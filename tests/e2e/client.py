@@ -99,7 +99,7 @@ def pressing(host: Host, port: int, *, per_s: int = 50) -> Iterator[Client]:
     """Ask a published port of the engine's host *per_s* times a second, whatever became of earlier requests.
 
     The name of the requests is "PORT". A request that has neither an answer nor an error within ``HANGS_S``
-    has the outcome "hung".
+    has the outcome "hung", or "late" if its answer came before twice that time.
     """
     said = host.folder / f"pressed-{port}.log"
     with said.open("wb") as out:

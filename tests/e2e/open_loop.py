@@ -2,8 +2,8 @@
 
 A client that waits for each answer hides how many people a pause concerns. Arguments: the port on 127.0.0.1, the
 requests a second, and for how many seconds a request may have neither an answer nor an error. A line is
-printed for each request, when it ended, in the form of asker.py; the outcome is "ok" (status 200), "failed: REASON" or
-"hung". Ends when whoever started it hangs up; requests under way are waited for.
+printed for each request, when it ended, in the form of asker.py; the outcome is "ok" (status 200), "failed: REASON",
+"late" if a request was answered after that time and before twice that time, or "hung". Ends when whoever started it hangs up; requests under way are waited for.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ async def request(port: int, patience_s: float) -> None:
     """Make one request, and print its line."""
     began = time.monotonic()
     try:
-        outcome = await asyncio.wait_for(ask(port), patience_s)
+        outcome = await asyncio.wait_for(ask(port), 2 * patience_s)
+        if time.monotonic() - began > patience_s:
+            outcome = "late" if outcome == "ok" else "hung"
     except TimeoutError:
         outcome = "hung"
     took_ms = round((time.monotonic() - began) * 1000)

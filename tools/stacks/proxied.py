@@ -40,6 +40,8 @@ class Pressed:
     errors: int
     #: Requests with neither an answer nor an error.
     hung: int
+    #: Of those, requests that were answered before twice that time: the proxy tried another address.
+    late: int
     #: The longest time without a good answer.
     pause_ms: int
 
@@ -153,10 +155,12 @@ def _settle(client: Client) -> None:
 
 
 def _pressed(client: Client) -> Pressed:
-    hung = sum(each[1] == "hung" for each in client.failures())
+    outcomes = [each[1] for each in client.failures()]
+    late = outcomes.count("late")
+    hung = outcomes.count("hung") + late
     errors = len(client.failures()) - hung
     name = str(PORT)
-    return Pressed(client.answers(name), errors, hung, client.pause_ms(name))
+    return Pressed(client.answers(name), errors, hung, late, client.pause_ms(name))
 
 
 def _edited(folder: Path, edit: Callable[[Tree], None]) -> None:
