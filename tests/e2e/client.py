@@ -95,15 +95,17 @@ def asking(
 
 
 @contextlib.contextmanager
-def pressing(host: Host, port: int, *, per_s: int = 50) -> Iterator[Client]:
-    """Ask a published port of the engine's host *per_s* times a second, whatever became of earlier requests.
+def pressing(
+    host: Host, port: int, *, address: str = "127.0.0.1", per_s: int = 50
+) -> Iterator[Client]:
+    """Ask a port of the engine's host *per_s* times a second, whatever became of earlier requests.
 
-    The name of the requests is "PORT". A request that has neither an answer nor an error within ``HANGS_S``
+    The name of the requests is "ADDRESS:PORT". A request that has neither an answer nor an error within ``HANGS_S``
     has the outcome "hung", or "late" if its answer came before twice that time.
     """
     said = host.folder / f"pressed-{port}.log"
     with said.open("wb") as out:
-        argv = [sys.executable, str(OPEN_LOOP), str(port), str(per_s), str(HANGS_S)]
+        argv = [sys.executable, str(OPEN_LOOP), address, str(port), str(per_s), str(HANGS_S)]
         process = subprocess.Popen(host.engine.inside(*argv), stdin=subprocess.PIPE, stdout=out)
         try:
             yield Client(said)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.e2e.client import NETWORK, Client
+from tests.e2e.client import NETWORK, Client, pressing
 from tests.instance import Host, eventually, web
 from tools import debian_images
 
-LOADER = Path(__file__).with_name("loader.py")
-PER_S, PATIENCE_S = 50, 3.0
+HANGING = {"hung", "late"}
+#: While a replica is down on purpose, both tries of nginx can end in its timeout of 1.5 s.
+MAY = {"stop first": {"late"}}
+#: Of some 1,500 requests. One that begins in the last milliseconds before an address moves can wait for the
+#: proxy's own timeout (decision 85).
+MISSED_MAX = 2
 NGINX = "trimtab.local/nginx-unprivileged:1.26"
 #: No resolver, no upstream block: the name is resolved once, when nginx starts.
 PROXY = f"""\
@@ -61,24 +62,16 @@ def places(host: Host, service: str) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def load(host: Host, service: str, port: int = 8080) -> Iterator[Client]:
+def load(host: Host, service: str) -> contextlib.AbstractContextManager[Client]:
     """Ask a service at the address that it has now, without its name."""
     (address,) = places(host, service).values()
-    said = host.folder / "load.log"
-    argv = [sys.executable, str(LOADER), address, str(port), str(PER_S), str(PATIENCE_S)]
-    with said.open("wb") as out:
-        process = subprocess.Popen(host.engine.inside(*argv), stdin=subprocess.PIPE, stdout=out)
-        try:
-            yield Client(said)
-        finally:
-            process.communicate()
+    return pressing(host, 8080, address=address)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.needs_root
 def test_a_proxy_without_a_resolver_is_answered_through_everything(host: Host) -> None:
-    """No request hangs; where both replicas go on, none fails."""
+    """No request hangs, but for a rare one; where both replicas go on, none fails."""
     debian_images.provide(host.engine.host, "nginx-unprivileged", reference=NGINX)
     host.write("web.yaml", served("red"))
     host.up()
@@ -115,15 +108,19 @@ def test_a_proxy_without_a_resolver_is_answered_through_everything(host: Host) -
         step("stop first", lambda: host.write("web.yaml", stopping), two)
     said = host.engine.docker("logs", host.running_ids("proxy")[0]).stderr
     print("\n".join(each for each in said.splitlines() if "error" in each))
-    hanging = {
-        name: [each for each in failed if each[1] == "hangs"] for name, failed in told.items()
-    }
-    assert hanging == {name: [] for name in told}
+    waited = [
+        (name, each)
+        for name, failed in told.items()
+        for each in failed
+        if each[1] in HANGING - MAY.get(name, set())
+    ]
+    assert len(waited) <= MISSED_MAX, waited
     steps = ("start first", "rollback", "restart", "up")
-    assert {name: told[name] for name in steps} == {name: [] for name in steps}
+    failed = [each for name in steps for each in told[name] if each[1] not in HANGING]
+    assert failed == []
 
     host.engine.restart()
     eventually(lambda: (places(host, "web"), host.all_ready()) == (two, True), what="all is back")
     with load(host, "proxy") as client:
         address = places(host, "proxy")["1"]
-        eventually(lambda: client.answers(address), what="the proxy answers")
+        eventually(lambda: client.answers(f"{address}:8080"), what="the proxy answers")

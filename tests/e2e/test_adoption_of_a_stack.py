@@ -106,8 +106,8 @@ def migrations(host: Host) -> str:
 
 def answered(client: Client, more: int = 40) -> None:
     """Wait until further requests were answered."""
-    enough = client.answers(str(PORT)) + more
-    eventually(lambda: client.answers(str(PORT)) >= enough, what="requests are answered")
+    enough = client.answers(f"127.0.0.1:{PORT}") + more
+    eventually(lambda: client.answers(f"127.0.0.1:{PORT}") >= enough, what="requests are answered")
 
 
 def declare(host: Host, extension: str) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 5
 PATIENCE_S = 120.0
-KILLED = "(exit -9)"
+KILLED = "was killed by SIGKILL"
 
 #: When a point is met: the first mutation makes the network, the second a container, the third
 #: starts it. The journal is written at the broker's start too, the inventory at its end.

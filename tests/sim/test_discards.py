@@ -60,6 +60,8 @@ FIELDS = sorted(
         if entry.posture not in {Posture.DENY, Posture.DROP}
     }
     - {"HostConfig", "Image", *UNSENT}
+    # The address of the slot, which the broker writes.
+    | {"IPAMConfig"}
 )
 #: With everything that a document can ask of an engine.
 RICH = service(

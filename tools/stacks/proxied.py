@@ -24,6 +24,7 @@ from tools.stacks.sides import READY_S, ComposeSide, TrimtabSide
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "tests" / "e2e" / "proxied"
 PORT: Final = 18500
+NAME: Final = f"127.0.0.1:{PORT}"
 SERVICE: Final = "catalog"
 #: The act that docker compose has no counterpart of.
 ADOPTION: Final = "adoption of the running stack"
@@ -145,7 +146,7 @@ def _settle(client: Client) -> None:
     """Wait for good answers without any other outcome between them."""
 
     def settled(seen: list[int]) -> bool:
-        failures, answers = len(client.failures()), client.answers(str(PORT))
+        failures, answers = len(client.failures()), client.answers(NAME)
         if seen[:1] != [failures]:
             seen[:] = [failures, answers]
         return answers - seen[1] >= SETTLED
@@ -159,8 +160,7 @@ def _pressed(client: Client) -> Pressed:
     late = outcomes.count("late")
     hung = outcomes.count("hung") + late
     errors = len(client.failures()) - hung
-    name = str(PORT)
-    return Pressed(client.answers(name), errors, hung, late, client.pause_ms(name))
+    return Pressed(client.answers(NAME), errors, hung, late, client.pause_ms(NAME))
 
 
 def _edited(folder: Path, edit: Callable[[Tree], None]) -> None:

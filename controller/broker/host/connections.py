@@ -31,6 +31,8 @@ PROCESSES_MAX, DESCRIPTORS_MAX = 1024, 65536
 #: How often connections are looked for, and the pause in between: one that isn't accepted yet has no
 #: descriptor, and a process that was just forked can have one that is.
 LOOKS, PAUSE_S = 60, 0.005
+#: Looks in a row that must find nothing: the kernel's table can leave out a row while it changes.
+QUIET_LOOKS = 4
 _LISTEN = 0x0A
 #: TIME_WAIT and CLOSE: nobody waits for an answer.
 _ENDED = (0x06, 0x07)
@@ -52,9 +54,11 @@ def execute(pid: int, container: str, address: str, *, proc: Path = PROC) -> str
         processes = _processes(pid, container, proc)
         for copy in _copies(processes, _sockets(pid, "", proc).listening, proc):
             (_drop_new if address else _take_again)(copy)
+        quiet = 0
         for _ in range(LOOKS if address else 0):
             found = _sockets(pid, address, proc)
-            if not found.connected and not found.pending:
+            quiet = 0 if found.connected or found.pending else quiet + 1
+            if quiet == QUIET_LOOKS:
                 break
             for copy in _copies(_processes(pid, container, proc), found.connected, proc):
                 _reset(copy)
