@@ -18,6 +18,9 @@ from tools.stacks.side_by_side import Compared
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "compose-stacks.md"
 RESULTS: Final = PAGE.with_suffix(".json")
+#: Requests that a change with StartFirst may cost an only replica: at the hand-over of its address, its name
+#: resolves to nothing for some 90 ms, and connections are reset (decision 85).
+NAMELESS_MAX: Final = 8
 #: A value in the page is cut here.
 VALUE_MAX: Final = 60
 
@@ -41,6 +44,9 @@ A client in the network of the project asks the changed service by its name, up 
 environment variable, a mounted file, the number of replicas and a published port are changed. Docker Compose runs `up -d`, and
 for a changed file `up -d --force-recreate`, since it does not look into mounted files. A request has failed if the first address
 of the name doesn't answer it within 3 s; no other address is tried. The pause is the longest time between two good answers.
+
+The changed services have one replica each, but that of `queue`, which has three. At the hand-over of its address, the name of an only replica resolves to nothing for some
+90 ms: these are the failures with `StartFirst`. With two replicas or more the name always has an address.
 """
 PROXIED: Final = f"""
 ## Behind a proxy that resolves names once
@@ -138,7 +144,7 @@ def faults(outcome: dict[str, Any]) -> int:
 
 
 def _is_needless(change: dict[str, Any]) -> bool:
-    return bool(change["order"] == "StartFirst" and change["trimtab"]["failed"] > 0)
+    return bool(change["order"] == "StartFirst" and change["trimtab"]["failed"] > NAMELESS_MAX)
 
 
 def lines(part: str, outcome: dict[str, Any]) -> Iterator[str]:
