@@ -39,7 +39,7 @@ def text(value: str, *, limit: int = TEXT_MAX) -> str:
 
 
 def lines(value: str) -> str:
-    """Return *value* with each of its lines as ``text`` returns it."""
+    """Return a text of several lines, each line escaped and cut by ``text``."""
     return "\n".join(map(text, value.split("\n")))
 
 

@@ -80,17 +80,11 @@ def unknown_members(service: Service, containers: Iterable[Container]) -> tuple[
     members = sorted({member for container in containers for member in container.unknown})
     if not members:
         return ()
-    problem = Problem(
-        code="drift.unknown",
-        message=f"the engine shows {', '.join(members)} of {service.key.name}, which this version "
-        "of trimtab doesn't know: it isn't compared, and left as it is",
-        file=service.source.file,
-        line=service.source.line,
-        remedy="a newer trimtab may know it",
-        severity=Severity.WARNING,
-        key=service.key,
+    message = (
+        f"the engine shows {', '.join(members)} of {service.key.name}, which this version "
+        "of trimtab doesn't know: it isn't compared, and left as it is"
     )
-    return (problem,)
+    return (_warning(service, "drift.unknown", message, "a newer trimtab may know it"),)
 
 
 def ignored_settings(service: Service, containers: Iterable[Container]) -> tuple[Problem, ...]:
@@ -102,17 +96,25 @@ def ignored_settings(service: Service, containers: Iterable[Container]) -> tuple
     members = [name for name in members if all(name not in m for m in REQUIRED_LIMITS.values())]
     if not members:
         return ()
-    problem = Problem(
-        code="engine.ignores",
-        message=f"the engine ignores {', '.join(map(member_text, members))} of "
-        f"{service.key.name}: its containers run without",
+    message = (
+        f"the engine ignores {', '.join(map(member_text, members))} of "
+        f"{service.key.name}: its containers run without"
+    )
+    remedy = "leave it out; or use an engine and a kernel that keep it, and restart the service"
+    return (_warning(service, "engine.ignores", message, remedy),)
+
+
+def _warning(service: Service, code: str, message: str, remedy: str) -> Problem:
+    """Return a warning at the document of a service."""
+    return Problem(
+        code=code,
+        message=message,
         file=service.source.file,
         line=service.source.line,
-        remedy="leave it out; or use an engine and a kernel that keep it, and restart the service",
+        remedy=remedy,
         severity=Severity.WARNING,
         key=service.key,
     )
-    return (problem,)
 
 
 def _leave(container: Container, admitted: Settings) -> Iterator[actions.AnyAction]:
