@@ -48,7 +48,7 @@ def with_files(
 
 
 def with_files_of(document: ParsedDocument, places: Iterable[FilePlace]) -> ParsedDocument:
-    """Return a document with the files that it names, each from the first place that has it."""
+    """Return a document with its named files, each from the first place with such a file."""
 
     def read(path: str) -> bytes | Problem:
         found: bytes | Problem | None = None

@@ -53,7 +53,7 @@ def _folder(_context: click.Context, _option: click.Parameter, value: str) -> st
 
 
 def _check(wish: Wish, *, instance_id: str, yes: bool) -> None:
-    """Refuse options that contradict each other.
+    """Refuse contradicting options.
 
     Raises:
         UsageError: ``adopt.options``.

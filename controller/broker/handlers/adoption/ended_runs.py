@@ -110,7 +110,7 @@ def _judge(judge: AdoptionJudge, run: EndedRun, state: GateState) -> Flow[None]:
 
 
 def record_runs(call: GateRequest, state: GateState, runs: list[EndedRun], note: str) -> Flow[None]:
-    """Record each run, or that the revision of its job is held."""
+    """Record each run that counts, and a hold for each other job."""
     for run in runs:
         by = Author(state.new_id(), call.actor, policy=call.policy.digest)
         labels = {names.NAMESPACE: run.job.namespace, names.SERVICE: run.job.name}
