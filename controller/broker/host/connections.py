@@ -10,11 +10,9 @@ The sockets belong to processes of the container. A copy of such a descriptor ne
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import socket
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -39,9 +37,9 @@ _ENDED = (0x06, 0x07)
 #: ESTABLISHED and CLOSE_WAIT. In other states one without a descriptor was closed by its process.
 _OPEN = (0x01, 0x08)
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
-#: SO_ATTACH_FILTER with one instruction of classic BPF: return 0, that is, drop the packet.
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
-_DROP = struct.pack("=HBBI", 0x06, 0, 0, 0)
+#: IP_MINTTL (ip(7)): the kernel drops packets with a lower TTL. Senders use 64 or 128; 0 takes all.
+#: A socket filter would do the same, but some kernels let only privileged processes attach one.
+_IP_MINTTL, _TTL_MAX = 21, 255
 
 
 def execute(pid: int, container: str, address: str, *, proc: Path = PROC) -> str:
@@ -139,15 +137,13 @@ def _copies(processes: list[int], inodes: set[str], proc: Path) -> Iterator[sock
 
 
 def _drop_new(listening: socket.socket) -> None:
-    program = ctypes.create_string_buffer(_DROP, len(_DROP))
-    wanted = struct.pack("HP", 1, ctypes.addressof(program))
     with suppress(OSError):
-        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, wanted)
+        listening.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, _TTL_MAX)
 
 
 def _take_again(listening: socket.socket) -> None:
-    with suppress(OSError):  # it has no filter
-        listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    with suppress(OSError):
+        listening.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, 0)
 
 
 def _reset(connected: socket.socket) -> None:
