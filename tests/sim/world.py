@@ -446,7 +446,8 @@ class World(Hazards):
         inventory = state.inventory
         self.checkers.inventory_is(inventory.containers, inventory.networks)
         held = state.reservations
-        self.checkers.at_rest(state.intents.in_flight, held.objects, held.names, held.ports)
+        claims = (held.objects, held.names, held.ports, held.addresses)
+        self.checkers.at_rest(state.intents.in_flight, *claims)
         if self.random.random() < 0.05:
             self.broker.save()
 

@@ -136,6 +136,8 @@ class ReservationState:
     names: dict[str, DnsNames] = field(default_factory=dict)
     #: Host ports of a container (``guards.port_conflicts``).
     ports: dict[str, PortClaim] = field(default_factory=dict)
+    #: A slot, and its addresses by the network's id (``handlers.addresses``).
+    addresses: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

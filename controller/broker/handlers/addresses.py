@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.commands import EndConnections
 from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import OwnContainer
-from controller.core.addresses.slots import key_of, slot_address, slot_key
+from controller.core.addresses.slots import key_of, slot_address, slot_key, with_addresses
 from controller.core.addresses.subnets import subnets_of
-from controller.core.records.parts import RequestPart
+from controller.core.records.parts import RequestPart, SummaryPart
 from controller.core.rules.facts import NetworkFacts
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
-from controller.model.inventory import ContainerItem
+from controller.model.inventory import ContainerItem, Inventory
 from controller.model.records import Role
 
 
@@ -29,6 +32,32 @@ def taken_subnets(state: GateState) -> Flow[tuple[str, ...]]:
     return (*subnets_of(listed or ()), *under_way, *state.routes())
 
 
+@contextmanager
+def reserve(
+    call: GateRequest, state: GateState, slot: str, judged: AdmissionDecision
+) -> Iterator[None]:
+    """Keep the addresses chosen for a slot from others, until the inventory remembers them.
+
+    Other requests are judged before the intent is durable.
+    """
+    state.reservations.addresses[call.id] = (
+        slot,
+        SummaryPart.read(judged.summary).slot_addresses,
+    )
+    try:
+        yield
+    finally:
+        del state.reservations.addresses[call.id]
+
+
+def _known(state: GateState) -> Inventory:
+    """Return the inventory with the addresses that requests in progress have chosen."""
+    inventory = state.inventory
+    for slot, named in state.reservations.addresses.values():
+        inventory = replace(inventory, addresses=with_addresses(inventory, slot, named))
+    return inventory
+
+
 def of_slot(
     state: GateState, labels: Mapping[str, Any], networks: Mapping[str, NetworkFacts]
 ) -> dict[str, str]:
@@ -37,17 +66,15 @@ def of_slot(
     Other containers of the slot let go of the address before the new one starts. A container of a
     client, and the run of a job, has no slot.
     """
-    namespace, service, number = (
-        str(labels.get(name, "")) for name in (names.NAMESPACE, names.SERVICE, names.SLOT)
-    )
+    slot = slot_of(labels)
+    namespace, service, number = slot.split("/")
     if not number.isdecimal():
         return {}
-    slot = slot_key(namespace, service, number)
     items = state.inventory.items.of_service(namespace, service)
     own = {item.id for item in items if key_of(item) == slot}
     return {
         name: slot_address(
-            state.inventory,
+            _known(state),
             slot,
             network=facts.id,
             subnet=facts.subnet,
@@ -57,6 +84,14 @@ def of_slot(
         for name, facts in networks.items()
         if facts.subnet
     }
+
+
+def slot_of(labels: Mapping[str, Any]) -> str:
+    """Return the key of the slot that the labels of a new container name."""
+    namespace, service, number = (
+        str(labels.get(name, "")) for name in (names.NAMESPACE, names.SERVICE, names.SLOT)
+    )
+    return slot_key(namespace, service, number)
 
 
 def ends_connections(
@@ -95,5 +130,5 @@ def of_item(state: GateState, item: ContainerItem, network: NetworkFacts) -> Flo
         if here and (inspect.get("State") or {}).get("Running") is True:
             return ""
     return slot_address(
-        state.inventory, slot, network=network.id, subnet=network.subnet, held=network.held
+        _known(state), slot, network=network.id, subnet=network.subnet, held=network.held
     )

@@ -72,15 +72,16 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         yield from _gather(call, state, wants, found, again=True)
         judged = yield from _judge_with_counts(call, state, found.request, found)
     labels = _labels(found.by_text)
-    runs.refuse_while_creating(state, labels)
-    # Only for an admitted create: a refused one leaves no folder.
-    namespace = _placement(labels)[1]
-    yield from mounts.make_requested(state, found.request, namespace)
-    values = yield from secrets.values_of(state, found.request, namespace)
-    # Last: a commit can have been accepted during the look-ups.
-    proof = signed_acts.proof_of_create(call, state, found.pin)
-    _refuse_moved_volumes(state, found)
-    return (yield from _create(call, state, judged, found, values, proof))
+    with addresses.reserve(call, state, addresses.slot_of(labels), judged):
+        runs.refuse_while_creating(state, labels)
+        # Only for an admitted create: a refused one leaves no folder.
+        namespace = _placement(labels)[1]
+        yield from mounts.make_requested(state, found.request, namespace)
+        values = yield from secrets.values_of(state, found.request, namespace)
+        # Last: a commit can have been accepted during the look-ups.
+        proof = signed_acts.proof_of_create(call, state, found.pin)
+        _refuse_moved_volumes(state, found)
+        return (yield from _create(call, state, judged, found, values, proof))
 
 
 def _refuse_moved_volumes(state: GateState, found: Lookups) -> None:

@@ -34,6 +34,7 @@ from controller.broker.guards.recovery import forget_gone
 from controller.broker.handlers import addresses
 from controller.broker.signed import signed_acts
 from controller.broker.wire.responses import json_reply, refusal
+from controller.core.addresses.slots import key_of
 from controller.core.admission import networks_volumes
 from controller.core.enforcement.quota_counts import all_counted, count
 from controller.core.engine_api import parse
@@ -285,7 +286,10 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         yield replace(ending, address="")
         return reply
     mine = name_conflicts.names_after_join(found, network.facts.name, request.endpoint.aliases)
-    with name_conflicts.reserve_names(call, state, mine):
+    with (
+        addresses.reserve(call, state, key_of(item), judged),
+        name_conflicts.reserve_names(call, state, mine),
+    ):
         return (yield from perform(state, call.by, change))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from controller.model.records import Actor, Reply
 from tests.unit.broker.dialogue import (
     ALICE,
     CONTROLLER,
+    NOT_FOUND,
     OPERATOR,
     RECORDED,
     Step,
@@ -22,8 +24,14 @@ from tests.unit.broker.dialogue import (
     reply,
     state,
 )
+from tests.unit.broker.handlers.test_container_create import (
+    LOOK_IMAGE,
+    SLOT_LABELS,
+    Forwarded,
+    create,
+)
 from tests.unit.broker.handlers.test_networks_volumes import Sent, ask, changed
-from tests.unit.broker.world import SERVICE, SLOT, inspect, inventory, labels, network
+from tests.unit.broker.world import REFERENCE, SERVICE, SLOT, inspect, inventory, labels, network
 
 PLATFORM, NAME = "77" * 32, "platform-network"
 POOL = {"Subnet": "10.208.0.0/21", "IPRange": "10.208.4.0/22", "Gateway": "10.208.0.1"}
@@ -109,6 +117,64 @@ def test_what_cannot_leave_a_network_has_the_address_until_its_end(
     join(knows, shown(), looked, *changed(sent, Reply(200)))
     assert ("IPAMConfig" in sent.body["EndpointConfig"]) is chosen
     assert knows.inventory.addresses == {PLATFORM: {WEB1: "10.208.0.9"}}
+
+
+class Meanwhile:
+    """Stands for the intent of a request, before which other requests are answered."""
+
+    def __init__(self, others: Callable[[], object]) -> None:
+        self._others = others
+
+    def __eq__(self, stage: object) -> bool:
+        if stage == "intent":
+            self._others()
+        return stage == "intent"
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def of_slot(number: int, knows: GateState, *before: Step) -> Forwarded:
+    """Create the container of a slot in the network of its namespace; return what is forwarded."""
+    name = f"web.{number}-01234567"
+    body = {
+        "Image": REFERENCE,
+        "Labels": {**SLOT_LABELS, "io.trimtab.slot": f"{number}"},
+        "HostConfig": {"NetworkMode": NAME},
+        "NetworkingConfig": {"EndpointsConfig": {NAME: {"Aliases": ["web"]}}},
+    }
+    free: Step = (ReadEngine(f"/containers/{name}/json"), NOT_FOUND)
+    sent = Forwarded(f"/containers/create?name={name}")
+    made = reply({"Id": f"{number}" * 64, "Warnings": []}, 201)
+    steps = [*(before or [("intent", RECORDED)]), (sent, made), ("outcome", RECORDED)]
+    answer = create(
+        [LOOK_IMAGE, shown(), free, *steps], knows=knows, body=body, name=name, actor=CONTROLLER
+    )
+    assert answer.status == 201, answer
+    return sent
+
+
+def test_requests_at_the_same_time_choose_different_addresses() -> None:
+    knows, others = world(), []
+
+    def meanwhile() -> None:
+        others.append(of_slot(3, knows))
+        sent = Sent(f"/networks/{PLATFORM}/connect")
+        join(knows, shown(), *changed(sent, Reply(200)))
+
+    first = of_slot(2, knows, (Meanwhile(meanwhile), RECORDED))
+    chosen = [
+        sent.body["NetworkingConfig"]["EndpointsConfig"][NAME]["IPAMConfig"]["IPv4Address"]
+        for sent in (first, *others)
+    ]
+    assert chosen == ["10.208.0.2", "10.208.0.3"]
+    assert knows.inventory.addresses == {
+        PLATFORM: {
+            "default/web/3": "10.208.0.3",
+            WEB1: "10.208.0.4",
+            "default/web/2": "10.208.0.2",
+        }
+    }
+    assert knows.reservations.addresses == {}
 
 
 @pytest.mark.parametrize("actor", [CONTROLLER, OPERATOR, ALICE])
