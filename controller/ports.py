@@ -66,7 +66,7 @@ class EngineEvent:
     """A hint: an object of this instance changed.
 
     Events carry no facts to act on: the receiver observes the engine. A reported health only tells
-    an event that is no news.
+    an event that is no news, a signal only who ended a container.
     """
 
     time_ns: int
@@ -76,6 +76,8 @@ class EngineEvent:
     key: Key | None
     #: The health that the engine reports; '' for other events.
     health: str = ""
+    #: The number of the signal of a ``kill``; '' for other events.
+    signal: str = ""
 
 
 class ContainerSummary(NamedTuple):

@@ -68,4 +68,5 @@ def event_of(event: Mapping[str, Any]) -> EngineEvent | None:
         slot = str(attributes.get(names.SLOT) or "")
         key = workload_key(attributes[names.NAMESPACE], attributes[names.SERVICE], slot)
     health = detail.strip() if action == "health_status" else ""
-    return EngineEvent(int(event.get("timeNano") or 0), kind, action, subject, key, health)
+    signal = str(attributes.get("signal") or "") if action == "kill" else ""
+    return EngineEvent(int(event.get("timeNano") or 0), kind, action, subject, key, health, signal)

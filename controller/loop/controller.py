@@ -110,6 +110,7 @@ class Controller:
     def handle_event(self, event: EngineEvent) -> None:
         """Handle an event of the engine."""
         with self._lock:
+            self.parts.engine.note(event)
             key, observed = event.key, self.shared.observed
         if key is None and observed is not None:
             key = snapshot.owner_of(observed, event.id)
@@ -121,8 +122,14 @@ class Controller:
             if not is_known or self.keys.is_queued(key):
                 self.parts.triggers.check(key, is_urgent=event.action in ENDS)
 
+    def events_lost(self) -> None:
+        """Handle the end of a subscription that wasn't only silent."""
+        with self._lock:
+            self.parts.engine.forget_events()
+
     def connection_lost(self, error: EngineError) -> None:
         """Handle an unreachable engine or broker; everything is observed again soon."""
+        self.events_lost()
         with self._lock:
             self.shared.unreachable = error
             self.reconciler.tracker.is_interrupted = True

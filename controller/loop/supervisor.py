@@ -253,6 +253,8 @@ class Supervisor:
             since = self._clock.monotonic()
             self._controller.subscribed(after_silence=silent)
             last_ns, silent = self._follow(events, last_ns)
+            if not silent:
+                self._controller.events_lost()
             if silent or self._clock.monotonic() - since >= RECONNECT_RESET_S:
                 delay_s = RECONNECT_FIRST_S
             if not silent:

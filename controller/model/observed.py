@@ -88,7 +88,8 @@ class Ending:
 
     container: str
     route: str  # of the mutation: container.stop, container.kill, container.remove
-    role: str  # controller, operator, client or broker
+    #: controller, operator, client or broker; outside: on the engine's own socket
+    role: str
     uid: int
     time: str  # of the record: RFC 3339, UTC
     reason: str = ""  # the violation, RULE: SENTENCE, if the broker ended the run

@@ -35,10 +35,14 @@ from controller.core.adoption.labels import (
     show_on_inspect,
     show_on_row,
 )
+from controller.core.records.parts import RequestPart
 from controller.core.rules.limits_privileges import variable_names
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.records import Reply, Role
+
+#: Events of the engine that show a request for the end of a container.
+_ASKED = frozenset({"kill", "stop"})
 
 
 def ping(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -108,9 +112,21 @@ def _relay_events(
 
 
 def _own_event(state: GateState, line: bytes) -> bytes | None:
-    if not is_own_event(state, line):
+    if not is_own_event(state, line) or _is_asked_here(state, line):
         return None
     return redact.event(_with_shown_labels(state, line))
+
+
+def _is_asked_here(state: GateState, line: bytes) -> bool:
+    """Return True if an event is the stop or signal of a request that the gate works on.
+
+    Its record will say who asked: the controller takes the other ones for stops past the gate.
+    """
+    event = json.loads(line)
+    if event.get("Action") not in _ASKED:
+        return False
+    requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
+    return any(request.object == event["Actor"]["ID"] for request in requests)
 
 
 def _with_shown_labels(state: GateState, line: bytes) -> bytes:

@@ -12,7 +12,12 @@ from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 
-from controller.core.drift.failures import explain, is_stopped_from_outside, why_unhealthy
+from controller.core.drift.failures import (
+    STOPPED_OUTSIDE,
+    explain,
+    is_stopped_from_outside,
+    why_unhealthy,
+)
 from controller.core.engine_api.comparable_fields import (
     LIMITS,
     MEMBERS_OF,
@@ -23,6 +28,7 @@ from controller.core.engine_api.comparable_fields import (
     is_ignored,
 )
 from controller.core.engine_api.create_body import engine_restart
+from controller.core.records import endings
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.rollout import Boot, RestartPolicy, RunState
 from controller.model.names import REVISION_DIGITS, revision_digits
@@ -32,8 +38,10 @@ from controller.model.observed import Container, ContainerState, LimitValue
 ADDRESSES = "addresses"
 #: Exit codes of programs that ended on a stop signal or were killed.
 _STOPPED = frozenset({0, *(128 + number for number in (2, 9, 15))})
-#: What an exit can mean if the engine doesn't restart a container, and nobody used the gate.
-_UNCLEAR = ", by itself, with the engine, or by a stop on the engine's own socket"
+#: What an exit can mean if the engine doesn't restart a container, and no event shows who ended it.
+_UNCLEAR = (
+    ": it ended by itself, or was stopped with docker or the engine (trimtab can't tell which)"
+)
 #: States with a process: the container must be stopped before its removal.
 ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
 
@@ -301,14 +309,18 @@ def why_stopped(container: Container, service: Service) -> str:
     if container.settings.restart == "no" and restart_of(service)[0] != "no":
         on_purpose = "was stopped on purpose" if _was_stopped(container) else explain(container)
         return f"{name} {on_purpose}, and should run"
+    if container.ending is not None and container.ending.role == endings.OUTSIDE:
+        return f"{name} {explain(container)}"
     if service.is_boot_ordered:
         is_unclear = container.ending is None and container.exit_code in _STOPPED
         how = f"{explain(container)}{_UNCLEAR if is_unclear else ''}"
-        return f"{name} {how}; the controller starts it: {why_ordered(service)}"
+        return (
+            f"{name} {how}; trimtab starts it again, as the engine doesn't ({why_ordered(service)})"
+        )
     if container.ending is None and is_stopped_from_outside(
         container, service, controller_restarts=False
     ):
-        return f"{name} was stopped on the engine's own socket: it {explain(container)}"
+        return f"{name} {STOPPED_OUTSIDE}: it {explain(container)}"
     policy = service.spec.restart.policy.value
     return f"{name} {explain(container)}, restart policy is {policy}"
 
@@ -317,7 +329,7 @@ def why_ordered(service: Service) -> str:
     """Return why the controller, and not the engine, starts a service's containers."""
     if service.spec.restart.boot is Boot.ORDERED:
         return "restart.boot is Ordered"
-    return "the engine must not start it before its Secrets are there"
+    return "its Secrets must be there first"
 
 
 def _was_stopped(container: Container) -> bool:

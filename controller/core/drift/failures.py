@@ -26,6 +26,8 @@ from controller.model.quantities import format_bytes
 #: The longest part of an engine's error that is read, and the longest part that is repeated.
 _TEXT_MAX = 4000
 _TAIL_MAX = 160
+#: What happened to a container that a client of the engine, past the gate, stopped or killed.
+STOPPED_OUTSIDE = "was stopped on the engine's own socket"
 _KILLED = 128 + signal.SIGKILL
 _CRASHES = frozenset(
     {
@@ -190,6 +192,12 @@ def explain(container: Container) -> str:
         return endings.describe(ending)
     if container.violation:
         return "was ended by the broker, since it didn't run as admitted"
+    if ending is not None and ending.role == endings.OUTSIDE:
+        return f"{STOPPED_OUTSIDE}: it {_describe_exit(container)}"
+    return _describe_exit(container)
+
+
+def _describe_exit(container: Container) -> str:
     code, exited = container.exit_code, f"exited with {container.exit_code}"
     if container.oom_killed:
         limit = container.settings.memory

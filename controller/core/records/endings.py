@@ -1,7 +1,8 @@
-"""Endings: who ended a container's last run, or removed the container, by the broker's journal.
+"""Endings: who ended a container's last run, or removed the container.
 
 The broker folds endings from its records. The controller reads them with the inventory. There is
-no ending for a program that exits by itself, nor for a change past the gate.
+no ending for a program that exits by itself. For a stop past the gate the journal has none either:
+the controller adds it to a snapshot if the engine's events showed the stop (``with_asked``).
 
 Pure.
 """
@@ -9,13 +10,21 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from controller.core.engine_api.timestamps import seconds
 from controller.model.mutations import Mutation
-from controller.model.observed import Ending
+from controller.model.observed import Container, ContainerState, Ending, Observed
 
 #: The number of endings to keep; beyond it the oldest is dropped.
 ENDINGS_MAX = 256
 REASON_MAX = 300
+#: The role of an ending past the gate, which no record has.
+OUTSIDE = "outside"
+#: The grace period of a container without one of its own.
+_GRACE_S = 10
+#: Seconds between the end of a run and its record or event: the times are of several places.
+_APART_S = 2.0
 #: Mutations that end a run, with the word for each in messages.
 _ENDS: Mapping[str, str] = {
     Mutation.CONTAINER_STOP: "stopped",
@@ -49,6 +58,48 @@ def update(
 def is_sure(signal: str) -> bool:
     """Return True if a signal ends a container whatever its program does with signals."""
     return signal.upper().removeprefix("SIG") in {"", "KILL", "9"}
+
+
+def is_asked(action: str, signal: str) -> bool:
+    """Return True if an event of the engine shows that somebody asked a container to end.
+
+    *signal* is the number in the event of a kill. A program that ends by itself only dies.
+    """
+    return action == "stop" or (action == "kill" and signal != "" and signal in _FATAL)
+
+
+def with_asked(observed: Observed, asked: Mapping[str, int]) -> Observed:
+    """Return a snapshot with an ending for each container that ended as *asked* past the gate.
+
+    *asked* is the time of the last such event by the container's id, in nanoseconds since the epoch.
+    """
+    ended = {
+        each.id: replace(each, ending=_outside(each))
+        for each in observed.containers
+        if each.id in asked
+        and _ended_as_asked(each, asked[each.id] / 1e9, observed.endings.get(each.id))
+    }
+    if not ended:
+        return observed
+    containers = tuple(ended.get(each.id, each) for each in observed.containers)
+    return replace(observed, containers=containers)
+
+
+def _ended_as_asked(container: Container, asked: float, recorded: Ending | None) -> bool:
+    """Return True if a container's last run ended soon after *asked*, and the gate did not ask."""
+    started, ended = seconds(container.started_at), seconds(container.finished_at)
+    is_down = container.state is ContainerState.EXITED and container.ending is None
+    if not is_down or container.oom_killed or started is None or ended is None:
+        return False
+    if recorded is not None and (seconds(recorded.time) or 0.0) >= asked - _APART_S:
+        return False
+    grace_s = _GRACE_S if container.stop_grace_s is None else container.stop_grace_s
+    return started <= asked <= ended + _APART_S and ended <= asked + grace_s + _APART_S
+
+
+def _outside(container: Container) -> Ending:
+    route, time = Mutation.CONTAINER_STOP, container.finished_at
+    return Ending(container.id, route, OUTSIDE, -1, time)
 
 
 def add(endings: Mapping[str, Ending], ending: Ending) -> Mapping[str, Ending]:

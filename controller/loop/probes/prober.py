@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from controller.core.drift import probe_verdict as probing
 from controller.core.drift.probe_verdict import Probe, ProbeOutcome, ProbeProgress, ProbeResult
 from controller.core.engine_api.create_body import joined_networks
 from controller.core.engine_api.timestamps import seconds
+from controller.core.records import endings
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.health import Healthcheck
 from controller.model.errors import Problem, Severity
 from controller.model.names import WORKLOADS, Key, NetworkNames
 from controller.model.observed import Container, ContainerState, Observed
-from controller.ports import Clock, Engine, ProbeTransport
+from controller.ports import Clock, Engine, EngineEvent, ProbeTransport
 
 AT_ONCE = 64
 #: How long a container that is missing from snapshots keeps its progress, in case it reappears.
@@ -302,11 +303,16 @@ def _probe(identifier: str, address: str, check: Healthcheck) -> Probe:
 
 
 class ProbedEngine:
-    """The engine port, with the health from the controller's own probes."""
+    """The engine port, with the health from the controller's own probes, and with stops past the gate.
+
+    A stop past the gate is known from the engine's events alone, while they are followed.
+    """
 
     def __init__(self, engine: Engine, prober: Prober) -> None:
         self._engine = engine
         self.prober = prober
+        #: When a container was asked to end, by the last event: ``endings.with_asked``. Replaced whole.
+        self._asked: Mapping[str, int] = {}
         self.facts = engine.facts
         self.list_containers = engine.list_containers
         self.perform = engine.perform
@@ -314,4 +320,15 @@ class ProbedEngine:
 
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
         observed = self._engine.observe(images=images, only=only)
+        observed = endings.with_asked(observed, self._asked)
         return self.prober.with_health(observed, only=only)
+
+    def note(self, event: EngineEvent) -> None:
+        """Remember an event that asks a container to end; calls don't overlap."""
+        if event.kind == "container" and endings.is_asked(event.action, event.signal):
+            others = [each for each in self._asked.items() if each[0] != event.id]
+            self._asked = dict([*others, (event.id, event.time_ns)][-endings.ENDINGS_MAX :])
+
+    def forget_events(self) -> None:
+        """Forget the events: an engine that stops asks every container to end."""
+        self._asked = {}

@@ -790,6 +790,10 @@ LABELS = {"io.trimtab.namespace": "default", "io.trimtab.service": "web"}
             EngineEvent(5, "container", "health_status", "c1", KEY, "unhealthy"),
         ),
         (container_event("die"), EngineEvent(5, "container", "die", "c1", None)),
+        (
+            container_event("kill", signal="15", **LABELS),
+            EngineEvent(5, "container", "kill", "c1", KEY, signal="15"),
+        ),
         (container_event("exec_start: /bin/true", **LABELS), None),
         (
             {

@@ -14,10 +14,11 @@ from controller.model.desired.overrides import ServiceAct
 from controller.model.desired.plan import AnyAction, StartContainer
 from controller.model.errors import EngineError, Refused
 from controller.model.observed import Container, ContainerState, Ending
+from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
 from tests.unit.loop.test_controller import house
 from tests.unit.loop.toy import House
-from tests.worlds import service
+from tests.worlds import WEB, service
 
 HOUR_S = 3600.0
 REASON = "effective.mount: tmpfs / is mounted at /x, which was not admitted"
@@ -261,3 +262,30 @@ def test_after_down_what_failed_before_is_tried_at_once_and_what_people_hold_sta
     home.store.save()
     home.restart()
     assert home.settle() == [], "in its pause"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_stop_past_the_gate_of_a_service_in_boot_order_is_no_failure_if_the_engine_told_of_it(
+    tmp_path: Path, lost: bool
+) -> None:
+    home = house(tmp_path, services=(service(restart={"policy": "Always", "boot": "Ordered"}),))
+    home.let_pass(2 * WATCH_S)
+    (there,) = home.engine.world.containers
+    now_ns = round(home.watch.now() * 1e9)
+    home.controller.handle_event(
+        EngineEvent(now_ns, "container", "kill", there.id, None, signal="15")
+    )
+    if lost:  # an engine that stops asks every container to end
+        home.controller.events_lost()
+    times = {"started_at": "1970-01-01T00:00:00Z", "finished_at": format_instant(home.watch.now())}
+    home.engine.change(there.name, lambda c: replace(c, **times))
+    ending(home, "stops")()
+    assert home.settle() == ([] if lost else [f"start-container {there.name}"])
+    assert home.store.slot((WEB, 1)).history.count == lost
+    home.let_pass(1)
+    cause = (
+        "exited with 0: it ended by itself, or was stopped with docker or the engine"
+        if lost
+        else ("was stopped on the engine's own socket: it exited with 0")
+    )
+    assert home.engine.contexts[-1].cause.startswith(f"{there.name} {cause}")

@@ -15,6 +15,7 @@ from controller.broker.handlers.container_read import is_own_event
 from controller.broker.handlers.own.trimtab_api import INVENTORY_STEP
 from controller.core.engine_api.streams.pull_errors import Access
 from controller.core.records.checkpoint import asks_for_key
+from controller.model.inventory import OpenIntent
 from controller.model.records import Actor, Reply
 from controller.ports import JournalHealth
 from tests.unit.broker.dialogue import (
@@ -366,6 +367,27 @@ def test_the_controller_is_told_what_happens_to_its_networks_and_volumes() -> No
         assert is_own_event(knows, json.dumps(event).encode()) is kept, event
     for line in (b"", b"{", b"[]", b'{"Type":"network","Actor":null}', b"\xff"):
         assert not is_own_event(knows, line)
+
+
+@pytest.mark.parametrize(
+    ("action", "subject", "told"),
+    [("kill", SLOT, False), ("stop", SLOT, False), ("die", SLOT, True), ("kill", STRAY, True)],
+)
+def test_the_controller_is_told_of_stops_past_the_gate_alone(
+    action: str, subject: str, told: bool
+) -> None:
+    """It takes the event of a kill or a stop for one: the record of a request says who asked."""
+    request = {"route": "container.stop", "object": SLOT}
+    under_way = {"r1": OpenIntent(1, "", "client", request)}
+    relayed = ask(
+        "/events", [], state(replace(inventory(), open=under_way)), actor=CONTROLLER
+    ).value
+    assert isinstance(relayed, Relay)
+    assert relayed.edit_line is not None
+    mine = {"io.trimtab.instance": "i1"}
+    event = {"Type": "container", "Action": action, "Actor": {"ID": subject, "Attributes": mine}}
+    line = json.dumps(event).encode()
+    assert relayed.edit_line(line) == (line if told else None)
 
 
 def test_processes_and_changed_files() -> None:

@@ -386,15 +386,18 @@ STOPPED_BY_US = Ending("c", "container.stop", "controller", 9, "2026-01-01T00:01
             ORDERED,
             {"exit_code": 0, "ending": STOPPED_BY_US},
             False,
-            "web.1-bbbbbbbb exited with 0; the controller starts it: restart.boot is Ordered",
+            (
+                "web.1-bbbbbbbb exited with 0; trimtab starts it again, as the engine doesn't "
+                "(restart.boot is Ordered)"
+            ),
         ),
         (
             replace(service(), has_late_secrets=True),
             {"exit_code": 255},
             False,
             (
-                "web.1-bbbbbbbb exited with 255; the controller starts it: "
-                "the engine must not start it before its Secrets are there"
+                "web.1-bbbbbbbb exited with 255; trimtab starts it again, as the engine doesn't "
+                "(its Secrets must be there first)"
             ),
         ),
         (
@@ -402,8 +405,18 @@ STOPPED_BY_US = Ending("c", "container.stop", "controller", 9, "2026-01-01T00:01
             {"exit_code": 0},
             False,
             (
-                "web.1-bbbbbbbb exited with 0, by itself, with the engine, or by a stop on the engine's own "
-                "socket; the controller starts it: the engine must not start it before its Secrets are there"
+                "web.1-bbbbbbbb exited with 0: it ended by itself, or was stopped with docker or the engine "
+                "(trimtab can't tell which); trimtab starts it again, as the engine doesn't "
+                "(its Secrets must be there first)"
+            ),
+        ),
+        (
+            replace(service(), has_late_secrets=True),
+            {"exit_code": 143, "ending": ended("outside")},
+            False,
+            (
+                "web.1-bbbbbbbb was stopped on the engine's own socket: it exited with 143: ended by "
+                "SIGTERM"
             ),
         ),
     ],

@@ -94,6 +94,8 @@ def test_what_is_down_and_neither_failed_nor_was_stopped_by_us_was_stopped_from_
         # A person stopped it through the gate: drift, healed at once.
         ("Always", {"ending": Ending("c", "container.stop", "operator", 0, DOWN)}, False, True),
         ("Always", {"ending": Ending("c", "container.stop", "controller", 9, DOWN)}, False, False),
+        # The engine's events show that somebody stopped it past the gate.
+        ("Always", {"ending": Ending("c", "container.stop", "outside", -1, DOWN)}, False, True),
     ],
 )
 def test_an_exit_of_a_service_in_boot_order_is_its_own_unless_somebody_stopped_it(

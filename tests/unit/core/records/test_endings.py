@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from controller.core.records.endings import describe
 from controller.core.records.inventory import fold
 from controller.core.records.inventory_json import from_json, to_json
 from controller.model.inventory import Inventory
-from controller.model.observed import Ending
+from controller.model.observed import Ending, Observed
 from controller.model.records import Entry, Record
 from tests.unit.core.records.test_inventory import FULL, MADE, TIME, change, entry, folded
+from tests.worlds import container
 
 
 def end(
@@ -112,6 +114,72 @@ def test_a_later_exit_is_another_run_than_the_one_that_was_ended(
     finished_at: str, same: bool
 ) -> None:
     assert is_of_last_run(Ending("c", "container.stop", "operator", 0, TIME), finished_at) is same
+
+
+@pytest.mark.parametrize(
+    ("action", "signal", "asked"),
+    [
+        ("kill", "15", True),
+        ("kill", "9", True),
+        ("kill", "1", False),
+        ("kill", "", False),
+        ("stop", "", True),
+        ("die", "", False),
+        ("destroy", "", False),
+    ],
+)
+def test_an_event_of_a_stop_shows_that_somebody_asked_for_it(
+    action: str, signal: str, asked: bool
+) -> None:
+    assert endings.is_asked(action, signal) is asked
+
+
+#: 12:00:10, as the engine's events tell it.
+ASKED = 1_767_268_810_000_000_000
+RAN: dict[str, Any] = {
+    "state": "exited",
+    "started_at": "2026-01-01T12:00:00Z",
+    "finished_at": "2026-01-01T12:00:11.5Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "by_gate", "asked"),
+    [
+        ({}, "", True),
+        ({"stop_grace_s": 1}, "", True),
+        # The event of a stop follows the end.
+        ({"finished_at": "2026-01-01T12:00:08.5Z"}, "", True),
+        ({"finished_at": "2026-01-01T12:00:07Z"}, "", False),
+        # It ignored the signal, and ended for another reason.
+        ({"finished_at": "2026-01-01T12:00:30Z"}, "", False),
+        ({"finished_at": "2026-01-01T12:00:30Z", "stop_grace_s": 30}, "", True),
+        ({"oom_killed": True}, "", False),
+        # It was started again since, and ended by itself.
+        ({"started_at": "2026-01-01T12:00:10.5Z"}, "", False),
+        ({"state": "running"}, "", False),
+        ({"started_at": ""}, "", False),
+        # The gate sent the signal, and the program took its time.
+        ({}, "2026-01-01T12:00:10.1Z", False),
+        ({}, "2026-01-01T11:00:00Z", True),
+    ],
+)
+def test_an_end_soon_after_it_was_asked_for_past_the_gate_is_a_stop_from_outside(
+    fields: dict[str, Any], by_gate: str, asked: bool
+) -> None:
+    down, other = container(**RAN | fields), container("web.2-bbbbbbbb", **RAN)
+    recorded = {down.id: Ending(down.id, "container.kill", "client", 1000, by_gate)}
+    seen = Observed("i1", containers=(down, other), endings=recorded if by_gate else {})
+    found, left = endings.with_asked(seen, {down.id: ASKED, "gone": ASKED}).containers
+    outside = Ending(down.id, "container.stop", "outside", -1, down.finished_at)
+    assert found == (replace(down, ending=outside) if asked else down)
+    assert left == other
+
+
+def test_who_asked_at_the_gate_is_known_better_than_by_events() -> None:
+    ending = Ending("c", "container.stop", "operator", 0, "2026-01-01T12:00:12Z")
+    seen = Observed("i1", containers=(container(**RAN, ending=ending),))
+    assert endings.with_asked(seen, {seen.containers[0].id: ASKED}) is seen
 
 
 def test_the_last_time_that_all_was_taken_down_is_known() -> None:
