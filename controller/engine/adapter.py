@@ -154,15 +154,18 @@ class BrokerEngine:
         """
         seen = self._look_at(only, images) or self._read_parts(images, only)
         inventory, containers = seen.inventory, tuple(self._containers(seen))
+        networks = tuple(
+            translate.network(each, inventory.networks[each["Id"]]) for each in seen.networks
+        )
+        if held := [network for network in networks if network.held]:
+            containers = tuple(translate.with_holders(each, held) for each in containers)
         local = [inspect for inspect in seen.images.values() if inspect]
         self._keep(local)
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
             containers=containers,
-            networks=tuple(
-                translate.network(each, inventory.networks[each["Id"]]) for each in seen.networks
-            ),
+            networks=networks,
             volumes=tuple(
                 translate.volume(each, inventory.volumes.get(each["Name"]))
                 for each in sorted(seen.volumes, key=lambda each: str(each["Name"]))

@@ -121,6 +121,9 @@ class Controller:
             is_known = observed is not None and snapshot.has_health(observed, key, event)
             if not is_known or self.keys.is_queued(key):
                 self.parts.triggers.check(key, is_urgent=event.action in ENDS)
+        elif event.action == "disconnect" and observed is not None:
+            for displaced in snapshot.displaced(observed):
+                self.parts.triggers.check(displaced)
 
     def events_lost(self) -> None:
         """Handle the end of a subscription that wasn't only silent."""

@@ -209,6 +209,8 @@ class Container:
     chosen: tuple[tuple[str, str], ...] = ()
     #: Likewise: the addresses of the container's slot, as the broker remembers them.
     slot_addresses: tuple[tuple[str, str], ...] = ()
+    #: Network name, address of the slot, and the name of the container of others at that address.
+    holders: tuple[tuple[str, str, str], ...] = ()
     ports: tuple[HostPort, ...] = ()  # published now, sorted
     writes: tuple[str, ...] = ()  # the named volumes mounted writable, sorted
     #: Each network with the requested aliases; by name, as ``settings.networks``.
@@ -220,7 +222,7 @@ class Container:
     #: The verification of the last start: verified, unverified: REASON, violation; '' if unknown.
     effective: str = ""
     violation: str = ""  # the record of the violation for which the broker stopped it
-    ending: Ending | None = None  # the end of the last run, if the broker knows it
+    ending: Ending | None = None  # who ended the last run, if known
     #: The delivered files that the container has.
     files: tuple[MountedFiles, ...] = ()
     adopted: bool = False  # as found, by an operator
@@ -412,6 +414,8 @@ class ObservedNetwork:
     outsiders: int = 0
     #: Slots have addresses of their own here, which successors take over.
     has_slot_addresses: bool = False
+    #: The containers of others at addresses of slots: address, name.
+    held: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

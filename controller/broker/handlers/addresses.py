@@ -86,6 +86,20 @@ def of_slot(
     }
 
 
+def held_by_others(state: GateState, network: Mapping[str, Any]) -> dict[str, str]:
+    """Return the containers outside of the inventory at addresses of slots: the name by address.
+
+    *network* is the inspect of a network. Somebody named the address on the engine's own socket.
+    """
+    known = {*state.inventory.addresses.get(str(network.get("Id", "")), {}).values()}
+    held = {
+        str(end.get("IPv4Address") or "").partition("/")[0]: str(end.get("Name") or identifier)
+        for identifier, end in (network.get("Containers") or {}).items()
+        if identifier not in state.inventory.containers
+    }
+    return {address: name for address, name in sorted(held.items()) if address in known}
+
+
 def slot_of(labels: Mapping[str, Any]) -> str:
     """Return the key of the slot that the labels of a new container name."""
     namespace, service, number = (

@@ -38,7 +38,7 @@ from controller.core.addresses.slots import key_of
 from controller.core.admission import networks_volumes
 from controller.core.enforcement.quota_counts import all_counted, count
 from controller.core.engine_api import parse
-from controller.core.engine_api.translate import OUTSIDERS
+from controller.core.engine_api.translate import HELD, OUTSIDERS
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.context import owner_of
 from controller.core.rules.facts import NetworkFacts, QuotaCounts, Stamp, VolumeFacts
@@ -134,20 +134,28 @@ def network_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
 def _visible_network(
     inspect: dict[str, Any], call: GateRequest, state: GateState
 ) -> dict[str, Any]:
-    """Return a network with only the caller's containers."""
+    """Return a network with only the caller's containers.
+
+    Only the controller and operators are told how many others there are, and which of them are at
+    addresses of slots.
+    """
+    everyone = inspect.get("Containers") or {}
     containers = {
         identifier: endpoint
-        for identifier, endpoint in (inspect.get("Containers") or {}).items()
+        for identifier, endpoint in everyone.items()
         if (item := state.inventory.containers.get(identifier)) is not None
         and can_see(call.actor, item.owner)
     }
-    outsiders = len(inspect.get("Containers") or {}) - sum(
+    if call.actor.role is Role.CLIENT:
+        return {**inspect, "Containers": containers}
+    outsiders = len(everyone) - sum(
         item.origin == Role.CONTROLLER.value
-        for identifier in inspect.get("Containers") or {}
+        for identifier in everyone
         if (item := state.inventory.containers.get(identifier)) is not None
     )
-    counted = {OUTSIDERS: outsiders} if outsiders and call.actor.role is not Role.CLIENT else {}
-    return {**inspect, "Containers": containers, **counted}
+    held = addresses.held_by_others(state, inspect)
+    told = {OUTSIDERS: outsiders, HELD: held}
+    return {**inspect, "Containers": containers, **{k: each for k, each in told.items() if each}}
 
 
 def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:

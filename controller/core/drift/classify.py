@@ -44,6 +44,7 @@ _UNCLEAR = (
 )
 #: States with a process: the container must be stopped before its removal.
 ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
+_DOWN = frozenset({ContainerState.CREATED, ContainerState.EXITED})
 
 
 class Drift(StrEnum):
@@ -234,10 +235,18 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
     for network, names in foreign_aliases(container):
         why = f"it answers to {' and '.join(names)} on {network}"
         differences.append(Alteration("aliases", why, in_place=True))
+    return (*differences, *_address_alterations(container))
+
+
+def _address_alterations(container: Container) -> Iterable[Alteration]:
     for network, address in misplaced(container):
         why = f"it isn't at {address}, its address on {network}"
-        differences.append(Alteration(ADDRESSES, why, in_place=True))
-    return tuple(differences)
+        yield Alteration(ADDRESSES, why, in_place=True)
+    for network, address, holder in container.holders if container.state in _DOWN else ():
+        if (network, address) in container.chosen:
+            # No start is possible. The next container gets an address of the engine's choice.
+            why = f"its address {address} on {network} is taken by the container {holder}"
+            yield Alteration(ADDRESSES, why)
 
 
 def still_ignored(container: Container) -> tuple[str, ...]:
@@ -250,14 +259,16 @@ def still_ignored(container: Container) -> tuple[str, ...]:
 
 def misplaced(container: Container) -> Iterable[tuple[str, str]]:
     """Yield the networks in which a container answers to its service's name at another address than
-    its slot's, with that address. A container without the name has no need of the address.
+    its slot's, with that address. A container without the name has no need of the address, and one
+    of others may have it.
     """
     if container.state not in (ContainerState.RUNNING, ContainerState.PAUSED):
         return
     now, names = dict(container.addresses), dict(container.aliases)
+    unable = {*container.cut_off, *(network for network, _, _ in container.holders)}
     for network, address in container.slot_addresses:
         named = container.key.name in names.get(network, ())
-        if named and now.get(network, address) != address and network not in container.cut_off:
+        if named and now.get(network, address) != address and network not in unable:
             yield network, address
 
 

@@ -72,6 +72,7 @@ _START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"unable to find user (\S+): no matching", "its image has no user {}"),
         (r"unable to find group (\S+): no matching", "its image has no group {}"),
         (r"network (\S+) not found", "its network {} is gone"),
+        (r"Address already in use$", "another container has its address"),
     )
 )
 

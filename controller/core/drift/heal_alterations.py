@@ -104,6 +104,23 @@ def ignored_settings(service: Service, containers: Iterable[Container]) -> tuple
     return (_warning(service, "engine.ignores", message, remedy),)
 
 
+def taken_addresses(service: Service, containers: Iterable[Container]) -> tuple[Problem, ...]:
+    """Return a problem for each container of others at the address of a slot that runs elsewhere."""
+    problems = []
+    for container in containers:
+        for network, address, holder in container.holders if container.running else ():
+            message = (
+                f"the container {holder} has {address} on {network}, the address of slot "
+                f"{container.slot} of {service.key.name}: {container.name} has another one"
+            )
+            remedy = (
+                f"remove {holder}, or run it without --ip: clients that know the address reach it, "
+                "until the slot takes its address back"
+            )
+            problems.append(_warning(service, "address.taken", message, remedy))
+    return tuple(problems)
+
+
 def _warning(service: Service, code: str, message: str, remedy: str) -> Problem:
     """Return a warning at the document of a service."""
     return Problem(

@@ -7,7 +7,8 @@ versions add members.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems
 
 #: The broker's member of a network's inspect: how many containers are not of the controller.
 OUTSIDERS = "TrimtabOutsiders"
+#: The broker's member of a network: the names of containers of others at addresses of slots, by address.
+HELD = "TrimtabHeld"
 
 
 def update_body(action: actions.UpdateContainer) -> RequestBody:
@@ -353,7 +356,22 @@ def network(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observ
         has_slot_addresses=belonging is not None
         and not belonging.adopted
         and slot_subnet(inspect) != "",
+        held=tuple(sorted((inspect.get(HELD) or {}).items())),
     )
+
+
+def with_holders(
+    container: observed.Container, networks: Iterable[observed.ObservedNetwork]
+) -> observed.Container:
+    """Return a container with the containers of others that are at the addresses of its slot."""
+    known = dict(container.slot_addresses)
+    holders = tuple(
+        (network.name, address, holder)
+        for network in networks
+        for address, holder in network.held
+        if known.get(network.name) == address
+    )
+    return replace(container, holders=holders) if holders else container
 
 
 def volume(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observed.ObservedVolume:

@@ -16,7 +16,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import assert_never
 
 from controller.core.drift.actions import Judge, is_denied, until_denied, with_verdicts
-from controller.core.drift.heal_alterations import ignored_settings, unknown_members
+from controller.core.drift.heal_alterations import (
+    ignored_settings,
+    taken_addresses,
+    unknown_members,
+)
 from controller.core.encoding.canonical_json import digest
 from controller.core.engine_api.translate import update_body
 from controller.core.jobs.decision import RolloutRun
@@ -285,6 +289,7 @@ class _PlanBuilder:
             outcome = self._plan_workload(self._service_context(service, left))
             self.problems += unknown_members(service, containers)
             self.problems += ignored_settings(service, containers)
+            self.problems += taken_addresses(service, containers)
         elif key in self.prunable and not self.desired.is_blind_for(key):
             outcome.actions += removal_actions(containers, self.judge, self.context.quarantine)
         if service is not None and key.kind != "Job":

@@ -66,6 +66,13 @@ def owner_of(known: Observed, container_id: str) -> Key | None:
     return found.key if found is not None and found.origin == "controller" else None
 
 
+def displaced(known: Observed) -> frozenset[Key]:
+    """Return the services with a slot whose address a container of others has."""
+    if not any(network.held for network in known.networks):
+        return frozenset()
+    return frozenset(each.key for each in known.grouped.unsorted if each.holders)
+
+
 def has_health(known: Observed, key: Key, event: EngineEvent) -> bool:
     """Return True if an event reports the health that a running container has in *known*."""
     return event.health != "" and any(

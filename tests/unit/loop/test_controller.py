@@ -125,6 +125,22 @@ def test_a_reported_health_that_the_snapshot_has_is_no_news(tmp_path: Path) -> N
     assert home.controller.keys.poll() == worlds.WEB
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_slot_takes_its_address_back_once_a_container_of_others_leaves(
+    tmp_path: Path, held: bool
+) -> None:
+    there = container(holders=(("platform-network", "10.208.0.2", "guest"),) if held else ())
+    home = house(tmp_path, there, services=(service(),))
+    networks = tuple(
+        replace(each, held=(("10.208.0.2", "guest"),) if held else ())
+        for each in home.engine.world.networks
+    )
+    home.engine.world = replace(home.engine.world, networks=networks)
+    home.settle()
+    home.controller.handle_event(EngineEvent(1, "container", "disconnect", "guest's", None))
+    assert home.controller.keys.poll() == (worlds.WEB if held else None)
+
+
 def test_a_service_with_an_ended_container_precedes_the_others(tmp_path: Path) -> None:
     home = house(tmp_path, container(), services=(service(),))
     home.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -231,3 +232,23 @@ class AnyList:
         return isinstance(other, ReadEngine) and other.path.startswith("/containers/json")
 
     __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("actor", "told"), [(CONTROLLER, {"10.208.0.2": "guest"}), (OPERATOR, {"10.208.0.2": "guest"})]
+)
+def test_a_container_of_others_at_the_address_of_a_slot_is_named_to_those_who_can_act(
+    actor: Actor, told: dict[str, str] | None
+) -> None:
+    ends = {
+        "guest": "10.208.0.2",  # a slot's
+        "visitor": "10.208.4.2",
+        SLOT: "10.208.0.3",  # of the instance
+    }
+    path, made = shown()
+    seen = json.loads(made.body)
+    seen["Containers"] = {n: {"Name": n, "IPv4Address": f"{at}/21"} for n, at in ends.items()}
+    knows = world(**{WEB1: "10.208.0.2", "default/web/2": "10.208.0.3"})
+    answer = ask("GET", f"/networks/{NAME}", [(path, reply(seen))], knows, actor=actor)
+    assert answer.json["TrimtabHeld"] == told
+    assert [*answer.json["Containers"]] == [SLOT]

@@ -373,6 +373,55 @@ def test_the_alive_others_are_those_with_a_process():
     assert alive == {"running", "paused", "restarting"}
 
 
+HERE = ("platform-network", "10.208.0.2")
+SLOTTED: dict[str, Any] = {"slot_addresses": (HERE,), "chosen": (HERE,)}
+GUEST: dict[str, Any] = {"holders": ((*HERE, "guest"),)}
+ASTRAY: dict[str, Any] = {"addresses": ((HERE[0], "10.208.4.9"),)}
+NAMED: dict[str, Any] = {"aliases": ((HERE[0], ("web",)),)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "drift", "cause"),
+    [
+        (
+            {**SLOTTED, **GUEST, "state": "exited", "error": "Address already in use"},
+            "altered",
+            "its address 10.208.0.2 on platform-network is taken by the container guest",
+        ),
+        (
+            {**SLOTTED, **GUEST, "state": "created"},
+            "altered",
+            "its address 10.208.0.2 on platform-network is taken by the container guest",
+        ),
+        # The next container has an address of the engine's choice, and takes its own one back.
+        (
+            {**SLOTTED, **GUEST, "chosen": (), "state": "exited", "exit_code": 1},
+            "stopped",
+            "web.1-bbbbbbbb was stopped on the engine's own socket: it exited with 1",
+        ),
+        (
+            {**SLOTTED, **GUEST, **ASTRAY, **NAMED, "chosen": ()},
+            "in-sync",
+            "web.1-bbbbbbbb is as declared",
+        ),
+        (
+            {**SLOTTED, **ASTRAY, **NAMED, "chosen": ()},
+            "altered",
+            "it isn't at 10.208.0.2, its address on platform-network",
+        ),
+    ],
+)
+def test_a_slot_whose_address_is_taken_runs_at_another_one_meanwhile(
+    fields: dict[str, Any], drift: str, cause: str
+) -> None:
+    check(container(**fields), service(), drift, cause)
+
+
+def test_a_finished_task_is_not_run_again_for_its_address() -> None:
+    done = container(state="exited", settings=NO, **SLOTTED, **GUEST)
+    check(done, TASK, "in-sync", "web.1-bbbbbbbb is as declared")
+
+
 ORDERED = service(restart={"policy": "OnFailure", "boot": "Ordered"})
 STOPPED_BY_US = Ending("c", "container.stop", "controller", 9, "2026-01-01T00:01:00Z")
 

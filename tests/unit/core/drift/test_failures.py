@@ -205,6 +205,7 @@ PROXY = f"{WIRING}Error starting userland proxy: "
             "its image has no group ghost",
         ),
         ("network nn not found", "its network nn is gone"),
+        ("Address already in use", "another container has its address"),
         (f'{RUNC}process "--key=s3cret": no room: unknown', "no room"),
         ('what "s3cret" is', 'what "…" is'),
         ("", ""),

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from controller.core.drift.classify import alterations, is_healable, still_ignored
-from controller.core.drift.heal_alterations import heal
+from controller.core.drift.heal_alterations import heal, taken_addresses
 from controller.model.desired.plan import Action, AnyAction
 from controller.model.errors import Severity
 from controller.model.names import service_key
-from controller.model.observed import Container
+from controller.model.observed import Container, ContainerState
 from tests.worlds import BRIDGE, ISOLATED, act, container, declared, engine, plan, service
 
 NAME = "web.1-bbbbbbbb"
@@ -212,3 +212,19 @@ def test_a_container_reconnects_under_the_names_that_it_was_admitted_with() -> N
     )
     lost = container(settings={"networks": ()}, aliases=(), admitted_aliases=further)
     assert told(heal(lost)[-1])[0] == told(heal(altered)[-1])[0]
+
+
+def test_a_container_of_others_at_the_address_of_a_slot_is_named() -> None:
+    there = container(holders=(("platform-network", "10.208.0.2", "guest"),))
+    (problem,) = taken_addresses(service(), (there, replace(there, state=ContainerState.EXITED)))
+    assert (problem.code, problem.severity, problem.key) == (
+        "address.taken",
+        Severity.WARNING,
+        there.key,
+    )
+    assert problem.message == (
+        "the container guest has 10.208.0.2 on platform-network, the address of slot 1 of web: "
+        "web.1-bbbbbbbb has another one"
+    )
+    planned = plan(declared(service()), engine(there))
+    assert problem in planned.problems

@@ -497,6 +497,17 @@ def test_a_network_is_ours_only_if_the_inventory_says_so() -> None:
     assert not translate.network(inspect, None).ours
 
 
+def test_the_container_at_the_address_of_a_slot_is_known_by_name() -> None:
+    inspect = {"Id": "n1", "Name": "net", "TrimtabHeld": {"10.208.0.2": "guest"}}
+    network = translate.network(inspect, None)
+    assert network.held == (("10.208.0.2", "guest"),)
+    shown = {**INSPECT, "State": {"Status": "exited"}}
+    mine = translate.container(shown, ITEM, slot_addresses={"net": "10.208.0.2", "lan": "10.0.0.2"})
+    assert translate.with_holders(mine, [network]).holders == (("net", "10.208.0.2", "guest"),)
+    other = translate.container(shown, ITEM, slot_addresses={"net": "10.208.0.3"})
+    assert translate.with_holders(other, [network]) is other
+
+
 def test_bridge_options_are_read_as_the_engine_writes_them() -> None:
     inspect = {
         "Id": "n1",
