@@ -805,9 +805,7 @@ def test_events_tell_what_happened_in_order(say: Conversation) -> None:
     say.act(identifier, "stop")
     say.ask("DELETE", f"/containers/{identifier}")
     say.side.let_pass(1.0)  # `until` is in whole seconds
-    wanted = {"type": ["container"], "container": [identifier]}
-    told = say.ask("GET", "/events", since="1", until=str(int(say.side.now())), filters=wanted)
-    events = [json.loads(line) for line in told.body.splitlines()]
+    events = _events_of(say, identifier)
     actions = [event["Action"] for event in events]
     assert set(actions) == {
         "create", "start", "update", "rename", "pause", "unpause", "kill", "die", "stop", "destroy",
@@ -818,6 +816,33 @@ def test_events_tell_what_happened_in_order(say: Conversation) -> None:
     assert all(event["Actor"]["Attributes"]["x"] == "1" for event in events)
     times = [event["timeNano"] for event in events]
     assert times == sorted(times)
+
+
+def _events_of(say: Conversation, identifier: str) -> list[dict[str, Any]]:
+    wanted = {"type": ["container"], "container": [identifier]}
+    told = say.ask("GET", "/events", since="1", until=str(int(say.side.now())), filters=wanted)
+    return [json.loads(line) for line in told.body.splitlines()]
+
+
+def test_only_who_is_asked_to_end_gets_a_signal_before_its_end(say: Conversation) -> None:
+    killed, stopped = say.run("contract-a"), say.run("contract-b")
+    ended = say.run("contract-c", **command("exit 3"))
+    say.act(killed, "kill")
+    say.act(stopped, "stop", t="1")
+    for identifier in (killed, ended):
+        say.until(lambda: say.status(identifier) == "exited")  # noqa: B023 - awaited at once
+    say.side.let_pass(1.0)
+
+    def end_of(identifier: str) -> list[tuple[str, str]]:
+        told = _events_of(say, identifier)[2:]  # after create and start
+        return [(e["Action"], e["Actor"]["Attributes"].get("signal", "")) for e in told]
+
+    assert end_of(ended) == [("die", "")]
+    assert end_of(killed) == [("kill", "9"), ("die", "")]
+    asked, *rest = end_of(stopped)
+    assert asked == ("kill", "15")
+    # An engine tells its end, and the answer to the request, in either order.
+    assert sorted(each for each in rest if each != ("kill", "9")) == [("die", ""), ("stop", "")]
 
 
 def test_the_engine_says_who_it_is(say: Conversation) -> None:

@@ -224,6 +224,11 @@ The cause of an action says who ended a container, if known:
 | `was ended by the broker: effective.mount: ...` | the container didn't run as admitted; the journal has a `violation` |
 | `was stopped by uid:1000 through the gate` | this user ran `docker stop` (or kill, or rm) on the broker's socket |
 | `was stopped on the engine's own socket`, `was removed from outside` | somebody used the engine's own socket |
+| `exited with 0: it ended by itself, or was stopped with docker or the engine` | no event of the engine showed a stop, and trimtab, not the engine, restarts the service: its Secrets must be there first, or `restart.boot` is `Ordered` |
+
+With Secrets, `restart.boot: Ordered`, or in a crash loop, a container that ends stays down until trimtab starts it: the engine has no restart
+policy for it. So the state of the container doesn't tell a `docker stop` from an exit. The engine's events do, as far as trimtab followed them
+([decision 102](../decisions/0102-what-the-engine-shows.md)). An end without such an event counts as a failure of the service.
 """
 
 

@@ -15,6 +15,7 @@ SLOW = """\
 entrypoint: [/bin/sh, -c, "sleep 2; exec /bin/serve"]
 healthcheck: {exec: [/bin/wget, -q, -O, /dev/null, "http://127.0.0.1:8080/"], interval: 1s, timeout: 1s, startPeriod: 20s}
 """
+PAST_THE_GATE = "was stopped on the engine's own socket: it exited"
 ON_BASE = "dependsOn: [{name: base, condition: Healthy}]\n"
 
 
@@ -26,6 +27,12 @@ def policy(host: Host, service: str) -> str:
 def state(host: Host, service: str) -> dict[str, Any]:
     (found,) = host.containers(service)
     return dict(found["State"])
+
+
+def starts(host: Host) -> list[str]:
+    """Return why containers were started, oldest first."""
+    intents = host.records("intent")
+    return [r["claims"]["cause"] for r in intents if r["request"]["route"] == "container.start"]
 
 
 @pytest.mark.owns_engine
@@ -61,6 +68,12 @@ def test_the_controller_alone_starts_services_in_order_after_a_restart_of_the_en
     host.await_ready("base", "shop", "plain")
     failed = [n for n in ids for s in host.resource(n)["slots"] if s.get("restarts")]
     assert failed == [], "an engine's end is no failure of a container"
+    assert not [cause for cause in starts(host) if PAST_THE_GATE in cause]
+    # The engine's events alone tell a stop past the gate from an exit.
+    host.engine.docker("stop", "-t", "1", *ids["base"])
+    eventually(lambda: PAST_THE_GATE in starts(host)[-1], what="the journal says who stopped base")
+    host.await_ready("base", "shop", "plain")
+    assert not [s for s in host.resource("base")["slots"] if s.get("restarts")], "nor is a stop"
     # The other value is set in the running containers.
     host.write("shop.yaml", web("shop", extra=ORDERED.replace("Ordered", "Engine") + ON_BASE))
     eventually(lambda: policy(host, "shop") == "always", what="the engine's policy is back")

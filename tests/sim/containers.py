@@ -11,8 +11,10 @@ from tests.sim.objects import NAME, Body, SimContainer
 from tests.sim.processes import Processes
 from tests.sim.state import Refusal
 
-_SIGNALS = {"KILL": 137, "9": 137, "TERM": 0, "15": 0, "INT": 0, "2": 0}
-_KNOWN_SIGNALS = {*_SIGNALS, "HUP", "1", "USR1", "USR2", "QUIT", "WINCH"}
+#: The signals that are known, by their numbers, and the exit codes of those that end a program.
+_NUMBERS = {"HUP": "1", "INT": "2", "QUIT": "3", "KILL": "9", "USR1": "10", "USR2": "12"}
+_NUMBERS |= {"TERM": "15", "WINCH": "28"}
+_SIGNALS = {"9": 137, "15": 0, "2": 0}
 _FILTERS = frozenset({"ancestor", "health", "id", "label", "name", "network", "status", "volume"})
 
 
@@ -118,16 +120,17 @@ class Containers(Processes):
             raise Refusal(
                 404, f"cannot kill container: {reference}: No such container: {reference}"
             )
-        if signal not in _KNOWN_SIGNALS:
+        number = _NUMBERS.get(signal, signal)
+        if number not in _NUMBERS.values():
             raise Refusal(400, f"cannot kill container: {reference}: invalid signal: {signal}")
         if not container.alive:
             why = f"container {container.id} is not running"
             raise Refusal(409, f"cannot kill container: {reference}: {why}")
-        if signal in _SIGNALS:
-            self._halt(container, _SIGNALS[signal])
+        if number in _SIGNALS:
+            self._halt(container, _SIGNALS[number], number)
         else:
             container.manually_stopped = True
-            self._event("container", "kill", container)
+            self._event("container", "kill", container, signal=number)
         return 204, None
 
     def _exec_create(self, reference: str, _query: Any, body: Body) -> Any:

@@ -174,8 +174,29 @@ class People:
         self._foreign_container(f"copy-{self._count}", dict(model.config["Labels"]))
         return self._meddle_with(model, "rm")
 
-    def _foreign_container(self, name: str, labels: dict[str, str], network: str = "none") -> None:
-        body = {"Image": IMAGE, "Labels": labels, "HostConfig": {"NetworkMode": network}}
+    def squat(self, key: Key) -> str:
+        """Stop a container of a service, and run one of their own at its address."""
+        for container in self.ours():
+            place = slot_of(container)
+            if place is None or place[:2] != (key.namespace, key.name):
+                continue
+            for network, end in list(container.networks.items()):
+                if end.chosen and end.address:
+                    at = end.address
+                    self._meddle_with(container, "stop")
+                    self._count += 1
+                    self._foreign_container(f"squatter-{self._count}", {}, network, at)
+                    return f"squat at {at}, the address of {container.name}"
+        return "nothing"
+
+    def _foreign_container(
+        self, name: str, labels: dict[str, str], network: str = "none", address: str = ""
+    ) -> None:
+        body: dict[str, Any] = {"Image": IMAGE, "Labels": labels}
+        body["HostConfig"] = {"NetworkMode": network}
+        if address:
+            chosen = {"IPAMConfig": {"IPv4Address": address}}
+            body["NetworkingConfig"] = {"EndpointsConfig": {network: chosen}}
         status, told = self._call("POST", f"/containers/create?name={name}", body)
         if status == 201:
             identifier = json.loads(told)["Id"]

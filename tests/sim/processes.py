@@ -125,10 +125,10 @@ class Processes(Networks):
         self._leave(container)
         self._event("container", "die", container, exitCode=str(code))
 
-    def _halt(self, container: SimContainer, code: int) -> None:
+    def _halt(self, container: SimContainer, code: int, signal: str = "15") -> None:
         container.manually_stopped = True
         if container.alive:
-            self._event("container", "kill", container)
+            self._event("container", "kill", container, signal=signal)
             self._end(container, code)
         else:  # it waits for its restart
             container.status = "exited"

@@ -133,6 +133,16 @@ def meddle(doing: str) -> Callable[[World], str]:
     return lambda world: world.people.meddle(doing)
 
 
+def squat(key: Key) -> Callable[[World], str]:
+    return lambda world: world.people.squat(key)
+
+
+def clear(world: World) -> str:
+    """What people made beside the product goes."""
+    world.people.clear_names()
+    return "the guests leave"
+
+
 def by_hand(verb: Verb, key: Key = WEB) -> Callable[[World], str]:
     def act(world: World) -> str:
         told = world.hands.act(verb, key)
@@ -399,6 +409,16 @@ STORIES: dict[str, Tale] = {
             (100, edit(WEB, restart={"policy": "Always"})),
             (110, engine_restart),
         ),
+    ),
+    "stops past the gate": Tale(
+        _COMES,
+        (service(WEB, restart=ORDERED),),
+        ((20, meddle("stop")), (40, meddle("kill"))),
+    ),
+    "a taken address": Tale(
+        _COMES | _GOES | _does(Action.DISCONNECT, Action.CONNECT),
+        (service(WEB), service(DB, "db:1", restart=ORDERED)),
+        ((20, squat(WEB)), (60, clear), (90, squat(DB)), (120, clear)),
     ),
     "moved": Tale(
         _COMES | _GOES | _does(Action.MOVE),

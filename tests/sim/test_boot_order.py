@@ -7,6 +7,7 @@ import pytest
 from controller.core.planning import rollout_waves
 from controller.model import names
 from controller.model.desired.desired import Service
+from controller.model.mutations import Mutation
 from tests.sim.doomed import DoomedWorld
 from tests.sim.orders import ORDER
 from tests.sim.places import label
@@ -49,3 +50,18 @@ def test_a_planted_bug_about_boot_is_found(plant: Plant) -> None:
     with plant.growing(), pytest.raises(Violation) as found:
         DoomedWorld(STORIES[BOOT]).run()
     assert found.value.invariant == plant.invariant
+
+
+def test_a_stop_past_the_gate_is_no_failure_of_a_service_in_boot_order() -> None:
+    world = DoomedWorld(STORIES["stops past the gate"])
+    world.run()
+    assert world.controller is not None
+    assert all(not state.history.count for state in world.controller.store.troubled().values())
+    causes = [
+        str(record.entry.claims.get("cause", ""))
+        for record in world.journal.records()
+        if record.entry.stage == "intent"
+        and record.entry.request.get("route") == Mutation.CONTAINER_START
+    ]
+    stops = [c for c in causes if "was stopped on the engine's own socket: it exited" in c]
+    assert len(stops) == 2, causes

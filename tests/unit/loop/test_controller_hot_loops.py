@@ -277,7 +277,10 @@ def test_a_stop_past_the_gate_of_a_service_in_boot_order_is_no_failure_if_the_en
     )
     if lost:  # an engine that stops asks every container to end
         home.controller.events_lost()
-    times = {"started_at": "1970-01-01T00:00:00Z", "finished_at": format_instant(home.watch.now())}
+    times: dict[str, Any] = {
+        "started_at": "1970-01-01T00:00:00Z",
+        "finished_at": format_instant(home.watch.now()),
+    }
     home.engine.change(there.name, lambda c: replace(c, **times))
     ending(home, "stops")()
     assert home.settle() == ([] if lost else [f"start-container {there.name}"])

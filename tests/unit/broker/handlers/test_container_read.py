@@ -377,7 +377,7 @@ def test_the_controller_is_told_of_stops_past_the_gate_alone(
     action: str, subject: str, told: bool
 ) -> None:
     """It takes the event of a kill or a stop for one: the record of a request says who asked."""
-    request = {"route": "container.stop", "object": SLOT}
+    request: dict[str, object] = {"route": "container.stop", "object": SLOT}
     under_way = {"r1": OpenIntent(1, "", "client", request)}
     relayed = ask(
         "/events", [], state(replace(inventory(), open=under_way)), actor=CONTROLLER
