@@ -105,6 +105,8 @@ class Controller:
 
         *after_silence*: the previous one ended only for its silence. Then the engine's list is enough.
         """
+        if not after_silence:
+            self.events_lost()
         self.chores.add(Chore.LIST if after_silence else Chore.OBSERVE)
 
     def handle_event(self, event: EngineEvent) -> None:
@@ -126,9 +128,9 @@ class Controller:
                 self.parts.triggers.check(displaced)
 
     def events_lost(self) -> None:
-        """Handle the end of a subscription that wasn't only silent."""
+        """Handle the end of a subscription that wasn't only silent: no event until now counts."""
         with self._lock:
-            self.parts.engine.forget_events()
+            self.parts.engine.follow_events(since_ns=round(self._clock.now() * 1e9))
 
     def connection_lost(self, error: EngineError) -> None:
         """Handle an unreachable engine or broker; everything is observed again soon."""

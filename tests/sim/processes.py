@@ -141,13 +141,17 @@ class Processes(Networks):
 
     def engine_restart(self, *, killed: bool = False) -> None:
         """The engine ends (in order, or killed) and comes back, with what its policies say."""
+        self.lives += 1
         self._due.clear()  # what it was about to do is forgotten with it
         up_since = {c.id: c.up_since for c in self.containers.values() if c.alive}
         for container in self.containers.values():
-            if container.alive:
+            if container.alive and not killed:
+                self._event("container", "kill", container, signal="15")
                 self._end(container, 0)
-                if killed and container.policy == "unless-stopped":
-                    container.manually_stopped = True
+                self._event("container", "stop", container)
+            elif container.alive:
+                self._end(container, 0)
+                container.manually_stopped |= container.policy == "unless-stopped"
             elif container.status == "restarting":
                 container.status = "exited"
         for container in self.containers.values():

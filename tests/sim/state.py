@@ -66,6 +66,7 @@ class State:
         self.events: list[Body] = []
         #: How many events there were: a clock can be set back, so times don't tell.
         self.emitted = 0
+        self.lives = 1  # its process began so often
         self._random = random.Random(seed)
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0

@@ -75,7 +75,7 @@ class World(Hazards):
         self.hands.on_restart = self.pulls.forget
         self.meanwhile = Meanwhile(seed)
         self._passing: Key | None = None
-        self._heard = 0
+        self._heard, self._followed = 0, 1
         self._passes: dict[Key, list[float]] = {}
         self._sent: list[str] = []  # the controller's mutations, of late
 
@@ -322,6 +322,9 @@ class World(Hazards):
                 self.controller.loop.handle_event(event)
             elif event is not None:
                 self.controller.promptness.event_is_lost(event)
+        if self.engine.lives != self._followed:
+            self._followed = self.engine.lives
+            self.controller.loop.events_lost()
 
     def apply_plan(self) -> str:
         """An operator looks at a plan and applies exactly that."""

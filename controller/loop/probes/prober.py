@@ -313,6 +313,7 @@ class ProbedEngine:
         self.prober = prober
         #: When a container was asked to end, by the last event: ``endings.with_asked``. Replaced whole.
         self._asked: Mapping[str, int] = {}
+        self._followed_since_ns = 0
         self.facts = engine.facts
         self.list_containers = engine.list_containers
         self.perform = engine.perform
@@ -323,12 +324,18 @@ class ProbedEngine:
         observed = endings.with_asked(observed, self._asked)
         return self.prober.with_health(observed, only=only)
 
+    def follow_events(self, since_ns: int) -> None:
+        """Forget the noted events, and note none before *since_ns*.
+
+        An engine that stops asks every container to end, and so does one that begins after it was
+        killed. The former ends the subscription, the latter is told in the next one as past.
+        """
+        self._asked, self._followed_since_ns = {}, since_ns
+
     def note(self, event: EngineEvent) -> None:
         """Remember an event that asks a container to end; calls don't overlap."""
+        if event.time_ns < self._followed_since_ns:
+            return
         if event.kind == "container" and endings.is_asked(event.action, event.signal):
             others = [each for each in self._asked.items() if each[0] != event.id]
             self._asked = dict([*others, (event.id, event.time_ns)][-endings.ENDINGS_MAX :])
-
-    def forget_events(self) -> None:
-        """Forget the events: an engine that stops asks every container to end."""
-        self._asked = {}

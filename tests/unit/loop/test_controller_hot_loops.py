@@ -264,18 +264,19 @@ def test_after_down_what_failed_before_is_tried_at_once_and_what_people_hold_sta
     assert home.settle() == [], "in its pause"
 
 
-@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("told", ["while it is followed", "before that", "as the engine stops"])
 def test_a_stop_past_the_gate_of_a_service_in_boot_order_is_no_failure_if_the_engine_told_of_it(
-    tmp_path: Path, lost: bool
+    tmp_path: Path, told: str
 ) -> None:
     home = house(tmp_path, services=(service(restart={"policy": "Always", "boot": "Ordered"}),))
     home.let_pass(2 * WATCH_S)
     (there,) = home.engine.world.containers
-    now_ns = round(home.watch.now() * 1e9)
+    asked_ns = round(home.watch.now() * 1e9) - (told == "before that")
+    home.controller.subscribed()
     home.controller.handle_event(
-        EngineEvent(now_ns, "container", "kill", there.id, None, signal="15")
+        EngineEvent(asked_ns, "container", "kill", there.id, None, signal="15")
     )
-    if lost:  # an engine that stops asks every container to end
+    if told == "as the engine stops":
         home.controller.events_lost()
     times: dict[str, Any] = {
         "started_at": "1970-01-01T00:00:00Z",
@@ -283,12 +284,12 @@ def test_a_stop_past_the_gate_of_a_service_in_boot_order_is_no_failure_if_the_en
     }
     home.engine.change(there.name, lambda c: replace(c, **times))
     ending(home, "stops")()
-    assert home.settle() == ([] if lost else [f"start-container {there.name}"])
-    assert home.store.slot((WEB, 1)).history.count == lost
+    home.controller.subscribed(after_silence=True)
+    is_known = told == "while it is followed"
+    assert home.settle() == ([f"start-container {there.name}"] if is_known else [])
+    assert home.store.slot((WEB, 1)).history.count == (not is_known)
     home.let_pass(1)
-    cause = (
-        "exited with 0: it ended by itself, or was stopped with docker or the engine"
-        if lost
-        else ("was stopped on the engine's own socket: it exited with 0")
-    )
+    cause = "exited with 0: it ended by itself, or was stopped with docker or the engine"
+    if is_known:
+        cause = "was stopped on the engine's own socket: it exited with 0"
     assert home.engine.contexts[-1].cause.startswith(f"{there.name} {cause}")
