@@ -79,11 +79,15 @@ class Promptness:
     def event_is_lost(self, event: EngineEvent) -> None:
         """Note an event that the controller isn't told of."""
         observed, key = self._controller.shared.observed, event.key
+        lost = f"{event.kind} {event.action} is lost"
         if key is None and event.kind == "container" and observed is not None:
             key = snapshot.owner_of(observed, event.id)
             if key is None:
-                return  # the controller makes nothing of it
-        self._excused[key] = f"{event.kind} {event.action} is lost"
+                # Of others' containers the controller needs to know only who leaves an address.
+                left = event.action == "disconnect"
+                self._excused |= dict.fromkeys(snapshot.displaced(observed) if left else (), lost)
+                return
+        self._excused[key] = lost
 
     def passing(self, key: Key, *, stale: bool) -> None:
         """Note that a pass looks at *key*."""

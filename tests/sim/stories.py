@@ -416,7 +416,7 @@ STORIES: dict[str, Tale] = {
         ((20, meddle("stop")), (40, meddle("kill"))),
     ),
     "a taken address": Tale(
-        _COMES | _GOES | _does(Action.DISCONNECT, Action.CONNECT),
+        _COMES | _does(Action.REMOVE, Action.DISCONNECT, Action.CONNECT),
         (service(WEB), service(DB, "db:1", restart=ORDERED)),
         ((20, squat(WEB)), (60, clear), (90, squat(DB)), (120, clear)),
     ),
