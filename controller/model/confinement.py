@@ -102,6 +102,10 @@ class Confinement:
     devices: tuple[ExpectedDevice, ...] = ()
     #: The container whose network is shared, with its files of names and resolvers; '' for none.
     network_of: str = ""
+    #: The user as ``UID:GID``, and the numbers of further groups. '' where the image chose them, or the
+    #: container can change them (CAP_SETGID).
+    user: str = ""
+    groups: tuple[str, ...] = ()
     #: An adopted container whose programs can gain privileges.
     new_privileges: bool = False
 
@@ -164,8 +168,10 @@ class CgroupLimits:
 class EffectiveState:
     """One reading of a container's first process."""
 
-    #: The user id in the numbering of the container.
+    #: The ids of the user, the group and further groups, in the numbering of the container.
     uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
     capabilities: dict[str, int] = field(default_factory=dict)  # by set: Eff, Prm, Bnd, Inh, Amb
     no_new_privileges: bool = True
     seccomp: int = 2

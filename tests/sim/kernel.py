@@ -35,6 +35,7 @@ def process(engine: SimEngine, asked: ReadProcess) -> EffectiveState | NotReadab
     by_point = {mount.point: mount for mount in mounts}
     return EffectiveState(
         uid=65534,
+        gid=_gid(container.config["User"]),
         capabilities={"Bnd": mask, "Eff": 0, "Prm": 0, "Inh": 0, "Amb": 0},
         no_new_privileges="no-new-privileges:true" in (container.host["SecurityOpt"] or ()),
         mounts=mounts,
@@ -44,6 +45,12 @@ def process(engine: SimEngine, asked: ReadProcess) -> EffectiveState | NotReadab
         roots=tuple(Root(mount.id, DEVICE, INODE) for mount in mounts),
         limits=_limits(container.host),
     )
+
+
+def _gid(user: str) -> int:
+    """Return the group of a user in numbers; root's for any other."""
+    group = user.partition(":")[2]
+    return int(group) if group.isdigit() else 0
 
 
 def _limits(host: dict[str, Any]) -> CgroupLimits:

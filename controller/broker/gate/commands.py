@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.engine_api.accounts import Accounts
 from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question
@@ -91,6 +92,14 @@ class InspectPaths:
 @dataclass(frozen=True, slots=True)
 class ReadCdiFiles:
     """Read the CDI specifications of the host. Result: a tuple of CdiFile."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAccounts:
+    """Read the users and groups of an image. Result: Accounts, or None if they can't be told."""
+
+    #: The folders of its layers on the host, the topmost first.
+    layers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,11 +412,19 @@ class GiveWay:
 
 
 #: The commands that a thread executes on the host.
-OnHost = EndProcess | EndConnections | StoreContent | MakeFiles | ReadSecret | ForgetSecret
+OnHost = (
+    ReadCdiFiles
+    | ReadAccounts
+    | EndProcess
+    | EndConnections
+    | StoreContent
+    | MakeFiles
+    | ReadSecret
+    | ForgetSecret
+)
 #: All commands but the reads of the engine, and ``GiveWay``.
 OtherCommand = (
     InspectPaths
-    | ReadCdiFiles
     | ReadProcess
     | WriteRecord
     | Forward
@@ -429,6 +446,7 @@ CommandResult = (
     | None
     | tuple[PathFacts, ...]
     | tuple[CdiFile, ...]
+    | Accounts
     | Page
     | JournalNotReadable
     | SecretOpened

@@ -22,7 +22,8 @@ from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
 from controller.core.engine_api.field_reader import is_unset
 from controller.core.engine_api.requests import ConnectRequest, Finding
-from controller.core.rules.identity import is_reserved, judge_name
+from controller.core.rules.effective import is_reserved
+from controller.core.rules.identity import judge_name
 from controller.core.rules.verdict import AdmissionDecision, mode_of, verdict_of
 from controller.model.mutations import Mutation
 from controller.model.policy.document import Policy

@@ -23,7 +23,7 @@ from controller.broker.gate.call import (
     read_json,
     read_ok,
 )
-from controller.broker.gate.commands import Lost, ReadEngine
+from controller.broker.gate.commands import Lost, ReadAccounts, ReadEngine
 from controller.broker.gate.journal_entries import error_text, request_of, require_record
 from controller.broker.gate.mutate import OUTCOME_UNKNOWN, Change, perform
 from controller.broker.gate.request_target import build_path
@@ -38,6 +38,8 @@ from controller.core.encoding.image_reference import (
     parse_reference,
     without_credentials,
 )
+from controller.core.encoding.json_members import mapping_member
+from controller.core.engine_api.accounts import Accounts
 from controller.core.engine_api.streams import pull_errors
 from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
 from controller.core.rules.facts import ImageFacts
@@ -82,17 +84,23 @@ def digest_of(inspect: dict[str, Any], reference: str) -> str:
 
 def facts_of(inspect: dict[str, Any], reference: str) -> ImageFacts:
     """Return the facts of an image for admission."""
-    config = inspect.get("Config") or {}
     parts = (inspect.get("Os"), inspect.get("Architecture"), inspect.get("Variant"))
     return ImageFacts(
         id=str(inspect.get("Id", "")),
         digest=digest_of(inspect, reference),
-        volumes=tuple(sorted(config.get("Volumes") or ())),
-        labels=tuple(sorted((str(k), str(v)) for k, v in (config.get("Labels") or {}).items())),
-        user=str(config.get("User") or ""),
-        exposed_ports=tuple(sorted(config.get("ExposedPorts") or ())),
+        config=mapping_member(inspect, "Config"),
         platform="/".join(str(part) for part in parts if part),
     )
+
+
+def with_accounts(facts: ImageFacts, inspect: dict[str, Any]) -> Flow[ImageFacts]:
+    """Return the facts with the users and groups of the image, where its layers are folders."""
+    data = mapping_member(mapping_member(inspect, "GraphDriver"), "Data")
+    lower = str(data.get("LowerDir") or "")
+    layers = tuple(filter(None, (str(data.get("UpperDir") or ""), *lower.split(":"))))
+    accounts = yield ReadAccounts(layers)
+    assert accounts is None or isinstance(accounts, Accounts), f"accounts were {accounts!r}"
+    return replace(facts, accounts=accounts)
 
 
 def image_list(call: GateRequest, state: GateState) -> Flow[Reply]:

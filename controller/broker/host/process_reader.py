@@ -89,12 +89,15 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> EffectiveSt
     if mismatch := _mismatch(process, cgroups, container):
         return mismatch
     status = wait_for_program(lambda: procfs.read_status(_text("status", process)))
-    users = procfs.read_user_map(_text("uid_map", process))
+    users = procfs.read_id_map(_text("uid_map", process))
+    groups = procfs.read_id_map(_text("gid_map", process))
     host = _text("/proc/self/mountinfo")
     mounts = procfs.read_mounts(_text("mountinfo", process))
     reached, roots = _read_inside(process, targets, mounts)
     effective = EffectiveState(
         uid=users.inside(status.uid),
+        gid=groups.inside(status.gid),
+        groups=tuple(map(groups.inside, status.groups)),
         capabilities=status.capabilities,
         no_new_privileges=status.no_new_privileges,
         seccomp=status.seccomp,

@@ -24,7 +24,7 @@ class Status:
     """The fields of /proc/PID/status."""
 
     name: str
-    #: The effective uid.
+    #: The effective uid and gid.
     uid: int
     #: Capability masks by set, for example ``Eff``.
     capabilities: dict[str, int]
@@ -32,6 +32,8 @@ class Status:
     seccomp: int
     #: A letter: R, S, …; Z and X after the end of the process.
     state: str
+    gid: int = 0
+    groups: tuple[int, ...] = ()
 
     @property
     def has_ended(self) -> bool:
@@ -59,6 +61,8 @@ def read_status(text: str) -> Status:
             no_new_privileges=fields["NoNewPrivs"] == "1",
             seccomp=int(fields["Seccomp"]),
             state=fields["State"][:1],
+            gid=int(fields["Gid"].split()[1]),
+            groups=tuple(map(int, fields["Groups"].split())),
         )
     except (KeyError, IndexError) as error:
         raise ValueError(f"the process's status lacks {error}") from error
@@ -73,10 +77,10 @@ def _pairs(text: str, separator: str) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class UserMap:
-    """The uid map of a user namespace."""
+class IdMap:
+    """The uid or gid map of a user namespace."""
 
-    #: Ranges of: first uid inside, first uid outside, count.
+    #: Ranges of: first id inside, first id outside, count.
     ranges: tuple[tuple[int, int, int], ...]
 
     @property
@@ -85,16 +89,16 @@ class UserMap:
         outside = [first for _, first, _ in self.ranges]
         return not outside or 0 in outside
 
-    def inside(self, uid: int) -> int:
-        """Return the uid inside the namespace for a uid outside. An unmapped uid stays the same."""
+    def inside(self, number: int) -> int:
+        """Return the id inside the namespace for an id outside. An unmapped id stays the same."""
         for first, outside, count in self.ranges:
-            if outside <= uid < outside + count:
-                return first + uid - outside
-        return uid
+            if outside <= number < outside + count:
+                return first + number - outside
+        return number
 
 
-def read_user_map(text: str) -> UserMap:
-    """Parse /proc/PID/uid_map.
+def read_id_map(text: str) -> IdMap:
+    """Parse /proc/PID/uid_map, or gid_map.
 
     Raises:
         ValueError: a line is not in the kernel's form.
@@ -103,7 +107,7 @@ def read_user_map(text: str) -> UserMap:
     for line in text.splitlines():
         first, outside, count = (int(field) for field in line.split())
         ranges.append((first, outside, count))
-    return UserMap(tuple(ranges))
+    return IdMap(tuple(ranges))
 
 
 def read_mounts(text: str) -> tuple[MountinfoLine, ...]:

@@ -22,14 +22,19 @@ from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_n
 from controller.broker.files.store import FileStore
 from controller.broker.gate import commands
 from controller.broker.gate.call import Flow, unavailable_reason
-from controller.broker.host import cdi_reader, connections, process_killer, process_reader
+from controller.broker.host import (
+    cdi_reader,
+    connections,
+    image_accounts,
+    process_killer,
+    process_reader,
+)
 from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import RecordStore
 from controller.broker.server.record_summaries import RecordLimiter
 from controller.broker.server.thread_limit import KeptThreads, ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
-from controller.core.engine_api.cdi import CdiFile
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Entry, Record, Reply, Role
@@ -51,7 +56,8 @@ AFTER_ITS_ANSWER = "after its answer"
 
 #: Commands during which a mutation stays the only one that is judged.
 _KEEPS_ADMISSION = (
-    *(commands.InspectPaths, commands.ReadCdiFiles, commands.ReadProcess, commands.QueryJournal),
+    *(commands.InspectPaths, commands.ReadCdiFiles, commands.ReadAccounts),
+    *(commands.ReadProcess, commands.QueryJournal),
     *(commands.StoreContent, commands.MakeFiles, commands.ReadSecret, commands.OpenSecret),
 )
 
@@ -388,8 +394,8 @@ class Driver:
         user: SlotUser,
     ) -> commands.CommandResult:
         match command:
-            case commands.InspectPaths() | commands.ReadCdiFiles():
-                return await self._look(command)
+            case commands.InspectPaths(paths):
+                return await self._inspect(paths)
             case commands.WriteRecord(entry, early) if early is not None:
                 return await self._store.write(entry, optimistic=True)
             case commands.WriteRecord(entry):
@@ -419,8 +425,12 @@ class Driver:
         return await self._openings.within(command, commands.SECRETS_BUSY)
 
     def _execute_on_host(self, command: commands.OnHost) -> commands.CommandResult:
-        """Execute a command of the host. Blocks. Return why it failed, '' for success."""
+        """Execute a command of the host. Blocks. Return its result, or why it failed, '' for success."""
         match command:
+            case commands.ReadCdiFiles():
+                return cdi_reader.read_files()
+            case commands.ReadAccounts(layers):
+                return image_accounts.read_accounts(layers)
             case commands.EndProcess(pid, container):
                 return process_killer.kill_session(pid, container)
             case commands.EndConnections():
@@ -435,13 +445,6 @@ class Driver:
                 return self._files.forget(files)
             case _:
                 assert_never(command)
-
-    async def _look(
-        self, command: commands.InspectPaths | commands.ReadCdiFiles
-    ) -> tuple[PathFacts, ...] | tuple[CdiFile, ...]:
-        if isinstance(command, commands.InspectPaths):
-            return await self._inspect(command.paths)
-        return await asyncio.to_thread(cdi_reader.read_files)
 
     async def _inspect(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
         """Inspect paths. Return nothing if a file system hangs: the gate then refuses the paths."""

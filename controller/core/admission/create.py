@@ -27,6 +27,7 @@ from controller.core.rules import (
     verdict,
 )
 from controller.core.rules.context import Case, make_case, reference_text
+from controller.core.rules.effective import named_by_image
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
 from controller.core.rules.images import image, image_volumes
 from controller.model.host_paths import is_below
@@ -173,13 +174,13 @@ def admit_create(
         stamp=stamp,
         platform=platform,
     )
-    findings = [*request.findings]
+    findings = [*case.request.findings]
     for rule in CREATE_RULES:
-        findings += rule(case)
+        findings += named_by_image(rule(case), case.inherited)
     modes = case.policy.modes
     if refused := verdict.enforced_findings(findings, modes):
         asked = GrantRequest(
-            request,
+            case.request,
             reference_text(request, actor),
             owner=case.owner,
             namespace=case.namespace,

@@ -14,7 +14,6 @@ from controller.core.admission.dns_names import extra_names
 from controller.core.encoding.image_reference import without_credentials
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
-from controller.core.encoding.strict_json import fold
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS, UNSET
 from controller.core.engine_api.device_grammar import CDI_DRIVER
@@ -33,9 +32,9 @@ from controller.core.engine_api.requests import (
 from controller.core.records.parts import DevicePart, MountPart, SummaryPart
 from controller.core.rules.confinement import confinement_of, number_text
 from controller.core.rules.context import Case, make_case, name_of, reference_text
+from controller.core.rules.effective import is_reserved
 from controller.core.rules.facts import Stamp
 from controller.core.rules.hooks import hooks_text
-from controller.core.rules.identity import is_reserved
 from controller.core.rules.images.image import is_trusted_by_policy
 from controller.core.rules.images.image_volumes import mounts_of
 from controller.core.rules.limits_privileges import capability, variable_names
@@ -155,7 +154,10 @@ def _bounded(mount: MountRequest, policy: Policy) -> MountRequest:
 
 
 def labels_of(case: Case) -> tuple[tuple[str, str], ...]:
-    """Return all labels: ours override the client's, and both override the image's."""
+    """Return all labels: ours override the client's, and both override the image's.
+
+    A label of the image that containers don't keep is overridden by ''.
+    """
     request = case.request
     ours = dict.fromkeys(names.CONTROLLER_LABELS, "")
     if case.by_controller:
@@ -166,7 +168,7 @@ def labels_of(case: Case) -> tuple[tuple[str, str], ...]:
         ours |= {names.HOOKS: hooks_text(request.hooks)}
     ours |= {names.OWNER: case.owner, names.SERVICE: case.service}
     own = {key: value for key, value in request.labels if not is_reserved(key)}
-    return tuple(sorted({**_blanked_image_labels(case), **own, **ours}.items()))
+    return tuple(sorted({**dict.fromkeys(case.blanked, ""), **own, **ours}.items()))
 
 
 def origin_labels(actor: Actor, stamp: Stamp) -> dict[str, str]:
@@ -176,16 +178,6 @@ def origin_labels(actor: Actor, stamp: Stamp) -> dict[str, str]:
         names.INSTANCE: stamp.instance,
         names.INTENT: stamp.intent,
         names.ORIGIN: "controller" if actor.role is Role.CONTROLLER else "client",
-    }
-
-
-def _blanked_image_labels(case: Case) -> dict[str, str]:
-    """Return empty values for reserved and denied labels of the image, which containers inherit."""
-    denied = tuple(fold(prefix) for prefix in case.policy.labels.denied_prefixes)
-    return {
-        key: ""
-        for key, _ in (case.image.labels if case.image else ())
-        if is_reserved(key) or fold(key).startswith(denied)
     }
 
 
@@ -408,7 +400,7 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
             if end.address and (facts := network_facts(case, end.network)) is not None
         },
         environment=(
-            *variable_names(request.env),
+            *variable_names(tuple(_asked_env(case))),
             *(variable.name for variable in request.variables),
         ),
         mounts=tuple(
@@ -435,6 +427,13 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         exceptions=case.exceptions,
         confinement=confinement_of(case, request),
     ).members
+
+
+def _asked_env(case: Case) -> Iterator[str]:
+    """Yield the variables of the request itself."""
+    for index, entry in enumerate(case.request.env):
+        if f"Env[{index}]" not in case.inherited:
+            yield entry
 
 
 def _shares(case: Case) -> Iterator[str]:

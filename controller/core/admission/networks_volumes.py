@@ -32,6 +32,7 @@ from controller.core.records.parts import SummaryPart
 from controller.core.rules import identity
 from controller.core.rules import networks as network_rules
 from controller.core.rules.context import Case, implied, make_case, namespace_of, owner_of
+from controller.core.rules.effective import is_reserved
 from controller.core.rules.facts import (
     NO_COUNTS,
     ContainerFacts,
@@ -214,7 +215,7 @@ def _admit_final_network(
     body |= only_set(EnableIPv6=request.ipv6, Options=options, IPAM=ipam, Labels=labels)
     summary = SummaryPart(
         name=request.name,
-        labels={key: value for key, value in labels.items() if identity.is_reserved(key)},
+        labels={key: value for key, value in labels.items() if is_reserved(key)},
         internal=request.internal,
         subnets=tuple(pool.subnet for pool in request.pools),
     )
@@ -224,7 +225,7 @@ def _admit_final_network(
 def _object_labels(
     asked: tuple[tuple[str, str], ...], actor: Actor, owner: str, namespace: str, stamp: Stamp
 ) -> dict[str, str]:
-    own = {key: value for key, value in asked if not identity.is_reserved(key)}
+    own = {key: value for key, value in asked if not is_reserved(key)}
     service = dict(asked).get(names.SERVICE)
     ours = origin_labels(actor, stamp) | {names.OWNER: owner, names.NAMESPACE: namespace}
     ours |= {names.SERVICE: service} if service else {}
@@ -374,7 +375,7 @@ def _admit_final_volume(
     body: RequestBody = {"Name": name, "Driver": "local", "Labels": labels}
     if size is not None:
         body["DriverOpts"] = {VOLUME_SIZE: str(size)}
-    owned = {key: value for key, value in labels.items() if identity.is_reserved(key)}
+    owned = {key: value for key, value in labels.items() if is_reserved(key)}
     summary = SummaryPart(name=name, labels=owned)
     return AdmissionDecision(verdict_of(()), body, summary=summary.members)
 

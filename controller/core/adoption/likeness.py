@@ -30,7 +30,8 @@ from controller.core.engine_api.requests import (
     RequestBody,
 )
 from controller.core.rules.context import CONTROLLER
-from controller.core.rules.identity import is_controllers_name, is_reserved
+from controller.core.rules.effective import is_reserved
+from controller.core.rules.identity import is_controllers_name
 from controller.model import names
 from controller.model.observed import Settings
 

@@ -148,6 +148,17 @@ def _privileges(expected: ExpectedState, effective: EffectiveState) -> Iterator[
         yield KernelDifference("effective.seccomp", f"Seccomp is {effective.seccomp}, not a filter")
     if expected.confinement.non_root and effective.uid == 0:
         yield KernelDifference("effective.user", "it runs as root, which the policy refuses")
+    yield from _groups(expected.confinement, effective)
+
+
+def _groups(confinement: Confinement, effective: EffectiveState) -> Iterator[KernelDifference]:
+    if not confinement.user:
+        return
+    gid = int(confinement.user.partition(":")[2])
+    admitted = {gid, *map(int, confinement.groups)}
+    if more := sorted({effective.gid, *effective.groups} - admitted):
+        text = f"it is in the groups {', '.join(map(str, more))} in addition to the admitted ones"
+        yield KernelDifference("effective.groups", text)
 
 
 def mask_of(capabilities: tuple[str, ...]) -> int:

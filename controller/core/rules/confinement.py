@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import fields_of, only_set
+from controller.core.engine_api.accounts import is_number
 from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
 from controller.core.rules.images.anonymous_volumes import uncovered
@@ -31,6 +32,7 @@ def confinement_of(case: Case, request: CreateRequest) -> Confinement:
         capabilities=request.cap_add,
         read_only_root=request.read_only_root,
         non_root=policy.require_non_root,
+        **_admitted_ids(case, request),
         private_cgroup=request.cgroupns_mode == "private",
         shm=shared.shm if shared and request.shares.ipc else request.shm_size,
         network_of=shared.id if shared and request.shares.network else "",
@@ -38,6 +40,15 @@ def confinement_of(case: Case, request: CreateRequest) -> Confinement:
         mounts=tuple(_expected_mounts(case, request)),
         devices=tuple(_expected_devices(case, request)),
     )
+
+
+def _admitted_ids(case: Case, request: CreateRequest) -> dict[str, Any]:
+    """Return user and groups, if they are numbers that the container can't change."""
+    named = any(not is_number(part) for part in (*request.user.split(":"), *request.groups))
+    existing = case.facts is not None and case.facts.existing
+    if named or ":" not in request.user or "SETGID" in request.cap_add or existing:
+        return {}
+    return {"user": request.user, "groups": request.groups}
 
 
 def _expected_devices(case: Case, request: CreateRequest) -> Iterator[ExpectedDevice]:
@@ -68,8 +79,7 @@ def _expected_mounts(case: Case, request: CreateRequest) -> Iterator[ExpectedMou
         for each in found.mounts if found else ():
             brought = MountRequest("bind", each.source, each.target, each.read_only)
             yield _expected_mount(brought, paths.get(each.source))
-    image = case.image.volumes if case.image else ()
-    for target in uncovered((*request.volumes, *image), (mount.target for mount in request.mounts)):
+    for target in uncovered(request.volumes, (mount.target for mount in request.mounts)):
         yield ExpectedMount("volume", target)
 
 
@@ -129,7 +139,8 @@ def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
         only_set(**fields_of(device) | {"nodes": list(device.nodes)})
         for device in confinement.devices
     ]
-    return only_set(**members | {"capabilities": list(confinement.capabilities)})
+    members |= {name: list(members[name]) for name in ("capabilities", "groups")}
+    return only_set(**members)
 
 
 def confinement_from_json(value: object) -> Confinement | None:
@@ -138,6 +149,7 @@ def confinement_from_json(value: object) -> Confinement | None:
         return None
     members: dict[str, Any] = {name: value[name] for name in _NAMES & value.keys()}
     members["capabilities"] = tuple(str(name) for name in members.get("capabilities", ()))
+    members["groups"] = tuple(str(group) for group in members.get("groups", ()))
     members["mounts"] = tuple(_mount_from_json(mount) for mount in members.get("mounts", ()))
     members["devices"] = tuple(_device_from_json(each) for each in members.get("devices", ()))
     members["shm"] = int(members.get("shm", 0))

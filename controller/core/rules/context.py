@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from controller.core.encoding.image_reference import Reference, parse_reference
 from controller.core.engine_api.requests import CreateRequest
+from controller.core.rules.effective import EffectiveRequest, effective
 from controller.core.rules.facts import CreateFacts, ImageFacts, Stamp
 from controller.model import names
 from controller.model.names import (
@@ -36,6 +37,7 @@ SERVICE_LABEL_MAX = 63
 class Case:
     """A create with its sender, and the policy including the service's exceptions."""
 
+    #: What will run: completed by the image's config, once the image is known.
     request: CreateRequest
     name: str
     actor: Actor
@@ -50,6 +52,10 @@ class Case:
     exceptions: tuple[str, ...] = ()
     #: The last days of the service's exceptions that have ended.
     ended: tuple[str, ...] = ()
+    #: The paths of the request's members that the image's config gave.
+    inherited: frozenset[str] = frozenset()
+    #: The labels of the image that the container has as ''.
+    blanked: frozenset[str] = frozenset()
 
     @property
     def by_controller(self) -> bool:
@@ -152,9 +158,9 @@ def make_case(
     stamp: Stamp = PREVIEW_STAMP,
     platform: str = "",
 ) -> Case:
-    """Resolve the container's owner and the exceptions for its service.
+    """Resolve the container's owner and the exceptions for its service, and complete the request.
 
-    The defaults are those of a preview, without any look-ups.
+    Whose the container is, the request alone says: no label of an image counts. The defaults are those of a preview, without any look-ups.
     """
     owner = owner_of(actor, request.label(names.OWNER))
     namespace = namespace_of(actor, request.label(names.NAMESPACE), policy)
@@ -169,11 +175,14 @@ def make_case(
     )
     now = facts.host.now if facts else policy.judged_at
     exceptions = in_force(of_service, now)
+    policy, completed = with_exceptions(policy, exceptions), EffectiveRequest(request)
+    if facts is not None and facts.image is not None:
+        completed = effective(request, facts.image, policy, existing=facts.existing)
     return Case(
-        request=request,
+        request=completed.request,
         name=name,
         actor=actor,
-        policy=with_exceptions(policy, exceptions),
+        policy=policy,
         facts=facts,
         stamp=stamp,
         platform=platform,
@@ -183,6 +192,8 @@ def make_case(
         reference=reference,
         exceptions=tuple(exemption.label for exemption in exceptions),
         ended=tuple(each.expires for each in of_service if each not in exceptions),
+        inherited=completed.inherited,
+        blanked=completed.blanked,
     )
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from controller.core.engine_api.accounts import Accounts
 from controller.core.engine_api.cdi import CdiDevice
 from controller.model.files.delivery import StoredFiles
 from controller.model.host_paths import PathFacts
@@ -19,15 +21,15 @@ DEFAULT_VOLUMES_ROOT = "/var/lib/docker/volumes"
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """A local image, with the parts of its config that containers inherit."""
+    """A local image."""
 
     id: str
     digest: str = ""  # of the manifest, if the registry gave one
-    volumes: tuple[str, ...] = ()
-    labels: tuple[tuple[str, str], ...] = ()
-    user: str = ""
-    exposed_ports: tuple[str, ...] = ()
+    #: As the engine shows it: containers inherit of it (``core.rules.effective``).
+    config: Mapping[str, Any] = field(default_factory=dict)
     platform: str = ""  # os/architecture[/variant]
+    #: None if they weren't needed, or can't be read.
+    accounts: Accounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

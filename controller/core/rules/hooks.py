@@ -41,9 +41,8 @@ def hooks_allowed(case: Case) -> Findings:
         reason = f"hooks of {size} bytes: at most {HOOKS_MAX_BYTES} together"
         remedy = "put the commands into a file of the image, or of a Config"
         yield Finding("hook.size", "TrimtabHooks", reason, remedy)
-    user = case.request.user or (case.image.user if case.image else "")
     for hook in asked:
-        yield from judge_hook(hook, case.policy, user)
+        yield from judge_hook(hook, case.policy, case.request.user)
 
 
 def judge_hook(hook: HookRequest, policy: Policy, container_user: str) -> Findings:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from controller.core.encoding.quoting import quote, shorten
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.requests import Finding, Findings
 from controller.core.rules.context import Case
+from controller.core.rules.effective import CONTROL, is_reserved
 from controller.core.rules.facts import QuotaCounts
 from controller.model import names
 from controller.model.policy.document import Policy
@@ -24,9 +25,7 @@ _ATTEMPT = re.compile(r"(\.([2-9]|[1-9][0-9]{1,3}))?", re.ASCII)
 _SLOT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 _REVISION = re.compile(r"v[12]:[0-9a-f]{64}", re.ASCII)
 _LABEL_KEY = re.compile(r"[!-<>-~]{1,255}", re.ASCII)  # printable ASCII without =
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-RESERVED = fold(names.PREFIX)
 _SHOWN_MAX = 96
 
 
@@ -168,48 +167,52 @@ def service_named(case: Case) -> Findings:
         yield Finding("service.invalid", where, reason, "lower-case letters, digits and dashes")
 
 
-def is_reserved(key: str) -> bool:
-    """Return True if a label's key is reserved for trimtab, in any spelling."""
-    folded = fold(key)
-    return folded.startswith(RESERVED) or folded == RESERVED.removesuffix(".")
-
-
 def labels_free(case: Case) -> Findings:
     """Requests write no label of ours except their own owner, and other labels are bounded."""
-    yield from judge_labels(case.request.labels, case.policy, case.actor.role, case.owner)
+    labels = (*case.request.labels, *((key, "") for key in case.blanked))
+    yield from judge_labels(labels, case.policy, case.actor.role, case.owner, case.blanked)
 
 
 def judge_labels(
-    labels: Iterable[tuple[str, str]], policy: Policy, role: Role, owner: str
+    labels: Iterable[tuple[str, str]],
+    policy: Policy,
+    role: Role,
+    owner: str,
+    blanked: Collection[str] = (),
 ) -> Findings:
-    """Yield the faults of labels."""
-    own: tuple[str, ...] = names.CLIENT_LABELS
-    if role is Role.CONTROLLER:
-        own = (*names.CLIENT_LABELS, *names.CONTROLLER_LABELS, *names.RUN_LABELS)
+    """Yield the faults of labels; *blanked* are those of an image that containers have as ''."""
     size = count = 0
     for key, value in labels:
-        where = f"Labels.{key}"
         count, size = count + 1, size + len((key + value).encode(errors="replace"))
-        if is_reserved(key):
-            if key not in own:
-                yield Finding("label.reserved", where, "the gate writes that one", "leave it out")
-            elif key == names.OWNER and value != owner:
-                reason = f"you are {owner!r}, not {value!r}"
-                yield Finding("label.reserved", where, reason, "leave it out")
-        elif any(fold(key).startswith(fold(prefix)) for prefix in policy.labels.denied_prefixes):
-            reason = "labels of this prefix grant rights in a tool that reads the engine's labels"
-            yield Finding("label.denied", where, reason, "remove it")
-        elif not _LABEL_KEY.fullmatch(key):
-            reason = "a key is printable ASCII without =, at most 255 characters"
-            yield Finding("label.invalid", "Labels", reason, "choose another key")
-        if _CONTROL.search(value):
-            reason = "line breaks and control characters could forge a line of a log"
-            yield Finding("label.invalid", where, reason, "write it in one line")
+        if key not in blanked:
+            yield from _judge_label(key, value, policy, role, owner)
     most_bytes = label_bytes_max(policy, role)
     if count > policy.labels.max or size > most_bytes:
         most = f"at most {policy.labels.max} of {format_bytes(most_bytes)} together"
         reason = f"{count} labels of {size} bytes: {most}"
         yield Finding("label.size", "Labels", reason, "write fewer", tolerable=True)
+
+
+def _judge_label(key: str, value: str, policy: Policy, role: Role, owner: str) -> Findings:
+    where = f"Labels.{key}"
+    own: tuple[str, ...] = names.CLIENT_LABELS
+    if role is Role.CONTROLLER:
+        own = (*names.CLIENT_LABELS, *names.CONTROLLER_LABELS, *names.RUN_LABELS)
+    if is_reserved(key):
+        if key not in own:
+            yield Finding("label.reserved", where, "the gate writes that one", "leave it out")
+        elif key == names.OWNER and value != owner:
+            reason = f"you are {owner!r}, not {value!r}"
+            yield Finding("label.reserved", where, reason, "leave it out")
+    elif any(fold(key).startswith(fold(prefix)) for prefix in policy.labels.denied_prefixes):
+        reason = "labels of this prefix grant rights in a tool that reads the engine's labels"
+        yield Finding("label.denied", where, reason, "remove it")
+    elif not _LABEL_KEY.fullmatch(key):
+        reason = "a key is printable ASCII without =, at most 255 characters"
+        yield Finding("label.invalid", "Labels", reason, "choose another key")
+    if CONTROL.search(value):
+        reason = "line breaks and control characters could forge a line of a log"
+        yield Finding("label.invalid", where, reason, "write it in one line")
 
 
 def label_bytes_max(policy: Policy, role: Role) -> int:

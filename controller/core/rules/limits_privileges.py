@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from controller.core.encoding.quoting import quote
+from controller.core.engine_api.accounts import is_named, is_number
 from controller.core.engine_api.requests import (
     Finding,
     Findings,
@@ -77,8 +78,9 @@ def judge_environment(env: tuple[str, ...], policy: Policy) -> Findings:
 def arguments_bounded(case: Case) -> Findings:
     """Arguments are bounded, since every list of containers repeats them."""
     request = case.request
+    check = request.healthcheck.test if request.healthcheck else ()
     yield from judge_arguments(
-        (*(request.entrypoint or ()), *(request.command or ()), *request.shell)
+        (*(request.entrypoint or ()), *(request.command or ()), *request.shell, *check)
     )
 
 
@@ -263,31 +265,37 @@ def namespaces_private(case: Case) -> Findings:
 
 
 def user_allowed(case: Case) -> Findings:
-    """If the policy forbids root, user and group are numbers other than 0."""
-    if not case.policy.security.require_non_root:
-        return
-    user = case.request.user or (case.image.user if case.image else "")
-    if not user and case.facts is None:
-        return  # a preview does not know the image's user
-    yield from judge_non_root(user)
+    """If the policy forbids root, user and group are numbers other than 0.
+
+    A preview knows neither the image's user nor the numbers of its names.
+    """
+    user = case.request.user
+    is_known = case.facts is not None or (user != "" and not is_named(user))
+    if case.policy.security.require_non_root and is_known:
+        yield from judge_non_root(user)
 
 
 def judge_non_root(user: str) -> Findings:
     """Yield a finding if a user may be root or in root's group; '' is the image's default, root."""
     uid, _, group = user.partition(":")
     remedy = "name a user other than root by number, such as 1000:1000"
-    if not (uid.isascii() and uid.isdigit()):
+    if not is_number(uid):
         named = f"{quote(user)} is a name, and the policy requires a number"
         reason = named if user else "the image runs as root"
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
-    elif int(uid) == 0 or (group and not (group.isascii() and group.isdigit() and int(group))):
+    elif int(uid) == 0 or (group and not (is_number(group) and int(group))):
         reason = f"{quote(user)} runs as root or in its group"
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
 
 
 def groups_allowed(case: Case) -> Findings:
     """The policy allows further groups; root's group is refused if the policy forbids root."""
-    security = case.policy.security
+    security, user = case.policy.security, case.request.user
+    is_open = case.facts is None or case.facts.existing or security.require_non_root
+    if not security.group_add and not is_open and is_named(user):
+        reason = f"only the image says which groups {quote(user)} is in, and the policy admits no further ones"
+        remedy = "name user and group by number, such as 1000:1000"
+        yield Finding("user.groups", "User", reason, remedy)
     for index, group in enumerate(case.request.groups):
         where = f"HostConfig.GroupAdd[{index}]"
         if not security.group_add:

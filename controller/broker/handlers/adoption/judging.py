@@ -42,7 +42,8 @@ from controller.core.records.container_effects import adopt_container
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import Closing, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.context import CONTROLLER
-from controller.core.rules.identity import is_reserved, judge_labels
+from controller.core.rules.effective import is_reserved
+from controller.core.rules.identity import judge_labels
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.confinement import Gap
@@ -361,6 +362,8 @@ class AdoptionJudge:
                 capabilities=tuple(sorted(hardening.capabilities_of(host))),
                 read_only_root=bool(host.get("ReadonlyRootfs")),
                 new_privileges=Gap.NEW_PRIVILEGES in candidate.gaps,
+                user="",  # it keeps the groups that it has
+                groups=(),
             )
             confined = forms.with_found_sizes(confined, existing)
         compared = likeness.fingerprint_of(candidate.compared, host, settings(inspect))

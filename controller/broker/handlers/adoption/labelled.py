@@ -35,8 +35,8 @@ from controller.core.files.layout import config_root
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.confinement import data_path
+from controller.core.rules.effective import is_reserved
 from controller.core.rules.facts import CreateFacts, Stamp
-from controller.core.rules.identity import is_reserved
 from controller.core.rules.verdict import AdmissionDecision, verdict_of
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject, PinnedImage
 from controller.model.mutations import ADOPT

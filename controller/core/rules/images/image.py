@@ -164,10 +164,10 @@ def anonymous_volumes(case: Case) -> Findings:
         if mount.type == "volume" and not mount.source:
             yield _anonymous(mount.path, mount.target, "asked for")
     for path in uncovered(case.request.volumes, mounted):
-        yield _anonymous(f"Volumes.{path}", path, "asked for")
-    image = case.image.volumes if case.image else ()
-    for path in uncovered(image, (*mounted, *uncovered(case.request.volumes, ()))):
-        yield _anonymous("Image", path, "declared by the image")
+        if f"Volumes.{path}" in case.inherited:
+            yield _anonymous("Image", path, "declared by the image")
+        else:
+            yield _anonymous(f"Volumes.{path}", path, "asked for")
 
 
 def _anonymous(where: str, path: str, how: str) -> Finding:

@@ -37,8 +37,7 @@ def mounts_of(case: Case) -> tuple[MountRequest, ...]:
         _with_source(case, mount) if mount.type == "volume" and not mount.source else mount
         for mount in case.request.mounts
     )
-    image = case.image.volumes if case.image else ()
-    paths = uncovered((*case.request.volumes, *image), (mount.target for mount in asked))
+    paths = uncovered(case.request.volumes, (mount.target for mount in asked))
     if case.policy.images.anonymous_volumes == "refuse":
         return asked
     return (

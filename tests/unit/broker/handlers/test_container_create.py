@@ -110,7 +110,7 @@ def test_a_create_is_rebuilt_stamped_and_ours() -> None:
     assert sent.body["Env"] == ["TOKEN=hunter2"]
     assert sent.body["HostConfig"]["CapDrop"] == ["ALL"]
     ours = labels("alice", intent="id-1", namespace="", slot="", revision="", image="", service="")
-    assert sent.body["Labels"] == {**ours, "tier": "x"}
+    assert sent.body["Labels"] == {**ours, "tier": "x", "maintainer": "x"}
     made = knows.inventory.containers[NEW]
     assert (made.owner, made.origin, made.intent, made.started) == (
         "alice",

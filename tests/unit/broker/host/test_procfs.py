@@ -10,9 +10,9 @@ from controller.broker.host.procfs import (
     limits_v1,
     limits_v2,
     read_cgroups,
+    read_id_map,
     read_mounts,
     read_status,
-    read_user_map,
 )
 from controller.model.confinement import UNLIMITED, CgroupLimits, MountinfoLine
 
@@ -22,7 +22,8 @@ Name:\tdocker-init
 Umask:\t0022
 State:\tS (sleeping)
 Uid:\t65534\t1000\t65534\t65534
-Gid:\t65534\t65534\t65534\t65534
+Gid:\t65534\t1001\t65534\t65534
+Groups:\t6 1001
 NSpid:\t6344\t1
 CapInh:\t0000000000000000
 CapPrm:\t0000000000000001
@@ -43,6 +44,8 @@ def test_a_status() -> None:
         no_new_privileges=True,
         seccomp=2,
         state="S",
+        gid=1001,
+        groups=(6, 1001),
     )
 
 
@@ -262,11 +265,11 @@ def test_what_no_kernel_writes_is_an_error() -> None:
     ],
 )
 def test_users(text: str, host_root: bool, inside: int) -> None:
-    users = read_user_map(text)
+    users = read_id_map(text)
     assert (users.has_host_root, users.inside(100999)) == (host_root, inside)
 
 
 @pytest.mark.parametrize("text", ["0 0\n", "a b c\n", "0 0 1 1\n"])
 def test_users_of_no_kernel(text: str) -> None:
     with pytest.raises(ValueError, match=r"unpack|literal"):
-        read_user_map(text)
+        read_id_map(text)

@@ -31,11 +31,11 @@ from tests.unit.core.creates import (
     CLIENT,
     CONTROLLER,
     FACTS,
-    IMAGE,
     REFERENCE,
     STAMP,
     denials,
     host_of,
+    image_of,
     judged,
     judged_for_controller,
     policy,
@@ -53,7 +53,7 @@ def rules(word: object, **more: Any) -> Policy:
 def facts(*paths: str, volumes: tuple[VolumeFacts, ...] = ()) -> CreateFacts:
     """The facts of an image that declares *paths*, beside volumes that exist."""
     known = {**FACTS.volumes, **{volume.name: volume for volume in volumes}}
-    return replace(FACTS, image=replace(IMAGE, volumes=paths), volumes=known)
+    return replace(FACTS, image=image_of(Volumes=paths), volumes=known)
 
 
 # Names
@@ -342,7 +342,7 @@ def test_nothing_starts_beside_a_replica_while_its_image_is_not_here() -> None:
 
 
 def test_an_image_that_declares_too_many_volumes_has_none_looked_up() -> None:
-    declares = facts(*(f"/data/{number}" for number in range(5000)))
+    declares = facts(*(f"/data/{number}" for number in range(1000)))
     request = parse_create({"Image": REFERENCE})
     kept = create.kept_volumes(
         request, name="job", actor=CLIENT, policy=rules("slot"), facts=declares, stamp=STAMP

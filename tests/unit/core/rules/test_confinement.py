@@ -11,7 +11,7 @@ from controller.core.encoding.canonical_json import canonical
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json, data_path
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts
-from tests.unit.core.creates import FACTS, IMAGE, denials, judged, policy
+from tests.unit.core.creates import FACTS, denials, image_of, judged, policy
 
 BIG = 2**63 - 1
 CONFINED = Confinement(
@@ -72,7 +72,7 @@ def test_a_create_records_the_identity_of_what_it_mounts() -> None:
         source: PathFacts(source, "dir", device=8, inode=7, place="/platform/x"),
         data: PathFacts(data, "dir", device=8, inode=9, place="/v/_data", protected="engine-data"),
     }
-    image = replace(IMAGE, volumes=("/cache", "/store"))
+    image = image_of(Volumes=("/cache", "/store"))
     modes = {"volume.anonymous": "audit"}  # so that the engine makes a volume without a name
     rules = policy(modes=modes, security={"requireNonRoot": True})
     admission = judged(
@@ -93,6 +93,7 @@ def test_a_create_records_the_identity_of_what_it_mounts() -> None:
         capabilities=("CHOWN",),
         read_only_root=True,
         non_root=True,
+        user="1000:1000",
         private_cgroup=True,
         shm=1024**2,
         mounts=(

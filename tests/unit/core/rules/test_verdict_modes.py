@@ -31,6 +31,7 @@ from tests.unit.core.creates import (
     REFERENCE,
     denials,
     host_of,
+    image_of,
     judged,
     judged_for_controller,
     policy,
@@ -116,8 +117,8 @@ CREATES: dict[str, list[Beyond]] = {
         )
     ],
     "user.root": [
-        Beyond({"User": user}, {"security": {"requireNonRoot": True}}, {"User": user})
-        for user in ("0", "root", "1000:0")
+        Beyond({"User": user}, {"security": {"requireNonRoot": True}}, {"User": numbers})
+        for user, numbers in (("0", "0:0"), ("root", "0:0"), ("1000:0", "1000:0"))
     ],
     "volume.anonymous": [Beyond({"Volumes": {"/data": {}}}, {}, {"Volumes": {"/data": {}}})],
 }
@@ -280,7 +281,7 @@ def test_the_controllers_creates_are_let_through_alike():
 
 
 def test_an_images_volumes_and_user_are_let_through_alike():
-    facts = replace(FACTS, image=replace(IMAGE, volumes=("/data",), user="root"))
+    facts = replace(FACTS, image=image_of(Volumes=("/data",), User="root"))
     rules = policy(
         security={"requireNonRoot": True},
         modes={"volume.anonymous": "audit", "user.root": "audit"},

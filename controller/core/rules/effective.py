@@ -1,0 +1,238 @@
+"""The effective request: a create completed from the image's config, as the engine completes it.
+
+The engine merges the config after the gate has judged (moby, ``daemon/commit.go``, ``merge``). The gate
+merges first, so that every rule judges what will run, and writes the result into the body: then there is
+nothing left to merge.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.core.encoding.json_members import mapping_member
+from controller.core.encoding.quoting import shorten
+from controller.core.encoding.strict_json import fold
+from controller.core.engine_api.accounts import in_numbers, is_named
+from controller.core.engine_api.parse import parse_create
+from controller.core.engine_api.requests import (
+    CreateRequest,
+    Finding,
+    HealthcheckRequest,
+    HookRequest,
+    HookRequests,
+)
+from controller.core.rules.facts import ImageFacts
+from controller.model import names
+from controller.model.policy.document import Policy
+
+RESERVED = fold(names.PREFIX)
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: The member of a health check for each attribute of ``HealthcheckRequest``.
+_CHECK = {
+    "test": "Test",
+    "interval_ns": "Interval",
+    "timeout_ns": "Timeout",
+    "retries": "Retries",
+    "start_period_ns": "StartPeriod",
+    "start_interval_ns": "StartInterval",
+}
+_PATH_MAX = 96
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveRequest:
+    """A create with what its container inherits from the image."""
+
+    request: CreateRequest
+    #: The paths of the inherited members, as findings name them.
+    inherited: frozenset[str] = frozenset()
+    #: The labels of the image that the container has as ''.
+    blanked: frozenset[str] = frozenset()
+
+
+def is_reserved(key: str) -> bool:
+    """Return True if a label's key is reserved for trimtab, in any spelling."""
+    folded = fold(key)
+    return folded.startswith(RESERVED) or folded == RESERVED.removesuffix(".")
+
+
+def inherits_label(key: str, value: str, policy: Policy) -> bool:
+    """Return True if containers keep a label of their image.
+
+    Others become empty: those that the gate writes, that grant rights in other tools, and that could
+    forge a line of a log.
+    """
+    denied = tuple(fold(prefix) for prefix in policy.labels.denied_prefixes)
+    if is_reserved(key) or fold(key).startswith(denied):
+        return False
+    return CONTROL.search(value) is None
+
+
+def needs_numbers(policy: Policy) -> bool:
+    """Return True if the policy bounds a container's groups, so that the image can't choose them."""
+    return policy.security.require_non_root or not policy.security.group_add
+
+
+def needs_accounts(asked: CreateRequest, config: Mapping[str, Any], policy: Policy) -> bool:
+    """Return True if a user of the container has a name whose numbers the policy needs."""
+    users = (asked.user or str(config.get("User") or ""), *(hook.user for hook in asked.hooks.all))
+    return needs_numbers(policy) and any(map(is_named, users))
+
+
+def effective(
+    asked: CreateRequest, image: ImageFacts, policy: Policy, *, existing: bool = False
+) -> EffectiveRequest:
+    """Return what will run: the request, completed by the image's config.
+
+    Users are written in numbers where the policy bounds groups, except those of an *existing* container.
+    """
+    body = _inherited_body(asked, image.config, policy)
+    part = parse_create(body)
+    request = replace(
+        asked,
+        user=asked.user or part.user,
+        exposed_ports=_united(asked.exposed_ports, part.exposed_ports),
+        env=(*asked.env, *part.env),
+        command=asked.command or part.command,
+        entrypoint=asked.entrypoint or part.entrypoint,
+        healthcheck=_with_check(asked.healthcheck, part.healthcheck),
+        volumes=_united(asked.volumes, part.volumes),
+        working_dir=asked.working_dir or part.working_dir,
+        labels=tuple(sorted({**dict(part.labels), **dict(asked.labels)}.items())),
+        stop_signal=asked.stop_signal or part.stop_signal,
+        findings=(*asked.findings, *(_of_image(each) for each in part.findings)),
+    )
+    if needs_numbers(policy) and not existing:
+        request = _with_numbers(request, image)
+    return EffectiveRequest(request, frozenset(_paths(asked, body)), _blanked(asked, image, policy))
+
+
+def named_by_image(findings: Iterable[Finding], inherited: frozenset[str]) -> list[Finding]:
+    """Return findings; those about an inherited member say whose it is."""
+    return [_of_image(each) if each.path in inherited else each for each in findings]
+
+
+def _of_image(finding: Finding) -> Finding:
+    path = f"Image.Config.{shorten(finding.path, _PATH_MAX)}"
+    reason = f"{finding.reason}, by the image's config"
+    remedy = f"{finding.remedy or 'choose another value'}, in the request: it overrides the image's"
+    return replace(finding, path=path, reason=reason, remedy=remedy)
+
+
+def _inherited_body(
+    asked: CreateRequest, config: Mapping[str, Any], policy: Policy
+) -> dict[str, Any]:
+    """Return the members of the image's config that the container inherits, as a create's body."""
+    body: dict[str, Any] = {}
+    for member, given in (("User", asked.user), ("StopSignal", asked.stop_signal)):
+        if not given:
+            body[member] = config.get(member)
+    if (folder := config.get("WorkingDir")) and not asked.working_dir:
+        body["WorkingDir"] = posixpath.normpath(folder) if isinstance(folder, str) else folder
+    if isinstance(signal := body.get("StopSignal"), str):
+        body["StopSignal"] = signal.upper()
+    # The ports of a container that shares a network are its target's: the engine refuses others.
+    if not asked.shares.network:
+        ports = mapping_member(config, "ExposedPorts")
+        body["ExposedPorts"] = {
+            p: {} for p in ports if _with_protocol(p) not in asked.exposed_ports
+        }
+    paths = (_normal(path) for path in mapping_member(config, "Volumes"))
+    body["Volumes"] = {path: {} for path in paths if path not in asked.volumes}
+    body["Env"] = _inherited_env(asked, config.get("Env"))
+    body["Labels"] = {
+        key: value
+        for key, value in mapping_member(config, "Labels").items()
+        if key not in dict(asked.labels) and inherits_label(key, str(value), policy)
+    }
+    body |= _inherited_command(asked, config)
+    if check := mapping_member(config, "Healthcheck"):
+        own = asked.healthcheck or HealthcheckRequest()
+        body["Healthcheck"] = {
+            member: check[member]
+            for attribute, member in _CHECK.items()
+            if check.get(member) and not getattr(own, attribute)
+        }
+    return {member: value for member, value in body.items() if value}
+
+
+def _blanked(asked: CreateRequest, image: ImageFacts, policy: Policy) -> frozenset[str]:
+    """Return the labels of the image that the container doesn't keep, and the request doesn't set."""
+    own = dict(asked.labels)
+    return frozenset(
+        key
+        for key, value in mapping_member(image.config, "Labels").items()
+        if key not in own and not inherits_label(key, str(value), policy)
+    )
+
+
+def _inherited_env(asked: CreateRequest, listed: object) -> object:
+    """Return the image's variables that the request neither sets nor unsets."""
+    if not isinstance(listed, list):
+        return listed
+    own = {entry.partition("=")[0] for entry in asked.env} | {each.name for each in asked.variables}
+    return [entry for entry in listed if str(entry).partition("=")[0] not in own]
+
+
+def _inherited_command(asked: CreateRequest, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return entrypoint and arguments. A request's entrypoint drops the image's arguments, too."""
+    if asked.entrypoint:
+        return {}
+    body = {"Entrypoint": config.get("Entrypoint")}
+    return body if asked.command else {**body, "Cmd": config.get("Cmd")}
+
+
+def _with_check(
+    asked: HealthcheckRequest | None, image: HealthcheckRequest | None
+) -> HealthcheckRequest | None:
+    if asked is None or image is None:
+        return asked or image
+    return HealthcheckRequest(
+        **{name: getattr(asked, name) or getattr(image, name) for name in _CHECK}
+    )
+
+
+def _with_numbers(request: CreateRequest, image: ImageFacts) -> CreateRequest:
+    """Return a request with users in numbers, as far as the image tells them."""
+
+    def numbered(hook: HookRequest) -> HookRequest:
+        user = hook.user and in_numbers(hook.user, image.accounts)
+        return replace(hook, user=user or hook.user)
+
+    after, before = (
+        tuple(map(numbered, hooks)) for hooks in (request.hooks.post_start, request.hooks.pre_stop)
+    )
+    user = in_numbers(request.user, image.accounts) or request.user
+    return replace(request, user=user, hooks=HookRequests(after, before))
+
+
+def _paths(asked: CreateRequest, body: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the paths of inherited members."""
+    for member, value in body.items():
+        match member:
+            case "Env":
+                first = len(asked.env)
+                yield from (f"Env[{first + index}]" for index in range(len(value)))
+            case "Healthcheck" | "Volumes" | "ExposedPorts":
+                yield from (f"{member}.{name}" for name in value)
+            case "Labels":
+                yield from (f"Labels.{key}" for key in value)
+            case _:
+                yield member
+
+
+def _united(asked: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({*asked, *image}))
+
+
+def _with_protocol(port: str) -> str:
+    return port if "/" in port else f"{port}/tcp"
+
+
+def _normal(path: str) -> str:
+    """Return a path of an image's VOLUME as the engine takes it."""
+    return posixpath.normpath(path) if path.startswith("/") else path
