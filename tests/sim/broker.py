@@ -27,6 +27,7 @@ from controller.broker.gate.commands import (
     OpenSecret,
     Prove,
     QueryJournal,
+    ReadAccounts,
     ReadCdiFiles,
     ReadEngine,
     ReadProcess,
@@ -295,6 +296,8 @@ class SimBroker:
                 return self._change_files(command)
             case VerifyProof() | ReadCdiFiles():
                 return self.prove(command) if isinstance(command, VerifyProof) else ()
+            case ReadAccounts():
+                return None  # no layers lie on the simulated host
             case ReadProcess():
                 return self._outside.process(command)
             case EndProcess() | QueryJournal() | Relay() | GiveWay():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.engine_api.accounts import Accounts
+from controller.core.effective.accounts import Accounts
 from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question

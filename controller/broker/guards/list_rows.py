@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from controller.core.rules.effective import is_reserved
+from controller.core.effective.labels import is_reserved
 from controller.model import names
 from controller.model.records import Actor, Reply, Role
 

@@ -34,6 +34,7 @@ from controller.core.admission import host_ports
 from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
+from controller.core.effective.merge import needs_accounts
 from controller.core.encoding.image_reference import is_image_id
 from controller.core.enforcement import quota_counts
 from controller.core.engine_api import parse
@@ -43,7 +44,6 @@ from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import implied
 from controller.core.rules.devices import paths_of
-from controller.core.rules.effective import needs_accounts
 from controller.core.rules.facts import (
     CreateFacts,
     HostFacts,

@@ -18,11 +18,11 @@ from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import Route
 from controller.core.admission import calls, engine_body, preview
 from controller.core.admission.exec import admit_exec
+from controller.core.effective.labels import is_reserved
 from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
 from controller.core.engine_api.field_reader import is_unset
 from controller.core.engine_api.requests import ConnectRequest, Finding
-from controller.core.rules.effective import is_reserved
 from controller.core.rules.identity import judge_name
 from controller.core.rules.verdict import AdmissionDecision, mode_of, verdict_of
 from controller.model.mutations import Mutation

@@ -32,6 +32,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import calls
+from controller.core.effective.accounts import Accounts
 from controller.core.encoding.image_reference import (
     is_image_id,
     matches,
@@ -39,7 +40,6 @@ from controller.core.encoding.image_reference import (
     without_credentials,
 )
 from controller.core.encoding.json_members import mapping_member
-from controller.core.engine_api.accounts import Accounts
 from controller.core.engine_api.streams import pull_errors
 from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
 from controller.core.rules.facts import ImageFacts

@@ -10,7 +10,7 @@ import os
 import stat
 
 from controller.broker.host.path_inspector import open_in_root
-from controller.core.engine_api.accounts import FILE_MAX, Accounts
+from controller.core.effective.accounts import FILE_MAX, Accounts
 
 LAYERS_MAX = 128
 

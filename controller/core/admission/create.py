@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from controller.core.admission.engine_body import body_of, finish, refused_summary, summary_of
+from controller.core.effective.merge import named_by_image
 from controller.core.enforcement import kept_settings
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.jobs import run_rules
@@ -27,7 +28,6 @@ from controller.core.rules import (
     verdict,
 )
 from controller.core.rules.context import Case, make_case, reference_text
-from controller.core.rules.effective import named_by_image
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
 from controller.core.rules.images import image, image_volumes
 from controller.model.host_paths import is_below

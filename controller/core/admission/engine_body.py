@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.admission.dns_names import extra_names
+from controller.core.effective.labels import is_reserved
 from controller.core.encoding.image_reference import without_credentials
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
@@ -32,7 +33,6 @@ from controller.core.engine_api.requests import (
 from controller.core.records.parts import DevicePart, MountPart, SummaryPart
 from controller.core.rules.confinement import confinement_of, number_text
 from controller.core.rules.context import Case, make_case, name_of, reference_text
-from controller.core.rules.effective import is_reserved
 from controller.core.rules.facts import Stamp
 from controller.core.rules.hooks import hooks_text
 from controller.core.rules.images.image import is_trusted_by_policy

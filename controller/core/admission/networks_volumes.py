@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.core.admission.engine_body import endpoint_body, origin_labels
+from controller.core.effective.labels import is_reserved
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.field_reader import members_of
@@ -32,7 +33,6 @@ from controller.core.records.parts import SummaryPart
 from controller.core.rules import identity
 from controller.core.rules import networks as network_rules
 from controller.core.rules.context import Case, implied, make_case, namespace_of, owner_of
-from controller.core.rules.effective import is_reserved
 from controller.core.rules.facts import (
     NO_COUNTS,
     ContainerFacts,

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.core.admission.adoption import Defaults, create_body_of
+from controller.core.effective.labels import is_reserved
 from controller.core.encoding.json_members import list_of, mapping_of
 from controller.core.encoding.quoting import quote, shorten
 from controller.core.encoding.strict_json import fold
@@ -30,7 +31,6 @@ from controller.core.engine_api.requests import (
     RequestBody,
 )
 from controller.core.rules.context import CONTROLLER
-from controller.core.rules.effective import is_reserved
 from controller.core.rules.identity import is_controllers_name
 from controller.model import names
 from controller.model.observed import Settings

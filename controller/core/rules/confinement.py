@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from controller.core.effective.accounts import is_number
 from controller.core.encoding.json_members import fields_of, only_set
-from controller.core.engine_api.accounts import is_number
 from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
 from controller.core.rules.images.anonymous_volumes import uncovered

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from controller.core.effective.merge import EffectiveRequest, effective
 from controller.core.encoding.image_reference import Reference, parse_reference
 from controller.core.engine_api.requests import CreateRequest
-from controller.core.rules.effective import EffectiveRequest, effective
 from controller.core.rules.facts import CreateFacts, ImageFacts, Stamp
 from controller.model import names
 from controller.model.names import (
@@ -177,7 +177,13 @@ def make_case(
     exceptions = in_force(of_service, now)
     policy, completed = with_exceptions(policy, exceptions), EffectiveRequest(request)
     if facts is not None and facts.image is not None:
-        completed = effective(request, facts.image, policy, existing=facts.existing)
+        completed = effective(
+            request,
+            facts.image.config,
+            policy,
+            accounts=facts.image.accounts,
+            existing=facts.existing,
+        )
     return Case(
         request=completed.request,
         name=name,

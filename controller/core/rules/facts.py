@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.core.engine_api.accounts import Accounts
+from controller.core.effective.accounts import Accounts
 from controller.core.engine_api.cdi import CdiDevice
 from controller.model.files.delivery import StoredFiles
 from controller.model.host_paths import PathFacts
@@ -25,7 +25,7 @@ class ImageFacts:
 
     id: str
     digest: str = ""  # of the manifest, if the registry gave one
-    #: As the engine shows it: containers inherit of it (``core.rules.effective``).
+    #: As the engine shows it: containers inherit of it (``core.effective.merge``).
     config: Mapping[str, Any] = field(default_factory=dict)
     platform: str = ""  # os/architecture[/variant]
     #: None if they weren't needed, or can't be read.

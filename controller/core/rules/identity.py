@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
+from controller.core.effective.labels import CONTROL, is_reserved
 from controller.core.encoding.quoting import quote, shorten
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.requests import Finding, Findings
 from controller.core.rules.context import Case
-from controller.core.rules.effective import CONTROL, is_reserved
 from controller.core.rules.facts import QuotaCounts
 from controller.model import names
 from controller.model.policy.document import Policy

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
+from controller.core.effective.accounts import is_named, is_number
 from controller.core.encoding.quoting import quote
-from controller.core.engine_api.accounts import is_named, is_number
 from controller.core.engine_api.requests import (
     Finding,
     Findings,

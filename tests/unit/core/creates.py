@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.core.admission.create import admit_create
-from controller.core.engine_api.accounts import Accounts
+from controller.core.effective.accounts import Accounts
 from controller.core.engine_api.parse import parse_create
 from controller.core.rules.facts import (
     CreateFacts,
@@ -28,10 +28,10 @@ REFERENCE = "ghcr.io/platformnetwork/web:1.2.3"
 IMAGE = ImageFacts("sha256:" + "1" * 64, digest="sha256:" + "d" * 64)
 
 
-def image_of(*, accounts: Accounts | None = None, **config: object) -> ImageFacts:
+def image_of(*, accounts: Accounts | None = None, **config: Any) -> ImageFacts:
     """Return an image with a config; sets of keys can be given as their keys."""
     keys = ("Volumes", "ExposedPorts")
-    members = {k: {key: {} for key in v} if k in keys else v for k, v in config.items()}  # type: ignore[call-overload]
+    members = {k: {key: {} for key in v} if k in keys else v for k, v in config.items()}
     return replace(IMAGE, config=members, accounts=accounts)
 
 

@@ -30,6 +30,7 @@ from controller.core.admission.object_adoption import AdoptionRequest
 from controller.core.admission.update import judge_memory_in_use, memory_in_use
 from controller.core.adoption import forms, likeness
 from controller.core.adoption import gaps as hardening
+from controller.core.effective.labels import is_reserved
 from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.enforcement.kernel_compare import REVERSIBLE
 from controller.core.engine_api.comparable_fields import LIMITS
@@ -42,7 +43,6 @@ from controller.core.records.container_effects import adopt_container
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import Closing, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.context import CONTROLLER
-from controller.core.rules.effective import is_reserved
 from controller.core.rules.identity import judge_labels
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names

@@ -26,6 +26,7 @@ from controller.broker.wire.responses import json_reply
 from controller.core.admission import adoption, create
 from controller.core.admission.adoption import Claim, Defaults
 from controller.core.admission.dns_names import clashes, of_summary
+from controller.core.effective.labels import is_reserved
 from controller.core.encoding.image_reference import repository_of
 from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api import parse
@@ -35,7 +36,6 @@ from controller.core.files.layout import config_root
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.confinement import data_path
-from controller.core.rules.effective import is_reserved
 from controller.core.rules.facts import CreateFacts, Stamp
 from controller.core.rules.verdict import AdmissionDecision, verdict_of
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject, PinnedImage

@@ -8,15 +8,14 @@ nothing left to merge.
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from controller.core.effective.accounts import Accounts, in_numbers, is_named
+from controller.core.effective.labels import inherits_label
 from controller.core.encoding.json_members import mapping_member
 from controller.core.encoding.quoting import shorten
-from controller.core.encoding.strict_json import fold
-from controller.core.engine_api.accounts import in_numbers, is_named
 from controller.core.engine_api.parse import parse_create
 from controller.core.engine_api.requests import (
     CreateRequest,
@@ -25,12 +24,8 @@ from controller.core.engine_api.requests import (
     HookRequest,
     HookRequests,
 )
-from controller.core.rules.facts import ImageFacts
-from controller.model import names
 from controller.model.policy.document import Policy
 
-RESERVED = fold(names.PREFIX)
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: The member of a health check for each attribute of ``HealthcheckRequest``.
 _CHECK = {
     "test": "Test",
@@ -54,24 +49,6 @@ class EffectiveRequest:
     blanked: frozenset[str] = frozenset()
 
 
-def is_reserved(key: str) -> bool:
-    """Return True if a label's key is reserved for trimtab, in any spelling."""
-    folded = fold(key)
-    return folded.startswith(RESERVED) or folded == RESERVED.removesuffix(".")
-
-
-def inherits_label(key: str, value: str, policy: Policy) -> bool:
-    """Return True if containers keep a label of their image.
-
-    Others become empty: those that the gate writes, that grant rights in other tools, and that could
-    forge a line of a log.
-    """
-    denied = tuple(fold(prefix) for prefix in policy.labels.denied_prefixes)
-    if is_reserved(key) or fold(key).startswith(denied):
-        return False
-    return CONTROL.search(value) is None
-
-
 def needs_numbers(policy: Policy) -> bool:
     """Return True if the policy bounds a container's groups, so that the image can't choose them."""
     return policy.security.require_non_root or not policy.security.group_add
@@ -84,13 +61,18 @@ def needs_accounts(asked: CreateRequest, config: Mapping[str, Any], policy: Poli
 
 
 def effective(
-    asked: CreateRequest, image: ImageFacts, policy: Policy, *, existing: bool = False
+    asked: CreateRequest,
+    config: Mapping[str, Any],
+    policy: Policy,
+    *,
+    accounts: Accounts | None = None,
+    existing: bool = False,
 ) -> EffectiveRequest:
     """Return what will run: the request, completed by the image's config.
 
     Users are written in numbers where the policy bounds groups, except those of an *existing* container.
     """
-    body = _inherited_body(asked, image.config, policy)
+    body = _inherited_body(asked, config, policy)
     part = parse_create(body)
     request = replace(
         asked,
@@ -107,8 +89,10 @@ def effective(
         findings=(*asked.findings, *(_of_image(each) for each in part.findings)),
     )
     if needs_numbers(policy) and not existing:
-        request = _with_numbers(request, image)
-    return EffectiveRequest(request, frozenset(_paths(asked, body)), _blanked(asked, image, policy))
+        request = _with_numbers(request, accounts)
+    return EffectiveRequest(
+        request, frozenset(_paths(asked, body)), _blanked(asked, config, policy)
+    )
 
 
 def named_by_image(findings: Iterable[Finding], inherited: frozenset[str]) -> list[Finding]:
@@ -160,12 +144,12 @@ def _inherited_body(
     return {member: value for member, value in body.items() if value}
 
 
-def _blanked(asked: CreateRequest, image: ImageFacts, policy: Policy) -> frozenset[str]:
+def _blanked(asked: CreateRequest, config: Mapping[str, Any], policy: Policy) -> frozenset[str]:
     """Return the labels of the image that the container doesn't keep, and the request doesn't set."""
     own = dict(asked.labels)
     return frozenset(
         key
-        for key, value in mapping_member(image.config, "Labels").items()
+        for key, value in mapping_member(config, "Labels").items()
         if key not in own and not inherits_label(key, str(value), policy)
     )
 
@@ -196,17 +180,17 @@ def _with_check(
     )
 
 
-def _with_numbers(request: CreateRequest, image: ImageFacts) -> CreateRequest:
+def _with_numbers(request: CreateRequest, accounts: Accounts | None) -> CreateRequest:
     """Return a request with users in numbers, as far as the image tells them."""
 
     def numbered(hook: HookRequest) -> HookRequest:
-        user = hook.user and in_numbers(hook.user, image.accounts)
+        user = hook.user and in_numbers(hook.user, accounts)
         return replace(hook, user=user or hook.user)
 
     after, before = (
         tuple(map(numbered, hooks)) for hooks in (request.hooks.post_start, request.hooks.pre_stop)
     )
-    user = in_numbers(request.user, image.accounts) or request.user
+    user = in_numbers(request.user, accounts) or request.user
     return replace(request, user=user, hooks=HookRequests(after, before))
 
 
