@@ -12,7 +12,7 @@ from types import ModuleType
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "controller"
 MIRROR = ROOT / "tests" / "unit"
-FILES_IN_A_FOLDER = 12
+FILES_IN_A_FOLDER = 16
 #: A file ends where its subject ends; this bound finds those with several subjects.
 LINES_IN_A_FILE = 600
 PRONOUNS_PERCENT = 4.0
