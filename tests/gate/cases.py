@@ -295,7 +295,8 @@ class Court:
         wrong = meant.query_differences(case.query, request)
         sent = _object(case)
         if sent:  # an empty object says nothing that could be lost
-            wrong += meant.differences(sent, request, own=self._world.own)
+            image = self._world.config_of(str((request.json or {}).get("Image") or ""))
+            wrong += meant.differences(sent, request, own=self._world.own, image=image)
         extra = [str(each) for each in tapped if each.changes and each is not request]
         wrong += [f"beside it reached the engine: {each}" for each in extra]
         return "; ".join(wrong)

@@ -196,6 +196,7 @@ class World:
         self.folder = Path(tempfile.mkdtemp(prefix="trimtab-gate-", dir="/var/tmp"))
         self.folder.chmod(0o755)
         self._stack = ExitStack()
+        self._configs: dict[str, dict[str, Any]] = {}  # of images, by id
         self._stack.callback(shutil.rmtree, self.folder)
         try:
             self._open()
@@ -244,6 +245,13 @@ class World:
             f"{who}: {method} {path}: {answer.status} {answer.body!r}"
         )
         return answer.json
+
+    def config_of(self, image: str) -> dict[str, Any]:
+        """Return the config of an image; empty for ''."""
+        if image and image not in self._configs:
+            shown = self.engine.docker("image", "inspect", image, check=False).stdout or "[]"
+            self._configs[image] = next((each["Config"] for each in json.loads(shown)), {})
+        return self._configs.get(image, {})
 
     def engine_id(self, kind: str, name: str) -> str:
         """Return the id of an object of the engine's."""

@@ -207,7 +207,7 @@ def _config(dice: Random) -> dict[str, Any]:
     fields: dict[str, Callable[[], Any]] = {
         "Hostname": lambda: dice.choice(["web", "a.b.c", "X-1", "9"]),
         "Domainname": lambda: dice.choice(["example.org", "a"]),
-        "User": lambda: dice.choice(["1000", "1000:1000", "app", "app:www-data", "0"]),
+        "User": lambda: dice.choice(["1000", "1000:1000", "65534:33", "root", "0"]),
         "AttachStdin": lambda: _some(dice, 0.5),
         "AttachStdout": lambda: _some(dice, 0.5),
         "AttachStderr": lambda: _some(dice, 0.5),

@@ -65,8 +65,13 @@ _ADDED = re.compile("|".join(f"(?:{pattern})" for pattern, _ in ADDED))
 Leaves = dict[str, Any]
 
 
-def differences(sent: object, tapped: Tapped, *, own: str) -> list[str]:
-    """Return what reached the engine otherwise than the client meant it."""
+def differences(
+    sent: object, tapped: Tapped, *, own: str, image: dict[str, Any] | None = None
+) -> list[str]:
+    """Return what reached the engine otherwise than the client meant it.
+
+    *image* is the config of the image, of which the body has what the container inherits.
+    """
     got = tapped.json
     if not isinstance(got, dict) or not isinstance(sent, dict):
         return [f"not two objects: {tapped.body[:80]!r}"]
@@ -74,17 +79,32 @@ def differences(sent: object, tapped: Tapped, *, own: str) -> list[str]:
     wanted = {
         path: value for path, value in wanted.items() if not _ignored(tapped.path, path, value)
     }
+    given = dict(leaves(image or {}))
     lost = [
         f"{path}: {value!r} became {found.get(path)!r}"
         for path, value in wanted.items()
         if not _same(path, value, found.get(path), own=own)
+        and not _completed(path, value, found.get(path), given)
     ]
     added = [
         f"{path}: {value!r} was added"
         for path, value in found.items()
-        if path not in wanted and not _ADDED.fullmatch(path)
+        if path not in wanted
+        and not _ADDED.fullmatch(path)
+        and value not in ("0:0", given.get(path))
     ]
     return lost + added
+
+
+def _completed(path: str, wanted: Any, got: Any, given: Leaves) -> bool:
+    """Tell whether a value is what was meant, and beside it what the image gives."""
+    match path:
+        case "Env":
+            return [*wanted, *(e for e in given.get("Env", ()) if e not in wanted)] == got
+        case "User":  # by number alone, and so in the group of that number
+            return got == f"{int(wanted)}:{int(wanted)}" if wanted.isdigit() else False
+        case _:
+            return False
 
 
 def _ignored(target: str, field: str, value: object) -> bool:

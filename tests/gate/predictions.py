@@ -86,9 +86,13 @@ def _config(body: Shown, plain: Shown, identifier: str, image: Shown) -> Shown:
     config["Hostname"] = body.get("Hostname") or identifier[:12]
     for name in ("AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"):
         config[name] = body.get(name, False)
-    for name in ("Domainname", "User", "WorkingDir", "StopSignal", "Shell"):
+    for name in ("Domainname", "WorkingDir", "StopSignal", "Shell"):
         if body.get(name):
             config[name] = body[name]
+    if user := body.get("User"):
+        # By number alone in the group of that number, not in one of the image's choice.
+        number = user.replace("root", "0")
+        config["User"] = number if ":" in number else f"{number}:{number}"
     if "StopTimeout" in body:
         config["StopTimeout"] = body["StopTimeout"]
     ports = {

@@ -22,7 +22,7 @@ _LIMITS = (
 )
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
 #: Members of a create's body that aren't members of the container's Config, as they stand.
-_OWN = ("HostConfig", "NetworkingConfig", "Env", "Labels", "ExposedPorts")
+_OWN = ("HostConfig", "NetworkingConfig", "Env", "Labels", "ExposedPorts", "Volumes")
 
 
 class BadBody(Exception):
@@ -83,29 +83,44 @@ def without(body: Body, discarded: Collection[str]) -> Body:
     return left
 
 
-def _config(image: SimImage, body: Body, identifier: str) -> Body:
-    own = image.inspect()["Config"]
+def merged(own: Body, body: Body) -> Body:
+    """Return a create's members of Config, completed by an image's (moby, ``daemon/commit.go``)."""
     asked = {key: value for key, value in body.items() if value and key not in _OWN}
-    labels = {**(own["Labels"] or {}), **(body.get("Labels") or {})}
     names = {entry.partition("=")[0] for entry in body.get("Env") or ()}
-    env = [*(body.get("Env") or ()), *(e for e in own["Env"] if e.partition("=")[0] not in names)]
+    env = [
+        *(body.get("Env") or ()),
+        *(e for e in own.get("Env") or () if e.partition("=")[0] not in names),
+    ]
+    config: Body = {
+        **own,
+        **asked,
+        "Labels": {**(own.get("Labels") or {}), **(body.get("Labels") or {})},
+        "Env": env,
+    }
+    for member in ("ExposedPorts", "Volumes"):
+        if own.get(member) or body.get(member):
+            config[member] = {**(own.get(member) or {}), **(body.get(member) or {})}
+    if own.get("Healthcheck") and asked.get("Healthcheck"):
+        given = {key: value for key, value in asked["Healthcheck"].items() if value}
+        config["Healthcheck"] = {**own["Healthcheck"], **given}
+    if asked.get("Entrypoint"):
+        config["Cmd"] = asked.get("Cmd")  # an entrypoint of one's own drops the image's command
+        if asked["Entrypoint"] == [""]:
+            config["Entrypoint"] = None
+    return config
+
+
+def _config(image: SimImage, body: Body, identifier: str) -> Body:
     config: Body = {
         "Hostname": body.get("Hostname") or identifier[:12],
         "User": "",
         "Tty": False,
         "OpenStdin": False,
-        **own,
-        **asked,
+        **merged(image.inspect()["Config"], body),
         "Image": body.get("Image"),
-        "Labels": labels,
-        "Env": env,
     }
-    if asked.get("Entrypoint") and not asked.get("Cmd"):
-        config["Cmd"] = None  # an entrypoint of one's own drops the image's command
     if body.get("StopTimeout") is not None:
         config["StopTimeout"] = body["StopTimeout"]
-    if body.get("ExposedPorts"):
-        config["ExposedPorts"] = {**(own.get("ExposedPorts") or {}), **body["ExposedPorts"]}
     return config
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controller.core.effective.accounts import in_numbers, is_named
+from controller.core.effective.merge import needs_numbers
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import EXEC, TERMINAL
 from controller.core.engine_api.requests import (
@@ -48,7 +50,8 @@ def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> 
     if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(CreateRequest(env=request.env))
         return deny(with_grants(refused, asked, policy), summary_of(request))
-    decision = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
+    body = _body(request, policy)
+    decision = AdmissionDecision(verdict_of(()), body, summary=summary_of(request))
     return with_tolerated(decision, findings, policy.modes)
 
 
@@ -61,7 +64,8 @@ def admit_hook(hook: HookRequest, *, policy: Policy, container_user: str) -> Adm
     findings = [*judge_hook(replace(hook, path=""), policy, container_user)]
     if refused := enforced_findings(findings, policy.modes):
         return deny(refused, summary_of(request))
-    decision = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
+    body = _body(request, policy)
+    decision = AdmissionDecision(verdict_of(()), body, summary=summary_of(request))
     return with_tolerated(decision, findings, policy.modes)
 
 
@@ -111,7 +115,11 @@ def _command(request: ExecRequest) -> Findings:
     yield from limits_privileges.judge_arguments(request.command)
 
 
-def _body(request: ExecRequest) -> dict[str, object]:
+def _body(request: ExecRequest, policy: Policy) -> dict[str, object]:
+    user = request.user
+    if user and needs_numbers(policy) and not is_named(user):
+        # Without a group the engine would take that of the image's passwd, or root's.
+        request = replace(request, user=in_numbers(user, None))
     body = {entry.name: False for entry in TERMINAL} | members_of(EXEC, request)
     if request.tty and any(request.console_size):
         body["ConsoleSize"] = list(request.console_size)

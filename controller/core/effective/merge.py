@@ -21,8 +21,6 @@ from controller.core.engine_api.requests import (
     CreateRequest,
     Finding,
     HealthcheckRequest,
-    HookRequest,
-    HookRequests,
 )
 from controller.model.policy.document import Policy
 
@@ -55,9 +53,8 @@ def needs_numbers(policy: Policy) -> bool:
 
 
 def needs_accounts(asked: CreateRequest, config: Mapping[str, Any], policy: Policy) -> bool:
-    """Return True if a user of the container has a name whose numbers the policy needs."""
-    users = (asked.user or str(config.get("User") or ""), *(hook.user for hook in asked.hooks.all))
-    return needs_numbers(policy) and any(map(is_named, users))
+    """Return True if the container's user has a name whose numbers the policy needs."""
+    return needs_numbers(policy) and is_named(asked.user or str(config.get("User") or ""))
 
 
 def effective(
@@ -70,7 +67,7 @@ def effective(
 ) -> EffectiveRequest:
     """Return what will run: the request, completed by the image's config.
 
-    Users are written in numbers where the policy bounds groups, except those of an *existing* container.
+    The user is written in numbers where the policy bounds groups, except that of an *existing* container.
     """
     body = _inherited_body(asked, config, policy)
     part = parse_create(body)
@@ -89,7 +86,7 @@ def effective(
         findings=(*asked.findings, *(_of_image(each) for each in part.findings)),
     )
     if needs_numbers(policy) and not existing:
-        request = _with_numbers(request, accounts)
+        request = replace(request, user=in_numbers(request.user, accounts) or request.user)
     return EffectiveRequest(
         request, frozenset(_paths(asked, body)), _blanked(asked, config, policy)
     )
@@ -178,20 +175,6 @@ def _with_check(
     return HealthcheckRequest(
         **{name: getattr(asked, name) or getattr(image, name) for name in _CHECK}
     )
-
-
-def _with_numbers(request: CreateRequest, accounts: Accounts | None) -> CreateRequest:
-    """Return a request with users in numbers, as far as the image tells them."""
-
-    def numbered(hook: HookRequest) -> HookRequest:
-        user = hook.user and in_numbers(hook.user, accounts)
-        return replace(hook, user=user or hook.user)
-
-    after, before = (
-        tuple(map(numbered, hooks)) for hooks in (request.hooks.post_start, request.hooks.pre_stop)
-    )
-    user = in_numbers(request.user, accounts) or request.user
-    return replace(request, user=user, hooks=HookRequests(after, before))
 
 
 def _paths(asked: CreateRequest, body: Mapping[str, Any]) -> Iterable[str]:
