@@ -100,7 +100,7 @@ def _completed(path: str, wanted: Any, got: Any, given: Leaves) -> bool:
     """Tell whether a value is what was meant, and beside it what the image gives."""
     match path:
         case "Env":
-            return [*wanted, *(e for e in given.get("Env", ()) if e not in wanted)] == got
+            return bool([*wanted, *(e for e in given.get("Env", ()) if e not in wanted)] == got)
         case "User":  # by number alone, and so in the group of that number
             return got == f"{int(wanted)}:{int(wanted)}" if wanted.isdigit() else False
         case _:

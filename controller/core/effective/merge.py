@@ -67,8 +67,11 @@ def effective(
 ) -> EffectiveRequest:
     """Return what will run: the request, completed by the image's config.
 
-    The user is written in numbers where the policy bounds groups, except that of an *existing* container.
+    The user is written in numbers where the policy bounds groups. An *existing* container keeps its
+    user's name, and of its image only user and volumes count: the rest runs already, by an older gate.
     """
+    if existing:
+        config = {member: config.get(member) for member in ("User", "Volumes")}
     body = _inherited_body(asked, config, policy)
     part = parse_create(body)
     request = replace(

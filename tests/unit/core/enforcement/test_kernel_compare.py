@@ -187,6 +187,27 @@ def test_a_capability_beside_those_admitted_is_a_breach(name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("gid", "groups", "told"),
+    [
+        (1000, (), ""),
+        (1000, (1000, 44), ""),
+        (44, (), ""),  # setgid(2) among its own
+        (0, (), "0"),
+        (1000, (6, 1000, 999), "6, 999"),
+    ],
+)
+def test_groups_beside_those_admitted_are_a_breach(
+    gid: int, groups: tuple[int, ...], told: str
+) -> None:
+    bound = replace(EXPECTED.confinement, user="1000:1000", groups=("44",))
+    seen = replace(EFFECTIVE, gid=gid, groups=groups)
+    text = f"breach effective.groups: it is in the groups {told} in addition to the admitted ones"
+    assert check(seen, expected=replace(EXPECTED, confinement=bound)) == ([text] if told else [])
+    # Nobody knows those of a name, or of a container that can change them.
+    assert check(seen) == []
+
+
 def test_fewer_capabilities_than_admitted_are_no_difference() -> None:
     assert check(replace(EFFECTIVE, capabilities=dict.fromkeys(EFFECTIVE.capabilities, 0))) == []
 

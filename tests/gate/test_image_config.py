@@ -1,0 +1,115 @@
+"""What an image's author writes into its config is judged: it gets nobody more than a request would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controller.model import names
+from tests import engine as engines
+from tests.gate.fixtures import ALLOWED, World
+from tests.gate.test_effective_state import effective, start
+from tools import debian_images
+from tools.image_archive import file
+
+pytestmark = pytest.mark.needs_root
+SECOND = 10**9
+#: What would list users of many groups, among them groups of the host's.
+PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:0::/:/bin/sh\n"
+GROUP = "root:x:0:\ndisk:x:6:app,root\nshadow:x:42:app\ndocker:x:999:app,root\n"
+
+HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
+    "labels of 7 MB": ({"Labels": {f"x.{n}": "y" * 7000 for n in range(1000)}}, "label.size"),
+    "labels of 7 MB that nobody keeps": (
+        {"Labels": {f"io.trimtab.{n}.{'y' * 7000}": "" for n in range(1000)}},
+        "label.size",
+    ),
+    "a check each millisecond": (
+        {
+            "Healthcheck": {
+                "Test": ["CMD-SHELL", "exit 1"],
+                "Interval": 10**6,
+                "Timeout": 86400 * SECOND,
+                "Retries": 1_000_000,
+            }
+        },
+        "healthcheck.bounds",
+    ),
+    "a check with 900 KB of arguments": (
+        {"Healthcheck": {"Test": ["CMD", "x" * 900_000], "Interval": 30 * SECOND}},
+        "command.size",
+    ),
+    "a folder of the runtime's": ({"WorkingDir": "/proc/self/fd/8"}, "workdir.forbidden"),
+    "another loader": ({"Env": ["LD_PRELOAD=/evil.so"]}, "env.denied"),
+    "variables of 2 MB": ({"Env": [f"V{n}={'x' * 4000}" for n in range(500)]}, "env.size"),
+    "thousands of volumes": ({"Volumes": {f"/v{n}": {} for n in range(5000)}}, "body.type"),
+    "thousands of ports": (
+        {"ExposedPorts": {f"{n}/tcp": {} for n in range(1, 1000)}},
+        "port.count",
+    ),
+    "a user that its files don't know": ({"User": "nobody-there"}, "user.groups"),
+}
+
+
+@pytest.fixture(scope="module")
+def world(engine: engines.PrivateEngine | engines.FoundEngine) -> Iterator[World]:
+    made = World(engine, ())
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def image(world: World, name: str, config: dict[str, Any]) -> str:
+    """Load an image with a config, and let the gate know it."""
+    reference = f"{ALLOWED}config-{name}:1"
+    files = (file("etc/passwd", PASSWD), file("etc/group", GROUP))
+    archive = debian_images.layout("alpine", reference, *files, config=config)
+    debian_images.ensure(world.engine.host, archive)
+    world.must("operator", "POST", "/trimtab/v1/trust", {"reference": reference})
+    return reference
+
+
+def body(reference: str, **more: Any) -> dict[str, Any]:
+    labels = {names.OWNER: "alice", names.SERVICE: "web"}
+    return {"Image": reference, "Labels": labels, "HostConfig": {"NetworkMode": "none"}, **more}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_no_request_would_get_no_image_gets(world: World, what: str) -> None:
+    config, rule = HOSTILE[what]
+    reference = image(world, f"hostile-{list(HOSTILE).index(what)}", config)
+    answer = world.ask("alice", "POST", "/containers/create?name=alice-hostile", body(reference))
+    assert (answer.status // 100, answer.rule) == (4, rule)
+    assert len(answer.body) < 4096
+
+
+@pytest.mark.parametrize(
+    ("config", "asked", "user", "groups"),
+    [
+        ({"User": "1000"}, {}, "1000:1000", {1000}),
+        ({}, {"User": "1000"}, "1000:1000", {1000}),
+        ({"User": "app"}, {}, "1000:0", {0}),
+        ({}, {"User": "1000:1000"}, "1000:1000", {1000}),
+        ({}, {}, "0:0", {0}),
+    ],
+)
+def test_no_image_chooses_groups_of_the_hosts(
+    world: World, config: dict[str, Any], asked: dict[str, Any], user: str, groups: set[int]
+) -> None:
+    """The policy admits no further groups: the image's files give a user some."""
+    reference = image(world, f"user-{config.get('User', 'none')}", config)
+    made = world.must(
+        "alice", "POST", "/containers/create?name=alice-user", body(reference, **asked)
+    )
+    identifier = str(made["Id"])
+    try:
+        assert start(world, identifier).status == 204
+        assert effective(world, identifier) == ["verified"]
+        assert world.engine.inspect(identifier)["Config"]["User"] == user
+        seen = world.engine.docker("exec", identifier, "id", "-G").stdout.split()
+        assert {int(group) for group in seen} == groups
+    finally:
+        world.engine.remove(identifier)
