@@ -16,7 +16,7 @@ from controller.core.effective.accounts import Accounts, in_numbers, is_named
 from controller.core.effective.labels import inherits_label
 from controller.core.encoding.json_members import mapping_member
 from controller.core.encoding.quoting import shorten
-from controller.core.engine_api.parse import parse_create
+from controller.core.engine_api.parse import parse_config
 from controller.core.engine_api.requests import (
     CreateRequest,
     Finding,
@@ -73,7 +73,7 @@ def effective(
     if existing:
         config = {member: config.get(member) for member in ("User", "Volumes")}
     body = _inherited_body(asked, config, policy)
-    part = parse_create(body)
+    part = parse_config(body)
     request = replace(
         asked,
         user=asked.user or part.user,

@@ -99,6 +99,17 @@ CONFIG = (
     constrain("NetworkingConfig", an_object, "see its own table"),
 )
 
+#: The members that the engine completes from the image's config (moby, ``daemon/commit.go``).
+INHERITED = tuple(
+    entry
+    for entry in CONFIG
+    if entry.name
+    in {
+        *("User", "Env", "Cmd", "Entrypoint", "Healthcheck", "WorkingDir"),
+        *("ExposedPorts", "Volumes", "Labels", "StopSignal"),
+    }
+)
+
 #: A key that engines up to 26.1 also read at the top level of a create's body.
 LEGACY_CPUSET = "Cpuset"
 

@@ -102,6 +102,26 @@ def parse_create(body: object) -> CreateRequest:
     )
 
 
+def parse_config(config: object) -> CreateRequest:
+    """Return what containers inherit of an image's config, as a request for it."""
+    findings = FindingCollector()
+    values = read_object(field_tables.INHERITED, config, "", findings)
+    grammar.check_user(values, findings)
+    exposed = grammar.exposed_ports(values, findings)
+    grammar.check_environment(values, findings)
+    health, volumes = grammar.healthcheck(values, findings), grammar.volume_paths(values, findings)
+    grammar.check_working_dir(values, findings)
+    grammar.check_signal(values, findings)
+    return CreateRequest(
+        **values.attributes(field_tables.INHERITED),
+        exposed_ports=exposed,
+        healthcheck=health,
+        volumes=volumes,
+        labels=grammar.labels(values),
+        findings=findings.all(),
+    )
+
+
 def parse_update(body: object) -> UpdateRequest:
     """Return an update request."""
     findings = FindingCollector()

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 
+from controller.core.effective import merge
 from controller.core.effective.accounts import Accounts
 from controller.core.effective.merge import effective
 from controller.core.engine_api.parse import parse_create
@@ -245,7 +246,7 @@ def test_nothing_runs_that_the_rules_would_refuse_if_it_had_been_asked_for(
     body: Any = found.body
     security = rules.security
     if security.require_non_root or not security.group_add:
-        assert re.fullmatch(r"[0-9]+:[0-9]+", body["User"])
+        assert re.fullmatch(r"[0-9]+:[0-9]+", body.get("User", ""))
     members = {k: v for k, v in body.items() if k not in {"HostConfig", "NetworkingConfig"}}
     final = merged(config, members)
     for member in ("User", "Env", "Cmd", "Volumes", "ExposedPorts", "Healthcheck", "WorkingDir"):
@@ -258,3 +259,26 @@ def test_nothing_runs_that_the_rules_would_refuse_if_it_had_been_asked_for(
     # As it will run, asked of an image that gives nothing.
     alone = replace(FACTS, image=replace(IMAGE, config={}, accounts=None))
     assert denials(judged({**asked_for, "Image": REFERENCE}, rules=rules, facts=alone)) == ()
+
+
+#: What each hole was: the part of the merge that wasn't there before the rules ran.
+PLANTED: dict[str, tuple[str, Any]] = {
+    "an image's user keeps its groups": ("needs_numbers", lambda _policy: False),
+    "an image's variables are added unjudged": ("_inherited_env", lambda *_: []),
+    "an image's check is added unjudged": ("_with_check", lambda asked, _image: asked),
+    "an image's labels show through": ("_blanked", lambda *_: frozenset()),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, wrong = PLANTED[bug]
+    monkeypatch.setattr(merge, name, wrong)
+    holds = (
+        test_nothing_runs_that_the_rules_would_refuse_if_it_had_been_asked_for.hypothesis.inner_test
+    )  # type: ignore[attr-defined]
+    drawn = settings(max_examples=500, phases=[Phase.generate], database=None, deadline=None)(
+        given(config=CONFIGS, asked=BODIES, rules=POLICIES)(holds)
+    )
+    with pytest.raises(AssertionError):
+        drawn()
