@@ -274,9 +274,8 @@ PLANTED: dict[str, tuple[str, Any]] = {
 def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, wrong = PLANTED[bug]
     monkeypatch.setattr(merge, name, wrong)
-    holds = (
-        test_nothing_runs_that_the_rules_would_refuse_if_it_had_been_asked_for.hypothesis.inner_test
-    )  # type: ignore[attr-defined]
+    whole: Any = test_nothing_runs_that_the_rules_would_refuse_if_it_had_been_asked_for
+    holds = whole.hypothesis.inner_test
     drawn = settings(max_examples=500, phases=[Phase.generate], database=None, deadline=None)(
         given(config=CONFIGS, asked=BODIES, rules=POLICIES)(holds)
     )
