@@ -114,7 +114,7 @@ def web(version: str) -> Image:
                 "Timeout": 2 * SECOND_NS,
                 "StartPeriod": 10 * SECOND_NS,
                 # Healthy within a second of the start, so that a rollout needn't wait.
-                "StartInterval": SECOND_NS // 2,
+                "StartInterval": SECOND_NS,
                 "Retries": 3,
             },
         },

@@ -35,7 +35,7 @@ IMAGES = (
             "Test": ["CMD", "/bin/wget"],
             "Interval": 5_000_000_000,
             "StartPeriod": 10_000_000_000,
-            "StartInterval": 500_000_000,
+            "StartInterval": 1_000_000_000,
             "Retries": 3,
         },
     ),

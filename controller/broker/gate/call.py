@@ -11,6 +11,8 @@ from controller.broker.gate import commands, redact
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.routes import Route
 from controller.broker.wire.responses import JSON_TYPE, refusal
+from controller.core.effective.accounts import Accounts, in_numbers, is_named
+from controller.core.effective.merge import needs_numbers
 from controller.core.engine_api import cdi
 from controller.core.engine_api.cdi import CdiDevice, CdiFile
 from controller.core.records.views import Page, Question
@@ -177,6 +179,24 @@ def read_cdi_devices() -> Flow[dict[str, CdiDevice]]:
     answer = yield commands.ReadCdiFiles()
     assert isinstance(answer, tuple), f"a read of files was answered by {answer!r}"
     return cdi.read_devices(tuple(each for each in answer if isinstance(each, CdiFile)))
+
+
+def read_accounts(layers: tuple[str, ...]) -> Flow[Accounts | None]:
+    """Return users and groups in the topmost of some folders that has them; None if they can't be told."""
+    answer = yield commands.ReadAccounts(layers)
+    assert answer is None or isinstance(answer, Accounts), f"accounts were {answer!r}"
+    return answer
+
+
+def find_numbers(user: str, pid: int, policy: Policy) -> Flow[str]:
+    """Return the user of a command in a container in numbers, where the policy bounds groups.
+
+    As it is if the files of the container of process *pid* don't tell.
+    """
+    if not user or not needs_numbers(policy):
+        return user
+    accounts = (yield from read_accounts((f"/proc/{pid}/root/.",))) if is_named(user) else None
+    return in_numbers(user, accounts) or user
 
 
 def query_journal(question: Question) -> Flow[Page]:

@@ -14,7 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import BROKER, Flow, GateRequest, parse_json, read_json
+from controller.broker.gate.call import (
+    BROKER,
+    Flow,
+    GateRequest,
+    find_numbers,
+    parse_json,
+    read_json,
+)
 from controller.broker.gate.commands import EndProcess, Lost, ReadEngine, Relay, WriteRecord
 from controller.broker.gate.journal_entries import actor_of, place_of, request_of
 from controller.broker.gate.mutate import Change, perform
@@ -54,6 +61,8 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /containers/{container}/exec``: create an exec for the caller."""
     container = yield from _find_running(call, state, call.names["container"])
     request = parse.parse_exec(call.body)
+    user = yield from find_numbers(request.user, _pid(container), call.policy)
+    request = replace(request, user=user)
     judged = raise_if_denied(
         admit_exec(request, policy=call.policy, container_user=_user(container))
     )
@@ -230,6 +239,11 @@ def _make_room(state: GateState) -> None:
 
 def _started(container: OwnContainer) -> str:
     return str((container.inspect.get("State") or {}).get("StartedAt", ""))
+
+
+def _pid(container: OwnContainer) -> int:
+    pid = (container.inspect.get("State") or {}).get("Pid")
+    return pid if isinstance(pid, int) else 0
 
 
 def _user(container: OwnContainer) -> str:

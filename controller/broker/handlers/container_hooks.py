@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import BROKER, Author, Flow, parse_json, read_json
+from controller.broker.gate.call import BROKER, Author, Flow, find_numbers, parse_json, read_json
 from controller.broker.gate.commands import Lost, ReadEngine, WriteRecord
 from controller.broker.gate.journal_entries import actor_of, error_text, place_of, request_of
 from controller.broker.gate.mutate import Change, perform
@@ -51,6 +51,7 @@ class _Run:
     event: str
     hooks: tuple[HookRequest, ...]
     user: str  # of the container
+    pid: int  # of its first process
     ends_at: float  # monotonic
     #: Identifies this run in ``ExecState.hook_runs``.
     token: object
@@ -187,7 +188,9 @@ def _run_event(
         return
     user = str((inspect.get("Config") or {}).get("User") or "")
     ends_at = state.clock.monotonic() + within_s
-    run = _Run(item, policy, event, asked, user, ends_at, token=object())
+    pid = (inspect.get("State") or {}).get("Pid")
+    pid = pid if isinstance(pid, int) else 0
+    run = _Run(item, policy, event, asked, user, pid, ends_at, token=object())
     if event == POST_START:
         state.execs.hook_runs[item.id] = run.token
     why = yield from _run_all(state, run)
@@ -214,7 +217,8 @@ def _run_all(state: GateState, run: _Run) -> Flow[str]:
 
 
 def _run_hook(state: GateState, run: _Run, hook: HookRequest) -> Flow[str]:
-    judged = admit_hook(hook, policy=run.policy, container_user=run.user)
+    user = yield from find_numbers(hook.user, run.pid, run.policy)
+    judged = admit_hook(replace(hook, user=user), policy=run.policy, container_user=run.user)
     if judged.verdict.decision == "deny":
         return f"is refused by the policy: {judged.verdict.reason}"
     if state.clock.monotonic() >= run.ends_at:

@@ -304,7 +304,7 @@ def _judge_exec(request: DryRun) -> AdmissionDecision:
     """Judge the create of an exec."""
     command = parse.parse_exec(request.body)
     # The user of the container isn't known. Any user id but 0 lets the request decide.
-    return admit_exec(command, policy=request.policy, container_user="1")
+    return admit_exec(command, policy=request.policy, container_user="1", looked_up=False)
 
 
 def _judge_pull(request: DryRun) -> AdmissionDecision:

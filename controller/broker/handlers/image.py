@@ -20,10 +20,11 @@ from controller.broker.gate.call import (
     engine_reply,
     engine_unavailable,
     parse_json,
+    read_accounts,
     read_json,
     read_ok,
 )
-from controller.broker.gate.commands import Lost, ReadAccounts, ReadEngine
+from controller.broker.gate.commands import Lost, ReadEngine
 from controller.broker.gate.journal_entries import error_text, request_of, require_record
 from controller.broker.gate.mutate import OUTCOME_UNKNOWN, Change, perform
 from controller.broker.gate.request_target import build_path
@@ -32,7 +33,6 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import calls
-from controller.core.effective.accounts import Accounts
 from controller.core.encoding.image_reference import (
     is_image_id,
     matches,
@@ -98,9 +98,7 @@ def with_accounts(facts: ImageFacts, inspect: dict[str, Any]) -> Flow[ImageFacts
     data = mapping_member(mapping_member(inspect, "GraphDriver"), "Data")
     lower = str(data.get("LowerDir") or "")
     layers = tuple(filter(None, (str(data.get("UpperDir") or ""), *lower.split(":"))))
-    accounts = yield ReadAccounts(layers)
-    assert accounts is None or isinstance(accounts, Accounts), f"accounts were {accounts!r}"
-    return replace(facts, accounts=accounts)
+    return replace(facts, accounts=(yield from read_accounts(layers)))
 
 
 def image_list(call: GateRequest, state: GateState) -> Flow[Reply]:

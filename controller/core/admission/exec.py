@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.core.effective.accounts import in_numbers, is_named
-from controller.core.effective.merge import needs_numbers
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import EXEC, TERMINAL
 from controller.core.engine_api.requests import (
@@ -37,8 +35,12 @@ from controller.core.rules.verdict import (
 from controller.model.policy.document import Policy
 
 
-def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> AdmissionDecision:
+def admit_exec(
+    request: ExecRequest, *, policy: Policy, container_user: str, looked_up: bool = True
+) -> AdmissionDecision:
     """Judge an exec; *container_user* is the container's user, '' for root.
+
+    Where the policy bounds groups, the user was *looked_up* in the files of the container. A preview can't.
 
     ``summary`` has the program and the number of arguments. Arguments and values of variables may
     be secrets, so the summary never has them.
@@ -47,11 +49,11 @@ def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> 
     findings += _command(request)
     findings += judge_command_user(request.user, policy, container_user)
     findings += limits_privileges.judge_environment(request.env, policy)
+    findings += limits_privileges.judge_named(request.user, policy) if looked_up else ()
     if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(CreateRequest(env=request.env))
         return deny(with_grants(refused, asked, policy), summary_of(request))
-    body = _body(request, policy)
-    decision = AdmissionDecision(verdict_of(()), body, summary=summary_of(request))
+    decision = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
     return with_tolerated(decision, findings, policy.modes)
 
 
@@ -62,10 +64,10 @@ def admit_hook(hook: HookRequest, *, policy: Policy, container_user: str) -> Adm
     """
     request = ExecRequest(hook.command, hook.user, hook.env, hook.working_dir)
     findings = [*judge_hook(replace(hook, path=""), policy, container_user)]
+    findings += limits_privileges.judge_named(hook.user, policy)
     if refused := enforced_findings(findings, policy.modes):
         return deny(refused, summary_of(request))
-    body = _body(request, policy)
-    decision = AdmissionDecision(verdict_of(()), body, summary=summary_of(request))
+    decision = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
     return with_tolerated(decision, findings, policy.modes)
 
 
@@ -115,11 +117,7 @@ def _command(request: ExecRequest) -> Findings:
     yield from limits_privileges.judge_arguments(request.command)
 
 
-def _body(request: ExecRequest, policy: Policy) -> dict[str, object]:
-    user = request.user
-    if user and needs_numbers(policy) and not is_named(user):
-        # Without a group the engine would take that of the image's passwd, or root's.
-        request = replace(request, user=in_numbers(user, None))
+def _body(request: ExecRequest) -> dict[str, object]:
     body = {entry.name: False for entry in TERMINAL} | members_of(EXEC, request)
     if request.tty and any(request.console_size):
         body["ConsoleSize"] = list(request.console_size)

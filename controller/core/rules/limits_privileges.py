@@ -288,14 +288,20 @@ def judge_non_root(user: str) -> Findings:
         yield Finding("user.root", "User", reason, remedy, tolerable=True)
 
 
-def groups_allowed(case: Case) -> Findings:
-    """The policy allows further groups; root's group is refused if the policy forbids root."""
-    security, user = case.policy.security, case.request.user
-    is_open = case.facts is None or case.facts.existing or security.require_non_root
-    if not security.group_add and not is_open and is_named(user):
+def judge_named(user: str, policy: Policy) -> Findings:
+    """Yield a finding for a user whose numbers nobody could look up, where further groups aren't admitted."""
+    security = policy.security
+    if is_named(user) and not security.group_add and not security.require_non_root:
         reason = f"only the image says which groups {quote(user)} is in, and the policy admits no further ones"
         remedy = "name user and group by number, such as 1000:1000"
         yield Finding("user.groups", "User", reason, remedy)
+
+
+def groups_allowed(case: Case) -> Findings:
+    """The policy allows further groups; root's group is refused if the policy forbids root."""
+    security = case.policy.security
+    if case.facts is not None and not case.facts.existing:
+        yield from judge_named(case.request.user, case.policy)
     for index, group in enumerate(case.request.groups):
         where = f"HostConfig.GroupAdd[{index}]"
         if not security.group_add:

@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import EndProcess, Forward, ReadEngine, Relay
+from controller.broker.gate.commands import (
+    EndProcess,
+    Forward,
+    ReadAccounts,
+    ReadEngine,
+    Relay,
+)
 from controller.broker.gate.state import GateState
 from controller.broker.guards.recovery import settle
 from controller.broker.handlers import container_exec
+from controller.core.effective.accounts import Accounts
 from controller.core.encoding.canonical_json import digest
 from controller.core.records.inventory_json import from_json, to_json
 from controller.model.inventory import ExecSession
@@ -33,6 +40,7 @@ from tests.unit.broker.dialogue import (
     request,
     state,
 )
+from tests.unit.broker.handlers.test_networks_volumes import Sent
 from tests.unit.broker.world import DB, STRAY, WEB, inspect, inventory, policy
 
 EXEC = "ee" * 32
@@ -498,3 +506,44 @@ def test_sessions_are_in_the_snapshot_and_one_without_them_can_be_read() -> None
     assert from_json(written).sessions == known.sessions
     del written["sessions"]
     assert from_json(written).sessions == {}
+
+
+# Users by name
+
+
+def made_as(user: str, *looks: Step, rules: dict[str, Any] | None = None) -> tuple[Told, Any]:
+    """Create an exec as a user; return the answer, and the user that reached the engine."""
+    sent, body = Sent(MADE), {"Cmd": ["id"], "User": user}
+    knows = state(inventory(), policy=policy(**(rules or {})))
+    running = reply(inspect(WEB, "alice-web", "alice", State={**SINCE, "Pid": 4242}))
+    steps = [
+        (LOOK, running),
+        *looks,
+        ("intent", RECORDED),
+        (sent, MADE_EXEC),
+        ("outcome", RECORDED),
+    ]
+    if not looks or looks[-1][0] != "refusal":
+        answer = ask(knows, "POST", MADE, steps, body=body)
+        return answer, sent.body.get("User")
+    return ask(knows, "POST", MADE, [(LOOK, running), *looks], body=body), None
+
+
+MADE_EXEC = reply({"Id": EXEC}, 201)
+FILES = ReadAccounts(("/proc/4242/root/.",))
+APP = Accounts("app:x:1000:1001\n", "disk:x:6:app\n")
+
+
+def test_where_groups_are_bounded_a_user_by_name_is_looked_up_in_the_container() -> None:
+    _, user = made_as("app", (FILES, APP))
+    assert user == "1000:1001"
+    _, user = made_as("1000")
+    assert user == "1000:1000"
+    _, user = made_as("app", rules={"security": {"groupAdd": True}})
+    assert user == "app"
+
+
+@pytest.mark.parametrize("found", [None, Accounts()])
+def test_a_name_that_the_container_does_not_tell_is_refused_there(found: Accounts | None) -> None:
+    answer, _ = made_as("app", (FILES, found), ("refusal", RECORDED))
+    assert (answer.status, answer.rule) == (403, "user.groups")
