@@ -103,7 +103,9 @@ def named_by_image(findings: Iterable[Finding], inherited: frozenset[str]) -> li
 def _of_image(finding: Finding) -> Finding:
     path = f"Image.Config.{shorten(finding.path, _PATH_MAX)}"
     reason = f"{finding.reason}, by the image's config"
-    remedy = f"{finding.remedy or 'choose another value'}: what you set yourself overrides the image's"
+    remedy = (
+        f"{finding.remedy or 'choose another value'}: what you set yourself overrides the image's"
+    )
     return replace(finding, path=path, reason=reason, remedy=remedy)
 
 

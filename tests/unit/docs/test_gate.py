@@ -35,7 +35,7 @@ def test_every_table_of_fields_is_on_the_page() -> None:
     }
     # Parts of several tables.
     hidden = sorted(n for n, v in of_fields.items() if id(v) not in shown)
-    assert hidden == ["HOST", "PROCESS", "RESOURCES", "TERMINAL"]
+    assert hidden == ["HOST", "INHERITED", "PROCESS", "RESOURCES", "TERMINAL"]
 
 
 def test_every_rule_with_a_mode_is_one_that_the_rules_yield() -> None:
