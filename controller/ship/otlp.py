@@ -2,7 +2,8 @@
 
 The exporter sends each batch and returns whether the server accepted the batch. The SDK's
 processors aren't used, since they drop records that can't be sent. The exporter ignores the body of
-a successful response, where the server reports rejected records; ``OtlpSink`` reads the body.
+a successful response, where the server reports rejected records; ``OtlpSink`` reads the body, within
+a bound: a collector chooses how much it answers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
+from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from controller.model.errors import UsageError
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
 
 TIMEOUT_S: Final = 15.0
+#: How much of an answer is read, and how much of a collector's words is repeated.
+ANSWER_BYTES_MAX: Final = 64 * 1024
+WORDS_MAX: Final = 500
 _SCOPE: Final = "trimtab.journal"
 #: syslog's severities as OpenTelemetry's.
 _SEVERITIES: Final = {6: 9, 5: 10, 4: 13, 3: 17, 2: 21}
@@ -49,6 +54,7 @@ class OtlpSink:
         trust = destination.trust
         self._response: requests.Response | None = None
         session = requests.Session()
+        session.headers["Accept-Encoding"] = "identity"
         session.hooks["response"].append(self._keep_response)
         self._exporter = OTLPLogExporter(
             endpoint=destination.url,
@@ -77,7 +83,8 @@ class OtlpSink:
         self._failure.clear()
         result = self._exporter.export([self._log_of(shipped) for shipped in batch])
         if result is not LogRecordExportResult.SUCCESS:
-            raise Undelivered(f"{self._url}: {self._failure.text or 'it was not taken'}")
+            why = self._failure.text[:WORDS_MAX] or "it was not taken"
+            raise Undelivered(f"{self._url}: {why}")
         if self._response is not None:
             self._check_response(self._response, len(batch))
 
@@ -87,6 +94,13 @@ class OtlpSink:
         self._failure.close()
 
     def _keep_response(self, response: requests.Response, **_: object) -> None:
+        """Read the begin of an answer as it is. Otherwise requests reads and unpacks all of it."""
+        raw = response.raw
+        data = raw.read(ANSWER_BYTES_MAX, decode_content=False)
+        if len(data) == ANSWER_BYTES_MAX:
+            raw.close()
+        response.raw = BytesIO(data)
+        response.headers.pop("content-encoding", None)
         self._response = response
 
     def _check_response(self, response: requests.Response, sent: int) -> None:
@@ -117,7 +131,7 @@ class OtlpSink:
             return  # an unknown body of a successful response
         if partial.rejected_log_records > 0:
             count = min(partial.rejected_log_records, sent)
-            why = partial.error_message or "it doesn't say why"
+            why = partial.error_message[:WORDS_MAX] or "it doesn't say why"
             raise Rejected(f"{self._url}: {why}", count=count)
 
     def _log_of(self, shipped: Shipped) -> ReadableLogRecord:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -128,6 +130,51 @@ def test_who_is_no_collector_takes_nothing_by_saying_so(
             with pytest.raises(Undelivered, match=why):
                 sink.deliver(shipped(tmp_path))
         finally:
+            sink.close()
+            server.shutdown()
+            serving.join(10)
+
+
+MIB = 1024 * 1024
+
+
+class Endless(BaseHTTPRequestHandler):
+    """A collector that accepts everything, and answers with far more than anybody needs."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        packed = self.path == "/packed"
+        if packed:
+            self.send_header("content-encoding", "gzip")
+        self.end_headers()
+        try:
+            for _ in range(1 if packed else 64):
+                self.wfile.write(PACKED if packed else bytes(MIB))
+        except OSError:
+            pass  # nobody reads on
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+PACKED = gzip.compress(bytes(64 * MIB), 9)
+
+
+@pytest.mark.parametrize("path", ["/endless", "/packed"])
+def test_an_endless_or_packed_answer_takes_no_memory(tmp_path: Path, path: str) -> None:
+    wrote(tmp_path / "journal", 1)
+    batch = shipped(tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        sink = OtlpSink(ToOtlp("o", f"http://127.0.0.1:{server.server_port}{path}"), SENDER)
+        tracemalloc.start()
+        try:
+            sink.deliver(batch)
+            assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+        finally:
+            tracemalloc.stop()
             sink.close()
             server.shutdown()
             serving.join(10)
