@@ -1,17 +1,20 @@
 """Writing the archive of a volume. Runs in the confined child, with the volume as its root.
 
 Programs of containers wrote the files, and may go on writing. No link is followed. A file that
-changes meanwhile is stored with the size at the begin. Devices, sockets, and names of trimtab
-at the top are left out, and named.
+changes meanwhile is stored with the size at the begin. Nothing that a program can put into a volume
+ends a dump: devices, sockets, names of trimtab at the top, paths that are too long, and attributes
+without a form in an archive are left out, and named.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -20,6 +23,9 @@ from controller.process.volumes import archive_format
 CHUNK = 1024 * 1024
 #: A file with holes of fewer bytes is stored whole.
 HOLES_MIN = 64 * 1024
+
+#: The errors of a path that another program moved, removed or replaced.
+_CHANGED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 #: Reports a message to the parent.
 ArchiveReport = Callable[[dict[str, Any]], None]
@@ -49,19 +55,20 @@ class ArchiveWriter:
         pending = [("", root)]
         while pending:
             prefix, folder = pending.pop()
-            below = []
-            for name in names_in(folder):
+            below, names = [], list[str]()
+            with self._unless_changed(prefix.rstrip("/")):
+                names = names_in(folder)
+            for name in names:
                 if not prefix and name.startswith(archive_format.RESERVED_PREFIX):
                     self._skip(name, "name of trimtab")
                     continue
                 path, stored = f"{folder.rstrip('/')}/{name}", f"{prefix}{name}"
-                try:
-                    status = os.lstat(path)
-                except FileNotFoundError:
-                    self._note_change(stored)
+                if len(os.fsencode(path)) >= archive_format.PATH_MAX:
+                    self._skip(stored, f"path of {archive_format.PATH_MAX} bytes or more")
                     continue
-                if self._entry(stored, path, status):
-                    below.append((f"{stored}/", path))
+                with self._unless_changed(stored):
+                    if self._entry(stored, path, os.lstat(path)):
+                        below.append((f"{stored}/", path))
             pending += reversed(below)
         trailer = archive_format.Trailer(
             volume, self._digest.hexdigest(), self.entries, self.size_bytes
@@ -71,13 +78,8 @@ class ArchiveWriter:
 
     def _entry(self, stored: str, path: str, status: os.stat_result) -> bool:
         """Write an entry; return True for a folder, before the entries of the folder."""
-        if (
-            self.entries >= archive_format.ENTRIES_MAX
-            or len(os.fsencode(path)) > archive_format.PATH_MAX
-        ):
-            raise OSError(
-                f"more than {archive_format.ENTRIES_MAX} entries, or a path over {archive_format.PATH_MAX} bytes"
-            )
+        if self.entries >= archive_format.ENTRIES_MAX:
+            raise OSError(f"more than {archive_format.ENTRIES_MAX} entries")
         info = _info_of(stored, status)
         match stat.S_IFMT(status.st_mode):
             case stat.S_IFDIR:
@@ -97,7 +99,7 @@ class ArchiveWriter:
             case _:
                 self._skip(stored, "socket" if stat.S_ISSOCK(status.st_mode) else "device")
                 return False
-        info.pax_headers = {**info.pax_headers, **_attributes(path)}
+        info.pax_headers = {**info.pax_headers, **self._attributes(stored, path)}
         self._header(info)
         return info.type == tarfile.DIRTYPE
 
@@ -124,7 +126,7 @@ class ArchiveWriter:
             info = _info_of(info.name, status)
             if status.st_nlink > 1 and len(self._names) < archive_format.LINKS_MAX:
                 self._names[status.st_dev, status.st_ino] = info.name
-            info.pax_headers = {**info.pax_headers, **_attributes(handle)}
+            info.pax_headers = {**info.pax_headers, **self._attributes(info.name, handle)}
             self._contents(info, handle, status.st_size)
         finally:
             os.close(handle)
@@ -174,6 +176,27 @@ class ArchiveWriter:
         self._digest.update(data)
         self.out.write(data)
 
+    def _attributes(self, stored: str, target: str | int) -> dict[str, str]:
+        """Return the extended attributes of users, and the access lists, as pax headers."""
+        found = {}
+        for name, value in _attributes(target):
+            # A pax header ends its name at the first '=', and is UTF-8.
+            if "=" in name or name != name.encode("utf-8", "replace").decode():
+                self._skip(stored, f"attribute {name}")
+            else:
+                found[f"{archive_format.XATTR}{name}"] = value.decode("utf-8", "surrogateescape")
+        return found
+
+    @contextmanager
+    def _unless_changed(self, stored: str) -> Iterator[None]:
+        """Note a change instead of an error for a path that isn't there any more."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _CHANGED:
+                raise
+            self._note_change(stored)
+
     def _skip(self, name: str, kind: str) -> None:
         self.skipped += 1
         if self.skipped <= archive_format.NAMED_MAX:
@@ -186,9 +209,13 @@ class ArchiveWriter:
 
 
 def names_in(folder: str) -> list[str]:
-    """Return the names in a folder, in the order of their bytes."""
-    with os.scandir(folder) as entries:
-        return sorted((entry.name for entry in entries), key=os.fsencode)
+    """Return the names in a folder, in the order of their bytes. A link isn't followed."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with os.scandir(handle) as entries:
+            return sorted((entry.name for entry in entries), key=os.fsencode)
+    finally:
+        os.close(handle)
 
 
 def _info_of(stored: str, status: os.stat_result) -> tarfile.TarInfo:
@@ -201,20 +228,15 @@ def _info_of(stored: str, status: os.stat_result) -> tarfile.TarInfo:
     return info
 
 
-def _attributes(target: str | int) -> dict[str, str]:
-    """Return the extended attributes of users, and the access lists, as pax headers."""
-    link = isinstance(target, str)
+def _attributes(target: str | int) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and values of the attributes of users, and of the access lists."""
+    # Links have no attributes of these names. A descriptor is never a link's.
+    follow = not isinstance(target, str)
     try:
-        # Links have no attributes of these names. A descriptor is never a link's.
-        names = os.listxattr(target, follow_symlinks=False) if link else os.listxattr(target)
+        names = os.listxattr(target, follow_symlinks=follow)
     except OSError:
-        return {}  # a filesystem without them
-    found = {}
+        return  # a filesystem without them
     for name in sorted(names):
         if name.startswith(("user.", "system.posix_acl_")):
-            try:
-                value = os.getxattr(target, name)
-            except OSError:
-                continue
-            found[f"{archive_format.XATTR}{name}"] = value.decode("utf-8", "surrogateescape")
-    return found
+            with suppress(OSError):
+                yield name, os.getxattr(target, name, follow_symlinks=follow)

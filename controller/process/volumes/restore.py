@@ -18,7 +18,7 @@ import errno
 import fcntl
 import json
 import os
-import shutil
+import secrets
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -150,19 +150,23 @@ class Unpacker:
     def _file(
         self, archive: tarfile.TarFile, info: tarfile.TarInfo, folder: int, last: str
     ) -> None:
-        data = archive.extractfile(info)
-        assert data is not None, "a regular file has data"
+        data = archive.fileobj
+        assert data is not None, "the archive is open"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         handle = os.open(last, flags, 0o600, dir_fd=folder)
         try:
-            at = 0
-            while chunk := data.read(CHUNK):
-                self._write(handle, chunk, at)
-                at += len(chunk)
-                self.report({"entries": self.entries, "bytes": self.size_bytes})
-            if at != info.size:
-                raise BadArchive(f"{_shown(info.name)} is cut")
-            os.ftruncate(handle, at)
+            # Not by tarfile's reader: it reads each hole, and a program chooses the sizes of holes.
+            data.seek(info.offset_data)
+            for start, length in _parts(info):
+                at, end = start, start + length
+                while at < end:
+                    chunk = data.read(min(CHUNK, end - at))
+                    if not chunk:
+                        raise BadArchive(f"{_shown(info.name)} is cut")
+                    self._write(handle, chunk, at)
+                    at += len(chunk)
+                    self.report({"entries": self.entries, "bytes": self.size_bytes})
+            os.ftruncate(handle, info.size)
         finally:
             os.close(handle)
 
@@ -178,6 +182,21 @@ class Unpacker:
             while part:
                 written = os.pwrite(handle, part, offset)
                 part, offset = part[written:], offset + written
+
+
+def _parts(info: tarfile.TarInfo) -> list[tuple[int, int]]:
+    """Return the offset and the length of each part of a file that isn't a hole.
+
+    Raises:
+        BadArchive: the parts overlap, or aren't within the file.
+    """
+    sparse: list[tuple[int, int]] | None = info.sparse  # type: ignore[assignment]  # its stub says bytes
+    parts = [(0, info.size)] if sparse is None else sparse
+    ends = [0, *(start + length for start, length in parts)]
+    is_map = all(end <= start for end, (start, _) in zip(ends, parts, strict=False))
+    if not is_map or ends[-1] > info.size or any(length < 0 for _, length in parts):
+        raise BadArchive(f"{_shown(info.name)} has a malformed map of its holes")
+    return parts
 
 
 def _shown(name: str) -> str:
@@ -299,7 +318,7 @@ def _discard_foreign(root: str) -> None:
         return
     if os.path.lexists(f"{root}/{OLD}"):
         raise BadArchive(f"no restore wrote the marker {MARKER}: look at the folder by hand")
-    shutil.rmtree(staging)
+    _remove_folder(staging)
 
 
 def finish(root: str) -> bool:
@@ -397,6 +416,38 @@ def remove_staging(root: str) -> None:
     if os.path.lexists(f"{root}/{MARKER}"):
         raise OSError("a restore was cut short: finish it with --finish")
     if stat.S_ISDIR(status.st_mode):
-        shutil.rmtree(staging)
+        _remove_folder(staging)
     else:
         Path(staging).unlink()
+
+
+def _remove_folder(path: str) -> None:
+    """Remove a folder, however deep a program nested it: by few open files, and short paths.
+
+    Each folder moves to the top before it is emptied.
+    """
+    top = os.open(path, _FOLDER)
+    try:
+        pending = [*_clear(top, top)]
+        while pending:
+            name = pending.pop()
+            folder = os.open(name, _FOLDER, dir_fd=top)
+            try:
+                pending += _clear(folder, top)
+            finally:
+                os.close(folder)
+            os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    Path(path).rmdir()
+
+
+def _clear(folder: int, top: int) -> Iterator[str]:
+    """Remove the entries of a folder. Its folders move to *top*: yield their new names."""
+    for name in os.listdir(folder):
+        if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
+            moved = secrets.token_hex(16)
+            os.rename(name, moved, src_dir_fd=folder, dst_dir_fd=top)
+            yield moved
+        else:
+            os.unlink(name, dir_fd=folder)

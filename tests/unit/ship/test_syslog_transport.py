@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from controller.ship import syslog_transport
 from controller.ship.destination import TlsFiles, ToSyslog
 from controller.ship.sink import Sender, Undelivered
 from controller.ship.syslog_transport import SyslogSink
+from tests.certificates import write_certificate
 from tests.instance import eventually
 from tests.unit.journal.builders import entry, open_log
 from tests.unit.ship.test_follower import wrote
@@ -204,3 +206,32 @@ def test_a_receiver_without_tls_is_not_spoken_to(tmp_path: Path, receiver: Recei
     with pytest.raises(Undelivered):
         sink.deliver(shipped(tmp_path))
     assert b"trimtab" not in receiver.said
+
+
+@pytest.mark.parametrize(("trusted", "host"), [("other", "127.0.0.1"), ("own", "localhost")])
+def test_a_receiver_with_another_certificate_or_name_gets_nothing(
+    tmp_path: Path, trusted: str, host: str
+) -> None:
+    for folder in ("own", "other"):
+        (tmp_path / folder).mkdir()
+        write_certificate(tmp_path / folder)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "own" / "ca.pem", tmp_path / "own" / "key.pem")
+    listener = socket.create_server(("127.0.0.1", 0))
+    received: list[bytes] = []
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with suppress(OSError):
+            received.append(context.wrap_socket(peer, server_side=True).recv(100))
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    wrote(tmp_path / "journal", 1)
+    port, trust = listener.getsockname()[1], TlsFiles(tmp_path / trusted / "ca.pem")
+    sink = SyslogSink(ToSyslog("s", "tls", host, port, trust=trust), SENDER)
+    with pytest.raises(Undelivered, match="certificate verify failed"):
+        sink.deliver(shipped(tmp_path))
+    serving.join()
+    listener.close()
+    assert b"".join(received) == b""
