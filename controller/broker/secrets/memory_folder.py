@@ -3,17 +3,22 @@
 ``/run/trimtab/secrets`` if that lies on a tmpfs, else a folder below ``/dev/shm``. Nothing of a
 Secret reaches a disk, except through swap: a tmpfs of its own with ``noswap``, mounted there before
 the broker starts, prevents that.
+
+Every user can make folders in ``/dev/shm``, also one with the name of the broker's. Then the broker
+makes a folder with a further part in its name that nobody can know before.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _FILESYSTEMS = frozenset({"tmpfs", "ramfs"})
 _RUN = Path("/run/trimtab/secrets")
-_SHARED = Path("/dev/shm")  # noqa: S108 — the folder there is the broker's own, or refused
+_SHARED = Path("/dev/shm")  # noqa: S108 — only a folder of the broker's own is used there
 
 
 def usual_bases() -> tuple[Path, ...]:
@@ -31,11 +36,28 @@ def secret_folder(instance: str, bases: tuple[Path, ...] | None = None) -> Path 
         try:
             if _filesystem(base) in _FILESYSTEMS:
                 base.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                folder = _own(base) / instance
+                folder = _own_base(base) / instance
                 return _own(folder) if os.path.lexists(folder) else folder
         except OSError:
             continue
     return None
+
+
+def _own_base(base: Path) -> Path:
+    """Make a folder, under another name if somebody else has taken the name.
+
+    A folder with another name stays in use until the memory is emptied, so that containers find it.
+
+    Raises:
+        OSError: no folder can be made there.
+    """
+    for folder in sorted(base.parent.glob(f"{base.name}.*")):
+        with suppress(OSError):
+            return _own(folder)
+    try:
+        return _own(base)
+    except (FileExistsError, PermissionError):
+        return Path(tempfile.mkdtemp(prefix=f"{base.name}.", dir=base.parent))
 
 
 def _own(folder: Path) -> Path:

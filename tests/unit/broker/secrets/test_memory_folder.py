@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from controller.broker.secrets.memory_folder import secret_folder, usual_bases
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -27,13 +31,41 @@ def test_the_folder_is_closed_and_made_with_the_first_secret(bases: tuple[Path, 
         path.rmdir()
 
 
-def test_a_link_in_its_place_is_refused(bases: tuple[Path, ...], tmp_path: Path) -> None:
-    bases[1].parent.mkdir()
-    bases[1].symlink_to(tmp_path)
-    assert secret_folder("i1", bases) is None
+def to_elsewhere(place: Path, elsewhere: Path) -> None:
+    place.symlink_to(elsewhere)
+
+
+def as_a_file(place: Path, _elsewhere: Path) -> None:
+    place.touch()
+
+
+def of_another_user(place: Path, _elsewhere: Path) -> None:
+    place.mkdir(mode=0o777)
+    os.chown(place, NOBODY, NOBODY)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("take", [to_elsewhere, as_a_file, of_another_user])
+def test_whoever_takes_the_name_first_keeps_nobody_from_secrets(
+    bases: tuple[Path, ...], tmp_path: Path, take: Callable[[Path, Path], None]
+) -> None:
+    shared = bases[1].parent
+    shared.mkdir()
+    take(bases[1], tmp_path)
+    (shared / "secrets.guessed").mkdir(mode=0o777)
+    os.chown(shared / "secrets.guessed", NOBODY, NOBODY)
+    folder = secret_folder("i1", bases)
+    assert folder is not None
+    own = folder.parent.lstat()
+    assert (own.st_uid, stat.S_IMODE(own.st_mode)) == (os.geteuid(), 0o700)
+    assert folder.parent.parent == shared
+    assert folder.parent.name not in {"secrets", "secrets.guessed"}
     assert list(tmp_path.iterdir()) == []
-    bases[1].unlink()
-    bases[1].parent.rmdir()
+    bases[1].rmdir() if take is of_another_user else bases[1].unlink()
+    assert secret_folder("i1", bases) == folder, "containers have the folder mounted"
+    folder.parent.rmdir()
+    (shared / "secrets.guessed").rmdir()
+    shared.rmdir()
 
 
 def test_a_disk_is_no_memory() -> None:
