@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.broker.secrets.memory_folder import usual_bases
 from controller.system.boot_unit import is_restored_at_boot
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "systemd" / "trimtab-files.service"
@@ -25,6 +26,17 @@ def test_the_shipped_unit_counts_for_its_state_folder_once_it_is_enabled(tmp_pat
     enable(tmp_path, text)
     assert is_restored_at_boot(Path(ROOT), [tmp_path, tmp_path / "none"])
     assert not is_restored_at_boot(Path("/srv/another"), [tmp_path])
+
+
+def test_the_shipped_unit_writes_where_the_broker_looks_for_secrets() -> None:
+    lines = [line.partition("=") for line in SHIPPED.read_text().splitlines()]
+    settings = {name: value for name, equals, value in lines if equals}
+    assert settings["ProtectSystem"] == "strict", "else everything is writable"
+    assert settings["RuntimeDirectoryPreserve"] == "yes", "else the folder goes with the unit"
+    writable = [Path(path) for path in settings["ReadWritePaths"].split()]
+    writable += [Path("/run") / name for name in settings["RuntimeDirectory"].split()]
+    for written in (Path(ROOT), usual_bases()[0]):
+        assert any(written.is_relative_to(path) for path in writable), written
 
 
 @pytest.mark.parametrize(
