@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -57,12 +58,18 @@ def read_secret(name: str, folder: Path = SECRETS) -> bytes:
     path = folder / name
     try:
         if path.stat().st_mode & stat.S_IRWXO:
-            log.warning("%s isn't used: every user of the host can reach it", path)
+            _warn_of(path)
             return b""
         with path.open("rb") as file:
             return file.read(SECRET_MAX).strip()
     except OSError:
         return b""
+
+
+@cache
+def _warn_of(path: Path) -> None:
+    """Warn of a file once: whoever reaches the port could fill the log."""
+    log.warning("%s isn't used: every user of the host can reach it", path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,14 +111,47 @@ def test_connections_are_bounded_and_slow_ones_end(listening: Listening) -> None
     assert listening.ask("/hooks/shop", {"X-Hub-Signature-256": signature()}) == 202
 
 
-def test_a_secret_that_everybody_can_read_is_not_used(tmp_path: Path) -> None:
+def test_a_secret_that_everybody_can_read_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "shop"
     file.write_bytes(SECRET + b"\n")
     file.chmod(0o640)
     assert read_secret("shop", tmp_path) == SECRET
     file.chmod(0o644)
-    assert read_secret("shop", tmp_path) == b""
+    assert [read_secret("shop", tmp_path) for _ in range(3)] == [b""] * 3
     assert read_secret("other", tmp_path) == b""
+    assert len(caplog.records) == 1, "each request would write a line into the log"
+
+
+#: With the right signature of the body, as far as there is a body.
+HOSTILE_REQUESTS = (
+    (b"POST /hooks/shop HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 26\r\n", b"403"),
+    (b"POST /hooks/shop HTTP/1.1\r\nContent-Length: +26\r\n", b"411"),
+    (b"POST /hooks/shop HTTP/1.1\r\nContent-Length: 0x1a\r\n", b"411"),
+    (b"POST /hooks/shop HTTP/1.1\r\nContent-Length: 26\r\nTransfer-Encoding: identity\r\n", b"411"),
+    (b"POST /hooks/shop HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n", b"413"),
+    (b"POST /hooks/shop/ HTTP/1.1\r\nContent-Length: 26\r\n", b"403"),
+    (b"POST /hooks/../hooks/shop HTTP/1.1\r\nContent-Length: 26\r\n", b"403"),
+    (b"POST /hooks/shop?x HTTP/1.1\r\nContent-Length: 26\r\n", b"403"),
+    (b"POST /hooks/sh%6fp HTTP/1.1\r\nContent-Length: 26\r\n", b"403"),
+    (b"POST /hooks/shop HTTP/1.1\r\nX-Gitlab-Token: wrong\r\nContent-Length: 26\r\n", b"403"),
+    (b"POST /hooks/shop HTTP/1.1\r\nX-Gitea-Signature: \xff\xfe\r\nContent-Length: 26\r\n", b"403"),
+    (b"POST /hooks/shop HTTP/9.9\r\nContent-Length: 26\r\n", b"505"),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n", b"505"),
+    (b"POST /hooks/shop HTTP/1.1\r\n" + b"A: b\r\n" * 200, b"431"),
+    (b"POST /hooks/shop HTTP/1.1\r\nA: " + b"b" * 70_000 + b"\r\n", b"431"),
+    (b"POST /" + b"a" * 70_000 + b" HTTP/1.1\r\n", b"414"),
+)
+
+
+def test_no_spelling_of_a_request_wakes_a_source(listening: Listening) -> None:
+    right = f"X-Hub-Signature-256: {signature()}\r\n\r\n".encode() + BODY
+    for request, status in HOSTILE_REQUESTS:
+        with socket.create_connection(listening.address, timeout=PATIENCE_S) as client:
+            client.sendall(request + right)
+            assert status in client.recv(300), request[:80]
+    assert listening.woken.empty()
 
 
 @pytest.mark.parametrize("address", ["9000", "localhost:9000", "127.0.0.1:x", "192.0.2.1:9000"])
