@@ -204,6 +204,74 @@ def test_an_unknown_openpgp_key_is_refused(signer: Signer, gpg: Callable[[str, s
     assert signer.refusal(signer.commit(f"user.signingkey={unknown}")) == "source.key-unknown"
 
 
+def signed_anew(signer: Signer, raw: bytes, *options: str) -> bytes:
+    """Return a commit with another OpenPGP signature of its bytes, made with these options."""
+    payload = signer.folder / "payload"
+    signature = parse_commit(raw).signature
+    assert signature is not None
+    payload.write_bytes(signature.payload)
+    batch = ("gpg", "--batch", "--quiet", "--passphrase", "", "--pinentry-mode", "loopback")
+    made = run(signer.folder, *batch, "--armor", "--output", "-", *options, str(payload))
+    head, _, rest = raw.partition(b"gpgsig ")
+    message = rest[rest.index(b"\n\n") :]
+    return head + b"gpgsig " + made.rstrip(b"\n").replace(b"\n", b"\n ") + message
+
+
+def test_openpgp_signatures_of_other_kinds_are_refused(
+    signer: Signer, gpg: Callable[[str, str], str]
+) -> None:
+    gpg(BOB, "1d")
+    (signer.keys / f"{BOB}.asc").unlink()
+    fingerprint = gpg(ALICE, "1d")
+    good = signer.commit(f"user.signingkey={fingerprint}")
+    sign = ("--local-user", ALICE, "--detach-sign")
+    assert signer.verify(signed_anew(signer, good, *sign)).key == fingerprint
+    both = signed_anew(signer, good, "--local-user", BOB, *sign)
+    assert signer.verify(both).key == fingerprint, "the key of a stranger beside it changes nothing"
+    weak = signed_anew(signer, good, "--digest-algo", "SHA1", "--allow-weak-digest-algos", *sign)
+    assert signer.refusal(weak) == "source.signature"
+    # A message has the signed text in itself: another text than the commit's.
+    message = signed_anew(signer, good, "--local-user", ALICE, "--sign")
+    assert signer.refusal(message) == "source.signature"
+
+
+def test_a_revoked_openpgp_key_is_refused(signer: Signer, gpg: Callable[[str, str], str]) -> None:
+    fingerprint = gpg(ALICE, "1d")
+    raw = signer.commit(f"user.signingkey={fingerprint}")
+    revocation = signer.folder / "gnupg" / "openpgp-revocs.d" / f"{fingerprint}.rev"
+    revocation.write_text(revocation.read_text().replace(":-----BEGIN", "-----BEGIN"))
+    run(signer.folder, "gpg", "--batch", "--quiet", "--import", str(revocation))
+    armored = run(signer.folder, "gpg", "--armor", "--export", ALICE)
+    (signer.keys / f"{ALICE}.asc").write_bytes(armored)
+    assert signer.refusal(raw) == "source.key-revoked"
+
+
+def test_a_key_s_names_are_not_taken_for_an_answer_of_the_verifier(
+    signer: Signer, gpg: Callable[[str, str], str]
+) -> None:
+    good = gpg(ALICE, "1d")
+    hostile = gpg(f"{good}\tno key to verify, revoked, expired", "1d")
+    raw = signer.commit(f"user.signingkey={hostile}")
+    assert signer.verify(raw).key == hostile
+    assert signer.refusal(raw.replace(b"deploy", b"depl0y")) == "source.signature"
+    for path in signer.keys.iterdir():
+        if path.name != f"{ALICE}.asc":
+            path.unlink()
+    assert signer.refusal(raw) == "source.key-unknown"
+
+
+def test_the_signature_of_a_tag_is_none_of_a_commit(signer: Signer) -> None:
+    signer.allow(f"{ALICE} {signer.public('alice')}")
+    raw = signer.commit(*signer.ssh("alice"))
+    options = [part for each in signer.ssh("alice") for part in ("-c", each)]
+    run(signer.folder, "git", *options, "tag", "-s", "-m", "release", "v1")
+    tag = parse_tag(run(signer.folder, "git", "cat-file", "tag", "v1")).signature
+    assert tag is not None
+    head, _, rest = raw.partition(b"gpgsig ")
+    moved = tag.armored.rstrip(b"\n").replace(b"\n", b"\n ") + rest[rest.index(b"\n\n") :]
+    assert signer.refusal(head + b"gpgsig " + moved) == "source.signature"
+
+
 def test_a_format_without_keys_is_refused(signer: Signer, gpg: Callable[[str, str], str]) -> None:
     fingerprint = gpg(ALICE, "1d")
     assert signer.refusal(signer.commit(*signer.ssh("alice"))) == "source.signature-format"
