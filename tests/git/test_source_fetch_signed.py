@@ -99,6 +99,19 @@ def test_the_mode_all_checks_each_commit_since_the_served_one(signed: Signed) ->
     assert signed.source.fetch() == "Ready"
 
 
+def test_the_mode_all_checks_the_commits_that_a_merge_brings(signed: Signed) -> None:
+    signed.source.more = mode("all")
+    repository = signed.repository
+    first = repository.commit(GOOD, key=signed.alice)
+    assert signed.source.fetch() == "Ready"
+    tree = repository.tree(GOOD)
+    side = repository.commit_tree(tree, parents=(first,))
+    repository.commit_tree(tree, parents=(first, side), key=signed.alice)
+    assert signed.source.fetch() == "Held source.unsigned"
+    assert side[:12] in signed.source.memory.status.message
+    assert signed.source.current == first
+
+
 def test_the_mode_tag_checks_the_tag_and_its_name(signed: Signed) -> None:
     signed.source.more, signed.source.git = mode("tag"), ', "ref": {"tag": "live"}'
     first = signed.repository.commit(GOOD)
