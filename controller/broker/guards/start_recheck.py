@@ -182,6 +182,8 @@ def _refuse_changed_devices(container: OwnContainer) -> Flow[None]:
                 changed = "isn't in a specification any more"
             elif now.digest != device.specification:
                 changed = f"has another specification now ({now.file}, {now.digest})"
+            elif now.never:
+                changed = f"is defined by {now.file}: {now.never}"
         for node in device.nodes:
             path, _, number = node.partition("=")
             seen = facts.get(path, PathFacts(path, "unreadable"))

@@ -17,15 +17,14 @@ _SUFFIXES = (".json", ".yaml", ".yml")
 def read_files(folders: tuple[str, ...] = FOLDERS) -> tuple[CdiFile, ...]:
     """Return the specifications of the folders; a missing folder has none.
 
-    A file that can't be read as a whole, or that a user other than root could have written, is left
-    out: then its devices are unknown, and refused.
+    A file that can't be read as a whole, or that a user other than root could have written, comes
+    without a content: the engine can read it, and it can define any device.
     """
     found: list[CdiFile] = []
-    for folder in folders:
-        for path in _paths(folder):
-            content = _read(path)
-            if content is not None and len(found) < FILES_MAX:
-                found.append(CdiFile(path, content))
+    for path in (path for folder in folders for path in _paths(folder)):
+        if len(found) == FILES_MAX:
+            return (*found, CdiFile(path, None))
+        found.append(CdiFile(path, _read(path)))
     return tuple(found)
 
 
@@ -34,7 +33,9 @@ def _paths(folder: str) -> Iterator[str]:
         paths = sorted(Path(folder).iterdir())
     except OSError:
         return
-    yield from (str(path) for path in paths if path.suffix in _SUFFIXES)
+    for path in paths:
+        if path.suffix in _SUFFIXES and (path.is_symlink() or not path.is_dir()):
+            yield str(path)  # the engine reads no folder below
 
 
 def _read(path: str) -> bytes | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.core.yaml.documents import compose_all
 from controller.model.desired.spec.devices import is_device_path
@@ -33,12 +33,13 @@ class CdiFile:
     """A file of a folder with specifications, as read."""
 
     path: str
-    content: bytes
+    #: None for a file that can't be trusted.
+    content: bytes | None
 
     @property
     def digest(self) -> str:
         """The digest that a grant of the policy names."""
-        return f"sha256:{hashlib.sha256(self.content).hexdigest()}"
+        return f"sha256:{hashlib.sha256(self.content or b'').hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,11 @@ class CdiDevice:
 
 
 def read_devices(files: tuple[CdiFile, ...]) -> dict[str, CdiDevice]:
-    """Return the devices of all files by name. A name in two files is admitted by no grant."""
+    """Return the devices of all files by name.
+
+    A name in two files is admitted by no grant: the engine prefers one of them. So is each name
+    beside a file that can't be trusted.
+    """
     found: dict[str, CdiDevice] = {}
     for file in files:
         for device in _devices_of(file):
@@ -79,12 +84,19 @@ def read_devices(files: tuple[CdiFile, ...]) -> dict[str, CdiDevice]:
                 found[device.name] = CdiDevice(device.name, file.path, file.digest, never=never)
             else:
                 found[device.name] = device
+    untrusted = next((file.path for file in files if file.content is None), "")
+    if untrusted:
+        never = (
+            f"{untrusted} may define it too, and isn't read: it must be a regular file of root's, that "
+            "nobody else can write"
+        )
+        return {name: replace(device, never=never) for name, device in found.items()}
     return found
 
 
 def _devices_of(file: CdiFile) -> Iterator[CdiDevice]:
     try:
-        text = file.content.decode()
+        text = (file.content or b"").decode()
     except UnicodeDecodeError:
         return
     documents = [*compose_all(text, file.path)]

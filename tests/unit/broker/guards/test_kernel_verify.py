@@ -533,6 +533,20 @@ def device(path: str, major: int, minor: int, kind: str = "character") -> PathFa
             + CdiFile("", SPECIFIED + b"#\n").digest
             + ")",
         ),
+        (
+            CARD,
+            [
+                (
+                    ReadCdiFiles(),
+                    (CdiFile("/etc/cdi/a.yaml", SPECIFIED), CdiFile("/run/cdi/b.yaml", None)),
+                ),
+                (InspectPaths(("/dev/card0",)), (device("/dev/card0", 226, 0),)),
+            ],
+            (
+                "a.b/c=d is defined by /etc/cdi/a.yaml: /run/cdi/b.yaml may define it too, and isn't "
+                "read: it must be a regular file of root's, that nobody else can write"
+            ),
+        ),
     ],
 )
 def test_a_container_with_another_device_is_not_started(

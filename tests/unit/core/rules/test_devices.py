@@ -322,6 +322,14 @@ def test_a_name_in_two_files_is_admitted_by_no_grant() -> None:
     assert refused(judged(host=by_name(CARD), rules=granting(CARD), facts=facts)) == "device.never"
 
 
+def test_no_name_is_admitted_beside_a_file_that_another_user_can_change() -> None:
+    files = (CdiFile("/etc/cdi/card.yaml", PLAIN.encode()), CdiFile("/var/run/cdi/card.yaml", None))
+    host = replace(FACTS.host, cdi_folders=("/etc/cdi", "/var/run/cdi"))
+    facts = seen(CARD_NODE, host=host, cdi=read_devices(files))
+    rules = granting(CARD, specifications=[digest_of(PLAIN)])
+    assert refused(judged(host=by_name(CARD), rules=rules, facts=facts)) == "device.never"
+
+
 def test_the_owner_of_the_client_decides() -> None:
     bob = replace(CLIENT, owner="bob")
     facts = seen(node())
