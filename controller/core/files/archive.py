@@ -7,6 +7,9 @@ import posixpath
 
 from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX, is_key
 
+#: Members of an archive, folders included. A container can have any number of folders.
+_MEMBERS_MAX = 4 * FILES_MAX
+
 
 def files_of_archive(archive: bytes, *, file: str = "") -> dict[str, bytes] | None:
     """Return the files in an archive by their paths in the folder; with *file*, one file by that name.
@@ -20,7 +23,9 @@ def files_of_archive(archive: bytes, *, file: str = "") -> dict[str, bytes] | No
     size = 0
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as opened:
-            for member in opened:
+            for number, member in enumerate(opened):
+                if number >= _MEMBERS_MAX:
+                    return None
                 _, _, name = member.name.removeprefix("./").partition("/")
                 if member.isdir() and not file:
                     continue

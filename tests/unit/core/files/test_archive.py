@@ -74,3 +74,12 @@ def test_anything_but_one_plain_file_is_no_file(packed: bytes) -> None:
 )
 def test_a_folder_with_anything_else_is_refused(member: tuple[tarfile.TarInfo, bytes]) -> None:
     assert files_of_archive(archive(plain("www/index.html"), member)) is None
+
+
+def test_no_number_of_empty_folders_is_read_to_its_end() -> None:
+    few, many = (
+        archive(plain("www/a"), *(special(f"www/{n}", tarfile.DIRTYPE) for n in range(count)))
+        for count in (10, 5_000)
+    )
+    assert files_of_archive(few) == {"a": b"x"}
+    assert files_of_archive(many) is None
