@@ -315,6 +315,30 @@ def test_no_redirect_is_followed(
     assert sending.problem == "forge.redirect"
 
 
+@pytest.mark.parametrize("status", [301, 401, 422, 429, 500])
+def test_a_token_that_a_forge_repeats_is_shown_nowhere(
+    forge: ForgeServer, sending: Sending, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    repeated = {
+        "Location": f"http://127.0.0.1/{TOKEN}",
+        "Retry-After": TOKEN,
+        "X-RateLimit-Remaining": TOKEN,
+    }
+    forge.answers.next = [
+        (status, repeated),
+        (status, {"Retry-After": "Mon, 01 Jan 0001 00:00:00"}),
+    ]
+    forge.answers.body = f'{{"message": "bad token {TOKEN}"}}'.encode()
+    sending.write(SUCCESS)
+    sending.steps(2, each_s=60.0)
+    assert sending.problem
+    assert TOKEN not in f"{sending.reports} {caplog.text}"
+    (sending.folder / "git" / "shop" / "token").unlink()
+    for file in sending.folder.rglob("*"):
+        assert not file.is_file() or TOKEN.encode() not in file.read_bytes(), file
+
+
 @pytest.mark.parametrize("kind", ["silent", "slow", "closed", "noise", "endless"])
 def test_a_forge_that_hangs_or_talks_nonsense_costs_a_bounded_time(
     sending: Sending, kind: str

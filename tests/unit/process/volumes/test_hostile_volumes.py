@@ -171,7 +171,7 @@ def test_folders_of_any_depth_stop_no_restore(volume: Path, other: Path) -> None
     assert names(other) == ["a", "a/file", "b", "b/file"]
 
 
-def test_a_folder_that_is_moved_out_of_the_staging_folder_gets_the_rest_of_its_entries_there(
+def test_a_folder_that_is_moved_out_of_the_staging_folder_gets_nothing_outside(
     volume: Path, other: Path
 ) -> None:
     archive, _ = dump(volume)
