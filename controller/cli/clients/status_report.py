@@ -62,22 +62,34 @@ def fetch(state: Path | None, *, now: float) -> FetchedReport:
 def _read_report(path: Path) -> tuple[dict[str, Any], float]:
     """Return a published report and its time of writing.
 
-    The controller's user owns the folder, and could replace the file by a link or a FIFO.
-
     Raises:
         OSError, ValueError: the file can't be read, or isn't a report.
+    """
+    report, written_at = read_published(path)
+    match report:
+        case {"resources": list(), "problems": list()}:
+            return report, written_at
+        case _:
+            raise ValueError(f"{path} isn't a report")
+
+
+def read_published(path: Path) -> tuple[Any, float]:
+    """Return the JSON that an unprivileged process published, and its time of writing.
+
+    The process's user owns the folder, and could replace the file by a link, a FIFO or a large file.
+
+    Raises:
+        OSError, ValueError: the file can't be read, or isn't JSON within the bound.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path} isn't a file")
-        report = json.loads(file.read(REPORT_MAX))
-    match report:
-        case {"resources": list(), "problems": list()}:
-            return report, status.st_mtime
-        case _:
-            raise ValueError(f"{path} isn't a report")
+        try:
+            return json.loads(file.read(REPORT_MAX)), status.st_mtime
+        except RecursionError as error:
+            raise ValueError(f"{path} is nested too deeply") from error
 
 
 def select(

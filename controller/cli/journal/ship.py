@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.clients.status_report import read_published
 from controller.cli.exit_codes import EXIT_ERROR
 from controller.cli.invocation import with_program
 from controller.cli.options import command, open_state, print_result
@@ -87,12 +88,12 @@ def ship(
 def _show_status(folder: StateFolder, *, as_json: bool) -> int:
     """Print the shipper's status; without a shipper the last one, with how far it is behind by now."""
     try:
-        status: dict[str, Any] = json.loads((folder.ship / "status.json").read_text())
+        status, _ = read_published(folder.ship / "status.json")
         age_s = current_time() - float(status["at"])
         if age_s > STALE_S:
             status = _outdated(status, folder)
         rows = [_row(sink) for sink in status["sinks"]]
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise EngineUnavailable(
             "ship.unknown",
             "nothing was shipped from this state folder",

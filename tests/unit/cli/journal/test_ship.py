@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -101,3 +102,22 @@ def test_where_no_shipper_left_a_status_that_is_said(
     code, out, err = asked(state, capsys)
     assert (code, out) == (1, "")
     assert "[ship.unknown]" in err
+
+
+def as_a_link(path: Path) -> None:
+    elsewhere = path.with_name("elsewhere")
+    elsewhere.write_text(json.dumps({"at": current_time(), "sinks": []}))
+    path.symlink_to(elsewhere)
+
+
+def nested(path: Path) -> None:
+    path.write_text("[" * 500_000)
+
+
+@pytest.mark.parametrize("act", [as_a_link, os.mkfifo, nested])
+def test_a_usurped_shipper_leads_no_operator_elsewhere(
+    state: StateFolder, capsys: pytest.CaptureFixture[str], act: Callable[[Path], None]
+) -> None:
+    act(state.ship / "status.json")
+    code, _, err = asked(state, capsys)
+    assert (code, "[ship.unknown]" in err) == (1, True)
