@@ -146,12 +146,13 @@ def _http_access(spec: GitSpec, folder: Path | None, files: AccessFiles) -> Remo
     authority, user = ca_file(folder), folder / "username"
     if authority is not None:
         settings += (f"http.sslCAInfo={authority}",)
-    environment[PASSWORD_FILE] = str(_secret(folder / "password"))
+    password = _secret(folder / "password")
+    environment[PASSWORD_FILE] = str(password)
     if _exists(user):
         environment[USERNAME_FILE] = str(user)
     else:
         settings += (f"credential.username={_USERNAME}",)
-    return RemoteAccess(protocol, settings, environment)
+    return RemoteAccess(protocol, settings, environment, password)
 
 
 def _ssh_access(folder: Path | None) -> RemoteAccess:

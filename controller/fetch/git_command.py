@@ -6,7 +6,9 @@ of the URL. A run has bounds on time, memory, output and the size of a file, and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -72,6 +74,11 @@ _SETTINGS = (
 )
 
 
+#: Stands for a password.
+WITHHELD = "(withheld)"
+_AUTHORIZATION = re.compile(r"\b(Basic|Bearer) [A-Za-z0-9+/=._~-]{8,}", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
     """The access to one remote repository: its protocol, settings and variables. No secrets."""
@@ -79,6 +86,16 @@ class RemoteAccess:
     protocol: str
     settings: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: The file with the password.
+    password: Path | None = None
+
+    def withhold(self, text: str) -> str:
+        """Return a text of git without the password: a server can repeat what it got."""
+        with suppress(OSError):
+            if self.password is not None:
+                secret = self.password.read_text("utf-8", "replace").partition("\n")[0]
+                text = text.replace(secret, WITHHELD) if secret else text
+        return _AUTHORIZATION.sub(rf"\1 {WITHHELD}", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +142,8 @@ class GitCommand:
             *arguments, access=access, time_s=time_s, given=given, extra=extra, is_full=is_full
         )
         if not finished.is_success:
-            why = explain_failure(
-                finished.errors, exit_code=finished.code, exceeded=finished.exceeded
-            )
+            errors = finished.errors if access is None else access.withhold(finished.errors)
+            why = explain_failure(errors, exit_code=finished.code, exceeded=finished.exceeded)
             raise SourceError(why.code, why.message, remedy=why.remedy)
         return finished.output
 

@@ -6,6 +6,7 @@ and *listen* makes sockets there.
 
 from __future__ import annotations
 
+import base64
 import os
 import pwd
 import shutil
@@ -244,6 +245,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault == "drip":
             self._drip()
             return
+        if self.fault == "repeat":
+            self._repeat()
+            return
         status, headers, content = self._ask_backend(body)
         if self.fault == "cut" and b"command=fetch" in body:
             self._head(status, headers, len(content))
@@ -279,6 +283,18 @@ class _Handler(BaseHTTPRequestHandler):
         headers = [line.split(": ", 1) for line in head.decode().split("\r\n") if line]
         status = next((int(value[:3]) for name, value in headers if name == "Status"), 200)
         return status, [(n, v) for n, v in headers if n != "Status"], content
+
+    def _repeat(self) -> None:
+        """Ask for a password, and repeat it in an error."""
+        given = self.headers.get("Authorization", "")
+        if not given:
+            self._answer(401, [("WWW-Authenticate", 'Basic realm="x"')], b"")
+            return
+        told = f"ERR {given} is {base64.b64decode(given.split()[-1]).decode()}\n".encode()
+        kind = "application/x-git-upload-pack-advertisement"
+        lines = (b"# service=git-upload-pack\n", told)
+        first, second = (b"%04x%b" % (len(line) + 4, line) for line in lines)
+        self._answer(200, [("Content-Type", kind)], first + b"0000" + second)
 
     def _drip(self) -> None:
         """Answer with one byte a second, as long as the client stays."""
@@ -322,7 +338,9 @@ class FaultyServer:
         self._thread.start()
 
     def fail(self, fault: int | str | None) -> None:
-        """Fail from now on: with a status, by ``drip`` or by ``cut``; None for no longer."""
+        """Fail from now on: with a status, by ``drip``, by ``cut``, or by an error with the given password
+        (``repeat``); None for no longer.
+        """
         self._handler.fault = fault  # type: ignore[attr-defined]
 
     def stop(self) -> None:

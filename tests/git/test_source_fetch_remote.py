@@ -85,6 +85,19 @@ def test_a_first_fetch_that_fails_serves_nothing(
         assert not (source.exports / "current").exists()
 
 
+def test_a_password_that_a_server_repeats_is_withheld(
+    tmp_path: Path, repository: Repository
+) -> None:
+    server = FaultyServer(repository.folder.parent)
+    with server.running():
+        server.fail("repeat")
+        url = f"{server.address}/deploy.git"
+        source = Followed(tmp_path / "fetcher", url, git=LOOPBACK + CREDENTIALS)
+        put(source, "password", f"{PASSWORD}\n")
+        assert source.fetch() == "Failing source.git"
+        assert source.message.endswith("remote error: Basic (withheld) is git:(withheld)")
+
+
 def test_what_is_no_git_server_is_an_error(tmp_path: Path, repository: Repository) -> None:
     (repository.folder.parent / "page").mkdir()
     server = FaultyServer(repository.folder.parent)
