@@ -110,6 +110,10 @@ class Verifier:
         if checked.is_success and lines and _FINGERPRINT.fullmatch(lines[0]):
             return CommitSignature("openpgp", lines[0], lines[0])
         text = checked.errors.lower()
+        if "in keyring" in text or "parse keyring" in text:
+            raise _unusable(
+                self._keys.folder, f"has a file that sqv refuses: {_first_line(checked)}"
+            )
         if "no key to verify" in text or "missing key" in text or "can't be found" in text:
             raise _unknown_key(_first_line(checked), checked)
         if "revoked" in text:

@@ -246,6 +246,21 @@ def test_a_revoked_openpgp_key_is_refused(signer: Signer, gpg: Callable[[str, st
     assert signer.refusal(raw) == "source.key-revoked"
 
 
+def test_a_revocation_beside_the_key_counts_and_a_file_that_is_no_key_refuses_everybody(
+    signer: Signer, gpg: Callable[[str, str], str]
+) -> None:
+    fingerprint = gpg(ALICE, "1d")
+    raw = signer.commit(f"user.signingkey={fingerprint}")
+    revocation = signer.folder / "gnupg" / "openpgp-revocs.d" / f"{fingerprint}.rev"
+    text = revocation.read_text().replace(":-----BEGIN", "-----BEGIN")
+    (signer.keys / "z.asc").write_text(text[text.index("-----BEGIN") :])
+    assert signer.refusal(raw) == "source.keys", "a revocation alone is no certificate"
+    revocation.write_text(text)
+    run(signer.folder, "gpg", "--batch", "--quiet", "--import", str(revocation))
+    (signer.keys / "z.asc").write_bytes(run(signer.folder, "gpg", "--armor", "--export", ALICE))
+    assert signer.refusal(raw) == "source.key-revoked"
+
+
 def test_a_key_s_names_are_not_taken_for_an_answer_of_the_verifier(
     signer: Signer, gpg: Callable[[str, str], str]
 ) -> None:
