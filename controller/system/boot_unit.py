@@ -23,6 +23,8 @@ UNIT_FOLDERS: Final = tuple(
     )
 )
 _SERVICE = ".service"
+#: The folder of Secrets on a host with systemd, whose ``/run`` is in memory.
+SECRETS: Final = Path("/run/trimtab/secrets")
 #: The unit of the engine.
 ENGINE_UNIT: Final = f"docker{_SERVICE}"
 _UNITS_MAX, _UNIT_BYTES_MAX = 100, 1 << 16
@@ -54,6 +56,8 @@ def _texts(folders: Iterable[Path]) -> Iterator[str]:
 
 def _restores(text: str, root: Path) -> bool:
     lines = [line.strip() for line in text.splitlines()]
+    if not _writes_run(lines):
+        return False  # the files would be restored where no container looks
     before = any(
         ENGINE_UNIT in line.removeprefix("Before=").split()
         for line in lines
@@ -61,6 +65,20 @@ def _restores(text: str, root: Path) -> bool:
     )
     commands = (line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart="))
     return before and any(_names(command, root) for command in commands)
+
+
+def _writes_run(lines: Iterable[str]) -> bool:
+    """Return True if a unit may write the folder of Secrets below ``/run``."""
+    settings = [(name, value.split()) for name, _, value in (each.partition("=") for each in lines)]
+    if not any(name == "ProtectSystem" and words == ["strict"] for name, words in settings):
+        return True
+    writable = [
+        Path(f"/run/{word}" if name == "RuntimeDirectory" else word.lstrip("-+"))
+        for name, words in settings
+        for word in words
+        if name in {"ReadWritePaths", "RuntimeDirectory"}
+    ]
+    return any(SECRETS.is_relative_to(path) for path in writable)
 
 
 def _names(command: str, root: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.broker.secrets.memory_folder import usual_bases
-from controller.system.boot_unit import is_restored_at_boot
+from controller.system.boot_unit import SECRETS, is_restored_at_boot
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "systemd" / "trimtab-files.service"
 ROOT = "/var/lib/trimtab"
@@ -28,15 +28,28 @@ def test_the_shipped_unit_counts_for_its_state_folder_once_it_is_enabled(tmp_pat
     assert not is_restored_at_boot(Path("/srv/another"), [tmp_path])
 
 
-def test_the_shipped_unit_writes_where_the_broker_looks_for_secrets() -> None:
-    lines = [line.partition("=") for line in SHIPPED.read_text().splitlines()]
-    settings = {name: value for name, equals, value in lines if equals}
-    assert settings["ProtectSystem"] == "strict", "else everything is writable"
-    assert settings["RuntimeDirectoryPreserve"] == "yes", "else the folder goes with the unit"
-    writable = [Path(path) for path in settings["ReadWritePaths"].split()]
-    writable += [Path("/run") / name for name in settings["RuntimeDirectory"].split()]
-    for written in (Path(ROOT), usual_bases()[0]):
-        assert any(written.is_relative_to(path) for path in writable), written
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        ("RuntimeDirectory=trimtab", True),
+        ("RuntimeDirectory=other", False),
+        ("ReadWritePaths=-/run/trimtab", True),
+        ("ReadWritePaths=/run", True),
+        ("ReadWritePaths=/run/trimtab-other", False),
+        ("", False),
+        ("ProtectSystem=full", True),
+    ],
+)
+def test_a_unit_that_cannot_write_the_folder_of_secrets_does_not_count(
+    tmp_path: Path, line: str, counts: bool
+) -> None:
+    replaced = "ProtectSystem=strict" if line.startswith("Protect") else "RuntimeDirectory=trimtab"
+    shipped = SHIPPED.read_text()
+    assert f"{replaced}\n" in shipped
+    assert "RuntimeDirectoryPreserve=yes\n" in shipped, "else the folder goes with the unit"
+    assert usual_bases()[0] == SECRETS
+    enable(tmp_path, shipped.replace(f"{replaced}\n", f"{line}\n"))
+    assert is_restored_at_boot(Path(ROOT), [tmp_path]) == counts
 
 
 @pytest.mark.parametrize(
