@@ -1,8 +1,8 @@
 """Writing the archive of a volume. Runs in the confined child, with the volume as its root.
 
 Programs of containers wrote the files, and may go on writing. No link is followed. A file that
-changes meanwhile is stored with the size at the begin. Nothing that a program can put into a volume
-ends a dump: devices, sockets, names of trimtab at the top, paths that are too long, and attributes
+changes meanwhile is stored with the size at the begin. Up to the bound of entries, nothing that a
+program puts into a volume ends a dump: devices, sockets, names of trimtab at the top, paths that are too long, and attributes
 without a form in an archive are left out, and named.
 """
 

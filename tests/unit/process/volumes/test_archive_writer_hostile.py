@@ -1,4 +1,4 @@
-"""Nothing that a program puts into a volume, or does meanwhile, ends a dump or a restore."""
+"""What a program puts into a volume, or does there meanwhile, and what a dump and a restore make of it."""
 
 from __future__ import annotations
 
