@@ -32,6 +32,7 @@ from controller.broker.gate.commands import (
     MakeFiles,
     OpenSecret,
     QueryJournal,
+    ReadAccounts,
     ReadEngine,
     ReadProcess,
     Relay,
@@ -95,6 +96,8 @@ def _act(command: Command) -> CommandResult:
             return _read(path)
         case InspectPaths(paths):
             return tuple(PathFacts(path, "dir") for path in paths)
+        case ReadAccounts():
+            return None
         case ReadProcess():
             return NotReadable("not here")
         case Forward():
