@@ -219,6 +219,7 @@ def build_controller(
         )
         if acts
         else send_no_proof,
+        partial(triggers.chores.add_after, Chore.RELOAD),
     )
     prober = Prober(ProbeSockets(clock.monotonic), clock, triggers.check)
     parts = ControllerParts(

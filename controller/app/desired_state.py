@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.broker.secrets.key_files import FILES, key_path
+from controller.core.charts.chart import DEFERRED
 from controller.core.compose.translation.settings import ComposeSettings, owned_by
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
@@ -60,6 +61,16 @@ def send_no_proof(*_: object) -> list[Problem]:
     return []
 
 
+#: Asks for another reading of the files, in seconds.
+ReadAgain = Callable[[float], object]
+#: Seconds until the Releases that a reading left out are tried again.
+DEFERRED_S = 5.0
+
+
+def read_once(_seconds: float) -> None:
+    """Read no file again: a command shows what it has read."""
+
+
 class SourceFiles:
     """A ``ports.DesiredSource`` for the documents of one Git source in a folder, such as a checkout."""
 
@@ -102,7 +113,7 @@ class DesiredFiles:
     """A ``ports.DesiredSource`` for DIR and the Git sources that DIR declares.
 
     *serving* returns the source of each known resource, by name. Without any Source, all is as with
-    ``directory_source``.
+    ``directory_source``. *read_again* is called for Releases that a reading left out.
     """
 
     def __init__(
@@ -113,7 +124,9 @@ class DesiredFiles:
         bind: BindSecrets = bind_nothing,
         compose: AskCompose = ComposeSettings,
         proofs: SendProofs = send_no_proof,
+        read_again: ReadAgain = read_once,
     ) -> None:
+        self._read_again = read_again
         self._compose = compose
         self._proofs = proofs
         self._bind = bind
@@ -135,6 +148,8 @@ class DesiredFiles:
     def load(self) -> Desired:
         """Return the desired state of the present files, with the contents of Secrets."""
         desired = self._load()
+        if any(problem.code == DEFERRED for problem in desired.problems):
+            self._read_again(DEFERRED_S)
         # Before the files are read: a change meanwhile is noticed.
         self._of_secrets = tuple(
             sorted({path for secret in desired.secrets for path in _host_files(secret)})
@@ -151,7 +166,9 @@ class DesiredFiles:
         if self._fetched is None:
             from controller.sources.fetched import FetchedSources
 
-            self._fetched = FetchedSources(self._fetcher, self._compose)
+            self._fetched = FetchedSources(
+                self._fetcher, self._compose, self._directory.begin_reading
+            )
         self._marks = self._fetched.marks(desired.sources)
         fetched = self._fetched
         combined = fetched.combine(reading, desired.sources, serving)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.proofs.render import RenderScope, render
 from controller.model.names import NetworkNames
+from controller.process.chart_worker import WARM_UP_CHARTS, RenderClock
 from controller.process.locked_worker import WorkerLimits, serve
 
 REQUESTS_MAX = 100
@@ -103,6 +105,11 @@ kind: Release
 metadata: {name: broken, namespace: shop, owner: ops}
 spec: {chart: broken}
 ---
+apiVersion: trimtab/v1
+kind: Release
+metadata: {name: undefined, namespace: shop, owner: ops}
+spec: {chart: undefined}
+---
 apiVersion: v1
 kind: Deployment
 ---
@@ -143,35 +150,14 @@ include: [more.yaml]
     "good/notes/c": b"c",
 }
 
-_SCHEMA = b"""{"type": "object", "additionalProperties": false,
-"properties": {"names": {"type": "array", "items": {"type": "string", "pattern": "^a"}}}}
-"""
-_TEMPLATE = b"""{% macro image(name) %}{{ name | lower }}:1{% endmacro %}
-{% for name in values.names %}{% if name is defined and not loop.last or true %}
----
-apiVersion: trimtab/v1
-kind: Service
-metadata: {name: {{ name | quote }}}
-spec: {image: {{ image(name) | quote }}, env: {{ {"A": release.name ~ chart.version} | toyaml | indent(2) }}}
-{% endif %}{% endfor %}
-"""
-_CHARTS = {
-    "good/Chart.yaml": b"{apiVersion: trimtab/v1, name: good, version: '1'}",
-    "good/values.yaml": b"names: []",
-    "good/values.schema.json": _SCHEMA,
-    "good/templates/all.yaml": _TEMPLATE,
-    "broken/Chart.yaml": b"{apiVersion: trimtab/v1, name: broken, version: '1'}",
-    "broken/values.schema.json": b'{"type": 7}',
-    "broken/templates/a.yaml": b"{{ values.unknown }}",
-    "broken/templates/b.yaml": b"{% if %}",
-}
-
 
 def main() -> None:
     """Load everything, lock the process, and serve."""
-    _answer(*_request())
+    clock = RenderClock()
+    answer = partial(_answer, clock)
+    answer(*_request())
     zones = load_zones()
-    serve(_answer, LIMITS)
+    serve(answer, LIMITS)
     del zones
 
 
@@ -184,7 +170,8 @@ def load_zones() -> list[ZoneInfo]:
     return zones
 
 
-def _answer(request: dict[str, Any], raw: bytes) -> list[dict[str, Any]]:
+def _answer(clock: RenderClock, request: dict[str, Any], raw: bytes) -> list[dict[str, Any]]:
+    clock.begin()
     found: dict[str, dict[str, bytes]] = {"files": {}, "charts": {}}
     at = 0
     for kind, contents in found.items():
@@ -201,7 +188,7 @@ def _answer(request: dict[str, Any], raw: bytes) -> list[dict[str, Any]]:
         {key: tuple(names) for key, names in request["formers"].items()},
         request["earlier"],
     )
-    rendered = render(found["files"], scope, found["charts"], request["contents"])
+    rendered = render(found["files"], scope, found["charts"], request["contents"], clock.limit)
     return list(parts_of(rendered))
 
 
@@ -240,9 +227,9 @@ def _request() -> tuple[dict[str, Any], bytes]:
         "formers": {},
         "earlier": True,
         "files": {name: len(content) for name, content in files.items()},
-        "charts": {name: len(content) for name, content in _CHARTS.items()},
+        "charts": {name: len(content) for name, content in WARM_UP_CHARTS.items()},
     }
-    return request, b"".join([*files.values(), *_CHARTS.values()])
+    return request, b"".join([*files.values(), *WARM_UP_CHARTS.values()])
 
 
 if __name__ == "__main__":

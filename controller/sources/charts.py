@@ -6,13 +6,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from controller.core.charts.releases import (
+from controller.core.charts.chart import (
     CHART,
+    MAX_CHART_BYTES,
     MAX_TEMPLATES,
     SCHEMA,
     TEMPLATES,
     VALUES,
     Chart,
+    too_big_chart,
     too_many_templates,
     unnamed,
 )
@@ -63,11 +65,24 @@ def load_chart(
         problems += [replace(p, file=f"{place}/{TEMPLATES}/{p.file}") for p in walk.problems]
         if len(templates_found) > MAX_TEMPLATES:
             problems.append(too_many_templates(place))
+    texts, unread = _read_files(files, top, place)
+    return Chart(name, place, texts, (*problems, *unread), top)
+
+
+def _read_files(
+    files: list[SourceFile], top: str, place: str
+) -> tuple[tuple[tuple[str, str], ...], list[Problem]]:
+    """Return the names and texts of a chart's files, and the problems of the reads."""
     texts: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    left = MAX_CHART_BYTES
     for file in files:
         content = read_whole(file, top, is_known=lambda _content: False)
         if isinstance(content, Problem):
             problems.append(content)
-        else:
-            texts.append((file.name, decode(content)))
-    return Chart(name, place, tuple(texts), tuple(problems), top)
+            continue
+        left -= len(content)
+        if left < 0:
+            return tuple(texts), [*problems, too_big_chart(place)]
+        texts.append((file.name, decode(content)))
+    return tuple(texts), problems

@@ -11,7 +11,8 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,9 @@ from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, Sou
 
 if TYPE_CHECKING:
     # Loaded only while a Release, or a Compose project, is declared.
-    from controller.core.charts.releases import Chart
+    from controller.core.charts.chart import Chart
     from controller.core.compose.projects import ComposeReading
+    from controller.sources.chart_renderer import BeginReading, RenderRelease
     from controller.sources.compose_projects import ComposeProjects
 
 #: The names of a project's own file.
@@ -80,7 +82,8 @@ class DirectorySource:
 
     With *export*, the directory has the files of a commit: Git's state of a working tree around the
     directory says nothing about them. The documents of *overlay*, a file elsewhere, take the place of
-    those of the same resources.
+    those of the same resources. *begin_reading* renders Releases; without it, the directory has a
+    ``ChartRenderer`` of its own.
 
     ``load`` is thread-safe; one thread at a time reads. Each call reads all files, because a
     change within the resolution of a timestamp must be noticed. Only changed files are parsed.
@@ -95,8 +98,10 @@ class DirectorySource:
         export: Export | None = None,
         overlay: Path | None = None,
         compose: Callable[[], ComposeSettings] = ComposeSettings,
+        begin_reading: BeginReading | None = None,
     ) -> None:
         self._compose_settings = compose
+        self._begin_reading = begin_reading
         self._projects: ComposeProjects | None = None
         self._overlay = overlay
         self._root = root.absolute()
@@ -287,39 +292,70 @@ class DirectorySource:
         ]
         if not releases:
             return []
-        # Jinja and JSON Schema are imported only if a Release exists.
-        from controller.core.charts.releases import MAX_RELEASES, render_release
+        # Modules of charts are imported only if a Release exists.
+        from controller.core.charts.chart import MAX_RELEASES, documents_of
         from controller.sources.charts import load_chart
 
         charts: dict[str, Chart] = {}
         by_inputs: dict[tuple[object, Chart], tuple[ParsedDocument, ...]] = {}
-        for release in releases[:MAX_RELEASES]:
-            assert isinstance(release.spec, ReleaseSpec), "only Releases were taken"
-            name = release.spec.chart
-            if name not in charts:
-                charts[name] = load_chart(
-                    self._charts, name, prefix=self._prefix, directory=self._root
-                )
-            # All inputs of the rendering, with the place for problems.
-            source = (release.key, release.owner, release.source, release.document.text)
-            inputs = (source, charts[name])
-            by_inputs[inputs] = self._releases.get(inputs) or render_release(release, charts[name])
-        self._releases = by_inputs
-        rendered = [
-            read
-            for (_, chart), each in by_inputs.items()
-            for document in each
-            for read in self._with_files(
-                (document,),
-                folder_in_chart(document, chart.top, chart.place),
-                SourceRoot(chart.top, "the chart"),
-            )
-        ]
+        total = 0
+        with self.begin_reading() as render:
+            for release in releases[:MAX_RELEASES]:
+                assert isinstance(release.spec, ReleaseSpec), "only Releases were taken"
+                name = release.spec.chart
+                if name not in charts:
+                    charts[name] = load_chart(
+                        self._charts, name, prefix=self._prefix, directory=self._root
+                    )
+                    total += charts[name].size
+                chart = charts[name]
+                # All inputs of the rendering, with the place for problems.
+                source = (release.key, release.owner, release.source, release.document.text)
+                known = self._releases.get((source, chart))
+                if known is None:
+                    known = documents_of(release, render(release, chart))
+                by_inputs[source, chart] = known
+                total += _length_of(known)
+                if total > MAX_TOTAL_BYTES:
+                    problem = replace(_too_much(release.source.file), key=release.key)
+                    by_inputs[source, chart] = (ParsedDocument(None, (problem,), None),)
+                    break
+        # What a later reading renders isn't known.
+        self._releases = {
+            inputs: each for inputs, each in by_inputs.items() if not _is_deferred(each)
+        }
+        rendered = self._with_files_of_charts(by_inputs)
         if len(releases) > MAX_RELEASES:
             message = f"there are more than {MAX_RELEASES} Releases; the rest wasn't rendered"
             problem = Problem("source.too-many", message, releases[MAX_RELEASES].source.file)
             rendered.append(ParsedDocument(None, (problem,), None))
         return rendered
+
+    def begin_reading(self) -> AbstractContextManager[RenderRelease]:
+        """Begin a reading of Releases. Other directories can share what renders those of this one."""
+        if self._begin_reading is None:
+            from controller.sources.chart_renderer import ChartRenderer
+
+            self._begin_reading = ChartRenderer().reading
+        return self._begin_reading()
+
+    def _with_files_of_charts(
+        self, by_inputs: Mapping[tuple[object, Chart], tuple[ParsedDocument, ...]]
+    ) -> list[ParsedDocument]:
+        """Return the rendered documents, with the files that they name in their charts."""
+        found: list[ParsedDocument] = []
+        total = 0
+        for (_, chart), documents in by_inputs.items():
+            for document in documents:
+                folder = folder_in_chart(document, chart.top, chart.place)
+                root = SourceRoot(chart.top, "the chart")
+                read = self._with_files((document,), folder, root)
+                total += bytes_of(read)
+                if total > MAX_TOTAL_BYTES:
+                    found.append(ParsedDocument(None, (_too_much(chart.place),), None))
+                    return found
+                found += read
+        return found
 
 
 def _split(walk: FolderWalk, top: str) -> tuple[list[str], list[SourceFile]]:
@@ -357,6 +393,17 @@ def _data_among(
         for path in undecided
         if path in named or (projects is not None and projects.has_part(os.path.relpath(path, top)))
     )
+
+
+def _length_of(documents: tuple[ParsedDocument, ...]) -> int:
+    declared = (document.declaration for document in documents)
+    return sum(len(each.document.text) for each in declared if each is not None)
+
+
+def _is_deferred(documents: tuple[ParsedDocument, ...]) -> bool:
+    from controller.core.charts.chart import DEFERRED
+
+    return any(problem.code == DEFERRED for each in documents for problem in each.problems)
 
 
 def _too_much(name: str) -> Problem:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controller.core.compose.translation.settings import ComposeSettings, owned_by
 from controller.core.git.report import REPORT_MAX_BYTES, parse
@@ -27,6 +28,9 @@ from controller.model.sources import SourceStatus
 from controller.sources.directory import DirectorySource, Export
 from controller.sources.safe_read import OPEN_FLAGS, is_inside
 
+if TYPE_CHECKING:
+    from controller.sources.chart_renderer import BeginReading
+
 CURRENT = "current"
 STATUS = "status.json"
 CHARTS = "configs"
@@ -37,8 +41,12 @@ class FetchedSources:
     """The Git sources of an instance, below the fetcher's folder. Thread-safe."""
 
     def __init__(
-        self, fetcher: Path, compose: Callable[[], ComposeSettings] = ComposeSettings
+        self,
+        fetcher: Path,
+        compose: Callable[[], ComposeSettings] = ComposeSettings,
+        begin_reading: BeginReading | None = None,
     ) -> None:
+        self._begin_reading = begin_reading
         self._compose = compose
         self._fetcher = fetcher.absolute()
         self._sources = self._fetcher / "sources"
@@ -111,6 +119,7 @@ class FetchedSources:
             charts=Path(charts) if is_inside(charts, top) else None,
             export=Export(name, commit),
             compose=owned_by(source.spec.owners, self._compose),
+            begin_reading=self._begin_reading,
         )
         self._exports[known] = export
         return export.read()

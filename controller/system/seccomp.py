@@ -25,7 +25,7 @@ _RETURN = 0x06  # BPF_RET | BPF_K
 #: Offsets in struct seccomp_data.
 _NUMBER, _ARCHITECTURE = 0, 4
 
-#: Memory, open descriptors, clocks, locks, random bytes, signals of the own process, and the end.
+#: Memory, open descriptors, clocks, locks, random bytes, signals and timers of the own process, and the end.
 #: In the order of the names: numbers of x86-64 and of arm64. -1: no such call there.
 _CALLS = {
     "brk": (12, 214),
@@ -53,6 +53,7 @@ _CALLS = {
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
     "sched_yield": (24, 124),
+    "setitimer": (38, 103),
     "sigaltstack": (131, 132),
     "write": (1, 64),
 }

@@ -30,6 +30,7 @@ from controller.model.policy.document import Policy
 from controller.model.records import Reply, Request
 from controller.ports import DesiredSource
 from controller.sources.directory import DirectorySource
+from tests.rendering import in_process
 from tests.sim.controller import request_of
 from tests.sim.faults import Action, Faults
 from tests.sim.files import Files
@@ -175,7 +176,10 @@ class PairFiles(Files):
     def source(self, serving: Callable[[], Mapping[Key, str]]) -> DesiredSource:
         return DesiredFiles(
             DirectorySource(
-                self.root, charts=charts_folder(self.root), compose=lambda: self.settings
+                self.root,
+                charts=charts_folder(self.root),
+                compose=lambda: self.settings,
+                begin_reading=in_process,
             ),
             self._fetcher,
             serving,

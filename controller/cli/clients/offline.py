@@ -86,8 +86,8 @@ def render_chart(
 
     The places of problems of the values are those in the file *values*.
     """
-    from controller.core.charts.releases import render_texts
     from controller.core.manifests.parse import read_text
+    from controller.sources.chart_renderer import ChartRenderer
     from controller.sources.charts import load_chart
 
     names = {"name": name, "namespace": namespace, "owner": "render"}
@@ -112,7 +112,8 @@ def render_chart(
     if reading.declaration is None or more:
         problems = (problem for each in (reading, *more) for problem in each.problems)
         return {}, tuple(map(in_values, problems))
-    rendered = render_texts(reading.declaration, load_chart(folder.parent, folder.name))
+    with ChartRenderer().reading() as render:
+        rendered = render(reading.declaration, load_chart(folder.parent, folder.name))
     return (rendered, ()) if isinstance(rendered, dict) else ({}, tuple(map(in_values, rendered)))
 
 

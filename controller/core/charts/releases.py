@@ -8,8 +8,8 @@ values.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import nullcontext
 from itertools import islice
 from typing import Literal
 
@@ -18,28 +18,28 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import ValidationError as ModelError
 from referencing import Registry
 
-from controller.core.charts.templates import render_template
-from controller.core.manifests.declaration import Declaration, ParsedDocument
-from controller.core.manifests.parse import parse_document
-from controller.core.manifests.validation_errors import dotted, explain, problem_at
-from controller.core.yaml.documents import (
-    MAX_PROBLEMS,
-    Document,
-    YamlFault,
-    compose_all,
+from controller.core.charts.chart import (
+    CHART,
+    MAX_RENDERED,
+    SCHEMA,
+    VALUES,
+    Chart,
+    RenderedTexts,
+    RenderLimit,
+    RenderLimitError,
+    attributed,
+    documents_of,
+    limit_problem,
+    unusable,
 )
+from controller.core.charts.templates import line_of, render_template
+from controller.core.manifests.declaration import Declaration, ParsedDocument
+from controller.core.manifests.validation_errors import dotted, explain, problem_at
+from controller.core.yaml.documents import MAX_PROBLEMS, Document, compose_all
 from controller.core.yaml.documents import YamlPath as ValuePath
 from controller.model.desired.spec.fields import Model
 from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem
-from controller.model.names import SERVICE_NAME_MAX, is_dns_label
-
-MAX_RELEASES = 200
-MAX_TEMPLATES = 100
-#: Characters that one Release renders to.
-MAX_RENDERED = 2 * 1024 * 1024
-
-CHART, VALUES, SCHEMA, TEMPLATES = "Chart.yaml", "values.yaml", "values.schema.json", "templates"
 
 
 class ChartFile(Model):
@@ -51,78 +51,37 @@ class ChartFile(Model):
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """The texts of a chart. A chart with problems is unusable."""
-
-    name: str
-    #: The printable name of the folder.
-    place: str = ""
-    #: Pairs of a printable file name and a text.
-    files: tuple[tuple[str, str], ...] = ()
-    problems: tuple[Problem, ...] = ()
-    #: The resolved path of the folder; '' for an unusable chart.
-    top: str = ""
-
-    def text(self, name: str) -> str | None:
-        """Return the text of a file in the chart's folder, None for a missing file."""
-        return dict(self.files).get(f"{self.place}/{name}")
-
-    def templates(self) -> Iterator[tuple[str, str]]:
-        """Yield (name, text) of each template."""
-        prefix = f"{self.place}/{TEMPLATES}/"
-        return ((name, text) for name, text in self.files if name.startswith(prefix))
+def render_release(
+    release: Declaration, chart: Chart, limit: RenderLimit = nullcontext
+) -> tuple[ParsedDocument, ...]:
+    """Return the documents that a Release renders to, with their problems. Never raises."""
+    return documents_of(release, render_texts(release, chart, limit))
 
 
-def unnamed(name: str) -> Chart | None:
-    """Return the chart with the problem of its name; None for a possible name."""
-    if is_dns_label(name, length=SERVICE_NAME_MAX):
-        return None
-    expected = f"lower-case letters, digits and '-', at most {SERVICE_NAME_MAX} characters"
-    problem = Problem("chart.missing", "no chart can have that name", expected=expected)
-    return Chart(name, problems=(problem,))
+def render_texts(
+    release: Declaration, chart: Chart, limit: RenderLimit = nullcontext
+) -> RenderedTexts:
+    """Return the text of each template of a Release, or the problems. Never raises.
 
-
-def too_many_templates(place: str) -> Problem:
-    """Return the problem of a chart with too many templates; *place* is its folder's name."""
-    message = f"a chart has at most {MAX_TEMPLATES} templates"
-    return Problem("chart.too-many", message, f"{place}/{TEMPLATES}")
-
-
-def render_release(release: Declaration, chart: Chart) -> tuple[ParsedDocument, ...]:
-    """Return the documents that a Release renders to, with their problems. Never raises.
-
-    Each document gets the Release's namespace and owner.
+    *limit* bounds the time: it raises ``RenderLimitError`` in the rendering.
     """
-    rendered = render_texts(release, chart)
-    if not isinstance(rendered, dict):
-        # Without a key the document possibly declares anything; its problems are the Release's.
-        problems = tuple(replace(problem, key=release.key) for problem in rendered)
-        return (ParsedDocument(None, problems, None),)
-    documents: list[ParsedDocument] = []
-    for file, text in rendered.items():
-        for document in compose_all(text, file):
-            parsed = parse_document(_with_metadata(document, release))
-            declaration = parsed.declaration
-            if declaration is not None:
-                source = replace(declaration.source, release=_describe(release))
-                declaration = replace(declaration, source=source)
-            problems = _attribute(parsed.problems, release)
-            documents.append(ParsedDocument(declaration, problems, parsed.key, release.key))
-    return tuple(documents)
-
-
-def render_texts(release: Declaration, chart: Chart) -> dict[str, str] | tuple[Problem, ...]:
-    """Return the text of each template of a Release, or the problems. Never raises."""
     assert isinstance(release.spec, ReleaseSpec), "only a Release is rendered"
     if chart.problems:
-        return _unusable(release, chart.problems)
+        return unusable(release, chart.problems)
+    try:
+        with limit():
+            return _render_texts(release, release.spec, chart)
+    except (RenderLimitError, MemoryError) as error:
+        return attributed((limit_problem(error, chart.place),), release)
+
+
+def _render_texts(release: Declaration, spec: ReleaseSpec, chart: Chart) -> RenderedTexts:
     chart_file, problems = _parse_chart_file(chart)
     defaults, default_problems = _parse_defaults(chart)
     problems += default_problems
     if chart_file is None or problems:
-        return _unusable(release, problems)
-    values = merge(defaults.value if defaults else {}, release.spec.values)
+        return unusable(release, problems)
+    values = merge(defaults.value if defaults else {}, spec.values)
     problems = _check_values(release, chart, defaults, values)
     if problems:
         return tuple(problems)
@@ -140,16 +99,23 @@ def render_texts(release: Declaration, chart: Chart) -> dict[str, str] | tuple[P
         },
     }
     texts: dict[str, str] = {}
+    length = 0
     for file, template in chart.templates():
-        result = render_template(template, file, context)
+        try:
+            result = render_template(template, file, context)
+        except (RenderLimitError, MemoryError) as error:
+            problems.append(limit_problem(error, file, line_of(error)))
+            break
         if isinstance(result, Problem):
             problems.append(result)
-        else:
-            texts[file] = result
-    if sum(map(len, texts.values())) > MAX_RENDERED:
-        message = f"the chart gives more than {MAX_RENDERED // 1024} KiB"
-        problems.append(Problem("chart.template", message, chart.place))
-    return _attribute(tuple(problems), release) if problems else texts
+            continue
+        length += len(result)
+        if length > MAX_RENDERED:
+            message = f"the chart gives more than {MAX_RENDERED // 1024} KiB"
+            problems.append(Problem("chart.template", message, chart.place))
+            break
+        texts[file] = result
+    return attributed(tuple(problems), release) if problems else texts
 
 
 def merge(defaults: object, values: object) -> object:
@@ -160,53 +126,6 @@ def merge(defaults: object, values: object) -> object:
             **{key: merge(defaults.get(key), value) for key, value in values.items()},
         }
     return values
-
-
-def _unusable(
-    release: Declaration, problems: tuple[Problem, ...] | list[Problem]
-) -> tuple[Problem, ...]:
-    assert isinstance(release.spec, ReleaseSpec), "only a Release is rendered"
-    first = problems[0]
-    where = f" ({first.file}:{first.line})" if first.line else ""
-    message = f"chart {release.spec.chart!r} can't be used: {first.message}{where}"
-    remedy = first.remedy or "see the chart's problems, and `trimtab render`"
-    path = ("spec", "chart")
-    own = problem_at(release.document, path, "chart.unusable", message, remedy=remedy)
-    return (own, *(problem for problem in problems if problem.file))
-
-
-def _attribute(problems: tuple[Problem, ...], release: Declaration) -> tuple[Problem, ...]:
-    """Add the Release to the messages, because line numbers are of the rendered text."""
-    suffix = f" (rendered for {_describe(release)})"
-    return tuple(replace(problem, message=problem.message + suffix) for problem in problems)
-
-
-def _describe(release: Declaration) -> str:
-    return f"{release.key}, {release.place}"
-
-
-def _with_metadata(document: Document, release: Declaration) -> Document:
-    """Return a rendered document with the namespace and owner of its Release."""
-    value = document.value
-    metadata = value.get("metadata") if isinstance(value, dict) else None
-    if not isinstance(value, dict) or not isinstance(metadata, dict):
-        return document
-    faults = list(document.faults)
-    if value.get("kind") == "Release":
-        problem = problem_at(
-            document, ("kind",), "release.nested", "a chart can't hold another Release"
-        )
-        faults.append(YamlFault(("kind",), problem))
-    required = {"namespace": release.key.namespace, "owner": release.owner}
-    for name, value_required in required.items():
-        if metadata.get(name, value_required) != value_required:
-            message = f"metadata.{name} isn't the Release's, which is {value_required}"
-            path: ValuePath = ("metadata", name)
-            remedy = f"leave it out, or write {{{{ release.{name} }}}}"
-            problem = problem_at(document, path, f"release.{name}", message, remedy=remedy)
-            faults.append(YamlFault(path, problem))
-    value = {**value, "metadata": {**metadata, **required}}
-    return replace(document, value=value, faults=tuple(faults))
 
 
 def _parse_chart_file(chart: Chart) -> tuple[ChartFile | None, list[Problem]]:
@@ -268,6 +187,8 @@ def _check_values(
     except SchemaError as error:
         message = f"the schema is wrong: {error.message[:300]}"
         return [problem_at(document, tuple(error.absolute_path), "chart.schema", message)]
+    except (RenderLimitError, MemoryError) as error:
+        return [*attributed((limit_problem(error, file, document.place.line),), release)]
     except Exception as error:  # noqa: BLE001 - no schema is allowed to stop the load
         message = f"the schema can't be used: {type(error).__name__}"
         return [problem_at(document, (), "chart.schema", message)]

@@ -46,6 +46,8 @@ _FORBIDDEN_NODES: tuple[tuple[type[nodes.Node], str], ...] = (
     (nodes.FilterBlock, "a block of filter"),
     (nodes.ScopedEvalContextModifier, "autoescape"),
 )
+#: Names of macros that Jinja fills with a tuple. A tuple can be a key, whose hash is the hash of all parts.
+_FORBIDDEN_NAMES = frozenset({"varargs"})
 
 
 _COMPARISONS: dict[str, Callable[[Any, Any], object]] = {
@@ -104,12 +106,12 @@ def _default(value: object, fallback: object = "", boolean: object = False) -> o
     return fallback if missing else value
 
 
-def _items(value: object) -> list[tuple[object, object]]:
+def _items(value: object) -> list[list[object]]:
     if isinstance(value, Undefined):
         str(value)
     if not isinstance(value, Mapping):
         raise SecurityError("items takes a mapping")
-    return sorted(value.items(), key=lambda item: str(item[0]))
+    return [list(item) for item in sorted(value.items(), key=lambda item: str(item[0]))]
 
 
 def _join(value: object, separator: object = "") -> str:
@@ -134,7 +136,26 @@ FILTERS: dict[str, Callable[..., object]] = {
     "trim": lambda value: str(value).strip(),
     "upper": lambda value: str(value).upper(),
 }
+#: The filters that look at no part of a list's items.
+_SHALLOW = frozenset({"default", "first", "items", "last", "length"})
 TESTS = ("defined", "undefined", "none", "string", "number", "mapping", "sequence", "boolean")
+
+
+def _weight(value: object, known: dict[int, int]) -> int:
+    """Return at most the length of a value's text: a part that occurs several times counts each time.
+
+    *known* has the weights of lists and mappings by their ids, so each is looked at once.
+    """
+    if isinstance(value, str):
+        return len(value)
+    if not isinstance(value, list | Mapping):
+        return 1
+    weight = known.get(id(value))
+    if weight is None:
+        parts = (*value, *value.values()) if isinstance(value, Mapping) else value
+        weight = 1 + len(value) + sum(_weight(each, known) for each in parts)
+        known[id(value)] = weight
+    return weight
 
 
 class Environment(SandboxedEnvironment):
@@ -177,6 +198,7 @@ class Environment(SandboxedEnvironment):
 
     def concatenated(self, *parts: object) -> str:
         """Return the joined parts (the operator ``~``)."""
+        self._weigh(*parts)
         return self._count_text("".join(str(part) for part in parts))
 
     def compared(self, word: str, left: object, right: object) -> bool:
@@ -188,6 +210,8 @@ class Environment(SandboxedEnvironment):
             if not isinstance(right, str | list | Mapping):
                 raise SecurityError("in takes a text, a list or a mapping")
             self._step(1 + len(right) // (1000 if isinstance(right, str) else 1))
+            if isinstance(right, list):
+                self._weigh(right)
             return (left in right) == (word == "in")
         if isinstance(left, list | Mapping) or isinstance(right, list | Mapping):
             raise SecurityError("lists and mappings can't be compared")
@@ -238,6 +262,9 @@ class Environment(SandboxedEnvironment):
             node = tree.find(kind)
             if node is not None:
                 raise TemplateSyntaxError(f"{word} isn't there", node.lineno, name, filename)
+        for each in tree.find_all(nodes.Name):
+            if each.name in _FORBIDDEN_NAMES:
+                raise TemplateSyntaxError(f"{each.name} isn't there", each.lineno, name, filename)
         for loop in list(tree.find_all(nodes.For)):
             if loop.recursive:
                 raise TemplateSyntaxError("recursive isn't there", loop.lineno, name, filename)
@@ -250,11 +277,14 @@ class Environment(SandboxedEnvironment):
         """Count output: text of the template, or a value."""
         if isinstance(value, Undefined):
             return value
+        self._weigh(value)
         return self._count_text(str(value))
 
     def _count_filter(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
         def counted(*arguments: object) -> object:
             self._step(1 + sum(len(each) for each in arguments if isinstance(each, list | Mapping)))
+            if name not in _SHALLOW:
+                self._weigh(*arguments)
             try:
                 result = function(*arguments)
             except (TypeError, ValueError, LookupError) as error:
@@ -263,6 +293,14 @@ class Environment(SandboxedEnvironment):
             return self._count_text(result) if isinstance(result, str) else result
 
         return counted
+
+    def _weigh(self, *values: object) -> None:
+        """Count the parts of lists and mappings before something looks at all of them."""
+        known: dict[int, int] = {}
+        weight = sum(_weight(each, known) for each in values if isinstance(each, list | Mapping))
+        self.characters += weight
+        if weight > MAX_OUTPUT or self.characters > MAX_CHARACTERS:
+            raise _OverBudgetError("the template makes a value with too many parts")
 
     def _step(self, count: int = 1) -> None:
         self.steps += count
@@ -302,6 +340,8 @@ def _with_count(value: object) -> object:
             return nodes.Const(value.data, lineno=value.lineno)
         case nodes.Compare():
             return _comparison(value)
+        case nodes.Tuple(ctx="load"):
+            return nodes.List(value.items, lineno=value.lineno)
         case _:
             return value
 
@@ -331,12 +371,12 @@ def render_template(text: str, file: str, context: Mapping[str, object]) -> str 
     except UndefinedError as error:
         remedy = "give it a value in values.yaml, or use the filter default"
         message = error.message or "undefined"
-        return Problem("chart.template", message, file, _line(error), 1, remedy=remedy)
+        return Problem("chart.template", message, file, line_of(error), 1, remedy=remedy)
     except (TemplateError, RecursionError, MemoryError) as error:
-        return Problem("chart.template", _message_of(error), file, _line(error), 1)
+        return Problem("chart.template", _message_of(error), file, line_of(error), 1)
     except Exception as error:  # noqa: BLE001 - no template is allowed to stop the controller
         message = f"the template fails with {type(error).__name__}"
-        return Problem("chart.template", message, file, _line(error), 1)
+        return Problem("chart.template", message, file, line_of(error), 1)
     if len(output) > MAX_OUTPUT:
         message = f"the template gives more than {MAX_OUTPUT // 1024} KiB"
         return Problem("chart.template", message, file)
@@ -346,14 +386,18 @@ def render_template(text: str, file: str, context: Mapping[str, object]) -> str 
 def _message_of(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "the template nests or calls itself too deeply"
+    if isinstance(error, MemoryError):
+        return "the template takes too much memory, or nests too deeply"
     return str(error)[:500] or type(error).__name__
 
 
-def _line(error: BaseException) -> int:
-    """Return the line of the template with the error, or 0."""
+def line_of(error: BaseException) -> int:
+    """Return the line of the template at which an error was raised, or 0."""
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<template>":
-            line = trace.tb_lineno
+            # Jinja puts the template's own lines into the traces of an Exception only.
+            made = trace.tb_frame.f_globals.get("__jinja_template__")
+            line = made.get_corresponding_lineno(trace.tb_lineno) if made else trace.tb_lineno
         trace = trace.tb_next
     return line

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
+from controller.core.charts.chart import RenderLimit
 from controller.core.compose.project import COMPOSE_FILE
 from controller.core.compose.projects import (
     ComposeReading,
@@ -36,6 +38,8 @@ class DocumentScope:
     #: The name of the exported folder.
     folder: str = ""
     compose: ComposeSettings = field(default_factory=ComposeSettings)
+    #: Bounds the rendering of one Release.
+    limit: RenderLimit = nullcontext
 
 
 def read_documents(
@@ -66,7 +70,7 @@ def read_documents(
             folder = posixpath.dirname(path)
             documents += (_with_files(document, folder, files) for document in parsed)
     documents += (_with_files(document, "", files) for document in projects.documents)
-    rendered = render_releases(documents, charts, f"{scope.source}:")
+    rendered = render_releases(documents, charts, f"{scope.source}:", scope.limit)
     documents += [_with_files(document, folder, beside) for document, folder, beside in rendered]
     identity = SourceIdentity("proof", present=True, documents=len(documents))
     return FolderReading(tuple(documents), identity, projects.problems)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 
-from controller.core.charts.releases import (
+from controller.core.charts.chart import (
     CHART,
+    MAX_CHART_BYTES,
     MAX_RELEASES,
     MAX_TEMPLATES,
     SCHEMA,
     TEMPLATES,
     VALUES,
     Chart,
-    render_release,
+    RenderLimit,
+    too_big_chart,
     too_many_templates,
     unnamed,
 )
+from controller.core.charts.releases import render_release
 from controller.core.git.tree_checks import CHARTS
 from controller.core.manifests.declaration import Declaration, ParsedDocument
 from controller.core.yaml.documents import decode
@@ -34,7 +38,10 @@ def is_read(path: str) -> bool:
 
 
 def render_releases(
-    documents: Iterable[ParsedDocument], charts: Mapping[str, bytes], prefix: str
+    documents: Iterable[ParsedDocument],
+    charts: Mapping[str, bytes],
+    prefix: str,
+    limit: RenderLimit = nullcontext,
 ) -> Iterator[tuple[ParsedDocument, str, Mapping[str, bytes]]]:
     """Yield each document of the Releases, with its folder in the chart, and the chart's files.
 
@@ -42,6 +49,7 @@ def render_releases(
         documents: the documents of the commit, with the Releases.
         charts: the files of the charts, by their paths in the folder of the charts.
         prefix: the beginning of the names of files.
+        limit: bounds the rendering of one Release.
     """
     releases = [*_releases(documents)]
     known: dict[str, Chart] = {}
@@ -51,7 +59,7 @@ def render_releases(
         if name not in known:
             known[name] = chart_of(name, charts, prefix)
         chart, inside = known[name], _inside(charts, name)
-        for document in render_release(release, chart):
+        for document in render_release(release, chart, limit):
             file = document.declaration.source.file if document.declaration is not None else ""
             folder = posixpath.dirname(file).removeprefix(chart.place).strip("/")
             yield document, folder, inside
@@ -93,11 +101,16 @@ def chart_of(name: str, charts: Mapping[str, bytes], prefix: str) -> Chart:
         if any(path.startswith(f"{folder}/") for path in inside)
     ]
     texts: list[tuple[str, str]] = []
+    left = MAX_CHART_BYTES
     for file in (*files, *found[:MAX_TEMPLATES]):
         if len(inside[file]) > MAX_BYTES:
             problems.append(too_big(f"{place}/{file}"))
-        else:
-            texts.append((f"{place}/{file}", decode(inside[file])))
+            continue
+        left -= len(inside[file])
+        if left < 0:
+            problems.append(too_big_chart(place))
+            break
+        texts.append((f"{place}/{file}", decode(inside[file])))
     return Chart(name, place, tuple(texts), tuple(problems))
 
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from controller.core.charts.chart import RenderLimit
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api import create_body, translate
@@ -79,6 +81,7 @@ def render(
     scope: RenderScope,
     charts: Mapping[str, bytes] | None = None,
     contents: Mapping[str, str] | None = None,
+    limit: RenderLimit = nullcontext,
 ) -> dict[str, object]:
     """Return the requests for the documents among *files*, in the form of ``Rendering.read``.
 
@@ -87,8 +90,9 @@ def render(
         scope: the source, and choices of the policy.
         charts: the files of the charts, by their paths in the folder of the charts.
         contents: the content ids of the Secrets, by their keys. None: the Secrets are returned.
+        limit: bounds the rendering of one Release.
     """
-    documents = DocumentScope(scope.source, scope.folder, scope.compose)
+    documents = DocumentScope(scope.source, scope.folder, scope.compose, limit)
     reading = read_documents(files, charts or {}, documents)
     declared = _desired(reading, scope)
     known = {Key.parse(key): content for key, content in (contents or {}).items()}

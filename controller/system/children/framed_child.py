@@ -75,6 +75,8 @@ class FramedChild:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._started: float | None = None
+        #: The exit status of the last child that ended, as of ``subprocess.Popen.returncode``.
+        self.last_exit: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -105,9 +107,10 @@ class FramedChild:
             self._running()
 
     def stop(self) -> None:
-        """End the child."""
+        """End the child. The next one is started without delay."""
         with self._lock:
             self._end()
+            self._started = None
 
     def _ask(self, request: dict[str, Any], raw: Sequence[memoryview] = ()) -> dict[str, Any]:
         child = self._running()
@@ -218,7 +221,7 @@ class FramedChild:
         for pipe in (child.stdin, child.stdout):
             assert pipe is not None
             pipe.close()
-        child.wait()
+        self.last_exit = child.wait()
 
 
 def _is_ready(handle: int, event: int, within_s: float) -> bool:

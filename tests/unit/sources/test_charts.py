@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.core.charts.releases import MAX_TEMPLATES, merge
+from controller.core.charts.chart import MAX_TEMPLATES
+from controller.core.charts.releases import merge
 from controller.core.status.facts import StatusInputs
 from controller.core.status.report import report
 from controller.model.desired.desired import Desired
@@ -14,6 +15,7 @@ from controller.model.desired.plan import Plan
 from controller.model.names import NetworkNames
 from controller.model.observed import Observed
 from controller.sources.directory import DirectorySource
+from tests.rendering import in_process
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -73,8 +75,13 @@ def write(root: Path, files: dict[str, str]) -> None:
         path.write_text(content)
 
 
+def source_of(directory: Path, charts: Path | None = None) -> DirectorySource:
+    """Return a source that renders in this process; tests/hostile/test_charts.py has the worker."""
+    return DirectorySource(directory, charts=charts, begin_reading=in_process)
+
+
 def load(place: Path) -> Desired:
-    return DirectorySource(place / "desired-state", charts=place / "configs").load()
+    return source_of(place / "desired-state", place / "configs").load()
 
 
 def check(place: Path, problems: list[str]) -> None:
@@ -208,7 +215,7 @@ def test_a_schema_never_makes_us_fetch_another(place: Path):
 
 
 def test_a_chart_without_a_directory_of_charts(place: Path):
-    desired = DirectorySource(place / "desired-state").load()
+    desired = source_of(place / "desired-state").load()
     assert [p.message for p in desired.problems] == [
         "chart 'app' can't be used: there is no directory of charts (configs/)"
     ]
@@ -274,7 +281,7 @@ def test_two_releases_of_one_chart_that_claim_one_key_stand_back(place: Path):
 
 
 def test_a_changed_chart_renders_anew(place: Path):
-    source = DirectorySource(place / "desired-state", charts=place / "configs")
+    source = source_of(place / "desired-state", place / "configs")
     before = source.load()
     assert source.load() == before
     write(place, {"configs/app/templates/app.yaml": TEMPLATE.replace("# A", "# Another")})
@@ -291,7 +298,7 @@ def test_the_number_of_templates_and_releases_is_bounded(place: Path, monkeypatc
     assert "chart.too-many" in {problem.code for problem in load(place).problems}
     for name in templates:
         (place / name).unlink()
-    monkeypatch.setattr("controller.core.charts.releases.MAX_RELEASES", 1)
+    monkeypatch.setattr("controller.core.charts.chart.MAX_RELEASES", 1)
     write(place, {"desired-state/two.yaml": RELEASE.replace("name: one", "name: two")})
     desired = load(place)
     assert [problem.code for problem in desired.problems] == ["source.too-many"]
@@ -303,7 +310,7 @@ def test_the_validator_chart_by_its_defaults_is_the_case_of_the_analysis(tmp_pat
         tmp_path,
         {"d/v.yaml": "apiVersion: trimtab/v1\nkind: Release\nmetadata: {name: v, owner: team}\nspec: {chart: validator}\n"},
     )  # fmt: skip
-    desired = DirectorySource(tmp_path / "d", charts=REPOSITORY / "configs").load()
+    desired = source_of(tmp_path / "d", REPOSITORY / "configs").load()
     assert (desired.problems, desired.blind) == ((), False)
     assert [one.key.name for one in desired.services] == ["v-helper", "v-monitoring", "v-node"]
     assert [one.key.name for one in desired.volumes] == ["v-data"]
@@ -328,14 +335,14 @@ def test_the_validator_chart_can_leave_out_helper_and_monitoring(tmp_path: Path)
             "  values: {helper: {enabled: false}, monitoring: {enabled: false}, node: {command: [a]}}\n"
         },
     )
-    desired = DirectorySource(tmp_path / "d", charts=REPOSITORY / "configs").load()
+    desired = source_of(tmp_path / "d", REPOSITORY / "configs").load()
     assert desired.problems == ()
     assert [(one.key.name, one.spec.command) for one in desired.services] == [("v-node", ("a",))]
 
 
 def test_the_examples_have_no_problem_and_need_no_registry():
     root = REPOSITORY / "desired-state"
-    desired = DirectorySource(root, charts=REPOSITORY / "configs").load()
+    desired = source_of(root, REPOSITORY / "configs").load()
     assert (desired.problems, desired.blind) == ((), False)
     assert [str(one.key) for one in desired.services] == [
         "Service/default/gateway",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from controller.core.charts.templates import quote, render_template, to_yaml
 from controller.core.yaml.documents import compose
 from controller.model.errors import Problem
+from tests.hostile.chart_bombs import BOMBS, TEMPLATE
 
 CONTEXT = {
     "values": {"items": [1, 2], "keys": "k", "port": 8080, "on": True, "env": {"B": "2", "A": "1"}},
@@ -171,3 +172,14 @@ _PIECES = st.sampled_from(
 def test_no_template_makes_it_raise(pieces):
     outcome = render_template("".join(pieces), "t.yaml", CONTEXT)
     assert isinstance(outcome, str | Problem)
+
+
+COUNTED = {name: bomb for name, bomb in BOMBS.items() if bomb.code == "chart.template"}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_value_with_shared_parts_is_weighed_before_it_is_looked_at(name: str) -> None:
+    bomb = COUNTED[name]
+    problem = render_template(bomb.files[TEMPLATE], "a.yaml", {"values": {}})
+    assert isinstance(problem, Problem)
+    assert (problem.code, problem.line) == (bomb.code, bomb.line)

@@ -30,6 +30,7 @@ from controller.model.observed import Observed
 from controller.model.policy.document import Policy
 from controller.sources.compose_projects import look_up, read_file
 from controller.sources.directory import DirectorySource, Export
+from tests.rendering import in_process
 
 STACKS = Path(__file__).parents[3] / "e2e" / "stacks"
 NAMES = sorted(path.name for path in STACKS.iterdir())
@@ -61,7 +62,9 @@ def planned(folder: Path, settings: ComposeSettings, *namespaces: str) -> Desire
     """Return the desired state as the controller reads an exported folder."""
     charts = folder.parent / "configs"
     export = Export("shop", "c" * 40)
-    source = DirectorySource(folder, charts=charts, export=export, compose=lambda: settings)
+    source = DirectorySource(
+        folder, charts=charts, export=export, compose=lambda: settings, begin_reading=in_process
+    )
     git = {"url": "file:///x", "ref": {"branch": "main"}}
     spec = {"git": git, "namespaces": list(namespaces)}
     declared = GitSource(

@@ -34,6 +34,7 @@ from controller.model.desired.plan import (
 from controller.model.names import NetworkNames
 from controller.model.observed import Image
 from controller.sources.directory import DirectorySource
+from tests.rendering import in_process
 from tests.unit.core.proofs.drawn_documents import NAMESPACES, Drawn, sources
 from tests.worlds import container, engine, plan
 
@@ -67,7 +68,7 @@ def desired_of(drawn: Drawn, place: Path) -> Desired:
         file.write_bytes(content)
     (exported / f"{COMMIT}.json").write_text(json.dumps({"version": 1, "path": FOLDER}))
     (exported / "current").symlink_to(COMMIT)
-    return DesiredFiles(DirectorySource(directory), place, dict).load()
+    return DesiredFiles(DirectorySource(directory, begin_reading=in_process), place, dict).load()
 
 
 def planned(desired: Desired) -> Iterator[object]:
