@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostile.chart_bombs import BOMBS, TEMPLATE
 from tests.instance import Host, eventually, web
 
 MIB = 1024 * 1024
@@ -161,3 +162,62 @@ def hundreds_of_files_are_taken_in_and_one_broken_among_them_found(host: Host) -
 
 def resources(host: Host) -> list[object]:
     return list((host.status() or {"resources": []})["resources"])
+
+
+#: One of each kind: a template, a pattern, references, and a quadratic comparison.
+CHARTS = ("in", "pattern", "allof", "unique")
+
+
+def write_charts(host: Host, *names: str) -> None:
+    for name in names:
+        for path, text in BOMBS[name].write_to(name).items():
+            if path.startswith("desired-state/"):
+                host.write(path.removeprefix("desired-state/"), text)
+                continue
+            place = host.folder / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+
+
+@pytest.mark.timeout(300)
+def test_charts_without_end_stop_neither_the_loop_nor_a_restart(host: Host) -> None:
+    told = {
+        f"configs/{name}/{BOMBS[name].file}": (BOMBS[name].code, BOMBS[name].line)
+        for name in CHARTS
+    }
+
+    def all_told() -> bool:
+        return {file: place[:2] for file, place in problems(host).items()} == told
+
+    def reasons() -> set[str]:
+        found = (host.resource(name, namespace="bombs") for name in CHARTS)
+        return {each["reason"] for one in found for each in one.get("conditions", ())[:1]}
+
+    host.write("steady.yaml", web("steady"))
+    # This Release is good at first: what it rendered stays as it is once its chart is spoilt.
+    write_charts(host, "in")
+    template = host.folder / "configs" / "in" / TEMPLATE
+    template.write_text(web("rendered").replace(", namespace: default", ""))
+    with host.running():
+        before = host.running_ids("rendered")
+        assert len(before) == 1
+        write_charts(host, *CHARTS)
+        host.write("fresh.yaml", web("fresh"))
+        eventually(all_told, within_s=60)
+        assert reasons() <= {"chart.template", "chart.too-costly"}
+        (harmed,) = host.running_ids("steady")
+        host.engine.docker("rm", "-f", harmed)
+        eventually(lambda: host.is_ready("fresh") and host.is_ready("steady"))
+        assert host.running_ids("steady") != [harmed]
+        assert host.running_ids("rendered") == before
+        host.cli("validate", str(host.directory), expect=3)
+        assert most_memory(host.pid_of("controller")) < 512 * MIB
+    harmed_between = host.running_ids("steady")
+    host.engine.docker("rm", "-f", *harmed_between)
+    host.up()
+    try:
+        eventually(lambda: all_told() and host.is_ready("steady"), within_s=60)
+        assert host.running_ids("rendered") == before
+    finally:
+        host.stop()
+    assert "Traceback" not in host.said()
