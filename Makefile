@@ -21,7 +21,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git fuzz-render differential compat docker-py docs lock clean
+.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-documents fuzz-git fuzz-render differential compat docker-py docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -111,6 +111,9 @@ fuzz: setup ## the gate's fuzz, as root: INPUTS=n admitted ones or MINUTES=n (AR
 
 fuzz-cost: setup ## the cost of a request by its size, for every route and field: SIZE=n (ARGS=--largest)
 	@$(PYTHON) -m tests.unit.broker.cost --size $(or $(SIZE),2048) $(ARGS)
+
+fuzz-documents: setup ## the cost of documents by their size, for every place: DRAWN=n (ARGS=--timed)
+	@$(PYTHON) -m tests.unit.core.document_cost --drawn $(or $(DRAWN),500) $(ARGS)
 
 fuzz-render: setup ## hostile files through the renderer of signed admission: INPUTS=n (ARGS="--input K" replays)
 	@$(PYTHON) -m tests.unit.core.proofs.hostile_files --inputs $(INPUTS) $(ARGS)

@@ -31,6 +31,7 @@ from controller.core.compose.projects import (
     project_folders,
     read_one,
     read_together,
+    read_within,
 )
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
@@ -73,12 +74,14 @@ class ComposeProjects:
             return ComposeReading()
         settings = self._settings()
         shown = ProjectNames(os.path.basename(top), self._prefix)  # noqa: PTH119 - a text
-        known = {
-            folder: self._project(top, folder, settings, shown)
-            for folder in project_folders(folders)
-        }
+        known: dict[str, _KnownProject] = {}
+
+        def read(folder: str) -> ReadProject:
+            known[folder] = self._project(top, folder, settings, shown)
+            return known[folder].project
+
+        projects = read_within(project_folders(folders), read, shown)
         self._known = {f: each for f, each in known.items() if each.project.bug is None}
-        projects = {folder: each.project for folder, each in known.items()}
         return read_together(projects, folders, shown)
 
     def hidden_files(self, top: str) -> Iterator[str]:

@@ -39,7 +39,14 @@ from controller.sources.config_files import (
     with_files,
     with_files_of,
 )
-from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, SourceFile, read_whole
+from controller.sources.safe_read import (
+    MAX_TOTAL_BYTES,
+    VALUE_BYTES,
+    FolderWalk,
+    Pread,
+    SourceFile,
+    read_whole,
+)
 
 if TYPE_CHECKING:
     # Loaded only while a Release, or a Compose project, is declared.
@@ -57,6 +64,7 @@ class _ParsedFile:
     """The documents of a file at its last complete read."""
 
     digest: bytes
+    #: What the file counts towards ``MAX_TOTAL_BYTES``.
     size: int
     documents: tuple[ParsedDocument, ...]
     #: The text says that it is of trimtab. Other files can be data.
@@ -280,7 +288,8 @@ class DirectorySource:
         if last is not None and last.digest == digest:
             return last, None
         documents = read_text(decode(content), file.name)
-        return _ParsedFile(digest, len(content), documents, is_of_trimtab(content)), None
+        size = max(len(content), VALUE_BYTES * sum(each.nodes for each in documents))
+        return _ParsedFile(digest, size, documents, is_of_trimtab(content)), None
 
     def _render(self, documents: list[ParsedDocument]) -> list[ParsedDocument]:
         """Return the documents that the Releases among *documents* render to."""
@@ -396,8 +405,10 @@ def _data_among(
 
 
 def _length_of(documents: tuple[ParsedDocument, ...]) -> int:
+    """Return what rendered documents count towards ``MAX_TOTAL_BYTES``."""
     declared = (document.declaration for document in documents)
-    return sum(len(each.document.text) for each in declared if each is not None)
+    length = sum(len(each.document.text) for each in declared if each is not None)
+    return max(length, VALUE_BYTES * sum(document.nodes for document in documents))
 
 
 def _is_deferred(documents: tuple[ParsedDocument, ...]) -> bool:

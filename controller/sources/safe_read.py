@@ -20,6 +20,8 @@ MAX_FILES = 10_000
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 32
 MAX_TOTAL_BYTES = 64 * 1024 * 1024
+#: What a value of a document counts at least, in bytes: an alias is short and can stand for many values.
+VALUE_BYTES = 8
 READ_ATTEMPTS = 3
 
 SUFFIXES = (".yaml", ".yml")

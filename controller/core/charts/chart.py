@@ -21,8 +21,9 @@ MAX_RELEASES = 200
 MAX_TEMPLATES = 100
 #: Bytes of a chart's files together.
 MAX_CHART_BYTES = 4 * 1024 * 1024
-#: Characters that one Release renders to.
+#: Characters that one Release renders to, and values, with aliases expanded.
 MAX_RENDERED = 2 * 1024 * 1024
+MAX_RENDERED_VALUES = 200_000
 
 CHART, VALUES, SCHEMA, TEMPLATES = "Chart.yaml", "values.yaml", "values.schema.json", "templates"
 
@@ -121,6 +122,10 @@ def documents_of(release: Declaration, rendered: RenderedTexts) -> tuple[ParsedD
         return (ParsedDocument(None, problems, None),)
     documents: list[ParsedDocument] = []
     for file, text in rendered.items():
+        if sum(each.nodes for each in documents) > MAX_RENDERED_VALUES:
+            message = f"the chart gives more than {MAX_RENDERED_VALUES} values"
+            problem = Problem("chart.template", message, file, key=release.key)
+            return (ParsedDocument(None, attributed((problem,), release), None),)
         for document in compose_all(text, file):
             parsed = parse_document(_with_metadata(document, release))
             declaration = parsed.declaration
@@ -128,7 +133,10 @@ def documents_of(release: Declaration, rendered: RenderedTexts) -> tuple[ParsedD
                 source = replace(declaration.source, release=described(release))
                 declaration = replace(declaration, source=source)
             problems = attributed(parsed.problems, release)
-            documents.append(ParsedDocument(declaration, problems, parsed.key, release.key))
+            read = ParsedDocument(
+                declaration, problems, parsed.key, release.key, nodes=parsed.nodes
+            )
+            documents.append(read)
     return tuple(documents)
 
 

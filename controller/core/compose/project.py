@@ -50,6 +50,8 @@ class ComposeProject:
     files: tuple[str, ...] = ()
     #: False if the files are broken so that the project possibly has another name.
     is_named: bool = True
+    #: What the reading cost: the values of all files, copied and merged ones too, and what else was made.
+    weight: int = 0
 
     @property
     def valid(self) -> bool:

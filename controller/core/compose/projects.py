@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -27,11 +27,14 @@ from controller.model.files.delivery import CONTENT_BYTES_MAX, FILES_MAX
 from controller.model.quantities import format_bytes
 
 _DEPTH_MAX: Final = 8
+#: What the projects of a source may cost together (``ComposeProject.weight``).
+MAX_WEIGHT: Final = 2_000_000
 _INCLUDE: Final = b"include"
 #: A path out of the project's folder, also of a service that isn't chosen, or in a broken file.
 _OUTWARD: Final = re.compile(rb"""(?<![\w/.-])\.\./[^\s"':;,\]}#]+""")
-#: The path of a YAML file.
-_YAML_PATH: Final = re.compile(rb"""[^\s"':;,\[\]{}#]+\.ya?ml\b""")
+#: A word in which a YAML file can be named, and the end of such a name.
+_WORD: Final = re.compile(rb"""[^\s"':;,\[\]{}#]++""")
+_YAML_END: Final = re.compile(rb"\.ya?ml\b")
 
 #: The names of Compose files in each folder.
 ComposeFolders = Mapping[str, set[str]]
@@ -80,6 +83,8 @@ class ReadProject:
     problems: tuple[Problem, ...]
     #: A bug kept the project from being read: the next reading tries again.
     bug: Exception | None = None
+    #: What the reading cost (``ComposeProject.weight``).
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,18 @@ def read_one(
         return _read(folder, seen, settings, names)
     except Exception as error:  # noqa: BLE001 - a bug must not keep other projects from being read
         return _failed(folder, seen, names, error)
+
+
+def read_within(
+    folders: Iterable[str], read: Callable[[str], ReadProject], names: ProjectNames
+) -> dict[str, ReadProject]:
+    """Return the projects of folders by *read*. Projects after ``MAX_WEIGHT`` aren't read."""
+    projects: dict[str, ReadProject] = {}
+    left = MAX_WEIGHT
+    for folder in folders:
+        projects[folder] = project = read(folder) if left > 0 else _left_out(folder, names)
+        left -= project.weight
+    return projects
 
 
 def read_together(
@@ -179,7 +196,7 @@ class _Seen:
         content = self._port.read(name)
         if _INCLUDE in content:
             self.texts[name] = content
-        self.outward.update(_paths(_OUTWARD, name, content))
+        self.outward.update(_paths(_OUTWARD.findall(content), name))
         return content
 
     def look(self, path: str) -> FoundPath:
@@ -207,6 +224,7 @@ def _read(folder: str, seen: _Seen, settings: ComposeSettings, names: ProjectNam
         frozenset(seen.outward),
         documents,
         problems,
+        weight=project.weight,
     )
 
 
@@ -233,6 +251,19 @@ def _failed(folder: str, seen: _Seen, names: ProjectNames, error: Exception) -> 
         (),
         bug=error,
     )
+
+
+def _left_out(folder: str, names: ProjectNames) -> ReadProject:
+    """Return a project that isn't read. Nothing is pruned meanwhile."""
+    file = names.prefix + printable_name(posixpath.normpath(f"{folder}/{FILE_NAMES[0]}"))
+    message = "the Compose projects have too many values together; the rest wasn't read"
+    problem = Problem(
+        "source.too-big", message, file, remedy="use fewer aliases and smaller projects"
+    )
+    documents = (ParsedDocument(None, (problem,), None),)
+    nothing: frozenset[str] = frozenset()
+    place, namespace = Place(file, 1, 1), f"left out {folder}"
+    return ReadProject(nothing, {}, namespace, place, nothing, nothing, documents, ())
 
 
 def _with_prefix(project: ComposeProject, prefix: str) -> ComposeProject:
@@ -377,7 +408,7 @@ def _included(texts: Mapping[str, bytes]) -> Iterator[str]:
         for document in compose_all(decode(content), name):
             value = document.value
             if document.faults:
-                yield from _paths(_YAML_PATH, name, content)
+                yield from _paths(_yaml_paths(content), name)
             entries = value.get("include") if isinstance(value, dict) else None
             for entry in entries if isinstance(entries, list) else []:
                 paths = entry.get("path") if isinstance(entry, dict) else entry
@@ -386,10 +417,18 @@ def _included(texts: Mapping[str, bytes]) -> Iterator[str]:
                         yield posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
 
 
-def _paths(pattern: re.Pattern[bytes], name: str, content: bytes) -> Iterator[str]:
-    """Yield the paths in the text of a file that a pattern finds, inside of the source."""
+def _yaml_paths(content: bytes) -> Iterator[bytes]:
+    """Yield the words of a text up to the last name of a YAML file in each."""
+    for word in _WORD.findall(content):
+        ends = [end.end() for end in _YAML_END.finditer(word) if end.start()]
+        if ends:
+            yield word[: ends[-1]]
+
+
+def _paths(written: Iterable[bytes], name: str) -> Iterator[str]:
+    """Yield the paths inside of the source that the text of a file has."""
     folder = posixpath.dirname(name)
-    for found in pattern.findall(content):
+    for found in written:
         path = posixpath.normpath(posixpath.join(folder, found.decode("utf-8", "replace")))
         if path != "." and not path.startswith(("../", "/")) and path != "..":
             yield path

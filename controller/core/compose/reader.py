@@ -74,6 +74,7 @@ def read_project(folder: str, read: ReadFile, *, folder_name: str | None = None)
         problems=session.report.problems,
         files=tuple(session.files),
         is_named=name is not None,
+        weight=session.weight,
     )
 
 

@@ -21,7 +21,7 @@ from controller.core.files.mounts import (
     revision_contents,
 )
 from controller.core.manifests.checks import engine_names
-from controller.core.manifests.checks.claims import ResourceClaim, claims_of
+from controller.core.manifests.checks.claims import ResourceClaim, claims_of, find_conflicts
 from controller.core.manifests.checks.moves import check_moves, unmoved
 from controller.core.manifests.checks.networks import names_of
 from controller.core.manifests.checks.sharing import check_shared_services
@@ -413,26 +413,28 @@ def _check_claims(services: list[Declaration], bound: Mapping[Key, BoundName]) -
         name_of = engine_names.volume_names(declaration.key.namespace, bound)
         for claim in claims_of(service_spec(declaration), name_of):
             claimed.setdefault(claim.group, []).append((declaration, claim))
+    found: dict[int, list[tuple[Declaration, ResourceClaim, Declaration]]] = {}
     for claimants in claimed.values():
-        for one, claim in claimants if len(claimants) > 1 else ():
-            others = (d for d, other in claimants if other is not claim and claim.conflicts(other))
-            if (other := next(others, None)) is None:
-                continue
-            where = "this service" if other is one else f"{other.key} ({other.place})"
-            if isinstance(port := claim.resource, HostPort):
-                yield one.problem(
-                    claim.path,
-                    "port.conflict",
-                    f"{claim.name}/{port.protocol} on {port.address} is also claimed by {where}",
-                    "give each its own port or address; until then nothing is changed for either",
-                )
-            else:
-                yield one.problem(
-                    claim.path,
-                    "volume.exclusive",
-                    f"{claim.name} is also written to by {where}",
-                    "set readOnly: true on one, or shared: true on both if the programs can share it",
-                )
+        for index, first in find_conflicts([claim for _, claim in claimants]):
+            (one, claim), (other, _) = claimants[index], claimants[first]
+            found.setdefault(id(one), []).append((one, claim, other))
+    # By document: the places of its values are found by one look at its text.
+    for one, claim, other in (each for conflicts in found.values() for each in conflicts):
+        where = "this service" if other is one else f"{other.key} ({other.place})"
+        if isinstance(port := claim.resource, HostPort):
+            yield one.problem(
+                claim.path,
+                "port.conflict",
+                f"{claim.name}/{port.protocol} on {port.address} is also claimed by {where}",
+                "give each its own port or address; until then nothing is changed for either",
+            )
+        else:
+            yield one.problem(
+                claim.path,
+                "volume.exclusive",
+                f"{claim.name} is also written to by {where}",
+                "set readOnly: true on one, or shared: true on both if the programs can share it",
+            )
 
 
 def _check_names(services: list[Declaration]) -> Iterator[Problem]:

@@ -113,6 +113,8 @@ class ParsedDocument:
     #: Without a declaration and a key: the only namespace of what is possibly declared, of a Compose
     #: project that can't be read. '' for any namespace.
     namespace: str = ""
+    #: The number of values in the document, each alias counted as often as it is used.
+    nodes: int = 0
 
     @property
     def blind(self) -> bool:

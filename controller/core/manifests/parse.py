@@ -151,6 +151,7 @@ def parse_document(document: Document) -> ParsedDocument:
         declaration.key if declaration else blinds,
         partial=partial,
         moved=moved_of(document, blinds or key),
+        nodes=document.nodes,
     )
 
 

@@ -16,6 +16,7 @@ from controller.core.compose.projects import (
     project_folders,
     read_one,
     read_together,
+    read_within,
 )
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.manifests.declaration import FolderReading, ParsedDocument
@@ -83,9 +84,9 @@ def _read_projects(
         return ComposeReading()
     port, shown = ProvenFiles(files, scope.folder), ProjectNames(scope.folder, f"{scope.source}:")
     folders = compose_folders(names)
-    projects = {
-        folder: read_one(folder, port, scope.compose, shown) for folder in project_folders(folders)
-    }
+    projects = read_within(
+        project_folders(folders), lambda folder: read_one(folder, port, scope.compose, shown), shown
+    )
     return read_together(projects, folders, shown)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import yaml
@@ -76,6 +76,8 @@ class Document:
     lines: Mapping[YamlPath, int] = field(default_factory=dict, repr=False)
     #: The places of a document that was made from other files. None: they are in ``text``.
     places: ValuePlaces | None = field(default=None, repr=False)
+    #: The number of values, each alias counted as often as it is used.
+    nodes: int = 0
 
     def locate(self, path: YamlPath) -> SourcePosition:
         """Return the position of the value at *path*, or of its nearest existing ancestor."""
@@ -163,7 +165,7 @@ def compose_all(text: str, file: str) -> list[Document]:
         document, spent = _document(chunk, file, line, nodes_left)
         nodes_left -= spent
         if document is not None:
-            documents.append(document)
+            documents.append(replace(document, nodes=spent))
     return documents
 
 

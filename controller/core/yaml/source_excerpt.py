@@ -29,7 +29,7 @@ _HEALTHCHECK_FIELDS = frozenset(("interval", "timeout", "retries", "startPeriod"
 _TOP = frozenset(("apiVersion", "kind", "metadata", "version"))
 #: A longer number is possibly a password. A port is shorter.
 _DIGITS_MAX = 5
-_LINE = re.compile(r"""(?P<head> *(?:- *)*["']?(?P<key>[\w.-]+)["']?\s*:)(?P<rest>.*)""")
+_LINE = re.compile(r"""(?P<head> *+(?:- *+)*+["']?(?P<key>[\w.-]+)["']?\s*:)(?P<rest>.*)""")
 _LETTER = re.compile(r"[^\W_]")
 
 

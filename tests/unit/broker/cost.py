@@ -1,23 +1,16 @@
 """The cost of a request by its size, at each place that a client fills (``cost_places``).
 
-The cost is counted, not timed: Python's function calls, jumps and branches, and the sizes of the
-texts and lists that are handed to functions of C. So the counts of two runs are equal, on any
-machine. Operators of C, such as ``+=`` on a text, count as one step: ``--largest`` times the
-largest request of each place too, on the processor. ``python -m tests.unit.broker.cost`` prints the
-places whose cost grows fastest.
+The cost is counted (``tests.growth``). ``--largest`` times the largest request of each place too, on the
+processor. ``python -m tests.unit.broker.cost`` prints the places whose cost grows fastest.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from types import CodeType
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import (
@@ -47,6 +40,8 @@ from controller.broker.wire.request_reader import ParsedRequest, RequestReader
 from controller.model.confinement import NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Reply, Request, Role
+from tests.growth import LINEAR, NOISE, Growth, steps
+from tests.growth import growth as growth_of
 from tests.unit.broker.cost_places import Place, all_places
 from tests.unit.broker.dialogue import CONTEXT, record, reply, state
 from tests.unit.broker.world import (
@@ -133,79 +128,6 @@ def _read(path: str) -> Reply:
     return reply({})
 
 
-# Counting.
-
-_EVENTS = sys.monitoring.events
-_COUNTED = _EVENTS.PY_START | _EVENTS.PY_RESUME | _EVENTS.JUMP | _EVENTS.BRANCH
-#: A function of C does so many bytes, or items, in the time of one step of Python.
-BYTES_A_STEP = 64
-#: Functions of C that look at every item of what they get. Most others look at a few.
-WHOLE = (sorted, set, frozenset, tuple, list, dict, sum, min, max, any, all)
-
-ITEMS = (list, dict, tuple)
-SIZED = (str, bytes, *ITEMS)
-
-
-def steps(work: Callable[[], object]) -> int:
-    """Return the number of Python's steps in *work*, and of bytes that functions of C got.
-
-    No garbage is collected meanwhile: the callbacks of a collection would count.
-    """
-    tool, monitoring = sys.monitoring.PROFILER_ID, sys.monitoring
-    # Takes two or three arguments, and counts its calls: as fast as C does.
-    step = lru_cache(maxsize=0)(slice)
-    count = 0
-
-    def call(_code: CodeType, _offset: int, function: object, argument: object) -> None:
-        nonlocal count
-        count += 1
-        if isinstance(argument, SIZED) and (
-            function in WHOLE if isinstance(argument, ITEMS) else function is not len
-        ):
-            count += len(argument) // BYTES_A_STEP
-
-    monitoring.use_tool_id(tool, "cost")
-    gc.disable()
-    try:
-        for event in (_EVENTS.PY_START, _EVENTS.PY_RESUME, _EVENTS.JUMP, _EVENTS.BRANCH):
-            monitoring.register_callback(tool, event, step)
-        monitoring.register_callback(tool, _EVENTS.CALL, call)
-        monitoring.set_events(tool, _COUNTED | _EVENTS.CALL)
-        work()
-    finally:
-        monitoring.set_events(tool, 0)
-        monitoring.free_tool_id(tool)
-        gc.enable()
-    return count + step.cache_info().misses
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """The cost of a place at three sizes, each twice the size before."""
-
-    place: Place
-    costs: tuple[int, int, int]
-
-    @property
-    def factor(self) -> float:
-        """How the added cost grows when the added size doubles: 2 is linear, 4 quadratic.
-
-        Few steps don't count: they are parts of the request that are read only once it is longer.
-        """
-        small, middle, large = self.costs
-        return (large - middle) / max(middle - small, NOISE)
-
-    def __str__(self) -> str:
-        shown = "  ".join(f"{cost:>8,}" for cost in self.costs)
-        return f"{self.factor:5.2f}  {shown}  {self.place.route}  {self.place.name}"
-
-
-#: Sorting costs n log n: at these sizes up to 2.3. A pairwise comparison costs 4.
-LINEAR = 2.5
-#: Added steps below this number are no growth.
-NOISE = 400
-
-
 def growths(some: Iterable[Place], size: int) -> Iterator[Growth]:
     """Measure places of a route, each at its largest size first.
 
@@ -225,29 +147,8 @@ def growths(some: Iterable[Place], size: int) -> Iterator[Growth]:
 
 
 def growth(place: Place, size: int, large: int | None = None) -> Growth:
-    """Measure a place at *size*, twice and four times *size* bytes. *large* is known of the last.
-
-    A step, such as a message that is escaped only up to its limit, is no growth. So a factor beyond
-    ``LINEAR`` has to show again at twice the sizes. Where four times the bytes add no more than
-    ``NOISE``, the size between isn't measured.
-
-    The largest request is measured first. It also fills caches of patterns and tables, so its cost
-    is at least that of a later one: a factor beyond ``LINEAR`` is measured once more.
-    """
-    first = _growth(place, size, _cost(place, 4 * size) if large is None else large)
-    if first.factor > LINEAR:
-        first = _growth(place, size, _cost(place, 4 * size))
-    if first.factor <= LINEAR:
-        return first
-    _, middle, large = first.costs
-    second = Growth(place, (middle, large, _cost(place, 8 * size)))
-    return min(first, second, key=lambda each: each.factor)
-
-
-def _growth(place: Place, size: int, large: int) -> Growth:
-    small = _cost(place, size)
-    is_flat = abs(large - small) <= NOISE
-    return Growth(place, (small, small if is_flat else _cost(place, 2 * size), large))
+    """Measure a place at *size*, twice and four times *size* bytes. *large* is known of the last."""
+    return growth_of(place, partial(_cost, place), size, large)
 
 
 def _cost(place: Place, n: int) -> int:

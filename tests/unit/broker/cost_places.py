@@ -121,6 +121,9 @@ class Place:
     #: Returns the request with *n* bytes more or less in the place.
     fill: Callable[[int], bytes]
 
+    def __str__(self) -> str:
+        return f"{self.route}  {self.name}"
+
     @property
     def part(self) -> str:
         """The part of the request: ``path``, ``query``, ``header``, or ``body`` for fields."""

@@ -10,7 +10,8 @@ import pytest
 from controller.broker.gate.routes import ROUTES, Route
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.field_reader import Field
-from tests.unit.broker.cost import LINEAR, Growth, growths, steps
+from tests.growth import LINEAR, Growth, steps
+from tests.unit.broker.cost import growths
 from tests.unit.broker.cost_places import BODIES, OTHER_BODIES, Place, places, tables_reached
 from tests.unit.broker.dialogue import ALICE
 

@@ -305,6 +305,18 @@ def test_the_number_of_templates_and_releases_is_bounded(place: Path, monkeypatc
     assert ([service.key.name for service in desired.services], desired.blind) == (["one"], True)
 
 
+def test_the_values_and_bytes_of_a_chart_are_bounded(place: Path, monkeypatch):
+    bomb = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 9))
+    write(place, {f"configs/app/templates/{name}.yaml": bomb for name in "xyz"})
+    monkeypatch.setattr("controller.core.charts.chart.MAX_RENDERED_VALUES", 1_000)
+    message = "the chart gives more than 1000 values"
+    place_of = "configs/app/templates/y.yaml:0:0 chart.template: "
+    told = [f"{p.file}:{p.line}:{p.column} {p.code}: {p.message}" for p in load(place).problems]
+    assert told == [place_of + message + RENDERED]
+    monkeypatch.setattr("controller.sources.charts.MAX_CHART_BYTES", 1_000)
+    assert "chart.too-many" in {p.code for p in load(place).problems}
+
+
 def test_the_validator_chart_by_its_defaults_is_the_case_of_the_analysis(tmp_path: Path):
     write(
         tmp_path,

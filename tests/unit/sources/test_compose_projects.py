@@ -439,3 +439,18 @@ def test_yaml_beside_documents_is_data_of_the_config_or_secret_that_names_it(
 )
 def test_a_file_is_of_trimtab_by_its_own_words(text: str, is_document: bool) -> None:
     assert is_of_trimtab(text.encode()) is is_document
+
+
+def test_the_values_of_all_projects_are_bounded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aliases = "".join(f"x-{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 9))
+    bomb = f"x-0: &a0 [1]\n{aliases}services: {{web: {{image: a}}}}\n"
+    monkeypatch.setattr("controller.core.compose.projects.MAX_WEIGHT", 4_000)
+    desired = load(tmp_path, {f"p{number}/compose.yaml": bomb for number in range(5)})
+    assert [p.file for p in desired.problems if p.code == "source.too-big"] == [
+        "p3/compose.yaml",
+        "p4/compose.yaml",
+    ]
+    assert desired.blind
+    assert keys(desired) == [f"Service/p{number}/web" for number in range(3)]

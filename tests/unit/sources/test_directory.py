@@ -341,6 +341,17 @@ def test_bounds_hold_for_files_bytes_and_depth(root: Path, monkeypatch: pytest.M
     assert 0 < len(desired.services) < 9
 
 
+def test_values_behind_aliases_count_towards_the_size_of_a_directory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A few hundred bytes can stand for 100,000 values, in each of thousands of files."""
+    bomb = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 9))
+    write(root, {f"{number}.yaml": f"kind: Service\n{bomb}" for number in range(9)})
+    monkeypatch.setattr("controller.sources.directory.MAX_TOTAL_BYTES", 30_000)
+    problems = DirectorySource(root).load().problems
+    assert [p.file for p in problems if p.code == "source.too-big"] == ["3.yaml"]
+
+
 def make_git(folder_: Path) -> Path:
     git = folder_ / ".git"
     write(git, {"HEAD": "ref: refs/heads/main\n", "index": "DIRC1"})

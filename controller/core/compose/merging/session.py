@@ -20,6 +20,8 @@ MAX_FILES = 200
 #: The readings of YAML files, and the bytes of env files that are read, for all services together.
 MAX_READINGS = 1_000
 MAX_ENV_BYTES = 16 * 1024 * 1024
+#: So many characters that a reading makes cost as much as a value.
+CHARACTERS_A_VALUE = 16
 
 
 class TooManyFiles(Exception):
@@ -42,6 +44,12 @@ class Session:
     _contents: dict[str, bytes] = field(default_factory=dict)
     #: The files that were parsed ahead of their turn.
     _parsed: dict[str, list[YamlDocument]] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> int:
+        """What the reading cost so far, in values (``ComposeProject.weight``)."""
+        made = (self.report.made + self._env_bytes) // CHARACTERS_A_VALUE
+        return self.budget.spent + self._revisits.spent + made
 
     def content(self, path: str) -> bytes:
         """Return the content of a file.

@@ -31,6 +31,12 @@ class NodeAllowance:
 
     def __init__(self, nodes: int = MAX_NODES) -> None:
         self.nodes = nodes
+        self._first = nodes
+
+    @property
+    def spent(self) -> int:
+        """The nodes that were taken so far."""
+        return self._first - self.nodes
 
     def spend(self, nodes: int) -> bool:
         """Take nodes from the budget; return False if the budget is exceeded."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ipaddress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from controller.core.yaml.documents import YamlPath
@@ -53,6 +54,39 @@ class ResourceClaim:
         if isinstance(self.resource, HostPort) and isinstance(other.resource, HostPort):
             return self.resource.overlaps(other.resource)
         return self.resource == other.resource and (self.exclusive or other.exclusive)
+
+    @property
+    def scope(self) -> tuple[int, object, bool]:
+        """The IP version, the address, and whether every claim of the same version and group conflicts.
+
+        A volume has no address: two claims of it conflict only if one of them is exclusive.
+        """
+        if isinstance(self.resource, str):
+            return 0, None, self.exclusive
+        address = ipaddress.ip_address(self.resource.address)
+        return address.version, address, address.is_unspecified
+
+
+def find_conflicts(claims: Sequence[ResourceClaim]) -> Iterator[tuple[int, int]]:
+    """Yield the indexes of each claim with a conflict, and of the first claim that it conflicts with.
+
+    The claims are of one group. Claims are many: no claim is compared with all others.
+    """
+    scopes = [claim.scope for claim in claims]
+    first: dict[object, list[int]] = {}
+    for index, (version, address, is_wide) in enumerate(scopes):
+        kinds: list[object] = [version]
+        kinds += [(version, address)] if address is not None else []
+        kinds += [(version, "wide")] if is_wide else []
+        for kind in kinds:
+            found = first.setdefault(kind, [])
+            if len(found) < 2:  # one of them can be the claim itself
+                found.append(index)
+    for index, (version, address, is_wide) in enumerate(scopes):
+        kinds = [version] if is_wide else [(version, "wide"), (version, address)]
+        others = [other for kind in kinds for other in first.get(kind, ()) if other != index]
+        if others:
+            yield index, min(others)
 
 
 def claims_of(spec: ServiceSpec, volume_name: Callable[[str], str]) -> list[ResourceClaim]:

@@ -18,7 +18,7 @@ from controller.core.admission.host_ports import (
 from controller.core.records.inventory_json import from_json, to_json
 from controller.core.records.parts import SummaryPart
 from controller.model.observed import HostPort
-from tests.unit.broker.cost import steps
+from tests.growth import steps
 from tests.unit.broker.world import SLOT, WEB, inventory, item, labels
 
 BOBS = make_claim("bob", "bob-front", ["127.0.0.1:18555:8080/tcp"])

@@ -19,7 +19,7 @@ from controller.core.enforcement.approvals import (
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject
 from controller.model.observed import Settings
-from tests.unit.broker.cost import LINEAR, steps
+from tests.growth import LINEAR, steps
 
 PLAN = "ab" * 32
 WEB, GUEST = "1" * 64, "2" * 64

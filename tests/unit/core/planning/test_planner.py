@@ -15,7 +15,7 @@ from controller.model.errors import Problem, Severity
 from controller.model.names import Key, service_key
 from controller.model.observed import Image, ObservedNetwork
 from controller.model.records import Verdict
-from tests.unit.broker.cost import LINEAR, steps
+from tests.growth import LINEAR, steps
 from tests.worlds import (
     BRIDGE,
     HERE,

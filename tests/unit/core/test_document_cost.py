@@ -1,0 +1,29 @@
+"""The cost of documents grows no faster than their size: a share of all places, and drawn ones."""
+
+from __future__ import annotations
+
+from controller.core.proofs.render import render
+from controller.core.yaml.source_excerpt import excerpt
+from tests.examples import examples
+from tests.growth import LINEAR
+from tests.unit.core.document_cost import SCOPE, SEED, growths
+from tests.unit.core.document_places import all_places, drawn, file
+
+SIZE = 64
+#: `make fuzz-documents` measures every place, and each run these: places that once grew faster.
+ALWAYS = ("one port, many addresses", "one volume, shared", "one with the ports of all others")
+EVERY = 60
+
+
+def test_the_cost_of_documents_grows_no_faster_than_their_size() -> None:
+    places = [*all_places()]
+    some = [place for place in places if place.name in ALWAYS]
+    some += [*places[::EVERY], *(drawn(number, SEED) for number in range(examples(15)))]
+    assert [str(each) for each in growths(some, SIZE) if each.factor > LINEAR] == []
+
+
+def test_the_patterns_of_broken_projects_and_of_excerpts_do_not_backtrack() -> None:
+    """With backtracking, each takes more than an hour."""
+    broken = "include: [a\nservices: {a: {image: b}}\nx: " + ".yam" * 200_000
+    assert render(file(broken, "compose.yaml"), SCOPE)["entries"] == {}
+    assert len(excerpt("a: [\n" + "-" * 900_000, 2, 1, width=80)) == 2
