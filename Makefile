@@ -113,7 +113,7 @@ fuzz-cost: setup ## the cost of a request by its size, for every route and field
 	@$(PYTHON) -m tests.unit.broker.cost --size $(or $(SIZE),2048) $(ARGS)
 
 fuzz-documents: setup ## the cost of documents by their size, for every place: DRAWN=n (ARGS=--timed)
-	@$(PYTHON) -m tests.unit.core.document_cost --drawn $(or $(DRAWN),500) $(ARGS)
+	@$(PYTHON) -m tests.unit.core.proofs.document_cost --drawn $(or $(DRAWN),500) $(ARGS)
 
 fuzz-render: setup ## hostile files through the renderer of signed admission: INPUTS=n (ARGS="--input K" replays)
 	@$(PYTHON) -m tests.unit.core.proofs.hostile_files --inputs $(INPUTS) $(ARGS)

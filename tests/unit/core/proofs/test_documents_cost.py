@@ -6,8 +6,8 @@ from controller.core.proofs.render import render
 from controller.core.yaml.source_excerpt import excerpt
 from tests.examples import examples
 from tests.growth import LINEAR
-from tests.unit.core.document_cost import SCOPE, SEED, growths
-from tests.unit.core.document_places import all_places, drawn, file
+from tests.unit.core.proofs.document_cost import SCOPE, SEED, growths
+from tests.unit.core.proofs.document_places import all_places, drawn, file
 
 SIZE = 64
 #: `make fuzz-documents` measures every place, and each run these: places that once grew faster.

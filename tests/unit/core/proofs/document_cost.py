@@ -3,7 +3,7 @@
 The readers are those of the controller and of the broker's render worker: documents, Compose projects and
 env files, all the checks over them, and the requests for what they declare. The cost is counted
 (``tests.growth``). ``--timed`` takes processor time of larger sizes instead, which shows what C does: patterns,
-slices and searches. ``python -m tests.unit.core.document_cost`` prints the places whose cost grows
+slices and searches. ``python -m tests.unit.core.proofs.document_cost`` prints the places whose cost grows
 fastest. Charts are apart: their programs have a bound of their own (``tests/hostile/chart_bombs.py``).
 """
 
@@ -19,7 +19,7 @@ from functools import partial
 from controller.core.proofs.render import RenderScope, render
 from controller.model.names import NetworkNames
 from tests.growth import LINEAR, Growth, growth, steps
-from tests.unit.core.document_places import Place, all_places, drawn
+from tests.unit.core.proofs.document_places import Place, all_places, drawn
 
 SCOPE = RenderScope("shop", ("shop",), NetworkNames(), "c" * 40)
 SEED = 99
