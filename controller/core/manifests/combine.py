@@ -270,6 +270,7 @@ def _settle_claims(made: _Combination, serving: Mapping[Key, str], held: HeldCla
         for document in documents:
             for claim in _claims_of(name, document):
                 claims.setdefault(claim.claim.group, []).append(claim)
+    rejected: set[int] = set()
     for group in claims.values():
         known = [claim for claim in group if serving.get(claim.declaration.key) == claim.name]
         having = [c for c in known if (c.declaration.key, c.claim.resource) in held]
@@ -285,8 +286,9 @@ def _settle_claims(made: _Combination, serving: Mapping[Key, str], held: HeldCla
                 remedy=claim.remedy,
             )
             made.reject(claim.name, claim.declaration, claim.claim.path, problem)
-            kept = (d for d in made.documents[claim.name] if d.declaration is not claim.declaration)
-            made.documents[claim.name] = list(kept)
+            rejected.add(id(claim.declaration))
+    for name, documents in made.documents.items():
+        made.documents[name] = [each for each in documents if id(each.declaration) not in rejected]
 
 
 @dataclass(frozen=True, slots=True)
