@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, FunctionType
 
 _EVENTS = sys.monitoring.events
 _COUNTED = _EVENTS.PY_START | _EVENTS.PY_RESUME | _EVENTS.JUMP | _EVENTS.BRANCH
@@ -40,10 +40,15 @@ def steps(work: Callable[[], object]) -> int:
     def call(_code: CodeType, _offset: int, function: object, argument: object) -> None:
         nonlocal count
         count += 1
-        if isinstance(argument, SIZED) and (
-            function in WHOLE
-            if isinstance(argument, ITEMS)
-            else function is not len and function not in FROM_A_PLACE
+        # What a function of Python does with a text is counted where it does it.
+        if (
+            not isinstance(function, FunctionType)
+            and isinstance(argument, SIZED)
+            and (
+                function in WHOLE
+                if isinstance(argument, ITEMS)
+                else function is not len and function not in FROM_A_PLACE
+            )
         ):
             count += len(argument) // BYTES_A_STEP
 
