@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from controller.core.manifests import check_together
+from controller.core.manifests.checks.claims import ResourceClaim
 from controller.core.proofs.render import render
 from controller.core.yaml.source_excerpt import excerpt
 from tests.examples import examples
@@ -20,6 +26,19 @@ def test_the_cost_of_documents_grows_no_faster_than_their_size() -> None:
     some = [place for place in places if place.name in ALWAYS]
     some += [*places[::EVERY], *(drawn(number, SEED) for number in range(examples(15)))]
     assert [str(each) for each in growths(some, SIZE) if each.factor > LINEAR] == []
+
+
+def test_a_comparison_of_all_pairs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pairwise(claims: Sequence[ResourceClaim]) -> Iterator[tuple[int, int]]:
+        for index, claim in enumerate(claims):
+            for at, other in enumerate(claims):
+                if other is not claim and claim.conflicts(other):
+                    yield index, at
+                    break
+
+    monkeypatch.setattr(check_together, "find_conflicts", pairwise)
+    places = [place for place in all_places() if place.name == ALWAYS[0]]
+    assert [each.factor > LINEAR for each in growths(places, SIZE)] == [True]
 
 
 def test_the_patterns_of_broken_projects_and_of_excerpts_do_not_backtrack() -> None:
