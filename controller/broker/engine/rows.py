@@ -1,5 +1,8 @@
 """Lists of the engine, row by row as they arrive: a list of any length takes the memory of a row.
 
+A row of any length costs that row only: beyond ``ROW_MAX`` its short members are read
+(``object_cutter``), and the encoder of the rows makes up for the others.
+
 Pure. The engine answers a list as a JSON array, or as an object that begins with the array
 (``{"Volumes": [...], ...``). A list in another form is parsed as a whole, within the limit of
 other answers.
@@ -8,14 +11,15 @@ other answers.
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from typing import Any
 
-from controller.broker.gate.commands import Rows, encode_list
+from controller.broker.engine.object_cutter import ObjectCutter
+from controller.broker.gate.commands import Rows, encode_list, encode_row
+from controller.core.encoding.json_members import DECODER
 
-#: Characters of one row. Labels, arguments and mounts of a container are far smaller.
-ROW_MAX = 4 * 1024 * 1024
+#: Characters of a whole row. A row is parsed in one step, and nobody else is served meanwhile.
+ROW_MAX = 1024 * 1024
 #: Characters of a list that is not in one of the two forms.
 WHOLE_MAX = 16 * 1024 * 1024
 #: Bytes of the encoded rows together.
@@ -29,7 +33,7 @@ class ListBroken(Exception):
 
 
 class ListTooLong(Exception):
-    """A row, or the encoded rows together, exceed a limit."""
+    """The encoded rows together exceed a limit, or a list that isn't read row by row."""
 
 
 class RowParser:
@@ -37,12 +41,13 @@ class RowParser:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._json = json.JSONDecoder()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
         #: The next length of ``_text`` for which a row may be complete: each row is tried at
         #: doubled lengths, so that the work is linear in its length.
         self._try_at = 0
+        #: Reads the present row, if that is too long.
+        self._cutter: ObjectCutter | None = None
         self._begun = False
         self._ended = False
         self._whole = False
@@ -55,10 +60,7 @@ class RowParser:
         Raises:
             ListBroken, ListTooLong.
         """
-        try:
-            self._text += self._decoder.decode(data, final)
-        except UnicodeDecodeError as error:
-            raise ListBroken("it is not UTF-8") from error
+        self._text += self._decoder.decode(data, final)
         if not self._begun and not self._whole:
             self._begin(final=final)
         if self._whole:
@@ -97,6 +99,13 @@ class RowParser:
     def _read_rows(self, *, final: bool) -> None:
         at = 0
         while True:
+            if self._cutter is not None:
+                rest = self._cutter.feed(self._text[at:], final=final)
+                self._text, at = rest or "", 0
+                if rest is None:
+                    break
+                self._add(self._cutter.members)
+                self._cutter = None
             space = _SPACE.match(self._text, at)
             at = space.end() if space is not None else at
             left = len(self._text) - at
@@ -108,18 +117,19 @@ class RowParser:
             if self._text[at] != "{":
                 raise ListBroken("a row is no object")
             try:
-                row, at = self._json.raw_decode(self._text, at)
-            except ValueError:
-                if left > ROW_MAX:
-                    raise ListTooLong(f"a row passes {ROW_MAX} bytes") from None
-                self._try_at = 2 * left
-                break
+                row, at = DECODER.raw_decode(self._text, at)
+            except (ValueError, RecursionError):
+                if left <= ROW_MAX and not final:
+                    self._try_at = min(2 * left, ROW_MAX + 1)
+                    break
+                self._cutter, at = ObjectCutter(), at + 1
+            else:
+                self._add(row)
             self._try_at = 0
-            self._add(row)
         self._text = self._text[at:]
 
     def _add(self, row: dict[str, Any]) -> None:
-        encoded = self._rows.encode(row)
+        encoded = encode_row(self._rows, row)
         if encoded is None:
             return
         self._size += len(encoded) + 1

@@ -7,13 +7,13 @@ boundary is a crash point.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.effective.accounts import Accounts
+from controller.core.encoding.json_members import parse_json
 from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class Rows:
     """How a list of the engine is read: each row as it arrives, so that no list is too long."""
 
-    #: Returns the row for the reply, as JSON; None to leave the row out.
+    #: Returns the row for the reply, as JSON; None to leave the row out. A row beyond 1 MiB lacks its
+    #: members beyond 64 KiB.
     encode: Callable[[dict[str, Any]], bytes | None]
     #: The member with the list; '' if the whole answer is the list.
     member: str = ""
@@ -46,19 +47,31 @@ class Rows:
         return b'{"%b":%b,"Warnings":null}' % (self.member.encode(), body) if self.member else body
 
 
+def encode_row(rows: Rows, row: dict[str, Any]) -> bytes | None:
+    """Return the encoded row. A row with members of unexpected types has its texts alone."""
+    try:
+        return rows.encode(row)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        texts = {name: value for name, value in row.items() if isinstance(value, str)}
+    try:
+        return rows.encode(texts)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
 def encode_list(rows: Rows, body: bytes) -> bytes:
     """Return the reply to a list that was read as a whole.
 
     Raises:
         ValueError: the body is no such list.
     """
-    value = json.loads(body)
+    value = parse_json(body)
     if rows.member:
         value = value.get(rows.member) if isinstance(value, dict) else value
     listed = value if value is not None else []
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
         raise ValueError("the answer is no list of objects")
-    return rows.joined(each for row in listed if (each := rows.encode(row)) is not None)
+    return rows.joined(each for row in listed if (each := encode_row(rows, row)) is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ def json_reply(status: int, value: object) -> Reply:
 
 
 def encode(value: object) -> bytes:
-    """Return the JSON of a value, in UTF-8 without escapes."""
-    return json.dumps(value, ensure_ascii=False).encode()
+    """Return the JSON of a value, in UTF-8 without escapes. Half a surrogate pair becomes ``?``."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def list_of(parts: Iterable[bytes | None]) -> bytes:

@@ -63,10 +63,30 @@ def mapping_of(value: object) -> Mapping[str, Any]:
     return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+#: Decodes JSON without ``NaN`` and ``Infinity``. Raises ValueError, or RecursionError for deep nesting.
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def parse_json(data: bytes) -> Any:
+    """Return the JSON value in some bytes.
+
+    Raises:
+        ValueError: the bytes are no JSON, or nested too deeply.
+    """
+    try:
+        return DECODER.decode(data.decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def parse_object(data: bytes) -> dict[str, Any]:
     """Return the JSON object in some bytes; an empty one for any other content."""
     try:
-        value = json.loads(data)
+        value = parse_json(data)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -78,14 +78,37 @@ def test_rows_that_nobody_wants_take_no_room() -> None:
     assert len(json.loads(parser.finish())) == 1000
 
 
-def test_a_row_and_a_list_have_limits() -> None:
+def test_a_list_has_limits() -> None:
+    big = b'{"a":"' + b"x" * (1 << 19) + b'"}'
     with pytest.raises(ListTooLong):
-        parse(b'[{"a":"' + b"x" * (rows.ROW_MAX + 10), size=1 << 20)
-    big = b'{"a":"' + b"x" * (1 << 20) + b'"}'
-    with pytest.raises(ListTooLong):
-        parse(b"[" + b",".join([big] * 33) + b"]", size=1 << 20)
+        parse(b"[" + b",".join([big] * 66) + b"]", size=1 << 20)
     with pytest.raises(ListTooLong):
         parse(b'"' + b"x" * (rows.WHOLE_MAX + 10), size=1 << 20)
+
+
+@pytest.mark.parametrize("size", [1 << 12, 1 << 16])
+def test_a_long_row_costs_its_long_members_only(size: int) -> None:
+    labels = {"io.trimtab.owner": 'a"{[\\', **{f"pad{n}": "}]\\" * 1000 for n in range(2000)}}
+    ports = [{"PrivatePort": n, "Type": "tcp"} for n in range(60_000)]
+    long = {"Id": "b", "Names": ["/b"], "Labels": labels, "State": "created", "Ports": ports}
+    listed = [{"Id": "a", "Labels": {"x": "y"}}, long, {"Id": "c", "Labels": None}, long]
+    short = {"Id": "b", "Names": ["/b"], "State": "created"}
+    data = json.dumps(listed).encode()
+    assert len(data) > 6 * rows.ROW_MAX
+    assert parse(data, size=size) == [listed[0], short, listed[2], short]
+
+
+def test_a_row_of_unexpected_types_costs_that_row_only() -> None:
+    def encode_names(row: dict[str, Any]) -> bytes:
+        return json.dumps({"Id": row["Id"], "Names": [*row.get("Names", ())]}).encode()
+
+    parser = RowParser(Rows(encode_names))
+    parser.feed(b'[{"Id":"a","Names":["x"]},{"Id":"b","Names":3},{"Names":3},{"Id":"c","Names":[]}]')
+    assert json.loads(parser.finish()) == [
+        {"Id": "a", "Names": ["x"]},
+        {"Id": "b", "Names": []},
+        {"Id": "c", "Names": []},
+    ]
 
 
 def test_a_long_row_in_small_pieces_is_tried_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
