@@ -15,7 +15,6 @@ identifies the engine before the repetition.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from controller.broker.engine.response import (
 from controller.broker.gate.commands import NOT_ALLOWED, Lost, Rows, engine_remedy
 from controller.broker.gate.state import NEWEST_API, OLDEST_API
 from controller.broker.wire.request_reader import BODILESS
-from controller.core.encoding.json_members import text_member, texts_of
+from controller.core.encoding.json_members import parse_json, text_member, texts_of
 from controller.core.enforcement.kept_settings import ignored_by_engine
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
@@ -274,7 +273,8 @@ class EngineClient:
             case TimeoutError():
                 return Lost(f"the engine didn't answer within {deadline_s:g} s")
             case TooLong() | NoList():
-                return Lost(str(error))  # the engine responds, and is still the same
+                # The engine responds, and is still the same.
+                return Lost(str(error), unreadable=True)
             case _:
                 # The next engine can be a different one, or have a different version.
                 self._forget(str(error))
@@ -315,7 +315,7 @@ class EngineClient:
         finally:
             stream.close()
         try:
-            value = json.loads(reply.body)
+            value = parse_json(reply.body)
         except ValueError:
             value = None
         if reply.status != HTTPStatus.OK or not isinstance(value, dict):

@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
+from controller.broker.engine.lines import EventLines
 from controller.broker.engine.response import READ_BYTES, ResponseBroken, ResponseReader
 from controller.broker.wire.responses import LAST_CHUNK, Headers, chunk, head_bytes
 
-LINE_BYTES_MAX = 1024 * 1024
 #: How long a client has to read the head of a response before the first output follows.
 HEAD_READ_S, POLL_S = 1.0, 0.001
 
@@ -184,17 +184,10 @@ async def _one_way(
 
 
 async def _edit_lines(parts: AsyncIterator[bytes], edit_line: EditLine) -> AsyncIterator[bytes]:
-    """Yield what *edit_line* returns for whole lines, together for lines that arrived together.
-
-    Raises:
-        ResponseBroken: a line is longer than any line of an engine.
-    """
-    rest = b""
+    """Yield what *edit_line* returns for whole lines, together for lines that arrived together."""
+    lines = EventLines()
     async for part in parts:
-        *lines, rest = (rest + part).split(b"\n")
-        if len(rest) > LINE_BYTES_MAX:
-            raise ResponseBroken(f"a line is longer than {LINE_BYTES_MAX} bytes")
-        edited = [each for line in lines if (each := edit_line(line)) is not None]
+        edited = [each for line in lines.feed(part) if (each := edit_line(line)) is not None]
         if edited:
             yield b"\n".join((*edited, b""))
 

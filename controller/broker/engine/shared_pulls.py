@@ -11,7 +11,6 @@ nothing. Such a client misses outdated byte counts, and no state of a layer.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -19,6 +18,7 @@ from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Forward, Lost, SharedPull
+from controller.core.encoding.json_members import parse_json
 from controller.core.engine_api.streams import pull_progress
 from controller.core.engine_api.streams.pull_errors import NO_PROGRESS
 from controller.core.engine_api.streams.pull_progress import PullProgress
@@ -213,7 +213,7 @@ def _kind_of(line: bytes) -> tuple[str, str] | None:
     if not line.strip():
         return None
     try:
-        event = json.loads(line)
+        event = parse_json(line)
     except ValueError:
         event = None
     if not isinstance(event, dict) or "id" not in event:

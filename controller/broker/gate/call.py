@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 from controller.broker.gate import commands, redact
@@ -13,6 +14,8 @@ from controller.broker.gate.routes import Route
 from controller.broker.wire.responses import JSON_TYPE, refusal
 from controller.core.effective.accounts import Accounts, in_numbers, is_named
 from controller.core.effective.merge import needs_numbers
+from controller.core.encoding import json_members
+from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api import cdi
 from controller.core.engine_api.cdi import CdiDevice, CdiFile
 from controller.core.records.views import Page, Question
@@ -29,6 +32,8 @@ from controller.model.records import (
 )
 
 T = TypeVar("T")
+#: The paths of objects with the members of ``ENGINE_OBJECT``.
+_OBJECTS = ("/containers/", "/images/", "/networks/", "/volumes/", "/exec/")
 
 
 #: A generator of commands that ends with a value.
@@ -111,30 +116,36 @@ def announcing(flow: Flow[T], ahead: tuple[str, ...]) -> Flow[T]:
         result = yield command
 
 
-def read_ok(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
-    """Return the JSON of a read.
+def read_json(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
+    """Return the JSON object of a read, or None if the engine has no such object.
 
     Raises:
-        Answered: the read failed, with the engine's reply.
+        Answered: any other failure, with the engine's reply; or ``engine.garbled``.
     """
     reply = yield from read_engine(path, ahead)
+    if reply.status == 404:
+        return None
     if reply.status >= 400:
         raise Answered(engine_reply(reply))
-    return parse_json(reply)
+    value = parse_json(reply)
+    wrong = misfit(value, ENGINE_OBJECT) if path.startswith(_OBJECTS) else ""
+    if wrong:
+        raise Answered(_garbled(f"{wrong} has an unexpected type"))
+    return value
 
 
-def read_json(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
-    """Return the JSON of a read, or None if the engine has no such object.
+def read_if_readable(path: str) -> Flow[Any]:
+    """Return the JSON object of a read; None if the engine has none, or none that can be read.
 
     Raises:
-        Answered: any other failure, with the engine's reply.
+        Answered: the engine doesn't answer.
     """
     try:
-        return (yield from read_ok(path, ahead))
+        return (yield from read_json(path))
     except Answered as answered:
-        if answered.reply.status == 404:
-            return None
-        raise
+        if answered.reply.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        return None
 
 
 def read_rows(path: str, rows: commands.Rows) -> Flow[Reply]:
@@ -150,19 +161,18 @@ def read_rows(path: str, rows: commands.Rows) -> Flow[Reply]:
 
 
 def read_members(path: str, *members: str, of: str = "") -> Flow[list[dict[str, Any]]]:
-    """Return some members of each row of a list; *of* is the member of the answer with the list.
+    """Return some members of each row of a list, or all; *of* is the answer's member with the list.
 
     Raises:
         Answered: the read failed, with the engine's reply.
     """
 
     def encode(row: dict[str, Any]) -> bytes:
-        return json.dumps({name: row[name] for name in members if name in row}).encode()
+        kept = {name: row[name] for name in members if name in row} if members else row
+        return json.dumps(kept).encode()
 
-    listed = parse_json((yield from read_rows(path, commands.Rows(encode, of))))
-    if of:
-        listed = listed.get(of)
-    return list(listed or ())
+    reply = yield from read_rows(path, commands.Rows(encode, of))
+    return list(parse_json(reply).get(of) or ()) if of else parse_list(reply)
 
 
 def inspect_paths(paths: tuple[str, ...]) -> Flow[dict[str, PathFacts]]:
@@ -212,18 +222,41 @@ def query_journal(question: Question) -> Flow[Page]:
     return answer
 
 
-def parse_json(reply: Reply) -> Any:
-    """Return the JSON of a reply of the engine.
+def parse_json(reply: Reply) -> dict[str, Any]:
+    """Return the JSON object of a reply of the engine.
 
     Raises:
-        Answered: the body isn't JSON, which the engine never sends on these routes.
+        Answered: the body is no object, which the engine never sends on these routes.
     """
+    return _parsed(reply, dict)
+
+
+def parse_list(reply: Reply) -> list[Any]:
+    """Return the JSON list of a reply of the engine, also an absent one.
+
+    Raises:
+        Answered: the body is no list, which the engine never sends on these routes.
+    """
+    return [] if reply.body.strip() == b"null" else _parsed(reply, list)
+
+
+def _parsed(reply: Reply, kind: type[T]) -> T:
     try:
-        return json.loads(reply.body)
+        value = json_members.parse_json(reply.body)
     except ValueError as error:
-        raise Answered(
-            refusal(502, "engine.garbled", "the engine's answer can't be read")
-        ) from error
+        raise Answered(_garbled("it isn't JSON")) from error
+    if not isinstance(value, kind):
+        raise Answered(_garbled(f"it is no {'object' if kind is dict else 'list'}"))
+    return value
+
+
+def _garbled(why: str) -> Reply:
+    return refusal(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "engine.garbled",
+        f"the engine's answer can't be read: {why}",
+        remedy="remove the object, or what makes it so large, with the engine's own commands",
+    )
 
 
 def engine_reply(reply: Reply) -> Reply:
@@ -233,7 +266,9 @@ def engine_reply(reply: Reply) -> Reply:
 
 
 def engine_unavailable(lost: commands.Lost) -> Reply:
-    """Return the reply while the engine doesn't answer."""
+    """Return the reply while the engine doesn't answer, or not in a form that can be read."""
+    if lost.unreadable:
+        return _garbled(redact.text(lost.reason))
     return refusal(
         502,
         "engine.unavailable",

@@ -257,6 +257,8 @@ class Lost:
     reason: str
     #: False: nothing reached the engine, so the engine certainly did not act.
     sent: bool = True
+    #: The engine answered, and the answer is too long, or has another form.
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

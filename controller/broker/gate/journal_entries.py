@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from controller.broker.gate import redact
@@ -12,6 +11,7 @@ from controller.broker.gate.refusals import Answered
 from controller.broker.wire.responses import refusal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.image_reference import without_credentials
+from controller.core.encoding.json_members import mapping_of, parse_json
 from controller.core.records import parts
 from controller.model.inventory import ContainerItem
 from controller.model.records import Actor, Context, Entry, Record, Reply, Stage, Verdict
@@ -160,11 +160,9 @@ def error_text(reply: Reply, config: Mapping[str, object] | None = None) -> str:
     if reply.status < 400:
         return ""
     try:
-        error = json.loads(reply.body)
+        message = str(mapping_of(parse_json(reply.body)).get("message", ""))
     except ValueError:
         message = reply.body.decode("utf-8", "replace")
-    else:
-        message = str(error.get("message", "")) if isinstance(error, dict) else ""
     return redact.text(redact.withhold_secrets(message, config or {}))
 
 

@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 
 from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.json_members import texts_of
+from controller.core.encoding.json_members import parse_json, texts_of
 
 TEXT_MAX = 512
 ITEMS_MAX = 128
@@ -170,7 +170,7 @@ def event(line: bytes) -> bytes | None:
     if b"exec_" not in line:
         return line
     try:
-        told = json.loads(line)
+        told = parse_json(line)
     except ValueError:
         return None
     if not isinstance(told, dict):

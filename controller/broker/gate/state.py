@@ -257,6 +257,8 @@ class HealthState:
     unrecorded_refusals: int = 0
     #: Returns the number of connections of each group of peers that are served now.
     connections: Callable[[], Mapping[str, int]] = dict
+    #: The names of the containers whose last row in a list was too long to be read whole, by id.
+    long_containers: dict[str, str] = field(default_factory=dict)
     #: Connections that got a 503, because their group or their uid has too many.
     refused_connections: int = 0
     #: Returns the longest stall of the event loop in the last one to two minutes.

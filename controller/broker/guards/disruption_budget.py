@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from controller.broker.gate.call import Flow, GateRequest, read_json
+from controller.broker.gate.call import Flow, GateRequest, read_members
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
@@ -230,12 +230,12 @@ def _list_running(state: GateState) -> Flow[list[Any]]:
     """List the running containers of the controller."""
     labels = [f"{names.INSTANCE}={state.instance}", f"{names.ORIGIN}={Role.CONTROLLER.value}"]
     query = {"filters": filters_of({"label": labels, "status": [RUNNING]})}
-    listed = (yield from read_json(build_path("/containers/json", query))) or []
+    listed = yield from read_members(build_path("/containers/json", query), "Id", "Status")
     adopted = [item.id for item in state.inventory.containers.values() if item.adopted]
     if adopted:
         query = {"filters": filters_of({"id": adopted, "status": [RUNNING]})}
-        listed += (yield from read_json(build_path("/containers/json", query))) or []
-    return list(listed)
+        listed += yield from read_members(build_path("/containers/json", query), "Id", "Status")
+    return listed
 
 
 def _steady(listed: list[Any]) -> frozenset[str]:

@@ -1,8 +1,9 @@
 """Rows of the lists that callers get: whole, or shortened so that no list is too long.
 
 Owners choose labels, commands, mounts and ports of their objects. The rows of each owner are whole
-up to 1 MiB of a list; further rows are shortened. The controller gets few members of each row. So
-the objects of one owner, however many and large, keep nobody from a list.
+up to 1 MiB of a list; further rows are shortened. The controller gets few members of each row, and so
+does everybody of the rows after the first 16 MiB. So the objects of nobody, however many and large,
+keep others from a list.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from controller.model.records import Actor, Reply, Role
 
 #: Bytes of an owner's whole rows in a list.
 WHOLE_BYTES = 1024 * 1024
+#: Bytes of a list after which each row has few members.
+LEAN_AFTER_BYTES = 16 * 1024 * 1024
 TEXT_MAX = 256
-#: Characters of a label's value: docker compose reads its labels whole.
-LABEL_MAX = 4096
+#: Characters of a label's value, and of all labels: docker compose reads its labels whole.
+LABEL_MAX, LABELS_MAX = 4096, 64 * 1024
 ITEMS_MAX = 8
 COMPOSE = "com.docker.compose."
 #: The reply's header with the number of shortened rows.
 SHORTENED_HEADER = "trimtab-shortened"
-#: The members and labels that the controller reads, of containers and volumes. A list of 10,000
-#: containers is read by each plan of everything: every further member costs both processes time.
-_MEMBERS = frozenset({"Id", "Names", "State", "Name", "Driver", "Options"})
+#: The members and labels that the controller reads, of containers and volumes, and the names of
+#: images. A list of 10,000 containers is read by each plan of everything: every further member costs
+#: both processes time.
+_MEMBERS = frozenset(
+    {"Id", "Names", "State", "Name", "Driver", "Options", "RepoTags", "RepoDigests"}
+)
 _LABELS = (names.INSTANCE, names.NAMESPACE, names.SERVICE, names.SLOT)
 
 
@@ -38,17 +44,20 @@ class ListRows:
         self._lean = actor.role is Role.CONTROLLER
         self._sizes: Counter[str] = Counter()
         self._shortened = 0
+        self._size = 0
 
     def encode(self, row: Mapping[str, Any], owner: str) -> bytes:
         """Return the JSON of a row that the caller can see."""
         if self._lean:
             return _json(_lean(row))
-        encoded = _json(row)
-        if self._sizes[owner] + len(encoded) <= WHOLE_BYTES:
+        encoded = _json(row) if self._size <= LEAN_AFTER_BYTES else b""
+        if encoded and self._sizes[owner] + len(encoded) <= WHOLE_BYTES:
             self._sizes[owner] += len(encoded)
-            return encoded
-        self._shortened += 1
-        return _json(shorten(row))
+        else:
+            self._shortened += 1
+            encoded = _json(shorten(row) if encoded else _lean(row))
+        self._size += len(encoded)
+        return encoded
 
     def finish(self, reply: Reply) -> Reply:
         """Return the reply, with the number of shortened rows."""
@@ -63,7 +72,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def _json(value: object) -> bytes:
-    return _ENCODER.encode(value).encode()
+    return _ENCODER.encode(value).encode("utf-8", "replace")
 
 
 def _lean(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +80,7 @@ def _lean(row: Mapping[str, Any]) -> dict[str, Any]:
     lean = {key: _cut(value) for key, value in row.items() if key in _MEMBERS}
     if "Labels" in row:
         labels = row["Labels"] or {}
-        lean["Labels"] = {key: labels[key] for key in _LABELS if key in labels}
+        lean["Labels"] = {key: labels[key][:LABEL_MAX] for key in _LABELS if key in labels}
     if "NetworkSettings" in row:
         networks = (row["NetworkSettings"] or {}).get("Networks") or {}
         lean["NetworkSettings"] = {"Networks": dict.fromkeys(networks)}
@@ -87,10 +96,18 @@ def shorten(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labels(labels: Mapping[str, str] | None) -> dict[str, str] | None:
-    """Return all labels of trimtab and of docker compose."""
+    """Return the labels of trimtab and then of docker compose, as many as ``LABELS_MAX`` holds."""
     if labels is None:
         return None
-    return {k: v[:LABEL_MAX] for k, v in labels.items() if is_reserved(k) or k.startswith(COMPOSE)}
+    ours = {key: value for key, value in labels.items() if is_reserved(key)}
+    others = {key: value for key, value in labels.items() if key.startswith(COMPOSE)}
+    kept, left = dict[str, str](), LABELS_MAX
+    for key, value in (ours | others).items():
+        left -= len(key) + len(value[:LABEL_MAX])
+        if left < 0:
+            break
+        kept[key] = value[:LABEL_MAX]
+    return kept
 
 
 def _cut(value: Any) -> Any:

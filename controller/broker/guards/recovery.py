@@ -6,7 +6,9 @@ and again until the intent is closed. Until then the gate holds the object.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from controller.broker.gate.call import (
@@ -14,10 +16,11 @@ from controller.broker.gate.call import (
     Author,
     Flow,
     parse_json,
+    parse_list,
     read_json,
     read_members,
 )
-from controller.broker.gate.commands import Lost, ReadEngine, WriteRecord
+from controller.broker.gate.commands import Lost, ReadEngine, Rows, WriteRecord
 from controller.broker.gate.journal_entries import actor_of, place_of
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered
@@ -81,14 +84,17 @@ def _settle(
     evidence = SettlementEvidence(applied=False, state="")
     path = settlement.evidence_path(route.evidence, intent, identifier)
     if path:
-        answer = yield ReadEngine(path)
+        is_list = path.startswith(("/networks?", "/containers/json?"))
+        rows = Rows(partial(_encode_evidence, identifier)) if is_list else None
+        answer = yield ReadEngine(path, rows=rows)
         if isinstance(answer, Lost):
             return earlier
         assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
         if answer.status >= 400 and answer.status != 404:
             return earlier
         try:
-            value = None if answer.status == 404 else parse_json(answer)
+            parse = parse_list if is_list else parse_json
+            value = None if answer.status == 404 else parse(answer)
         except Answered:
             return earlier
         evidence = settlement.evidence_of(route.evidence, intent, identifier, value)
@@ -106,6 +112,14 @@ def _settle(
         return evidence
     state.intents.recorded_at.pop(identifier, None)
     return None
+
+
+def _encode_evidence(identifier: str, row: dict[str, Any]) -> bytes:
+    """Encode the members that ``settlement`` reads. The engine found the label of each row."""
+    labels = row.get("Labels", {names.INTENT: identifier}) or {}
+    label = {names.INTENT: labels.get(names.INTENT)}
+    kept = {name: row[name] for name in ("Id", "Name", "Names") if name in row}
+    return json.dumps({**kept, "Labels": label}).encode()
 
 
 def _expired(state: GateState, intent: OpenIntent, route: Route, identifier: str) -> bool:

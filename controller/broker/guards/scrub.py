@@ -7,13 +7,13 @@ except those in the client's own request.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 
 from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import can_see
 from controller.broker.wire.responses import json_reply
+from controller.core.encoding.json_members import parse_object
 from controller.model.records import Actor, Reply, Request, Role
 
 BLANK = "…"
@@ -26,11 +26,8 @@ def scrub_reply(reply: Reply, request: Request, actor: Actor, state: GateState) 
     """Return a reply for this caller: errors to clients are scrubbed."""
     if actor.role is not Role.CLIENT or reply.status < 400 or not reply.body:
         return reply
-    try:
-        error = json.loads(reply.body)
-    except ValueError:
-        return reply
-    message = error.get("message") if isinstance(error, dict) else None
+    error = parse_object(reply.body)
+    message = error.get("message")
     if not isinstance(message, str):
         return reply
     said = f"{request.path}?{request.query} {request.body.decode(errors='replace')}"

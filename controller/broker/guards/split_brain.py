@@ -19,7 +19,13 @@ from functools import partial
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest, parse_json, read_json, read_rows
+from controller.broker.gate.call import (
+    Flow,
+    GateRequest,
+    parse_list,
+    read_if_readable,
+    read_rows,
+)
 from controller.broker.gate.commands import Rows
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import build_path
@@ -113,12 +119,15 @@ def list_of_instance(state: GateState) -> Flow[list[dict[str, Any]]]:
     """
     path = instance_list_path("/containers/json", state, all="1")
     rows = Rows(partial(_encode_listed, state))
-    listed: list[dict[str, Any]] = parse_json((yield from read_rows(path, rows)))
+    listed: list[dict[str, Any]] = parse_list((yield from read_rows(path, rows)))
     for row in listed:
-        if row.get("State") in _DOWN:
-            inspect = (yield from read_json(f"/containers/{row['Id']}/json")) or {}
+        if row.get("State") in _DOWN or ("State" in row and "Labels" not in row):
+            inspect = (yield from read_if_readable(f"/containers/{row['Id']}/json")) or {}
             policy = (inspect.get("HostConfig") or {}).get("RestartPolicy") or {}
             row["Restarts"] = policy.get("Name") not in {None, "", "no"}
+            row.setdefault("Labels", (inspect.get("Config") or {}).get("Labels") or {})
+        # The engine found the label, whatever the broker can read.
+        row.setdefault("Labels", {}).setdefault(names.INSTANCE, state.instance)
     return listed
 
 
@@ -131,9 +140,10 @@ _ALIVE = frozenset({"running", "paused", "restarting"})
 
 def _encode_listed(state: GateState, row: dict[str, Any]) -> bytes:
     """Encode the members that ``unknown_containers`` and ``_holders`` read."""
-    labels = row.get("Labels") or {}
-    ours = {key: labels[key] for key in _LABELS if key in labels}
-    listed = {"Id": row.get("Id"), "Names": row.get("Names"), "Labels": ours}
+    listed = {"Id": row.get("Id"), "Names": row.get("Names")}
+    if "Labels" in row:
+        labels = row["Labels"] or {}
+        listed["Labels"] = {key: labels[key] for key in _LABELS if key in labels}
     if row.get("Id") not in state.inventory.containers:
         listed |= {"State": row.get("State"), "Mounts": row.get("Mounts")}
     return json.dumps(listed).encode()

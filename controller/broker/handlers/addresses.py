@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from controller.broker.gate.call import Flow, GateRequest, read_json
+from controller.broker.gate.call import Flow, GateRequest, read_json, read_members
 from controller.broker.gate.commands import EndConnections
 from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import OwnContainer
@@ -26,10 +26,10 @@ def taken_subnets(state: GateState) -> Flow[tuple[str, ...]]:
 
     They are the engine's, those whose creation is in progress, and the routes of the engine's host.
     """
-    listed = yield from read_json("/networks")
+    listed = yield from read_members("/networks")
     requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
     under_way = (subnet for request in requests for subnet in request.summary.subnets)
-    return (*subnets_of(listed or ()), *under_way, *state.routes())
+    return (*subnets_of(listed), *under_way, *state.routes())
 
 
 @contextmanager

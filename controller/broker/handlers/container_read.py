@@ -35,6 +35,7 @@ from controller.core.adoption.labels import (
     show_on_inspect,
     show_on_row,
 )
+from controller.core.encoding.json_members import list_of, mapping_of, parse_json
 from controller.core.records.parts import RequestPart
 from controller.core.rules.limits_privileges import variable_names
 from controller.model import names
@@ -70,16 +71,17 @@ def version(_: GateRequest, state: GateState) -> Flow[Reply]:
         "MinAPIVersion": _version(OLDEST_API),
     }
     components = []
-    for part in engine.get("Components") or ():
-        details = dict(part.get("Details") or {})
+    for part in map(mapping_of, list_of(engine.get("Components"))):
+        details = dict(mapping_of(part.get("Details")))
         details.update({key: value for key, value in bounds.items() if key in details})
         components.append({**part, "Details": details})
     return json_reply(200, {**engine, **bounds, "Components": components})
 
 
-def system_df(call: GateRequest, _: GateState) -> Flow[Reply]:
-    """Handle ``GET /system/df``."""
-    return engine_reply((yield from read_engine(build_path("/system/df", call.query))))
+def system_df(call: GateRequest, _: GateState) -> Flow[Reply | Relay]:
+    """Handle ``GET /system/df``: relayed, since it repeats every label of the engine."""
+    yield from ()
+    return Relay("GET", build_path("/system/df", call.query))
 
 
 def events(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
@@ -130,12 +132,14 @@ def _is_asked_here(state: GateState, line: bytes) -> bool:
 
 
 def _with_shown_labels(state: GateState, line: bytes) -> bytes:
-    """Return an event of an adopted or moved container with the labels that the broker shows."""
-    event = json.loads(line)
+    """Return an event with the shown labels of an adopted, a moved or an unread container."""
+    event = parse_json(line)
     item = state.inventory.containers.get(event["Actor"]["ID"])
-    if item is None or not (item.adopted or item.is_moved):
+    is_unread = not event["Actor"]["Attributes"]
+    if item is None or not (item.adopted or item.is_moved or is_unread):
         return line
-    shown = labels_of(item, state.instance) if item.adopted else place_labels(item)
+    whole = item.adopted or is_unread
+    shown = labels_of(item, state.instance) if whole else place_labels(item)
     event["Actor"]["Attributes"] |= shown
     return json.dumps(event, separators=(",", ":")).encode()
 
@@ -143,7 +147,7 @@ def _with_shown_labels(state: GateState, line: bytes) -> bytes:
 def is_own_event(state: GateState, line: bytes) -> bool:
     """Return True if an event of the engine concerns an object of this instance."""
     try:
-        event = json.loads(line)
+        event = parse_json(line)
         subject, attributes = event["Actor"]["ID"], event["Actor"]["Attributes"]
         match event["Type"]:
             case "network":
@@ -154,8 +158,9 @@ def is_own_event(state: GateState, line: bytes) -> bool:
                 return subject in state.inventory.volumes
             case _:
                 item = state.inventory.containers.get(subject)
-                adopted = item is not None and item.adopted
-                return adopted or bool(attributes.get(names.INSTANCE) == state.instance)
+                if item is not None and (item.adopted or not attributes):
+                    return True
+                return bool(attributes.get(names.INSTANCE) == state.instance)
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -184,7 +189,7 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
         # Most lists name no place, and have many rows.
         if places and not places <= {f"{k}={v}" for k, v in place_labels(item).items()}:
             return None
-        return rows.encode(_list_row(row, call, item), item.owner)
+        return rows.encode(_list_row(row, call, item, state.instance), item.owner)
 
     path = build_path("/containers/json", query)
     listed = yield from read_rows(path, Rows(encode))
@@ -219,7 +224,7 @@ def _adopted_rows(
         shown = show_on_row(row, item, state.instance)
         if not match_labels(shown["Labels"], labels):
             return None
-        return rows.encode(_list_row(shown, call, item), item.owner)
+        return rows.encode(_list_row(shown, call, item, state.instance), item.owner)
 
     return (yield from read_rows(build_path("/containers/json", query), Rows(encode)))
 
@@ -237,14 +242,25 @@ def _joined(listed: Reply, further: Reply | None) -> Reply:
 def _visible_item(
     row: Mapping[str, Any], call: GateRequest, state: GateState
 ) -> ContainerItem | None:
-    """Return the inventory's item of a row in a list; None if the caller may not see it."""
+    """Return the inventory's item of a row in a list; None if the caller may not see it.
+
+    Notes whether the row was too long for its labels to be read.
+    """
     item = state.inventory.containers.get(str(row.get("Id", "")))
+    if item is not None and "Labels" not in row:
+        state.health.long_containers[item.id] = item.admitted.name
+    elif item is not None:
+        state.health.long_containers.pop(item.id, None)
     return item if item is not None and can_see(call.actor, item.owner) else None
 
 
-def _list_row(row: Mapping[str, Any], call: GateRequest, item: ContainerItem) -> Mapping[str, Any]:
-    """Return the row of a visible container in a list."""
+def _list_row(
+    row: Mapping[str, Any], call: GateRequest, item: ContainerItem, instance: str
+) -> Mapping[str, Any]:
+    """Return the row of a visible container in a list; of a long one, with the inventory's labels."""
     shown = {**row, **_requested_image(row, call, item)}
+    if "Labels" not in row:
+        shown["Labels"] = labels_of(item, instance)
     if item.is_moved and "Labels" in row:
         shown["Labels"] = {**(row["Labels"] or {}), **place_labels(item)}
     if "Mounts" in row and not can_see_host(call.actor):

@@ -20,26 +20,31 @@ from controller.broker.gate.call import (
     engine_reply,
     engine_unavailable,
     parse_json,
+    parse_list,
     read_accounts,
+    read_engine,
     read_json,
-    read_ok,
+    read_rows,
 )
-from controller.broker.gate.commands import Lost, ReadEngine
+from controller.broker.gate.commands import Lost, ReadEngine, Rows
 from controller.broker.gate.journal_entries import error_text, request_of, require_record
 from controller.broker.gate.mutate import OUTCOME_UNKNOWN, Change, perform
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.routes import PULL_IDLE_S
 from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
+from controller.broker.guards.list_rows import ListRows
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import calls
+from controller.core.encoding import json_members
 from controller.core.encoding.image_reference import (
     is_image_id,
     matches,
     parse_reference,
+    repository_of,
     without_credentials,
 )
-from controller.core.encoding.json_members import mapping_member
+from controller.core.encoding.json_members import list_of, mapping_member, texts_of
 from controller.core.engine_api.streams import pull_errors
 from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
 from controller.core.rules.facts import ImageFacts
@@ -107,16 +112,25 @@ def image_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     for name in (*asked.get("before", ()), *asked.get("since", ())):
         if not is_known(name, call.policy, state.inventory):
             raise no_such_image(call, name)  # the engine's reply for a missing image
-    return json_reply(200, (yield from visible_images(call, asked)))
+    return (yield from visible_images(call, asked))
 
 
-def visible_images(call: GateRequest, asked: list_filters.Filters) -> Flow[list[dict[str, Any]]]:
-    """Return the images that the caller can see, after filters."""
+def visible_images(call: GateRequest, asked: list_filters.Filters) -> Flow[Reply]:
+    """Return the list of the images that the caller can see, after filters."""
     patterns = asked.pop("reference", [])
     query = {**call.query, "filters": list_filters.encode(asked)}
-    listed = yield from read_ok(build_path("/images/json", query))
-    rows = (admitted_names(image, call.policy, patterns) for image in listed)
-    return [image for image in rows if image is not None]
+    rows = ListRows(call.actor)
+
+    def encode(row: dict[str, Any]) -> bytes | None:
+        shown = admitted_names(row, call.policy, patterns)
+        if shown is None:
+            return None
+        # The images of a repository share the size of whole rows, as the containers of an owner do.
+        name = str(next(iter((*shown["RepoTags"], *shown["RepoDigests"]))))
+        return rows.encode(shown, repository_of(name) or "")
+
+    path = build_path("/images/json", query)
+    return rows.finish((yield from read_rows(path, Rows(encode))))
 
 
 def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:
@@ -168,10 +182,13 @@ def image_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
 def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /images/{image}/history``."""
     inspect = yield from _find_visible(call, state)
-    layers = yield from read_ok(f"/images/{inspect['Id']}/history")
+    history = yield from read_engine(f"/images/{inspect['Id']}/history")
+    if history.status >= 400:
+        raise refusals.Answered(engine_reply(history))
+    layers = map(json_members.mapping_of, parse_list(history))
     # A layer is an image too, and may have hidden names.
     shown = [
-        {**layer, "Tags": _admitted_references(layer.get("Tags") or (), call.policy)}
+        {**layer, "Tags": _admitted_references(texts_of(layer.get("Tags")), call.policy)}
         for layer in layers
     ]
     return json_reply(200, shown)
@@ -196,7 +213,7 @@ def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
     if answer.status >= 400:
         raise refusals.Answered(engine_reply(answer))
     distribution = parse_json(answer)
-    platforms = [_members(each, _PLATFORM) for each in distribution.get("Platforms") or ()]
+    platforms = [_members(each, _PLATFORM) for each in list_of(distribution.get("Platforms"))]
     descriptor = _members(distribution.get("Descriptor"), _DESCRIPTOR)
     return json_reply(200, {"Descriptor": descriptor, "Platforms": platforms})
 
@@ -384,7 +401,7 @@ def read_progress(tail: bytes) -> tuple[str, str]:
     error = digest = ""
     for line in tail.splitlines():
         try:
-            progress = json.loads(line)
+            progress = json_members.parse_json(line)
         except ValueError:  # the first line may be cut
             continue
         if not isinstance(progress, dict):

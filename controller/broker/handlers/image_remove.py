@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest, parse_json, read_members
+from controller.broker.gate.call import Flow, GateRequest, parse_list, read_members
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
@@ -114,8 +114,7 @@ def _refuse_if_used(
 def _removal_details(reply: Reply) -> Flow[ResultPart]:
     """Return the removed names and images."""
     yield from ()
-    removed = parse_json(reply)
-    rows = [each for each in removed if isinstance(each, dict)] if isinstance(removed, list) else []
+    rows = [each for each in parse_list(reply) if isinstance(each, dict)]
     untagged = _canonical_references(str(row["Untagged"]) for row in rows if "Untagged" in row)
     deleted = (str(row["Deleted"]) for row in rows if "Deleted" in row)
     return ResultPart(untagged=tuple(untagged)[:LEARNED_MAX], deleted=tuple(deleted)[:LEARNED_MAX])

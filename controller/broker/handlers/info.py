@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from controller.broker.gate.call import Flow, GateRequest, read_json, read_members
+from controller.broker.gate.call import Flow, GateRequest, parse_list, read_json, read_members
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
@@ -33,7 +33,7 @@ def info(call: GateRequest, state: GateState) -> Flow[Reply]:
     shown = {
         **{key: engine[key] for key in _KEPT.split() if key in engine},
         **(yield from _container_counts(call, state)),
-        "Images": len((yield from image.visible_images(call, {}))),
+        "Images": len(parse_list((yield from image.visible_images(call, {})))),
         "Name": "trimtab",
         "ExperimentalBuild": False,
         "Debug": False,

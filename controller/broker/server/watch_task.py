@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from controller.broker.engine.client import EngineClient
+from controller.broker.engine.lines import EventLines
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Lost
 from controller.broker.gate.refusals import Answered
@@ -29,6 +30,7 @@ from controller.broker.guards.jobs import runs
 from controller.broker.handlers import container_exec, container_hooks
 from controller.broker.server.driver import Driver
 from controller.broker.server.fair_queue import CheckQueue, CheckRound
+from controller.core.encoding.json_members import parse_json
 from controller.model import names
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +43,6 @@ BLIND_CHECK_S = 30.0
 HOOKS_AGAIN_S = 5.0
 #: Seconds between two rounds of the exec reaper.
 REAP_S = 1.0
-LINE_BYTES_MAX = 1024 * 1024
 _EVENT_FILTERS = {
     "type": ["container", "network"],
     "event": ["start", "restart", "unpause", "update", "connect", "die"],
@@ -86,12 +87,9 @@ class ContainerWatcher:
             pause = min(pause * 2, LAST_PAUSE_S)
 
     async def _follow(self, stream: ResponseReader) -> None:
-        rest = b""
+        lines = EventLines()
         async for part in stream.chunks():
-            *lines, rest = (rest + part).split(b"\n")
-            if len(rest) > LINE_BYTES_MAX:
-                raise ResponseBroken(f"an event is longer than {LINE_BYTES_MAX} bytes")
-            for line in lines:
+            for line in lines.feed(part):
                 for identifier, instance, has_ended in containers_of(line):
                     self.wake(identifier, instance, has_ended=has_ended)
 
@@ -213,7 +211,7 @@ def containers_of(line: bytes) -> Iterator[tuple[str, str, bool]]:
     Nothing for a malformed line.
     """
     try:
-        event: Any = json.loads(line)
+        event: Any = parse_json(line)
         attributes = event["Actor"]["Attributes"]
         is_network = event["Type"] == "network"
         identifier = str(attributes["container"] if is_network else event["Actor"]["ID"])

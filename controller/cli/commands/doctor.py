@@ -407,6 +407,7 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
     yield from _registry_auth(health.get("registryAuth") or {})
     yield from _quotas(health.get("quotas") or {})
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})
+    yield from _long_containers(health.get("long") or {})
     if not separated:
         message = "controller and operator share a uid: roles rest on the controller's own word"
         remedy = "run 'trimtab up' as root, so that the controller has a user of its own"
@@ -469,6 +470,16 @@ def _strangers(strangers: dict[str, Any], rivals: dict[str, Any]) -> Iterator[Ch
         message = f"{carried}, and it didn't make them: {_list_of(strangers)}"
         remedy = "'trimtab adopt' shows and takes over what is its own; remove the others by hand"
         yield CheckResult("strangers", "warning", message, remedy)
+
+
+def _long_containers(long: dict[str, Any]) -> Iterator[CheckResult]:
+    """Report containers with too many or too long labels, ports or mounts for a list."""
+    if long.get("some"):
+        message = (
+            f"the engine's rows of {long.get('count')} containers pass 1 MiB: {_list_of(long)}"
+        )
+        remedy = "lists show them without the long members; look at the labels, ports and volumes of their images"
+        yield CheckResult("long", "warning", message, remedy)
 
 
 def _list_of(containers: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The labels that the broker shows for an adopted container.
+"""The labels that the broker shows for an adopted container, or for one with too many to be read.
 
 An existing container cannot get labels. Clients find the containers of an instance by labels, so
 the broker adds labels to the engine's answers. The labels come from the inventory alone, and replace
@@ -16,7 +16,8 @@ from controller.model.inventory import ContainerItem
 
 
 def labels_of(item: ContainerItem, instance: str) -> dict[str, str]:
-    """Return the shown labels of an adopted container."""
+    """Return the labels of a container by the inventory."""
+    adopted = {names.ADOPTED: "true"} if item.adopted else {}
     return {
         names.MANAGED: "true",
         names.INSTANCE: instance,
@@ -28,7 +29,7 @@ def labels_of(item: ContainerItem, instance: str) -> dict[str, str]:
         names.SLOT: item.slot_label,
         names.REVISION: item.revision,
         names.IMAGE: item.image,
-        names.ADOPTED: "true",
+        **adopted,
     }
 
 

@@ -214,7 +214,10 @@ def shaped(command: Command, given: object) -> CommandResult:
     """Return the answer to a command, as a driver shapes it."""
     rows = command.rows if isinstance(command, ReadEngine) else None
     if rows is not None and isinstance(given, Reply) and given.status < 400:
-        return Reply(given.status, encode_list(rows, given.body), given.headers)
+        try:
+            return Reply(given.status, encode_list(rows, given.body), given.headers)
+        except ValueError as error:
+            return Lost(str(error), unreadable=True)
     return given  # type: ignore[return-value]
 
 

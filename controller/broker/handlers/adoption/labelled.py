@@ -14,7 +14,15 @@ from functools import partial
 from typing import Any
 
 from controller.broker.gate import journal_entries, redact
-from controller.broker.gate.call import Author, Flow, GateRequest, inspect_paths, read_json
+from controller.broker.gate.call import (
+    Author,
+    Flow,
+    GateRequest,
+    inspect_paths,
+    read_if_readable,
+    read_json,
+    read_members,
+)
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, lookup, name_conflicts, split_brain
@@ -204,20 +212,19 @@ class _Survey:
         """
         state = self._state
         self._defaults = Defaults.of((yield from read_json("/info")) or {})
-        networks = yield from read_json(split_brain.instance_list_path("/networks", state))
-        volumes = (
-            (yield from read_json(split_brain.instance_list_path("/volumes", state))) or {}
-        ).get("Volumes")
-        listed = yield from read_json(
-            split_brain.instance_list_path("/containers/json", state, all="1")
+        networks = yield from read_members(split_brain.instance_list_path("/networks", state))
+        volumes = yield from read_members(
+            split_brain.instance_list_path("/volumes", state), of="Volumes"
         )
+        path = split_brain.instance_list_path("/containers/json", state, all="1")
+        listed = yield from read_members(path, "Id")
         self._found = [
-            *self._candidates("network", networks or ()),
-            *self._candidates("volume", volumes or ()),
+            *self._candidates("network", networks),
+            *self._candidates("volume", volumes),
         ]
-        for each in listed or ():
+        for each in listed:
             # A list has too few members of a container, under other names.
-            inspect = yield from read_json(f"/containers/{each.get('Id', '')}/json")
+            inspect = yield from read_if_readable(f"/containers/{each.get('Id', '')}/json")
             self._found += self._candidates("container", () if inspect is None else (inspect,))
         self._found.sort(key=lambda c: (adoption.KINDS.index(c.claim.kind), c.created, c.claim.id))
         for candidate in self._found:

@@ -26,6 +26,7 @@ from controller.broker.gate.call import (
     inspect_paths,
     parse_json,
     read_json,
+    read_members,
 )
 from controller.broker.gate.journal_entries import record_event, request_of, require_record
 from controller.broker.gate.mutate import refuse_if_held
@@ -134,8 +135,8 @@ def _running_users(state: GateState, volume: str) -> Flow[tuple[dict[str, str], 
     A container that is down for the hold of another volume counts, too: the last hold starts it.
     """
     path = build_path("/containers/json", {"filters": json.dumps({"volume": [volume]})})
-    listed = yield from read_json(path)
-    running = {str(each.get("Id", "")): each for each in listed or ()}
+    listed = yield from read_members(path, "Id", "Names")
+    running = {str(each.get("Id", "")): each for each in listed}
     waiting = {each for hold in state.inventory.holds.values() for each in hold.users}
     ours = dict[str, str]()
     for item in sorted(state.inventory.containers.values(), key=lambda each: each.seq):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from controller.broker.gate.call import Flow, GateRequest, read_json
+from controller.broker.gate.call import Flow, GateRequest, read_members
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.mutate import refuse_if_held
 from controller.broker.gate.refusals import Denied, raise_if_denied
@@ -163,12 +163,13 @@ def _users(
     """Return the containers with a volume or a network, stopped ones too."""
     value = str(inspect.get("Name" if kind == "volume" else "Id") or "")
     filters = json.dumps({kind: [value]}, separators=(",", ":"))
-    listed = yield from read_json(build_path("/containers/json", {"all": "1", "filters": filters}))
+    path = build_path("/containers/json", {"all": "1", "filters": filters})
+    listed = yield from read_members(path, "Id", "Names", "State")
     return tuple(
         ObjectUser(
             name=str((each.get("Names") or [each.get("Id", "")])[0]).removeprefix("/"),
             running=str(each.get("State") or "") in {"running", "paused", "restarting"},
             ours=str(each.get("Id", "")) in together | state.inventory.containers.keys(),
         )
-        for each in listed or ()
+        for each in listed
     )

@@ -6,11 +6,12 @@ next retry is not progress. Otherwise a pull from an unresponsive registry would
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
+
+from controller.core.encoding.json_members import parse_json
 
 #: Further layers are ignored.
 LAYERS_MAX = 1024
@@ -43,7 +44,7 @@ class PullProgress:
 def advance(progress: PullProgress, line: bytes) -> PullProgress:
     """Return the progress after a line; the same object if the line shows none."""
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except ValueError:
         value = None
     if not isinstance(value, dict):

@@ -103,7 +103,9 @@ def test_a_row_of_unexpected_types_costs_that_row_only() -> None:
         return json.dumps({"Id": row["Id"], "Names": [*row.get("Names", ())]}).encode()
 
     parser = RowParser(Rows(encode_names))
-    parser.feed(b'[{"Id":"a","Names":["x"]},{"Id":"b","Names":3},{"Names":3},{"Id":"c","Names":[]}]')
+    parser.feed(
+        b'[{"Id":"a","Names":["x"]},{"Id":"b","Names":3},{"Names":3},{"Id":"c","Names":[]}]'
+    )
     assert json.loads(parser.finish()) == [
         {"Id": "a", "Names": ["x"]},
         {"Id": "b", "Names": []},

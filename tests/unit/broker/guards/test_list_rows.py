@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from controller.broker.engine.rows import LIST_BYTES_MAX
 from controller.broker.guards.list_rows import SHORTENED_HEADER, WHOLE_BYTES, ListRows, shorten
 from controller.model.records import Reply
 from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR
@@ -56,6 +57,19 @@ def test_a_shortened_row_keeps_the_labels_of_compose_and_trimtab() -> None:
     assert shorten(container(Labels=labels))["Labels"] == labels
     long = shorten(container(Labels={"com.docker.compose.x": "y" * 60_000}))
     assert len(long["Labels"]["com.docker.compose.x"]) == 4096
+
+
+def test_no_objects_make_a_list_too_long() -> None:
+    rows = ListRows(OPERATOR)
+    nasty = container(Labels={f"com.docker.compose.x{n}": "y" * 4000 for n in range(250)})
+    size = sum(len(rows.encode(nasty, f"owner{n}")) for n in range(30_000))
+    assert size < LIST_BYTES_MAX
+    last = json.loads(rows.encode(container(), "late"))
+    assert (last["Id"], last["Labels"]) == ("c" * 64, {})
+
+
+def test_half_a_surrogate_pair_costs_its_character() -> None:
+    assert json.loads(ListRows(OPERATOR).encode({"Id": "a\ud800"}, "alice")) == {"Id": "a?"}
 
 
 def test_a_short_list_is_whole_and_says_nothing() -> None:

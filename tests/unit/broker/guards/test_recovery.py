@@ -289,6 +289,15 @@ def test_a_wall_clock_that_jumps_does_not_hurry_or_stop_recovery() -> None:
     assert settling(reborn, [*nothing, ("recovered", RECORDED)], seen) is None
 
 
+def test_what_was_created_with_too_many_labels_to_read_is_found_by_the_engine() -> None:
+    knows = opened(MUTATIONS["create"])
+    row = {"Id": NEW, "Names": ["/job"], "State": "created"}
+    told = converse(
+        settle(knows, "id-1", earlier=None), [(FIND, reply([row])), ("recovered", RECORDED)], knows
+    )
+    assert told.entries[0].result["container"] == NEW
+
+
 def test_a_look_that_failed_shows_nothing() -> None:
     knows = opened(MUTATIONS["create"])
     at(knows, 100)
@@ -340,7 +349,7 @@ def test_while_it_is_settled_the_object_stays_held() -> None:
 
 LISTS: dict[str, Any] = {
     "/info": {"ID": "engine-1"},
-    ALL_CONTAINERS: [{"Id": SLOT}],
+    ALL_CONTAINERS: [{"Id": SLOT, "Labels": {}}],
     ALL_NETWORKS: [],
     ALL_VOLUMES: {"Volumes": None},
 }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, ReadEngine
+from controller.broker.gate.commands import Forward, Lost, ReadEngine
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import OWN_CREATES_MAX, GateState
 from controller.broker.guards import split_brain
@@ -48,6 +48,10 @@ def stray(identifier: str = OTHER, *, intent: str, name: str = "/web.1-x") -> di
     place = {"namespace": "default", "slot": "1"}
     ours = labels("team", origin="controller", intent=intent, **place)
     return {"Id": identifier, "Names": [name], "Labels": ours}
+
+
+def lost_unreadable() -> Lost:
+    return Lost("the engine's answer passes 16777216 bytes", unreadable=True)
 
 
 def forked(*, since: float = 0.0) -> GateState:
@@ -200,6 +204,26 @@ def test_while_another_broker_is_this_instance_nothing_is_changed(
     ]
     done = converse(handle(request(*REMOVE, actor=ALICE), knows), steps, knows)
     assert done.status == 204
+
+
+@pytest.mark.parametrize("found", [reply({}, 404), reply({"Config": []}), lost_unreadable()])
+def test_an_unknown_container_with_too_many_labels_to_read_is_unknown_all_the_same(
+    found: Any,
+) -> None:
+    knows = forked()
+    row = {"Id": OTHER, "Names": ["/web.1-x"], "State": "running"}
+    look: Step = (ReadEngine(f"/containers/{OTHER}/json"), found)
+    converse(split_brain.survey(knows), [(LOOK_AROUND, reply([row])), look], knows)
+    assert (knows.split_brain.unknown, knows.split_brain.rivals) == ({OTHER: "web.1-x"}, {})
+
+
+def test_the_place_of_a_container_with_too_many_labels_to_read_is_that_of_its_inspect() -> None:
+    knows = forked()
+    shown = {"Config": {"Labels": stray(intent=minted(-10))["Labels"]}}
+    row = {"Id": OTHER, "Names": ["/web.1-x"], "State": "running", "Mounts": []}
+    look: Step = (ReadEngine(f"/containers/{OTHER}/json"), reply(shown))
+    converse(split_brain.survey(knows), [(LOOK_AROUND, reply([row])), look], knows)
+    assert [each.slot for each in knows.split_brain.holders] == ["1"]
 
 
 def test_operators_put_it_right_and_reads_go_on() -> None:

@@ -176,13 +176,31 @@ def test_the_numbers_of_info_are_the_callers(
     ids=["client", "operator", "controller"],
 )
 def test_a_list_is_what_is_ours_and_the_callers(who: Any, filters: str, shown: list[str]) -> None:
-    everything = [{"Id": each} for each in (WEB, DB, SLOT, STRAY)]
+    everything = [{"Id": each, "Labels": {}} for each in (WEB, DB, SLOT, STRAY)]
     answer = ask(
         "/containers/json?all=1&limit=-1&trunc_cmd=0",
         [(ReadEngine(f"/containers/json?all=1&filters={filters}"), reply(everything))],
         actor=who,
     )
-    assert answer.json == [{"Id": each} for each in shown]
+    assert answer.json == [{"Id": each, "Labels": {}} for each in shown]
+
+
+@pytest.mark.parametrize("who", [ALICE, CONTROLLER], ids=["client", "controller"])
+def test_a_row_that_is_too_long_has_the_labels_of_the_inventory(who: Any) -> None:
+    knows = state(inventory())
+    filters = ALICES if who is ALICE else INSTANCE_ONLY
+    look = ReadEngine(f"/containers/json?filters={filters}")
+
+    def listed(row: dict[str, Any]) -> dict[str, Any]:
+        answer = ask("/containers/json", [(look, reply([{"Id": WEB, **row}]))], knows, actor=who)
+        labels: dict[str, Any] = answer.json[0]["Labels"]
+        return labels
+
+    shown = listed({"State": "running"})
+    assert (shown["io.trimtab.service"], shown["io.trimtab.instance"]) == ("web", "i1")
+    assert knows.health.long_containers == {WEB: "alice-web"}
+    assert listed({"Labels": {"x": "y"}}) == ({} if who is CONTROLLER else {"x": "y"})
+    assert knows.health.long_containers == {}
 
 
 @pytest.mark.parametrize("who", [ALICE, CONTROLLER, OPERATOR], ids=["client", "controller", "op"])
@@ -232,10 +250,13 @@ def test_a_list_by_an_image_that_is_not_shown_is_empty() -> None:
 
 
 def test_people_see_an_image_under_the_name_by_which_they_asked_for_it() -> None:
-    by_id = {"Id": WEB, "Image": IMAGE, "ImageID": IMAGE}
-    row = {"Id": WEB, "Image": REFERENCE, "ImageID": IMAGE}
+    by_id = {"Id": WEB, "Image": IMAGE, "ImageID": IMAGE, "Labels": {}}
+    row = {**by_id, "Image": REFERENCE}
     # The controller reads no image in a list.
-    for who, filters, shown in ((ALICE, ALICES, row), (CONTROLLER, INSTANCE_ONLY, {"Id": WEB})):
+    for who, filters, shown in (
+        (ALICE, ALICES, row),
+        (CONTROLLER, INSTANCE_ONLY, {"Id": WEB, "Labels": {}}),
+    ):
         listed = ask(
             "/containers/json",
             [(ReadEngine(f"/containers/json?filters={filters}"), reply([by_id]))],
@@ -460,6 +481,7 @@ def test_health_answers_whatever_is_wrong() -> None:
         2,
     )
     knows.split_brain.unknown = {STRAY: "copy"}
+    knows.health.long_containers = {WEB: "web", STRAY: "removed meanwhile"}
     knows.health.indexed, knows.health.index_error = 5, "it is being made"
     knows.access, knows.health.access_error = Access("/auth", frozenset({"ghcr.io"})), "exposed"
     knows.health.journal = JournalHealth(signed=5, free_bytes=4096, reserved=True)
@@ -493,6 +515,7 @@ def test_health_answers_whatever_is_wrong() -> None:
         "loop": {"longestStallMs": 1500},
         "openIntents": 0,
         "strangers": {"count": 1, "some": {STRAY: "copy"}},
+        "long": {"count": 1, "some": {WEB: "web"}},
         "rivals": {"count": 0, "some": {}},
     }
     found = ask("/trimtab/v1/health", [(look, lost())], knows, actor=OPERATOR).json

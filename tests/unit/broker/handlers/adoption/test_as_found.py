@@ -139,6 +139,8 @@ class Host:
         kind, _, rest = plain.removeprefix("/").partition("/")
         if plain == "/info":
             return {"CgroupVersion": "1", "DefaultRuntime": "runc"}
+        if plain == "/networks":
+            return []
         if plain == "/containers/json":
             return [
                 {
