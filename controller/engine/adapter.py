@@ -53,7 +53,7 @@ from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, R
 from controller.model.mutations import SOURCE_HELD
 from controller.model.names import WORKLOADS, Key, NetworkNames, workload_key
 from controller.model.observed import HostPort, Observed
-from controller.model.records import Context
+from controller.model.records import Context, Role
 from controller.ports import ContainerSummary, EngineFacts
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ class BrokerEngine:
         """
         seen = self._look_at(only, images) or self._read_parts(images, only)
         inventory, containers = seen.inventory, tuple(self._containers(seen))
-        networks = tuple(
-            translate.network(each, inventory.networks[each["Id"]]) for each in seen.networks
+        networks = responses.readable(
+            lambda each: translate.network(each, inventory.networks[each["Id"]]), seen.networks
         )
         if held := [network for network in networks if network.held]:
             containers = tuple(translate.with_holders(each, held) for each in containers)
@@ -166,9 +166,9 @@ class BrokerEngine:
             engine_id=inventory.engine_id,
             containers=containers,
             networks=networks,
-            volumes=tuple(
-                translate.volume(each, inventory.volumes.get(each["Name"]))
-                for each in sorted(seen.volumes, key=lambda each: str(each["Name"]))
+            volumes=responses.readable(
+                lambda each: translate.volume(each, inventory.volumes.get(each["Name"])),
+                sorted(seen.volumes, key=lambda each: str(each.get("Name"))),
             ),
             images={
                 name: None if inspect is None else translate.image(inspect, name)
@@ -180,6 +180,7 @@ class BrokerEngine:
             files=inventory.files,
             jobs=inventory.jobs,
             foreign=inventory.foreign,
+            unread=seen.unread,
             image_volumes={each["Id"]: translate.declared_volumes(each) for each in local},
             image_settings={each["Id"]: translate.image_settings(each) for each in local},
             # The kernel takes milliseconds to list its sockets, and only `host_ports.taken` uses
@@ -220,12 +221,14 @@ class BrokerEngine:
         listed = [(each["Id"], _instance_of(each)) for each in self._list(only)]
         inventory = responses.InventoryResponse(self._get("/trimtab/v1/inventory"))
         own = [identifier for identifier, instance in listed if instance == inventory.instance]
+        containers, unread = self._inspect_containers(own, inventory)
         return responses.BrokerLook(
             inventory,
-            [responses.Inspected.of(each, inventory) for each in self._inspect_containers(own)],
+            containers,
             list(self._inspect_networks(inventory, only)),
             self._get("/volumes").get("Volumes") or [],
             {name: self._inspect_image(name) for name in sorted(images)},
+            unread,
         )
 
     def list_containers(self) -> frozenset[ContainerSummary]:
@@ -256,11 +259,22 @@ class BrokerEngine:
         query = {"all": "1", "filters": json.dumps({"label": labels})}
         return responses.parse_rows(self._read("/containers/json", query))
 
-    def _inspect_containers(self, ids: list[str]) -> Iterator[responses.Inspect]:
+    def _inspect_containers(
+        self, ids: list[str], inventory: responses.InventoryResponse
+    ) -> tuple[list[responses.Inspected], dict[Key, str]]:
+        """Return the containers, and why some of a service can't be read, by the service."""
+        found, unread = list[responses.Inspected](), dict[Key, str]()
         for container_id in sorted(ids):
-            inspect = self._find(f"/containers/{container_id}/json")
-            if inspect is not None:  # else removed since the list
-                yield inspect
+            try:
+                inspect = self._find(f"/containers/{container_id}/json")
+                if inspect is not None:  # else removed since the list
+                    found.append(responses.Inspected.of(inspect, inventory))
+            except (Refused, EngineFailed) as error:
+                item = inventory.containers.get(container_id)
+                if item is not None and item.origin == Role.CONTROLLER.value:
+                    key = workload_key(item.namespace, item.service, item.slot_label)
+                    unread[key] = f"{item.admitted.name}: {error.message}"
+        return found, unread
 
     def _containers(self, seen: responses.BrokerLook) -> Iterator[observed.Container]:
         for each in seen.containers:
@@ -291,9 +305,10 @@ class BrokerEngine:
 
     def _inspect_image(self, reference: str) -> responses.Inspect | None:
         try:
-            return self._find(f"/images/{quote(reference, safe='/:@')}/json")
+            found = self._find(f"/images/{quote(reference, safe='/:@')}/json")
         except Refused:
             return None  # an image hidden by the gate is unusable too; a create reports the reason
+        return found if found and found.get("Id") else None
 
     def _find(self, path: str) -> Any | None:
         try:

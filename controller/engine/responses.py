@@ -6,15 +6,16 @@ Pure functions on whole responses. ``adapter`` sends the requests.
 from __future__ import annotations
 
 import base64
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from controller.core.addresses.slots import key_of
 from controller.core.disruption import budget
+from controller.core.encoding import json_members
 from controller.core.encoding.canonical_json import canonical
 from controller.core.encoding.json_members import parse_object, read_plain
 from controller.core.engine_api import translate
@@ -39,10 +40,11 @@ from controller.model.errors import (
     ReplyLost,
 )
 from controller.model.inventory import OwnedObject
-from controller.model.names import ForeignContainer
+from controller.model.names import ForeignContainer, Key
 from controller.model.observed import Container, Ending, Image
 from controller.model.records import Context, Precondition
 
+T = TypeVar("T")
 #: The engine's JSON of one object.
 Inspect = dict[str, Any]
 
@@ -54,6 +56,8 @@ _UNAVAILABLE = (429, 502, 503)
 _NO_REPLY = 504
 #: The broker's rule for a lost response, in a response with a good status.
 OUTCOME_UNKNOWN = "outcome.unknown"
+#: What a value of an unexpected type raises.
+UNEXPECTED = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 #: The beginning of a list, with its end if the list is empty; and what follows a row.
 _LIST: Final = re.compile(r"\s*\[\s*(\]?)")
 _AFTER_ROW: Final = re.compile(r"\s*([,\]])\s*")
@@ -141,7 +145,7 @@ def parse_json(response: EngineResponse) -> Any:
         EngineFailed: the body is no JSON.
     """
     try:
-        return json.loads(response.body)
+        return json_members.parse_json(response.body)
     except ValueError as error:
         raise EngineFailed("engine.garbled", f"an answer isn't JSON: {error}") from error
 
@@ -157,13 +161,13 @@ def parse_rows(response: EngineResponse) -> Iterator[Any]:
     """
     try:
         yield from _rows(response.body.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EngineFailed("engine.garbled", f"an answer isn't a list: {error}") from error
 
 
 def _rows(text: str) -> Iterator[Any]:
     """Yield the rows of a list; raises ValueError for another text."""
-    parse, begin = json.JSONDecoder().raw_decode, _LIST.match(text)
+    parse, begin = json_members.DECODER.raw_decode, _LIST.match(text)
     if begin is None:
         raise ValueError(f"it begins with {text[:20]!r}")
     at, ended = begin.end(), begin[1] == "]"
@@ -224,6 +228,15 @@ class InventoryResponse:
                     self.addresses.setdefault(slot, {})[known.name] = address
 
 
+def readable(read: Callable[[Inspect], T], inspects: Iterable[Inspect]) -> tuple[T, ...]:
+    """Return what *read* makes of each object, without those that have values of unexpected types."""
+    found = list[T]()
+    for inspect in inspects:
+        with suppress(*UNEXPECTED):
+            found.append(read(inspect))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Inspected:
     """A container, and the parts of the inspect to compare with the networks later.
@@ -237,17 +250,24 @@ class Inspected:
 
     @classmethod
     def of(cls, inspect: Inspect, inventory: InventoryResponse) -> Inspected:
-        """Return an inspect, translated."""
-        item = inventory.containers.get(inspect["Id"])
-        slot = "" if item is None else key_of(item)
-        made = translate.container(
-            inspect,
-            item,
-            inventory.endings,
-            inventory.files,
-            inventory.addresses.get(slot, {}),
-        )
-        return cls(made, item is not None, endpoints_of(inspect))
+        """Return an inspect, translated.
+
+        Raises:
+            EngineFailed: the inspect has values of unexpected types.
+        """
+        try:
+            item = inventory.containers.get(inspect["Id"])
+            slot = "" if item is None else key_of(item)
+            made = translate.container(
+                inspect,
+                item,
+                inventory.endings,
+                inventory.files,
+                inventory.addresses.get(slot, {}),
+            )
+            return cls(made, item is not None, endpoints_of(inspect))
+        except UNEXPECTED as error:
+            raise EngineFailed("engine.garbled", f"an inspect can't be read: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +282,8 @@ class BrokerLook:
     networks: list[Inspect]
     volumes: list[Inspect]
     images: Mapping[str, Inspect | None]
+    #: Why a container of a service can't be read (``Observed.unread``).
+    unread: Mapping[Key, str] = MappingProxyType({})
 
     @classmethod
     def of(cls, payload: Mapping[str, Any], tagged: Tagged) -> BrokerLook:

@@ -469,6 +469,8 @@ class Observed:
     #: The broker's memory of each job that ran, or was asked to run.
     jobs: Mapping[Key, JobMemory] = field(default_factory=dict)
     foreign: tuple[ForeignContainer, ...] = ()
+    #: Why a container of a service can't be read, by the service. The others of it may be missing here.
+    unread: Mapping[Key, str] = field(default_factory=dict)
     # Built at the first use: a plan of everything asks for each service.
     # A ``ContainerGroups``; pydantic, which reads snapshots of hosts, knows no schema for the class.
     _grouped: object = field(init=False, repr=False, compare=False, default=None)

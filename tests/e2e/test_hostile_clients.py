@@ -11,9 +11,12 @@ import pytest
 import yaml
 
 from controller.app.users import trimtab_gid
+from controller.model import names
 from tests.gate import wire
 from tests.gate.roles import Peer
 from tests.instance import Host, eventually, web
+from tests.nasty_images import nasty_image
+from tools import image_archive
 
 ALICE = 61001
 VOLUMES, CONTAINERS = 300, 24
@@ -22,7 +25,7 @@ ANSWER_MAX = 16 * 1024 * 1024
 #: Of a volume, whose request may have 64 KiB, and of a container, with 1 MiB.
 LABELS = {f"pad{n:02}": "x" * 3900 for n in range(16)}
 MORE_LABELS = {f"pad{n:03}": "x" * 3900 for n in range(200)}
-IMAGE = "trimtab.local/web:1"
+IMAGE, NASTY = "trimtab.local/web:1", "trimtab.local/nasty:1"
 
 
 @pytest.fixture
@@ -83,3 +86,34 @@ def test_lists_that_a_client_makes_long_blind_nobody(loose: Host) -> None:
         host.write("s1.yaml", web("s1"))
         host.await_ready("s0", "s1")
         host.cli("plan", expect=0)
+
+
+def test_an_image_with_labels_beyond_every_list_blinds_nobody(host: Host) -> None:
+    host.write("s0.yaml", web("s0"))
+    image_archive.load(host.engine.host, nasty_image(NASTY))
+    with host.running(), Peer(0, []) as root:
+        operator = Client(host, root, {})
+        labels = {names.INSTANCE: host.instance, names.MANAGED: "true", names.SERVICE: "nasty"}
+        marks = [f"--label={name}={value}" for name, value in labels.items()]
+        host.engine.docker("run", "--detach", "--name=nasty", "--network=none", *marks, NASTY)
+        try:
+            for _ in range(2):
+                listed = operator.ask("GET", "/containers/json?all=1")
+                assert listed.status == 200, listed.body[:1000]
+                (before,) = host.running_ids("s0")
+                assert [each["Id"] for each in listed.json] == [before]
+                images = operator.ask("GET", "/images/json")
+                assert NASTY in [name for each in images.json for name in each["RepoTags"]]
+                assert operator.ask("GET", "/system/df").status == 200
+                assert operator.ask("GET", "/info").status == 200
+                host.engine.docker("rm", "--force", before)
+                eventually(
+                    lambda gone=before: host.running_ids("s0") not in ([], [gone]), what="the heal"
+                )
+                # Each event of the container repeats its labels.
+                host.engine.docker("restart", "--time=0", "nasty")
+            host.await_ready("s0")
+            host.cli("plan", expect=0)
+        finally:
+            host.engine.docker("rm", "--force", "nasty")
+            host.engine.docker("rmi", "--force", NASTY)

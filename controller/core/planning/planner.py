@@ -38,6 +38,7 @@ from controller.core.planning.jobs.job_plan import JobPlan, plan_job
 from controller.core.planning.moves.pending import PendingMove
 from controller.core.planning.networks.remake import plan_remake, remake_blocker
 from controller.core.planning.networks.unused import removal_of, unused_networks
+from controller.core.planning.problems.object_problems import unread_problem
 from controller.core.planning.quarantine import (
     NO_QUARANTINE,
     expired_tasks,
@@ -171,7 +172,9 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         if (chosen is None or resource.key in chosen) and resource.key not in desired.blind_keys:
             builder.plan_resource(resource)
     waiting = {move.service.key for move in pending if move.waits}
-    untouched = desired.blind_keys | desired.suspended | waiting
+    unread = observed.unread.keys() if chosen is None else observed.unread.keys() & chosen
+    builder.problems += [unread_problem(key, observed, services.get(key)) for key in sorted(unread)]
+    untouched = desired.blind_keys | desired.suspended | waiting | unread
     if chosen is None:
         known = services.keys() | _observed_services(observed)
     else:

@@ -43,6 +43,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         files=part.files,
         taken_down=part.taken_down,
         jobs={**whole.jobs, **part.jobs},
+        unread={each: why for each, why in whole.unread.items() if each != key},
     )
 
 

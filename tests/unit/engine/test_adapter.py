@@ -674,6 +674,34 @@ def test_a_service_too_large_for_one_answer_is_read_in_parts() -> None:
     assert [container.id for container in seen.containers] == ["c1"]
 
 
+GARBLED = EngineResponse(500, REFUSAL.replace(b"image.not-allowed", b"engine.garbled"))
+
+
+@pytest.mark.parametrize("answer", [GARBLED, EngineResponse(200, b"[1"), {"Id": "c1", "State": 3}])
+def test_a_container_that_cant_be_read_is_a_problem_of_its_service_alone(answer: object) -> None:
+    wire = world(**{"GET /containers/c1/json": answer, "GET /containers/c2/json": inspected("c2")})
+    seen = engine(wire).observe(images=frozenset())
+    assert [container.id for container in seen.containers] == ["c2"]
+    (key,) = seen.unread
+    assert (key, "c1" in seen.unread[key] or seen.unread[key] != "") == (KEY, True)
+
+
+def test_no_image_network_or_volume_of_unexpected_form_hides_the_others() -> None:
+    there = {"Name": "data", "Driver": "local"}
+    wire = world(
+        **{
+            "GET /images/bad:1/json": {"Config": {}},
+            "GET /networks/n2": {"Id": "n2", "IPAM": 3},
+            "GET /volumes": {"Volumes": [{"Name": ["x"]}, {"Driver": 1}, there]},
+        }
+    )
+    seen = engine(wire).observe(images=frozenset({"web:1", "bad:1"}))
+    assert seen.images["bad:1"] is None
+    assert seen.images["web:1"] is not None
+    assert [network.id for network in seen.networks] == ["n1"]
+    assert "data" in [volume.name for volume in seen.volumes]
+
+
 def test_more_images_than_the_broker_takes_are_asked_for_one_by_one() -> None:
     wire = world()
     engine(wire).observe(images=frozenset(f"web:{n}" for n in range(TEXTS_MAX + 1)), only=KEY)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from controller.core.engine_api.mount_grammar import is_plain_volume, size_of_volume
 from controller.model.desired.desired import Network, Service, Volume
 from controller.model.errors import Problem
-from controller.model.observed import ObservedNetwork, ObservedVolume
+from controller.model.names import Key
+from controller.model.observed import Observed, ObservedNetwork, ObservedVolume
 from controller.model.quantities import KIB, format_bytes
 
 
@@ -109,6 +110,15 @@ def _present_size(size: int | None, declared: Volume) -> str:
     if size % KIB == 0:
         return f"write size: {format_bytes(size)}"
     return "write no size" if declared.spec.engine_name is not None else ""
+
+
+def unread_problem(key: Key, observed: Observed, service: Service | None) -> Problem:
+    """Return the problem of a service with a container that can't be read."""
+    message = f"a container of {key} can't be read, so nothing is changed: {observed.unread[key]}"
+    remedy = "look at it with docker inspect past the gate, and remove it: it is created again"
+    if service is None:
+        return Problem("engine.garbled", message, remedy=remedy, key=key)
+    return problem_of(service, code="engine.garbled", message=message, remedy=remedy)
 
 
 def problem_of(

@@ -82,6 +82,19 @@ def test_a_blind_key_is_left_exactly_as_it_is(there, wanted):
     assert made.complete is False
 
 
+def test_a_service_with_a_container_that_cant_be_read_is_left_and_says_so():
+    other = service("other", replicas=0)
+    observed = replace(engine(OTHER), unread={WEB: "web.1-a: the answer passes 16777216 bytes"})
+    made = plan(declared(service(), other), observed)
+    assert {action.object.name for action in made.actions} == {"other"}
+    (problem,) = made.problems
+    assert (problem.key, problem.code, problem.severity) == (WEB, "engine.garbled", Severity.ERROR)
+    assert "web.1-a: the answer passes" in problem.message
+    undeclared = plan(declared(other), observed, prunable=frozenset({WEB}))
+    assert [each.key for each in undeclared.problems] == [WEB]
+    assert plan(declared(service(), other), observed, only=other.key).problems == ()
+
+
 def test_blind_networks_and_volumes_are_left_as_they_are():
     desired = declared(network("back"), volume("data"))
     blind = replace(desired, blind_keys=frozenset({desired.networks[0].key}))
