@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,10 @@ def test_lists_that_a_client_makes_long_blind_nobody(loose: Host) -> None:
         host.cli("plan", expect=0)
 
 
+def is_healed(host: Host, gone: str) -> bool:
+    return host.running_ids("s0") not in ([], [gone])
+
+
 def test_an_image_with_labels_beyond_every_list_blinds_nobody(host: Host) -> None:
     host.write("s0.yaml", web("s0"))
     image_archive.load(host.engine.host, nasty_image(NASTY))
@@ -107,9 +112,7 @@ def test_an_image_with_labels_beyond_every_list_blinds_nobody(host: Host) -> Non
                 assert operator.ask("GET", "/system/df").status == 200
                 assert operator.ask("GET", "/info").status == 200
                 host.engine.docker("rm", "--force", before)
-                eventually(
-                    lambda gone=before: host.running_ids("s0") not in ([], [gone]), what="the heal"
-                )
+                eventually(partial(is_healed, host, before), what="the healed service")
                 # Each event of the container repeats its labels.
                 host.engine.docker("restart", "--time=0", "nasty")
             host.await_ready("s0")

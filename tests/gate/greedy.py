@@ -1,4 +1,5 @@
-"""A client at all its limits at once: connections, volumes, networks, lists, restarts, the journal.
+"""A client at all its limits at once: connections, volumes, networks, lists, restarts, the journal,
+and images with as large configurations as possible.
 
 Silent connections take the places of the client's own requests. So it can hold back with one of
 the two: ``connections`` alone, or ``requests`` alone.
@@ -18,13 +19,15 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 #: Silent connections held at a time: more than any client may have.
 HELD = 400
 RESTARTED = 8
+#: Containers of an image with a large configuration that each thread keeps.
+NASTY_KEPT = 20
 VARIABLES = [f"SECRET_{n}={'x' * 40}" for n in range(500)]
 LISTS = (
     "/v1.45/containers/json?all=1",
@@ -39,10 +42,19 @@ LISTS = (
 class Greedy:
     """The process of the client. ``close`` ends it and returns its answers by status."""
 
-    def __init__(self, path: Path, uid: int, *, group: int, image: str, does: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        uid: int,
+        *,
+        group: int,
+        image: str,
+        does: str,
+        nasty: Sequence[str] = (),
+    ) -> None:
         argv = [sys.executable, "-I", str(Path(__file__).resolve()), str(path), str(uid)]
         self._process = subprocess.Popen(
-            [*argv, str(group), image, does],
+            [*argv, str(group), image, does, *nasty],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
@@ -58,9 +70,10 @@ class Greedy:
 class _Client:
     """What the threads of the client share."""
 
-    def __init__(self, path: str, image: str) -> None:
+    def __init__(self, path: str, image: str, nasty: Sequence[str]) -> None:
         self.path = path
         self.image = image
+        self.nasty = nasty
         self.over = threading.Event()
         self.answers: Counter[str] = Counter()
 
@@ -156,6 +169,23 @@ class _Client:
                 path = f"/v1.45/containers/{identifier}/restart?t=0"
                 self.ask("restart", "POST", path)
 
+    def images(self) -> None:
+        """Make, start, show and remove containers of images with large configurations."""
+        number, me = 0, threading.get_ident()
+        while not self.over.is_set():
+            for image in self.nasty:
+                number += 1
+                self.ask("image", "GET", f"/v1.45/images/{image}/json")
+                body = {"Image": image, "HostConfig": {"NetworkMode": "none"}}
+                name = f"greedy-n{me}-{number}"
+                made = self.ask("nasty", "POST", f"/v1.45/containers/create?name={name}", body)
+                if made is not None:
+                    self.ask("nasty start", "POST", f"/v1.45/containers/{name}/start")
+                    self.ask("nasty inspect", "GET", f"/v1.45/containers/{name}/json")
+                if number > NASTY_KEPT:
+                    old = f"greedy-n{me}-{number - NASTY_KEPT}"
+                    self.ask("nasty remove", "DELETE", f"/v1.45/containers/{old}?force=1")
+
     def run(self, does: str) -> None:
         """Do everything, or a part, side by side until the input ends."""
         body = {"Image": self.image, "HostConfig": {"NetworkMode": "none"}}
@@ -166,6 +196,7 @@ class _Client:
         if does != "connections":
             acts += [self.objects, self.lists, self.lists, self.journal]
             acts += [self.largest, self.restarts, self.restarts]
+            acts += [self.images, self.images] if self.nasty else []
         threads = [threading.Thread(target=act) for act in acts]
         for thread in threads:
             thread.start()
@@ -183,4 +214,4 @@ if __name__ == "__main__":
     os.setgroups([group])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    _Client(sys.argv[1], sys.argv[4]).run(sys.argv[5])
+    _Client(sys.argv[1], sys.argv[4], sys.argv[6:]).run(sys.argv[5])

@@ -1,8 +1,10 @@
 """A client at all its limits at once, and what others notice of it: operators, services, breaches.
 
-Services run under a controller and its broker. For a while a client opens connections without a
-pause, makes volumes and networks, asks for lists, restarts containers, sends the largest bodies and
-fills the journal. A second client does so without the connections, which take the places of the
+Services run under a controller and its broker. The engine has images with configurations as large as a
+broker reads, and far larger ones; a container of such a one, made past the gate with the instance's
+labels, runs and begins anew with each act. For a while a client opens connections without a
+pause, makes volumes and networks, asks for lists, restarts containers, sends the largest bodies,
+makes containers of those images and fills the journal. A second client does so without the connections, which take the places of the
 first one's own requests. Meanwhile an operator pings the broker, containers of services are removed by
 force, and a container of another client is joined to a foreign network behind the broker's back.
 
@@ -26,11 +28,14 @@ from typing import NamedTuple
 import yaml
 
 from controller.app.users import trimtab_gid
+from controller.model import names
 from controller.system.unix_socket import connect_to_broker
 from tests import engine as engines
 from tests.gate.greedy import Greedy
 from tests.gate.roles import ALICE, BOB, Peer
 from tests.instance import Host, web
+from tests.nasty_images import BEYOND, WITHIN, nasty_image
+from tools import image_archive
 from tools.benches.engine_api import ask, connection, starts
 from tools.benches.gate import Caller
 from tools.benches.measure import Figure, milliseconds, percentile, ratio, row, taken
@@ -39,6 +44,7 @@ from tools.benches.relay import relay
 SECONDS = int(os.environ.get("SECONDS", "60"))
 CAROL = 61005
 IMAGE = "trimtab.local/worker:1"
+NASTY = {"trimtab.local/nasty:1": BEYOND, "trimtab.local/nasty:2": WITHIN}
 PING, LIST = "/v1.45/_ping", "/v1.45/containers/json?all=1"
 PING_S, READ_S, EACH_S, QUIET_S = 0.02, 0.2, 8.0, 3.0
 #: Each service loses its container once: a second time the controller would wait on purpose.
@@ -58,6 +64,8 @@ def run() -> list[Figure]:
         for number in range(SERVICES):
             text = web(f"s{number}", extra=f"image: {IMAGE}")
             host.write(f"s{number}.yaml", text.replace("  image: trimtab.local/web:1\n", ""))
+        for reference, size in NASTY.items():
+            image_archive.load(engine.host, nasty_image(reference, size))
         host.up()
         stack.callback(host.stop)
         host.await_ready(within_s=120)
@@ -80,10 +88,20 @@ def with_clients(host: Host) -> None:
 
 def measured(host: Host, engine: Path, bob: Peer, bare: Path) -> list[Figure]:
     broker = host.pid_of("broker")
+    labels = {names.INSTANCE: host.instance, names.MANAGED: "true", names.SERVICE: "nasty"}
+    body = {"Image": next(iter(NASTY)), "Labels": labels, "HostConfig": {"NetworkMode": "none"}}
+    past_the_gate = ask(engine, "POST", "/containers/create", body)["Id"]
     quiet_until = monotonic() + QUIET_S
     quiet = pings(host.broker_socket, lambda: monotonic() > quiet_until, operator=True)
     greedy = [
-        Greedy(host.broker_socket, uid, group=trimtab_gid(), image=IMAGE, does=does)
+        Greedy(
+            host.broker_socket,
+            uid,
+            group=trimtab_gid(),
+            image=IMAGE,
+            does=does,
+            nasty=[*NASTY],
+        )
         for uid, does in ((ALICE, "everything"), (CAROL, "requests"))
     ]
     began = monotonic()
@@ -102,12 +120,14 @@ def measured(host: Host, engine: Path, bob: Peer, bare: Path) -> list[Figure]:
         pending = {name: pool.submit(act) for name, act in acts.items()}
         while monotonic() - began < SECONDS:
             next_at = monotonic() + EACH_S
+            ask(engine, "POST", f"/containers/{past_the_gate}/restart?t=0")
             healed.append(heal(host, engine, f"s{number}"))
             ended.append(breach(host, engine, bob, number))
             number += 1
             over.wait(max(0.0, next_at - monotonic()))
         health = host_health(host)
         over.set()
+    ask(engine, "DELETE", f"/containers/{past_the_gate}?force=1")
     found = {"an operator's ping, quiet": quiet}
     found |= {name: future.result() for name, future in pending.items()}
     answers = [each.close() for each in greedy]

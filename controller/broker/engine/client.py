@@ -27,7 +27,13 @@ from controller.broker.engine.response import (
     TooLong,
     connect,
 )
-from controller.broker.gate.commands import NOT_ALLOWED, Lost, Rows, engine_remedy
+from controller.broker.gate.commands import (
+    NOT_ALLOWED,
+    REPLY_BYTES_MAX,
+    Lost,
+    Rows,
+    engine_remedy,
+)
 from controller.broker.gate.state import NEWEST_API, OLDEST_API
 from controller.broker.wire.request_reader import BODILESS
 from controller.core.encoding.json_members import parse_json, text_member, texts_of
@@ -130,13 +136,15 @@ class EngineClient:
         user: SlotUser = BROKER,
         auth: str = "",
         rows: Rows | None = None,
+        bytes_max: int = REPLY_BYTES_MAX,
         deadline_s: float,
     ) -> Reply | Lost:
         """Send a read and return its response.
 
-        *auth* are the credentials for a registry, *rows* encode the rows of a list.
+        *auth* are the credentials for a registry, *rows* encode the rows of a list, and *bytes_max*
+        bounds another response.
         """
-        request = _Request(method, path, keep_alive=True, auth=auth, rows=rows)
+        request = _Request(method, path, keep_alive=True, auth=auth, rows=rows, bytes_max=bytes_max)
         if isinstance(slot := await self._take_slot(user), Lost):
             return slot
         try:
@@ -219,7 +227,7 @@ class EngineClient:
         try:
             async with asyncio.timeout(deadline_s):
                 await self._send(stream, request)
-                reply = await _whole(stream, request.rows)
+                reply = await _whole(stream, request)
             keep = request.keep_alive and stream.is_reusable
         except (ResponseBroken, TimeoutError) as error:
             return self._lost(error, deadline_s)
@@ -370,6 +378,8 @@ class _Request:
     auth: str = field(default="", repr=False)
     #: Encodes the rows of a successful response.
     rows: Rows | None = None
+    #: The most bytes of another response.
+    bytes_max: int = REPLY_BYTES_MAX
 
     def __post_init__(self) -> None:
         assert _BASE64.fullmatch(self.auth), "credentials that would break the head"
@@ -391,10 +401,10 @@ class _Request:
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
 
 
-async def _whole(stream: ResponseReader, rows: Rows | None) -> Reply:
-    if rows is None or stream.status >= HTTPStatus.BAD_REQUEST:
-        return await stream.read_whole()
-    return await stream.read_rows(rows)
+async def _whole(stream: ResponseReader, request: _Request) -> Reply:
+    if request.rows is None or stream.status >= HTTPStatus.BAD_REQUEST:
+        return await stream.read_whole(request.bytes_max)
+    return await stream.read_rows(request.rows)
 
 
 def pinned_version(api_version: str) -> str:

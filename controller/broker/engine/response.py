@@ -10,11 +10,10 @@ from http import HTTPStatus
 import httptools
 
 from controller.broker.engine.rows import ListBroken, ListTooLong, RowParser
-from controller.broker.gate.commands import Lost, Rows
+from controller.broker.gate.commands import REPLY_BYTES_MAX, Lost, Rows
 from controller.broker.wire.responses import end_to_end
 from controller.model.records import Reply
 
-REPLY_BYTES_MAX = 16 * 1024 * 1024
 HEAD_BYTES_MAX = 64 * 1024
 READ_BYTES = 64 * 1024
 #: Bytes of a list that are parsed and encoded in one iteration of the event loop.
@@ -214,19 +213,19 @@ class ResponseReader:
                 raise ResponseBroken(why)
             self._feed(data)
 
-    async def read_whole(self) -> Reply:
+    async def read_whole(self, bytes_max: int = REPLY_BYTES_MAX) -> Reply:
         """Return the whole response.
 
         Raises:
             ResponseBroken: the body ended early.
-            TooLong: the body is larger than 16 MiB.
+            TooLong: the body is larger than *bytes_max*.
         """
         parts: list[bytes] = []
         size = 0
         async for part in self.chunks():
             size += len(part)
-            if size > REPLY_BYTES_MAX:
-                raise TooLong(f"the engine's answer passes {REPLY_BYTES_MAX} bytes")
+            if size > bytes_max:
+                raise TooLong(f"the engine's answer passes {bytes_max} bytes")
             parts.append(part)
         return Reply(self.status, b"".join(parts), self.headers)
 

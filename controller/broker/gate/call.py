@@ -32,6 +32,9 @@ from controller.model.records import (
 )
 
 T = TypeVar("T")
+#: Bytes of an image's inspect, or history. Anybody chooses images, and while one is parsed nobody is
+#: served; an image of use has some 10 KB.
+IMAGE_BYTES_MAX = 1024 * 1024
 #: The paths of objects with the members of ``ENGINE_OBJECT``.
 _OBJECTS = ("/containers/", "/images/", "/networks/", "/volumes/", "/exec/")
 
@@ -96,7 +99,8 @@ def read_engine(
     Raises:
         Answered: the engine doesn't answer.
     """
-    answer = yield commands.ReadEngine(path, ahead=ahead, rows=rows)
+    bytes_max = IMAGE_BYTES_MAX if path.startswith("/images/") else commands.REPLY_BYTES_MAX
+    answer = yield commands.ReadEngine(path, ahead=ahead, rows=rows, bytes_max=bytes_max)
     if isinstance(answer, commands.Lost):
         raise Answered(engine_unavailable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"

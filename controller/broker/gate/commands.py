@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from controller.core.proofs.rendering import Rendering
 
 
+REPLY_BYTES_MAX = 16 * 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """How a list of the engine is read: each row as it arrives, so that no list is too long."""
@@ -91,6 +94,8 @@ class ReadEngine:
     ahead: tuple[str, ...] = field(default=(), compare=False)
     #: The answer is a list: a driver encodes the rows of a successful answer.
     rows: Rows | None = field(default=None, compare=False)
+    #: The most bytes of an answer that is no list.
+    bytes_max: int = field(default=REPLY_BYTES_MAX, compare=False)
     #: Delay before the read.
     after_s: float = field(default=0.0, compare=False)
 

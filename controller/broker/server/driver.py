@@ -155,6 +155,7 @@ class _EngineReads:
                 user=self._user,
                 auth=auth,
                 rows=command.rows,
+                bytes_max=command.bytes_max,
                 deadline_s=command.deadline_s,
             )
         try:

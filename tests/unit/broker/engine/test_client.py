@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from controller.broker.engine.client import IDLE_MAX, ConnectedEngine, EngineClient, pinned_version
-from controller.broker.engine.response import REPLY_BYTES_MAX, ResponseBroken, ResponseReader
-from controller.broker.gate.commands import Lost
+from controller.broker.engine.response import ResponseBroken, ResponseReader
+from controller.broker.gate.commands import REPLY_BYTES_MAX, Lost
 from controller.model.errors import EngineError, EngineUnavailable, StateError, UsageError
 from controller.model.records import Reply
 from controller.ports import EngineFacts

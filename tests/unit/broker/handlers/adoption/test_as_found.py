@@ -137,10 +137,9 @@ class Host:
         path = unquote(path)
         plain = path.partition("?")[0]
         kind, _, rest = plain.removeprefix("/").partition("/")
-        if plain == "/info":
-            return {"CgroupVersion": "1", "DefaultRuntime": "runc"}
-        if plain == "/networks":
-            return []
+        fixed = {"/info": {"CgroupVersion": "1", "DefaultRuntime": "runc"}, "/networks": []}
+        if plain in fixed:
+            return fixed[plain]
         if plain == "/containers/json":
             return [
                 {
