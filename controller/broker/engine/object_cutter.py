@@ -20,7 +20,7 @@ _NAME = re.compile(r'("(?:[^"\\]++|\\.)*+")[ \t\r\n]*+:[ \t\r\n]*+(?=.)', re.DOT
 #: Text that opens and closes nothing, with whole strings.
 _PLAIN = re.compile(r'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _IN_STRING = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_DEPTH = {"{": 1, "[": 1, "}": -1, "]": -1}
+_OPENING, _CLOSING = re.compile(r"[{\[]*+"), re.compile(r"[}\]]*+")
 
 
 class ObjectCutter:
@@ -106,11 +106,16 @@ class _Skipped:
                     return -1
                 self._in_string = False
             else:
-                at = _after(_PLAIN, text, at) if self._depth else at
-                if at == len(text):
-                    return -1
-                self._in_string = text[at] == '"'  # its end isn't there yet
-                self._depth += _DEPTH.get(text[at], 0)
+                opened = _after(_OPENING, text, at)
+                self._depth += opened - at
+                closed = _after(_CLOSING, text, opened)
+                if 0 < self._depth <= closed - opened:
+                    return opened + self._depth
+                self._depth -= closed - opened
+                at = _after(_PLAIN, text, closed) if self._depth else closed
+                if not text.startswith('"', at):
+                    continue
+                self._in_string = True  # its end isn't there yet
             at += 1
             if self._depth == 0 and not self._in_string:
                 return at

@@ -31,6 +31,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards.list_filters import encode as filters_of
+from controller.core.encoding.json_members import list_of, mapping_of, texts_of
 from controller.core.encoding.uuid7 import timestamp_s
 from controller.model import names
 from controller.model.inventory import ContainerItem
@@ -138,14 +139,17 @@ _DOWN = frozenset({"created", "exited"})
 _ALIVE = frozenset({"running", "paused", "restarting"})
 
 
-def _encode_listed(state: GateState, row: dict[str, Any]) -> bytes:
+def _encode_listed(state: GateState, row: dict[str, Any]) -> bytes | None:
     """Encode the members that ``unknown_containers`` and ``_holders`` read."""
-    listed = {"Id": row.get("Id"), "Names": row.get("Names")}
+    if not str(row.get("Id")).isalnum():
+        return None
+    listed: dict[str, Any] = {"Id": row.get("Id"), "Names": texts_of(row.get("Names"))}
     if "Labels" in row:
         labels = row["Labels"] or {}
         listed["Labels"] = {key: labels[key] for key in _LABELS if key in labels}
     if row.get("Id") not in state.inventory.containers:
-        listed |= {"State": row.get("State"), "Mounts": row.get("Mounts")}
+        mounts = [*map(mapping_of, list_of(row.get("Mounts")))]
+        listed |= {"State": str(row.get("State", "")), "Mounts": mounts}
     return json.dumps(listed).encode()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from controller.broker.gate import redact, refusals
 from controller.broker.gate.call import (
@@ -182,7 +183,8 @@ def image_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
 def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /images/{image}/history``."""
     inspect = yield from _find_visible(call, state)
-    history = yield from read_engine(f"/images/{inspect['Id']}/history")
+    name = quote(str(inspect.get("Id")), safe=":", errors="replace")
+    history = yield from read_engine(f"/images/{name}/history")
     if history.status >= 400:
         raise refusals.Answered(engine_reply(history))
     layers = map(json_members.mapping_of, parse_list(history))

@@ -82,10 +82,10 @@ def serve(place: Place, raw: bytes) -> object:
             command = flow.send(answer)
         except StopIteration as stop:
             return stop.value
-        answer = record(knows, command.entry) if isinstance(command, WriteRecord) else _act(command)
+        answer = record(knows, command.entry) if isinstance(command, WriteRecord) else act(command)
 
 
-def _act(command: Command) -> CommandResult:  # noqa: C901 - a table
+def act(command: Command) -> CommandResult:  # noqa: C901 - a table
     match command:
         case ReadEngine(path):
             return _read(path)

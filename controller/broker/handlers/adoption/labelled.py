@@ -36,6 +36,7 @@ from controller.core.admission.adoption import Claim, Defaults
 from controller.core.admission.dns_names import clashes, of_summary
 from controller.core.effective.labels import is_reserved
 from controller.core.encoding.image_reference import repository_of
+from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
 from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import CreateRequest, Finding
@@ -237,6 +238,8 @@ class _Survey:
     ) -> Iterator[Candidate]:
         inventory = self._state.inventory
         for inspect in inspects:
+            if misfit(inspect, ENGINE_OBJECT):
+                continue  # an object of unexpected form is nobody's
             claim = adoption.claim_of(kind, inspect)
             if _is_known(inventory, claim) or claim.intent in inventory.open:
                 continue
