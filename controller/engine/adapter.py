@@ -21,6 +21,7 @@ from urllib.parse import quote
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from controller.core.encoding.json_members import parse_object
+from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api import translate
 from controller.core.engine_api.streams import pull_progress
 from controller.core.engine_api.streams.log_stream import BadFrame, LogLines, is_multiplexed
@@ -121,6 +122,7 @@ class BrokerEngine:
 
     # Observing
 
+    @responses.reads
     def facts(self) -> EngineFacts:
         """Return the facts of the engine behind the broker.
 
@@ -146,6 +148,7 @@ class BrokerEngine:
         """Return the broker's answer to a question about a Secret, its content id."""
         return self._send(request, Context(cause=cause))
 
+    @responses.reads
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
         """Return one snapshot.
 
@@ -218,7 +221,7 @@ class BrokerEngine:
 
     def _read_parts(self, images: frozenset[str], only: Key | None) -> responses.BrokerLook:
         """Read with a request for each object: everything would be too large for one response."""
-        listed = [(each["Id"], _instance_of(each)) for each in self._list(only)]
+        listed = responses.readable(_id_and_instance_of, self._list(only))
         inventory = responses.InventoryResponse(self._get("/trimtab/v1/inventory"))
         own = [identifier for identifier, instance in listed if instance == inventory.instance]
         containers, unread = self._inspect_containers(own, inventory)
@@ -231,9 +234,10 @@ class BrokerEngine:
             unread,
         )
 
+    @responses.reads
     def list_containers(self) -> frozenset[ContainerSummary]:
         """Return the managed containers of one list request."""
-        return frozenset(_summary_of(each) for each in self._list(None))
+        return frozenset(responses.readable(_summary_of, self._list(None)))
 
     def last_output(self, container: str) -> tuple[LogLine, ...]:
         """Return the last lines of a container's output. One attempt, two seconds at most."""
@@ -300,7 +304,7 @@ class BrokerEngine:
         ]
         for network in sorted(networks, key=lambda each: (each.name, each.id)):
             inspect = self._find(f"/networks/{network.id}")
-            if inspect is not None:
+            if inspect and inspect.get("Id") and not misfit(inspect, ENGINE_OBJECT):
                 yield inspect
 
     def _inspect_image(self, reference: str) -> responses.Inspect | None:
@@ -463,8 +467,8 @@ def _read_whole(stream: EngineStream) -> bytes:
         stream.close()
 
 
-def _instance_of(listed: Mapping[str, Any]) -> str:
-    return str((listed.get("Labels") or {}).get(names.INSTANCE) or "")
+def _id_and_instance_of(listed: Mapping[str, Any]) -> tuple[str, str]:
+    return str(listed["Id"]), str((listed.get("Labels") or {}).get(names.INSTANCE) or "")
 
 
 def _summary_of(listed: Mapping[str, Any]) -> ContainerSummary:

@@ -10,14 +10,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from controller.core.addresses.slots import key_of
 from controller.core.disruption import budget
 from controller.core.encoding import json_members
 from controller.core.encoding.canonical_json import canonical
 from controller.core.encoding.json_members import parse_object, read_plain
+from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api import translate
 from controller.core.engine_api.streams import pull_errors
 from controller.core.jobs import memory as jobs
@@ -45,6 +47,7 @@ from controller.model.observed import Container, Ending, Image
 from controller.model.records import Context, Precondition
 
 T = TypeVar("T")
+P = ParamSpec("P")
 #: The engine's JSON of one object.
 Inspect = dict[str, Any]
 
@@ -228,6 +231,19 @@ class InventoryResponse:
                     self.addresses.setdefault(slot, {})[known.name] = address
 
 
+def reads(read: Callable[P, T]) -> Callable[P, T]:
+    """Let a method that reads raise EngineFailed for an answer with values of unexpected types."""
+
+    @wraps(read)
+    def method(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return read(*args, **named)
+        except UNEXPECTED as error:
+            raise EngineFailed("engine.garbled", f"an answer can't be read: {error!r}") from error
+
+    return method
+
+
 def readable(read: Callable[[Inspect], T], inspects: Iterable[Inspect]) -> tuple[T, ...]:
     """Return what *read* makes of each object, without those that have values of unexpected types."""
     found = list[T]()
@@ -255,19 +271,23 @@ class Inspected:
         Raises:
             EngineFailed: the inspect has values of unexpected types.
         """
-        try:
-            item = inventory.containers.get(inspect["Id"])
-            slot = "" if item is None else key_of(item)
-            made = translate.container(
-                inspect,
-                item,
-                inventory.endings,
-                inventory.files,
-                inventory.addresses.get(slot, {}),
-            )
-            return cls(made, item is not None, endpoints_of(inspect))
-        except UNEXPECTED as error:
-            raise EngineFailed("engine.garbled", f"an inspect can't be read: {error!r}") from error
+        if wrong := misfit(inspect, ENGINE_OBJECT):
+            raise EngineFailed("engine.garbled", f"{wrong} of an inspect has an unexpected type")
+        return cls._of(inspect, inventory)
+
+    @classmethod
+    @reads
+    def _of(cls, inspect: Inspect, inventory: InventoryResponse) -> Inspected:
+        item = inventory.containers.get(inspect["Id"])
+        slot = "" if item is None else key_of(item)
+        made = translate.container(
+            inspect,
+            item,
+            inventory.endings,
+            inventory.files,
+            inventory.addresses.get(slot, {}),
+        )
+        return cls(made, item is not None, endpoints_of(inspect))
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class EngineSide:
             body = await reader.readexactly(length)
             method, target, _ = first.split(" ")
             path = target.partition("?")[0]
-            if path == "/version":
+            if path == "/version" and "GET /version" not in self.answers:
                 self.asked += 1
                 writer.write(told(200, self.version))
                 return

@@ -10,13 +10,14 @@ import pytest
 
 from controller.broker.engine.client import IDLE_MAX, ConnectedEngine, EngineClient, pinned_version
 from controller.broker.engine.response import ResponseBroken, ResponseReader
-from controller.broker.gate.commands import REPLY_BYTES_MAX, Lost
+from controller.broker.gate.commands import REPLY_BYTES_MAX, Lost, Rows
 from controller.model.errors import EngineError, EngineUnavailable, StateError, UsageError
 from controller.model.records import Reply
 from controller.ports import EngineFacts
 from controller.system.slots import Share, Slots, SlotUser
 from controller.system.unix_socket import engine_socket_path
 from tests.unit.broker.engine_side import INFO, VERSION, EngineSide, chunked, told
+from tests.unit.broker.hostile_answers import BODIES
 
 JSON = (("content-type", "application/json"),)
 
@@ -469,3 +470,48 @@ def test_what_nobody_asked_for_answers_nothing(tmp_path: Path, turns: int) -> No
 
     asyncio.run(run())
     assert engine.counted == [*WHO, ["/v1.45/a"], *WHO, ["/v1.45/b"]]
+
+
+HEADS = {
+    "nothing": b"",
+    "no head": b"\x00\xff" * 100,
+    "another protocol": b"HTTP/2 200\r\n\r\n",
+    "an endless head": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,
+    "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    "a huge length": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "a cut body": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}",
+    "a bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "a cut chunk": chunked(b"[{}", end=False),
+    "switching protocols": b"HTTP/1.1 101 Switching\r\nUpgrade: tcp\r\n\r\n",
+    "two answers": told(200, []) + told(200, []),
+    **{name: chunked(body) if body else chunked() for name, body in BODIES.items()},
+}
+
+
+@pytest.mark.parametrize("member", [None, "", "Volumes"])
+def test_whatever_the_engine_sends_a_read_ends_and_the_next_one_is_answered(
+    tmp_path: Path, member: str | None
+) -> None:
+    rows = None if member is None else Rows(lambda row: json.dumps(row).encode(), member)
+
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
+        for name, raw in HEADS.items():
+            engine.answers |= {"GET /v1.45/x": raw, "GET /v1.45/y": told(200, {"Volumes": []})}
+            found = await upstream.read("GET", "/x", rows=rows, deadline_s=15)
+            assert isinstance(found, Reply | Lost), name
+            after = await upstream.read("GET", "/y", deadline_s=15)
+            assert isinstance(after, Reply), name
+
+    with_engine(tmp_path, test)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_whatever_the_engine_says_of_itself_it_is_asked_again(tmp_path: Path, name: str) -> None:
+    async def test(engine: EngineSide, upstream: EngineClient) -> None:
+        engine.answers["GET /version"] = chunked(BODIES[name]) if BODIES[name] else chunked()
+        assert isinstance(await upstream.read("GET", "/y", deadline_s=15), Lost)
+        engine.answers = {"GET /v1.45/y": told(200, {})}
+        assert isinstance(await upstream.read("GET", "/y", deadline_s=15), Reply)
+
+    with_engine(tmp_path, test)

@@ -1,0 +1,68 @@
+"""Whatever an engine's object looks like, the controller observes the others."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from controller.engine.responses import BrokerLook
+from controller.engine.transport import EngineResponse
+from controller.model.errors import EngineError
+from tests.unit.broker.hostile_answers import BODIES, altered
+from tests.unit.engine.test_adapter import KEY, LAN, engine, inspected, world
+
+NETWORK = {"Id": "n1", "Name": "platform-network", "Driver": "bridge", "IPAM": {"Config": [{}]}}
+VOLUME = {"Name": "data", "Driver": "local", "Options": {}}
+CONTAINER = {
+    **inspected("c1"),
+    "State": {"Status": "running", "Running": True, "Health": {"Status": "x", "Log": [{}]}},
+    "NetworkSettings": {"Networks": {"a": {"NetworkID": "n"}}, "Ports": {"1/tcp": [{}]}},
+    "Mounts": [{"Type": "volume", "Name": "x", "RW": True}],
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_no_reply_ends_a_look_with_another_error_than_the_engines(name: str) -> None:
+    paths = [each for each in world().answers if each.startswith("GET")]
+    for path in (*paths, "GET /trimtab/v1/look", "GET /trimtab/v1/health"):
+        adapter = engine(world(**{path: EngineResponse(200, BODIES[name])}))
+        for ask in (
+            adapter.facts,
+            adapter.list_containers,
+            lambda made=adapter: made.observe(images=frozenset({"web:1"})),
+            lambda made=adapter: made.observe(images=frozenset({"web:1"}), only=KEY),
+        ):
+            try:
+                ask()
+            except EngineError:
+                continue
+
+
+def test_no_container_of_unexpected_form_hides_another() -> None:
+    for other in altered(CONTAINER):
+        wire = world(**{"GET /containers/c1/json": other})
+        wire.answers["GET /containers/c2/json"] = inspected("c2")
+        seen = engine(wire).observe(images=frozenset())
+        assert "c2" in [each.id for each in seen.containers], other
+
+
+def test_no_network_or_volume_of_unexpected_form_hides_another() -> None:
+    for other in altered(NETWORK):
+        seen = engine(world(**{"GET /networks/n1": other})).observe(images=frozenset(), only=LAN)
+        assert [each.id for each in seen.containers] == ["c1"], other
+    for other in altered(VOLUME):
+        there = {"Volumes": [other, VOLUME]}
+        seen = engine(world(**{"GET /volumes": there})).observe(images=frozenset())
+        assert "data" in [each.name for each in seen.volumes], other
+
+
+def test_a_look_at_one_service_of_unexpected_form_is_that_services_problem() -> None:
+    inventory = json.loads(json.dumps(world().answers["GET /trimtab/v1/inventory"]))
+    for other in altered(CONTAINER):
+        told: dict[str, Any] = {"networks": [], "volumes": [], "images": {}, "containers": [other]}
+        try:
+            BrokerLook.of({"inventory": inventory, **told}, {})
+        except EngineError as error:
+            assert error.code == "engine.garbled"
