@@ -210,3 +210,10 @@ def test_a_policy_file_that_others_can_change_is_an_error(tmp_path: Path) -> Non
     )
     policy.unlink()
     assert doctor._policy_file(policy, folder).level == "error"
+
+
+def test_containers_whose_rows_are_too_long_are_named() -> None:
+    assert [*doctor._long_containers({"count": 0, "some": {}})] == []
+    (told,) = doctor._long_containers({"count": 2, "some": {"c" * 64: "shop-web"}})
+    assert (told.level, "2 containers" in told.message) == ("warning", True)
+    assert "shop-web (cccccccccccc)" in told.message
