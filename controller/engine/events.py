@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.core.encoding.json_members import parse_object
+from controller.engine import responses
 from controller.engine.transport import ConnectionBroken, EngineStream, Silent
 from controller.model import names
 from controller.model.errors import EngineUnavailable
@@ -38,13 +39,14 @@ class EventStream:
     def __next__(self) -> EngineEvent:
         while True:
             try:
-                event = event_of(parse_object(next(self._lines)))
+                events = responses.readable(event_of, [parse_object(next(self._lines))])
             except Silent as error:
                 raise EngineUnavailable(EVENTS_SILENT, str(error)) from error
             except ConnectionBroken as error:
                 raise EngineUnavailable("events.lost", str(error)) from error
-            if event is not None:
-                return event
+            for event in events:
+                if event is not None:
+                    return event
 
     def close(self) -> None:
         """End the subscription. Any thread can call this."""

@@ -24,6 +24,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         # back, nothing of the container itself tells so.
         grouped = grouped.without(added) if added else grouped
         containers = grouped.having(key, part.containers)
+    unread = {each: why for each, why in whole.unread.items() if each != key}
     elsewhere = (n for n in whole.networks if n.namespace != key.namespace)
     here = (n for n in part.networks if n.namespace == key.namespace)
     return replace(
@@ -43,7 +44,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         files=part.files,
         taken_down=part.taken_down,
         jobs={**whole.jobs, **part.jobs},
-        unread={each: why for each, why in whole.unread.items() if each != key},
+        unread={**unread, **part.unread},
     )
 
 

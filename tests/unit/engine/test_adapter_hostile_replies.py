@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from controller.engine.events import EventStream
 from controller.engine.responses import BrokerLook
 from controller.engine.transport import EngineResponse
+from controller.model import names
 from controller.model.errors import EngineError
 from tests.unit.broker.hostile_answers import BODIES, altered
-from tests.unit.engine.test_adapter import KEY, LAN, engine, inspected, world
+from tests.unit.engine.test_adapter import KEY, LAN, Lines, engine, inspected, world
 
 NETWORK = {"Id": "n1", "Name": "platform-network", "Driver": "bridge", "IPAM": {"Config": [{}]}}
 VOLUME = {"Name": "data", "Driver": "local", "Options": {}}
@@ -56,6 +58,19 @@ def test_no_network_or_volume_of_unexpected_form_hides_another() -> None:
         there = {"Volumes": [other, VOLUME]}
         seen = engine(world(**{"GET /volumes": there})).observe(images=frozenset())
         assert "data" in [each.name for each in seen.volumes], other
+
+
+def test_no_event_of_unexpected_form_ends_a_subscription() -> None:
+    good = {"Type": "container", "Action": "start", "timeNano": 7, "Actor": {"ID": "c1"}}
+    good["Actor"] = {"ID": "c1", "Attributes": {names.SERVICE: "web", names.NAMESPACE: "default"}}
+    lines = [json.dumps(other).encode() for other in altered(good)]
+    last = json.dumps({**good, "timeNano": 8}).encode()
+    events = EventStream(Lines(200, [*BODIES.values(), *lines, last]))
+    told = []
+    with pytest.raises(StopIteration):
+        while True:
+            told.append(next(events))
+    assert (told[-1].time_ns, told[-1].id, told[-1].key) == (8, "c1", KEY)
 
 
 def test_a_look_at_one_service_of_unexpected_form_is_that_services_problem() -> None:

@@ -22,6 +22,7 @@ WHOLE = engine(
     ),
 )
 PROD = WHOLE.networks[1]
+PROD_KEY = Key("Service", "prod", "x")
 
 
 def ids(containers: Iterable[Container]) -> list[str]:
@@ -119,3 +120,10 @@ def test_a_late_look_at_the_earlier_name_shows_no_container_twice() -> None:
     before = engine(container("api"))
     merged = snapshot.merge(snapshot.merge(WHOLE, there, site), before, before.containers[0].key)
     assert sorted(ids(merged.containers)) == sorted(ids(WHOLE.containers))
+
+
+def test_what_a_look_cant_read_of_its_key_is_known_and_of_others_stays() -> None:
+    whole = replace(WHOLE, unread={WEB: "too long", PROD_KEY: "too long"})
+    assert snapshot.merge(whole, engine(), WEB).unread == {PROD_KEY: "too long"}
+    again = replace(engine(), unread={WEB: "still"})
+    assert snapshot.merge(whole, again, WEB).unread == {WEB: "still", PROD_KEY: "too long"}
