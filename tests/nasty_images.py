@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tools.image_archive import Archive
 
 #: Bytes of the config of an image: beyond what a broker reads, and just within.
-BEYOND, WITHIN = 7_000_000, 900_000
+BEYOND, WITHIN = 7_000_000, 400_000
 
 
 def nasty_image(reference: str, size: int = BEYOND) -> Archive:

@@ -19,7 +19,7 @@ from controller.broker.gate.commands import Rows, encode_list, encode_row
 from controller.core.encoding.json_members import DECODER
 
 #: Characters of a whole row. A row is parsed in one step, and nobody else is served meanwhile.
-ROW_MAX = 1024 * 1024
+ROW_MAX = 512 * 1024
 #: Characters of a list that is not in one of the two forms.
 WHOLE_MAX = 16 * 1024 * 1024
 #: Bytes of the encoded rows together.

@@ -34,7 +34,7 @@ from controller.model.records import (
 T = TypeVar("T")
 #: Bytes of an image's inspect, or history. Anybody chooses images, and while one is parsed nobody is
 #: served; an image of use has some 10 KB.
-IMAGE_BYTES_MAX = 1024 * 1024
+IMAGE_BYTES_MAX = 512 * 1024
 #: The paths of objects with the members of ``ENGINE_OBJECT``.
 _OBJECTS = ("/containers/", "/images/", "/networks/", "/volumes/", "/exec/")
 

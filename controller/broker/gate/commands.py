@@ -38,7 +38,7 @@ REPLY_BYTES_MAX = 16 * 1024 * 1024
 class Rows:
     """How a list of the engine is read: each row as it arrives, so that no list is too long."""
 
-    #: Returns the row for the reply, as JSON; None to leave the row out. A row beyond 1 MiB lacks its
+    #: Returns the row for the reply, as JSON; None to leave the row out. A row beyond 512 KiB lacks its
     #: members beyond 64 KiB.
     encode: Callable[[dict[str, Any]], bytes | None]
     #: The member with the list; '' if the whole answer is the list.

@@ -476,7 +476,7 @@ def _long_containers(long: dict[str, Any]) -> Iterator[CheckResult]:
     """Report containers with too many or too long labels, ports or mounts for a list."""
     if long.get("some"):
         message = (
-            f"the engine's rows of {long.get('count')} containers pass 1 MiB: {_list_of(long)}"
+            f"the engine's rows of {long.get('count')} containers pass 512 KiB: {_list_of(long)}"
         )
         remedy = "lists show them without the long members; look at the labels, ports and volumes of their images"
         yield CheckResult("long", "warning", message, remedy)

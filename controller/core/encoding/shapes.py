@@ -62,11 +62,18 @@ ENGINE_OBJECT: Final[Shape] = {
 }
 
 
+def _is_uniform(shape: Mapping[str, Shape], values: Iterable[object]) -> bool:
+    """Return True if all values have the type for all names: images have a hundred thousand labels."""
+    return isinstance(kind := shape.get(ANY), type) and {*map(type, values)} <= {kind}
+
+
 def misfit(value: Any, shape: Shape, place: str = "") -> str:
     """Return the place of the first value of another type, for example ``Config.Env``; '' for none."""
     if value is None:
         return ""
     inner: Iterable[str] = ()
+    if isinstance(shape, dict) and isinstance(value, dict) and _is_uniform(shape, value.values()):
+        return ""
     if isinstance(shape, type):
         fits = isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
     elif isinstance(shape, tuple):

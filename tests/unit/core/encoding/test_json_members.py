@@ -14,6 +14,8 @@ from controller.core.encoding.json_members import (
     mapping,
     nested,
     number,
+    parse_json,
+    parse_object,
     read_plain,
     text,
     texts,
@@ -120,3 +122,10 @@ def test_the_message_about_another_form_has_one_line() -> None:
     with pytest.raises(ValueError, match="counts") as found:
         read_plain(Counted, {"name": "n", "counts": {"a\nb": "x"}})
     assert str(found.value).isprintable()
+
+
+@pytest.mark.parametrize("data", [b"", b"NaN", b'{"a":Infinity}', b"\xff", b"[" * 100_000, b"{}{}"])
+def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_json(data)
+    assert parse_object(data) == {}
