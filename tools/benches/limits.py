@@ -1,8 +1,7 @@
 """A client at all its limits at once, and what others notice of it: operators, services, breaches.
 
 Services run under a controller and its broker. The engine has images with configurations as large as a
-broker reads, and far larger ones; a container of such a one, made past the gate with the instance's
-labels, runs and begins anew with each act. For a while a client opens connections without a
+broker reads, and far larger ones. For a while a client opens connections without a
 pause, makes volumes and networks, asks for lists, restarts containers, sends the largest bodies,
 makes containers of those images and fills the journal. A second client does so without the connections, which take the places of the
 first one's own requests. Meanwhile an operator pings the broker, containers of services are removed by
@@ -28,7 +27,6 @@ from typing import NamedTuple
 import yaml
 
 from controller.app.users import trimtab_gid
-from controller.model import names
 from controller.system.unix_socket import connect_to_broker
 from tests import engine as engines
 from tests.gate.greedy import Greedy
@@ -88,9 +86,6 @@ def with_clients(host: Host) -> None:
 
 def measured(host: Host, engine: Path, bob: Peer, bare: Path) -> list[Figure]:
     broker = host.pid_of("broker")
-    labels = {names.INSTANCE: host.instance, names.MANAGED: "true", names.SERVICE: "nasty"}
-    body = {"Image": next(iter(NASTY)), "Labels": labels, "HostConfig": {"NetworkMode": "none"}}
-    past_the_gate = ask(engine, "POST", "/containers/create", body)["Id"]
     quiet_until = monotonic() + QUIET_S
     quiet = pings(host.broker_socket, lambda: monotonic() > quiet_until, operator=True)
     greedy = [
@@ -120,14 +115,12 @@ def measured(host: Host, engine: Path, bob: Peer, bare: Path) -> list[Figure]:
         pending = {name: pool.submit(act) for name, act in acts.items()}
         while monotonic() - began < SECONDS:
             next_at = monotonic() + EACH_S
-            ask(engine, "POST", f"/containers/{past_the_gate}/restart?t=0")
             healed.append(heal(host, engine, f"s{number}"))
             ended.append(breach(host, engine, bob, number))
             number += 1
             over.wait(max(0.0, next_at - monotonic()))
         health = host_health(host)
         over.set()
-    ask(engine, "DELETE", f"/containers/{past_the_gate}?force=1")
     found = {"an operator's ping, quiet": quiet}
     found |= {name: future.result() for name, future in pending.items()}
     answers = [each.close() for each in greedy]

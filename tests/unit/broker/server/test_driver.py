@@ -76,6 +76,7 @@ class Engine:
         user: SlotUser,
         auth: str,
         rows: object = None,
+        bytes_max: int = 0,
         deadline_s: float,
     ) -> Reply:
         assert (auth, deadline_s > 0) == ("", True)
@@ -245,6 +246,7 @@ def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> No
             user: SlotUser,
             auth: str = "",
             rows: object = None,
+            bytes_max: int = 0,
             deadline_s: float,
         ) -> Reply:
             assert (user, auth, deadline_s > 0) == (BROKER, "", True)
@@ -284,6 +286,7 @@ def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
             user: SlotUser,
             auth: str = "",
             rows: object = None,
+            bytes_max: int = 0,
             deadline_s: float,
         ) -> Reply:
             assert (user, auth, deadline_s > 0) == (BROKER, "", True)
