@@ -186,7 +186,9 @@ def long_rows(size: int) -> bytes:
 BY_SIZE: dict[str, Callable[[int], bytes]] = {
     "a long row": long_rows,
     "a deep row": lambda size: b'[{"Id":' + b"[" * size + b"]" * size + b"}]",
-    "many rows": lambda size: b"[" + b",".join([b'{"Id":"a"}'] * (size // 11)) + b"]",
+    "many rows": lambda size: (
+        b"[" + b",".join([b'{"Id":"%b"}' % (b"a" * 1000)] * (size // 1011)) + b"]"
+    ),
     "an endless row": lambda size: b'[{"Id":"' + b"x" * size,
     "escapes": lambda size: b'[{"Id":"' + b'\\"' * (size // 2) + b'"}]',
 }
