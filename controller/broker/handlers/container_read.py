@@ -124,8 +124,8 @@ def _is_asked_here(state: GateState, line: bytes) -> bool:
 
     Its record will say who asked: the controller takes the other ones for stops past the gate.
     """
-    event = json.loads(line)
-    if event.get("Action") not in _ASKED:
+    event = parse_json(line)
+    if str(event.get("Action")) not in _ASKED:
         return False
     requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
     return any(request.object == event["Actor"]["ID"] for request in requests)

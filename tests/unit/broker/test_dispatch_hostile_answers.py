@@ -31,7 +31,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, recovery, split_brain
 from controller.broker.guards.jobs import runs
 from controller.broker.handlers import container_exec, container_hooks
-from controller.broker.handlers.container_read import is_own_event
+from controller.broker.handlers.container_read import _own_event
 from controller.broker.handlers.image import read_progress
 from controller.broker.server.watch_task import containers_of
 from controller.core.engine_api.streams import pull_progress
@@ -155,7 +155,7 @@ def test_no_answer_of_the_engine_ends_a_recovery(mutation: str) -> None:
 
 LINES: dict[str, Callable[[bytes], object]] = {
     "checks": lambda line: [*containers_of(line)],
-    "own events": partial(is_own_event, state(inventory())),
+    "own events": partial(_own_event, state(inventory())),
     "shown events": redact.event,
     "progress": partial(pull_progress.advance, PullProgress()),
     "a shared pull": _kind_of,
@@ -166,7 +166,7 @@ LINES: dict[str, Callable[[bytes], object]] = {
 @pytest.mark.parametrize("reader", LINES)
 def test_no_line_of_a_stream_ends_its_reader(reader: str) -> None:
     event = {"Type": "container", "Action": "start", "id": WEB, "status": "exec_start: x"}
-    event["Actor"] = {"ID": WEB, "Attributes": {"container": WEB}}  # type: ignore[assignment]
+    event["Actor"] = {"ID": WEB, "Attributes": {"io.trimtab.instance": "i1"}}  # type: ignore[assignment]
     others = (json.dumps(each).encode() for each in altered_events(event))
     for line in (*BODIES.values(), *others):
         LINES[reader](line)
