@@ -37,7 +37,8 @@ from controller.broker.server.watch_task import containers_of
 from controller.core.engine_api.streams import pull_progress
 from controller.core.engine_api.streams.pull_progress import PullProgress
 from controller.model.records import Reply, Request, Role
-from tests.unit.broker.cost import LINEAR, POLICY, act, steps
+from tests.growth import LINEAR, steps
+from tests.unit.broker.cost import POLICY, act
 from tests.unit.broker.cost_places import BODIES as LEAST
 from tests.unit.broker.cost_places import OTHER_BODIES
 from tests.unit.broker.dialogue import ALICE, CONTEXT, CONTROLLER, OPERATOR, drive, record, state
