@@ -62,6 +62,10 @@ class ContainerItem:
     aliases: tuple[str, ...] = ()  # further names in its networks
     #: The names that the controller gave the container, by network, apart from its service's name.
     network_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    #: The ids of the admitted networks, and the identities of the admitted volumes (``OwnedObject.identity``),
+    #: by name. A name without one was admitted by an older broker, or adopted.
+    network_ids: tuple[tuple[str, str], ...] = ()
+    volume_ids: tuple[tuple[str, str], ...] = ()
     #: Published ports, as ADDRESS:PORT:PORT/PROTOCOL; () if an older broker saved the inventory.
     ports: tuple[str, ...] = ()
     #: The contents, as KIND/NAME=CONTENT, of which the container got a signal.
@@ -127,6 +131,11 @@ class OwnedObject:
     adopted: str = ""
     #: Of a volume: the time of its last dump, RFC 3339; '' without one.
     dumped: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What no later object of the same name shares: volumes have no id in the engine."""
+        return self.adopted or self.intent
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from controller.core.enforcement import kernel_compare
 from controller.core.enforcement.kept_settings import admitted_ignored
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.rules.networks import could_join
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.confinement import (
     Confinement,
@@ -184,9 +185,13 @@ def bounds_of(policy: Policy, item: ContainerItem, now: float) -> kernel_compare
 def joined_of(
     state: GateState, item: ContainerItem, policy: Policy, inspect: Mapping[str, Any]
 ) -> tuple[kernel_compare.JoinedNetwork, ...]:
-    """Return the networks that a container has joined, by their ids in the engine."""
+    """Return the networks that a container has joined, by their ids in the engine.
+
+    A network is the container's own by its id, or if the container could have been created with it.
+    The name alone proves nothing: another owner can have made a network of that name since.
+    """
     ends = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
-    namespace = item.made_in or policy.namespace_of(item.owner)
+    admitted = dict(item.network_ids)
     joined = []
     for name, end in ends.items():
         identifier = str((end or {}).get("NetworkID") or "")
@@ -194,8 +199,8 @@ def joined_of(
             continue
         made = state.inventory.networks.get(identifier)
         own = made is not None and (
-            made.name in item.admitted.networks
-            or made.namespace == namespace
+            admitted.get(made.name) == identifier
+            or could_join(item, made, policy)
             or (made.owner != "" and made.owner == item.owner)
         )
         joined.append(kernel_compare.JoinedNetwork(name, own, identifier))

@@ -436,6 +436,7 @@ class FoundVolume:
             driver=str(self.inspect.get("Driver", "")),
             options=tuple(sorted((str(k), str(v)) for k, v in options.items())),
             instance=_instance_of(self.inspect),
+            identity=self.owned.identity if self.owned else "",
         )
 
 

@@ -21,8 +21,10 @@ from controller.core.admission.dns_names import (
     of_item,
     of_summary,
     service_of,
+    shown_names,
 )
 from controller.core.records.parts import RequestPart, SummaryPart
+from controller.core.rules import networks as network_rules
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
@@ -95,9 +97,44 @@ def names_in_use(state: GateState, mine: DnsNames | None = None) -> Iterator[Dns
             if mine is None or (
                 item.owner != mine.owner and not reached.isdisjoint(item.admitted.networks)
             ):
-                yield of_item(item)
+                yield names_of(state, item)
     yield from map(of_summary, containers_in_progress(state))
     yield from state.reservations.names.values()
+
+
+def names_of(state: GateState, item: ContainerItem) -> DnsNames:
+    """Return the DNS names of a container of the inventory.
+
+    A client's container holds none in a later network of the name of a removed one: it never joins
+    that network, which can be another owner's.
+    """
+    known, policy = state.inventory.networks, state.policy
+    lost = frozenset(
+        name
+        for name, identifier in item.network_ids
+        if item.origin != "controller"
+        and identifier not in known
+        and not network_rules.is_implied_for(item, name, policy)
+    )
+    return of_item(item, without=lost)
+
+
+def refuse_clashes(call: GateRequest, state: GateState, container: OwnContainer) -> None:
+    """Refuse to start a container that would answer to a name of another owner's container.
+
+    The create was judged by the names that it asked for. A client's container is judged by the names
+    that the engine shows as well: somebody can have renamed it past the broker. Those of a service's
+    container are put back.
+
+    Raises:
+        Denied: ``network.name-taken``, ``network.name-reserved``.
+    """
+    item = container.item
+    mine = names_of(state, item)
+    if item.origin != "controller":
+        mine = mine.answering_to(shown_names(container.inspect))
+    for finding in clashes(mine, names_in_use(state, mine), policy=call.policy.networks):
+        raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
 
 
 def containers_in_progress(state: GateState) -> Iterator[SummaryPart]:
@@ -124,15 +161,17 @@ def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterat
         state.reservations.names.pop(call.id, None)
 
 
-def names_after_rename(container: OwnContainer, name: str) -> DnsNames:
+def names_after_rename(state: GateState, container: OwnContainer, name: str) -> DnsNames:
     """Return the DNS names of a container under a new name."""
-    item = container.item
-    return make_dns_names(item.owner, item.admitted.networks, [name], service=service_of(item))
+    item, networks = container.item, names_of(state, container.item).networks
+    return make_dns_names(item.owner, networks, [name], service=service_of(item))
 
 
-def names_after_join(container: OwnContainer, network: str, aliases: tuple[str, ...]) -> DnsNames:
+def names_after_join(
+    state: GateState, container: OwnContainer, network: str, aliases: tuple[str, ...]
+) -> DnsNames:
     """Return the DNS names of a container in a network that the container joins."""
-    whole = of_item(container.item)
+    whole = names_of(state, container.item)
     host = str((container.inspect.get("Config") or {}).get("Hostname") or "")
     dns_names = (*whole.names, host, *aliases)
     return make_dns_names(

@@ -1,7 +1,8 @@
 """Port conflicts: a host port that another owner's container holds is refused at the create.
 
-The engine would accept the create, and the start too while the holder is stopped. A start needs no
-check: of two containers with one port, the create of the second was refused.
+The engine would accept the create, and the start too while the holder is stopped. A start is judged
+again: a service can have gone to another owner since. The container that was created first has the
+port then.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from controller.core.admission.host_ports import (
     of_item,
     of_summary,
 )
+from controller.model.inventory import ContainerItem
 
 
 def ports_in_use(state: GateState) -> Iterator[PortClaim]:
@@ -38,6 +40,24 @@ def find_conflict(state: GateState, mine: PortClaim) -> PortConflict | None:
     return conflict_of(mine, ports_in_use(state)) if mine.ports or mine.ranges else None
 
 
+def refuse_taken(call: GateRequest, state: GateState, item: ContainerItem) -> None:
+    """Refuse to start a container with a host port of another owner's earlier container.
+
+    Raises:
+        Denied: ``port.taken``. A client doesn't learn the holder.
+    """
+    mine = of_item(item)
+    if not mine.ports:
+        return
+    earlier = (
+        of_item(other)
+        for other in state.inventory.containers.values()
+        if other.ports and other.seq < item.seq
+    )
+    if conflict := conflict_of(mine, earlier):
+        raise _taken(call, conflict, item.id)
+
+
 @contextmanager
 def reserve_ports(call: GateRequest, state: GateState, mine: PortClaim) -> Iterator[None]:
     """Reserve host ports for a create in progress.
@@ -47,10 +67,14 @@ def reserve_ports(call: GateRequest, state: GateState, mine: PortClaim) -> Itera
     """
     conflict = find_conflict(state, mine)
     if conflict is not None:
-        found = finding_of(conflict, names_holder=can_see(call.actor, conflict.holder.owner))
-        raise Denied(found.rule, found.reason, found.remedy, status=409, subject=mine.name)
+        raise _taken(call, conflict, mine.name)
     state.reservations.ports[call.id] = mine
     try:
         yield
     finally:
         state.reservations.ports.pop(call.id, None)
+
+
+def _taken(call: GateRequest, conflict: PortConflict, subject: str) -> Denied:
+    found = finding_of(conflict, names_holder=can_see(call.actor, conflict.holder.owner))
+    return Denied(found.rule, found.reason, found.remedy, status=409, subject=subject)

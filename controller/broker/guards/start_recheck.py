@@ -17,10 +17,13 @@ from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
 from controller.core.engine_api.mount_grammar import is_plain_volume
 from controller.core.engine_api.translate import shared_ids
+from controller.core.rules import networks as network_rules
 from controller.core.rules.confinement import data_path, mounts_volume, number_text
+from controller.core.rules.mounts import is_admitted_volume
 from controller.model.confinement import ExpectedMount
 from controller.model.host_paths import ENGINE_DATA, PathFacts, is_below
 from controller.model.inventory import ContainerItem
+from controller.model.policy.document import Policy
 
 
 def refuse_if_violated(container: OwnContainer) -> None:
@@ -59,7 +62,7 @@ def refuse_if_volume_held(state: GateState, item: ContainerItem) -> None:
             )
 
 
-def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
+def refuse_if_changed(state: GateState, container: OwnContainer, policy: Policy) -> Flow[None]:
     """Refuse if a network, a volume or a bind source isn't the admitted one.
 
     Raises:
@@ -67,7 +70,7 @@ def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
             ``device.changed``, ``namespace.target``.
     """
     _refuse_lost_namespaces(state, container)
-    yield from _refuse_changed_networks(state, container)
+    yield from _refuse_changed_networks(state, container, policy)
     yield from _refuse_changed_volumes(state, container)
     yield from _refuse_changed_sources(state, container)
     yield from _refuse_changed_devices(container)
@@ -94,16 +97,30 @@ def paths_to_read(item: ContainerItem) -> tuple[str, ...]:
     return tuple(filter(None, (*networks, *map(lookup.volume_path, _volume_names(item)))))
 
 
-def _refuse_changed_networks(state: GateState, container: OwnContainer) -> Flow[None]:
-    for name in container.item.admitted.networks:
+def _refuse_changed_networks(
+    state: GateState, container: OwnContainer, policy: Policy
+) -> Flow[None]:
+    """Refuse another network of an admitted name: one of another owner, or with other settings.
+
+    A client doesn't learn whose the network is.
+    """
+    item = container.item
+    for name in item.admitted.networks:
         network = yield from lookup.find_network(state, name)
-        if network is not None and network.owned is None:
-            raise Denied(
-                "network.changed",
-                f"the network {name} was created again by somebody else",
-                "remove it, and create the container again",
-                subject=container.item.id,
-            )
+        if network is None:
+            continue
+        if network.owned is None:
+            changed, remedy = "was created again by somebody else", "remove it, and create"
+        elif not network_rules.is_admitted(item, network.owned, policy):
+            changed, remedy = "isn't the one of the container's create", "create"
+        else:
+            continue
+        raise Denied(
+            "network.changed",
+            f"the network {name} {changed}",
+            f"{remedy} the container again",
+            subject=item.id,
+        )
 
 
 def _refuse_changed_volumes(state: GateState, container: OwnContainer) -> Flow[None]:
@@ -113,6 +130,8 @@ def _refuse_changed_volumes(state: GateState, container: OwnContainer) -> Flow[N
             changed = "isn't there any more"
         elif volume.owned is None:
             changed = "was created again by somebody else"
+        elif not is_admitted_volume(container.item, volume.owned):
+            changed = "isn't the one of the container's create"
         elif not is_plain_volume(volume.facts.driver, volume.facts.options):
             changed = "has options now"
         else:

@@ -450,6 +450,19 @@ def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
     )
 
 
+def _identities(found: Lookups, summary: SummaryPart) -> SummaryPart:
+    """Return which networks and volumes were judged: the engine finds them by name at the start."""
+    joined = set(summary.settings.networks)
+    return SummaryPart(
+        network_ids={
+            each.name: each.id
+            for each in found.networks.values()
+            if each.id and each.name in joined
+        },
+        volume_ids={each.name: each.identity for each in found.volumes.values() if each.identity},
+    )
+
+
 def _labels(judged: AdmissionDecision) -> Mapping[str, Any]:
     return SummaryPart.read(judged.summary).labels
 
@@ -477,6 +490,7 @@ def _create(
         image_id=image.id, digest=image.digest, settings=judged.settings, proof=proof
     )
     summary |= container_hooks.summary_of(state, found.request.hooks)
+    summary |= _identities(found, summary)
     path, name = build_path("/containers/create", query), query.get("name", "")
     change = Change.of(Mutation.CONTAINER_CREATE, name, path, judged, summary.members)
     change = replace(change, secret_env=values)

@@ -25,6 +25,7 @@ from controller.broker.guards import (
     kernel_verify,
     lookup,
     name_conflicts,
+    port_conflicts,
     split_brain,
 )
 from controller.broker.guards.jobs import runs
@@ -99,7 +100,9 @@ def _admit_start_again(
     runs.refuse_second_start(state, container.item)
     refuse_if_volume_held(state, container.item)
     split_brain.refuse_if_slot_held(state, container.item)
-    yield from refuse_if_changed(state, container)
+    yield from refuse_if_changed(state, container, call.policy)
+    name_conflicts.refuse_clashes(call, state, container)
+    port_conflicts.refuse_taken(call, state, container.item)
     signed_acts.refuse_unsigned_start(call, state, container.item)
     return replace(judged, verdict=image.verdict)
 
@@ -194,7 +197,7 @@ def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
     taken = yield from name_conflicts.find_holder(state, name)
     if taken.id != container.item.id:
         name_conflicts.refuse_if_taken(call, name, taken)
-    mine, extra = name_conflicts.names_after_rename(container, name), SummaryPart(name=name)
+    mine, extra = name_conflicts.names_after_rename(state, container, name), SummaryPart(name=name)
     with name_conflicts.reserve_names(call, state, mine):
         return (yield from _post_action(call, state, container, judged, extra=extra))
 

@@ -277,6 +277,8 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     item = found.item
     path = f"/networks/{network.facts.id}/{call.verb}"
     summary = {**place_of(item), **judged.summary, "network": network.facts.name}
+    if not leave:
+        summary |= SummaryPart(network_ids={network.facts.name: network.facts.id}).members
     # The body has the container's full id, whatever the client called it.
     change = Change.of(Mutation(call.route.name), item.id, path, judged, summary)
     if leave:
@@ -293,7 +295,9 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         )
         yield replace(ending, address="")
         return reply
-    mine = name_conflicts.names_after_join(found, network.facts.name, request.endpoint.aliases)
+    mine = name_conflicts.names_after_join(
+        state, found, network.facts.name, request.endpoint.aliases
+    )
     with (
         addresses.reserve(call, state, key_of(item), judged),
         name_conflicts.reserve_names(call, state, mine),

@@ -13,8 +13,9 @@ container answers to a name that ends in the name of a network of others.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.records.parts import SummaryPart
@@ -43,6 +44,10 @@ class DnsNames:
         return name in self.names or (
             self.id.startswith(name) and _ID_PREFIX.fullmatch(name) is not None
         )
+
+    def answering_to(self, texts: Iterable[str]) -> DnsNames:
+        """Return the names with further ones."""
+        return replace(self, names=self.names | _comparable(texts))
 
     @property
     def network_keys(self) -> frozenset[str]:
@@ -83,20 +88,37 @@ def make_dns_names(
     joined: Iterable[str] = (),
 ) -> DnsNames:
     """Return the names as DNS compares them: in lower case, without a last dot, and not empty."""
-    lowered = frozenset(lower for text in texts if (lower := text.lower().rstrip(".")))
     known = frozenset(networks)
-    return DnsNames(owner, known, lowered, service, identifier, frozenset(joined) - known)
+    return DnsNames(
+        owner, known, _comparable(texts), service, identifier, frozenset(joined) - known
+    )
 
 
-def of_item(item: ContainerItem) -> DnsNames:
-    """Return the names of a container in the inventory."""
+def _comparable(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset(lower for text in texts if (lower := text.lower().rstrip(".")))
+
+
+def shown_names(inspect: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names to which the engine lets a container answer, by its inspect."""
+    identifier = str(inspect.get("Id") or "")
+    config, settings = inspect.get("Config") or {}, inspect.get("NetworkSettings") or {}
+    yield str(inspect.get("Name") or "").removeprefix("/")
+    shown = [str(config.get("Hostname") or "")]
+    for end in (settings.get("Networks") or {}).values():
+        shown += map(str, (end or {}).get("Aliases") or ())
+    # The beginning of its own id belongs to no other container.
+    yield from (name for name in shown if name and not identifier.startswith(name))
+
+
+def of_item(item: ContainerItem, *, without: Container[str] = ()) -> DnsNames:
+    """Return the names of a container in the inventory, in its networks but for those *without*."""
     # For a client's container the service is only a label, not a name that resolves.
     # Nor does a job's name: its runs have no alias.
     service = item.service if item.origin == "controller" and not item.is_run else ""
     texts = (item.admitted.name, service, *item.aliases)
     return make_dns_names(
         item.owner,
-        item.admitted.networks,
+        [name for name in item.admitted.networks if name not in without],
         texts,
         service=service_of(item),
         identifier=item.id,

@@ -80,6 +80,8 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
         recovered=closing.recovered,
         aliases=summary.aliases,
         network_aliases=aliases_from_json(summary.network_aliases),
+        network_ids=_identities(summary.network_ids),
+        volume_ids=_identities(summary.volume_ids),
         ports=summary.ports,
         confined=summary.confinement,
         is_run=number > 0,
@@ -92,6 +94,10 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     pins = _pinned(inventory.pins, item, summary, items.revisions)
     inventory = replace(inventory, containers=items, pins=pins)
     return _remember_run(inventory, item, summary, closing.time) if item.is_run else inventory
+
+
+def _identities(by_name: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, text) for name, text in by_name.items() if isinstance(text, str)))
 
 
 def adopt_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
@@ -347,15 +353,16 @@ def container_change(change: Callable[[Settings, parts.Closing], Settings]) -> R
 
     def effect(inventory: Inventory, closing: parts.Closing) -> Inventory:
         item = inventory.containers.get(closing.object)
-        if item is None or not closing.applied:
-            return inventory
-        if closing.role == "broker" or (
-            item.origin == "controller" and closing.role != "controller"
-        ):
+        if item is None or not _is_by_creator(item, closing):
             return inventory
         return with_item(inventory, replace(item, admitted=change(item.admitted, closing)))
 
     return effect
+
+
+def _is_by_creator(item: ContainerItem, closing: parts.Closing) -> bool:
+    by_others = item.origin == "controller" and closing.role != "controller"
+    return closing.applied and closing.role != "broker" and not by_others
 
 
 def network_change(change: Callable[[Settings, parts.Closing], Settings]) -> RecordEffect:
@@ -417,6 +424,7 @@ def rename(admitted: Settings, closing: parts.Closing) -> Settings:
 def connect(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Record a joined network, and the container's aliases there, whoever sent the request."""
     inventory = network_change(_join_network)(inventory, closing)
+    inventory = _record_network(inventory, closing)
     item = inventory.containers.get(closing.object)
     added = closing.summary.aliases
     if item is None or not closing.applied or not added:
@@ -427,6 +435,27 @@ def connect(inventory: Inventory, closing: parts.Closing) -> Inventory:
         named = dict(item.network_aliases) | {closing.summary.network: added}
         item = replace(item, network_aliases=_further_names(named, item.service))
     return with_item(inventory, item)
+
+
+def _record_network(inventory: Inventory, closing: parts.Closing) -> Inventory:
+    """Record which network of its name a container has joined, or that it has left the one of that name."""
+    item = inventory.containers.get(closing.object)
+    if item is None or not _is_by_creator(item, closing):
+        return inventory
+    summary = closing.summary
+    known = {name: text for name, text in item.network_ids if name != summary.network}
+    return with_item(
+        inventory, replace(item, network_ids=_identities({**known, **summary.network_ids}))
+    )
+
+
+def disconnect(inventory: Inventory, closing: parts.Closing) -> Inventory:
+    """Record that a client's container has left a network."""
+    inventory = network_change(_leave_network)(inventory, closing)
+    item = inventory.containers.get(closing.object)
+    is_clients = item is not None and item.origin != "controller"
+    # The controller connects its container again, and the broker records the network then.
+    return _record_network(inventory, closing) if is_clients else inventory
 
 
 def _further_names(
@@ -442,7 +471,7 @@ def _join_network(admitted: Settings, closing: parts.Closing) -> Settings:
     return replace(admitted, networks=tuple(sorted(joined)))
 
 
-def leave_network(admitted: Settings, closing: parts.Closing) -> Settings:
+def _leave_network(admitted: Settings, closing: parts.Closing) -> Settings:
     """Return the settings without a network."""
     left = closing.summary.network
     return replace(admitted, networks=tuple(name for name in admitted.networks if name != left))

@@ -501,7 +501,7 @@ _EFFECTS: dict[str, RecordEffect] = {
     Mutation.NETWORK_CREATE: _create_network,
     Mutation.NETWORK_REMOVE: _removal(_forget_network),
     Mutation.NETWORK_CONNECT: containers.connect,
-    Mutation.NETWORK_DISCONNECT: containers.network_change(containers.leave_network),
+    Mutation.NETWORK_DISCONNECT: containers.disconnect,
     Mutation.VOLUME_CREATE: _create_volume,
     Mutation.VOLUME_REMOVE: _removal(_forget_volume),
     Mutation.IMAGE_PULL: _pull_image,

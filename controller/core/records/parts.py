@@ -196,6 +196,10 @@ class SummaryPart(Payload):
     network_aliases: Mapping[str, Any] = mapping("aliasesOn", optional=True)
     #: The address of the container's slot by the id of the network, of a create or connect.
     slot_addresses: Mapping[str, Any] = mapping("slotAddresses", optional=True)
+    #: The ids of the admitted networks by name, of a create or connect; absent in older records.
+    network_ids: Mapping[str, Any] = mapping("networkIds", optional=True)
+    #: The identities of the admitted volumes by name (``OwnedObject.identity``), likewise of a create.
+    volume_ids: Mapping[str, Any] = mapping("volumeIds", optional=True)
     #: The confinement that the kernel must show; None in records of older brokers.
     confinement: Confinement | None = member("confined", _read_confinement, _write_confinement)
     mounts: tuple[MountPart, ...] = items("mounts", MountPart)

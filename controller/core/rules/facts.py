@@ -64,6 +64,7 @@ class VolumeFacts:
     driver: str = "local"
     options: tuple[tuple[str, str], ...] = ()
     instance: str = ""  # the instance that the labels name
+    identity: str = ""  # ``OwnedObject.identity``; '' if it isn't ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from controller.core.rules.identity import judge_name
 from controller.core.rules.images.image_volumes import makes_named, mounts_of
 from controller.model.files.delivery import FileSet
 from controller.model.host_paths import ENGINE_DATA, PathFacts, is_below
+from controller.model.inventory import ContainerItem, OwnedObject
+from controller.model.policy.document import OPERATOR_OWNER
 from controller.model.policy.sections import Project
 from controller.model.quantities import format_bytes
 from controller.model.records import Role
@@ -338,6 +340,18 @@ def _may_use(case: Case, facts: VolumeFacts) -> bool:
             return facts.owner == case.owner
         case _:
             return True
+
+
+def is_admitted_volume(item: ContainerItem, volume: OwnedObject) -> bool:
+    """Return True if a volume of this instance is the one to which a container was admitted.
+
+    Of a container without recorded identities each volume of its owner or namespace counts.
+    """
+    if recorded := dict(item.volume_ids).get(volume.name):
+        return recorded == volume.identity
+    return item.owner in {OPERATOR_OWNER, volume.owner} or (
+        item.origin == "controller" and volume.namespace in {item.namespace, item.made_in}
+    )
 
 
 def warnings(mounts: Iterable[MountRequest]) -> tuple[str, ...]:

@@ -27,8 +27,9 @@ from controller.core.rules.context import COMPOSE_SERVICE, Case
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.identity import adopt_remedy, is_controllers_name
 from controller.model.desired.spec.fields import HOST_GATEWAY
+from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import SERVICE, namespaced_network, spelled
-from controller.model.policy.document import Policy
+from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.records import Actor, Role
 
 _MODE = "HostConfig.NetworkMode"
@@ -308,6 +309,50 @@ def is_as_implied(facts: NetworkFacts, kind: str) -> bool:
             return not facts.internal and not facts.masquerade and not facts.icc
         case _:
             return not facts.internal and facts.masquerade and facts.icc
+
+
+def is_implied_for(item: ContainerItem, network: str, policy: Policy) -> bool:
+    """Return True if a network's name is implied by the namespace in which a container was made."""
+    return implied_kind(policy, network, namespace_of_item(item, policy)) != ""
+
+
+def namespace_of_item(item: ContainerItem, policy: Policy) -> str:
+    """Return the namespace in which a container was made; that of its owner for a client's."""
+    return item.made_in or policy.namespace_of(item.owner)
+
+
+def is_admitted(item: ContainerItem, network: OwnedObject, policy: Policy) -> bool:
+    """Return True if a network of this instance is the one to which a container was admitted.
+
+    That is the very network, by id. Two kinds are made again under their names, and stay those of
+    their namespace: implied networks, and networks of documents for the containers of services.
+    Of a container without recorded ids each network counts that its create could have named.
+    """
+    if recorded := dict(item.network_ids).get(network.name):
+        remade = item.origin == "controller" or is_implied_for(item, network.name, policy)
+        return recorded == network.id or (remade and could_join(item, network, policy))
+    return network.name in item.admitted.networks and could_join(item, network, policy)
+
+
+def could_join(item: ContainerItem, network: OwnedObject, policy: Policy) -> bool:
+    """Return True if a create like that of a container could name a network of this instance."""
+    if is_implied_for(item, network.name, policy) or network.name in _granted(item, policy):
+        return True
+    if item.origin == "controller":
+        return network.namespace == namespace_of_item(item, policy)
+    return item.owner in {OPERATOR_OWNER, network.owner}
+
+
+def _granted(item: ContainerItem, policy: Policy) -> tuple[str, ...]:
+    """Return the networks that the policy, or an exception for a service, grants by name."""
+    place = (item.owner, *item.made_as)
+    by_exception = (
+        name
+        for each in policy.exceptions
+        if (each.owner, each.namespace, each.service) == place
+        for name in each.loosens.networks
+    )
+    return (*policy.networks.granted, *by_exception)
 
 
 def _may_join(case: Case, facts: NetworkFacts) -> bool:
