@@ -21,7 +21,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-documents fuzz-git fuzz-render differential compat docker-py docs lock clean
+.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-documents fuzz-git fuzz-render differential compat docker-py docs lock clean sim-identity
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -78,6 +78,9 @@ sim-planted: setup ## search all worlds for every planted bug, and note which fo
 
 sim-budget: setup ## a hostile controller against the disruption budget: STORIES=n of its model
 	@$(PYTHON) -m pytest -q tests/sim/test_budget_model.py -k share --stories $(STORIES) $(ARGS)
+
+sim-identity: setup ## owners whose objects take each other's names: STORIES=n of its model, and a line in docs
+	@$(PYTHON) -m pytest -q tests/sim/test_identity_model.py -k reaches --stories $(STORIES) $(ARGS)
 
 mutants: setup ## what the unit tests overlook in controller/core: PERCENT=n of its mutants (ARGS="--show diff")
 	@$(PYTHON) tools/mutants --percent $(PERCENT) $(ARGS)

@@ -106,9 +106,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--anew", action="store_true", help="note anew which worlds find the planted bugs"
     )
-    group.addoption(
-        "--stories", type=int, default=150, help="stories of the disruption budget (default 150)"
-    )
+    group.addoption("--stories", type=int, default=150, help="stories of each model (default 150)")
     group.addoption("--secrets", type=int, default=40, help="secrets to search for (default 40)")
     group.addoption(
         "--drawn", type=int, default=0, help="machines to draw anew (default: the same ones always)"
