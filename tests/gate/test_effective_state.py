@@ -395,6 +395,45 @@ def test_a_foreign_network_of_an_admitted_name_is_refused_at_the_first_start(wor
     docker("network", "rm", "alice-decoy")
 
 
+OF_CAROL = {names.OWNER: "carol", names.NAMESPACE: "pins"}
+#: Who makes a network of the name that alice's had, and how.
+LATER = {
+    "bob": {"Name": "alice-moth"},
+    "controller": {"Name": "pins.back", "Internal": True, "Labels": OF_CAROL},
+}
+
+
+@pytest.mark.parametrize("who", LATER)
+def test_another_owners_network_of_the_admitted_name_is_never_joined(
+    world: World, who: str
+) -> None:
+    """Whether the name changes hands before the start, after the last look, or past the gate."""
+    name = LATER[who]["Name"]
+
+    def give_away() -> None:
+        world.must("alice", "DELETE", f"/networks/{name}")
+        world.must(who, "POST", "/networks/create", LATER[who])
+
+    def take_back() -> None:
+        world.must("operator", "DELETE", f"/networks/{name}")
+        world.must("alice", "POST", "/networks/create", {"Name": name})
+
+    world.must("alice", "POST", "/networks/create", {"Name": name})
+    with container(world, "alice-moth-1", HostConfig={"NetworkMode": name}) as made:
+        give_away()
+        assert start(world, made).rule == "network.changed"
+        world.engine.docker("start", made)
+        eventually(stopped(world, made), what="its end")
+        assert violations(world, made) == [["effective.network"]]
+    take_back()
+    with container(world, "alice-moth-2", HostConfig={"NetworkMode": name}) as made:
+        path = f"/containers/{made}/start"
+        answer = between(world, path, give_away, lambda: start(world, made))
+        assert answer.rule == "effective.network"
+        assert not state(world, made)["Running"]
+    world.must("operator", "DELETE", f"/networks/{name}")
+
+
 # Behind the broker's back.
 
 BREACHES = {

@@ -122,17 +122,14 @@ def names_of(state: GateState, item: ContainerItem) -> DnsNames:
 def refuse_clashes(call: GateRequest, state: GateState, container: OwnContainer) -> None:
     """Refuse to start a container that would answer to a name of another owner's container.
 
-    The create was judged by the names that it asked for. A client's container is judged by the names
-    that the engine shows as well: somebody can have renamed it past the broker. Those of a service's
-    container are put back.
+    The create was judged by the names that it asked for. A start is judged by the names that the engine
+    shows as well: somebody can have renamed the container past the broker.
 
     Raises:
         Denied: ``network.name-taken``, ``network.name-reserved``.
     """
     item = container.item
-    mine = names_of(state, item)
-    if item.origin != "controller":
-        mine = mine.answering_to(shown_names(container.inspect))
+    mine = names_of(state, item).answering_to(shown_names(container.inspect))
     for finding in clashes(mine, names_in_use(state, mine), policy=call.policy.networks):
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
 
