@@ -11,6 +11,7 @@ from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify
+from controller.core.records.inventory_json import from_json, to_json
 from controller.core.rules.networks import is_admitted
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts
@@ -29,8 +30,19 @@ from tests.unit.broker.dialogue import (
     request,
     state,
 )
-from tests.unit.broker.handlers.test_container_create import Forwarded
-from tests.unit.broker.world import DB, NETWORK, WEB, inspect, inventory, item, labels, network
+from tests.unit.broker.handlers.test_container_create import MADE, NEW, Forwarded
+from tests.unit.broker.world import (
+    DB,
+    NETWORK,
+    REFERENCE,
+    WEB,
+    image,
+    inspect,
+    inventory,
+    item,
+    labels,
+    network,
+)
 
 LATER = "f6" * 32
 NET, SHARED = "alice-net", "platform-network"
@@ -78,6 +90,37 @@ VERIFIED: Step = (ReadEngine(f"/containers/{WEB}/json"), reply(inspect(WEB, "ali
 
 
 # Networks
+
+
+def test_a_create_records_what_it_was_judged_by() -> None:
+    store = OwnedObject("store", "store", "", "alice", "client", "i0")
+    knows = gate(on(), made("alice"), volumes={"store": store})
+    shown = {"Name": "store", "Driver": "local", "Labels": labels("alice"), "Options": None}
+    folder = "/var/lib/docker/volumes/store/_data"
+    facts = (PathFacts(folder, "dir", device=8, inode=7, protected="engine-data"),)
+    dialogue: list[Step] = [
+        (ReadEngine(f"/images/{REFERENCE}/json"), reply(image())),
+        found(made("alice")),
+        (ReadEngine("/volumes/store"), reply(shown)),
+        (ReadEngine("/containers/job/json"), NOT_FOUND),
+        (InspectPaths((folder,)), facts),
+        ("intent", RECORDED),
+        (Forwarded("/containers/create?name=job"), MADE),
+        ("outcome", RECORDED),
+    ]
+    host = {"NetworkMode": NET, "Binds": ["store:/store"]}
+    body = {"Image": REFERENCE, "HostConfig": host}
+    asked = request("POST", "/containers/create?name=job", body=body)
+    assert converse(handle(asked, knows), dialogue, knows).status == 201
+    new = from_json(to_json(knows.inventory)).containers[NEW]
+    assert (new.network_ids, new.volume_ids) == (((NET, LATER),), (("store", "i0"),))
+
+
+def test_an_inventory_of_an_older_broker_has_no_identities() -> None:
+    shown: Any = to_json(gate(on()).inventory)
+    for each in shown["containers"]:
+        del each["network_ids"], each["volume_ids"]
+    assert from_json(shown).containers[WEB].network_ids == ()
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])
