@@ -397,7 +397,7 @@ def test_a_foreign_network_of_an_admitted_name_is_refused_at_the_first_start(wor
 
 OF_CAROL = {names.OWNER: "carol", names.NAMESPACE: "pins"}
 #: Who makes a network of the name that alice's had, and how.
-LATER = {
+LATER: dict[str, dict[str, Any]] = {
     "bob": {"Name": "alice-moth"},
     "controller": {"Name": "pins.back", "Internal": True, "Labels": OF_CAROL},
 }
