@@ -330,8 +330,9 @@ class World:
                 yield f"the network {name} of {network.labels.get(names.OWNER)}"
         for mount in container.mounts:
             volume = self.engine.volumes.get(mount.get("Name", ""))
-            if volume is not None and not _is_own(volume.labels or {}, container):
-                yield f"the volume {volume.name} of {(volume.labels or {}).get(names.OWNER)}"
+            # The engine makes a volume that is gone by then: nobody's, and never anybody's later.
+            if volume is not None and volume.labels and not _is_own(volume.labels, container):
+                yield f"the volume {volume.name} of {volume.labels.get(names.OWNER)}"
 
 
 def _owner(container: SimContainer) -> str:
