@@ -11,7 +11,7 @@ from controller.core.rules import networks as network_rules
 from tests.sim.planted import Plant, always
 
 #: The invariant that no container reaches another owner's object.
-OWN = 13
+OWN = 18
 
 
 def _by_name(original: Any) -> Any:
