@@ -265,9 +265,9 @@ class World:
                 self._forget_identities()
             case "start past the gate":
                 self.engine.call("POST", f"/containers/{move.container}/start")
-            case _:  # of a stopped one: nothing judges what runs on under another name
+            case _:  # the controller puts back the names of its own
                 found = self.engine.find(move.container)
-                if found is not None and not found.alive:
+                if found is not None and found.config["Labels"][names.ORIGIN] == "client":
                     path = build_path(f"/containers/{found.id}/rename", {"name": ALIASES[0]})
                     self.engine.call("POST", path)
 

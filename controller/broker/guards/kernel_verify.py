@@ -30,6 +30,7 @@ from controller.broker.gate.journal_entries import (
 from controller.broker.gate.mutate import SHORT_S, Change, Preparation, no_early_reply, perform
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
+from controller.broker.guards import name_conflicts
 from controller.broker.wire.responses import refusal
 from controller.core.enforcement import kernel_compare
 from controller.core.enforcement.kept_settings import admitted_ignored
@@ -145,7 +146,15 @@ def _observe(
     joined = joined_of(state, item, policy, inspect)
     differences = kernel_compare.compare(expected, answer, joined)
     texts = kernel_compare.texts_by_kind(differences)
-    breaches = tuple(each for each in differences if each.kind is DifferenceKind.BREACH)
+    breaches = (
+        *(each for each in differences if each.kind is DifferenceKind.BREACH),
+        *(
+            KernelDifference(
+                "effective.name", f"it answers to {name!r} of another owner's container"
+            )
+            for name in name_conflicts.foreign_names(state, item, policy, inspect)
+        ),
+    )
     result = _unverified(texts.get(DifferenceKind.DOUBT, ""), inspect, policy)
     whole = replace(
         result,

@@ -6,9 +6,10 @@ alias.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.refusals import Denied
@@ -22,12 +23,14 @@ from controller.core.admission.dns_names import (
     of_summary,
     service_of,
     shown_names,
+    taken_names,
 )
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.core.rules import networks as network_rules
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
+from controller.model.policy.document import Policy
 from controller.model.records import Role
 
 
@@ -132,6 +135,20 @@ def refuse_clashes(call: GateRequest, state: GateState, container: OwnContainer)
     mine = names_of(state, item).answering_to(shown_names(container.inspect))
     for finding in clashes(mine, names_in_use(state, mine), policy=call.policy.networks):
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
+
+
+def foreign_names(
+    state: GateState, item: ContainerItem, policy: Policy, inspect: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield each name of another owner's container that a running container got past the broker.
+
+    The controller puts back the names of the containers of services.
+    """
+    admitted = names_of(state, item)
+    shown = admitted.answering_to(shown_names(inspect))
+    added = replace(shown, names=shown.names - admitted.names)
+    if added.names and item.origin != "controller":
+        yield from taken_names(added, names_in_use(state, added), policy=policy.networks)
 
 
 def containers_in_progress(state: GateState) -> Iterator[SummaryPart]:

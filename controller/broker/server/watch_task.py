@@ -45,7 +45,7 @@ HOOKS_AGAIN_S = 5.0
 REAP_S = 1.0
 _EVENT_FILTERS = {
     "type": ["container", "network"],
-    "event": ["start", "restart", "unpause", "update", "connect", "die"],
+    "event": ["start", "restart", "unpause", "update", "rename", "connect", "die"],
 }
 EVENTS = f"/events?filters={quote(json.dumps(_EVENT_FILTERS, separators=(',', ':')), safe='')}"
 

@@ -153,23 +153,33 @@ def clashes(mine: DnsNames, others: Iterable[DnsNames], *, policy: Networks) -> 
     owned the service at their create. ``policy.aliases`` are left to everybody.
     """
     free = {each.lower() for each in policy.aliases}
+    neighbours = _neighbours(mine, others)
+    near = [other for other in neighbours if other.networks & mine.networks]
+    for name in taken_names(mine, near, policy=policy):
+        reason = f"another owner's container answers to {name!r} on a network that both would share"
+        yield Finding("network.name-taken", "NetworkingConfig", reason, _REMEDY)
+    yield from _own_network_names(mine, near, policy, free)
+    yield from _others_network_names(mine, neighbours)
+
+
+def taken_names(mine: DnsNames, others: Iterable[DnsNames], *, policy: Networks) -> Iterator[str]:
+    """Yield each name of *mine* to which another owner's container on a network of both answers."""
+    near = [each for each in _neighbours(mine, others) if each.networks & mine.networks]
+    for name in sorted(mine.names - {each.lower() for each in policy.aliases}):
+        if any(other.answers_to(name) for other in near):
+            yield name
+
+
+def _neighbours(mine: DnsNames, others: Iterable[DnsNames]) -> list[DnsNames]:
+    """Return the containers of other owners and services on the networks of *mine*."""
     reached = mine.networks | mine.joined
-    neighbours = [
+    return [
         other
         for other in others
         if other.owner != mine.owner
         and other.networks & reached
         and not (mine.service and other.service == mine.service)
     ]
-    near = [other for other in neighbours if other.networks & mine.networks]
-    for name in sorted(mine.names - free):
-        if any(other.answers_to(name) for other in near):
-            reason = (
-                f"another owner's container answers to {name!r} on a network that both would share"
-            )
-            yield Finding("network.name-taken", "NetworkingConfig", reason, _REMEDY)
-    yield from _own_network_names(mine, near, policy, free)
-    yield from _others_network_names(mine, neighbours)
 
 
 def _own_network_names(

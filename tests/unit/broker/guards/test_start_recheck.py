@@ -10,7 +10,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine
 from controller.broker.gate.state import GateState
-from controller.broker.guards import kernel_verify
+from controller.broker.guards import kernel_verify, name_conflicts
 from controller.core.records.inventory_json import from_json, to_json
 from controller.core.rules.networks import is_admitted
 from controller.model.confinement import Confinement, ExpectedMount
@@ -262,6 +262,17 @@ def test_a_container_that_would_answer_to_anothers_name_is_not_started(shown: An
     knows = gate(on(SHARED, SHARED_ID), IMPLIED, containers={DB: BOBS})
     told = start(knows, found(IMPLIED), REFUSED, **shown)
     assert (told.status, told.rule) == (403, "network.name-taken")
+
+
+@pytest.mark.parametrize(("origin", "found"), [("client", ["db"]), ("controller", [])])
+def test_what_runs_under_anothers_name_is_a_breach_of_clients_only(
+    origin: str, found: list[str]
+) -> None:
+    """The controller puts back the names of its own."""
+    container = on(SHARED, SHARED_ID, origin=origin, namespace="default")
+    knows = gate(container, IMPLIED, containers={DB: BOBS})
+    shown = inspect(WEB, "db", "alice", NetworkSettings={"Networks": {SHARED: {"Aliases": ["x"]}}})
+    assert [*name_conflicts.foreign_names(knows, container, POLICY, shown)] == found
 
 
 def test_a_container_holds_no_name_in_a_later_network_of_the_name_of_its_own() -> None:
