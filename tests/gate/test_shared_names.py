@@ -10,6 +10,7 @@ import pytest
 from controller.model import names
 from tests.gate.fixtures import IMAGE, World
 from tests.gate.wire import Answer
+from tests.instance import eventually
 
 if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
@@ -130,6 +131,21 @@ def test_nor_is_one_called_so_at_its_create_or_later(world: World, name: str) ->
         assert (renamed.status, renamed.rule) == (403, "network.name-taken")
     finally:
         world.must("alice", "DELETE", "/containers/alice-plain")
+
+
+def test_one_that_is_renamed_past_the_broker_is_not_started_and_ended_if_it_runs(
+    world: World,
+) -> None:
+    made = create(world, "alice", "alice-taker").json["Id"]
+    start = f"/containers/{made}/start"
+    world.engine.docker("rename", made, "ledger")
+    assert world.ask("alice", "POST", start).rule == "network.name-taken"
+    world.engine.docker("rename", made, "alice-taker")
+    world.must("alice", "POST", start)
+    world.engine.docker("rename", made, "ledger")
+    ended = lambda: not world.engine.inspect(made)["State"]["Running"]  # noqa: E731
+    eventually(ended, what="its end")
+    world.must("alice", "DELETE", f"/containers/{made}")
 
 
 def test_an_owners_own_containers_share_a_name(world: World) -> None:
