@@ -161,7 +161,7 @@ class World:
     _draw: random.Random = field(init=False)
     #: How many moves come before the engine carries the present request out.
     _inside: int = 0
-    #: Some came: what the engine does isn't what the gate has looked at. Verification follows.
+    #: What runs isn't what the gate has looked at, until verification has ended it.
     _is_surprised: bool = False
 
     def __post_init__(self) -> None:
@@ -193,7 +193,7 @@ class World:
             inside, self._inside = self._inside, 0
             for _ in range(inside):
                 self._make(self._drawn(of=ALL))
-            self._is_surprised = inside > 0
+            self._is_surprised = self._is_surprised or inside > 0
 
     def after(self, command: Command) -> None:
         pass
@@ -215,8 +215,9 @@ class World:
             move = self._drawn()
             self._inside = move.inside
             self._make(move)
-            self._inside, self._is_surprised = 0, False
+            self._inside, self._is_surprised = 0, True
             self.broker.check_containers()  # after the engine's events
+            self._is_surprised = False
             self.check()
 
     def _drawn(self, of: tuple[str, ...] = (*ALL, *NOBODY)) -> Move:
