@@ -84,7 +84,7 @@ MOVES: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "broker restarts": (1, NOBODY),
     "older records": (1, NOBODY),
     "start past the gate": (1, NOBODY),
-    "rename past the gate": (3, NOBODY),
+    "rename past the gate": (7, NOBODY),
 }
 VERBS: Final = tuple(verb for verb, (often, _) in MOVES.items() for _ in range(often))
 #: The moves about containers that are there.

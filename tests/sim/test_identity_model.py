@@ -22,8 +22,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "security" / "identity.md"
 #: From so many stories on, a run adds a line to the page.
 TOLD_FROM = 10_000
 CHUNK = 25
-#: A planted bug is found within as many stories.
+#: A planted bug is found within as many stories. Those that found one the last time are played first.
 PLANTED = 1000
+REMEMBERED = (38, 63, 477)
 #: What the stories must have, so that they prove something.
 MET = (
     ("start", "204"),
@@ -62,7 +63,7 @@ def _tell(stories: int, counts: Counter[tuple[str, str]]) -> None:
 @pytest.mark.parametrize("plant", IDENTITY_PLANTS, ids=lambda plant: plant.patch)
 def test_each_planted_bug_is_found(plant: Plant) -> None:
     """And without the bug, the story that finds it holds."""
-    for number in range(PLANTED):
+    for number in (*REMEMBERED, *range(PLANTED)):
         try:
             with plant.growing():
                 play(number)
