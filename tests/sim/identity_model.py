@@ -266,9 +266,12 @@ class World:
                 self._forget_identities()
             case "start past the gate":
                 self.engine.call("POST", f"/containers/{move.container}/start")
-            case _:  # the controller puts back the names of its own
+            case (
+                _
+            ):  # a stopped one's: the controller puts back its own, and the next check ends others
                 found = self.engine.find(move.container)
-                if found is not None and found.config["Labels"][names.ORIGIN] == "client":
+                is_clients = found and found.config["Labels"][names.ORIGIN] == "client"
+                if found is not None and is_clients and not found.alive:
                     path = build_path(f"/containers/{found.id}/rename", {"name": ALIASES[0]})
                     self.engine.call("POST", path)
 
