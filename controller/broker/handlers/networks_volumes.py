@@ -40,7 +40,7 @@ from controller.core.enforcement.quota_counts import all_counted, count
 from controller.core.engine_api import parse
 from controller.core.engine_api.translate import HELD, OUTSIDERS
 from controller.core.records.parts import ResultPart, SummaryPart
-from controller.core.rules.context import owner_of
+from controller.core.rules.context import requested_place
 from controller.core.rules.facts import NetworkFacts, QuotaCounts, Stamp, VolumeFacts
 from controller.core.rules.networks import implied_kind
 from controller.core.rules.verdict import AdmissionDecision
@@ -90,7 +90,7 @@ def _counts(
     call: GateRequest, state: GateState, labels: tuple[tuple[str, str], ...]
 ) -> QuotaCounts:
     """Return the counts for a new network or volume with the requested labels."""
-    owner = owner_of(call.actor, dict(labels).get(names.OWNER, ""))
+    owner = requested_place(dict(labels), call.actor, call.policy).owner
     counted = all_counted(state.inventory, state.reservations.objects)
     return count(counted, owner=owner, role=call.actor.role)
 

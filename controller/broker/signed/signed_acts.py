@@ -15,6 +15,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.records.signed.revisions import former_names
+from controller.core.rules.context import Place, requested_place
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.files.delivery import FileSet
@@ -41,9 +42,8 @@ def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None
     Raises:
         Denied: ``proof.…``.
     """
-    labels = _labels(call.body)
-    namespace, service = (str(labels.get(name, "")) for name in (names.NAMESPACE, names.SERVICE))
-    rule = _rule(call, namespace)
+    labels, place = _labels(call.body), _place(call)
+    rule = _rule(call, place.namespace)
     if rule is None:
         return ProofPart()
     from controller.core.proofs.decision import RunPins, admit_create
@@ -51,7 +51,8 @@ def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None
 
     slot, revision = (str(labels.get(name, "")) for name in (names.SLOT, names.REVISION))
     pins = RunPins(state.inventory.pins.get(revision), pin)
-    key = f"{'Job' if names.run_of_slot(slot) else 'Service'}/{namespace}/{service}"
+    kind = "Job" if names.run_of_slot(slot) else "Service"
+    key = f"{kind}/{place.namespace}/{place.service}"
     asked = shape_of_create(call.body) if call.query.keys() <= {"name"} else None
     formers = former_names(state.inventory, key)
     before = [shape_of_create(call.body, former=each) for each in formers]
@@ -70,7 +71,7 @@ def proof_of_adoption(call: GateRequest, state: GateState, pin: PinnedImage | No
     try:
         return proof_of_create(call, state, pin)
     except Denied as denied:
-        rule = _rule(call, str(_labels(call.body).get(names.NAMESPACE, "")))
+        rule = _rule(call, _place(call).namespace)
         is_accepted = rule is not None and rule.source in state.inventory.accepted
         if is_accepted and denied.rule == "proof.missing":
             denied.remedy = _UPLOADED_SOON
@@ -84,8 +85,7 @@ def proof_of_object(call: GateRequest, state: GateState, kind: str, name: str) -
     Raises:
         Denied: ``proof.…``. The name of an object can also be one of a signed namespace.
     """
-    namespace = str(_labels(call.body).get(names.NAMESPACE, ""))
-    rule = _rule(call, namespace) or _rule_of_name(call, name)
+    rule = _rule(call, _place(call).namespace) or _rule_of_name(call, name)
     return _proof_of_object(call, state, rule, f"{kind}:{name}")
 
 
@@ -244,6 +244,12 @@ def _judged(state: GateState, rule: SignedSource, judge: Callable[[Evidence], _T
 def _secret(files: FileSet) -> str:
     """Return the name of a declared Secret among the objects of a rendering."""
     return f"secret:{files.namespace}/{files.name}"
+
+
+def _place(call: GateRequest) -> Place:
+    """Return the place of a new object. The body may still be unjudged, with any values."""
+    labels = {key: str(value) for key, value in _labels(call.body).items()}
+    return requested_place(labels, call.actor, call.policy)
 
 
 def _labels(body: object) -> dict[str, Any]:

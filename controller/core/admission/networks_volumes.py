@@ -32,7 +32,14 @@ from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
 from controller.core.rules import identity
 from controller.core.rules import networks as network_rules
-from controller.core.rules.context import Case, implied, make_case, namespace_of, owner_of
+from controller.core.rules.context import (
+    Case,
+    implied,
+    make_case,
+    namespace_of,
+    owner_of,
+    requested_place,
+)
 from controller.core.rules.facts import (
     NO_COUNTS,
     ContainerFacts,
@@ -87,9 +94,8 @@ def admit_network(
     *existing* is the network of the same name, if any; *routes* are the host's. *counts* count
     only for a new network, and *subnets* are those that it must not overlap.
     """
-    labels = dict(request.labels)
-    owner = owner_of(actor, labels.get(names.OWNER, ""))
-    namespace = namespace_of(actor, labels.get(names.NAMESPACE, ""), policy)
+    place = requested_place(dict(request.labels), actor, policy)
+    owner, namespace = place.owner, place.namespace
     kind = network_rules.implied_kind(policy, request.name, namespace)
     findings = [
         *request.findings,
@@ -288,9 +294,8 @@ def admit_volume(
     For an existing name the engine answers with that volume, whoever the owner is. *counts* count
     only for a new volume.
     """
-    labels = dict(request.labels)
-    owner = owner_of(actor, labels.get(names.OWNER, ""))
-    namespace = namespace_of(actor, labels.get(names.NAMESPACE, ""), policy)
+    place = requested_place(dict(request.labels), actor, policy)
+    owner, namespace = place.owner, place.namespace
     by_controller = actor.role is Role.CONTROLLER
     findings = [
         *request.findings,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -115,6 +115,29 @@ def namespace_of(actor: Actor, asked: str, policy: Policy) -> str:
             return DEFAULT_NAMESPACE
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a new object counts: its owner, its namespace, and its service ('' for none)."""
+
+    owner: str
+    namespace: str
+    service: str
+
+
+def requested_place(labels: Mapping[str, str], actor: Actor, policy: Policy) -> Place:
+    """Return the place of a new container, network or volume with the requested labels.
+
+    Admission, proofs and quotas ask here. So no object is judged in one place and made in another.
+    """
+    composed = labels.get(COMPOSE_SERVICE, "")
+    is_valid = is_dns_label(composed, length=SERVICE_LABEL_MAX)
+    return Place(
+        owner_of(actor, labels.get(names.OWNER, "")),
+        namespace_of(actor, labels.get(names.NAMESPACE, ""), policy),
+        labels.get(names.SERVICE) or (composed if is_valid else ""),
+    )
+
+
 def reference_text(request: CreateRequest, actor: Actor) -> str:
     """Return the reference by which an image is admitted.
 
@@ -132,13 +155,6 @@ def read_reference(text: str) -> Reference | None:
         return parse_reference(text)
     except ValueError:
         return None
-
-
-def service_of(request: CreateRequest) -> str:
-    """Return the service under which a container counts, '' for none."""
-    asked = request.label(names.SERVICE)
-    composed = request.label(COMPOSE_SERVICE)
-    return asked or (composed if is_dns_label(composed, length=SERVICE_LABEL_MAX) else "")
 
 
 #: The actors of a preview. No process stands behind them, so their pid is 0.
@@ -162,15 +178,13 @@ def make_case(
 
     Whose the container is, the request alone says: no label of an image counts. The defaults are those of a preview, without any look-ups.
     """
-    owner = owner_of(actor, request.label(names.OWNER))
-    namespace = namespace_of(actor, request.label(names.NAMESPACE), policy)
-    service = service_of(request)
+    place = requested_place(dict(request.labels), actor, policy)
     reference = read_reference(reference_text(request, actor))
     of_service = exceptions_of(
         policy,
-        owner=owner,
-        namespace=namespace,
-        service=service,
+        owner=place.owner,
+        namespace=place.namespace,
+        service=place.service,
         reference=reference,
     )
     now = facts.host.now if facts else policy.judged_at
@@ -192,9 +206,9 @@ def make_case(
         facts=facts,
         stamp=stamp,
         platform=platform,
-        owner=owner,
-        namespace=namespace,
-        service=service,
+        owner=place.owner,
+        namespace=place.namespace,
+        service=place.service,
         reference=reference,
         exceptions=tuple(exemption.label for exemption in exceptions),
         ended=tuple(each.expires for each in of_service if each not in exceptions),

@@ -236,6 +236,38 @@ def beyond_scale(instance: RichInstance) -> Reply:
     return instance.send(create_of(POOL, RICH.replace("replicas: 3", "replicas: 2"), slot=3))
 
 
+def in_default(path: str, name: str, **labels: str) -> Act:
+    """Return the create of a network or volume of the signed namespace ``default``."""
+    body = {"Name": name, "Driver": "local", "Labels": {names.OWNER: "team", **labels}}
+    if path == "/networks/create":
+        body |= {"Driver": "bridge", "Internal": False}
+    return post(path, body)
+
+
+#: A service on an internal network, both in the namespace ``default``.
+DEFAULT = """\
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: db, owner: team}
+spec: {image: "trimtab.local/db:1", network: {attach: [{name: back}]}}
+---
+apiVersion: trimtab/v1
+kind: Network
+metadata: {name: back, owner: team}
+spec: {internal: true}
+"""
+
+
+def way_out(instance: RichInstance) -> Reply:
+    """Replace the internal network of a proven service by one with a way out."""
+    instance.prepare(DEFAULT)
+    identifier = instance.run(create_of("Service/default/db", DEFAULT))
+    instance.ask("POST", f"/containers/{identifier}/stop")
+    instance.ask("DELETE", f"/containers/{identifier}")
+    assert instance.ask("DELETE", "/networks/back").status == 204
+    return in_default("/networks/create", "back")(instance)
+
+
 def altered_objects() -> Iterator[tuple[str, OutgoingRequest]]:
     """Yield networks, volumes and deliveries that differ from the declared ones in one thing."""
     requests = {json.dumps([each.path, each.body]): each for each in prerequisites(RICH)}
@@ -446,6 +478,18 @@ ACTS: tuple[tuple[str, Act], ...] = (
         "a volume named as of shop",
         post("/volumes/create", {"Name": "shop.spy", "Driver": "local", "Labels": OPEN}),
     ),
+    ("a network of default without its namespace", in_default("/networks/create", "spy")),
+    (
+        "a network of default with an empty namespace",
+        in_default("/networks/create", "spy", **{names.NAMESPACE: ""}),
+    ),
+    ("a network of default", in_default("/networks/create", "spy", **{names.NAMESPACE: "default"})),
+    ("a volume of default without its namespace", in_default("/volumes/create", "spy")),
+    (
+        "a volume of default with an empty namespace",
+        in_default("/volumes/create", "spy", **{names.NAMESPACE: ""}),
+    ),
+    ("a way out for a service of default", way_out),
     ("an unnamed volume", post("/volumes/create", {"Driver": "local", "Labels": _OWN})),
     (
         "a volume of lab",

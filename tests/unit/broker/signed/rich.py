@@ -169,10 +169,13 @@ _GRANTS: dict[str, Any] = {
 
 
 def granting_policy(since: str) -> Policy:
-    """Return the policy: the namespaces shop and lab have a signed source each, open has none."""
+    """Return the policy: shop and default have a signed source, lab has another, open has none."""
     rules = [
-        {"source": name, "namespaces": [name], "require": "signed", "keys": keys, "path": "deploy"}
-        for name, keys in (("shop", "release"), ("lab", "lab-keys"))
+        {"source": name, "namespaces": spaces, "require": "signed", "keys": keys, "path": "deploy"}
+        for name, keys, spaces in (
+            ("shop", "release", ["shop", "default"]),
+            ("lab", "lab-keys", ["lab"]),
+        )
     ]
     return Policy.from_json({**_GRANTS, "sources": [{**rule, "since": since} for rule in rules]})
 
