@@ -9,7 +9,7 @@ label: its full id in the inventory decides.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from controller.core.addresses.subnets import slot_subnet
 from controller.core.adoption.labels import show_on_inspect
 from controller.core.engine_api.requests import ICC, MASQUERADE, SharesRequest
 from controller.core.engine_api.translate import settings, shared_ids
+from controller.core.rules.context import COMPOSE_SERVICE
 from controller.core.rules.facts import (
     ContainerFacts,
     NetworkFacts,
@@ -272,11 +273,14 @@ def _shared_container(
     )
 
 
-def container_facts(found: OwnContainer) -> ContainerFacts:
-    """Return the facts of a container for admission."""
+def container_facts(found: OwnContainer, joined: Iterable[str] = ()) -> ContainerFacts:
+    """Return the facts of a container for admission.
+
+    *joined*: its networks by the inventory, with those of connects in progress.
+    """
     item, inspect = found.item, found.inspect
     namespace, service = item.made_as
-    host = inspect.get("HostConfig") or {}
+    host, config = inspect.get("HostConfig") or {}, inspect.get("Config") or {}
     return ContainerFacts(
         settings=settings(inspect),
         owner=item.owner,
@@ -291,6 +295,8 @@ def container_facts(found: OwnContainer) -> ContainerFacts:
         admitted_networks=item.admitted.networks,
         is_run=item.is_run,
         adopted=item.adopted,
+        compose_service=str((config.get("Labels") or {}).get(COMPOSE_SERVICE, "")),
+        joined=tuple(joined),
     )
 
 

@@ -159,6 +159,14 @@ def containers_in_progress(state: GateState) -> Iterator[SummaryPart]:
             yield request.summary
 
 
+def networks_joined(state: GateState, container: str) -> frozenset[str]:
+    """Return the networks that a container is admitted to, with those of connects in progress."""
+    item = state.inventory.containers.get(container)
+    admitted = frozenset[str]() if item is None else frozenset(item.admitted.networks)
+    taken = state.reservations.names.values()
+    return admitted.union(*(each.networks for each in taken if each.id == container))
+
+
 @contextmanager
 def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterator[None]:
     """Reserve DNS names for a request while it takes them.

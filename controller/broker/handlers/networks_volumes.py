@@ -24,6 +24,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import disruption_budget, list_filters, lookup, name_conflicts
 from controller.broker.guards.list_rows import ListRows
 from controller.broker.guards.lookup import (
+    OwnContainer,
     can_see,
     can_see_host,
     container_facts,
@@ -255,15 +256,18 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     )
     # Judge the network under its real name, whatever the client called it.
     request = replace(request, endpoint=replace(request.endpoint, network=network.facts.name))
-    facts, current = network.facts, container_facts(found)
+    facts = network.facts
     judge = (
         networks_volumes.admit_disconnect
         if leave
         else partial(
             networks_volumes.admit_connect,
+            mode_network=(yield from _mode_network(call, state, found, facts)),
             address=(yield from addresses.of_item(state, found.item, facts)),
         )
     )
+    # Last: another connect can have been admitted during the look-ups.
+    current = container_facts(found, name_conflicts.networks_joined(state, found.item.id))
     judged = raise_if_denied(
         judge(request, actor=call.actor, policy=call.policy, current=current, network=facts)
     )
@@ -303,6 +307,17 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         name_conflicts.reserve_names(call, state, mine),
     ):
         return (yield from perform(state, call.by, change))
+
+
+def _mode_network(
+    call: GateRequest, state: GateState, found: OwnContainer, network: NetworkFacts
+) -> Flow[NetworkFacts | None]:
+    """Return the network of a container's mode, if the container joins an ingress network."""
+    if implied_kind(call.policy, network.name, network.namespace) != "ingress":
+        return None
+    mode = container_facts(found).network_mode
+    of_mode = yield from lookup.find_network(state, mode)
+    return None if of_mode is None else of_mode.facts
 
 
 def _end_first(ending: EndConnections, change: Change) -> Flow[Change]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from controller.core.admission.engine_body import endpoint_body, origin_labels
@@ -10,7 +11,6 @@ from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import IPAM_CONFIG
-from controller.core.engine_api.grammar import is_host_name
 from controller.core.engine_api.mount_grammar import (
     VOLUME_SIZE,
     is_plain_volume,
@@ -20,7 +20,6 @@ from controller.core.engine_api.requests import (
     ICC,
     MASQUERADE,
     ConnectRequest,
-    CreateRequest,
     Finding,
     Findings,
     NetworkRequest,
@@ -34,8 +33,8 @@ from controller.core.rules import identity
 from controller.core.rules import networks as network_rules
 from controller.core.rules.context import (
     Case,
+    case_of,
     implied,
-    make_case,
     namespace_of,
     owner_of,
     requested_place,
@@ -392,35 +391,30 @@ def admit_connect(
     policy: Policy,
     current: ContainerFacts,
     network: NetworkFacts | None,
+    mode_network: NetworkFacts | None = None,
     address: str = "",
 ) -> AdmissionDecision:
-    """Judge a network connect of a container of the actor's, as the gate has found out.
+    """Judge a network connect of a container of the actor's by the rules of its create.
 
-    A client's container may join the networks that its create could have named: the implied ones
-    and its owner's own. The controller connects a container only to networks of its create. With
-    the name of its service goes *address*, that of its slot; '' if there is none.
+    A container may join the networks that its create could have named, as one more endpoint: by its
+    mode, its owner and its published ports. *mode_network* is the network of the mode, for a connect to
+    the ingress network. The controller connects a container only to networks of its create. With the
+    name of its service goes *address*, that of its slot; '' if there is none.
     """
     findings = [*request.findings]
-    joined, case = _find_network(request, actor, policy, current, network)
+    known = {each.name: each for each in (network, mode_network) if each is not None}
+    joined, case = _find_network(request, actor, policy, current, known)
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     else:
         findings += network_rules.judge_network(case, joined, "network")
-        findings += _judge_mode(case, current, joined)
+        findings += _judge_endpoint(case, current, joined)
         if actor.role is Role.CONTROLLER and joined.name not in current.admitted_networks:
             reason = f"the container wasn't made with {joined.name}"
             findings.append(Finding("network.endpoints", "network", reason, "make it anew"))
-    own = {current.service, current.settings.name, *policy.networks.aliases}
-    by_hand = current.origin != "controller" and policy.networks.client_aliases
-    free = by_hand and joined is not None and network_rules.is_own_network(joined, current.owner)
-    for alias in request.endpoint.aliases:
-        by_service = current.origin == "controller" and actor.role is Role.CONTROLLER
-        if by_service and network_rules.is_free_for_services(alias, policy):
-            continue
-        if alias not in own and not (free and is_host_name(alias)):
-            reason = f"{alias!r} isn't this container's own name"
-            remedy = "use its name, or that of its service"
-            findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason, remedy))
+        further = actor.role is Role.CONTROLLER or not case.by_controller
+        taken = network_rules.judge_aliases(case, further=further)
+        findings += (replace(each, path="EndpointConfig.Aliases") for each in taken)
     if findings or joined is None:
         return deny(findings)
     named = actor.role is Role.CONTROLLER and current.service in request.endpoint.aliases
@@ -445,7 +439,8 @@ def admit_disconnect(
 ) -> AdmissionDecision:
     """Judge a network disconnect. A foreign network may be left, but not joined again."""
     findings = [*request.findings]
-    joined, case = _find_network(request, actor, policy, current, network)
+    known = {network.name: network} if network is not None else {}
+    joined, case = _find_network(request, actor, policy, current, known)
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     elif actor.role is Role.CLIENT:
@@ -466,41 +461,22 @@ def _find_network(
     actor: Actor,
     policy: Policy,
     current: ContainerFacts,
-    network: NetworkFacts | None,
+    known: Mapping[str, NetworkFacts],
 ) -> tuple[NetworkFacts | None, Case]:
-    """Return the facts of the requested network, and the case of the container."""
-    name = request.endpoint.network
-    labels = (
-        (names.OWNER, current.owner),
-        (names.NAMESPACE, current.namespace),
-        (names.SERVICE, current.service),
-    )
-    facts = CreateFacts(networks={name: network} if network is not None else {})
-    # The container's creator decides which networks it joins, not the sender of this request.
-    role = Role.CONTROLLER if current.origin == "controller" else Role.CLIENT
-    creator = replace(actor, role=role, owner=current.owner)
-    case = make_case(
-        CreateRequest(labels=labels),
-        actor=creator,
-        policy=policy,
-        facts=facts,
-        name=current.settings.name,
-    )
-    return network_rules.network_facts(case, name), case
+    """Return the facts of the requested network, and the container with one more endpoint there."""
+    facts, end = CreateFacts(networks=known), request.endpoint
+    case = case_of(current, actor=actor, policy=policy, facts=facts, endpoint=end)
+    return network_rules.network_facts(case, end.network), case
 
 
-def _judge_mode(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
-    """A container keeps its mode: one without a way out does not get one later."""
+def _judge_endpoint(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
+    """Yield why a container can't have one more endpoint in a network; its mode stays the same."""
+    remedy = "create the container again with the needed mode"
+    joined = {*current.settings.networks, *current.joined, network.name}
+    if too_many := network_rules.judge_count(len(joined)):
+        yield replace(too_many, path="network", remedy="leave one of them first")
     if current.adopted and network.name in current.admitted_networks:
         return  # the create of its document was admitted with the network
-    kind = network_rules.implied_kind(case.policy, network.name, case.namespace)
-    remedy = "create the container again with the needed mode"
-    if current.network_mode == "none" or current.network_mode.startswith("container:"):
-        reason = "the container was made without a network of its own"
-        yield Finding("network.mode", "network", reason, remedy)
-    elif kind == "bridge" and current.network_mode != network.name:
-        reason = f"{network.name} has a way out, and the container was made without one"
-        yield Finding("network.mode", "network", reason, remedy)
-    elif kind == "ingress" and not current.published:
-        reason = f"{network.name} is for containers with published ports"
-        yield Finding("network.mode", "network", reason, remedy)
+    publishes = current.published
+    for each in network_rules.judge_endpoints(case, (network.name,), publishes=publishes):
+        yield replace(each, rule="network.mode", path="network", remedy=remedy)

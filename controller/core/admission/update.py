@@ -20,7 +20,7 @@ from controller.core.engine_api.requests import (
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
-from controller.core.rules.context import make_case
+from controller.core.rules.context import case_of
 from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
 from controller.core.rules.limits_privileges import judge_cpuset, judge_limits, judge_restart
 from controller.core.rules.verdict import (
@@ -31,7 +31,6 @@ from controller.core.rules.verdict import (
     verdict_of,
     with_tolerated,
 )
-from controller.model import names
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy
 from controller.model.quantities import format_bytes
@@ -177,16 +176,6 @@ def _effective_policy(
     current: ContainerFacts | None, actor: Actor, policy: Policy, host: HostFacts
 ) -> Policy:
     """Return the policy with the exceptions that apply to an existing container."""
-    if current is None or current.origin != "controller":
+    if current is None:
         return policy
-    request = CreateRequest(
-        labels=(
-            (names.OWNER, current.owner),
-            (names.NAMESPACE, current.namespace),
-            (names.SERVICE, current.service),
-            (names.IMAGE, current.image),
-        )
-    )
-    controller = replace(actor, role=Role.CONTROLLER)
-    facts = CreateFacts(host=host)
-    return make_case(request, actor=controller, policy=policy, facts=facts, name="").policy
+    return case_of(current, actor=actor, policy=policy, facts=CreateFacts(host=host)).policy

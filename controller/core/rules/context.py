@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import BaseModel
 
 from controller.core.effective.merge import EffectiveRequest, effective
 from controller.core.encoding.image_reference import Reference, parse_reference
-from controller.core.engine_api.requests import CreateRequest
-from controller.core.rules.facts import CreateFacts, ImageFacts, Stamp
+from controller.core.engine_api.requests import CreateRequest, EndpointRequest
+from controller.core.rules.facts import ContainerFacts, CreateFacts, ImageFacts, Stamp
 from controller.model import names
 from controller.model.names import (
     CONTAINER_NAME_MAX,
@@ -215,6 +215,43 @@ def make_case(
         inherited=completed.inherited,
         blanked=completed.blanked,
     )
+
+
+def case_of(
+    current: ContainerFacts,
+    *,
+    actor: Actor,
+    policy: Policy,
+    facts: CreateFacts,
+    endpoint: EndpointRequest | None = None,
+) -> Case:
+    """Return an existing container as the create by which it would be made now.
+
+    The container's creator decides on its rights, not the *actor* who changes it. *endpoint* is a
+    network to join.
+    """
+    role = Role.CLIENT
+    if current.origin == Role.CONTROLLER.value:
+        role = Role.CONTROLLER
+    elif current.owner == OPERATOR_OWNER:
+        role = Role.OPERATOR
+    labels = {
+        names.OWNER: current.owner,
+        names.NAMESPACE: current.namespace,
+        names.SERVICE: current.service,
+        names.IMAGE: current.image,
+        COMPOSE_SERVICE: current.compose_service,
+    }
+    has_own = not current.network_mode.startswith("container:")
+    request = CreateRequest(
+        image=current.image,
+        labels=tuple(labels.items()),
+        network_mode=current.network_mode if has_own else "none",
+        endpoints=() if endpoint is None else (endpoint,),
+    )
+    creator = replace(actor, role=role, owner=current.owner)
+    name = current.settings.name
+    return make_case(request, name=name, actor=creator, policy=policy, facts=facts)
 
 
 def exceptions_of(

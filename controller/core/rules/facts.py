@@ -183,6 +183,8 @@ class ContainerFacts:
     admitted_networks: tuple[str, ...] = ()  # the networks of its create
     is_run: bool = False  # of a job
     adopted: bool = False  # as found: its mode is that of its old network
+    compose_service: str = ""  # the label of docker compose; '' without one
+    joined: tuple[str, ...] = ()  # its networks by the inventory and by connects in progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ the gate has found the network to be ours.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -196,36 +197,56 @@ def _judge_declared(case: Case, mode: ContainerNetworkMode) -> Findings:
 
 def endpoints_implied(case: Case) -> Findings:
     """The endpoints are the networks that the mode implies, and networks of the client's own."""
-    mode, implied = mode_of(case), case.networks
-    if (count := len(case.request.endpoints)) > ENDPOINTS_MAX:
-        reason = f"{count} networks: at most {ENDPOINTS_MAX}"
-        yield Finding("network.count", _ENDPOINTS, reason, "join fewer")
+    mode = mode_of(case)
+    # Without facts, a name and an id can stand for one network.
+    count = len(case.request.endpoints if case.facts is None else wanted(case))
+    if too_many := judge_count(count):
+        yield too_many
         return
     given = [_resolved(case, end.network) for end in case.request.endpoints]
-    if mode.has_none:
-        for name in given:
-            if name != "none":
-                reason = f"{name}, although the mode is {mode.kind}"
-                yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
-        return
-    for name in given:
-        if name in _excluded(case, mode):
-            reason = f"{name} isn't what the mode implies, which is {mode.network}"
-            yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
-    declared = case.by_controller and mode.kind == "own"
-    may_have = bool(case.request.ports) and (declared or _is_internal(case, mode.network))
-    if implied.ingress in given and not may_have:
-        reason = f"{implied.ingress} is for published ports beside an internal network"
-        yield Finding("network.endpoints", f"{_ENDPOINTS}.{implied.ingress}", reason)
-    if case.by_controller:
-        others = [name for name in given if name != implied.ingress]
+    publishes = bool(case.request.ports)
+    yield from judge_endpoints(case, given, publishes=publishes)
+    if case.by_controller and not mode.has_none:
+        declared = mode.kind == "own"
+        others = [name for name in given if name != case.networks.ingress]
         # Without facts it is unknown which of the declared networks have a way out.
         shut = all(_is_internal(case, name) for name in others) and case.facts is not None
-        needs = may_have and (shut or not declared)
-        missing = {mode.network, *((implied.ingress,) if needs else ())} - set(given)
+        needs = _may_have_ingress(case, mode, publishes=publishes) and (shut or not declared)
+        missing = {mode.network, *((case.networks.ingress,) if needs else ())} - set(given)
         if missing:
             reason = f"{', '.join(sorted(missing))} is implied and isn't there"
             yield Finding("network.endpoints", _ENDPOINTS, reason, "name it, with the aliases")
+
+
+def judge_count(count: int) -> Finding | None:
+    """Return the refusal of a number of networks of a container; None for an admitted number."""
+    if count <= ENDPOINTS_MAX:
+        return None
+    reason = f"{count} networks: at most {ENDPOINTS_MAX}"
+    return Finding("network.count", _ENDPOINTS, reason, "join fewer")
+
+
+def judge_endpoints(case: Case, given: Iterable[str], *, publishes: bool) -> Findings:
+    """Yield why a container of the case's mode has no endpoint in a network, at a create or later.
+
+    *publishes*: the container has published ports.
+    """
+    mode, ingress = mode_of(case), case.networks.ingress
+    for name in given:
+        reason = ""
+        if mode.has_none:
+            reason = f"{name}, although the mode is {mode.kind}" if name != "none" else ""
+        elif name in _excluded(case, mode):
+            reason = f"{name} isn't what the mode implies, which is {mode.network}"
+        elif name == ingress and not _may_have_ingress(case, mode, publishes=publishes):
+            reason = f"{ingress} is for published ports beside an internal network"
+        if reason:
+            yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
+
+
+def _may_have_ingress(case: Case, mode: ContainerNetworkMode, *, publishes: bool) -> bool:
+    declared = case.by_controller and mode.kind == "own"
+    return publishes and (declared or _is_internal(case, mode.network))
 
 
 def _excluded(case: Case, mode: ContainerNetworkMode) -> set[str]:
@@ -410,13 +431,18 @@ def aliases_own(case: Case) -> Findings:
     allow any alias: the broker then refuses the names of other owners' containers
     (``core.admission.dns_names``).
     """
+    yield from judge_aliases(case, further=True)
+
+
+def judge_aliases(case: Case, *, further: bool) -> Findings:
+    """Yield the aliases that aren't the container's own, nor one of the *further* ones that are free."""
     own = {case.service, case.name, *case.policy.networks.aliases}
     if not case.by_controller:
         own.add(case.request.label(COMPOSE_SERVICE))
     for end in case.request.endpoints:
         for alias in end.aliases:
             is_own = alias in own or (case.by_controller and spelled(alias) == case.service)
-            if not is_own and not _is_free(case, end.network, alias):
+            if not is_own and not (further and _is_free(case, end.network, alias)):
                 reason = f"{alias!r} isn't this container's own name"
                 where = f"{_ENDPOINTS}.{end.network}.Aliases"
                 remedy = f"use its name, or that of its service (label {SERVICE})"
