@@ -37,6 +37,7 @@ from controller.core.enforcement.kept_settings import admitted_ignored
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.networks import could_join
+from controller.core.rules.context import exceptions_of_item
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.confinement import (
     Confinement,
@@ -178,12 +179,7 @@ def _unverified(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> Verif
 def bounds_of(policy: Policy, item: ContainerItem, now: float) -> kernel_compare.PolicyBounds:
     """Return the highest limits that the policy admits for a container, with its exceptions."""
     resources = policy.resources
-    grants = [
-        exemption.loosens
-        for exemption in policy.exceptions
-        if (exemption.owner, exemption.namespace, exemption.service) == (item.owner, *item.made_as)
-        and now < exemption.ends_at
-    ]
+    grants = [each.loosens for each in exceptions_of_item(policy, item, now=now)]
     return kernel_compare.PolicyBounds(
         memory=max([resources.memory.max, *(grant.memory_max or 0 for grant in grants)]),
         nano_cpus=max([resources.cpus.max, *(grant.cpus_max or 0 for grant in grants)]),

@@ -135,12 +135,18 @@ def kept_volumes(
     return image_volumes.kept_volumes(case)
 
 
-def _with_ended(findings: tuple[Finding, ...], case: Case) -> tuple[Finding, ...]:
-    """Return findings; the first one tells of the service's exceptions that ended."""
-    if not case.ended:
+def _with_exceptions_told(findings: tuple[Finding, ...], case: Case) -> tuple[Finding, ...]:
+    """Return findings; the first one tells of the service's exceptions that permit nothing here."""
+    told = []
+    if case.ended:
+        told.append(f"the policy's exception for {case.service} ended on {max(case.ended)}")
+    if case.exceptions_of_others:
+        whose, wanted = ("clients", "documents") if case.by_controller else ("documents", "clients")
+        exception = f"the policy's exception for {case.service} is for {whose} (for: {wanted})"
+        told.append(exception)
+    if not told:
         return findings
-    told = f"the policy's exception for {case.service} ended on {max(case.ended)}"
-    first = replace(findings[0], remedy="; ".join(filter(None, (findings[0].remedy, told))))
+    first = replace(findings[0], remedy="; ".join(filter(None, (findings[0].remedy, *told))))
     return (first, *findings[1:])
 
 
@@ -188,7 +194,7 @@ def admit_create(
             name=name,
             by_client=actor.role is Role.CLIENT,
         )
-        advised = _with_ended(with_grants(refused, asked, policy), case)
+        advised = _with_exceptions_told(with_grants(refused, asked, policy), case)
         return verdict.deny(advised, refused_summary(case))
     final = finish(case)
     decision = verdict.AdmissionDecision(

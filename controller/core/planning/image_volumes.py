@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from controller.core.planning.images_networks_volumes import KnownImages
 from controller.core.rules.context import (
+    Place,
     exceptions_of,
     in_force,
     read_reference,
@@ -21,6 +22,7 @@ from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy
 from controller.model.policy.values import AnonymousVolumes
+from controller.model.records import Role
 
 #: Returns the policy's treatment of a service's image volumes.
 VolumeRule = Callable[[Service], AnonymousVolumes]
@@ -35,13 +37,9 @@ def volume_rule_of(policy: Policy) -> VolumeRule:
     """Return a policy's rule for image volumes, with the exceptions in force at ``judged_at``."""
 
     def rule(service: Service) -> AnonymousVolumes:
-        holding = exceptions_of(
-            policy,
-            owner=service.owner,
-            namespace=service.key.namespace,
-            service=service.key.name,
-            reference=read_reference(service.spec.image),
-        )
+        place = Place(service.owner, service.key.namespace, service.key.name)
+        image = read_reference(service.spec.image)
+        holding = exceptions_of(policy, place, image, role=Role.CONTROLLER)
         return with_exceptions(policy, in_force(holding, policy.judged_at)).images.anonymous_volumes
 
     return rule

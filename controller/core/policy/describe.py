@@ -206,6 +206,7 @@ def _exemption(exemption: Exemption) -> str:
     place = f"{exemption.owner}/{exemption.namespace}/{exemption.service}"
     grants = exemption.loosens.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     text = ", ".join(f"{key} {_value(value)}" for key, value in sorted(grants.items()))
+    place += " of clients" if exemption.made_by == "clients" else ""
     return f"{place} from {exemption.repository} until {exemption.expires}: {text}"
 
 

@@ -16,6 +16,7 @@ from controller.core.encoding.image_reference import Reference, parse_reference
 from controller.core.engine_api.requests import CreateRequest, EndpointRequest
 from controller.core.rules.facts import ContainerFacts, CreateFacts, ImageFacts, Stamp
 from controller.model import names
+from controller.model.inventory import ContainerItem
 from controller.model.names import (
     CONTAINER_NAME_MAX,
     DEFAULT_NAMESPACE,
@@ -56,6 +57,8 @@ class Case:
     inherited: frozenset[str] = frozenset()
     #: The labels of the image that the container has as ''.
     blanked: frozenset[str] = frozenset()
+    #: The policy has such an exception for documents, and a client asks; or the other way round.
+    exceptions_of_others: bool = False
 
     @property
     def by_controller(self) -> bool:
@@ -180,13 +183,8 @@ def make_case(
     """
     place = requested_place(dict(request.labels), actor, policy)
     reference = read_reference(reference_text(request, actor))
-    of_service = exceptions_of(
-        policy,
-        owner=place.owner,
-        namespace=place.namespace,
-        service=place.service,
-        reference=reference,
-    )
+    of_service = exceptions_of(policy, place, reference, role=actor.role)
+    other = Role.CLIENT if actor.role is Role.CONTROLLER else Role.CONTROLLER
     now = facts.host.now if facts else policy.judged_at
     exceptions = in_force(of_service, now)
     policy, completed = with_exceptions(policy, exceptions), EffectiveRequest(request)
@@ -214,7 +212,27 @@ def make_case(
         ended=tuple(each.expires for each in of_service if each not in exceptions),
         inherited=completed.inherited,
         blanked=completed.blanked,
+        exceptions_of_others=bool(exceptions_of(policy, place, reference, role=other)),
     )
+
+
+def exceptions_of_item(
+    policy: Policy, item: ContainerItem, *, now: float | None
+) -> tuple[Exemption, ...]:
+    """Return the exceptions in force for a container of the inventory, as at its create."""
+    namespace, service = item.made_as
+    if item.origin != Role.CONTROLLER.value:
+        namespace = policy.namespace_of(item.owner)
+    place, role = Place(item.owner, namespace, service), creator_role(item.origin, item.owner)
+    of_service = exceptions_of(policy, place, read_reference(item.image), role=role)
+    return in_force(of_service, now)
+
+
+def creator_role(origin: str, owner: str) -> Role:
+    """Return the role of a container's creator."""
+    if origin == Role.CONTROLLER.value:
+        return Role.CONTROLLER
+    return Role.OPERATOR if owner == OPERATOR_OWNER else Role.CLIENT
 
 
 def case_of(
@@ -230,11 +248,7 @@ def case_of(
     The container's creator decides on its rights, not the *actor* who changes it. *endpoint* is a
     network to join.
     """
-    role = Role.CLIENT
-    if current.origin == Role.CONTROLLER.value:
-        role = Role.CONTROLLER
-    elif current.owner == OPERATOR_OWNER:
-        role = Role.OPERATOR
+    role = creator_role(current.origin, current.owner)
     labels = {
         names.OWNER: current.owner,
         names.NAMESPACE: current.namespace,
@@ -254,22 +268,28 @@ def case_of(
     return make_case(request, name=name, actor=creator, policy=policy, facts=facts)
 
 
-def exceptions_of(
-    policy: Policy,
-    *,
-    owner: str,
-    namespace: str,
-    service: str,
-    reference: Reference | None,
-) -> tuple[Exemption, ...]:
-    """Return the policy's exceptions for a service, the expired ones included."""
+def exceptions_at(policy: Policy, place: Place, *, role: Role) -> tuple[Exemption, ...]:
+    """Return the policy's exceptions at a place, the expired ones included.
+
+    *role* is that of the container's creator: an exception is for documents, or for clients.
+    """
+    made_by = "documents" if role is Role.CONTROLLER else "clients"
     return tuple(
-        exemption
-        for exemption in policy.exceptions
-        if (exemption.owner, exemption.namespace, exemption.service) == (owner, namespace, service)
-        and reference is not None
-        and exemption.repository == reference.repository
+        each
+        for each in policy.exceptions
+        if (each.owner, each.namespace, each.service)
+        == (place.owner, place.namespace, place.service)
+        and each.made_by == made_by
     )
+
+
+def exceptions_of(
+    policy: Policy, place: Place, reference: Reference | None, *, role: Role
+) -> tuple[Exemption, ...]:
+    """Return the policy's exceptions for a container with an image, the expired ones included."""
+    repository = None if reference is None else reference.repository
+    at = exceptions_at(policy, place, role=role)
+    return tuple(each for each in at if each.repository == repository)
 
 
 def in_force(exceptions: Iterable[Exemption], now: float | None) -> tuple[Exemption, ...]:

@@ -82,6 +82,9 @@ class Exemption(Model):
     namespace: values.Namespace
     service: str
     repository: str
+    #: Whose containers get it: those of the declared service, or those that clients of the owner
+    #: made, and operators. Clients choose the label with the service's name.
+    made_by: Annotated[Literal["documents", "clients"], Field(alias="for")] = "documents"
     reason: Annotated[str, Field(min_length=10)]
     expires: values.Day
     loosens: Loosens

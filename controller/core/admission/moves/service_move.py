@@ -130,7 +130,8 @@ def judge_move(
     yield from judge_owner(policy, role, move.owner, target.namespace)
     if role is not Role.OPERATOR and not approved:
         yield from _judge_authority(move, inventory, items, policy)
-    excepted = {(each.namespace, each.service) for each in policy.exceptions}
+    of_documents = (each for each in policy.exceptions if each.made_by == "documents")
+    excepted = {(each.namespace, each.service) for each in of_documents}
     for key in (source, target):
         if role is not Role.OPERATOR and (key.namespace, key.name) in excepted:
             reason = f"the policy has an exception for {key}"

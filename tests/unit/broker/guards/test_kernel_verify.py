@@ -413,23 +413,31 @@ def test_networks_are_told_by_their_ids(networks: dict[str, str], text: str) -> 
 def test_an_exception_is_part_of_what_the_policy_admits() -> None:
     grant = {
         "owner": "alice",
-        "namespace": "",
+        "namespace": "default",
         "service": "web",
         "repository": "ghcr.io/platformnetwork/web",
+        "for": "clients",
         "reason": "it needs more of it",
         "expires": "2026-01-02",
         "loosens": {"memoryMax": "16Gi", "pidsMax": 1024},
     }
-    plain, item = policy(), knowing().inventory.containers[WEB]
-    place = {**grant, "namespace": "default"}
-    granted = policy(exceptions=[place])
-    inside = replace(item, namespace="default")
+    made = knowing().inventory.containers[WEB]
+    item = replace(made, service="web", image="ghcr.io/platformnetwork/web:1")
+    document = replace(item, namespace="default", origin="controller")
     now = 1767268800.0  # noon of the first of January
-    assert kernel_verify.bounds_of(plain, item, now) == PolicyBounds(8 << 30, 4 * 10**9, 512)
-    assert kernel_verify.bounds_of(granted, inside, now) == PolicyBounds(16 << 30, 4 * 10**9, 1024)
-    assert kernel_verify.bounds_of(granted, inside, now + 2 * 86400) == kernel_verify.bounds_of(
-        plain, item, now
-    )
+    none, more = PolicyBounds(8 << 30, 4 * 10**9, 512), PolicyBounds(16 << 30, 4 * 10**9, 1024)
+    for_clients = policy(exceptions=[grant])
+    for_documents = policy(exceptions=[{**grant, "for": "documents"}])
+    assert kernel_verify.bounds_of(policy(), item, now) == none
+    assert kernel_verify.bounds_of(for_clients, item, now) == more
+    assert kernel_verify.bounds_of(for_documents, document, now) == more
+    for rules, its, late_s in (
+        (for_clients, item, 2 * 86400),
+        (for_clients, document, 0),
+        (for_documents, item, 0),
+        (for_clients, replace(item, image="ghcr.io/platformnetwork/db:1"), 0),
+    ):
+        assert kernel_verify.bounds_of(rules, its, now + late_s) == none
 
 
 # Through the gate

@@ -780,6 +780,7 @@ def test_an_exception_loosens_for_its_service_and_is_told():
         {"service": "db"},
         {"repository": "ghcr.io/platformnetwork/db"},
         {"expires": "1969-12-31"},
+        {"for": "clients"},
     ],
 )
 def test_an_exception_is_nobody_elses_and_ends(change):
@@ -788,6 +789,27 @@ def test_an_exception_is_nobody_elses_and_ends(change):
         "capabilities",
         "resources.memory",
     )
+
+
+@pytest.mark.parametrize("label", [names.SERVICE, "com.docker.compose.service"])
+def test_a_label_of_a_client_gives_it_no_exception_for_documents(label):
+    """A client chooses its labels, and would run any program with the rights of the service."""
+    rights = {"capAdd": ["NET_ADMIN"], "root": True}
+    for whose, refused in (("documents", ("capabilities", "user.root")), ("clients", ())):
+        grant = {**EXCEPTION, "for": whose, "loosens": rights}
+        rules = policy(security={"requireNonRoot": True}, exceptions=[grant])
+        body = {"Labels": {label: "web"}, "User": "0"}
+        admission = judged(body, host={"CapAdd": ["NET_ADMIN"]}, rules=rules)
+        assert denials(admission) == refused
+        if refused:
+            told = "the policy's exception for web is for documents (for: clients)"
+            assert told in admission.verdict.remedy
+        document = judged_for_controller({"User": "0"}, rules=rules)
+        assert (denials(document) == ()) is (whose == "documents")
+
+
+def test_an_exception_without_a_word_of_whose_is_for_documents():
+    assert policy(exceptions=[EXCEPTION]).exceptions[0].made_by == "documents"
 
 
 def test_no_exception_allows_a_forbidden_setting():

@@ -86,7 +86,17 @@ OTHER = Policy.from_json(
                 "reason": "it binds a low port",
                 "expires": "2027-01-31",
                 "loosens": {"hostPorts": [443], "memoryMax": "16Gi"},
-            }
+            },
+            {
+                "owner": "alice",
+                "namespace": "team",
+                "service": "old",
+                "repository": "ghcr.io/team/old",
+                "for": "clients",
+                "reason": "it moves its files at the start",
+                "expires": "2027-02-28",
+                "loosens": {"capAdd": ["CHOWN"]},
+            },
         ],
     }
 )
@@ -128,6 +138,7 @@ OTHER_TEXT = """\
   audit only         env.size
   warn only          restart
   exception          alice/team/web from ghcr.io/team/web until 2027-01-31: hostPorts 443, memoryMax 16Gi
+  exception          alice/team/old of clients from ghcr.io/team/old until 2027-02-28: capAdd CHOWN
   never              privileged containers, namespaces and sysctls of the host
   never              disks, terminals, memory and ports of the host as devices
   never              sockets as mounts, and folders of the engine and the gate

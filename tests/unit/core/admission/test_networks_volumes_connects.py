@@ -24,6 +24,7 @@ from tests.unit.core.creates import (
     NETWORKS,
     OPERATOR,
     REFERENCE,
+    host_of,
     judged,
     policy,
 )
@@ -66,7 +67,7 @@ def create(
     ends: dict[str, tuple[str, ...]], mode: str, rules: Policy, actor: Actor, *, publishes: bool
 ) -> AdmissionDecision:
     asked = {name: {"Aliases": [*aliases]} for name, aliases in ends.items()}
-    ports = {"PortBindings": {"80/tcp": [{}]}} if publishes else {}
+    ports: dict[str, Any] = {"PortBindings": {"80/tcp": [{}]}} if publishes else {}
     body: dict[str, Any] = {"Labels": LABELS, "NetworkingConfig": {"EndpointsConfig": asked}}
     return judged(
         body,
@@ -80,8 +81,7 @@ def create(
 def made_by(admission: AdmissionDecision, actor: Actor) -> ContainerFacts:
     """Return the container of an admitted create, as the gate looks at it before a connect."""
     assert admission.settings is not None
-    assert admission.body is not None
-    host = admission.body["HostConfig"]
+    host = host_of(admission)
     return ContainerFacts(
         admission.settings,
         owner=actor.owner or OPERATOR_OWNER,
