@@ -344,7 +344,7 @@ class ContainerItems(PartedMap[ContainerItem]):
     nobody but the maker has.
     """
 
-    __slots__ = ("by_service", "groups", "members", "revisions")
+    __slots__ = ("by_service", "groups", "members", "ports", "revisions")
 
     def __init__(
         self, items: Mapping[str, ContainerItem] = MappingProxyType({}), *, is_open: bool = False
@@ -356,15 +356,17 @@ class ContainerItems(PartedMap[ContainerItem]):
         self.revisions: PartedMap[int]
         #: The number of containers of each owner and origin.
         self.groups: Counter[tuple[str, str]] = Counter()
+        #: The number of published ports of each owner and origin.
+        self.ports: Counter[tuple[str, str]] = Counter()
         #: The number of containers of each owner that are admitted to each network.
         self.members: Counter[tuple[str, str]] = Counter()
         if isinstance(items, ContainerItems):
             self.by_service, self.revisions = items.by_service, items.revisions
-            self.groups, self.members = items.groups, items.members
+            self.groups, self.members, self.ports = items.groups, items.members, items.ports
             if is_open or items.is_open:  # else both have the same index until a change
                 self.by_service = PartedMap(items.by_service, is_open=is_open)
                 self.revisions = PartedMap(items.revisions, is_open=is_open)
-                self.groups, self.members = Counter(items.groups), Counter(items.members)
+                _copy_counts(self)
             return
         self.by_service, self.revisions = PartedMap(is_open=True), PartedMap(is_open=True)
         for item in self.values():
@@ -404,13 +406,18 @@ class ContainerItems(PartedMap[ContainerItem]):
 def _indexed(item: ContainerItem) -> tuple[object, ...]:
     """Return everything of a container that the index and the counts depend on."""
     where = (item.namespace, item.service, item.revision)
-    return *where, item.owner, item.origin, item.admitted.networks
+    return *where, item.owner, item.origin, item.admitted.networks, len(item.ports)
 
 
 def _unshare(items: ContainerItems) -> None:
     """Copy the counts before a change, unless the mapping has a single holder."""
     if not items.is_open:
-        items.groups, items.members = Counter(items.groups), Counter(items.members)
+        _copy_counts(items)
+
+
+def _copy_counts(items: ContainerItems) -> None:
+    items.groups, items.members = Counter(items.groups), Counter(items.members)
+    items.ports = Counter(items.ports)
 
 
 def _index(items: ContainerItems, item: ContainerItem, number: int) -> None:
@@ -420,6 +427,7 @@ def _index(items: ContainerItems, item: ContainerItem, number: int) -> None:
     ids = (*ids, item.id) if number > 0 else ids
     items.by_service = items.by_service.changed((place,), {place: ids} if ids else {})
     _add_to(items.groups, (item.owner, item.origin), number)
+    _add_to(items.ports, (item.owner, item.origin), number * len(item.ports))
     count = items.revisions.get(item.revision, 0) + number
     change = {item.revision: count} if count else {}
     items.revisions = items.revisions.changed((item.revision,), change)

@@ -1,4 +1,4 @@
-"""Stories of several steps, each with somebody or something in between: S1 to S17.
+"""Stories of several steps, each with somebody or something in between: S1 to S18.
 
 What is in between happens while a request is kept at the engine's door (``tap.Hold``), or at a
 named crash point, never after a wait for a time. ``SCENARIOS`` is the index: which tests show
@@ -105,6 +105,10 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
         "gate/test_scenarios.py::test_each_reads_of_the_journal_what_is_theirs_to_know",
         "unit/core/records/test_visibility.py::test_who_may_read_a_record",
         "unit/broker/handlers/own/test_journal_api.py::test_a_client_reads_no_identity_no_chain_and_no_record_of_others",
+    ),
+    "S18 a container gets by steps what its create refuses": (
+        "gate/test_scenarios.py::test_a_connect_gives_no_container_what_its_create_refuses",
+        "unit/core/admission/test_networks_volumes_connects.py::test_no_container_gets_by_connects_what_its_create_refuses",
     ),
 }
 
@@ -575,6 +579,27 @@ def followed_lines(connection: socket.socket, who: str, query: str) -> Iterator[
 
 
 # The index
+
+
+# S18
+
+
+def test_a_connect_gives_no_container_what_its_create_refuses(stage: Stage) -> None:
+    """A container with a way out on the isolated network would be a router for all of its namespace."""
+    world, isolated = stage.world, "platform-network"
+    both = {isolated: {}}
+    for mode in ("bridge", world.tokens["NET_OWN"]):
+        more = {"HostConfig": {"NetworkMode": mode}}
+        body = {"Image": IMAGE, **more, "NetworkingConfig": {"EndpointsConfig": both}}
+        at_once = world.ask("alice", "POST", "/containers/create?name=s18-once", body)
+        assert (at_once.status, at_once.rule) == (403, "network.endpoints")
+        made = stage.container("alice", f"s18-{mode}", **more)
+        path = f"/networks/{isolated}/connect"
+        for who in ("alice", "operator"):
+            later = world.ask(who, "POST", path, {"Container": made})
+            assert (later.status, later.rule) == (403, "network.mode")
+        joined = (stage.engine_inspect(made) or {})["NetworkSettings"]["Networks"]
+        assert isolated not in joined
 
 
 def test_every_story_has_tests_that_exist() -> None:

@@ -13,14 +13,19 @@ from typing import Literal, NamedTuple
 
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.core.rules.facts import QuotaCounts
-from controller.core.rules.identity import container_quota, network_quota, volume_quota
+from controller.core.rules.identity import (
+    container_quota,
+    network_quota,
+    port_quota,
+    volume_quota,
+)
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject
 from controller.model.mutations import Mutation
 from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.records import Role
 
-Kind = Literal["container", "volume", "network"]
+Kind = Literal["container", "volume", "network", "port"]
 _KINDS: dict[str, Kind] = {
     Mutation.CONTAINER_CREATE: "container",
     Mutation.CONTAINER_ADOPT: "container",
@@ -37,6 +42,7 @@ class Counted(NamedTuple):
     origin: str  # controller | client
     namespace: str = ""
     service: str = ""
+    ports: int = 0  # published by a container
 
 
 def counted_of(kind: Kind, summary: SummaryPart) -> Counted:
@@ -47,23 +53,29 @@ def counted_of(kind: Kind, summary: SummaryPart) -> Counted:
         origin=summary.label(names.ORIGIN),
         namespace=summary.label(names.NAMESPACE),
         service=summary.label(names.SERVICE),
+        ports=len(summary.ports),
     )
 
 
 def all_counted(inventory: Inventory, reserved: Mapping[str, Counted]) -> Counter[Counted]:
     """Return what counts, with the number of each; *reserved* are creates in progress, by intent.
 
-    Containers are counted by owner and origin alone: there are thousands of services.
+    Containers and their published ports are counted by owner and origin alone: there are thousands of
+    services.
     """
     volumes, networks = inventory.volumes.values(), inventory.networks.values()
     counted: Counter[Counted] = Counter(
         {Counted("container", *group): number for group, number in inventory.items.groups.items()}
     )
+    for group, number in inventory.items.ports.items():
+        counted[Counted("port", *group)] += number
     counted.update(Counted("volume", v.owner, v.origin, v.namespace) for v in volumes)
     counted.update(Counted("network", n.owner, n.origin, n.namespace) for n in networks)
     for each in _in_progress(inventory, reserved):
         is_container = each.kind == "container"
         counted[Counted("container", each.owner, each.origin) if is_container else each] += 1
+        if each.ports:
+            counted[Counted("port", each.owner, each.origin)] += each.ports
     return counted
 
 
@@ -137,9 +149,11 @@ def count(objects: Mapping[Counted, int], *, owner: str, role: Role) -> QuotaCou
     return QuotaCounts(
         volumes=own["volume"],
         networks=own["network"],
+        ports=own["port"],
         all_containers=every["container"],
         all_volumes=every["volume"],
         all_networks=every["network"],
+        all_ports=every["port"],
     )
 
 
@@ -178,6 +192,7 @@ def quota_use(objects: Mapping[Counted, int], policy: Policy) -> tuple[QuotaUse,
             QuotaUse(f"quotas.{whose}.containers", "", every["container", whose], sums.containers),
             QuotaUse(f"quotas.{whose}.volumes", "", every["volume", whose], sums.volumes),
             QuotaUse(f"quotas.{whose}.networks", "", every["network", whose], sums.networks),
+            QuotaUse(f"quotas.{whose}.ports", "", every["port", whose], sums.ports),
         ]
     # A quota of nothing, of which nothing is used, is no news.
     used = [use for use in used if use.most or use.count]
@@ -193,3 +208,5 @@ def _own_quota(policy: Policy, kind: Kind, owner: str) -> tuple[str, int]:
             return "quotas.volumesPerOwner", volume_quota(policy, owner)
         case "network":
             return "quotas.networksPerOwner", network_quota(policy, owner)
+        case "port":
+            return "quotas.portsPerOwner", port_quota(policy, owner)

@@ -70,9 +70,10 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     quotas = policy.quotas
     yield "quotas", f"{quotas.per_service} containers a service, {quotas.per_owner} an owner"
     own = f"{quotas.volumes_per_owner} volumes an owner, {quotas.networks_per_owner} networks"
-    yield "", f"{own} of its clients"
+    yield "", f"{own} of its clients, {quotas.ports_per_owner} published ports"
     for whose, sums in (("documents", quotas.documents), ("clients", quotas.clients)):
         most = f"{sums.containers} containers, {sums.volumes} volumes, {sums.networks} networks"
+        most += f", {sums.ports} published ports"
         yield "", f"{whose} of all owners together: {most}"
     size = format_bytes(quotas.journal_per_day)
     yield "", f"a client: {quotas.mutations_per_second} changes a second, {size} of records a day"
@@ -197,6 +198,7 @@ def _owner(owner: Owner) -> str:
         (owner.quota, "containers"),
         (owner.volumes, "volumes"),
         (owner.networks, "networks of clients"),
+        (owner.ports, "published ports"),
     ):
         parts += [f"{most} {what}"] if most is not None else []
     return "; ".join(parts)

@@ -340,17 +340,23 @@ def _of_owner(member: str, key: str) -> Suggest:
             "perOwner": policy.quotas.per_owner,
             "volumesPerOwner": policy.quotas.volumes_per_owner,
             "networksPerOwner": policy.quotas.networks_per_owner,
+            "portsPerOwner": policy.quotas.ports_per_owner,
         }
         return Grant("set", f"quotas.{key}", every[key] + 1)
 
     return suggest
 
 
-def _sum(what: Literal["containers", "volumes", "networks"]) -> Suggest:
+def _sum(what: Literal["containers", "volumes", "networks", "ports"]) -> Suggest:
     def suggest(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
         whose = "clients" if asked.by_client else "documents"
         sums = policy.quotas.clients if asked.by_client else policy.quotas.documents
-        most = {"containers": sums.containers, "volumes": sums.volumes, "networks": sums.networks}
+        most = {
+            "containers": sums.containers,
+            "volumes": sums.volumes,
+            "networks": sums.networks,
+            "ports": sums.ports,
+        }
         return Grant("set", f"quotas.{whose}.{what}", most[what] + 1)
 
     return suggest
@@ -410,9 +416,11 @@ GRANTS: Mapping[str, Suggest] = {
     "port.reserved": _add("networks.ports.granted", _host_port),
     "quota.all-containers": _sum("containers"),
     "quota.all-networks": _sum("networks"),
+    "quota.all-ports": _sum("ports"),
     "quota.all-volumes": _sum("volumes"),
     "quota.networks": _of_owner("networks", "networksPerOwner"),
     "quota.owner": _of_owner("quota", "perOwner"),
+    "quota.ports": _of_owner("ports", "portsPerOwner"),
     "quota.service": _service_quota,
     "quota.volumes": _of_owner("volumes", "volumesPerOwner"),
     "resources.cpus": _raise("resources.cpus.max", _cpus),

@@ -81,7 +81,7 @@ def _head(file: str) -> str:
 # After an edit, `trimtab policy reload` puts it in force; a mistake leaves the rules before it.
 #
 # A key that isn't written here has the value of `strict` (`trimtab policy show --policy strict`),
-# but the quotas of volumes and networks are those of `home`.
+# but the quotas of volumes, networks and ports are those of `home`.
 # No policy can grant privileged containers, host namespaces, devices, the host's sysctls, the engine's socket
 # or the broker's folders. Keep this file root's own: whoever can write it decides what may run.
 """

@@ -89,10 +89,13 @@ class QuotaCounts:
     #: Volumes of the owner, and networks that its clients made for themselves.
     volumes: int = 0
     networks: int = 0
+    #: Published ports of the owner's containers.
+    ports: int = 0
     #: Objects of all owners: of documents for the controller, of clients for others.
     all_containers: int = 0
     all_volumes: int = 0
     all_networks: int = 0
+    all_ports: int = 0
 
 
 NO_COUNTS = QuotaCounts()

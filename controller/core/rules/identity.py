@@ -243,6 +243,8 @@ def quotas_kept(case: Case) -> Findings:
         )
     if new := case.facts.new_volumes:
         yield from judge_volume_quota(case.policy, role, case.owner, counts, new=new)
+    if new := len(case.request.ports):
+        yield from judge_port_quota(case.policy, role, case.owner, counts, new=new)
     new = case.facts.new_networks  # of the namespace: they are no owner's
     if new and sums is not None and counts.all_networks + new > sums.networks:
         yield _over_sum("quota.all-networks", role, "networks", counts.all_networks, sums.networks)
@@ -304,6 +306,28 @@ def judge_network_quota(policy: Policy, role: Role, owner: str, counts: QuotaCou
         yield _over_own("quota.networks", "networks", owner, counts.networks, most)
     if sums is not None and counts.all_networks >= sums.networks:
         yield _over_sum("quota.all-networks", role, "networks", counts.all_networks, sums.networks)
+
+
+def port_quota(policy: Policy, owner: str) -> int:
+    """Return how many ports of the host the containers of an owner may publish."""
+    listed = policy.owner(owner) if policy.owners is not None else None
+    if listed is not None and listed.ports is not None:
+        return listed.ports
+    return policy.quotas.ports_per_owner
+
+
+def judge_port_quota(
+    policy: Policy, role: Role, owner: str, counts: QuotaCounts, *, new: int
+) -> Findings:
+    """Yield the quotas that *new* more published ports of an owner exceed.
+
+    The engine runs a process for each published port, beyond the limits of any container.
+    """
+    most, sums = port_quota(policy, owner), sums_of(policy, role)
+    if counts.ports + new > most:
+        yield _over_own("quota.ports", "published ports", owner, counts.ports, most)
+    if sums is not None and counts.all_ports + new > sums.ports:
+        yield _over_sum("quota.all-ports", role, "published ports", counts.all_ports, sums.ports)
 
 
 def _over_own(rule: str, what: str, owner: str, count: int, most: int) -> Finding:

@@ -47,6 +47,8 @@ class Owner(Model):
     #: Volumes, and networks of its clients; None for the policy's.
     volumes: Annotated[int, Field(ge=0)] | None = None
     networks: Annotated[int, Field(ge=0)] | None = None
+    #: Published ports of its containers; None for the policy's.
+    ports: Annotated[int, Field(ge=0)] | None = None
 
 
 class PolicyClient(Model):

@@ -315,18 +315,21 @@ class Sums(Model):
     containers: Annotated[int, Field(ge=0)] = 1000
     volumes: Annotated[int, Field(ge=0)] = 1000
     networks: Annotated[int, Field(ge=0)] = 100
+    #: Published ports: each is a process of the engine's.
+    ports: Annotated[int, Field(ge=0)] = 500
 
 
 class ClientSums(Sums):
     """Maximum numbers of what the clients of all owners make together."""
 
     networks: Annotated[int, Field(ge=0)] = 20
+    ports: Annotated[int, Field(ge=0)] = 250
 
 
 class Quotas(Model):
     """Maximum numbers of objects in the inventory, in any state.
 
-    The defaults of volumes and networks are those of ``home``: own policies from before these
+    The defaults of volumes, networks and ports are those of ``home``: own policies from before these
     quotas go on. ``strict`` and ``production`` write less.
     """
 
@@ -335,6 +338,8 @@ class Quotas(Model):
     volumes_per_owner: Annotated[int, Field(ge=0)] = 500
     #: Networks that an owner's clients made. Networks of documents belong to namespaces.
     networks_per_owner: Annotated[int, Field(ge=0)] = 20
+    #: Published ports of an owner's containers, of documents and clients together.
+    ports_per_owner: Annotated[int, Field(ge=0)] = 250
     #: The sums over all owners: of what documents declare, and of what clients make. An engine has
     #: addresses for about 30 networks.
     documents: Sums = Sums.model_construct()

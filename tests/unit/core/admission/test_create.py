@@ -6,7 +6,7 @@ import pytest
 
 from controller.core.admission.create import CREATE_RULES, needs
 from controller.core.engine_api.parse import parse_create
-from controller.core.rules.facts import HostFacts, Needs, VolumeFacts
+from controller.core.rules.facts import HostFacts, Needs, QuotaCounts, VolumeFacts
 from controller.model import names
 from controller.model.inventory import PinnedImage, TrustedImage
 from controller.model.observed import Settings
@@ -864,3 +864,27 @@ def test_a_refusal_tells_no_more_than_it_understood_and_at_a_bounded_length():
     assert secret not in admission.verdict.reason
     inline = judged(host={"SecurityOpt": ["seccomp={" + "x" * 100_000]})
     assert len(inline.verdict.reason) < 1500
+
+
+def test_published_ports_have_quotas_by_owner_and_in_all():
+    """The engine runs a process for each port, beyond the limit of the container's memory."""
+
+    def rules_of(counts, bindings, **quotas):
+        host = {"PortBindings": {f"{n}/tcp": [{}] for n in range(80, 80 + bindings)}}
+        facts, rules = replace(FACTS, counts=counts), policy(quotas=quotas)
+        return denials(judged(host=host, facts=facts, rules=rules))
+
+    assert rules_of(QuotaCounts(ports=186), 64) == ()
+    assert rules_of(QuotaCounts(ports=187), 64) == ("quota.ports",)
+    assert rules_of(QuotaCounts(ports=9999), 0) == ()
+    assert rules_of(QuotaCounts(all_ports=187), 64) == ("quota.all-ports",)
+    assert rules_of(QuotaCounts(ports=2), 1, portsPerOwner=2) == ("quota.ports",)
+    listed = policy(owners=[{"name": "alice", "ports": 1}])
+    host = {"PortBindings": {"80/tcp": [{}, {}]}}
+    assert denials(judged(host=host, rules=listed)) == ("quota.ports",)
+    ends = {"platform-network": {"Aliases": ["web"]}, "platform-ingress": {}}
+    body = {"NetworkingConfig": {"EndpointsConfig": ends}, "HostConfig": {}}
+    host = {"PortBindings": {"80/tcp": [{}]}}
+    for counts, refused in ((499, ()), (500, ("quota.all-ports",))):
+        facts = replace(FACTS, counts=QuotaCounts(all_ports=counts))
+        assert denials(judged_for_controller(body, host=host, facts=facts)) == refused

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controller.core.enforcement.quota_counts import (
     Counted,
     QuotaUse,
@@ -17,8 +19,9 @@ from controller.model.records import Role
 from tests.unit.core.creates import policy
 
 
-def container(key: str, owner: str, origin: str) -> ContainerItem:
-    return ContainerItem(key, "", "s", 0, "", owner, origin, f"i-{key}", "r", Settings("x"))
+def container(key: str, owner: str, origin: str, *ports: str) -> ContainerItem:
+    item = ContainerItem(key, "", "s", 0, "", owner, origin, f"i-{key}", "r", Settings("x"))
+    return replace(item, ports=ports)
 
 
 def owned(key: str, owner: str, origin: str, namespace: str = "") -> OwnedObject:
@@ -32,9 +35,9 @@ def open_create(route: str, owner: str, origin: str) -> OpenIntent:
 
 INVENTORY = Inventory(
     containers={
-        "c1": container("c1", "alice", "client"),
-        "c2": container("c2", "alice", "controller"),
-        "c3": container("c3", "operator", "client"),
+        "c1": container("c1", "alice", "client", "127.0.0.1:8080:80/tcp", "::1:8080:80/tcp"),
+        "c2": container("c2", "alice", "controller", "127.0.0.1:8000-8100:80/tcp"),
+        "c3": container("c3", "operator", "client", "127.0.0.1:9000:80/tcp"),
     },
     volumes={
         "v1": owned("v1", "alice", "client"),
@@ -62,14 +65,27 @@ def counts(owner: str, role: Role, reserved: dict[str, Counted] | None = None) -
 
 def test_a_client_counts_what_its_owner_has_and_what_all_clients_made() -> None:
     assert counts("alice", Role.CLIENT) == QuotaCounts(
-        volumes=3, networks=2, all_containers=1, all_volumes=3, all_networks=3
+        volumes=3, networks=2, ports=3, all_containers=1, all_volumes=3, all_networks=3, all_ports=2
     )
 
 
 def test_the_controller_counts_what_all_documents_have() -> None:
     assert counts("invented", Role.CONTROLLER) == QuotaCounts(
-        volumes=0, networks=0, all_containers=1, all_volumes=1, all_networks=2
+        volumes=0, networks=0, all_containers=1, all_volumes=1, all_networks=2, all_ports=1
     )
+
+
+def test_ports_of_a_container_count_from_its_reservation_to_its_end() -> None:
+    reserved = Counted("container", "alice", "client", service="s", ports=4)
+    assert counts("alice", Role.CLIENT, {"i-9": reserved}).ports == 7
+    assert counts("alice", Role.CLIENT, {"i-c1": reserved}).ports == 3
+    labels = {names.OWNER: "alice", names.ORIGIN: "client"}
+    summary = {"labels": labels, "ports": ["127.0.0.1:8081:80/tcp"]}
+    begun = OpenIntent(1, "", "client", {"route": "container.create", "summary": summary})
+    creating = replace(INVENTORY, open={"i-9": begun})
+    assert count(all_counted(creating, {}), owner="alice", role=Role.CLIENT).all_ports == 3
+    left = replace(INVENTORY, containers=INVENTORY.items.lacking("c1"))
+    assert count(all_counted(left, {}), owner="alice", role=Role.CLIENT).ports == 1
 
 
 def test_a_reservation_counts_until_its_object_or_its_intent_does() -> None:
@@ -90,6 +106,8 @@ def test_the_fullest_quota_comes_first() -> None:
     assert by_key["quotas.clients.containers", ""] == 1
     assert by_key["quotas.perOwner", "operator"] == 1
     assert by_key["quotas.networksPerOwner", "alice"] == 2
+    assert by_key["quotas.portsPerOwner", "alice"] == 3
+    assert by_key["quotas.documents.ports", ""] == 1
     assert QuotaUse("k", "", 0, 0).percent == 100
 
 

@@ -29,9 +29,9 @@ STRICT = """\
   names              at most 63 characters
   exec               operators, for at most 1h, not as root by name
   quotas             100 containers a service, 200 an owner
-                     500 volumes an owner, 20 networks of its clients
-                     documents of all owners together: 1000 containers, 1000 volumes, 100 networks
-                     clients of all owners together: 1000 containers, 1000 volumes, 20 networks
+                     500 volumes an owner, 20 networks of its clients, 250 published ports
+                     documents of all owners together: 1000 containers, 1000 volumes, 100 networks, 500 published ports
+                     clients of all owners together: 1000 containers, 1000 volumes, 20 networks, 250 published ports
                      a client: 20 changes a second, 64Mi of records a day
   owners             any
   never              privileged containers, namespaces and sysctls of the host
@@ -127,9 +127,9 @@ OTHER_TEXT = """\
   names              at most 63 characters
   exec               operators, for at most 1h
   quotas             100 containers a service, 200 an owner
-                     500 volumes an owner, 20 networks of its clients
-                     documents of all owners together: 1000 containers, 1000 volumes, 100 networks
-                     clients of all owners together: 1000 containers, 1000 volumes, 20 networks
+                     500 volumes an owner, 20 networks of its clients, 250 published ports
+                     documents of all owners together: 1000 containers, 1000 volumes, 100 networks, 500 published ports
+                     clients of all owners together: 1000 containers, 1000 volumes, 20 networks, 250 published ports
                      a client: 20 changes a second, 64Mi of records a day
   owner              alice: namespaces team, x; mounts below /srv/; 5 containers
   owner              bob: namespaces default

@@ -386,6 +386,18 @@ CREATES = (
         Grant("set", "quotas.clients.networks", 21),
         facts=replace(FACTS, counts=QuotaCounts(all_networks=20), new_networks=1),
     ),
+    Refused(
+        "quota.ports",
+        Grant("set", "quotas.portsPerOwner", 251),
+        {"HostConfig": {"PortBindings": {"80/tcp": [{}]}}},
+        facts=replace(FACTS, counts=QuotaCounts(ports=250)),
+    ),
+    Refused(
+        "quota.all-ports",
+        Grant("set", "quotas.clients.ports", 251),
+        {"HostConfig": {"PortBindings": {"80/tcp": [{}]}}},
+        facts=replace(FACTS, counts=QuotaCounts(all_ports=250)),
+    ),
     Refused("name.invalid", Grant("set", "names.max", 70), name="n" * 70),
     Refused(
         "devices",

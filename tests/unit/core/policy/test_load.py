@@ -34,10 +34,11 @@ def test_strict_writes_out_every_key_and_is_the_default_but_for_some_quotas():
     strict, default = shipped("strict").to_json(), Policy.from_json({"name": "strict"}).to_json()
     quotas = strict["quotas"]
     assert (quotas["volumesPerOwner"], quotas["networksPerOwner"]) == (200, 8)
-    assert quotas["clients"]["networks"] == 16
+    assert (quotas["clients"]["networks"], quotas["clients"]["ports"]) == (16, 100)
+    assert quotas["portsPerOwner"] == 100
     assert shipped("production").quotas == shipped("strict").quotas
-    quotas["clients"]["networks"] = 20
-    quotas |= {"volumesPerOwner": 500, "networksPerOwner": 20}
+    quotas["clients"] |= {"networks": 20, "ports": 250}
+    quotas |= {"volumesPerOwner": 500, "networksPerOwner": 20, "portsPerOwner": 250}
     assert strict == default
     text = (SHIPPED / "strict.yaml").read_text()
     missing = [key for key in _keys(shipped("strict").to_json()) if f"{key}:" not in text]

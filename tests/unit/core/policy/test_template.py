@@ -74,6 +74,7 @@ def test_what_is_written_means_what_was_answered_and_else_what_home_says(
             "quota": None,
             "volumes": None,
             "networks": None,
+            "ports": None,
         }
         for name, spaces in asked.owners
     ] or None
