@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -259,6 +260,7 @@ class Capacity:
     nano_cpus: int = 0
     pids: int = 0
     cpu_shares: int = 0
+    cpus: int = 0  # of its set of CPUs
 
     @classmethod
     def of(cls, settings: Settings) -> Capacity:
@@ -269,11 +271,16 @@ class Capacity:
             nano_cpus=settings.nano_cpus or max(0, quota),
             pids=max(0, settings.pids),
             cpu_shares=settings.cpu_shares or _CPU_SHARES,
+            cpus=_count_cpus(settings.cpuset),
         )
 
-    def is_below_half_of(self, other: Capacity) -> bool:
-        """Return True if a limit is less than half of the other's."""
-        return any(mine < its / 2 for mine, its in _bounds(self, other))
+    def is_below_half_of(self, other: Capacity, *, host_cpus: int = 0) -> bool:
+        """Return True if a limit is less than half of the other's.
+
+        Without a set, a container has the *host_cpus*: a number without an end if it is unknown (0).
+        """
+        mine, its = (replace(each, cpus=each.cpus or host_cpus) for each in (self, other))
+        return any(limit < least / 2 for limit, least in _bounds(mine, its))
 
     def largest(self, other: Capacity) -> Capacity:
         """Return the larger of both, limit by limit."""
@@ -283,8 +290,17 @@ class Capacity:
 #: The engine's defaults.
 _CPU_PERIOD_US = 100_000
 _CPU_SHARES = 1024
+#: One CPU or a range of CPUs. The kernel knows at most 8192.
+_CPU_SPAN = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", re.ASCII)
 #: In the order of the fields of a ``Capacity``.
 _LIMITS_OF = attrgetter(*(limit.name for limit in fields(Capacity)))
+
+
+def _count_cpus(cpuset: str) -> int:
+    """Return the number of CPUs in a set such as ``0-2,4``; 0 without a set."""
+    spans = ((first, last or first) for first, last in _CPU_SPAN.findall(cpuset))
+    cpus = {cpu for span in spans for cpu in range(int(span[0]), int(span[1]) + 1)}
+    return max(1, len(cpus)) if cpuset else 0
 
 
 def _bounds(one: Capacity, other: Capacity) -> list[tuple[float, float]]:

@@ -69,7 +69,8 @@ def enforce_budget(
         return judged
     refuse_client_objects(call, item.origin, item.admitted.name)
     capacity = None if settings is None else Capacity.of(settings)
-    asked = Call(item.id, call.route.name, network=network, capacity=capacity)
+    cpus = state.engine.cpus
+    asked = Call(item.id, call.route.name, network=network, capacity=capacity, host_cpus=cpus)
     if not budget.can_take_down(_budget_of(state, item), asked):
         return judged
     shown = (container.inspect.get("State") or {}).get("Status") in _ALIVE

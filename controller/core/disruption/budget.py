@@ -79,6 +79,8 @@ class Call:
     network: str = ""
     #: Of an update: the limits that would apply.
     capacity: Capacity | None = None
+    #: Those that a container without a set of CPUs has; 0 if unknown.
+    host_cpus: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +340,7 @@ def can_take_down(budget: Budget, call: Call) -> bool:
     if call.route == Mutation.CONTAINER_UPDATE:
         assert call.capacity is not None, "an update has limits"
         # Also if it changes nothing now: the engine may carry it out after a later update.
-        return call.capacity.is_below_half_of(replica.granted)
+        return call.capacity.is_below_half_of(replica.granted, host_cpus=call.host_cpus)
     if call.route == Mutation.NETWORK_DISCONNECT:
         return call.network in replica.networks
     return call.route in HALTS

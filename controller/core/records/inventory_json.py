@@ -281,7 +281,19 @@ def _replicas(value: Mapping[str, Any], items: list[ContainerItem]) -> dict[str,
             for item in mine
         }
     replicas = read_plain(tuple[Replica, ...], value["replicas"])
-    return {replica.container: replica for replica in replicas}
+    sets = {item.id: Capacity.of(item.admitted).cpus for item in items}
+    return {
+        replica.container: replica
+        if "cpus" in member["granted"]
+        else _with_cpus(replica, sets.get(replica.container, 0))
+        for replica, member in zip(replicas, value["replicas"], strict=True)
+    }
+
+
+def _with_cpus(replica: Replica, cpus: int) -> Replica:
+    """Return a replica of an older broker, which counted no CPUs of a set."""
+    capacity, granted = (replace(each, cpus=cpus) for each in (replica.capacity, replica.granted))
+    return replace(replica, capacity=capacity, granted=granted)
 
 
 def replica_of(item: ContainerItem, *, up: RecordTime | None) -> Replica:

@@ -313,6 +313,31 @@ def test_a_removed_service_counts_for_ten_minutes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "host_cpus", "counts"),
+    [
+        ("", "0", 8, True),
+        ("", "0-2", 8, True),
+        ("", "0-3", 8, False),
+        ("", "0", 2, False),
+        ("0-3", "0", 8, True),
+        ("0-3", "4-5", 8, False),
+        ("0", "7", 8, False),
+        ("0", "0-3", 8, False),
+        # What the host has is unknown: fewer than all of them count.
+        ("", "0-3", 0, True),
+    ],
+)
+def test_an_update_to_few_cpus_counts(
+    before: str, after: str, host_cpus: int, *, counts: bool
+) -> None:
+    """All services pinned to one CPU would stand still, whatever their other limits are."""
+    had, gets = (Capacity.of(Settings("x", cpuset=cpuset)) for cpuset in (before, after))
+    state = Budget({"c": Replica("c", "shop/web", (), had, had)})
+    call = Call("c", UPDATE, capacity=gets, host_cpus=host_cpus)
+    assert rules.can_take_down(state, call) is counts
+
+
+@pytest.mark.parametrize(
     ("capacity", "counts"),
     [
         (Capacity(500, 1000, 100, 1024), False),
@@ -474,6 +499,9 @@ def test_no_takedown_of_a_slot_drops_one_that_counts() -> None:
             Capacity(0, 5 * 10**8, 0, 2),
         ),
         (Settings("x", pids=-1), Capacity(cpu_shares=1024)),
+        (Settings("x", cpuset="0"), Capacity(cpu_shares=1024, cpus=1)),
+        (Settings("x", cpuset="0-2,2,5"), Capacity(cpu_shares=1024, cpus=4)),
+        (Settings("x", cpuset="3-1"), Capacity(cpu_shares=1024, cpus=1)),
     ],
 )
 def test_a_capacity_is_read_of_settings(settings: Settings, capacity: Capacity) -> None:

@@ -546,6 +546,21 @@ def test_an_approval_of_a_volume_ends_with_the_volume() -> None:
         assert folded(*ending, onto=approved).approvals["a1"].used == ("volume:data",)
 
 
+def test_replicas_in_an_old_snapshot_have_the_cpus_of_their_sets() -> None:
+    admitted = replace(SETTINGS, cpuset="0-2")
+    items = {key: replace(item, admitted=admitted) for key, item in MADE.containers.items()}
+    replicas = {
+        key: replica_of(item, up=None) for key, item in items.items() if item.origin == "controller"
+    }
+    known = replace(MADE, containers=items, replicas=replicas)
+    assert [each.granted.cpus for each in replicas.values()] == [3]
+    snapshot = json.loads(json.dumps(to_json(known)))
+    assert from_json(snapshot) == known
+    for each in snapshot["replicas"]:
+        del each["granted"]["cpus"], each["capacity"]["cpus"]
+    assert from_json(snapshot) == known
+
+
 def test_takedowns_in_an_old_snapshot_count_from_their_intent() -> None:
     old = {
         "container": FULL,
