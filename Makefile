@@ -21,7 +21,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-documents fuzz-git fuzz-render differential compat docker-py docs lock clean sim-identity
+.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-documents fuzz-git fuzz-render differential compat docker-py docs lock clean sim-identity facts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -124,6 +124,11 @@ fuzz-render: setup ## hostile files through the renderer of signed admission: IN
 differential: setup ## 10,000 drawn sources: what is rendered for signed admission is what is planned
 	@$(PYTHON) -m pytest -q -s --timeout 0 --hypothesis-profile thorough \
 	  tests/unit/core/proofs/test_render_differential.py $(ARGS)
+
+facts: setup ## 100,000 drawn requests for each property of facts that admission, proofs, quotas and records use
+	@$(PYTHON) -m pytest -q --timeout 0 --hypothesis-profile facts \
+	  tests/unit/broker/signed/test_signed_acts_facts.py \
+	  tests/unit/core/admission/test_networks_volumes_connects.py $(ARGS)
 
 fuzz-git: setup ## hostile repositories through fetch and export: INPUTS=n (ARGS="--seed S --input K" replays)
 	@$(PYTHON) -m tests.hostile.fuzz --inputs $(INPUTS) $(ARGS)

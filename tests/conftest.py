@@ -80,6 +80,13 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+# For `make facts`: each fact that two judges use is the same for both.
+settings.register_profile(
+    "facts",
+    max_examples=100_000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("repeatable")
 
 # A full collection of garbage looks at all imported modules, and finds little: a tenth as many.

@@ -152,6 +152,11 @@ def run_of_slot(label: str) -> int:
     return int(match[1]) if match else 0
 
 
+def number_of_slot(label: str) -> int:
+    """Return the number of the slot or the run in a slot label; 0 for another text."""
+    return run_of_slot(label) or (int(label) if label.isascii() and label.isdigit() else 0)
+
+
 def completions_label(completions: int, parallelism: int) -> str:
     """Return the label of a run, such as ``3/2``; '' for a job with one completion."""
     return f"{completions}/{parallelism}" if completions > 1 else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from controller.broker.gate.call import GateRequest
 from controller.broker.gate.refusals import Denied
@@ -34,6 +34,18 @@ _UPLOADED_SOON = (
 )
 
 
+def rule_of_request(call: GateRequest) -> SignedSource | None:
+    """Return the rule for the create of an object, by the namespace that admission gives to it."""
+    return _rule(call, _place(call).namespace)
+
+
+def key_of_request(call: GateRequest) -> str:
+    """Return the key of the service or job for the create of a container."""
+    place = _place(call)
+    kind = "Job" if names.run_of_slot(_labels(call.body).get(names.SLOT, "")) else "Service"
+    return f"{kind}/{place.namespace}/{place.service}"
+
+
 def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None) -> ProofPart:
     """Return the proof of a create; empty in a namespace without a signed source.
 
@@ -42,17 +54,14 @@ def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None
     Raises:
         Denied: ``proof.…``.
     """
-    labels, place = _labels(call.body), _place(call)
-    rule = _rule(call, place.namespace)
+    rule = rule_of_request(call)
     if rule is None:
         return ProofPart()
     from controller.core.proofs.decision import RunPins, admit_create
     from controller.core.proofs.requests import shape_of_create
 
-    slot, revision = (str(labels.get(name, "")) for name in (names.SLOT, names.REVISION))
-    pins = RunPins(state.inventory.pins.get(revision), pin)
-    kind = "Job" if names.run_of_slot(slot) else "Service"
-    key = f"{kind}/{place.namespace}/{place.service}"
+    pins = RunPins(state.inventory.pins.get(_labels(call.body).get(names.REVISION, "")), pin)
+    key = key_of_request(call)
     asked = shape_of_create(call.body) if call.query.keys() <= {"name"} else None
     formers = former_names(state.inventory, key)
     before = [shape_of_create(call.body, former=each) for each in formers]
@@ -71,7 +80,7 @@ def proof_of_adoption(call: GateRequest, state: GateState, pin: PinnedImage | No
     try:
         return proof_of_create(call, state, pin)
     except Denied as denied:
-        rule = _rule(call, _place(call).namespace)
+        rule = rule_of_request(call)
         is_accepted = rule is not None and rule.source in state.inventory.accepted
         if is_accepted and denied.rule == "proof.missing":
             denied.remedy = _UPLOADED_SOON
@@ -85,7 +94,7 @@ def proof_of_object(call: GateRequest, state: GateState, kind: str, name: str) -
     Raises:
         Denied: ``proof.…``. The name of an object can also be one of a signed namespace.
     """
-    rule = _rule(call, _place(call).namespace) or _rule_of_name(call, name)
+    rule = rule_of_request(call) or _rule_of_name(call, name)
     return _proof_of_object(call, state, rule, f"{kind}:{name}")
 
 
@@ -247,14 +256,14 @@ def _secret(files: FileSet) -> str:
 
 
 def _place(call: GateRequest) -> Place:
-    """Return the place of a new object. The body may still be unjudged, with any values."""
-    labels = {key: str(value) for key, value in _labels(call.body).items()}
-    return requested_place(labels, call.actor, call.policy)
+    return requested_place(_labels(call.body), call.actor, call.policy)
 
 
-def _labels(body: object) -> dict[str, Any]:
+def _labels(body: object) -> dict[str, str]:
+    """Return the requested labels. The body may still be unjudged, with values of any type."""
     labels = body.get("Labels") if isinstance(body, dict) else None
-    return labels if isinstance(labels, dict) else {}
+    given = labels if isinstance(labels, dict) else {}
+    return {name: str(value) for name, value in given.items()}
 
 
 def _aliases(body: object) -> tuple[str, ...] | None:

@@ -105,11 +105,11 @@ def admit_create(
             proof |= ProofPart(former_shape=recorded.shape)
     else:
         raise _unproven(made, key)
-    number = int(asked.slot) if asked.slot.isascii() and asked.slot.isdigit() else 0
-    if not names.run_of_slot(asked.slot) and not 0 < number <= replicas:
+    is_run = names.run_of_slot(asked.slot) > 0
+    if not is_run and not 0 < names.number_of_slot(asked.slot) <= replicas:
         reason = f"slot {asked.slot} of {key} is beyond its {replicas} replicas"
         raise NotProven("proof.slot", reason, _REMEDY)
-    if names.run_of_slot(asked.slot) and not _is_due(evidence, key, entry, asked.occasion):
+    if is_run and not _is_due(evidence, key, entry, asked.occasion):
         reason = f"{key} declares no run for {asked.occasion!r:.128}"
         raise NotProven(
             "proof.occasion", reason, f"trimtab run-job {key}, where its trigger permits"

@@ -64,12 +64,12 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     identifier, summary = closing.result.container, closing.summary
     if not closing.applied or not identifier:
         return inventory
-    number = names.run_of_slot(slot := summary.label(names.SLOT))
+    slot = summary.label(names.SLOT)
     item = ContainerItem(
         id=identifier,
         namespace=summary.label(names.NAMESPACE),
         service=summary.label(names.SERVICE),
-        slot=number or (int(slot) if slot.isascii() and slot.isdigit() else 0),
+        slot=names.number_of_slot(slot),
         revision=summary.label(names.REVISION),
         owner=summary.label(names.OWNER),
         origin=summary.label(names.ORIGIN),
@@ -84,7 +84,7 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
         volume_ids=_identities(summary.volume_ids),
         ports=summary.ports,
         confined=summary.confinement,
-        is_run=number > 0,
+        is_run=names.run_of_slot(slot) > 0,
         hooks=summary.hooks,
         post_start=HOOKS_PENDING if summary.has_post_start else "",
         signed=summary.proof.shape,
