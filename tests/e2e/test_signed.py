@@ -17,6 +17,7 @@ from tests.unit.core.proofs.repository import ALICE, Repository, signer_files
 pytestmark = pytest.mark.needs_root
 NAME = "signed-e2e"
 OWN = {names.OWNER: "team", names.NAMESPACE: "default"}
+NO_NAMESPACE = {names.OWNER: "team"}
 SOURCE = f"""\
 apiVersion: trimtab/v1
 kind: Source
@@ -142,6 +143,10 @@ def check_forged(usurper: Usurper, mine: dict[str, str]) -> None:
     for path, body in (
         ("/networks/create", {"Name": "other", "Driver": "bridge", "Labels": OWN}),
         ("/volumes/create", {"Name": "other", "Driver": "local", "Labels": OWN}),
+        # Without a namespace in its labels, an object is of the namespace ``default``, too.
+        ("/networks/create", {"Name": "other", "Internal": False, "Labels": NO_NAMESPACE}),
+        ("/networks/create", {"Name": "other", "Labels": {**NO_NAMESPACE, names.NAMESPACE: ""}}),
+        ("/volumes/create", {"Name": "other", "Labels": NO_NAMESPACE}),
         (f"/containers/{mine['web']}/update", {"Memory": 64 << 20}),
     ):
         answer = usurper.ask("POST", path, body)
