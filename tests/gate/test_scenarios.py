@@ -587,14 +587,14 @@ def followed_lines(connection: socket.socket, who: str, query: str) -> Iterator[
 def test_a_connect_gives_no_container_what_its_create_refuses(stage: Stage) -> None:
     """A container with a way out on the isolated network would be a router for all of its namespace."""
     world, isolated = stage.world, "platform-network"
-    both = {isolated: {}}
+    both: dict[str, Any] = {isolated: {}}
     stage.container("alice", "s18-inside", HostConfig={"NetworkMode": isolated})
     for mode in ("bridge", world.tokens["NET_OWN"]):
-        more = {"HostConfig": {"NetworkMode": mode}}
-        body = {"Image": IMAGE, **more, "NetworkingConfig": {"EndpointsConfig": both}}
+        host = {"NetworkMode": mode}
+        body = {"Image": IMAGE, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": both}}
         at_once = world.ask("alice", "POST", "/containers/create?name=s18-once", body)
         assert (at_once.status, at_once.rule) == (403, "network.endpoints")
-        made = stage.container("alice", f"s18-{mode}", **more)
+        made = stage.container("alice", f"s18-{mode}", HostConfig=host)
         path = f"/networks/{isolated}/connect"
         later = world.ask("operator", "POST", path, {"Container": made})
         assert (later.status, later.rule) == (403, "network.mode")

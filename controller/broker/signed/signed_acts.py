@@ -15,7 +15,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.records.signed.revisions import former_names
-from controller.core.rules.context import Place, requested_place
+from controller.core.rules.context import Placement, requested_place
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.files.delivery import FileSet
@@ -255,7 +255,7 @@ def _secret(files: FileSet) -> str:
     return f"secret:{files.namespace}/{files.name}"
 
 
-def _place(call: GateRequest) -> Place:
+def _place(call: GateRequest) -> Placement:
     return requested_place(_labels(call.body), call.actor, call.policy)
 
 

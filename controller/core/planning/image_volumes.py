@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from controller.core.planning.images_networks_volumes import KnownImages
 from controller.core.rules.context import (
-    Place,
+    Placement,
     exceptions_of,
     in_force,
     read_reference,
@@ -37,7 +37,7 @@ def volume_rule_of(policy: Policy) -> VolumeRule:
     """Return a policy's rule for image volumes, with the exceptions in force at ``judged_at``."""
 
     def rule(service: Service) -> AnonymousVolumes:
-        place = Place(service.owner, service.key.namespace, service.key.name)
+        place = Placement(service.owner, service.key.namespace, service.key.name)
         image = read_reference(service.spec.image)
         holding = exceptions_of(policy, place, image, role=Role.CONTROLLER)
         return with_exceptions(policy, in_force(holding, policy.judged_at)).images.anonymous_volumes

@@ -119,7 +119,7 @@ def namespace_of(actor: Actor, asked: str, policy: Policy) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """Where a new object counts: its owner, its namespace, and its service ('' for none)."""
 
     owner: str
@@ -127,14 +127,14 @@ class Place:
     service: str
 
 
-def requested_place(labels: Mapping[str, str], actor: Actor, policy: Policy) -> Place:
+def requested_place(labels: Mapping[str, str], actor: Actor, policy: Policy) -> Placement:
     """Return the place of a new container, network or volume with the requested labels.
 
     Admission, proofs and quotas ask here. So no object is judged in one place and made in another.
     """
     composed = labels.get(COMPOSE_SERVICE, "")
     is_valid = is_dns_label(composed, length=SERVICE_LABEL_MAX)
-    return Place(
+    return Placement(
         owner_of(actor, labels.get(names.OWNER, "")),
         namespace_of(actor, labels.get(names.NAMESPACE, ""), policy),
         labels.get(names.SERVICE) or (composed if is_valid else ""),
@@ -223,7 +223,7 @@ def exceptions_of_item(
     namespace, service = item.made_as
     if item.origin != Role.CONTROLLER.value:
         namespace = policy.namespace_of(item.owner)
-    place, role = Place(item.owner, namespace, service), creator_role(item.origin, item.owner)
+    place, role = Placement(item.owner, namespace, service), creator_role(item.origin, item.owner)
     of_service = exceptions_of(policy, place, read_reference(item.image), role=role)
     return in_force(of_service, now)
 
@@ -268,7 +268,7 @@ def case_of(
     return make_case(request, name=name, actor=creator, policy=policy, facts=facts)
 
 
-def exceptions_at(policy: Policy, place: Place, *, role: Role) -> tuple[Exemption, ...]:
+def exceptions_at(policy: Policy, place: Placement, *, role: Role) -> tuple[Exemption, ...]:
     """Return the policy's exceptions at a place, the expired ones included.
 
     *role* is that of the container's creator: an exception is for documents, or for clients.
@@ -284,7 +284,7 @@ def exceptions_at(policy: Policy, place: Place, *, role: Role) -> tuple[Exemptio
 
 
 def exceptions_of(
-    policy: Policy, place: Place, reference: Reference | None, *, role: Role
+    policy: Policy, place: Placement, reference: Reference | None, *, role: Role
 ) -> tuple[Exemption, ...]:
     """Return the policy's exceptions for a container with an image, the expired ones included."""
     repository = None if reference is None else reference.repository

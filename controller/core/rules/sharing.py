@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import CreateRequest, Finding, Findings
-from controller.core.rules.context import Case, Place, exceptions_at
+from controller.core.rules.context import Case, Placement, exceptions_at
 from controller.model import names
 
 _PATH = "TrimtabShares"
@@ -88,7 +88,7 @@ def _borrowed(case: Case) -> Findings:
     counts, because containers from before the expiry still have the rights.
     """
     asked, policy = case.request.shares, case.policy
-    place, networks = Place(case.owner, case.namespace, asked.service), policy.networks
+    place, networks = Placement(case.owner, case.namespace, asked.service), policy.networks
     for exemption in exceptions_at(policy, place, role=case.actor.role):
         grant, own_ports = exemption.loosens, networks.ports
         for name, rights, own, is_shared in (

@@ -238,7 +238,11 @@ def beyond_scale(instance: RichInstance) -> Reply:
 
 def in_default(path: str, name: str, **labels: str) -> Act:
     """Return the create of a network or volume of the signed namespace ``default``."""
-    body = {"Name": name, "Driver": "local", "Labels": {names.OWNER: "team", **labels}}
+    body: dict[str, Any] = {
+        "Name": name,
+        "Driver": "local",
+        "Labels": {names.OWNER: "team", **labels},
+    }
     if path == "/networks/create":
         body |= {"Driver": "bridge", "Internal": False}
     return post(path, body)

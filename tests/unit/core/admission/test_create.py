@@ -1,6 +1,7 @@
 """What the policy says of a create: the container itself."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -870,7 +871,9 @@ def test_published_ports_have_quotas_by_owner_and_in_all():
     """The engine runs a process for each port, beyond the limit of the container's memory."""
 
     def rules_of(counts, bindings, **quotas):
-        host = {"PortBindings": {f"{n}/tcp": [{}] for n in range(80, 80 + bindings)}}
+        host: dict[str, Any] = {
+            "PortBindings": {f"{n}/tcp": [{}] for n in range(80, 80 + bindings)}
+        }
         facts, rules = replace(FACTS, counts=counts), policy(quotas=quotas)
         return denials(judged(host=host, facts=facts, rules=rules))
 
@@ -880,7 +883,7 @@ def test_published_ports_have_quotas_by_owner_and_in_all():
     assert rules_of(QuotaCounts(all_ports=187), 64) == ("quota.all-ports",)
     assert rules_of(QuotaCounts(ports=2), 1, portsPerOwner=2) == ("quota.ports",)
     listed = policy(owners=[{"name": "alice", "ports": 1}])
-    host = {"PortBindings": {"80/tcp": [{}, {}]}}
+    host: dict[str, Any] = {"PortBindings": {"80/tcp": [{}, {}]}}
     assert denials(judged(host=host, rules=listed)) == ("quota.ports",)
     ends = {"platform-network": {"Aliases": ["web"]}, "platform-ingress": {}}
     body = {"NetworkingConfig": {"EndpointsConfig": ends}, "HostConfig": {}}
