@@ -269,7 +269,14 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     # Last: another connect can have been admitted during the look-ups.
     current = container_facts(found, name_conflicts.networks_joined(state, found.item.id))
     judged = raise_if_denied(
-        judge(request, actor=call.actor, policy=call.policy, current=current, network=facts)
+        judge(
+            request,
+            actor=call.actor,
+            policy=call.policy,
+            current=current,
+            network=facts,
+            now=state.clock.now(),
+        )
     )
     if leave:
         judged = yield from disruption_budget.enforce_budget(

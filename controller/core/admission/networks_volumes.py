@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from controller.core.admission.engine_body import endpoint_body, origin_labels
@@ -43,6 +42,7 @@ from controller.core.rules.facts import (
     NO_COUNTS,
     ContainerFacts,
     CreateFacts,
+    HostFacts,
     NetworkFacts,
     QuotaCounts,
     Stamp,
@@ -391,19 +391,21 @@ def admit_connect(
     policy: Policy,
     current: ContainerFacts,
     network: NetworkFacts | None,
+    now: float,
     mode_network: NetworkFacts | None = None,
     address: str = "",
 ) -> AdmissionDecision:
     """Judge a network connect of a container of the actor's by the rules of its create.
 
     A container may join the networks that its create could have named, as one more endpoint: by its
-    mode, its owner and its published ports. *mode_network* is the network of the mode, for a connect to
+    mode, its owner and its published ports, and by the exceptions of the policy at *now*. *mode_network* is the network of the mode, for a connect to
     the ingress network. The controller connects a container only to networks of its create. With the
     name of its service goes *address*, that of its slot; '' if there is none.
     """
     findings = [*request.findings]
     known = {each.name: each for each in (network, mode_network) if each is not None}
-    joined, case = _find_network(request, actor, policy, current, known)
+    facts = CreateFacts(host=HostFacts(now=now), networks=known)
+    joined, case = _find_network(request, actor, policy, current, facts)
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     else:
@@ -436,11 +438,13 @@ def admit_disconnect(
     policy: Policy,
     current: ContainerFacts,
     network: NetworkFacts | None,
+    now: float,
 ) -> AdmissionDecision:
     """Judge a network disconnect. A foreign network may be left, but not joined again."""
     findings = [*request.findings]
     known = {network.name: network} if network is not None else {}
-    joined, case = _find_network(request, actor, policy, current, known)
+    facts = CreateFacts(host=HostFacts(now=now), networks=known)
+    joined, case = _find_network(request, actor, policy, current, facts)
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     elif actor.role is Role.CLIENT:
@@ -461,10 +465,10 @@ def _find_network(
     actor: Actor,
     policy: Policy,
     current: ContainerFacts,
-    known: Mapping[str, NetworkFacts],
+    facts: CreateFacts,
 ) -> tuple[NetworkFacts | None, Case]:
     """Return the facts of the requested network, and the container with one more endpoint there."""
-    facts, end = CreateFacts(networks=known), request.endpoint
+    end = request.endpoint
     case = case_of(current, actor=actor, policy=policy, facts=facts, endpoint=end)
     return network_rules.network_facts(case, end.network), case
 

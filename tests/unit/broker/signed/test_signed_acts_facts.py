@@ -152,6 +152,7 @@ EXCEPTIONS: tuple[list[Body], ...] = (
     *([_excepted(f"alice/{each}/web", "clients")] for each in NAMESPACES[:2]),
     [_excepted(f"alice/default/{each}", "clients") for each in ("web", "db")],
     [_excepted(f"{each}/shop/web", "documents") for each in ("bob", "alice")],
+    [{**_excepted("alice/default/web", "documents"), "expires": "1969-12-31"}],
     [_excepted("alice/default/web", each, "ghcr.io/x/y") for each in ("documents", "clients")],
 )
 #: Policies with signed namespaces, listed owners and exceptions, and without.

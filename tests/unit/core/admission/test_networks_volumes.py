@@ -563,7 +563,9 @@ def test_owners_are_listed_for_networks_and_volumes_too():
 
 def connect(found, *, body=None, current=CURRENT, actor=CLIENT, asked=None, rules=STRICT):
     request = parse_connect({"Container": "x", **(body or {})}, network=asked or found.name)
-    return admit_connect(request, actor=actor, policy=rules, current=current, network=found)
+    return admit_connect(
+        request, actor=actor, policy=rules, current=current, network=found, now=1.0
+    )
 
 
 def test_a_container_may_join_its_owners_networks():
@@ -631,7 +633,9 @@ def test_a_prefix_of_an_id_joins_nothing():
 def test_leaving_is_judged_by_the_network_alone():
     def leave(found, body=None, actor=CLIENT):
         request = parse_disconnect({"Container": "x", **(body or {})}, network=found.name)
-        return admit_disconnect(request, actor=actor, policy=STRICT, current=CURRENT, network=found)
+        return admit_disconnect(
+            request, actor=actor, policy=STRICT, current=CURRENT, network=found, now=1.0
+        )
 
     assert leave(ALICES).body == {"Container": "c" * 64}
     assert leave(ISOLATED, {"Force": True}).body == {"Container": "c" * 64, "Force": True}

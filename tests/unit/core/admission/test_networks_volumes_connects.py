@@ -19,6 +19,7 @@ from controller.model.records import Actor, Role
 from tests.examples import examples
 from tests.unit.core.creates import (
     CLIENT,
+    CONTROLLER,
     FACTS,
     ISOLATED,
     NETWORKS,
@@ -116,6 +117,7 @@ def joined_later(
         policy=rules,
         current=current,
         network=KNOWN.get(name),
+        now=1.0,
         mode_network=KNOWN.get(current.network_mode),
     )
     if judgement.verdict.decision == "deny":
@@ -223,3 +225,33 @@ def test_networks_of_connects_in_progress_count() -> None:
     assert joined_later(fifteen, "alice-15", (), policy(), CLIENT) is not None
     sixteen = replace(current, joined=MANY[:15])
     assert joined_later(sixteen, "alice-15", (), policy(), CLIENT) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "admitted"),
+    [
+        ({}, True),
+        ({"expires": "1969-12-31"}, False),
+        ({"for": "clients"}, False),
+        ({"repository": "ghcr.io/x/y"}, False),
+    ],
+)
+def test_an_exception_for_a_network_holds_for_its_connect_too(
+    change: dict[str, str], *, admitted: bool
+) -> None:
+    """A container that left the network of an exception joins it again, until the exception ends."""
+    grant = {
+        "owner": "alice",
+        "namespace": "default",
+        "service": "web",
+        "repository": "ghcr.io/platformnetwork/web",
+        "reason": "it watches the others",
+        "expires": "2999-12-31",
+        "loosens": {"networks": ["bob-net"]},
+    }
+    rules = policy(exceptions=[{**grant, **change}])
+    made = made_by(create({}, "platform-network", rules, CLIENT, publishes=False), CLIENT)
+    document = replace(made, origin="controller", namespace="default")
+    document = replace(document, admitted_networks=("platform-network", "bob-net"))
+    joined = joined_later(document, "bob-net", (), rules, CONTROLLER)
+    assert (joined is not None) is admitted

@@ -93,7 +93,9 @@ def test_only_the_controller_connects_its_containers_under_further_names(
 ) -> None:
     body = {"Container": "x", "EndpointConfig": {"Aliases": ["web", "sql"]}}
     request = parse_connect(body, network="platform-network")
-    admission = admit_connect(request, actor=actor, policy=FREE, current=current, network=ISOLATED)
+    admission = admit_connect(
+        request, actor=actor, policy=FREE, current=current, network=ISOLATED, now=1.0
+    )
     assert (admission.verdict.decision != "deny") is allowed
 
 
