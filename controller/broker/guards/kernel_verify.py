@@ -36,8 +36,8 @@ from controller.core.enforcement import kernel_compare
 from controller.core.enforcement.kept_settings import admitted_ignored
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.parts import ResultPart, SummaryPart
-from controller.core.rules.networks import could_join
 from controller.core.rules.context import exceptions_of_item
+from controller.core.rules.networks import could_join
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.confinement import (
     Confinement,

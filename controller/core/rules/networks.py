@@ -24,7 +24,7 @@ from typing import Literal
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_address, is_host_name
 from controller.core.engine_api.requests import EndpointRequest, Finding, Findings, PortRequest
-from controller.core.rules.context import COMPOSE_SERVICE, Case
+from controller.core.rules.context import COMPOSE_SERVICE, Case, exceptions_of_item
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.identity import adopt_remedy, is_controllers_name
 from controller.model.desired.spec.fields import HOST_GATEWAY
@@ -366,14 +366,8 @@ def could_join(item: ContainerItem, network: OwnedObject, policy: Policy) -> boo
 
 def _granted(item: ContainerItem, policy: Policy) -> tuple[str, ...]:
     """Return the networks that the policy, or an exception for a service, grants by name."""
-    place = (item.owner, *item.made_as)
-    by_exception = (
-        name
-        for each in policy.exceptions
-        if (each.owner, each.namespace, each.service) == place
-        for name in each.loosens.networks
-    )
-    return (*policy.networks.granted, *by_exception)
+    exceptions = exceptions_of_item(policy, item, now=None)
+    return (*policy.networks.granted, *(n for each in exceptions for n in each.loosens.networks))
 
 
 def _may_join(case: Case, facts: NetworkFacts) -> bool:
