@@ -172,10 +172,14 @@ def perform(
 
 
 def _env_hashes(state: GateState, change: Change) -> dict[str, str]:
-    """Return keyed hashes of the values in the environment of a change."""
+    """Return keyed hashes of the requested values in the environment of a change: not the image's."""
     summary = SummaryPart.read(change.summary)
     owner = summary.label(names.OWNER) or summary.owner
-    return redact.hashes(state.hash_key, owner, (change.body or {}).get("Env"))
+    asked = {*summary.environment}
+    listed = texts_of((change.body or {}).get("Env"))
+    return redact.hashes(
+        state.hash_key, owner, [each for each in listed if each.partition("=")[0] in asked]
+    )
 
 
 def _forward_recorded(

@@ -40,8 +40,8 @@ IGNORED_WORDS = {
     "cpus": "the limit of CPUs",
     "pids": "the limit of processes",
 }
-#: Members that the gate writes into every create: hardening, and what a container is found by.
-NEVER_IGNORED = frozenset({"CapDrop", "Labels", "NetworkMode", "SecurityOpt"})
+#: Members without which no container runs: hardening, what it is found by, and whose rights it has.
+NEVER_IGNORED = frozenset({"CapDrop", "Labels", "NetworkMode", "SecurityOpt", "User"})
 _ENABLED = {
     "memory": "enable the kernel's memory cgroup (cgroup_enable=memory)",
     "swap": "boot the kernel with swapaccount=1, or with cgroup v2",
