@@ -32,6 +32,10 @@ def taken_subnets(state: GateState) -> Flow[tuple[str, ...]]:
     return (*subnets_of(listed), *under_way, *state.routes())
 
 
+#: The beginning of an endpoint's key, in place of the id of a container that is starting.
+ENDPOINT = "ep-"
+
+
 @contextmanager
 def reserve(
     call: GateRequest, state: GateState, slot: str, judged: AdmissionDecision
@@ -89,13 +93,14 @@ def of_slot(
 def held_by_others(state: GateState, network: Mapping[str, Any]) -> dict[str, str]:
     """Return the containers outside of the inventory at addresses of slots: the name by address.
 
-    *network* is the inspect of a network. Somebody named the address on the engine's own socket.
+    *network* is the inspect of a network. Somebody named the address on the engine's own socket. While a
+    container starts, the engine shows its endpoint in place of its id: that is nobody's yet.
     """
     known = {*state.inventory.addresses.get(str(network.get("Id", "")), {}).values()}
     held = {
         str(end.get("IPv4Address") or "").partition("/")[0]: str(end.get("Name") or identifier)
         for identifier, end in (network.get("Containers") or {}).items()
-        if identifier not in state.inventory.containers
+        if identifier not in state.inventory.containers and not identifier.startswith(ENDPOINT)
     }
     return {address: name for address, name in sorted(held.items()) if address in known}
 

@@ -249,12 +249,14 @@ def test_a_container_of_others_at_the_address_of_a_slot_is_named_to_those_who_ca
         "guest": "10.208.0.2",  # a slot's
         "visitor": "10.208.4.2",
         SLOT: "10.208.0.3",  # of the instance
+        f"ep-{'7' * 64}": "10.208.0.4",  # starting: the engine doesn't say whose it is
     }
     path, made = shown()
     assert isinstance(made, Reply)
     seen = json.loads(made.body)
     seen["Containers"] = {n: {"Name": n, "IPv4Address": f"{at}/21"} for n, at in ends.items()}
-    knows = world(**{WEB1: "10.208.0.2", "default/web/2": "10.208.0.3"})
+    slots = {WEB1: "10.208.0.2", "default/web/2": "10.208.0.3", "default/web/3": "10.208.0.4"}
+    knows = world(**slots)
     answer = ask("GET", f"/networks/{NAME}", [(path, reply(seen))], knows, actor=actor)
     assert answer.json.get("TrimtabHeld") == told
     assert [*answer.json["Containers"]] == [SLOT]
