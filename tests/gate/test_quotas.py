@@ -57,7 +57,7 @@ def test_a_client_cannot_fill_the_journal(world: World) -> None:
     world.renew_own("created")
     taken = {
         "Image": IMAGE,
-        "Env": [f"{'N' * 110}{number:03}=v" for number in range(511)]  # and the image's,
+        "Env": [f"{'N' * 110}{number:03}=v" for number in range(511)],  # and the image's
         "HostConfig": {"NetworkMode": "none"},
     }
     world.set_knobs(quotas(journalPerDay="1Mi"))
