@@ -245,7 +245,7 @@ def reads(read: Callable[P, T]) -> Callable[P, T]:
 
 
 def readable(read: Callable[[Inspect], T], inspects: Iterable[Inspect]) -> tuple[T, ...]:
-    """Return what *read* makes of each object, without those that have values of unexpected types."""
+    """Return the results of *read*. An object with a value of an unexpected type is left out."""
     found = list[T]()
     for inspect in inspects:
         with suppress(*UNEXPECTED):

@@ -341,7 +341,7 @@ class DirectorySource:
         return rendered
 
     def begin_reading(self) -> AbstractContextManager[RenderRelease]:
-        """Begin a reading of Releases. Other directories can share what renders those of this one."""
+        """Begin a reading of Releases. Other directories can share the renderer of this directory."""
         if self._begin_reading is None:
             from controller.sources.chart_renderer import ChartRenderer
 

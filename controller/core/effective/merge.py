@@ -16,6 +16,7 @@ from controller.core.effective.accounts import Accounts, in_numbers, is_named
 from controller.core.effective.labels import inherits_label
 from controller.core.encoding.json_members import mapping_member
 from controller.core.encoding.quoting import shorten
+from controller.core.engine_api.field_tables import HEALTHCHECK
 from controller.core.engine_api.parse import parse_config
 from controller.core.engine_api.requests import (
     CreateRequest,
@@ -25,14 +26,7 @@ from controller.core.engine_api.requests import (
 from controller.model.policy.document import Policy
 
 #: The member of a health check for each attribute of ``HealthcheckRequest``.
-_CHECK = {
-    "test": "Test",
-    "interval_ns": "Interval",
-    "timeout_ns": "Timeout",
-    "retries": "Retries",
-    "start_period_ns": "StartPeriod",
-    "start_interval_ns": "StartInterval",
-}
+_CHECK = {entry.attribute: entry.name for entry in HEALTHCHECK if entry.attribute is not None}
 _PATH_MAX = 96
 
 
@@ -72,7 +66,9 @@ def effective(
     """
     if existing:
         config = {member: config.get(member) for member in ("User", "Volumes")}
-    body = _inherited_body(asked, config, policy)
+    labels = _inherited_labels(asked, config)
+    kept = {key: value for key, value in labels.items() if inherits_label(key, str(value), policy)}
+    body = _inherited_body(asked, config, kept)
     part = parse_config(body)
     request = replace(
         asked,
@@ -91,12 +87,12 @@ def effective(
     if needs_numbers(policy) and not existing:
         request = replace(request, user=in_numbers(request.user, accounts) or request.user)
     return EffectiveRequest(
-        request, frozenset(_paths(asked, body)), _blanked(asked, config, policy)
+        request, frozenset(_paths(asked, body)), frozenset(labels.keys() - kept.keys())
     )
 
 
 def named_by_image(findings: Iterable[Finding], inherited: frozenset[str]) -> list[Finding]:
-    """Return findings; those about an inherited member say whose it is."""
+    """Return findings. A finding about an inherited member names the image's config."""
     return [_of_image(each) if each.path in inherited else each for each in findings]
 
 
@@ -110,9 +106,12 @@ def _of_image(finding: Finding) -> Finding:
 
 
 def _inherited_body(
-    asked: CreateRequest, config: Mapping[str, Any], policy: Policy
+    asked: CreateRequest, config: Mapping[str, Any], labels: Mapping[str, object]
 ) -> dict[str, Any]:
-    """Return the members of the image's config that the container inherits, as a create's body."""
+    """Return the members of the image's config that the container inherits, as a create's body.
+
+    *labels* are the labels of the image that the container keeps.
+    """
     body: dict[str, Any] = {}
     for member, given in (("User", asked.user), ("StopSignal", asked.stop_signal)):
         if not given:
@@ -123,18 +122,12 @@ def _inherited_body(
         body["StopSignal"] = signal.upper()
     # The ports of a container that shares a network are its target's: the engine refuses others.
     if not asked.shares.network:
-        ports = mapping_member(config, "ExposedPorts")
-        body["ExposedPorts"] = {
-            p: {} for p in ports if _with_protocol(p) not in asked.exposed_ports
-        }
-    paths = (_normal(path) for path in mapping_member(config, "Volumes"))
-    body["Volumes"] = {path: {} for path in paths if path not in asked.volumes}
+        ports, known = mapping_member(config, "ExposedPorts"), {*asked.exposed_ports}
+        body["ExposedPorts"] = {port: {} for port in ports if _with_protocol(port) not in known}
+    paths, own_paths = map(_normal, mapping_member(config, "Volumes")), {*asked.volumes}
+    body["Volumes"] = {path: {} for path in paths if path not in own_paths}
     body["Env"] = _inherited_env(asked, config.get("Env"))
-    body["Labels"] = {
-        key: value
-        for key, value in mapping_member(config, "Labels").items()
-        if key not in dict(asked.labels) and inherits_label(key, str(value), policy)
-    }
+    body["Labels"] = labels
     body |= _inherited_command(asked, config)
     if check := mapping_member(config, "Healthcheck"):
         own = asked.healthcheck or HealthcheckRequest()
@@ -146,14 +139,11 @@ def _inherited_body(
     return {member: value for member, value in body.items() if value}
 
 
-def _blanked(asked: CreateRequest, config: Mapping[str, Any], policy: Policy) -> frozenset[str]:
-    """Return the labels of the image that the container doesn't keep, and the request doesn't set."""
+def _inherited_labels(asked: CreateRequest, config: Mapping[str, Any]) -> dict[str, object]:
+    """Return the labels of the image that the request doesn't set."""
     own = dict(asked.labels)
-    return frozenset(
-        key
-        for key, value in mapping_member(config, "Labels").items()
-        if key not in own and not inherits_label(key, str(value), policy)
-    )
+    labels = mapping_member(config, "Labels")
+    return {key: value for key, value in labels.items() if key not in own}
 
 
 def _inherited_env(asked: CreateRequest, listed: object) -> object:

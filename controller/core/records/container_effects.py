@@ -438,7 +438,7 @@ def connect(inventory: Inventory, closing: parts.Closing) -> Inventory:
 
 
 def _record_network(inventory: Inventory, closing: parts.Closing) -> Inventory:
-    """Record which network of its name a container has joined, or that it has left the one of that name."""
+    """Record the id of the network that a container joined under a name; after a disconnect, forget the id."""
     item = inventory.containers.get(closing.object)
     if item is None or not _is_by_creator(item, closing):
         return inventory

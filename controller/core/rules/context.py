@@ -120,7 +120,7 @@ def namespace_of(actor: Actor, asked: str, policy: Policy) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a new object counts: its owner, its namespace, and its service ('' for none)."""
+    """The owner, the namespace and the service ('' for none) of a new object."""
 
     owner: str
     namespace: str

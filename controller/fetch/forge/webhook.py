@@ -129,7 +129,7 @@ class WebhookServer(HTTPServer):
 
 
 def _cut(connection: socket.socket) -> None:
-    """End a connection that lives too long, however it spends its time."""
+    """End a connection at the time limit, also a connection that still sends bytes."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 

@@ -178,6 +178,17 @@ def test_requests_at_the_same_time_choose_different_addresses() -> None:
     assert knows.reservations.addresses == {}
 
 
+def test_a_join_keeps_its_address_from_a_create_at_the_same_time() -> None:
+    knows, others = world(), []
+    sent = Sent(f"/networks/{PLATFORM}/connect")
+    first = Meanwhile(lambda: others.append(of_slot(2, knows)))
+    join(knows, shown(), (first, RECORDED), (sent, Reply(200)), ("outcome", RECORDED))
+    (other,) = others
+    end = other.body["NetworkingConfig"]["EndpointsConfig"][NAME]
+    assert sent.body["EndpointConfig"]["IPAMConfig"]["IPv4Address"] == "10.208.0.2"
+    assert end["IPAMConfig"]["IPv4Address"] == "10.208.0.3"
+
+
 @pytest.mark.parametrize("actor", [CONTROLLER, OPERATOR, ALICE])
 def test_nobody_names_an_address(actor: Actor) -> None:
     chosen = {"IPAMConfig": {"IPv4Address": "10.208.0.9"}}

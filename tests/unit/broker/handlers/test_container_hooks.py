@@ -15,12 +15,14 @@ from controller.broker.gate.commands import (
     EndProcess,
     Forward,
     InspectPaths,
+    ReadAccounts,
     ReadEngine,
     ReadProcess,
     WriteRecord,
 )
 from controller.broker.gate.state import GateState
 from controller.broker.handlers import container_exec, container_hooks
+from controller.core.effective.accounts import Accounts
 from controller.model.confinement import NotReadable
 from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED
@@ -66,6 +68,8 @@ class Engine:
         self.asked: list[str] = []
         self.deadlines: list[float] = []
         self.made: list[tuple[str, ...]] = []
+        self.users: list[str] = []
+        self.accounts: Accounts | None = None
         self.ended = False
 
     def answer(self, command: Command) -> CommandResult:
@@ -83,6 +87,7 @@ class Engine:
                 self.deadlines.append(command.deadline_s)
                 if path.endswith("/exec"):
                     self.made.append(tuple(json.loads(body)["Cmd"]))
+                    self.users.append(json.loads(body).get("User", ""))
                     return reply({"Id": f"{len(self.made):064x}"}, 201)
                 return NO_CONTENT
             case EndProcess():
@@ -90,6 +95,8 @@ class Engine:
                 return ""
             case ReadProcess():
                 return NotReadable("not here")
+            case ReadAccounts():
+                return self.accounts
             case InspectPaths():
                 return ()
             case _:
@@ -159,6 +166,24 @@ def test_hooks_of_another_label_than_the_recorded_one_are_not_run() -> None:
     gate = knows()
     engine = Engine(gate, label=TEXT.replace("warm", "evil"), evil=0)
     assert "isn't the recorded one" in completed(gate, engine)
+    assert engine.made == []
+
+
+NAMED = '{"PostStart":[{"Cmd":["warm"],"TimeoutMs":5000,"User":"app"}]}'
+
+
+def test_where_groups_are_bounded_a_hook_runs_with_the_numbers_of_its_user() -> None:
+    gate = knows(NAMED)
+    engine = Engine(gate, label=NAMED, warm=0)
+    engine.accounts = Accounts("app:x:1000:1001\n", "disk:x:6:app\n")
+    assert completed(gate, engine) == HOOKS_SUCCEEDED
+    assert engine.users == ["1000:1001"]
+
+
+def test_a_hook_of_a_user_that_the_container_does_not_tell_is_refused_there() -> None:
+    gate = knows(NAMED)
+    engine = Engine(gate, label=NAMED, warm=0)
+    assert "is refused by the policy: User: only the image says" in completed(gate, engine)
     assert engine.made == []
 
 

@@ -266,7 +266,7 @@ PLANTED: dict[str, tuple[str, Any]] = {
     "an image's user keeps its groups": ("needs_numbers", lambda _policy: False),
     "an image's variables are added unjudged": ("_inherited_env", lambda *_: []),
     "an image's check is added unjudged": ("_with_check", lambda asked, _image: asked),
-    "an image's labels show through": ("_blanked", lambda *_: frozenset()),
+    "an image's labels show through": ("_inherited_labels", lambda *_: {}),
 }
 
 
