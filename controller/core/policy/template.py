@@ -23,6 +23,18 @@ ADDRESSES: dict[Publish, tuple[str, ...]] = {
     "all": ("0.0.0.0", "::", "127.0.0.1", "::1"),  # noqa: S104 - likewise
     "loopback": ("127.0.0.1", "::1"),
 }
+#: The public registries of ``home``.
+REGISTRIES = (
+    "docker.io/",
+    "ghcr.io/",
+    "quay.io/",
+    "lscr.io/",
+    "gcr.io/",
+    "registry.k8s.io/",
+    "mcr.microsoft.com/",
+    "docker.elastic.co/",
+    "public.ecr.aws/",
+)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9./_-]*|[0-9]+(\.[0-9]+){3}", re.ASCII)
 _KEY = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(?P<comment>#.*)?")
 _COMMENT_COLUMN = 34
@@ -33,7 +45,7 @@ class TemplateAnswers:
     """The answers of the operator."""
 
     name: str = "own"
-    images: tuple[str, ...] = ("docker.io/", "ghcr.io/")
+    images: tuple[str, ...] = REGISTRIES
     publish: Publish = "asked"
     low_ports: tuple[int, ...] = (80, 443)
     owners: tuple[tuple[str, tuple[str, ...]], ...] = ()  # with namespaces; empty admits any owner

@@ -66,7 +66,19 @@ def test_the_other_policies_differ_where_they_mean_to():
 def test_home_admits_what_a_first_stack_asks_for_and_strict_refuses():
     """Public images with root, a published port, port 80, a network with internet access."""
     home = shipped("home")
-    for image in ("nginx", "postgres:17", "ghcr.io/someone/app:2", "trimtab.local/web:1"):
+    for image in (
+        "nginx",
+        "postgres:17",
+        "ghcr.io/someone/app:2",
+        "quay.io/prometheus/prometheus:v3.0.0",
+        "lscr.io/linuxserver/jellyfin:10.10.3",
+        "gcr.io/cadvisor/cadvisor:v0.49.1",
+        "registry.k8s.io/pause:3.10",
+        "mcr.microsoft.com/mssql/server:2022-latest",
+        "docker.elastic.co/elasticsearch/elasticsearch:8.15.0",
+        "public.ecr.aws/docker/library/redis:7",
+        "trimtab.local/web:1",
+    ):
         reference = parse_reference(image)
         host = {
             "NetworkMode": "platform-bridge",
