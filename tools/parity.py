@@ -138,6 +138,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "HostConfig.RestartPolicy.Name": ("spec.restart.policy", "spec.restart.boot"),
     "HostConfig.LogConfig.Type": ("spec.logs.driver",),
     "HostConfig.LogConfig.Config": (
+        "spec.logs.options",
         "spec.logs.maxSize",
         "spec.logs.maxFiles",
         "spec.logs.compress",

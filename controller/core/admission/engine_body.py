@@ -24,7 +24,6 @@ from controller.core.engine_api.requests import (
     CreateRequest,
     DeviceRequest,
     EndpointRequest,
-    LogConfig,
     MountRequest,
     PortRequest,
     RequestBody,
@@ -38,6 +37,7 @@ from controller.core.rules.hooks import hooks_text
 from controller.core.rules.images.image import is_trusted_by_policy
 from controller.core.rules.images.image_volumes import mounts_of
 from controller.core.rules.limits_privileges import capability, variable_names
+from controller.core.rules.logs import log_with_defaults
 from controller.core.rules.networks import JoinedNetworks, host_address, joined, network_facts
 from controller.core.rules.verdict import AdmissionPatch
 from controller.model import names
@@ -122,17 +122,6 @@ def with_defaults(limits: ResourceLimits, policy: Policy, cpus: int) -> Resource
         nano_cpus=0 if limits.cpu_quota else limits.nano_cpus or most,
         pids=limits.pids or resources.pids.default,
     )
-
-
-def log_with_defaults(log: LogConfig, policy: Policy) -> LogConfig:
-    """Return a log configuration that rotates."""
-    limits, options = policy.logs, dict(log.options)
-    usual = "json-file" if "json-file" in limits.drivers else limits.drivers[0]
-    if "max-size" not in options:
-        # A configuration with max-size is bounded already: only others get the policy's numbers.
-        options.setdefault("max-file", str(limits.default_files))
-        options["max-size"] = str(limits.default_size)
-    return LogConfig(log.type or usual, tuple(sorted(options.items())))
 
 
 def _exposed(request: CreateRequest) -> tuple[str, ...]:

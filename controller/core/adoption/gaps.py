@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from controller.core.encoding.json_members import list_of, mapping_of, texts_of
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import CreateRequest, Finding
-from controller.core.rules.limits_privileges import LOCAL_LOGS, NO_NEW_PRIVILEGES, capability
+from controller.core.rules.limits_privileges import NO_NEW_PRIVILEGES, capability
+from controller.core.rules.logs import LOCAL_LOGS
 from controller.model.confinement import GAPS, Gap
 
 if TYPE_CHECKING:

@@ -308,11 +308,14 @@ def _files(delivery: Delivery) -> RequestBody:
 
 def _log_options(logs: Logs) -> RequestBody:
     compress = None if logs.compress is None else str(logs.compress).lower()
-    return {
+    kept = {
         "max-size": str(logs.max_size),
         "max-file": str(logs.max_files),
         **only_set(compress=compress),
     }
+    if logs.is_local:
+        return kept
+    return {**logs.options, **{f"cache-{name}": value for name, value in kept.items()}}
 
 
 def _port(port: SinglePort) -> str:

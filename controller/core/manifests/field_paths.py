@@ -84,6 +84,9 @@ _FIELDS: Mapping[str, YamlPath] = {
     "HostConfig.RestartPolicy": ("spec", "restart", "policy"),
     "HostConfig.LogConfig": ("spec", "logs"),
     "HostConfig.LogConfig.Type": ("spec", "logs", "driver"),
+    "HostConfig.LogConfig.Config": ("spec", "logs", "options"),
+    "HostConfig.LogConfig.Config.cache-max-size": ("spec", "logs", "maxSize"),
+    "HostConfig.LogConfig.Config.cache-max-file": ("spec", "logs", "maxFiles"),
     "HostConfig.LogConfig.Config.compress": ("spec", "logs", "compress"),
     "HostConfig.LogConfig.Config.max-size": ("spec", "logs", "maxSize"),
     "HostConfig.LogConfig.Config.max-file": ("spec", "logs", "maxFiles"),
@@ -215,6 +218,8 @@ def _lists(spec: ServiceSpec) -> Iterator[tuple[str, YamlPath]]:
         yield f"HostConfig.Devices[{number}]", ("spec", "devices", index)
     for index, name in enumerate(sorted(spec.extra_hosts)):
         yield f"HostConfig.ExtraHosts[{index}]", ("spec", "extraHosts", name)
+    for name in spec.logs.options:
+        yield f"HostConfig.LogConfig.Config.{name}", ("spec", "logs", "options", name)
     for name in spec.sysctls:
         yield f"HostConfig.Sysctls.{name}", ("spec", "sysctls", name)
     for index, limit in enumerate(sorted(spec.ulimits)):

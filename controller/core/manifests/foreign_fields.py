@@ -160,7 +160,6 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
     ("logs",): {
         "max-file": "write maxFiles: 3",
         "max-size": "write maxSize: 10Mi",
-        "options": "write {maxSize: 10Mi, maxFiles: 3}, without another level",
     },
     ("dns",): {
         "nameservers": "write servers: [ADDRESS]",
@@ -193,7 +192,7 @@ _WORDS: Mapping[FieldPath, Mapping[str, str]] = {
     ("dependsOn", "condition"): short_forms.CONDITIONS,
     ("network", "mode"): {"default": "isolated", "internal": "isolated"},
     ("rollout", "onFailure"): {"continue": "Pause"},
-    ("logs", "driver"): {"journald": "local", "syslog": "local", "none": "local"},
+    ("logs", "driver"): {"none": "local"},
 }
 
 

@@ -54,6 +54,8 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     size = f"{format_bytes(logs.default_size)} x {logs.default_files}"
     most = f"{format_bytes(logs.max_size)} x {logs.max_files}"
     yield "logs", f"{_join(logs.drivers)}; {size} by default, at most {most}"
+    for each in logs.collectors:
+        yield "", f"{each.driver} to {each.address}: what containers print leaves the host for it"
     restart = policy.restart
     yield "restart", f"{_join(restart.policies)}; at most {restart.max_retries} retries"
     yield "removed at exit", "may be asked for" if policy.auto_remove else "refused"

@@ -21,6 +21,7 @@ from controller.core.engine_api import grammar
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.rules.context import implied
 from controller.core.rules.limits_privileges import capability
+from controller.core.rules.logs import address_of
 from controller.core.rules.networks import host_address
 from controller.model.desired.spec.fields import HOST_GATEWAY
 from controller.model.names import DEFAULT_NAMESPACE, REVISION
@@ -269,10 +270,14 @@ def _check(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | Non
 
 def _log(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     options = dict(asked.request.log.options)
+    if finding.rule == "log.driver":
+        log = asked.request.log
+        if log.type not in {"syslog", "fluentd", "gelf"}:
+            return Grant("add", "logs.drivers", log.type)
+        collector = {"driver": log.type, "address": address_of(log)}
+        return Grant("add", "logs.collectors", collector)
     if not finding.tolerable:
         return None
-    if finding.path.endswith(".Type"):
-        return Grant("add", "logs.drivers", asked.request.log.type)
     if finding.path.endswith(".max-size"):
         size = parse_size(options.get("max-size", ""))
         return Grant("set", "logs.maxSize", format_bytes(size)) if size else None

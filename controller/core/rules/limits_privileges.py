@@ -1,4 +1,4 @@
-"""Rules of a create about the container itself: limits, privileges, restarts, health checks, logs.
+"""Rules of a create about the container itself: limits, privileges, restarts, health checks.
 
 Each rule is a function from a case to its findings. A rule that needs facts yields nothing in a
 preview.
@@ -14,7 +14,6 @@ from controller.core.engine_api.requests import (
     Finding,
     Findings,
     HealthcheckRequest,
-    LogConfig,
     ResourceLimits,
     RestartRequest,
 )
@@ -34,13 +33,9 @@ CPUS_FLOOR = NANO // 100
 #: Used while the host's number of CPUs is unknown; larger than any host's.
 CPUS_MAX = 8192
 ENGINE_RESTARTS = ("no", "always", "on-failure", "unless-stopped")
-#: Log drivers that store logs on this host.
-LOCAL_LOGS = ("json-file", "local")
-LOG_FILES_MAX = 9999
 _NS_PER_MS = 1_000_000
 PRIVATE_MODES = {"ipc_mode": ("", "private", "none"), "cgroupns_mode": ("", "private")}
 NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
-LOG_OPTIONS = ("max-size", "max-file", "compress")
 
 
 def environment_bounded(case: Case) -> Findings:
@@ -409,40 +404,3 @@ def _judge_check(check: HealthcheckRequest, policy: Policy) -> Findings:
         reason = "the policy wants commands without a shell"
         where, remedy = "Healthcheck.Test", 'write ["CMD", …]'
         yield Finding("healthcheck.shell", where, reason, remedy, tolerable=True)
-
-
-def logs_kept(case: Case) -> Findings:
-    """Logs stay on this host, in files that rotate."""
-    yield from judge_log(case.request.log, case.policy)
-
-
-def judge_log(log: LogConfig, policy: Policy) -> Findings:
-    """Yield the faults of a log configuration."""
-    limits, path = policy.logs, "HostConfig.LogConfig"
-    if log.type and log.type not in limits.drivers:
-        reason = f"the driver {log.type!r} would send the log elsewhere, or nowhere"
-        remedy, here = f"use {' or '.join(limits.drivers)}", log.type in LOCAL_LOGS
-        yield Finding("log.driver", f"{path}.Type", reason, remedy, here)
-        if not here:
-            return
-    for key, value in log.options:
-        where = f"{path}.Config.{key}"
-        if key not in LOG_OPTIONS:
-            options = ", ".join(LOG_OPTIONS)
-            yield Finding("log.option", where, f"the option {key!r}: {options}", "leave it out")
-        elif key == "max-size" and not 0 < (parse_size(value) or 0) <= limits.max_size:
-            size = parse_size(value)
-            asked = format_bytes(size) if size else quote(value)
-            reason = f"{asked} is not a size of at most {format_bytes(limits.max_size)}"
-            remedy, more = "choose a smaller size", bool(size)
-            yield Finding("log.option", where, reason, remedy, more)
-        elif key == "max-file" and not _is_count(value, limits.max_files):
-            reason = f"{quote(value)} is not a number of files from 1 to {limits.max_files}"
-            more = _is_count(value, LOG_FILES_MAX)
-            yield Finding("log.option", where, reason, "ask for fewer files", more)
-        elif key == "compress" and value not in {"true", "false"}:
-            yield Finding("log.option", where, f"{value!r}", "write true or false")
-
-
-def _is_count(text: str, most: int) -> bool:
-    return re.fullmatch(r"[1-9][0-9]{0,3}", text, re.ASCII) is not None and int(text) <= most

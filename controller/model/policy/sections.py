@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from controller.model.desired.field_types import PortNumber
-from controller.model.desired.spec.fields import Model, SysctlName
+from controller.model.desired.spec.fields import Model, SysctlName, matching
 from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
 from controller.model.policy import values
 
@@ -222,13 +222,40 @@ class Networks(Model):
         )
 
 
-class LogRules(Model):
-    """Log drivers with local logs, and the rotation."""
+class Collector(Model):
+    """Where the engine may send logs. The address is compared as it is written."""
 
-    drivers: Annotated[tuple[Literal["json-file", "local"], ...], Field(min_length=1)] = (
-        "json-file",
-        "local",
-    )
+    driver: Literal["syslog", "fluentd", "gelf"]
+    address: Annotated[
+        str,
+        matching(
+            values.COLLECTOR,
+            300,
+            "an address with its scheme and port, such as udp://192.168.1.5:514, or unixgram:///dev/log",
+        ),
+    ]
+
+    @model_validator(mode="after")
+    def _is_spoken(self) -> Self:
+        spoken = {
+            "syslog": ("udp", "tcp", "tcp+tls", "unix", "unixgram"),
+            "fluentd": ("tcp", "tls"),
+            "gelf": ("udp", "tcp"),
+        }[self.driver]
+        if self.address.partition(":")[0] not in spoken:
+            raise ValueError(f"has no address of {self.driver}; expected {' or '.join(spoken)}")
+        return self
+
+
+class LogRules(Model):
+    """Log drivers and collectors, and the rotation of the logs on this host."""
+
+    #: ``journald`` writes into the host's journal, where anybody's lines stand.
+    drivers: Annotated[
+        tuple[Literal["json-file", "local", "journald"], ...], Field(min_length=1)
+    ] = ("json-file", "local")
+    #: Everything that containers print may leave the host for these.
+    collectors: Annotated[tuple[Collector, ...], Field(max_length=64)] = ()
     default_size: values.PolicyBytes = 10 * 1024**2
     default_files: Annotated[int, Field(ge=1)] = 3
     max_size: values.PolicyBytes = 100 * 1024**2

@@ -33,6 +33,12 @@ _PREFIX = re.compile(
 )
 _CAPABILITY = re.compile(r"[A-Z][A-Z_]{1,30}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?", re.ASCII)
+#: Of a log collector. The only socket is that of the host's own log.
+COLLECTOR = re.compile(
+    r"(?:udp|tcp|tcp\+tls|tls)://(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9a-f:.]{2,45}\]):[1-9][0-9]{0,4}"
+    r"|unix(?:gram)?:///dev/log",
+    re.ASCII,
+)
 _NETWORK = re.compile(r"[a-z0-9][a-z0-9-]*", re.ASCII)
 
 

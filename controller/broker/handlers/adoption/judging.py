@@ -25,7 +25,7 @@ from controller.broker.handlers.volumes.object_adoption import (
     record_of,
 )
 from controller.core.admission.adoption import Defaults
-from controller.core.admission.engine_body import log_with_defaults, port_with_address
+from controller.core.admission.engine_body import port_with_address
 from controller.core.admission.object_adoption import AdoptionRequest
 from controller.core.admission.update import judge_memory_in_use, memory_in_use
 from controller.core.adoption import forms, likeness
@@ -44,6 +44,7 @@ from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import Closing, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.context import CONTROLLER
 from controller.core.rules.identity import judge_labels
+from controller.core.rules.logs import log_with_defaults
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.confinement import Gap

@@ -21,6 +21,8 @@ from controller.model.names import Key
 from controller.model.quantities import format_duration_ms
 
 _RETRIES_MAX: Final = 10
+#: Drivers that keep a copy here, with the engine's options.
+_SENT_LOGS: Final = ("journald", "syslog", "fluentd", "gelf")
 _START_PERIOD_MS: Final = 30_000
 _INTERVAL_MS: Final = 30_000
 #: The attribute of Compose for a field with the same value.
@@ -381,23 +383,27 @@ def put_shares(work: Workload) -> None:
 def _logging(work: Workload) -> None:
     logging = mapping(work.tree.get("logging"))
     driver = logging.get("driver")
-    if driver not in (None, "", "json-file", "local"):
-        message = f"logging driver {driver} is not supported: logs stay on this host"
-        work.refuse(
-            ("logging", "driver"), message, "write json-file or local; `trimtab logs` reads them"
-        )
+    if driver not in (None, "", "json-file", "local", *_SENT_LOGS):
+        message = f"logging driver {driver} is not supported"
+        remedy = f"write json-file, local, or what the policy grants of {', '.join(_SENT_LOGS)}"
+        work.refuse(("logging", "driver"), message, remedy)
         return
+    copied = driver in _SENT_LOGS
     if driver:
         work.draft.put("spec.logs.driver", driver, ("logging", "driver"))
     for name, value in mapping(logging.get("options")).items():
         origin: TreePath = ("logging", "options", name)
-        match name:
+        match name.removeprefix("cache-") if copied else name:
             case "max-size":
                 work.draft.put("spec.logs.maxSize", _bytes(value), origin)
             case "max-file":
                 work.draft.put("spec.logs.maxFiles", _number(value), origin)
             case "compress":
                 work.draft.put("spec.logs.compress", str(value).lower() == "true", origin)
+            case _ if copied:
+                work.draft.put(
+                    f"spec.logs.options.{name}", "" if value is None else str(value), origin
+                )
             case _:
                 work.refuse(origin, f"logging option {name} is not supported", "remove it")
 

@@ -37,6 +37,7 @@ _REFERENCE = re.compile(
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 #: The namespaced settings: of the network, of message queues, and of System V IPC.
+_LOG_OPTION = re.compile(r"[a-z][a-z-]*", re.ASCII)
 _SYSCTL = re.compile(
     r"net(?:\.[a-z0-9_-]+)+|fs\.mqueue\.[a-z_]+"
     r"|kernel\.(?:msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)",
@@ -238,6 +239,9 @@ SysctlName = Annotated[
 ]
 SysctlValue = Annotated[
     str, satisfying(_is_sysctl_value, f"expected one line of at most {SYSCTL_MAX} characters")
+]
+LogOption = Annotated[
+    str, matching(_LOG_OPTION, 64, "the engine's name of an option, such as gelf-address")
 ]
 CleanPath = Annotated[str, AfterValidator(clean_path)]
 Size = Annotated[Bytes, Field(ge=1024, le=2**50)]

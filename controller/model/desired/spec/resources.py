@@ -87,13 +87,30 @@ Ulimits = dict[UlimitName, Annotated[UlimitBounds, BeforeValidator(_both)]]
 
 
 class Logs(fields.Model):
-    """The driver of the container's logs on this host, and their rotation."""
+    """The driver of the container's logs, and the rotation of the files on this host."""
 
-    #: The driver.
-    driver: Literal["json-file", "local"] = "json-file"
+    #: The driver. The policy lists journald, and the collectors of the others.
+    driver: Literal["json-file", "local", "journald", "syslog", "fluentd", "gelf"] = "json-file"
+    #: Options of journald, syslog, fluentd and gelf, by the engine's names, such as gelf-address.
+    options: Annotated[dict[fields.LogOption, str], Field(max_length=16)] = Field(
+        default_factory=dict
+    )
     #: The size of a file before it is rotated.
     max_size: fields.Size = 10 * 1024 * 1024
     #: The number of files that are kept.
     max_files: Annotated[int, Field(ge=1, le=100)] = 3
     #: Compress rotated files. Unset: the driver's default.
     compress: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_one_driver(self) -> Logs:
+        if self.options and self.is_local:
+            raise ValueError(
+                f"has options of {self.driver}; expected maxSize, maxFiles and compress"
+            )
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """True if the driver's files are the log. Another driver's files are a copy."""
+        return self.driver in ("json-file", "local")

@@ -550,7 +550,7 @@ def test_the_controllers_networks_and_namespaces() -> None:
         {"NetworkMode": "host"},
         {"NetworkMode": "container:x"},
         {"SecurityOpt": ["seccomp=unconfined"]},
-        {"LogConfig": {"Type": "syslog"}},
+        {"LogConfig": {"Type": "gcplogs"}},
         {"RestartPolicy": {"Name": "sometimes"}},
         {"Ulimits": [{"Name": "nofile", "Soft": -1, "Hard": -1}]},
     ],

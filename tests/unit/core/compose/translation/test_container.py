@@ -69,6 +69,16 @@ USUAL = {
             {"logs": {"driver": "local", "maxSize": "10Mi", "maxFiles": 3, "compress": True}},
         ),
         (
+            "logging: {driver: gelf, options: {gelf-address: 'udp://h:1', cache-max-size: 1m, mode: non-blocking}}",
+            {
+                "logs": {
+                    "driver": "gelf",
+                    "options": {"gelf-address": "udp://h:1", "mode": "non-blocking"},
+                    "maxSize": "1Mi",
+                }
+            },
+        ),
+        (
             "healthcheck: {test: [CMD-SHELL, curl -f x], interval: 1m30s, retries: 5, start_period: 0s}",
             {
                 "healthcheck": {
@@ -127,7 +137,7 @@ def test_the_policy_chooses_the_usual_capabilities() -> None:
         ("cap_add: [ALL]", "4 error compose.refused: cap_add: ALL makes the container root"),
         ("security_opt: ['no-new-privileges:true']", ""),
         ("security_opt: [seccomp=unconfined]", "4 error compose.refused: security_opt seccomp"),
-        ("logging: {driver: syslog}", "4 error compose.refused: logging driver syslog"),
+        ("logging: {driver: splunk}", "4 error compose.refused: logging driver splunk"),
         ("logging: {options: {tag: x}}", "4 error compose.refused: logging option tag"),
         ("command: []", "4 error compose.refused: an empty command can't remove the image's own"),
         ("pull_policy: build", "4 error compose.refused: pull_policy build is not supported"),
