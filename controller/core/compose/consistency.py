@@ -60,7 +60,7 @@ class _Checks:
         self._disabled = disabled
 
     def image(self, service: ComposeNode, path: NodePath) -> None:
-        if "image" not in service.members and "build" not in service.members:
+        if not {"image", "build", "provider"} & service.members.keys():
             message = "the service has neither an image nor a build"
             fail(service, "compose.missing", message, "add image", path)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
+from typing import Final
 
 from controller.core.compose.forms.paths import file_path
 from controller.core.compose.merging.session import Session, unreadable
 from controller.core.compose.project import FileAbsent
 from controller.core.compose.text.nodes import ComposeNode, Fault, NodePath, fail
+
+#: The format of env files whose values are taken as they are.
+RAW: Final = "raw"
 
 
 def read_environments(services: ComposeNode, variables: dict[str, str], session: Session) -> None:
@@ -46,10 +50,10 @@ def _from_env_files(
         is_optional = required is not None and required.value is False
         if is_optional and not session.exists(location):
             continue
-        if kind is not None:
+        if kind is not None and kind.value != RAW:
             message = f"the format {kind.value!r} of env files is not supported"
-            fail(kind, "compose.value", message, "remove format", path)
-        values = _variables_of(location, known, file, session)
+            fail(kind, "compose.value", message, "write raw, or remove format", path)
+        values = _variables_of(location, known, file, session, raw=kind is not None)
         texts |= values
         found |= {key: file.at(value) for key, value in values.items()}
     return found
@@ -65,9 +69,9 @@ def _from_label_files(files: ComposeNode, session: Session) -> dict[str, Compose
 
 
 def _variables_of(
-    path: str, known: Mapping[str, str], file: ComposeNode, session: Session
+    path: str, known: Mapping[str, str], file: ComposeNode, session: Session, *, raw: bool = False
 ) -> dict[str, str]:
     try:
-        return session.variables(path, known, file) or {}
+        return session.variables(path, known, file, raw=raw) or {}
     except FileAbsent as error:
         raise Fault(unreadable(error, path, file)) from None

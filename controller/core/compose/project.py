@@ -50,6 +50,8 @@ class ComposeProject:
     files: tuple[str, ...] = ()
     #: False if the files are broken so that the project possibly has another name.
     is_named: bool = True
+    #: The values of the variables that ``configs.*.environment`` names and ``.env`` sets.
+    config_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: What the reading cost: the values of all files, copied and merged ones too, and what else was made.
     weight: int = 0
 

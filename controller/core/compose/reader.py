@@ -74,6 +74,7 @@ def read_project(folder: str, read: ReadFile, *, folder_name: str | None = None)
         problems=session.report.problems,
         files=tuple(session.files),
         is_named=name is not None,
+        config_values=reading.config_values,
         weight=session.weight,
     )
 
@@ -104,6 +105,7 @@ class _Reading:
         self._default = self.name
         #: The files that can have the project's name.
         self._own: list[str] = []
+        self.config_values: dict[str, str] = {}
         #: The name is that of the variables.
         self._is_given = False
 
@@ -138,6 +140,10 @@ class _Reading:
         if report.failed:
             raise Incomplete
         remove_unused(tree)
+        for config in tree.members_of("configs").values():
+            variable = config.get("environment")
+            if variable is not None and variable.text in variables:
+                self.config_values[variable.text] = variables[variable.text]
         tree.members["name"] = tree.at(self.name)
         return tree
 

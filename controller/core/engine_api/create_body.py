@@ -15,6 +15,7 @@ from controller.model import names
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer
 from controller.model.desired.spec.devices import Device
+from controller.model.desired.spec.fields import host_addresses
 from controller.model.desired.spec.files import FileMount
 from controller.model.desired.spec.health import Healthcheck
 from controller.model.desired.spec.job import JobSpec
@@ -200,7 +201,11 @@ def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
         DeviceRequests=_device_requests(spec),
         OomScoreAdj=spec.oom_score_adj,
         GroupAdd=list(spec.group_add),
-        ExtraHosts=[f"{name}:{address}" for name, address in sorted(spec.extra_hosts.items())],
+        ExtraHosts=[
+            f"{name}:{address}"
+            for name, addresses in sorted(spec.extra_hosts.items())
+            for address in host_addresses(addresses)
+        ],
         Dns=list(spec.dns.servers),
         DnsSearch=list(spec.dns.search),
         DnsOptions=list(spec.dns.options),

@@ -12,6 +12,7 @@ from controller.core.engine_api.create_body import aliases_on, joined_networks
 from controller.core.yaml.documents import YamlPath
 from controller.model import names
 from controller.model.desired.desired import Network, Service, Volume
+from controller.model.desired.spec.fields import host_addresses
 from controller.model.desired.spec.mounts import TmpfsMount
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import NetworkNames
@@ -216,7 +217,9 @@ def _lists(spec: ServiceSpec) -> Iterator[tuple[str, YamlPath]]:
     by_path = [index for index, device in enumerate(spec.devices) if device.path is not None]
     for number, index in enumerate(by_path):
         yield f"HostConfig.Devices[{number}]", ("spec", "devices", index)
-    for index, name in enumerate(sorted(spec.extra_hosts)):
+    hosts = sorted(spec.extra_hosts.items())
+    names = [name for name, addresses in hosts for _ in host_addresses(addresses)]
+    for index, name in enumerate(names):
         yield f"HostConfig.ExtraHosts[{index}]", ("spec", "extraHosts", name)
     for name in spec.logs.options:
         yield f"HostConfig.LogConfig.Config.{name}", ("spec", "logs", "options", name)

@@ -143,7 +143,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("dns_search", "~", "where the policy allows it"),
     ("domainname", "=", "the domain name of the container"),
     ("entrypoint", "=", "the program"),
-    ("env_file.**", "=", "read into environment; the files are watched"),
+    ("env_file.**", "=", "read into environment; the files are watched. format: raw takes values as they are"),
     ("label_file", "=", "read into labels; the files are watched"),
     (
         "environment",
@@ -153,7 +153,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("expose", "=", "no effect: services of a network reach every port of each other"),
     ("extends.**", "=", "the other service is read into this one"),
     ("external_links", "!", "containers of others have no names here → put both in one project"),
-    ("extra_hosts", "~", "where the policy allows it"),
+    ("extra_hosts", "~", "where the policy allows it; a name can have several addresses"),
     ("gpus.**", "~", _GPU),
     ("group_add", "~", "where the policy allows it"),
     ("healthcheck", "=", "run by the engine; an unhealthy container is replaced"),
@@ -280,8 +280,11 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("provider.**", "!", "a provider is a program outside the gate → run it by hand"),
     (
         "pull_policy",
-        "=",
-        "always, never, missing, if_not_present; build is refused. The other words check a new revision alone",
+        "~",
+        (
+            "always, never, missing, if_not_present; build is refused. refresh, daily, weekly and every_TIME are "
+            "always: the tag is looked up for each new revision, not by the clock"
+        ),
     ),
     ("pull_refresh_after", "~!", "a tag is resolved at a new revision alone"),
     ("read_only", "=", "a read-only root filesystem"),
@@ -355,7 +358,14 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
         "!",
         "mounts of images are not supported → copy the files into an image or a volume",
     ),
-    ("volumes_from", "!", "a volume is shared by its name → mount the volume in both services"),
+    (
+        "volumes_from",
+        "~",
+        (
+            "the volumes and binds of the other service, where nothing else is mounted; with :ro read-only. Its tmpfs, "
+            "configs and secrets aren't, nor volumes that its image declares. container: is refused"
+        ),
+    ),
     ("working_dir", "=", "the folder of the processes"),
 )
 

@@ -15,7 +15,7 @@ TOP_ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     ("name", "=", "the namespace of the project's resources, as a DNS label of 20 characters"),
     ("services", "=", "each is a Service, or a Job if others wait for its completion"),
     ("include.**", "=", "local files are read into the project; remote ones are refused"),
-    ("models.**", "!", "models need a runner in the engine → run the model in a service"),
+    ("models.**", "~", "a service that uses one is refused"),
     ("networks", "=", "each is a Network that the services which list it share"),
     ("networks.*.name", "~!", "the engine's name is NAMESPACE.NETWORK"),
     ("networks.*.driver", "~", "a bridge; another driver is refused"),
@@ -63,7 +63,10 @@ TOP_ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "secrets.*.environment",
         "!",
-        "the environment of trimtab never counts → write file: NAME, and put the value below /etc/trimtab/secrets",
+        (
+            "a value of .env is plain text in the project → write file: NAME, and put the value below "
+            "/etc/trimtab/secrets"
+        ),
     ),
     (
         "secrets.*.file",
@@ -84,8 +87,8 @@ TOP_ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     ("configs.*.content", "=", "the text of the file"),
     (
         "configs.*.environment",
-        "!",
-        "the environment of trimtab never counts → write content with the variable, and set it in .env",
+        "=",
+        "the value of the variable in .env: trimtab's own environment never counts",
     ),
     ("configs.*.file", "=", "the content of the file in the project"),
     ("configs.*.external", "=", "the document of kind Config with that name in the namespace"),

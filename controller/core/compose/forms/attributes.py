@@ -35,6 +35,13 @@ def _fields(convert: Convert, names: str) -> dict[str, Convert]:
     return dict.fromkeys(names.split(), convert)
 
 
+
+
+def _as_written(node: ComposeNode, _target: Target) -> ComposeNode:
+    """Keep a value of an attribute that is refused, whatever it is."""
+    return node
+
+
 _ULIMITS = mapping_of(ulimit)
 _FILE_MOUNTS = list_of(
     structure({**_fields(text, "source target uid gid"), "mode": always(natural)})
@@ -182,15 +189,15 @@ SERVICE_FIELDS: dict[str, Convert] = {
     **_fields(
         text,
         "cgroup_parent cgroup cpuset container_name dockerfile domainname hostname image ipc "
-        "isolation log_driver mac_address net network_mode pid platform pull_policy restart "
-        "runtime stop_signal user userns_mode uts volume_driver working_dir",
+        "isolation log_driver mac_address net network_mode pid platform pull_policy "
+        "pull_refresh_after restart runtime stop_signal user userns_mode uts volume_driver working_dir",
     ),
     **_fields(
         texts,
         "profiles cap_add cap_drop device_cgroup_rules dns dns_opt dns_search expose "
         "external_links group_add links security_opt tmpfs volumes_from",
     ),
-    **_fields(flag, "oom_kill_disable privileged read_only stdin_open tty"),
+    **_fields(flag, "oom_kill_disable privileged read_only stdin_open tty use_api_socket"),
     **_fields(always(flag), "attach init"),
     **_fields(
         integer,
@@ -241,13 +248,14 @@ SERVICE_FIELDS: dict[str, Convert] = {
         }
     ),
     "label_file": texts,
+    **_fields(_as_written, "models provider"),
     "logging": structure({"driver": text, "options": mapping}),
     "networks": mapping_of(
         structure(
             {
                 **_fields(integer, "priority gw_priority"),
                 **_fields(texts, "aliases link_local_ips"),
-                **_fields(text, "ipv4_address ipv6_address mac_address"),
+                **_fields(text, "interface_name ipv4_address ipv6_address mac_address"),
                 "driver_opts": mapping,
             }
         )
@@ -315,6 +323,7 @@ SECTIONS: dict[str, Convert] = {
             }
         )
     ),
+    "models": _as_written,
     "secrets": mapping_of(structure(_FILE_OBJECT)),
     "configs": mapping_of(structure({**_FILE_OBJECT, "content": text})),
 }

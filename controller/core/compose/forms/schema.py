@@ -49,34 +49,47 @@ NEWER = frozenset(
     [
         "include",
         "initial_sync",
-        "interface_name",
         "jobs",
-        "models",
         "provenance",
-        "provider",
-        "pull_refresh_after",
         "sbom",
         "umask",
-        "use_api_socket",
         "use_service_name_alias",
     ]
 )
 
 
+_FLAG = {"type": ["boolean", "string"]}
+#: Newer attributes of services that ``schema`` adds: trimtab reads them, or refuses their service alone.
+_ADDED = {
+    "models": {"type": ["array", "object"]},
+    "provider": {"type": "object"},
+    "pull_policy": {
+        "type": "string",
+        "pattern": (
+            r"^(?:always|never|build|if_not_present|missing|refresh|daily|weekly"
+            r"|every_(?:[0-9]+[wdhms])+)\Z"
+        ),
+    },
+    "pull_refresh_after": {"type": "string"},
+    "use_api_socket": _FLAG,
+}
+
+
 @cache
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of the Compose Specification, with ``pre_start`` of services."""
+    """Return the JSON schema of the Compose Specification, with newer attributes."""
     text = resources.files(__package__).joinpath("compose-spec.json").read_text("utf-8")
     found: dict[str, Any] = json.loads(text)
     definitions = found["definitions"]
     hook = copy.deepcopy(definitions["service_hook"])
-    hook["properties"] |= {
-        "image": {"type": "string"},
-        "per_replica": {"type": ["boolean", "string"]},
-    }
+    hook["properties"] |= {"image": {"type": "string"}, "per_replica": _FLAG}
     definitions["pre_start_hook"] = hook
     reference = {"$ref": "#/definitions/pre_start_hook"}
-    definitions["service"]["properties"]["pre_start"] = {"type": "array", "items": reference}
+    service = definitions["service"]["properties"]
+    service |= {"pre_start": {"type": "array", "items": reference}, **_ADDED}
+    (joined,) = service["networks"]["oneOf"][1]["patternProperties"].values()
+    joined["oneOf"][0]["properties"]["interface_name"] = {"type": "string"}
+    found["properties"]["models"] = {"type": "object"}
     return found
 
 
@@ -152,6 +165,8 @@ def _words(error: ValidationError, validator: str, bound: Any) -> tuple[str, str
         case "enum":
             choices = ", ".join(map(str, bound))
             return f"{value!r} is not a permitted value", f"write one of: {choices}"
+        case "pattern":
+            return f"{value!r} is not a permitted value", "write one that docs/compose.md names"
         case "uniqueItems":
             return "an entry is repeated", "keep one of them"
         case _:

@@ -143,7 +143,7 @@ def _depends_on(base: ComposeNode, over: ComposeNode, path: NodePath) -> Compose
     )
 
 
-def _networks(base: ComposeNode, over: ComposeNode, path: NodePath) -> ComposeNode:
+def _named(base: ComposeNode, over: ComposeNode, path: NodePath) -> ComposeNode:
     table = _table_of(path)
     return _merge_members(_as_mapping(base, None, path), _as_mapping(over, None, path), path, table)
 
@@ -222,7 +222,8 @@ _RULES: PathTable[Merger] = PathTable(
         "services.*.healthcheck.test": _override,
         "services.*.ulimits.*": _override,
         "services.*.depends_on": _depends_on,
-        "services.*.networks": _networks,
+        "services.*.models": _named,
+        "services.*.networks": _named,
         "services.*.logging": _logging,
     }
 )

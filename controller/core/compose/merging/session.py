@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from controller.core.compose import project
-from controller.core.compose.text.env_file import EnvFileInvalid, read_env
+from controller.core.compose.text.env_file import EnvFileInvalid, read_env, read_raw_env
 from controller.core.compose.text.nodes import ComposeNode, ReadingReport, fail
 from controller.core.compose.text.yaml_nodes import NodeAllowance, YamlDocument, read_yaml
 from controller.core.yaml.file_limit import MAX_BYTES
@@ -147,9 +147,16 @@ class Session:
         return tuple(document for document, _ in self._parsed[path])
 
     def variables(
-        self, path: str, known: Mapping[str, str], referrer: ComposeNode | None
+        self,
+        path: str,
+        known: Mapping[str, str],
+        referrer: ComposeNode | None,
+        *,
+        raw: bool = False,
     ) -> dict[str, str] | None:
         """Return the variables of an env file; None, with a problem in the report, without any.
+
+        The values of a *raw* file are taken as they are.
 
         Raises:
             FileAbsent: the file does not exist.
@@ -161,6 +168,8 @@ class Session:
             if self._env_bytes > MAX_ENV_BYTES:
                 remedy = "use smaller env files, or fewer services with env files"
                 self._end(path, "the project reads too many env files", remedy)
+            if raw:
+                return read_raw_env(text, known)
             return read_env(text, known, lambda name: self._missing(path, name))
         except project.FileAbsent:
             raise

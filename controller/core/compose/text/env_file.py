@@ -76,6 +76,35 @@ def read_env(text: str, variables: Mapping[str, str], missing: Missing) -> dict[
         raise EnvFileInvalid(reader.line, f"{error.name} has no value{reason}") from None
 
 
+def read_raw_env(text: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an env file in the format raw, that of ``docker run --env-file``.
+
+    A value is the rest of its line: quotes, comments and variables in it mean nothing. A name without
+    ``=`` has its value from *variables*, or is left out.
+
+    Raises:
+        EnvFileInvalid: a line has no name, or a name with a space; the file is too large.
+    """
+    found: dict[str, str] = {}
+    length = 0
+    for number, each in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        line = each.removesuffix("\r").lstrip()
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not name:
+            raise EnvFileInvalid(number, "the line names no variable")
+        if any(letter.isspace() for letter in name):
+            raise EnvFileInvalid(number, "the name of a variable contains a space")
+        if not equals and name not in variables:
+            continue
+        found[name] = value if equals else variables[name]
+        length += len(found[name])
+        if length > MAX_VALUES or len(found) > MAX_NAMES:
+            raise EnvFileInvalid(number, "the file has too many or too long values")
+    return found
+
+
 class _Reader:
     """A pass over a text."""
 

@@ -45,9 +45,6 @@ _PULL: Final = {
     "never": "Never",
     "missing": "IfNotPresent",
     "if_not_present": "IfNotPresent",
-    "daily": "Always",
-    "weekly": "Always",
-    "refresh": "Always",
 }
 #: Attributes about namespaces, with the words that ask for what every container has.
 _PRIVATE: Final = {
@@ -117,18 +114,22 @@ def _image(work: Workload) -> None:
             "build in CI and write image: NAME; or an operator runs `docker build -t NAME .`, then "
             "`trimtab image trust NAME`",
         )
-    else:
+    elif not work.tree.get("provider"):
         work.refuse((), "the service has no image", "write image: NAME")
     word = work.tree.get("pull_policy")
     if word is None:
         return
-    policy = _PULL.get(str(word)) or ("Always" if str(word).startswith("every_") else None)
-    if policy is None:
+    if word == "build":
         work.refuse(
             ("pull_policy",), f"pull_policy {word} is not supported", "write missing or always"
         )
-    else:
-        work.draft.put("spec.pullPolicy", policy, "pull_policy")
+        return
+    work.draft.put("spec.pullPolicy", _PULL.get(str(word), "Always"), "pull_policy")
+    if word not in _PULL:
+        message = f"pull_policy {word}: the tag is looked up for each new revision, not by the clock"
+        name = work.draft.name
+        remedy = f"write always; `trimtab restart {name}` looks it up at any time, also from a timer"
+        work.warn(("pull_policy",), message, remedy)
 
 
 def _program(work: Workload) -> None:
@@ -195,7 +196,7 @@ def _resolver(work: Workload) -> None:
     for name, field in (("dns", "servers"), ("dns_search", "search"), ("dns_opt", "options")):
         if listed := texts(work.tree.get(name)):
             work.draft.put(f"spec.dns.{field}", listed, name)
-    hosts: dict[str, str] = {}
+    hosts: dict[str, list[str]] = {}
     declared = work.tree.get("extra_hosts")
     pairs = (
         [(name, address) for name, addresses in declared.items() for address in texts(addresses)]
@@ -203,12 +204,10 @@ def _resolver(work: Workload) -> None:
         else [_host(entry) for entry in texts(declared)]
     )
     for name, address in pairs:
-        if name in hosts:
-            message = f"extra_hosts has two addresses for {name}"
-            work.refuse(("extra_hosts",), message, "keep one of them")
-        hosts[name] = address.removeprefix("[").removesuffix("]")
+        hosts.setdefault(name, []).append(address.removeprefix("[").removesuffix("]"))
     if hosts:
-        work.draft.put("spec.extraHosts", hosts, "extra_hosts")
+        joined = {name: ",".join(dict.fromkeys(addresses)) for name, addresses in hosts.items()}
+        work.draft.put("spec.extraHosts", joined, "extra_hosts")
 
 
 def _host(entry: str) -> tuple[str, str]:

@@ -194,11 +194,20 @@ def _put_size(scope: TranslationScope, draft: Draft, key: Key, options: Tree) ->
 
 def _config(scope: TranslationScope, name: str) -> None:
     declared = mapping(mapping(scope.project.tree["configs"])[name])
-    if declared.get("external") or declared.get("environment"):
+    if declared.get("external"):
         return
     draft = Draft("Config", dns_name(name), ("configs", name))
     _, key = file_of(name, declared)
-    if declared.get("content") is not None:
+    if variable := declared.get("environment"):
+        value = scope.project.config_values.get(str(variable))
+        if value is None:
+            message = f"the variable {variable} is not set: trimtab's own environment never counts"
+            at = Key("Config", scope.namespace, draft.name)
+            remedy = f"set {variable} in .env"
+            scope.error(("configs", name, "environment"), "compose.no-value", message, remedy, at)
+            return
+        draft.put("spec.data", {key: value}, "environment")
+    elif declared.get("content") is not None:
         draft.put("spec.data", {key: str(declared["content"])}, "content")
     else:
         draft.put("spec.files", {key: posixpath.normpath(str(declared.get("file") or ""))}, "file")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
 from typing import Final
 
 from controller.core.compose.project import TreePath
@@ -26,8 +25,16 @@ _READ: Final = 0o444
 _EXECUTE: Final = "0555"
 _PLAIN: Final = "0444"
 _SECRETS: Final = "/run/secrets"
+#: The word before the name of another container in ``volumes_from``.
+_CONTAINER: Final = "container"
 #: Options of a tmpfs that every tmpfs of trimtab has.
 _USUAL_OPTIONS: Final = frozenset({"noexec", "nosuid", "nodev", "rw", ""})
+
+
+#: The mounts that services of a project take from others, in all.
+INHERITED_MAX: Final = 10_000
+#: A mount of a service, with its place in the service.
+Entry = tuple[Tree, TreePath]
 
 
 class MountPlan:
@@ -39,11 +46,50 @@ class MountPlan:
         #: The Config of each file or folder of the project.
         self._configs: dict[str, str] = {}
         self._names = {dns_name(name) for name in mapping(scope.project.tree.get("configs"))}
-        for service in scope.services.values():
+        #: The volumes and binds of each service, with those of ``volumes_from``.
+        self._entries: dict[str, tuple[Entry, ...]] = {}
+        self._inherited = 0
+        for name, service in scope.services.items():
             tree = mapping(service)
             containers = max(1, replicas_of(tree)) + len(items(tree.get("pre_start")))
-            for name in {v["source"] for v in _volumes(tree) if not v.get("read_only")}:
-                self._writers[str(name)] = self._writers.get(str(name), 0) + containers
+            for volume in {_volume_of(name, terms) for terms, _ in self.entries(name)} - {""}:
+                self._writers[volume] = self._writers.get(volume, 0) + containers
+
+    def entries(self, service: str) -> tuple[Entry, ...]:
+        """Return the volumes and binds of a service: its own, and those that it takes from others.
+
+        Services don't take mounts in a circle: they would depend on one another in a circle. Of too many
+        mounts, the further ones are left out, and services that take mounts have a problem.
+        """
+        pending = [service]
+        while pending:
+            sources = _sources(mapping(self.scope.services.get(pending[-1])))
+            if unread := [name for name, _ in sources if name not in self._entries]:
+                pending += unread
+            else:
+                name = pending.pop()
+                self._entries.setdefault(name, self._read(name))
+        return self._entries[service]
+
+    def _read(self, service: str) -> tuple[Entry, ...]:
+        """Return the entries of a service; those of the services in ``volumes_from`` are known."""
+        tree = mapping(self.scope.services.get(service))
+        listed = enumerate(items(tree.get("volumes")))
+        own: list[Entry] = [(mapping(each), ("volumes", index)) for index, each in listed]
+        taken = _targets(tree, own)
+        found: dict[str, Entry] = {}
+        for index, (name, mode) in enumerate(_sources(tree)):
+            for terms, _ in self._entries[name] if self.is_small else ():
+                target = _clean(terms.get("target"))
+                if target not in taken and terms.get("type") in ("volume", "bind"):
+                    found[target] = (_inherited(name, terms, mode), ("volumes_from", index))
+            self._inherited += len(self._entries[name])
+        return (*found.values(), *own)
+
+    @property
+    def is_small(self) -> bool:
+        """False once services take too many mounts from each other."""
+        return self._inherited <= INHERITED_MAX
 
     def is_shared(self, volume: str) -> bool:
         """Return True if several containers write to a volume."""
@@ -64,17 +110,51 @@ class MountPlan:
         return name
 
 
-def _volumes(service: Tree) -> Iterator[Tree]:
-    for each in items(service.get("volumes")):
-        terms = mapping(each)
-        if terms.get("type") == "volume" and terms.get("source"):
-            yield terms
+def _sources(service: Tree) -> list[tuple[str, str]]:
+    """Return the services in ``volumes_from``, each with its mode; '' for another container."""
+    listed = (text.partition(":") for text in texts(service.get("volumes_from")))
+    return [("" if name == _CONTAINER else name, mode) for name, _, mode in listed]
+
+
+def _targets(service: Tree, own: list[Entry]) -> set[str]:
+    """Return the paths where a service itself mounts something."""
+    tmpfs = {_clean(entry.partition(":")[0]) for entry in texts(service.get("tmpfs"))}
+    files = {
+        _file_target(kind, _file_terms(each))
+        for kind in ("config", "secret")
+        for each in items(service.get(f"{kind}s"))
+    }
+    return {_clean(terms.get("target")) for terms, _ in own} | tmpfs | files
+
+
+def _inherited(service: str, terms: Tree, mode: str) -> Tree:
+    """Return a mount of a service as another one has it that takes the mounts."""
+    found: dict[str, object] = {**terms, "read_only": bool(terms.get("read_only")) or mode == "ro"}
+    if terms.get("type") == "volume":
+        # The engine copies no files of the other image into it.
+        found["volume"] = {**mapping(terms.get("volume")), "nocopy": True}
+        found["source"] = terms.get("source") or _anonymous(service, terms)
+    return found
+
+
+def _anonymous(service: str, terms: Tree) -> str:
+    """Return the name that a volume without a name gets; no written name has a slash."""
+    return f"{service}-{_clean(terms.get('target'))}"
+
+
+def _volume_of(service: str, terms: Tree) -> str:
+    """Return the volume that a service writes by a mount; '' for other mounts."""
+    if terms.get("type") != "volume" or terms.get("read_only"):
+        return ""
+    return str(terms.get("source") or _anonymous(service, terms))
 
 
 def put_mounts(work: Workload, plan: MountPlan) -> None:
     """Translate all mounts of a service."""
-    for index, each in enumerate(items(work.tree.get("volumes"))):
-        _put_volume(work, plan, mapping(each), ("volumes", index))
+    for terms, origin in plan.entries(work.name):
+        _put_volume(work, plan, terms, origin)
+    for index, text in enumerate(texts(work.tree.get("volumes_from"))):
+        _judge_source(work, plan, text, ("volumes_from", index))
     for index, entry in enumerate(texts(work.tree.get("tmpfs"))):
         _put_tmpfs(work, entry, ("tmpfs", index))
     for index, each in enumerate(items(work.tree.get("configs"))):
@@ -86,6 +166,24 @@ def put_mounts(work: Workload, plan: MountPlan) -> None:
     if is_shared and not work.is_job and "order" not in written and replicas_of(work.tree) == 1:
         # Others share the volume. Nothing says that two containers of this service can.
         work.draft.put("spec.rollout.order", "StopFirst", ("volumes",))
+
+
+def _judge_source(work: Workload, plan: MountPlan, text: str, origin: TreePath) -> None:
+    """Refuse mounts of other containers, and announce what isn't taken from a service."""
+    name, _, mode = text.partition(":")
+    if name == _CONTAINER:
+        message = f"volumes_from {text} is not supported: a project shares with its own services alone"
+        work.refuse(origin, message, "name each volume under volumes")
+    elif mode not in ("", "ro", "rw"):
+        message = f"volumes_from {text} has the mode {mode}"
+        work.refuse(origin, message, f"write {name}, {name}:ro or {name}:rw")
+    elif not plan.is_small:
+        message = f"the services take more than {INHERITED_MAX} mounts from each other"
+        work.refuse(origin, message, "name each volume under volumes")
+    else:
+        message = f"volumes that the image of {name} declares are not taken along"
+        remedy = f"name them under volumes of {name}, if the image has some"
+        work.warn(origin, message, remedy)
 
 
 def _file_terms(value: object) -> Tree:
@@ -115,18 +213,19 @@ def _put_volume(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) 
 
 
 def _put_named(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) -> None:
-    source, target = str(terms.get("source") or ""), _clean(terms.get("target"))
+    target = _clean(terms.get("target"))
+    source = str(terms.get("source") or _anonymous(work.name, terms))
     entry: dict[str, object] = {"type": "volume", "source": dns_name(source), "target": target}
-    if not source:
+    if not terms.get("source"):
         if replicas_of(work.tree) > 1:
             message = f"each replica would need a volume of its own at {target}"
             work.refuse(origin, message, "name the volume, or write a tmpfs")
             return
-        entry["source"] = name = dns_name(f"{work.name}-{target}")
+        name = dns_name(source)
         work.scope.drafts.append(Draft("Volume", name, (*work.draft.origin, *origin)))
     if terms.get("read_only"):
         entry["readOnly"] = True
-    elif plan.is_shared(source) or (not source and work.tree.get("pre_start")):
+    elif plan.is_shared(source):
         entry["shared"] = True
     options = mapping(terms.get("volume"))
     if options.get("nocopy"):
@@ -243,14 +342,11 @@ def _put_file(work: Workload, kind: str, terms: Tree, origin: TreePath) -> None:
     """Translate a mount of a config or a secret."""
     source = str(terms.get("source") or "")
     declared = mapping(mapping(work.scope.project.tree.get(f"{kind}s")).get(source))
-    target = str(terms.get("target") or "")
-    if not target.startswith("/"):
-        target = posixpath.join(_SECRETS if kind == "secret" else "/", target or source)
     name, key = file_of(source, declared)
     mount: dict[str, object] = {
         "type": kind,
         "source": dns_name(name),
-        "target": _clean(target),
+        "target": _file_target(kind, terms),
         "key": key,
     }
     for field in ("uid", "gid"):
@@ -264,6 +360,14 @@ def _put_file(work: Workload, kind: str, terms: Tree, origin: TreePath) -> None:
     elif kind == "config":
         mount["mode"] = _PLAIN
     work.draft.add("mounts", mount, origin)
+
+
+def _file_target(kind: str, terms: Tree) -> str:
+    target = str(terms.get("target") or "")
+    if not target.startswith("/"):
+        folder = _SECRETS if kind == "secret" else "/"
+        target = posixpath.join(folder, target or str(terms.get("source") or ""))
+    return _clean(target)
 
 
 def file_of(source: str, declared: Tree) -> tuple[str, str]:

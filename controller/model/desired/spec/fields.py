@@ -24,6 +24,7 @@ PATH_MAX = 4096
 IMAGE_MAX = 512
 SYSCTL_MAX = 256  # characters of the name and of the value of a setting of the kernel
 LISTED_MAX = 64  # items of a list of names, addresses or groups
+HOST_ADDRESSES_MAX = 8  # addresses of one name in /etc/hosts
 #: The engine replaces this target of ``extraHosts`` by an address of the host.
 HOST_GATEWAY = "host-gateway"
 
@@ -190,6 +191,20 @@ def is_env_name(name: str) -> bool:
     return _ENV_NAME.fullmatch(name) is not None
 
 
+def host_addresses(text: str) -> tuple[str, ...]:
+    """Return the addresses of a host name: they have commas between them."""
+    return tuple(text.split(","))
+
+
+def _host_addresses(text: str) -> str:
+    listed = host_addresses(text)
+    if len(listed) > HOST_ADDRESSES_MAX:
+        raise ValueError(f"expected at most {HOST_ADDRESSES_MAX} addresses of a name")
+    if len(set(listed)) < len(listed):
+        raise ValueError("expected each address of a name once")
+    return ",".join(map(_host_address, listed))
+
+
 def _capabilities(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not _CAPABILITY.fullmatch(name):
@@ -222,7 +237,7 @@ DomainName = Annotated[str, matching(_HOST_NAME, 253, "a domain name, such as ex
 SearchDomain = Annotated[str, matching(_SEARCH, 253, "a domain name, or '.' for none")]
 DnsOption = Annotated[str, matching(DNS_OPTION, 36, "an option of resolv.conf, such as ndots:2")]
 DnsServer = Annotated[str, AfterValidator(_server)]
-HostAddress = Annotated[str, AfterValidator(_host_address)]
+HostAddresses = Annotated[str, AfterValidator(_host_addresses)]
 GroupName = Annotated[str, matching(GROUP, 64, "the name or the number of a group")]
 CpuSet = Annotated[str, matching(CPUSET, 640, "numbers of CPUs, such as 0-2,4")]
 RuntimeName = Annotated[str, matching(_RUNTIME, 64, "the name of a runtime, such as runc")]

@@ -52,9 +52,9 @@ class ServiceSpec(fields.Model):
     hostname: fields.HostName | None = None
     #: The domain name in the container.
     domainname: fields.DomainName | None = None
-    #: Entries of /etc/hosts: addresses by name.
+    #: Entries of /etc/hosts: an address by name, or several with commas between them.
     extra_hosts: Annotated[
-        dict[fields.DomainName, fields.HostAddress], Field(max_length=fields.LISTED_MAX)
+        dict[fields.DomainName, fields.HostAddresses], Field(max_length=fields.LISTED_MAX)
     ] = Field(default_factory=dict)
     #: The resolver of the containers.
     dns: Dns = Dns.model_construct()

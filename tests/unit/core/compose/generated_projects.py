@@ -18,6 +18,8 @@ Strategy = st.SearchStrategy[Any]
 NAMES = ("a", "b", "c")
 #: Attributes that are newer than the reference, and attributes with their own tests.
 LEFT_OUT = {"pre_start", "extends", "include", "version", "name", "develop", "credential_spec"}
+#: Attributes that Docker Compose 2.26 doesn't know.
+LEFT_OUT |= {"models", "provider", "use_api_socket", "pull_refresh_after", "interface_name"}
 _ANY = ["a", "b", "a b", "1", "true", "$A", "${A:-d}", "x-${B-e}", "$$A", "a=b", "é"]
 #: Texts by the last key of the path.
 _TEXTS: dict[str, list[str]] = {
@@ -27,6 +29,7 @@ _TEXTS: dict[str, list[str]] = {
     "path": ["a.env", "./b"],
     "label_file": ["a.env"],
     "port": ["80", "${A:-81}"],
+    "pull_policy": ["always", "never", "if_not_present", "build", "missing"],
     "published": ["80", "80-90", "${A:-5}"],
     "volumes": ["a:/a", "b:/b:ro", "./c:/c", "/d:/d:rw,z", "/e", "../f:/f:rshared", "a:/x:nocopy"],
     "source": ["a", "b", "./s", "/s"],

@@ -178,3 +178,28 @@ def test_choices_for_trimtab_in_an_included_file_are_announced():
     assert problems(project) == [
         "shop/db.yaml:1:1 warning compose.by-policy: x-trimtab of an included file has no effect"
     ]
+
+
+def test_the_format_of_each_env_file_counts():
+    files = {
+        "shop/compose.yaml": (
+            "services:\n  web:\n    image: x\n    env_file:\n      - a.env\n"
+            "      - {path: raw.env, format: raw}\n      - {path: none.env, required: false, format: raw}\n"
+        ),
+        "shop/a.env": "A='1'\n",
+        "shop/raw.env": "B='$A'\n",
+    }
+    assert services(files)["web"]["environment"] == {"A": "1", "B": "'$A'"}
+
+
+def test_the_content_of_a_config_can_be_a_variable_of_the_project():
+    files = {
+        "shop/compose.yaml": f"{WEB}configs: {{c: {{environment: TEXT}}, d: {{environment: NONE}}}}\n",
+        "shop/.env": "TEXT='a $$b'\nMORE=1\n",
+    }
+    files["shop/compose.yaml"] = files["shop/compose.yaml"].replace(
+        "image: x", "image: x, configs: [c, d]"
+    )
+    project = read(files)
+    assert project.valid
+    assert project.config_values == {"TEXT": "a $$b"}

@@ -92,11 +92,11 @@ def rendered(project: ComposeProject) -> str:
             ),
         ),
         (
-            "services:\n  web:\n    image: x\n    models: [a]\n",
+            "services:\n  web:\n    image: x\n    umask: '022'\n",
             (
-                "shop/compose.yaml:4:5: error compose.newer: services.web.models: "
-                "models is newer than the supported Compose Specification\n"
-                "    remedy: remove models; compose-go 2.4.8 has the supported attributes"
+                "shop/compose.yaml:4:5: error compose.newer: services.web.umask: "
+                "umask is newer than the supported Compose Specification\n"
+                "    remedy: remove umask; compose-go 2.4.8 has the supported attributes"
             ),
         ),
         (

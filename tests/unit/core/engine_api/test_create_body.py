@@ -29,6 +29,8 @@ from tests.unit.core.engine_api.test_translate import NAMES, check, service
         ({"groupAdd": ["video", "44"]}, {"HostConfig": {"GroupAdd": ["video", "44"]}}),
         ({"extraHosts": {"b": "10.0.0.5", "a": "host-gateway"}},
          {"HostConfig": {"ExtraHosts": ["a:host-gateway", "b:10.0.0.5"]}}),
+        ({"extraHosts": {"b": "10.0.0.5,fd00::5", "a": "::1"}},
+         {"HostConfig": {"ExtraHosts": ["a:::1", "b:10.0.0.5", "b:fd00::5"]}}),
         ({"dns": {"servers": ["9.9.9.9"], "search": ["."], "options": ["ndots:2"]}},
          {"HostConfig": {"Dns": ["9.9.9.9"], "DnsSearch": ["."], "DnsOptions": ["ndots:2"]}}),
         ({"ulimits": {"nofile": 5, "core": {"soft": 0, "hard": 1}}},

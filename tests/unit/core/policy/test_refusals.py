@@ -145,7 +145,7 @@ spec:
   groupAdd: ["5"]
   hostname: h
   domainname: d.example
-  extraHosts: {b: 10.0.0.2, a: host-gateway}
+  extraHosts: {b: 10.0.0.2, a: "host-gateway,::1"}
   dns: {servers: [9.9.9.9], search: [example.org], options: [rotate]}
   tty: true
   stdin: true
@@ -195,7 +195,8 @@ FIELDS = {
     "HostConfig.DnsOptions[0]": "spec.dns.options[0]",
     "HostConfig.DnsSearch[0]": "spec.dns.search[0]",
     "HostConfig.ExtraHosts[0]": "spec.extraHosts.a",
-    "HostConfig.ExtraHosts[1]": "spec.extraHosts.b",
+    "HostConfig.ExtraHosts[1]": "spec.extraHosts.a",
+    "HostConfig.ExtraHosts[2]": "spec.extraHosts.b",
     "HostConfig.GroupAdd[0]": "spec.groupAdd[0]",
     "HostConfig.Init": "spec.init",
     "HostConfig.LogConfig.Config.compress": "spec.logs.compress",

@@ -1,6 +1,6 @@
 import pytest
 
-from controller.core.compose.text.env_file import EnvFileInvalid, read_env
+from controller.core.compose.text.env_file import MAX_NAMES, EnvFileInvalid, read_env, read_raw_env
 
 
 def env(text: str, **known: str) -> dict[str, str]:
@@ -36,3 +36,29 @@ def test_a_bad_line_is_named(text, line):
     with pytest.raises(EnvFileInvalid) as caught:
         env(text)
     assert caught.value.line == line
+
+
+def test_a_raw_file_means_what_it_says():
+    text = "\ufeffA=\"q\" $X # c\r\n  B= 1 \n#x\n\nOUT\nNONE\nC=a=b\nD='two\nE=\\n"
+    assert read_raw_env(text, {"OUT": "out", "X": "x"}) == {
+        "A": '"q" $X # c',
+        "B": " 1 ",
+        "OUT": "out",
+        "C": "a=b",
+        "D": "'two",
+        "E": "\\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("A=1\n=2", 2), ("A=1\nA B=1", 2), ("A =1", 1), ("\n" * 3 + "A\tB", 4)]
+)
+def test_a_bad_line_of_a_raw_file_is_named(text, line):
+    with pytest.raises(EnvFileInvalid) as caught:
+        read_raw_env(text, {})
+    assert caught.value.line == line
+
+
+def test_a_raw_file_is_bounded():
+    with pytest.raises(EnvFileInvalid):
+        read_raw_env("".join(f"A{n}=\n" for n in range(MAX_NAMES + 1)), {})

@@ -56,6 +56,10 @@ USUAL = {
             {"extraHosts": {"a": "1.2.3.4", "b": "host-gateway", "c": "::1"}},
         ),
         (
+            "extra_hosts: ['a=1.2.3.4', 'a=::1', 'b=1.2.3.4', 'a=1.2.3.4']",
+            {"extraHosts": {"a": "1.2.3.4,::1", "b": "1.2.3.4"}},
+        ),
+        (
             "devices: [{source: /dev/fuse, target: /dev/f, permissions: mwr}, {source: n.com/gpu=0}]",
             {
                 "devices": [

@@ -202,3 +202,96 @@ def test_a_folder_that_delivers_variables_is_announced() -> None:
     (warning,) = translation(f"services:\n  web: {{image: 'x:1', {body}}}\n", files=files).problems
     assert warning.code == "compose.variables-delivered"
     assert warning.message.startswith("conf/.env and 1 more of ./app is delivered to /app")
+
+
+TAKING = """\
+services:
+  db:
+    image: x:1
+    volumes:
+      - {type: volume, source: data, target: /data/}
+      - {type: volume, source: read, target: /read, read_only: true}
+      - {type: volume, target: /own}
+      - {type: bind, source: /srv/x, target: /x}
+      - {type: bind, source: ./nginx.conf, target: /n, read_only: true}
+      - {type: volume, source: data, target: /mine}
+    tmpfs: [/t]
+    configs: [{source: c}]
+  job:
+    image: x:1
+    volumes_from: ['db:MODE']
+    volumes: [{type: volume, source: other, target: /mine}]
+    configs: [{source: c, target: /n}]
+    tmpfs: ['/x:size=1m']
+    depends_on: {db: {condition: service_started}}
+  third:
+    image: x:1
+    volumes_from: [job]
+volumes: {data: {}, read: {}, other: {}}
+configs: {c: {content: text}}
+"""
+
+
+def mounted(tree: dict[str, Any]) -> dict[str, str]:
+    """Return what is at each path, with the words of the mount."""
+    words = {"shared": "shared", "readOnly": "ro", "noCopy": "nocopy"}
+    return {
+        each["target"]: " ".join(
+            [each.get("source", each["type"]), *(word for key, word in words.items() if each.get(key))]
+        )
+        for each in tree["mounts"]
+    }
+
+
+def test_a_service_takes_the_volumes_and_binds_of_another_one() -> None:
+    found = trees(TAKING.replace("MODE", "rw"), files=FILES)
+    assert mounted(found["Service/db"]) == {
+        "/data": "data shared",
+        "/read": "read ro",
+        "/own": "db-own shared",
+        "/x": "/srv/x",
+        "/n": "nginx-conf",
+        "/mine": "data shared",
+        "/t": "tmpfs",
+        "/c": "c",
+    }
+    taken = {"/data": "data shared nocopy", "/read": "read ro nocopy", "/own": "db-own shared nocopy"}
+    assert mounted(found["Service/job"]) == {
+        **taken,
+        "/mine": "other shared",
+        "/n": "c",
+        "/x": "tmpfs",
+    }
+    assert mounted(found["Service/third"]) == {**taken, "/mine": "other shared nocopy"}
+    assert [name for name in found if name.startswith("Volume/")].count("Volume/db-own") == 1
+
+
+def test_taken_mounts_can_be_read_only_and_then_nobody_else_writes() -> None:
+    found = trees(TAKING.replace("MODE", "ro"), files=FILES)
+    assert mounted(found["Service/third"])["/data"] == "data ro nocopy"
+    assert mounted(found["Service/db"])["/own"] == "db-own"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("db", "5 warning compose.by-policy: volumes that the image of db declares are not taken"),
+        ("container:db", "5 error compose.refused: volumes_from container:db is not supported"),
+        ("db:z", "5 error compose.refused: volumes_from db:z has the mode z"),
+    ],
+)
+def test_mounts_of_others_have_their_problems_at_the_line(text: str, problem: str) -> None:
+    project = f"services:\n  web:\n    image: x:1\n    volumes_from:\n      - {text}\n  db: {{image: 'x:1'}}\n"
+    (found,) = problems(project)
+    assert found.startswith(problem)
+
+
+def test_taken_mounts_are_bounded() -> None:
+    """A long chain, and services that all take many mounts, cost no more than the bound."""
+    volumes = ", ".join(f"{{type: bind, source: /srv/{n}, target: /{n}}}" for n in range(500))
+    lines = [f"  s0: {{image: 'x:1', volumes: [{volumes}]}}"]
+    lines += [f"  s{n}: {{image: 'x:1', volumes_from: [s{n - 1}]}}" for n in range(1, 1200)]
+    text = "services:\n" + "\n".join(reversed(lines)) + "\n"
+    refused = [line for line in problems(text) if "more than 10000 mounts" in line]
+    assert len(refused) == 1199
+    assert trees(text)["Service/s0"]["mounts"]
