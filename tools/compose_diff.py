@@ -30,7 +30,15 @@ ORACLE = "docker-compose"
 #: Attributes that the oracle loses in a copy (``ServiceNetworkConfig`` of compose-go 2.4.8).
 LOST = {"gw_priority"}
 #: Attributes of trimtab that are newer than the oracle.
-NEWER = ("pre_start",)
+NEWER = (
+    "pre_start",
+    "models",
+    "provider",
+    "use_api_socket",
+    "pull_refresh_after",
+    "interface_name",
+    "pull_policy",
+)
 #: Seconds for one run of the oracle.
 TIMEOUT_S = 30
 
@@ -138,7 +146,8 @@ class Comparison:
         if self.answer.failed:
             return "oracle fails"
         for name in NEWER:
-            if not self.errors and f"Additional property {name} " in self.answer.refusal:
+            marks = (f"Additional property {name} ", f".{name} must be one of")
+            if not self.errors and any(mark in self.answer.refusal for mark in marks):
                 return f"newer: {name}"
         if self.errors:
             return "both refuse" if self.answer.refusal else f"named: {self.errors[0].code}"

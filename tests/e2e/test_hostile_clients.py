@@ -34,7 +34,7 @@ def loose(host: Host) -> Iterator[Host]:
     """A host whose policy lets a client make lists beyond what the broker reads at once."""
     policy = yaml.safe_load(Path(host.policy).read_text())
     policy["clients"] = [{"uid": ALICE, "owner": "alice"}]
-    policy["quotas"] = {"volumesPerOwner": VOLUMES, "perService": CONTAINERS}
+    policy["quotas"] = {"volumesPerOwner": VOLUMES, "perOwner": CONTAINERS}
     policy["labels"] = {"max": 256, "maxBytes": "1Mi", "clientMaxBytes": "1Mi"}
     file = host.folder / "loose.yaml"
     file.write_text(yaml.safe_dump(policy))

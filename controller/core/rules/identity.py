@@ -222,20 +222,21 @@ def label_bytes_max(policy: Policy, role: Role) -> int:
 
 
 def quotas_kept(case: Case) -> Findings:
-    """Containers count in any state; a rollout may exceed the service's quota by its surge."""
+    """Containers count in any state; a rollout may exceed the service's quota by its surge.
+
+    A container without a service counts for its owner alone.
+    """
     if case.facts is None:
         return
     quotas, per_owner = case.policy.quotas, container_quota(case.policy, case.owner)
     surge = 1 if case.by_controller and case.facts.replaces else 0
-    if case.facts.service_count >= quotas.per_service + surge:
-        reason = f"{case.service or 'this service'} has {case.facts.service_count} containers"
+    if case.service and case.facts.service_count >= quotas.per_service + surge:
+        reason = f"{case.service} has {case.facts.service_count} containers"
         remedy = f"at most {quotas.per_service}: remove some first"
         yield Finding("quota.service", f"Labels.{names.SERVICE}", reason, remedy)
-    if case.facts.owner_count >= per_owner:
-        reason = f"{case.owner} has {case.facts.owner_count} containers"
-        remedy = f"at most {per_owner}: remove some first"
-        yield Finding("quota.owner", f"Labels.{names.OWNER}", reason, remedy)
     role, counts = case.actor.role, case.facts.counts
+    if (count := case.facts.owner_count) >= per_owner:
+        yield _over_own("quota.owner", role, "containers", case.owner, count, per_owner)
     sums = sums_of(case.policy, role)
     if sums is not None and counts.all_containers >= sums.containers:
         yield _over_sum(
@@ -291,7 +292,7 @@ def judge_volume_quota(
     """Yield the quotas that *new* more volumes of an owner exceed."""
     most, sums = volume_quota(policy, owner), sums_of(policy, role)
     if counts.volumes + new > most:
-        yield _over_own("quota.volumes", "volumes", owner, counts.volumes, most)
+        yield _over_own("quota.volumes", role, "volumes", owner, counts.volumes, most)
     if sums is not None and counts.all_volumes + new > sums.volumes:
         yield _over_sum("quota.all-volumes", role, "volumes", counts.all_volumes, sums.volumes)
 
@@ -303,7 +304,7 @@ def judge_network_quota(policy: Policy, role: Role, owner: str, counts: QuotaCou
     """
     most, sums = network_quota(policy, owner), sums_of(policy, role)
     if role is not Role.CONTROLLER and counts.networks >= most:
-        yield _over_own("quota.networks", "networks", owner, counts.networks, most)
+        yield _over_own("quota.networks", role, "networks", owner, counts.networks, most)
     if sums is not None and counts.all_networks >= sums.networks:
         yield _over_sum("quota.all-networks", role, "networks", counts.all_networks, sums.networks)
 
@@ -325,14 +326,19 @@ def judge_port_quota(
     """
     most, sums = port_quota(policy, owner), sums_of(policy, role)
     if counts.ports + new > most:
-        yield _over_own("quota.ports", "published ports", owner, counts.ports, most)
+        yield _over_own("quota.ports", role, "published ports", owner, counts.ports, most)
     if sums is not None and counts.all_ports + new > sums.ports:
         yield _over_sum("quota.all-ports", role, "published ports", counts.all_ports, sums.ports)
 
 
-def _over_own(rule: str, what: str, owner: str, count: int, most: int) -> Finding:
+def _owner_place(role: Role) -> str:
+    """Return the place of the owner in a request; '' for people, whose owner is no part of it."""
+    return f"Labels.{names.OWNER}" if role is Role.CONTROLLER else ""
+
+
+def _over_own(rule: str, role: Role, what: str, owner: str, count: int, most: int) -> Finding:
     reason = f"{owner} has {count} {what}"
-    return Finding(rule, f"Labels.{names.OWNER}", reason, f"at most {most}: remove some first")
+    return Finding(rule, _owner_place(role), reason, f"at most {most}: remove some first")
 
 
 def _over_sum(rule: str, role: Role, what: str, count: int, most: int) -> Finding:
@@ -342,4 +348,4 @@ def _over_sum(rule: str, role: Role, what: str, count: int, most: int) -> Findin
     else:
         reason = f"clients have as many {what} as the policy lets all of them have together"
     remedy = f"at most {most}: remove some first, or let root raise the policy's quotas"
-    return Finding(rule, f"Labels.{names.OWNER}", reason, remedy)
+    return Finding(rule, _owner_place(role), reason, remedy)

@@ -143,7 +143,11 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("dns_search", "~", "where the policy allows it"),
     ("domainname", "=", "the domain name of the container"),
     ("entrypoint", "=", "the program"),
-    ("env_file.**", "=", "read into environment; the files are watched. format: raw takes values as they are"),
+    (
+        "env_file.**",
+        "=",
+        "read into environment; the files are watched. format: raw takes values as they are",
+    ),
     ("label_file", "=", "read into labels; the files are watched"),
     (
         "environment",

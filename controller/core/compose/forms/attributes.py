@@ -35,8 +35,6 @@ def _fields(convert: Convert, names: str) -> dict[str, Convert]:
     return dict.fromkeys(names.split(), convert)
 
 
-
-
 def _as_written(node: ComposeNode, _target: Target) -> ComposeNode:
     """Keep a value of an attribute that is refused, whatever it is."""
     return node

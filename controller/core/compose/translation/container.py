@@ -126,9 +126,13 @@ def _image(work: Workload) -> None:
         return
     work.draft.put("spec.pullPolicy", _PULL.get(str(word), "Always"), "pull_policy")
     if word not in _PULL:
-        message = f"pull_policy {word}: the tag is looked up for each new revision, not by the clock"
+        message = (
+            f"pull_policy {word}: the tag is looked up for each new revision, not by the clock"
+        )
         name = work.draft.name
-        remedy = f"write always; `trimtab restart {name}` looks it up at any time, also from a timer"
+        remedy = (
+            f"write always; `trimtab restart {name}` looks it up at any time, also from a timer"
+        )
         work.warn(("pull_policy",), message, remedy)
 
 

@@ -172,7 +172,9 @@ def _judge_source(work: Workload, plan: MountPlan, text: str, origin: TreePath) 
     """Refuse mounts of other containers, and announce what isn't taken from a service."""
     name, _, mode = text.partition(":")
     if name == _CONTAINER:
-        message = f"volumes_from {text} is not supported: a project shares with its own services alone"
+        message = (
+            f"volumes_from {text} is not supported: a project shares with its own services alone"
+        )
         work.refuse(origin, message, "name each volume under volumes")
     elif mode not in ("", "ro", "rw"):
         message = f"volumes_from {text} has the mode {mode}"

@@ -697,8 +697,25 @@ def test_quotas_count_what_is_there_and_a_rollout_may_exceed_by_one():
     assert denials(judged_for_controller(facts=over)) == ("quota.service",)
     assert denials(judged(facts=replace(FACTS, owner_count=200))) == ("quota.owner",)
     assert denials(judged(facts=replace(FACTS, service_count=99, owner_count=199))) == ()
+    # Containers without a service are no service together.
+    plain = replace(FACTS, service_count=150, owner_count=150)
+    assert denials(judged(facts=plain)) == ()
     few = policy(owners=[{"name": "alice", "quota": 1}])
     assert denials(judged(rules=few, facts=replace(FACTS, owner_count=1))) == ("quota.owner",)
+
+
+def test_a_quota_names_what_the_caller_wrote():
+    def places(verdict):
+        return [finding.path for finding in verdict.findings if finding.rule.startswith("quota.")]
+
+    full = replace(FACTS, service_count=100, owner_count=200)
+    label = {"io.trimtab.service": "web"}
+    assert places(judged(facts=full)) == [""]
+    assert places(judged({"Labels": label}, facts=full)) == ["Labels.io.trimtab.service", ""]
+    assert places(judged_for_controller(facts=full)) == [
+        "Labels.io.trimtab.service",
+        "Labels.io.trimtab.owner",
+    ]
 
 
 @pytest.mark.parametrize(

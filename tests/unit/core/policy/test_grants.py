@@ -344,6 +344,7 @@ CREATES = (
     Refused(
         "quota.service",
         Grant("set", "quotas.perService", 101),
+        {"Labels": {"io.trimtab.service": "web"}},
         facts=replace(FACTS, service_count=100),
     ),
     Refused(

@@ -39,7 +39,7 @@ def test_a_bad_line_is_named(text, line):
 
 
 def test_a_raw_file_means_what_it_says():
-    text = "\ufeffA=\"q\" $X # c\r\n  B= 1 \n#x\n\nOUT\nNONE\nC=a=b\nD='two\nE=\\n"
+    text = '\ufeffA="q" $X # c\r\n  B= 1 \n#x\n\nOUT\nNONE\nC=a=b\nD=\'two\nE=\\n'
     assert read_raw_env(text, {"OUT": "out", "X": "x"}) == {
         "A": '"q" $X # c',
         "B": " 1 ",

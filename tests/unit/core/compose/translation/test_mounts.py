@@ -237,7 +237,10 @@ def mounted(tree: dict[str, Any]) -> dict[str, str]:
     words = {"shared": "shared", "readOnly": "ro", "noCopy": "nocopy"}
     return {
         each["target"]: " ".join(
-            [each.get("source", each["type"]), *(word for key, word in words.items() if each.get(key))]
+            [
+                each.get("source", each["type"]),
+                *(word for key, word in words.items() if each.get(key)),
+            ]
         )
         for each in tree["mounts"]
     }
@@ -255,7 +258,11 @@ def test_a_service_takes_the_volumes_and_binds_of_another_one() -> None:
         "/t": "tmpfs",
         "/c": "c",
     }
-    taken = {"/data": "data shared nocopy", "/read": "read ro nocopy", "/own": "db-own shared nocopy"}
+    taken = {
+        "/data": "data shared nocopy",
+        "/read": "read ro nocopy",
+        "/own": "db-own shared nocopy",
+    }
     assert mounted(found["Service/job"]) == {
         **taken,
         "/mine": "other shared",

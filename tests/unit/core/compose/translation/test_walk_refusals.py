@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from controller.core.compose.translation.documents import parsed_documents, translate
@@ -23,9 +25,7 @@ def found(text: str) -> tuple[list[str], list[str]]:
     documents, others = parsed_documents(translation)
     desired = resolve(documents, problems=others)
     errors = [
-        f"{p.line} {p.code}: {p.message}"
-        for p in desired.problems
-        if p.severity is Severity.ERROR
+        f"{p.line} {p.code}: {p.message}" for p in desired.problems if p.severity is Severity.ERROR
     ]
     assert (desired.blind, desired.blind_namespaces) == (False, frozenset())
     return sorted(service.key.name for service in desired.services), errors
@@ -46,7 +46,9 @@ def found(text: str) -> tuple[list[str], list[str]]:
     ],
 )
 def test_an_attribute_refuses_its_service_alone(body: str, attribute: str) -> None:
-    text = f"services:\n  web:\n    image: x:1\n    {body}\n{OTHER}models: {{llm: {{model: a/b}}}}\n"
+    text = (
+        f"services:\n  web:\n    image: x:1\n    {body}\n{OTHER}models: {{llm: {{model: a/b}}}}\n"
+    )
     names, errors = found(text)
     assert names == ["other"]
     assert [error.partition(" is not supported")[0] for error in errors] == [
@@ -78,7 +80,8 @@ def test_a_pull_policy_by_the_clock_looks_at_new_revisions(word: str) -> None:
     assert project.valid, reading_problems(project)
     translation = translate(project, ComposeSettings(), lambda _path: FoundPath("absent"))
     (document,) = translation.documents
-    assert document.value["spec"]["pullPolicy"] == "Always"
+    value: Any = document.value
+    assert value["spec"]["pullPolicy"] == "Always"
     (warning,) = translation.problems
     assert (warning.severity, warning.line) == (Severity.WARNING, 4)
     assert f"pull_policy {word}: the tag is looked up for each new revision" in warning.message
@@ -110,7 +113,9 @@ def test_a_config_of_a_variable_is_delivered_and_a_secret_is_refused_with_its_se
     desired = resolve(documents, problems=others)
     assert [service.key.name for service in desired.services] == ["web"]
     assert [dict(config.spec.data) for config in desired.configs] == [{"c": "hello"}]
-    errors = sorted(f"{p.field}: {p.code}" for p in desired.problems if p.severity is Severity.ERROR)
+    errors = sorted(
+        f"{p.field}: {p.code}" for p in desired.problems if p.severity is Severity.ERROR
+    )
     assert errors == [
         "configs.gone.environment: compose.no-value",
         "secrets.s.environment: compose.refused",
