@@ -7,6 +7,10 @@ from dataclasses import dataclass
 #: ``PathFacts.protected`` of a path in the engine's data root. The value is separate because a path
 #: below the volumes root is judged as a mount of that volume.
 ENGINE_DATA = "engine-data"
+#: The time zone of the host, which every container may read. The first is usually a link into
+#: ``ZONES``: its facts are those of the file there.
+TIME_ZONE = ("/etc/localtime", "/etc/timezone")
+ZONES = "/usr/share/zoneinfo"
 
 
 @dataclass(frozen=True, slots=True)

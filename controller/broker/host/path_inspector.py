@@ -22,7 +22,14 @@ from pathlib import Path
 
 from controller.broker.host import procfs
 from controller.model.confinement import MountinfoLine
-from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
+from controller.model.host_paths import (
+    ENGINE_DATA,
+    TIME_ZONE,
+    ZONES,
+    PathFacts,
+    StickyParent,
+    is_below,
+)
 
 _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS = 0x02
@@ -119,15 +126,16 @@ class PathInspector:
     ) -> PathFacts:
         if not _is_plain(path):
             return PathFacts(path, "unreadable")
+        walked = _zone_of(path)
         try:
-            components = list(_walk(path, mounts))
+            components = list(_walk(walked, mounts))
         except OSError as error:
             return PathFacts(path, _kind_of_error(error))
         status = components[-1].status
         kind = _kind(status)
         if kind == "symlink":
             return PathFacts(path, kind)
-        names = ["/", *path.split("/")[1:]]
+        names = ["/", *walked.split("/")[1:]]
         parents = [posixpath.join(*names[: depth + 1]) for depth in range(len(components) - 1)]
         writable, sticky = self._weak_parents(parents, components)
         return PathFacts(
@@ -164,6 +172,17 @@ class PathInspector:
             else:
                 first = first or parent
         return first, tuple(sticky)
+
+
+def _zone_of(path: str) -> str:
+    """Return the file behind the link of the host's time zone; any other path as it is.
+
+    The engine follows the link at each start. Only root can change the link.
+    """
+    if path not in TIME_ZONE:
+        return path
+    real = os.path.realpath(path)
+    return real if is_below(real, ZONES) else path
 
 
 def writable_by_others(status: os.stat_result) -> bool:

@@ -269,6 +269,16 @@ _ETC_NEVER = (
     ),
     (_ENGINES, re.compile(r"hosts|hostname|resolv\.conf|mtab")),
 )
+#: Further names in /etc, of the image's system: covered read-only at most. Any other name is an
+#: application's, whose files may lie in a volume or a writable folder (``/etc/letsencrypt``).
+_ETC_OF_SYSTEM = re.compile(
+    r"ssl|ssh|ca-certificates(\.conf)?|pki|crypto-policies|krb5.*|gss|selinux|apparmor.*|audit"
+    r"|apt|dpkg|apk|yum.*|dnf|rpm|pacman.*|kernel|udev|modprobe\.d|modules.*|sysctl.*|binfmt\.d"
+    r"|fstab|crypttab|network|networks|netplan|protocols|services|rpc|ethertypes|host\.conf|gai\.conf"
+    r"|issue.*|motd.*|machine-id|os-release|debian_version|.*-release|default|skel|shells|inputrc"
+    r"|localtime|timezone|adjtime|locale.*|terminfo|logrotate.*|dbus-1|xdg|tmpfiles\.d"
+    r"|bash_completion.*|iproute2|python[0-9.]*|perl"
+)
 
 
 def _check_etc(mount: MountRequest, findings: FindingCollector) -> None:
@@ -284,7 +294,7 @@ def _check_etc(mount: MountRequest, findings: FindingCollector) -> None:
     if not name:
         reason, remedy = "/etc as a whole would be covered", "mount a file or folder below it"
         findings.add("mount.target", mount.path, reason, remedy)
-    elif mount.type not in {"bind", *FILE_KINDS} or not mount.read_only:
-        reason = f"{mount.target}: below /etc only a read-only bind of a file or folder is admitted"
-        remedy = "make the bind read-only, or choose a target outside /etc"
+    elif not mount.read_only and _ETC_OF_SYSTEM.fullmatch(name):
+        reason = f"{mount.target} could be changed: /etc/{name} is of the image's system"
+        remedy = "make the mount read-only, or choose a target outside /etc"
         findings.add("mount.target", mount.path, reason, remedy)

@@ -23,7 +23,7 @@ from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
 from controller.core.rules.identity import judge_name
 from controller.core.rules.images.image_volumes import makes_named, mounts_of
 from controller.model.files.delivery import FileSet
-from controller.model.host_paths import ENGINE_DATA, PathFacts, is_below
+from controller.model.host_paths import ENGINE_DATA, TIME_ZONE, PathFacts, is_below
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.policy.document import OPERATOR_OWNER
 from controller.model.policy.sections import Project
@@ -175,7 +175,7 @@ def _bind(case: Case, mount: MountRequest) -> Findings:
         yield from _judge_facts(case, mount, in_volume=False, trusted=(project.uid,))
         yield from _judge_project_user(case, mount, project)
         return
-    mounts = case.policy.mounts
+    mounts, allowed = case.policy.mounts, _allowed(case, mount)
     forbidden = next((path for path in mounts.forbidden if _touches(source, _folder(path))), "")
     if forbidden:
         reason = f"{source} {_relation(source, _folder(forbidden))}which the policy forbids"
@@ -184,14 +184,19 @@ def _bind(case: Case, mount: MountRequest) -> Findings:
             remedy += ", or list your project's folder in mounts.projects of the policy"
         yield Finding("mount.forbidden", mount.path, reason, remedy)
         return
-    listed = case.policy.owner(case.owner)
-    allowed = (listed.sources if listed else ()) or mounts.allowed
     if not any(_allows(prefix, source) for prefix in allowed):
         folders = ", ".join(allowed) or "none"
         reason = f"{source} is not below an admitted path ({folders})"
         yield Finding("mount.not-allowed", mount.path, reason, "use a path below one of them")
         return
     yield from _judge_facts(case, mount, in_volume=False)
+
+
+def _allowed(case: Case, mount: MountRequest) -> tuple[str, ...]:
+    """Return the prefixes of the sources that the policy allows, with the time zone for reading."""
+    listed = case.policy.owner(case.owner)
+    own = (listed.sources if listed else ()) or case.policy.mounts.allowed
+    return (*own, *TIME_ZONE) if mount.read_only and mount.source in TIME_ZONE else own
 
 
 def project_of(case: Case, source: str) -> Project | None:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -292,3 +293,23 @@ def test_a_device_is_told_by_its_type_and_number() -> None:
     zero, folder = inspector.inspect(("/dev/zero", "/dev"))
     assert (zero.kind, zero.device_type, zero.number) == ("other", "character", os.makedev(1, 5))
     assert (folder.device_type, folder.number) == ("", 0)
+
+
+def test_the_time_zone_of_the_host_is_the_file_behind_its_link(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zones, link = root / "zoneinfo", root / "localtime"
+    (zones / "Etc").mkdir(parents=True)
+    (zones / "Etc" / "UTC").write_text("TZif")
+    (root / "secret").write_text("")
+    monkeypatch.setattr(module, "ZONES", str(zones))
+    monkeypatch.setattr(module, "TIME_ZONE", (str(link),))
+    link.symlink_to("zoneinfo/Etc/UTC")
+    behind = look(zones / "Etc" / "UTC")
+    assert look(link) == replace(behind, path=str(link))
+    (zones / "Etc").chmod(0o777)
+    assert look(link).parents_writable_by_others == str(zones / "Etc")
+    for target in ("secret", "zoneinfo/../secret", "zoneinfo/Etc/None"):
+        link.unlink()
+        link.symlink_to(target)
+        assert look(link).kind == ("missing" if "None" in target else "symlink"), target

@@ -188,10 +188,26 @@ def test_the_volumes_root_is_the_engines_own():
 
 
 @pytest.mark.parametrize("kind", ["dir", "file"])
-def test_below_etc_a_file_or_folder_may_be_bound_read_only(kind):
-    for target in ("/etc/app", "/etc/nginx/nginx.conf", "/etc/my.cnf", "/etc/rclone.conf"):
+def test_what_an_application_has_below_etc_may_be_mounted(kind):
+    for target in ("/etc/app", "/etc/nginx/nginx.conf", "/etc/my.cnf", "/etc/letsencrypt"):
         assert bind(SOURCE, target=target, kind=kind) == ()
-        assert bind(SOURCE, target=target, kind=kind, read_only=False) == ("mount.target",)
+        assert bind(SOURCE, target=target, kind=kind, read_only=False) == ()
+        assert volume("alice-data", target=target) == ()
+        assert denials(judged(host={"Tmpfs": {target: "size=1m"}})) == ()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/etc/ssl", "/etc/ssl/certs", "/etc/ca-certificates.conf", "/etc/ssh/sshd_config"),
+        *("/etc/apt", "/etc/apk/repositories", "/etc/default/x", "/etc/python3.11", "/etc/perl"),
+        *("/etc/localtime", "/etc/timezone", "/etc/os-release", "/etc/services", "/etc/host.conf"),
+    ],
+)
+def test_what_the_system_of_an_image_reads_below_etc_is_covered_read_only(target):
+    assert bind(SOURCE, target=target, kind="file") == ()
+    assert bind(SOURCE, target=target, kind="file", read_only=False) == ("mount.target",)
+    assert volume("alice-data", target=target) == ("mount.target",)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +228,21 @@ def test_below_etc_a_file_or_folder_may_be_bound_read_only(kind):
 )
 def test_what_decides_over_rights_code_and_names_is_not_covered(target):
     assert bind(SOURCE, target=target, kind="file") == ("mount.target",)
+    assert volume("alice-data", target=target) == ("mount.target",)
+
+
+@pytest.mark.parametrize("path", ["/etc/localtime", "/etc/timezone"])
+def test_the_time_zone_of_the_host_may_be_mounted_read_only(path):
+    def zone(**changes):
+        return bind(path, **{"target": path, "kind": "file", **changes})
+
+    assert zone() == ()
+    assert zone(target="/usr/share/zoneinfo/Etc/UTC") == ()
+    assert zone(rules=policy(mounts={"forbidden": ["/etc"]})) == ("mount.forbidden",)
+    assert zone(target="/zone", read_only=False) == ("mount.not-allowed",)
+    assert zone(kind="symlink") == ("mount.symlink",)
+    assert zone(parents_writable_by_others="/usr/share") == ("mount.parent",)
+    assert bind(f"{path}.old", target="/x", kind="file") == ("mount.not-allowed",)
 
 
 def test_a_writable_bind_is_a_warning():
@@ -223,8 +254,8 @@ def test_a_writable_bind_is_a_warning():
     assert quiet.warnings == ()
 
 
-def volume(name, **changes):
-    mount = {"Type": "volume", "Source": name, "Target": "/m"}
+def volume(name, *, target="/m", **changes):
+    mount = {"Type": "volume", "Source": name, "Target": target}
     return denials(judged(host={"Mounts": [mount]}, **changes))
 
 
