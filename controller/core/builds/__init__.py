@@ -1,0 +1,1 @@
+"""Builds: Dockerfiles, their bases, and the contexts of builds, without I/O."""

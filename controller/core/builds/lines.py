@@ -1,0 +1,182 @@
+"""Lines of a Dockerfile: directives, comments, continued lines and here-documents.
+
+The text is cut as the parsers of all supported engines cut it. Text that two of them would cut in different ways
+is a problem.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from controller.core.builds.variables import split_words
+from controller.model.errors import Problem
+
+#: The largest Dockerfile, in characters.
+MAX_TEXT: Final = 256 * 1024
+#: The longest instruction, in characters. The builder reads lines below 64 KiB.
+MAX_LINE: Final = 32 * 1024
+
+_DIRECTIVE = re.compile(r"#[ \t]*([a-zA-Z][a-zA-Z0-9]*)[ \t]*=[ \t]*(.+?)[ \t]*")
+#: The syntaxes that say no more than the builder of the engine knows, or what this reader translates.
+_SYNTAX = re.compile(
+    r"(docker\.io/)?docker/dockerfile(:(1[\w.-]*|latest|experimental))?(@sha256:[0-9a-f]{64})?"
+)
+_HEREDOC = re.compile(r"\d*<<(-?)([^<]+)")
+#: Letters that some parser takes for a blank or the end of a line, or that no editor shows.
+_UNSEEN = re.compile(r"[^\S \t]|[\x00-\x08\x0e-\x1f\x7f\ufeff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    """The lines below an instruction up to their terminator."""
+
+    name: str
+    #: The lines, each with its newline, without leading tabs if the here-document was written ``<<-``.
+    content: str
+    #: The lines as they were written.
+    written: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One instruction, with its continued lines joined."""
+
+    #: The number of its first line, from 1.
+    number: int
+    #: In capitals.
+    keyword: str
+    #: The rest, without blanks around it.
+    rest: str
+    heredocs: tuple[Heredoc, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The instructions of a Dockerfile."""
+
+    instructions: tuple[Line, ...]
+    #: The letter that continues lines and escapes letters: ``\\`` or `````.
+    escape: str
+
+
+def cut(text: str) -> Lines | tuple[Problem, ...]:
+    """Return the instructions of a Dockerfile's text, or why it can't be cut."""
+    if len(text) > MAX_TEXT:
+        return (Problem("build.syntax", f"the Dockerfile has more than {MAX_TEXT // 1024} KiB"),)
+    physical = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+    directives = _directives(physical)
+    if isinstance(directives, Problem):
+        return (directives,)
+    escape = directives.get("escape", "\\")
+    found: list[Line] = []
+    index = 0
+    while index < len(physical):
+        start = index
+        joined, index = _joined(physical, index, escape)
+        if not joined:
+            continue
+        line = _instruction(joined, start + 1, escape)
+        if isinstance(line, Problem):
+            return (line,)
+        if line.keyword in {"RUN", "COPY", "ADD"} and not line.rest.startswith("["):
+            read = _heredocs(line, physical, index)
+            if isinstance(read, Problem):
+                return (read,)
+            line, index = read
+        found.append(line)
+    return Lines(tuple(found), escape)
+
+
+def _directives(physical: list[str]) -> dict[str, str] | Problem:
+    """Return the parser directives above the first instruction, comment or empty line."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(physical, 1):
+        match = _DIRECTIVE.fullmatch(line.lstrip(" \t"))
+        if match is None or (name := match[1].lower()) not in {"syntax", "escape", "check"}:
+            break
+        if name in found:
+            return Problem("build.syntax", f"the directive {name} is repeated", line=number)
+        found[name] = match[2]
+        if name == "escape" and match[2] not in {"\\", "`"}:
+            return Problem("build.syntax", f"escape={match[2]}: the escape is \\ or `", line=number)
+        if name == "syntax" and not _SYNTAX.fullmatch(match[2]):
+            return Problem(
+                "build.syntax",
+                f"syntax={match[2]} names another reader of Dockerfiles",
+                line=number,
+                remedy="remove the line, or name docker/dockerfile:1",
+            )
+    return found
+
+
+def _joined(physical: list[str], index: int, escape: str) -> tuple[str, int]:
+    """Return the instruction that begins at *index*, joined, and the index behind it; '' for a comment."""
+    first = physical[index].lstrip(" \t")
+    if first.startswith("#"):
+        return "", index + 1
+    joined, more = _continued(first, escape)
+    index += 1
+    while more and index < len(physical):
+        line = physical[index]
+        index += 1
+        if not (stripped := line.lstrip(" \t")) or stripped.startswith("#"):
+            continue
+        line, more = _continued(line, escape)
+        joined += line
+    return joined.strip(" \t"), index
+
+
+def _continued(line: str, escape: str) -> tuple[str, bool]:
+    """Return the line without its escape at the end, and True if it had one."""
+    bare = line.rstrip(" \t")
+    return (
+        (bare[:-1], True)
+        if bare.endswith(escape) and not bare.endswith(escape * 2)
+        else (line, False)
+    )
+
+
+def _instruction(joined: str, number: int, escape: str) -> Line | Problem:
+    if _UNSEEN.search(joined):
+        return Problem(
+            "build.syntax",
+            "the instruction has a control character or an unusual blank",
+            line=number,
+        )
+    if len(joined) > MAX_LINE:
+        return Problem(
+            "build.syntax", f"the instruction has more than {MAX_LINE // 1024} KiB", line=number
+        )
+    if joined.endswith(escape):
+        return Problem(
+            "build.syntax", f"the instruction ends with {escape}", line=number, remedy="remove it"
+        )
+    keyword, *rest = re.split(r"[ \t]+", joined, maxsplit=1)
+    return Line(number, keyword.upper() if keyword.isascii() else keyword, "".join(rest))
+
+
+def _heredocs(line: Line, physical: list[str], index: int) -> tuple[Line, int] | Problem:
+    """Return the line with its here-documents, and the index behind them."""
+    found: list[Heredoc] = []
+    for word in split_words(line.rest, "\\"):
+        if (match := _HEREDOC.fullmatch(word)) is None:
+            continue
+        name = match[2].replace("\\", "").strip("\"'")
+        body: list[str] = []
+        while index < len(physical):
+            written = physical[index]
+            index += 1
+            if (written.lstrip("\t") if match[1] else written) == name:
+                break
+            body.append(written)
+        else:
+            return Problem(
+                "build.heredoc", f"no line {name} ends the here-document", line=line.number
+            )
+        content = [text.lstrip("\t") if match[1] else text for text in body]
+        found.append(
+            Heredoc(name, *("".join(f"{text}\n" for text in part) for part in (content, body)))
+        )
+    return Line(line.number, line.keyword, line.rest, tuple(found)), index
