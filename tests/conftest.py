@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import engine as engines
 from tests.late_collection import LateCollection, Progress
-from tools import debian_images
+from tools import debian_images, engine_setups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -122,6 +122,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--every-loss", action="store_true", help="lose each file of a state folder, and each pair"
     )
     parser.getgroup("trimtab").addoption(
+        "--engine", choices=engine_setups.SETUPS, help="the set-up of the tests' own engines"
+    )
+    parser.getgroup("trimtab").addoption(
         "--signed", action="store_true", help="run the instances of e2e under signed admission"
     )
 
@@ -137,6 +140,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Options for the tests that failed last look at all tests at once.
     """
+    if (setup := config.getoption("engine")) is not None:
+        os.environ[engine_setups.VARIABLE] = setup  # also for programs that tests start
     if any("::" in argument for argument in config.args):
         return
     if config.getoption("lf", None) or config.getoption("failedfirst", None):

@@ -27,11 +27,13 @@ from socket import create_connection, create_server
 from socket import socket as Socket  # noqa: N812 - `socket` is the path, here
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tools import demo_images, dockerd
+from tools import demo_images, dockerd, engine_setups
 from tools.dockerd import Layout, Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from tools.engine_setups import EngineSetup
 
 # /var/tmp, not $TMPDIR: short enough for socket paths (107 bytes), and on a disk.
 BASE = Path("/var/tmp")
@@ -239,7 +241,8 @@ class PrivateEngine(_Client):
 
     private = True
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, setup: EngineSetup | None = None) -> None:
+        self.setup = setup or engine_setups.chosen()
         # Hex, as containerd refuses names with other characters at their ends.
         self._folder = BASE / f"{PREFIX}{os.urandom(4).hex()}"
         with turn():
@@ -291,10 +294,11 @@ class PrivateEngine(_Client):
             f"--cgroup-parent=/{self.netns}",
             # With systemd's driver the cgroup parent would have to be a slice.
             "--exec-opt=native.cgroupdriver=cgroupfs",
+            *self.setup.options(self._folder),
             *self.options,
             prefix=self.inside(),
             env={name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
-            | ECONOMY,
+            | {"PATH": self.setup.path(), **ECONOMY},
         )
 
     def kill(self) -> None:
