@@ -120,12 +120,10 @@ def test_times_tell_when_it_was_started_and_stopped_last(say: Conversation) -> N
 def test_a_running_container_is_not_removed_without_force(say: Conversation) -> None:
     identifier = say.run("contract-a")
     refused = say.ask("DELETE", f"/containers/{identifier}")
-    assert (refused.status, refused.message) == (
-        409,
-        (
-            'cannot remove container "/contract-a": container is running: '
-            "stop the container before removing or force remove"
-        ),
+    assert refused.status == 409
+    # Engines name it by name, or (since 28) by id.
+    assert refused.message.endswith(
+        '": container is running: stop the container before removing or force remove'
     )
     say.act(identifier, "pause")
     assert say.ask("DELETE", f"/containers/{identifier}").status == 409
@@ -510,7 +508,9 @@ def test_only_running_containers_keep_a_network_from_being_removed(say: Conversa
     running = say.run("contract-a", HostConfig={"NetworkMode": "contract-n"})
     refused = say.ask("DELETE", f"/networks/{network}")
     assert refused.status == 403
-    assert refused.message.endswith(f"network contract-n id {network} has active endpoints")
+    # Since 28 with the endpoints in place of the network's id.
+    assert "network contract-n " in refused.message
+    assert " has active endpoints" in refused.message
     say.act(running, "stop")
     assert say.ask("DELETE", f"/networks/{network}").status == 204
 
@@ -560,10 +560,8 @@ def test_a_network_with_a_subnet_gives_the_addresses_that_are_asked_for(say: Con
     assert say.ask("GET", f"/networks/{network}").json["IPAM"]["Config"] == [POOL]
     overlapping = {"Name": "contract-m", "IPAM": {"Config": [{"Subnet": "10.208.0.0/24"}]}}
     refused = say.ask("POST", "/networks/create", overlapping)
-    assert (refused.status, refused.message) == (
-        403,
-        "Pool overlaps with other one on this address space",
-    )
+    assert refused.status == 403
+    assert refused.message.endswith("Pool overlaps with other one on this address space")
 
     def made(name: str, address: str) -> Asked:
         end = {"IPAMConfig": {"IPv4Address": address}} if address else {}
@@ -679,9 +677,12 @@ def test_a_stopped_container_shares_its_network_with_nobody(say: Conversation) -
     late = say.create("contract-c", HostConfig=joined)
     for identifier, status in ((sidecar, "exited"), (late, "created")):
         started, state = say.ask("POST", f"/containers/{identifier}/start"), say.state(identifier)
-        message = f"cannot join network of a non running container: {owner}"
-        assert (started.status, started.message) == (409, message)
-        assert (state["Status"], state["ExitCode"], state["Error"]) == (status, 128, message)
+        assert started.status == 409
+        # "cannot join network of …", and since 28 "cannot join network namespace of …".
+        assert started.message.startswith("cannot join network")
+        assert " of a non running container: " in started.message
+        told = (state["Status"], state["ExitCode"], state["Error"])
+        assert told == (status, 128, started.message)
     say.start_worker(owner)
     assert say.act(sidecar, "start") == 204
     assert say.ask("DELETE", f"/containers/{owner}", force="1").status == 204
@@ -782,7 +783,8 @@ def test_the_containers_with_a_volume_are_listed_and_it_keeps_its_time_of_creati
 def test_an_image_is_known_by_reference_and_id(say: Conversation) -> None:
     shown = say.ask("GET", f"/images/{WORKER}/json").json
     assert shown["RepoTags"] == [WORKER]
-    assert shown["RepoDigests"] == []  # built here: no registry named it
+    # Built here: no registry named it. With the containerd image store the id is such a name all the same.
+    assert [name.partition("@")[2] for name in shown["RepoDigests"]] in ([], [shown["Id"]])
     assert say.ask("GET", f"/images/{shown['Id']}/json").json["Id"] == shown["Id"]
     listed = say.ask("GET", "/images/json").json
     assert {shown["Id"]} <= {each["Id"] for each in listed}

@@ -53,9 +53,10 @@ def test_what_the_gate_judges_is_what_the_engine_runs(
     side = RealSide(engine)
     archive = Archive(f"contract.test/drawn:{LABEL}", (LAYER,), config, "tests/contract")
     image_archive.load(engine.host, archive)
+    image = image_archive.inspect(engine.host, archive.reference) or {}
     try:
-        own = (image_archive.inspect(engine.host, archive.id) or {})["Config"]
-        with made(side, {**asked, "Image": archive.id}) as shown:
+        own = image["Config"]
+        with made(side, {**asked, "Image": image["Id"]}) as shown:
             if shown is None:
                 return  # nothing to run, for example
             foreseen(own, asked, shown)
@@ -64,14 +65,14 @@ def test_what_the_gate_judges_is_what_the_engine_runs(
             return
         body: Any = found.body
         body = {name: body[name] for name in (*MEMBERS, "Labels") if name in body}
-        with made(side, {**body, "Image": archive.id}) as shown:
+        with made(side, {**body, "Image": image["Id"]}) as shown:
             assert shown is not None, "the engine refuses what the gate rebuilt"
             assert {n: shown.get(n) or None for n in MEMBERS} == {
                 n: body.get(n) or None for n in MEMBERS
             } | ({"Entrypoint": None} if body.get("Entrypoint") == [""] else {})
             assert shown["Labels"] == body["Labels"]
     finally:
-        side.raw("DELETE", f"/images/{archive.id}?force=1", None)
+        side.raw("DELETE", f"/images/{image['Id']}?force=1", None)
 
 
 def foreseen(own: dict[str, Any], asked: dict[str, Any], shown: dict[str, Any]) -> None:

@@ -206,20 +206,24 @@ def _find_image(
         if inspect is None:
             pinned = f"{pin.id}, which the revision is pinned to"
             raise Answered(message_reply(404, f"No such image: {reference} ({pinned})"))
-        facts = yield from _facts_of_image(call, request, inspect, reference)
+        facts = yield from _facts_of_image(call, state, request, inspect, reference)
         return replace(facts, digest=pin.digest or facts.digest), pin
     inspect = yield from images.inspect_image(reference, ahead)
     if inspect is None and reference in state.inventory.ledger:
         inspect = yield from images.inspect_image(state.inventory.ledger[reference].id)
     if inspect is None:
         raise images.no_such_image(call, reference)
-    return (yield from _facts_of_image(call, request, inspect, reference)), None
+    return (yield from _facts_of_image(call, state, request, inspect, reference)), None
 
 
 def _facts_of_image(
-    call: GateRequest, request: CreateRequest, inspect: dict[str, Any], reference: str
+    call: GateRequest,
+    state: GateState,
+    request: CreateRequest,
+    inspect: dict[str, Any],
+    reference: str,
 ) -> Flow[ImageFacts]:
-    facts = images.facts_of(inspect, reference)
+    facts = images.facts_of(inspect, reference, state.inventory)
     if not needs_accounts(request, facts.config, call.policy):
         return facts
     return (yield from images.with_accounts(facts, inspect))

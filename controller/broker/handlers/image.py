@@ -72,7 +72,19 @@ def inspect_image(reference: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
     return (yield from read_json(f"/images/{reference}/json", ahead))
 
 
-def digest_of(inspect: dict[str, Any], reference: str) -> str:
+def digest_of(inspect: dict[str, Any], reference: str, inventory: Inventory) -> str:
+    """Return the digest by which a registry has an image in the repository of *reference*, or ''.
+
+    In the containerd image store the id of every image is such a digest, also where no registry ever
+    had the image. There a digest counts if a pull under this reference recorded it.
+    """
+    found = _named_digest(inspect, reference)
+    trusted = inventory.ledger.get(reference)
+    is_pulled = trusted is not None and trusted.digest == found
+    return found if is_pulled or found != inspect.get("Id") else ""
+
+
+def _named_digest(inspect: dict[str, Any], reference: str) -> str:
     """Return the digest of an image in the repository of *reference*, or ''."""
     try:
         repository = parse_reference(reference).repository
@@ -88,12 +100,12 @@ def digest_of(inspect: dict[str, Any], reference: str) -> str:
     return ""
 
 
-def facts_of(inspect: dict[str, Any], reference: str) -> ImageFacts:
+def facts_of(inspect: dict[str, Any], reference: str, inventory: Inventory) -> ImageFacts:
     """Return the facts of an image for admission."""
     parts = (inspect.get("Os"), inspect.get("Architecture"), inspect.get("Variant"))
     return ImageFacts(
         id=str(inspect.get("Id", "")),
-        digest=digest_of(inspect, reference),
+        digest=digest_of(inspect, reference, inventory),
         config=mapping_member(inspect, "Config"),
         platform="/".join(str(part) for part in parts if part),
     )
@@ -258,7 +270,12 @@ def _find_visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
         inspect, reference, call.policy, state.inventory
     ):
         raise missing
-    return _hide_other_names(inspect, call.policy)
+    shown = _hide_other_names(inspect, call.policy)
+    if call.actor.role is Role.CONTROLLER and not digest_of(inspect, reference, state.inventory):
+        # The controller takes a digest for one that a registry has.
+        others = [each for each in shown["RepoDigests"] if not each.endswith(f"@{shown['Id']}")]
+        shown = {**shown, "RepoDigests": others}
+    return shown
 
 
 def no_such_image_message(name: str) -> str:
@@ -392,7 +409,7 @@ def _pull_details(reply: Reply, reference: str) -> Flow[ResultPart]:
     inspect = yield from inspect_image(reference)
     if inspect is None:
         return ResultPart(status=500, error="the image isn't there after the pull")
-    if not digest or digest_of(inspect, reference) != digest:
+    if not digest or _named_digest(inspect, reference) != digest:
         return ResultPart(error="the engine named no digest for it, so the ledger doesn't know it")
     image = TrustedImagePart(reference=reference, id=str(inspect.get("Id", "")), digest=digest)
     return ResultPart.read(image.members)
@@ -415,7 +432,7 @@ def read_progress(tail: bytes) -> tuple[str, str]:
     return error, digest
 
 
-def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
+def trust(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /trimtab/v1/trust``: an operator vouches for the local image of a reference."""
     body = call.body
     if not isinstance(body, dict) or set(body) != {"reference"}:
@@ -429,7 +446,7 @@ def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
     trusted = TrustedImagePart(
         reference=reference,
         id=str(inspect.get("Id", "")),
-        digest=digest_of(inspect, reference),
+        digest=digest_of(inspect, reference, state.inventory),
     ).members
     request = request_of("POST", TRUST, reference, trusted)
     yield from require_record("operator", call.by, request)

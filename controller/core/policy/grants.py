@@ -388,7 +388,12 @@ GRANTS: Mapping[str, Suggest] = {
     "host.name": _set("names.underscores", True),
     "image.mutable": _set("images.requireDigest", False),
     "image.not-allowed": _add("images.allow", _image_folder),
-    "image.platform": _add("images.platforms", lambda _f, asked, _p: asked.platform or None),
+    "image.platform": _add(
+        "images.platforms",
+        lambda _f, asked, p: (
+            None if asked.platform in ("", *p.images.platforms) else asked.platform
+        ),
+    ),
     "label.denied": _prefix,
     "label.size": _labels,
     "log.driver": _log,

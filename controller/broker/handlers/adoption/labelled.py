@@ -345,7 +345,7 @@ class _Survey:
                 volumes[name] = volume.facts
         data = (data_path(state.volumes_root, name) for name in wants.volumes)
         paths = yield from inspect_paths((*wants.paths, *data))
-        shown = images.facts_of(image, reference)
+        shown = images.facts_of(image, reference, state.inventory)
         repository = repository_of(reference) or ""
         facts = CreateFacts(
             host=host_facts(state),

@@ -104,7 +104,8 @@ def _pin_conflict(
             f"it can't be created as {reference.canonical}"
         )
         return Finding("image.mismatch", "Image", reason, remedy)
-    if reference.digest in {"", image.digest} or _is_in_ledger(case):
+    # The id is a digest of the image, too: in the containerd image store that of its manifest.
+    if reference.digest in {"", image.digest, image.id} or _is_in_ledger(case):
         return None
     actual = image.digest or "a local image without a digest"
     reason = f"revision {revision} runs {actual}, and {reference.canonical} names another digest"
@@ -132,10 +133,20 @@ def is_trusted_by_policy(case: Case) -> bool:
 
 
 def platform_known(case: Case) -> Findings:
-    """The platform is the host's own or a listed one: another platform is another manifest."""
+    """The platform is the host's own or a listed one: another platform is another manifest.
+
+    The image is judged by the config of the platform that the engine shows. In the containerd image store
+    another platform, with another config, can have the same id.
+    """
     host = case.facts.host.platform if case.facts else ""
     if host:  # unknown in a preview
         yield from judge_platform(case.platform, host, case.policy)
+    shown = case.facts.image.platform if case.facts and case.facts.image else ""
+    if shown and case.platform and shown.split("/")[:2] != case.platform.split("/")[:2]:
+        reason = f"the engine shows the image for {shown}, and {case.platform!r} is asked for"
+        yield Finding(
+            "image.platform", "platform", reason, f"leave it out, or remove the image for {shown}"
+        )
 
 
 #: The variants of an architecture. Clients append them to the platform.

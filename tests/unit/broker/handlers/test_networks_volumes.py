@@ -395,6 +395,33 @@ def test_the_controller_sees_an_image_only_if_it_may_run() -> None:
     assert ask("GET", target, shown, trusting, actor=CONTROLLER).status == 200
 
 
+@pytest.mark.parametrize(
+    ("identifier", "pulled", "shown"),
+    [
+        (IMAGE, "", True),  # a registry's digest beside the id
+        (DIGEST, "", False),  # the containerd image store: every image has its id as digest
+        (DIGEST, DIGEST, True),
+    ],
+)
+def test_a_digest_that_is_the_id_is_a_registrys_only_after_a_pull(
+    identifier: str, pulled: str, *, shown: bool
+) -> None:
+    found = image(Id=identifier, RepoDigests=[f"ghcr.io/platformnetwork/web@{DIGEST}"])
+    ledger = {REFERENCE: TrustedImage(REFERENCE, identifier, pulled)}
+    knows = state(inventory(ledger=ledger))
+    look: list[Step] = [(LOOK, reply(found))]
+    target = f"/images/{REFERENCE}/json"
+    seen = ask("GET", target, look, knows, actor=CONTROLLER).json["RepoDigests"]
+    assert bool(seen) is shown
+    assert (
+        ask("GET", target, look, knows, actor=OPERATOR).json["RepoDigests"] == found["RepoDigests"]
+    )
+    body = {"reference": REFERENCE}
+    vouched = [*look, ("operator", RECORDED)]
+    answer = ask("POST", "/trimtab/v1/trust", vouched, knows, body=body, actor=OPERATOR)
+    assert answer.json.get("digest", "") == (DIGEST if shown else "")
+
+
 def test_an_image_by_id_is_shown_if_something_of_ours_knows_it() -> None:
     by_id = ReadEngine(f"/images/{IMAGE}/json")
     nameless = reply(image(RepoTags=[], RepoDigests=["evil.example/x@" + DIGEST]))

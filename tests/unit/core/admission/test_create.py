@@ -613,6 +613,15 @@ def test_a_controllers_container_is_called_after_its_slot(name, admitted):
     assert (denials(judged_for_controller(name=name)) == ()) is admitted
 
 
+def test_only_the_platform_that_the_engine_shows_is_judged():
+    rules = policy(images={"platforms": ["linux/s390x"]})
+    shown = replace(FACTS, image=replace(IMAGE, platform="linux/amd64"))
+    assert denials(judged(platform="linux/amd64/v2", facts=shown, rules=rules)) == ()
+    assert denials(judged(platform="linux/s390x", facts=shown, rules=rules)) == ("image.platform",)
+    other = replace(FACTS, image=replace(IMAGE, platform="linux/s390x"))
+    assert denials(judged(platform="linux/s390x", facts=other, rules=rules)) == ()
+
+
 PIN = PinnedImage(IMAGE.id, IMAGE.digest, "ghcr.io/platformnetwork/web")
 
 
@@ -644,6 +653,15 @@ def test_a_digest_rule_holds_for_a_pinned_revision(digest, trusted, refused):
     rules = policy(images={"requireDigest": True})
     admission = judged_for_controller({"Image": IMAGE.id}, labels=labels, facts=facts, rules=rules)
     assert denials(admission) == refused
+
+
+def test_a_local_image_is_its_own_digest_where_ids_are_digests():
+    reference = f"ghcr.io/platformnetwork/web@{IMAGE.id}"
+    labels = CONTROLLER_LABELS | {names.IMAGE: reference}
+    local = replace(
+        FACTS, trusted=None, image=replace(IMAGE, digest=""), pin=replace(PIN, digest="")
+    )
+    assert denials(judged_for_controller({"Image": IMAGE.id}, labels=labels, facts=local)) == ()
 
 
 def test_a_banned_repository_is_banned_for_pinned_revisions_too():
