@@ -148,6 +148,16 @@ def test_one_that_is_renamed_past_the_broker_is_not_started_and_ended_if_it_runs
     world.must("alice", "DELETE", f"/containers/{made}")
 
 
+def test_a_free_name_is_taken_by_one_that_was_renamed_to_it_past_the_broker(world: World) -> None:
+    made = create(world, "alice", "alice-mover").json["Id"]
+    world.engine.docker("rename", made, "archive")
+    world.must("alice", "POST", f"/containers/{made}/start")
+    assert create(world, "bob", "bob-archive", **aliased("archive")).rule == "network.name-taken"
+    world.must("alice", "DELETE", f"/containers/{made}?force=1")
+    assert create(world, "bob", "bob-archive", **aliased("archive")).status == 201
+    world.must("bob", "DELETE", "/containers/bob-archive")
+
+
 def test_an_owners_own_containers_share_a_name(world: World) -> None:
     made = create(world, "bob", "bob-desk-2", **aliased("ledger"))
     assert made.status == 201

@@ -266,14 +266,11 @@ class World:
                 self._forget_identities()
             case "start past the gate":
                 self.engine.call("POST", f"/containers/{move.container}/start")
-            case (
-                _
-            ):  # a stopped one's: the controller puts back its own, and the next check ends others
+            case _:  # a client's: the controller puts back the names of its own
                 found = self.engine.find(move.container)
-                is_clients = found and found.config["Labels"][names.ORIGIN] == "client"
-                if found is not None and is_clients and not found.alive:
-                    path = build_path(f"/containers/{found.id}/rename", {"name": ALIASES[0]})
-                    self.engine.call("POST", path)
+                if found is not None and found.config["Labels"][names.ORIGIN] == "client":
+                    query = {"name": move.alias or ALIASES[0]}
+                    self.engine.call("POST", build_path(f"/containers/{found.id}/rename", query))
 
     def _mend(self) -> None:
         for _ in range(3):

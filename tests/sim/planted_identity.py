@@ -48,4 +48,10 @@ IDENTITY_PLANTS: tuple[Plant, ...] = (
         "a container is started under a name that it got past the gate",
         ((name_conflicts, "refuse_clashes", always(lambda *_: None)),),
     ),
+    Plant(
+        OWN,
+        "identity-found-names-not-held",
+        "a name that a container got past the gate stays free to others",
+        ((name_conflicts, "names_of", always(name_conflicts._recorded_names)),),
+    ),
 )

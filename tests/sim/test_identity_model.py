@@ -24,7 +24,7 @@ TOLD_FROM = 10_000
 CHUNK = 25
 #: A planted bug is found within as many stories. Those that found one the last time are played first.
 PLANTED = 1000
-REMEMBERED = (38, 63, 477)
+REMEMBERED = (63, 1304, 4239)
 #: What the stories must have, so that they prove something.
 MET = (
     ("start", "204"),

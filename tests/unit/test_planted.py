@@ -9,10 +9,17 @@ import pytest
 
 from tests.sim.planted import PLANTS, Plant
 from tests.sim.planted_budget import BUDGET_PLANTS
+from tests.sim.planted_identity import IDENTITY_PLANTS
 from tests.sim.test_configs import PLANTED as CONFIGS
 from tests.sim.test_everlasting import PLANTED
 
-EACH = [*PLANTS, *BUDGET_PLANTS, *(plant for plant, _world in PLANTED), *CONFIGS]
+EACH = [
+    *PLANTS,
+    *BUDGET_PLANTS,
+    *IDENTITY_PLANTS,
+    *(plant for plant, _world in PLANTED),
+    *CONFIGS,
+]
 
 
 @pytest.mark.parametrize("plant", EACH, ids=lambda plant: plant.patch)

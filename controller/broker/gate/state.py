@@ -102,6 +102,8 @@ class VerificationState:
     in_progress: Counter[str] = field(default_factory=Counter)
     #: When the limits and networks of a container were restored lately, by the monotonic clock.
     restored_at: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    #: The DNS names that a container got past the broker and nobody else had, at the last look.
+    found_names: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @contextmanager
     def holding(self, *containers: str) -> Iterator[None]:

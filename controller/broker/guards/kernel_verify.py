@@ -121,9 +121,9 @@ def _observe(
     state: GateState, item: ContainerItem, confined: Confinement, policy: Policy, pause_s: float
 ) -> Flow[tuple[VerificationResult, RecheckReason | None]]:
     """Observe a container once; return also why another observation may differ."""
-    inspect = yield from read_json(f"/containers/{item.id}/json")
-    now = (inspect or {}).get("State") or {}
-    pid = now.get("Pid")
+    inspect = (yield from read_json(f"/containers/{item.id}/json")) or {}
+    foreign = name_conflicts.find_names(state, item, policy, inspect)
+    pid = (inspect.get("State") or {}).get("Pid")
     if not isinstance(pid, int) or pid <= 0:
         return VerificationResult(doubt=_EXITED), None
     runtime = str((inspect.get("HostConfig") or {}).get("Runtime") or "")
@@ -153,7 +153,7 @@ def _observe(
             KernelDifference(
                 "effective.name", f"it answers to {name!r} of another owner's container"
             )
-            for name in name_conflicts.foreign_names(state, item, policy, inspect)
+            for name in foreign
         ),
     )
     result = _unverified(texts.get(DifferenceKind.DOUBT, ""), inspect, policy)

@@ -106,7 +106,14 @@ def names_in_use(state: GateState, mine: DnsNames | None = None) -> Iterator[Dns
 
 
 def names_of(state: GateState, item: ContainerItem) -> DnsNames:
-    """Return the DNS names of a container of the inventory.
+    """Return the DNS names of a container: the recorded ones, and those that it got past the broker."""
+    recorded = _recorded_names(state, item)
+    found = state.verification.found_names.get(item.id)
+    return recorded.answering_to(found) if found else recorded
+
+
+def _recorded_names(state: GateState, item: ContainerItem) -> DnsNames:
+    """Return the DNS names of a container by its create, joins and renames through the broker.
 
     A client's container holds none in a later network of the name of a removed one: it never joins
     that network, which can be another owner's.
@@ -126,29 +133,36 @@ def refuse_clashes(call: GateRequest, state: GateState, container: OwnContainer)
     """Refuse to start a container that would answer to a name of another owner's container.
 
     The create was judged by the names that it asked for. A start is judged by the names that the engine
-    shows as well: somebody can have renamed the container past the broker.
+    shows as well: somebody can have renamed the container past the broker. From then on those are taken.
 
     Raises:
         Denied: ``network.name-taken``, ``network.name-reserved``.
     """
     item = container.item
-    mine = names_of(state, item).answering_to(shown_names(container.inspect))
+    mine = _recorded_names(state, item).answering_to(shown_names(container.inspect))
     for finding in clashes(mine, names_in_use(state, mine), policy=call.policy.networks):
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
+    find_names(state, item, call.policy, container.inspect)
 
 
-def foreign_names(
+def find_names(
     state: GateState, item: ContainerItem, policy: Policy, inspect: Mapping[str, Any]
-) -> Iterator[str]:
-    """Yield each name of another owner's container that a running container got past the broker.
+) -> tuple[str, ...]:
+    """Return the names of other owners' containers that a client's container got past the broker.
 
-    The controller puts back the names of the containers of services.
+    The controller puts back the names of its own. Further names that a container got so were free:
+    they are taken from now on.
     """
-    admitted = names_of(state, item)
-    shown = admitted.answering_to(shown_names(inspect))
-    added = replace(shown, names=shown.names - admitted.names)
-    if added.names and item.origin != "controller":
-        yield from taken_names(added, names_in_use(state, added), policy=policy.networks)
+    recorded, held = _recorded_names(state, item), state.verification.found_names
+    added = recorded.answering_to(shown_names(inspect)).names - recorded.names
+    mine = replace(recorded, names=added)
+    others = names_in_use(state, mine) if added else ()
+    taken = tuple(taken_names(mine, others, policy=policy.networks))
+    found = {**held, item.id: added.difference(taken)}
+    state.verification.found_names = {
+        key: free for key, free in found.items() if free and key in state.inventory.containers
+    }
+    return taken if item.origin != "controller" else ()
 
 
 def containers_in_progress(state: GateState) -> Iterator[SummaryPart]:

@@ -248,6 +248,22 @@ BOBS = replace(
     seq=4,
 )
 JOINED = {"Networks": {SHARED: {"Aliases": ["db"]}}}
+TO_CACHE = f"/containers/{DB}/rename?name=cache"
+RENAMED_NOW: list[Step] = [
+    ("intent", RECORDED),
+    (Forward("POST", TO_CACHE), NO_CONTENT),
+    ("outcome", RECORDED),
+]
+
+
+def rename_to_cache(knows: GateState, *then: Step) -> Any:
+    """Rename the container of Bob."""
+    steps: list[Step] = [
+        (ReadEngine(f"/containers/{DB}/json"), reply(inspect(DB, "bob-db", "bob"))),
+        (ReadEngine("/containers/cache/json"), NOT_FOUND),
+        *then,
+    ]
+    return converse(handle(request("POST", TO_CACHE, actor=BOB), knows), steps, knows)
 
 
 @pytest.mark.parametrize(
@@ -264,29 +280,49 @@ def test_a_container_that_would_answer_to_anothers_name_is_not_started(shown: An
     assert (told.status, told.rule) == (403, "network.name-taken")
 
 
-@pytest.mark.parametrize(("origin", "found"), [("client", ["db"]), ("controller", [])])
+RENAMED = inspect(
+    WEB, "db", "alice", NetworkSettings={"Networks": {SHARED: {"Aliases": ["x", WEB[:12]]}}}
+)
+
+
+@pytest.mark.parametrize(("origin", "found"), [("client", ("db",)), ("controller", ())])
 def test_what_runs_under_anothers_name_is_a_breach_of_clients_only(
-    origin: str, found: list[str]
+    origin: str, found: tuple[str, ...]
 ) -> None:
-    """The controller puts back the names of its own."""
+    """The controller puts back the names of its own. Names that were free are taken."""
     container = on(SHARED, SHARED_ID, origin=origin, namespace="default")
     knows = gate(container, IMPLIED, containers={DB: BOBS})
-    shown = inspect(WEB, "db", "alice", NetworkSettings={"Networks": {SHARED: {"Aliases": ["x"]}}})
-    assert [*name_conflicts.foreign_names(knows, container, POLICY, shown)] == found
+    assert name_conflicts.find_names(knows, container, POLICY, RENAMED) == found
+    assert knows.verification.found_names == {WEB: {"x"}}
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"Name": "/cache"},
+        {"NetworkSettings": {"Networks": {SHARED: {"Aliases": ["cache"]}}}},
+    ],
+)
+def test_a_name_that_was_free_is_taken_once_a_container_starts_under_it(shown: Any) -> None:
+    knows = gate(on(SHARED, SHARED_ID), IMPLIED, containers={DB: BOBS})
+    assert start(knows, found(IMPLIED), *STARTED, **shown).status == 204
+    assert rename_to_cache(knows, REFUSED).rule == "network.name-taken"
+
+
+def test_it_is_free_again_once_the_container_shows_it_no_more_or_is_gone() -> None:
+    container = on(SHARED, SHARED_ID)
+    knows = gate(container, IMPLIED, containers={DB: BOBS})
+    held = {WEB: frozenset({"cache"}), NEW: frozenset({"db"})}
+    knows.verification.found_names = held
+    name_conflicts.find_names(knows, container, POLICY, inspect(WEB, "alice-web", "alice"))
+    assert knows.verification.found_names == {}
+    assert rename_to_cache(knows, *RENAMED_NOW).status == 204
 
 
 def test_a_container_holds_no_name_in_a_later_network_of_the_name_of_its_own() -> None:
     bobs = replace(BOBS, admitted=Settings("bob-db", networks=(NET,)))
     knows = gate(on(aliases=("cache",)), made("bob"), containers={DB: bobs})
-    path = f"/containers/{DB}/rename?name=cache"
-    steps: list[Step] = [
-        (ReadEngine(f"/containers/{DB}/json"), reply(inspect(DB, "bob-db", "bob"))),
-        (ReadEngine("/containers/cache/json"), NOT_FOUND),
-        ("intent", RECORDED),
-        (Forward("POST", path), NO_CONTENT),
-        ("outcome", RECORDED),
-    ]
-    assert converse(handle(request("POST", path, actor=BOB), knows), steps, knows).status == 204
+    assert rename_to_cache(knows, *RENAMED_NOW).status == 204
 
 
 @pytest.mark.parametrize(("seq", "status"), [(5, 409), (3, 204)])
