@@ -48,9 +48,14 @@ request, ask for it: `trimtab policy explain POST /containers/create --body body
 `trimtab policy explain -- docker run …`.
 """
 ROUTES_INTRO = """\
-A route not listed for a role is refused to it (`role.denied`), an unknown one to all (`route.unknown`), and so is
-a parameter that isn't listed (`query.unknown`). *Evidence* is what shows, after a crash, that a change took
-effect. A parameter that stands alone is judged by the rules. Paths may begin with `/v1.44` or `/v1.45`, those below `/trimtab/v1` not.
+A route not listed for a role is refused to it (`role.denied`), an unknown one to all (`route.unknown`). *Evidence* is
+what shows, after a crash, that a change took effect. A parameter that stands alone is judged by the rules. Paths may begin
+with `/v1.44` or `/v1.45`, those below `/trimtab/v1` not.
+
+What no engine reads is dropped, and never passed on: a parameter that isn't listed for the route, and a JSON body where none is
+listed. Some clients (dockerode) write all options into both. A route lists every parameter that a published version of the
+API has for it, 1.24 to 1.56, and every one that an engine reads without saying so. Refused are a listed parameter in another spelling (`query.unknown`), repeated, or with another value
+in the body (`query.repeated`), forms and other bodies than JSON (`body.unexpected`), and what isn't listed on a route below `/trimtab/v1`.
 """
 FIELDS_INTRO = """\
 A field that isn't listed is refused unless its value means "unset" (null, "", 0, false, [], {}); so is a known one

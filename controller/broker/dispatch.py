@@ -9,7 +9,7 @@ answered before anything was forwarded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -19,6 +19,7 @@ from controller.broker.gate import context_header, redact, router
 from controller.broker.gate.call import Author, Flow, GateRequest
 from controller.broker.gate.commands import Follow, Relay
 from controller.broker.gate.journal_entries import record_event, request_of
+from controller.broker.gate.query_params import without_repeats
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.request_target import read_path
 from controller.broker.gate.routes import PROOF_BODY, Route
@@ -189,11 +190,15 @@ def _parse_request(
         route=route,
         names=match.names,
         query=query,
-        body=_read_body(request, route),
+        body=_read_body(request, route, query),
     )
 
 
-def _read_body(request: Request, route: Route) -> object:
+def _read_body(request: Request, route: Route, query: Mapping[str, str]) -> object:
+    """Return the parsed body of a request; None if nobody reads one on this route.
+
+    Such a body is checked and dropped, since some clients repeat the query in it.
+    """
     headers = dict(request.headers)
     if len(headers.get("x-registry-auth", "")) > REGISTRY_AUTH_MAX:
         raise Denied(
@@ -204,27 +209,20 @@ def _read_body(request: Request, route: Route) -> object:
         )
     if headers.get("content-encoding", "identity") != "identity":
         raise Denied("body.encoded", "the body is encoded", "send it plain", status=400)
-    if not route.body:
-        if request.body and not _is_empty_body(request, headers.get("content-type", "")):
-            raise Denied(
-                "body.unexpected",
-                f"{route.name} takes no body",
-                "send parameters in the query",
-                status=400,
-            )
-        return None
     media_type = headers.get("content-type", "")
     if route.body == PROOF_BODY:
         return _read_proof(request, media_type)
     if request.body and not _MEDIA_TYPE.fullmatch(media_type):
         raise Denied(
-            "body.media-type",
-            f"the body is {redact.text(media_type) or 'of no type'}",
+            "body.media-type" if route.body else "body.unexpected",
+            f"the body of {route.name} is {redact.text(media_type) or 'of no type'}",
             "send JSON as application/json in UTF-8",
             status=400,
         )
+    if not request.body and not route.body:
+        return None
     try:
-        return strict_json.parse(request.body, bytes_max=route.body_max)
+        body = strict_json.parse(request.body, bytes_max=route.body_max)
     except strict_json.InvalidJson as error:
         raise Denied(
             "body.malformed",
@@ -232,6 +230,8 @@ def _read_body(request: Request, route: Route) -> object:
             "send one JSON object that every reader reads alike",
             status=400,
         ) from error
+    body = without_repeats(body, query, route.query)
+    return body if route.body else None
 
 
 def _read_proof(request: Request, media_type: str) -> bytes:
@@ -244,13 +244,6 @@ def _read_proof(request: Request, media_type: str) -> bytes:
             status=400,
         )
     return request.body
-
-
-def _is_empty_body(request: Request, media_type: str) -> bool:
-    """Return True if an unexpected body is empty: some clients send ``{}`` with each POST."""
-    if request.method != "POST" or not _MEDIA_TYPE.fullmatch(media_type):
-        return False
-    return request.body.strip() in {b"{}", b"null"}
 
 
 def _record_refusal(

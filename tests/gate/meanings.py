@@ -104,12 +104,14 @@ def _written(asked: Asked, dice: Random) -> Asked:
     body, wrong = None, ""
     if asked.body is not None:
         body = spelling.spelled(spelling.with_zeroes(asked.body, table, dice), dice)
+    elif asked.method == "POST" and dice.random() < 0.2:  # nobody reads it
+        body = spelling.spelled({**dict(asked.query), "Privileged": True}, dice)
     if dice.random() < WRONG_SHARE:
         kind = dice.choice(["body", "body", "body", "query", "path"])
         if kind == "body" and asked.body is not None:
             body, wrong = spelling.misspelled(asked.body, dice)
         elif kind == "body":
-            body, wrong = dice.choice(["x=1", '{"Privileged":true}', "\x00"]), "a body"
+            body, wrong = dice.choice(["x=1", '{"a":1,"A":1}', "\x00"]), "a body"
             if asked.method == "DELETE":
                 body, kind = None, "path"
         if kind == "query":

@@ -188,8 +188,9 @@ def misspelled(body: dict[str, object], dice: Random) -> tuple[str, str]:
 
 
 def query(pairs: Pairs, dice: Random) -> str:
-    """Return a query that means *pairs*."""
-    pairs = list(pairs)
+    """Return a query that means *pairs*, some with parameters that nobody reads."""
+    ignored = [("Cmd", "sh"), ("Cmd", "\n"), (f"x{dice.randrange(100)}", ""), ("[]", "\x00")]
+    pairs = [*pairs, *(each for each in ignored if dice.random() < 0.1)]
     dice.shuffle(pairs)
     written = "&".join(f"{_part(name, dice)}={_part(value, dice)}" for name, value in pairs)
     return written + dice.choice(["", "", "", "&"]) if written else ""
@@ -209,15 +210,16 @@ def bad_query(pairs: Pairs, dice: Random) -> tuple[str, str]:
     written = query(pairs, dice).removesuffix("&")
     name, value = dice.choice(pairs or [("t", "1")])
     made = {
-        "a repeated parameter": f"{written}&{name}={value}&{name}={value}",
-        "a parameter in another case": f"{written}&{name.swapcase()}={value}",
-        "an unknown parameter": f"{written}&x{dice.randrange(100)}={dice.choice(['', '0', '1'])}",
         "a semicolon": f"{written};{name}={value}",
         "half an escape": f"{written}&{name}x=%{dice.choice(['', '4', 'zz', 'u0041'])}",
-        "no UTF-8": f"{written}&{name}x=%ff",
-        "a control character": f"{written}&{name}x=a%0ab",
-        "a name that none has": f"{written}&%5b%5d=1",
+        "a name that is no text": f"{written}&{dice.choice(['%ff', 'a%0ab', '%00'])}=1",
     }
+    if pairs:
+        made |= {
+            "a repeated parameter": f"{written}&{name}={value}",
+            "a repeated parameter, escaped": f"{written}&%{ord(name[0]):02x}{name[1:]}={value}",
+            "a parameter in another case": f"{written}&{name.swapcase()}={value}",
+        }
     what = dice.choice(list(made))
     return made[what], what
 

@@ -19,7 +19,7 @@ import pytest
 
 from controller.broker.gate import router
 from controller.broker.gate.refusals import Denied
-from controller.broker.gate.request_target import read_path, read_query
+from controller.broker.gate.request_target import read_path
 from controller.broker.gate.routes import OWN_PREFIX, ROUTES
 from controller.broker.wire.request_reader import Malformed, parse_head
 from tests.gate.fuzz import Line
@@ -108,7 +108,7 @@ def reading(method: str, target: str) -> tuple[str, str]:
     try:
         read = read_path(path)
         match = router.find_route(method, read.path, versioned=read.versioned)
-        read_query(query)
+        router.read_parameters(match.route, query)
     except Denied as denied:
         return "", denied.rule
     plain = re.sub(r"\{(\w+)\}", lambda found: match.names[found[1]], match.route.template)

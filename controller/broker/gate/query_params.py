@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -138,12 +139,6 @@ def must_be_unset(value: str) -> str:
     return ""
 
 
-def ignore(value: str) -> str:
-    """Anything: the engine ignores it, and it isn't passed on."""
-    short_text(value)
-    return ""
-
-
 #: The parameters that select journal records (``core.records.query.Filter``).
 RECORD_FILTER: dict[str, Parameter] = {
     "after": number(0, 9_999_999_999),
@@ -173,20 +168,9 @@ def meaning(parameter: Parameter) -> str:
 def validate_query(query: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str]:
     """Return the parameters to forward, in the order of the route; zero values are left out.
 
-    An unknown parameter is refused even if empty: another version of the engine may know the
-    parameter.
-
     Raises:
-        Denied: ``query.unknown`` or ``query.invalid``.
+        Denied: ``query.invalid``.
     """
-    for name in query:
-        if name not in known:
-            raise Denied(
-                "query.unknown",
-                f"this route has no parameter {name}",
-                "leave it out",
-                status=400,
-            )
     found: dict[str, str] = {}
     for name, check in known.items():
         value = query.get(name, "")
@@ -201,3 +185,37 @@ def validate_query(query: Mapping[str, str], known: Mapping[str, Parameter]) -> 
         if result:
             found[name] = result
     return found
+
+
+def without_repeats(
+    body: object, query: Mapping[str, str], known: Mapping[str, Parameter]
+) -> object:
+    """Return a body without the members that repeat parameters of the checked *query*.
+
+    The engine reads a parameter in the query alone, and some clients write all options into both.
+
+    Raises:
+        Denied: ``query.repeated`` if the body says otherwise.
+    """
+    if not isinstance(body, dict):
+        return body
+    for name in [name for name in known if name in body]:
+        if _as_parameter(body[name], known[name]) != query.get(name, ""):
+            raise Denied(
+                "query.repeated",
+                f"the parameter {name} has another value in the body, where nobody reads it",
+                "write it in the query alone",
+                status=400,
+            )
+    return {name: value for name, value in body.items() if name not in known}
+
+
+def _as_parameter(member: object, check: Parameter) -> str | None:
+    """Return the member of a body as a checked parameter, None if it can't be one."""
+    if member is None or member == "":
+        return ""
+    text = member if isinstance(member, str) else json.dumps(member, separators=(",", ":"))
+    try:
+        return check(text)
+    except ValueError:
+        return None

@@ -2,13 +2,13 @@
 
 The engine's router decodes escapes before it matches, cleans ``//`` and ``..`` by a redirect, and
 takes the first of two equal parameters. Other readers differ in each of these. Therefore a path
-must be in its canonical form, and no parameter may be repeated.
+must be in its canonical form, and no parameter of a route may be repeated.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
@@ -16,7 +16,8 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import NEWEST_API, OLDEST_API
 
 PATH_MAX = 1024
-PARAMETERS_MAX = 64
+#: With those that are dropped: some clients write each item of a body's lists into the query too.
+PARAMETERS_MAX = 1024
 VALUE_MAX = 8192
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9_.:@-]+)+", re.ASCII)
@@ -24,7 +25,6 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9_.:@-]+)+", re.ASCII)
 _ESCAPES = {"%40": "@", "%3A": ":"}
 _ESCAPED_IMAGE = re.compile(r"(?:/v[0-9.]+)?/(?:images/.+|distribution/.+/json)", re.ASCII)
 _VERSION = re.compile(r"/v1\.([1-9][0-9])(/.*)", re.ASCII)
-_PARAMETER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 _OUTDATED_MINOR = 24
 
@@ -89,11 +89,15 @@ def _version(minor: int, what: str, bound: str, limit: tuple[int, int]) -> Denie
     )
 
 
-def read_query(raw: str) -> dict[str, str]:
-    """Return the decoded parameters of a raw query.
+def read_query(raw: str, listed: Collection[str], *, closed: bool = False) -> dict[str, str]:
+    """Return the decoded values of the *listed* parameters of a raw query.
+
+    Other parameters are dropped, as the engine ignores them: some clients write the members of a
+    body into the query too. A *closed* route has no other parameters.
 
     Raises:
-        Denied: ``query.malformed`` or ``query.repeated``.
+        Denied: ``query.malformed``, ``query.repeated``, or ``query.unknown`` for a listed name in
+            another spelling.
     """
     if not raw:
         return {}
@@ -102,20 +106,25 @@ def read_query(raw: str) -> dict[str, str]:
     fields = [field for field in raw.split("&") if field]
     if len(fields) > PARAMETERS_MAX:
         raise _bad_query(f"the query has more than {PARAMETERS_MAX} parameters")
+    spellings = {name.casefold(): name for name in listed}
     found: dict[str, str] = {}
     for field in fields:
         raw_name, _, raw_value = field.partition("=")
-        name, value = _decode(raw_name), _decode(raw_value)
-        if not _PARAMETER_NAME.fullmatch(name):
-            raise _bad_query("a parameter has a name that none has")
-        if name.casefold() in {known.casefold() for known in found}:
+        name = _decode(raw_name)
+        meant = spellings.get(name.casefold())
+        if meant is None and not closed:
+            continue
+        if name != meant:
+            remedy = f"write {meant}" if meant else "leave it out"
+            raise Denied("query.unknown", f"this route has no parameter {name}", remedy, status=400)
+        if name in found:
             raise Denied(
                 "query.repeated",
                 f"the parameter {name} is repeated",
                 "send each parameter once",
                 status=400,
             )
-        found[name] = value
+        found[name] = _decode(raw_value)
     return found
 
 

@@ -145,7 +145,7 @@ def read_parameters(route: Route, raw_query: str) -> dict[str, str]:
     """Return the checked parameters of a raw query.
 
     Raises:
-        Denied: the query is malformed or has unknown parameters; ``image.import`` for an import, in
+        Denied: the query is malformed or has invalid parameters; ``image.import`` for an import, in
             any spelling.
     """
     if route.name == Mutation.IMAGE_PULL and _IMPORT.search(raw_query):
@@ -161,7 +161,8 @@ _QUERIES_KEPT = 8
 
 @lru_cache(_QUERIES_KEPT)
 def _parameters(route: str, raw_query: str) -> Mapping[str, str]:
-    return validate_query(read_query(raw_query), _BY_NAME[route].query)
+    known, closed = _BY_NAME[route].query, _BY_NAME[route].own
+    return validate_query(read_query(raw_query, known, closed=closed), known)
 
 
 @lru_cache(_LOOKUPS_KEPT)

@@ -18,7 +18,6 @@ from controller.broker.gate.query_params import (
     detach_keys,
     flag,
     flags,
-    ignore,
     instant,
     left_to_admission,
     must_be_unset,
@@ -46,8 +45,8 @@ CREATE_S = 20.0
 #: In addition to the grace period of a stop or restart.
 STOP_SPARE_S = 15.0
 SHORT_S = 10.0
-#: The longest body of a create. Other bodies are small; a route without a body reads just enough
-#: to refuse a body.
+#: The longest body of a create. Other bodies are small, and smaller still the one of a route where
+#: nobody reads it: some clients repeat the query there.
 CREATE_BODY_MAX = 1024 * 1024
 BODY_MAX = 64 * 1024
 NO_BODY_MAX = 4096
@@ -79,8 +78,10 @@ class Route:
     means: str
     kind: Literal["read", "mutate", "stream"] = field(kw_only=True)
     roles: frozenset[Role] = ALL
+    #: All parameters that a published API has, or an engine reads. Others are dropped, except on a
+    #: route of trimtab's own.
     query: Mapping[str, Parameter] = field(default_factory=dict)
-    #: The schema of the body; '' for no body.
+    #: The schema of the body; '' if nobody reads one.
     body: str = ""
     #: The proof, after a crash, that the change took effect.
     evidence: ProofKind = ProofKind.NONE
@@ -131,7 +132,10 @@ ROUTES = (
         "GET /system/df",
         "disk usage",
         roles=OPERATORS,
-        query={"type": one_of("container", "image", "volume", "build-cache")},
+        query={
+            "type": one_of("container", "image", "volume", "build-cache"),
+            "verbose": must_be_unset,
+        },
     ),
     _stream(
         "events",
@@ -148,7 +152,6 @@ ROUTES = (
             "all": flag,
             "limit": number(-1, 10_000),
             "size": flag,
-            "trunc_cmd": ignore,
             "since": must_be_unset,
             "before": must_be_unset,
             **_LIST,
@@ -171,6 +174,7 @@ ROUTES = (
             "timestamps": flag,
             "tail": tail,
             "details": flag,
+            "format": must_be_unset,
         },
     ),
     _stream(
@@ -302,7 +306,7 @@ ROUTES = (
         query={
             **flags("all", "digests", "shared-size"),
             "manifests": must_be_unset,
-            "only_ids": ignore,
+            "identity": must_be_unset,
             "filter": must_be_unset,
             **_LIST,
         },
@@ -313,7 +317,12 @@ ROUTES = (
         "an image that the policy admits",
         query={"manifests": must_be_unset, "platform": must_be_unset},
     ),
-    _read("image.history", "GET /images/{image}/history", "its layers"),
+    _read(
+        "image.history",
+        "GET /images/{image}/history",
+        "its layers",
+        query={"platform": must_be_unset},
+    ),
     _change(
         Mutation.IMAGE_PULL,
         "POST /images/create",
@@ -332,7 +341,7 @@ ROUTES = (
         "DELETE /images/{image}",
         "remove an image that was pulled or vouched for through the broker, and isn't used",
         roles=CONTROLLER_AND_OPERATORS,
-        query=_judged("force", "noprune"),
+        query={**_judged("force", "noprune"), "platforms": must_be_unset},
         evidence=ProofKind.ABSENCE,
         deadline_s=CREATE_S,
     ),

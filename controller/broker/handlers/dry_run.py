@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.broker.gate import router
-from controller.broker.gate.query_params import validate_query
+from controller.broker.gate.query_params import validate_query, without_repeats
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import Route
@@ -120,7 +120,7 @@ def explain(
         reason = f"{route.name} isn't for the role {actor.role.value}"
         read_findings.append(Finding("role.denied", "", reason, f"it is for {roles}"))
     parameters = _parameters(query, route, read_findings)
-    parsed = _body(body, route, read_findings)
+    parsed = _body(body, route, parameters, read_findings)
     request = DryRun(match.names, parameters, parsed, actor, policy, read_findings)
     return _explain(method, path, route, request, JUDGES.get(route.name, _admit))
 
@@ -137,31 +137,35 @@ def _finding(denied: Denied, path: str) -> Finding:
 def _parameters(raw: str, route: Route, read_findings: list[Finding]) -> dict[str, str]:
     """Return the valid parameters. Each invalid parameter adds a finding to *read_findings*."""
     try:
-        asked = read_query(raw)
+        asked = read_query(raw, route.query, closed=route.own)
     except Denied as denied:
         read_findings.append(_finding(denied, "query"))
         return {}
     good: dict[str, str] = {}
     for name, value in asked.items():
         try:
-            good |= validate_query({name: value}, route.query)
+            good |= validate_query({name: value}, {name: route.query[name]})
         except Denied as denied:
             read_findings.append(_finding(denied, name))
     return good
 
 
-def _body(body: bytes, route: Route, read_findings: list[Finding]) -> object:
-    if not route.body:
-        if body.strip() not in {b"", b"{}", b"null"}:
-            reason, remedy = f"{route.name} takes no body", "send parameters in the query"
-            read_findings.append(Finding("body.unexpected", "body", reason, remedy))
+def _body(
+    body: bytes, route: Route, parameters: Mapping[str, str], read_findings: list[Finding]
+) -> object:
+    if not body.strip():
         return None
     try:
-        return strict_json.parse(body, bytes_max=route.body_max) if body else None
+        parsed = strict_json.parse(body, bytes_max=route.body_max)
+        parsed = without_repeats(parsed, parameters, route.query)
     except strict_json.InvalidJson as error:
         remedy = "send one JSON object that every reader reads alike"
         read_findings.append(Finding("body.malformed", "body", str(error), remedy))
         return None
+    except Denied as denied:
+        read_findings.append(_finding(denied, "body"))
+        return None
+    return parsed if route.body else None
 
 
 def _explain(

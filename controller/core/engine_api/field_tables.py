@@ -491,6 +491,8 @@ EXEC_START = (
     allow("Detach", flag, "the start does not wait for the end", "detach"),
     allow("Tty", flag, "the form of the output", "tty"),
     constrain("ConsoleSize", list_of(whole), "height and width of the terminal"),
+    drop("hijack", flag, "an option of dockerode itself"),
+    drop("stdin", flag, "an option of dockerode itself"),
 )
 
 DISCONNECT = (

@@ -297,11 +297,12 @@ def test_a_prefix_of_two_containers_is_none() -> None:
     assert answer.status == 404
 
 
-@pytest.mark.parametrize("body", [b"{}", b"null", b" {}\n"])
-def test_an_empty_object_where_no_body_belongs_says_nothing(body: bytes) -> None:
+@pytest.mark.parametrize("query", ["t=5", "t=5&Cmd=a&Cmd=%0A&signals=HUP"])
+@pytest.mark.parametrize("body", [b"", b"{}", b"null", b" {}\n", b'{"t":5,"Force":true}', b"[1]"])
+def test_what_no_engine_reads_is_dropped(query: str, body: bytes) -> None:
     answer = ask(
         "POST",
-        f"/v1.45/containers/{WEB}/stop?t=5",
+        f"/v1.45/containers/{WEB}/stop?{query}",
         [LOOK, ("intent", RECORDED), (STOP, NO_CONTENT), ("outcome", RECORDED)],
         body=body,
         headers=[("content-type", "application/json")],
@@ -334,7 +335,8 @@ def test_what_is_gone_is_taken_off_the_inventory_when_somebody_looks() -> None:
         ("GET", "/system/df", {}, 403, "role.denied"),
         ("POST", f"/containers/{SLOT}/attach", {"actor": CONTROLLER}, 403, "role.denied"),
         ("POST", "/trimtab/v1/trust", {"actor": CONTROLLER}, 403, "role.denied"),
-        ("GET", "/info?x=1", {}, 400, "query.unknown"),
+        ("GET", "/trimtab/v1/whoami?x=1", {}, 400, "query.unknown"),
+        ("GET", "/containers/json?All=1", {}, 400, "query.unknown"),
         ("GET", "/containers/json?all=1&all=1", {}, 400, "query.repeated"),
         ("GET", "/containers/json?all=2", {}, 400, "query.invalid"),
         ("GET", "/containers/json?all=%", {}, 400, "query.malformed"),
@@ -344,10 +346,18 @@ def test_what_is_gone_is_taken_off_the_inventory_when_somebody_looks() -> None:
         (
             "POST",
             f"/containers/{WEB}/start",
-            {"body": b'{"a":0}', "headers": [("content-type", "application/json")]},
+            {"body": b'{"a":0', "headers": [("content-type", "application/json")]},
             400,
-            "body.unexpected",
+            "body.malformed",
         ),
+        (
+            "POST",
+            f"/containers/{WEB}/stop?t=1",
+            {"body": {"t": 2}},
+            400,
+            "query.repeated",
+        ),
+        ("POST", "/containers/create?name=a", {"body": {"name": "b"}}, 400, "query.repeated"),
         ("POST", "/containers/create", {"body": b"{}"}, 400, "body.media-type"),
         (
             "POST",
