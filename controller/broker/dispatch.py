@@ -170,9 +170,7 @@ def _parse_request(
         Denied: the request is malformed, or the route isn't open to the role.
     """
     target = read_path(request.path)
-    match = router.find_route(
-        request.method, target.path, versioned=target.versioned, role=actor.role
-    )
+    match = router.find_route(request.method, target.path, versioned=target.versioned)
     route = match.route
     if actor.role not in route.roles:
         raise Denied(

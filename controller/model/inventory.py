@@ -89,6 +89,8 @@ class ContainerItem:
     signed: str = ""
     #: The members of the create or of an update that the engine dropped, sorted.
     ignored: tuple[str, ...] = ()
+    #: The uid that asked for the create; -1 if an older broker saved the inventory.
+    uid: int = -1
 
     @property
     def is_moved(self) -> bool:

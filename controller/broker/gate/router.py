@@ -16,9 +16,13 @@ from controller.broker.wire.request_reader import BodyLimit, Malformed
 from controller.core.admission.calls import import_refused
 from controller.core.encoding.image_reference import without_credentials
 from controller.model.mutations import Mutation
-from controller.model.records import Role
 
 _BY_FILE = "change the desired state instead"
+_BY_MOUNT = "mount a volume instead; for one file: `docker exec -i NAME sh -c 'cat >FILE' <FILE`"
+_BY_REGISTRY_FILE = (
+    "as root, write the registry's credentials into /etc/trimtab/registry.json: the broker alone"
+    " sends credentials (docs/operations/images.md)"
+)
 SWARM = r"/(?:swarm|nodes|services|tasks|secrets|configs)(?:/.*)?"
 _NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect'
@@ -38,13 +42,14 @@ DENIED = (
     ("POST", r"/images/.+/(?:tag|push)", "tag and push where the image is built"),
     ("GET", r"/images/.+/(?:get|attestations)", "copy images through a registry"),
     ("POST", r"/(?:containers|images|networks|volumes)/prune", "remove objects one by one"),
-    ("*", r"/containers/[^/]+/(?:archive|export|copy)", "mount a volume instead"),
+    ("*", r"/containers/[^/]+/(?:archive|export|copy)", _BY_MOUNT),
     ("*", r"/containers/[^/]+/checkpoints(?:/.*)?", "stop and start the container"),
     ("*", r"/containers/[^/]+/attach/ws", "attach without a web socket"),
     ("PUT", r"/volumes/.+", _BY_FILE),
     ("*", SWARM, _BY_FILE),
     ("*", r"/plugins(?:/.*)?", "install engine plugins on the host, as root"),
-    ("*", r"/(?:session|grpc|auth|debug)(?:/.*)?", "no supported client needs the route"),
+    ("*", r"/auth", _BY_REGISTRY_FILE),
+    ("*", r"/(?:session|grpc|debug)(?:/.*)?", "no supported client needs the route"),
 )
 
 
@@ -59,7 +64,7 @@ class Match:
 def _without_swarm(refused: Denied, method: str, path: str) -> Denied:
     """Return a refusal with the reply of an engine without a swarm, for requests about swarms.
 
-    For operators alone, who know the engine. The reply names the gate's own rule too.
+    The reply names the gate's own rule too.
     """
     for asked, pattern, message in NO_SWARM:
         if method == asked and re.fullmatch(pattern, path, re.ASCII):
@@ -176,8 +181,8 @@ def _find_served(method: str, path: str, *, versioned: bool) -> Match | None:
     return None
 
 
-def find_route(method: str, path: str, *, versioned: bool, role: Role | None = None) -> Match:
-    """Return the route of a canonical path. *role* is the caller's role, where known.
+def find_route(method: str, path: str, *, versioned: bool) -> Match:
+    """Return the route of a canonical path.
 
     Raises:
         Denied: ``route.denied`` (refused on purpose) or ``route.unknown``.
@@ -189,7 +194,7 @@ def find_route(method: str, path: str, *, versioned: bool, role: Role | None = N
     for denied_method, pattern, remedy in _DENIED_PATTERNS:
         if denied_method in {"*", method} and pattern.fullmatch(path):
             refused = Denied("route.denied", f"{method} {shown} isn't served to any role", remedy)
-            raise refused if role is not Role.OPERATOR else _without_swarm(refused, method, path)
+            raise _without_swarm(refused, method, path)
     raise Denied(
         "route.unknown",
         f"no route {method} {shown}",

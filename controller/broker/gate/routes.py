@@ -160,7 +160,7 @@ ROUTES = (
     _read(
         "container.inspect",
         f"GET {_C}/json",
-        "a container of ours; env values only for operators",
+        "a container of ours; env values for operators, and for the client that set them",
         query={"size": flag},
     ),
     _stream(

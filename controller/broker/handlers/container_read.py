@@ -40,7 +40,7 @@ from controller.core.records.parts import RequestPart
 from controller.core.rules.limits_privileges import variable_names
 from controller.model import names
 from controller.model.inventory import ContainerItem
-from controller.model.records import Reply, Role
+from controller.model.records import Actor, Reply, Role
 
 #: Events of the engine that show a request for the end of a container.
 _ASKED = frozenset({"kill", "stop"})
@@ -285,7 +285,10 @@ def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def visible_inspect(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
-    """Return the inspect of a container for the caller. Only operators get env values, journaled."""
+    """Return the inspect of a container for the caller.
+
+    Env values are for operators, journaled, and for the client that wrote them.
+    """
     container = yield from lookup.find_requested(call, state)
     inspect = container.inspect
     yield from runs.record_end(state, container.item.id, inspect)
@@ -298,10 +301,21 @@ def visible_inspect(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]
         yield from record_read(call, container.item.id)
     else:
         # The secrets of a container may belong to somebody else than its reader.
-        inspect = _hide_host_paths(hide_env_values(inspect))
+        known = inspect if _wrote(call.actor, container.item) else hide_env_values(inspect)
+        inspect = _hide_host_paths(known)
     config = inspect.get("Config") or {}
     config = {**config, **_requested_image(config, call, container.item)}
     return {**inspect, "Config": config}
+
+
+def _wrote(actor: Actor, item: ContainerItem) -> bool:
+    """Return True if all values of a container's environment were known to the client at its create.
+
+    It asked for them itself, or they are those of an image that it may inspect. No client gets
+    Secrets as variables. Who answered a create that recovery found isn't known.
+    """
+    asked = actor.role is Role.CLIENT and item.uid == actor.uid
+    return asked and item.origin == Role.CLIENT.value and not (item.adopted or item.recovered)
 
 
 def hide_env_values(inspect: dict[str, Any]) -> dict[str, Any]:

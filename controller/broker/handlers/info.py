@@ -38,7 +38,14 @@ def info(call: GateRequest, state: GateState) -> Flow[Reply]:
         "ExperimentalBuild": False,
         "Debug": False,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
         "Warnings": [],
     }
     if can_see_host(call.actor):

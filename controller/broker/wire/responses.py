@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 
+from controller.core.encoding.json_members import parse_object
 from controller.model.records import Reply
 
 Headers = tuple[tuple[str, str], ...]
@@ -14,6 +15,9 @@ Headers = tuple[tuple[str, str], ...]
 JSON_TYPE = (("content-type", "application/json"),)
 #: The header with the rule of a refusal, for clients that read no body: a reply to HEAD has none.
 RULE_HEADER = "Trimtab-Rule"
+
+#: The longest phrase of a status.
+PHRASE_MAX = 512
 
 #: Headers of one connection, which are never passed on (RFC 9110, section 7.6.1).
 _HOP_BY_HOP = """
@@ -68,8 +72,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def head_bytes(status: int, headers: Headers) -> bytes:
-    """Return the head of a reply.
+def head_bytes(status: int, headers: Headers, message: str = "") -> bytes:
+    """Return the head of a reply, with a *message* after the status for a reply without a body.
 
     Raises:
         AssertionError: a header could end its line, a bug of the code that built the header.
@@ -78,7 +82,8 @@ def head_bytes(status: int, headers: Headers) -> bytes:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = "Status"
-    lines = [f"HTTP/1.1 {status} {phrase}"]
+    told = f"{phrase}: {message}" if message.isprintable() and message else phrase
+    lines = [f"HTTP/1.1 {status} {told[:PHRASE_MAX]}"]
     for name, value in headers:
         assert (name + value).isprintable(), f"header {name!r} breaks its line"
         lines.append(f"{name}: {value}")
@@ -108,5 +113,8 @@ def reply_bytes(reply: Reply, *, to_head: bool, keep_alive: bool) -> bytes:
         headers.append(("Content-Length", str(len(reply.body))))
     if not keep_alive:
         headers.append(("Connection", "close"))
-    body = b"" if bodiless or to_head else reply.body
-    return head_bytes(reply.status, tuple(headers)) + body
+    if bodiless or not to_head:
+        return head_bytes(reply.status, tuple(headers)) + (b"" if bodiless else reply.body)
+    # Many clients show the status with its phrase alone.
+    message = parse_object(reply.body).get("message") if reply.status >= 400 else None
+    return head_bytes(reply.status, tuple(headers), str(message or ""))

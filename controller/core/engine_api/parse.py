@@ -23,6 +23,7 @@ from controller.core.engine_api.requests import (
     EndpointRequest,
     ExecRequest,
     ExecStart,
+    Finding,
     LogConfig,
     NetworkRequest,
     Pool,
@@ -35,6 +36,12 @@ from controller.core.engine_api.requests import (
 
 STOP_TIMEOUT_MAX_S = 300
 CONSOLE_MAX = 10_000
+#: The container that docker buildx makes for a build, before anything says "build".
+_BUILDX = re.compile(r"(?:docker\.io/)?moby/buildkit(?:[:@].*)?", re.ASCII)
+_BUILDX_REMEDY = (
+    "build with DOCKER_BUILDKIT=0 where the policy grants builds, or build elsewhere and pull the"
+    " image: the builder of docker buildx has all rights over the host"
+)
 DETACH_KEYS = re.compile(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", re.ASCII)
 
 
@@ -98,7 +105,16 @@ def parse_create(body: object) -> CreateRequest:
         sysctls=tuple(sorted((k, str(v)) for k, v in host.members("Sysctls").items())),
         devices=devices(host, findings),
         endpoints=grammar.endpoints(networking, "NetworkingConfig.EndpointsConfig", findings),
-        findings=findings.all(),
+        findings=_with_remedies(findings.all(), config.text("Image")),
+    )
+
+
+def _with_remedies(findings: tuple[Finding, ...], image: str) -> tuple[Finding, ...]:
+    if _BUILDX.fullmatch(image) is None:
+        return findings
+    return tuple(
+        replace(each, remedy=_BUILDX_REMEDY) if each.rule == "privileged" else each
+        for each in findings
     )
 
 

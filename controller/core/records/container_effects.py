@@ -89,6 +89,7 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
         post_start=HOOKS_PENDING if summary.has_post_start else "",
         signed=summary.proof.shape,
         ignored=closing.result.ignored,
+        uid=closing.uid,
     )
     items = inventory.items.having(item)
     pins = _pinned(inventory.pins, item, summary, items.revisions)

@@ -46,6 +46,7 @@ from tests.unit.broker.world import (
     WEB,
     inspect,
     inventory,
+    item,
     network,
     policy,
 )
@@ -150,7 +151,14 @@ def test_the_numbers_of_info_are_the_callers(
         "ExperimentalBuild": False,
         "Debug": False,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
         "Warnings": [],
     }
     of_the_policy = {
@@ -284,6 +292,25 @@ def test_env_values_are_for_operators_and_that_is_journaled() -> None:
         }
     other = ask(f"/containers/{WEB}/json", [FOUND, ("refusal", RECORDED)], actor=BOB)
     assert other.status == 404
+
+
+def test_a_client_sees_the_values_of_the_containers_that_it_made_itself() -> None:
+    def env(actor: Actor, **made: Any) -> object:
+        known = inventory(containers={WEB: item(WEB, "alice-web", "alice", **made)})
+        return ask(f"/containers/{WEB}/json", [FOUND], actor=actor, knows=state(known)).json[
+            "Config"
+        ]["Env"]
+
+    assert env(ALICE, uid=ALICE.uid) == ["TOKEN=hunter2", "A=1"]
+    for made in (
+        {"uid": ALICE.uid + 1},  # another client of the owner
+        {"uid": -1},  # created before uids were kept
+        {"uid": ALICE.uid, "origin": "controller"},
+        {"uid": ALICE.uid, "adopted": True},
+        {"uid": ALICE.uid, "recovered": True},
+    ):
+        assert env(ALICE, **made) == ["A", "TOKEN"], made
+    assert env(CONTROLLER, uid=CONTROLLER.uid) == ["A", "TOKEN"]
 
 
 def test_a_value_that_lost_its_name_is_no_name_of_a_variable() -> None:

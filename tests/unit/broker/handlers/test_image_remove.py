@@ -79,7 +79,7 @@ def test_force_and_noprune_are_passed_on_and_nothing_else() -> None:
     told = remove(state(inventory()), ("refusal", RECORDED), path=f"{PATH}?force=perhaps")
     assert told.rule == "query.invalid"
     told = remove(state(inventory()), ("refusal", RECORDED), path=f"{PATH}?platforms=x")
-    assert told.rule == "query.unknown"
+    assert told.rule == "query.invalid"
 
 
 def test_a_client_removes_no_image() -> None:

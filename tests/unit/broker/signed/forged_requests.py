@@ -96,7 +96,7 @@ _QUERIES = (
     ("name", "shop.web.1-evil"),
     ("name", "shop.pool.1"),
     ("platform", "linux/arm64"),
-    ("force", "1"),
+    ("Platform", "linux/arm64"),
 )
 
 

@@ -22,6 +22,22 @@ def test_a_reply_is_framed_by_us_alone() -> None:
     assert end_to_end((("Upgrade", "tcp"), ("API-Version", "1.45"))) == (("API-Version", "1.45"),)
 
 
+def test_a_refused_head_is_explained_in_its_first_line() -> None:
+    # docker-py and Ansible show nothing else of a reply to HEAD.
+    denied = refusal(403, "route.denied", "café", remedy="mount a volume")
+    line, _, rest = reply_bytes(denied, to_head=True, keep_alive=True).partition(b"\r\n")
+    assert line.decode("latin-1") == "HTTP/1.1 403 Forbidden: route.denied: café (mount a volume)"
+    assert rest.endswith(b"\r\n\r\n")
+    assert reply_bytes(denied, to_head=False, keep_alive=True).startswith(
+        b"HTTP/1.1 403 Forbidden\r\n"
+    )
+    for message in ("a\r\nSet: b", "a\u2028b"):
+        told = reply_bytes(refusal(403, "x", message), to_head=True, keep_alive=True)
+        assert told.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    long = reply_bytes(refusal(403, "x", "y" * 9999), to_head=True, keep_alive=True)
+    assert len(long.partition(b"\r\n")[0]) < 600
+
+
 def test_a_header_that_would_end_its_line_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="breaks its line"):
         head_bytes(200, (("X", "a\r\nSet: b"),))

@@ -619,3 +619,19 @@ def test_an_object_whose_members_are_all_unset_is_unset():
     # Names given by a user are not fields: their empty values have a meaning.
     options = {"Container": "c", "EndpointConfig": {"DriverOpts": {"a": ""}}}
     assert parse_connect(options, network="n").findings != ()
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("moby/buildkit:buildx-stable-1", True),
+        ("docker.io/moby/buildkit", True),
+        ("ghcr.io/moby/buildkit:1", False),
+        ("moby/buildkit2", False),
+    ],
+)
+def test_the_builder_of_buildx_is_refused_with_another_way_to_build(image: str, told: bool) -> None:
+    body = {"Image": image, "HostConfig": {"Privileged": True, "PidMode": "host"}}
+    findings = {each.rule: each for each in parse_create(body).findings}
+    assert ("DOCKER_BUILDKIT=0" in findings["privileged"].remedy) is told
+    assert "DOCKER_BUILDKIT=0" not in findings["namespace.pid"].remedy
