@@ -22,7 +22,7 @@ from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.query_params import without_repeats
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.request_target import read_path
-from controller.broker.gate.routes import PROOF_BODY, Route
+from controller.broker.gate.routes import CONTEXT_BODY, PROOF_BODY, Route
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares, split_brain
 from controller.broker.guards.scrub import scrub_reply
@@ -43,6 +43,7 @@ from controller.model.records import Actor, Context, Reply, Request, Verdict
 
 REGISTRY_AUTH_MAX = 8192
 _MEDIA_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)
+_ARCHIVES = ("", "application/x-tar", "application/tar", "application/octet-stream")
 
 Handler = (
     Callable[[GateRequest, GateState], Flow[Reply]]
@@ -106,6 +107,7 @@ ENDPOINTS: dict[str, Handler] = {
     "exec.resize": container_exec.resize,
     "distribution.inspect": image.distribution_inspect,
     Mutation.IMAGE_REMOVE: OnUse("handlers/image_remove", "remove"),
+    Mutation.IMAGE_BUILD: OnUse("handlers/image_build", "build"),
     "image.list": image.image_list,
     "image.inspect": image.image_inspect,
     "image.history": image.image_history,
@@ -210,6 +212,9 @@ def _read_body(request: Request, route: Route, query: Mapping[str, str]) -> obje
     media_type = headers.get("content-type", "")
     if route.body == PROOF_BODY:
         return _read_proof(request, media_type)
+    if route.body == CONTEXT_BODY:
+        _expect_context(media_type)
+        return None
     if request.body and not _MEDIA_TYPE.fullmatch(media_type):
         raise Denied(
             "body.media-type" if route.body else "body.unexpected",
@@ -242,6 +247,17 @@ def _read_proof(request: Request, media_type: str) -> bytes:
             status=400,
         )
     return request.body
+
+
+def _expect_context(media_type: str) -> None:
+    """Check the type of an archive. The handler reads the archive itself, once the request is judged."""
+    if media_type not in _ARCHIVES:
+        raise Denied(
+            "body.media-type",
+            f"the body is {redact.text(media_type)}",
+            "send an uncompressed tar archive as application/x-tar",
+            status=400,
+        )
 
 
 def _record_refusal(

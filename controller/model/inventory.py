@@ -164,6 +164,8 @@ class TrustedImage:
     reference: str
     id: str
     digest: str = ""
+    #: The owner whose documents built the image: nobody else's containers run it. '' for everybody.
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

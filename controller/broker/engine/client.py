@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -178,7 +178,7 @@ class EngineClient:
         self,
         method: str,
         path: str,
-        body: bytes,
+        body: bytes | Upload,
         *,
         mutation: bool,
         hijack: bool = False,
@@ -187,7 +187,11 @@ class EngineClient:
         deadline_s: float = HEAD_S,
     ) -> ResponseReader | Lost:
         """Send a request and return the open response. The caller closes the response."""
-        request = _Request(method, path, body, mutation=mutation, hijack=hijack, auth=auth)
+        upload = body if isinstance(body, Upload) else None
+        whole = body if isinstance(body, bytes) else b""
+        request = _Request(
+            method, path, whole, mutation=mutation, hijack=hijack, auth=auth, upload=upload
+        )
         if isinstance(slot := await self._take_slot(user), Lost):
             return slot
         try:
@@ -356,6 +360,10 @@ class EngineClient:
         try:
             reach("upstream.send.before")
             await stream.write(request.raw(stream.prefix))
+            if request.upload is not None:
+                pieces = iter(request.upload.pieces())
+                while piece := await asyncio.to_thread(next, pieces, b""):
+                    await stream.write(piece)
             reach("upstream.send.after")
             reach("upstream.receive.before")
             await stream.read_head(to_head=request.method == "HEAD", hijack=request.hijack)
@@ -363,6 +371,16 @@ class EngineClient:
         except BaseException:
             stream.close()
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The context of a build as a body that isn't held in memory."""
+
+    #: Bytes of all pieces.
+    length: int
+    #: Returns the pieces, none of them empty. Reading one blocks.
+    pieces: Callable[[], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +398,7 @@ class _Request:
     rows: Rows | None = None
     #: The most bytes of another response.
     bytes_max: int = REPLY_BYTES_MAX
+    upload: Upload | None = None
 
     def __post_init__(self) -> None:
         assert _BASE64.fullmatch(self.auth), "credentials that would break the head"
@@ -396,7 +415,9 @@ class _Request:
             lines.append(f"X-Registry-Auth: {self.auth}")
         if self.body:
             lines.append("Content-Type: application/json")
-        if self.body or self.method not in BODILESS:
+        if self.upload is not None:
+            lines += ["Content-Type: application/x-tar", f"Content-Length: {self.upload.length}"]
+        elif self.body or self.method not in BODILESS:
             lines.append(f"Content-Length: {len(self.body)}")
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
 

@@ -20,6 +20,7 @@ from http import HTTPStatus
 from controller.broker.engine.lines import EventLines
 from controller.broker.engine.response import READ_BYTES, ResponseBroken, ResponseReader
 from controller.broker.wire.responses import LAST_CHUNK, Headers, chunk, head_bytes
+from controller.broker.wire.streamed_body import StreamedBody
 
 #: How long a client has to read the head of a response before the first output follows.
 HEAD_READ_S, POLL_S = 1.0, 0.001
@@ -41,9 +42,14 @@ class ClientStream:
         upgrade: bool = False,
         early: bytes = b"",
         ahead: asyncio.Task[bytes] | None = None,
+        body: StreamedBody | None = None,
     ) -> None:
         self.reader = reader
         self.writer = writer
+        #: The body of the request, if the route reads the body itself.
+        self.body = body
+        #: The context of a build, once it is received.
+        self.context: object = None
         #: True while another request can follow this response.
         self.keep_alive = keep_alive
         #: True if the request asks for a hijack.

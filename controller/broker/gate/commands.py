@@ -11,6 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from controller.broker.gate.builds import (
+    BuildImage,
+    ContextReceived,
+    ContextRefused,
+    ReceiveContext,
+)
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.effective.accounts import Accounts
 from controller.core.encoding.json_members import parse_json
@@ -453,6 +459,8 @@ OtherCommand = (
     | OnHost
     | OpenSecret
     | VerifyProof
+    | ReceiveContext
+    | BuildImage
 )
 Command = ReadEngine | GiveWay | OtherCommand
 CommandResult = (
@@ -474,5 +482,7 @@ CommandResult = (
     | ProofVerified
     | ProofRefused
     | SecretValue
+    | ContextReceived
+    | ContextRefused
     | bool
 )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controller.broker.gate import commands, journal_entries, redact
+from controller.broker.gate.builds import BuildImage
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import ROUTES
@@ -29,6 +30,10 @@ OUTCOME_UNKNOWN = "outcome.unknown"
 #: Timeouts of changes: of networks, volumes and violators, and of others.
 SHORT_S, LONG_S = 15.0, 60.0
 _METHODS = {route.name: route.method for route in ROUTES}
+
+
+#: A step of a change after the engine's reply.
+ReplyStep = Callable[[Reply], Flow[Reply]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,10 @@ class Change:
     relay: commands.Relay | None = None
     #: A content to store, instead of a change of the engine.
     stores: commands.StoreContent | None = None
+    #: The run of a build, instead of method, path and body.
+    builds: BuildImage | None = None
+    #: Runs after a successful reply, under the same intent; returns the reply to record.
+    finish: ReplyStep | None = None
     #: The registry with the credentials that the engine needs.
     registry: str = ""
     #: Returns the code of an error text, for the outcome.
@@ -200,6 +209,7 @@ def _forward_recorded(
     answer = (
         yield change.stores
         or change.relay
+        or change.builds
         or commands.Forward(
             change.method,
             change.path,
@@ -228,6 +238,8 @@ def _forward_recorded(
         learned = ResultPart(settled=Settled.NOT_APPLIED.value)
     else:
         assert isinstance(answer, Reply), f"a mutation was answered by {answer!r}"
+        if change.finish is not None and answer.status < 400:
+            answer = yield from change.finish(answer)
         reply = _without_values(engine_reply(answer), change)
         learned = ResultPart()
         if answer.status < 400:

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from controller.broker.gate.query_params import validate_query
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
-from controller.broker.gate.routes import NO_BODY_MAX, OWN_PREFIX, ROUTES, Route
-from controller.broker.wire.request_reader import BodyLimit, Malformed
+from controller.broker.gate.routes import CONTEXT_BODY, NO_BODY_MAX, OWN_PREFIX, ROUTES, Route
+from controller.broker.wire.request_reader import BUILDKIT, CLASSIC_BUILDER, BodyLimit, Malformed
 from controller.core.admission.calls import import_refused
 from controller.core.encoding.image_reference import without_credentials
 from controller.model.mutations import Mutation
@@ -37,7 +37,7 @@ NO_SWARM = (
 
 #: Paths that are refused on purpose: method (``*``: any), path, and the alternative.
 DENIED = (
-    ("POST", r"/build|/build/.+|/commit", "build images elsewhere and pull them"),
+    ("POST", r"/build/.+|/commit", "build images from a Dockerfile, or elsewhere, and pull them"),
     ("*", r"/images/(?:load|get|search)", "pull images by reference from an admitted registry"),
     ("POST", r"/images/.+/(?:tag|push)", "tag and push where the image is built"),
     ("GET", r"/images/.+/(?:get|attestations)", "copy images through a registry"),
@@ -48,8 +48,9 @@ DENIED = (
     ("PUT", r"/volumes/.+", _BY_FILE),
     ("*", SWARM, _BY_FILE),
     ("*", r"/plugins(?:/.*)?", "install engine plugins on the host, as root"),
+    ("*", BUILDKIT, CLASSIC_BUILDER),
     ("*", r"/auth", _BY_REGISTRY_FILE),
-    ("*", r"/(?:session|grpc|debug)(?:/.*)?", "no supported client needs the route"),
+    ("*", r"/debug(?:/.*)?", "no supported client needs the route"),
 )
 
 
@@ -112,7 +113,7 @@ def body_limit(method: str, raw_target: str) -> BodyLimit:
     except Denied as denied:
         refused = Malformed(denied.rule, denied.reason, denied.status, denied.remedy)
         return BodyLimit(NO_BODY_MAX, refused)
-    return BodyLimit(found.route.body_max)
+    return BodyLimit(found.route.body_max, streamed=found.route.body == CONTEXT_BODY)
 
 
 #: Reads with an answer of a few kilobytes.

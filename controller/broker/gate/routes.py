@@ -62,8 +62,12 @@ SECRET_BODY_MAX = 2 * SOURCE_MAX
 
 #: For the largest proof (``core.proofs.git_objects.PROOF_MAX``).
 PROOF_BODY_MAX = 16 << 20
-#: The schema of a proof: the only body that isn't JSON.
+#: The schema of a proof. Beside contexts the only body that isn't JSON.
 PROOF_BODY = "proof"
+#: The schema of the context of a build: a tar archive, which the handler reads itself.
+CONTEXT_BODY = "context"
+#: How long the engine may still work on a build after its connection ended.
+BUILD_END_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,18 @@ _change = partial(Route, kind="mutate")
 _C = "/containers/{container}"
 _LIST = _judged("filters")
 _SIZE = {"h": number(1, 4096), "w": number(1, 4096)}
+_BUILD = {
+    **_judged("t", "dockerfile", "buildargs", "target", "labels", "networkmode", "memory"),
+    **_judged("shmsize", "platform", "version", "remote"),
+    **flags("pull", "nocache", "rm", "forcerm", "q"),
+    **dict.fromkeys(
+        ("cachefrom", "cgroupparent", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems"),
+        must_be_unset,
+    ),
+    **dict.fromkeys(("cpushares", "memswap", "ulimits", "extrahosts", "squash"), must_be_unset),
+    **dict.fromkeys(("outputs", "session", "securityopt", "isolation"), must_be_unset),
+    "buildid": ignore,
+}
 _PULL = ("fromImage", "tag", "platform", "fromSrc", "repo", "message", "changes")
 OWN_PREFIX = "/trimtab/v1"
 ROUTES = (
@@ -330,6 +346,16 @@ ROUTES = (
         query=_judged(*_PULL),
         evidence=ProofKind.DIGEST,
         deadline_s=PULL_IDLE_S,
+    ),
+    _change(
+        Mutation.IMAGE_BUILD,
+        "POST /build",
+        "build an image from admitted bases, with the classic builder, within the policy's bounds",
+        roles=CONTROLLER_AND_OPERATORS,
+        query=_BUILD,
+        body=CONTEXT_BODY,
+        evidence=ProofKind.DIGEST,
+        deadline_s=BUILD_END_S,
     ),
     _read(
         "distribution.inspect",

@@ -336,6 +336,8 @@ class GateState:
     dropped: DroppedState = field(default_factory=DroppedState)
     proofs: ProofState = field(default_factory=ProofState)
     secrets: SecretState = field(default_factory=SecretState)
+    #: The owners of builds in progress, by the id of the request.
+    builds: dict[str, str] = field(default_factory=dict)
     health: HealthState = field(default_factory=HealthState)
     tags: TagState = field(default_factory=TagState)
 

@@ -17,6 +17,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import Route
 from controller.core.admission import calls, engine_body, preview
+from controller.core.admission.builds import read_build
 from controller.core.admission.exec import admit_exec
 from controller.core.effective.labels import is_reserved
 from controller.core.encoding import strict_json
@@ -42,6 +43,7 @@ _LATER = {
     Mutation.NETWORK_CONNECT: ("whether container and network belong together",),
     Mutation.CONTAINER_START: ("image and mount sources, compared with the admitted ones",),
     Mutation.IMAGE_PULL: ("the registry's entry for the image",),
+    Mutation.IMAGE_BUILD: ("the context, the Dockerfile and its bases",),
     Mutation.CONTAINER_UPDATE: ("the current limits",),
 }
 
@@ -328,6 +330,12 @@ def _judge_query(admit: Callable[[Mapping[str, str]], AdmissionDecision]) -> Dry
     return lambda request: admit(request.query)
 
 
+def _judge_build(request: DryRun) -> AdmissionDecision:
+    """Judge the parameters of a build."""
+    read = read_build(request.query, actor=request.actor, policy=request.policy, host="")
+    return _of_findings(read if isinstance(read, tuple) else ())
+
+
 def _judge_rename(request: DryRun) -> AdmissionDecision:
     """Judge the new name of a container."""
     name = request.query.get("name", "")
@@ -350,6 +358,7 @@ JUDGES: dict[str, DryRunJudge] = {
     "image.inspect": _judge_reference,
     "image.history": _judge_reference,
     Mutation.IMAGE_PULL: _judge_pull,
+    Mutation.IMAGE_BUILD: _judge_build,
     Mutation.NETWORK_CREATE: _judge_network,
     Mutation.NETWORK_CONNECT: _judge_joining(parse.parse_connect),
     Mutation.NETWORK_DISCONNECT: _judge_joining(parse.parse_disconnect),

@@ -6,7 +6,6 @@ and the images that an operator vouched for.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -369,20 +368,16 @@ def _explain_failure(
 
     *is_local*: the engine has a local image of this name, without trust.
 
-    If the client already got lines of the pull, the explanation is one more line, in the form of an
-    error line.
+    If the client already got lines of the pull, the explanation is one more line.
     """
     error = _error_of(reply)
     if not error:
         return reply
     explanation = pull_errors.explain(reference, error, access=state.access, is_local=is_local)
     status = reply.status if reply.status >= 400 else 500
-    reply = refusal(
+    return refusal(
         status, explanation.code, explanation.reason, remedy=explanation.remedy, record=identifier
     )
-    value = json.loads(reply.body)
-    line = {"error": value["message"], "errorDetail": {"message": value["message"]}}
-    return Reply(status, json.dumps({**value, **line}).encode(), reply.headers)
 
 
 def _error_of(reply: Reply) -> str:

@@ -27,7 +27,8 @@ from controller.broker.server.driver import Driver, OpenResponse, RequestFlow
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.wire.request_reader import Head, Malformed, ParsedRequest, RequestReader
-from controller.broker.wire.responses import CONTINUE, refusal, reply_bytes
+from controller.broker.wire.responses import CONTINUE, error_line, refusal, reply_bytes
+from controller.broker.wire.streamed_body import StreamedBody
 from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.records import Actor, Entry, Reply, Request, Verdict
@@ -232,7 +233,8 @@ class Connection:
         mutates = parsed.method not in READS
         reach = self._context.reach if mutates else pass_by
         reach("client.receive.before")
-        if not parsed.upgrade:
+        streamed = parsed.streamed
+        if not parsed.upgrade and streamed is None:
             self._ahead = asyncio.ensure_future(self._reader.read(READ_BYTES))
         client = ClientStream(
             self._reader,
@@ -242,6 +244,7 @@ class Connection:
             upgrade=parsed.upgrade,
             early=self._requests.rest() if parsed.upgrade else b"",
             ahead=self._ahead,
+            body=None if streamed is None else StreamedBody(streamed),
         )
         request = Request(
             method=parsed.method,
@@ -255,6 +258,8 @@ class Connection:
         with ExitStack() as held:
             answer = await self._answer(request, client, held, admits=mutates)
             await self._give(answer, client, reach, to_head=parsed.method == "HEAD")
+        if client.body is not None and not client.body.complete:
+            await self._linger()
         return client.keep_alive and not client.gone
 
     async def _give(
@@ -358,6 +363,8 @@ class Connection:
         try:
             async with asyncio.timeout(self._timeouts.write_s):
                 if answer.status >= HTTPStatus.BAD_REQUEST:
+                    await client.send(error_line(answer))
+                elif client.body is not None:
                     await client.send(answer.body + b"\r\n")
                 client.end_if_interrupted()
                 await client.finish()

@@ -13,14 +13,18 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Generic, TypeVar, assert_never, cast
 
+from controller.broker.builds.runner import run_build
+from controller.broker.builds.upload import context_of, receive_context
 from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseReader, read_within
 from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_no_credentials
 from controller.broker.files.store import FileStore
 from controller.broker.gate import commands
+from controller.broker.gate.builds import BuildImage, ReceiveContext
 from controller.broker.gate.call import Flow, unavailable_reason
 from controller.broker.host import (
     cdi_reader,
@@ -198,6 +202,8 @@ class Driver:
         self._pulls = SharedPulls(client, authorise)
         self._store = store
         self._files = files
+        #: The folder of the contexts of builds.
+        self._uploads = Path()
         self._openings = KeptThreads(files.open_secret, threads=OPENINGS_MAX)
         self._proofs = KeptThreads(commands.refuse_proofs, threads=1)
         self._limiter = limiter
@@ -212,6 +218,10 @@ class Driver:
         self._rests: set[asyncio.Task[None]] = set()
         #: How many of them have not executed a command yet.
         self._rests_not_begun = 0
+
+    def keep_contexts_in(self, folder: Path) -> None:
+        """Keep the contexts of builds in a folder, as files without names."""
+        self._uploads = folder
 
     def use_prover(self, prove: commands.Prove | None) -> None:
         """Verify proofs by *prove*; None refuses all proofs."""
@@ -259,6 +269,8 @@ class Driver:
         finally:
             if flow is not None and not continues:
                 flow.close()
+            if (context := context_of(client)) is not None:
+                context.file.close()
             for stream in opened.values():
                 stream.close()
 
@@ -401,12 +413,8 @@ class Driver:
                 return await self._store.write(entry, optimistic=True)
             case commands.WriteRecord(entry):
                 return await self._limiter.write(entry)
-            case commands.Forward(method, path, body, stream=stream, deadline_s=deadline_s):
-                if stream and client is not None:
-                    return await self._pulls.pull(command, client, user)
-                return await self._client.forward(
-                    method, path, body, user=user, deadline_s=deadline_s
-                )
+            case commands.Forward():
+                return await self._forward(command, client, user)
             case commands.QueryJournal(question):
                 return await self._queries.ask(question)
             case commands.Relay():
@@ -415,8 +423,33 @@ class Driver:
                 return await self._read_process(pid, container, targets, after_s)
             case commands.OpenSecret() | commands.VerifyProof():
                 return await self._open_in_thread(command)
+            case ReceiveContext() | BuildImage():
+                assert client is not None, "a build without a client"
+                return await self._build(command, client, user)
             case _:
                 return await asyncio.to_thread(self._execute_on_host, command)
+
+    async def _forward(
+        self, command: commands.Forward, client: ClientStream | None, user: SlotUser
+    ) -> commands.CommandResult:
+        if command.stream and client is not None:
+            return await self._pulls.pull(command, client, user)
+        return await self._client.forward(
+            command.method,
+            command.path,
+            command.body,
+            user=user,
+            deadline_s=command.deadline_s,
+        )
+
+    async def _build(
+        self, command: ReceiveContext | BuildImage, client: ClientStream, user: SlotUser
+    ) -> commands.CommandResult:
+        if isinstance(command, ReceiveContext):
+            return await receive_context(client, command, self._uploads)
+        context = context_of(client)
+        assert context is not None, "a build without a context"
+        return await run_build(self._client, client, context, command, user)
 
     async def _open_in_thread(
         self, command: commands.OpenSecret | commands.VerifyProof

@@ -286,6 +286,7 @@ class Broker:
                 left_open=wake_recovery,
             )
             driver.use_prover(services.prove)
+            driver.keep_contexts_in(self._paths.folder / "builds")
             stack.push_async_callback(driver.close)
             recovery = RecoveryTask(driver=driver, state=state, client=client)
             watcher = ContainerWatcher(driver=driver, state=state, client=client)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httptools
 
@@ -29,6 +29,11 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 #: The only routes where bytes may follow a request, and only after the engine agreed (101).
 _HIJACK = re.compile(r"(/v[0-9.]+)?/(containers/[^/]+/attach|exec/[^/]+/start)", re.ASCII)
+
+#: The routes of BuildKit, which are refused, and the remedy.
+BUILDKIT = r"/(?:session|grpc)(?:/.*)?"
+CLASSIC_BUILDER = "BuildKit can't hold the policy's limits: set DOCKER_BUILDKIT=0"
+_BUILDKIT = re.compile(rf"(/v[0-9.]+)?{BUILDKIT}", re.ASCII)
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (\S{1,16384}) HTTP/(1\.[01])")
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # visible ASCII without '#'
@@ -74,6 +79,8 @@ class ParsedRequest:
     keep_alive: bool
     #: The client requested a hijack, on a route that supports hijacking.
     upgrade: bool
+    #: A body that isn't read yet; ``body`` is empty then.
+    streamed: Streamed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +104,24 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Streamed:
+    """The beginning of a request with a body that the route reads itself (``streamed_body``)."""
+
+    raw_head: bytes
+    head: Head
+    #: Bytes that came with the head.
+    first: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BodyLimit:
     """The longest body of a request."""
 
     most: int
     #: The error for a longer body, if not ``wire.body-size``.
     beyond: Malformed | None = None
+    #: The route reads the body itself, and limits it.
+    streamed: bool = False
 
     @property
     def refusal(self) -> Malformed:
@@ -146,6 +165,7 @@ class RequestReader:
         """Whether the client waits for ``100 Continue`` before sending the body."""
         return (
             self._head is not None
+            and not self._limit.streamed
             and self._head.expects_continue
             and len(self._buffer) == self._head_end
         )
@@ -193,7 +213,8 @@ class RequestReader:
         if isinstance(head, Malformed):
             return head
         self._limit = self._bound(head.method, head.target)
-        if (head.length is None or head.upgrade) and self._limit.most > WHOLE_BODY_MAX:
+        is_whole = (head.length is None or head.upgrade) and not self._limit.streamed
+        if is_whole and self._limit.most > WHOLE_BODY_MAX:
             reason = f"in chunks, or with an upgrade, a body has at most {WHOLE_BODY_MAX} bytes"
             remedy = "send the body with a Content-Length"
             refused = Malformed("wire.body-size", reason, 413, remedy)
@@ -206,7 +227,15 @@ class RequestReader:
         with memoryview(self._buffer) as view:
             return bytes(view[start:end])
 
+    def _take_streamed(self, head: Head) -> ParsedRequest:
+        raw, first = self._copy(0, self._head_end), self._copy(self._head_end, len(self._buffer))
+        self._buffer.clear()
+        self._head, self._examined = None, 0
+        return _parsed(head, b"", Streamed(raw, head, first))
+
     def _take_body(self, head: Head) -> ParsedRequest | Malformed | None:
+        if self._limit.streamed:
+            return self._take_streamed(head)
         if head.length is not None and head.length > self._limit.most:
             return self._limit.refusal
         if head.length is None:
@@ -232,17 +261,23 @@ class RequestReader:
         self._head, self._examined, self._second = None, 0, None
         if not agrees:
             return Malformed("wire.ambiguous", "two parsers read the request differently")
-        path, _, query = head.target.partition("?")
-        return ParsedRequest(
-            method=head.method,
-            path=path,
-            query=query,
-            headers=head.headers,
-            body=body,
-            version=head.version,
-            keep_alive=head.keep_alive,
-            upgrade=head.upgrade,
-        )
+        return _parsed(head, body)
+
+
+def _parsed(head: Head, body: bytes, streamed: Streamed | None = None) -> ParsedRequest:
+    path, _, query = head.target.partition("?")
+    return ParsedRequest(
+        method=head.method,
+        path=path,
+        query=query,
+        headers=head.headers,
+        body=body,
+        version=head.version,
+        # Nothing is told apart from the rest of a body that may not be read to its end.
+        keep_alive=head.keep_alive and streamed is None,
+        upgrade=head.upgrade,
+        streamed=streamed,
+    )
 
 
 def parse_head(raw: bytes) -> Head | Malformed:
@@ -284,7 +319,9 @@ def _frame(method: str, target: str, version: str, headers: Headers) -> Head | M
         return Malformed("wire.connection", "Connection may say keep-alive, close or upgrade")
     upgrade = "upgrade" in value or "upgrade" in words
     if upgrade and not _may_upgrade(method, target, version, words, value.get("upgrade", "")):
-        return Malformed("wire.upgrade", "only attach and exec start upgrade, and only to tcp")
+        refused = Malformed("wire.upgrade", "only attach and exec start upgrade, and only to tcp")
+        is_buildkit = _BUILDKIT.fullmatch(target.partition("?")[0]) is not None
+        return replace(refused, remedy=CLASSIC_BUILDER) if is_buildkit else refused
     expect = value.get("expect", "").lower()
     if expect not in ("", "100-continue"):
         return Malformed("wire.expect", "Expect may only say 100-continue", 417)

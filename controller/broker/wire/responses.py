@@ -105,6 +105,17 @@ def end_to_end(headers: Headers) -> Headers:
     )
 
 
+def error_line(reply: Reply) -> bytes:
+    """Return a reply with an error as the last line of a stream, in the form of the engine's lines."""
+    try:
+        value = json.loads(reply.body)
+    except ValueError:
+        value = {}
+    message = str(value.get("message", "")) if isinstance(value, dict) else ""
+    line = {"error": message, "errorDetail": {"message": message}}
+    return json.dumps({**line, **value} if message else line).encode() + b"\r\n"
+
+
 def reply_bytes(reply: Reply, *, to_head: bool, keep_alive: bool) -> bytes:
     """Return a whole reply; with *to_head*, a reply to HEAD, without a body."""
     headers = [*end_to_end(reply.headers)]

@@ -441,14 +441,14 @@ def _forget_content(
 # Images and execs
 
 
-def _pull_image(inventory: Inventory, closing: parts.Closing) -> Inventory:
+def _trust_result(inventory: Inventory, closing: parts.Closing) -> Inventory:
     return _trust_image(inventory, closing.result.trusted_image) if closing.applied else inventory
 
 
 def _trust_image(inventory: Inventory, image: parts.TrustedImagePart) -> Inventory:
     if not image.reference or not image.id:
         return inventory
-    trusted = TrustedImage(image.reference, image.id, image.digest)
+    trusted = TrustedImage(image.reference, image.id, image.digest, image.builder)
     return replace(inventory, ledger={**inventory.ledger, image.reference: trusted})
 
 
@@ -504,7 +504,8 @@ _EFFECTS: dict[str, RecordEffect] = {
     Mutation.NETWORK_DISCONNECT: containers.disconnect,
     Mutation.VOLUME_CREATE: _create_volume,
     Mutation.VOLUME_REMOVE: _removal(_forget_volume),
-    Mutation.IMAGE_PULL: _pull_image,
+    Mutation.IMAGE_PULL: _trust_result,
+    Mutation.IMAGE_BUILD: _trust_result,
     Mutation.IMAGE_REMOVE: _remove_image,
     Mutation.EXEC_START: _start_exec,
     Mutation.FILES_DELIVER: _deliver_files,

@@ -114,6 +114,7 @@ class TrustedImagePart(Payload):
     reference: str = text("reference")
     id: str = text("id")
     digest: str = text("digest")  # '' if local
+    builder: str = text("builder", optional=True)  # the owner whose documents built the image
 
 
 class ProofPart(Payload):
@@ -241,6 +242,11 @@ class SummaryPart(Payload):
     file_names: tuple[str, ...] = texts("fileNames", optional=True)  # the first ones
     #: The contents that a container has seen after this signal, as KIND/NAME=CONTENT.
     contents: tuple[str, ...] = texts("contents", optional=True)
+
+    # Of builds.
+    context: str = text("context", optional=True)  # the digest of the files
+    dockerfile: str = text("dockerfile", optional=True)  # its digest
+    bases: tuple[str, ...] = texts("bases", optional=True)  # as REFERENCE=ID
 
     # Of other mutations.
     network: str = text("network")  # of a connect or disconnect

@@ -10,6 +10,7 @@ from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec.fields import Model, SysctlName, matching
 from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
 from controller.model.policy import values
+from controller.model.policy.builds import BuildRules
 
 #: The longest name in a file system. A volume is a folder.
 NAME_MAX = 255
@@ -30,6 +31,8 @@ class ImageRules(Model):
     anonymous_volumes: values.KeptVolumes = "refuse"
     #: os/architecture values in addition to the host's own.
     platforms: tuple[str, ...] = ()
+    #: Builds from Dockerfiles; None refuses them.
+    build: BuildRules | None = None
 
 
 class Capabilities(Model):

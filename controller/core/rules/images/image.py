@@ -82,6 +82,9 @@ def image_trusted(case: Case) -> Findings:
         yield conflict
     elif _has_trusted_pin(pin) or matches(reference, case.policy.images.trust_local):
         return
+    elif trusted is not None and trusted.owner not in {"", case.owner}:
+        reason = f"{name} was built here by documents of another owner"
+        yield Finding("image.untrusted", "Image", reason, "build or pull an image of your own")
     elif trusted is None:
         reason = f"{name} is a local image without trust: its content is unknown"
         remedy = f"pull it through the gate, or let an operator run `trimtab image trust {name}`"

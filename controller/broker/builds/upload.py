@@ -1,0 +1,122 @@
+"""The upload of a context: from the connection into a file without a name, within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from controller.broker.builds.context_archive import Context, ContextLimits, read_context
+from controller.broker.builds.tar_headers import BadContext
+from controller.broker.engine.relay import ClientStream
+from controller.broker.gate.builds import ContextReceived, ContextRefused, ReceiveContext
+from controller.broker.wire.request_reader import Malformed
+from controller.broker.wire.responses import CONTINUE
+from controller.broker.wire.streamed_body import StreamedBody
+
+READ_BYTES = 64 * 1024
+#: Bytes that are written at a time.
+BATCH_BYTES = 1 << 20
+#: How long the client may send nothing.
+IDLE_S = 30.0
+#: Free bytes that stay on the disk of the state folder, and of the engine.
+DISK_FLOOR = 1 << 30
+_LATE = ContextRefused("build.context", "the context didn't come in time", "send it again")
+
+
+async def receive_context(
+    client: ClientStream, command: ReceiveContext, folder: Path
+) -> ContextReceived | ContextRefused:
+    """Receive and read the context of a build. The file is the client's, and is closed with it."""
+    assert client.body is not None, "a route without a streamed body"
+    limits = ContextLimits(command.bytes_max, command.entries_max)
+    client.body.most = limits.archive_bytes
+    file: BinaryIO = await asyncio.to_thread(_new_file, folder)
+    try:
+        async with asyncio.timeout(command.within_s):
+            await _spool(client, client.body, file, folder)
+        context = await asyncio.to_thread(read_context, file, limits)
+        text = await asyncio.to_thread(context.text, command.dockerfile)
+    except (BadContext, TimeoutError, OSError) as error:
+        file.close()
+        return _refused(error)
+    client.context = context
+    return ContextReceived(
+        digest=context.digest,
+        size=context.size,
+        entries=len(context.entries),
+        dockerfile=text,
+        compressed=tuple(each.name for each in context.ordered() if each.compressed),
+    )
+
+
+def context_of(client: ClientStream) -> Context | None:
+    """Return the context that the client sent; None before it did."""
+    return client.context if isinstance(client.context, Context) else None
+
+
+def free_bytes(folder: str | Path) -> int | None:
+    """Return the free bytes of the disk of a folder; None if they can't be told."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize
+
+
+def _new_file(folder: Path) -> BinaryIO:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
+
+
+def _refused(error: BadContext | TimeoutError | OSError) -> ContextRefused:
+    match error:
+        case BadContext():
+            return ContextRefused(error.code, error.reason, error.remedy)
+        case TimeoutError():
+            return _LATE
+        case _:
+            why = error.strerror or "a failure of the disk"
+            return ContextRefused(
+                "build.storage", f"the context can't be kept: {why}", "free space"
+            )
+
+
+async def _spool(client: ClientStream, body: StreamedBody, file: BinaryIO, folder: Path) -> None:
+    if body.wants_continue:
+        client.writer.write(CONTINUE)
+    batch = bytearray(_checked(body.first()))
+    while not body.complete:
+        async with asyncio.timeout(IDLE_S):
+            data = await client.reader.read(READ_BYTES)
+        if not data:
+            raise BadContext("build.context", "the context broke off", "send it again")
+        batch += _checked(body.feed(data))
+        if len(batch) >= BATCH_BYTES:
+            await _write(file, batch, folder)
+        await asyncio.sleep(0)
+    await _write(file, batch, folder)
+
+
+def _checked(part: bytes | Malformed) -> bytes:
+    if isinstance(part, Malformed):
+        code = "build.context-size" if part.rule == "wire.body-size" else part.rule
+        raise BadContext(code, part.reason, "list what the build doesn't need in .dockerignore")
+    return part
+
+
+async def _write(file: BinaryIO, batch: bytearray, folder: Path) -> None:
+    data = bytes(batch)
+    batch.clear()
+    await asyncio.to_thread(_write_blocking, file, data, folder)
+
+
+def _write_blocking(file: BinaryIO, data: bytes, folder: Path) -> None:
+    free = free_bytes(folder)
+    if free is not None and free < DISK_FLOOR + len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    file.write(data)
+    file.flush()
