@@ -33,9 +33,10 @@ from controller.core.compose.projects import (
     read_together,
     read_within,
 )
-from controller.core.compose.translation.scope import FoundPath
+from controller.core.compose.translation.scope import ContextRequest, FoundContext, FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.terminal_text import printable_name
+from controller.sources.build_contexts import ContextReader
 from controller.sources.config_files import in_hidden_folders
 from controller.sources.safe_read import SourceFile, is_inside, read_whole
 
@@ -65,6 +66,7 @@ class ComposeProjects:
         self._settings = settings
         self._prefix = prefix
         self._known: dict[str, _KnownProject] = {}
+        self._contexts = ContextReader(prefix)
 
     def read(self, top: str, names: Iterable[str]) -> ComposeReading:
         """Return the documents of the projects among the files *names*, relative to the folder *top*."""
@@ -94,21 +96,40 @@ class ComposeProjects:
         self, top: str, folder: str, settings: ComposeSettings, shown: ProjectNames
     ) -> _KnownProject:
         known = self._known.get(folder)
-        if known is not None and _is_current(known, top, settings):
+        if known is not None and self._is_current(known, top, settings):
             return known
-        files = _FolderFiles(top, known.outcomes if known is not None else {})
+        files = _FolderFiles(top, known.outcomes if known is not None else {}, self._contexts)
         project = read_one(folder, files, settings, shown)
         if project.bug is not None:
             LOG.error("compose.failed folder=%s", folder, exc_info=project.bug)
         return _KnownProject(project, settings, files.outcomes)
 
+    def _is_current(self, known: _KnownProject, top: str, settings: ComposeSettings) -> bool:
+        """Return True if nothing has changed that a project was made from."""
+        if known.settings != settings:
+            return False
+        for name, outcome in known.outcomes.items():
+            try:
+                content = read_file(top, name, outcome)
+            except FileUnreadable as error:
+                if type(error).__name__ != outcome:
+                    return False
+            else:
+                if hashlib.sha256(content).digest() != outcome:
+                    return False
+        if not all(look_up(top, path) == found for path, found in known.project.paths.items()):
+            return False
+        contexts = known.project.contexts.items()
+        return all(self._contexts.read(top, request) == found for request, found in contexts)
+
 
 class _FolderFiles:
     """The port to the files of one project (``ProjectFiles``), with the outcome of every read."""
 
-    def __init__(self, top: str, before: dict[str, _Outcome]) -> None:
+    def __init__(self, top: str, before: dict[str, _Outcome], contexts: ContextReader) -> None:
         self._top = top
         self._before = before
+        self._contexts = contexts
         self.outcomes: dict[str, _Outcome] = {}
 
     def read(self, path: str) -> bytes:
@@ -124,6 +145,10 @@ class _FolderFiles:
     def look(self, path: str) -> FoundPath:
         """Return the file or folder at a path (``LookUp``)."""
         return look_up(self._top, path)
+
+    def context(self, request: ContextRequest) -> FoundContext:
+        """Return the files of a build (``ReadContext``)."""
+        return self._contexts.read(self._top, request)
 
 
 def read_file(top: str, name: str, before: _Outcome | None = None) -> bytes:
@@ -157,22 +182,6 @@ def read_file(top: str, name: str, before: _Outcome | None = None) -> bytes:
     if content.code == "file.too-big":
         raise FileTooBig(content.message)
     raise FileUnreadable(content.message)
-
-
-def _is_current(known: _KnownProject, top: str, settings: ComposeSettings) -> bool:
-    """Return True if nothing has changed that a project was made from."""
-    if known.settings != settings:
-        return False
-    for name, outcome in known.outcomes.items():
-        try:
-            content = read_file(top, name, outcome)
-        except FileUnreadable as error:
-            if type(error).__name__ != outcome:
-                return False
-        else:
-            if hashlib.sha256(content).digest() != outcome:
-                return False
-    return all(look_up(top, path) == found for path, found in known.project.paths.items())
 
 
 def look_up(top: str, path: str) -> FoundPath:

@@ -125,6 +125,21 @@ class FetchedSources:
         return export.read()
 
 
+def exported_root(folder: Path) -> str:
+    """Return the documents' folder in the served commit of a source, whose exports are in *folder*.
+
+    Raises:
+        OSError: nothing is served.
+    """
+    commit = os.readlink(folder / CURRENT)  # noqa: PTH115 - the text of the link, unparsed
+    top = os.path.realpath(folder / commit, strict=True)
+    path = _exported_path(folder / f"{commit}.json")
+    root = os.path.realpath(f"{top}/{path}", strict=True)
+    if not COMMIT_ID.fullmatch(commit) or path is None or not is_inside(root, top):
+        raise OSError("no usable export")
+    return root
+
+
 def _exported_path(file: Path) -> str | None:
     """Return the folder for which a commit was exported, None if unknown."""
     try:

@@ -18,6 +18,7 @@ from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.manifests.check_together import resolve
 from controller.model.desired.desired import Desired
 from controller.model.errors import UsageError
+from controller.sources.build_contexts import ContextReader
 from controller.sources.compose_projects import look_up, read_file
 from controller.sources.config_files import SourceRoot, with_files
 
@@ -59,7 +60,8 @@ def read_folder(path: Path, settings: ComposeSettings) -> ReadFolder:
         return look_up(top, name)
 
     project = read_project(".", read, folder_name=os.path.basename(top))  # noqa: PTH119 - a text
-    translation = translate(project, settings, look)
+    contexts = ContextReader()
+    translation = translate(project, settings, look, lambda request: contexts.read(top, request))
     documents, problems = parsed_documents(translation)
     desired = resolve(with_files(documents, top, SourceRoot(top)), problems=problems)
     return ReadFolder(Path(top), project, translation, desired)

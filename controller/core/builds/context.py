@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from controller.core.encoding import canonical_json
 
 #: Entries of a context, and bytes of its files, at most. A policy can permit fewer.
 MAX_ENTRIES: Final = 20_000
@@ -20,35 +20,38 @@ MAX_PATH: Final = 1024
 
 
 class Kind(StrEnum):
-    """What an entry of a context is."""
+    """What an entry of a context is, by the letters of tar."""
 
-    FILE = "file"
-    FOLDER = "folder"
-    LINK = "link"
+    FILE = "0"
+    LINK = "2"
+    FOLDER = "5"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One file, folder or link of a context."""
 
     #: Relative to the context, with slashes.
     path: str
     kind: Kind
-    #: The permissions, without set-user-ID and the like. 0 for links.
+    #: The permissions; 0o777 for links.
     mode: int
-    #: SHA-256 of a file in hex digits; the target of a link; '' for a folder.
-    content: str = ""
+    #: The target of a link.
+    target: str = ""
+    #: The SHA-256 of a file's content, in hex digits.
+    sha256: str = ""
     #: The size of a file in bytes.
     size: int = 0
 
 
 def digest(entries: Iterable[Entry]) -> str:
-    """Return ``sha256:`` and 64 hex digits for entries in any order; times and owners don't count."""
-    total = hashlib.sha256()
-    for entry in sorted(entries):
-        line = [entry.path, entry.kind.value, entry.mode, entry.content]
-        total.update(json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
-    return f"sha256:{total.hexdigest()}"
+    """Return ``sha256:`` and 64 hex digits for entries in any order; times and owners don't count.
+
+    The broker computes the same digest from the archive that it gets, and records it.
+    """
+    ordered = sorted(entries, key=lambda entry: entry.path)
+    lines = [[each.path, each.kind.value, each.mode, each.target, each.sha256] for each in ordered]
+    return f"sha256:{canonical_json.digest(lines)}"
 
 
 def path_fault(path: str) -> str:

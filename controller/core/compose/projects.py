@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from controller.core.compose.project import ComposeProject, Place
 from controller.core.compose.reader import FILE_NAMES, OVERRIDE_NAMES, read_project
 from controller.core.compose.translation.documents import parsed_documents, translate
-from controller.core.compose.translation.scope import FoundPath
+from controller.core.compose.translation.scope import ContextRequest, FoundContext, FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.terminal_text import printable_name
 from controller.core.manifests.declaration import ParsedDocument
@@ -53,6 +53,10 @@ class ProjectFiles(Protocol):
         """Return the file or folder at a path (``LookUp``)."""
         ...
 
+    def context(self, request: ContextRequest) -> FoundContext:
+        """Return the files of a build (``ReadContext``)."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectNames:
@@ -72,6 +76,8 @@ class ReadProject:
     files: frozenset[str]
     #: The files and folders that were looked up.
     paths: Mapping[str, FoundPath]
+    #: The contexts of builds that were read.
+    contexts: Mapping[ContextRequest, FoundContext]
     namespace: str
     #: The place of the project's name.
     place: Place
@@ -184,6 +190,7 @@ class _Seen:
         self._port = files
         self.files: set[str] = set()
         self.paths: dict[str, FoundPath] = {}
+        self.contexts: dict[ContextRequest, FoundContext] = {}
         #: The files with an include, by their names.
         self.texts: dict[str, bytes] = {}
         #: The paths out of the folders of the files.
@@ -204,11 +211,16 @@ class _Seen:
         self.paths[path] = found = self._port.look(path)
         return found
 
+    def context(self, request: ContextRequest) -> FoundContext:
+        """Return the files of a build (``ReadContext``)."""
+        self.contexts[request] = found = self._port.context(request)
+        return found
+
 
 def _read(folder: str, seen: _Seen, settings: ComposeSettings, names: ProjectNames) -> ReadProject:
     folder_name = posixpath.basename(names.top if folder == "." else folder)
     project = _with_prefix(read_project(folder, seen.read, folder_name=folder_name), names.prefix)
-    translation = translate(project, settings, seen.look)
+    translation = translate(project, settings, seen.look, seen.context)
     documents, problems = parsed_documents(translation)
     if project.is_named:
         own = translation.namespace
@@ -218,6 +230,7 @@ def _read(folder: str, seen: _Seen, settings: ComposeSettings, names: ProjectNam
     return ReadProject(
         frozenset(seen.files),
         seen.paths,
+        seen.contexts,
         translation.namespace,
         project.locate(("name",)),
         frozenset(_included(seen.texts)),
@@ -243,6 +256,7 @@ def _failed(folder: str, seen: _Seen, names: ProjectNames, error: Exception) -> 
     return ReadProject(
         frozenset(seen.files),
         seen.paths,
+        seen.contexts,
         namespace,
         place,
         frozenset(_included(seen.texts)),
@@ -263,7 +277,7 @@ def _left_out(folder: str, names: ProjectNames) -> ReadProject:
     documents = (ParsedDocument(None, (problem,), None),)
     nothing: frozenset[str] = frozenset()
     place, namespace = Place(file, 1, 1), f"left out {folder}"
-    return ReadProject(nothing, {}, namespace, place, nothing, nothing, documents, ())
+    return ReadProject(nothing, {}, {}, namespace, place, nothing, nothing, documents, ())
 
 
 def _with_prefix(project: ComposeProject, prefix: str) -> ComposeProject:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from controller.core.compose.project import FileAbsent, FileOutside, FileTooBig, FileUnreadable
 from controller.core.compose.projects import FolderEntry, folder_found
-from controller.core.compose.translation.scope import FoundPath
+from controller.core.compose.translation.scope import ContextRequest, FoundContext, FoundPath
 from controller.core.yaml.file_limit import MAX_BYTES, too_big
 
 _GIT = ".git"
@@ -65,6 +65,11 @@ class ProvenFiles:
         if name in self._files:
             return FoundPath("file")
         return folder_found(self._entries(name)) if name in self._folders else FoundPath("absent")
+
+    def context(self, _request: ContextRequest) -> FoundContext:
+        """Return why nothing is built: a proof has the documents of a commit, and no contexts."""
+        reason = "no build is admitted where signed commits are required: a proof has no context"
+        return FoundContext(fault=(reason, "build in CI, and name the image"))
 
     def _inside(self, path: str) -> str | None:
         """Return a path relative to the documents' folder; None for a path that leads out."""

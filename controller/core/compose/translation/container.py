@@ -74,10 +74,12 @@ class Workload:
         """True if the service runs to completion."""
         return self.key.kind == "Job"
 
-    def refuse(self, path: TreePath, message: str, remedy: str) -> None:
+    def refuse(
+        self, path: TreePath, message: str, remedy: str, code: str = "compose.refused"
+    ) -> None:
         """Add an error at an attribute."""
         where = ("services", self.name, *path)
-        self.scope.error(where, "compose.refused", message, remedy, self.key)
+        self.scope.error(where, code, message, remedy, self.key)
 
     def warn(
         self, path: TreePath, message: str, remedy: str, code: str = "compose.by-policy"
@@ -99,21 +101,11 @@ def put_container(work: Workload) -> None:
 
 
 def _image(work: Workload) -> None:
+    if work.tree.get("build") is not None:
+        return  # ``builds`` names the image
     image = work.tree.get("image")
     if image:
         work.draft.put("spec.image", image, "image")
-        if work.tree.get("build"):
-            message = "build has no effect: the image is run as it is"
-            work.warn(
-                ("build",), message, "build the image in CI, and push it under the name in image"
-            )
-    elif work.tree.get("build"):
-        work.refuse(
-            ("build",),
-            "the service has no image to run: trimtab builds none",
-            "build in CI and write image: NAME; or an operator runs `docker build -t NAME .`, then "
-            "`trimtab image trust NAME`",
-        )
     elif not work.tree.get("provider"):
         work.refuse((), "the service has no image", "write image: NAME")
     word = work.tree.get("pull_policy")

@@ -12,13 +12,22 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.compose.project import EXTENSION, ComposeProject, Place, TreePath
+from controller.core.compose.translation.builds import put_build
 from controller.core.compose.translation.container import Workload, put_container
 from controller.core.compose.translation.extension import mistakes_of
 from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import networks_of, put_networking
 from controller.core.compose.translation.rollout import put_rollout, put_steps
-from controller.core.compose.translation.scope import Draft, LookUp, TranslationScope, Tree, mapping
+from controller.core.compose.translation.scope import (
+    Draft,
+    LookUp,
+    ReadContext,
+    TranslationScope,
+    Tree,
+    mapping,
+    no_context,
+)
 from controller.core.compose.translation.settings import SECRET_COPY, ComposeSettings
 from controller.core.compose.translation.units import byte_count
 from controller.core.compose.translation.walk import check_attributes
@@ -46,13 +55,18 @@ class Translation:
     problems: tuple[Problem, ...]
 
 
-def translate(project: ComposeProject, settings: ComposeSettings, look: LookUp) -> Translation:
+def translate(
+    project: ComposeProject,
+    settings: ComposeSettings,
+    look: LookUp,
+    read_context: ReadContext = no_context,
+) -> Translation:
     """Return the documents of a project. Never raises.
 
     A project with errors in its files, or in ``x-trimtab``, has no documents: nothing follows from the
     absence of a service.
     """
-    scope = TranslationScope(project, settings, look)
+    scope = TranslationScope(project, settings, look, read_context)
     if not project.valid:
         return Translation(scope.namespace, (), project.problems)
     _check_extension(scope)
@@ -73,6 +87,8 @@ def translate(project: ComposeProject, settings: ComposeSettings, look: LookUp) 
         work = Workload(scope, name)
         for part in (put_container, put_rollout, put_networking):
             part(work)
+        if work.tree.get("build") is not None:
+            put_build(work)
         put_mounts(work, plan)
         scope.drafts.append(work.draft)
         put_steps(work)

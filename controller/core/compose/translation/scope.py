@@ -68,6 +68,46 @@ class FoundPath:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ContextRequest:
+    """The files that a build asks for."""
+
+    #: A folder, relative to the root of the source.
+    context: str
+    #: The path of the Dockerfile, relative to the context.
+    dockerfile: str
+    #: The text of the Dockerfile if the Compose file has it.
+    inline: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundContext:
+    """What a folder has for a build."""
+
+    #: The folder, as documents name it.
+    name: str = ""
+    #: The platform of the engine, such as ``linux/amd64``.
+    platform: str = ""
+    #: The digest of the files that the build gets.
+    digest: str = ""
+    #: The text of the Dockerfile.
+    dockerfile: str = ""
+    #: The Dockerfile is a file of the context.
+    is_inside: bool = True
+    #: The reason why there is no context, and the remedy.
+    fault: tuple[str, str] | None = None
+
+
+#: Returns the files of a build.
+ReadContext = Callable[[ContextRequest], FoundContext]
+
+
+def no_context(_request: ContextRequest) -> FoundContext:
+    """Return that nothing can be built, for readers without the files of a context."""
+    fault = "nothing can be built here: only the Compose file is known", "build the image elsewhere"
+    return FoundContext(fault=fault)
+
+
 #: The network of services that name none.
 DEFAULT_NETWORK: Final = "default"
 #: The warnings of a translation that are kept. Errors are all kept: each one holds its resource back.
@@ -120,10 +160,17 @@ class Draft:
 class TranslationScope:
     """A project in translation, with the names in trimtab and the problems."""
 
-    def __init__(self, project: ComposeProject, settings: ComposeSettings, look: LookUp) -> None:
+    def __init__(
+        self,
+        project: ComposeProject,
+        settings: ComposeSettings,
+        look: LookUp,
+        read_context: ReadContext = no_context,
+    ) -> None:
         self.project = project
         self.settings = settings
         self.look = look
+        self.read_context = read_context
         self.namespace = namespace_of(project.name)
         self._warnings = 0
         self.extension = extension_of(project)

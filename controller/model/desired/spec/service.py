@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from controller.model.desired.spec import fields
+from controller.model.desired.spec.build import Build
 from controller.model.desired.spec.devices import DeviceEntry
 from controller.model.desired.spec.files import SecretVariable, Variable
 from controller.model.desired.spec.health import Healthcheck
@@ -26,6 +27,8 @@ class ServiceSpec(fields.Model):
 
     #: The image: a reference with a tag or a digest.
     image: fields.ImageReference
+    #: What the image is built from, for a Compose project. Unset: the image is pulled.
+    build: Build | None = None
     #: When the image is looked up anew.
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     #: Running, or Stopped.

@@ -1,0 +1,358 @@
+"""Contexts of builds: folders of a source as a build gets them, and as archives for the broker.
+
+Nothing outside of the folder is read, and no link is followed. Files of Git are left out, as are those that
+``.dockerignore`` names. An archive has exactly the files whose digest the desired state has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from controller.core.builds import ignore, platforms
+from controller.core.builds.context import (
+    MAX_BYTES,
+    MAX_ENTRIES,
+    Entry,
+    Kind,
+    digest,
+    link_fault,
+    path_fault,
+)
+from controller.core.builds.lines import MAX_TEXT
+from controller.core.compose.translation.scope import ContextRequest, FoundContext
+from controller.core.encoding.terminal_text import printable_name
+from controller.model.desired.spec.build import OTHER_DOCKERFILE, Build
+from controller.model.errors import Conflict
+from controller.model.quantities import format_bytes
+from controller.sources.fetched import exported_root
+from controller.sources.safe_read import OPEN_FLAGS, is_inside
+
+_GIT: Final = ".git"
+_PIECE: Final = 256 * 1024
+#: A program, in a Git source: its export keeps no right to execute.
+_PROGRAMS: Final = (b"#!", b"\x7fELF")
+
+#: Device, inode, size, and times of the last change of content and of status.
+_Version = tuple[int, int, int, int, int]
+
+
+class ContextFault(Exception):
+    """A folder can't be a context. The text is a reason and a remedy."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class _Walked:
+    """A folder as a build gets it."""
+
+    folder: str
+    entries: tuple[Entry, ...]
+
+
+class ContextReader:
+    """The contexts of one source. A file is hashed again only after a change.
+
+    *prefix* comes before the names of folders. With one, the files are the export of a commit: files without
+    permissions of their own.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._exported = bool(prefix)
+        self._platform = platforms.of_machine(os.uname().machine)
+        self._hashed: dict[str, tuple[_Version, str, bytes]] = {}
+
+    def read(self, top: str, request: ContextRequest) -> FoundContext:
+        """Return what the folder of a request has for its build (``ReadContext``). Never raises."""
+        try:
+            walked = self.walk(top, request.context, request.dockerfile, inline=request.inline)
+            text = request.inline
+            if text is None:
+                text = _read_text(top, f"{request.context}/{request.dockerfile}")
+        except ContextFault as fault:
+            return FoundContext(fault=(str(fault), fault.remedy))
+        inside = any(entry.path == request.dockerfile for entry in walked.entries)
+        outside = None if inside and request.inline is None else text
+        if outside is not None:
+            walked = _with_text(walked, outside)
+        name, found = f"{self._prefix}{request.context}", digest(walked.entries)
+        return FoundContext(name, self._platform, found, text, is_inside=outside is None)
+
+    def walk(self, top: str, context: str, dockerfile: str, *, inline: str | None) -> _Walked:
+        """Return the entries of a context.
+
+        Raises:
+            ContextFault: the folder can't be a context.
+        """
+        folder = _resolved(top, context)
+        kept = (
+            {ignore.NAME} if inline is not None else {ignore.NAME, posixpath.normpath(dockerfile)}
+        )
+        patterns = _patterns(top, context, dockerfile)
+        walk = _Walk(self, folder, patterns, kept)
+        walk.folder("")
+        return _Walked(folder, tuple(walk.entries))
+
+    def hashed(self, path: str, status: os.stat_result) -> tuple[str, int]:
+        """Return the SHA-256 of a regular file, and its permissions."""
+        version = _version_of(status)
+        known = self._hashed.get(path)
+        if known is None or known[0] != version:
+            total, begin = hashlib.sha256(), b""
+            for piece in _pieces(path, version):
+                begin = begin or piece[:4]
+                total.update(piece)
+            known = self._hashed[path] = (version, total.hexdigest(), begin)
+        mode = stat.S_IMODE(status.st_mode) & 0o777
+        if self._exported:
+            mode = 0o755 if known[2].startswith(_PROGRAMS) else 0o644
+        return known[1], mode
+
+    def folder_mode(self, status: os.stat_result) -> int:
+        """Return the permissions of a folder."""
+        return 0o755 if self._exported else stat.S_IMODE(status.st_mode) & 0o777
+
+
+class _Walk:
+    """One walk through a context."""
+
+    def __init__(
+        self, reader: ContextReader, top: str, patterns: ignore.Ignore, kept: set[str]
+    ) -> None:
+        self._reader = reader
+        self._top = top
+        self._patterns = patterns
+        self._kept = kept
+        self._bytes = 0
+        self.entries: list[Entry] = []
+
+    def folder(self, name: str) -> None:
+        """Add the entries of a folder, whose *name* is '' for the context itself."""
+        try:
+            with os.scandir(f"{self._top}/{name}") as listed:
+                found = sorted(listed, key=lambda entry: entry.name)
+        except OSError as error:
+            raise _unreadable(name or ".", error) from None
+        for each in found:
+            path = f"{name}/{each.name}" if name else each.name
+            if each.name != _GIT:
+                self._entry(path, each)
+
+    def _entry(self, path: str, found: os.DirEntry[str]) -> None:
+        if fault := path_fault(path):
+            raise ContextFault(
+                f"{printable_name(path)} {fault}", "rename it, or list it in .dockerignore"
+            )
+        excluded = self._patterns.excludes(path) and path not in self._kept
+        is_folder = found.is_dir(follow_symlinks=False)
+        if excluded and (not is_folder or self._patterns.excludes_below(path)):
+            if is_folder and any(kept.startswith(f"{path}/") for kept in self._kept):
+                self._count()
+                self.folder(path)
+            return
+        try:
+            status = found.stat(follow_symlinks=False)
+            if is_folder:
+                if not excluded:
+                    self._add(Entry(path, Kind.FOLDER, self._reader.folder_mode(status)))
+                self.folder(path)
+            elif found.is_symlink():
+                self._link(path, os.readlink(found.path))  # noqa: PTH115 - a text
+            elif stat.S_ISREG(status.st_mode):
+                self._file(path, found.path, status)
+            else:
+                raise ContextFault(
+                    f"{path} is no regular file, folder or link", "list it in .dockerignore"
+                )
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+    def _link(self, path: str, target: str) -> None:
+        if fault := link_fault(path, target):
+            raise ContextFault(
+                f"the link {path} {fault}",
+                "copy the file in its place, or list it in .dockerignore",
+            )
+        self._add(Entry(path, Kind.LINK, 0o777, target=target))
+
+    def _file(self, path: str, place: str, status: os.stat_result) -> None:
+        self._bytes += status.st_size
+        if self._bytes > MAX_BYTES:
+            raise ContextFault(
+                f"the context has more than {format_bytes(MAX_BYTES)}",
+                "list what the build doesn't need in .dockerignore",
+            )
+        sha256, mode = self._reader.hashed(place, status)
+        self._add(Entry(path, Kind.FILE, mode, sha256=sha256, size=status.st_size))
+
+    def _add(self, entry: Entry) -> None:
+        self._count()
+        self.entries.append(entry)
+
+    def _count(self) -> None:
+        if len(self.entries) >= MAX_ENTRIES:
+            raise ContextFault(
+                f"the context has more than {MAX_ENTRIES} files and folders",
+                "list what the build doesn't need in .dockerignore",
+            )
+
+
+def archive(directory: Path, sources: Path, build: Build) -> Iterator[bytes]:
+    """Yield the tar archive of a build's context.
+
+    *directory* is DIR, and *sources* the folder with the exports of each Git source.
+
+    Raises:
+        Conflict: the files aren't those of the desired state any more.
+    """
+    prefix, separator, context = build.context.rpartition(":")
+    inline = build.dockerfile_inline
+    try:
+        top = os.path.realpath(directory)
+        if separator:
+            top = exported_root(sources / prefix)
+        walked = ContextReader(prefix).walk(top, context, build.dockerfile, inline=inline)
+        if inline is not None:
+            walked = _with_text(walked, inline)
+        if digest(walked.entries) != build.digest:
+            raise _changed(build)
+        for entry in walked.entries:
+            yield from _archived(walked.folder, entry, inline or "", build)
+    except ContextFault as fault:
+        raise Conflict("build.context", f"{build.context}: {fault}", remedy=fault.remedy) from None
+    except OSError:
+        raise _changed(build) from None
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _archived(folder: str, entry: Entry, text: str, build: Build) -> Iterator[bytes]:
+    """Yield the header and the content of one entry."""
+    place = f"{folder}/{entry.path}"
+    is_text = entry.path == OTHER_DOCKERFILE
+    info = tarfile.TarInfo(entry.path)
+    info.type, info.mode = entry.kind.value.encode(), entry.mode
+    info.linkname, info.size = entry.target, entry.size
+    status = None if is_text else os.lstat(place)
+    info.mtime = 0 if status is None else int(status.st_mtime)
+    yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+    if entry.kind is not Kind.FILE:
+        return
+    total, size = hashlib.sha256(), 0
+    pieces = [text.encode()] if status is None else _pieces(place, _version_of(status))
+    for piece in pieces:
+        size += len(piece)
+        if size > entry.size:
+            raise _changed(build)
+        total.update(piece)
+        yield piece
+    if size != entry.size or total.hexdigest() != entry.sha256:
+        raise _changed(build)
+    yield bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _with_text(walked: _Walked, text: str) -> _Walked:
+    """Return a context with the text of a Dockerfile that isn't in its folder."""
+    data = text.encode()
+    entry = Entry(
+        OTHER_DOCKERFILE, Kind.FILE, 0o644, sha256=hashlib.sha256(data).hexdigest(), size=len(data)
+    )
+    others = tuple(each for each in walked.entries if each.path != OTHER_DOCKERFILE)
+    return _Walked(walked.folder, (*others, entry))
+
+
+def _changed(build: Build) -> Conflict:
+    return Conflict(
+        "build.changed",
+        f"the files of {build.context} change while they are read",
+        remedy="nothing: the build is tried again with the new files",
+    )
+
+
+def _patterns(top: str, context: str, dockerfile: str) -> ignore.Ignore:
+    """Return the patterns beside the Dockerfile, or else those of the context."""
+    for name in (f"{context}/{dockerfile}{ignore.NAME}", f"{context}/{ignore.NAME}"):
+        if not os.path.lexists(posixpath.normpath(f"{top}/{name}")):
+            continue
+        patterns = ignore.read(_read_text(top, name))
+        if isinstance(patterns, ignore.Ignore):
+            return patterns
+        place = f"{posixpath.normpath(name)}:{patterns.line}"
+        raise ContextFault(f"{place}: {patterns.message}", patterns.remedy)
+    return ignore.Ignore()
+
+
+def _resolved(top: str, name: str) -> str:
+    """Return the real path of a file or folder below *top*."""
+    wanted = posixpath.normpath(f"{top}/{name}")
+    remedy = "write a path of the source that trimtab reads"
+    if not is_inside(wanted, top):
+        raise ContextFault(f"{posixpath.normpath(name)} leads out of the source", remedy)
+    try:
+        real = os.path.realpath(wanted, strict=True)
+    except (OSError, ValueError):
+        raise ContextFault(
+            f"{posixpath.normpath(name)} doesn't exist", "add it, or correct the path"
+        ) from None
+    if not is_inside(real, top) or _GIT in real.removeprefix(top).split("/"):
+        raise ContextFault(f"{posixpath.normpath(name)} leads out of the source", remedy)
+    return real
+
+
+def _read_text(top: str, name: str) -> str:
+    place = _resolved(top, name)
+    shown = posixpath.normpath(name)
+    try:
+        status = os.lstat(place)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_TEXT:
+            reason = f"{shown} is no file of at most {format_bytes(MAX_TEXT)}"
+            raise ContextFault(reason, "write a smaller one")
+        with io.BytesIO() as content:
+            for piece in _pieces(place, _version_of(status)):
+                content.write(piece)
+            return content.getvalue().decode()
+    except OSError as error:
+        raise _unreadable(shown, error) from None
+    except UnicodeDecodeError:
+        raise ContextFault(f"{shown} isn't UTF-8", "write it as UTF-8") from None
+
+
+def _pieces(place: str, version: _Version) -> Iterator[bytes]:
+    """Yield the content of a regular file of that version.
+
+    Raises:
+        OSError: the file can't be read, or is another one.
+    """
+    descriptor = os.open(place, OPEN_FLAGS)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - a text
+        if _version_of(os.fstat(descriptor)) != version or real != place:
+            raise OSError("the file changes while it is read")
+        while piece := file.read(_PIECE):
+            yield piece
+        if _version_of(os.fstat(descriptor)) != version:
+            raise OSError("the file changes while it is read")
+
+
+def _version_of(status: os.stat_result) -> _Version:
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, *times
+
+
+def _unreadable(name: str, error: OSError) -> ContextFault:
+    reason = error.strerror or str(error)
+    return ContextFault(
+        f"{printable_name(name)} can't be read: {reason}",
+        "make it readable for the user that trimtab runs as, or list it in .dockerignore",
+    )
