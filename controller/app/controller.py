@@ -34,7 +34,7 @@ from controller.core.planning.image_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.status.details import Report
 from controller.core.status.report import encode
-from controller.engine.adapter import BrokerEngine, ignore_progress
+from controller.engine.adapter import BrokerEngine, ignore_progress, no_archive
 from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
 from controller.engine.policy_cache import PolicyCache, VerdictCache
@@ -71,6 +71,7 @@ from controller.system.syscalls import forbid_core_dumps
 
 if TYPE_CHECKING:
     from controller.loop.state.commit_files import FeedbackFile, HoldFile
+    from controller.model.desired.spec.build import Build
     from controller.model.sources import SourceHold
 
 
@@ -79,16 +80,25 @@ def broker_engine(
     *,
     networks: Callable[[], NetworkNames] = NetworkNames,
     on_progress: Callable[[Key, str], None] = ignore_progress,
+    archive: Callable[[Build], Iterator[bytes]] = no_archive,
 ) -> BrokerEngine:
-    """Return the engine behind the broker at *broker_socket*."""
+    """Return the engine behind the broker at *broker_socket*; *archive* reads contexts of builds."""
     return BrokerEngine(
         SdkTransport(broker_socket),
         networks=networks,
         on_progress=on_progress,
+        archive=archive,
         pause=time.sleep,
         reach=crash_reach(os.environ),
         listening=bound_ports,
     )
+
+
+def _archive(directory: Path, sources: Path, build: Build) -> Iterator[bytes]:
+    """Yield the archive of a build's context. The reader is loaded only for a build."""
+    from controller.sources.build_contexts import archive
+
+    yield from archive(directory, sources, build)
 
 
 def parse_pass_policy(payload: Mapping[str, Any], now: float) -> PassPolicy:
@@ -170,7 +180,10 @@ def build_controller(
     problem = store.load(stamp=f"{time.time_ns()}" if acts else "")
     policy_cache = PolicyCache(parse_pass_policy, clock.now)
     engine = broker_engine(
-        broker_socket, networks=policy_cache.networks, on_progress=triggers.report_progress
+        broker_socket,
+        networks=policy_cache.networks,
+        on_progress=triggers.report_progress,
+        archive=partial(_archive, directory, state.fetcher / "sources"),
     )
     failure_log = FailureLog(
         clock, file=state.controller / "failures.json", reader=engine, reach=reach

@@ -23,7 +23,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from controller.core.encoding.json_members import parse_object
 from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api import translate
-from controller.core.engine_api.streams import pull_progress
+from controller.core.engine_api.streams import build_log, pull_progress
+from controller.core.engine_api.streams.build_log import BuildLog
 from controller.core.engine_api.streams.log_stream import BadFrame, LogLines, is_multiplexed
 from controller.core.engine_api.streams.pull_progress import PullProgress
 from controller.engine import requests, responses
@@ -42,6 +43,7 @@ from controller.model.container_output import LogLine
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.plan import (
     AnyAction,
+    BuildImage,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
@@ -50,6 +52,7 @@ from controller.model.desired.plan import (
     PullImage,
     Wait,
 )
+from controller.model.desired.spec.build import Build
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
 from controller.model.mutations import SOURCE_HELD
 from controller.model.names import WORKLOADS, Key, NetworkNames, workload_key
@@ -89,6 +92,11 @@ def ignore_progress(_key: Key, _text: str) -> None:
     """Ignore the progress of a long action."""
 
 
+def no_archive(_build: Build) -> Iterator[bytes]:
+    """Return no archive, for engines without the files of a desired state."""
+    return iter(())
+
+
 class BrokerEngine:
     """``ports.Engine`` over the broker."""
 
@@ -101,7 +109,10 @@ class BrokerEngine:
         reach: Reach = pass_by,
         listening: Callable[[], frozenset[HostPort]] = frozenset,
         on_progress: Callable[[Key, str], None] = ignore_progress,
+        archive: Callable[[Build], Iterator[bytes]] = no_archive,
     ) -> None:
+        #: Returns the pieces of a context's archive.
+        self._archive = archive
         self._transport = transport
         self._listening = listening
         self._networks = networks  # a function: a reloaded policy can rename networks
@@ -349,6 +360,8 @@ class BrokerEngine:
         if context is not None:
             context = replace(context, precondition=action.precondition)
         match action:
+            case BuildImage():
+                return self._build(action, context)
             case PullImage():
                 return self._pull(action, context)
             case CreateNetwork() | CreateVolume() | DeliverFiles() | CreateContainer():
@@ -407,6 +420,35 @@ class BrokerEngine:
             self._on_progress(action.object, "")
         self._reach_received()
         error = responses.pull_error(EngineResponse(stream.status, last), action.target)
+        if error is not None:
+            raise error
+        return ""
+
+    def _build(self, action: BuildImage, context: Context | None) -> str:
+        """Send the context of a build, and follow its log.
+
+        Raises:
+            Conflict: the files aren't those of the desired state any more.
+            EngineFailed: the build failed; the message has the last lines of its log.
+        """
+        request = requests.build_request(action, self._archive(action.build))
+        log, last = BuildLog(), b""
+        self._reach("broker.send.before")
+        self._on_progress(action.object, build_log.describe(action.target, log))
+        try:
+            with _translated_errors(mutation=True):
+                stream = self._transport.stream(
+                    request, "" if context is None else responses.encode_context(context)
+                )
+                for last in stream.lines():
+                    step, log = log.step, build_log.advance(log, last)
+                    if log.step != step:
+                        self._on_progress(action.object, build_log.describe(action.target, log))
+        finally:
+            self._on_progress(action.object, "")
+        self._reach_received()
+        answer = EngineResponse(stream.status, last)
+        error = responses.build_error(answer, action.target, log.lines)
         if error is not None:
             raise error
         return ""

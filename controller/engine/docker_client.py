@@ -126,7 +126,7 @@ class SdkTransport:
                 f"{self._client.base_url}{_versioned(request.path)}",
                 params=request.query,
                 json=request.body,
-                data=request.data or None,
+                data=request.data or request.pieces,
                 headers=_headers(request, context),
                 timeout=(CONNECT_TIMEOUT_S, request.timeout_s),
                 allow_redirects=False,
@@ -197,6 +197,8 @@ def _versioned(path: str) -> str:
 
 def _headers(request: OutgoingRequest, context: str) -> dict[str, str]:
     kind = {"Content-Type": "application/octet-stream"} if request.data else {}
+    if request.pieces is not None:
+        kind = {"Content-Type": "application/x-tar"}
     return kind | ({"Trimtab-Context": context} if context else {})
 
 

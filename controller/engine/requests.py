@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 from urllib.parse import quote
 
@@ -12,6 +13,8 @@ from controller.model.desired.spec.lifecycle import HOOKS_S
 from controller.model.names import NetworkNames
 
 STOP_MARGIN_S = 15.0
+#: A step of a build can be silent for long. The broker bounds the time of the whole build.
+BUILD_IDLE_TIMEOUT_S = 86_400.0
 
 CreateAction = (
     actions.CreateNetwork | actions.CreateVolume | actions.DeliverFiles | actions.CreateContainer
@@ -37,6 +40,12 @@ def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequ
             return OutgoingRequest("POST", "/containers/create", query, body, id_member="Id")
         case _:
             assert_never(action)
+
+
+def build_request(action: actions.BuildImage, archive: Iterator[bytes]) -> OutgoingRequest:
+    """Return the request that builds an image from the archive of a context."""
+    query = translate.build_query(action)
+    return OutgoingRequest("POST", "/build", query, pieces=archive, timeout_s=BUILD_IDLE_TIMEOUT_S)
 
 
 def move_request(action: actions.MoveService) -> OutgoingRequest:

@@ -59,6 +59,9 @@ _UNAVAILABLE = (429, 502, 503)
 _NO_REPLY = 504
 #: The broker's rule for a lost response, in a response with a good status.
 OUTCOME_UNKNOWN = "outcome.unknown"
+#: The broker's codes for a build that began and ended without an image. The first ones can succeed later.
+_BUILD_RETRIED = frozenset({"build.failed", "build.cancelled", "build.disk"})
+_BUILD_ENDED = _BUILD_RETRIED | {"build.time", "build.size", "build.pids", "build.log"}
 #: What a value of an unexpected type raises.
 UNEXPECTED = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 #: The beginning of a list, with its end if the list is empty; and what follows a row.
@@ -139,6 +142,22 @@ def pull_error(response: EngineResponse, image: str) -> EngineError | None:
     if payload.get("error"):
         return EngineFailed(pull_errors.OTHER, f"{image}: {payload['error']}"[:MESSAGE_MAX])
     return None
+
+
+def build_error(response: EngineResponse, image: str, log: Iterable[str]) -> EngineError | None:
+    """Return the error of a build from its status and last line, None after a success.
+
+    *log* are the last lines of the build's output. A command that failed is tried again; a bound of
+    the policy that was passed needs a person.
+    """
+    error = pull_error(response, image)
+    if error is None or error.code not in _BUILD_ENDED:
+        return error
+    output = "".join(f"\n  {line}" for line in log)
+    message = f"{image}: {error.message}{output}"
+    if error.code in _BUILD_RETRIED:
+        return EngineFailed(error.code, message, remedy=error.remedy or "correct the build")
+    return Refused(error.code, message, remedy=error.remedy)
 
 
 def parse_json(response: EngineResponse) -> Any:

@@ -26,6 +26,8 @@ class OutgoingRequest:
     body: dict[str, object] | None = None
     #: Sent as application/octet-stream, in place of *body*.
     data: bytes = field(default=b"", repr=False)
+    #: Pieces of a tar archive, sent in place of *body*. Only of streams.
+    pieces: Iterator[bytes] | None = field(default=None, repr=False, compare=False)
     #: For the whole response; of a stream, the longest time without a byte.
     timeout_s: float = TIMEOUT_S
     #: The member of the response with the id of a created object, '' for no object.

@@ -229,21 +229,25 @@ def judge_dockerfile(
         return tuple(
             Finding(each.code, f"{name}:{each.line}", each.message, each.remedy) for each in read
         )
-    rules = policy.images.build
     found: list[Finding] = list(_judge_archives(read, name, compressed))
     if len(read.bases) > BASES_MAX:
         reason = f"more than {BASES_MAX} images"
         found.append(Finding("build.from", name, reason, "build it in parts"))
     for base in read.bases[:BASES_MAX]:
-        path = f"{name}:{base.line}"
-        judged = list(judge_reference(base.image, policy, path=path))
-        found += with_grants(judged, GrantRequest(reference=base.image), policy)
-        allowed = None if rules is None else rules.base
-        if judged or allowed is None or matches(parse_reference(base.image), allowed):
-            continue
-        reason = f"{quote(base.image)} is not under an admitted base ({', '.join(allowed)})"
-        found.append(Finding("build.base", path, reason, "start from one of them"))
+        found += judge_base(base.image, f"{name}:{base.line}", policy)
     return tuple(found)
+
+
+def judge_base(image: str, path: str, policy: Policy) -> tuple[Finding, ...]:
+    """Return why a build may not start from an image; *path* is the place that names it."""
+    if judged := list(judge_reference(image, policy, path=path)):
+        return tuple(with_grants(judged, GrantRequest(reference=image), policy))
+    rules = policy.images.build
+    allowed = None if rules is None else rules.base
+    if allowed is None or matches(parse_reference(image), allowed):
+        return ()
+    reason = f"{quote(image)} is not under an admitted base ({', '.join(allowed)})"
+    return (Finding("build.base", path, reason, "start from one of them"),)
 
 
 def _judge_archives(

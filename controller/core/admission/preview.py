@@ -6,19 +6,21 @@ engine. The broker can therefore still refuse a request that the preview allows.
 
 from __future__ import annotations
 
+from controller.core.admission import builds
 from controller.core.admission.calls import admit_reference, admit_stop
 from controller.core.admission.create import admit_create
 from controller.core.admission.networks_volumes import admit_network, admit_volume
 from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_create, parse_network, parse_update, parse_volume
-from controller.core.engine_api.translate import network_body, update_body, volume_body
+from controller.core.engine_api.translate import build_query, network_body, update_body, volume_body
 from controller.core.policy.refusals import verdict_in_document
 from controller.core.rules.context import CONTROLLER, OPERATOR, PREVIEW_STAMP
 from controller.core.rules.facts import HostFacts
-from controller.core.rules.verdict import AdmissionDecision
+from controller.core.rules.verdict import AdmissionDecision, deny
 from controller.model.desired.plan import (
     AnyAction,
     AnyWait,
+    BuildImage,
     ContainerChange,
     CreateContainer,
     CreateNetwork,
@@ -48,6 +50,8 @@ def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | 
             return check_network(policy, network_body(action)).verdict
         case CreateVolume():
             return check_volume(policy, volume_body(action)).verdict
+        case BuildImage():
+            return check_build(policy, action)
         case PullImage():
             return admit_reference(action.target, policy=policy).verdict_for_client
         case UpdateContainer():
@@ -78,6 +82,19 @@ def check_create(
         stamp=PREVIEW_STAMP,
         platform=platform,
     )
+
+
+def check_build(policy: Policy, action: BuildImage) -> Verdict:
+    """Judge a build by its parameters and the images that it starts from."""
+    asked = builds.read_build(build_query(action), actor=CONTROLLER, policy=policy, host="")
+    if isinstance(asked, tuple):
+        return deny(list(asked)).verdict
+    found = [
+        finding
+        for image in action.build.bases
+        for finding in builds.judge_base(image, action.build.dockerfile, policy)
+    ]
+    return deny(found).verdict if found else ALLOW
 
 
 def check_network(policy: Policy, body: object, *, actor: Actor = CONTROLLER) -> AdmissionDecision:

@@ -7,6 +7,7 @@ versions add members.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -97,6 +98,28 @@ def network_body(action: actions.CreateNetwork) -> RequestBody:
         IPAM={"Config": [{"Subnet": action.subnet}]} if action.subnet else None,
         Labels={names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
     )
+
+
+def build_query(action: actions.BuildImage) -> dict[str, str]:
+    """Return the parameters of ``POST /build``. The gate adds the limits."""
+    build = action.build
+    place = {
+        names.OWNER: action.owner,
+        names.NAMESPACE: action.object.namespace,
+        names.SERVICE: action.object.name,
+    }
+    parameters = {
+        "t": action.target,
+        "version": "1",
+        "dockerfile": build.dockerfile,
+        "buildargs": json.dumps(build.args) if build.args else "",
+        "labels": json.dumps({**build.labels, **place}),
+        "target": build.target or "",
+        "networkmode": build.network or "",
+        "shmsize": str(build.shm or ""),
+        "pull": "1" if build.pull else "",
+    }
+    return {name: value for name, value in parameters.items() if value}
 
 
 def volume_body(action: actions.CreateVolume) -> RequestBody:

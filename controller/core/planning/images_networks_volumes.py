@@ -22,6 +22,7 @@ from controller.core.planning.problems.object_problems import (
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,
+    BuildImage,
     CreateNetwork,
     CreateVolume,
     DeliverFiles,
@@ -236,17 +237,30 @@ class KnownImages:
         """Return why a service's image is not available; None if it is, or can be pulled."""
         pin = self.pin(service)
         lost = pin is not None and not pin.digest and self.present(pin) is False
-        forbidden = service.spec.pull_policy is PullPolicy.NEVER and self.pull(service) is not None
+        never = service.spec.pull_policy is PullPolicy.NEVER and service.spec.build is None
+        forbidden = never and self.pull(service) is not None
         if not lost and not forbidden:
             return None
         image = service.spec.image
         if lost:
             message = f"the local image {self.of(service)} that this revision runs is gone"
             remedy = f"load {image} onto the engine, or change spec.image"
+            if service.spec.build is not None:
+                remedy = f"build it again: trimtab restart {service.key.name}"
         else:
             message = f"{self.pull(service)} isn't here, and pullPolicy is Never"
             remedy = f"load {image} onto the engine, or set pullPolicy: IfNotPresent"
         return problem_of(service, code="image.absent", message=message, remedy=remedy)
+
+
+def image_action(service: Service, reference: str, cause: str) -> PullImage:
+    """Return the action that gets an image: a build of a service's own image, else a pull."""
+    build = service.spec.build
+    if build is None or reference != service.spec.image:
+        return PullImage(object=service.key, target=reference, cause=cause)
+    return BuildImage(
+        object=service.key, target=reference, cause=cause, build=build, owner=service.owner
+    )
 
 
 def repository(reference: str) -> str:
@@ -406,7 +420,7 @@ class Prerequisites:
         if pull is not None and (str(service.key), pull) not in self.made:
             present = self.images.observed.images.get(service.spec.image) is not None
             cause = f"{pull} is wanted anew" if present else f"{pull} isn't here"
-            actions.append(PullImage(object=service.key, target=pull, cause=cause))
+            actions.append(image_action(service, pull, cause))
         cause = f"first used by {service.key.name}"
         for name in joined_networks(service, self.names):
             if name not in self._networks_seen and ("network", name) not in self.made:

@@ -36,6 +36,7 @@ SHOWN: Final = frozenset(
     for parent, names in {
         "": "image pullPolicy state suspend replicas workingDir user groupAdd hostname domainname"
         " init tty stdin stopSignal stopGracePeriod oomScoreAdj extraHosts[] sysctls[] ipc",
+        "build.": "context digest dockerfile bases target network shm pull",
         "shares.": "service network ipc pid",
         "dns.": "servers search options",
         "ulimits[].": "soft hard",

@@ -12,6 +12,7 @@ from controller.core.service.overrides import display_name
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import (
     AnyAction,
+    BuildImage,
     ConnectNetwork,
     CreateContainer,
     CreateNetwork,
@@ -131,6 +132,7 @@ def _words(action: AnyAction) -> str | None:
 
 _PAST = {
     PullImage: "pulled",
+    BuildImage: "built",
     CreateNetwork: "created network",
     CreateVolume: "created volume",
     DeliverFiles: "delivered files",

@@ -14,6 +14,7 @@ from controller.model.desired.desired import OverrideReason
 from controller.model.desired.field_changes import Downtime, Effect, Review, ReviewEntry
 from controller.model.desired.plan import (
     AnyAction,
+    BuildImage,
     CreateNetwork,
     CreateVolume,
     DeliverFiles,
@@ -48,6 +49,7 @@ _REMADE: Final = "networksRemade"
 #: Actions on images, networks and volumes; they are mentioned only if there are any.
 _SUPPLIES: Final = (
     ("pulls", PullImage, "image", "pull", "pulled"),
+    ("builds", BuildImage, "image", "build", "built"),
     ("networksCreated", CreateNetwork, "network", "create", "created"),
     ("networksRemoved", RemoveNetwork, "network", "remove", "removed"),
     (_REMADE, None, "network", "remake", "remade"),
@@ -170,6 +172,7 @@ def _count_supplies(actions: Iterable[AnyAction]) -> dict[str, int]:
         for name, kind, *_ in _SUPPLIES
         if kind is not None
     }
+    targets["pulls"] -= targets["builds"]
     remade = targets["networksCreated"] & targets["networksRemoved"]
     targets |= {name: targets[name] - remade for name in ("networksCreated", "networksRemoved")}
     return {name: len(found) for name, found in (targets | {_REMADE: remade}).items()}

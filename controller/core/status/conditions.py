@@ -187,7 +187,9 @@ def _progressing(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     acting = [action for action in now if not isinstance(action, Wait)]
     pulling = inputs.progress.get(facts.key)
     if pulling is not None:
-        return [Condition("Progressing", "True", "Pulling", pulling)]
+        service = inputs.desired.workload(facts.key)
+        built = service is not None and service.spec.build is not None
+        return [Condition("Progressing", "True", "Building" if built else "Pulling", pulling)]
     failure = inputs.failures.get(facts.key)
     if failure is not None and failure.act is not Act.STALLED:
         word = "Retrying" if failure.act is Act.RETRY else "Waiting"

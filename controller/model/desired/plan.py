@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from controller.model.desired.desired import OverrideReason, Service
+from controller.model.desired.spec.build import Build
 from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.model.observed import LimitValue
@@ -33,6 +34,15 @@ class PullImage(Action):
     """Pull the image with the reference ``target``."""
 
     verb: ClassVar[str] = "pull-image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildImage(PullImage):
+    """Build the image with the reference ``target``, in place of a pull."""
+
+    verb: ClassVar[str] = "build-image"
+    build: Build
+    owner: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
