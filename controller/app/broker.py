@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from controller.app import process
 from controller.app.clock import SystemClock
-from controller.app.policy import access_error, read_policy
+from controller.app.policy import access_error, policy_of_directory, read_policy
 from controller.app.state_folder import (
     UNCHANGED,
     Launch,
@@ -89,7 +89,9 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     services = HostServices(
         clock=clock,
         new_id=process.new_id,
-        load_policy=lambda: read_policy(launch.policy, check_access=check_access_to_policy),
+        load_policy=lambda: policy_of_directory(
+            read_policy(launch.policy, check_access=check_access_to_policy), instance.dir
+        ),
         open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
         open_archive=lambda journal: LiveIndex(
             state.journal, durable=lambda: journal.last_seq, clock=clock

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller.model.errors import PolicyInvalid, UsageError, error_reason
+from controller.model.host_paths import is_below
 from controller.model.policy.shipped import SHIPPED_POLICIES
 
 if TYPE_CHECKING:
@@ -88,10 +89,20 @@ def policy_from_route(payload: Mapping[str, Any]) -> Policy:
     from controller.model.policy.document import Policy, PolicyOrigin
 
     policy = Policy.model_validate_json(json.dumps(payload["policy"]))
+    if directory := payload.get("directory"):
+        policy = policy.with_directory(str(directory))
     origin = payload.get("origin")
     if not isinstance(origin, dict):
         return policy
     return _with_shipped(policy.read_from(PolicyOrigin(str(origin["file"]), dict(origin["lines"]))))
+
+
+def policy_of_directory(policy: Policy, directory: str | Path) -> Policy:
+    """Return the policy for documents of a directory. One that contains a forbidden path is unknown."""
+    path = os.path.realpath(directory)
+    if any(is_below(each, path) for each in policy.mounts.forbidden):
+        return policy
+    return policy.with_directory(path)
 
 
 def _with_shipped(policy: Policy) -> Policy:

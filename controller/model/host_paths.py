@@ -7,6 +7,14 @@ from dataclasses import dataclass
 #: ``PathFacts.protected`` of a path in the engine's data root. The value is separate because a path
 #: below the volumes root is judged as a mount of that volume.
 ENGINE_DATA = "engine-data"
+#: ``PathFacts.protected`` of the directory of the desired state.
+DIRECTORY = "desired-state directory"
+#: Names in a folder that make the folder one with declarations: the Compose files of a project, and Git.
+DECLARING = (
+    *("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"),
+    *("compose.override.yaml", "compose.override.yml"),
+    *("docker-compose.override.yml", "docker-compose.override.yaml", ".git"),
+)
 #: The time zone of the host, which every container may read. The first is usually a link into
 #: ``ZONES``: its facts are those of the file there.
 TIME_ZONE = ("/etc/localtime", "/etc/timezone")
@@ -32,7 +40,8 @@ class PathFacts:
     """One path of the host, inspected with openat2 without following symbolic links."""
 
     path: str
-    #: dir, file, socket, other, symlink (some component is a link), missing, unreadable.
+    #: dir, file, socket, other, symlink (some component is a link), missing, unreadable. What is known
+    #: of a missing path are the folders above it.
     kind: str
     device: int = 0
     inode: int = 0
@@ -43,6 +52,10 @@ class PathFacts:
     parents_writable_by_others: str = ""
     #: The protected path of the broker that this path is, contains or lies under; '' if none.
     protected: str = ""
+    #: The path lies below the directory of the desired state, and touches no other protected path.
+    in_directory: bool = False
+    #: The first name of ``DECLARING`` in a folder of the directory; '' if none.
+    declares: str = ""
     #: Every parent with the sticky bit that other users can write to.
     sticky_parents: tuple[StickyParent, ...] = ()
     #: The uids, other than root's and the broker's, that own a parent. They can replace the

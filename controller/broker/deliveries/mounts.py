@@ -6,11 +6,12 @@ look: a folder that was made again is the right one.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.broker.gate.call import BROKER, Author, Flow, inspect_paths
-from controller.broker.gate.commands import MakeFiles, is_lost
+from controller.broker.gate.commands import MakeFiles, MakeFolder, is_lost
 from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
@@ -42,6 +43,21 @@ def make_requested(state: GateState, request: CreateRequest, namespace: str) -> 
         wanted = mount.files
         command = MakeFiles(files, wanted.content, wanted.variant, stable=wanted.stable)
         yield from _make(state, command, mount.source)
+
+
+def make_sources(folders: tuple[tuple[str, int], ...]) -> Flow[None]:
+    """Make the missing sources of an admitted create, each for a user.
+
+    Raises:
+        Denied: ``mount.missing``: a folder can't be made.
+    """
+    for path, uid in folders:
+        failure = yield MakeFolder(path, uid)
+        if failure:
+            # The broker can't write into other users' folders.
+            reason = f"{path} isn't there, and can't be made: {failure}"
+            remedy = f"make it: install -d -o {uid} -g {uid} {shlex.quote(path)}"
+            raise Denied("mount.missing", reason, remedy, subject=path)
 
 
 def paths_of(state: GateState, request: CreateRequest, namespace: str) -> dict[str, str]:

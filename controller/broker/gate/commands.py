@@ -114,6 +114,14 @@ class InspectPaths:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeFolder:
+    """Make a folder of the host that is missing, for a user. Result: why it failed, '' for success."""
+
+    path: str
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReadCdiFiles:
     """Read the CDI specifications of the host. Result: a tuple of CdiFile."""
 
@@ -445,6 +453,7 @@ OnHost = (
     | EndConnections
     | StoreContent
     | MakeFiles
+    | MakeFolder
     | ReadSecret
     | ForgetSecret
 )

@@ -220,7 +220,9 @@ def _refuse_changed_devices(container: OwnContainer) -> Flow[None]:
 def _difference(state: GateState, seen: PathFacts, admitted: ExpectedMount | None) -> str:
     """Return how a source differs from its admission; '' for no difference."""
     in_volume = is_below(seen.path, state.volumes_root) and seen.protected == ENGINE_DATA
-    protected = "" if in_volume else seen.protected
+    # The create admitted a folder of the directory; the same folder can't have become another place.
+    in_directory = seen.in_directory and admitted is not None and admitted.inode != 0
+    protected = "" if in_volume or in_directory else seen.protected
     if seen.kind not in {"dir", "file"} or protected:
         return protected or seen.kind
     if admitted is None or not admitted.inode:

@@ -66,10 +66,11 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /containers/create``."""
     found, wants, judged = yield from judge(call, state)
     signed_acts.proof_of_create(call, state, found.pin)
-    if found.unmade or found.unmade_volumes:
-        # Only an admitted create makes its networks and volumes; the result is judged again.
+    if found.unmade or found.unmade_volumes or judged.folders:
+        # Only an admitted create makes its networks, volumes and folders; the result is judged again.
         with _reserved(state, _implied_objects(found)):
             yield from make_implied(call, state, found)
+            yield from mounts.make_sources(judged.folders)
         yield from _gather(call, state, wants, found, again=True)
         judged = yield from _judge_with_counts(call, state, found.request, found)
     labels = _labels(found.by_text)

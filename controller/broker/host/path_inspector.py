@@ -23,6 +23,8 @@ from pathlib import Path
 from controller.broker.host import procfs
 from controller.model.confinement import MountinfoLine
 from controller.model.host_paths import (
+    DECLARING,
+    DIRECTORY,
     ENGINE_DATA,
     TIME_ZONE,
     ZONES,
@@ -76,7 +78,7 @@ def protected_places(
     """
     places = [ProtectedPlace("state folder", state), ProtectedPlace("policy", policy)]
     places.append(ProtectedPlace("registry credentials", credentials))
-    places.append(ProtectedPlace("desired-state directory", desired_state))
+    places.append(ProtectedPlace(DIRECTORY, desired_state))
     places += [ProtectedPlace("folder of secrets", path) for path in secrets]
     listening = (*sockets, *(("containerd socket", path) for path in CONTAINERD_SOCKETS))
     places += [ProtectedPlace(what, path) for what, path in listening]
@@ -126,18 +128,19 @@ class PathInspector:
     ) -> PathFacts:
         if not _is_plain(path):
             return PathFacts(path, "unreadable")
-        walked = _zone_of(path)
+        walked, components = _zone_of(path), list[_Component]()
         try:
-            components = list(_walk(walked, mounts))
+            for component in _walk(walked, mounts):
+                components.append(component)
         except OSError as error:
-            return PathFacts(path, _kind_of_error(error))
+            return self._absent(path, _kind_of_error(error), components, chains)
         status = components[-1].status
         kind = _kind(status)
         if kind == "symlink":
             return PathFacts(path, kind)
-        names = ["/", *walked.split("/")[1:]]
-        parents = [posixpath.join(*names[: depth + 1]) for depth in range(len(components) - 1)]
+        parents = _folders_above(walked, len(components) - 1)
         writable, sticky = self._weak_parents(parents, components)
+        protected, in_directory = _protected(components, chains)
         return PathFacts(
             path=path,
             kind=kind,
@@ -147,7 +150,9 @@ class PathInspector:
             gid=status.st_gid,
             mode=stat.S_IMODE(status.st_mode),
             parents_writable_by_others=writable,
-            protected=_protected(components, chains),
+            protected=protected,
+            in_directory=in_directory,
+            declares=_declaring(path) if in_directory and kind == "dir" else "",
             sticky_parents=sticky,
             parent_owners=tuple(
                 sorted({parent.status.st_uid for parent in components[:-1]} - self._trusted)
@@ -155,6 +160,31 @@ class PathInspector:
             place=components[-1].place,
             device_type=_device_type(status),
             number=status.st_rdev if _device_type(status) else 0,
+        )
+
+    def _absent(
+        self,
+        path: str,
+        kind: str,
+        above: list[_Component],
+        chains: list[tuple[str, list[_Component]]],
+    ) -> PathFacts:
+        """Return the facts of a path that can't be opened, with those of the folders above it."""
+        if kind != "missing":
+            return PathFacts(path, kind)
+        folders = _folders_above(path, len(above))
+        writable, sticky = self._weak_parents(folders[:-1], above)
+        if not writable and writable_by_others(above[-1].status):
+            writable = folders[-1]
+        protected, in_directory = _protected(above, chains, is_missing=True)
+        return PathFacts(
+            path,
+            kind,
+            parents_writable_by_others=writable,
+            protected=protected,
+            in_directory=in_directory,
+            sticky_parents=sticky,
+            parent_owners=tuple(sorted({each.status.st_uid for each in above} - self._trusted)),
         )
 
     def _weak_parents(
@@ -183,6 +213,12 @@ def _zone_of(path: str) -> str:
         return path
     real = os.path.realpath(path)
     return real if is_below(real, ZONES) else path
+
+
+def _folders_above(path: str, count: int) -> list[str]:
+    """Return the first *count* folders on the way to a path, from the root on."""
+    names = ["/", *path.split("/")[1:]]
+    return [posixpath.join(*names[: depth + 1]) for depth in range(count)]
 
 
 def writable_by_others(status: os.stat_result) -> bool:
@@ -218,19 +254,37 @@ def _kind_of_error(error: OSError) -> str:
     return "missing" if error.errno in (errno.ENOENT, errno.ENOTDIR) else "unreadable"
 
 
-def _protected(components: list[_Component], chains: list[tuple[str, list[_Component]]]) -> str:
-    """Return the name of the place that the path is, contains or lies under; '' for none."""
+def _protected(
+    components: list[_Component],
+    chains: list[tuple[str, list[_Component]]],
+    *,
+    is_missing: bool = False,
+) -> tuple[str, bool]:
+    """Return the name of the place that the path is, contains or lies under; '' for none.
+
+    Also return whether the path lies in the directory of the desired state, and touches no other place.
+    *is_missing*: the components are those above a path that isn't there.
+    """
     above = {component.identity for component in components}
-    target = components[-1]
+    target, in_directory = components[-1], False
     for what, chain in chains:
         if not chain:
             continue
         place = chain[-1]
         lies_under = place.identity in above or _is_within(target, place)
-        contains = target.identity in {each.identity for each in chain} or _is_within(place, target)
-        if lies_under or contains:
-            return what
-    return ""
+        contains = not is_missing and (
+            target.identity in {each.identity for each in chain} or _is_within(place, target)
+        )
+        if what == DIRECTORY and lies_under and not contains:
+            in_directory = True
+        elif lies_under or contains:
+            return what, False
+    return (DIRECTORY, True) if in_directory else ("", False)
+
+
+def _declaring(path: str) -> str:
+    """Return the first name in a folder that makes it one with declarations; '' for none."""
+    return next((name for name in DECLARING if os.path.lexists(f"{path}/{name}")), "")  # noqa: PTH110 - many
 
 
 def _is_within(inner: _Component, outer: _Component) -> bool:

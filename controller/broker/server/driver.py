@@ -29,6 +29,7 @@ from controller.broker.gate.call import Flow, unavailable_reason
 from controller.broker.host import (
     cdi_reader,
     connections,
+    folder_maker,
     image_accounts,
     process_killer,
     process_reader,
@@ -62,7 +63,8 @@ AFTER_ITS_ANSWER = "after its answer"
 _KEEPS_ADMISSION = (
     *(commands.InspectPaths, commands.ReadCdiFiles, commands.ReadAccounts),
     *(commands.ReadProcess, commands.QueryJournal),
-    *(commands.StoreContent, commands.MakeFiles, commands.ReadSecret, commands.OpenSecret),
+    *(commands.StoreContent, commands.MakeFiles, commands.MakeFolder),
+    *(commands.ReadSecret, commands.OpenSecret),
 )
 
 T = TypeVar("T")
@@ -473,6 +475,8 @@ class Driver:
                 return self._files.put(files, content, blob)
             case commands.MakeFiles(files, content, variant, stable):
                 return self._files.make(files, content, variant, stable=stable)
+            case commands.MakeFolder(path, uid):
+                return folder_maker.make_folder(path, uid)
             case commands.ReadSecret(files, content, key):
                 return self._files.read(files, content, key)
             case commands.ForgetSecret(files):

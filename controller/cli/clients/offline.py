@@ -123,22 +123,31 @@ def _values_lines(text: str) -> list[str]:
     return lines if any(line.split("#")[0].strip() for line in lines) else []
 
 
-def policy_in_force(explicit: str | None, root: Path) -> Policy:
+def policy_in_force(explicit: str | None, root: Path, directory: Path | None = None) -> Policy:
     """Return the given policy, else the running broker's, else *root*'s instance's, else strict.
 
-    Exceptions that ended permit nothing.
+    Exceptions that ended permit nothing. Without a running broker, *directory* or the instance's is the
+    directory of the desired state.
 
     Raises:
         PolicyInvalid: the file isn't a valid policy.
         UsageError: no policy has the name.
     """
     from controller.app.clock import SystemClock
-    from controller.app.policy import policy_file, policy_from_route, read_policy
+    from controller.app.policy import (
+        policy_file,
+        policy_from_route,
+        policy_of_directory,
+        read_policy,
+    )
 
-    if explicit is None and (instance := read_instance(root)) is not None:
+    instance = read_instance(root)
+    if explicit is None and instance is not None:
         try:
             body = BrokerApi(state_of(root, instance).broker_socket).get("policy")
             return policy_from_route(body).at(SystemClock().now())
         except EngineUnavailable:
             explicit = instance.policy
-    return read_policy(policy_file(explicit or DEFAULT_POLICY)).at(SystemClock().now())
+    policy = read_policy(policy_file(explicit or DEFAULT_POLICY)).at(SystemClock().now())
+    folder = directory or (instance and instance.dir)
+    return policy_of_directory(policy, folder) if folder else policy

@@ -46,7 +46,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
 
     root = options.state_root(state)
     folder = options.default_directory(directory, root)
-    rules = offline.policy_in_force(policy, root)
+    rules = offline.policy_in_force(policy, root, folder)
     desired = directory_source(folder, compose=lambda: settings_of(rules)).load()
     verdicts = tuple(offline.preview_creations(desired, rules))
     denied = [item for item in verdicts if item[1].decision == "deny"]
@@ -140,7 +140,7 @@ def render(
         return EXIT_INVALID if any(p.severity == "error" for p in problems) else 0
     root = options.state_root(state)
     folder = options.default_directory(directory, root)
-    rules = offline.policy_in_force(None, root)
+    rules = offline.policy_in_force(None, root, folder)
     desired = directory_source(folder, compose=lambda: settings_of(rules)).load()
     documents = resource_documents(desired)
     if as_json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,7 +59,10 @@ def attempt(path: Path, policy: str | None, state: Path | None, as_json: bool) -
         from controller.core.compose.trial.reach import reach_of
 
         rules = offline.policy_in_force(policy, state_root(state))
-        read = read_folder(path, settings_of(rules))
+        # The project is to become a folder of the directory.
+        own = Path(os.path.realpath(path if path.is_dir() else path.parent))
+        rules = rules.with_directory(str(own.parent))
+        read = read_folder(path, replace(settings_of(rules), directory=str(own)))
         verdicts = tuple(offline.preview_creations(read.desired, rules))
         reaches = reach_of(read.project, read.desired)
         changes = changes_of(read.project, read.desired, reaches, rules)

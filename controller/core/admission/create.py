@@ -205,5 +205,6 @@ def admit_create(
         summary=summary_of(case, final),
         settings=final.settings,
         warnings=mounts.warnings(request.mounts),
+        folders=mounts.folders_to_make(case),
     )
     return verdict.with_tolerated(decision, findings, modes)

@@ -48,6 +48,9 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "", f"not {_join(policy.mounts.forbidden)}"
     for project in policy.mounts.projects:
         yield "", f"{project.path}, whose files are uid {project.uid}'s"
+    if policy.mounts.directory is not None:
+        uid = policy.mounts.directory.uid
+        yield "", f"folders of the directory for documents, whose files are uid {uid}'s"
     yield from _networks(policy)
     yield from _devices(policy)
     logs = policy.logs

@@ -172,8 +172,13 @@ def _bind(case: Case, mount: MountRequest) -> Findings:
         return
     project = project_of(case, source)
     if project is not None:
-        yield from _judge_facts(case, mount, in_volume=False, trusted=(project.uid,))
+        yield from _judge_facts(case, mount, in_volume=False, project=project)
         yield from _judge_project_user(case, mount, project)
+        return
+    if case.by_controller and case.policy.directory and is_below(source, case.policy.directory):
+        reason = f"{source} is a folder of the directory, which the policy keeps from containers"
+        remedy = "mount a volume, or set mounts.directory in the policy"
+        yield Finding("mount.directory", mount.path, reason, remedy)
         return
     mounts, allowed = case.policy.mounts, _allowed(case, mount)
     forbidden = next((path for path in mounts.forbidden if _touches(source, _folder(path))), "")
@@ -205,7 +210,7 @@ def project_of(case: Case, source: str) -> Project | None:
     The policy lists project folders in addition to its forbidden paths, each with the user that
     owns the files.
     """
-    for project in case.policy.mounts.projects:
+    for project in case.policy.projects if case.by_controller else case.policy.mounts.projects:
         own = case.actor.role is not Role.CLIENT or case.actor.uid == project.uid
         if own and is_below(source, _folder(project.path)):
             return project
@@ -264,9 +269,9 @@ _KINDS = {
 
 
 def _judge_facts(
-    case: Case, mount: MountRequest, *, in_volume: bool, trusted: tuple[int, ...] = ()
+    case: Case, mount: MountRequest, *, in_volume: bool, project: Project | None = None
 ) -> Findings:
-    """Yield the faults of a source on the host; *trusted* users may own the folders above it."""
+    """Yield the faults of a source on the host. The user of a *project* may own the folders above it."""
     if case.facts is None:
         return
     facts = case.facts.paths.get(mount.source)
@@ -275,17 +280,57 @@ def _judge_facts(
         yield Finding("mount.unreadable", mount.path, reason, "try again")
         return
     protected = "" if in_volume and facts.protected == ENGINE_DATA else facts.protected
-    if protected:
+    if facts.in_directory and project is not None and case.by_controller:
+        yield from _judge_in_directory(mount, facts)
+    elif protected:
         reason = f"{mount.source} is, contains or lies under what is the gate's own: {protected}"
         yield Finding("mount.never", mount.path, reason, "no policy allows that")
         return
-    if facts.kind in _KINDS:
+    if facts.kind in _KINDS and not makes_folder(case, mount):
         rule, fault, remedy = _KINDS[facts.kind]
         yield Finding(rule, mount.path, f"{mount.source} {fault}", remedy)
         return
     if not in_volume:
         # Folders above a volume belong to the engine alone, so nobody else can swap them.
-        yield from _parents(case, mount, facts, trusted)
+        yield from _parents(case, mount, facts, () if project is None else (project.uid,))
+
+
+def _judge_in_directory(mount: MountRequest, facts: PathFacts) -> Findings:
+    """Yield the faults of a source in the directory of the desired state.
+
+    Containers write to no file that declares something, nor beside one: they would choose what runs.
+    """
+    if ".git" in mount.source.split("/"):
+        reason = f"{mount.source} is Git's, and no policy admits it"
+        yield Finding("mount.never", mount.path, reason, "mount another folder")
+    elif mount.read_only:
+        return
+    elif facts.kind == "file" or facts.declares:
+        what = f"holds {facts.declares}" if facts.declares else "is a file of the directory"
+        reason = f"{mount.source} {what}: a container that writes there could change what is declared"
+        remedy = "mount it read-only, or mount a folder below it"
+        yield Finding("mount.directory", mount.path, reason, remedy)
+
+
+def makes_folder(case: Case, mount: MountRequest) -> bool:
+    """Return True if the gate makes the missing source of a document's writable mount.
+
+    Only in projects, for which the policy names a user. Elsewhere a missing source is possibly a disk
+    that isn't mounted.
+    """
+    facts = case.facts.paths.get(mount.source) if case.facts else None
+    is_missing = facts is not None and facts.kind == "missing"
+    asked = mount.type == "bind" and not mount.read_only and case.by_controller
+    return is_missing and asked and project_of(case, mount.source) is not None
+
+
+def folders_to_make(case: Case) -> tuple[tuple[str, int], ...]:
+    """Return the missing folders of an admitted create, each with the user who gets it."""
+    return tuple(
+        (mount.source, project.uid)
+        for mount in mounts_of(case)
+        if makes_folder(case, mount) and (project := project_of(case, mount.source)) is not None
+    )
 
 
 def _parents(

@@ -42,6 +42,8 @@ class AdmissionDecision:
     warnings: tuple[str, ...] = ()
     #: The reasons of a refusal, or the findings that a rule's mode tolerates.
     findings: tuple[Finding, ...] = ()
+    #: The folders to make before the create, each with the uid of its owner.
+    folders: tuple[tuple[str, int], ...] = ()
     #: The verdict without findings in mode ``audit``; None if equal to ``verdict``.
     client_verdict: Verdict | None = None
 

@@ -222,6 +222,26 @@ class Policy(Model):
         copied.__dict__["judged_at"] = now
         return copied
 
+    @cached_property
+    def directory(self) -> str:
+        """The directory of the desired state, without links; '' if unknown. Not part of the value."""
+        return ""
+
+    def with_directory(self, path: str) -> Self:
+        """Return the policy for documents of a directory, an absolute path without links."""
+        copied = self.model_copy()
+        copied.__dict__["directory"] = path
+        return copied
+
+    @property
+    def projects(self) -> tuple[sections.Project, ...]:
+        """The folders of projects, with the directory of the desired state last."""
+        rule = self.mounts.directory
+        if rule is None or not self.directory:
+            return self.mounts.projects
+        directory = sections.Project.model_construct(path=self.directory, uid=rule.uid)
+        return (*self.mounts.projects, directory)
+
     @property
     def next_end(self) -> float:
         """When the next exception ends after ``judged_at``; infinity for never."""

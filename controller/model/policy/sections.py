@@ -122,6 +122,15 @@ class Project(Model):
     uid: values.Uid
 
 
+class DirectoryFolders(Model):
+    """Folders of the directory of the desired state, for bind mounts of documents.
+
+    The rules are those of a project that the user *uid* edits.
+    """
+
+    uid: values.Uid = 0
+
+
 class Mounts(Model):
     """Sources of bind mounts, by whole components. Sources that are never allowed need no entry."""
 
@@ -146,6 +155,8 @@ class Mounts(Model):
     create_volumes: bool = False
     #: Folders allowed although they lie below a forbidden one.
     projects: tuple[Project, ...] = ()
+    #: None: no document mounts a folder of the directory, unless ``projects`` has it.
+    directory: DirectoryFolders | None = None
 
 
 class HostPorts(Model):

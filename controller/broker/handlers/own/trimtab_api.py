@@ -174,6 +174,8 @@ def policy(call: GateRequest, state: GateState) -> Flow[Reply]:
         # Clients, possibly in a container, have no business with paths of the host.
         origin = {"file": current.origin.file, "lines": dict(current.origin.lines)}
         shown["origin"] = responses.encode(origin)
+    if current.directory:
+        shown["directory"] = responses.encode(current.directory)
     return Reply(200, responses.object_of(shown), responses.JSON_TYPE)
 
 

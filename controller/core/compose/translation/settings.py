@@ -38,6 +38,16 @@ class ComposeSettings:
     aliases: bool = False
     #: The size of a tmpfs without a size, in bytes.
     tmpfs: int = 64 * 1024**2
+    #: The absolute path of the source's root, '' for none: files of a Git source have no place that lasts.
+    directory: str = ""
+
+    @property
+    def home(self) -> str:
+        """The home of a user around the directory, which ``~`` means; '' if there is none."""
+        parts = self.directory.split("/")
+        if parts[:2] == ["", "root"]:
+            return "/root"
+        return "/".join(parts[:3]) if parts[:2] == ["", "home"] and len(parts) > 2 else ""
 
 
 def settings_of(policy: Policy) -> ComposeSettings:
@@ -52,13 +62,18 @@ def settings_of(policy: Policy) -> ComposeSettings:
         capabilities=tuple(name for name in USUAL_CAPABILITIES if name in allowed),
         aliases=networks.service_aliases,
         tmpfs=policy.resources.tmpfs.default,
+        directory=policy.directory,
     )
 
 
 def owned_by(
     owners: Sequence[str], settings: Callable[[], ComposeSettings]
 ) -> Callable[[], ComposeSettings]:
-    """Return the settings with the only owner of a Git source, if the source lists one alone."""
-    if len(owners) != 1:
-        return settings
-    return lambda: replace(settings(), owner=owners[0])
+    """Return the settings of a Git source: with its only owner, if it lists one alone."""
+
+    def own() -> ComposeSettings:
+        chosen = settings()
+        owner = owners[0] if len(owners) == 1 else chosen.owner
+        return replace(chosen, owner=owner, directory="")
+
+    return own

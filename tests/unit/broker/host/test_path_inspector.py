@@ -13,7 +13,7 @@ import pytest
 
 from controller.broker.host import path_inspector as module
 from controller.broker.host.path_inspector import PathInspector, ProtectedPlace, protected_places
-from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
+from controller.model.host_paths import DIRECTORY, ENGINE_DATA, PathFacts, StickyParent
 
 
 def look(path: Path | str, *places: ProtectedPlace, own_uid: int | None = None) -> PathFacts:
@@ -313,3 +313,44 @@ def test_the_time_zone_of_the_host_is_the_file_behind_its_link(
         link.unlink()
         link.symlink_to(target)
         assert look(link).kind == ("missing" if "None" in target else "symlink"), target
+
+
+def test_a_folder_of_the_directory_is_told_from_the_directory_and_what_else_is_protected(
+    root: Path,
+) -> None:
+    directory, state = root / "stacks", root / "stacks" / "shop" / "state"
+    (directory / "shop" / "data").mkdir(parents=True)
+    state.mkdir()
+    (directory / "shop" / "compose.yaml").write_text("")
+    places = (ProtectedPlace("state folder", str(state)), ProtectedPlace(DIRECTORY, str(directory)))
+
+    def seen(path: str) -> tuple[str, bool, str]:
+        facts = look(os.path.normpath(directory / path), *places)
+        return facts.protected, facts.in_directory, facts.declares
+
+    assert seen("shop/data") == (DIRECTORY, True, "")
+    assert seen("shop/data/new") == (DIRECTORY, True, "")
+    assert seen("new/and/below") == (DIRECTORY, True, "")
+    assert seen("shop/compose.yaml") == (DIRECTORY, True, "")
+    assert seen("shop") == ("state folder", False, "")
+    assert seen("shop/state/new") == ("state folder", False, "")
+    assert seen("") == ("state folder", False, "")
+    assert seen("../new") == ("", False, "")
+    state.rmdir()
+    places = places[1:]
+    assert seen("shop") == (DIRECTORY, True, "compose.yaml")
+    assert seen("") == (DIRECTORY, False, "")
+    assert seen("..") == (DIRECTORY, False, "")
+    (directory / "shop" / "data" / ".git").mkdir()
+    assert seen("shop/data") == (DIRECTORY, True, ".git")
+
+
+def test_a_missing_path_has_the_facts_of_the_folders_above_it(root: Path) -> None:
+    assert look(root / "a" / "b").parents_writable_by_others == ""
+    root.chmod(0o1777)
+    assert look(root / "a" / "b").parents_writable_by_others == str(root)
+    (root / "a").mkdir(mode=0o755)
+    facts = look(root / "a" / "b")
+    assert facts.parents_writable_by_others == ""
+    assert facts.sticky_parents[-1] == StickyParent(str(root), os.geteuid(), 0o755)
+    assert look(root / "a", own_uid=4242).parent_owners == ((os.geteuid(),) if os.geteuid() else ())

@@ -1,13 +1,14 @@
 """What of the host, and which volumes, a container may see."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from controller.core.admission.create import admit_create
 from controller.core.rules.facts import HostFacts, VolumeFacts
 from controller.model.files.delivery import FileSet, StoredContent, StoredFiles
-from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
+from controller.model.host_paths import DIRECTORY, ENGINE_DATA, PathFacts, StickyParent
 from tests.unit.core.creates import (
     CLIENT,
     FACTS,
@@ -243,6 +244,82 @@ def test_the_time_zone_of_the_host_may_be_mounted_read_only(path):
     assert zone(kind="symlink") == ("mount.symlink",)
     assert zone(parents_writable_by_others="/usr/share") == ("mount.parent",)
     assert bind(f"{path}.old", target="/x", kind="file") == ("mount.not-allowed",)
+
+
+DIR = "/home/me/stacks"
+HOME = policy(mounts={"directory": {"uid": 1000}}).with_directory(DIR)
+IN_DIR = {"protected": DIRECTORY, "in_directory": True, "parent_owners": (1000,)}
+
+
+def folder(source=f"{DIR}/shop/data", *, read_only=False, rules=HOME, actor="controller", **changes):
+    mount = {"Type": "bind", "Source": source, "Target": "/m", "ReadOnly": read_only}
+    judge = judged_for_controller if actor == "controller" else partial(judged, actor=actor)
+    return judge(
+        host={"Mounts": [mount]}, rules=rules, facts=looked_at(source, **{**IN_DIR, **changes})
+    )
+
+
+def test_a_document_mounts_a_folder_of_the_directory_where_the_policy_says_so():
+    assert denials(folder()) == ()
+    assert denials(folder(read_only=True)) == ()
+    without = policy().with_directory(DIR)
+    assert denials(folder(rules=without)) == ("mount.directory",)
+    assert denials(folder(rules=policy(mounts={"allowed": ["/home"], "forbidden": []}))) == (
+        "mount.never",
+    )
+    # Before anything is looked at: the preview of a plan says the same.
+    mount = {"Type": "bind", "Source": f"{DIR}/shop/data", "Target": "/m"}
+    for rules, refused in ((HOME, ()), (without, ("mount.directory",))):
+        shown = judged_for_controller(host={"Mounts": [mount]}, rules=rules, facts=None)
+        assert denials(shown) == refused
+    listed = policy(mounts={"projects": [{"path": DIR, "uid": 1000}]})
+    assert denials(folder(rules=listed)) == ()
+    assert denials(folder(rules=listed.with_directory(DIR))) == ()
+
+
+def test_the_folders_of_the_directory_are_closed_to_clients_and_operators():
+    listed = policy(mounts={"projects": [{"path": DIR, "uid": 1000}], "directory": {}})
+    for actor in (CLIENT, OPERATOR):
+        assert "mount.never" in denials(folder(rules=listed.with_directory(DIR), actor=actor))
+        assert denials(folder(actor=actor)) == ("mount.forbidden",)
+
+
+def test_no_container_writes_beside_what_is_declared():
+    for holds in ("compose.yaml", ".git"):
+        assert denials(folder(declares=holds)) == ("mount.directory",)
+        assert denials(folder(declares=holds, read_only=True)) == ()
+    assert denials(folder(kind="file")) == ("mount.directory",)
+    assert denials(folder(kind="file", read_only=True)) == ()
+    assert denials(folder(f"{DIR}/.git/hooks")) == ("mount.never",)
+    # The directory itself, or a folder with the state folder in it.
+    assert denials(folder(DIR, in_directory=False)) == ("mount.never",)
+    assert denials(folder(f"{DIR}/shop", in_directory=False, protected="state folder")) == (
+        "mount.never",
+    )
+
+
+def test_only_the_user_whom_the_policy_names_may_own_folders_above_a_folder_of_the_directory():
+    assert denials(folder(parent_owners=(999,))) == ("mount.parent",)
+    assert denials(folder(parents_writable_by_others=DIR)) == ("mount.parent",)
+    roots = policy(mounts={"directory": {}}).with_directory(DIR)
+    assert denials(folder(rules=roots)) == ("mount.parent",)
+
+
+def test_a_missing_folder_is_made_for_the_user_whom_the_policy_names():
+    missing = {"kind": "missing"}
+    assert folder(**missing).folders == ((f"{DIR}/shop/data", 1000),)
+    assert denials(folder(**missing)) == ()
+    assert folder().folders == ()
+    elsewhere = policy(mounts={"projects": [{"path": "/opt/shop", "uid": 7}]})
+    own = {"in_directory": False, "protected": "", "parent_owners": (7,), **missing}
+    assert folder("/opt/shop/x/y", rules=elsewhere, **own).folders == (("/opt/shop/x/y", 7),)
+    # A typing error, a disk that isn't mounted, or nobody whose folder it would be.
+    assert denials(folder(read_only=True, **missing)) == ("mount.missing",)
+    assert denials(folder("/opt/shop/x", rules=elsewhere, actor=OPERATOR, **own)) == (
+        "mount.missing",
+    )
+    assert denials(folder("/tmp/x", **own)) == ("mount.missing",)
+    assert denials(folder(parents_writable_by_others="/tmp", **missing)) == ("mount.parent",)
 
 
 def test_a_writable_bind_is_a_warning():
