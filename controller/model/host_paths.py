@@ -67,6 +67,8 @@ class PathFacts:
     device_type: str = ""
     #: The device's number (st_rdev).
     number: int = 0
+    #: The kernel writes its messages to this device, or it isn't known whether it does.
+    console: bool = False
 
 
 def is_below(path: str, folder: str) -> bool:

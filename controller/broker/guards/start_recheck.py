@@ -206,8 +206,7 @@ def _refuse_changed_devices(container: OwnContainer) -> Flow[None]:
         for node in device.nodes:
             path, _, number = node.partition("=")
             seen = facts.get(path, PathFacts(path, "unreadable"))
-            if seen.device_type != "character" or number_text(seen.number) != number:
-                changed = changed or f"isn't the device {number} any more"
+            changed = changed or _change_of(seen, number)
         if changed:
             raise Denied(
                 "device.changed",
@@ -215,6 +214,13 @@ def _refuse_changed_devices(container: OwnContainer) -> Flow[None]:
                 "put back what was admitted, or create the container again",
                 subject=container.item.id,
             )
+
+
+def _change_of(seen: PathFacts, number: str) -> str:
+    """Return how a device node differs from the one with a number; '' for no difference."""
+    if seen.device_type != "character" or number_text(seen.number) != number:
+        return f"isn't the device {number} any more"
+    return "is a console of the host now" if seen.console else ""
 
 
 def _difference(state: GateState, seen: PathFacts, admitted: ExpectedMount | None) -> str:

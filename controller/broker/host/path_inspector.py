@@ -32,6 +32,7 @@ from controller.model.host_paths import (
     StickyParent,
     is_below,
 )
+from controller.model.policy.devices import SERIAL
 
 _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS = 0x02
@@ -47,6 +48,9 @@ SHARED_FOLDERS = frozenset({"/", "/run", "/tmp", "/var/tmp"})  # noqa: S108 - no
 CONTAINERD_SOCKETS = ("/run/containerd/containerd.sock", "/run/docker/containerd/containerd.sock")
 #: The default exec roots of engines: an engine doesn't report its exec root.
 EXEC_ROOTS = ("/run/docker", "/run/containerd", "/var/lib/containerd")
+
+#: The kernel's consoles, with their numbers in the last column.
+CONSOLES = Path("/proc/consoles")
 
 Identity = tuple[int, int]  # device, inode
 
@@ -160,6 +164,7 @@ class PathInspector:
             place=components[-1].place,
             device_type=_device_type(status),
             number=status.st_rdev if _device_type(status) else 0,
+            console=_device_type(status) == "character" and _is_console(status.st_rdev),
         )
 
     def _absent(
@@ -248,6 +253,15 @@ def _device_type(status: os.stat_result) -> str:
     return kinds.get(stat.S_IFMT(status.st_mode), "")
 
 
+def _is_console(number: int) -> bool:
+    """Return True for a console of the kernel's, and for a serial port if the kernel tells none."""
+    try:
+        lines = CONSOLES.read_text("ascii", "replace").splitlines()
+    except OSError:
+        return os.major(number) in SERIAL
+    return f"{os.major(number)}:{os.minor(number)}" in {line.split()[-1] for line in lines if line}
+
+
 def _kind_of_error(error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "symlink"
@@ -284,7 +298,7 @@ def _protected(
 
 def _declaring(path: str) -> str:
     """Return the first name in a folder that makes it one with declarations; '' for none."""
-    return next((name for name in DECLARING if os.path.lexists(f"{path}/{name}")), "")  # noqa: PTH110 - many
+    return next((name for name in DECLARING if os.path.lexists(f"{path}/{name}")), "")
 
 
 def _is_within(inner: _Component, outer: _Component) -> bool:

@@ -11,7 +11,7 @@ from controller.model.quantities import format_bytes, format_duration_ms
 
 NEVER = (
     "privileged containers, namespaces and sysctls of the host",
-    "disks, terminals, memory and ports of the host as devices",
+    "disks, consoles, terminals, memory and ports of the host as devices",
     "sockets as mounts, and folders of the engine and the gate",
     "volumes with options, anonymous references (ids), local images without trust",
 )
@@ -168,6 +168,8 @@ def _devices(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "devices", "none"
     for number, grant in enumerate(policy.devices.grants):
         text = f"{grant.owner} in {grant.namespace}: {_join(grant.devices)}"
+        if grant.cap_add:
+            text += f", with {_join(grant.cap_add)} over the container's own network"
         if grant.specifications:
             text += f", also by the specifications {_join(grant.specifications)}"
         yield "" if number else "devices", text

@@ -25,6 +25,7 @@ from controller.core.rules.logs import address_of
 from controller.core.rules.networks import host_address
 from controller.model.desired.spec.fields import HOST_GATEWAY
 from controller.model.names import DEFAULT_NAMESPACE, REVISION
+from controller.model.policy.devices import TUN
 from controller.model.policy.document import Policy
 from controller.model.policy.values import format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms, parse_size
@@ -99,9 +100,16 @@ def _image_folder(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Va
     return repository.rpartition("/")[0] + "/"
 
 
-def _capability(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
+def _capability(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     named = _at(asked.request.cap_add, finding.path)
-    return None if named is None else capability(named)
+    if named is None:
+        return None
+    name, devices = capability(named), {each.source for each in asked.request.devices}
+    for index, grant in enumerate(policy.devices.grants):
+        own = (grant.owner, grant.namespace) == (asked.owner, asked.namespace)
+        if name == "NET_ADMIN" and own and TUN in devices & {*grant.devices}:
+            return Grant("add", f"devices.grants.{index}.capAdd", name)
+    return Grant("add", "capabilities.allowed", name)
 
 
 def _cpus(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
@@ -375,7 +383,7 @@ def _name(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | Non
 #: The suggestion for each rule that a line of the policy can loosen.
 GRANTS: Mapping[str, Suggest] = {
     "auto-remove": _raise("autoRemove", lambda *_: True),
-    "capabilities": _add("capabilities.allowed", _capability),
+    "capabilities": _capability,
     "device.edits": _specification,
     "devices": _device,
     "env.denied": _variable,

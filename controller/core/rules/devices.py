@@ -1,8 +1,8 @@
 """The rules of devices: a path or a CDI name that the policy grants to the owner, and nothing more.
 
 A device of the host is a way to the host's kernel. Each one needs a grant of the policy to a listed
-owner in a namespace. The host decides what a path is: a character device that is no terminal,
-no disk and no memory. The rules are the same for documents, clients and operators.
+owner in a namespace. The host decides what a path is: a character device that is no console,
+no pseudo-terminal, no disk and no memory. The rules are the same for documents, clients and operators.
 """
 
 from __future__ import annotations
@@ -40,6 +40,14 @@ def granting(case: Case, device: DeviceRequest) -> DeviceGrant | None:
         ),
         None,
     )
+
+
+def of_devices(case: Case) -> tuple[str, ...]:
+    """Return the capabilities that come with the container's devices, for a network of its own."""
+    if case.request.shares.network:
+        return ()
+    grants = (granting(case, device) for device in case.request.devices)
+    return tuple(name for grant in grants if grant is not None for name in grant.cap_add)
 
 
 def devices_granted(case: Case) -> Findings:
@@ -84,6 +92,11 @@ def _judge_node(facts: PathFacts, device: DeviceRequest) -> Findings:
         yield Finding("device.never", device.path, f"{node} is {what}", _REMEDY)
     elif why := why_never_number(os.major(facts.number), os.minor(facts.number)):
         yield Finding("device.never", device.path, f"{node}: {why}", _REMEDY)
+    elif facts.console:
+        reason = f"{node} is a console of the host"
+        yield Finding(
+            "device.never", device.path, reason, "take it from the kernel's console= first"
+        )
 
 
 def _judge_name(case: Case, device: DeviceRequest, grant: DeviceGrant) -> Findings:

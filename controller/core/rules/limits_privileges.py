@@ -18,6 +18,7 @@ from controller.core.engine_api.requests import (
     RestartRequest,
 )
 from controller.core.rules.context import Case
+from controller.core.rules.devices import of_devices
 from controller.core.rules.facts import HostFacts
 from controller.model.desired.spec.fields import SYSCTL_MAX, is_sysctl
 from controller.model.policy.document import MEMORY_FLOOR, Policy
@@ -214,7 +215,7 @@ def storage_bounded(case: Case) -> Findings:
 
 def capabilities_listed(case: Case) -> Findings:
     """All capabilities are dropped, and only listed capabilities are added."""
-    allowed = case.policy.capabilities.allowed
+    allowed = (*case.policy.capabilities.allowed, *of_devices(case))
     for index, asked in enumerate(case.request.cap_add):
         if capability(asked) not in allowed:
             admitted = ", ".join(allowed) or "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -13,6 +13,8 @@ from controller.model.policy.values import Namespace, OwnerName
 
 #: The folder of the host's devices.
 FOLDER = "/dev/"
+#: The device of virtual private networks.
+TUN = "/dev/net/tun"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 #: Names below /dev that no policy can grant, with the reason. The numbers decide in the end.
 _NEVER = (
@@ -22,7 +24,9 @@ _NEVER = (
     ),
     (
         "it is a terminal of the host",
-        re.compile(r"(?:tty.*|console|ptmx|pts(?:/.*)?|vcs.*|hvc.*|pty.*)"),
+        re.compile(
+            r"(?:tty(?!(?:ACM|USB|S|AMA)[0-9]{1,3}\Z).*|console|ptmx|pts(?:/.*)?|vcs.*|hvc.*|pty.*)"
+        ),
     ),
     (
         "it is a disk of the host, or a way to the blocks of one",
@@ -33,6 +37,8 @@ _NEVER = (
         ),
     ),
 )
+#: Major numbers of serial ports: ttyS, ttyACM, ttyUSB and ttyAMA.
+SERIAL = frozenset({4, 166, 188, 204})
 #: Numbers of character devices that no policy can grant: the major number, and the minor ones.
 #: None stands for all minor numbers (Documentation/admin-guide/devices.txt of Linux).
 _NEVER_NUMBERS: tuple[tuple[str, frozenset[int], frozenset[int] | None], ...] = (
@@ -40,9 +46,11 @@ _NEVER_NUMBERS: tuple[tuple[str, frozenset[int], frozenset[int] | None], ...] = 
     (_NEVER[0][0], frozenset({10}), frozenset({144})),
     (
         _NEVER[1][0],
-        frozenset({2, 3, 4, 5, 7, *range(128, 144), 166, 188, 204, 205, 229}),
+        frozenset({2, 3, 5, 7, *range(128, 144), 205, 229}),
         None,
     ),
+    # 64 and above are serial ports (ttyS, ttyAMA): no terminal, unless the kernel has its console there.
+    (_NEVER[1][0], frozenset({4, 204}), frozenset(range(64))),
     (_NEVER[2][0], frozenset({21, 162}), None),
 )
 
@@ -84,6 +92,8 @@ class DeviceGrant(Model):
     devices: Annotated[tuple[DeviceName, ...], Field(min_length=1, max_length=64)]
     #: Digests of CDI specifications that may mount files, run hooks on the host or do more.
     specifications: Annotated[tuple[SpecificationDigest, ...], Field(max_length=64)] = ()
+    #: Capabilities for the containers that have one of the devices, and a network of their own.
+    cap_add: Annotated[tuple[Literal["NET_ADMIN"], ...], Field(max_length=1)] = ()
 
 
 class DeviceRules(Model):

@@ -524,6 +524,16 @@ def device(path: str, major: int, minor: int, kind: str = "character") -> PathFa
             "/dev/fuse isn't the device 10:229 any more",
         ),
         (
+            Confinement(devices=(ExpectedDevice("/dev/ttyS0", ("/dev/ttyS0=4:64",)),)),
+            [
+                (
+                    InspectPaths(("/dev/ttyS0",)),
+                    (replace(device("/dev/ttyS0", 4, 64), console=True),),
+                )
+            ],
+            "/dev/ttyS0 is a console of the host now",
+        ),
+        (
             CARD,
             [
                 (ReadCdiFiles(), ()),

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import socket
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -293,6 +294,7 @@ def test_a_device_is_told_by_its_type_and_number() -> None:
     zero, folder = inspector.inspect(("/dev/zero", "/dev"))
     assert (zero.kind, zero.device_type, zero.number) == ("other", "character", os.makedev(1, 5))
     assert (folder.device_type, folder.number) == ("", 0)
+    assert not zero.console
 
 
 def test_the_time_zone_of_the_host_is_the_file_behind_its_link(
@@ -354,3 +356,30 @@ def test_a_missing_path_has_the_facts_of_the_folders_above_it(root: Path) -> Non
     assert facts.parents_writable_by_others == ""
     assert facts.sticky_parents[-1] == StickyParent(str(root), os.geteuid(), 0o755)
     assert look(root / "a", own_uid=4242).parent_owners == ((os.geteuid(),) if os.geteuid() else ())
+
+    assert not zero.console
+
+
+def test_a_device_is_a_console_where_the_kernel_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "consoles"
+    monkeypatch.setattr(module, "CONSOLES", listed)
+
+    def is_console() -> bool:
+        return PathInspector((), own_uid=0).inspect(("/dev/zero",))[0].console
+
+    listed.write_text("ttyS0                -W- (EC  p a)    4:64\nzero    -W- (E) 1:5\n")
+    assert is_console()
+    listed.write_text("ttyS0                -W- (EC  p a)    1:50\n")
+    assert not is_console()
+
+
+def test_a_serial_port_is_a_console_where_the_kernel_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONSOLES", tmp_path / "missing")
+    port = tmp_path / "ttyUSB0"
+    os.mknod(port, 0o600 | stat.S_IFCHR, os.makedev(188, 0))
+    found, zero = PathInspector((), own_uid=0).inspect((str(port), "/dev/zero"))
+    assert (found.console, zero.console) == (True, False)

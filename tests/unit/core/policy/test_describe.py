@@ -35,7 +35,7 @@ STRICT = """\
                      a client: 20 changes a second, 64Mi of records a day
   owners             any
   never              privileged containers, namespaces and sysctls of the host
-  never              disks, terminals, memory and ports of the host as devices
+  never              disks, consoles, terminals, memory and ports of the host as devices
   never              sockets as mounts, and folders of the engine and the gate
   never              volumes with options, anonymous references (ids), local images without trust
 """
@@ -140,7 +140,7 @@ OTHER_TEXT = """\
   exception          alice/team/web from ghcr.io/team/web until 2027-01-31: hostPorts 443, memoryMax 16Gi
   exception          alice/team/old of clients from ghcr.io/team/old until 2027-02-28: capAdd CHOWN
   never              privileged containers, namespaces and sysctls of the host
-  never              disks, terminals, memory and ports of the host as devices
+  never              disks, consoles, terminals, memory and ports of the host as devices
   never              sockets as mounts, and folders of the engine and the gate
   never              volumes with options, anonymous references (ids), local images without trust
 """

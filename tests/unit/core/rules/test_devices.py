@@ -125,13 +125,21 @@ def test_an_operator_has_no_grant_of_an_owner() -> None:
         # The host decides what a path is: these have the numbers of memory, terminals and disks.
         (node(major=1, minor=1), "device.never"),
         (node(major=1, minor=11), "device.never"),
-        (node(major=4, minor=64), "device.never"),
+        (node(major=4, minor=63), "device.never"),
+        (node(major=4, minor=64, console=True), "device.never"),
+        (node(major=188, minor=0, console=True), "device.never"),
+        (node(major=204, minor=63), "device.never"),
         (node(major=5, minor=1), "device.never"),
         (node(major=136, minor=3), "device.never"),
-        (node(major=188, minor=0), "device.never"),
+        (node(major=229, minor=0), "device.never"),
         (node(major=21, minor=0), "device.never"),
         (node(major=1, minor=5), ""),
         (node(major=226, minor=128), ""),
+        # Serial ports.
+        (node(major=4, minor=64), ""),
+        (node(major=166, minor=0), ""),
+        (node(major=188, minor=31), ""),
+        (node(major=204, minor=64), ""),
     ],
 )
 def test_the_host_says_what_a_path_is(facts: PathFacts, rule: str) -> None:
@@ -175,7 +183,9 @@ def test_what_is_no_single_device_is_refused_whatever_is_granted(host: dict[str,
             "/dev/kmsg",
             "/dev/tty",
             "/dev/tty1",
-            "/dev/ttyUSB0",
+            "/dev/ttyUSB",
+            "/dev/ttyUSB0x",
+            "/dev/ttyprintk",
         ),
         *(
             "/dev/console",
@@ -200,6 +210,43 @@ def test_what_is_no_single_device_is_refused_whatever_is_granted(host: dict[str,
 def test_no_policy_grants_disks_terminals_and_memory(device: str) -> None:
     with pytest.raises(ValueError, match=r"expected a path|no policy can grant"):
         granting(device)
+
+
+@pytest.mark.parametrize("device", ["/dev/ttyACM0", "/dev/ttyUSB3", "/dev/ttyS1", "/dev/ttyAMA10"])
+def test_a_policy_grants_serial_ports(device: str) -> None:
+    facts = seen(node(device, major=188, minor=0))
+    assert refused(judged(host=by_path(device), rules=granting(device), facts=facts)) == ""
+    assert refused(judged(host=by_path(device), facts=facts)) == "devices"
+
+
+TUN = "/dev/net/tun"
+
+
+def test_the_capability_of_a_private_network_comes_with_its_device() -> None:
+    facts = seen(node(TUN, major=10, minor=200))
+    host = {**by_path(TUN), "CapAdd": ["NET_ADMIN"]}
+    granted = granting(TUN, capAdd=["NET_ADMIN"])
+    admission = judged(host=host, rules=granted, facts=facts)
+    assert refused(admission) == ""
+    assert host_of(admission)["CapAdd"] == ["NET_ADMIN"]
+    assert host_of(admission)["SecurityOpt"] == ["no-new-privileges:true"]
+    # Not without the device, the line, or a network of its own.
+    for other, rules in (
+        ({"CapAdd": ["NET_ADMIN"]}, granted),
+        (host, granting(TUN)),
+        (host, granting(TUN, owner="bob", capAdd=["NET_ADMIN"])),
+        ({**host, "CapAdd": ["NET_ADMIN", "SYS_ADMIN"]}, granted),
+    ):
+        assert "capabilities" in denials(judged(host=other, rules=rules, facts=facts))
+    shared = judged_for_controller(
+        {"TrimtabShares": {"Service": "db", "Network": True}}, host=host, rules=granted, facts=facts
+    )
+    assert "capabilities" in denials(shared)
+
+
+def test_a_device_brings_no_other_capability() -> None:
+    with pytest.raises(ValueError, match="NET_ADMIN"):
+        granting(TUN, capAdd=["SYS_ADMIN"])
 
 
 @pytest.mark.parametrize(

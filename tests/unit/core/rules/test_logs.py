@@ -34,8 +34,8 @@ def config(driver: str, options: Mapping[str, str]) -> dict[str, Any]:
     """Return the log configuration that the engine gets."""
     decision = logged(driver, options)
     assert decision.findings == ()
-    assert decision.body is not None
-    return dict(decision.body["HostConfig"]["LogConfig"]["Config"])
+    body: Any = decision.body
+    return dict(body["HostConfig"]["LogConfig"]["Config"])
 
 
 @pytest.mark.parametrize("driver", ["journald", "syslog", "fluentd", "gelf"])
