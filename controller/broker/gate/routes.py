@@ -133,7 +133,7 @@ _BUILD = {
     ),
     **dict.fromkeys(("cpushares", "memswap", "ulimits", "extrahosts", "squash"), must_be_unset),
     **dict.fromkeys(("outputs", "session", "securityopt", "isolation"), must_be_unset),
-    "buildid": ignore,
+    "buildid": must_be_unset,
 }
 _PULL = ("fromImage", "tag", "platform", "fromSrc", "repo", "message", "changes")
 OWN_PREFIX = "/trimtab/v1"

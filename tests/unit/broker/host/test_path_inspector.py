@@ -357,8 +357,6 @@ def test_a_missing_path_has_the_facts_of_the_folders_above_it(root: Path) -> Non
     assert facts.sticky_parents[-1] == StickyParent(str(root), os.geteuid(), 0o755)
     assert look(root / "a", own_uid=4242).parent_owners == ((os.geteuid(),) if os.geteuid() else ())
 
-    assert not zero.console
-
 
 def test_a_device_is_a_console_where_the_kernel_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
