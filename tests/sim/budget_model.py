@@ -25,7 +25,12 @@ from controller.model.mutations import Mutation
 
 NETWORK: Final = "net"
 FULL: Final = Capacity(memory=1 << 30, nano_cpus=10**9, pids=256, cpu_shares=1024)
-FLOOR: Final = Capacity(memory=6 << 20, nano_cpus=10**7, pids=1, cpu_shares=1024)
+#: The limits that an update sets, and a host that has more CPUs than one.
+LOW: Final = {
+    "starve": Capacity(memory=6 << 20, nano_cpus=10**7, pids=1, cpu_shares=1024),
+    "pin": replace(FULL, cpus=1),
+}
+HOST_CPUS: Final = 8
 #: The delays of the engine, and the pauses between moves, in seconds.
 DELAYS: Final = (0.0, 0.0, 0.4, 3.0, 12.0, 300.0)
 PAUSES: Final = (0.0, 0.0, 0.5, 2.0, 5.5, 5.5, 299.0, 601.0)
@@ -40,7 +45,7 @@ TAKES: Final = {
     "poisoned restart": Mutation.CONTAINER_RESTART,
     "pause": Mutation.CONTAINER_PAUSE,
     "remove": Mutation.CONTAINER_REMOVE,
-    "starve": Mutation.CONTAINER_UPDATE,
+    **dict.fromkeys(LOW, Mutation.CONTAINER_UPDATE),
     "disconnect": Mutation.NETWORK_DISCONNECT,
 }
 MOVES: Final = (*TAKES, "start", "unpause", "feed", "connect", "helper", "end", "crash", "wait")
@@ -227,9 +232,9 @@ class World:
         route = TAKES[move.verb]
         if box.halting and route == Mutation.CONTAINER_RESTART:
             return
-        capacity = FLOOR if move.verb == "starve" else None
+        capacity = LOW.get(move.verb)
         network = NETWORK if move.verb == "disconnect" else ""
-        call = Call(box.id, route, network=network, capacity=capacity)
+        call = Call(box.id, route, network=network, capacity=capacity, host_cpus=HOST_CPUS)
         look, looked_at = self._look(box), self.now
         alone = self._is_alone(box)
         self.wait(min(12.0, DELAYS[move.look]))
@@ -290,8 +295,8 @@ class World:
                 box.status = "exited"
             case "pause" if box.status == "running":
                 box.status = "paused"
-            case "starve":
-                box.capacity = FLOOR
+            case "starve" | "pin":
+                box.capacity = LOW[move.verb]
             case "disconnect":
                 box.connected = False
             case _:
@@ -329,8 +334,8 @@ class World:
                 self._fold(rules.Ran(box.id, seq))
             case "remove":
                 self._fold(rules.Gone(box.id))
-            case "starve":
-                self._fold(rules.Changed(box.id, seq, FLOOR))
+            case "starve" | "pin":
+                self._fold(rules.Changed(box.id, seq, LOW[move.verb]))
             case _:
                 pass
 

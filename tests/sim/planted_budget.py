@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.core.disruption import budget as rules
 from controller.core.disruption.budget import Budget, Look
-from controller.model.inventory import RecordTime, TakenDown
+from controller.model.inventory import Capacity, RecordTime, TakenDown
 from controller.model.mutations import Mutation
 from tests.sim.budget_model import Box, World
 from tests.sim.planted import Plant, always
@@ -76,6 +76,17 @@ def _overtakes(_original: Any) -> Any:
     return is_overtaking
 
 
+def _without_sets(original: Any) -> Any:
+    """Compare the limits without the number of CPUs."""
+
+    def is_below_half_of(mine: Capacity, other: Capacity, *, host_cpus: int = 0) -> bool:
+        del host_cpus
+        below: bool = original(replace(mine, cpus=0), replace(other, cpus=0))
+        return below
+
+    return is_below_half_of
+
+
 BUDGET_PLANTS: tuple[Plant, ...] = (
     Plant(
         SHARE,
@@ -106,6 +117,12 @@ BUDGET_PLANTS: tuple[Plant, ...] = (
         "budget-blind-to-updates",
         "an update to next to nothing takes nothing down",
         ((rules, "can_take_down", _deaf_to(Mutation.CONTAINER_UPDATE)),),
+    ),
+    Plant(
+        SHARE,
+        "budget-blind-to-sets-of-cpus",
+        "an update to one CPU takes nothing down",
+        ((Capacity, "is_below_half_of", _without_sets),),
     ),
     Plant(
         SHARE,

@@ -261,12 +261,18 @@ def test_nothing_runs_that_the_rules_would_refuse_if_it_had_been_asked_for(
     assert denials(judged({**asked_for, "Image": REFERENCE}, rules=rules, facts=alone)) == ()
 
 
+def without_folder(*args: Any, inherited: Any = merge._inherited_body) -> dict[str, Any]:
+    """Leave the folder of the image to the engine."""
+    return {key: value for key, value in inherited(*args).items() if key != "WorkingDir"}
+
+
 #: What each hole was: the part of the merge that wasn't there before the rules ran.
 PLANTED: dict[str, tuple[str, Any]] = {
     "an image's user keeps its groups": ("needs_numbers", lambda _policy: False),
     "an image's variables are added unjudged": ("_inherited_env", lambda *_: []),
     "an image's check is added unjudged": ("_with_check", lambda asked, _image: asked),
     "an image's labels show through": ("_inherited_labels", lambda *_: {}),
+    "an image's folder is added unjudged": ("_inherited_body", without_folder),
 }
 
 
