@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
 
-from controller.core.admission.create import admit_create
+from controller.core.admission.create import judge_create
 from controller.core.planning import planner
+from controller.core.rules.context import Case
 from controller.model.names import service_key
-from controller.model.records import Role
 from tests.sim.faults import Faults
 from tests.sim.stories import WEB, Tale, service
 from tests.sim.world import World
@@ -32,17 +32,17 @@ class CalmWorld(World):
 def _caller(code: CodeType, frame: FrameType) -> str:
     if code is planner.plan.__code__:
         return "plan of everything" if frame.f_locals["only"] is None else "plan of one"
-    actor, facts = frame.f_locals["actor"], frame.f_locals["facts"]
-    how = "text" if facts is None else "facts"
-    process = "controller" if actor.uid < 0 else "broker"
-    assert actor.role is Role.CONTROLLER
+    case: Case = frame.f_locals["case"]
+    how = "text" if case.facts is None else "facts"
+    process = "controller" if case.actor.uid < 0 else "broker"
+    assert case.by_controller
     return f"{process} judges by {how}"
 
 
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
     """Count plans and judgements of creates until the block ends."""
-    codes = {planner.plan.__code__, admit_create.__code__}
+    codes = {planner.plan.__code__, judge_create.__code__}
     counts: Counter[str] = Counter()
 
     def profile(frame: FrameType, event: str, _value: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from controller.app.controller import parse_pass_policy
 from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess
-from controller.core.admission.create import admit_create
+from controller.core.admission.create import judge_create
 from controller.core.planning.quarantine import QuarantineRules
 from controller.engine.adapter import BrokerEngine
 from controller.engine.events import event_of
@@ -178,7 +178,7 @@ class Calls:
 @contextmanager
 def counted_judgements() -> Iterator[Calls]:
     """Count the full judgements of creates, in both processes, during the block."""
-    calls = Calls(admit_create)
+    calls = Calls(judge_create)
     sys.setprofile(calls.notice)
     try:
         yield calls

@@ -31,7 +31,7 @@ from controller.broker.handlers import image as images
 from controller.broker.handlers.ignored_settings import Kept
 from controller.broker.signed import signed_acts
 from controller.core.admission import host_ports
-from controller.core.admission.create import admit_create, kept_volumes, needs
+from controller.core.admission.create import judge_create, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
 from controller.core.effective.merge import needs_accounts
@@ -42,7 +42,7 @@ from controller.core.engine_api.cdi import CdiDevice
 from controller.core.engine_api.requests import CreateRequest
 from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.rules.confinement import data_path
-from controller.core.rules.context import implied
+from controller.core.rules.context import Case, implied, make_case
 from controller.core.rules.devices import paths_of
 from controller.core.rules.facts import (
     CreateFacts,
@@ -54,6 +54,7 @@ from controller.core.rules.facts import (
     Stamp,
     VolumeFacts,
 )
+from controller.core.rules.images import image_volumes
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.host_paths import PathFacts
@@ -72,7 +73,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
             yield from make_implied(call, state, found)
             yield from mounts.make_sources(judged.folders)
         yield from _gather(call, state, wants, found, again=True)
-        judged = yield from _judge_with_counts(call, state, found.request, found)
+        judged = yield from _judge_by_facts(call, state, found)
     labels = _labels(found.by_text)
     with addresses.reserve(call, state, addresses.slot_of(labels), judged):
         runs.refuse_while_creating(state, labels)
@@ -114,33 +115,35 @@ def judge(
         Denied: admission denies the create.
     """
     request = parse.parse_create(call.body)
-    by_text = raise_if_denied(_judge(call, state, request, None))
+    by_text = raise_if_denied(judge_create(_make_case(call, state, request), call.policy))
     wants = needs(request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root)
     image, pin = yield from _find_image(
         call, state, request, wants.image, _paths_to_read(wants, by_text)
     )
-    wants = _add_kept_volumes(call, state, request, wants, image)
+    # The image's config is merged here, once.
+    case = _make_case(call, state, request, CreateFacts(host=host_facts(state), image=image))
+    kept = image_volumes.kept_volumes(case)
+    wants = replace(wants, volumes=tuple(sorted({*wants.volumes, *kept})), kept=kept)
     if makes_networks:
         own = implied(call.policy, _placement(_labels(by_text))[1]).all()
         wants = replace(wants, implied=tuple(name for name in wants.networks if name in own))
-    found = Lookups(request, by_text, wants.image, image, pin)
+    found = Lookups(request, case, by_text, wants.image, image, pin)
     yield from _gather(call, state, wants, found)
-    return found, wants, (yield from _judge_with_counts(call, state, request, found))
+    return found, wants, (yield from _judge_by_facts(call, state, found))
 
 
-def _add_kept_volumes(
-    call: GateRequest, state: GateState, request: CreateRequest, wants: Needs, image: ImageFacts
-) -> Needs:
-    """Add the volumes that the policy keeps where the image declares a VOLUME."""
-    kept = kept_volumes(
+def _make_case(
+    call: GateRequest, state: GateState, request: CreateRequest, facts: CreateFacts | None = None
+) -> Case:
+    return make_case(
         request,
         name=call.query.get("name", ""),
         actor=call.actor,
         policy=call.policy,
-        facts=CreateFacts(host=host_facts(state), image=image),
+        facts=facts,
         stamp=Stamp(instance=state.instance, intent=call.id),
+        platform=call.query.get("platform", ""),
     )
-    return replace(wants, volumes=tuple(sorted({*wants.volumes, *kept})), kept=kept)
 
 
 def _paths_to_read(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
@@ -150,42 +153,23 @@ def _paths_to_read(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
     return (*filter(None, found), *((name_conflicts.name_path(name),) if name else ()))
 
 
-def _judge_with_counts(
-    call: GateRequest, state: GateState, request: CreateRequest, found: Lookups
-) -> Flow[AdmissionDecision]:
-    """Return the admission by all facts.
+def _judge_by_facts(call: GateRequest, state: GateState, found: Lookups) -> Flow[AdmissionDecision]:
+    """Return the admission by all facts; nothing is yielded between counting and admitting.
 
     Raises:
         Denied: admission denies the create.
     """
 
     def judge() -> AdmissionDecision:
-        return _judge(call, state, request, _facts(state, found, call.actor.role))
+        facts = _facts(state, found, call.actor.role)
+        return judge_create(replace(found.case, facts=facts), call.policy)
 
-    judged = yield from networks_volumes.judge_within_quotas(state, judge)
-    ports = host_ports.of_summary(SummaryPart.read(judged.summary))
-    taken = port_conflicts.find_conflict(state, ports) is not None
-    if taken and (yield from networks_volumes.forget_again(state)):
-        # A holder that was removed behind the broker's back still counted.
-        judged = yield from networks_volumes.judge_within_quotas(state, judge)
-    return judged
+    def has_taken_ports(judged: AdmissionDecision) -> bool:
+        ports = host_ports.of_summary(SummaryPart.read(judged.summary))
+        is_admitted = judged.verdict.decision != "deny"
+        return is_admitted and port_conflicts.find_conflict(state, ports) is not None
 
-
-def _judge(
-    call: GateRequest,
-    state: GateState,
-    request: CreateRequest,
-    facts: CreateFacts | None,
-) -> AdmissionDecision:
-    return admit_create(
-        request,
-        name=call.query.get("name", ""),
-        actor=call.actor,
-        policy=call.policy,
-        facts=facts,
-        stamp=Stamp(instance=state.instance, intent=call.id),
-        platform=call.query.get("platform", ""),
-    )
+    return (yield from networks_volumes.judge_within_quotas(state, judge, has_taken_ports))
 
 
 def _find_image(
@@ -332,6 +316,8 @@ class Lookups:
     """The looked-up facts for a create."""
 
     request: CreateRequest
+    #: The request, completed by the image's config. Each judgement adds the facts of its time.
+    case: Case
     by_text: AdmissionDecision
     reference: str
     image: ImageFacts

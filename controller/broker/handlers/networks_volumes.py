@@ -58,15 +58,19 @@ VOLUME_RACED = "somebody made a volume of that name meanwhile"
 
 
 def judge_within_quotas(
-    state: GateState, judge: Callable[[], AdmissionDecision]
+    state: GateState,
+    judge: Callable[[], AdmissionDecision],
+    is_taken: Callable[[AdmissionDecision], bool] = lambda _judged: False,
 ) -> Flow[AdmissionDecision]:
     """Return the admission; nothing is yielded between counting and admitting.
+
+    *is_taken*: something else that the object needs may still be held by a removed one.
 
     Raises:
         Denied: admission denies the create.
     """
     judged = judge()
-    if is_over_quota(judged) and (yield from forget_again(state)):
+    if (is_over_quota(judged) or is_taken(judged)) and (yield from forget_again(state)):
         # Objects that were removed behind the broker's back still counted.
         judged = judge()
     return raise_if_denied(judged)

@@ -30,7 +30,7 @@ from controller.core.rules import (
 )
 from controller.core.rules.context import Case, make_case, reference_text
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
-from controller.core.rules.images import image, image_volumes
+from controller.core.rules.images import image
 from controller.model.host_paths import is_below
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
@@ -122,20 +122,6 @@ def needs(
     )
 
 
-def kept_volumes(
-    request: CreateRequest,
-    *,
-    name: str,
-    actor: Actor,
-    policy: Policy,
-    facts: CreateFacts,
-    stamp: Stamp,
-) -> tuple[str, ...]:
-    """Return the volumes that the policy mounts into a create; call it once the image is known."""
-    case = make_case(request, name=name, actor=actor, policy=policy, facts=facts, stamp=stamp)
-    return image_volumes.kept_volumes(case)
-
-
 def _with_exceptions_told(findings: tuple[Finding, ...], case: Case) -> tuple[Finding, ...]:
     """Return findings; the first one tells of the service's exceptions that permit nothing here."""
     told = []
@@ -161,7 +147,7 @@ def admit_create(
     stamp: Stamp,
     platform: str = "",
 ) -> verdict.AdmissionDecision:
-    """Judge a create by all rules.
+    """Judge a create by all rules, on a request that is completed by the image of *facts*.
 
     Args:
         request: the parsed body.
@@ -181,6 +167,11 @@ def admit_create(
         stamp=stamp,
         platform=platform,
     )
+    return judge_create(case, policy)
+
+
+def judge_create(case: Case, policy: Policy) -> verdict.AdmissionDecision:
+    """Judge a create by all rules. *policy* is the one in force, without the service's exceptions."""
     findings = [*case.request.findings]
     for rule in CREATE_RULES:
         findings += named_by_image(rule(case), case.inherited)
@@ -188,12 +179,12 @@ def admit_create(
     if refused := verdict.enforced_findings(findings, modes):
         asked = GrantRequest(
             case.request,
-            reference_text(request, actor),
+            reference_text(case.request, case.actor),
             owner=case.owner,
             namespace=case.namespace,
-            platform=platform,
-            name=name,
-            by_client=actor.role is Role.CLIENT,
+            platform=case.platform,
+            name=case.name,
+            by_client=case.actor.role is Role.CLIENT,
         )
         advised = _with_exceptions_told(with_grants(refused, asked, policy), case)
         return verdict.deny(advised, refused_summary(case))
@@ -204,7 +195,7 @@ def admit_create(
         query=(("name", final.name),),
         summary=summary_of(case, final),
         settings=final.settings,
-        warnings=mounts.warnings(request.mounts),
+        warnings=mounts.warnings(case.request.mounts),
         folders=mounts.folders_to_make(case),
     )
     return verdict.with_tolerated(decision, findings, modes)

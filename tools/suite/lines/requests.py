@@ -70,7 +70,7 @@ LINE: Final = Line(
     title="Requests and judgements of one new service",
     how="Counted in one process, with the real loop, adapter and gate over the simulated engine, in"
     f" virtual time: from the changed file until {_SETTLES_S:g} s later, when the service is"
-    " available and reported. A judgement is a call of `core.admission.create.admit_create`, by the"
+    " available and reported. A judgement is a call of `core.admission.create.judge_create`, by the"
     " controller or by the broker.",
     run=_measure,
 )

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -9,6 +14,8 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine
 from controller.broker.gate.state import GateState
+from controller.core.admission.create import judge_create
+from controller.core.effective.merge import effective
 from controller.core.encoding.image_reference import parse_reference
 from controller.core.records.inventory_json import settings_from_json
 from controller.model import names
@@ -289,6 +296,34 @@ def test_a_clients_implied_network_is_made_by_the_broker_once_the_create_is_admi
     assert (sent_network.body["Name"], sent_network.body["Internal"]) == ("platform-network", True)
     assert sent.body["HostConfig"]["NetworkMode"] in {"platform-network", made_id}
     assert set(knows.inventory.networks) == {NETWORK, made_id}
+
+
+@contextmanager
+def counted(*functions: Any) -> Iterator[Counter[str]]:
+    """Count the calls of functions until the block ends."""
+    codes, counts = {each.__code__ for each in functions}, Counter[str]()
+
+    def profile(frame: FrameType, event: str, _value: object) -> None:
+        if event == "call" and frame.f_code in codes:
+            counts[frame.f_code.co_name] += 1
+
+    sys.setprofile(profile)
+    try:
+        yield counts
+    finally:
+        sys.setprofile(None)
+
+
+def test_a_create_is_merged_once_and_judged_by_its_text_and_by_the_facts() -> None:
+    with counted(effective, judge_create) as counts:
+        test_a_create_is_rebuilt_stamped_and_ours()
+    assert counts == {"effective": 1, "judge_create": 2}
+
+
+def test_what_was_made_for_a_create_is_judged_and_nothing_merged_again() -> None:
+    with counted(effective, judge_create) as counts:
+        test_a_clients_implied_network_is_made_by_the_broker_once_the_create_is_admitted()
+    assert counts == {"effective": 1, "judge_create": 3}
 
 
 def test_a_refused_create_makes_no_network() -> None:

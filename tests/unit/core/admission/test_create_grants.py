@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from controller.core.admission.create import admit_create, kept_volumes
+from controller.core.admission.create import admit_create
 from controller.core.admission.networks_volumes import named_volume
 from controller.core.engine_api.parse import parse_create, parse_volume
 from controller.core.rules.confinement import confinement_from_json
+from controller.core.rules.context import make_case
 from controller.core.rules.facts import HostFacts, NetworkFacts
+from controller.core.rules.images.image_volumes import kept_volumes
 from controller.model.records import Actor
 from tests.unit.core.creates import (
     CLIENT,
@@ -246,7 +248,9 @@ def test_a_volume_that_a_client_names_is_made_where_the_policy_lets_it() -> None
     rules = policy(mounts={"createVolumes": True})
     asked = {"Image": REFERENCE, "HostConfig": host}
     case = kept_volumes(
-        parse_create(asked), name="web", actor=CLIENT, policy=rules, facts=FACTS, stamp=STAMP
+        make_case(
+            parse_create(asked), name="web", actor=CLIENT, policy=rules, facts=FACTS, stamp=STAMP
+        )
     )
     assert case == ("fresh",)
     for text in ("fresh", "x" * 64):
@@ -262,7 +266,9 @@ def test_the_controller_makes_its_volumes_by_actions_of_their_own() -> None:
     labels = {"Labels": CONTROLLER_LABELS, "Image": REFERENCE}
     body = parse_create({**labels, "HostConfig": {"Binds": ["fresh:/data"]}})
     found = kept_volumes(
-        body, name=CONTROLLER_NAME, actor=CONTROLLER, policy=rules, facts=FACTS, stamp=STAMP
+        make_case(
+            body, name=CONTROLLER_NAME, actor=CONTROLLER, policy=rules, facts=FACTS, stamp=STAMP
+        )
     )
     assert found == ()
 

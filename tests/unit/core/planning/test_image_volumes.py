@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from controller.core.admission import create
 from controller.core.engine_api.mount_grammar import VOLUME_NAME
 from controller.core.engine_api.parse import parse_create
 from controller.core.planning.image_volumes import volume_rule_of, with_image_volumes
 from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.review.flat_plan import render, to_json
 from controller.core.rules.confinement import confinement_from_json
+from controller.core.rules.context import make_case
 from controller.core.rules.facts import CreateFacts, VolumeFacts
 from controller.core.rules.images.anonymous_volumes import (
     is_slot_volume,
@@ -21,6 +21,7 @@ from controller.core.rules.images.anonymous_volumes import (
     uncovered,
     volume_name,
 )
+from controller.core.rules.images.image_volumes import kept_volumes
 from controller.model.confinement import ExpectedMount
 from controller.model.desired.desired import ImageVolume, Service
 from controller.model.desired.spec.rollout import Order
@@ -226,15 +227,15 @@ def test_a_client_never_gets_the_volume_of_another_owner() -> None:
 def test_a_container_without_a_name_has_a_volume_after_the_name_that_it_is_given() -> None:
     request = parse_create({"Image": REFERENCE})
     known = facts("/data")
-    (kept,) = create.kept_volumes(
-        request, name="", actor=CLIENT, policy=rules("slot"), facts=known, stamp=STAMP
+    (kept,) = kept_volumes(
+        make_case(request, name="", actor=CLIENT, policy=rules("slot"), facts=known, stamp=STAMP)
     )
     given = VolumeFacts(kept, ours=True, owner="alice")
     admitted = judged(name="", rules=rules("slot"), facts=facts("/data", volumes=(given,)))
     assert kept == f"{dict(admitted.query)['name']}.data-81ce9a"
     for word, actor in (("refuse", CLIENT), ("scratch", CONTROLLER)):
-        found = create.kept_volumes(
-            request, name="x", actor=actor, policy=rules(word), facts=known, stamp=STAMP
+        found = kept_volumes(
+            make_case(request, name="x", actor=actor, policy=rules(word), facts=known, stamp=STAMP)
         )
         assert found == ()
 
@@ -243,8 +244,8 @@ def test_a_volume_that_the_engine_names_is_not_made_by_the_gate() -> None:
     nameless = {"Mounts": [{"Type": "volume", "Target": "/data"}]}
     request = parse_create({"Image": REFERENCE, "HostConfig": nameless})
     lax = policy(modes={"volume.anonymous": "audit"}, mounts={"createVolumes": True})
-    found = create.kept_volumes(
-        request, name="x", actor=CLIENT, policy=lax, facts=facts(), stamp=STAMP
+    found = kept_volumes(
+        make_case(request, name="x", actor=CLIENT, policy=lax, facts=facts(), stamp=STAMP)
     )
     assert found == ()
 
@@ -344,8 +345,10 @@ def test_nothing_starts_beside_a_replica_while_its_image_is_not_here() -> None:
 def test_an_image_that_declares_too_many_volumes_has_none_looked_up() -> None:
     declares = facts(*(f"/data/{number}" for number in range(1000)))
     request = parse_create({"Image": REFERENCE})
-    kept = create.kept_volumes(
-        request, name="job", actor=CLIENT, policy=rules("slot"), facts=declares, stamp=STAMP
+    kept = kept_volumes(
+        make_case(
+            request, name="job", actor=CLIENT, policy=rules("slot"), facts=declares, stamp=STAMP
+        )
     )
     assert kept == ()
     assert denials(judged(rules=rules("slot"), facts=declares)) == ("mount.count",)
