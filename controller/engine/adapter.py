@@ -178,6 +178,7 @@ class BrokerEngine:
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
+            untested=inventory.untested,
             containers=containers,
             networks=networks,
             volumes=responses.readable(

@@ -217,6 +217,7 @@ class InventoryResponse:
     def __init__(self, payload: Mapping[str, Any], tagged: Tagged = NOTHING_TAGGED) -> None:
         self.instance = str(payload.get("instance") or "")
         self.engine_id = str(payload.get("engineId") or "")
+        self.untested = str(payload.get("untested") or "")
         self.containers = {
             item["id"]: item_from_json(item) for item in payload.get("containers") or ()
         }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from controller.core.engine_api.tested_engines import REMEDY, UNTESTED
 from controller.core.planning import planner
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.planning.images_networks_volumes import Prerequisites
@@ -154,7 +155,7 @@ class Reporter:
             failures=self._parts.store.failures(),
             progress=self._triggers.progress(),
             violations=dict(self._violations(view.desired, observed, policy)),
-            problems=(*problems, *_unreachable(unreachable)),
+            problems=(*problems, *_unreachable(unreachable), *_untested(observed)),
             looked=has_looked,
             unread_since="" if has_looked and shared.declared is not None else self._began,
             now=self._reconciler.jobs.time(view.desired),
@@ -214,6 +215,13 @@ def _is_resource(value: object) -> bool:
             )
         case _:
             return False
+
+
+def _untested(observed: Observed | None) -> tuple[Problem, ...]:
+    if observed is None or not observed.untested:
+        return ()
+    problem = Problem(UNTESTED, observed.untested, remedy=REMEDY, severity=Severity.WARNING)
+    return (problem,)
 
 
 def _unreachable(error: EngineError | None) -> tuple[Problem, ...]:

@@ -447,6 +447,8 @@ class Observed:
 
     instance: str
     engine_id: str = ""
+    #: A sentence about an engine that trimtab was not tested on; '' for a tested one.
+    untested: str = ""
     containers: Sequence[Container] = ()
     networks: tuple[ObservedNetwork, ...] = ()
     volumes: tuple[ObservedVolume, ...] = ()

@@ -38,6 +38,7 @@ from controller.broker.gate.state import NEWEST_API, OLDEST_API
 from controller.broker.wire.request_reader import BODILESS
 from controller.core.encoding.json_members import parse_json, text_member, texts_of
 from controller.core.enforcement.kept_settings import ignored_by_engine
+from controller.core.engine_api.tested_engines import image_store
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
 from controller.model.records import Reply
@@ -305,7 +306,9 @@ class EngineClient:
         try:
             async with asyncio.timeout(FACTS_S):
                 version = await self._read_json("/version")
-                pinned = pinned_version(str(version.get("ApiVersion", "")))
+                pinned = pinned_version(
+                    str(version.get("ApiVersion", "")), str(version.get("MinAPIVersion", ""))
+                )
                 info = await self._read_json(f"/v{pinned}/info")
         except (RequestNotSent, ResponseBroken, TimeoutError) as error:
             why = str(error) or f"no answer within {FACTS_S:g} s"
@@ -428,14 +431,20 @@ async def _whole(stream: ResponseReader, request: _Request) -> Reply:
     return await stream.read_rows(request.rows)
 
 
-def pinned_version(api_version: str) -> str:
+def pinned_version(api_version: str, oldest_served: str = "") -> str:
     """Return the API version for requests to an engine with the newest version *api_version*.
 
     Raises:
-        EngineError: the engine's newest version is older than 1.44.
+        EngineError: the engine's newest version is older than 1.44, or it serves none as old as 1.45.
     """
-    match = _VERSION.fullmatch(api_version)
-    newest = (int(match[1]), int(match[2])) if match else (0, 0)
+    newest = _numbers(api_version)
+    if _numbers(oldest_served) > NEWEST_API:
+        spoken = ".".join(map(str, NEWEST_API))
+        raise EngineError(
+            "engine.too-new",
+            f"the engine speaks API {oldest_served} and newer, and the broker {spoken}",
+            remedy="run a newer trimtab, or an engine that still serves that version (docs/engines.md)",
+        )
     if newest < OLDEST_API:
         oldest = ".".join(map(str, OLDEST_API))
         raise EngineError(
@@ -444,6 +453,11 @@ def pinned_version(api_version: str) -> str:
             remedy="upgrade the engine to Docker 25 or newer",
         )
     return ".".join(map(str, min(newest, NEWEST_API)))
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    match = _VERSION.fullmatch(version)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _engine(version: dict[str, object], info: dict[str, object], pinned: str) -> ConnectedEngine:
@@ -460,6 +474,7 @@ def _engine(version: dict[str, object], info: dict[str, object], pinned: str) ->
         memory_bytes=number("MemTotal"),
         cdi_folders=texts_of(info.get("CDISpecDirs")),
         ignores=ignored_by_engine(info),
+        image_store=image_store(info),
     )
     return ConnectedEngine(
         facts=facts,

@@ -32,6 +32,7 @@ from controller.cli.status.signed import signed_rows
 from controller.core.encoding.json_members import texts_of
 from controller.core.encoding.terminal_text import printable
 from controller.core.enforcement.kept_settings import ignored_limits
+from controller.core.engine_api.tested_engines import REMEDY, image_store, untested
 from controller.model.errors import TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
 from controller.process.engine_socket import remedy_for, user_name
@@ -182,15 +183,15 @@ def engine_findings(url: str, *, served: bool) -> Iterator[CheckResult]:
     else:
         yield CheckResult("engine", "ok", engine)
     yield from leftover_volumes(path)
-    yield from _engine_disk(path)
-
-
-def _engine_disk(path: str) -> Iterator[CheckResult]:
     try:
-        root = str(ask_engine(path, "/info")["DockerRootDir"])
+        info = dict(ask_engine(path, "/info"))
+        root = Path(str(info["DockerRootDir"]))
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         return
-    yield from disk_findings("engine's folder", Path(root))
+    warning = untested(str(version.get("Version", "")), image_store(info))
+    if warning and not served:  # else the broker says so
+        yield CheckResult("engine", "hint", warning, REMEDY)
+    yield from disk_findings("engine's folder", root)
 
 
 def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
@@ -399,6 +400,8 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield CheckResult("journal", "ok", f"writable{at}")
     if not engine["reachable"]:
         yield CheckResult("broker", "error", "the broker doesn't reach the engine", "start dockerd")
+    if warning := engine.get("untested"):
+        yield CheckResult("engine", "hint", str(warning), REMEDY)
     if ignored := engine.get("ignores"):
         yield CheckResult("limits", "warning", *ignored_limits(texts_of(ignored)))
     for mistake in str(policy.get("error") or "").splitlines():

@@ -31,6 +31,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         whole,
         instance=part.instance,
         engine_id=part.engine_id,
+        untested=part.untested,
         containers=containers,
         networks=tuple(sorted((*elsewhere, *here), key=lambda n: (n.name, n.id))),
         volumes=part.volumes,

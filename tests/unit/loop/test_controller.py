@@ -582,6 +582,14 @@ def test_an_engine_that_is_away_is_waited_for_and_said(tmp_path: Path) -> None:
     assert home.problems() == []
 
 
+def test_an_untested_engine_is_used_and_said(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.engine.world = replace(home.engine.world, untested="Docker 99 is untested")
+    home.settle()
+    assert home.problems() == ["engine.untested"]
+    assert home.condition("web", "Ready") == ("True", "AsDeclared")
+
+
 def test_an_engine_that_goes_in_the_middle_is_noticed_and_found_again(tmp_path: Path) -> None:
     home = house(tmp_path, container(), services=(service(),))
     home.settle()

@@ -26,6 +26,7 @@ from controller.core.enforcement import approval_requests
 from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.enforcement.quota_counts import all_counted, quota_use
+from controller.core.engine_api.tested_engines import untested
 from controller.core.records.inventory_json import (
     TAGGED,
     addresses_to_json,
@@ -101,6 +102,8 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "cpus": engine.cpus,
                 "memoryBytes": engine.memory_bytes,
                 "ignores": list(state.ignores),
+                "imageStore": engine.image_store,
+                "untested": untested(engine.version, engine.image_store),
             },
             "journal": {
                 "writable": not state.health.journal_error,
@@ -248,6 +251,8 @@ def shared_items(
     members = shared_to_json(known, left_out=left_out)
     if holders := state.split_brain.holders:
         members["foreign"] = [asdict(holder) for holder in holders]
+    if warning := untested(state.engine.version, state.engine.image_store):
+        members["untested"] = warning
     return {"engineId": state.engine.engine_id, **members, "tags": tags}
 
 

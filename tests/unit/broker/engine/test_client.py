@@ -249,6 +249,13 @@ def test_the_version_is_the_lower_of_the_pinned_and_the_engine_s() -> None:
         assert caught.value.code == "engine.too-old"
 
 
+def test_an_engine_that_serves_only_newer_versions_gets_nothing() -> None:
+    assert pinned_version("1.60", "1.45") == "1.45"
+    with pytest.raises(EngineError) as caught:
+        pinned_version("1.60", "1.46")
+    assert caught.value.code == "engine.too-new"
+
+
 def test_an_engine_that_is_too_old_gets_nothing(tmp_path: Path) -> None:
     async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.version["ApiVersion"] = "1.43"

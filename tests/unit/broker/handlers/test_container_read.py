@@ -524,6 +524,8 @@ def test_health_answers_whatever_is_wrong() -> None:
             "cpus": 4,
             "memoryBytes": 8 * 1024**3,
             "ignores": [],
+            "imageStore": "",
+            "untested": "",
         },
         "journal": {
             "writable": False,
@@ -559,6 +561,17 @@ def test_health_answers_whatever_is_wrong() -> None:
         "journal": {"writable": False},
         "policy": {"digest": POLICY.digest, "name": "strict"},
     }
+
+
+def test_an_untested_engine_is_named_to_the_controller_and_to_operators() -> None:
+    knows = state(inventory())
+    knows.engine = replace(knows.engine, version="99.0.1", image_store="containerd")
+    shown = ask("/trimtab/v1/inventory", [], knows, actor=CONTROLLER).json["untested"]
+    assert shown.startswith("Docker 99.0.1 with the image store containerd is untested")
+    look = ReadEngine("/_ping", deadline_s=2.0)
+    health: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows, actor=OPERATOR).json
+    assert health["engine"]["untested"] == shown
+    assert "untested" not in ask("/trimtab/v1/inventory", [], actor=CONTROLLER).json
 
 
 def test_the_inventory_is_told_to_those_it_concerns() -> None:

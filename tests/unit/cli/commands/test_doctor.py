@@ -76,6 +76,21 @@ def test_a_closed_socket_is_an_error_unless_a_broker_serves_the_user(
     assert bool(found.remedy) is not served
 
 
+@pytest.mark.parametrize(("version", "untested"), [("26.1.5", 0), ("99.0.1", 1)])
+def test_an_untested_engine_is_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, untested: int
+) -> None:
+    answers = {
+        "/version": {"Version": version, "ApiVersion": "1.60"},
+        "/info": {"Driver": "overlay2", "DockerRootDir": str(tmp_path)},
+    }
+    monkeypatch.setattr(doctor, "ask_engine", lambda _path, target, **_more: answers.get(target, {}))
+    found = [*engine_findings(f"unix://{tmp_path}/docker.sock", served=False)]
+    hints = [each for each in found if each.level == "hint"]
+    assert [each.check for each in hints] == ["engine"] * untested
+    assert all("docs/engines.md" in each.remedy for each in hints)
+
+
 def test_a_hint_has_a_remedy_and_is_no_ok() -> None:
     assert doctor._quarantine(0) == CheckResult(
         "quarantine",
