@@ -21,7 +21,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-documents fuzz-git fuzz-render differential compat docker-py docs lock clean sim-identity facts
+.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal engines gate-cases fuzz fuzz-cost fuzz-documents fuzz-git fuzz-render differential compat docker-py docs lock clean sim-identity facts
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -103,6 +103,10 @@ compose-diff: setup ## compare the reading of Compose projects below DIR with do
 compose-side: setup ## run the Compose stacks below DIR with docker compose and with trimtab, and compare (as root)
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m tools.stacks $(if $(DIR),"$(DIR)") $(ARGS)
+
+engines: setup ## contract, gate and main job on each engine, and a line each in docs/engines.md (as root)
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) -m tests.contract.engine_rings $(ARGS)
 
 gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
 	@$(PYTHON) tools/engine install

@@ -54,6 +54,16 @@ class EngineSetup:
         root = next_docker()
         return f"{root}/usr/bin:{root}/usr/sbin:{path}"
 
+    def version(self) -> str:
+        """Return the version of dockerd.
+
+        Raises:
+            EngineError: the packages of the next Debian can't be had.
+        """
+        program = shutil.which("dockerd", path=self.path()) or "dockerd"
+        said = _run(program, "--version")  # Docker version 26.1.5+dfsg1, build 411e817
+        return said.removeprefix("Docker version ").partition(",")[0]
+
 
 SETUPS = {
     setup.name: setup
