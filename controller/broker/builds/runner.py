@@ -23,6 +23,7 @@ from controller.broker.gate.builds import BuildImage
 from controller.broker.gate.commands import Lost
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.json_members import mapping_of, parse_json
+from controller.core.engine_api.translate import layers_size
 from controller.model.records import Reply
 from controller.system.slots import SlotUser
 
@@ -200,15 +201,16 @@ class _Build:
         if free is not None and free < DISK_FLOOR:
             raise _Passed(Bound("build.disk", "the engine's disk is nearly full", "free space"))
         for layer in (*self.layers,):
-            found = await self._read_json(f"/images/{layer}/json")
+            history = await self._read_json(f"/images/{layer}/history")
             del self.layers[layer]
-            self._check_size(_whole(found.get("Size")))
+            self._check_size(layers_size(history))
         for container in (*self.running,):
             await self._look_at(container)
         self._check_size(sum(self.written.values()))
 
     async def _look_at(self, container: str) -> None:
-        stats = await self._read_json(f"/containers/{container}/stats?stream=false&one-shot=true")
+        shown = await self._read_json(f"/containers/{container}/stats?stream=false&one-shot=true")
+        stats = mapping_of(shown)
         if not stats:
             del self.running[container]  # it ended, and the engine removed it
             return
@@ -217,21 +219,20 @@ class _Build:
             reason = f"a command has {processes} processes, at most {self.command.pids_max}"
             raise _Passed(Bound("build.pids", reason))
         found = await self._read_json(f"/containers/{container}/json?size=true")
-        size = _whole(found.get("SizeRw"))
+        size = _whole(mapping_of(found).get("SizeRw"))
         self.written[container] = max(size, self.written.get(container, 0))
 
     def _check_size(self, size: int) -> None:
         if size > self.command.bytes_max:
             raise _Passed(Bound("build.size", f"it wrote more than {self.command.bytes_max} bytes"))
 
-    async def _read_json(self, path: str) -> dict[str, Any]:
+    async def _read_json(self, path: str) -> object:
         reply = await self.engine.read("GET", path, deadline_s=READ_S)
         if not isinstance(reply, Reply) or reply.status != HTTPStatus.OK:
-            return {}
-        try:
-            return dict(mapping_of(parse_json(reply.body)))
-        except ValueError:
-            return {}
+            return None
+        with suppress(ValueError):
+            return parse_json(reply.body)
+        return None
 
 
 def _whole(value: object) -> int:

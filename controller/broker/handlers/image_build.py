@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +22,14 @@ from controller.broker.gate.builds import (
     ContextRefused,
     ReceiveContext,
 )
-from controller.broker.gate.call import Flow, GateRequest, engine_unavailable, parse_json
+from controller.broker.gate.call import (
+    Flow,
+    GateRequest,
+    engine_unavailable,
+    parse_json,
+    parse_list,
+    read_engine,
+)
 from controller.broker.gate.commands import Forward, Lost
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
@@ -37,6 +45,7 @@ from controller.core.builds.dockerfile import Dockerfile
 from controller.core.encoding.image_reference import parse_reference
 from controller.core.encoding.json_members import list_of, mapping_member
 from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.translate import layers_size
 from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
 from controller.core.rules.verdict import deny, verdict_of
 from controller.model.mutations import Mutation
@@ -248,9 +257,9 @@ def _change(
 def _name_result(asked: BuildRequest, reply: Reply) -> Flow[Reply]:
     """Give the built image its name, if it is within its bound."""
     identifier = str(parse_json(reply).get("Id", ""))
-    inspect = yield from images.inspect_image(identifier)
-    size = (inspect or {}).get("Size")
-    if not isinstance(size, int) or size > asked.rules.result:
+    history = yield from read_engine(f"/images/{identifier}/history")
+    size = layers_size(parse_list(history)) if history.status == HTTPStatus.OK else 0
+    if size == 0 or size > asked.rules.result:
         yield Forward("DELETE", f"/images/{identifier}")
         reason = f"the image has {size} bytes, at most {asked.rules.result}"
         return refusal(422, "build.size", reason, remedy="make it smaller")

@@ -32,7 +32,7 @@ def _open_or_make(name: str, folder: int, uid: int) -> int:
     try:
         return open_without_links(name, folder=folder)
     except FileNotFoundError:
-        os.mkdir(name, _MODE, dir_fd=folder)  # noqa: PTH102 - below an open folder
+        os.mkdir(name, _MODE, dir_fd=folder)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     made = os.open(name, flags, dir_fd=folder)
     try:

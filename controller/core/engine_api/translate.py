@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from controller.core.addresses.subnets import slot_subnet
-from controller.core.encoding.json_members import only_set
+from controller.core.encoding.json_members import list_of, mapping_of, only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET, unknown_members
 from controller.core.engine_api.mount_grammar import VOLUME_SIZE
@@ -449,6 +449,16 @@ def image_settings(inspect: Mapping[str, Any]) -> tuple[str, ...]:
 def declared_volumes(inspect: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the VOLUME paths of a local image."""
     return tuple(sorted((inspect.get("Config") or {}).get("Volumes") or ()))
+
+
+def layers_size(history: object) -> int:
+    """Return the bytes of an image's layers as files, by its history; 0 if that can't be read.
+
+    In the containerd image store the size of an inspect is that of the packed layers: 100 MB of zeros are
+    100 KB there.
+    """
+    sizes = [mapping_of(row).get("Size") for row in list_of(history)]
+    return sum(size for size in sizes if isinstance(size, int))
 
 
 def image_part(inspect: Mapping[str, Any]) -> dict[str, Any]:

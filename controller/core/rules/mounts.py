@@ -307,7 +307,9 @@ def _judge_in_directory(mount: MountRequest, facts: PathFacts) -> Findings:
         return
     elif facts.kind == "file" or facts.declares:
         what = f"holds {facts.declares}" if facts.declares else "is a file of the directory"
-        reason = f"{mount.source} {what}: a container that writes there could change what is declared"
+        reason = (
+            f"{mount.source} {what}: a container that writes there could change what is declared"
+        )
         remedy = "mount it read-only, or mount a folder below it"
         yield Finding("mount.directory", mount.path, reason, remedy)
 

@@ -529,6 +529,12 @@ def test_a_volume_shows_its_driver_and_options() -> None:
     )
 
 
+def test_the_size_of_an_image_is_that_of_its_files() -> None:
+    assert translate.layers_size([{"Size": 0}, {"Size": 104861696}, {"Size": 2043904}]) == 106905600
+    for odd in (None, {}, [1], [{"Size": "1"}]):
+        assert translate.layers_size(odd) == 0
+
+
 def test_an_image_has_the_digest_of_the_repository_that_was_asked_for() -> None:
     inspect = {
         "Id": "sha256:1",
