@@ -12,6 +12,7 @@ The adapter takes no decisions.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -113,6 +114,8 @@ class BrokerEngine:
     ) -> None:
         #: Returns the pieces of a context's archive.
         self._archive = archive
+        #: By owner: held during a build.
+        self._builds: dict[str, threading.Lock] = {}
         self._transport = transport
         self._listening = listening
         self._networks = networks  # a function: a reloaded policy can rename networks
@@ -434,19 +437,23 @@ class BrokerEngine:
         """
         request = requests.build_request(action, self._archive(action.build))
         log, last = BuildLog(), b""
-        self._reach("broker.send.before")
-        self._on_progress(action.object, build_log.describe(action.target, log))
-        try:
-            with _translated_errors(mutation=True):
-                stream = self._transport.stream(
-                    request, "" if context is None else responses.encode_context(context)
-                )
-                for last in stream.lines():
-                    step, log = log.step, build_log.advance(log, last)
-                    if log.step != step:
-                        self._on_progress(action.object, build_log.describe(action.target, log))
-        finally:
-            self._on_progress(action.object, "")
+        self._on_progress(action.object, f"{action.target}: waits for other builds")
+        # The broker runs one build of an owner at a time. The next one waits here, as no failure.
+        with self._builds.setdefault(action.owner, threading.Lock()):
+            self._reach("broker.send.before")
+            self._on_progress(action.object, build_log.describe(action.target, log))
+            try:
+                with _translated_errors(mutation=True):
+                    stream = self._transport.stream(
+                        request, "" if context is None else responses.encode_context(context)
+                    )
+                    for last in stream.lines():
+                        step, log = log.step, build_log.advance(log, last)
+                        if log.step != step:
+                            text = build_log.describe(action.target, log)
+                            self._on_progress(action.object, text)
+            finally:
+                self._on_progress(action.object, "")
         self._reach_received()
         answer = EngineResponse(stream.status, last)
         error = responses.build_error(answer, action.target, log.lines)

@@ -147,17 +147,20 @@ def pull_error(response: EngineResponse, image: str) -> EngineError | None:
 def build_error(response: EngineResponse, image: str, log: Iterable[str]) -> EngineError | None:
     """Return the error of a build from its status and last line, None after a success.
 
-    *log* are the last lines of the build's output. A command that failed is tried again; a bound of
+    *log* are the last lines of the build's output: the message has the last one in its first line, and all
+    below. A command that failed is tried again; a bound of
     the policy that was passed needs a person.
     """
     error = pull_error(response, image)
     if error is None or error.code not in _BUILD_ENDED:
         return error
-    output = "".join(f"\n  {line}" for line in log)
-    message = f"{image}: {error.message}{output}"
-    if error.code in _BUILD_RETRIED:
-        return EngineFailed(error.code, message, remedy=error.remedy or "correct the build")
-    return Refused(error.code, message, remedy=error.remedy)
+    message = f"{image}: {' '.join(error.message.split())}"
+    if error.remedy:
+        message += f" ({error.remedy})"
+    for place, line in enumerate(lines := [*log]):
+        message += f"{f'; {lines[-1]}' if place == 0 else ''}\n  {line}"
+    kind = EngineFailed if error.code in _BUILD_RETRIED else Refused
+    return kind(error.code, message)
 
 
 def parse_json(response: EngineResponse) -> Any:

@@ -132,8 +132,8 @@ def messages_of(conditions: Conditions) -> str:
 
 
 def _text_of(condition: dict[str, str], names: set[str]) -> str:
-    """Return a condition's message; of a failed rollout in a crash loop only the remedy."""
-    message = condition["message"]
+    """Return a condition's message, without the log below; of a failed rollout in a crash loop the remedy."""
+    message = condition["message"].partition("\n")[0]
     if "CrashLoop" in names and condition["reason"] == ROLLOUT_FAILED:
         remedy = _REMEDY.search(message)
         return remedy[1] if remedy else ""

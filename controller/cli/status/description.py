@@ -158,7 +158,9 @@ def _rollout(resource: StatusJson) -> str:
 def _next_try(resource: StatusJson, view: TableView) -> str:
     following = resource.get("nextTry", {})
     when = until(following.get("at", ""), view.now)
-    return f"{when}: {following.get('reason', '')}".rstrip(": ") if when else ""
+    return (
+        f"{when}: {following.get('reason', '').partition(chr(10))[0]}".rstrip(": ") if when else ""
+    )
 
 
 def _replicas(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
@@ -279,11 +281,14 @@ def _conditions(resource: StatusJson, view: TableView, width: int | None) -> Ite
             c["status"],
             f"{age(c['since'], view.now)} ago" if c["since"] else "-",
             c["reason"] or "-",
-            with_names(c["message"]),
+            with_names(c["message"].partition("\n")[0]),
         )
         for c in resource["conditions"]
     ]
     yield from render(CONDITIONS, rows, width=width).split("\n")
+    logs = dict.fromkeys(c["message"].partition("\n")[2] for c in resource["conditions"])
+    for log in filter(None, logs):
+        yield from map(printable, log.split("\n"))
 
 
 def _mounts(resource: StatusJson) -> Iterator[str]:

@@ -13,6 +13,9 @@ from controller.core.encoding.terminal_text import printable_name
 KEPT_LINES: Final = 20
 _LETTERS: Final = 200
 _STEP: Final = re.compile(r"Step ([0-9]+/[0-9]+) : (.+)")
+#: What the builder says of containers and layers.
+_NOISE: Final = re.compile(r" ---> .*")
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,12 @@ def advance(log: BuildLog, line: bytes) -> BuildLog:
     text = told.get("stream") if isinstance(told, dict) else None
     if not isinstance(text, str):
         return log
-    *whole, rest = (log.rest + text).split("\n")
+    *whole, rest = (log.rest + _COLOUR.sub("", text)).split("\n")
     step, lines = log.step, log.lines
     for each in whole:
         if match := _STEP.fullmatch(each.strip()):
             step = printable_name(f"step {match[1]}, {match[2]}"[:_LETTERS])
-        if each.strip():
+        if each.strip() and not _NOISE.fullmatch(each):
             lines = (*lines, printable_name(each.rstrip()[:_LETTERS]))[-KEPT_LINES:]
     return BuildLog(step, lines, rest[-_LETTERS:])
 
