@@ -184,7 +184,7 @@ class _Reader:
     def read(self, target: str | None) -> Dockerfile | tuple[Problem, ...]:
         for line in self._lines.instructions:
             self._line(line)
-        if not self._stages:
+        if not self._stages and not self._problems:
             self._problems.append(
                 Problem("build.from", "the Dockerfile has no FROM", remedy="begin with FROM IMAGE")
             )
@@ -292,21 +292,23 @@ class _Reader:
                 self._platform_of(stage, line, flag)
             words = rest.split()
             if len(words) == 3 and words[1].lower() == "as":
-                stage.name = words[2].lower()
-                if not _STAGE.fullmatch(stage.name):
-                    stage.refuse("from", line, f"{words[2]} is no name of a stage")
-                elif self._find(stage.name) is not None:
-                    self._problems.append(
-                        _problem(
-                            "from", line, f"two stages are named {stage.name}", "rename one of them"
-                        )
-                    )
+                self._name(stage, line, words[2].lower())
             elif len(words) != 1:
-                stage.refuse("from", line, f"FROM {rest}", "write FROM IMAGE [AS NAME]")
-            self._base(stage, line, self._expanded(words[0]) if words else "")
+                stage.refuse("from", line, f"FROM {rest}".strip(), "write FROM IMAGE [AS NAME]")
+            if words:
+                self._base(stage, line, self._expanded(words[0]))
         except ExpansionError as error:
-            stage.refuse("from", line, f"FROM {rest}: {error}")
+            stage.refuse("from", line, f"FROM {rest}: {error}", "correct the line")
         self._stages.append(stage)
+
+    def _name(self, stage: _Stage, line: Line, name: str) -> None:
+        stage.name = name
+        remedy = "begin with a letter; letters, digits, . _ and - can follow"
+        if not _STAGE.fullmatch(name):
+            stage.refuse("from", line, f"{name} is no name of a stage", remedy)
+        elif self._find(name) is not None:
+            message = f"two stages are named {name}"
+            self._problems.append(_problem("from", line, message, "rename one of them"))
 
     def _platform_of(self, stage: _Stage, line: Line, flag: str) -> None:
         name, _, value = flag.partition("=")
