@@ -27,6 +27,7 @@ from controller.core.compose.projects import (
     ProjectNames,
     ReadProject,
     compose_folders,
+    file_found,
     folder_found,
     project_folders,
     read_one,
@@ -117,7 +118,10 @@ class ComposeProjects:
             else:
                 if hashlib.sha256(content).digest() != outcome:
                     return False
-        if not all(look_up(top, path) == found for path, found in known.project.paths.items()):
+        if not all(
+            look_up(top, path, listed=bool(found.names or found.reason)) == found
+            for path, found in known.project.paths.items()
+        ):
             return False
         contexts = known.project.contexts.items()
         return all(self._contexts.read(top, request) == found for request, found in contexts)
@@ -142,9 +146,9 @@ class _FolderFiles:
         self.outcomes[path] = hashlib.sha256(content).digest()
         return content
 
-    def look(self, path: str) -> FoundPath:
+    def look(self, path: str, *, listed: bool = True) -> FoundPath:
         """Return the file or folder at a path (``LookUp``)."""
-        return look_up(self._top, path)
+        return look_up(self._top, path, listed=listed)
 
     def context(self, request: ContextRequest) -> FoundContext:
         """Return the files of a build (``ReadContext``)."""
@@ -184,8 +188,8 @@ def read_file(top: str, name: str, before: _Outcome | None = None) -> bytes:
     raise FileUnreadable(content.message)
 
 
-def look_up(top: str, path: str) -> FoundPath:
-    """Return the file or folder at a path below *top*."""
+def look_up(top: str, path: str, *, listed: bool = True) -> FoundPath:
+    """Return the file or folder at a path below *top*; *listed*: with the names in a folder."""
     wanted = posixpath.normpath(f"{top}/{path}")
     if not is_inside(wanted, top) or _GIT in path.split("/"):
         return FoundPath("outside")
@@ -197,9 +201,9 @@ def look_up(top: str, path: str) -> FoundPath:
     if not is_inside(real, top) or _GIT in real.removeprefix(top).split("/"):
         return FoundPath("outside")
     if stat.S_ISREG(status.st_mode):
-        return FoundPath("file", executable=bool(status.st_mode & 0o111))
+        return file_found(status.st_size, executable=bool(status.st_mode & 0o111))
     if stat.S_ISDIR(status.st_mode):
-        return _folder(real)
+        return _folder(real) if listed else FoundPath("folder")
     return FoundPath("other")
 
 

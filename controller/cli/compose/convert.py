@@ -89,7 +89,7 @@ def _print_containers(
     tree = {"name": namespace, **project_tree(found)}
     place = Place("container", 1, 1)
     project = ComposeProject(namespace, ".", tree, {(): place}, (), ("container",))
-    translation = translate(project, settings, lambda _path: FoundPath("absent"))
+    translation = translate(project, settings, lambda _path, **_: FoundPath("absent"))
     documents, problems = parsed_documents(translation)
     desired = resolve(documents, problems=problems)
     lost = [f"{each.name}: {name} has no field" for each in found for name in each.lost]

@@ -56,8 +56,8 @@ def read_folder(path: Path, settings: ComposeSettings) -> ReadFolder:
     def read(path: str) -> bytes:
         return read_file(top, os.path.normpath(path))
 
-    def look(name: str) -> FoundPath:
-        return look_up(top, name)
+    def look(name: str, *, listed: bool = True) -> FoundPath:
+        return look_up(top, name, listed=listed)
 
     project = read_project(".", read, folder_name=os.path.basename(top))  # noqa: PTH119 - a text
     contexts = ContextReader()

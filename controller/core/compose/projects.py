@@ -23,10 +23,12 @@ from controller.core.manifests.declaration import ParsedDocument
 from controller.core.yaml.documents import compose_all, decode
 from controller.model.desired.spec.files import ConfigSpec
 from controller.model.errors import Problem, Severity
-from controller.model.files.delivery import CONTENT_BYTES_MAX, FILES_MAX
+from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX
 from controller.model.quantities import format_bytes
 
 _DEPTH_MAX: Final = 8
+#: Why a file can't be a Config.
+TOO_LARGE: Final = f"has more than {format_bytes(FILE_BYTES_MAX)}"
 #: What the projects of a source may cost together (``ComposeProject.weight``).
 MAX_WEIGHT: Final = 2_000_000
 _INCLUDE: Final = b"include"
@@ -49,7 +51,7 @@ class ProjectFiles(Protocol):
         """Return the content of a file (``ReadFile``); *path* is normalized."""
         ...
 
-    def look(self, path: str) -> FoundPath:
+    def look(self, path: str, *, listed: bool = True) -> FoundPath:
         """Return the file or folder at a path (``LookUp``)."""
         ...
 
@@ -162,6 +164,12 @@ def read_together(
     return ComposeReading(documents, (*problems, *unused), parts)
 
 
+def file_found(size: int, *, executable: bool = False) -> FoundPath:
+    """Return a file of a size in bytes."""
+    reason = f"it {TOO_LARGE}" if size > FILE_BYTES_MAX else ""
+    return FoundPath("file", executable=executable, reason=reason)
+
+
 def folder_found(entries: Iterable[FolderEntry]) -> FoundPath:
     """Return the files of a folder, if they fit into a Config. *entries* come from the top down."""
     names: list[str] = []
@@ -174,6 +182,8 @@ def folder_found(entries: Iterable[FolderEntry]) -> FoundPath:
             return FoundPath("folder", reason=f"it is deeper than {_DEPTH_MAX} levels")
         for file, file_bytes in files:
             size += file_bytes
+            if file_bytes > FILE_BYTES_MAX:
+                return FoundPath("folder", reason=f"{file} {TOO_LARGE}")
             names.append(file if inside == "." else f"{inside}/{file}")
             if len(names) > FILES_MAX:
                 return FoundPath("folder", reason=f"it has more than {FILES_MAX} files")
@@ -206,9 +216,11 @@ class _Seen:
         self.outward.update(_paths(_OUTWARD.findall(content), name))
         return content
 
-    def look(self, path: str) -> FoundPath:
+    def look(self, path: str, *, listed: bool = True) -> FoundPath:
         """Return the file or folder at a path (``LookUp``)."""
-        self.paths[path] = found = self._port.look(path)
+        found = self._port.look(path, listed=listed)
+        if listed or path not in self.paths:
+            self.paths[path] = found
         return found
 
     def context(self, request: ContextRequest) -> FoundContext:

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 
 from controller.core.compose.project import FileAbsent, FileOutside, FileTooBig, FileUnreadable
-from controller.core.compose.projects import FolderEntry, folder_found
+from controller.core.compose.projects import FolderEntry, file_found, folder_found
 from controller.core.compose.translation.scope import ContextRequest, FoundContext, FoundPath
 from controller.core.yaml.file_limit import MAX_BYTES, too_big
 
@@ -57,14 +57,16 @@ class ProvenFiles:
             raise FileTooBig(too_big(name).message)
         return content
 
-    def look(self, path: str) -> FoundPath:
+    def look(self, path: str, *, listed: bool = True) -> FoundPath:
         """Return the file or folder at a path (``LookUp``)."""
         name = self._inside(path)
         if name is None or _GIT in path.split("/"):
             return FoundPath("outside")
         if name in self._files:
-            return FoundPath("file")
-        return folder_found(self._entries(name)) if name in self._folders else FoundPath("absent")
+            return file_found(len(self._files[name]))
+        if name not in self._folders:
+            return FoundPath("absent")
+        return folder_found(self._entries(name)) if listed else FoundPath("folder")
 
     def context(self, _request: ContextRequest) -> FoundContext:
         """Return why nothing is built: a proof has the documents of a commit, and no contexts."""

@@ -98,7 +98,8 @@ def _mount(node: ComposeNode, folder: str, path: NodePath) -> None:
         return
     if source is None:
         fail(node, "compose.missing", "a bind mount without source", "add source", path)
-    _local(source, folder, (*path, "source"))
+    if not (source.text or "").startswith("~"):  # the translation knows the home
+        _local(source, folder, (*path, "source"))
 
 
 def _driver_options(node: ComposeNode, folder: str, path: NodePath) -> None:

@@ -6,12 +6,12 @@ import posixpath
 from typing import Final
 
 from controller.core.compose.project import TreePath
+from controller.core.compose.translation.binds import PLAIN, ProjectPaths, clean, put_bind
 from controller.core.compose.translation.container import Workload
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.rollout import replicas_of
 from controller.core.compose.translation.scope import (
     Draft,
-    FoundPath,
     TranslationScope,
     Tree,
     items,
@@ -22,8 +22,6 @@ from controller.core.compose.translation.units import byte_text, whole_number
 from controller.model.quantities import format_bytes
 
 _READ: Final = 0o444
-_EXECUTE: Final = "0555"
-_PLAIN: Final = "0444"
 _SECRETS: Final = "/run/secrets"
 #: The word before the name of another container in ``volumes_from``.
 _CONTAINER: Final = "container"
@@ -38,14 +36,12 @@ Entry = tuple[Tree, TreePath]
 
 
 class MountPlan:
-    """The mounts of all services of a project: who writes which volume, and the files of binds."""
+    """The mounts of all services of a project: who writes which volume, and the paths of the project."""
 
     def __init__(self, scope: TranslationScope) -> None:
         self.scope = scope
+        self.paths = ProjectPaths(scope)
         self._writers: dict[str, int] = {}
-        #: The Config of each file or folder of the project.
-        self._configs: dict[str, str] = {}
-        self._names = {dns_name(name) for name in mapping(scope.project.tree.get("configs"))}
         #: The volumes and binds of each service, with those of ``volumes_from``.
         self._entries: dict[str, tuple[Entry, ...]] = {}
         self._inherited = 0
@@ -80,7 +76,7 @@ class MountPlan:
         found: dict[str, Entry] = {}
         for index, (name, mode) in enumerate(_sources(tree)):
             for terms, _ in self._entries[name] if self.is_small else ():
-                target = _clean(terms.get("target"))
+                target = clean(terms.get("target"))
                 if target not in taken and terms.get("type") in ("volume", "bind"):
                     found[target] = (_inherited(name, terms, mode), ("volumes_from", index))
             self._inherited += len(self._entries[name])
@@ -95,20 +91,6 @@ class MountPlan:
         """Return True if several containers write to a volume."""
         return self._writers.get(volume, 0) > 1
 
-    def config_of(self, path: str, files: dict[str, str], origin: TreePath) -> str:
-        """Return the name of the Config with files of the project, made at the first use."""
-        name = self._configs.get(path)
-        if name is None:
-            name = dns_name(posixpath.basename(path) or self.scope.namespace)
-            if name in self._names:
-                name = dns_name(f"{name}-{path}-{'x' * 20}")  # long, so that it ends with a digest
-            self._configs[path] = name
-            self._names.add(name)
-            draft = Draft("Config", name, origin)
-            draft.put("spec.files", files, ())
-            self.scope.drafts.append(draft)
-        return name
-
 
 def _sources(service: Tree) -> list[tuple[str, str]]:
     """Return the services in ``volumes_from``, each with its mode; '' for another container."""
@@ -118,13 +100,13 @@ def _sources(service: Tree) -> list[tuple[str, str]]:
 
 def _targets(service: Tree, own: list[Entry]) -> set[str]:
     """Return the paths where a service itself mounts something."""
-    tmpfs = {_clean(entry.partition(":")[0]) for entry in texts(service.get("tmpfs"))}
+    tmpfs = {clean(entry.partition(":")[0]) for entry in texts(service.get("tmpfs"))}
     files = {
         _file_target(kind, _file_terms(each))
         for kind in ("config", "secret")
         for each in items(service.get(f"{kind}s"))
     }
-    return {_clean(terms.get("target")) for terms, _ in own} | tmpfs | files
+    return {clean(terms.get("target")) for terms, _ in own} | tmpfs | files
 
 
 def _inherited(service: str, terms: Tree, mode: str) -> Tree:
@@ -139,7 +121,7 @@ def _inherited(service: str, terms: Tree, mode: str) -> Tree:
 
 def _anonymous(service: str, terms: Tree) -> str:
     """Return the name that a volume without a name gets; no written name has a slash."""
-    return f"{service}-{_clean(terms.get('target'))}"
+    return f"{service}-{clean(terms.get('target'))}"
 
 
 def _volume_of(service: str, terms: Tree) -> str:
@@ -161,10 +143,11 @@ def put_mounts(work: Workload, plan: MountPlan) -> None:
         _put_file(work, "config", _file_terms(each), ("configs", index))
     for index, each in enumerate(items(work.tree.get("secrets"))):
         _put_file(work, "secret", _file_terms(each), ("secrets", index))
-    is_shared = any(mapping(each).get("shared") for each in items(work.draft.spec.get("mounts")))
+    mounts = [mapping(each) for each in items(work.draft.spec.get("mounts"))]
+    is_shared = any(each.get("shared") or plan.paths.is_written_by(each) for each in mounts)
     written = mapping(work.draft.spec.get("rollout"))
     if is_shared and not work.is_job and "order" not in written and replicas_of(work.tree) == 1:
-        # Others share the volume. Nothing says that two containers of this service can.
+        # Others share the volume, or it is a folder. Nothing says that two containers of this service can.
         work.draft.put("spec.rollout.order", "StopFirst", ("volumes",))
 
 
@@ -197,13 +180,13 @@ def _put_volume(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) 
         case "volume":
             _put_named(work, plan, terms, origin)
         case "bind":
-            _put_bind(work, plan, terms, origin)
+            put_bind(work, plan.paths, terms, origin)
         case "tmpfs" if terms.get("read_only"):
             message = f"the tmpfs at {terms.get('target')} can't be read-only"
             work.refuse(origin, message, "remove read_only")
         case "tmpfs":
             options = mapping(terms.get("tmpfs"))
-            entry = {"type": "tmpfs", "target": _clean(terms.get("target"))}
+            entry = {"type": "tmpfs", "target": clean(terms.get("target"))}
             size, mode = options.get("size"), options.get("mode")
             entry["size"] = _size(work, size if size not in ("0", 0) else None)
             if mode is not None:
@@ -215,7 +198,7 @@ def _put_volume(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) 
 
 
 def _put_named(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) -> None:
-    target = _clean(terms.get("target"))
+    target = clean(terms.get("target"))
     source = str(terms.get("source") or _anonymous(work.name, terms))
     entry: dict[str, object] = {"type": "volume", "source": dns_name(source), "target": target}
     if not terms.get("source"):
@@ -237,89 +220,9 @@ def _put_named(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) -
     work.draft.add("mounts", entry, origin)
 
 
-def _put_bind(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) -> None:
-    source, target = str(terms.get("source") or ""), _clean(terms.get("target"))
-    if source.startswith("/"):
-        entry: dict[str, object] = {"type": "bind", "source": _clean(source), "target": target}
-        if terms.get("read_only"):
-            entry["readOnly"] = True
-        work.draft.add("mounts", entry, origin)
-        return
-    found = work.scope.look(source)
-    is_read_only = bool(terms.get("read_only"))
-    fault = _bind_fault(source, target, found, is_read_only=is_read_only)
-    if fault:
-        work.refuse(origin, *fault)
-        return
-    path = posixpath.normpath(source)
-    place = (*work.draft.origin, *origin)
-    if found.kind == "folder":
-        files = {name: posixpath.join(path, name) for name in found.names}
-        _warn_of_variables(work, source, target, found.names, origin)
-        name = plan.config_of(path, files, place)
-        work.draft.add(
-            "mounts", {"type": "config", "source": name, "target": target, "mode": _PLAIN}, origin
-        )
-        return
-    key = posixpath.basename(path)
-    name = plan.config_of(path, {key: path}, place)
-    mode = _EXECUTE if found.executable else _PLAIN
-    mount = {"type": "config", "source": name, "target": target, "key": key, "mode": mode}
-    work.draft.add("mounts", mount, origin)
-    if not is_read_only:
-        message = f"the container can't write to {target}: {source} is delivered as a Config"
-        remedy = "add :ro, or mount a volume if the program writes there"
-        work.warn(origin, message, remedy, "compose.read-only")
-
-
-def _warn_of_variables(
-    work: Workload, source: str, target: str, names: tuple[str, ...], origin: TreePath
-) -> None:
-    """Announce files with variables, which are often secret, in a delivered folder."""
-    found = [name for name in names if _is_variables_file(posixpath.basename(name))]
-    if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        message = (
-            f"{found[0]}{more} of {source} is delivered to {target}: its values are no secret there"
-        )
-        remedy = "mount a folder without it, and keep secret values in a Secret"
-        work.warn(origin, message, remedy, "compose.variables-delivered")
-
-
-def _is_variables_file(name: str) -> bool:
-    return name == ".env" or name.startswith(".env.") or name.endswith(".env")
-
-
-def _bind_fault(
-    source: str, target: str, found: FoundPath, *, is_read_only: bool
-) -> tuple[str, str] | None:
-    """Return the message and the remedy for a path of the project that can't be mounted."""
-    volume = f"name a volume (data:{target}) and declare it under volumes"
-    match found.kind:
-        case "absent":
-            return f"{source} doesn't exist in the project", "add the file, or correct the path"
-        case "outside":
-            remedy = (
-                "copy the file into the project, or write an absolute path that the policy allows"
-            )
-            return f"{source} leads out of the folder that trimtab reads", remedy
-        case "other":
-            return f"{source} is no regular file and no folder", volume
-        case "folder" if not is_read_only:
-            remedy = f"add :ro if the container only reads {target}; for data {volume}"
-            return (
-                f"{source} is a folder of the project, mounted writable: data belongs in a volume",
-                remedy,
-            )
-        case "folder" if found.reason:
-            return f"{source} can't be delivered as a Config: {found.reason}", volume
-        case _:
-            return None
-
-
 def _put_tmpfs(work: Workload, entry: str, origin: TreePath) -> None:
     target, _, options = entry.partition(":")
-    mount: dict[str, object] = {"type": "tmpfs", "target": _clean(target)}
+    mount: dict[str, object] = {"type": "tmpfs", "target": clean(target)}
     size: object = None
     for option in options.split(","):
         name, _, value = option.partition("=")
@@ -360,7 +263,7 @@ def _put_file(work: Workload, kind: str, terms: Tree, origin: TreePath) -> None:
     if mode is not None:
         mount["mode"] = f"{(_octal(mode) & 0o555) or _READ:04o}"
     elif kind == "config":
-        mount["mode"] = _PLAIN
+        mount["mode"] = PLAIN
     work.draft.add("mounts", mount, origin)
 
 
@@ -369,7 +272,7 @@ def _file_target(kind: str, terms: Tree) -> str:
     if not target.startswith("/"):
         folder = _SECRETS if kind == "secret" else "/"
         target = posixpath.join(folder, target or str(terms.get("source") or ""))
-    return _clean(target)
+    return clean(target)
 
 
 def file_of(source: str, declared: Tree) -> tuple[str, str]:
@@ -389,9 +292,3 @@ def _octal(value: object) -> int:
         return value
     text = str(value).removeprefix("0o")
     return int(text, 8) if text and set(text) <= set("01234567") else _READ
-
-
-def _clean(value: object) -> str:
-    """Return an absolute path without a slash at its end."""
-    text = str(value or "")
-    return posixpath.normpath(text) if text.startswith("/") and ".." not in text else text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, cast
+from typing import Final, Literal, Protocol, cast
 
 from controller.core.compose.project import ComposeProject, Place, TreePath
 from controller.core.compose.translation.extension import extension_of
@@ -64,8 +64,12 @@ class FoundPath:
     executable: bool = False
     #: The files below a folder, by their names in it, if they are few.
     names: tuple[str, ...] = ()
-    #: Why a folder has no names: it is too large.
+    #: Why a file or folder can't be a Config: it is too large.
     reason: str = ""
+
+    @property
+    def is_absent(self) -> bool:
+        return self.kind == "absent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,14 @@ def no_context(_request: ContextRequest) -> FoundContext:
 DEFAULT_NETWORK: Final = "default"
 #: The warnings of a translation that are kept. Errors are all kept: each one holds its resource back.
 WARNINGS_MAX = 200
-#: Returns the file or folder at a path, relative to the root of the source.
-LookUp = Callable[[str], FoundPath]
+
+
+class LookUp(Protocol):
+    """Returns the file or folder at a path, relative to the root of the source."""
+
+    def __call__(self, path: str, /, *, listed: bool = True) -> FoundPath:
+        """Look at *path*; *listed*: with the names of the files in a folder."""
+        ...
 
 
 @dataclass(slots=True)

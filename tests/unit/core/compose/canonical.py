@@ -52,7 +52,7 @@ def translation(
     return translate(
         canonical(text, name=name),
         settings or ComposeSettings(),
-        lambda path: known.get(path, FoundPath("absent")),
+        lambda path, **_: known.get(path, FoundPath("absent")),
     )
 
 

@@ -77,9 +77,9 @@ def rendered(project: ComposeProject) -> str:
             ),
         ),
         (
-            "services:\n  web:\n    image: x\n    volumes: ['~/data:/data']\n",
+            "services:\n  web:\n    image: x\n    env_file: ['~/data']\n",
             (
-                "shop/compose.yaml:4:15: error compose.home: services.web.volumes[0].source: "
+                "shop/compose.yaml:4:16: error compose.home: services.web.env_file[0].path: "
                 "'~/data' depends on the home folder of a user\n"
                 "    remedy: write a path beside the Compose file"
             ),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any
 
 import pytest
 
 from controller.core.compose.translation.scope import FoundPath
+from controller.core.compose.translation.settings import ComposeSettings
 from tests.unit.core.compose.canonical import (
     FILE,
     problems,
@@ -156,6 +158,105 @@ def test_a_mount_has_a_problem_at_its_line(mount: str, problem: str) -> None:
     text = project_of(f"volumes:\n- {mount}")
     found = [line for line in problems(text, files=FILES) if line.startswith(("4", "5"))]
     assert found[0].partition(" ")[2].startswith(problem), found
+
+
+HERE = ComposeSettings(directory="/home/me/stacks")
+ON_HOST = {
+    **FILES,
+    "./data": FoundPath("folder"),
+    "./conf": FoundPath("folder"),
+    "./app": FoundPath("folder"),
+    "./huge.log": FoundPath("file", reason="it has more than 1Mi"),
+    "./data/one.txt": FILE,
+}
+
+
+def bound(*mounts: str, more: str = "", home: str = "/home/me/stacks") -> list[Any]:
+    """Return the mounts of the service *web* in a directory of the host."""
+    body = "volumes:\n" + "".join(f"- {{type: bind, {each}}}\n" for each in mounts)
+    settings = ComposeSettings(directory=home)
+    found = trees(project_of(body) + more, settings=settings, files=ON_HOST)
+    return [
+        (
+            m["source"],
+            m["type"] + ("" if m.get("readOnly") or m["type"] == "config" else ", writable"),
+        )
+        for m in found["Service/web"].get("mounts", [])
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["./data", "/home/me/stacks/data", "/home/me/stacks/x/../data/", "~/stacks/data"],
+)
+def test_a_folder_of_the_project_is_writable_by_each_of_its_names(source: str) -> None:
+    assert bound(f"source: {source}, target: /d") == [("/home/me/stacks/data", "bind, writable")]
+
+
+def test_a_missing_folder_is_mounted_and_a_forgotten_file_is_a_problem() -> None:
+    assert bound("source: ./new/.data, target: /d") == [
+        ("/home/me/stacks/new/.data", "bind, writable")
+    ]
+    (problem,) = problems(
+        project_of("volumes: [{type: bind, source: ./gone.conf, target: /c}]"), settings=HERE
+    )
+    assert problem.startswith("4 error compose.refused: ./gone.conf doesn't exist")
+
+
+def test_a_folder_with_what_is_read_for_the_project_is_read_only() -> None:
+    reads = "configs: {c: {file: ./conf/c.txt}}\n"
+    builds = "  api: {image: 'x:1', build: {context: ./app}}\n"
+    for source, more in ((".", ""), ("./conf", reads), ("./app", builds)):
+        place = posixpath.normpath(f"/home/me/stacks/{source}")
+        assert bound(f"source: {source}, target: /x", more=more) == [(place, "bind")]
+        text = project_of(f"volumes:\n- {{type: bind, source: {source}, target: /x}}") + more
+        found = problems(text, settings=HERE, files=ON_HOST)
+        assert any(
+            f"5 warning compose.read-only: the container can't write to /x: {source} holds" in each
+            for each in found
+        ), found
+
+
+def test_what_containers_write_to_is_delivered_to_nobody_as_a_config() -> None:
+    assert bound(
+        "source: ./data, target: /d",
+        "source: ./data, target: /r, read_only: true",
+        "source: ./data/one.txt, target: /one, read_only: true",
+        "source: ./html, target: /h, read_only: true",
+    ) == [
+        ("/home/me/stacks/data", "bind, writable"),
+        ("/home/me/stacks/data", "bind"),
+        ("/home/me/stacks/data/one.txt", "bind"),
+        ("html", "config"),
+    ]
+
+
+def test_a_file_or_folder_too_large_for_a_config_is_bound_read_only() -> None:
+    assert bound(
+        "source: ./huge.log, target: /l", "source: ./big, target: /b, read_only: true"
+    ) == [("/home/me/stacks/huge.log", "bind"), ("/home/me/stacks/big", "bind")]
+    text = project_of("volumes: [{type: bind, source: ./huge.log, target: /l}]")
+    (problem,) = problems(text, files=ON_HOST)
+    assert "can't be delivered as a Config: it has more than 1Mi" in problem
+
+
+def test_a_home_is_that_around_the_directory() -> None:
+    assert bound("source: ~/music, target: /m") == [("/home/me/music", "bind, writable")]
+    assert bound("source: ~/music, target: /m", home="/root/x") == [
+        ("/root/music", "bind, writable")
+    ]
+    text = project_of("volumes: [{type: bind, source: ~/music, target: /m}]")
+    (problem,) = problems(text, settings=ComposeSettings(directory="/srv/stacks"))
+    assert problem.startswith("4 error compose.home: '~/music' depends on")
+
+
+def test_a_service_with_a_writable_folder_stops_before_its_successor_starts() -> None:
+    body = "volumes: [{type: bind, source: ./data, target: /d}]"
+    assert service(body, settings=HERE, files=ON_HOST)["rollout"] == {"order": "StopFirst"}
+    assert "rollout" not in service(
+        body.replace("/d}", "/d, read_only: true}"),
+        files=FILES | {"./data": FoundPath("folder", names=("a",))},
+    )
 
 
 def test_files_of_the_project_become_configs_with_names_of_their_own() -> None:

@@ -120,7 +120,7 @@ def test_links_are_translated_in_linear_time() -> None:
     links = {name: {"image": "x", "links": [f"s0:a{name}"]} for name in names[1:]}
     tree = {"name": "shop", "services": {"s0": {"image": "x"}, **links}}
     project = ComposeProject("shop", ".", tree, {(): Place("compose.yaml", 1, 1)})
-    found = translate(project, ComposeSettings(), lambda _path: FoundPath("absent"))
+    found = translate(project, ComposeSettings(), lambda _path, **_: FoundPath("absent"))
     first: Any = found.documents[0].value
     assert len(first["spec"]["network"]["aliases"]) == 17  # one too many
 
