@@ -64,6 +64,7 @@ from controller.ports import DesiredSource
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, existing_instance
 from controller.sources.watch import watch
+from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.atomic_file import write_atomic
 from controller.system.boot_unit import is_restored_at_boot
 from controller.system.file_lock import hold_lock
@@ -94,11 +95,13 @@ def broker_engine(
     )
 
 
-def _archive(directory: Path, sources: Path, build: Build) -> Iterator[bytes]:
+def _archive(
+    directory: Path, sources: Path, written: WrittenFolders, build: Build
+) -> Iterator[bytes]:
     """Yield the archive of a build's context. The reader is loaded only for a build."""
     from controller.sources.build_contexts import archive
 
-    yield from archive(directory, sources, build)
+    yield from archive(directory, sources, build, written.closed(os.path.realpath(directory)))
 
 
 def parse_pass_policy(payload: Mapping[str, Any], now: float) -> PassPolicy:
@@ -174,6 +177,7 @@ def build_controller(
         StateError: the saved state can't be read.
     """
     clock = SystemClock()
+    written = WrittenFolders(state.controller / WRITTEN_FOLDERS, keeps=acts)
     reach = crash_reach(os.environ)
     triggers, worker_slots, stop = Triggers(clock.monotonic), WorkerSlots(), StopSignal()
     store = StateStore(state.controller / "state.json", reach=reach)
@@ -183,7 +187,7 @@ def build_controller(
         broker_socket,
         networks=policy_cache.networks,
         on_progress=triggers.report_progress,
-        archive=partial(_archive, directory, state.fetcher / "sources"),
+        archive=partial(_archive, directory, state.fetcher / "sources", written),
     )
     failure_log = FailureLog(
         clock, file=state.controller / "failures.json", reader=engine, reach=reach
@@ -218,7 +222,11 @@ def build_controller(
         return bind_secrets(desired, contents, restored_at_boot=is_restored_at_boot(state.root))
 
     files = DesiredFiles(
-        directory_source(directory, compose=compose),
+        directory_source(
+            directory,
+            compose=compose,
+            written=written,
+        ),
         state.fetcher,
         lambda: dict(store.prune.sources),
         bind,
@@ -385,6 +393,7 @@ def run_controller(
                 stop,
                 also=(charts_folder(desired_state),),
                 marks=built.files.marks,
+                closed=built.files.closed,
             ),
             listener=listener,
             lifeline=lifeline_fd,

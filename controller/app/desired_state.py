@@ -17,6 +17,7 @@ from controller.model.desired.desired import Desired, GitSource, Secret, SourceI
 from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.sources.directory import DirectorySource, Export
+from controller.sources.written_folders import WrittenFolders
 
 if TYPE_CHECKING:
     from controller.sources.fetched import FetchedSources
@@ -27,15 +28,22 @@ AskCompose = Callable[[], ComposeSettings]
 
 
 def directory_source(
-    directory: Path, *, overlay: Path | None = None, compose: AskCompose = ComposeSettings
+    directory: Path,
+    *,
+    overlay: Path | None = None,
+    compose: AskCompose = ComposeSettings,
+    written: WrittenFolders | None = None,
 ) -> DirectorySource:
     """Return the source of the files in DIR, with the charts in ``configs/`` beside DIR.
 
     The documents of the file *overlay* take the place of those of the same resources. *compose* returns
-    the policy's choices for Compose files; the default is those of ``strict``.
+    the policy's choices for Compose files; the default is those of ``strict``. *written* has the
+    folders that containers write to.
     """
     charts = charts_folder(directory)
-    return DirectorySource(directory, charts=charts, overlay=overlay, compose=compose)
+    return DirectorySource(
+        directory, charts=charts, overlay=overlay, compose=compose, written=written
+    )
 
 
 def charts_folder(directory: Path) -> Path:
@@ -145,6 +153,10 @@ class DesiredFiles:
         """
         return (*self._marks, *self._of_secrets, *self._directory.hidden_files)
 
+    def closed(self) -> frozenset[str]:
+        """Return the folders of the directory of which nothing is read, by their resolved paths."""
+        return self._directory.closed()
+
     def load(self) -> Desired:
         """Return the desired state of the present files, with the contents of Secrets."""
         desired = self._load()
@@ -171,6 +183,6 @@ class DesiredFiles:
             )
         self._marks = self._fetched.marks(desired.sources)
         fetched = self._fetched
-        combined = fetched.combine(reading, desired.sources, serving)
+        combined = fetched.combine(reading, desired.sources, serving, self._directory.top)
         unproven = self._proofs(desired.sources, fetched.commit_of, fetched.folder)
         return replace(combined, problems=(*combined.problems, *unproven))

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from controller.app.child_commands import fetcher_recipe
@@ -19,12 +20,14 @@ from controller.app.process import call_on_termination, log_to_stderr
 from controller.app.state_folder import Launch, lay_out_feedback, lay_out_fetcher
 from controller.app.up import listen
 from controller.app.users import fetcher_user, trimtab_gid
+from controller.core.compose.translation.settings import ComposeSettings
 from controller.loop.workers.stop_signal import StopSignal
 from controller.model.errors import TrimtabError
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.process.process_group import ProcessGroup
 from controller.settings import existing_instance
 from controller.sources.source_scan import SourceScan
+from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.bounded_program import end_programs
 from controller.system.file_lock import hold_lock
 from controller.system.syscalls import forbid_core_dumps
@@ -40,7 +43,10 @@ class FetcherChild:
     def __init__(self, group: ProcessGroup, launch: Launch) -> None:
         self._group = group
         self._launch = launch
-        self._scan = SourceScan(Path(launch.instance.dir))
+        written = launch.state.controller / WRITTEN_FOLDERS
+        self._scan = SourceScan(
+            Path(launch.instance.dir), lambda: WrittenFolders(written, keeps=False).known
+        )
         self._next_scan = 0.0
         self._listener: socket.socket | None = None
 
@@ -117,7 +123,13 @@ def run_fetcher(
     lock = hold_lock(state.fetcher / "lock", program=FETCHER, monotonic=time.monotonic)
     clock = SystemClock()
     desired_state = directory.absolute() if directory is not None else Path(instance.dir)
-    documents = directory_source(desired_state)
+    # A container that could declare a Source would choose who gets the credentials.
+    place = ComposeSettings(directory=os.path.realpath(desired_state))
+    documents = directory_source(
+        desired_state,
+        compose=lambda: place,
+        written=WrittenFolders(state.fetcher / WRITTEN_FOLDERS),
+    )
 
     def load_sources() -> DeclaredSources:
         desired = documents.load()
@@ -154,7 +166,10 @@ def run_fetcher(
     if webhook:
         serve_webhooks(webhook, fetcher.wake)
     threading.Thread(
-        target=watch, args=(desired_state, fetcher.reload, ended), name="files", daemon=True
+        target=partial(watch, closed=documents.closed),
+        args=(desired_state, fetcher.reload, ended),
+        name="files",
+        daemon=True,
     ).start()
     watched = [stop, *(() if lifeline_fd is None else (lifeline_fd,))]
     select.select(watched, (), ())

@@ -73,6 +73,8 @@ class ContextReader:
         self._exported = bool(prefix)
         self._platform = platforms.of_machine(os.uname().machine)
         self._hashed: dict[str, tuple[_Version, str, bytes]] = {}
+        #: The folders that containers write to, by their real paths: no part of a context.
+        self.closed: frozenset[str] = frozenset()
 
     def read(self, top: str, request: ContextRequest) -> FoundContext:
         """Return what the folder of a request has for its build (``ReadContext``). Never raises."""
@@ -155,6 +157,8 @@ class _Walk:
             raise ContextFault(
                 f"{printable_name(path)} {fault}", "rename it, or list it in .dockerignore"
             )
+        if f"{self._top}/{path}" in self._reader.closed:
+            return
         excluded = self._patterns.excludes(path) and path not in self._kept
         is_folder = found.is_dir(follow_symlinks=False)
         if excluded and (not is_folder or self._patterns.excludes_below(path)):
@@ -209,10 +213,13 @@ class _Walk:
             )
 
 
-def archive(directory: Path, sources: Path, build: Build) -> Iterator[bytes]:
+def archive(
+    directory: Path, sources: Path, build: Build, closed: frozenset[str] = frozenset()
+) -> Iterator[bytes]:
     """Yield the tar archive of a build's context.
 
-    *directory* is DIR, and *sources* the folder with the exports of each Git source.
+    *directory* is DIR, and *sources* the folder with the exports of each Git source. The folders
+    *closed*, which containers write to, are left out.
 
     Raises:
         Conflict: the files aren't those of the desired state any more.
@@ -223,7 +230,9 @@ def archive(directory: Path, sources: Path, build: Build) -> Iterator[bytes]:
         top = os.path.realpath(directory)
         if separator:
             top = exported_root(sources / prefix)
-        walked = ContextReader(prefix).walk(top, context, build.dockerfile, inline=inline)
+        reader = ContextReader(prefix)
+        reader.closed = closed
+        walked = reader.walk(top, context, build.dockerfile, inline=inline)
         if inline is not None:
             walked = _with_text(walked, inline)
         if digest(walked.entries) != build.digest:

@@ -39,7 +39,7 @@ from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.terminal_text import printable_name
 from controller.sources.build_contexts import ContextReader
 from controller.sources.config_files import in_hidden_folders
-from controller.sources.safe_read import SourceFile, is_inside, read_whole
+from controller.sources.safe_read import SourceFile, is_closed, is_inside, read_whole
 
 LOG = logging.getLogger(__name__)
 _GIT: Final = ".git"
@@ -68,14 +68,24 @@ class ComposeProjects:
         self._prefix = prefix
         self._known: dict[str, _KnownProject] = {}
         self._contexts = ContextReader(prefix)
+        self._closed: frozenset[str] = frozenset()
+        #: The path of the directory on its host, '' if unknown.
+        self.directory = ""
 
-    def read(self, top: str, names: Iterable[str]) -> ComposeReading:
-        """Return the documents of the projects among the files *names*, relative to the folder *top*."""
+    def read(
+        self, top: str, names: Iterable[str], closed: frozenset[str] = frozenset()
+    ) -> ComposeReading:
+        """Return the documents of the projects among the files *names*, relative to the folder *top*.
+
+        *closed* are folders of which nothing is read, by their resolved paths.
+        """
+        self._closed = self._contexts.closed = closed
         folders = compose_folders(names)
         if not folders:
             self._known = {}
             return ComposeReading()
         settings = self._settings()
+        self.directory = settings.directory
         shown = ProjectNames(os.path.basename(top), self._prefix)  # noqa: PTH119 - a text
         known: dict[str, _KnownProject] = {}
 
@@ -99,7 +109,9 @@ class ComposeProjects:
         known = self._known.get(folder)
         if known is not None and self._is_current(known, top, settings):
             return known
-        files = _FolderFiles(top, known.outcomes if known is not None else {}, self._contexts)
+        files = _FolderFiles(
+            top, known.outcomes if known is not None else {}, self._contexts, self._closed
+        )
         project = read_one(folder, files, settings, shown)
         if project.bug is not None:
             LOG.error("compose.failed folder=%s", folder, exc_info=project.bug)
@@ -111,7 +123,7 @@ class ComposeProjects:
             return False
         for name, outcome in known.outcomes.items():
             try:
-                content = read_file(top, name, outcome)
+                content = read_file(top, name, outcome, self._closed)
             except FileUnreadable as error:
                 if type(error).__name__ != outcome:
                     return False
@@ -119,7 +131,7 @@ class ComposeProjects:
                 if hashlib.sha256(content).digest() != outcome:
                     return False
         if not all(
-            look_up(top, path, listed=bool(found.names or found.reason)) == found
+            look_up(top, path, self._closed, listed=bool(found.names or found.reason)) == found
             for path, found in known.project.paths.items()
         ):
             return False
@@ -130,8 +142,15 @@ class ComposeProjects:
 class _FolderFiles:
     """The port to the files of one project (``ProjectFiles``), with the outcome of every read."""
 
-    def __init__(self, top: str, before: dict[str, _Outcome], contexts: ContextReader) -> None:
+    def __init__(
+        self,
+        top: str,
+        before: dict[str, _Outcome],
+        contexts: ContextReader,
+        closed: frozenset[str],
+    ) -> None:
         self._top = top
+        self._closed = closed
         self._before = before
         self._contexts = contexts
         self.outcomes: dict[str, _Outcome] = {}
@@ -139,7 +158,7 @@ class _FolderFiles:
     def read(self, path: str) -> bytes:
         """Return the content of a file (``ReadFile``)."""
         try:
-            content = read_file(self._top, path, self._before.get(path))
+            content = read_file(self._top, path, self._before.get(path), self._closed)
         except FileUnreadable as error:
             self.outcomes[path] = type(error).__name__
             raise
@@ -148,15 +167,22 @@ class _FolderFiles:
 
     def look(self, path: str, *, listed: bool = True) -> FoundPath:
         """Return the file or folder at a path (``LookUp``)."""
-        return look_up(self._top, path, listed=listed)
+        return look_up(self._top, path, self._closed, listed=listed)
 
     def context(self, request: ContextRequest) -> FoundContext:
         """Return the files of a build (``ReadContext``)."""
         return self._contexts.read(self._top, request)
 
 
-def read_file(top: str, name: str, before: _Outcome | None = None) -> bytes:
+def read_file(
+    top: str,
+    name: str,
+    before: _Outcome | None = None,
+    closed: frozenset[str] = frozenset(),
+) -> bytes:
     """Return the content of a file below *top*; *before* is its last known digest.
+
+    Nothing is read of the folders *closed*.
 
     Raises:
         FileUnreadable: the file is absent, outside, too big, or can't be read.
@@ -176,6 +202,8 @@ def read_file(top: str, name: str, before: _Outcome | None = None) -> bytes:
         raise FileUnreadable(getattr(error, "strerror", None) or str(error)) from None
     if not is_inside(real, top) or _GIT in real.removeprefix(top).split("/"):
         raise FileOutside("a link leads out of the source")
+    if is_closed(real, closed):
+        raise FileOutside("the file lies in a folder that containers write to")
 
     def is_known(content: bytes) -> bool:
         return before is not None and hashlib.sha256(content).digest() == before
@@ -188,7 +216,9 @@ def read_file(top: str, name: str, before: _Outcome | None = None) -> bytes:
     raise FileUnreadable(content.message)
 
 
-def look_up(top: str, path: str, *, listed: bool = True) -> FoundPath:
+def look_up(
+    top: str, path: str, closed: frozenset[str] = frozenset(), *, listed: bool = True
+) -> FoundPath:
     """Return the file or folder at a path below *top*; *listed*: with the names in a folder."""
     wanted = posixpath.normpath(f"{top}/{path}")
     if not is_inside(wanted, top) or _GIT in path.split("/"):
@@ -200,7 +230,10 @@ def look_up(top: str, path: str, *, listed: bool = True) -> FoundPath:
         return FoundPath("absent")
     if not is_inside(real, top) or _GIT in real.removeprefix(top).split("/"):
         return FoundPath("outside")
-    if stat.S_ISREG(status.st_mode):
+    is_regular = stat.S_ISREG(status.st_mode)
+    if listed and is_closed(real, closed) and (is_regular or stat.S_ISDIR(status.st_mode)):
+        return FoundPath("file" if is_regular else "folder", reason="containers can write to it")
+    if is_regular:
         return file_found(status.st_size, executable=bool(status.st_mode & 0o111))
     if stat.S_ISDIR(status.st_mode):
         return _folder(real) if listed else FoundPath("folder")

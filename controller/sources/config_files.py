@@ -17,7 +17,7 @@ from controller.core.manifests.named_files import named_files, with_named_files
 from controller.model.errors import Problem
 from controller.model.files.delivery import FILE_BYTES_MAX
 from controller.model.quantities import format_bytes
-from controller.sources.safe_read import SourceFile, is_inside, read_whole
+from controller.sources.safe_read import SourceFile, is_closed, is_inside, read_whole
 
 _GIT = ".git"
 
@@ -28,6 +28,8 @@ class SourceRoot:
 
     top: str
     name: str = "the source"
+    #: The folders that containers write to, by their resolved paths.
+    closed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,9 @@ def _read(path: str, folder: str, root: SourceRoot) -> bytes | Problem:
     if not is_inside(real, root.top):
         message = f"{shown} is, or lies behind, a link that leads out of {root.name}"
         return Problem("config.outside", message, remedy="copy the file in place of the link")
+    if is_closed(real, root.closed):
+        message = f"{shown} lies in a folder that containers write to"
+        return Problem("config.outside", message, remedy="copy the file to another folder")
     content = read_whole(SourceFile(shown, real), root.top, is_known=lambda _content: True)
     if isinstance(content, Problem):
         message = f"{shown}: {content.message}"

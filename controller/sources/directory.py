@@ -48,6 +48,14 @@ from controller.sources.safe_read import (
     read_whole,
 )
 
+from controller.sources.written_folders import (
+    WrittenFolders,
+    declaring_files,
+    folders_written,
+    problem_of_declared,
+    problems_of_closed,
+)
+
 if TYPE_CHECKING:
     # Loaded only while a Release, or a Compose project, is declared.
     from controller.core.charts.chart import Chart
@@ -93,6 +101,8 @@ class DirectorySource:
     those of the same resources. *begin_reading* renders Releases; without it, the directory has a
     ``ChartRenderer`` of its own.
 
+    *written* has the folders that containers write to, of which nothing is read.
+
     ``load`` is thread-safe; one thread at a time reads. Each call reads all files, because a
     change within the resolution of a timestamp must be noticed. Only changed files are parsed.
     """
@@ -107,7 +117,9 @@ class DirectorySource:
         overlay: Path | None = None,
         compose: Callable[[], ComposeSettings] = ComposeSettings,
         begin_reading: BeginReading | None = None,
+        written: WrittenFolders | None = None,
     ) -> None:
+        self._written = written or WrittenFolders()
         self._compose_settings = compose
         self._begin_reading = begin_reading
         self._projects: ComposeProjects | None = None
@@ -127,6 +139,8 @@ class DirectorySource:
         self.hidden_files: frozenset[Path] = frozenset()
         #: Those of the present reading, so far.
         self._hidden: set[str] = set()
+        #: The files that declare something, by the last reading, relative to the directory.
+        self._declaring: frozenset[str] = frozenset()
 
     def load(self) -> Desired:
         """Return the desired state of the present files."""
@@ -202,22 +216,65 @@ class DirectorySource:
             return FolderReading((), identity, (problem,), absent=True)
         return replace(self._last, busy=problem)
 
+    @property
+    def top(self) -> str:
+        """The path of the directory without links."""
+        return os.path.realpath(self._root)
+
+    def closed(self) -> frozenset[str]:
+        """Return the folders of which nothing is read, by their resolved paths."""
+        return self._written.closed(self.top)
+
     def _read(self, top: str) -> tuple[list[ParsedDocument], list[Problem]]:
-        """Return the documents of all files, and the problems of the reads."""
-        walk = FolderWalk(top)
+        """Return the documents of all files, and the problems of the reads.
+
+        A folder is closed before anything can write there. One with documents stays a problem instead,
+        which blinds the directory: nothing is pruned until a person has decided.
+        """
+        known = self._written.known
+        documents, problems = self._read_outside(top, known)
+        if self._export:
+            return documents, problems
+        directory = self._projects.directory if self._projects is not None else ""
+        folders = folders_written(documents, (top, directory))
+        declaring = declaring_files(folders - known, self._declaring)
+        if folders - known:
+            documents, problems = self._read_outside(top, known | folders)
+        problems += (problem_of_declared(*each) for each in declaring.items())
+        problems += self._written.update(top, folders - declaring.keys())
+        problems += problems_of_closed(top, self._written.known - folders)
+        return documents, problems
+
+    def _read_outside(
+        self, top: str, folders: frozenset[str]
+    ) -> tuple[list[ParsedDocument], list[Problem]]:
+        """Return the documents and problems of all files outside of some folders below *top*."""
+        closed = frozenset(f"{top}/{each}" for each in folders)
+        walk, root = FolderWalk(top, closed), SourceRoot(top, closed=closed)
         self._hidden = set()
         problems = [replace(p, file=f"{self._prefix}{p.file}") for p in walk.problems]
         compose, others = _split(walk, top)
-        reading = self._read_projects(top, compose)
-        documents = self._read_documents(top, others, reading, problems)
+        reading = self._read_projects(top, compose, closed)
+        documents = self._read_documents(root, others, reading, problems)
+        own = (
+            file
+            for file in others
+            if (e := self._files.get(self._name_of(file))) and e.is_of_trimtab
+        )
+        self._declaring = frozenset((*compose, *(os.path.relpath(file.path, top) for file in own)))
         if reading is not None:
-            documents += self._with_files(reading.documents, top, SourceRoot(top))
+            documents += self._with_files(reading.documents, top, root)
             problems += reading.problems
         if self._overlay is not None:
             documents = _overlaid(documents, self._overlay.absolute(), top)
         return documents, problems
 
-    def _read_projects(self, top: str, names: list[str]) -> ComposeReading | None:
+    def _name_of(self, file: SourceFile) -> str:
+        return f"{self._prefix}{file.name}"
+
+    def _read_projects(
+        self, top: str, names: list[str], closed: frozenset[str]
+    ) -> ComposeReading | None:
         """Return what the Compose projects contain; None for a directory without any."""
         if self._projects is None:
             if not names:
@@ -226,13 +283,13 @@ class DirectorySource:
             from controller.sources.compose_projects import ComposeProjects
 
             self._projects = ComposeProjects(self._compose_settings, self._prefix)
-        reading = self._projects.read(top, names)
+        reading = self._projects.read(top, names, closed)
         self._hidden.update(self._projects.hidden_files(top))
         return reading
 
     def _read_documents(
         self,
-        top: str,
+        root: SourceRoot,
         found: list[SourceFile],
         projects: ComposeReading | None,
         problems: list[Problem],
@@ -241,9 +298,9 @@ class DirectorySource:
         documents: list[ParsedDocument] = []
         files: dict[str, _ParsedFile] = {}
         read: list[tuple[SourceFile, _ParsedFile]] = []
-        total = 0
+        total, top = 0, root.top
         for each in found:
-            file = replace(each, name=f"{self._prefix}{each.name}")
+            file = replace(each, name=self._name_of(each))
             if total > MAX_TOTAL_BYTES:
                 problems.append(_too_much(file.name))
                 break
@@ -264,7 +321,7 @@ class DirectorySource:
                 problems.append(_too_much(file.name))
                 break
             folder = os.path.dirname(file.path)  # noqa: PTH120 - many
-            with_files = self._with_files(entry.documents, folder, SourceRoot(top))
+            with_files = self._with_files(entry.documents, folder, root)
             named_bytes += bytes_of(with_files)
             documents += with_files
         return documents

@@ -72,14 +72,18 @@ class FetchedSources:
             return next(read, "")
 
     def combine(
-        self, directory: FolderReading, sources: tuple[GitSource, ...], serving: Mapping[Key, str]
+        self,
+        directory: FolderReading,
+        sources: tuple[GitSource, ...],
+        serving: Mapping[Key, str],
+        top: str = "",
     ) -> Desired:
-        """Return the desired state of DIR and its sources; *serving* as in ``combine``."""
+        """Return the desired state of DIR and its sources; *serving* and *top* as in ``combine``."""
         reports = self._reports()
         with self._lock:
             before, self._exports = self._exports, {}
             readings = [SourceReading(source, self._read(source, before)) for source in sources]
-            desired = combine(directory, readings, serving, held=self._held)
+            desired = combine(directory, readings, serving, held=self._held, top=top)
             self._held = held_claims(desired)
         reported = (replace(each, report=reports.get(each.key.name)) for each in desired.sources)
         return replace(desired, sources=tuple(reported))

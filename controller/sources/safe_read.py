@@ -48,10 +48,12 @@ class FolderWalk:
     - Links inside the folder are followed. A file with several names is found once, by its own
       name if it has one in the folder.
     - Entries beyond a bound are a problem.
+    - The folders *closed*, by their resolved paths, are left out.
     """
 
-    def __init__(self, top: str) -> None:
+    def __init__(self, top: str, closed: frozenset[str] = frozenset()) -> None:
         self.top = top
+        self._closed = closed
         self.problems: list[Problem] = []
         #: The files by resolved path.
         self._files: dict[str, SourceFile] = {}
@@ -76,7 +78,7 @@ class FolderWalk:
         return self._folders | {os.path.dirname(path) for path in self._files}  # noqa: PTH120 - many
 
     def _folder(self, path: str, name: str, depth: int) -> None:
-        if path in self._folders or self._full:
+        if path in self._folders or path in self._closed or self._full:
             return
         self._folders.add(path)
         if depth > MAX_DEPTH:
@@ -116,7 +118,7 @@ class FolderWalk:
             return
         if not stat.S_ISDIR(mode) and not name.endswith(SUFFIXES):
             return
-        if not is_inside(target, self.top):
+        if not is_inside(target, self.top) or is_closed(target, self._closed):
             self.problems.append(_outside(name))
         elif stat.S_ISDIR(mode):
             self._folder(target, name, depth + 1)
@@ -142,6 +144,11 @@ class FolderWalk:
 def is_inside(path: str, top: str) -> bool:
     """Return True if a resolved path is the folder *top* or below *top*."""
     return path == top or path.startswith(top.rstrip("/") + "/")
+
+
+def is_closed(path: str, closed: frozenset[str]) -> bool:
+    """Return True if a resolved path is one of some folders, or lies in one."""
+    return any(is_inside(path, folder) for folder in closed)
 
 
 def read_whole(
@@ -224,7 +231,7 @@ def _unreadable(name: str, error: OSError) -> Problem:
 def _outside(name: str) -> Problem:
     return Problem(
         "file.outside",
-        "the link leads out of the directory and wasn't followed",
+        "the link leads out of the directory, or to what containers write, and wasn't followed",
         printable_name(name),
         remedy="copy the file here, or make DIR itself a link",
     )

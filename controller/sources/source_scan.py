@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from controller.core.yaml.file_limit import MAX_BYTES
@@ -21,10 +22,11 @@ _Stamp = tuple[str, int, int, int]
 
 
 class SourceScan:
-    """Searches a directory. Only changed files are read again."""
+    """Searches a directory, without the folders *closed* in it. Only changed files are read again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, closed: Callable[[], frozenset[str]] = frozenset) -> None:
         self._directory = directory
+        self._closed = closed
         self._matches: dict[_Stamp, bool] = {}
 
     def declares_sources(self) -> bool:
@@ -34,7 +36,8 @@ class SourceScan:
         except OSError:
             return False
         before, self._matches = self._matches, {}
-        for file in FolderWalk(top).files():
+        closed = frozenset(f"{top}/{name}" for name in self._closed())
+        for file in FolderWalk(top, closed).files():
             stamp = _stamp(file.path)
             if stamp is not None:
                 known = before.get(stamp)

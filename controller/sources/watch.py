@@ -68,12 +68,14 @@ def watch(
     *,
     also: Iterable[Path] = (),
     marks: Callable[[], Iterable[Path]] = tuple,
+    closed: Callable[[], frozenset[str]] = frozenset,
     compare_ms: int = COMPARE_MS,
 ) -> None:
     """Call *wake* after each change below *root* and *also* (the charts), until *stop* is set.
 
     *marks* returns files and links elsewhere, such as the pointers of Git sources, or files in hidden
-    folders. Each is watched by its name alone; the folders behind a link are not.
+    folders. Each is watched by its name alone; the folders behind a link are not. *closed* returns the
+    folders of which nothing is read, which aren't watched.
 
     Blocks the caller's thread and never raises. *root* can be a link, can be missing, and can be
     replaced. Each start of a watch also calls *wake*, because of changes just before the start.
@@ -81,21 +83,20 @@ def watch(
     roots = (root.absolute(), *(path.absolute() for path in also))
     while not stop.is_set():
         try:
-            _watch_once(roots, marks, wake, stop, compare_ms)
+            _watch_once(lambda: scope_of(roots, marks(), closed()), wake, stop, compare_ms)
         except Exception:  # noqa: BLE001 - for example no inotify instances left, or a removed folder
             stop.wait(RETRY_S)
             wake()
 
 
 def _watch_once(
-    roots: tuple[Path, ...],
-    marks: Callable[[], Iterable[Path]],
+    present_scope: Callable[[], Scope],
     wake: Callable[[], None],
     stop: threading.Event,
     compare_ms: int,
 ) -> None:
     """Watch until the folders differ from those at the start."""
-    scope = scope_of(roots, marks())
+    scope = present_scope()
     batches = watchfiles.watch(
         *scope.paths(),
         watch_filter=None,
@@ -114,11 +115,15 @@ def _watch_once(
         if count == 0 or any(scope.concerns(path) for path in paths):
             wake()
         is_doubtful = any(scope.can_end_watch(path) for path in paths)
-        if is_doubtful or count >= COMPARISONS_MAX or scope_of(roots, marks()) != scope:
+        if is_doubtful or count >= COMPARISONS_MAX or present_scope() != scope:
             return
 
 
-def scope_of(roots: Iterable[Path], marks: Iterable[Path] = ()) -> Scope:
+def scope_of(
+    roots: Iterable[Path],
+    marks: Iterable[Path] = (),
+    closed: frozenset[str] = frozenset(),
+) -> Scope:
     """Return the scope of a watch, by the present folders. Never raises."""
     trees: set[str] = set()
     anchors: set[str] = set()
@@ -128,7 +133,7 @@ def scope_of(roots: Iterable[Path], marks: Iterable[Path] = ()) -> Scope:
     for root in roots:
         _add_links(root, anchors)
         top = os.path.realpath(root)
-        trees |= FolderWalk(top).folders()
+        trees |= FolderWalk(top, closed).folders()
         repository = git.git_folder(Path(top))
         if repository is not None:
             folder = os.path.realpath(repository)

@@ -129,7 +129,7 @@ PARTS: Mapping[str, Callable[[LossWorld], None]] = {
     r"broker/journal\.key|journal\.pub|journal\.checkpoint": _nothing,
     r"broker/index\.sqlite.*": _nothing,
     r"(broker|controller)/lock": _nothing,
-    r"controller/(status|failures|holds)\.json": _nothing,
+    r"controller/(status|failures|holds|folders)\.json": _nothing,
     r"(feedback|fetcher|ship)/.*": _nothing,
 }
 #: The parts whose loss changes something in a simulated world.

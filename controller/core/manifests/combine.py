@@ -26,8 +26,10 @@ from controller.model.desired.desired import (
     SourceIdentity,
     SourceScope,
 )
+from controller.model.desired.spec.mounts import BindMount
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem
+from controller.model.host_paths import is_below
 from controller.model.names import DEFAULT_NAMESPACE, Key
 from controller.model.observed import HostPort
 
@@ -95,17 +97,18 @@ def combine(
     serving: Mapping[Key, str],
     *,
     held: HeldClaims = frozenset(),
+    top: str = "",
 ) -> Desired:
     """Return the desired state of DIR and its sources.
 
     *serving* has the source of each known resource, by name; ``''`` is DIR. *held* are the claims
-    before, of ``held_claims``.
+    before, of ``held_claims``. *top* is the path of DIR without links.
     """
     sources = tuple(sources)
     own = desired_from(directory)
     made = _Combination({DIR: list(directory.documents)})
     for each in sources:
-        made.documents[each.name] = list(_confined(each, made))
+        made.documents[each.name] = list(_confined(each, made, top))
     blind = {DIR: own.blind, **{each.name: _is_blind(each, made) for each in sources}}
     unread = {
         name: frozenset(each.blind_namespace for each in documents if each.blind_namespace)
@@ -135,7 +138,7 @@ def combine(
     )
 
 
-def _confined(each: SourceReading, made: _Combination) -> Iterator[ParsedDocument]:
+def _confined(each: SourceReading, made: _Combination, top: str) -> Iterator[ParsedDocument]:
     """Yield the documents of a source that its Source permits."""
     spec = each.source.spec
     for document in each.reading.documents:
@@ -162,11 +165,34 @@ def _confined(each: SourceReading, made: _Combination) -> Iterator[ParsedDocumen
         elif spec.owners and declaration.owner not in spec.owners:
             path = ("metadata", "owner")
             made.reject(each.name, declaration, path, _foreign_owner(each, declaration))
+        elif (index := _mount_of_directory(declaration, top)) is not None:
+            path = ("spec", "mounts", index, "source")
+            made.reject(each.name, declaration, path, _FOLDER_OF_DIRECTORY)
         elif (index := _foreign_move(each, declaration)) is not None:
             path = ("metadata", "moved", index, "from")
             made.reject(each.name, declaration, path, _foreign_claim(each, declaration, index))
         else:
             yield document
+
+
+_FOLDER_OF_DIRECTORY = Problem(
+    "source.folder",
+    "a folder of the instance's own directory is no Git source's to mount",
+    remedy="mount a volume, or a folder elsewhere",
+)
+
+
+def _mount_of_directory(declaration: Declaration, top: str) -> int | None:
+    """Return the index of a mount of DIR, or of a part of it."""
+    mounts = getattr(declaration.spec, "mounts", ()) if top else ()
+    return next(
+        (
+            index
+            for index, mount in enumerate(mounts)
+            if isinstance(mount, BindMount) and is_below(mount.source, top)
+        ),
+        None,
+    )
 
 
 def _foreign_namespace(each: SourceReading, declaration: Declaration) -> Problem:
