@@ -20,7 +20,6 @@ from controller.app.process import call_on_termination, log_to_stderr
 from controller.app.state_folder import Launch, lay_out_feedback, lay_out_fetcher
 from controller.app.up import listen
 from controller.app.users import fetcher_user, trimtab_gid
-from controller.core.compose.translation.settings import ComposeSettings
 from controller.loop.workers.stop_signal import StopSignal
 from controller.model.errors import TrimtabError
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
@@ -43,12 +42,13 @@ class FetcherChild:
     def __init__(self, group: ProcessGroup, launch: Launch) -> None:
         self._group = group
         self._launch = launch
-        written = launch.state.controller / WRITTEN_FOLDERS
-        self._scan = SourceScan(
-            Path(launch.instance.dir), lambda: WrittenFolders(written, keeps=False).known
-        )
+        self._scan = SourceScan(Path(launch.instance.dir), self._closed)
         self._next_scan = 0.0
         self._listener: socket.socket | None = None
+
+    def _closed(self) -> frozenset[str]:
+        """Return the folders of DIR that the controller leaves out."""
+        return WrittenFolders(self._launch.state.controller / WRITTEN_FOLDERS, keeps=False).known
 
     def adjust(self, *, now: float) -> str | None:
         """Start or stop the fetcher, if DIR changed. Call this periodically.
@@ -114,6 +114,7 @@ def run_fetcher(
     from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
     from controller.fetch.forge.webhook import serve_webhooks
     from controller.fetch.verify import KEYS, Verifier, read_keys
+    from controller.core.compose.translation.settings import ComposeSettings
     from controller.sources.watch import watch
 
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)

@@ -10,13 +10,15 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from controller.core.manifests.declaration import ParsedDocument
-from controller.model.desired.spec.mounts import BindMount
 from controller.model.errors import Problem, Severity
 from controller.model.host_paths import is_below
 from controller.sources.safe_read import OPEN_FLAGS, SUFFIXES
 from controller.system.atomic_file import write_atomic
+
+if TYPE_CHECKING:
+    from controller.core.manifests.declaration import ParsedDocument
 
 #: The name of the file in the folder of a process.
 WRITTEN_FOLDERS = "folders.json"
@@ -81,6 +83,9 @@ def folders_written(
 
     *directories* are the names of the directory: its path here, and its path on the host of the policy.
     """
+    # The parent of the fetcher reads only the file.
+    from controller.model.desired.spec.mounts import BindMount
+
     tops = [each for each in directories if each]
     declared = (document.declaration or document.partial for document in documents)
     return frozenset(
