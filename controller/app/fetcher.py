@@ -109,12 +109,12 @@ def run_fetcher(
     """
     # Only a process with Sources loads what reads documents and talks to Git.
     from controller.app.desired_state import directory_source
+    from controller.core.compose.translation.settings import ComposeSettings
     from controller.fetch.control import serve_requests
     from controller.fetch.credentials import FOLDER
     from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
     from controller.fetch.forge.webhook import serve_webhooks
     from controller.fetch.verify import KEYS, Verifier, read_keys
-    from controller.core.compose.translation.settings import ComposeSettings
     from controller.sources.watch import watch
 
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)

@@ -47,7 +47,6 @@ from controller.sources.safe_read import (
     SourceFile,
     read_whole,
 )
-
 from controller.sources.written_folders import (
     WrittenFolders,
     declaring_files,

@@ -61,7 +61,7 @@ class WrittenFolders:
 
     def update(self, top: str, added: frozenset[str]) -> Iterator[Problem]:
         """Add folders and forget removed ones, before a container can write; yield why it isn't durable."""
-        kept = {each for each in self.known if os.path.lexists(f"{top}/{each}")}  # noqa: PTH110 - a text
+        kept = {each for each in self.known if os.path.lexists(f"{top}/{each}")}
         folders = frozenset(kept | added)
         if folders == self.known:
             return

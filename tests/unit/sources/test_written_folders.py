@@ -10,6 +10,7 @@ import pytest
 
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.model.desired.desired import Desired
+from controller.model.desired.spec.mounts import BindMount
 from controller.model.names import Key
 from controller.sources.directory import DirectorySource
 from controller.sources.source_scan import SourceScan
@@ -52,13 +53,14 @@ def seen(desired: Desired) -> tuple[str, list[str], bool]:
     return names, [f"{p.severity.value} {p.file} {p.code}" for p in problems], desired.blind
 
 
-GOOD = ("other/api shop/web", [], False)
+GOOD: tuple[str, list[str], bool] = ("other/api shop/web", [], False)
 
 
 def test_a_container_declares_nothing_in_a_folder_that_it_writes_to(root: Path) -> None:
     files = source(root)
     assert seen(files.load()) == GOOD
     (mount,) = files.load().services[1].spec.mounts
+    assert isinstance(mount, BindMount)
     assert mount.source == f"{root}/shop/data"
     evil = {
         "shop/data/evil.yaml": EVIL,
@@ -153,7 +155,9 @@ def test_a_folder_of_data_is_mounted_read_only_when_nothing_writes_there_any_mor
     (mount,) = next(
         s for s in desired.services if s.key == Key("Service", "shop", "web")
     ).spec.mounts
-    assert (mount.type, mount.source, mount.read_only) == ("bind", f"{root}/shop/data", True)
+    assert mount == BindMount(
+        type="bind", source=f"{root}/shop/data", target="/data", read_only=True
+    )
 
 
 def test_the_watch_and_the_search_for_sources_leave_closed_folders_out(

@@ -324,7 +324,7 @@ def test_a_folder_of_the_directory_is_told_from_the_directory_and_what_else_is_p
     (directory / "shop" / "data").mkdir(parents=True)
     state.mkdir()
     (directory / "shop" / "compose.yaml").write_text("")
-    places = (ProtectedPlace("state folder", str(state)), ProtectedPlace(DIRECTORY, str(directory)))
+    places = [ProtectedPlace("state folder", str(state)), ProtectedPlace(DIRECTORY, str(directory))]
 
     def seen(path: str) -> tuple[str, bool, str]:
         facts = look(os.path.normpath(directory / path), *places)

@@ -251,7 +251,9 @@ HOME = policy(mounts={"directory": {"uid": 1000}}).with_directory(DIR)
 IN_DIR = {"protected": DIRECTORY, "in_directory": True, "parent_owners": (1000,)}
 
 
-def folder(source=f"{DIR}/shop/data", *, read_only=False, rules=HOME, actor="controller", **changes):
+def folder(
+    source=f"{DIR}/shop/data", *, read_only=False, rules=HOME, actor="controller", **changes
+):
     mount = {"Type": "bind", "Source": source, "Target": "/m", "ReadOnly": read_only}
     judge = judged_for_controller if actor == "controller" else partial(judged, actor=actor)
     return judge(

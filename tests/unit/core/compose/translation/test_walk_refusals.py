@@ -21,7 +21,7 @@ def found(text: str) -> tuple[list[str], list[str]]:
     """Return the names of the declared services of a project, and its errors as CODE: message."""
     project = read(text)
     assert project.valid, reading_problems(project)
-    translation = translate(project, ComposeSettings(), lambda _path: FoundPath("absent"))
+    translation = translate(project, ComposeSettings(), lambda _path, **_: FoundPath("absent"))
     documents, others = parsed_documents(translation)
     desired = resolve(documents, problems=others)
     errors = [
@@ -78,7 +78,7 @@ def test_models_of_several_files_merge() -> None:
 def test_a_pull_policy_by_the_clock_looks_at_new_revisions(word: str) -> None:
     project = read(f"services:\n  web:\n    image: x:1\n    pull_policy: {word}\n")
     assert project.valid, reading_problems(project)
-    translation = translate(project, ComposeSettings(), lambda _path: FoundPath("absent"))
+    translation = translate(project, ComposeSettings(), lambda _path, **_: FoundPath("absent"))
     (document,) = translation.documents
     value: Any = document.value
     assert value["spec"]["pullPolicy"] == "Always"
@@ -108,7 +108,7 @@ secrets:
 
 def test_a_config_of_a_variable_is_delivered_and_a_secret_is_refused_with_its_service() -> None:
     project = read({"shop/compose.yaml": FILES_OF_VARIABLES, "shop/.env": "TEXT=hello\n"})
-    translation = translate(project, ComposeSettings(), lambda _path: FoundPath("absent"))
+    translation = translate(project, ComposeSettings(), lambda _path, **_: FoundPath("absent"))
     documents, others = parsed_documents(translation)
     desired = resolve(documents, problems=others)
     assert [service.key.name for service in desired.services] == ["web"]
