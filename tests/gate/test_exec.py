@@ -117,11 +117,12 @@ class Served:
         ]
 
     def set_policy(self, **exec_section: object) -> None:
-        def digest() -> str:
-            raw = wire.request("GET", b"/trimtab/v1/policy")
-            return str(wire.ask(self.connect("root"), raw).json["digest"])
+        self.gate.put_in_force(knobs(**exec_section), self.digest)
 
-        self.gate.put_in_force(knobs(**exec_section), digest)
+    def digest(self) -> str:
+        """Return the digest of the policy in force."""
+        raw = wire.request("GET", b"/trimtab/v1/policy")
+        return str(wire.ask(self.connect("root"), raw).json["digest"])
 
 
 @pytest.fixture(scope="module")
@@ -280,16 +281,42 @@ def test_an_exec_is_started_by_its_maker_alone_and_once(served: Served, worker: 
 def test_a_client_has_no_exec_at_all(served: Served, worker: str) -> None:
     served.gate.put_in_force(
         Knobs((*knobs().settings, ("clients", json.dumps([{"uid": ALICE, "owner": "alice"}])))),
-        lambda: str(
-            wire.ask(served.connect("root"), wire.request("GET", b"/trimtab/v1/policy")).json[
-                "digest"
-            ]
-        ),
+        served.digest,
     )
     made = served.prepare(worker, "echo", "x")
     body = {"Cmd": ["id"]}
-    assert served.ask("alice", "POST", f"/containers/{worker}/exec", body).rule == "role.denied"
-    assert served.ask("alice", "POST", f"/exec/{made}/start", {}).rule == "role.denied"
+    assert served.ask("alice", "POST", f"/containers/{worker}/exec", body).rule == "exec.client"
+    assert served.ask("alice", "POST", f"/exec/{made}/start", {}).rule == "exec.client"
+
+
+def test_a_client_runs_commands_in_its_own_containers_where_the_policy_says_so(
+    served: Served, worker: str
+) -> None:
+    clients = ("clients", json.dumps([{"uid": ALICE, "owner": "alice"}]))
+    allowed = Knobs((*knobs(clients=True).settings, clients))
+    served.gate.put_in_force(allowed, served.digest)
+    folder = tempfile.mkdtemp(prefix="trimtab-exec-", dir="/tmp")  # noqa: S108 - a bind that is admitted
+    made: dict[str, str] = {}
+    for name, binds in (("mine", []), ("bound", [f"{folder}:/data:ro"])):
+        body = {"Image": WORKER, "HostConfig": {"Binds": binds}}
+        answer = served.ask("alice", "POST", "/containers/create", body)
+        assert answer.status == 201, answer
+        made[name] = str(answer.json["Id"])
+        assert served.ask("alice", "POST", f"/containers/{made[name]}/start").status == 204
+    command = {"Cmd": ["sh", "-c", "echo $((6*7))"], "AttachStdout": True}
+    prepared = served.ask("alice", "POST", f"/containers/{made['mine']}/exec", command)
+    assert prepared.status == 201, prepared
+    started = served.ask("alice", "POST", f"/exec/{prepared.json['Id']}/start", {})
+    assert (started.status, b"42" in started.body) == (200, True)
+    assert served.ask("alice", "GET", f"/exec/{prepared.json['Id']}/json").json["ExitCode"] == 0
+    refused = served.ask("alice", "POST", f"/containers/{made['bound']}/exec", command)
+    assert (refused.status, refused.rule) == (403, "exec.client")
+    foreign = served.ask("alice", "POST", f"/containers/{worker}/exec", command)
+    assert (foreign.status, foreign.rule) == (404, "foreign")
+    for name in made.values():
+        assert served.ask("alice", "DELETE", f"/containers/{name}?force=1").status == 204
+    shutil.rmtree(folder)
+    served.set_policy()
 
 
 def test_an_exec_of_a_container_that_is_not_what_it_was_is_not_started(served: Served) -> None:

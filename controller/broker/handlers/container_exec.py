@@ -1,4 +1,4 @@
-"""Execs: commands of an operator in a container, from creation to end.
+"""Execs: commands of a person in a container, from creation to end.
 
 Creating an exec is a mutation, and so is starting an exec. The engine starts any exec by its id, so
 the gate accepts only ids of its own execs: for the same user, once, within a minute, while the
@@ -10,6 +10,7 @@ connection is cut and its processes are ended.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,7 @@ from controller.broker.gate.state import CreatedExec, GateState
 from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
 from controller.broker.wire.responses import json_reply
-from controller.core.admission.exec import admit_exec, admit_exec_start
+from controller.core.admission.exec import admit_exec, admit_exec_of_client, admit_exec_start
 from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse
 from controller.core.records.parts import ResultPart, SummaryPart
@@ -39,10 +40,12 @@ from controller.model import mutations
 from controller.model.desired.spec.lifecycle import HOOKS_S
 from controller.model.inventory import ExecSession
 from controller.model.mutations import Mutation
-from controller.model.records import Entry, Record, Reply
+from controller.model.records import Entry, Record, Reply, Role
 
 #: Most execs in memory, started or not.
 EXECS_MAX = 1000
+#: Of these, most of all clients together, and of a single one.
+EXECS_OF_CLIENTS_MAX, EXECS_OF_CLIENT_MAX = 500, 32
 #: The time limit between creation and start.
 START_S = 60.0
 #: How long the exit code is available after the end.
@@ -59,14 +62,16 @@ _SHOWN_PROCESS = ("tty", "entrypoint", "arguments", "privileged", "user")
 
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /containers/{container}/exec``: create an exec for the caller."""
+    _refuse_client(call)
     container = yield from _find_running(call, state, call.names["container"])
+    _refuse_client(call, container)
     request = parse.parse_exec(call.body)
     user = yield from find_numbers(request.user, _pid(container), call.policy)
     request = replace(request, user=user)
     judged = raise_if_denied(
         admit_exec(request, policy=call.policy, container_user=_user(container))
     )
-    _make_room(state)
+    _make_room(call, state)
     summary = {**place_of(container.item), **judged.summary}
     path = f"{container.path}/exec"
     change = Change.of(Mutation.EXEC_CREATE, container.item.id, path, judged, summary)
@@ -93,6 +98,7 @@ def exec_details(reply: Reply) -> Flow[ResultPart]:
 
 def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """Handle ``POST /exec/{exec}/start``: start an exec, if all its conditions still hold."""
+    _refuse_client(call)
     identifier = call.names["exec"]
     created = _find_created(call, state, identifier)
     if created.request is None:
@@ -100,6 +106,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     if state.clock.monotonic() - created.created_at > START_S:
         raise _refusal("exec.expired", f"it wasn't started within {START_S:g} s", identifier)
     container = yield from _find_unchanged(call, state, identifier, created)
+    _refuse_client(call, container)
     yield from _refuse_if_different(identifier, created)
     request, created.request = created.request, None
     if request is None:  # another request started the exec meanwhile
@@ -142,6 +149,28 @@ def _start_attached(
 
 def _is_hijack(call: GateRequest) -> bool:
     return any(name == "upgrade" for name, _ in call.request.headers)
+
+
+def _refuse_client(call: GateRequest, container: OwnContainer | None = None) -> None:
+    """Refuse a client's exec where the policy lets operators alone run commands in this container.
+
+    Without the container, only by the policy: no look-up is needed.
+    """
+    if call.actor.role is not Role.CLIENT:
+        return
+    judged = admit_exec_of_client(call.policy)
+    if container is not None:
+        judged = admit_exec_of_client(
+            call.policy, origin=container.item.origin, has_binds=_has_binds(container.inspect)
+        )
+    raise_if_denied(judged)
+
+
+def _has_binds(inspect: dict[str, Any]) -> bool:
+    """Return True unless all mounts are volumes and tmpfs."""
+    mounts = inspect.get("Mounts")
+    known = ("volume", "tmpfs")
+    return not isinstance(mounts, list) or any(each.get("Type") not in known for each in mounts)
 
 
 def _find_running(call: GateRequest, state: GateState, name: str) -> Flow[OwnContainer]:
@@ -216,8 +245,8 @@ def _unknown(identifier: str) -> Denied:
     )
 
 
-def _make_room(state: GateState) -> None:
-    """Forget expired and ended execs.
+def _make_room(call: GateRequest, state: GateState) -> None:
+    """Forget expired and ended execs. Clients' execs leave room for those of operators.
 
     Raises:
         Denied: ``exec.too-many``.
@@ -228,10 +257,16 @@ def _make_room(state: GateState) -> None:
         unused = not created.started_at and now - created.created_at > START_S
         if ended or unused:
             del state.execs.created[identifier]
-    if max(len(state.execs.created), len(state.inventory.sessions)) >= EXECS_MAX:
+    most, count = EXECS_MAX, max(len(state.execs.created), len(state.inventory.sessions))
+    if call.actor.role is Role.CLIENT:
+        of_clients = Counter(e.uid for e in state.execs.created.values() if e.role is Role.CLIENT)
+        count = max(count, of_clients.total() + EXECS_MAX - EXECS_OF_CLIENTS_MAX)
+        if of_clients[call.actor.uid] >= EXECS_OF_CLIENT_MAX:
+            most = count = EXECS_OF_CLIENT_MAX
+    if count >= most:
         raise Denied(
             "exec.too-many",
-            f"{EXECS_MAX} execs are open",
+            f"{most} execs are open",
             "wait until some have ended",
             status=429,
         )
@@ -255,6 +290,7 @@ def _user(container: OwnContainer) -> str:
 
 def inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /exec/{exec}/json``."""
+    _refuse_client(call)
     identifier = call.names["exec"]
     _refuse_unless_mine(call, state, identifier)
     details = yield from read_json(f"/exec/{identifier}/json")
@@ -268,6 +304,7 @@ def inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 def resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """Handle ``POST /exec/{exec}/resize``."""
+    _refuse_client(call)
     identifier = call.names["exec"]
     _refuse_unless_mine(call, state, identifier)
     yield from ()

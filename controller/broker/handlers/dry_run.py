@@ -18,7 +18,7 @@ from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import Route
 from controller.core.admission import calls, engine_body, preview
 from controller.core.admission.builds import read_build
-from controller.core.admission.exec import admit_exec
+from controller.core.admission.exec import admit_exec, admit_exec_of_client
 from controller.core.effective.labels import is_reserved
 from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
@@ -28,7 +28,7 @@ from controller.core.rules.identity import judge_name
 from controller.core.rules.verdict import AdmissionDecision, mode_of, verdict_of
 from controller.model.mutations import Mutation
 from controller.model.policy.document import Policy
-from controller.model.records import Actor, Verdict
+from controller.model.records import Actor, Role, Verdict
 
 _SHOWN_MAX = 120
 #: The checks that only the broker can make, by route.
@@ -309,6 +309,10 @@ def _judge_joining(parse_body: Callable[..., ConnectRequest]) -> DryRunJudge:
 def _judge_exec(request: DryRun) -> AdmissionDecision:
     """Judge the create of an exec."""
     command = parse.parse_exec(request.body)
+    if request.actor.role is Role.CLIENT:
+        refused = admit_exec_of_client(request.policy)
+        if refused.verdict.decision == "deny":
+            return refused
     # The user of the container isn't known. Any user id but 0 lets the request decide.
     return admit_exec(command, policy=request.policy, container_user="1", looked_up=False)
 

@@ -1,4 +1,4 @@
-"""Admission of execs: a command that an operator runs in a running container.
+"""Admission of execs: a command that a person runs in a running container.
 
 An exec shares the container's cgroup, mounts and networks. These rules judge the rights that an
 exec could have beyond the container: privileges, another user, a working folder from which the
@@ -33,6 +33,7 @@ from controller.core.rules.verdict import (
     with_tolerated,
 )
 from controller.model.policy.document import Policy
+from controller.model.records import Role
 
 
 def admit_exec(
@@ -55,6 +56,32 @@ def admit_exec(
         return deny(with_grants(refused, asked, policy), summary_of(request))
     decision = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
     return with_tolerated(decision, findings, policy.modes)
+
+
+def admit_exec_of_client(
+    policy: Policy, *, origin: str = Role.CLIENT.value, has_binds: bool = False
+) -> AdmissionDecision:
+    """Judge that a client runs a command in a container of its owner, before the command is judged.
+
+    *origin* is the maker's role. A document's container can have Secrets, and files of the host
+    (*has_binds*) can belong to another user of the owner, or outlive the command with its rights.
+    """
+    findings = [*_of_client(policy, origin, has_binds=has_binds)]
+    if not findings:
+        return AdmissionDecision(verdict_of(()))
+    return deny(with_grants(findings, GrantRequest(CreateRequest()), policy))
+
+
+def _of_client(policy: Policy, origin: str, *, has_binds: bool) -> Findings:
+    if not policy.exec.clients:
+        reason = "the policy lets operators alone run commands in containers"
+    elif origin != Role.CLIENT.value:
+        reason = "the container is a document's"
+    elif has_binds:
+        reason = "the container mounts a folder of the host"
+    else:
+        return
+    yield Finding("exec.client", "", reason, "let an operator run it")
 
 
 def admit_hook(hook: HookRequest, *, policy: Policy, container_user: str) -> AdmissionDecision:

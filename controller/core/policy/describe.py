@@ -179,7 +179,8 @@ def _exec(policy: Policy) -> str:
     if not policy.exec.enabled:
         return "refused"
     root = "" if policy.exec.root else ", not as root by name"
-    return f"operators, for at most {format_duration_ms(policy.exec.max_duration)}{root}"
+    who = "operators, clients in their own containers" if policy.exec.clients else "operators"
+    return f"{who}, for at most {format_duration_ms(policy.exec.max_duration)}{root}"
 
 
 def _people(policy: Policy) -> Iterator[tuple[str, str]]:

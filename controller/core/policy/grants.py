@@ -389,6 +389,7 @@ GRANTS: Mapping[str, Suggest] = {
     "env.denied": _variable,
     "env.invalid": _unset,
     "env.size": _environment,
+    "exec.client": lambda _f, _a, p: None if p.exec.clients else Grant("set", "exec.clients", True),
     "exec.disabled": _set("exec.enabled", True),
     "exec.root": _set("exec.root", True),
     "healthcheck.bounds": _check,

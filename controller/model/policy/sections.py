@@ -314,9 +314,12 @@ class Env(Model):
 
 
 class Exec(Model):
-    """Commands of operators in running containers."""
+    """Commands of people in running containers."""
 
     enabled: bool = True
+    #: Allow clients to run commands in the containers that clients of their owner made, unless the
+    #: container mounts a folder of the host.
+    clients: bool = False
     #: After this time a session is disconnected, and its processes are killed.
     max_duration: Annotated[values.PolicyDurationMs, Field(ge=1_000, le=86_400_000)] = 3_600_000
     #: Allow root as the named user. Without a name, the user is the container's own.

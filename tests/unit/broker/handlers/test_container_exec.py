@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from controller.broker.gate.commands import (
     ReadEngine,
     Relay,
 )
-from controller.broker.gate.state import GateState
+from controller.broker.gate.state import CreatedExec, GateState
 from controller.broker.guards.recovery import settle
 from controller.broker.handlers import container_exec
 from controller.core.effective.accounts import Accounts
@@ -203,7 +204,11 @@ def test_arguments_can_not_be_found_by_trying_them_on_the_digest() -> None:
     assert none["digest"] == digest({"summary": one["summary"], "body": {}})
 
 
-@pytest.mark.parametrize("who", [ALICE, CONTROLLER])
+@pytest.mark.parametrize(
+    ("who", "rule"),
+    [(ALICE, "exec.client"), (CONTROLLER, "role.denied")],
+    ids=["client", "controller"],
+)
 @pytest.mark.parametrize(
     ("method", "target"),
     [
@@ -213,10 +218,73 @@ def test_arguments_can_not_be_found_by_trying_them_on_the_digest() -> None:
         ("POST", f"/exec/{EXEC}/resize"),
     ],
 )
-def test_execs_are_for_operators_alone(who: Actor, method: str, target: str) -> None:
+def test_execs_are_for_operators_alone(who: Actor, rule: str, method: str, target: str) -> None:
     knows = state(inventory())
-    told = ask(knows, method, target, [("refusal", RECORDED)], actor=who)
-    assert told.rule == "role.denied"
+    body = {MADE: BODY, START: {}}.get(target)
+    told = ask(knows, method, target, [("refusal", RECORDED)], actor=who, body=body)
+    assert told.rule == rule
+
+
+FOR_CLIENTS = policy(exec={"clients": True})
+
+
+def test_a_client_runs_commands_in_a_container_of_its_own_where_the_policy_says_so() -> None:
+    knows = state(inventory(), policy=FOR_CLIENTS)
+    dialogue: list[Step] = [
+        (LOOK, SEEN),
+        ("intent", RECORDED),
+        (CREATE, reply({"Id": EXEC}, 201)),
+        ("outcome", RECORDED),
+    ]
+    assert ask(knows, "POST", MADE, dialogue, body=BODY, actor=ALICE).status == 201
+    # Another one doesn't start it, not even an operator, or a client of the same owner.
+    for who in (OPERATOR, replace(ALICE, uid=1009)):
+        told = ask(knows, "POST", START, [("refusal", RECORDED)], actor=who, body={})
+        assert (told.status, told.rule) == (404, "exec.unknown")
+    # The policy of the start decides.
+    knows.policy = policy()
+    told = ask(knows, "POST", START, [("refusal", RECORDED)], actor=ALICE, body={})
+    assert told.rule == "exec.client"
+
+
+BIND = {"Type": "bind", "Source": "/srv/alice", "Destination": "/srv"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "mounts"),
+    [
+        ("controller", []),
+        ("client", [BIND]),
+        ("client", [{"Type": "volume"}, BIND]),
+        ("client", [{"Type": "other"}]),
+        ("client", None),
+    ],
+)
+def test_a_client_runs_no_command_with_a_documents_container_or_a_folder_of_the_host(
+    origin: str, mounts: object
+) -> None:
+    mine = replace(inventory().containers[WEB], origin=origin)
+    knows = state(inventory(containers={WEB: mine}), policy=FOR_CLIENTS)
+    seen = reply(inspect(WEB, "alice-web", "alice", State=SINCE, Mounts=mounts))
+    told = ask(knows, "POST", MADE, [(LOOK, seen), ("refusal", RECORDED)], body=BODY, actor=ALICE)
+    assert (told.status, told.rule) == (403, "exec.client")
+
+
+def test_a_client_has_a_few_execs_at_a_time_and_operators_have_others() -> None:
+    knows = state(inventory(), policy=FOR_CLIENTS)
+    for number in range(container_exec.EXECS_OF_CLIENT_MAX):
+        knows.execs.created[f"{number:064x}"] = CreatedExec(
+            container=WEB,
+            uid=ALICE.uid,
+            role=ALICE.role,
+            created_at=knows.clock.monotonic(),
+            container_started="",
+            request=None,
+            started_at=knows.clock.monotonic(),
+        )
+    told = ask(knows, "POST", MADE, [(LOOK, SEEN), ("refusal", RECORDED)], body=BODY, actor=ALICE)
+    assert (told.status, told.rule) == (429, "exec.too-many")
+    made(knows)
 
 
 @pytest.mark.parametrize("name", [STRAY, "stray"])

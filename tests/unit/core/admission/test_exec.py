@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.admission.exec import admit_exec, admit_exec_start
+from controller.core.admission.exec import admit_exec, admit_exec_of_client, admit_exec_start
 from controller.core.engine_api.parse import parse_exec, parse_exec_start
 from controller.core.engine_api.requests import ExecRequest, ExecStart
 from controller.core.rules.verdict import AdmissionDecision
@@ -160,6 +160,14 @@ def test_where_no_root_is_wanted_a_user_is_a_number(
 def test_the_policy_may_let_root_be_named_and_may_refuse_every_exec() -> None:
     assert denials(judged({**ECHO, "User": "0"}, policy(exec={"root": True}))) == ()
     assert denials(judged(ECHO, policy(exec={"enabled": False}))) == ("exec.disabled",)
+
+
+def test_clients_run_commands_in_their_own_containers_where_the_policy_says_so():
+    allowed = policy(exec={"clients": True})
+    assert denials(admit_exec_of_client(STRICT)) == ("exec.client",)
+    assert denials(admit_exec_of_client(allowed)) == ()
+    assert denials(admit_exec_of_client(allowed, origin="controller")) == ("exec.client",)
+    assert denials(admit_exec_of_client(allowed, has_binds=True)) == ("exec.client",)
 
 
 def started(body: object, *, stdin: bool = False, hijack: bool = True) -> AdmissionDecision:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.core.admission.calls import admit_pull
-from controller.core.admission.exec import admit_exec
+from controller.core.admission.exec import admit_exec, admit_exec_of_client
 from controller.core.admission.networks_volumes import admit_network
 from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_create, parse_update
@@ -471,6 +471,11 @@ ELSEWHERE: tuple[tuple[str, Grant, Any], ...] = (
             stamp=STAMP,
             counts=QuotaCounts(networks=20),
         ),
+    ),
+    (
+        "exec.client",
+        Grant("set", "exec.clients", True),
+        lambda p: admit_exec_of_client(p),
     ),
     (
         "exec.disabled",
