@@ -42,6 +42,15 @@ HOME = tuple(
             (RUN + " --hostname my_app {image} hostname", "^my_app$"),
             (RUN + " --label traefik.enable=true {image} echo hello", "^hello$"),
             (RUN + " --cap-add NET_RAW --shm-size 512m {image} echo hello", "^hello$"),
+            # busybox has no other way; the ping of iputils needs what the last row shows alone.
+            (
+                RUN + " --user 0 --cap-add NET_RAW {image} busybox ping -c 1 127.0.0.1",
+                "1 packets received",
+            ),
+            (
+                RUN + " {image} cat /proc/sys/net/ipv4/ping_group_range",
+                r"^0\s+2147483647$",
+            ),
             (
                 RUN + " --health-cmd true --health-interval 200ms --health-retries 50"
                 " --log-opt max-file=50 {image} echo hello",
@@ -109,6 +118,7 @@ HOME = tuple(
         *refused(
             "compose",
             (_compose("secrets", "up"), "route.denied", "mount a volume instead"),
+            (_compose("inline", "up"), "route.denied", "mount a volume instead"),
             (_compose("shared", "up -d"), "network.mode", "use none"),
             (_compose("links", "up -d"), "network.links", "leave out Links"),
             (_compose("inherited", "up -d"), "mount.volumes-from", "name each volume"),

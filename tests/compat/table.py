@@ -122,6 +122,12 @@ RUNNING = (
         (RUN + " --network {network} --ip 192.0.2.9 {image} ls", "network.address", "leave out"),
         (RUN + " --volume {home}:/app {image} ls", "mount.not-allowed", "use a path below"),
         (RUN + " --volume /tmp/nosuch:/app {image} ls", "mount.missing", "create it first"),
+        (
+            "sh -c 'd=$(mktemp -d /tmp/compat-XXXXXX);"
+            " docker run --rm --volume $d:/app {image} ls; e=$?; rmdir $d; exit $e'",
+            "mount.parent",
+            "use a volume, or let root list /tmp/compat-[A-Za-z0-9]+ in mounts.projects",
+        ),
         (RUN + " --network nosuch {image} ls", "network.unknown", "create it first"),
         (RUN + " --group-add 5 {image} ls", "user.groups", "leave it out"),
         (
@@ -189,7 +195,7 @@ EXECS = (
         how=How.TERMINAL,
     ),
     Row(CLI, "docker exec --detach {shown} ls", role=OPERATOR),
-    *refused(CLI, ("docker exec {shown} ls", "role.denied", "it is for operator")),
+    *refused(CLI, ("docker exec {shown} ls", "exec.client", "let an operator run it")),
     *refused(
         CLI,
         ("docker exec --privileged {shown} ls", "exec.privileged", "leave"),
@@ -299,16 +305,38 @@ IMAGES = (
         ),
     ),
 )
-PRUNING = refused(
-    CLI,
-    ("docker system prune --force", "route.denied", "remove objects one by one"),
-    ("docker container prune --force", "route.denied", "remove objects one by one"),
-    ("docker image prune --force", "route.denied", "remove objects one by one"),
-    ("docker volume prune --force", "route.denied", "remove objects one by one"),
-    ("docker network prune --force", "route.denied", "remove objects one by one"),
-    ("docker swarm init", "route.denied", "change the desired state instead"),
-    ("docker service ls", "route.denied", "change the desired state instead"),
-    ("docker plugin ls", "route.denied", "install engine plugins on the host, as root"),
+PRUNING = (
+    *works(
+        CLI,
+        (
+            "sh -c 'docker create --label prune=c {image} &&"
+            " docker container prune --force --filter label=prune=c'",
+            r"^Deleted Containers:\s+[0-9a-f]{{64}}$",
+        ),
+        (
+            "sh -c 'docker network create --label prune=n {free} &&"
+            " docker network prune --force --filter label=prune=n'",
+            r"^Deleted Networks:\s+{free}$",
+        ),
+        (
+            "sh -c 'docker volume create --label prune=v {free} &&"
+            " docker volume prune --all --force --filter label=prune=v'",
+            r"^Deleted Volumes:\s+{free}$",
+        ),
+    ),
+    *refused(
+        CLI,
+        ("docker container prune --force --filter until=1h", "filters.unknown", "use label"),
+        ("docker image prune --force", "route.denied", "an operator removes images one by one"),
+        (
+            "docker system prune --force --filter label=prune=s",
+            "route.denied",
+            "an operator removes images one by one",
+        ),
+        ("docker swarm init", "route.denied", "change the desired state instead"),
+        ("docker service ls", "route.denied", "change the desired state instead"),
+        ("docker plugin ls", "route.denied", "install engine plugins on the host, as root"),
+    ),
 )
 COMPOSE = (
     *works(
@@ -332,7 +360,7 @@ COMPOSE = (
         ("docker compose unpause api", "shop-api-1 +Unpaused"),
     ),
     Row("compose", "docker compose exec -T db ls /data", role=OPERATOR),
-    *refused("compose", ("docker compose exec -T db ls", "role.denied", "it is for operator")),
+    *refused("compose", ("docker compose exec -T db ls", "exec.client", "let an operator run it")),
     *works(
         "compose",
         ("docker compose down --timeout 2 --volumes", "Volume shop_data +Removed"),

@@ -18,7 +18,10 @@ from controller.core.encoding.image_reference import without_credentials
 from controller.model.mutations import Mutation
 
 _BY_FILE = "change the desired state instead"
-_BY_MOUNT = "mount a volume instead; for one file: `docker exec -i NAME sh -c 'cat >FILE' <FILE`"
+_BY_MOUNT = (
+    "mount a volume instead; for one file: `docker exec -i NAME sh -c 'cat >FILE' <FILE`; for configs and "
+    "secrets of compose, put the project's folder into the directory of trimtab"
+)
 _BY_REGISTRY_FILE = (
     "as root, write the registry's credentials into /etc/trimtab/registry.json: the broker alone"
     " sends credentials (docs/operations/images.md)"
@@ -41,7 +44,7 @@ DENIED = (
     ("*", r"/images/(?:load|get|search)", "pull images by reference from an admitted registry"),
     ("POST", r"/images/.+/(?:tag|push)", "tag and push where the image is built"),
     ("GET", r"/images/.+/(?:get|attestations)", "copy images through a registry"),
-    ("POST", r"/(?:containers|images|networks|volumes)/prune", "remove objects one by one"),
+    ("POST", r"/images/prune", "an operator removes images one by one: docker image rm NAME"),
     ("*", r"/containers/[^/]+/(?:archive|export|copy)", _BY_MOUNT),
     ("*", r"/containers/[^/]+/checkpoints(?:/.*)?", "stop and start the container"),
     ("*", r"/containers/[^/]+/attach/ws", "attach without a web socket"),

@@ -286,6 +286,13 @@ ROUTES = (
         evidence=ProofKind.ABSENCE,
         deadline_s=CREATE_S,
     ),
+    _change(
+        "container.prune",
+        "POST /containers/prune",
+        "remove those that people of the caller's owner made and that don't run, each as by itself",
+        roles=PEOPLE,
+        query=_LIST,
+    ),
     # Execs
     _change(
         Mutation.EXEC_CREATE,
@@ -406,6 +413,13 @@ ROUTES = (
         "remove a network of ours",
         evidence=ProofKind.ABSENCE,
     ),
+    _change(
+        "network.prune",
+        "POST /networks/prune",
+        "remove those that people of the caller's owner made and nobody uses, each as by itself",
+        roles=PEOPLE,
+        query=_LIST,
+    ),
     # Volumes
     _read("volume.list", "GET /volumes", "volumes of ours", query=_LIST),
     _read("volume.inspect", "GET /volumes/{volume}", "a volume of ours"),
@@ -422,6 +436,13 @@ ROUTES = (
         "remove a volume: a person's own act; the controller's with an approval",
         query={"force": flag},
         evidence=ProofKind.ABSENCE,
+    ),
+    _change(
+        "volume.prune",
+        "POST /volumes/prune",
+        "remove those that people of the caller's owner made and nobody uses, each as by itself",
+        roles=PEOPLE,
+        query=_LIST,
     ),
     # Files of containers
     _change(

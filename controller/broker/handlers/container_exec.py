@@ -35,6 +35,7 @@ from controller.broker.wire.responses import json_reply
 from controller.core.admission.exec import admit_exec, admit_exec_of_client, admit_exec_start
 from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse
+from controller.core.engine_api.requests import ExecRequest
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.model import mutations
 from controller.model.desired.spec.lifecycle import HOOKS_S
@@ -64,10 +65,10 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /containers/{container}/exec``: create an exec for the caller."""
     _refuse_client(call)
     container = yield from _find_running(call, state, call.names["container"])
-    _refuse_client(call, container)
     request = parse.parse_exec(call.body)
     user = yield from find_numbers(request.user, _pid(container), call.policy)
     request = replace(request, user=user)
+    _refuse_client(call, container, request)
     judged = raise_if_denied(
         admit_exec(request, policy=call.policy, container_user=_user(container))
     )
@@ -106,7 +107,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     if state.clock.monotonic() - created.created_at > START_S:
         raise _refusal("exec.expired", f"it wasn't started within {START_S:g} s", identifier)
     container = yield from _find_unchanged(call, state, identifier, created)
-    _refuse_client(call, container)
+    _refuse_client(call, container, created.request)
     yield from _refuse_if_different(identifier, created)
     request, created.request = created.request, None
     if request is None:  # another request started the exec meanwhile
@@ -151,8 +152,10 @@ def _is_hijack(call: GateRequest) -> bool:
     return any(name == "upgrade" for name, _ in call.request.headers)
 
 
-def _refuse_client(call: GateRequest, container: OwnContainer | None = None) -> None:
-    """Refuse a client's exec where the policy lets operators alone run commands in this container.
+def _refuse_client(
+    call: GateRequest, container: OwnContainer | None = None, request: ExecRequest | None = None
+) -> None:
+    """Refuse a client's exec unless the policy lets it run commands in this container.
 
     Without the container, only by the policy: no look-up is needed.
     """
@@ -160,8 +163,12 @@ def _refuse_client(call: GateRequest, container: OwnContainer | None = None) -> 
         return
     judged = admit_exec_of_client(call.policy)
     if container is not None:
+        item, user = container.item, request.user if request is not None else ""
         judged = admit_exec_of_client(
-            call.policy, origin=container.item.origin, has_binds=_has_binds(container.inspect)
+            call.policy,
+            is_own=(item.origin, item.uid) == (Role.CLIENT.value, call.actor.uid),
+            has_binds=_has_binds(container.inspect),
+            changes_user=user not in ("", _user(container)),
         )
     raise_if_denied(judged)
 

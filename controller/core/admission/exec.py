@@ -33,7 +33,6 @@ from controller.core.rules.verdict import (
     with_tolerated,
 )
 from controller.model.policy.document import Policy
-from controller.model.records import Role
 
 
 def admit_exec(
@@ -59,29 +58,34 @@ def admit_exec(
 
 
 def admit_exec_of_client(
-    policy: Policy, *, origin: str = Role.CLIENT.value, has_binds: bool = False
+    policy: Policy, *, is_own: bool = True, has_binds: bool = False, changes_user: bool = False
 ) -> AdmissionDecision:
-    """Judge that a client runs a command in a container of its owner, before the command is judged.
+    """Judge that a client runs a command in a container, before the command is judged.
 
-    *origin* is the maker's role. A document's container can have Secrets, and files of the host
-    (*has_binds*) can belong to another user of the owner, or outlive the command with its rights.
+    *is_own*: the client's uid made the container, and so could have had the command run at its start. A
+    document's container can have Secrets, and one of another uid of the owner that user's folders.
+    *has_binds*: the container mounts folders of the host. A container with a folder of a project runs
+    as the project's user alone (``mount.project``), and so does the command: *changes_user*.
     """
-    findings = [*_of_client(policy, origin, has_binds=has_binds)]
+    findings = [*_of_client(policy, is_own=is_own, is_another_user=has_binds and changes_user)]
     if not findings:
         return AdmissionDecision(verdict_of(()))
     return deny(with_grants(findings, GrantRequest(CreateRequest()), policy))
 
 
-def _of_client(policy: Policy, origin: str, *, has_binds: bool) -> Findings:
+def _of_client(policy: Policy, *, is_own: bool, is_another_user: bool) -> Findings:
+    remedy = "let an operator run it"
     if not policy.exec.clients:
         reason = "the policy lets operators alone run commands in containers"
-    elif origin != Role.CLIENT.value:
-        reason = "the container is a document's"
-    elif has_binds:
-        reason = "the container mounts a folder of the host"
-    else:
-        return
-    yield Finding("exec.client", "", reason, "let an operator run it")
+        yield Finding("exec.client", "", reason, remedy)
+    elif not is_own:
+        yield Finding("exec.client", "", "another user, or a document, made the container", remedy)
+    elif is_another_user:
+        reason = (
+            "the container mounts a folder of the host, and the command would run as another user"
+        )
+        remedy = "leave User out to use the container's user"
+        yield Finding("exec.client", "User", reason, remedy)
 
 
 def admit_hook(hook: HookRequest, *, policy: Policy, container_user: str) -> AdmissionDecision:

@@ -345,6 +345,12 @@ def _parents(
     if facts.parents_writable_by_others:
         reason = f"others may write to {facts.parents_writable_by_others}, above {mount.source}"
         yield Finding("mount.parent", mount.path, reason, remedy)
+    own = {case.actor.uid} - trusted if case.actor.role is Role.CLIENT else set()
+    if own & {*facts.parent_owners, *(parent.next_uid for parent in facts.sticky_parents)}:
+        reason = f"uid {case.actor.uid} could put a link in the place of {mount.source} before the engine mounts it"
+        folder = f"use a volume, or let root list {mount.source} in mounts.projects of the policy"
+        yield Finding("mount.parent", mount.path, reason, f"{folder}, with the uid")
+        return
     for parent in facts.sticky_parents:
         if parent.next_uid not in trusted or parent.next_mode & _WRITABLE_BY_OTHERS:
             reason = f"what lies below {parent.path} on the way to {mount.source} isn't root's"

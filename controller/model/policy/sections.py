@@ -317,8 +317,8 @@ class Exec(Model):
     """Commands of people in running containers."""
 
     enabled: bool = True
-    #: Allow clients to run commands in the containers that clients of their owner made, unless the
-    #: container mounts a folder of the host.
+    #: Allow clients to run commands in the containers that they made themselves; as the container's
+    #: user alone in those that mount a folder of the host.
     clients: bool = False
     #: After this time a session is disconnected, and its processes are killed.
     max_duration: Annotated[values.PolicyDurationMs, Field(ge=1_000, le=86_400_000)] = 3_600_000

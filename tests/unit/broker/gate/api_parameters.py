@@ -33,6 +33,7 @@ _TABLE = """
     POST /containers/{}/rename name
     POST /containers/{}/update
     DELETE /containers/{} v force link
+    POST /containers/prune filters
     POST /containers/{}/exec
     POST /exec/{}/start
     GET /exec/{}/json
@@ -49,10 +50,12 @@ _TABLE = """
     POST /networks/{}/connect
     POST /networks/{}/disconnect
     DELETE /networks/{}
+    POST /networks/prune filters
     GET /volumes filters
     GET /volumes/{}
     POST /volumes/create
     DELETE /volumes/{} force
+    POST /volumes/prune filters
 """
 
 #: The parameters of each route, by method and path; ``{}`` stands for a name.

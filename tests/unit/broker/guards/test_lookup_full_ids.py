@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -118,9 +118,10 @@ class Engine:
 
 def serve(route: Route, asked: dict[str, str], actor: Actor) -> tuple[Engine, Reply | Relay]:
     """Ask the gate for a route, with objects called as *asked*, and return what the engine got."""
-    knows = state(
-        inventory(), policy=policy(networks={"clientInternal": False}, exec={"clients": True})
-    )
+    rules = policy(networks={"clientInternal": False}, exec={"clients": True})
+    known = inventory().containers
+    mine = {**known, WEB: replace(known[WEB], uid=ALICE.uid)}
+    knows = state(inventory(containers=mine), policy=rules)
     engine = Engine()
     path = route.template.format(**{**FULL, **asked})
     body = BODIES.get(route.name)

@@ -226,10 +226,11 @@ def test_execs_are_for_operators_alone(who: Actor, rule: str, method: str, targe
 
 
 FOR_CLIENTS = policy(exec={"clients": True})
+MINE = inventory(containers={WEB: replace(inventory().containers[WEB], uid=ALICE.uid)})
 
 
 def test_a_client_runs_commands_in_a_container_of_its_own_where_the_policy_says_so() -> None:
-    knows = state(inventory(), policy=FOR_CLIENTS)
+    knows = state(MINE, policy=FOR_CLIENTS)
     dialogue: list[Step] = [
         (LOOK, SEEN),
         ("intent", RECORDED),
@@ -251,27 +252,41 @@ BIND = {"Type": "bind", "Source": "/srv/alice", "Destination": "/srv"}
 
 
 @pytest.mark.parametrize(
-    ("origin", "mounts"),
+    ("more", "mounts", "user", "rule"),
     [
-        ("controller", []),
-        ("client", [BIND]),
-        ("client", [{"Type": "volume"}, BIND]),
-        ("client", [{"Type": "other"}]),
-        ("client", None),
+        ({}, [], "0:0", ""),
+        ({}, [BIND], "", ""),
+        ({}, [BIND], "1000:1000", ""),
+        ({}, [{"Type": "volume"}, BIND], "0:0", "exec.client"),
+        ({}, [{"Type": "other"}], "5:5", "exec.client"),
+        ({}, None, "0:0", "exec.client"),
+        ({"origin": "controller"}, [], "", "exec.client"),
+        ({"uid": 1009}, [], "", "exec.client"),
+        ({"uid": -1}, [], "", "exec.client"),  # by an older broker
     ],
 )
-def test_a_client_runs_no_command_with_a_documents_container_or_a_folder_of_the_host(
-    origin: str, mounts: object
+def test_a_client_runs_commands_in_what_it_made_itself_and_with_folders_as_its_user(
+    more: dict[str, Any], mounts: object, user: str, rule: str
 ) -> None:
-    mine = replace(inventory().containers[WEB], origin=origin)
-    knows = state(inventory(containers={WEB: mine}), policy=FOR_CLIENTS)
-    seen = reply(inspect(WEB, "alice-web", "alice", State=SINCE, Mounts=mounts))
-    told = ask(knows, "POST", MADE, [(LOOK, seen), ("refusal", RECORDED)], body=BODY, actor=ALICE)
-    assert (told.status, told.rule) == (403, "exec.client")
+    mine = replace(inventory().containers[WEB], **{"uid": ALICE.uid, **more})
+    rules = policy(exec={"clients": True, "root": True})
+    knows = state(inventory(containers={WEB: mine}), policy=rules)
+    config = {**inspect(WEB, "alice-web", "alice")["Config"], "User": "1000:1000"}
+    seen = inspect(WEB, "alice-web", "alice", State=SINCE, Mounts=mounts, Config=config)
+    sent = Sent(MADE, **({"User": user} if user else {}))
+    steps: list[Step] = [
+        ("intent", RECORDED),
+        (sent, reply({"Id": EXEC}, 201)),
+        ("outcome", RECORDED),
+    ]
+    dialogue: list[Step] = [(LOOK, reply(seen)), *([("refusal", RECORDED)] if rule else steps)]
+    told = ask(knows, "POST", MADE, dialogue, body={**BODY, "User": user}, actor=ALICE)
+    assert told.status == (403 if rule else 201)
+    assert not rule or told.rule == rule
 
 
 def test_a_client_has_a_few_execs_at_a_time_and_operators_have_others() -> None:
-    knows = state(inventory(), policy=FOR_CLIENTS)
+    knows = state(MINE, policy=FOR_CLIENTS)
     for number in range(container_exec.EXECS_OF_CLIENT_MAX):
         knows.execs.created[f"{number:064x}"] = CreatedExec(
             container=WEB,

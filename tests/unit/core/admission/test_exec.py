@@ -166,8 +166,11 @@ def test_clients_run_commands_in_their_own_containers_where_the_policy_says_so()
     allowed = policy(exec={"clients": True})
     assert denials(admit_exec_of_client(STRICT)) == ("exec.client",)
     assert denials(admit_exec_of_client(allowed)) == ()
-    assert denials(admit_exec_of_client(allowed, origin="controller")) == ("exec.client",)
-    assert denials(admit_exec_of_client(allowed, has_binds=True)) == ("exec.client",)
+    assert denials(admit_exec_of_client(allowed, is_own=False)) == ("exec.client",)
+    assert denials(admit_exec_of_client(allowed, has_binds=True)) == ()
+    assert denials(admit_exec_of_client(allowed, changes_user=True)) == ()
+    both = admit_exec_of_client(allowed, has_binds=True, changes_user=True)
+    assert denials(both) == ("exec.client",)
 
 
 def started(body: object, *, stdin: bool = False, hijack: bool = True) -> AdmissionDecision:

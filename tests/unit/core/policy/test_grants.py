@@ -475,7 +475,7 @@ ELSEWHERE: tuple[tuple[str, Grant, Any], ...] = (
     (
         "exec.client",
         Grant("set", "exec.clients", True),
-        lambda p: admit_exec_of_client(p),
+        admit_exec_of_client,
     ),
     (
         "exec.disabled",

@@ -141,6 +141,28 @@ def test_a_sticky_parent_does_no_harm_when_what_is_below_cant_be_replaced(uid, m
     assert bind("/tmp/x", sticky_parents=sticky, rules=alice) == rules
 
 
+def test_a_folder_of_the_callers_own_is_refused_with_the_line_that_admits_it():
+    """Nobody else can swap it, but the caller can: by a link, before the engine mounts the folder."""
+    mount = {"Type": "bind", "Source": "/tmp/x", "Target": "/m"}
+    own, other = (
+        looked_at("/tmp/x", sticky_parents=(StickyParent("/tmp", uid, 0o700),))
+        for uid in (1000, 1003)
+    )
+    (finding,) = judged(host={"Mounts": [mount]}, facts=own).findings
+    assert (finding.rule, finding.reason) == (
+        "mount.parent",
+        "uid 1000 could put a link in the place of /tmp/x before the engine mounts it",
+    )
+    assert finding.remedy.startswith("use a volume, or let root list /tmp/x in mounts.projects")
+    (finding,) = judged(host={"Mounts": [mount]}, facts=other).findings
+    assert finding.remedy.startswith("let root own the folders above it")
+    listed = policy(mounts={"projects": [{"path": "/tmp/x", "uid": 1000}]})
+    assert (
+        denials(judged({"User": "1000:1000"}, host={"Mounts": [mount]}, rules=listed, facts=own))
+        == ()
+    )
+
+
 def test_an_owners_sources_stand_instead_of_the_policys():
     alice = policy(owners=[{"name": "alice", "sources": ["/srv/alice/", "/home/alice"]}])
     assert bind("/srv/alice/x", rules=alice) == ()
