@@ -102,6 +102,11 @@ BODIES: tuple[tuple[str, str, Sequence[Field]], ...] = (
     ("create of a container", "Healthcheck", field_tables.HEALTHCHECK),
     ("create of a container", "NetworkingConfig", field_tables.NETWORKING_CONFIG),
     ("create of a container", "NetworkingConfig.EndpointsConfig.*", field_tables.ENDPOINT),
+    (
+        "create of a container",
+        "NetworkingConfig.EndpointsConfig.*.IPAMConfig",
+        field_tables.ENDPOINT_IPAM,
+    ),
     ("update of a container", "", field_tables.UPDATE),
     ("create of a container", "TrimtabHooks", field_tables.HOOKS),
     ("create of a container", "TrimtabHooks.PostStart[]", field_tables.HOOK),

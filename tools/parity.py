@@ -35,6 +35,7 @@ TABLES: tuple[tuple[str, Sequence[Field]], ...] = (
     ("TrimtabHooks.PreStop[]", field_tables.HOOK),
     ("NetworkingConfig", field_tables.NETWORKING_CONFIG),
     ("NetworkingConfig.EndpointsConfig.*", field_tables.ENDPOINT),
+    ("NetworkingConfig.EndpointsConfig.*.IPAMConfig", field_tables.ENDPOINT_IPAM),
 )
 _DETACHED = "a supervised container runs detached; `trimtab logs` and `trimtab exec` reach it"
 _PRIVATE = "every service has a namespace of its own"
@@ -158,6 +159,8 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "Healthcheck.StartInterval": ("spec.healthcheck.startInterval",),
     "NetworkingConfig": ("spec.network",),
     "NetworkingConfig.EndpointsConfig": ("spec.network.attach[].name",),
+    "NetworkingConfig.EndpointsConfig.*.IPAMConfig": ("spec.network.attach[].address",),
+    "NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address": ("spec.network.attach[].address",),
     "NetworkingConfig.EndpointsConfig.*.Aliases": (
         "spec.network.aliases",
         "spec.network.attach[].aliases",

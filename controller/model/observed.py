@@ -410,6 +410,9 @@ class ObservedNetwork:
     #: An operator adopted the network, which existed before.
     adopted: bool = False
     subnets: tuple[str, ...] = ()
+    #: The host's interface of a macvlan network, and the range of its addresses.
+    parent: str = ""
+    ip_range: str = ""
     #: The connected containers that the controller did not create: of clients, or of others.
     outsiders: int = 0
     #: Slots have addresses of their own here, which successors take over.

@@ -63,9 +63,14 @@ def _known(state: GateState) -> Inventory:
 
 
 def of_slot(
-    state: GateState, labels: Mapping[str, Any], networks: Mapping[str, NetworkFacts]
+    state: GateState,
+    labels: Mapping[str, Any],
+    networks: Mapping[str, NetworkFacts],
+    asked: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the addresses for a new container of a slot, by the name of the network.
+
+    *asked* are those that its document chose.
 
     Other containers of the slot let go of the address before the new one starts. A container of a
     client, and the run of a job, has no slot.
@@ -84,6 +89,7 @@ def of_slot(
             subnet=facts.subnet,
             held=facts.held,
             own=own,
+            asked=asked.get(name, ""),
         )
         for name, facts in networks.items()
         if facts.subnet

@@ -427,7 +427,12 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
         name_taken=found.name_taken,
         name_of=found.name_of,
         run=runs.run_facts(state, _labels(found.by_text)),
-        addresses=addresses.of_slot(state, _labels(found.by_text), found.networks),
+        addresses=addresses.of_slot(
+            state,
+            _labels(found.by_text),
+            found.networks,
+            {end.network: end.asked for end in found.request.endpoints},
+        ),
     )
 
 

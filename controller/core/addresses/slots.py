@@ -32,6 +32,7 @@ def slot_address(
     subnet: str,
     held: Mapping[str, str],
     own: Collection[str] = (),
+    asked: str = "",
 ) -> str:
     """Return the address of a slot in a network; '' if the engine must choose one.
 
@@ -42,10 +43,16 @@ def slot_address(
         subnet: of the network.
         held: the containers that are connected now, by their addresses.
         own: the ids of containers of the slot that let go of the address before it is needed.
+        asked: the address that the document chose; '' for none. It is nobody else's, or the answer is ''.
     """
     known = inventory.addresses.get(network, {})
-    found = known.get(slot) or _first_address(
-        subnet, known, held, own, lambda other: _has_container(inventory, other)
+    others = {address: other for other, address in known.items() if other != slot}
+    if asked and asked in others and _has_container(inventory, others[asked]):
+        return ""
+    found = (
+        asked
+        or known.get(slot)
+        or _first_address(subnet, known, held, own, lambda other: _has_container(inventory, other))
     )
     return found if held.get(found, "") in {"", *own} else ""
 

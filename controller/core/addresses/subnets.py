@@ -43,6 +43,13 @@ def gateway_of(subnet: str) -> str:
     return str(ipaddress.IPv4Network(subnet)[1])
 
 
+def is_usable(address: str, subnet: str) -> bool:
+    """Return True if a container can have an address: neither the ends of the subnet nor the gateway."""
+    network, found = ipaddress.IPv4Network(subnet), ipaddress.IPv4Address(address)
+    ends = {network.network_address, network.broadcast_address, network[1]}
+    return found in network and found not in ends
+
+
 def can_be_halved(subnet: str) -> bool:
     """Return True if a declared subnet has room for slot addresses."""
     try:

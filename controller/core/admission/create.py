@@ -20,6 +20,7 @@ from controller.core.policy.remedies import with_grants
 from controller.core.rules import (
     devices,
     hooks,
+    host_routes,
     identity,
     limits_privileges,
     logs,
@@ -69,6 +70,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     networks.endpoints_implied,
     networks.networks_ours,
     networks.aliases_own,
+    host_routes.addresses_allowed,
     networks.hosts_allowed,
     networks.dns_allowed,
     networks.ports_allowed,

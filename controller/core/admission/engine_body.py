@@ -384,9 +384,12 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         aliases=tuple(extra_names(request, final.networks.aliases)),
         network_aliases=_network_aliases(case, final) if case.by_controller else {},
         slot_addresses={
-            facts.id: end.address
+            facts.id: end.address or end.asked
             for end in final.networks.networks
-            if end.address and (facts := network_facts(case, end.network)) is not None
+            if case.by_controller
+            and (end.address or end.asked)
+            and (facts := network_facts(case, end.network)) is not None
+            and facts.subnet
         },
         environment=(
             *variable_names(tuple(_asked_env(case))),

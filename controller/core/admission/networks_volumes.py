@@ -17,7 +17,9 @@ from controller.core.engine_api.mount_grammar import (
 )
 from controller.core.engine_api.requests import (
     ICC,
+    MACVLAN,
     MASQUERADE,
+    PARENT,
     ConnectRequest,
     Finding,
     Findings,
@@ -48,7 +50,12 @@ from controller.core.rules.facts import (
     Stamp,
     VolumeFacts,
 )
-from controller.core.rules.host_routes import judge_pools, with_slot_addresses
+from controller.core.rules.host_routes import (
+    judge_address,
+    judge_macvlan,
+    judge_pools,
+    with_slot_addresses,
+)
 from controller.core.rules.images.anonymous_volumes import is_slot_volume
 from controller.core.rules.verdict import (
     AdmissionDecision,
@@ -102,7 +109,7 @@ def admit_network(
         *identity.judge_labels(request.labels, policy, actor.role, owner),
         *identity.judge_name(request.name, "Name", most=policy.names.max, least=1),
         *_network_name(request.name, actor, policy, namespace),
-        *_network_kind(request, actor, policy, kind),
+        *_network_kind(request, actor, policy, kind, owner, namespace),
         *judge_pools(request, policy, routes),
     ]
     if existing is not None and not _is_own_existing(existing, actor, owner, kind):
@@ -173,8 +180,12 @@ _SHAPES = {
 }
 
 
-def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: str) -> Findings:
-    if request.driver not in {"", "bridge"}:
+def _network_kind(
+    request: NetworkRequest, actor: Actor, policy: Policy, kind: str, owner: str, namespace: str
+) -> Findings:
+    if request.driver == MACVLAN and actor.role is Role.CONTROLLER and not kind:
+        yield from judge_macvlan(request, policy, owner=owner, namespace=namespace)
+    elif request.driver not in {"", "bridge"}:
         reason = f"the driver {request.driver!r}"
         yield Finding("network.driver", "Driver", reason, "use bridge")
     for option in request.options:
@@ -214,7 +225,9 @@ def _admit_final_network(
         for name, value in ((MASQUERADE, request.masquerade), (ICC, request.icc))
         if value is not None
     }
-    body: RequestBody = {"Name": request.name, "Driver": "bridge", "Internal": request.internal}
+    driver = request.driver or "bridge"
+    options |= {PARENT: request.parent} if request.parent else {}
+    body: RequestBody = {"Name": request.name, "Driver": driver, "Internal": request.internal}
     pools = [members_of(IPAM_CONFIG, pool) for pool in request.pools]
     ipam = {"Driver": "default", "Config": pools} if pools else None
     body |= only_set(EnableIPv6=request.ipv6, Options=options, IPAM=ipam, Labels=labels)
@@ -414,19 +427,22 @@ def admit_connect(
         if actor.role is Role.CONTROLLER and joined.name not in current.admitted_networks:
             reason = f"the container wasn't made with {joined.name}"
             findings.append(Finding("network.endpoints", "network", reason, "make it anew"))
+        if request.endpoint.asked:
+            where = "EndpointConfig.IPAMConfig.IPv4Address"
+            findings += judge_address(case, request.endpoint, where)
         further = actor.role is Role.CONTROLLER or not case.by_controller
         taken = network_rules.judge_aliases(case, further=further)
         findings += (replace(each, path="EndpointConfig.Aliases") for each in taken)
     if findings or joined is None:
         return deny(findings)
     named = actor.role is Role.CONTROLLER and current.service in request.endpoint.aliases
-    end = replace(request.endpoint, address=address if named else "")
+    end = replace(request.endpoint, address=address if named else request.endpoint.asked)
     body = only_set(Container=current.id, EndpointConfig=endpoint_body(end))
     summary = SummaryPart(
         network=joined.name,
         name=current.settings.name,
         aliases=tuple(sorted({*request.endpoint.aliases})),
-        slot_addresses={joined.id: end.address} if end.address else {},
+        slot_addresses={joined.id: end.address} if end.address and not end.asked else {},
     )
     return AdmissionDecision(verdict_of(()), body, summary=summary.members)
 

@@ -224,9 +224,14 @@ def _endpoints(service: Service, networks: NetworkNames, *, with_alias: bool) ->
     joined = joined_networks(service, networks)
     if not joined:
         return {}
+    attached = service.spec.network.attach
+    chosen = {service.network_name(each.name): each.address for each in attached if each.address}
     return {
         "EndpointsConfig": {
-            name: {"Aliases": list(aliases_on(service, name, networks))} if with_alias else {}
+            name: only_set(
+                Aliases=list(aliases_on(service, name, networks)) if with_alias else None,
+                IPAMConfig={"IPv4Address": chosen[name]} if name in chosen else None,
+            )
             for name in joined
         }
     }

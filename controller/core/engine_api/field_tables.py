@@ -381,7 +381,7 @@ NETWORKING_CONFIG = (mutate("EndpointsConfig", members, "networks to join"),)
 
 ENDPOINT = (
     constrain("Aliases", lines, "the container's own names", "aliases"),
-    *deny("IPAMConfig", structure, "a chosen address can pose as another's", "network.address"),
+    constrain("IPAMConfig", anything, "an IPv4 address, where the policy allows it"),
     *deny("Links", lines, "names of other containers could be taken", "network.links"),
     *deny("MacAddress", text, "a chosen address can pose as another's", "network.address"),
     *deny("DriverOpts", members, "they set sysctls", "network.options"),
@@ -392,6 +392,12 @@ ENDPOINT = (
         "the engine assigns it",
         "network.address",
     ),
+)
+
+ENDPOINT_IPAM = (
+    constrain("IPv4Address", text, "of a network of one's own, where the policy allows it"),
+    *deny("IPv6Address", text, "a chosen address can pose as another's", "network.address"),
+    *deny("LinkLocalIPs", lines, "a chosen address can pose as another's", "network.address"),
 )
 
 NETWORK = (

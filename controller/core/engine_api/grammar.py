@@ -393,4 +393,7 @@ def endpoint(
     for alias in aliases:
         if not _ALIAS.fullmatch(alias):
             findings.add("network.alias", f"{path}.Aliases", f"{alias!r} is no name for a host")
-    return EndpointRequest(network, aliases)
+    ipam = read_object(
+        field_tables.ENDPOINT_IPAM, read.values.get("IPAMConfig"), f"{path}.IPAMConfig", findings
+    )
+    return EndpointRequest(network, aliases, asked=ipam.text("IPv4Address"))

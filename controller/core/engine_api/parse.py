@@ -17,7 +17,9 @@ from controller.core.engine_api.field_reader import FindingCollector, Values, re
 from controller.core.engine_api.mount_grammar import VOLUME_SIZE, mounts
 from controller.core.engine_api.requests import (
     ICC,
+    MACVLAN,
     MASQUERADE,
+    PARENT,
     ConnectRequest,
     CreateRequest,
     EndpointRequest,
@@ -164,12 +166,14 @@ def parse_network(body: object) -> NetworkRequest:
     if values.values.get("EnableIPv4") is False:
         findings.add("network.options", "EnableIPv4", "networks here have IPv4", "leave it out")
     options = {key: str(value) for key, value in values.members("Options").items()}
+    is_macvlan = values.text("Driver") == MACVLAN
     return NetworkRequest(
         **values.attributes(field_tables.NETWORK),
         masquerade=_switch(options, MASQUERADE, findings),
         icc=_switch(options, ICC, findings),
         pools=tuple(_pools(ipam, findings)),
-        options=tuple(sorted(set(options) - {MASQUERADE, ICC})),
+        parent=options.get(PARENT, "") if is_macvlan else "",
+        options=tuple(sorted(set(options) - {MASQUERADE, ICC, *((PARENT,) if is_macvlan else ())})),
         labels=grammar.labels(values),
         findings=findings.all(),
     )

@@ -16,6 +16,10 @@ from controller.model.files.delivery import Variant
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 ICC = "com.docker.network.bridge.enable_icc"
 
+#: A driver whose networks are on an interface of the host, which the option *parent* names.
+MACVLAN = "macvlan"
+PARENT = "parent"
+
 #: The JSON body of an Engine API request, or an object within one.
 RequestBody = dict[str, Any]
 
@@ -112,8 +116,10 @@ class EndpointRequest:
 
     network: str
     aliases: tuple[str, ...] = ()
-    #: The address of the container's slot, which the gate chose; no request names one.
+    #: The address that the gate chose: that of the container's slot, or the one that was asked for.
     address: str = ""
+    #: The address in the request; '' for none.
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +344,7 @@ class NetworkRequest:
     icc: bool | None = None
     ipv6: bool = False
     pools: tuple[Pool, ...] = ()
+    parent: str = ""  # the host's interface of a macvlan network
     options: tuple[str, ...] = ()  # the names of other options, which are all refused
     labels: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()

@@ -18,7 +18,7 @@ from controller.core.encoding.json_members import list_of, mapping_of, only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET, unknown_members
 from controller.core.engine_api.mount_grammar import VOLUME_SIZE
-from controller.core.engine_api.requests import ICC, MASQUERADE, RequestBody
+from controller.core.engine_api.requests import ICC, MACVLAN, MASQUERADE, PARENT, RequestBody
 from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
 from controller.model.files.delivery import FILE_KINDS, MountedFiles, StoredFiles
@@ -90,12 +90,16 @@ def joining_body(container: str, aliases: Sequence[str] = ()) -> RequestBody:
 def network_body(action: actions.CreateNetwork) -> RequestBody:
     """Return the body of ``POST /networks/create``."""
     switches = {MASQUERADE: action.masquerade, ICC: action.icc}
+    four = only_set(Subnet=action.subnet, IPRange=action.ip_range, Gateway=action.gateway)
+    pools = [pool for pool in (four, only_set(Subnet=action.ipv6_subnet)) if pool]
     return only_set(
         Name=action.target,
-        Driver="bridge",
+        Driver=MACVLAN if action.macvlan else "bridge",
         Internal=action.internal,
-        Options={option: "false" for option, enabled in switches.items() if not enabled},
-        IPAM={"Config": [{"Subnet": action.subnet}]} if action.subnet else None,
+        Options={option: "false" for option, enabled in switches.items() if not enabled}
+        | only_set(parent=action.macvlan),
+        EnableIPv6=bool(action.ipv6_subnet),
+        IPAM={"Config": pools} if pools else None,
         Labels={names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
     )
 
@@ -375,6 +379,8 @@ def network(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observ
         containers=len(inspect.get("Containers") or {}),
         adopted=belonging is not None and belonging.adopted != "",
         subnets=tuple(sorted(str(pool.get("Subnet")) for pool in pools if pool.get("Subnet"))),
+        parent=str(options.get(PARENT) or ""),
+        ip_range=next((str(pool["IPRange"]) for pool in pools if pool.get("IPRange")), ""),
         outsiders=int(inspect.get(OUTSIDERS) or 0),
         has_slot_addresses=belonging is not None
         and not belonging.adopted

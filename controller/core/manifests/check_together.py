@@ -291,7 +291,7 @@ def desired_digest(
                     "key": str(one.key),
                     "owner": one.owner,
                     "internal": one.spec.internal,
-                    **({"subnet": one.spec.subnet} if one.spec.subnet else {}),
+                    **_network_terms(one.spec),
                     **_engine_name(one),
                 }
                 for one in networks
@@ -324,6 +324,11 @@ def _stable_contents(service: Service) -> dict[str, object]:
     """Return the contents that change without a new revision."""
     stable = [[each.name, each.content] for each in service.deliveries if each.is_stable]
     return {"files": stable} if stable else {}
+
+
+def _network_terms(spec: NetworkSpec) -> dict[str, object]:
+    terms = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {name: value for name, value in terms.items() if name not in {"internal", "engineName"}}
 
 
 def _engine_name(one: Network | Volume) -> dict[str, object]:

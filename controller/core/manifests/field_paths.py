@@ -255,6 +255,8 @@ def _endpoints(service: Service, base: NetworkNames) -> Iterator[tuple[str, Yaml
         place = f"NetworkingConfig.EndpointsConfig.{name}"
         if name in attached:
             yield place, ("spec", "network", "attach", attached[name])
+            address = ("spec", "network", "attach", attached[name], "address")
+            yield f"{place}.IPAMConfig", address
         else:
             yield place, ("spec", "network", "mode")
         yield f"{place}.Aliases", _aliases(service, name, attached, base)

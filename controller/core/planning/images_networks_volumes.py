@@ -56,11 +56,22 @@ class NetworkShape:
     icc: bool = True
     #: '' for any.
     subnet: str = ""
+    ipv6_subnet: str = ""
+    #: The host's interface and the range of addresses of a macvlan network; '' for a bridge.
+    macvlan: str = ""
+    ip_range: str = ""
 
     @classmethod
     def of(cls, network: Network) -> NetworkShape:
         """Return the shape of a declared network."""
-        return cls(internal=network.spec.internal, subnet=network.spec.subnet or "")
+        spec = network.spec
+        return cls(
+            internal=spec.internal,
+            subnet=spec.subnet or "",
+            ipv6_subnet=spec.ipv6_subnet or "",
+            macvlan=spec.macvlan or "",
+            ip_range=spec.ip_range or "",
+        )
 
     def fits(self, network: ObservedNetwork) -> bool:
         """Return True if a network on the engine has this shape."""
@@ -71,8 +82,12 @@ class NetworkShape:
         masquerade = network.masquerade if self.internal else self.masquerade
         # An engine can give each network IPv6 addresses too, which no document chooses.
         subnets = " and ".join(each for each in network.subnets if ":" not in each) or "unknown"
+        six = " and ".join(each for each in network.subnets if ":" in each) or "none"
         pairs = (
-            ("driver", network.driver, "bridge"),
+            ("driver", network.driver, "macvlan" if self.macvlan else "bridge"),
+            ("interface", network.parent, self.macvlan),
+            ("range", network.ip_range if self.macvlan else "", self.ip_range),
+            ("IPv6 subnet", six, self.ipv6_subnet or six),
             ("internal", network.internal, self.internal),
             ("traffic among containers", network.icc, self.icc),
             ("masquerading", network.masquerade, masquerade),
@@ -120,6 +135,10 @@ def _network_action(
         masquerade=shape.masquerade,
         icc=shape.icc,
         subnet=shape.subnet,
+        ipv6_subnet=shape.ipv6_subnet,
+        macvlan=shape.macvlan,
+        ip_range=shape.ip_range,
+        gateway=(by.spec.gateway or "") if isinstance(by, Network) else "",
     )
 
 
@@ -374,7 +393,12 @@ class Prerequisites:
             return None
         made_here = network.ours and network.origin == "controller" and not network.adopted
         shape = NetworkShape.of(declared)
-        if not made_here or not replace(shape, internal=network.internal, subnet="").fits(network):
+        # What a document chooses may differ, and nothing else.
+        seen = replace(shape, internal=network.internal, subnet="", ipv6_subnet="")
+        if network.driver in {"bridge", "macvlan"}:
+            ip_range = network.ip_range if network.parent else ""
+            seen = replace(seen, macvlan=network.parent, ip_range=ip_range)
+        if not made_here or not seen.fits(network):
             return None
         differences = shape.differences(network)
         return OutdatedNetwork(declared, network, differences) if differences else None

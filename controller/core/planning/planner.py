@@ -427,7 +427,10 @@ def _essence(action: AnyAction) -> dict[str, object]:
 
 #: Members of actions that are digested as they are.
 _DIGESTED: Mapping[type[AnyAction], tuple[str, ...]] = {
-    CreateNetwork: ("owner", "internal", "masquerade", "icc", "subnet"),
+    CreateNetwork: (
+        *("owner", "internal", "masquerade", "icc", "subnet"),
+        *("ipv6_subnet", "macvlan", "ip_range", "gateway"),
+    ),
     CreateVolume: ("owner", "size"),
     DeliverFiles: ("owner", "content"),
     RenameContainer: ("name",),
@@ -462,8 +465,8 @@ def _particulars(action: AnyAction) -> dict[str, object]:
             | SignalContainer()
         ):
             members = {name: getattr(action, name) for name in _DIGESTED[type(action)]}
-            # Plans without a subnet or a size keep their digests.
-            added = {"subnet", "size"}
+            # Plans without the later members keep their digests.
+            added = {"subnet", "size", "ipv6_subnet", "macvlan", "ip_range", "gateway"}
             return {name: value for name, value in members.items() if value or name not in added}
         case (
             PullImage()

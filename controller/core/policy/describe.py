@@ -111,6 +111,8 @@ def _grants(policy: Policy) -> Iterator[str]:
             "mode bridge for the default network of a compose file",
         ),
         (networks.ports.ranges, "ranges of host ports"),
+        (networks.static_addresses, "chosen addresses of containers"),
+        (networks.ipv6, "IPv6 subnets"),
         (shared != (), f"services that share namespaces: {_join(shared)}"),
     ):
         if granted:
@@ -159,6 +161,9 @@ def _networks(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "network modes", _join(networks.modes)
     beside = ", which joins the first one, too" if networks.bridge_joins_isolated else ""
     yield "networks", f"{networks.isolated}, {networks.ingress}, {networks.bridge}{beside}"
+    for each in networks.macvlan:
+        place = f"{each.owner} in {each.namespace}"
+        yield "", f"{place}: machines of the host's network on {each.parent}, at {each.range}"
     granted = f", and {_join(str(port) for port in ports.granted)}" if ports.granted else ""
     yield "ports", f"{ports.min_host} and above{granted} on {_join(ports.host_ips)}"
 

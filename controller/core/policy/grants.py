@@ -243,6 +243,11 @@ def _address(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | 
     return (host_address(addresses[0]) or None) if addresses else None
 
 
+def _address_of(finding: Finding, _asked: GrantRequest, _policy: Policy) -> Grant | None:
+    chosen = finding.path.endswith("IPv4Address")
+    return Grant("set", "networks.staticAddresses", True) if chosen else None
+
+
 def _restart(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     restart = asked.request.restart
     if not finding.tolerable:
@@ -412,6 +417,7 @@ GRANTS: Mapping[str, Suggest] = {
     "mount.options": _executable,
     "mount.tmpfs": _raise("resources.tmpfs.max", _tmpfs),
     "name.invalid": _name,
+    "network.address": _address_of,
     "network.alias": _free_alias,
     "network.dns": _dns,
     "network.hosts": _add("networks.extraHosts", _hosts),

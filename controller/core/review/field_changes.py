@@ -44,7 +44,7 @@ SHOWN: Final = frozenset(
         "resources.": "memory memoryReservation cpus cpuShares cpuset pids shm disk",
         "security.": "capAdd readOnlyRootFilesystem runtime",
         "restart.": "policy boot",
-        "logs.": "driver maxSize maxFiles compress",
+        "logs.": "driver options maxSize maxFiles compress",
         "rollout.": "order maxUnavailable parallelism minHealthy healthDeadline progressDeadline before after"
         " onFailure",
         "healthcheck.": "http.path http.port tcp.port interval timeout retries startPeriod"

@@ -23,7 +23,13 @@ from typing import Literal
 
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_address, is_host_name
-from controller.core.engine_api.requests import EndpointRequest, Finding, Findings, PortRequest
+from controller.core.engine_api.requests import (
+    MACVLAN,
+    EndpointRequest,
+    Finding,
+    Findings,
+    PortRequest,
+)
 from controller.core.rules.context import COMPOSE_SERVICE, Case, exceptions_of_item
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.identity import adopt_remedy, is_controllers_name
@@ -155,13 +161,17 @@ def joined(case: Case) -> JoinedNetworks:
         name = _resolved(case, end.network)
         aliases[name] = tuple(dict.fromkeys((*aliases.get(name, ()), *end.aliases)))
     known = case.facts.addresses if case.facts else {}
-    return JoinedNetworks(
-        tuple(
-            EndpointRequest(name, named, known.get(name, "") if case.service in named else "")
-            for name in wanted(case)
-            for named in (aliases.get(name, ()),)
-        )
-    )
+    asked = {_resolved(case, end.network): end.asked for end in case.request.endpoints}
+    found: list[EndpointRequest] = []
+    for name in wanted(case):
+        named, chosen = aliases.get(name, ()), asked.get(name, "")
+        address = known.get(name, "") if case.service in named else ""
+        facts = network_facts(case, name)
+        # A service's successor gets the chosen address with its name, as every address of a slot.
+        of_slot = case.by_controller and (facts is None or facts.driver != MACVLAN)
+        address = address if of_slot else address or chosen
+        found.append(EndpointRequest(name, named, address, chosen))
+    return JoinedNetworks(tuple(found))
 
 
 def mode_granted(case: Case) -> Findings:

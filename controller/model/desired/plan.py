@@ -56,6 +56,12 @@ class CreateNetwork(Action):
     icc: bool = True
     #: '' for a subnet of the engine's choice.
     subnet: str = ""
+    #: '' for no IPv6.
+    ipv6_subnet: str = ""
+    #: The host's interface of a macvlan network, with its range and gateway; '' for a bridge.
+    macvlan: str = ""
+    ip_range: str = ""
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -24,7 +24,7 @@ from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec.fields import Model
 from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
 from controller.model.policy import sections, values
-from controller.model.policy.devices import DeviceRules
+from controller.model.policy.devices import DeviceGrant, DeviceRules
 from controller.model.policy.modes import ROLLABLE, Mode
 from controller.model.policy.sources import SOURCES_MAX, SignedSource
 
@@ -293,7 +293,7 @@ def _contradictions(policy: Policy) -> Iterable[tuple[str, str]]:
     networks = policy.networks
     if len({networks.isolated, networks.ingress, networks.bridge}) != 3:
         yield "networks", "isolated, ingress and bridge need three different names"
-    yield from _devices(policy)
+    yield from _grants(policy)
     yield from _modes(policy)
     yield from _sources(policy)
     yield from _people(policy)
@@ -320,9 +320,13 @@ def _projects(policy: Policy) -> Iterable[tuple[str, str]]:
                 yield f"mounts.projects.{index}.path", f"it contains {path}, which is forbidden"
 
 
-def _devices(policy: Policy) -> Iterable[tuple[str, str]]:
-    for index, grant in enumerate(policy.devices.grants):
-        path = f"devices.grants.{index}"
+def _grants(policy: Policy) -> Iterable[tuple[str, str]]:
+    listed: tuple[tuple[str, Sequence[DeviceGrant | sections.MacvlanGrant]], ...] = (
+        ("devices.grants", policy.devices.grants),
+        ("networks.macvlan", policy.networks.macvlan),
+    )
+    numbered = ((f"{key}.{n}", grant) for key, grants in listed for n, grant in enumerate(grants))
+    for path, grant in numbered:
         owner = next((each for each in policy.owners or () if each.name == grant.owner), None)
         if owner is None:
             yield (

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from controller.model.desired.field_types import PortNumber
-from controller.model.desired.spec.fields import Model, SysctlName, matching
+from controller.model.desired.spec.fields import InterfaceName, Model, SysctlName, matching
 from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
 from controller.model.policy import values
 from controller.model.policy.builds import BuildRules
@@ -188,6 +188,16 @@ class DnsRules(Model):
     options: bool = False
 
 
+class MacvlanGrant(Model):
+    """An interface of the host, for networks of an owner's documents in a namespace."""
+
+    owner: values.OwnerName
+    namespace: values.Namespace
+    parent: InterfaceName
+    #: The addresses of the host's network that the containers may have.
+    range: values.Subnet
+
+
 class Networks(Model):
     """Allowed network modes, and the names of the implied networks."""
 
@@ -216,12 +226,17 @@ class Networks(Model):
     dns: DnsRules = DnsRules.model_construct()
     #: Ranges for the subnets of networks, of clients and of documents.
     subnets: tuple[values.Subnet, ...] = ()
+    #: Allow chosen addresses of containers, in networks of documents and of clients.
+    static_addresses: bool = False
     #: Ranges from which the controller's networks get their subnets, each with an address for every slot;
     #: () leaves the subnets to the engine, and the address of a service changes with each container.
     address_pools: tuple[values.Subnet, ...] = ("10.208.0.0/12",)
     #: Allowed targets of additional entries of /etc/hosts.
     extra_hosts: tuple[Literal["addresses", "host-gateway"], ...] = ()
+    #: Allow IPv6 subnets within fc00::/7.
     ipv6: bool = False
+    #: Interfaces whose network containers may join as machines of their own. () for none.
+    macvlan: Annotated[tuple[MacvlanGrant, ...], Field(max_length=64)] = ()
     #: Networks of this instance, by their name on the engine, open to all namespaces.
     granted: tuple[str, ...] = ()
 

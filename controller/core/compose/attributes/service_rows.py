@@ -256,7 +256,11 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ),
     ("networks.*.aliases", "~", "further names, where the policy allows them"),
     ("networks.*.interface_name", "!", "the engine names interfaces → remove it"),
-    ("networks.*.ipv4_address", "!", "the engine chooses addresses → use the service's name"),
+    (
+        "networks.*.ipv4_address",
+        "~",
+        "by a grant of the policy (networks.staticAddresses), with ipam.config.subnet",
+    ),
     ("networks.*.ipv6_address", "!", "the engine chooses addresses → use the service's name"),
     ("networks.*.link_local_ips", "!", "the engine chooses addresses → use the service's name"),
     ("networks.*.mac_address", "!", "an address of the engine's choice is used → remove it"),

@@ -18,17 +18,24 @@ TOP_ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     ("models.**", "~", "a service that uses one is refused"),
     ("networks", "=", "each is a Network that the services which list it share"),
     ("networks.*.name", "~!", "the engine's name is NAMESPACE.NETWORK"),
-    ("networks.*.driver", "~", "a bridge; another driver is refused"),
+    (
+        "networks.*.driver",
+        "~",
+        "a bridge; macvlan by a grant of the policy; another driver is refused",
+    ),
     (
         "networks.*.driver_opts",
-        "!",
-        "options of the driver can open ways around the gate → remove it",
+        "~",
+        "parent of macvlan; others can open ways around the gate and are refused",
     ),
-    ("networks.*.ipam", "~", "the engine chooses the addresses"),
+    ("networks.*.ipam", "~", "subnets within the policy's ranges"),
     (
         "networks.*.ipam.config.**",
         "~!",
-        "the engine chooses the subnet; names resolve to its addresses",
+        (
+            "the subnet counts where a service has an ipv4_address there, or with enable_ipv6; else the engine "
+            "chooses one"
+        ),
     ),
     ("networks.*.ipam.driver", "!", "the engine's own address management is used → remove it"),
     ("networks.*.ipam.options", "!", "the engine's own address management is used → remove it"),
@@ -40,7 +47,11 @@ TOP_ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     ("networks.*.external.name", "~", "the engine's name of the network"),
     ("networks.*.internal", "=", "no way out of the network"),
     ("networks.*.enable_ipv4", "~!", "networks have IPv4 addresses"),
-    ("networks.*.enable_ipv6", "~!", "networks have IPv4 addresses alone"),
+    (
+        "networks.*.enable_ipv6",
+        "~!",
+        "with an IPv6 subnet in ipam, by a grant of the policy (networks.ipv6)",
+    ),
     ("networks.*.attachable", "=", "of Swarm, no effect on one host"),
     ("networks.*.labels", "~", "kept in the document's metadata, not on the engine's network"),
     ("volumes", "=", "each is a Volume, kept after its removal from the file"),

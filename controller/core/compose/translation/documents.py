@@ -25,6 +25,7 @@ from controller.core.compose.translation.scope import (
     ReadContext,
     TranslationScope,
     Tree,
+    items,
     mapping,
     no_context,
 )
@@ -32,6 +33,7 @@ from controller.core.compose.translation.settings import SECRET_COPY, ComposeSet
 from controller.core.compose.translation.units import byte_count
 from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.quoting import path_text
+from controller.core.engine_api.requests import MACVLAN
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.parse import parse_document
 from controller.core.yaml.documents import Document, YamlPath
@@ -146,9 +148,14 @@ def _network(scope: TranslationScope, name: str) -> None:
     declared = mapping(mapping(scope.project.tree["networks"])[name])
     key = Key("Network", scope.namespace, dns_name(name))
     driver = declared.get("driver")
-    if driver not in (None, "", "bridge", "default"):
+    if driver not in (None, "", "bridge", "default", MACVLAN):
         message = f"network driver {driver} is not supported: networks are bridges of this host"
         scope.error(("networks", name, "driver"), "compose.refused", message, "remove it", key)
+    for option in mapping(declared.get("driver_opts")):
+        if driver != MACVLAN or option != "parent":
+            message = "options of the driver can open ways around the gate"
+            place = ("networks", name, "driver_opts", option)
+            scope.error(place, "compose.refused", message, "remove it", key)
     is_kept = scope.extension.keeps_networks and not declared.get("external")
     # Docker Compose makes no network that no service joins.
     if not scope.is_declared(name) or (is_kept and not _is_joined(scope, name)):
@@ -159,8 +166,35 @@ def _network(scope: TranslationScope, name: str) -> None:
     elif is_kept:
         draft.put("spec.engineName", scope.name_by_compose(name, declared), "name")
     draft.put("spec.internal", bool(declared.get("internal")), "internal")
+    _put_subnets(scope, draft, name, declared)
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
+
+
+def _put_subnets(scope: TranslationScope, draft: Draft, name: str, declared: Tree) -> None:
+    """Put the subnets that matter: for a chosen address, and for IPv6. Else the engine chooses."""
+    pools = [mapping(each) for each in items(mapping(declared.get("ipam")).get("config"))]
+    trees = (mapping(each) for each in scope.services.values())
+    joined = [networks_of(each).get(name, {}) for each in trees if not each.get("network_mode")]
+    chosen = [str(address) for terms in joined if (address := terms.get("ipv4_address"))]
+    parent = mapping(declared.get("driver_opts")).get("parent")
+    if declared.get("driver") == MACVLAN:
+        draft.put("spec.macvlan", parent, ("driver_opts", "parent"))
+    for index, pool in enumerate(pools):
+        subnet, origin = str(pool.get("subnet") or ""), ("ipam", "config", index, "subnet")
+        if ":" in subnet and declared.get("enable_ipv6"):
+            draft.put("spec.ipv6Subnet", subnet, origin)
+        elif subnet and ":" not in subnet and (chosen or parent):
+            draft.put("spec.subnet", subnet, origin)
+        if parent and ":" not in subnet:
+            # A single address is the whole range.
+            alone = f"{chosen[0]}/32" if len(chosen) == 1 else None
+            for field, value in (
+                ("ipRange", pool.get("ip_range") or alone),
+                ("gateway", pool.get("gateway")),
+            ):
+                if value:
+                    draft.put(f"spec.{field}", value, origin)
 
 
 def _is_joined(scope: TranslationScope, network: str) -> bool:

@@ -22,6 +22,7 @@ from controller.core.compose.translation.scope import (
     texts,
 )
 from controller.core.compose.translation.units import whole_number
+from controller.core.engine_api.requests import MACVLAN
 
 
 def put_networking(work: Workload) -> None:
@@ -76,9 +77,14 @@ def _put_networks(work: Workload) -> None:
         work.draft.put("spec.network.mode", default_mode(work.scope), origin)
         aliases = texts(joined[DEFAULT_NETWORK].get("aliases"))
         _put_aliases(work, "spec.network.aliases", aliases, origin)
+        if joined[DEFAULT_NETWORK].get("ipv4_address"):
+            message = "ipv4_address is not supported in a network without a subnet of its own"
+            remedy = "declare a network with ipam.config.subnet, of /24 or larger, and join it"
+            work.refuse((*origin, "ipv4_address"), message, remedy)
     else:
         work.draft.put("spec.network.mode", "declared", "networks")
     attach: list[object] = []
+    declared = mapping(work.scope.project.tree.get("networks"))
     for name, terms in joined.items():
         if name == DEFAULT_NETWORK and is_implied:
             continue
@@ -86,7 +92,16 @@ def _put_networks(work: Workload) -> None:
         work.draft.trace(path, ("networks", name))
         names = _names_of(work, texts(terms.get("aliases")))
         network = dns_name(name)
-        attach.append({"name": network, "aliases": names} if names else network)
+        more: dict[str, object] = {"aliases": names} if names else {}
+        if address := terms.get("ipv4_address"):
+            more["address"] = address
+            written = mapping(work.draft.spec.get("rollout"))
+            is_macvlan = mapping(declared.get(name)).get("driver") == MACVLAN
+            if is_macvlan and "order" not in written and not work.is_job:
+                # The host's network has the address once: the successor comes after the container.
+                work.draft.put("spec.rollout.order", "StopFirst", ("networks", name))
+            work.draft.trace((*path, "address"), ("networks", name, "ipv4_address"))
+        attach.append({"name": network, **more} if more else network)
     if attach:
         work.draft.put("spec.network.attach", attach, "networks")
 

@@ -83,6 +83,14 @@ def check_networks(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         elif name in seen:
             message, remedy = f"network {name} is listed twice", "remove one of them"
             yield problem_at(document, (*path, index), "network.duplicate", message, remedy=remedy)
+        if attached.address and spec.replicas > 1:
+            yield problem_at(
+                document,
+                (*path, index, "address"),
+                "address.replicas",
+                f"{attached.address} can belong to one replica only, and replicas is {spec.replicas}",
+                remedy="set replicas: 1, or leave the address out and use the service's name",
+            )
         seen.add(name)
 
 

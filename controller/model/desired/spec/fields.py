@@ -39,6 +39,7 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 #: The namespaced settings: of the network, of message queues, and of System V IPC.
 _LOG_OPTION = re.compile(r"[a-z][a-z-]*", re.ASCII)
+_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _SYSCTL = re.compile(
     r"net(?:\.[a-z0-9_-]+)+|fs\.mqueue\.[a-z_]+"
     r"|kernel\.(?:msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)",
@@ -167,6 +168,13 @@ def _server(text: str) -> str:
         raise ValueError("expected an IP address, such as 192.168.0.1") from None
 
 
+def _container_address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise ValueError("expected an IPv4 address, such as 10.80.4.10") from None
+
+
 def _network_range(text: str) -> str:
     try:
         network = ipaddress.IPv4Network(text)
@@ -175,6 +183,23 @@ def _network_range(text: str) -> str:
     if network is None or not 16 <= network.prefixlen <= 29 or str(network) != text:
         raise ValueError("expected an IPv4 network of /16 to /29, such as 10.80.4.0/24")
     return text
+
+
+def _address_range(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Network(text))
+    except ValueError:
+        raise ValueError("expected an IPv4 network, such as 192.168.1.192/27") from None
+
+
+def _ipv6_range(text: str) -> str:
+    try:
+        network = ipaddress.IPv6Network(text)
+    except ValueError:
+        network = None
+    if network is None or not 64 <= network.prefixlen <= 112:
+        raise ValueError("expected an IPv6 network of /64 to /112, such as fd12:3456::/64")
+    return str(network)
 
 
 def is_sysctl(name: str) -> bool:
@@ -265,7 +290,13 @@ Folder = Annotated[str, AfterValidator(_folder)]
 GracePeriod = Annotated[DurationMs, Field(le=STOP_GRACE_MAX_MS), AfterValidator(_whole_seconds)]
 CpuCount = Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)]
 CapabilityNames = Annotated[tuple[str, ...], AfterValidator(_capabilities)]
+ContainerAddress = Annotated[str, AfterValidator(_container_address)]
 NetworkRange = Annotated[str, AfterValidator(_network_range)]
+AddressRange = Annotated[str, AfterValidator(_address_range)]
+Ipv6Range = Annotated[str, AfterValidator(_ipv6_range)]
+InterfaceName = Annotated[
+    str, matching(_INTERFACE, 15, "the name of an interface of the host, such as eth0")
+]
 PublishAddress = Annotated[str, AfterValidator(_address)]
 
 

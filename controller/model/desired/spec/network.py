@@ -131,17 +131,25 @@ def _named(value: object) -> object:
 
 
 class Attachment(fields.Model):
-    """A declared network to join, with further names there. Written as a name or as a mapping."""
+    """A declared network to join, with further names and an address there. Written as a name or as a mapping."""
 
     #: The name of the Network.
     name: str
     #: Further names there.
     aliases: Aliases = ()
+    #: The address of the one container there. Unset: the gate's choice for the slot.
+    address: fields.ContainerAddress | None = None
 
     @model_serializer(mode="wrap")
     def _short(self, handler: SerializerFunctionWrapHandler) -> object:
-        # A name alone keeps the revision of documents from before the aliases.
-        return handler(self) if self.aliases else self.name
+        # A name alone keeps the revision of documents from before the other members.
+        if self.address is None:
+            return (
+                {"name": self.name, "aliases": handler(self)["aliases"]}
+                if self.aliases
+                else self.name
+            )
+        return handler(self)
 
 
 class Dns(fields.Model):
@@ -172,5 +180,23 @@ class NetworkSpec(fields.Model):
     internal: bool = True
     #: The addresses. Unset: the engine chooses them.
     subnet: fields.NetworkRange | None = None
+    #: IPv6 addresses in addition, of this subnet.
+    ipv6_subnet: fields.Ipv6Range | None = Field(default=None, alias="ipv6Subnet")
+    #: The host's interface of a macvlan network, whose containers are on the host's network. Unset: a bridge.
+    macvlan: fields.InterfaceName | None = None
+    #: The router of a macvlan network. Unset: the first address of the subnet.
+    gateway: fields.ContainerAddress | None = None
+    #: The addresses for containers of a macvlan network, within the subnet.
+    ip_range: fields.AddressRange | None = None
     #: The engine's name of an existing network, which an operator adopted.
     engine_name: fields.EngineName | None = None
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> NetworkSpec:
+        if self.macvlan is None and (self.gateway or self.ip_range):
+            raise ValueError("has gateway or ipRange without macvlan; expected subnet alone")
+        if self.macvlan is not None and (
+            self.internal or self.subnet is None or self.ip_range is None or self.ipv6_subnet
+        ):
+            raise ValueError("has macvlan; expected internal: false with subnet and ipRange")
+        return self

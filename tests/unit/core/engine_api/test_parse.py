@@ -499,7 +499,8 @@ def test_a_read_only_folder_below_etc_may_be_bound_and_dots_in_names_are_no_trav
 @pytest.mark.parametrize(
     ("endpoint", "rule"),
     [
-        ({"IPAMConfig": {"IPv4Address": "10.0.0.9"}}, "network.address"),
+        ({"IPAMConfig": {"IPv6Address": "fd00::9"}}, "network.address"),
+        ({"IPAMConfig": {"LinkLocalIPs": ["169.254.1.1"]}}, "network.address"),
         ({"MacAddress": "02:42:00:00:00:01"}, "network.address"),
         ({"NetworkID": "x"}, "network.address"),
         ({"DNSNames": ["x"]}, "network.address"),
@@ -613,9 +614,11 @@ def test_an_object_whose_members_are_all_unset_is_unset():
     connect = {"Container": "c", "EndpointConfig": {"IPAMConfig": blank}}
     assert parse_connect(connect, network="n").findings == ()
     assert parse_network({"Name": "n", "ConfigFrom": {"Network": ""}}).findings == ()
-    for taken in ({"IPAMConfig": {**blank, "IPv4Address": "10.0.0.9"}}, {"IPAMConfig": [0]}):
-        refused = parse_connect({"Container": "c", "EndpointConfig": taken}, network="n")
-        assert rules(refused.findings) == ["network.address"]
+    chosen = {"IPAMConfig": {**blank, "IPv4Address": "10.0.0.9"}}
+    asked = parse_connect({"Container": "c", "EndpointConfig": chosen}, network="n")
+    assert (asked.findings, asked.endpoint.asked) == ((), "10.0.0.9")
+    refused = parse_connect({"Container": "c", "EndpointConfig": {"IPAMConfig": [0]}}, network="n")
+    assert rules(refused.findings) == ["body.type"]
     # Names given by a user are not fields: their empty values have a meaning.
     options = {"Container": "c", "EndpointConfig": {"DriverOpts": {"a": ""}}}
     assert parse_connect(options, network="n").findings != ()

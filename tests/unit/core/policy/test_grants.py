@@ -217,6 +217,16 @@ CREATES = (
         sections={"networks": {"extraHosts": ["addresses"]}},
     ),
     Refused(
+        "network.address",
+        Grant("set", "networks.staticAddresses", True),
+        body={
+            "NetworkingConfig": {
+                "EndpointsConfig": {"alice-net": {"IPAMConfig": {"IPv4Address": "10.9.0.9"}}}
+            }
+        },
+        host={"NetworkMode": "alice-net"},
+    ),
+    Refused(
         "network.dns",
         Grant("add", "networks.dns.servers", "9.9.9.9/32"),
         host={"Dns": ["9.9.9.9"]},

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from controller.broker.host.ip_routes import host_routes
-from controller.core.rules.host_routes import EVERYWHERE, overlapping_route, parse_routes
+from controller.core.rules.host_routes import (
+    EVERYWHERE,
+    EVERYWHERE_IPV6,
+    overlapping_route,
+    parse_ipv6_routes,
+    parse_routes,
+)
 
 HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 
@@ -45,7 +51,24 @@ def test_what_cannot_be_read_overlaps_everything(tmp_path: Path, text: str | Non
     file = tmp_path / "route"
     if text is not None:
         file.write_text(text)
-    assert host_routes(file) == (EVERYWHERE,)
+    assert host_routes(tmp_path) == (EVERYWHERE, EVERYWHERE_IPV6)
+
+
+def test_a_kernel_without_ipv6_has_room_for_no_ipv6_network(tmp_path: Path) -> None:
+    (tmp_path / "route").write_text(HEAD + DOCKER)
+    assert host_routes(tmp_path) == ("172.17.0.0/16", EVERYWHERE_IPV6)
+
+
+def test_routes_of_ipv6_are_the_networks_that_are_up() -> None:
+    def six(destination: str, prefix: str, flags: str = "00000001") -> str:
+        return f"{destination} {prefix} {'0' * 32} 00 {'0' * 32} 00000100 1 0 {flags} eth0\n"
+
+    text = six(f"fd12{'0' * 28}", "40") + six("0" * 32, "00") + six(f"fe80{'0' * 28}", "40")
+    assert parse_ipv6_routes(text + six(f"fd13{'0' * 28}", "40", "00000000")) == ("fd12::/64",)
+    with pytest.raises(ValueError, match="not a route"):
+        parse_ipv6_routes("eth0\n")
+    assert overlapping_route("fd12::/80", ("0.0.0.0/0", "fd12::/64")) == "fd12::/64"
+    assert overlapping_route("fd13::/64", ("0.0.0.0/0", "fd12::/64")) == ""
 
 
 def test_this_host_has_routes_that_can_be_read() -> None:

@@ -95,7 +95,7 @@ def test_names_that_normalise_to_one_name_are_errors() -> None:
 
 
 def test_drivers_of_networks_and_volumes_are_refused() -> None:
-    text = "networks:\n  n: {driver: macvlan}\nvolumes:\n  v: {driver: nfs}\n"
+    text = "networks:\n  n: {driver: overlay}\nvolumes:\n  v: {driver: nfs}\n"
     state = desired(text)
     assert state.blind_keys == {
         Key("Network", "shop", "n"),
@@ -192,3 +192,39 @@ def test_warnings_are_bounded_and_errors_are_not() -> None:
     warnings = [p for p in found if p.severity == "warning"]
     assert len(warnings) == 201
     assert warnings[-1].message == "100 more warnings of the project are not listed"
+
+
+def test_addresses_and_subnets_that_count_are_translated() -> None:
+    text = """
+services:
+  dns: {image: x, networks: {lan: {ipv4_address: 192.168.1.200}}}
+  db: {image: x, networks: {back: {ipv4_address: 10.80.4.10, aliases: [data]}, six: {}}}
+networks:
+  lan:
+    driver: macvlan
+    driver_opts: {parent: eth0}
+    ipam: {config: [{subnet: 192.168.1.0/24, gateway: 192.168.1.1}]}
+  back: {ipam: {config: [{subnet: 10.80.4.0/24, gateway: 10.80.4.1}]}}
+  six: {enable_ipv6: true, ipam: {config: [{subnet: "fd12:3::/64"}, {subnet: 10.80.5.0/24}]}}
+"""
+    made = trees(text)
+    assert made["Network/lan"] == {
+        "internal": False,
+        "macvlan": "eth0",
+        "subnet": "192.168.1.0/24",
+        "ipRange": "192.168.1.200/32",
+        "gateway": "192.168.1.1",
+    }
+    assert made["Network/back"] == {"internal": False, "subnet": "10.80.4.0/24"}
+    assert made["Network/six"] == {"internal": False, "ipv6Subnet": "fd12:3::/64"}
+    assert made["Service/dns"]["rollout"] == {"order": "StopFirst"}
+    assert made["Service/dns"]["network"]["attach"] == [{"name": "lan", "address": "192.168.1.200"}]
+    assert made["Service/db"]["network"]["attach"] == [
+        {"name": "back", "aliases": ["data"], "address": "10.80.4.10"},
+        "six",
+    ]
+
+
+def test_options_of_a_networks_driver_are_refused() -> None:
+    for network in ("{driver_opts: {parent: eth0}}", "{driver: macvlan, driver_opts: {mode: x}}"):
+        assert desired(f"networks:\n  n: {network}\n").blind_keys == {Key("Network", "shop", "n")}
