@@ -531,6 +531,7 @@ def test_a_volume_shows_its_driver_and_options() -> None:
 
 def test_the_size_of_an_image_is_that_of_its_files() -> None:
     assert translate.layers_size([{"Size": 0}, {"Size": 104861696}, {"Size": 2043904}]) == 106905600
+    odd: object
     for odd in (None, {}, [1], [{"Size": "1"}]):
         assert translate.layers_size(odd) == 0
 
