@@ -84,7 +84,9 @@ def test_an_untested_engine_is_a_hint(
         "/version": {"Version": version, "ApiVersion": "1.60"},
         "/info": {"Driver": "overlay2", "DockerRootDir": str(tmp_path)},
     }
-    monkeypatch.setattr(doctor, "ask_engine", lambda _path, target, **_more: answers.get(target, {}))
+    monkeypatch.setattr(
+        doctor, "ask_engine", lambda _path, target, **_more: answers.get(target, {})
+    )
     found = [*engine_findings(f"unix://{tmp_path}/docker.sock", served=False)]
     hints = [each for each in found if each.level == "hint"]
     assert [each.check for each in hints] == ["engine"] * untested
