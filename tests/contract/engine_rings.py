@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "engines.md"
 #: Up, rollout, heal, adopt, and what images decide.
 MAIN_JOB = (
     *("the_main_job", "rollouts", "drift", "adoption", "images", "image_volumes", "real_images"),
-    *("the_gate_holds", "moved"),
+    *("the_gate_holds", "moved", "builds"),
 )
 RINGS = {
     "contract": ("tests/contract",),
