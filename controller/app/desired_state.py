@@ -13,6 +13,7 @@ from controller.core.compose.translation.settings import ComposeSettings, owned_
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
 from controller.core.planning.deliveries.secret_binding import bind_secrets
+from controller.engine.secret_contents import OF_HOST
 from controller.model.desired.desired import Desired, GitSource, Secret, SourceIdentity
 from controller.model.errors import Problem
 from controller.model.names import Key
@@ -73,6 +74,10 @@ def send_no_proof(*_: object) -> list[Problem]:
 ReadAgain = Callable[[float], object]
 #: Seconds until the Releases that a reading left out are tried again.
 DEFERRED_S = 5.0
+#: A person repairs a missing file of the host soon after the message, where no watch can see it: the
+#: broker is asked again after this time, so many times. Each answer is a record.
+MISSING_S = 2.0
+MISSING_LOOKS = 60
 
 
 def read_once(_seconds: float) -> None:
@@ -144,6 +149,9 @@ class DesiredFiles:
         self._fetched: FetchedSources | None = None
         self._marks: tuple[Path, ...] = ()
         self._of_secrets: tuple[Path, ...] = ()
+        #: The Secrets without their files of the host, and how often they were looked for.
+        self._missing: frozenset[Key | None] = frozenset()
+        self._looks = 0
 
     def marks(self) -> tuple[Path, ...]:
         """Return the files outside the directory's walk with an effect on the desired state.
@@ -166,7 +174,13 @@ class DesiredFiles:
         self._of_secrets = tuple(
             sorted({path for secret in desired.secrets for path in _host_files(secret)})
         )
-        return self._bind(desired)
+        bound = self._bind(desired)
+        missing = frozenset(p.key for p in bound.problems if p.code in OF_HOST)
+        self._looks = self._looks + 1 if missing == self._missing else 0
+        self._missing = missing
+        if missing and self._looks < MISSING_LOOKS:
+            self._read_again(MISSING_S)
+        return bound
 
     def _load(self) -> Desired:
         reading, serving = self._directory.read(), self._serving()

@@ -80,7 +80,8 @@ def read_host_file(namespace: str, name: str, folder: Path = FILES) -> bytes:
         raise SecretError(
             "secret.file-missing",
             f"there is no file {folder / namespace / name}",
-            remedy=f"create it: install -m 600 -D FILE {folder / namespace / name}",
+            remedy=f"create it: install -m 600 -D FILE {folder / namespace / name}; trimtab looks again within a "
+            "minute, and `trimtab apply` at once",
         ) from None
 
 

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.desired_state import DesiredFiles, directory_source
+from controller.app.desired_state import (
+    MISSING_LOOKS,
+    MISSING_S,
+    DesiredFiles,
+    directory_source,
+)
 from controller.core.git.report import render
 from controller.core.git.tree_checks import TreeFile
+from controller.core.planning.deliveries.secret_binding import SecretFault, bind_secrets
 from controller.fetch.export import ExportFolder
 from controller.model.desired.desired import Desired
 from controller.model.names import Key
@@ -239,6 +245,42 @@ def test_what_the_fetcher_exports_is_read(world: World) -> None:
         desired = world.load()
         assert desired.problems == ()
         assert [(s.key.name, s.source.commit) for s in desired.services] == [("web", commit)]
+
+
+def test_a_missing_file_of_a_secret_is_looked_for_again_soon_for_some_time(tmp_path: Path) -> None:
+    (tmp_path / "secret.yaml").write_text(
+        "apiVersion: trimtab/v1\nkind: Secret\n"
+        "metadata: {name: pw, namespace: shop, owner: team}\nspec: {file: {pw: pw}}\n"
+    )
+    answers: dict[str, str | SecretFault] = {
+        "pw": SecretFault("secret.file-missing", "no file", "")
+    }
+    asked: list[float] = []
+
+    def bind(desired: Desired) -> Desired:
+        return bind_secrets(desired, {each.key: answers["pw"] for each in desired.secrets})
+
+    files = DesiredFiles(
+        directory_source(tmp_path), tmp_path / "fetcher", dict, bind, read_again=asked.append
+    )
+    for _ in range(MISSING_LOOKS + 5):
+        files.load()
+    assert asked == [MISSING_S] * MISSING_LOOKS
+    answers["pw"] = "sha256:" + "0" * 64
+    assert files.load().problems == ()
+    answers["pw"] = SecretFault("secret.file-missing", "no file", "")
+    files.load()
+    assert len(asked) == MISSING_LOOKS + 1
+
+
+def test_a_git_source_mounts_no_folder_of_the_directory(world: World) -> None:
+    world.write("team.yaml", source("team"))
+    mounts = f"mounts: [{{type: bind, source: {world.directory}/x, target: /x, readOnly: true}}]"
+    text = service("web").replace("'}", f"', {mounts}}}")
+    world.export("team", {"deploy/web.yaml": text})
+    desired = world.load()
+    assert [s.key.name for s in desired.services] == []
+    assert [code.split()[1] for code in codes(desired)] == ["source.folder"]
 
 
 def test_the_files_and_keys_of_secrets_on_the_host_are_watched(tmp_path: Path) -> None:

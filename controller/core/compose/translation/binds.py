@@ -138,7 +138,7 @@ def put_bind(work: Workload, paths: ProjectPaths, terms: Tree, origin: TreePath)
         _put_host(work, paths.on_host(path), target, is_read_only=keeps, origin=origin)
         if keeps and not is_read_only:
             what = "is one file" if not is_folder else "holds files that trimtab reads"
-            message = f"the container can't write to {target}: {source} {what}"
+            message = f"the container can't write to {target}: {written} {what}"
             remedy = "add :ro, or mount a folder below it for what the program writes"
             work.warn(origin, message, remedy, "compose.read-only")
         return
