@@ -64,7 +64,7 @@ def test_a_project_has_its_folders_and_no_container_declares_anything(host: Host
         # What a container leaves in its folder is no document, also without the mount.
         (shop / "data" / "evil.yaml").write_text(web("evil"))
         host.write("shop/compose.yaml", SHOP.replace("./data:/data", "./other:/data"))
-        eventually(lambda: (shop / "other" / "now").exists())
+        eventually((shop / "other" / "now").exists)
         host.await_ready("web")
         assert host.containers("evil") == []
         assert "source.written" in codes(host)
@@ -79,4 +79,4 @@ def test_a_project_has_its_folders_and_no_container_declares_anything(host: Host
         eventually(lambda: "compose.refused" in codes(host))
         (shop / "linked").unlink()
         os.mkdir(shop / "linked")  # noqa: PTH102 - the same path, another object
-        eventually(lambda: (shop / "linked" / "now").exists())
+        eventually((shop / "linked" / "now").exists)

@@ -379,8 +379,8 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
         "volumes.source",
         "~",
         (
-            "a volume; a path of the host that the policy allows; a file, or a read-only folder, of the project "
-            "becomes a Config"
+            "a volume; a path of the host that the policy allows; a file, or a small read-only folder, of the project "
+            "becomes a Config; another folder of the project, where the policy has mounts.directory"
         ),
     ),
     ("volumes.target", "=", "the path in the container"),
@@ -391,7 +391,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     (
         "volumes.bind.create_host_path",
         "~",
-        "a missing path is a problem: nothing is made on the host",
+        "a missing folder of the project is made; elsewhere a missing path is a problem",
     ),
     ("volumes.bind.recursive", "!", "mounts below are not told apart → remove it"),
     ("volumes.bind.selinux", "~!", "files of the host are not relabelled"),
