@@ -123,8 +123,10 @@ RUNNING = (
         (RUN + " --volume {home}:/app {image} ls", "mount.not-allowed", "use a path below"),
         (RUN + " --volume /tmp/nosuch:/app {image} ls", "mount.missing", "create it first"),
         (
-            "sh -c 'd=$(mktemp -d /tmp/compat-XXXXXX);"
-            " docker run --rm --volume $d:/app {image} ls; e=$?; rmdir $d; exit $e'",
+            (
+                "sh -c 'd=$(mktemp -d /tmp/compat-XXXXXX);"
+                " docker run --rm --volume $d:/app {image} ls; e=$?; rmdir $d; exit $e'"
+            ),
             "mount.parent",
             "use a volume, or let root list /tmp/compat-[A-Za-z0-9]+ in mounts.projects",
         ),
@@ -309,18 +311,24 @@ PRUNING = (
     *works(
         CLI,
         (
-            "sh -c 'docker create --label prune=c {image} &&"
-            " docker container prune --force --filter label=prune=c'",
+            (
+                "sh -c 'docker create --label prune=c {image} &&"
+                " docker container prune --force --filter label=prune=c'"
+            ),
             r"^Deleted Containers:\s+[0-9a-f]{{64}}$",
         ),
         (
-            "sh -c 'docker network create --label prune=n {free} &&"
-            " docker network prune --force --filter label=prune=n'",
+            (
+                "sh -c 'docker network create --label prune=n {free} &&"
+                " docker network prune --force --filter label=prune=n'"
+            ),
             r"^Deleted Networks:\s+{free}$",
         ),
         (
-            "sh -c 'docker volume create --label prune=v {free} &&"
-            " docker volume prune --all --force --filter label=prune=v'",
+            (
+                "sh -c 'docker volume create --label prune=v {free} &&"
+                " docker volume prune --all --force --filter label=prune=v'"
+            ),
             r"^Deleted Volumes:\s+{free}$",
         ),
     ),
