@@ -128,7 +128,7 @@ RUNNING = (
                 " docker run --rm --volume $d:/app {image} ls; e=$?; rmdir $d; exit $e'"
             ),
             "mount.parent",
-            "use a volume, or let root list /tmp/compat-[A-Za-z0-9]+ in mounts.projects",
+            "use a volume, or let root list",
         ),
         (RUN + " --network nosuch {image} ls", "network.unknown", "create it first"),
         (RUN + " --group-add 5 {image} ls", "user.groups", "leave it out"),
