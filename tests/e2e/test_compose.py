@@ -28,10 +28,13 @@ services:
     pre_start:
       - command: ["/bin/sh", "-c", "cat /etc/site.conf; echo $$GREETING $$LEVEL"]
         environment: {LEVEL: first}
+    volumes_from: ["the_store:ro"]
+    configs: [greeting]
+    extra_hosts: ["two=192.0.2.1", "two=192.0.2.2"]
   the_store:
     image: trimtab.local/web:1
     container_name: shop_store
-    env_file: [store.env]
+    env_file: [store.env, {path: raw.env, format: raw}]
     volumes: [store_data:/data]
     networks: {default: , back: {}}
   seed:
@@ -40,6 +43,7 @@ services:
     volumes: [seeds:/data]
 volumes: {store_data: , seeds: }
 networks: {back: {internal: true}}
+configs: {greeting: {environment: GREETING}}
 x-trimtab: {owner: team}
 """
 PORT = 18181
@@ -59,19 +63,20 @@ def put(host: Host, variables: str) -> None:
     (host.directory / "shop" / "site.conf").write_text("one\n")
     (host.directory / "shop" / ".env").write_text(variables)
     (host.directory / "shop" / "store.env").write_text("KEPT=always\n")
+    (host.directory / "shop" / "raw.env").write_text("RAW='$KEPT' # as it is\n")
     host.write("shop/compose.yaml", SHOP)
 
 
 def allow_aliases(host: Host) -> None:
-    """Take a policy that lets services have further names."""
-    aliases = "networks:\n  serviceAliases: true\n"
+    """Take a policy that lets services have further names, and entries of /etc/hosts."""
+    aliases = "networks:\n  serviceAliases: true\n  extraHosts: [addresses]\n"
     text = Path(host.policy).read_text().replace("networks:\n", aliases, 1)
     host.policy = str(host.folder / "policy.yaml")
     Path(host.policy).write_text(text)
 
 
 def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> None:
-    put(host, f"WEB_PORT={PORT}\n")
+    put(host, f"WEB_PORT={PORT}\nGREETING=hello\n")
     allow_aliases(host)
     with host.running():
         host.await_ready("web", "the-store", "seed", within_s=60)
@@ -81,11 +86,19 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
         planned = host.json("plan")
         assert planned["actions"] == []
         codes = {problem["code"] for problem in planned["problems"]}
-        assert codes == {"compose.loopback"}
+        assert codes == {"compose.loopback", "compose.by-policy"}
         (web,) = host.running_ids("web")
         shown = host.engine.docker("exec", web, "cat", "/etc/site.conf").stdout
         assert (shown, env_of(host, "web", "GREETING")) == ("one\n", "hello")
         assert env_of(host, "the-store", "KEPT") == "always"
+        assert env_of(host, "the-store", "RAW") == "'$KEPT' # as it is"
+        # What the other service mounts, the value of a variable as a file, and both addresses of a name.
+        taken = [(m["Name"], m["RW"]) for m in inspect["Mounts"] if m["Destination"] == "/data"]
+        assert taken == [("shop.store-data", False)]
+        asked_of_web = ("exec", web, "cat", "/greeting", "/etc/hosts")
+        told = host.engine.docker(*asked_of_web).stdout
+        assert told.startswith("hello")
+        assert {"192.0.2.1\ttwo", "192.0.2.2\ttwo"} <= {*told.splitlines()}
         asked = ("exec", web, "wget", "-q", "-O", "/dev/null", "http://shop_store:8080/")
         assert host.engine.docker(*asked, check=False).returncode == 0, "container_name resolves"
         assert "shop/compose.yaml:2" in host.cli("describe", "web").stdout

@@ -512,6 +512,8 @@ _COMPOSED: dict[str, Callable[[int, int], dict[str, object]]] = {
     "one env file": lambda _i, _n: {"env_file": "a.env"},
     "one volume": lambda _i, _n: {"volumes": ["v:/v"]},
     "one folder": lambda _i, _n: {"volumes": ["./f:/f:ro"]},
+    "a chain of volumes_from": lambda i, _n: {"volumes": [f"/srv/{i}:/{i}:ro"], **({"volumes_from": [f"s{i - 1}"]} if i else {})},
+    "volumes_from by two ways": lambda i, _n: {"volumes": ["/srv/x:/x:ro"], "volumes_from": [f"s{j}" for j in (i - 1, i - 2) if j >= 0]},
     "profiles": lambda i, _n: {"profiles": [f"p{i}"]},
     "one network": lambda _i, _n: {"networks": ["n"]},
     "one container name": lambda _i, _n: {"container_name": "x"},
@@ -748,6 +750,14 @@ def _env_place(name: str, text: Callable[[int], str]) -> Iterator[Place]:
         "env_file",
         name,
         lambda n: {**project({"env_file": "a.env"}), "a.env": text(n).encode()},
+    )
+    yield Place(
+        "raw env_file",
+        name,
+        lambda n: {
+            **project({"env_file": [{"path": "a.env", "format": "raw"}]}),
+            "a.env": text(n).encode(),
+        },
     )
 
 
