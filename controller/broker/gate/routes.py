@@ -125,12 +125,9 @@ _LIST = _judged("filters")
 _SIZE = {"h": number(1, 4096), "w": number(1, 4096)}
 _BUILD = {
     **_judged("t", "dockerfile", "buildargs", "target", "labels", "networkmode", "memory"),
-    **_judged("shmsize", "platform", "version", "remote"),
+    **_judged("shmsize", "platform", "version", "remote", "cpusetcpus", "cpusetmems"),
     **flags("pull", "nocache", "rm", "forcerm", "q"),
-    **dict.fromkeys(
-        ("cachefrom", "cgroupparent", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems"),
-        must_be_unset,
-    ),
+    **dict.fromkeys(("cachefrom", "cgroupparent", "cpuperiod", "cpuquota"), must_be_unset),
     **dict.fromkeys(("cpushares", "memswap", "ulimits", "extrahosts", "squash"), must_be_unset),
     **dict.fromkeys(("outputs", "session", "securityopt", "isolation"), must_be_unset),
     "buildid": must_be_unset,

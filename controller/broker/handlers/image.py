@@ -7,7 +7,7 @@ and the images that an operator vouched for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -62,6 +62,8 @@ _DESCRIPTOR = ("mediaType", "digest", "size")
 _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
 _DIGEST_LINE = "Digest: "
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}", re.ASCII)
+#: The number of build arguments that an engine writes before a command, followed by NAME=VALUE.
+_ARGUMENTS = re.compile(r"(?:RUN )?\|[0-9]+ ", re.ASCII)
 #: docker-py asks for the image of a container by a bare id. No repository can have such a name.
 _BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -188,7 +190,11 @@ def _admitted_references(references: Iterable[str], policy: Policy) -> list[str]
 
 def image_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /images/{image}/json``."""
-    return json_reply(200, (yield from _find_visible(call, state)))
+    inspect = yield from _find_visible(call, state)
+    if call.actor.role is not Role.OPERATOR:
+        # Older engines repeat the build arguments of the last command here.
+        inspect = {name: value for name, value in inspect.items() if name != "ContainerConfig"}
+    return json_reply(200, inspect)
 
 
 def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -201,10 +207,21 @@ def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
     layers = map(json_members.mapping_of, parse_list(history))
     # A layer is an image too, and may have hidden names.
     shown = [
-        {**layer, "Tags": _admitted_references(texts_of(layer.get("Tags")), call.policy)}
+        {
+            **layer,
+            "Tags": _admitted_references(texts_of(layer.get("Tags")), call.policy),
+            "CreatedBy": _command_of(layer, call.actor.role),
+        }
         for layer in layers
     ]
     return json_reply(200, shown)
+
+
+def _command_of(layer: Mapping[str, Any], role: Role) -> str:
+    """Return the command that made a layer. Only operators see the values of build arguments."""
+    command = str(layer.get("CreatedBy") or "")
+    marked = _ARGUMENTS.match(command) if role is not Role.OPERATOR else None
+    return command if marked is None else f"{marked[0]}{redact.WITHHELD}"
 
 
 def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:

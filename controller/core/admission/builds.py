@@ -205,6 +205,10 @@ def _judge_fixed(query: Mapping[str, str], rules: BuildRules) -> Iterable[Findin
     if network not in {"", "default", "none"} and network != rules.network:
         reason = f"a build has the network {rules.network} or none, not {quote(network)}"
         yield Finding("build.network", "networkmode", reason, "leave it out")
+    for name in ("cpusetcpus", "cpusetmems"):
+        if query.get(name):
+            reason = "a build isn't bound to processors"
+            yield Finding("build.limit", name, reason, "leave it out")
     for name, most in (("memory", rules.memory), ("shmsize", rules.memory)):
         text = query.get(name) or "0"
         if text.isdecimal() and int(text[:16]) > most:

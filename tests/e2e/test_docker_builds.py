@@ -1,0 +1,210 @@
+"""Builds through the gate, with the docker CLI and the engine's classic builder."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.gate import wire
+from tests.gate.hostile_builds import BASE, archive, hostile_builds
+from tests.instance import PATIENCE_S, POLICIES, Host, eventually
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
+
+ARCHIVE: dict[str, str | None] = {"Content-Type": "application/x-tar"}
+SECRET = "verysecret-word-of-use"
+RULES = "  build: {memory: 128Mi, cpus: 1, pids: 200, time: 15s, result: 64Mi, context: {bytes: 4Mi, files: 50}}\n"
+
+
+@pytest.fixture(scope="module")
+def host(engine: PrivateEngine | FoundEngine) -> Iterator[Host]:
+    host = Host(engine)
+    try:
+        host.policy = str(POLICIES / "development.yaml")
+        host.use_networks_of_its_own("builds")
+        copy = Path(host.policy)
+        text = copy.read_text()
+        old = next(line for line in text.splitlines(keepends=True) if line.startswith("  build:"))
+        copy.write_text(text.replace(old, RULES))
+        with host.running():
+            yield host
+    finally:
+        host.close()
+
+
+def build(
+    host: Host,
+    folder: Path,
+    files: Mapping[str, str],
+    *options: str,
+    tag: str = "trimtab.local/built:1",
+) -> subprocess.CompletedProcess[str]:
+    """Run ``docker build`` of a folder with these files."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    arguments = ("build", "-t", tag, *options, str(folder))
+    return subprocess.run(
+        host.engine.inside("docker", "-H", f"unix://{host.broker_socket}", *arguments),
+        env=host.environment(DOCKER_BUILDKIT="0"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+
+
+def _files_of(host: Host) -> bytes:
+    """Return the contents of all files of the state folder, and what the processes said."""
+    paths = [path for path in (host.state.rglob("*")) if path.is_file()]
+    return b"".join(path.read_bytes() for path in paths) + host.said().encode()
+
+
+def _ids(host: Host, path: str) -> set[str]:
+    return {each["Id"] for each in host.engine.must("GET", path)}
+
+
+def _all_containers(host: Host) -> set[str]:
+    return _ids(host, "/containers/json?all=1")
+
+
+def _post(host: Host, packed: bytes, **query: str) -> wire.Answer:
+    """Send a context, and return the whole answer: the broker ends the connection."""
+    raw = wire.request("POST", _target(query), headers=ARCHIVE, body=packed)
+    with _connected(host) as connection:
+        wire.send(connection, raw)
+        connection.settimeout(PATIENCE_S)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    fields = dict(line.lower().split(": ", 1) for line in head.decode().splitlines()[1:])
+    is_chunked = fields.get("transfer-encoding") == "chunked"
+    return wire.Answer(int(head.split()[1]), wire.dechunked(body) if is_chunked else body, fields)
+
+
+def _target(query: Mapping[str, str]) -> bytes:
+    asked = {"t": "trimtab.local/hostile:1", **query}
+    pairs = {name: value for name, value in asked.items() if value}
+    return f"/v1.45/build?{urlencode(pairs)}".encode()
+
+
+def _connected(host: Host) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(host.broker_socket))
+    return connection
+
+
+def _ended_by(host: Host, text: str) -> tuple[str, str]:
+    """Build a Dockerfile. Return the last line of the log, and the code of the outcome."""
+    answer = _post(host, archive(dockerfile=f"FROM {BASE}\n{text}\n"))
+    assert answer.status == 200
+    last = json.loads(answer.body.decode().splitlines()[-1])
+    outcome = [each for each in host.records("outcome") if "code" in each["result"]][-1]
+    return last["error"], outcome["result"]["code"]
+
+
+def test_an_operators_build_is_recorded_and_runs_and_its_arguments_stay_secret(
+    host: Host, tmp_path: Path
+) -> None:
+    files = {
+        "Dockerfile": f"FROM {BASE}\nUSER 0\nARG WORD\nCOPY hello.txt /hello.txt\n"
+        "RUN echo ${#WORD} >> /hello.txt; cat /proc/net/dev\n",
+        "hello.txt": "hello\n",
+    }
+    done = build(host, tmp_path, files, "--build-arg", f"WORD={SECRET}")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "Successfully tagged trimtab.local/built:1" in done.stdout
+    assert "lo:" in done.stdout
+    assert "eth0" not in done.stdout  # the policy gives no network
+    run = ("run", "--rm", "--network", "none", "--entrypoint", "busybox", "trimtab.local/built:1")
+    assert host.docker_through_broker(*run, "cat", "/hello.txt").stdout == "hello\n22\n"
+    records = host.records()
+    route = {
+        each["id"] for each in records if each.get("request", {}).get("route") == "image.build"
+    }
+    intent, outcome = (each for each in records if each["id"] in route)
+    summary = intent["request"]["summary"]
+    assert summary["env"] == ["WORD"]
+    assert len(summary["context"]) == len(summary["dockerfile"]) == 64
+    assert summary["bases"][0].startswith(f"{BASE}=sha256:")
+    assert outcome["result"]["reference"] == "trimtab.local/built:1"
+    failed = build(
+        host,
+        tmp_path,
+        {"Dockerfile": f"FROM {BASE}\nARG WORD\nRUN {SECRET}\n"},
+        "--build-arg",
+        f"WORD={SECRET}",
+    )
+    assert "returned a non-zero code: 127" in failed.stderr
+    build(
+        host, tmp_path, {"Dockerfile": "ARG WORD\nFROM x/$WORD\n"}, "--build-arg", f"WORD={SECRET}"
+    )
+    assert SECRET.encode() not in _files_of(host)
+
+
+def test_no_hostile_build_reaches_the_engine(host: Host) -> None:
+    before = _ids(host, "/images/json?all=1"), _all_containers(host), len(host.records("intent"))
+    wrong: list[str] = []
+    for case in hostile_builds():
+        answer = _post(host, case.archive, **case.query)
+        if not (400 <= answer.status < 500 and answer.rule == case.rule):
+            wrong.append(f"{case.name}: {answer.status} {answer.rule}, expected {case.rule}")
+    assert not wrong, "\n".join(wrong)
+    after = _ids(host, "/images/json?all=1"), _all_containers(host), len(host.records("intent"))
+    assert after == before
+    assert not [*(host.state / "broker" / "builds").iterdir()]
+
+
+def test_a_build_beyond_a_bound_ends_with_its_commands(host: Host) -> None:
+    containers = _all_containers(host)
+    shell = "USER 0\nRUN "
+    told = {
+        "time": _ended_by(host, f"{shell}sleep 1000"),
+        "log": _ended_by(host, f"{shell}yes {'x' * 1000}"),
+        "size": _ended_by(host, f"{shell}dd if=/dev/zero of=/f bs=1M count=10000; sleep 1000"),
+        "pids": _ended_by(host, f"{shell}for i in $(seq 300); do sleep 1000 & done; wait"),
+        "failed": _ended_by(host, f"{shell}dd if=/dev/zero of=/dev/null bs=512M count=1"),
+    }
+    assert {name: code for name, (_, code) in told.items()} == {
+        name: f"build.{name}" for name in told
+    }
+    assert "137" in told["failed"][0]  # killed: beyond its memory
+    assert eventually(lambda: _all_containers(host) == containers)
+
+
+def test_a_build_ends_with_its_client_and_leaves_room_for_the_next(host: Host) -> None:
+    containers = _all_containers(host)
+    text = f"FROM {BASE}\nRUN echo started; sleep 1000\n"
+    connection = _connected(host)
+    with connection:
+        raw = wire.request("POST", _target({}), headers=ARCHIVE, body=archive(dockerfile=text))
+        wire.send(connection, raw)
+        log = b""
+        while b"started\\n" not in log:
+            log += connection.recv(65536)
+        assert _post(host, archive()).rule == "build.busy"
+    assert eventually(lambda: _all_containers(host) == containers)
+    assert eventually(lambda: _post(host, archive()).status == 200)
+
+
+def test_a_bound_cant_be_hidden_behind_lines_like_the_engines(host: Host) -> None:
+    lines = "; ".join(f"echo ' ---> Running in {n:012x}'" for n in range(5))
+    forged = "RUN " + lines + "; dd if=/dev/zero of=/tmp/f bs=1M count=10000; sleep 1000"
+    assert _ended_by(host, forged)[1] == "build.size"
+
+
+def test_layers_of_another_build_are_never_used_again(host: Host) -> None:
+    text = archive(dockerfile=f"FROM {BASE}\nRUN cat /proc/sys/kernel/random/uuid > /tmp/id\n")
+    ids = set()
+    for _ in range(2):
+        assert _post(host, text).status == 200
+        ids.add(host.engine.must("GET", "/images/trimtab.local/hostile:1/json")["Id"])
+    assert len(ids) == 2
