@@ -23,7 +23,7 @@ from controller.broker.builds.tar_headers import (
     parse_records,
     shown,
 )
-from controller.core.encoding.canonical_json import digest
+from controller.core.builds import context as contexts
 
 PIECE = 256 * 1024
 #: The most bytes of all names together: they are kept in memory.
@@ -79,12 +79,12 @@ class Context:
 
     @property
     def digest(self) -> str:
-        """The digest of names, modes, targets and contents. Times and users of files don't count."""
-        return digest(
-            [
-                [each.name, each.kind.value, each.mode, each.target, each.sha256]
-                for each in self.ordered()
-            ]
+        """The digest of names, modes, targets and contents, as the controller computes it."""
+        return contexts.digest(
+            contexts.Entry(
+                each.name, contexts.Kind(each.kind.value), each.mode, each.target, each.sha256
+            )
+            for each in self.entries.values()
         )
 
     @property

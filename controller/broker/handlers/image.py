@@ -34,7 +34,7 @@ from controller.broker.gate.routes import PULL_IDLE_S
 from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
 from controller.broker.guards.list_rows import ListRows
-from controller.broker.wire.responses import json_reply, refusal
+from controller.broker.wire.responses import error_line, json_reply, refusal
 from controller.core.admission import calls
 from controller.core.encoding import json_members
 from controller.core.encoding.image_reference import (
@@ -208,20 +208,20 @@ def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
     # A layer is an image too, and may have hidden names.
     shown = [
         {
-            **layer,
+            **_without_arguments(layer, call.actor.role),
             "Tags": _admitted_references(texts_of(layer.get("Tags")), call.policy),
-            "CreatedBy": _command_of(layer, call.actor.role),
         }
         for layer in layers
     ]
     return json_reply(200, shown)
 
 
-def _command_of(layer: Mapping[str, Any], role: Role) -> str:
-    """Return the command that made a layer. Only operators see the values of build arguments."""
-    command = str(layer.get("CreatedBy") or "")
-    marked = _ARGUMENTS.match(command) if role is not Role.OPERATOR else None
-    return command if marked is None else f"{marked[0]}{redact.WITHHELD}"
+def _without_arguments(layer: Mapping[str, Any], role: Role) -> Mapping[str, Any]:
+    """Return a layer without the values of build arguments, which only operators see."""
+    marked = _ARGUMENTS.match(str(layer.get("CreatedBy")))
+    if marked is None or role is Role.OPERATOR:
+        return layer
+    return {**layer, "CreatedBy": f"{marked[0]}{redact.WITHHELD}"}
 
 
 def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
@@ -392,9 +392,10 @@ def _explain_failure(
         return reply
     explanation = pull_errors.explain(reference, error, access=state.access, is_local=is_local)
     status = reply.status if reply.status >= 400 else 500
-    return refusal(
+    reply = refusal(
         status, explanation.code, explanation.reason, remedy=explanation.remedy, record=identifier
     )
+    return replace(reply, body=error_line(reply))
 
 
 def _error_of(reply: Reply) -> str:

@@ -363,7 +363,7 @@ class Connection:
         try:
             async with asyncio.timeout(self._timeouts.write_s):
                 if answer.status >= HTTPStatus.BAD_REQUEST:
-                    await client.send(error_line(answer))
+                    await client.send(error_line(answer) + b"\r\n")
                 elif client.body is not None:
                     await client.send(answer.body + b"\r\n")
                 client.end_if_interrupted()

@@ -113,7 +113,7 @@ def error_line(reply: Reply) -> bytes:
         value = {}
     message = str(value.get("message", "")) if isinstance(value, dict) else ""
     line = {"error": message, "errorDetail": {"message": message}}
-    return json.dumps({**line, **value} if message else line).encode() + b"\r\n"
+    return json.dumps({**line, **value} if message else line).encode()
 
 
 def reply_bytes(reply: Reply, *, to_head: bool, keep_alive: bool) -> bytes:

@@ -380,6 +380,21 @@ def test_layers_have_only_names_that_the_policy_admits() -> None:
     ]
 
 
+def test_only_operators_see_the_values_of_build_arguments() -> None:
+    layers = [
+        {"Id": IMAGE, "Tags": [], "CreatedBy": "|2 A=secret B=word /bin/sh -c make"},
+        {"Id": "<missing>", "Tags": [], "CreatedBy": "/bin/sh -c echo a|2 B=1"},
+    ]
+    history: list[Step] = [
+        (LOOK, reply(image())),
+        (ReadEngine(f"/images/{IMAGE}/history"), reply(layers)),
+    ]
+    assert ask("GET", f"/images/{REFERENCE}/history", history).json == [
+        {**layers[0], "CreatedBy": "|2 [withheld]"},
+        layers[1],
+    ]
+
+
 def test_the_controller_sees_an_image_only_if_it_may_run() -> None:
     target = f"/images/{REFERENCE}/json"
     shown: list[Step] = [(LOOK, reply(image(RepoTags=[REFERENCE, "evil/x:1"])))]
