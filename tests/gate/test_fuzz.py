@@ -29,6 +29,7 @@ ELSEWHERE = {
     *(Mutation.EXEC_CREATE, Mutation.EXEC_START, Mutation.IMAGE_REMOVE),
     Mutation.FILES_DELIVER,
     Mutation.CONTAINER_ADOPT,
+    Mutation.IMAGE_BUILD,
 }
 
 

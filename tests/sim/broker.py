@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from controller.broker import dispatch
 from controller.broker.engine.client import EngineClient
+from controller.broker.gate.builds import BuildImage, ReceiveContext
 from controller.broker.gate.commands import (
     Command,
     CommandResult,
@@ -301,7 +302,14 @@ class SimBroker:
                 return None  # no layers lie on the simulated host
             case ReadProcess():
                 return self._outside.process(command)
-            case EndProcess() | QueryJournal() | Relay() | GiveWay():
+            case (
+                EndProcess()
+                | QueryJournal()
+                | Relay()
+                | GiveWay()
+                | ReceiveContext()
+                | BuildImage()
+            ):
                 raise AssertionError(f"nobody asks for that in the simulation: {command}")
 
     def _facts(self, path: str) -> PathFacts:

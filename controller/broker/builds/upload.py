@@ -55,7 +55,8 @@ async def receive_context(
 
 def context_of(client: ClientStream) -> Context | None:
     """Return the context that the client sent; None before it did."""
-    return client.context if isinstance(client.context, Context) else None
+    context = getattr(client, "context", None)
+    return context if isinstance(context, Context) else None
 
 
 def free_bytes(folder: str | Path) -> int | None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from controller.broker.gate.routes import OWN_PREFIX, PROOF_BODY, ROUTES, Route
+from controller.broker.gate.routes import CONTEXT_BODY, OWN_PREFIX, PROOF_BODY, ROUTES, Route
 from controller.broker.wire.request_reader import HEADERS_MAX
 from controller.core.engine_api import field_tables as tables
 from controller.core.engine_api.field_reader import Field
@@ -59,7 +59,7 @@ BODIES: dict[str, tuple[tuple[Field, ...], dict[str, Any]]] = {
     "disconnect": (tables.DISCONNECT, {"Container": WEB}),
     "volume": (tables.VOLUME, {"Name": "v"}),
 }
-#: Bodies that no table describes: one of each form. A proof isn't JSON, so it has no fields.
+#: Bodies that no table describes: one of each form. Proofs and contexts aren't JSON, and have no fields.
 OTHER_BODIES: dict[str, tuple[dict[str, Any], ...]] = {
     "trust": ({"reference": REFERENCE},),
     "files": ({"owner": "team", "files": {"a": "QQ=="}},),
@@ -83,6 +83,7 @@ OTHER_BODIES: dict[str, tuple[dict[str, Any], ...]] = {
         {"act": "service.pin", "object": "Service/default/web", "revision": REVISION, "note": "x"},
     ),
     PROOF_BODY: (),
+    CONTEXT_BODY: (),
 }
 #: Distinct items that a client would send in a field: number *i*, for lists and members.
 ITEMS: dict[str, Callable[[int], Any]] = {

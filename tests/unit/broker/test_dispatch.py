@@ -139,7 +139,7 @@ def test_without_a_journal_nothing_is_forwarded_and_reads_go_on() -> None:
 def test_a_refusal_that_cannot_be_recorded_is_answered_and_counted() -> None:
     knows = state(inventory())
     for _ in range(2):
-        answer = ask("POST", "/build", [("refusal", UNRECORDED)], knows=knows)
+        answer = ask("POST", "/commit", [("refusal", UNRECORDED)], knows=knows)
         assert (answer.status, answer.rule) == (403, "route.denied")
     assert knows.health.unrecorded_refusals == 2
 

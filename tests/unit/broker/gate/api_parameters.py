@@ -58,8 +58,14 @@ _TABLE = """
     POST /volumes/prune filters
 """
 
+_BUILD = """
+    dockerfile t extrahosts remote q nocache cachefrom pull rm forcerm memory memswap cpushares cpusetcpus
+    cpusetmems cpuperiod cpuquota cgroupparent buildargs shmsize squash labels networkmode platform target
+    outputs version isolation securityopt session ulimits buildid
+"""
+
 #: The parameters of each route, by method and path; ``{}`` stands for a name.
 PARAMETERS = {
     f"{method} {path}": frozenset(names) - {"|"}
     for method, path, *names in (line.split() for line in _TABLE.split("\n") if line.strip())
-}
+} | {"POST /build": frozenset(_BUILD.split())}

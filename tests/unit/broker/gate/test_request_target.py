@@ -294,7 +294,7 @@ def test_routes_are_found(method: str, path: str, name: str, names: dict[str, st
 @pytest.mark.parametrize(
     ("method", "path", "rule"),
     [
-        ("POST", "/build", "route.denied"),
+        ("POST", "/build/prune", "route.denied"),
         ("POST", "/commit", "route.denied"),
         ("POST", "/images/load", "route.denied"),
         ("GET", "/images/get", "route.denied"),
@@ -335,7 +335,7 @@ def test_a_request_outside_the_route_table_is_refused(method: str, path: str, ru
         ("POST", f"/containers/{FULL}/update", 64 * 1024, "wire.body-size"),
         ("POST", "/trimtab/v1/trust", 64 * 1024, "wire.body-size"),
         ("POST", f"/v1.45/containers/{FULL}/start", 4096, "wire.body-size"),
-        ("POST", "/v1.45/build", 4096, "route.denied"),
+        ("POST", "/v1.45/commit", 4096, "route.denied"),
         ("PUT", f"/v1.45/containers/{FULL}/archive", 4096, "route.denied"),
         ("POST", "/v1.45/nothing", 4096, "route.unknown"),
         ("POST", "/v1.45/containers/../build", 4096, "path.malformed"),
@@ -347,9 +347,10 @@ def test_a_body_s_bound_is_its_route_s(method: str, path: str, most: int, beyond
     assert (bound.most, bound.refusal.rule) == (most, beyond)
 
 
-def test_a_build_context_is_refused_with_the_way_out() -> None:
-    refusal = body_limit("POST", "/v1.45/build").refusal
-    assert (refusal.status, refusal.remedy) == (403, "build images elsewhere and pull them")
+def test_the_context_of_a_build_is_left_to_the_handler() -> None:
+    assert body_limit("POST", "/v1.45/build").streamed
+    refusal = body_limit("POST", "/v1.45/build/prune").refusal
+    assert (refusal.status, refusal.rule) == (403, "route.denied")
 
 
 @pytest.mark.parametrize("query", ["fromSrc=-", "fromSrc=-&repo=x&tag=1", "fromImage=x&fromSrc=-"])

@@ -96,7 +96,8 @@ def test_all_that_is_wrong_is_told_with_its_remedy() -> None:
 @pytest.mark.parametrize(
     ("asked", "rules"),
     [
-        ({"path": "/build"}, ["route.denied"]),
+        ({"path": "/commit"}, ["route.denied"]),
+        ({"path": "/build", "query": "t=x", "actor": OPERATOR}, ["build.denied"]),
         ({"path": "/nothing"}, ["route.unknown"]),
         ({"path": "/containers//create"}, ["path.malformed"]),
         ({"path": "/v1.20/containers/create"}, ["path.malformed"]),

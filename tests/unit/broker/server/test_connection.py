@@ -311,9 +311,9 @@ def test_refusals_beyond_the_limit_are_counted_also_by_a_broker_that_ends(tmp_pa
 
     async def test() -> None:
         async with bench.serving():
-            assert rule_of(await ask(bench.socket, post("/build"))) == "403 route.denied"
+            assert rule_of(await ask(bench.socket, post("/commit"))) == "403 route.denied"
             asked.clear()
-            last = asyncio.ensure_future(ask(bench.socket, post("/build")))
+            last = asyncio.ensure_future(ask(bench.socket, post("/commit")))
             await asked.wait()
         told.append(await last)
 

@@ -609,6 +609,7 @@ HELD = {
     "volume.remove": "an approval",
     "image.pull": "the policy's images",
     "image.remove": "only unused images",
+    "image.build": "refused in namespaces of signed sources (build.signed)",
 }
 
 
