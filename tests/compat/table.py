@@ -293,7 +293,7 @@ IMAGES = (
     *refused(
         CLI,
         ("docker pull alpine", "image.not-allowed", "use an image under one of them"),
-        ("docker build {home}", "route.denied", "build images elsewhere and pull them"),
+        ("docker build {home}", "role.denied", "it is for controller, operator"),
         ("docker tag {image} x", "route.denied", "tag and push where the image is built"),
         ("docker push {image}", "route.denied", "tag and push where the image is built"),
         ("docker save {image}", "route.denied", "pull images by reference"),

@@ -25,6 +25,7 @@ from tests.unit.core.creates import (
     CONTROLLER,
     CONTROLLER_LABELS,
     FACTS,
+    IMAGE,
     OPERATOR,
     REFERENCE,
     denials,
@@ -112,7 +113,7 @@ def test_no_build_is_signed() -> None:
             }
         ],
     )
-    assert "build.signed" in asked(rules=signed)
+    assert asked(rules=signed) == ("build.signed",)
 
 
 def test_an_operator_places_nothing_by_labels() -> None:
@@ -155,7 +156,7 @@ def test_a_build_of_documents_never_takes_the_name_of_another_image() -> None:
 
 
 def test_an_image_that_documents_built_runs_for_their_owner_alone() -> None:
-    built = replace(FACTS, trusted=TrustedImage(REFERENCE, FACTS.image.id, owner="alice"))
+    built = replace(FACTS, trusted=TrustedImage(REFERENCE, IMAGE.id, owner="alice"))
     assert denials(judged_for_controller(labels=CONTROLLER_LABELS, facts=built)) == ()
     bobs = {**CONTROLLER_LABELS, names.OWNER: "bob"}
     assert denials(judged_for_controller(labels=bobs, facts=built)) == ("image.untrusted",)
