@@ -6,10 +6,13 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+import docker
+import docker.errors
 import pytest
 
 from tests.gate import wire
@@ -199,6 +202,17 @@ def test_a_bound_cant_be_hidden_behind_lines_like_the_engines(host: Host) -> Non
     lines = "; ".join(f"echo ' ---> Running in {n:012x}'" for n in range(5))
     forged = "RUN " + lines + "; dd if=/dev/zero of=/tmp/f bs=1M count=10000; sleep 1000"
     assert _ended_by(host, forged)[1] == "build.size"
+
+
+def test_an_sdk_builds_and_finds_its_image(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nLABEL a=b\n")
+    with closing(docker.DockerClient(base_url=f"unix://{host.broker_socket}")) as client:
+        image, log = client.images.build(path=str(tmp_path), tag="trimtab.local/sdk:1")
+        assert image.tags == ["trimtab.local/sdk:1"]
+        assert any("Step 2/2" in str(line) for line in log)
+        with pytest.raises(docker.errors.BuildError, match="non-zero code: 3"):
+            (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nRUN exit 3\n")
+            client.images.build(path=str(tmp_path), tag="trimtab.local/sdk:1")
 
 
 def test_layers_of_another_build_are_never_used_again(host: Host) -> None:

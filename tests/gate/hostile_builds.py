@@ -199,6 +199,7 @@ def _parameters() -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "a large /dev/shm", "build.limit", {"shmsize": str(1 << 40)}
     yield "processors", "build.limit", {"cpusetcpus": "0"}
     yield "no name", "build.tag", {"t": ""}
+    yield "a name by digest", "build.tag", {"t": "trimtab.local/x@sha256:" + "0" * 64}
     yield "a name that isn't admitted", "image.not-allowed", {"t": FOREIGN}
     yield "a label of the gate's", "build.label", {"labels": '{"io.trimtab.owner":"x"}'}
     yield "another label's spelling", "build.label", {"labels": '{"IO.Trimtab.Managed":"1"}'}

@@ -38,6 +38,7 @@ NAMED_MAX = 256
 _CUT = json.dumps({"stream": f"[the log passes {SHOWN_MAX} bytes: the rest isn't shown]\n"})
 _RUNNING = re.compile(r" ---> Running in ([0-9a-f]{12,64})\n?", re.ASCII)
 _LAYER = re.compile(r" ---> ([0-9a-f]{12,64})\n?", re.ASCII)
+_BUILT = re.compile(r"Successfully built [0-9a-f]{12}\n", re.ASCII)
 _ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
@@ -178,7 +179,13 @@ class _Build:
         if isinstance(text, str):
             self._note(_RUNNING.fullmatch(text), self.running)
             self._note(_LAYER.fullmatch(text), self.layers)
-        return None if self.command.quiet else line
+        if self.command.quiet:
+            return None
+        if isinstance(text, str) and _BUILT.fullmatch(text):
+            # SDKs ask for the image by this id: a short one isn't told apart from a name.
+            text = f"Successfully built {self.image.removeprefix('sha256:')}\n"
+            return json.dumps({"stream": text}).encode()
+        return line
 
     def _note(self, match: re.Match[str] | None, named: dict[str, None]) -> None:
         if match is None:

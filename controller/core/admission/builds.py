@@ -118,6 +118,8 @@ def read_build(
     if not reference:
         remedy = "name the image: docker build -t NAME:TAG"
         findings.append(Finding("build.tag", "t", "the result has no name", remedy))
+    elif "@" in reference:
+        findings.append(Finding("build.tag", "t", "a name has no digest", "write NAME:TAG"))
     else:
         findings += judge_reference(reference, policy, path="t")
     dockerfile = posixpath.normpath(query.get("dockerfile") or "Dockerfile")
