@@ -100,8 +100,12 @@ def _archive(
 ) -> Iterator[bytes]:
     """Yield the archive of a build's context. The reader is loaded only for a build."""
     from controller.sources.build_contexts import archive
+    from controller.sources.fetched import exported_root
 
-    yield from archive(directory, sources, build, written.closed(os.path.realpath(directory)))
+    def root_of(source: str) -> str:
+        return exported_root(sources / source) if source else os.path.realpath(directory)
+
+    yield from archive(root_of, build, written.closed(os.path.realpath(directory)))
 
 
 def parse_pass_policy(payload: Mapping[str, Any], now: float) -> PassPolicy:

@@ -12,9 +12,8 @@ import os
 import posixpath
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from controller.core.builds import ignore, platforms
@@ -33,7 +32,6 @@ from controller.core.encoding.terminal_text import printable_name
 from controller.model.desired.spec.build import OTHER_DOCKERFILE, Build
 from controller.model.errors import Conflict
 from controller.model.quantities import format_bytes
-from controller.sources.fetched import exported_root
 from controller.sources.safe_read import OPEN_FLAGS, is_inside
 
 _GIT: Final = ".git"
@@ -214,25 +212,22 @@ class _Walk:
 
 
 def archive(
-    directory: Path, sources: Path, build: Build, closed: frozenset[str] = frozenset()
+    root_of: Callable[[str], str], build: Build, closed: frozenset[str] = frozenset()
 ) -> Iterator[bytes]:
     """Yield the tar archive of a build's context.
 
-    *directory* is DIR, and *sources* the folder with the exports of each Git source. The folders
-    *closed*, which containers write to, are left out.
+    *root_of* returns the real path of the documents' folder of a Git source by its name, of DIR for ''. The
+    folders *closed*, which containers write to, are left out.
 
     Raises:
         Conflict: the files aren't those of the desired state any more.
     """
-    prefix, separator, context = build.context.rpartition(":")
+    prefix, _, context = build.context.rpartition(":")
     inline = build.dockerfile_inline
     try:
-        top = os.path.realpath(directory)
-        if separator:
-            top = exported_root(sources / prefix)
         reader = ContextReader(prefix)
         reader.closed = closed
-        walked = reader.walk(top, context, build.dockerfile, inline=inline)
+        walked = reader.walk(root_of(prefix), context, build.dockerfile, inline=inline)
         if inline is not None:
             walked = _with_text(walked, inline)
         if digest(walked.entries) != build.digest:

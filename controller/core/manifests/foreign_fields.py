@@ -30,7 +30,6 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
         "readOnlyRootFilesystem": "write security: {readOnlyRootFilesystem: true}",
         "shm": "write resources: {shm: 64Mi}",
         "args": "write command: [ARGUMENT]",
-        "build": "build the image beforehand, and write image: NAME:TAG",
         "cap_add": "write security: {capAdd: [NAME]}",
         "cap_drop": "remove it: all capabilities are dropped, apart from security.capAdd",
         "container_name": "remove it: a container is called SERVICE.SLOT-REVISION",

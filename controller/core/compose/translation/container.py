@@ -100,12 +100,24 @@ def put_container(work: Workload) -> None:
         work.warn(("healthcheck",), "a Job has no health check: its exit code counts", "remove it")
 
 
+def is_built(work: Workload) -> bool:
+    """Return True if the image of a service is built: always without a name, else by the policy."""
+    named = bool(work.tree.get("image"))
+    return work.tree.get("build") is not None and (work.scope.settings.builds or not named)
+
+
 def _image(work: Workload) -> None:
-    if work.tree.get("build") is not None:
+    if is_built(work):
         return  # ``builds`` names the image
     image = work.tree.get("image")
     if image:
         work.draft.put("spec.image", image, "image")
+        if work.tree.get("build") is not None:
+            message = (
+                "build has no effect: the policy grants no builds, and the image is run as it is"
+            )
+            remedy = "build the image in CI, and push it under the name in image"
+            work.warn(("build",), message, remedy)
     elif not work.tree.get("provider"):
         work.refuse((), "the service has no image", "write image: NAME")
     word = work.tree.get("pull_policy")

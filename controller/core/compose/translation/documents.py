@@ -13,7 +13,7 @@ from typing import Final
 
 from controller.core.compose.project import EXTENSION, ComposeProject, Place, TreePath
 from controller.core.compose.translation.builds import put_build
-from controller.core.compose.translation.container import Workload, put_container
+from controller.core.compose.translation.container import Workload, is_built, put_container
 from controller.core.compose.translation.extension import mistakes_of
 from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
 from controller.core.compose.translation.names import dns_name
@@ -89,7 +89,7 @@ def translate(
         work = Workload(scope, name)
         for part in (put_container, put_rollout, put_networking):
             part(work)
-        if work.tree.get("build") is not None:
+        if is_built(work):
             put_build(work)
         put_mounts(work, plan)
         scope.drafts.append(work.draft)

@@ -36,6 +36,8 @@ class ComposeSettings:
     capabilities: tuple[str, ...] = ("CHOWN", "SETGID", "SETUID")
     #: The policy allows further names of services.
     aliases: bool = False
+    #: The policy grants builds. Otherwise an image beside a build is run as it is.
+    builds: bool = False
     #: The size of a tmpfs without a size, in bytes.
     tmpfs: int = 64 * 1024**2
     #: The absolute path of the source's root, '' for none: files of a Git source have no place that lasts.
@@ -61,6 +63,7 @@ def settings_of(policy: Policy) -> ComposeSettings:
         everywhere="0.0.0.0" in networks.ports.host_ips,  # noqa: S104 - what the policy admits
         capabilities=tuple(name for name in USUAL_CAPABILITIES if name in allowed),
         aliases=networks.service_aliases,
+        builds=policy.images.build is not None,
         tmpfs=policy.resources.tmpfs.default,
         directory=policy.directory,
     )

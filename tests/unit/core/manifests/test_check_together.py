@@ -83,7 +83,7 @@ def test_an_unknown_key_names_the_one_that_was_meant():
         'f.yaml:4:8: error field.unknown: unknown key "replics" in spec\n'
         "    remedy: did you mean replicas?"
     )
-    assert problem.expected.startswith("one of command, containerLabels, dependsOn, ")
+    assert problem.expected.startswith("one of build, command, containerLabels, dependsOn, ")
     (other,) = desired_of({"f.yaml": service("qqq: 2")}).problems
     assert other.render().split("\n")[1] == f"    expected: {other.expected}"
     assert str(problem.key) == "Service/default/web"

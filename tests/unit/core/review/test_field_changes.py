@@ -42,6 +42,9 @@ WITHHELD = {
         for name in ("exec", "env")
     ),
     "containerLabels",
+    "build.args",
+    "build.labels",
+    "build.dockerfileInline",
 }
 
 

@@ -96,6 +96,7 @@ def test_each_service_is_counted_once_by_the_gravest_effect():
         "restart": 0,
         "start": 1,
         "pulls": 0,
+        "builds": 0,
         "networksCreated": 1,
         "networksRemoved": 0,
         "networksRemade": 0,

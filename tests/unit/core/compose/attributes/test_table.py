@@ -16,8 +16,8 @@ def test_every_attribute_by_policy_says_what_becomes_of_it() -> None:
 
 
 def test_a_row_can_cover_the_attributes_below() -> None:
-    row = attribute_at("services.*.build.args")
+    row = attribute_at("services.*.build.secrets.source")
     assert row is not None
-    assert row.path == "services.*.build"
+    assert row.path == "services.*.build.secrets"
     assert attribute_at("services.*.healthcheck.colour") is None
     assert attribute_at("colour") is None

@@ -166,4 +166,6 @@ def test_an_attribute_has_a_problem_at_its_line(body: str, problem: str) -> None
 
 def test_a_service_without_an_image_says_how_to_get_one() -> None:
     (found, *_) = problems("services:\n  web:\n    build: {context: .}\n")
-    assert found == "3 error compose.refused: the service has no image to run: trimtab builds none"
+    assert (
+        found == "3 error build.context: nothing can be built here: only the Compose file is known"
+    )
