@@ -218,7 +218,7 @@ class _Reader:
         else:
             self._problems.append(
                 _problem(
-                    "syntax",
+                    "build.syntax",
                     line,
                     f"{line.keyword} stands before the first FROM",
                     "begin with FROM IMAGE",
@@ -274,7 +274,7 @@ class _Reader:
                 if (value := self._args.get(name, default)) is not None:
                     self._globals[name] = value
         except ExpansionError as error:
-            self._problems.append(_problem("syntax", line, f"ARG: {error}"))
+            self._problems.append(_problem("build.syntax", line, f"ARG: {error}"))
         self._arguments.append(Instruction(line.number, f"ARG {line.rest}"))
 
     def _argument(self, word: str) -> tuple[str, str | None]:
@@ -294,29 +294,31 @@ class _Reader:
             if len(words) == 3 and words[1].lower() == "as":
                 self._name(stage, line, words[2].lower())
             elif len(words) != 1:
-                stage.refuse("from", line, f"FROM {rest}".strip(), "write FROM IMAGE [AS NAME]")
+                stage.refuse(
+                    "build.from", line, f"FROM {rest}".strip(), "write FROM IMAGE [AS NAME]"
+                )
             if words:
                 self._base(stage, line, self._expanded(words[0]))
         except ExpansionError as error:
-            stage.refuse("from", line, f"FROM {rest}: {error}", "correct the line")
+            stage.refuse("build.from", line, f"FROM {rest}: {error}", "correct the line")
         self._stages.append(stage)
 
     def _name(self, stage: _Stage, line: Line, name: str) -> None:
         stage.name = name
         remedy = "begin with a letter; letters, digits, . _ and - can follow"
         if not _STAGE.fullmatch(name):
-            stage.refuse("from", line, f"{name} is no name of a stage", remedy)
+            stage.refuse("build.from", line, f"{name} is no name of a stage", remedy)
         elif self._find(name) is not None:
             message = f"two stages are named {name}"
-            self._problems.append(_problem("from", line, message, "rename one of them"))
+            self._problems.append(_problem("build.from", line, message, "rename one of them"))
 
     def _platform_of(self, stage: _Stage, line: Line, flag: str) -> None:
         name, _, value = flag.partition("=")
         if name != "--platform" or not _FLAG.fullmatch(flag.replace("{", "").replace("}", "")):
-            stage.refuse("flag", line, f"FROM has no flag {flag}", "remove it")
+            stage.refuse("build.flag", line, f"FROM has no flag {flag}", "remove it")
         elif (platform := self._expanded(value)) and platforms.normal(platform) != self._platform:
             stage.refuse(
-                "platform",
+                "build.platform",
                 line,
                 f"{flag} is {platform}; the engine is {self._platform}",
                 "remove the flag",
@@ -325,7 +327,7 @@ class _Reader:
     def _base(self, stage: _Stage, line: Line, image: str) -> None:
         if not image or image.split() != [image]:
             stage.refuse(
-                "from",
+                "build.from",
                 line,
                 "the base has no name",
                 "give each variable of FROM a default: ARG NAME=VALUE above",
@@ -342,18 +344,20 @@ class _Reader:
 
     def _instruction(self, stage: _Stage, line: Line) -> None:
         if line.keyword not in _INSTRUCTIONS:
-            stage.refuse("syntax", line, f"{line.keyword} is no instruction", "correct the line")
+            stage.refuse(
+                "build.syntax", line, f"{line.keyword} is no instruction", "correct the line"
+            )
             return
         flags, rest = _flags(line.rest)
         if not rest:
-            stage.refuse("syntax", line, f"{line.keyword} has no value", "complete the line")
+            stage.refuse("build.syntax", line, f"{line.keyword} has no value", "complete the line")
             return
         kept = [flag for flag in flags if self._keeps(stage, line, flag)]
         source = self._source(stage, line, [flag for flag in flags if flag.startswith("--from")])
         match line.keyword:
             case "ONBUILD":
                 stage.refuse(
-                    "onbuild",
+                    "build.onbuild",
                     line,
                     "ONBUILD hides instructions in the image",
                     "write them into the Dockerfiles that use it",
@@ -370,7 +374,7 @@ class _Reader:
                 pass
         if len(rest.encode()) > MAX_WRITTEN:
             stage.refuse(
-                "syntax",
+                "build.syntax",
                 line,
                 f"{line.keyword} is longer than the builder reads",
                 "write a script into the context",
@@ -392,7 +396,7 @@ class _Reader:
         if name in _KEPT.get(line.keyword, ()) and _FLAG.fullmatch(flag) and "=" in flag:
             return True
         stage.refuse(
-            "flag",
+            "build.flag",
             line,
             f"{line.keyword} --{name} needs BuildKit or isn't known",
             _REMEDIES.get(name, "remove it"),
@@ -412,7 +416,7 @@ class _Reader:
             or name == SCRATCH
         ):
             stage.refuse(
-                "copy-from",
+                "build.copy-from",
                 line,
                 f"{' '.join(flags)} names no image or stage",
                 "write one name, without variables",
@@ -424,7 +428,7 @@ class _Reader:
             return Instruction(line.number, "", image=name)
         if place >= len(self._stages) - 1:
             stage.refuse(
-                "copy-from", line, f"no stage {name} stands above", "name an earlier stage"
+                "build.copy-from", line, f"no stage {name} stands above", "name an earlier stage"
             )
             return None
         stage.needs.add(place)
@@ -436,7 +440,7 @@ class _Reader:
         words = listed if listed is not None else rest.split()
         if listed is None and (line.heredocs or _HIDDEN_HEREDOC.search(rest)):
             stage.refuse(
-                "heredoc",
+                "build.heredoc",
                 line,
                 f"{line.keyword} of a here-document needs BuildKit",
                 "write a file into the context",
@@ -447,7 +451,7 @@ class _Reader:
         for source in sources:
             if _REMOTE.match(source.strip("\"'")) or source.endswith(".git"):
                 stage.refuse(
-                    "add-url",
+                    "build.add-url",
                     line,
                     f"ADD {source} fetches from the network",
                     "add the file to the context, or fetch it by RUN",
@@ -471,7 +475,7 @@ def _shell(stage: _Stage, line: Line, rest: str) -> None:
     """Keep the shell of the instructions that follow."""
     words = _json_words(rest)
     if not words:
-        stage.refuse("syntax", line, f"SHELL {rest}", 'write a list: SHELL ["/bin/sh", "-c"]')
+        stage.refuse("build.syntax", line, f"SHELL {rest}", 'write a list: SHELL ["/bin/sh", "-c"]')
     else:
         stage.shell = tuple(words)
 
@@ -489,7 +493,7 @@ def _run(stage: _Stage, line: Line, rest: str) -> str:
     if len(words) == 1:
         if first.content.startswith("#!"):
             stage.refuse(
-                "heredoc",
+                "build.heredoc",
                 line,
                 "a here-document with #! needs BuildKit",
                 "write the script into the context, or leave #! out",
@@ -513,7 +517,7 @@ def _mount(stage: _Stage, line: Line, flag: str) -> None:
         "tmpfs": "write to /tmp and remove the files in the same RUN",
     }
     stage.refuse(
-        "mount",
+        "build.mount",
         line,
         f"RUN --mount=type={kind} needs BuildKit",
         remedies.get(kind, "remove it"),
@@ -546,4 +550,4 @@ def _json_words(rest: str) -> list[str] | None:
 
 
 def _problem(code: str, line: Line, message: str, remedy: str = "") -> Problem:
-    return Problem(f"build.{code}", message, line=line.number, remedy=remedy)
+    return Problem(code, message, line=line.number, remedy=remedy)
