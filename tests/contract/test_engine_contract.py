@@ -588,7 +588,9 @@ def test_a_network_with_a_subnet_gives_the_addresses_that_are_asked_for(say: Con
     for name, taken in (("contract-c", "10.208.0.9"), ("contract-d", "10.208.0.1")):
         assert made(name, taken).status == 201
         started = say.ask("POST", f"/containers/{name}/start")
-        assert (started.status, started.message) == (403, "Address already in use")
+        assert started.status == 403
+        # Since 28 with "failed to set up container networking: " before it.
+        assert started.message.endswith("Address already in use")
         assert say.status(name) == "created"
     assert say.act("contract-a", "stop") == 204
     assert say.act("contract-c", "start") == 204
@@ -687,7 +689,9 @@ def test_a_stopped_container_shares_its_network_with_nobody(say: Conversation) -
     assert say.act(sidecar, "start") == 204
     assert say.ask("DELETE", f"/containers/{owner}", force="1").status == 204
     gone = say.ask("POST", f"/containers/{late}/start")
-    assert (gone.status, gone.message) == (404, f"No such container: {owner}")
+    # Since 28 with the status 500, and words before it.
+    assert gone.status in {404, 500}
+    assert gone.message.endswith(f"No such container: {owner}")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import platform
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,11 +13,11 @@ import pytest
 from controller.core.engine_api.tested_engines import CONTAINERD, image_store
 from controller.model import names
 from tests import engine as engines
-from tests.gate.fixtures import ALLOWED, World
+from tests.gate.fixtures import ALLOWED, Knobs, World
 from tests.gate.test_effective_state import effective, start
 from tests.gate.wire import Answer
-from tools import debian_images
-from tools.image_archive import file
+from tools import debian_images, dockerd, image_archive
+from tools.image_archive import Entry, file, layer_of
 
 pytestmark = pytest.mark.needs_root
 SECOND = 10**9
@@ -131,3 +134,69 @@ def test_no_image_chooses_groups_of_the_hosts(
         assert {int(group) for group in seen} == groups
     finally:
         world.engine.remove(identifier)
+
+
+def test_another_platform_of_an_image_is_not_run_by_the_config_of_the_shown_one(
+    world: World,
+) -> None:
+    """In the containerd image store, platforms share the id of the image. The other one runs as root here."""
+    if image_store(world.engine.must("GET", "/info")) != CONTAINERD:
+        return  # it takes no such archive
+    shown = image_archive.ARCHITECTURES[platform.machine()]
+    other = "arm64" if shown != "arm64" else "amd64"
+    reference = f"{ALLOWED}config-platforms:1"
+    configs = {shown: {"User": "1000:1000"}, other: {"User": "0:6"}}
+    load_index(world.engine.host, reference, configs)
+    assert trust(world, reference).good
+    create = "/containers/create?name=alice-platform"
+    world.set_knobs(Knobs((("images.platforms", json.dumps([f"linux/{other}"])),)))
+    try:
+        refused = world.ask("alice", "POST", f"{create}&platform=linux/{other}", body(reference))
+        assert (refused.status, refused.rule) == (403, "image.platform")
+        asked = f"{create}&platform=linux/{shown}"
+        made = world.must("alice", "POST", asked, body(reference))
+        assert world.engine.inspect(made["Id"])["Config"]["User"] == "1000:1000"
+        world.engine.remove(made["Id"])
+    finally:
+        world.set_knobs(Knobs())
+
+
+def load_index(host: str, reference: str, configs: dict[str, dict[str, Any]]) -> None:
+    """Load an image of several platforms, each with a config of its own."""
+    kind, blobs = "application/vnd.oci.image", dict[str, bytes]()
+
+    def put(content: bytes | dict[str, Any], media: str) -> dict[str, Any]:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        name = hashlib.sha256(data).hexdigest()
+        blobs[f"blobs/sha256/{name}"] = data
+        return {"mediaType": f"{kind}.{media}", "digest": f"sha256:{name}", "size": len(data)}
+
+    manifests = []
+    for architecture, config in configs.items():
+        layer = layer_of((file("bin/serve", architecture),))
+        of = {"architecture": architecture, "os": "linux"}
+        files = {"type": "layers", "diff_ids": [f"sha256:{layer.digest}"]}
+        told = {**of, "config": {"Cmd": ["/bin/serve"], **config}, "rootfs": files}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": f"{kind}.manifest.v1+json",
+            "config": put(told, "config.v1+json"),
+            "layers": [put(b"".join(layer.chunks()), "layer.v1.tar")],
+        }
+        manifests.append({**put(manifest, "manifest.v1+json"), "platform": of})
+    index = {"schemaVersion": 2, "mediaType": f"{kind}.index.v1+json", "manifests": manifests}
+    named = {
+        **put(index, "index.v1+json"),
+        "annotations": {"io.containerd.image.name": reference},
+    }
+    entries = {
+        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [named]}).encode(),
+        **blobs,
+    }
+    tar = layer_of([Entry(path, content) for path, content in entries.items()])
+    status, answer = dockerd.call(
+        host, "POST", "/images/load?quiet=1", body=tar.chunks(), content_type="application/x-tar"
+    )
+    assert status == 200, answer
+    assert b"errorDetail" not in answer, answer

@@ -59,7 +59,8 @@ _START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"unable to set memory limit", "its memory limit is below what it needs to start"),
         (r"cannot start a stopped process", "it ended while it was started"),
         (
-            r"listen \w+ \S*:(\d+): bind: address already in use",
+            # Since Docker 28 with the container's address behind the host's.
+            r"(?:listen \w+|failed to bind host port(?: for)?) \S*?:(\d+)(?:: bind|[:/]\S+): address already in use",
             "port {} is taken by another program",
         ),
         (r"Bind for \S*:(\d+) failed: port is already", "port {} is taken by another container"),

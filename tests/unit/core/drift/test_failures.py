@@ -148,6 +148,10 @@ RUNC = (
 )
 MOUNT = f'{RUNC}error during container init: error mounting "/srv/a" to rootfs at "/www": '
 WIRING = "driver failed programming external connectivity on endpoint x12 (f53773): "
+NETWORKING = (
+    "failed to set up container networking: driver failed programming external connectivity on "
+    "endpoint p3 (5259a328a7f7)"
+)
 PROXY = f"{WIRING}Error starting userland proxy: "
 
 
@@ -179,6 +183,25 @@ PROXY = f"{WIRING}Error starting userland proxy: "
         (
             f"{PROXY}listen udp6 [::]:53: bind: address already in use",
             "port 53 is taken by another program",
+        ),
+        # Docker 28.
+        (
+            f"{NETWORKING}: failed to bind host port for 127.0.0.1:8090:172.17.0.3:8080/tcp: "
+            "address already in use",
+            "port 8090 is taken by another program",
+        ),
+        (
+            f"{NETWORKING}: failed to bind host port for [::1]:53:[fd00::3]:5353/udp: "
+            "address already in use",
+            "port 53 is taken by another program",
+        ),
+        (
+            f"{NETWORKING}: Bind for 127.0.0.1:80 failed: port is already allocated",
+            "port 80 is taken by another container",
+        ),
+        (
+            "failed to set up container networking: Address already in use",
+            "another container has its address",
         ),
         (
             f"{WIRING}Bind for 127.0.0.1:18082 failed: port is already allocated",
