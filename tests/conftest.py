@@ -46,8 +46,8 @@ COMPUTING = (
     "unit/loop/test_supervisor.py",
     "unit/tools/test_debian_packages.py",
 )
-#: Tests on an engine wait for it, and those of Git sources for servers.
-WAITING = ("e2e", "git", "gate", "compat", "contract")
+#: Tests on an engine wait for it, and those of Git sources for servers. First the longest file.
+WAITING = ("contract/test_second_engine.py", "e2e", "git", "gate", "compat", "contract")
 LEFT_OUT = pytest.StashKey[set[str]]()
 #: Set-ups and teardowns from this duration on are reported, for ``--durations``.
 SLOW_FIXTURE_S = 0.5

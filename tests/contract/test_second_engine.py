@@ -11,7 +11,7 @@ from tools.engine_setups import SETUPS, VARIABLE
 
 
 @pytest.mark.owns_engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_images_pins_and_adoption_are_the_same_with_the_containerd_image_store() -> None:
     if VARIABLE in os.environ:
         return  # a run for one set-up
