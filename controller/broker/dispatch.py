@@ -115,6 +115,7 @@ ENDPOINTS: dict[str, Handler] = {
     "image.inspect": image.image_inspect,
     "image.history": image.image_history,
     Mutation.IMAGE_PULL: image.pull,
+    Mutation.IMAGE_TAG: image.tag,
     TRUST: image.trust,
     "network.list": networks_volumes.network_list,
     "network.inspect": networks_volumes.network_inspect,

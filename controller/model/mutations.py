@@ -28,6 +28,7 @@ class Mutation(StrEnum):
     EXEC_START = "exec.start"
     IMAGE_PULL = "image.pull"
     IMAGE_REMOVE = "image.remove"
+    IMAGE_TAG = "image.tag"
     IMAGE_BUILD = "image.build"
     NETWORK_CREATE = "network.create"
     NETWORK_REMOVE = "network.remove"

@@ -76,7 +76,7 @@ SDK = (
         ("client.containers.run(IMAGE, privileged=True)", "privileged", "ask for the capability"),
         ("client.images.load(b'')", "route.denied", "pull images by reference"),
         ("client.nodes.list()", "route.denied", "change the desired state instead"),
-        ("client.images.get(IMAGE).tag('x')", "route.denied", "tag and push where"),
+        ("client.images.get(IMAGE).tag('x')", "role.denied", "it is for operator"),
         (
             "client.login('a', 'b', registry=REGISTRY)",
             "route.denied",

@@ -75,6 +75,17 @@ def allow_aliases(host: Host) -> None:
     Path(host.policy).write_text(text)
 
 
+def check_what_is_taken(host: Host, web: str) -> None:
+    """Check a raw env file, what another service mounts, a variable as a file, and two addresses."""
+    assert env_of(host, "the-store", "RAW") == "'$KEPT' # as it is"
+    (inspect,) = host.containers("web")
+    taken = [(m["Name"], m["RW"]) for m in inspect["Mounts"] if m["Destination"] == "/data"]
+    assert taken == [("shop.store-data", False)]
+    told = host.engine.docker("exec", web, "cat", "/greeting", "/etc/hosts").stdout
+    assert told.startswith("hello")
+    assert {"192.0.2.1\ttwo", "192.0.2.2\ttwo"} <= {*told.splitlines()}
+
+
 def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> None:
     put(host, f"WEB_PORT={PORT}\nGREETING=hello\n")
     allow_aliases(host)
@@ -91,14 +102,7 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
         shown = host.engine.docker("exec", web, "cat", "/etc/site.conf").stdout
         assert (shown, env_of(host, "web", "GREETING")) == ("one\n", "hello")
         assert env_of(host, "the-store", "KEPT") == "always"
-        assert env_of(host, "the-store", "RAW") == "'$KEPT' # as it is"
-        # What the other service mounts, the value of a variable as a file, and both addresses of a name.
-        taken = [(m["Name"], m["RW"]) for m in inspect["Mounts"] if m["Destination"] == "/data"]
-        assert taken == [("shop.store-data", False)]
-        asked_of_web = ("exec", web, "cat", "/greeting", "/etc/hosts")
-        told = host.engine.docker(*asked_of_web).stdout
-        assert told.startswith("hello")
-        assert {"192.0.2.1\ttwo", "192.0.2.2\ttwo"} <= {*told.splitlines()}
+        check_what_is_taken(host, web)
         asked = ("exec", web, "wget", "-q", "-O", "/dev/null", "http://shop_store:8080/")
         assert host.engine.docker(*asked, check=False).returncode == 0, "container_name resolves"
         assert "shop/compose.yaml:2" in host.cli("describe", "web").stdout

@@ -446,8 +446,14 @@ def test_an_operator_removes_an_image_that_was_vouched_for_and_is_not_used(
     engine.docker("tag", WEB, "trimtab.local/spare:1")
     strange = served.docker("rmi", "trimtab.local/spare:1")
     assert (strange.returncode, b"No such image" in strange.stderr) == (1, True)
+    unknown = served.docker("tag", "trimtab.local/spare:1", "trimtab.local/tagged:2")
+    assert (unknown.returncode, b"image.untrusted" in unknown.stderr) == (1, True)
     _trust(served, "trimtab.local/spare:1")
-    assert "Untagged: trimtab.local/spare:1" in served.out("rmi", "trimtab.local/spare:1")
+    served.out("tag", "trimtab.local/spare:1", "trimtab.local/tagged:2")
+    first, second = _ledger(served)
+    assert (second["reference"], second["id"]) == ("trimtab.local/tagged:2", first["id"])
+    for name in ("trimtab.local/spare:1", "trimtab.local/tagged:2"):
+        assert f"Untagged: {name}" in served.out("rmi", name)
     assert _ledger(served) == []
     _trust(served, WORKER)
     used = served.docker("rmi", WORKER)

@@ -26,7 +26,7 @@ STAGE = Stage("fz0-", "a" * 64, dict.fromkeys(("start", "stop", "restart", "kill
 #: What can't be tried a thousand times at random: each is made once, by its own tests.
 #: Files are stored by the broker: the engine hears nothing of them.
 ELSEWHERE = {
-    *(Mutation.EXEC_CREATE, Mutation.EXEC_START, Mutation.IMAGE_REMOVE),
+    *(Mutation.EXEC_CREATE, Mutation.EXEC_START, Mutation.IMAGE_REMOVE, Mutation.IMAGE_TAG),
     Mutation.FILES_DELIVER,
     Mutation.CONTAINER_ADOPT,
     Mutation.IMAGE_BUILD,

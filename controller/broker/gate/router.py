@@ -42,7 +42,7 @@ NO_SWARM = (
 DENIED = (
     ("POST", r"/build/.+|/commit", "build images from a Dockerfile, or elsewhere, and pull them"),
     ("*", r"/images/(?:load|get|search)", "pull images by reference from an admitted registry"),
-    ("POST", r"/images/.+/(?:tag|push)", "tag and push where the image is built"),
+    ("POST", r"/images/.+/push", "push where the image is built"),
     ("GET", r"/images/.+/(?:get|attestations)", "copy images through a registry"),
     ("POST", r"/images/prune", "an operator removes images one by one: docker image rm NAME"),
     ("*", r"/containers/[^/]+/(?:archive|export|copy)", _BY_MOUNT),

@@ -367,6 +367,14 @@ ROUTES = (
         "the registry's entry for a reference that the policy admits",
     ),
     _change(
+        Mutation.IMAGE_TAG,
+        "POST /images/{image}/tag",
+        "give an image that is vouched for another admitted name; the trust follows the image's id",
+        roles=OPERATORS,
+        query=_judged("repo", "tag"),
+        evidence=ProofKind.DIGEST,
+    ),
+    _change(
         Mutation.IMAGE_REMOVE,
         "DELETE /images/{image}",
         "remove an image that was pulled or vouched for through the broker, and isn't used",

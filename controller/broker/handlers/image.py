@@ -445,6 +445,48 @@ def read_progress(tail: bytes) -> tuple[str, str]:
     return error, digest
 
 
+def tag(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``POST /images/{image}/tag``: an operator gives a trusted image another admitted name.
+
+    Raises:
+        Denied: ``image.untrusted``: the ledger vouches under no name for the image. As ``_admit``.
+    """
+    name = f"{call.query.get('repo', '')}:{call.query.get('tag') or 'latest'}"
+    judged = _admit(call, name)
+    named = parse_reference(name)
+    inspect = yield from _find_visible(call, state)
+    identifier = str(inspect.get("Id", ""))
+    vouched = [each for each in state.inventory.ledger.values() if each.id == identifier]
+    if not vouched:
+        raise refusals.Denied(
+            "image.untrusted",
+            f"{redact.text(call.names['image'])} is a local image without trust: its content is unknown",
+            "let an operator run `trimtab image trust NAME` first",
+        )
+    before = yield from inspect_image(named.canonical)
+
+    def learn(_: Reply) -> Flow[ResultPart]:
+        now = yield from inspect_image(named.canonical)
+        if now is None or now.get("Id") != identifier:
+            return ResultPart(error="the name means another image by now")
+        # What documents of one owner built stays that owner's.
+        trusted = TrustedImagePart(
+            reference=named.canonical,
+            id=identifier,
+            digest="",
+            builder=min(each.owner for each in vouched),
+        )
+        return ResultPart.read(trusted.members)
+
+    summary = SummaryPart.read(judged.summary) | SummaryPart(
+        before=str((before or {}).get("Id", ""))
+    )
+    query = {"repo": named.repository, "tag": named.tag}
+    path = build_path(f"/images/{quote(identifier, safe=':')}/tag", query)
+    change = Change.of(Mutation.IMAGE_TAG, named.canonical, path, judged, summary.members)
+    return (yield from perform(state, call.by, change, learn))
+
+
 def trust(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /trimtab/v1/trust``: an operator vouches for the local image of a reference."""
     body = call.body

@@ -506,6 +506,7 @@ _EFFECTS: dict[str, RecordEffect] = {
     Mutation.VOLUME_REMOVE: _removal(_forget_volume),
     Mutation.IMAGE_PULL: _trust_result,
     Mutation.IMAGE_BUILD: _trust_result,
+    Mutation.IMAGE_TAG: _trust_result,
     Mutation.IMAGE_REMOVE: _remove_image,
     Mutation.EXEC_START: _start_exec,
     Mutation.FILES_DELIVER: _deliver_files,

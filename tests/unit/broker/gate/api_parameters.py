@@ -43,6 +43,7 @@ _TABLE = """
     GET /images/{}/history platform
     POST /images/create fromImage fromSrc repo tag message platform changes
     GET /distribution/{}/json
+    POST /images/{}/tag repo tag
     DELETE /images/{} force noprune platforms
     GET /networks filters
     GET /networks/{} verbose scope

@@ -298,7 +298,6 @@ def test_routes_are_found(method: str, path: str, name: str, names: dict[str, st
         ("POST", "/commit", "route.denied"),
         ("POST", "/images/load", "route.denied"),
         ("GET", "/images/get", "route.denied"),
-        ("POST", "/images/ghcr.io/p/web/tag", "route.denied"),
         ("POST", "/images/ghcr.io/p/web/push", "route.denied"),
         ("POST", "/images/prune", "route.denied"),
         ("PUT", f"/containers/{FULL}/archive", "route.denied"),
