@@ -259,7 +259,7 @@ def _expect_context(media_type: str) -> None:
         raise Denied(
             "body.media-type",
             f"the body is {redact.text(media_type)}",
-            "send an uncompressed tar archive as application/x-tar",
+            "send a tar archive as application/x-tar",
             status=400,
         )
 

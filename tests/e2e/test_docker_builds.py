@@ -55,7 +55,11 @@ def build(
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    arguments = ("build", "-t", tag, *options, str(folder))
+    return docker_cli(host, "build", "-t", tag, *options, str(folder))
+
+
+def docker_cli(host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the docker CLI with the classic builder."""
     return subprocess.run(
         host.engine.inside("docker", "-H", f"unix://{host.broker_socket}", *arguments),
         env=host.environment(DOCKER_BUILDKIT="0"),
@@ -202,6 +206,19 @@ def test_a_bound_cant_be_hidden_behind_lines_like_the_engines(host: Host) -> Non
     lines = "; ".join(f"echo ' ---> Running in {n:012x}'" for n in range(5))
     forged = "RUN " + lines + "; dd if=/dev/zero of=/tmp/f bs=1M count=10000; sleep 1000"
     assert _ended_by(host, forged)[1] == "build.size"
+
+
+def test_compose_builds_and_runs_its_services(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo built > /tmp/word\n")
+    service = (
+        "{build: ., image: 'trimtab.local/composed:1', network_mode: none, entrypoint: [busybox]}"
+    )
+    (tmp_path / "compose.yaml").write_text(f"services:\n  app: {service}\n")
+    compose = ("compose", "--project-directory", str(tmp_path), "--project-name", "built")
+    done = docker_cli(host, *compose, "build")
+    assert done.returncode == 0, done.stderr
+    ran = docker_cli(host, *compose, "run", "--rm", "-T", "app", "cat", "/tmp/word")
+    assert ran.stdout == "built\n", ran.stderr
 
 
 def test_an_sdk_builds_and_finds_its_image(host: Host, tmp_path: Path) -> None:

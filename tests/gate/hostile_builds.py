@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import tarfile
@@ -139,7 +140,7 @@ def _contexts() -> Iterator[tuple[str, str, bytes]]:
         ("build.context-size"),
         archive(entry("x", bytes(1 << 20)), *(_link(f"l{n}", "x", hard) for n in range(5))),
     )
-    yield "a compressed archive", "build.context", gzip.compress(archive())
+    yield "another compression", "build.context", bz2.compress(archive())
     yield "no archive", "build.context", b"FROM scratch\n" * 100
     yield "an archive that breaks off", "build.context", archive()[: -2 * BLOCK]
     yield "an archive in an archive", "build.context", archive() + archive()
@@ -230,6 +231,15 @@ def hostile_builds() -> Iterator[HostileBuild]:
         yield HostileBuild(f"Dockerfile: {name}", rule, archive(dockerfile=text + "\n"))
     for name, rule, query in _parameters():
         yield HostileBuild(f"parameter: {name}", rule, archive(), query)
+    small = gzip.compress(archive())
+    for name, rule, sent in (
+        ("a bomb", "build.context-size", gzip.compress(bytes(64 << 20))),
+        ("a bomb in two layers", "build.context", gzip.compress(gzip.compress(bytes(64 << 20)))),
+        ("an end that is missing", "build.context", small[:-6]),
+        ("a second part", "build.context", small + small),
+        ("damage", "build.context", small[:20] + b"x" + small[21:]),
+    ):
+        yield HostileBuild(f"compressed: {name}", rule, sent)
     packed = gzip.compress(bytes(1 << 20))
     for source in ("x.gz", "x*", "$X", '["x.gz"', "./x.gz"):
         last = ', "/"]' if source.startswith("[") else " /"

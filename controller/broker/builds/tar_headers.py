@@ -89,7 +89,7 @@ def parse_header(block: bytes) -> TarHeader | None:
         raise BadContext(
             "build.context",
             "the context is no tar archive of a known form (ustar, pax or GNU)",
-            "send an uncompressed tar archive, as `docker build DIR` does without --compress",
+            "send a tar archive, plain or compressed by gzip, as `docker build DIR` does",
         )
     checked = block[:148] + b" " * 8 + block[156:]
     if sum(checked) != _octal(block[148:156], "its checksum"):

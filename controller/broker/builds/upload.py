@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import tempfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,8 @@ from controller.broker.wire.responses import CONTINUE
 from controller.broker.wire.streamed_body import StreamedBody
 
 READ_BYTES = 64 * 1024
+GZIP = b"\x1f\x8b"
+AGAIN, LIST = "send it again", "list what the build doesn't need in .dockerignore"
 #: Bytes that are written at a time.
 BATCH_BYTES = 1 << 20
 #: How long the client may send nothing.
@@ -38,6 +41,8 @@ async def receive_context(
     try:
         async with asyncio.timeout(command.within_s):
             await _spool(client, client.body, file, folder)
+        if await asyncio.to_thread(_is_compressed, file):
+            file = await asyncio.to_thread(_decompressed, file, limits, folder)
         context = await asyncio.to_thread(read_context, file, limits)
         text = await asyncio.to_thread(context.text, command.dockerfile)
     except (BadContext, TimeoutError, OSError) as error:
@@ -73,6 +78,42 @@ def _new_file(folder: Path) -> BinaryIO:
     return tempfile.TemporaryFile(dir=folder)
 
 
+def _is_compressed(file: BinaryIO) -> bool:
+    file.seek(0)
+    return file.read(len(GZIP)) == GZIP
+
+
+def _decompressed(packed: BinaryIO, limits: ContextLimits, folder: Path) -> BinaryIO:
+    """Return the content of a file of gzip, as another file. Docker Compose compresses each context."""
+    file = _new_file(folder)
+    try:
+        with packed:
+            _decompress(packed, file, limits, folder)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _decompress(packed: BinaryIO, file: BinaryIO, limits: ContextLimits, folder: Path) -> None:
+    packed.seek(0)
+    reader, size = zlib.decompressobj(wbits=31), 0
+    while data := reader.unconsumed_tail or packed.read(READ_BYTES):
+        if reader.eof:
+            raise BadContext("build.context", "data follows the compressed archive", AGAIN)
+        try:
+            part = reader.decompress(data, BATCH_BYTES)
+        except zlib.error:
+            raise BadContext("build.context", "the compression is damaged", AGAIN) from None
+        size += len(part)
+        if size > limits.archive_bytes:
+            what = f"the decompressed context passes {limits.archive_bytes} bytes"
+            raise BadContext("build.context-size", what, LIST)
+        _write_blocking(file, part, folder)
+    if not reader.eof or reader.unused_data:
+        raise BadContext("build.context", "the compressed archive has no right end", AGAIN)
+
+
 def _refused(error: BadContext | TimeoutError | OSError) -> ContextRefused:
     match error:
         case BadContext():
@@ -105,7 +146,7 @@ async def _spool(client: ClientStream, body: StreamedBody, file: BinaryIO, folde
 def _checked(part: bytes | Malformed) -> bytes:
     if isinstance(part, Malformed):
         code = "build.context-size" if part.rule == "wire.body-size" else part.rule
-        raise BadContext(code, part.reason, "list what the build doesn't need in .dockerignore")
+        raise BadContext(code, part.reason, LIST)
     return part
 
 
