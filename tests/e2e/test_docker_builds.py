@@ -18,11 +18,14 @@ import pytest
 from tests.gate import wire
 from tests.gate.hostile_builds import BASE, archive, hostile_builds
 from tests.instance import PATIENCE_S, POLICIES, Host, eventually
+from tests.registry import Registry, admit
+from tools import demo_images
 
 if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
 
 ARCHIVE: dict[str, str | None] = {"Content-Type": "application/x-tar"}
+REGISTRY = "127.0.0.1:5073"
 SECRET = "verysecret-word-of-use"
 RULES = "  build: {memory: 128Mi, cpus: 1, pids: 200, time: 15s, result: 64Mi, context: {bytes: 4Mi, files: 50}}\n"
 
@@ -37,6 +40,7 @@ def host(engine: PrivateEngine | FoundEngine) -> Iterator[Host]:
         text = copy.read_text()
         old = next(line for line in text.splitlines(keepends=True) if line.startswith("  build:"))
         copy.write_text(text.replace(old, RULES))
+        admit(host, REGISTRY)
         with host.running():
             yield host
     finally:
@@ -206,6 +210,31 @@ def test_a_bound_cant_be_hidden_behind_lines_like_the_engines(host: Host) -> Non
     lines = "; ".join(f"echo ' ---> Running in {n:012x}'" for n in range(5))
     forged = "RUN " + lines + "; dd if=/dev/zero of=/tmp/f bs=1M count=10000; sleep 1000"
     assert _ended_by(host, forged)[1] == "build.size"
+
+
+def test_a_base_is_pulled_by_the_broker_and_judged_before_anything_is_built(host: Host) -> None:
+    registry = Registry(host.folder, host.engine, host=REGISTRY)
+    try:
+        registry.push(f"{REGISTRY}/base:1", demo_images.web("1"))
+        answer = _post(host, archive(dockerfile=f"FROM {REGISTRY}/base:1\nLABEL a=b\n"))
+        log = [json.loads(line) for line in answer.body.decode().splitlines()]
+        assert f"Status: Downloaded newer image for {REGISTRY}/base:1" in [
+            line.get("status") for line in log
+        ]
+        assert log[-1] == {"stream": "Successfully tagged trimtab.local/hostile:1\n"}
+        routes = [each["request"]["route"] for each in host.records("intent")]
+        assert routes[-2:] == ["image.pull", "image.build"]
+        missing = _post(host, archive(dockerfile=f"FROM {REGISTRY}/gone:1\n"))
+        assert "image.notfound" in missing.body.decode().splitlines()[-1]
+    finally:
+        registry.stop()
+    host.engine.docker("create", "--name", "onbuild", BASE)
+    host.engine.docker(
+        "commit", "--change", "ONBUILD RUN true", "onbuild", "trimtab.local/onbuild:1"
+    )
+    host.engine.docker("rm", "onbuild")
+    assert _post(host, archive(dockerfile="FROM trimtab.local/onbuild:1\n")).rule == "build.onbuild"
+    assert host.records("intent")[-1]["request"]["route"] == "image.pull"
 
 
 def test_compose_builds_and_runs_its_services(host: Host, tmp_path: Path) -> None:
