@@ -77,33 +77,31 @@ class ContextReader:
     def read(self, top: str, request: ContextRequest) -> FoundContext:
         """Return what the folder of a request has for its build (``ReadContext``). Never raises."""
         try:
-            walked = self.walk(top, request.context, request.dockerfile, inline=request.inline)
-            text = request.inline
+            inline = request.inline
+            if inline is None and not _is_inside(top, request):
+                inline = _read_text(top, f"{request.context}/{request.dockerfile}")
+            walked = self.walk(top, request.context, request.dockerfile, inline=inline)
+            text = inline
             if text is None:
                 text = _read_text(top, f"{request.context}/{request.dockerfile}")
         except ContextFault as fault:
             return FoundContext(fault=(str(fault), fault.remedy))
-        inside = any(entry.path == request.dockerfile for entry in walked.entries)
-        outside = None if inside and request.inline is None else text
-        if outside is not None:
-            walked = _with_text(walked, outside)
         name, found = f"{self._prefix}{request.context}", digest(walked.entries)
-        return FoundContext(name, self._platform, found, text, is_inside=outside is None)
+        return FoundContext(name, self._platform, found, text, is_inside=inline is None)
 
     def walk(self, top: str, context: str, dockerfile: str, *, inline: str | None) -> _Walked:
-        """Return the entries of a context.
+        """Return the entries of a context; *inline* is the text of a Dockerfile that isn't in it.
 
         Raises:
             ContextFault: the folder can't be a context.
         """
         folder = _resolved(top, context)
-        kept = (
-            {ignore.NAME} if inline is not None else {ignore.NAME, posixpath.normpath(dockerfile)}
-        )
-        patterns = _patterns(top, context, dockerfile)
-        walk = _Walk(self, folder, patterns, kept)
+        named = None if inline is not None else posixpath.normpath(dockerfile)
+        kept = {ignore.NAME} if named is None else {ignore.NAME, named}
+        walk = _Walk(self, folder, _patterns(top, context, named), kept)
         walk.folder("")
-        return _Walked(folder, tuple(walk.entries))
+        walked = _Walked(folder, tuple(walk.entries))
+        return walked if inline is None else _with_text(walked, inline)
 
     def hashed(self, path: str, status: os.stat_result) -> tuple[str, int]:
         """Return the SHA-256 of a regular file, and its permissions."""
@@ -228,8 +226,6 @@ def archive(
         reader = ContextReader(prefix)
         reader.closed = closed
         walked = reader.walk(root_of(prefix), context, build.dockerfile, inline=inline)
-        if inline is not None:
-            walked = _with_text(walked, inline)
         if digest(walked.entries) != build.digest:
             raise _changed(build)
         for entry in walked.entries:
@@ -284,9 +280,21 @@ def _changed(build: Build) -> Conflict:
     )
 
 
-def _patterns(top: str, context: str, dockerfile: str) -> ignore.Ignore:
-    """Return the patterns beside the Dockerfile, or else those of the context."""
-    for name in (f"{context}/{dockerfile}{ignore.NAME}", f"{context}/{ignore.NAME}"):
+def _is_inside(top: str, request: ContextRequest) -> bool:
+    """Return True if the Dockerfile of a request is a regular file of the context."""
+    name = posixpath.normpath(request.dockerfile)
+    if name.startswith(("../", "/")):
+        return False
+    try:
+        return stat.S_ISREG(os.lstat(f"{_resolved(top, request.context)}/{name}").st_mode)
+    except OSError:
+        return False
+
+
+def _patterns(top: str, context: str, dockerfile: str | None) -> ignore.Ignore:
+    """Return the patterns beside the Dockerfile in the context, or else those of the context."""
+    own = () if dockerfile is None else (f"{context}/{dockerfile}{ignore.NAME}",)
+    for name in (*own, f"{context}/{ignore.NAME}"):
         if not os.path.lexists(posixpath.normpath(f"{top}/{name}")):
             continue
         patterns = ignore.read(_read_text(top, name))
