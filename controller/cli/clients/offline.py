@@ -14,6 +14,7 @@ from controller.model.policy.shipped import DEFAULT_POLICY
 from controller.settings import read_instance, state_of
 
 if TYPE_CHECKING:
+    from controller.core.engine_api.requests import Finding
     from controller.core.rules.verdict import AdmissionDecision
     from controller.model.desired.desired import Desired, Service
     from controller.model.desired.plan import CreateContainer
@@ -38,15 +39,28 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
         volume_creation,
     )
     from controller.core.policy.refusals import verdict_in_document
+    from controller.core.rules.verdict import deny
 
     for action, admission in check_creations(desired, policy):
-        yield action.object, verdict_in_document(admission, action.service, policy)
+        found = check_built(action.service, policy)
+        judged = deny((*found, *admission.findings)) if found else admission
+        yield action.object, verdict_in_document(judged, action.service, policy)
     for network in desired.networks:
         body = network_body(network_creation(network, "as declared"))
         yield network.key, verdict_in_document(check_network(policy, body), network, policy)
     for volume in desired.volumes:
         body = volume_body(volume_creation(volume.engine_name, volume, "as declared"))
         yield volume.key, verdict_in_document(check_volume(policy, body), volume, policy)
+
+
+def check_built(service: Service, policy: Policy) -> tuple[Finding, ...]:
+    """Return why the image of a service can't be built; empty for an image that is pulled."""
+    from controller.core.admission.preview import check_build
+    from controller.core.planning.images_networks_volumes import image_action
+    from controller.model.desired.plan import BuildImage
+
+    action = image_action(service, service.spec.image, "as declared")
+    return check_build(policy, action) if isinstance(action, BuildImage) else ()
 
 
 def check_creations(

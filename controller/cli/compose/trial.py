@@ -147,8 +147,7 @@ def _lines(
     for key, verdict in found:
         yield f"  {_WORDS[verdict.decision]:<8} {key}"
         refused += verdict.problems if verdict.decision == "deny" else ()
-    for key in _files(read):
-        yield f"  {'files':<8} {key}"
+    yield from _supplies(read)
     if problems := sorted(
         (*read.desired.problems, *refused), key=lambda p: (p.file, p.line, p.column)
     ):
@@ -172,6 +171,16 @@ def _lines(
             yield f"  {', '.join(each.services)}: {each.text}"
     yield ""
     yield _next_step(read, refused)
+
+
+def _supplies(read: ReadFolder) -> Iterator[str]:
+    """Yield a line for each Config and Secret, and for each image that is built."""
+    for key in _files(read):
+        yield f"  {'files':<8} {key}"
+    for service in read.desired.workloads:
+        if (build := service.spec.build) is not None:
+            bases = ", ".join(build.bases) or "no image"
+            yield f"  {'built':<8} {service.spec.image} from {build.context} and {bases}"
 
 
 def _side_text(side: Side | None) -> str:

@@ -6,12 +6,15 @@ engine. The broker can therefore still refuse a request that the preview allows.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controller.core.admission import builds
 from controller.core.admission.calls import admit_reference, admit_stop
 from controller.core.admission.create import admit_create
 from controller.core.admission.networks_volumes import admit_network, admit_volume
 from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_create, parse_network, parse_update, parse_volume
+from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.translate import build_query, network_body, update_body, volume_body
 from controller.core.policy.refusals import verdict_in_document
 from controller.core.rules.context import CONTROLLER, OPERATOR, PREVIEW_STAMP
@@ -36,6 +39,9 @@ from controller.model.desired.plan import (
 from controller.model.policy.document import Policy
 from controller.model.records import ALLOW, Actor, Verdict
 
+#: The place of findings about a build (``core.manifests.field_paths``).
+_BUILD = "Build"
+
 
 def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | None) -> Verdict:
     """Return the gate's expected verdict on a planned action.
@@ -51,7 +57,8 @@ def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | 
         case CreateVolume():
             return check_volume(policy, volume_body(action)).verdict
         case BuildImage():
-            return check_build(policy, action)
+            found = check_build(policy, action)
+            return deny(found).verdict_for_client if found else ALLOW
         case PullImage():
             return admit_reference(action.target, policy=policy).verdict_for_client
         case UpdateContainer():
@@ -84,17 +91,16 @@ def check_create(
     )
 
 
-def check_build(policy: Policy, action: BuildImage) -> Verdict:
-    """Judge a build by its parameters and the images that it starts from."""
+def check_build(policy: Policy, action: BuildImage) -> tuple[Finding, ...]:
+    """Return why a build is refused, by its parameters and the images that it starts from."""
     asked = builds.read_build(build_query(action), actor=CONTROLLER, policy=policy, host="")
     if isinstance(asked, tuple):
-        return deny(list(asked)).verdict
-    found = [
+        return tuple(replace(finding, path=_BUILD) for finding in asked)
+    return tuple(
         finding
         for image in action.build.bases
-        for finding in builds.judge_base(image, action.build.dockerfile, policy)
-    ]
-    return deny(found).verdict if found else ALLOW
+        for finding in builds.judge_base(image, _BUILD, policy)
+    )
 
 
 def check_network(policy: Policy, body: object, *, actor: Actor = CONTROLLER) -> AdmissionDecision:

@@ -21,6 +21,7 @@ _FIELDS: Mapping[str, YamlPath] = {
     "name": ("metadata", "name"),
     "Image": ("spec", "image"),
     "platform": ("spec", "image"),
+    "Build": ("spec", "build"),
     "Hostname": ("spec", "hostname"),
     "Domainname": ("spec", "domainname"),
     "User": ("spec", "user"),

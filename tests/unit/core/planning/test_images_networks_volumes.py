@@ -12,7 +12,12 @@ from controller.core.planning.images_networks_volumes import (
     repository,
 )
 from controller.model.desired.desired import BoundName, Restarting, Volume
-from controller.model.desired.plan import CreateContainer, CreateNetwork, CreateVolume
+from controller.model.desired.plan import (
+    BuildImage,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+)
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.names import Key, NetworkNames
@@ -537,3 +542,23 @@ def test_an_adopted_network_outlives_its_document():
     assert (
         moves(declared(service(replicas=0)), engine(networks=(replace(left, adopted=True),))) == []
     )
+
+
+BUILD = {"context": "web", "digest": f"sha256:{'0' * 64}"}
+
+
+def test_an_image_of_a_build_is_built_if_it_is_not_here():
+    desired = declared(service(build=BUILD))
+    assert moves(desired, engine(images={IMAGE: None})) == [("build-image", IMAGE), *CREATE]
+    assert moves(desired, engine()) == CREATE, "an image that is here is never built again"
+    (built, *_) = plan(desired, engine(images={IMAGE: None})).actions
+    assert isinstance(built, BuildImage)
+    assert (built.build.context, built.owner) == ("web", "team")
+
+
+def test_a_build_that_is_lost_is_built_by_a_restart():
+    desired = declared(service(build=BUILD, pullPolicy="Never"))
+    lost = engine(images={IMAGE: None, IMAGE_ID: None}, pins={revision("b"): Image(IMAGE_ID)})
+    (problem,), _ = plan(desired, lost).problems, ()
+    assert (problem.code, problem.remedy) == ("image.absent", "build it again: trimtab restart web")
+    assert moves(desired, engine(images={IMAGE: None}))[0] == ("build-image", IMAGE)
