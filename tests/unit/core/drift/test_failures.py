@@ -186,13 +186,17 @@ PROXY = f"{WIRING}Error starting userland proxy: "
         ),
         # Docker 28.
         (
-            f"{NETWORKING}: failed to bind host port for 127.0.0.1:8090:172.17.0.3:8080/tcp: "
-            "address already in use",
+            (
+                f"{NETWORKING}: failed to bind host port for 127.0.0.1:8090:172.17.0.3:8080/tcp: "
+                "address already in use"
+            ),
             "port 8090 is taken by another program",
         ),
         (
-            f"{NETWORKING}: failed to bind host port for [::1]:53:[fd00::3]:5353/udp: "
-            "address already in use",
+            (
+                f"{NETWORKING}: failed to bind host port for [::1]:53:[fd00::3]:5353/udp: "
+                "address already in use"
+            ),
             "port 53 is taken by another program",
         ),
         (
