@@ -55,6 +55,12 @@ SDK = (
         ("list(client.api.pull(*REMOTE, stream=True, decode=True))[-1]", "Status: "),
         ("client.images.get_registry_data(':'.join(REMOTE)).id", "sha256:[0-9a-f]{64}"),
         ("next(client.events(since=1, decode=True))['Type']", "container|network|volume"),
+        ("client.swarm.leave(force=True)", "^True$"),
+        ("error_of(client.nodes.list)", "503 .*not a swarm manager"),
+        (
+            "client.containers.create(IMAGE, environment={'A': '1'}).attrs['Config']['Env']",
+            "'A=1', 'PATH=/bin'",
+        ),
     ),
     Row(PY, "shown.exec_run(['ls', '/bin/work']).output", r"b'/bin/work\\n'", role="operator"),
     Row(
@@ -64,7 +70,6 @@ SDK = (
         role="operator",
     ),
     Row(PY, "client.df()['LayersSize'] >= 0", "^True$", role="operator"),
-    Row(PY, "client.swarm.leave(force=True)", "^True$", role="operator"),
     *refused(
         PY,
         ("shown.exec_run('ls')", "exec.client", "let an operator run it"),
@@ -75,12 +80,11 @@ SDK = (
         ("network.connect(shown, aliases=['other'])", "network.alias", "use its name"),
         ("client.containers.run(IMAGE, privileged=True)", "privileged", "ask for the capability"),
         ("client.images.load(b'')", "route.denied", "pull images by reference"),
-        ("client.nodes.list()", "route.denied", "change the desired state instead"),
         ("client.images.get(IMAGE).tag('x')", "role.denied", "it is for operator"),
         (
             "client.login('a', 'b', registry=REGISTRY)",
             "route.denied",
-            "no supported client needs the route",
+            "/etc/trimtab/registry.json",
         ),
         ("client.df()", "role.denied", "it is for operator"),
     ),
@@ -89,4 +93,55 @@ TESTCONTAINERS = works(
     "Testcontainers",
     ("logs_after(DockerContainer(IMAGE), 'piece 1')", "worker did piece 1"),
     ("logs_after(DockerContainer(SERVED).with_exposed_ports(8080), 'serves')", "web 1 serves"),
+)
+
+AIODOCKER = "aiodocker"
+AIO = (
+    *works(
+        AIODOCKER,
+        ("(await aio.version())['ApiVersion']", r"1\.45"),
+        ("(await aio.containers.run({'Image': IMAGE})).id", "[0-9a-f]{64}"),
+        (
+            (
+                "(await (await aio.containers.create({'Image': IMAGE, 'Env': ['A=1']}, name=free))"
+                ".show())['Config']['Env']"
+            ),
+            "'A=1'",
+        ),
+        ("await aio.containers.container(container.id).restart(timeout=1)", "None"),
+        ("await aio.containers.container(container.id).stop(timeout=1)", "None"),
+        ("await aio.containers.container(container.id).kill(signal='KILL')", "None"),
+        ("await (await aio.containers.get(shown.id)).log(stdout=True, tail=1)", "did piece"),
+        (
+            (
+                "await typed(await aio.containers.create({'Image': IMAGE, 'Cmd': ['cat'],"
+                " 'OpenStdin': True, 'StdinOnce': True, 'AttachStdin': True}), b'line')"
+            ),
+            "b'line'",
+        ),
+        (
+            "(await event_of(aio, aio.volumes.create({'Name': free})))['Type']",
+            "container|network|volume",
+        ),
+        (
+            "await (await aio.networks.create({'Name': free, 'CheckDuplicate': True})).delete()",
+            "True",
+        ),
+        ("await (await aio.volumes.get(volume)).delete()", "None|True"),
+        ("(await aio.images.pull(':'.join(REMOTE)))[-1]['status']", "Status: "),
+        ("len(await aio.containers.list(all=True, filters={'label': ['a']}))", "^[0-9]+$"),
+    ),
+    *refused(
+        AIODOCKER,
+        (
+            "await aio.containers.create({'Image': IMAGE, 'HostConfig': {'Privileged': True}})",
+            "privileged",
+            "ask for",
+        ),
+        (
+            "await aio.containers.container(shown.id).commit()",
+            "route.denied",
+            "build images elsewhere",
+        ),
+    ),
 )

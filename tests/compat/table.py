@@ -14,8 +14,10 @@ from itertools import groupby
 from pathlib import Path
 
 from tests.compat.home import HOME
+from tests.compat.node_rows import DOCKERODE, NODE
+from tests.compat.node_rows import TESTCONTAINERS as NODE_TESTCONTAINERS
 from tests.compat.row import CLI, RUN, How, Row, refused, works
-from tests.compat.sdk_rows import PY, SDK, TESTCONTAINERS
+from tests.compat.sdk_rows import AIO, AIODOCKER, PY, SDK, TESTCONTAINERS
 
 ENGINE = (
     *works(
@@ -397,6 +399,24 @@ CURL = (
         instead="send JSON as application/json",
     ),
 )
+#: A container's settings, environment included, are compared with the task's.
+ANSIBLE = tuple(
+    Row(
+        "Ansible",
+        "{ansible} {home}/playbooks/twice.yaml",
+        r"ok=[0-9]+ +changed=[34] +unreachable=0 +failed=0 ",
+        role=role,
+    )
+    for role in ("client", "operator")
+)
+#: Clients whose rows are expressions, by the language of the process that evaluates them.
+LANGUAGES = {
+    PY: "python",
+    "Testcontainers": "python",
+    AIODOCKER: "python",
+    DOCKERODE: "node",
+    NODE_TESTCONTAINERS: "node",
+}
 TABLE = (
     *ENGINE,
     *RUNNING,
@@ -410,6 +430,9 @@ TABLE = (
     *HOME,
     *SDK,
     *TESTCONTAINERS,
+    *AIO,
+    *NODE,
+    *ANSIBLE,
     *CURL,
 )
 
@@ -433,6 +456,7 @@ ALWAYS = ("label.reserved",)
 
 #: How the words in braces read on the page.
 SHOWN = {
+    "ansible": "ansible-playbook",
     "free": "NAME",
     "home": "DIR",
     "image": "IMAGE",
@@ -467,7 +491,7 @@ _WORD = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
 
 def shown(row: Row) -> str:
     """Return a row's command as a person reads it."""
-    if row.client in {PY, "Testcontainers"}:
+    if row.client in LANGUAGES:
         return row.command
     text = _WORD.sub(lambda found: SHOWN.get(found[1], "CONTAINER"), row.command)
     return text.replace("{{", "{").replace("}}", "}")
@@ -509,8 +533,9 @@ it. Each row was run by the client itself through a broker on a real engine; `ma
 hold under `configs/policies/development.yaml` with one more prefix in `images.allow` (the registry's) and
 the caller in `clients`; where a heading says so under `configs/policies/home.yaml` with the caller in `clients`
 and DIR/projects in `mounts.projects`, which has the files of `tests/compat/projects`. Versions: docker CLI and engine 26.1 (API 1.45), compose 2.26, docker-py 7,
-Testcontainers for Python 4 with its reaper off (`TESTCONTAINERS_RYUK_DISABLED=true`: a reaper would need the
-engine's socket).
+aiodocker 0.27, dockerode 5, Testcontainers for Python 4 and for Node 10 with their reaper off (`TESTCONTAINERS_RYUK_DISABLED=true`: a reaper would need the
+engine's socket), Ansible 12 with its collection community.docker. `twice.yaml` pulls an image, makes a network, a volume and a container with settings of
+many kinds, and reads them, all twice: the second time nothing is changed.
 
 *client*: a uid that the policy lists, in the group trimtab; it sees and changes what belongs to its owner.
 *operator*: root, or whom the policy lists. What a client may do, an operator may too, for any owner.
@@ -520,6 +545,11 @@ What is admitted runs hardened: limits, no capabilities, no new privileges, rota
 API versions 1.44 and 1.45 are spoken: clients that negotiate find that out themselves.
 Containers, networks and volumes that were made past the broker aren't there for clients: compose's `external: true`
 needs a network or volume that was made through the same socket.
+A client sees the values of variables only in containers that its own uid created, and names in others.
+
+`docker build` with buildx, as newer commands have it, pulls `moby/buildkit` and asks for a privileged container: the refusal (`privileged`) says how
+to build instead. `docker cp FILE CONTAINER:DIR/` says `no such directory`, since the command doesn't show why its HEAD is refused (`route.denied`): mount
+a volume instead. After `docker login` is refused, credentials go into `/etc/trimtab/registry.json` ([operations/images.md](operations/images.md)).
 """
 
 if __name__ == "__main__":

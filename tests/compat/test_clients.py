@@ -12,35 +12,39 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.compat.row import Row
-from tests.compat.table import TABLE
+from tests.compat.table import LANGUAGES, TABLE
 from tests.compat.world import PATIENCE_S, REGISTRY, REMOTE
 
 if TYPE_CHECKING:
     from tests.compat.world import World
 
-PYTHON = frozenset({"docker-py", "Testcontainers"})
 
-
-def rows(*, python: bool) -> list[Any]:
-    found = [row for row in TABLE if (row.client in PYTHON) == python]
+def rows(*, evaluated: bool) -> list[Any]:
+    found = [row for row in TABLE if (row.client in LANGUAGES) == evaluated]
     return [pytest.param(row, id=f"{number} {row.name}") for number, row in enumerate(found)]
 
 
 @pytest.mark.needs_root
-@pytest.mark.parametrize("row", rows(python=False))
+@pytest.mark.parametrize("row", rows(evaluated=False))
 def test_a_command_does_what_the_table_says(world: World, row: Row) -> None:
     world.try_row(row)
 
 
 class Sdk:
-    """Python clients in a process of the caller's."""
+    """Clients of one language in a process of the caller's."""
 
-    def __init__(self, world: World, role: str) -> None:
-        script = str(Path(__file__).with_name("sdk.py"))
-        self._process = world.start(role, [sys.executable, "-I", script], reads_all=True)
+    def __init__(self, world: World, role: str, language: str) -> None:
+        clients, here = world.clients, Path(__file__).parent
+        argv = {
+            "python": [sys.executable, "-I", str(here / "sdk.py")],
+            "node": [str(clients.node), str(here / "clients" / "node.js")],
+        }
+        self._process = world.start(role, argv[language], reads_all=True)
         self._tell(
             {
                 "PREFIX": f"compat-{role}",
+                "PACKAGES": str(clients.python),
+                "MODULES": str(clients.modules),
                 "REGISTRY": REGISTRY,
                 "REMOTE": REMOTE.rpartition(":")[::2],
             }
@@ -66,20 +70,20 @@ class Sdk:
 
 
 @pytest.fixture(scope="module")
-def sdks(world: World) -> Iterator[dict[str, Sdk]]:
-    roles = {row.role for row in TABLE if row.client in PYTHON}
-    opened = {role: Sdk(world, role) for role in roles}
+def sdks(world: World) -> Iterator[dict[tuple[str, str], Sdk]]:
+    kinds = {(row.role, LANGUAGES[row.client]) for row in TABLE if row.client in LANGUAGES}
+    opened = {kind: Sdk(world, *kind) for kind in kinds}
     yield opened
     for each in opened.values():
         each.close()
 
 
 @pytest.mark.needs_root
-@pytest.mark.parametrize("row", rows(python=True))
-def test_an_expression_does_what_the_table_says(sdks: dict[str, Sdk], row: Row) -> None:
-    told = sdks[row.role].evaluate(row.command)
+@pytest.mark.parametrize("row", rows(evaluated=True))
+def test_an_expression_does_what_the_table_says(sdks: dict[tuple[str, str], Sdk], row: Row) -> None:
+    told = sdks[row.role, LANGUAGES[row.client]].evaluate(row.command)
     if row.refused:
-        assert f'"{row.refused}: ' in told.get("error", ""), told
+        assert re.search(rf"(?:^|\W){re.escape(row.refused)}: ", told.get("error", "")), told
         assert row.instead in told["error"]
     else:
         assert re.search(row.see, told.get("value", "")), told

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from controller.app.users import trimtab_gid
+from tests.compat.clients.install import installed
 from tests.compat.row import How, Row
 from tests.gate.roles import ALICE, CONTROLLER
 from tests.instance import eventually
@@ -35,6 +36,7 @@ PROJECT = Path(__file__).parents[2]
 DEVELOPMENT = PROJECT / "configs" / "policies" / "development.yaml"
 HOME = PROJECT / "configs" / "policies" / "home.yaml"
 PROJECTS = Path(__file__).with_name("projects")
+PLAYBOOKS = Path(__file__).with_name("clients") / "playbooks"
 IMAGE, SERVED = "trimtab.local/worker:1", "trimtab.local/web:1"
 #: Served inside the engine's network namespace, where nobody else listens.
 REGISTRY = "127.0.0.1:5000"
@@ -154,7 +156,9 @@ class World:
         try:
             registry = Registry(self.folder, engine, host=REGISTRY)
             self._stack.callback(registry.stop)
-            registry.push(REMOTE, demo_images.Image(REMOTE, {}))
+            # Ansible compares a container's labels with the image's; those of trimtab are emptied.
+            registry.push(REMOTE, demo_images.Image(REMOTE, {}, {"Labels": {"org.example": "a"}}))
+            self.clients = installed()
             self.broker = Broker(self.folder, engine=engine.host, policy=development_policy())
             self._stack.callback(self.broker.end)
             self._homes = {role: self._home(role) for role in ("client", "operator")}
@@ -190,6 +194,7 @@ class World:
         (home / "small").write_bytes(b"small")
         (home / "Dockerfile").write_text("FROM scratch\n")
         shutil.copytree(PROJECTS, home / "projects")
+        shutil.copytree(PLAYBOOKS, home / "playbooks")
         if role == "client":
             for path in (home, *home.rglob("*")):
                 os.chown(path, ALICE, ALICE)
@@ -217,6 +222,8 @@ class World:
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self._homes[role]),
+            "LOGNAME": role,
+            "TMPDIR": str(self._homes[role]),
             "DOCKER_HOST": f"unix://{self._of_policy[self._policy].socket}",
             "TESTCONTAINERS_RYUK_DISABLED": "true",
         }
@@ -251,9 +258,10 @@ class World:
         stdin: str = "",
         exits: int | None = 0,
         cwd: Path | None = None,
+        reads_all: bool = False,
     ) -> str:
         """Run a program as a caller to its end, and return what it said."""
-        process = self.start(role, list(argv), cwd=cwd)
+        process = self.start(role, list(argv), cwd=cwd, reads_all=reads_all)
         try:
             said, _ = process.communicate(stdin.encode(), timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -288,6 +296,7 @@ class World:
             "remote": lambda: REMOTE,
             "pulled": lambda: self._pulled(role),
             "socket": lambda: str(self.broker.socket),
+            "ansible": self._ansible,
             "shown": self._shown,
             "running": lambda: self.container(role),
             "talking": lambda: self.container(role, "--env", "INTERVAL=0.2"),
@@ -316,6 +325,17 @@ class World:
             logs = ("docker", "logs", self._looked_at)
             eventually(lambda: "piece" in self.run("client", *logs), what="its first line")
         return self._looked_at
+
+    def _ansible(self) -> str:
+        """Return the command of Ansible, as it runs on this machine with modules of the caller's Python."""
+        python = self.clients.python
+        made = f"prefix={self.name()} image={REMOTE}"
+        variables = f"ansible_python_interpreter={sys.executable} {made}"
+        return (
+            f"env PYTHONPATH={python} ANSIBLE_COLLECTIONS_PATH={python} {sys.executable}"
+            f" {python}/bin/ansible-playbook --inventory localhost, --connection local"
+            f" --extra-vars '{variables}'"
+        )
 
     def _pulled(self, role: str) -> str:
         self.run(role, "docker", "pull", REMOTE)
@@ -375,7 +395,10 @@ class World:
             return
         if row.how is How.TERMINAL:
             argv = ["script", "--quiet", "--return", "--command", filled, "/dev/null"]
-        said = self.run(row.role, *argv, stdin=row.stdin, exits=row.exits, cwd=where)
+        reads_all = row.client == "Ansible"
+        said = self.run(
+            row.role, *argv, stdin=row.stdin, exits=row.exits, cwd=where, reads_all=reads_all
+        )
         self._check(said, row, self._filled(row.see, row.role, made))
         if row.then:
             then = shlex.split(self._filled(row.then, row.role, made))
