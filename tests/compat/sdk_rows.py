@@ -76,7 +76,7 @@ SDK = (
         ("shown.put_archive('/', b'')", "route.denied", "mount a volume instead"),
         ("shown.get_archive('/bin')", "route.denied", "mount a volume instead"),
         ("shown.top(ps_args='auxe')", "query.invalid", "correct it"),
-        ("shown.commit('x')", "route.denied", "build images elsewhere"),
+        ("shown.commit('x')", "route.denied", "build images from a Dockerfile"),
         ("network.connect(shown, aliases=['other'])", "network.alias", "use its name"),
         ("client.containers.run(IMAGE, privileged=True)", "privileged", "ask for the capability"),
         ("client.images.load(b'')", "route.denied", "pull images by reference"),
@@ -141,7 +141,7 @@ AIO = (
         (
             "await aio.containers.container(shown.id).commit()",
             "route.denied",
-            "build images elsewhere",
+            "build images from a Dockerfile",
         ),
     ),
 )

@@ -234,7 +234,7 @@ CHANGING = (
     Row(CLI, "docker rm --force --volumes {holding}", then="docker volume ls", after="{volume}"),
     *refused(
         CLI,
-        ("docker commit {shown} x", "route.denied", "build images elsewhere and pull them"),
+        ("docker commit {shown} x", "route.denied", "build images from a Dockerfile"),
         ("docker update --pids-limit -1 {running}", "resources.pids", "give a number"),
         ("docker kill --signal NOSUCH {running}", "signal.invalid", "write SIGTERM"),
         ("docker rename {stopped} 0123456789ab", "name.like-an-id", "choose another name"),

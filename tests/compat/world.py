@@ -14,13 +14,14 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from controller.app.users import trimtab_gid
-from tests.compat.clients.install import installed
+from tests.compat.clients.install import Clients, installed
 from tests.compat.row import How, Row
 from tests.gate.roles import ALICE, CONTROLLER
 from tests.instance import eventually
@@ -158,7 +159,6 @@ class World:
             self._stack.callback(registry.stop)
             # Ansible compares a container's labels with the image's; those of trimtab are emptied.
             registry.push(REMOTE, demo_images.Image(REMOTE, {}, {"Labels": {"org.example": "a"}}))
-            self.clients = installed()
             self.broker = Broker(self.folder, engine=engine.host, policy=development_policy())
             self._stack.callback(self.broker.end)
             self._homes = {role: self._home(role) for role in ("client", "operator")}
@@ -168,6 +168,11 @@ class World:
         except BaseException:
             self.close()
             raise
+
+    @cached_property
+    def clients(self) -> Clients:
+        """The clients that aren't packages of the project."""
+        return installed()
 
     def _broker_under(self, policy: str) -> Broker:
         """Return the broker of a row's policy; that of home is started at its first row."""
