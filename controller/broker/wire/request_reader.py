@@ -35,7 +35,8 @@ BUILDKIT = r"/(?:session|grpc)(?:/.*)?"
 CLASSIC_BUILDER = "BuildKit can't hold the policy's limits: set DOCKER_BUILDKIT=0"
 _BUILDKIT = re.compile(rf"(/v[0-9.]+)?{BUILDKIT}", re.ASCII)
 
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (\S{1,16384}) HTTP/(1\.[01])")
+TARGET_MAX = 16 * 1024
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (\S{1,%d}) HTTP/(1\.[01])" % TARGET_MAX)
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # visible ASCII without '#'
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\t]*)")
 #: The characters of a host name (RFC 3986). Older clients send an escaped path.
@@ -284,6 +285,12 @@ def parse_head(raw: bytes) -> Head | Malformed:
     """Check a head, from the first byte to the empty line at its end."""
     first, *lines = raw[:-4].split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(first)
+    if match is None and len(first) > TARGET_MAX:
+        reason = f"the path and the query pass {TARGET_MAX} characters"
+        remedy = (
+            "write less into the query; dockerode leaves the body out of it with _query and _body"
+        )
+        return Malformed("wire.request-line", reason, 414, remedy)
     if match is None:
         return Malformed("wire.request-line", "the first line isn't METHOD TARGET HTTP/1.1")
     method, target, version = (part.decode("latin-1") for part in match.groups())

@@ -222,6 +222,15 @@ def test_an_ambiguous_request_is_refused(raw: bytes, rule: str) -> None:
     check(raw, rule)
 
 
+def test_a_request_with_its_body_in_the_query_too_says_what_is_too_long() -> None:
+    # dockerode writes the members of a body into the query as well.
+    found = read(post(b"{}", path="/containers/create?Env=" + "x" * 16 * 1024))
+    assert isinstance(found, Malformed)
+    assert (found.rule, found.status) == ("wire.request-line", 414)
+    assert "16384 characters" in found.reason
+    assert "_query" in found.remedy
+
+
 def test_bytes_after_a_request_are_never_a_second_one() -> None:
     smuggled = post(b'{"HostConfig":{"Privileged":true}}')
     for first in (GET, post(b"{}"), post(b"0\r\n\r\n", "Transfer-Encoding: chunked")):
