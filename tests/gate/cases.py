@@ -276,7 +276,8 @@ class Court:
         changing = [str(each) for each in tapped if each.changes]
         if changing:
             return f"reached the engine: {', '.join(changing)} (status {answer.status})"
-        if not 400 <= answer.status < 500:
+        # An engine without a swarm answers 503 to requests about swarms, and so does the gate.
+        if not 400 <= answer.status < 500 and answer.rule != "route.denied":
             return f"status {answer.status}: {answer.body[:200]!r}"
         if case.method != "HEAD" and not answer.rule:
             return f"status {answer.status} without a rule id: {answer.body[:200]!r}"
