@@ -82,7 +82,6 @@ NODE = (
             "privileged",
             "ask for",
         ),
-        ("await docker.pruneContainers()", "route.denied", "remove objects one by one"),
         (
             "await docker.checkAuth({username: 'a', password: 'b'})",
             "route.denied",

@@ -121,7 +121,7 @@ RUNNING = (
             "network.options",
             "leave out DriverOpts",
         ),
-        (RUN + " --network {network} --ip 192.0.2.9 {image} ls", "network.address", "leave out"),
+        (RUN + " --network {network} --ip 192.0.2.9 {image} ls", "network.address", "leave it out"),
         (RUN + " --volume {home}:/app {image} ls", "mount.not-allowed", "use a path below"),
         (RUN + " --volume /tmp/nosuch:/app {image} ls", "mount.missing", "create it first"),
         (
@@ -312,7 +312,7 @@ IMAGES = (
         (
             "docker login --username a --password b {registry}",
             "route.denied",
-            "no supported client needs the route",
+            "/etc/trimtab/registry.json",
         ),
     ),
 )
@@ -341,6 +341,7 @@ PRUNING = (
             r"^Deleted Volumes:\s+{free}$",
         ),
     ),
+    Row(CLI, "docker service ls", "This node is not a swarm manager", exits=1),
     *refused(
         CLI,
         ("docker container prune --force --filter until=1h", "filters.unknown", "use label"),
@@ -351,7 +352,6 @@ PRUNING = (
             "an operator removes images one by one",
         ),
         ("docker swarm init", "route.denied", "change the desired state instead"),
-        ("docker service ls", "route.denied", "change the desired state instead"),
         ("docker plugin ls", "route.denied", "install engine plugins on the host, as root"),
     ),
 )
