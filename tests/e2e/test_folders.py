@@ -20,10 +20,11 @@ services:
     volumes:
       - ./data:/data
       - .:/code
+      - modules:/code/node_modules
       - ./large.log:/large.log
       - certificates:/etc/letsencrypt
       - /etc/localtime:/etc/localtime:ro
-volumes: {{certificates: }}
+volumes: {{certificates: , modules: }}
 x-trimtab: {{owner: team}}
 """
 
@@ -51,7 +52,10 @@ def test_a_project_has_its_folders_and_no_container_declares_anything(host: Host
         eventually((shop / "data" / "denied").exists)
         (inspect,) = host.containers("web")
         found = mounts(inspect)
-        assert found.pop("/etc/letsencrypt")[1] is True
+        assert [found.pop(each)[1] for each in ("/etc/letsencrypt", "/code/node_modules")] == [
+            True,
+            True,
+        ]
         assert found == {
             "/data": (str(shop / "data"), True),
             "/code": (str(shop), False),

@@ -116,7 +116,7 @@ def needs(
     made_here = set(case.networks.all()) if not case.by_controller else set()
     return Needs(
         image=case.reference.canonical if case.reference else "",
-        paths=tuple(sorted({*binds, *nodes})),
+        paths=tuple(sorted({*binds, *nodes, *(m.source for m in mounts.mount_points(case))})),
         networks=joined,
         volumes=tuple(sorted({name for name in named if name})),
         implied=tuple(name for name in joined if name in made_here),

@@ -11,7 +11,8 @@ A path below the engine's volumes root is judged as a mount of its volume.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_clean
@@ -328,11 +329,43 @@ def makes_folder(case: Case, mount: MountRequest) -> bool:
 
 def folders_to_make(case: Case) -> tuple[tuple[str, int], ...]:
     """Return the missing folders of an admitted create, each with the user who gets it."""
+    sources = [each for each in mounts_of(case) if makes_folder(case, each)]
+    made = [*sources, *(each for each in mount_points(case) if _makes_point(case, each))]
     return tuple(
         (mount.source, project.uid)
-        for mount in mounts_of(case)
-        if makes_folder(case, mount) and (project := project_of(case, mount.source)) is not None
+        for mount in made
+        if (project := project_of(case, mount.source)) is not None
     )
+
+
+def mount_points(case: Case) -> Iterator[MountRequest]:
+    """Yield the folders of projects that other mounts cover inside of read-only ones.
+
+    The engine makes the point of a mount, and can't in a read-only folder (``.:/app`` with a volume at
+    ``/app/node_modules``). The source of each is the folder on the host.
+    """
+    mounts = mounts_of(case) if case.by_controller else ()
+    for inner in mounts:
+        around = [m for m in mounts if m is not inner and is_below(inner.target, m.target)]
+        outer = max(around, key=lambda each: len(each.target), default=None)
+        is_file = inner.files is not None and inner.files.key
+        if outer is None or outer.type != "bind" or not outer.read_only or is_file:
+            continue
+        if project_of(case, outer.source) is not None:
+            below = inner.target.removeprefix(outer.target)
+            yield replace(outer, source=f"{outer.source}{below}", path=inner.path)
+
+
+def _makes_point(case: Case, point: MountRequest) -> bool:
+    facts = case.facts.paths.get(point.source) if case.facts else None
+    project = project_of(case, point.source)
+    if facts is None or facts.kind != "missing" or project is None:
+        return False
+    covering = next((m for m in mounts_of(case) if m.path == point.path), None)
+    source = case.facts.paths.get(covering.source) if case.facts and covering else None
+    is_file = source is not None and source.kind == "file"
+    is_open = facts.in_directory or not facts.protected
+    return is_open and not is_file and not any(_parents(case, point, facts, (project.uid,)))
 
 
 def _parents(

@@ -346,6 +346,36 @@ def test_a_missing_folder_is_made_for_the_user_whom_the_policy_names():
     assert denials(folder(parents_writable_by_others="/tmp", **missing)) == ("mount.parent",)
 
 
+def test_the_point_of_a_mount_in_a_read_only_folder_is_made():
+    app = f"{DIR}/shop"
+
+    def made(*others, read_only=True, **changes):
+        outer = {"Type": "bind", "Source": app, "Target": "/app", "ReadOnly": read_only}
+        inner = [{"Type": "volume", "Source": "alice-data", "Target": each} for each in others]
+        facts = looked_at(app, **{**IN_DIR, "declares": "compose.yaml" if read_only else ""})
+        paths = {
+            f"{app}{each.removeprefix('/app')}": PathFacts(
+                f"{app}{each.removeprefix('/app')}", **{"kind": "missing", **IN_DIR, **changes}
+            )
+            for each in others
+        }
+        judged_create = judged_for_controller(
+            host={"Mounts": [outer, *inner]},
+            rules=HOME,
+            facts=replace(facts, paths={**facts.paths, **paths}),
+        )
+        assert denials(judged_create) == ()
+        return judged_create.folders
+
+    assert made("/app/node_modules") == ((f"{app}/node_modules", 1000),)
+    assert made("/app/a/b") == ((f"{app}/a/b", 1000),)
+    assert made("/app/node_modules", kind="dir") == ()
+    assert made("/application") == ()
+    assert made("/app/x", read_only=False) == ()  # the engine makes it
+    assert made("/app/x", parent_owners=(7,)) == ()
+    assert made("/app/x", in_directory=False, protected="state folder") == ()
+
+
 def test_a_writable_bind_is_a_warning():
     mount = {"Type": "bind", "Source": SOURCE, "Target": "/m"}
     admission = judged(host={"Mounts": [mount]}, facts=looked_at(SOURCE))
