@@ -155,9 +155,12 @@ def test_a_folder_of_data_is_mounted_read_only_when_nothing_writes_there_any_mor
     (mount,) = next(
         s for s in desired.services if s.key == Key("Service", "shop", "web")
     ).spec.mounts
-    assert mount == BindMount(
-        type="bind", source=f"{root}/shop/data", target="/data", read_only=True
-    )
+    assert mount.model_dump(by_alias=True) == {
+        "type": "bind",
+        "source": f"{root}/shop/data",
+        "target": "/data",
+        "readOnly": True,
+    }
 
 
 def test_the_watch_and_the_search_for_sources_leave_closed_folders_out(
