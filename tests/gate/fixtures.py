@@ -206,7 +206,9 @@ class World:
             raise
 
     def _open(self) -> None:
-        self.tap = Tap(self.folder / "engine.sock", engine_host=self.engine.host)
+        # Its folder is closed to mounts, and so would be the directory below the same folder.
+        (self.folder / "engine").mkdir()
+        self.tap = Tap(self.folder / "engine" / "engine.sock", engine_host=self.engine.host)
         self._stack.callback(self.tap.close)
         self.gate = Gate(self.folder, engine=self.tap.path)
         self._stack.callback(self.gate.close)
@@ -345,7 +347,11 @@ class World:
             "NET_BRIDGE_ID": bridge,
             "NET_BRIDGE_PREFIX": bridge[:6],
             "SYMLINK": str(link),
+            "DIR": str(self.folder / "desired-state"),
         }
+        shop = self.folder / "desired-state" / "shop"
+        (shop / "data").mkdir(parents=True)
+        (shop / "compose.yaml").touch()
 
     def make_folder(self, path: str) -> None:
         """Make a bind source of a case, if it is a plain path under an allowed root.
