@@ -175,7 +175,7 @@ def test_no_hostile_build_reaches_the_engine(host: Host) -> None:
 
 
 def test_a_build_beyond_a_bound_ends_with_its_commands(host: Host) -> None:
-    containers = _all_containers(host)
+    containers, images = _all_containers(host), _ids(host, "/images/json?all=1")
     shell = "USER 0\nRUN "
     told = {
         "time": _ended_by(host, f"{shell}sleep 1000"),
@@ -189,6 +189,7 @@ def test_a_build_beyond_a_bound_ends_with_its_commands(host: Host) -> None:
     }
     assert "137" in told["failed"][0]  # killed: beyond its memory
     assert eventually(lambda: _all_containers(host) == containers)
+    assert _ids(host, "/images/json?all=1") == images
 
 
 def test_a_build_ends_with_its_client_and_leaves_room_for_the_next(host: Host) -> None:
@@ -264,6 +265,13 @@ def test_an_sdk_builds_and_finds_its_image(host: Host, tmp_path: Path) -> None:
 def test_layers_of_another_build_are_never_used_again(host: Host) -> None:
     text = archive(dockerfile=f"FROM {BASE}\nRUN cat /proc/sys/kernel/random/uuid > /tmp/id\n")
     ids = set()
+    first = archive(
+        dockerfile=f"FROM {BASE} AS a\nRUN echo a > /tmp/a\nFROM {BASE}\nCOPY --from=a /tmp/a /tmp/b\n"
+    )
+    before = _ids(host, "/images/json?all=1")
+    assert _post(host, first).status == 200
+    made = _ids(host, "/images/json?all=1") - before
+    assert len(made) == 1  # nothing stays of the first stage
     for _ in range(2):
         assert _post(host, text).status == 200
         ids.add(host.engine.must("GET", "/images/trimtab.local/hostile:1/json")["Id"])

@@ -19,7 +19,7 @@ from controller.broker.builds.upload import DISK_FLOOR, free_bytes
 from controller.broker.engine.client import EngineClient, Upload
 from controller.broker.engine.relay import ClientStream, hang_up_of
 from controller.broker.engine.response import ResponseBroken, ResponseReader
-from controller.broker.gate.builds import BuildImage
+from controller.broker.gate.builds import BuildEnded, BuildImage
 from controller.broker.gate.commands import Lost
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.json_members import mapping_of, parse_json
@@ -69,9 +69,14 @@ async def run_build(
     context: Context,
     command: BuildImage,
     user: SlotUser,
-) -> Reply | Lost:
+) -> BuildEnded:
     """Run a build to its end, to a bound, or until the client goes away."""
     build = _Build(engine, client, context, command, user)
+    answer = await _run_to_end(build, client, command)
+    return BuildEnded(answer, tuple(build.named))
+
+
+async def _run_to_end(build: _Build, client: ClientStream, command: BuildImage) -> Reply | Lost:
     async with hang_up_of(client) as hang_up:
         work = asyncio.create_task(build.run())
         others = (asyncio.create_task(build.watch()), asyncio.create_task(hang_up.wait()))
@@ -109,6 +114,8 @@ class _Build:
     #: Containers and layers that the log named, and the files of containers in bytes, by id.
     running: dict[str, None] = field(default_factory=dict)
     layers: dict[str, None] = field(default_factory=dict)
+    #: All layers that it named, in their order.
+    named: dict[str, None] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
 
     async def run(self) -> Reply | Lost:
@@ -179,6 +186,7 @@ class _Build:
         if isinstance(text, str):
             self._note(_RUNNING.fullmatch(text), self.running)
             self._note(_LAYER.fullmatch(text), self.layers)
+            self._note(_LAYER.fullmatch(text), self.named)
         if self.command.quiet:
             return None
         if isinstance(text, str) and _BUILT.fullmatch(text):

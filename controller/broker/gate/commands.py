@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.broker.gate.builds import (
+    BuildEnded,
     BuildImage,
     ContextReceived,
     ContextRefused,
@@ -491,6 +492,7 @@ CommandResult = (
     | ProofVerified
     | ProofRefused
     | SecretValue
+    | BuildEnded
     | ContextReceived
     | ContextRefused
     | bool

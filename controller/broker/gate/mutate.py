@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controller.broker.gate import commands, journal_entries, redact
-from controller.broker.gate.builds import BuildImage
+from controller.broker.gate.builds import BuildEnded, BuildImage
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import ROUTES
@@ -32,8 +32,8 @@ SHORT_S, LONG_S = 15.0, 60.0
 _METHODS = {route.name: route.method for route in ROUTES}
 
 
-#: A step of a change after the engine's reply.
-ReplyStep = Callable[[Reply], Flow[Reply]]
+#: A step after a build, with the reply and the layers that the log named.
+BuildStep = Callable[[Reply, tuple[str, ...]], Flow[Reply]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,8 @@ class Change:
     stores: commands.StoreContent | None = None
     #: The run of a build, instead of method, path and body.
     builds: BuildImage | None = None
-    #: Runs after a successful reply, under the same intent; returns the reply to record.
-    finish: ReplyStep | None = None
+    #: Runs after a build, under the same intent; returns the reply to record.
+    finish: BuildStep | None = None
     #: The registry with the credentials that the engine needs.
     registry: str = ""
     #: Returns the code of an error text, for the outcome.
@@ -225,6 +225,9 @@ def _forward_recorded(
         answer = _stored_reply(change.stores, answer, intent.id)
     if isinstance(answer, commands.SharedPull):
         shared_with, answer = answer.by, answer.answer
+    layers: tuple[str, ...] = ()
+    if isinstance(answer, BuildEnded):
+        layers, answer = answer.layers, answer.answer
     if isinstance(answer, commands.Lost) and answer.sent:
         return refusal(
             504,
@@ -238,8 +241,8 @@ def _forward_recorded(
         learned = ResultPart(settled=Settled.NOT_APPLIED.value)
     else:
         assert isinstance(answer, Reply), f"a mutation was answered by {answer!r}"
-        if change.finish is not None and answer.status < 400:
-            answer = yield from change.finish(answer)
+        if change.finish is not None:
+            answer = yield from change.finish(answer, layers)
         reply = _without_values(engine_reply(answer), change)
         learned = ResultPart()
         if answer.status < 400:

@@ -151,12 +151,12 @@ def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:
     """Return True if clients can ask about an image by this name or id."""
     if _ID.fullmatch(name):
         digits = name.removeprefix("sha256:")
-        known = _known_ids(inventory)
+        known = known_ids(inventory)
         return any(each.removeprefix("sha256:").startswith(digits) for each in known)
     return bool(_admitted_references([name], policy))
 
 
-def _known_ids(inventory: Inventory) -> set[str]:
+def known_ids(inventory: Inventory) -> set[str]:
     """Return the ids of the images that are pinned, or in the ledger."""
     pinned = {image.id for image in inventory.pins.values()}
     return pinned | {trusted.id for trusted in inventory.ledger.values()}
@@ -319,7 +319,7 @@ def _find_visible_by_id(
         raise missing
     kept = admitted_names(inspect, call.policy)
     # Asked last: there are thousands of pins, and nearly every image has an admitted name.
-    if kept is None and name not in _known_ids(state.inventory):
+    if kept is None and name not in known_ids(state.inventory):
         raise missing
     return _hidden(inspect) if kept is None else kept
 

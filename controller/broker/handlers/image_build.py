@@ -30,7 +30,7 @@ from controller.broker.gate.call import (
     parse_list,
     read_engine,
 )
-from controller.broker.gate.commands import Forward, Lost
+from controller.broker.gate.commands import Forward, Lost, ReadEngine
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
@@ -45,6 +45,7 @@ from controller.core.builds.dockerfile import Dockerfile
 from controller.core.encoding.image_reference import parse_reference
 from controller.core.encoding.json_members import list_of, mapping_member
 from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.timestamps import seconds
 from controller.core.engine_api.translate import layers_size
 from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
 from controller.core.rules.verdict import deny, verdict_of
@@ -54,6 +55,8 @@ from controller.model.records import Reply
 
 #: Builds at a time: of one owner, and of all.
 OF_OWNER_MAX, OF_ALL_MAX = 1, 2
+#: How often, and with which delay, a layer of a failed build is tried to be removed.
+LOOKS, LOOK_S = 10, 0.5
 
 
 def build(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -70,7 +73,16 @@ def build(call: GateRequest, state: GateState) -> Flow[Reply]:
         text, bases = yield from _judge_file(call, state, asked, context, host)
         yield from _refuse_taken_name(asked, state)
         within_s = max(1.0, ends_at - state.clock.monotonic())
-        change = _change(asked, context, bases, text, before=before, within_s=within_s)
+        began_at = state.clock.now()
+
+        def finish(reply: Reply, layers: tuple[str, ...]) -> Flow[Reply]:
+            named = (yield from _name_result(asked, reply)) if reply.status < 400 else reply
+            yield from _remove_layers(state, layers, began_at, waits=reply.status >= 400)
+            return named
+
+        change = replace(
+            _change(asked, context, bases, text, before=before, within_s=within_s), finish=finish
+        )
 
         def learn(reply: Reply) -> Flow[ResultPart]:
             yield from ()
@@ -228,10 +240,6 @@ def _change(
         size_bytes=context.size,
         file_count=context.entries,
     )
-
-    def finish(reply: Reply) -> Flow[Reply]:
-        return (yield from _name_result(asked, reply))
-
     return Change(
         mutation=Mutation.IMAGE_BUILD,
         subject=asked.reference,
@@ -249,7 +257,6 @@ def _change(
             pids_max=asked.rules.pids,
             quiet=asked.quiet,
         ),
-        finish=finish,
         code_of=lambda error: error.partition(":")[0] if error.startswith("build.") else "",
     )
 
@@ -271,3 +278,29 @@ def _name_result(asked: BuildRequest, reply: Reply) -> Flow[Reply]:
         return engine_unavailable(answer)
     assert isinstance(answer, Reply), f"a tag was answered by {answer!r}"
     return answer if answer.status >= 400 else json_reply(200, {"Id": identifier})
+
+
+def _remove_layers(
+    state: GateState, layers: tuple[str, ...], began_at: float, *, waits: bool
+) -> Flow[None]:
+    """Remove the layers of a build that no image needs: those of other stages, and of a failed build.
+
+    The log names them, and a program can print such lines too. So only images without a name go that
+    were made since the build began, and that nothing here knows. The engine keeps what others need.
+    *waits*: the engine may still be removing the container of a command that was ended.
+    """
+    looks = LOOKS if waits else 1
+    known = images.known_ids(state.inventory)
+    for layer in reversed(layers):
+        inspect = yield from images.inspect_image(layer)
+        if inspect is None or inspect.get("RepoTags") or inspect.get("RepoDigests"):
+            continue
+        identifier, made_at = str(inspect.get("Id", "")), seconds(str(inspect.get("Created", "")))
+        if made_at is not None and made_at >= began_at - 1 and identifier not in known:
+            path = f"/images/{quote(identifier, safe=':')}"
+            while True:
+                answer = yield Forward("DELETE", path)
+                looks -= 1
+                if not (isinstance(answer, Reply) and answer.status == 409 and looks > 0):
+                    break
+                yield ReadEngine(f"{path}/json", after_s=LOOK_S)

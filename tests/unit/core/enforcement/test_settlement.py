@@ -143,6 +143,8 @@ CREATE = intent("container.create", "web.1")
         (ProofKind.FIELD, intent("network.disconnect", network="n"), inspect(), True),
         (ProofKind.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:2"}, True),
         (ProofKind.DIGEST, intent("image.pull", "r", before="sha256:1"), {"Id": "sha256:1"}, False),
+        (ProofKind.DIGEST, intent("image.build", "r", before="sha256:1"), {"Id": "sha256:2"}, True),
+        (ProofKind.DIGEST, intent("image.build", "r", before=""), None, False),
         (ProofKind.DIGEST, intent("image.pull", "r", before=""), None, False),
         (ProofKind.NONE, intent("container.kill"), None, False),
     ],
