@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-from controller.model.records import Reply
-
-if TYPE_CHECKING:
-    from controller.broker.gate.commands import Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,7 @@ class ContextRefused:
 class BuildImage:
     """Build an image from the received context, and send its log to the client as it comes.
 
-    Result: a BuildEnded. The build ends with the client, and beyond a bound.
+    Result: a ``BuildEnded``. The build ends with the client, and beyond a bound.
     """
 
     #: Without the version prefix, with the query.
@@ -68,12 +62,3 @@ class BuildImage:
     pids_max: int
     #: Send only the id of the image.
     quiet: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class BuildEnded:
-    """The end of a build: the member ``Id`` of the image, or the error of the build; or LOST."""
-
-    answer: Reply | Lost
-    #: Ids of layers that the log named, in their order. A program can print lines as the engine's.
-    layers: tuple[str, ...] = ()

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.broker.gate.builds import (
-    BuildEnded,
     BuildImage,
     ContextReceived,
     ContextRefused,
@@ -279,6 +278,15 @@ class Lost:
     sent: bool = True
     #: The engine answered, and the answer is too long, or has another form.
     unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuildEnded:
+    """The end of a build: the member ``Id`` of the image, or the error of the build; or LOST."""
+
+    answer: Reply | Lost
+    #: Ids of layers that the log named, in their order. A program can print lines as the engine's.
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

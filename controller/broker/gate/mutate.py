@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controller.broker.gate import commands, journal_entries, redact
-from controller.broker.gate.builds import BuildEnded, BuildImage
+from controller.broker.gate.builds import BuildImage
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import ROUTES
@@ -226,7 +226,7 @@ def _forward_recorded(
     if isinstance(answer, commands.SharedPull):
         shared_with, answer = answer.by, answer.answer
     layers: tuple[str, ...] = ()
-    if isinstance(answer, BuildEnded):
+    if isinstance(answer, commands.BuildEnded):
         layers, answer = answer.layers, answer.answer
     if isinstance(answer, commands.Lost) and answer.sent:
         return refusal(

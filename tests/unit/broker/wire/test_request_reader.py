@@ -53,6 +53,13 @@ def test_a_body_of_a_million_chunks_is_refused_after_the_first_thousand() -> Non
     assert read(bomb, step=4096) == refused
 
 
+@pytest.mark.parametrize("path", ["/session", "/v1.45/grpc"])
+def test_an_upgrade_to_buildkit_is_refused_with_the_way_out(path: str) -> None:
+    refused = read(post(b"", "Connection: Upgrade", "Upgrade: h2c", path=path))
+    assert isinstance(refused, Malformed)
+    assert "DOCKER_BUILDKIT=0" in refused.remedy
+
+
 def test_a_head_is_known_before_its_body_is_read() -> None:
     reader = RequestReader(body_limit)
     for byte in post(b"{}")[:-3]:
