@@ -22,7 +22,7 @@ from controller.model import names
 from controller.model.errors import Problem
 from controller.model.inventory import TrustedImage
 from controller.model.policy.builds import BuildRules
-from controller.model.policy.document import OPERATOR_OWNER, Policy
+from controller.model.policy.document import Policy
 from controller.model.quantities import format_bytes
 from controller.model.records import Actor, Role
 
@@ -42,6 +42,8 @@ class BuildRequest:
     #: The canonical reference of the result.
     reference: str
     owner: str
+    #: An operator vouches for the result. The owner proves nothing: documents name theirs freely.
+    by_operator: bool
     namespace: str
     #: The document; '' for none.
     service: str
@@ -133,6 +135,7 @@ def read_build(
         rules=rules,
         reference=parse_reference(reference).canonical,
         owner=place.owner,
+        by_operator=actor.role is Role.OPERATOR,
         namespace=place.namespace,
         service=place.service,
         dockerfile=dockerfile,
@@ -279,11 +282,11 @@ def _judge_archives(
 def judge_tag(
     reference: str, owner: str, present: str, trusted: TrustedImage | None
 ) -> Iterable[Finding]:
-    """Yield why a build of documents can't have a name: another image has it.
+    """Yield why a build of documents of *owner* can't have a name: another image has it.
 
     *present* is the id of the image with that name, '' for none. *trusted* is the ledger's entry.
     """
-    if owner == OPERATOR_OWNER or (not present and trusted is None):
+    if not present and trusted is None:
         return
     if trusted is not None and trusted.owner == owner and present in {"", trusted.id}:
         return

@@ -82,7 +82,7 @@ def test_the_engine_gets_the_policys_limits_whatever_is_asked() -> None:
         "rm": "1",
         "forcerm": "1",
     }
-    assert (found.owner, found.pull) == (OPERATOR_OWNER, True)
+    assert (found.owner, found.by_operator, found.pull) == (OPERATOR_OWNER, True, True)
     less = asked(OPERATOR, rules, memory="100000000", networkmode="none")
     assert isinstance(less, BuildRequest)
     assert (less.query["memory"], less.query["networkmode"]) == ("100000000", "none")
@@ -98,6 +98,12 @@ def test_documents_build_for_their_owner_where_the_policy_lists_the_owner() -> N
     assert isinstance(asked(OPERATOR, listed), BuildRequest)
     known = policy(images={"build": {}}, owners=[{"name": "bob"}])
     assert asked(rules=known) == ("owner.unknown",)
+
+
+def test_documents_that_name_the_operators_owner_are_no_operator() -> None:
+    found = asked(labels=json.dumps({**PLACE, names.OWNER: OPERATOR_OWNER}))
+    assert isinstance(found, BuildRequest)
+    assert (found.owner, found.by_operator) == (OPERATOR_OWNER, False)
 
 
 def test_no_build_is_signed() -> None:
@@ -152,7 +158,6 @@ def test_a_build_of_documents_never_takes_the_name_of_another_image() -> None:
     assert found("alice", "sha256:2", own) == taken  # tagged past the gate
     assert found("alice", "sha256:1", TrustedImage(TAG, "sha256:1")) == taken  # pulled
     assert found("bob", "sha256:1", own) == taken
-    assert found(OPERATOR_OWNER, "sha256:1", own) == []
 
 
 def test_an_image_that_documents_built_runs_for_their_owner_alone() -> None:
