@@ -39,6 +39,10 @@ _PIECE: Final = 256 * 1024
 #: A program, in a Git source: its export keeps no right to execute.
 _PROGRAMS: Final = (b"#!", b"\x7fELF")
 
+#: Digests of files that are kept, and entries of a context that are looked at, ignored ones too.
+_HASHES_KEPT: Final = 10 * MAX_ENTRIES
+_LOOKED_AT: Final = 10 * MAX_ENTRIES
+
 #: Device, inode, size, and times of the last change of content and of status.
 _Version = tuple[int, int, int, int, int]
 
@@ -108,6 +112,8 @@ class ContextReader:
         version = _version_of(status)
         known = self._hashed.get(path)
         if known is None or known[0] != version:
+            if len(self._hashed) >= _HASHES_KEPT:
+                self._hashed.clear()
             total, begin = hashlib.sha256(), b""
             for piece in _pieces(path, version):
                 begin = begin or piece[:4]
@@ -133,7 +139,7 @@ class _Walk:
         self._top = top
         self._patterns = patterns
         self._kept = kept
-        self._bytes = 0
+        self._bytes = self._looked_at = 0
         self.entries: list[Entry] = []
 
     def folder(self, name: str) -> None:
@@ -143,6 +149,9 @@ class _Walk:
                 found = sorted(listed, key=lambda entry: entry.name)
         except OSError as error:
             raise _unreadable(name or ".", error) from None
+        self._looked_at += len(found)
+        if self._looked_at > _LOOKED_AT:
+            raise _too_many()
         for each in found:
             path = f"{name}/{each.name}" if name else each.name
             if each.name != _GIT:
@@ -203,10 +212,7 @@ class _Walk:
 
     def _count(self) -> None:
         if len(self.entries) >= MAX_ENTRIES:
-            raise ContextFault(
-                f"the context has more than {MAX_ENTRIES} files and folders",
-                "list what the build doesn't need in .dockerignore",
-            )
+            raise _too_many()
 
 
 def archive(
@@ -270,6 +276,13 @@ def _with_text(walked: _Walked, text: str) -> _Walked:
     )
     others = tuple(each for each in walked.entries if each.path != OTHER_DOCKERFILE)
     return _Walked(walked.folder, (*others, entry))
+
+
+def _too_many() -> ContextFault:
+    return ContextFault(
+        f"the context has more than {MAX_ENTRIES} files and folders",
+        "list what the build doesn't need in .dockerignore",
+    )
 
 
 def _changed(build: Build) -> Conflict:

@@ -29,6 +29,7 @@ services:
       context: web
       args: {WORD: built}
     healthcheck: {test: ["CMD", "/bin/sh", "-c", "true"], interval: 1s}
+    deploy: {update_config: {monitor: 1s}}
   other:
     build:
       context: ./other

@@ -66,8 +66,6 @@ _FLAG = re.compile(r"--[a-z][a-z-]*(=[^\s\"'\\`]*)?")
 _STAGE = re.compile(r"[a-z][a-z0-9_.-]*")
 _REMOTE = re.compile(r"https?://|ftps?://|git://|ssh://|git@|github\.com/", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9._/*?-]+")
-#: What some engine could read as the beginning of a here-document: ``<<``, or ``<`` in the default of a variable.
-_HIDDEN_HEREDOC = re.compile(r"<<|\$\{[^}]*<")
 #: The shell of instructions before a SHELL.
 _SHELL: Final = ("/bin/sh", "-c")
 
@@ -438,7 +436,7 @@ class _Reader:
         """Return the sources and the target of a COPY or an ADD, none of them a URL or a here-document."""
         listed = _json_words(rest)
         words = listed if listed is not None else rest.split()
-        if listed is None and (line.heredocs or _HIDDEN_HEREDOC.search(rest)):
+        if listed is None and (line.heredocs or _can_hide_heredoc(rest)):
             stage.refuse(
                 "build.heredoc",
                 line,
@@ -484,7 +482,7 @@ def _run(stage: _Stage, line: Line, rest: str) -> str:
     """Return the command of a RUN. A here-document becomes an argument of the stage's shell."""
     if (listed := _json_words(rest)) is not None:
         return json.dumps(listed)
-    if not _HIDDEN_HEREDOC.search(rest):
+    if not _can_hide_heredoc(rest):
         return rest
     if not line.heredocs:
         return json.dumps([*stage.shell, rest])
@@ -532,6 +530,11 @@ def _flags(rest: str) -> tuple[list[str], str]:
         flags.append(flag)
         rest = "".join(following)
     return flags, rest
+
+
+def _can_hide_heredoc(rest: str) -> bool:
+    """Return True if some engine could read a here-document: ``<<``, or ``<`` in the default of a variable."""
+    return "<<" in rest or ("<" in rest and "${" in rest)
 
 
 def _json_words(rest: str) -> list[str] | None:

@@ -15,7 +15,7 @@ from controller.model.errors import Problem
 
 NAME: Final = ".dockerignore"
 #: Lines of the file, letters of a line, and ``**`` in a line, at most.
-MAX_LINES: Final = 500
+MAX_LINES: Final = 300
 MAX_LETTERS: Final = 256
 MAX_GLOBSTARS: Final = 3
 
@@ -24,7 +24,7 @@ MAX_GLOBSTARS: Final = 3
 class Ignore:
     """The patterns of a file, in its order."""
 
-    #: Pairs of an expression for whole paths, and True if the paths aren't ignored.
+    #: Pairs of an expression for whole paths, of successive lines, and True if the paths aren't ignored.
     patterns: tuple[tuple[re.Pattern[str], bool], ...] = ()
     #: The patterns with ``!`` as they were written; None if one of them has a wildcard.
     taken_back: tuple[str, ...] | None = ()
@@ -53,7 +53,7 @@ def read(text: str) -> Ignore | Problem:
         return Problem(
             "build.ignore", f"more than {MAX_LINES} lines", remedy="write fewer patterns"
         )
-    patterns: list[tuple[re.Pattern[str], bool]] = []
+    runs: list[tuple[list[str], bool]] = []
     taken_back: list[str] | None = []
     for number, line in enumerate(lines, 1):
         written = line.strip()
@@ -62,13 +62,17 @@ def read(text: str) -> Ignore | Problem:
         takes_back = written.startswith("!")
         cleaned = _cleaned(written[1:].strip() if takes_back else written)
         try:
-            patterns.append((re.compile(_expression(cleaned), re.DOTALL), takes_back))
+            expression = _expression(cleaned)
         except ValueError as error:
             return Problem(
                 "build.ignore", f"{written}: {error}", line=number, remedy="correct the pattern"
             )
+        if not runs or runs[-1][1] is not takes_back:
+            runs.append(([], takes_back))
+        runs[-1][0].append(expression)
         if takes_back and taken_back is not None:
             taken_back = None if re.search(r"[*?\[\\]", cleaned) else [*taken_back, cleaned]
+    patterns = ((re.compile("|".join(run), re.DOTALL), takes_back) for run, takes_back in runs)
     return Ignore(tuple(patterns), None if taken_back is None else tuple(taken_back))
 
 

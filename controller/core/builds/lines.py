@@ -18,7 +18,7 @@ MAX_TEXT: Final = 256 * 1024
 #: The longest instruction, in characters. The builder reads lines below 64 KiB.
 MAX_LINE: Final = 32 * 1024
 
-_DIRECTIVE = re.compile(r"#[ \t]*([a-zA-Z][a-zA-Z0-9]*)[ \t]*=[ \t]*(.+?)[ \t]*")
+_DIRECTIVE = re.compile(r"#[ \t]*([a-zA-Z][a-zA-Z0-9]*)[ \t]*=")
 #: The syntaxes that say no more than the builder of the engine knows, or what this reader translates.
 _SYNTAX = re.compile(
     r"(docker\.io/)?docker/dockerfile(:(1[\w.-]*|latest|experimental))?(@sha256:[0-9a-f]{64})?"
@@ -93,18 +93,21 @@ def _directives(physical: list[str]) -> dict[str, str] | Problem:
     """Return the parser directives above the first instruction, comment or empty line."""
     found: dict[str, str] = {}
     for number, line in enumerate(physical, 1):
-        match = _DIRECTIVE.fullmatch(line.lstrip(" \t"))
+        stripped = line.lstrip(" \t")
+        match = _DIRECTIVE.match(stripped)
         if match is None or (name := match[1].lower()) not in {"syntax", "escape", "check"}:
+            break
+        if not (value := stripped[match.end() :].strip(" \t")):
             break
         if name in found:
             return Problem("build.syntax", f"the directive {name} is repeated", line=number)
-        found[name] = match[2]
-        if name == "escape" and match[2] not in {"\\", "`"}:
-            return Problem("build.syntax", f"escape={match[2]}: the escape is \\ or `", line=number)
-        if name == "syntax" and not _SYNTAX.fullmatch(match[2]):
+        found[name] = value
+        if name == "escape" and value not in {"\\", "`"}:
+            return Problem("build.syntax", f"escape={value}: the escape is \\ or `", line=number)
+        if name == "syntax" and not _SYNTAX.fullmatch(value):
             return Problem(
                 "build.syntax",
-                f"syntax={match[2]} names another reader of Dockerfiles",
+                f"syntax={value} names another reader of Dockerfiles",
                 line=number,
                 remedy="remove the line, or name docker/dockerfile:1",
             )

@@ -23,11 +23,11 @@ class ExpansionError(ValueError):
 
 def split_words(text: str, escape: str) -> list[str]:
     """Return the words of *text*, with their quotes and escapes; blanks in quotes split nothing."""
-    words, word, quote, index = list[str](), "", "", 0
+    words, word, quote, index = list[str](), list[str](), "", 0
     while index < len(text):
         letter = text[index]
         if letter == escape and index + 1 < len(text):
-            word += text[index : index + 2]
+            word.append(text[index : index + 2])
             index += 2
             continue
         if quote:
@@ -35,12 +35,14 @@ def split_words(text: str, escape: str) -> list[str]:
         elif letter in "\"'":
             quote = letter
         elif letter in _SPACE:
-            words, word = [*words, word] if word else words, ""
+            if word:
+                words.append("".join(word))
+            word = []
             index += 1
             continue
-        word += letter
+        word.append(letter)
         index += 1
-    return [*words, word] if word else words
+    return [*words, "".join(word)] if word else words
 
 
 def expand(word: str, variables: Mapping[str, str], escape: str) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -305,3 +308,43 @@ def test_no_text_is_more_than_the_reader_understood(text: str) -> None:
             assert "<<" not in line
         if keyword == "RUN" and line[4:].startswith("["):
             assert json.loads(line[4:])
+
+
+#: Texts of a size that some reader could need more than linear work for.
+LARGE = {
+    "words of an argument": lambda n: f"ARG {'a ' * n}\nFROM b",
+    "escaped letters": lambda n: "FROM " + "\\a" * n,
+    "open variables": lambda n: f"FROM a\nRUN < {'${' * n}",
+    "flags": lambda n: f"FROM a\nRUN {'--a ' * n}",
+    "a directive with blanks": lambda n: f"# escape=a{' ' * n}b\nFROM a",
+    "blank lines of an instruction": lambda n: "FROM \\\n" + "\n" * n,
+    "continued lines": lambda n: "FROM \\\n" + "a\\\n" * n,
+    "here-documents": lambda n: f"FROM a\nRUN {'<<A ' * n}",
+    "list items": lambda n: "FROM a\nADD [" + '"a",' * n + '"a"]',
+    "brackets": lambda n: f"FROM a\nADD {'[' * n}",
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_the_work_grows_with_the_text(name: str) -> None:
+    small, large = (_steps(LARGE[name](size)) for size in (1_000, 4_000))
+    assert large < 6 * small + 10_000
+
+
+def _steps(text: str) -> int:
+    """Return the lines of Python that reading a text takes."""
+    steps = 0
+
+    def count(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal steps
+        steps += event == "line"
+        del frame
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        dockerfile.read(text, args={}, target=None, platform="linux/amd64")
+    finally:
+        sys.settrace(before)
+    return steps
