@@ -288,8 +288,8 @@ def _too_many() -> ContextFault:
 def _changed(build: Build) -> Conflict:
     return Conflict(
         "build.changed",
-        f"the files of {build.context} change while they are read",
-        remedy="nothing: the build is tried again with the new files",
+        f"the files of {build.context} aren't those of this revision, or change while they are read",
+        remedy="nothing: other files are another build. An earlier revision needs its files back",
     )
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from controller.core.manifests.check_together import desired_from
 from controller.model.desired.desired import Desired
+from controller.model.errors import Conflict
+from controller.sources.build_contexts import archive
 from controller.sources.directory import DirectorySource
-from controller.sources.fetched import FetchedSources
+from controller.sources.fetched import FetchedSources, exported_root
 
 COMMIT = "a" * 40
 OWN = "apiVersion: trimtab/v1\nkind: Source\nmetadata: {name: team, owner: x}\n"
@@ -51,6 +53,23 @@ def test_an_export_that_is_not_known_to_be_of_the_folder_is_blind(
     desired = load(tmp_path)
     assert [(scope.name, scope.blind) for scope in desired.scopes] == [("", False), ("team", True)]
     assert [problem.code for problem in desired.problems] == ["source.pending"]
+
+
+def test_a_context_of_a_source_is_archived_from_the_served_commit(tmp_path: Path) -> None:
+    export(tmp_path, description=json.dumps({"path": "deploy"}))
+    sources = tmp_path / "fetcher" / "sources"
+    shop = sources / "team" / COMMIT / "deploy" / "shop"
+    shop.mkdir()
+    (shop / "compose.yaml").write_text("services: {web: {build: .}}\nx-trimtab: {owner: x}\n")
+    (shop / "Dockerfile").write_text("FROM scratch\n")
+    (web,) = load(tmp_path).services
+    assert web.spec.build is not None
+    assert web.spec.build.context == "team:shop"
+    pieces = archive(lambda name: exported_root(sources / name), web.spec.build)
+    assert b"FROM scratch\n" in b"".join(pieces)
+    (sources / "team" / "current").unlink()
+    with pytest.raises(Conflict):
+        list(archive(lambda name: exported_root(sources / name), web.spec.build))
 
 
 def test_an_export_of_the_folder_is_read(tmp_path: Path) -> None:
