@@ -30,18 +30,21 @@ services:
       args: {WORD: built}
     healthcheck: {test: ["CMD", "/bin/sh", "-c", "true"], interval: 1s}
     deploy: {update_config: {monitor: 1s}}
-  other:
+    pre_start: [{command: [/bin/sh, -c, cat /made]}]
+    depends_on: {seed: {condition: service_completed_successfully}}
+  seed:
     build:
-      context: ./other
+      context: ./seed
       dockerfile_inline: |
         FROM trimtab.local/web:1
         COPY page.txt /page.txt
-    image: trimtab.local/other:2
+    image: trimtab.local/seed:2
+    entrypoint: [/bin/sh, -c, cat /page.txt]
 """
 
 
 def put(host: Host, page: str, dockerfile: str = DOCKERFILE) -> None:
-    for folder in ("web", "other"):
+    for folder in ("web", "seed"):
         (host.directory / "shop" / folder).mkdir(parents=True, exist_ok=True)
     web = {
         "page.txt": page,
@@ -51,7 +54,7 @@ def put(host: Host, page: str, dockerfile: str = DOCKERFILE) -> None:
     }
     for name, text in {
         **{f"web/{n}": t for n, t in web.items()},
-        "other/page.txt": "own\n",
+        "seed/page.txt": "own\n",
     }.items():
         (host.directory / "shop" / name).write_text(text)
 
@@ -71,13 +74,18 @@ def test_a_project_is_built_and_built_again_only_for_other_files(host: Host) -> 
     put(host, "one\n")
     host.write("shop/compose.yaml", COMPOSE)
     with host.running():
-        host.await_ready("web", "other", within_s=90)
+        host.await_ready("web", "seed", within_s=90)
         architecture = host.engine.docker("info", "-f", "{{.Architecture}}").stdout.strip()
         word = {"x86_64": "amd64", "aarch64": "arm64"}[architecture]
         assert shown(host, "web", "cat", "/made") == f"built on {word}\na second line\n"
         found = shown(host, "web", "ls", "-A", "/app").split()
         assert found == [".dockerignore", "Dockerfile", "page.txt"]
-        assert shown(host, "other", "cat", "/page.txt") == "own\n"
+        for job, output in (
+            ("seed", "own\n"),
+            ("web-pre-start-1", f"built on {word}\na second line\n"),
+        ):
+            (run,) = host.containers(job)
+            assert host.engine.docker("logs", run["Id"]).stdout == output
         assert builds(host) == 2
         # Other files: built again, and rolled out.
         put(host, "two\n")
