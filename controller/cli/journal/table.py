@@ -29,6 +29,7 @@ _PAST_FORMS: Final = {
     "pause": "paused",
     "unpause": "resumed",
     "kill": "killed",
+    "build": "built",
     "pull": "pulled",
     "adopt": "adopted",
     "approve": "approved",

@@ -39,8 +39,10 @@ COLOURS = {
     STOPPED: "yellow",
     **GRAVE,
 }
-#: Reasons of Progressing that explain Degraded. Other grave conditions are shown with the first only.
-_CAUSES = ("Pulling", "Retrying", "Waiting")
+#: Reasons of Progressing while an image comes, which are shown with every grave condition.
+_IMAGE_COMES = ("Pulling", "Building")
+#: Reasons of Progressing that explain Degraded.
+_CAUSES = (*_IMAGE_COMES, "Retrying", "Waiting")
 
 #: The reason of Stalled and Paused after a failed rollout. A crash loop has the same failures as cause.
 ROLLOUT_FAILED = "rollout.failed"
@@ -61,7 +63,7 @@ def conditions_of(resource: Resource) -> Conditions:
         return [progressing]  # nothing is worse than before
     # The message of Degraded, "0 of 1 running", has no cause; the message of Progressing has one.
     is_unexplained = [c["type"] for c in grave] == ["Degraded"]
-    if progressing.get("reason") in (_CAUSES if is_unexplained else _CAUSES[:1]):
+    if progressing.get("reason") in (_CAUSES if is_unexplained else _IMAGE_COMES):
         grave.append(progressing)
     if grave:
         return grave
@@ -79,9 +81,8 @@ def _is_first_rollout(resource: Resource, progressing: dict[str, str]) -> bool:
     has_failed = "nextTry" in resource or any(
         slot.get("cause") for slot in resource.get("slots", [])
     )
-    return (
-        is_new and not has_failed and progressing.get("reason") in ("Acting", "Waiting", "Pulling")
-    )
+    reasons = ("Acting", "Waiting", *_IMAGE_COMES)
+    return is_new and not has_failed and progressing.get("reason") in reasons
 
 
 def word_of(resource: Resource) -> str:

@@ -134,3 +134,18 @@ def test_a_new_service_progresses_and_is_not_degraded_before_something_fails() -
     assert word((2, 1)) == "Degraded"
     assert word((1, 0), slots=[{"cause": "exited with 1"}]) == "Degraded"
     assert word((1, 0), nextTry={"at": "", "reason": "failed once"}) == "Degraded"
+
+
+@pytest.mark.parametrize("reason", ["Pulling", "Building"])
+def test_an_image_that_comes_is_told_beside_a_grave_condition(reason: str) -> None:
+    few = condition("Degraded", "0 of 1 running", reason="TooFew")
+    coming = condition("Progressing", "web:1: step 2/9, RUN make", reason=reason)
+    new = resource(few, coming, generation=1, observedGeneration=0)
+    assert (word_of(new), message_of(new)) == ("Progressing", "web:1: step 2/9, RUN make")
+    known = resource(few, coming, generation=2, observedGeneration=1)
+    assert (word_of(known), message_of(known)) == ("Degraded", "web:1: step 2/9, RUN make")
+
+
+def test_the_log_below_a_message_is_no_part_of_a_row() -> None:
+    failed = condition("Progressing", "build.failed: web:1: no\n  Step 1/1 : RUN no\n  no")
+    assert message_of(resource(failed)) == "build.failed: web:1: no"

@@ -143,3 +143,11 @@ def test_a_task_that_ended_well_has_no_last_failure() -> None:
     ended = slot(state="exited", cause="exited with 0")
     assert "exited with 0" in str(described(resource("job", condition("Stalled"), slots=[ended])))
     assert "exited with 0" not in str(described(resource("job", slots=[ended])))
+
+
+def test_the_log_of_a_failed_build_is_below_the_conditions() -> None:
+    message = "build.failed: web:1: no\n  Step 1/1 : RUN no\n  no\x07such program"
+    lines = described(resource("web", condition("Progressing", message)))
+    found = [line.strip() for line in lines]
+    assert "Step 1/1 : RUN no" in found
+    assert [line for line in found if line.endswith("such program")] == ["no\\u0007such program"]
