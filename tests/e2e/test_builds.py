@@ -6,6 +6,7 @@ from tests.instance import Host, eventually
 
 DOCKERFILE = """\
 # syntax=docker/dockerfile:1
+# escape=`
 ARG BASE=trimtab.local/web:1
 FROM --platform=$BUILDPLATFORM ${BASE} AS made
 USER 0
@@ -17,8 +18,11 @@ echo a second line >> /made
 EOF
 FROM quay.io/nobody/admits:this AS unused
 RUN --mount=type=secret,id=token cat /run/secrets/token
-FROM ${BASE}
-COPY --from=made --link /made /made
+FROM ${BASE} AS ground
+FROM ground
+COPY --from=made --link `
+  /made /made
+ADD ["page.txt", "${WORD:-/added}/"]
 COPY . /app
 """
 COMPOSE = """\
@@ -80,6 +84,7 @@ def test_a_project_is_built_and_built_again_only_for_other_files(host: Host) -> 
         assert shown(host, "web", "cat", "/made") == f"built on {word}\na second line\n"
         found = shown(host, "web", "ls", "-A", "/app").split()
         assert found == [".dockerignore", "Dockerfile", "page.txt"]
+        assert shown(host, "web", "cat", "/added/page.txt") == "one\n"
         for job, output in (
             ("seed", "own\n"),
             ("web-pre-start-1", f"built on {word}\na second line\n"),
