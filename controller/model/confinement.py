@@ -75,6 +75,8 @@ class ExpectedMount:
     variant: str = ""
     key: str = ""
     stable: bool = False
+    #: Of a volume of another machine: the source that the kernel shows; '' for any other.
+    remote: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class MountinfoLine:
     settings: frozenset[str]  # of the filesystem: size=…, ro, …
     parent: int = 0  # the id of the mount that contains this mount
     device: str = ""  # of the filesystem, as MAJOR:MINOR
+    source: str = ""  # of the filesystem, such as server:/path
 
     @property
     def read_only(self) -> bool:

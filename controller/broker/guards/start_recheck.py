@@ -15,7 +15,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
-from controller.core.engine_api.mount_grammar import is_plain_volume
+from controller.core.engine_api.mount_grammar import is_known_volume
 from controller.core.engine_api.translate import shared_ids
 from controller.core.rules import networks as network_rules
 from controller.core.rules.confinement import data_path, mounts_volume, number_text
@@ -132,7 +132,7 @@ def _refuse_changed_volumes(state: GateState, container: OwnContainer) -> Flow[N
             changed = "was created again by somebody else"
         elif not is_admitted_volume(container.item, volume.owned):
             changed = "isn't the one of the container's create"
-        elif not is_plain_volume(volume.facts.driver, volume.facts.options):
+        elif not is_known_volume(volume.facts.driver, volume.facts.options):
             changed = "has options now"
         else:
             continue

@@ -134,6 +134,7 @@ def _mount(line: str) -> MountinfoLine:
         settings=frozenset(rest[2].split(",")),
         parent=int(fields[1]),
         device=fields[2],
+        source=_unescape(rest[1]),
     )
 
 

@@ -10,11 +10,8 @@ from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import IPAM_CONFIG
-from controller.core.engine_api.mount_grammar import (
-    VOLUME_SIZE,
-    is_plain_volume,
-    size_of_volume,
-)
+from controller.core.engine_api.mount_grammar import is_plain_volume, size_of_volume
+from controller.core.engine_api.remote_volumes import VOLUME_SIZE, RemoteVolume, read_remote
 from controller.core.engine_api.requests import (
     ICC,
     MACVLAN,
@@ -34,6 +31,7 @@ from controller.core.rules import identity
 from controller.core.rules import networks as network_rules
 from controller.core.rules.context import (
     Case,
+    Placement,
     case_of,
     implied,
     namespace_of,
@@ -57,6 +55,7 @@ from controller.core.rules.host_routes import (
     with_slot_addresses,
 )
 from controller.core.rules.images.anonymous_volumes import is_slot_volume
+from controller.core.rules.mounts import judge_remote
 from controller.core.rules.verdict import (
     AdmissionDecision,
     AdmissionPatch,
@@ -136,10 +135,18 @@ def admit_network(
 
 
 def _deny(
-    refused: list[Finding], name: str, owner: str, namespace: str, actor: Actor, policy: Policy
+    refused: list[Finding],
+    name: str,
+    owner: str,
+    namespace: str,
+    actor: Actor,
+    policy: Policy,
+    remote: RemoteVolume | None = None,
 ) -> AdmissionDecision:
     by_client = actor.role is Role.CLIENT
-    asked = GrantRequest(owner=owner, namespace=namespace, name=name, by_client=by_client)
+    asked = GrantRequest(
+        owner=owner, namespace=namespace, name=name, by_client=by_client, remote=remote
+    )
     return deny(with_grants(refused, asked, policy))
 
 
@@ -323,28 +330,43 @@ def admit_volume(
         reason = f"the driver {request.driver!r}"
         findings.append(Finding("volume.driver", "Driver", reason, "use local"))
     findings += _judge_volume_size(request.size, policy)
+    if request.remote is not None:
+        findings += judge_remote(
+            request.remote, policy, owner=owner, namespace=namespace, path="DriverOpts"
+        )
     if existing is not None:
-        same = existing.namespace == namespace if by_controller else existing.owner == owner
-        plain = is_plain_volume(existing.driver, existing.options)
-        if not existing.ours or not same or not plain:
-            reason = f"{request.name} is taken by a volume that isn't yours, or isn't a plain one"
-            remedy = "name another volume, or remove that one by hand if nobody needs its data"
-            if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
-                remedy += f"; {identity.adopt_remedy(existing.instance)}"
-            findings.append(Finding("volume.foreign", "Name", reason, remedy))
-        elif request.size and size_of_volume(existing.options) != parse_size(request.size):
-            reason = f"{request.name} exists with another size, and a volume keeps its size"
-            remedy = "leave out the size, or name another volume"
-            findings.append(Finding("volume.size", _SIZE_PATH, reason, remedy))
+        findings += _judge_existing(request, existing, actor, place)
     else:
         findings += identity.judge_volume_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
-        return _deny(refused, request.name, owner, namespace, actor, policy)
+        return _deny(refused, request.name, owner, namespace, actor, policy, request.remote)
     object_labels = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )
-    decision = _admit_final_volume(request.name, object_labels, parse_size(request.size) or None)
+    decision = _admit_final_volume(
+        request.name, object_labels, parse_size(request.size) or None, request.remote
+    )
     return with_tolerated(decision, findings, policy.modes)
+
+
+def _judge_existing(
+    request: VolumeRequest, existing: VolumeFacts, actor: Actor, place: Placement
+) -> Findings:
+    by_controller = actor.role is Role.CONTROLLER
+    same = existing.namespace == place.namespace if by_controller else existing.owner == place.owner
+    plain = is_plain_volume(existing.driver, existing.options)
+    if request.remote is not None and existing.driver == "local":
+        plain = read_remote(dict(existing.options)) == request.remote
+    if not existing.ours or not same or not plain:
+        reason = f"{request.name} is taken by a volume that isn't yours, or isn't a plain one"
+        remedy = "name another volume, or remove that one by hand if nobody needs its data"
+        if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
+            remedy += f"; {identity.adopt_remedy(existing.instance)}"
+        yield Finding("volume.foreign", "Name", reason, remedy)
+    elif request.size and size_of_volume(existing.options) != parse_size(request.size):
+        reason = f"{request.name} exists with another size, and a volume keeps its size"
+        remedy = "leave out the size, or name another volume"
+        yield Finding("volume.size", _SIZE_PATH, reason, remedy)
 
 
 def _judge_volume_size(size: str, policy: Policy) -> Findings:
@@ -386,12 +408,17 @@ def admit_kept_volume(
 
 
 def _admit_final_volume(
-    name: str, labels: dict[str, str], size: int | None = None
+    name: str,
+    labels: dict[str, str],
+    size: int | None = None,
+    remote: RemoteVolume | None = None,
 ) -> AdmissionDecision:
     """Return the admission of a new volume. The engine gets the size in bytes, in one notation."""
     body: RequestBody = {"Name": name, "Driver": "local", "Labels": labels}
     if size is not None:
         body["DriverOpts"] = {VOLUME_SIZE: str(size)}
+    if remote is not None:
+        body["DriverOpts"] = remote.driver_options
     owned = {key: value for key, value in labels.items() if is_reserved(key)}
     summary = SummaryPart(name=name, labels=owned)
     return AdmissionDecision(verdict_of(()), body, summary=summary.members)

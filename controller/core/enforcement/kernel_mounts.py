@@ -165,6 +165,11 @@ def _has_source(mount: MountinfoLine, expected: ExpectedMount, view: _View) -> b
         return view.is_own_tmpfs(mount)
     if not expected.source:
         return _is_anonymous(mount.root)
+    if expected.remote:
+        is_remote = mount.filesystem in {"nfs", "nfs4", "cifs"}
+        return (
+            is_remote and mount.source == expected.remote and _is_at(mount.root, expected.subpath)
+        )
     root = view.root(mount)
     if root is None or not expected.inode or root.device != expected.device:
         return False
@@ -172,6 +177,10 @@ def _has_source(mount: MountinfoLine, expected: ExpectedMount, view: _View) -> b
         # The folder inside the volume need not exist at the admission, so its inode is unknown.
         return bool(expected.place) and is_below(mount.root, expected.place)
     return root.inode == expected.inode
+
+
+def _is_at(root: str, subpath: str) -> bool:
+    return root == f"/{subpath.strip('/')}" if subpath else root == "/"
 
 
 def _is_anonymous(root: str) -> bool:

@@ -25,6 +25,11 @@ from controller.core.engine_api.field_tables import (
     VOLUME_OPTIONS,
 )
 from controller.core.engine_api.grammar import is_clean
+from controller.core.engine_api.remote_volumes import (
+    VOLUME_SIZE,
+    RemoteVolume,
+    read_remote,
+)
 from controller.core.engine_api.requests import FileRequest, MountRequest
 from controller.core.files.content import is_content_id
 from controller.model.files.delivery import FILE_KINDS, ID_MAX, is_key
@@ -34,8 +39,6 @@ from controller.model.quantities import parse_size
 
 #: The options of a volume: names and values.
 VolumeOptions = Iterable[tuple[str, str]]
-#: The option with the largest size of a local volume, which a project quota of the file system holds.
-VOLUME_SIZE = "size"
 #: Up to the limit of file systems. The policy limits the names of new volumes further.
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 #: Targets that are, or contain, files of the kernel.
@@ -75,6 +78,17 @@ def is_plain_volume(driver: str, options: VolumeOptions) -> bool:
     Any other option can make the volume any path of the host.
     """
     return driver == "local" and all(name == VOLUME_SIZE for name, _ in options)
+
+
+def is_known_volume(driver: str, options: VolumeOptions) -> bool:
+    """Return True if a volume is plain, or a folder of another machine in the gate's form.
+
+    The policy decides whether the folder is granted.
+    """
+    listed = tuple(options)
+    if is_plain_volume(driver, listed):
+        return True
+    return driver == "local" and isinstance(read_remote(dict(listed)), RemoteVolume)
 
 
 def size_of_volume(options: VolumeOptions) -> int | None:

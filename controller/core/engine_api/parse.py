@@ -14,7 +14,8 @@ from dataclasses import replace
 from controller.core.engine_api import field_tables, grammar
 from controller.core.engine_api.device_grammar import devices
 from controller.core.engine_api.field_reader import FindingCollector, Values, read_object
-from controller.core.engine_api.mount_grammar import VOLUME_SIZE, mounts
+from controller.core.engine_api.mount_grammar import mounts
+from controller.core.engine_api.remote_volumes import VOLUME_SIZE, read_remote
 from controller.core.engine_api.requests import (
     ICC,
     MACVLAN,
@@ -191,13 +192,13 @@ def parse_volume(body: object) -> VolumeRequest:
     findings = FindingCollector()
     values = read_object(field_tables.VOLUME, body, "", findings)
     options = {name: str(value) for name, value in values.members("DriverOpts").items()}
-    size = options.pop(VOLUME_SIZE, "")
-    if options:
-        reason = "a local volume with options other than size can mount anything of the host"
-        findings.add("volume.options", "DriverOpts", reason, "leave out DriverOpts, except size")
+    remote = read_remote(options) if options.keys() - {VOLUME_SIZE} else None
+    if isinstance(remote, str):
+        findings.add("volume.options", "DriverOpts", remote, "leave out DriverOpts, except size")
     return VolumeRequest(
         **values.attributes(field_tables.VOLUME),
-        size=size,
+        size=options.get(VOLUME_SIZE, ""),
+        remote=None if isinstance(remote, str) else remote,
         labels=grammar.labels(values),
         findings=findings.all(),
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.core.engine_api.remote_volumes import RemoteVolume
 from controller.model.files.delivery import Variant
 
 #: Options of a bridge network: masquerading, and traffic between its containers.
@@ -357,6 +358,7 @@ class VolumeRequest:
     name: str = ""
     driver: str = ""
     size: str = ""  # the largest size, in the engine's notation; '' for none
+    remote: RemoteVolume | None = None  # a folder of another machine; None for one of the engine's
     labels: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()
 

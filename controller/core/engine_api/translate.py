@@ -17,7 +17,7 @@ from controller.core.addresses.subnets import slot_subnet
 from controller.core.encoding.json_members import list_of, mapping_of, only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET, unknown_members
-from controller.core.engine_api.mount_grammar import VOLUME_SIZE
+from controller.core.engine_api.remote_volumes import VOLUME_SIZE
 from controller.core.engine_api.requests import ICC, MACVLAN, MASQUERADE, PARENT, RequestBody
 from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
@@ -128,7 +128,8 @@ def build_query(action: actions.BuildImage) -> dict[str, str]:
 
 def volume_body(action: actions.CreateVolume) -> RequestBody:
     """Return the body of ``POST /volumes/create``."""
-    options = {} if action.size is None else {VOLUME_SIZE: str(action.size)}
+    options = dict(action.remote)
+    options |= {} if action.size is None else {VOLUME_SIZE: str(action.size)}
     return only_set(
         Name=action.target,
         Driver="local",

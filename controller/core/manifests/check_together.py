@@ -301,6 +301,7 @@ def desired_digest(
                     "key": str(one.key),
                     "owner": one.owner,
                     **({"size": one.spec.size} if one.spec.size else {}),
+                    **({"remote": _remote_terms(one.spec)} if one.spec.remote else {}),
                     **_engine_name(one),
                 }
                 for one in volumes
@@ -329,6 +330,10 @@ def _stable_contents(service: Service) -> dict[str, object]:
 def _network_terms(spec: NetworkSpec) -> dict[str, object]:
     terms = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {name: value for name, value in terms.items() if name not in {"internal", "engineName"}}
+
+
+def _remote_terms(spec: VolumeSpec) -> object:
+    return spec.model_dump(mode="json", by_alias=True)["remote"]
 
 
 def _engine_name(one: Network | Volume) -> dict[str, object]:

@@ -96,6 +96,10 @@ _FIELDS: Mapping[str, YamlPath] = {
     # In the create of a Network or a Volume.
     "Name": ("metadata", "name"),
     "Internal": ("spec", "internal"),
+    "DriverOpts": ("spec", "remote"),
+    "Driver": ("spec", "macvlan"),
+    "EnableIPv6": ("spec", "ipv6Subnet"),
+    "IPAM": ("spec", "subnet"),
     "Options": ("spec", "internal"),
 }
 

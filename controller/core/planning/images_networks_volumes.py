@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from controller.core.engine_api.create_body import joined_networks
+from controller.core.engine_api.remote_volumes import remote_of
 from controller.core.planning.deliveries.changed_files import FileDeliveries
 from controller.core.planning.problems.object_problems import (
     adopted_elsewhere,
@@ -163,6 +164,7 @@ def volume_removals(
 
 def volume_creation(name: str, by: Service | Volume, cause: str) -> CreateVolume:
     """Return the action to create a volume, on behalf of its document or its first user."""
+    remote = remote_of(by.spec.remote) if isinstance(by, Volume) else None
     return CreateVolume(
         object=by.key,
         target=name,
@@ -170,6 +172,7 @@ def volume_creation(name: str, by: Service | Volume, cause: str) -> CreateVolume
         precondition=Precondition(absent=name),
         owner=by.owner,
         size=by.spec.size if isinstance(by, Volume) else None,
+        remote=tuple(remote.driver_options.items()) if remote else (),
     )
 
 

@@ -431,7 +431,7 @@ _DIGESTED: Mapping[type[AnyAction], tuple[str, ...]] = {
         *("owner", "internal", "masquerade", "icc", "subnet"),
         *("ipv6_subnet", "macvlan", "ip_range", "gateway"),
     ),
-    CreateVolume: ("owner", "size"),
+    CreateVolume: ("owner", "size", "remote"),
     DeliverFiles: ("owner", "content"),
     RenameContainer: ("name",),
     DisconnectNetwork: ("network",),
@@ -466,7 +466,7 @@ def _particulars(action: AnyAction) -> dict[str, object]:
         ):
             members = {name: getattr(action, name) for name in _DIGESTED[type(action)]}
             # Plans without the later members keep their digests.
-            added = {"subnet", "size", "ipv6_subnet", "macvlan", "ip_range", "gateway"}
+            added = {"remote", "subnet", "size", "ipv6_subnet", "macvlan", "ip_range", "gateway"}
             return {name: value for name, value in members.items() if value or name not in added}
         case (
             PullImage()

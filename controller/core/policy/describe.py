@@ -13,7 +13,7 @@ NEVER = (
     "privileged containers, namespaces and sysctls of the host",
     "disks, consoles, terminals, memory and ports of the host as devices",
     "sockets as mounts, and folders of the engine and the gate",
-    "volumes with options, anonymous references (ids), local images without trust",
+    "volumes with options that no grant names, anonymous references (ids), local images without trust",
 )
 
 
@@ -51,6 +51,9 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     if policy.mounts.directory is not None:
         uid = policy.mounts.directory.uid
         yield "", f"folders of the directory for documents, whose files are uid {uid}'s"
+    for there in policy.mounts.remote:
+        folder = f"{there.type} {there.server}:{there.path}"
+        yield "", f"volumes of {there.owner} in {there.namespace} on {folder}"
     yield from _networks(policy)
     yield from _devices(policy)
     logs = policy.logs

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from controller.core.encoding.image_reference import parse_reference
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api import grammar
+from controller.core.engine_api.remote_volumes import RemoteVolume
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.rules.context import implied
 from controller.core.rules.limits_privileges import capability
@@ -45,6 +46,8 @@ class GrantRequest:
     platform: str = ""
     name: str = ""
     by_client: bool = False
+    #: Of a volume's create.
+    remote: RemoteVolume | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,14 @@ def _executable(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant
 
 def _new_volume(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     return Grant("set", "mounts.createVolumes", True) if _by_hand(asked) else None
+
+
+def _remote(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
+    remote = asked.remote
+    if remote is None:
+        return None
+    place = {"owner": asked.owner, "namespace": asked.namespace, "type": remote.type}
+    return Grant("add", "mounts.remote", {**place, "server": remote.server, "path": remote.path})
 
 
 def _by_hand(asked: GrantRequest) -> bool:
@@ -464,6 +475,7 @@ GRANTS: Mapping[str, Suggest] = {
     "user.root": _set("security.requireNonRoot", False),
     "volume.anonymous": _set("images.anonymousVolumes", "slot"),
     "volume.missing": _new_volume,
+    "volume.remote": _remote,
 }
 
 

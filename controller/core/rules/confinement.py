@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from controller.core.effective.accounts import is_number
 from controller.core.encoding.json_members import fields_of, only_set
+from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote
 from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
 from controller.core.rules.images.anonymous_volumes import uncovered
@@ -73,7 +74,7 @@ def _expected_mounts(case: Case, request: CreateRequest) -> Iterator[ExpectedMou
     root = case.facts.host.volumes_root if case.facts else ""
     for mount in request.mounts:
         source = data_path(root, mount.source) if mount.type == "volume" else mount.source
-        yield _expected_mount(mount, paths.get(source))
+        yield replace(_expected_mount(mount, paths.get(source)), remote=_remote_source(case, mount))
     for device in request.devices:
         found = case.facts.cdi.get(device.source) if case.facts else None
         for each in found.mounts if found else ():
@@ -81,6 +82,15 @@ def _expected_mounts(case: Case, request: CreateRequest) -> Iterator[ExpectedMou
             yield _expected_mount(brought, paths.get(each.source))
     for target in uncovered(request.volumes, (mount.target for mount in request.mounts)):
         yield ExpectedMount("volume", target)
+
+
+def _remote_source(case: Case, mount: MountRequest) -> str:
+    """Return the source of a volume of another machine; '' for any other mount."""
+    volume = case.facts.volumes.get(mount.source) if case.facts else None
+    if mount.type != "volume" or volume is None or volume.driver != "local":
+        return ""
+    found = read_remote(dict(volume.options))
+    return found.device if isinstance(found, RemoteVolume) else ""
 
 
 def data_path(volumes_root: str, name: str) -> str:

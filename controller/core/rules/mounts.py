@@ -17,6 +17,7 @@ from dataclasses import replace
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME, is_plain_volume
+from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote
 from controller.core.engine_api.requests import Finding, Findings, MountRequest
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import Case
@@ -26,7 +27,7 @@ from controller.core.rules.images.image_volumes import makes_named, mounts_of
 from controller.model.files.delivery import FileSet
 from controller.model.host_paths import ENGINE_DATA, TIME_ZONE, PathFacts, is_below
 from controller.model.inventory import ContainerItem, OwnedObject
-from controller.model.policy.document import OPERATOR_OWNER
+from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.policy.sections import Project
 from controller.model.quantities import format_bytes
 from controller.model.records import Role
@@ -414,11 +415,32 @@ def judge_volume(case: Case, facts: VolumeFacts, path: str) -> Findings:
         # A client does not learn the owner.
         reason = f"the volume {facts.name} belongs to another owner or namespace"
         yield Finding("volume.foreign", path, reason, "use one of your own")
-    if not is_plain_volume(facts.driver, facts.options):
+    remote = read_remote(dict(facts.options)) if facts.driver == "local" else ""
+    if isinstance(remote, RemoteVolume):
+        yield from judge_remote(
+            remote, case.policy, owner=case.owner, namespace=case.namespace, path=path
+        )
+    elif not is_plain_volume(facts.driver, facts.options):
         reason = (
             f"the volume {facts.name} has options or a driver, and can reach any path of the host"
         )
         yield Finding("volume.options", path, reason, "use a plain local volume")
+
+
+def judge_remote(
+    remote: RemoteVolume, policy: Policy, *, owner: str, namespace: str, path: str
+) -> Findings:
+    """Yield why a folder of another machine isn't granted to an owner in a namespace."""
+    for grant in policy.mounts.remote:
+        same = (grant.owner, grant.namespace) == (owner, namespace)
+        there = (grant.type, grant.server) == (remote.type, remote.server)
+        if same and there and is_below(remote.path, _folder(grant.path)):
+            return
+    reason = (
+        f"{remote.type} {remote.device} is a folder of another machine that the policy doesn't grant to owner "
+        f"{owner} in namespace {namespace}"
+    )
+    yield Finding("volume.remote", path, reason, "use a volume of this host")
 
 
 def _may_use(case: Case, facts: VolumeFacts) -> bool:

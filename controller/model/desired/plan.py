@@ -86,6 +86,8 @@ class CreateVolume(Action):
     owner: str
     #: The largest size, in bytes; None for no limit.
     size: int | None = None
+    #: The options of the engine's driver for a folder of another machine: names and values.
+    remote: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -320,12 +320,20 @@ def _projects(policy: Policy) -> Iterable[tuple[str, str]]:
                 yield f"mounts.projects.{index}.path", f"it contains {path}, which is forbidden"
 
 
+_OwnersGrant = DeviceGrant | sections.MacvlanGrant | sections.RemoteGrant
+
+
 def _grants(policy: Policy) -> Iterable[tuple[str, str]]:
-    listed: tuple[tuple[str, Sequence[DeviceGrant | sections.MacvlanGrant]], ...] = (
-        ("devices.grants", policy.devices.grants),
-        ("networks.macvlan", policy.networks.macvlan),
+    listed: tuple[tuple[str, str, Sequence[_OwnersGrant]], ...] = (
+        ("devices", "grants", policy.devices.grants),
+        ("networks", "macvlan", policy.networks.macvlan),
+        ("mounts", "remote", policy.mounts.remote),
     )
-    numbered = ((f"{key}.{n}", grant) for key, grants in listed for n, grant in enumerate(grants))
+    numbered = (
+        (f"{section}.{key}.{number}", grant)
+        for section, key, grants in listed
+        for number, grant in enumerate(grants)
+    )
     for path, grant in numbered:
         owner = next((each for each in policy.owners or () if each.name == grant.owner), None)
         if owner is None:

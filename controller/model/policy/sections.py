@@ -131,6 +131,17 @@ class DirectoryFolders(Model):
     uid: values.Uid = 0
 
 
+class RemoteGrant(Model):
+    """A folder of another machine, with what lies below it, for volumes of an owner in a namespace."""
+
+    owner: values.OwnerName
+    namespace: values.Namespace
+    type: Literal["nfs", "cifs"]
+    server: Annotated[str, Field(min_length=1, max_length=253)]
+    #: The exported folder; of cifs the share with a slash before it.
+    path: values.HostPath
+
+
 class Mounts(Model):
     """Sources of bind mounts, by whole components. Sources that are never allowed need no entry."""
 
@@ -157,6 +168,8 @@ class Mounts(Model):
     projects: tuple[Project, ...] = ()
     #: None: no document mounts a folder of the directory, unless ``projects`` has it.
     directory: DirectoryFolders | None = None
+    #: Folders of other machines, over NFS or CIFS. All others are refused.
+    remote: Annotated[tuple[RemoteGrant, ...], Field(max_length=64)] = ()
 
 
 class HostPorts(Model):

@@ -36,6 +36,7 @@ NESTED = {
     "TmpfsOptions": tables.TMPFS_OPTIONS,
     "DriverConfig": tables.DRIVER_CONFIG,
     "IPAM": tables.IPAM,
+    "IPAMConfig": tables.ENDPOINT_IPAM,
     "EndpointConfig": tables.ENDPOINT,
 }
 #: The tables of objects in a list, or under any name.

@@ -38,6 +38,7 @@ from controller.broker.guards import lookup
 from controller.broker.handlers import container_lifecycle
 from controller.broker.wire.responses import json_reply
 from controller.core.enforcement.approval_requests import NOTE_MAX
+from controller.core.engine_api.mount_grammar import is_plain_volume
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.confinement import data_path, mounts_volume
 from controller.model.inventory import VolumeHold
@@ -62,6 +63,10 @@ def begin(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
         raise _invalid()
     found = yield from lookup.find_own_volume(state, call.actor, name)
     facts = found.facts
+    if not is_plain_volume(facts.driver, facts.options):
+        reason = f"the volume {facts.name} is a folder of another machine"
+        remedy = "back it up there"
+        raise Denied("volume.remote", reason, remedy, subject=facts.name)
     _refuse_if_held(state, facts.name)
     users, strangers = yield from _running_users(state, facts.name)
     if strangers and not live:

@@ -60,7 +60,7 @@ TOP_ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "volumes.*.driver_opts",
         "~",
-        "size, where the policy's volumeMax allows one; others can mount any folder of the host and are refused",
+        "size, where the policy's volumeMax allows one; nfs and cifs by a grant (mounts.remote); others are refused",
     ),
     (
         "volumes.*.external",

@@ -33,6 +33,7 @@ from controller.core.compose.translation.settings import SECRET_COPY, ComposeSet
 from controller.core.compose.translation.units import byte_count
 from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.quoting import path_text
+from controller.core.engine_api.remote_volumes import read_remote
 from controller.core.engine_api.requests import MACVLAN
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.parse import parse_document
@@ -226,7 +227,10 @@ def _volume(scope: TranslationScope, name: str) -> None:
 
 
 def _put_size(scope: TranslationScope, draft: Draft, key: Key, options: Tree) -> None:
-    """Put the size of a volume into its document, and refuse the other options of its driver."""
+    """Put the size of a volume, or its folder of another machine, and refuse other options."""
+    if options.get("type") in ("nfs", "nfs4", "cifs"):
+        _put_remote(scope, draft, key, options)
+        return
     for option, value in options.items():
         place = (*draft.origin, "driver_opts", option)
         if option != "size":
@@ -240,6 +244,24 @@ def _put_size(scope: TranslationScope, draft: Draft, key: Key, options: Tree) ->
             scope.error(place, "compose.value", message, "write a size such as 10g", key)
         elif size:  # the engine takes 0 for no limit
             draft.put("spec.size", format_bytes(size), ("driver_opts", option))
+
+
+def _put_remote(scope: TranslationScope, draft: Draft, key: Key, options: Tree) -> None:
+    found = read_remote({name: str(value) for name, value in options.items()})
+    if isinstance(found, str):
+        place = (*draft.origin, "driver_opts")
+        scope.error(place, "compose.refused", found, "see docs/volumes.md", key)
+        return
+    draft.put(
+        "spec.remote",
+        {
+            "type": found.type,
+            "server": found.server,
+            "path": found.path,
+            **({"options": list(found.options)} if found.options else {}),
+        },
+        "driver_opts",
+    )
 
 
 def _config(scope: TranslationScope, name: str) -> None:

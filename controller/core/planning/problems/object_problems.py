@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from controller.core.engine_api.mount_grammar import is_plain_volume, size_of_volume
+from controller.core.engine_api.mount_grammar import is_known_volume, size_of_volume
+from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote, remote_of
 from controller.model.desired.desired import Network, Service, Volume
 from controller.model.errors import Problem
 from controller.model.names import Key
@@ -65,7 +66,7 @@ def foreign_volume(volume: ObservedVolume, source: Service | Volume) -> Problem 
     """
     if volume.belongs_to not in {"", source.key.namespace}:
         return adopted_elsewhere("volume", volume.name, volume.belongs_to, source)
-    if volume.ours and is_plain_volume(volume.driver, volume.options):
+    if volume.ours and is_known_volume(volume.driver, volume.options):
         return None
     why = "isn't a plain local one" if volume.ours else "isn't ours"
     return problem_of(
@@ -77,11 +78,19 @@ def foreign_volume(volume: ObservedVolume, source: Service | Volume) -> Problem 
 
 
 def size_problem(volume: ObservedVolume, declared: Volume) -> Problem | None:
-    """Return the problem of a volume with another size than declared; None for the declared size.
+    """Return the problem of a volume with another size or folder than declared; None for the declared one.
 
     The engine can't change the size of a volume, and no volume is removed for a size. Services go on
     with the volume. A document without a size accepts the size of an adopted volume.
     """
+    found, remote = read_remote(dict(volume.options)), declared.spec.remote
+    if (found if isinstance(found, RemoteVolume) else None) != (remote_of(remote)):
+        return problem_of(
+            declared,
+            code="volume.remote-changed",
+            message=f"the volume {volume.name} is another folder than its document says, and a volume keeps its own",
+            remedy="declare a Volume of another name, or remove that one by hand once nothing uses it",
+        )
     size, wanted = size_of_volume(volume.options), declared.spec.size
     if size == wanted or (wanted is None and declared.spec.engine_name is not None):
         return None

@@ -63,11 +63,26 @@ class TmpfsMount(fields.Model):
 Mount = Annotated[BindMount | VolumeMount | TmpfsMount | FileMount, Field(discriminator="type")]
 
 
+class RemoteFolder(fields.Model):
+    """A folder of another machine, which the engine mounts."""
+
+    #: The protocol.
+    type: Literal["nfs", "cifs"]
+    #: The name or address of the machine.
+    server: Annotated[str, Field(min_length=1, max_length=253)]
+    #: The exported folder; of cifs the share, with a slash before it.
+    path: fields.CleanPath
+    #: Options of the mount, such as vers=4.1, ro and soft.
+    options: Annotated[tuple[str, ...], Field(max_length=32)] = ()
+
+
 class VolumeSpec(fields.Model):
     """The spec of a Volume."""
 
     #: The largest size, where the engine's storage can hold it; fixed when the volume is created.
     size: fields.Size | None = None
+    #: A folder of another machine. Unset: a folder of the engine.
+    remote: RemoteFolder | None = None
     #: False: an operator's approval removes the volume, after a dump, once its document is gone.
     retain: bool = True
     #: The engine's name of an existing volume, which an operator adopted.

@@ -100,6 +100,7 @@ def test_mounts() -> None:
             settings=frozenset({"rw", "discard"}),
             parent=79,
             device="254:0",
+            source="/dev/vda",
         ),
         MountinfoLine(
             id=99,
@@ -111,6 +112,7 @@ def test_mounts() -> None:
             settings=frozenset({"rw"}),
             parent=79,
             device="254:0",
+            source="/dev/vda",
         ),
         MountinfoLine(
             id=97,
@@ -122,6 +124,7 @@ def test_mounts() -> None:
             settings=frozenset({"rw", "size=1024k"}),
             parent=79,
             device="0:48",
+            source="tmpfs",
         ),
     )
 

@@ -363,6 +363,28 @@ def test_another_object_at_a_target_is_a_breach(
     assert check(lying(number, **how)) == [f"breach effective.mount: {told}"]
 
 
+@pytest.mark.parametrize(
+    ("how", "is_breach"),
+    [
+        ({}, False),
+        ({"filesystem": "cifs"}, False),
+        ({"source": "10.0.0.8:/export"}, True),
+        ({"filesystem": "ext4"}, True),
+        ({"root": "/etc"}, True),
+    ],
+)
+def test_a_folder_of_another_machine_is_known_by_its_source(
+    how: dict[str, Any], is_breach: bool
+) -> None:
+    told = {"root": "/", "filesystem": "nfs4", "source": "10.0.0.9:/export", **how}
+    store = ExpectedMount(
+        "volume", "/store", "store", device=8, inode=7, remote="10.0.0.9:/export"
+    )
+    others = (each for each in FASTENED if each.target != "/store")
+    found = check(shown(mount(22, "/store", **told)), expected=admitting(store, *others))
+    assert [line.startswith("breach effective.mount") for line in found] == [True] * is_breach
+
+
 def test_a_source_that_couldn_t_be_looked_at_is_a_doubt() -> None:
     unseen = tuple(replace(each, device=0, inode=0, place="") for each in FASTENED)
     expected = replace(EXPECTED, confinement=replace(EXPECTED.confinement, mounts=unseen))

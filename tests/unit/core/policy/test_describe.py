@@ -37,7 +37,7 @@ STRICT = """\
   never              privileged containers, namespaces and sysctls of the host
   never              disks, consoles, terminals, memory and ports of the host as devices
   never              sockets as mounts, and folders of the engine and the gate
-  never              volumes with options, anonymous references (ids), local images without trust
+  never              volumes with options that no grant names, anonymous references (ids), local images without trust
 """
 OTHER = Policy.from_json(
     {
@@ -142,7 +142,7 @@ OTHER_TEXT = """\
   never              privileged containers, namespaces and sysctls of the host
   never              disks, consoles, terminals, memory and ports of the host as devices
   never              sockets as mounts, and folders of the engine and the gate
-  never              volumes with options, anonymous references (ids), local images without trust
+  never              volumes with options that no grant names, anonymous references (ids), local images without trust
 """
 
 

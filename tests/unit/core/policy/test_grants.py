@@ -518,8 +518,8 @@ def test_each_rule_of_the_table_is_tried() -> None:
     tried = {case.rule for case in CREATES} | {rule for rule, _, _ in ELSEWHERE}
     # Two are about the controller's own networks and owners, one about the broker's create: see below.
     below = {"network.internal", "owner.namespace", "volume.missing"}
-    # Clients share no namespaces: see test_sharing.py among the rules.
-    assert set(GRANTS) - tried == {*below, "namespace.ipc", "namespace.shared"}
+    # Clients share no namespaces: see test_sharing.py among the rules; volumes: test_remote_volumes.py.
+    assert set(GRANTS) - tried == {*below, "namespace.ipc", "namespace.shared", "volume.remote"}
 
 
 def test_a_volume_that_is_absent_is_the_clients_to_have_made() -> None:

@@ -228,3 +228,15 @@ networks:
 def test_options_of_a_networks_driver_are_refused() -> None:
     for network in ("{driver_opts: {parent: eth0}}", "{driver: macvlan, driver_opts: {mode: x}}"):
         assert desired(f"networks:\n  n: {network}\n").blind_keys == {Key("Network", "shop", "n")}
+
+
+def test_a_volume_on_another_machine_is_translated() -> None:
+    text = """
+volumes:
+  films:
+    driver_opts: {type: nfs, o: "addr=10.0.0.9,nfsvers=4.1,ro", device: ":/export/films"}
+"""
+    remote = {"type": "nfs", "server": "10.0.0.9", "path": "/export/films"}
+    assert trees(text)["Volume/films"] == {"remote": {**remote, "options": ["nfsvers=4.1", "ro"]}}
+    wrong = text.replace("ro", "bind")
+    assert {line.split()[2].rstrip(":") for line in problems(wrong)} == {"compose.refused"}
