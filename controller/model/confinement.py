@@ -110,6 +110,9 @@ class Confinement:
     groups: tuple[str, ...] = ()
     #: An adopted container whose programs can gain privileges.
     new_privileges: bool = False
+    #: An observer of the host, with the namespaces that are the host's (net, pid).
+    observer: bool = False
+    host_namespaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,12 @@ SERVICES = {
         "rollout: {order: StopFirst, minHealthy: 0s}\n"
     ),
 }
+OBSERVER = """
+user: "64001:64001"
+observe: {network: true, pid: true}
+security: {readOnlyRootFilesystem: true}
+mounts: [{type: bind, source: /, target: /host, readOnly: true}]
+"""
 OBJECTS = """
 apiVersion: trimtab/v1
 kind: Network
@@ -57,6 +63,16 @@ def grants(device: str) -> dict[str, Any]:
     place = {"owner": "team", "namespace": "default"}
     return {
         "owners": [{"name": "team", "namespaces": ["default"]}],
+        "exceptions": [
+            {
+                **place,
+                "service": "watch",
+                "repository": "trimtab.local/web",
+                "reason": "it exports metrics of the host",
+                "expires": "2999-12-31",
+                "loosens": {"observer": 64001},
+            }
+        ],
         "logs": {
             "collectors": [
                 {"driver": "gelf", "address": "udp://127.0.0.1:12201"},
@@ -113,9 +129,10 @@ def test_what_is_granted_runs_and_stays_and_is_refused_without_its_line(host: Ho
             host.write(
                 f"{name}.yaml", web(name, extra=extra.replace("{device}", device) + "init: true\n")
             )
+        host.write("watch.yaml", web("watch", extra=OBSERVER + QUICK))
         host.write("objects.yaml", OBJECTS)
         host.up()
-        host.await_ready(*SERVICES)
+        host.await_ready(*SERVICES, "watch")
         made = len(host.records("intent"))
 
         logs = inspect(host, "forward")["HostConfig"]["LogConfig"]
@@ -132,6 +149,17 @@ def test_what_is_granted_runs_and_stays_and_is_refused_without_its_line(host: Ho
             assert joined["IPAddress"] == address
         six = inspect(host, "six")["NetworkSettings"]["Networks"]["six"]
         assert six["GlobalIPv6Address"].startswith("fd12:3456:789a:")
+
+        observer = inspect(host, "watch")
+        modes = (observer["HostConfig"]["NetworkMode"], observer["HostConfig"]["PidMode"])
+        assert modes == ("host", "host")
+        pid = observer["State"]["Pid"]
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "CapEff:\t0000000000000000" in status
+        assert "NoNewPrivs:\t1" in status
+        seen = Path(f"/proc/{pid}/root/host")
+        assert (seen / "etc/passwd").exists()
+        assert not any((seen / "proc").iterdir()), "no mount below the root filesystem"
 
         # A new revision of a service takes the address over.
         host.write(
@@ -151,7 +179,8 @@ def test_what_is_granted_runs_and_stays_and_is_refused_without_its_line(host: Ho
         policy.write_text(plain)
         host.cli("policy", "reload")
         refused = {
-            name: {rule for rule in RULES if rule in str(host.resource(name))} for name in SERVICES
+            name: {rule for rule in RULES if rule in str(host.resource(name))}
+            for name in (*SERVICES, "watch")
         }
         assert refused == {
             "sent": {"log.driver"},
@@ -161,7 +190,8 @@ def test_what_is_granted_runs_and_stays_and_is_refused_without_its_line(host: Ho
             "fixed": {"network.address"},
             "six": set(),
             "dns": {"network.address"},
+            "watch": {"observer:"},
         }
 
 
-RULES = ("log.driver", "devices", "network.address")
+RULES = ("log.driver", "devices", "network.address", "observer:")

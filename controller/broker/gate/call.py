@@ -195,6 +195,12 @@ def read_cdi_devices() -> Flow[dict[str, CdiDevice]]:
     return cdi.read_devices(tuple(each for each in answer if isinstance(each, CdiFile)))
 
 
+def find_uid_user(uid: int, own: tuple[str, ...]) -> Flow[str]:
+    """Return who on the host has a uid, besides the processes of some containers; '' for nobody."""
+    answer = yield commands.FindUidUser(uid, own)
+    return str(answer)
+
+
 def read_accounts(layers: tuple[str, ...]) -> Flow[Accounts | None]:
     """Return users and groups in the topmost of some folders that has them; None if they can't be told."""
     answer = yield commands.ReadAccounts(layers)

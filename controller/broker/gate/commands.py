@@ -127,6 +127,15 @@ class ReadCdiFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class FindUidUser:
+    """Find who on the host has a uid. Result: a text, '' for nobody."""
+
+    uid: int
+    #: The ids of containers whose processes don't count.
+    own: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadAccounts:
     """Read the users and groups of an image. Result: Accounts, or None if they can't be told."""
 
@@ -457,6 +466,7 @@ class GiveWay:
 #: The commands that a thread executes on the host.
 OnHost = (
     ReadCdiFiles
+    | FindUidUser
     | ReadAccounts
     | EndProcess
     | EndConnections

@@ -200,7 +200,7 @@ def joined_of(
     joined = []
     for name, end in ends.items():
         identifier = str((end or {}).get("NetworkID") or "")
-        if name == "none" or not identifier:
+        if name in {"none", "host"} or not identifier:
             continue
         made = state.inventory.networks.get(identifier)
         own = made is not None and (

@@ -232,7 +232,7 @@ def find_shared(
     Raises:
         Denied: ``namespace.target``: none runs.
     """
-    if not asked.is_asked:
+    if not asked.is_asked or asked.host:
         return None
     owner, namespace, slot = (
         str(labels.get(name, "")) for name in (names.OWNER, names.NAMESPACE, names.SLOT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.broker.deliveries.mounts import make_recorded
-from controller.broker.gate.call import Flow, inspect_paths, read_cdi_devices
+from controller.broker.gate.call import Flow, find_uid_user, inspect_paths, read_cdi_devices
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
@@ -67,12 +67,13 @@ def refuse_if_changed(state: GateState, container: OwnContainer, policy: Policy)
 
     Raises:
         Denied: ``network.changed``, ``volume.changed``, ``mount.changed``, ``files.undelivered``,
-            ``device.changed``, ``namespace.target``.
+            ``device.changed``, ``namespace.target``, ``observer``.
     """
     _refuse_lost_namespaces(state, container)
     yield from _refuse_changed_networks(state, container, policy)
     yield from _refuse_changed_volumes(state, container)
     yield from _refuse_changed_sources(state, container)
+    yield from _refuse_taken_uid(state, container)
     yield from _refuse_changed_devices(container)
 
 
@@ -181,6 +182,29 @@ def _refuse_changed_sources(state: GateState, container: OwnContainer) -> Flow[N
             )
 
 
+def uid_user_of(state: GateState, user: str, *, observes: bool) -> Flow[str]:
+    """Return who else on the host has the uid of an observer; '' for nobody, and for others."""
+    uid = user.partition(":")[0]
+    if not observes or not uid.isdecimal():
+        return ""
+    items = state.inventory.containers.values()
+    own = (item.id for item in items if item.confined and item.confined.observer)
+    return (yield from find_uid_user(int(uid), tuple(sorted(own))))
+
+
+def _refuse_taken_uid(state: GateState, container: OwnContainer) -> Flow[None]:
+    confined = container.item.confined
+    if confined is None or not confined.observer:
+        return
+    if somebody := (yield from uid_user_of(state, confined.user, observes=True)):
+        raise Denied(
+            "observer",
+            f"the uid of the observer is also that of {somebody}",
+            "give the observer a uid that nobody has, in its exception and in its document",
+            subject=container.item.id,
+        )
+
+
 def _refuse_changed_devices(container: OwnContainer) -> Flow[None]:
     """Refuse if a device node has another number, or a CDI specification another content.
 
@@ -228,7 +252,9 @@ def _difference(state: GateState, seen: PathFacts, admitted: ExpectedMount | Non
     in_volume = is_below(seen.path, state.volumes_root) and seen.protected == ENGINE_DATA
     # The create admitted a folder of the directory; the same folder can't have become another place.
     in_directory = seen.in_directory and admitted is not None and admitted.inode != 0
-    protected = "" if in_volume or in_directory else seen.protected
+    # Only an observer was admitted with the root filesystem, which contains every place of it.
+    is_root = admitted is not None and admitted.source == "/"
+    protected = "" if in_volume or in_directory or is_root else seen.protected
     if seen.kind not in {"dir", "file"} or protected:
         return protected or seen.kind
     if admitted is None or not admitted.inode:

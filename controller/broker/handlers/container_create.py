@@ -26,6 +26,7 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup, name_conflicts, port_conflicts
 from controller.broker.guards.jobs import runs
+from controller.broker.guards.start_recheck import uid_user_of
 from controller.broker.handlers import addresses, container_hooks, networks_volumes
 from controller.broker.handlers import image as images
 from controller.broker.handlers.ignored_settings import Kept
@@ -326,6 +327,7 @@ class Lookups:
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     networks: dict[str, NetworkFacts] = field(default_factory=dict)
     volumes: dict[str, VolumeFacts] = field(default_factory=dict)
+    uid_user: str = ""  # who else has the uid of an observer
     cdi: Mapping[str, CdiDevice] = field(default_factory=dict)
     shared: SharedContainer | None = None
     name_taken: str = ""
@@ -376,6 +378,9 @@ def _gather(
     found.shared = yield from lookup.find_shared(
         state, found.request.shares, _labels(found.by_text)
     )
+    found.uid_user = yield from uid_user_of(
+        state, found.request.user, observes=found.request.observes
+    )
     # Last, as close to the create as possible: paths can be swapped.
     found.cdi = (yield from read_cdi_devices()) if wants.cdi else {}
     brought = paths_of(found.cdi, iter(wants.cdi))
@@ -410,6 +415,7 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
         volumes=found.volumes,
         cdi=found.cdi,
         shared=found.shared,
+        uid_user=found.uid_user,
         service_count=quota_counts.count_of_service(
             state.inventory,
             state.reservations.objects,

@@ -72,6 +72,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     judged = raise_if_denied(
         admit_exec(request, policy=call.policy, container_user=_user(container))
     )
+    _refuse_other_user(container, request.user)
     _make_room(call, state)
     summary = {**place_of(container.item), **judged.summary}
     path = f"{container.path}/exec"
@@ -89,6 +90,16 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         request=request,
     )
     return json_reply(reply.status, {"Id": identifier})
+
+
+def _refuse_other_user(container: OwnContainer, user: str) -> None:
+    """Refuse a command of another user in an observer: it would read the host's files as that user."""
+    confined = container.item.confined
+    if confined is not None and confined.observer:
+        own = confined.user.partition(":")[0]
+        if user not in {"", own, confined.user}:
+            reason = f"commands in an observer of the host run as its own user, {own}"
+            raise Denied("observer", reason, "leave out --user", subject=container.item.id)
 
 
 def exec_details(reply: Reply) -> Flow[ResultPart]:

@@ -33,6 +33,7 @@ from controller.broker.host import (
     image_accounts,
     process_killer,
     process_reader,
+    uid_users,
 )
 from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
@@ -62,6 +63,7 @@ AFTER_ITS_ANSWER = "after its answer"
 #: Commands during which a mutation stays the only one that is judged.
 _KEEPS_ADMISSION = (
     *(commands.InspectPaths, commands.ReadCdiFiles, commands.ReadAccounts),
+    commands.FindUidUser,
     *(commands.ReadProcess, commands.QueryJournal),
     *(commands.StoreContent, commands.MakeFiles, commands.MakeFolder),
     *(commands.ReadSecret, commands.OpenSecret),
@@ -465,6 +467,8 @@ class Driver:
         match command:
             case commands.ReadCdiFiles():
                 return cdi_reader.read_files()
+            case commands.FindUidUser(uid, own):
+                return uid_users.find_user(uid, own)
             case commands.ReadAccounts(layers):
                 return image_accounts.read_accounts(layers)
             case commands.EndProcess(pid, container):

@@ -56,6 +56,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     # Rights over the host, the gravest first.
     limits_privileges.namespaces_private,
     sharing.shares_allowed,
+    sharing.observers_confined,
     limits_privileges.capabilities_listed,
     limits_privileges.security_options,
     limits_privileges.user_allowed,

@@ -313,7 +313,8 @@ def _host_config(final: FinalRequest) -> RequestBody:
 
 def _shared_modes(final: FinalRequest) -> RequestBody:
     """Return the modes of the namespaces that are another container's."""
-    shared, mode = final.request.shares, f"container:{final.shared}"
+    shared = final.request.shares
+    mode = "host" if shared.host else f"container:{final.shared}"
     return {
         name: mode
         for name, is_shared in (
@@ -356,8 +357,11 @@ def _mount(mount: MountRequest, final: FinalRequest) -> RequestBody:
     if mount.type == "tmpfs":
         return members | {"TmpfsOptions": members_of(field_tables.TMPFS_OPTIONS, mount)}
     driver = {"DriverConfig": {"Name": mount.driver}} if mount.driver else {}
+    binding = members_of(field_tables.BIND_OPTIONS, mount)
+    # An observer sees the root filesystem alone: no sockets below /run, no /proc, no Secrets.
+    binding |= {"NonRecursive": True} if mount.source == "/" else {}
     return members | only_set(
-        BindOptions=members_of(field_tables.BIND_OPTIONS, mount),
+        BindOptions=binding,
         VolumeOptions=members_of(field_tables.VOLUME_OPTIONS, mount) | driver,
     )
 

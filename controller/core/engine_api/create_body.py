@@ -107,11 +107,19 @@ def _hook(hook: Hook) -> RequestBody:
 
 
 def _shares(spec: ServiceSpec) -> RequestBody:
-    shares = spec.shares
+    shares, observe = spec.shares, spec.observe
+    if observe is not None and (observe.network or observe.pid):
+        return only_set(Host=True, Network=observe.network, Pid=observe.pid)
     if shares is None:
         return {}
     # The gate finds the container: no id is part of the request, or of a proof of it.
     return only_set(Service=shares.service, Network=shares.network, Ipc=shares.ipc, Pid=shares.pid)
+
+
+def has_network_of_another(spec: ServiceSpec) -> bool:
+    """Return True if a service's containers have the network of another service, or the host's."""
+    sidecar = spec.shares is not None and spec.shares.network
+    return sidecar or (spec.observe is not None and spec.observe.network)
 
 
 def stop_timeout_s(spec: ServiceSpec) -> int:
@@ -126,7 +134,7 @@ def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
     an adopted network with a way out takes the place of the implied one.
     """
     spec, namespace = service.spec, service.key.namespace
-    if spec.shares is not None and spec.shares.network:
+    if has_network_of_another(spec):
         return ()
     attached = tuple(service.network_name(each.name) for each in spec.network.attach)
     isolated = names.namespaced_network(base.isolated, namespace)
@@ -180,7 +188,7 @@ def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
     spec = service.spec
     cpus = spec.resources.cpus
     joined = joined_networks(service, networks)
-    shares_network = spec.shares is not None and spec.shares.network
+    shares_network = has_network_of_another(spec)
     return only_set(
         NetworkMode=joined[0] if joined else None if shares_network else NO_NETWORK,
         IpcMode=None if spec.ipc is IpcMode.PRIVATE else spec.ipc.value,

@@ -483,6 +483,7 @@ SHARES = (
     constrain("Network", flag, "if the policy allows it", "network"),
     constrain("Ipc", flag, "if the policy allows it", "ipc"),
     constrain("Pid", flag, "if the policy allows it", "pid"),
+    constrain("Host", flag, "of an observer, by an exception of the policy", "host"),
 )
 
 HOOK = (

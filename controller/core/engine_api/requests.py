@@ -236,6 +236,8 @@ class SharesRequest:
     network: bool = False
     ipc: bool = False
     pid: bool = False
+    #: The namespaces are the host's: the container is an observer.
+    host: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -246,7 +248,7 @@ class SharesRequest:
     @property
     def is_asked(self) -> bool:
         """True if the request names a service or a namespace."""
-        return self.service != "" or self.names != ()
+        return self.service != "" or self.names != () or self.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +312,13 @@ class CreateRequest:
     # NetworkingConfig
     endpoints: tuple[EndpointRequest, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def observes(self) -> bool:
+        """True if the container has namespaces or all files of the host."""
+        return self.shares.host or any(
+            mount.type == "bind" and mount.source == "/" for mount in self.mounts
+        )
 
     def label(self, name: str) -> str:
         """Return the value of a label, '' if not requested."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: The only network in the inspect of a container without networks.
 NO_NETWORK = "none"
+#: What the engine shows as the network of a container without one of its own.
+NOT_JOINED = (NO_NETWORK, "host")
 
 _SHORT_ID = 12
 #: The mode of a namespace that is another container's.
@@ -160,7 +162,7 @@ def settings(inspect: Mapping[str, Any]) -> Settings:
         **{**limits, "pids": max(0, limits["pids"])},
         restart=restart.get("Name") or "no",
         restart_max=restart.get("MaximumRetryCount") or 0,
-        networks=tuple(sorted(name for name in joined if name != NO_NETWORK)),
+        networks=tuple(sorted(name for name in joined if name not in NOT_JOINED)),
         others=tuple(f"{name}={host[name]}" for name in _OTHERS if host.get(name)),
     )
 
@@ -358,7 +360,7 @@ def endpoint_aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, 
     asked = {
         name: tuple(sorted(set((end or {}).get("Aliases") or ()) - {by_itself}))
         for name, end in joined.items()
-        if name != NO_NETWORK
+        if name not in NOT_JOINED
     }
     return tuple(sorted(asked.items()))
 

@@ -40,6 +40,12 @@ def confinement_of(case: Case, request: CreateRequest) -> Confinement:
         runtime=request.runtime,
         mounts=tuple(_expected_mounts(case, request)),
         devices=tuple(_expected_devices(case, request)),
+        observer=request.observes,
+        host_namespaces=tuple(
+            name
+            for name, is_shared in (("net", request.shares.network), ("pid", request.shares.pid))
+            if is_shared and request.shares.host
+        ),
     )
 
 
@@ -149,7 +155,7 @@ def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
         only_set(**fields_of(device) | {"nodes": list(device.nodes)})
         for device in confinement.devices
     ]
-    members |= {name: list(members[name]) for name in ("capabilities", "groups")}
+    members |= {name: list(members[name]) for name in ("capabilities", "groups", "host_namespaces")}
     return only_set(**members)
 
 
@@ -160,6 +166,7 @@ def confinement_from_json(value: object) -> Confinement | None:
     members: dict[str, Any] = {name: value[name] for name in _NAMES & value.keys()}
     members["capabilities"] = tuple(str(name) for name in members.get("capabilities", ()))
     members["groups"] = tuple(str(group) for group in members.get("groups", ()))
+    members["host_namespaces"] = tuple(map(str, members.get("host_namespaces", ())))
     members["mounts"] = tuple(_mount_from_json(mount) for mount in members.get("mounts", ()))
     members["devices"] = tuple(_device_from_json(each) for each in members.get("devices", ()))
     members["shm"] = int(members.get("shm", 0))

@@ -59,6 +59,8 @@ class Case:
     blanked: frozenset[str] = frozenset()
     #: The policy has such an exception for documents, and a client asks; or the other way round.
     exceptions_of_others: bool = False
+    #: The uid that an exception gives to the service as an observer of the host; None without one.
+    observer: int | None = None
 
     @property
     def by_controller(self) -> bool:
@@ -212,6 +214,9 @@ def make_case(
         ended=tuple(each.expires for each in of_service if each not in exceptions),
         inherited=completed.inherited,
         blanked=completed.blanked,
+        observer=next(
+            (each.loosens.observer for each in exceptions if each.loosens.observer), None
+        ),
         exceptions_of_others=bool(exceptions_of(policy, place, reference, role=other)),
     )
 

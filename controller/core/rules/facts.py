@@ -165,6 +165,8 @@ class CreateFacts:
     shared: SharedContainer | None = None
     #: None for a container that is no run of a job.
     run: RunFacts | None = None
+    #: Who else has the uid of an observer; '' for nobody.
+    uid_user: str = ""
     #: The addresses of the container's slot, by the name of the network.
     addresses: Mapping[str, str] = field(default_factory=dict)
 

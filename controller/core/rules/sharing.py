@@ -26,6 +26,8 @@ def shares_allowed(case: Case) -> Findings:
         reason = "only documents share namespaces"
         yield Finding("namespace.client", _PATH, reason, "write spec.shares in a document")
         return
+    if asked.host:
+        return  # ``observers_confined``
     for name in asked.names:
         if name not in case.policy.security.shared_namespaces:
             reason = f"the policy admits no services that share the namespace {name}"
@@ -48,9 +50,47 @@ def shares_allowed(case: Case) -> Findings:
     yield from _target(case)
 
 
+def observers_confined(case: Case) -> Findings:
+    """An observer of the host has an exception, its own uid, and no way to change anything."""
+    request, uid = case.request, case.observer
+    if not request.observes:
+        return
+    if uid is None or not case.by_controller:
+        reason = (
+            "the host's network, processes or files are for a service with an exception as observer"
+        )
+        remedy = "leave it out"
+        yield Finding("observer", _PATH, reason, remedy)
+        return
+    binds = [mount for mount in request.mounts if mount.type == "bind"]
+    for path, is_wrong, reason, remedy in (
+        ("User", request.user != f"{uid}:{uid}", f"it runs as another user than {uid}:{uid}",
+         f'write user: "{uid}:{uid}"'),
+        ("HostConfig.CapAdd", bool(request.cap_add), "it has capabilities", "leave them out"),
+        ("HostConfig.GroupAdd", bool(request.groups), "it has further groups", "leave them out"),
+        ("HostConfig.Devices", bool(request.devices), "it has devices", "leave them out"),
+        ("HostConfig.ReadonlyRootfs", not request.read_only_root, "its root filesystem is writable",
+         "write security: {readOnlyRootFilesystem: true}"),
+        ("HostConfig.Mounts", any(not mount.read_only for mount in binds),
+         "it has a writable folder of the host", "write readOnly: true"),
+        ("TrimtabHooks", bool(request.hooks.all), "it has hooks", "leave them out"),
+        (_PATH, request.shares.ipc or request.shares.service != "",
+         "it shares more than the host's network and processes", "leave it out"),
+    ):  # fmt: skip
+        if is_wrong:
+            yield Finding("observer", path, f"an observer changes nothing, and {reason}", remedy)
+    if case.facts is not None and case.facts.uid_user:
+        reason = f"the uid {uid} of the observer is also that of {case.facts.uid_user}"
+        remedy = "write a uid that nobody has into the exception, and into the document"
+        yield Finding("observer", "User", reason, remedy)
+    if request.shares.host:
+        yield from _own_settings(request)
+
+
 def _own_settings(request: CreateRequest) -> Findings:
     """Yield the settings of a namespace that the container doesn't have."""
     asked = request.shares
+    whose = asked.service or "the host"
     of_network = {
         "Hostname": request.hostname,
         "Domainname": request.domainname,
@@ -76,8 +116,8 @@ def _own_settings(request: CreateRequest) -> Findings:
     ):
         for path, value in settings.items():
             if shared and value:
-                reason = f"it belongs to the namespace {word}, which is that of {asked.service}"
-                yield Finding("namespace.own", path, reason, f"write it for {asked.service}")
+                reason = f"it belongs to the namespace {word}, which is that of {whose}"
+                yield Finding("namespace.own", path, reason, f"write it for {whose}")
 
 
 def _borrowed(case: Case) -> Findings:
@@ -91,6 +131,9 @@ def _borrowed(case: Case) -> Findings:
     place, networks = Placement(case.owner, case.namespace, asked.service), policy.networks
     for exemption in exceptions_at(policy, place, role=case.actor.role):
         grant, own_ports = exemption.loosens, networks.ports
+        if grant.observer is not None:
+            reason = f"{asked.service} is an observer of the host, and shares nothing"
+            yield Finding("namespace.service", f"{_PATH}.Service", reason, "leave it out")
         for name, rights, own, is_shared in (
             ("modes", grant.modes, networks.modes, asked.network),
             ("networks", grant.networks, networks.granted, asked.network),

@@ -75,6 +75,9 @@ class Loosens(Model):
     root: bool = False
     writable_root: bool = False
     anonymous_volumes: values.KeptVolumes = "refuse"
+    #: The uid of an observer: a service with the host's network, processes and files, which can
+    #: only read. Nobody else on the host has the uid.
+    observer: Annotated[int, Field(ge=1000, le=2**31 - 1)] | None = None
 
 
 class Exemption(Model):
@@ -352,6 +355,22 @@ def _modes(policy: Policy) -> Iterable[tuple[str, str]]:
             yield "modes", f"{rule!r} is always enforced; a mode may be given to {rules}"
 
 
+def _observers(policy: Policy) -> Iterable[tuple[str, str]]:
+    """The gate answers the uid of an observer nothing: its processes are in the host's pid namespace."""
+    listed = {*policy.operators, *policy.container_peers, *(each.uid for each in policy.clients)}
+    listed |= {each.uid for each in policy.mounts.projects}
+    listed |= {uid for owner in policy.owners or () for uid in owner.uids}
+    for index, exemption in enumerate(policy.exceptions):
+        uid, path = exemption.loosens.observer, f"exceptions.{index}.loosens.observer"
+        if uid is not None and exemption.made_by != "documents":
+            yield path, "an observer is a service that a document declares"
+        if uid is not None and uid in listed:
+            yield (
+                path,
+                f"the observer's uid {uid} is somebody's in this policy: choose one that nobody has",
+            )
+
+
 def _people(policy: Policy) -> Iterable[tuple[str, str]]:
     owners = [owner.name for owner in policy.owners or ()]
     for index, name in enumerate(owners):
@@ -367,6 +386,7 @@ def _people(policy: Policy) -> Iterable[tuple[str, str]]:
             yield f"clients.{index}.uid", f"the uid {client.uid} is an operator already"
         if client.owner == OPERATOR_OWNER:
             yield f"clients.{index}.owner", "objects made by operators have that owner"
+    yield from _observers(policy)
     used = [(f"clients.{index}.owner", c.owner) for index, c in enumerate(policy.clients)]
     used += [(f"exceptions.{index}.owner", e.owner) for index, e in enumerate(policy.exceptions)]
     for path, owner in used if policy.owners is not None else ():

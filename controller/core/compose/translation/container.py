@@ -74,6 +74,11 @@ class Workload:
         """True if the service runs to completion."""
         return self.key.kind == "Job"
 
+    @property
+    def is_observer(self) -> bool:
+        """True if the policy has an exception for the service as an observer of the host."""
+        return (self.key.namespace, self.key.name) in self.scope.settings.observers
+
     def refuse(
         self, path: TreePath, message: str, remedy: str, code: str = "compose.refused"
     ) -> None:
@@ -344,6 +349,8 @@ def _namespaces(work: Workload) -> None:
             # Without a service that joins, shareable is private.
             if word == "none" or work.name in _joined_ipc(work.scope):
                 work.draft.put("spec.ipc", word, name)
+        elif (name, word) == ("pid", "host") and work.is_observer:
+            work.draft.put("spec.observe.pid", True, name)
         else:
             refuse_namespace(work, name, word)
 

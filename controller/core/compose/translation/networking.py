@@ -61,9 +61,14 @@ def _put_mode(work: Workload, mode: str) -> None:
     elif mode in ("bridge", DEFAULT_NETWORK):
         work.draft.put("spec.network.mode", "bridge", origin)
         _put_aliases(work, "spec.network.aliases", (), ("network_mode",))
+    elif mode == "host" and work.is_observer:
+        work.draft.put("spec.observe.network", True, origin)
     elif mode == "host":
         message = "network_mode: host is not supported: a namespace of the host is never shared"
-        work.refuse((origin,), message, "remove it, and publish the ports with ports")
+        remedy = (
+            "remove it, and publish the ports with ports; or grant an observer (docs/policy.md)"
+        )
+        work.refuse((origin,), message, remedy)
     elif not mode.startswith(SERVICE):
         refuse_namespace(work, origin, mode)
 

@@ -43,6 +43,9 @@ class ComposeSettings:
     #: The absolute path of the source's root, '' for none: files of a Git source have no place that lasts.
     directory: str = ""
 
+    #: The observers of the policy: namespace and service.
+    observers: frozenset[tuple[str, str]] = frozenset()
+
     @property
     def home(self) -> str:
         """The home of a user around the directory, which ``~`` means; '' if there is none."""
@@ -66,6 +69,11 @@ def settings_of(policy: Policy) -> ComposeSettings:
         builds=policy.images.build is not None,
         tmpfs=policy.resources.tmpfs.default,
         directory=policy.directory,
+        observers=frozenset(
+            (each.namespace, each.service)
+            for each in policy.exceptions
+            if each.loosens.observer is not None
+        ),
     )
 
 

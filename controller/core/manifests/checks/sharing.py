@@ -20,6 +20,15 @@ _SHARES = ("spec", "shares")
 def check_shares(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     """Yield the problems of one document with shared namespaces."""
     shares = spec.shares
+    if spec.observe is not None:
+        network = spec.observe.network and "network" in spec.model_fields_set
+        for field, is_wrong in (("shares", shares is not None), ("network", network)):
+            if is_wrong:
+                message = f"spec.{field} beside spec.observe: the namespaces are the host's"
+                path: YamlPath = ("spec", field)
+                yield problem_at(
+                    document, path, "shares.own", message, remedy="remove it", at_key=True
+                )
     if shares is None:
         return
     if not is_dns_label(shares.service, length=SERVICE_NAME_MAX):
@@ -30,12 +39,12 @@ def check_shares(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         message = "spec.shares names no namespace"
         remedy = "write network: true, ipc: true or pid: true"
         yield problem_at(document, _SHARES, "shares.nothing", message, remedy=remedy, at_key=True)
-    for path, namespace in _own_settings(spec, shares):
+    for own_path, namespace in _own_settings(spec, shares):
         yield problem_at(
             document,
-            path,
+            own_path,
             "shares.own",
-            f"{'.'.join(map(str, path))} belongs to the namespace {namespace}, which is that of {shares.service}",
+            f"{'.'.join(map(str, own_path))} belongs to the namespace {namespace}, which is that of {shares.service}",
             remedy=f"write it in the document of {shares.service}",
             at_key=True,
         )

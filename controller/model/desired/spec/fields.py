@@ -284,6 +284,8 @@ LogOption = Annotated[
     str, matching(_LOG_OPTION, 64, "the engine's name of an option, such as gelf-address")
 ]
 CleanPath = Annotated[str, AfterValidator(clean_path)]
+#: A path of the host. The root folder is for observers alone.
+HostSource = Annotated[str, AfterValidator(lambda text: text if text == "/" else clean_path(text))]
 Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]
 Folder = Annotated[str, AfterValidator(_folder)]

@@ -16,7 +16,7 @@ class BindMount(fields.Model):
     #: The kind of the mount.
     type: Literal["bind"]
     #: The path on the host, which the policy allows.
-    source: fields.CleanPath
+    source: fields.HostSource
     #: The path in the container.
     target: fields.CleanPath
     #: True: the container cannot write.

@@ -16,7 +16,7 @@ from controller.model.desired.spec.mounts import Mount
 from controller.model.desired.spec.network import Dns, Port, ServiceNetwork
 from controller.model.desired.spec.resources import Logs, Resources, Security, Ulimits
 from controller.model.desired.spec.rollout import Dependency, PullPolicy, Restart, Rollout, RunState
-from controller.model.desired.spec.sharing import IpcMode, Shares
+from controller.model.desired.spec.sharing import IpcMode, Observe, Shares
 from controller.model.names import REPLICAS_MAX
 
 DEPENDENCIES_MAX = 100
@@ -79,6 +79,8 @@ class ServiceSpec(fields.Model):
     network: ServiceNetwork = ServiceNetwork.model_construct()
     #: Namespaces of another service's containers, in place of own ones.
     shares: Shares | None = None
+    #: Namespaces of the host, for an observer.
+    observe: Observe | None = None
     #: private, shareable (a sidecar can join) or none.
     ipc: IpcMode = IpcMode.PRIVATE
     #: Limits of memory, CPUs and processes.

@@ -16,6 +16,15 @@ class IpcMode(StrEnum):
     NONE = "none"  # no /dev/shm
 
 
+class Observe(fields.Model):
+    """Namespaces of the host, for an observer that the policy names."""
+
+    #: True shares the host's network.
+    network: bool = False
+    #: True shares the host's processes.
+    pid: bool = False
+
+
 class Shares(fields.Model):
     """The service whose namespaces the containers share: slot 1 those of slot 1, and so on."""
 

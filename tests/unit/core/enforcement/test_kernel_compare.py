@@ -377,9 +377,7 @@ def test_a_folder_of_another_machine_is_known_by_its_source(
     how: dict[str, Any], is_breach: bool
 ) -> None:
     told = {"root": "/", "filesystem": "nfs4", "source": "10.0.0.9:/export", **how}
-    store = ExpectedMount(
-        "volume", "/store", "store", device=8, inode=7, remote="10.0.0.9:/export"
-    )
+    store = ExpectedMount("volume", "/store", "store", device=8, inode=7, remote="10.0.0.9:/export")
     others = (each for each in FASTENED if each.target != "/store")
     found = check(shown(mount(22, "/store", **told)), expected=admitting(store, *others))
     assert [line.startswith("breach effective.mount") for line in found] == [True] * is_breach
