@@ -51,6 +51,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "TrimtabEnv": ("spec.env",),
     "TrimtabHooks": ("spec.lifecycle",),
     "TrimtabShares": ("spec.shares",),
+    "TrimtabShares.Host": ("spec.observe.network", "spec.observe.pid"),
     "TrimtabShares.Service": ("spec.shares.service",),
     "TrimtabShares.Network": ("spec.shares.network",),
     "TrimtabShares.Ipc": ("spec.shares.ipc",),

@@ -190,8 +190,8 @@ def test_what_is_granted_runs_and_stays_and_is_refused_without_its_line(host: Ho
             "fixed": {"network.address"},
             "six": set(),
             "dns": {"network.address"},
-            "watch": {"observer:"},
+            "watch": {"observer, "},
         }
 
 
-RULES = ("log.driver", "devices", "network.address", "observer:")
+RULES = ("log.driver", "devices", "network.address", "observer, ")

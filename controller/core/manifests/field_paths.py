@@ -175,6 +175,8 @@ def _variable_fields(service: Service, base: NetworkNames) -> Iterator[tuple[str
     for index, name in enumerate(spec.secrets_of_env):
         yield f"TrimtabEnv[{index}]", ("spec", "env", name)
         yield f"Env[{len(spec.texts_of_env) + index}]", ("spec", "env", name)
+    if spec.observe is not None:
+        yield "TrimtabShares", ("spec", "observe")
     yield from _hooks(spec)
     for key in spec.container_labels:
         yield f"Labels.{key}", ("spec", "containerLabels", key)

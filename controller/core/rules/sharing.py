@@ -59,7 +59,9 @@ def observers_confined(case: Case) -> Findings:
         reason = (
             "the host's network, processes or files are for a service with an exception as observer"
         )
-        remedy = "leave it out"
+        remedy = (
+            "leave it out, or write an exception with loosens: {observer: UID} (docs/policy.md)"
+        )
         yield Finding("observer", _PATH, reason, remedy)
         return
     binds = [mount for mount in request.mounts if mount.type == "bind"]
