@@ -38,6 +38,7 @@ SHOWN: Final = frozenset(
         " init tty stdin stopSignal stopGracePeriod oomScoreAdj extraHosts[] sysctls[] ipc",
         "build.": "context digest dockerfile bases target network shm pull",
         "shares.": "service network ipc pid",
+        "observe.": "network pid",
         "dns.": "servers search options",
         "ulimits[].": "soft hard",
         "network.": "mode aliases attach",

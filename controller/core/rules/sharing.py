@@ -53,8 +53,8 @@ def shares_allowed(case: Case) -> Findings:
 def observers_confined(case: Case) -> Findings:
     """An observer of the host has an exception, its own uid, and no way to change anything."""
     request, uid = case.request, case.observer
-    if not request.observes:
-        return
+    if not request.observes or (uid is None and not request.shares.host):
+        return  # without the exception, ``/`` is a mount that no policy admits
     if uid is None or not case.by_controller:
         reason = (
             "the host's network, processes or files are for a service with an exception as observer"

@@ -77,7 +77,7 @@ class Workload:
     @property
     def is_observer(self) -> bool:
         """True if the policy has an exception for the service as an observer of the host."""
-        return (self.key.namespace, self.key.name) in self.scope.settings.observers
+        return f"{self.key.namespace}/{self.key.name}" in self.scope.settings.observers
 
     def refuse(
         self, path: TreePath, message: str, remedy: str, code: str = "compose.refused"

@@ -42,9 +42,8 @@ class ComposeSettings:
     tmpfs: int = 64 * 1024**2
     #: The absolute path of the source's root, '' for none: files of a Git source have no place that lasts.
     directory: str = ""
-
-    #: The observers of the policy: namespace and service.
-    observers: frozenset[tuple[str, str]] = frozenset()
+    #: The observers of the policy: NAMESPACE/SERVICE.
+    observers: tuple[str, ...] = ()
 
     @property
     def home(self) -> str:
@@ -69,8 +68,8 @@ def settings_of(policy: Policy) -> ComposeSettings:
         builds=policy.images.build is not None,
         tmpfs=policy.resources.tmpfs.default,
         directory=policy.directory,
-        observers=frozenset(
-            (each.namespace, each.service)
+        observers=tuple(
+            f"{each.namespace}/{each.service}"
             for each in policy.exceptions
             if each.loosens.observer is not None
         ),

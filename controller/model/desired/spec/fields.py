@@ -294,7 +294,7 @@ CpuCount = Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)]
 CapabilityNames = Annotated[tuple[str, ...], AfterValidator(_capabilities)]
 ContainerAddress = Annotated[str, AfterValidator(_container_address)]
 NetworkRange = Annotated[str, AfterValidator(_network_range)]
-AddressRange = Annotated[str, AfterValidator(_address_range)]
+ContainerRange = Annotated[str, AfterValidator(_address_range)]
 Ipv6Range = Annotated[str, AfterValidator(_ipv6_range)]
 InterfaceName = Annotated[
     str, matching(_INTERFACE, 15, "the name of an interface of the host, such as eth0")

@@ -187,7 +187,7 @@ class NetworkSpec(fields.Model):
     #: The router of a macvlan network. Unset: the first address of the subnet.
     gateway: fields.ContainerAddress | None = None
     #: The addresses for containers of a macvlan network, within the subnet.
-    ip_range: fields.AddressRange | None = None
+    ip_range: fields.ContainerRange | None = None
     #: The engine's name of an existing network, which an operator adopted.
     engine_name: fields.EngineName | None = None
 

@@ -77,7 +77,7 @@ def test_nobody_observes_without_the_exception() -> None:
     image = {**EXCEPTION, "repository": "ghcr.io/platformnetwork/other"}
     assert "observer" in denials(observing(rules=policy(exceptions=[image])))
     files = observing({"TrimtabShares": {}}, host={"NetworkMode": "none"}, rules=STRICT)
-    assert {"observer", "mount.never"} <= {*denials(files)}
+    assert denials(files) == ("mount.never",)
 
 
 def test_a_client_is_no_observer() -> None:
