@@ -463,18 +463,11 @@ class GiveWay:
     """
 
 
+#: The commands on the broker's delivered files.
+OnFiles = StoreContent | MakeFiles | ReadSecret | ForgetSecret
 #: The commands that a thread executes on the host.
 OnHost = (
-    ReadCdiFiles
-    | FindUidUser
-    | ReadAccounts
-    | EndProcess
-    | EndConnections
-    | StoreContent
-    | MakeFiles
-    | MakeFolder
-    | ReadSecret
-    | ForgetSecret
+    ReadCdiFiles | FindUidUser | ReadAccounts | EndProcess | EndConnections | MakeFolder | OnFiles
 )
 #: All commands but the reads of the engine, and ``GiveWay``.
 OtherCommand = (

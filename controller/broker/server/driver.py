@@ -475,12 +475,17 @@ class Driver:
                 return process_killer.kill_session(pid, container)
             case commands.EndConnections():
                 return connections.execute(command.pid, command.container, command.address)
+            case commands.MakeFolder(path, uid):
+                return folder_maker.make_folder(path, uid)
+            case _:
+                return self._execute_on_files(command)
+
+    def _execute_on_files(self, command: commands.OnFiles) -> commands.CommandResult:
+        match command:
             case commands.StoreContent(files, content, blob):
                 return self._files.put(files, content, blob)
             case commands.MakeFiles(files, content, variant, stable):
                 return self._files.make(files, content, variant, stable=stable)
-            case commands.MakeFolder(path, uid):
-                return folder_maker.make_folder(path, uid)
             case commands.ReadSecret(files, content, key):
                 return self._files.read(files, content, key)
             case commands.ForgetSecret(files):

@@ -44,16 +44,7 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "capabilities", f"all dropped; may be asked for: {_join(policy.capabilities.allowed)}"
     yield from _security(policy)
     yield from _resources(policy)
-    yield "mounts", f"below {_join(policy.mounts.allowed)}"
-    yield "", f"not {_join(policy.mounts.forbidden)}"
-    for project in policy.mounts.projects:
-        yield "", f"{project.path}, whose files are uid {project.uid}'s"
-    if policy.mounts.directory is not None:
-        uid = policy.mounts.directory.uid
-        yield "", f"folders of the directory for documents, whose files are uid {uid}'s"
-    for there in policy.mounts.remote:
-        folder = f"{there.type} {there.server}:{there.path}"
-        yield "", f"volumes of {there.owner} in {there.namespace} on {folder}"
+    yield from _mounts(policy)
     yield from _networks(policy)
     yield from _devices(policy)
     logs = policy.logs
@@ -88,6 +79,19 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     for rule in policy.sources:
         yield "signed only", _source(rule)
     yield from _people(policy)
+
+
+def _mounts(policy: Policy) -> Iterator[tuple[str, str]]:
+    yield "mounts", f"below {_join(policy.mounts.allowed)}"
+    yield "", f"not {_join(policy.mounts.forbidden)}"
+    for project in policy.mounts.projects:
+        yield "", f"{project.path}, whose files are uid {project.uid}'s"
+    if policy.mounts.directory is not None:
+        uid = policy.mounts.directory.uid
+        yield "", f"folders of the directory for documents, whose files are uid {uid}'s"
+    for there in policy.mounts.remote:
+        folder = f"{there.type} {there.server}:{there.path}"
+        yield "", f"volumes of {there.owner} in {there.namespace} on {folder}"
 
 
 def _source(rule: SignedSource) -> str:
