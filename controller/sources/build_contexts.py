@@ -20,8 +20,8 @@ from controller.core.builds import ignore, platforms
 from controller.core.builds.context import (
     MAX_BYTES,
     MAX_ENTRIES,
-    Entry,
-    Kind,
+    ContextFile,
+    EntryKind,
     digest,
     link_fault,
     path_fault,
@@ -60,7 +60,7 @@ class _Walked:
     """A folder as a build gets it."""
 
     folder: str
-    entries: tuple[Entry, ...]
+    entries: tuple[ContextFile, ...]
 
 
 class ContextReader:
@@ -140,7 +140,7 @@ class _Walk:
         self._patterns = patterns
         self._kept = kept
         self._bytes = self._looked_at = 0
-        self.entries: list[Entry] = []
+        self.entries: list[ContextFile] = []
 
     def folder(self, name: str) -> None:
         """Add the entries of a folder, whose *name* is '' for the context itself."""
@@ -175,7 +175,7 @@ class _Walk:
             status = found.stat(follow_symlinks=False)
             if is_folder:
                 if not excluded:
-                    self._add(Entry(path, Kind.FOLDER, self._reader.folder_mode(status)))
+                    self._add(ContextFile(path, EntryKind.FOLDER, self._reader.folder_mode(status)))
                 self.folder(path)
             elif found.is_symlink():
                 self._link(path, os.readlink(found.path))  # noqa: PTH115 - a text
@@ -194,7 +194,7 @@ class _Walk:
                 f"the link {path} {fault}",
                 "copy the file in its place, or list it in .dockerignore",
             )
-        self._add(Entry(path, Kind.LINK, 0o777, target=target))
+        self._add(ContextFile(path, EntryKind.LINK, 0o777, target=target))
 
     def _file(self, path: str, place: str, status: os.stat_result) -> None:
         self._bytes += status.st_size
@@ -204,9 +204,9 @@ class _Walk:
                 "list what the build doesn't need in .dockerignore",
             )
         sha256, mode = self._reader.hashed(place, status)
-        self._add(Entry(path, Kind.FILE, mode, sha256=sha256, size=status.st_size))
+        self._add(ContextFile(path, EntryKind.FILE, mode, sha256=sha256, size=status.st_size))
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: ContextFile) -> None:
         self._count()
         self.entries.append(entry)
 
@@ -243,7 +243,7 @@ def archive(
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _archived(folder: str, entry: Entry, text: str, build: Build) -> Iterator[bytes]:
+def _archived(folder: str, entry: ContextFile, text: str, build: Build) -> Iterator[bytes]:
     """Yield the header and the content of one entry."""
     place = f"{folder}/{entry.path}"
     is_text = entry.path == OTHER_DOCKERFILE
@@ -253,7 +253,7 @@ def _archived(folder: str, entry: Entry, text: str, build: Build) -> Iterator[by
     status = None if is_text else os.lstat(place)
     info.mtime = 0 if status is None else int(status.st_mtime)
     yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-    if entry.kind is not Kind.FILE:
+    if entry.kind is not EntryKind.FILE:
         return
     total, size = hashlib.sha256(), 0
     pieces = [text.encode()] if status is None else _pieces(place, _version_of(status))
@@ -271,8 +271,12 @@ def _archived(folder: str, entry: Entry, text: str, build: Build) -> Iterator[by
 def _with_text(walked: _Walked, text: str) -> _Walked:
     """Return a context with the text of a Dockerfile that isn't in its folder."""
     data = text.encode()
-    entry = Entry(
-        OTHER_DOCKERFILE, Kind.FILE, 0o644, sha256=hashlib.sha256(data).hexdigest(), size=len(data)
+    entry = ContextFile(
+        OTHER_DOCKERFILE,
+        EntryKind.FILE,
+        0o644,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
     )
     others = tuple(each for each in walked.entries if each.path != OTHER_DOCKERFILE)
     return _Walked(walked.folder, (*others, entry))

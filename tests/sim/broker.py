@@ -13,12 +13,13 @@ from typing import Any, Protocol, TypeVar, cast
 
 from controller.broker import dispatch
 from controller.broker.engine.client import EngineClient
-from controller.broker.gate.builds import BuildImage, ReceiveContext
+from controller.broker.gate.builds import ReceiveContext, RunBuild
 from controller.broker.gate.commands import (
     Command,
     CommandResult,
     EndConnections,
     EndProcess,
+    FindUidUser,
     ForgetSecret,
     Forward,
     GiveWay,
@@ -292,8 +293,8 @@ class SimBroker:
                 return self._write(entry)
             case InspectPaths(paths):
                 return tuple(self._facts(path) for path in paths)
-            case EndConnections() | MakeFolder():
-                return ""  # no client waits for an answer here, and every folder is there
+            case EndConnections() | MakeFolder() | FindUidUser():
+                return ""  # no client waits here, every folder is there, and nobody has the uid
             case StoreContent() | MakeFiles() | OpenSecret() | ReadSecret() | ForgetSecret():
                 return self._change_files(command)
             case VerifyProof() | ReadCdiFiles():
@@ -303,12 +304,7 @@ class SimBroker:
             case ReadProcess():
                 return self._outside.process(command)
             case (
-                EndProcess()
-                | QueryJournal()
-                | Relay()
-                | GiveWay()
-                | ReceiveContext()
-                | BuildImage()
+                EndProcess() | QueryJournal() | Relay() | GiveWay() | ReceiveContext() | RunBuild()
             ):
                 raise AssertionError(f"nobody asks for that in the simulation: {command}")
 

@@ -16,8 +16,8 @@ from controller.broker.builds.tar_headers import (
     BLOCK,
     EXTENDED_MAX,
     BadContext,
-    Kind,
     TarHeader,
+    TarKind,
     canonical_name,
     parse_header,
     parse_records,
@@ -55,7 +55,7 @@ class ContextEntry:
     """One file, folder or symbolic link of a context."""
 
     name: str
-    kind: Kind
+    kind: TarKind
     mode: int
     mtime: int
     #: The target of a link.
@@ -69,7 +69,7 @@ class ContextEntry:
 
 
 @dataclass(slots=True)
-class Context:
+class JudgedContext:
     """A context that was read."""
 
     file: BinaryIO = field(repr=False)
@@ -81,8 +81,8 @@ class Context:
     def digest(self) -> str:
         """The digest of names, modes, targets and contents, as the controller computes it."""
         return contexts.digest(
-            contexts.Entry(
-                each.name, contexts.Kind(each.kind.value), each.mode, each.target, each.sha256
+            contexts.ContextFile(
+                each.name, contexts.EntryKind(each.kind.value), each.mode, each.target, each.sha256
             )
             for each in self.entries.values()
         )
@@ -103,7 +103,7 @@ class Context:
             BadContext: ``build.dockerfile``.
         """
         entry = self.entries.get(name)
-        if entry is None or entry.kind is not Kind.FILE:
+        if entry is None or entry.kind is not TarKind.FILE:
             return None
         remedy = "write it as plain text"
         if entry.size > DOCKERFILE_MAX:
@@ -134,7 +134,7 @@ class Context:
             yield _header(each, size)
             if (content := self.replaced.get(each.name)) is not None:
                 yield content
-            elif each.kind is Kind.FILE:
+            elif each.kind is TarKind.FILE:
                 yield from _read(self.file, each.offset, size)
             if padding := _padding(size):
                 yield bytes(padding)
@@ -145,7 +145,7 @@ class Context:
         return entry.size if content is None else len(content)
 
 
-def read_context(file: BinaryIO, limits: ContextLimits) -> Context:
+def read_context(file: BinaryIO, limits: ContextLimits) -> JudgedContext:
     """Read an uploaded archive, from its first byte. Blocks.
 
     Raises:
@@ -153,7 +153,7 @@ def read_context(file: BinaryIO, limits: ContextLimits) -> Context:
     """
     reader = _Reader(file, limits)
     reader.read()
-    context = Context(file, reader.entries)
+    context = JudgedContext(file, reader.entries)
     _check_links(context.entries)
     return context
 
@@ -170,12 +170,12 @@ class _Reader:
         records: dict[str, str] = {}
         while (header := self._next_header()) is not None:
             match header.kind:
-                case Kind.RECORDS | Kind.GLOBAL_RECORDS:
-                    every = header.kind is Kind.GLOBAL_RECORDS
+                case TarKind.RECORDS | TarKind.GLOBAL_RECORDS:
+                    every = header.kind is TarKind.GLOBAL_RECORDS
                     found = parse_records(self._extended(header), every=every)
-                case Kind.LONG_NAME:
+                case TarKind.LONG_NAME:
                     found = {"path": self._long(header)}
-                case Kind.LONG_TARGET:
+                case TarKind.LONG_TARGET:
                     found = {"linkpath": self._long(header)}
                 case _:
                     self._add(header, records)
@@ -218,18 +218,18 @@ class _Reader:
         raw = _bytes(records.get("path")) or header.name
         name = canonical_name(raw)
         size = int(records["size"]) if "size" in records else header.size
-        if header.kind is not Kind.FILE and size:
+        if header.kind is not TarKind.FILE and size:
             raise BadContext("build.context", f"{shown(raw)} is no file, and has a content")
         target = _bytes(records.get("linkpath")) or header.target
         self._names += len(raw) + len(target)
         if len(self.entries) >= self._limits.entries or self._names > NAMES_MAX:
             raise self._too_many()
         if not name:
-            if header.kind is not Kind.FOLDER:
+            if header.kind is not TarKind.FOLDER:
                 raise BadContext("build.context-name", "an entry without a name is no folder")
             return
         known = self.entries.get(name)
-        if known is not None and not known.kind is header.kind is Kind.FOLDER:
+        if known is not None and not known.kind is header.kind is TarKind.FOLDER:
             raise BadContext(
                 "build.context", f"{shown(raw)} is in the archive twice", "send it again"
             )
@@ -237,12 +237,12 @@ class _Reader:
 
     def _entry(self, header: TarHeader, name: str, size: int, target: bytes) -> ContextEntry:
         match header.kind:
-            case Kind.FILE:
+            case TarKind.FILE:
                 self._count(size)
                 return self._file_entry(header, name, size)
-            case Kind.HARD_LINK:
+            case TarKind.HARD_LINK:
                 known = self.entries.get(canonical_name(target))
-                if known is None or known.kind is not Kind.FILE:
+                if known is None or known.kind is not TarKind.FILE:
                     raise BadContext(
                         "build.context-link",
                         f"the hard link {shown(name.encode())} leads to no file before it",
@@ -250,7 +250,7 @@ class _Reader:
                 self._count(known.size)
                 return ContextEntry(
                     name=name,
-                    kind=Kind.FILE,
+                    kind=TarKind.FILE,
                     mode=known.mode,
                     mtime=known.mtime,
                     offset=known.offset,
@@ -258,12 +258,12 @@ class _Reader:
                     sha256=known.sha256,
                     compressed=known.compressed,
                 )
-            case Kind.SYMLINK:
+            case TarKind.SYMLINK:
                 return ContextEntry(
-                    name, Kind.SYMLINK, 0o777, header.mtime, target=_target(name, target)
+                    name, TarKind.SYMLINK, 0o777, header.mtime, target=_target(name, target)
                 )
             case _:
-                return ContextEntry(name, Kind.FOLDER, header.mode, header.mtime)
+                return ContextEntry(name, TarKind.FOLDER, header.mode, header.mtime)
 
     def _count(self, size: int) -> None:
         self._bytes += size
@@ -282,7 +282,7 @@ class _Reader:
         self._exactly(_padding(size))
         return ContextEntry(
             name=name,
-            kind=Kind.FILE,
+            kind=TarKind.FILE,
             mode=header.mode,
             mtime=header.mtime,
             offset=offset,
@@ -344,12 +344,12 @@ def _check_links(entries: dict[str, ContextEntry]) -> None:
         parent = entry.name.rpartition("/")[0]
         while parent:
             above = entries.get(parent)
-            if above is not None and above.kind is not Kind.FOLDER:
+            if above is not None and above.kind is not TarKind.FOLDER:
                 raise BadContext(
                     "build.context-name", f"{shown(entry.name.encode())} lies below a file or link"
                 )
             parent = parent.rpartition("/")[0]
-        if entry.kind is not Kind.SYMLINK:
+        if entry.kind is not TarKind.SYMLINK:
             continue
         steps = _follow(entry.name, entries, steps)
         if steps < 0:
@@ -376,7 +376,7 @@ def _follow(name: str, entries: dict[str, ContextEntry], steps: int) -> int:
             continue
         at.append(part)
         found = entries.get("/".join(at))
-        if found is not None and found.kind is Kind.SYMLINK:
+        if found is not None and found.kind is TarKind.SYMLINK:
             links += 1
             if links > LINKS_MAX:
                 return -1

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from controller.broker.builds.context_archive import Context
+from controller.broker.builds.context_archive import JudgedContext
 from controller.broker.builds.upload import DISK_FLOOR, free_bytes
 from controller.broker.engine.client import EngineClient, Upload
 from controller.broker.engine.relay import ClientStream, hang_up_of
 from controller.broker.engine.response import ResponseBroken, ResponseReader
-from controller.broker.gate.builds import BuildImage
+from controller.broker.gate.builds import RunBuild
 from controller.broker.gate.commands import BuildEnded, Lost
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.json_members import mapping_of, parse_json
@@ -66,8 +66,8 @@ class _Passed(Exception):
 async def run_build(
     engine: EngineClient,
     client: ClientStream,
-    context: Context,
-    command: BuildImage,
+    context: JudgedContext,
+    command: RunBuild,
     user: SlotUser,
 ) -> BuildEnded:
     """Run a build to its end, to a bound, or until the client goes away."""
@@ -76,7 +76,7 @@ async def run_build(
     return BuildEnded(answer, tuple(build.named))
 
 
-async def _run_to_end(build: _Build, client: ClientStream, command: BuildImage) -> Reply | Lost:
+async def _run_to_end(build: _Build, client: ClientStream, command: RunBuild) -> Reply | Lost:
     async with hang_up_of(client) as hang_up:
         work = asyncio.create_task(build.run())
         others = (asyncio.create_task(build.watch()), asyncio.create_task(hang_up.wait()))
@@ -104,8 +104,8 @@ async def _run_to_end(build: _Build, client: ClientStream, command: BuildImage) 
 class _Build:
     engine: EngineClient
     client: ClientStream
-    context: Context
-    command: BuildImage
+    context: JudgedContext
+    command: RunBuild
     user: SlotUser
     #: Bytes of the engine's log.
     logged: int = 0

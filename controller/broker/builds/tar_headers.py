@@ -47,7 +47,7 @@ class BadContext(Exception):
         self.remedy = remedy
 
 
-class Kind(StrEnum):
+class TarKind(StrEnum):
     """The kinds of headers with a meaning."""
 
     FILE = "0"
@@ -66,7 +66,7 @@ class Kind(StrEnum):
 class TarHeader:
     """One header, as it is written."""
 
-    kind: Kind
+    kind: TarKind
     name: bytes
     target: bytes
     mode: int
@@ -98,11 +98,11 @@ def parse_header(block: bytes) -> TarHeader | None:
     if magic == _POSIX and (prefix := _text(block[345:500])):
         name = prefix + b"/" + name
     kind = block[156:157].replace(b"\x00", b"0")
-    if kind not in {member.value.encode() for member in Kind}:
+    if kind not in {member.value.encode() for member in TarKind}:
         what = _KINDS.get(kind, f"an entry of type {kind!r}")
         raise BadContext("build.context-entry", f"{shown(name)} is {what}")
     return TarHeader(
-        kind=Kind(kind.decode()),
+        kind=TarKind(kind.decode()),
         name=name,
         target=_text(block[157:257]),
         mode=_octal(block[100:108], "its mode") & 0o7777,

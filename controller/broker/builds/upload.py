@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from controller.broker.builds.context_archive import Context, ContextLimits, read_context
+from controller.broker.builds.context_archive import ContextLimits, JudgedContext, read_context
 from controller.broker.builds.tar_headers import BadContext
 from controller.broker.engine.relay import ClientStream
 from controller.broker.gate.builds import ContextReceived, ContextRefused, ReceiveContext
@@ -58,10 +58,10 @@ async def receive_context(
     )
 
 
-def context_of(client: ClientStream) -> Context | None:
+def context_of(client: ClientStream) -> JudgedContext | None:
     """Return the context that the client sent; None before it did."""
     context = getattr(client, "context", None)
-    return context if isinstance(context, Context) else None
+    return context if isinstance(context, JudgedContext) else None
 
 
 def free_bytes(folder: str | Path) -> int | None:

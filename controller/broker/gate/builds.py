@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class ReceiveContext:
     """Receive the body of the request, the context of a build. Result: ContextReceived or ContextRefused.
 
-    The file stays with the request, for ``BuildImage``.
+    The file stays with the request, for ``RunBuild``.
     """
 
     #: Bounds: bytes of all contents, and entries.
@@ -45,7 +45,7 @@ class ContextRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildImage:
+class RunBuild:
     """Build an image from the received context, and send its log to the client as it comes.
 
     Result: a ``BuildEnded``. The build ends with the client, and beyond a bound.

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.broker.gate.builds import (
-    BuildImage,
     ContextReceived,
     ContextRefused,
     ReceiveContext,
+    RunBuild,
 )
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.effective.accounts import Accounts
@@ -481,7 +481,7 @@ OtherCommand = (
     | OpenSecret
     | VerifyProof
     | ReceiveContext
-    | BuildImage
+    | RunBuild
 )
 Command = ReadEngine | GiveWay | OtherCommand
 CommandResult = (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controller.broker.gate import commands, journal_entries, redact
-from controller.broker.gate.builds import BuildImage
+from controller.broker.gate.builds import RunBuild
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import ROUTES
@@ -56,7 +56,7 @@ class Change:
     #: A content to store, instead of a change of the engine.
     stores: commands.StoreContent | None = None
     #: The run of a build, instead of method, path and body.
-    builds: BuildImage | None = None
+    builds: RunBuild | None = None
     #: Runs after a build, under the same intent; returns the reply to record.
     finish: BuildStep | None = None
     #: The registry with the credentials that the engine needs.

@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 from controller.broker.gate import redact
 from controller.broker.gate.builds import (
-    BuildImage,
     ContextReceived,
     ContextRefused,
     ReceiveContext,
+    RunBuild,
 )
 from controller.broker.gate.call import (
     Flow,
@@ -248,7 +248,7 @@ def _change(
         verdict=verdict_of(()),
         body={"Env": list(asked.environment)},
         deadline_s=BUILD_END_S,
-        builds=BuildImage(
+        builds=RunBuild(
             path=build_path("/build", asked.query),
             dockerfile=asked.dockerfile,
             text=text,

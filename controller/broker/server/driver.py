@@ -24,7 +24,7 @@ from controller.broker.engine.response import ResponseReader, read_within
 from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_no_credentials
 from controller.broker.files.store import FileStore
 from controller.broker.gate import commands
-from controller.broker.gate.builds import BuildImage, ReceiveContext
+from controller.broker.gate.builds import ReceiveContext, RunBuild
 from controller.broker.gate.call import Flow, unavailable_reason
 from controller.broker.host import (
     cdi_reader,
@@ -427,7 +427,7 @@ class Driver:
                 return await self._read_process(pid, container, targets, after_s)
             case commands.OpenSecret() | commands.VerifyProof():
                 return await self._open_in_thread(command)
-            case ReceiveContext() | BuildImage():
+            case ReceiveContext() | RunBuild():
                 assert client is not None, "a build without a client"
                 return await self._build(command, client, user)
             case _:
@@ -447,7 +447,7 @@ class Driver:
         )
 
     async def _build(
-        self, command: ReceiveContext | BuildImage, client: ClientStream, user: SlotUser
+        self, command: ReceiveContext | RunBuild, client: ClientStream, user: SlotUser
     ) -> commands.CommandResult:
         if isinstance(command, ReceiveContext):
             return await receive_context(client, command, self._uploads)

@@ -81,7 +81,7 @@ class ParsedRequest:
     #: The client requested a hijack, on a route that supports hijacking.
     upgrade: bool
     #: A body that isn't read yet; ``body`` is empty then.
-    streamed: Streamed | None = None
+    streamed: BodyStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
+class BodyStream:
     """The beginning of a request with a body that the route reads itself (``streamed_body``)."""
 
     raw_head: bytes
@@ -232,7 +232,7 @@ class RequestReader:
         raw, first = self._copy(0, self._head_end), self._copy(self._head_end, len(self._buffer))
         self._buffer.clear()
         self._head, self._examined = None, 0
-        return _parsed(head, b"", Streamed(raw, head, first))
+        return _parsed(head, b"", BodyStream(raw, head, first))
 
     def _take_body(self, head: Head) -> ParsedRequest | Malformed | None:
         if self._limit.streamed:
@@ -265,7 +265,7 @@ class RequestReader:
         return _parsed(head, body)
 
 
-def _parsed(head: Head, body: bytes, streamed: Streamed | None = None) -> ParsedRequest:
+def _parsed(head: Head, body: bytes, streamed: BodyStream | None = None) -> ParsedRequest:
     path, _, query = head.target.partition("?")
     return ParsedRequest(
         method=head.method,

@@ -9,7 +9,7 @@ import re
 
 import httptools
 
-from controller.broker.wire.request_reader import Malformed, Streamed
+from controller.broker.wire.request_reader import BodyStream, Malformed
 
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 #: Chunks that may be small: clients send a header of an archive as a chunk of its own.
@@ -20,7 +20,7 @@ _LINE_MAX = 10
 class StreamedBody:
     """The body of one request. Call ``first``, then ``feed`` with the bytes after those."""
 
-    def __init__(self, request: Streamed) -> None:
+    def __init__(self, request: BodyStream) -> None:
         head = request.head
         #: The longest body in bytes. The route sets it before it reads.
         self.most = 0

@@ -19,7 +19,7 @@ MAX_DEPTH: Final = 32
 MAX_PATH: Final = 1024
 
 
-class Kind(StrEnum):
+class EntryKind(StrEnum):
     """What an entry of a context is, by the letters of tar."""
 
     FILE = "0"
@@ -28,12 +28,12 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ContextFile:
     """One file, folder or link of a context."""
 
     #: Relative to the context, with slashes.
     path: str
-    kind: Kind
+    kind: EntryKind
     #: The permissions; 0o777 for links.
     mode: int
     #: The target of a link.
@@ -44,7 +44,7 @@ class Entry:
     size: int = 0
 
 
-def digest(entries: Iterable[Entry]) -> str:
+def digest(entries: Iterable[ContextFile]) -> str:
     """Return ``sha256:`` and 64 hex digits for entries in any order; times and owners don't count.
 
     The broker computes the same digest from the archive that it gets, and records it.

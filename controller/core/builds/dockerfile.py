@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.builds import platforms
-from controller.core.builds.lines import Line, Lines, cut
+from controller.core.builds.lines import DockerfileLine, Lines, cut
 from controller.core.builds.variables import ExpansionError, expand, split_words
 from controller.model.errors import Problem
 
@@ -159,7 +159,7 @@ class _Stage:
     needs: set[int]
     shell: tuple[str, ...] = _SHELL
 
-    def refuse(self, code: str, line: Line, message: str, remedy: str = "") -> None:
+    def refuse(self, code: str, line: DockerfileLine, message: str, remedy: str = "") -> None:
         """Keep a problem, for builds that need this stage."""
         self.problems.append(_problem(code, line, message, remedy))
 
@@ -206,7 +206,7 @@ class _Reader:
             declared=frozenset(self._declared),
         )
 
-    def _line(self, line: Line) -> None:
+    def _line(self, line: DockerfileLine) -> None:
         if line.keyword == "FROM":
             self._from(line)
         elif self._stages:
@@ -264,7 +264,7 @@ class _Reader:
     def _expanded(self, word: str) -> str:
         return expand(word, self._globals, self._lines.escape)
 
-    def _global_argument(self, line: Line) -> None:
+    def _global_argument(self, line: DockerfileLine) -> None:
         try:
             for word in split_words(line.rest, self._lines.escape):
                 name, default = self._argument(word)
@@ -282,7 +282,7 @@ class _Reader:
         self._declared.add(name)
         return name, self._expanded(default) if separator else None
 
-    def _from(self, line: Line) -> None:
+    def _from(self, line: DockerfileLine) -> None:
         stage = _Stage("", [], [], [], set())
         flags, rest = _flags(line.rest)
         try:
@@ -301,7 +301,7 @@ class _Reader:
             stage.refuse("build.from", line, f"FROM {rest}: {error}", "correct the line")
         self._stages.append(stage)
 
-    def _name(self, stage: _Stage, line: Line, name: str) -> None:
+    def _name(self, stage: _Stage, line: DockerfileLine, name: str) -> None:
         stage.name = name
         remedy = "begin with a letter; letters, digits, . _ and - can follow"
         if not _STAGE.fullmatch(name):
@@ -310,7 +310,7 @@ class _Reader:
             message = f"two stages are named {name}"
             self._problems.append(_problem("build.from", line, message, "rename one of them"))
 
-    def _platform_of(self, stage: _Stage, line: Line, flag: str) -> None:
+    def _platform_of(self, stage: _Stage, line: DockerfileLine, flag: str) -> None:
         name, _, value = flag.partition("=")
         if name != "--platform" or not _FLAG.fullmatch(flag.replace("{", "").replace("}", "")):
             stage.refuse("build.flag", line, f"FROM has no flag {flag}", "remove it")
@@ -322,7 +322,7 @@ class _Reader:
                 "remove the flag",
             )
 
-    def _base(self, stage: _Stage, line: Line, image: str) -> None:
+    def _base(self, stage: _Stage, line: DockerfileLine, image: str) -> None:
         if not image or image.split() != [image]:
             stage.refuse(
                 "build.from",
@@ -340,7 +340,7 @@ class _Reader:
             stage.bases.append(Base(image, line.number))
             stage.instructions.append(Instruction(line.number, "FROM ", image=image))
 
-    def _instruction(self, stage: _Stage, line: Line) -> None:
+    def _instruction(self, stage: _Stage, line: DockerfileLine) -> None:
         if line.keyword not in _INSTRUCTIONS:
             stage.refuse(
                 "build.syntax", line, f"{line.keyword} is no instruction", "correct the line"
@@ -383,7 +383,7 @@ class _Reader:
         else:
             stage.instructions.append(replace(source, before=f"{before} --from=", after=f" {rest}"))
 
-    def _keeps(self, stage: _Stage, line: Line, flag: str) -> bool:
+    def _keeps(self, stage: _Stage, line: DockerfileLine, flag: str) -> bool:
         """Return True if the builder gets the flag. A flag that can't be left out is a problem."""
         name = flag[2:].partition("=")[0]
         if (line.keyword, flag.lower()) in _DROPPED or (line.keyword, name) == ("COPY", "from"):
@@ -401,7 +401,7 @@ class _Reader:
         )
         return False
 
-    def _source(self, stage: _Stage, line: Line, flags: list[str]) -> Instruction | None:
+    def _source(self, stage: _Stage, line: DockerfileLine, flags: list[str]) -> Instruction | None:
         """Return what ``COPY --from`` names: a stage or an image; None if the context is copied from."""
         if line.keyword != "COPY" or not flags:
             return None
@@ -432,7 +432,7 @@ class _Reader:
         stage.needs.add(place)
         return Instruction(line.number, "", stage=place)
 
-    def _copied(self, stage: _Stage, line: Line, rest: str) -> str:
+    def _copied(self, stage: _Stage, line: DockerfileLine, rest: str) -> str:
         """Return the sources and the target of a COPY or an ADD, none of them a URL or a here-document."""
         listed = _json_words(rest)
         words = listed if listed is not None else rest.split()
@@ -458,7 +458,7 @@ class _Reader:
         local = [source if _PLAIN.fullmatch(source) else f"./{source}" for source in sources]
         return " ".join([*local, last]) if listed is None else json.dumps([*local, last])
 
-    def _stage_argument(self, line: Line) -> str:
+    def _stage_argument(self, line: DockerfileLine) -> str:
         """Return the arguments of a stage, with the values of predefined ones that the classic builder lacks."""
         words: list[str] = []
         for word in split_words(line.rest, self._lines.escape):
@@ -469,7 +469,7 @@ class _Reader:
         return " ".join(words)
 
 
-def _shell(stage: _Stage, line: Line, rest: str) -> None:
+def _shell(stage: _Stage, line: DockerfileLine, rest: str) -> None:
     """Keep the shell of the instructions that follow."""
     words = _json_words(rest)
     if not words:
@@ -478,7 +478,7 @@ def _shell(stage: _Stage, line: Line, rest: str) -> None:
         stage.shell = tuple(words)
 
 
-def _run(stage: _Stage, line: Line, rest: str) -> str:
+def _run(stage: _Stage, line: DockerfileLine, rest: str) -> str:
     """Return the command of a RUN. A here-document becomes an argument of the stage's shell."""
     if (listed := _json_words(rest)) is not None:
         return json.dumps(listed)
@@ -502,7 +502,7 @@ def _run(stage: _Stage, line: Line, rest: str) -> str:
     )
 
 
-def _mount(stage: _Stage, line: Line, flag: str) -> None:
+def _mount(stage: _Stage, line: DockerfileLine, flag: str) -> None:
     """Leave a cache out: the build is the same without one, and slower. Refuse other mounts."""
     options = [part.partition("=")[::2] for part in flag.partition("=")[2].split(",")]
     kind = dict(options).get("type", "bind")
@@ -552,5 +552,5 @@ def _json_words(rest: str) -> list[str] | None:
     )
 
 
-def _problem(code: str, line: Line, message: str, remedy: str = "") -> Problem:
+def _problem(code: str, line: DockerfileLine, message: str, remedy: str = "") -> Problem:
     return Problem(code, message, line=line.number, remedy=remedy)

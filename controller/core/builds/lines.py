@@ -40,7 +40,7 @@ class Heredoc:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class DockerfileLine:
     """One instruction, with its continued lines joined."""
 
     #: The number of its first line, from 1.
@@ -56,7 +56,7 @@ class Line:
 class Lines:
     """The instructions of a Dockerfile."""
 
-    instructions: tuple[Line, ...]
+    instructions: tuple[DockerfileLine, ...]
     #: The letter that continues lines and escapes letters: ``\\`` or `````.
     escape: str
 
@@ -70,7 +70,7 @@ def cut(text: str) -> Lines | tuple[Problem, ...]:
     if isinstance(directives, Problem):
         return (directives,)
     escape = directives.get("escape", "\\")
-    found: list[Line] = []
+    found: list[DockerfileLine] = []
     index = 0
     while index < len(physical):
         start = index
@@ -141,7 +141,7 @@ def _continued(line: str, escape: str) -> tuple[str, bool]:
     )
 
 
-def _instruction(joined: str, number: int, escape: str) -> Line | Problem:
+def _instruction(joined: str, number: int, escape: str) -> DockerfileLine | Problem:
     if _UNSEEN.search(joined):
         return Problem(
             "build.syntax",
@@ -157,10 +157,12 @@ def _instruction(joined: str, number: int, escape: str) -> Line | Problem:
             "build.syntax", f"the instruction ends with {escape}", line=number, remedy="remove it"
         )
     keyword, *rest = re.split(r"[ \t]+", joined, maxsplit=1)
-    return Line(number, keyword.upper() if keyword.isascii() else keyword, "".join(rest))
+    return DockerfileLine(number, keyword.upper() if keyword.isascii() else keyword, "".join(rest))
 
 
-def _heredocs(line: Line, physical: list[str], index: int) -> tuple[Line, int] | Problem:
+def _heredocs(
+    line: DockerfileLine, physical: list[str], index: int
+) -> tuple[DockerfileLine, int] | Problem:
     """Return the line with its here-documents, and the index behind them."""
     found: list[Heredoc] = []
     for word in split_words(line.rest, "\\"):
@@ -182,4 +184,4 @@ def _heredocs(line: Line, physical: list[str], index: int) -> tuple[Line, int] |
         found.append(
             Heredoc(name, *("".join(f"{text}\n" for text in part) for part in (content, body)))
         )
-    return Line(line.number, line.keyword, line.rest, tuple(found)), index
+    return DockerfileLine(line.number, line.keyword, line.rest, tuple(found)), index

@@ -32,7 +32,7 @@ _USUAL_OPTIONS: Final = frozenset({"noexec", "nosuid", "nodev", "rw", ""})
 #: The mounts that services of a project take from others, in all.
 INHERITED_MAX: Final = 10_000
 #: A mount of a service, with its place in the service.
-Entry = tuple[Tree, TreePath]
+VolumeEntry = tuple[Tree, TreePath]
 
 
 class MountPlan:
@@ -43,7 +43,7 @@ class MountPlan:
         self.paths = ProjectPaths(scope)
         self._writers: dict[str, int] = {}
         #: The volumes and binds of each service, with those of ``volumes_from``.
-        self._entries: dict[str, tuple[Entry, ...]] = {}
+        self._entries: dict[str, tuple[VolumeEntry, ...]] = {}
         self._inherited = 0
         for name, service in scope.services.items():
             tree = mapping(service)
@@ -51,7 +51,7 @@ class MountPlan:
             for volume in {_volume_of(name, terms) for terms, _ in self.entries(name)} - {""}:
                 self._writers[volume] = self._writers.get(volume, 0) + containers
 
-    def entries(self, service: str) -> tuple[Entry, ...]:
+    def entries(self, service: str) -> tuple[VolumeEntry, ...]:
         """Return the volumes and binds of a service: its own, and those that it takes from others.
 
         Services don't take mounts in a circle: they would depend on one another in a circle. Of too many
@@ -67,13 +67,13 @@ class MountPlan:
                 self._entries.setdefault(name, self._read(name))
         return self._entries[service]
 
-    def _read(self, service: str) -> tuple[Entry, ...]:
+    def _read(self, service: str) -> tuple[VolumeEntry, ...]:
         """Return the entries of a service; those of the services in ``volumes_from`` are known."""
         tree = mapping(self.scope.services.get(service))
         listed = enumerate(items(tree.get("volumes")))
-        own: list[Entry] = [(mapping(each), ("volumes", index)) for index, each in listed]
+        own: list[VolumeEntry] = [(mapping(each), ("volumes", index)) for index, each in listed]
         taken = _targets(tree, own)
-        found: dict[str, Entry] = {}
+        found: dict[str, VolumeEntry] = {}
         for index, (name, mode) in enumerate(_sources(tree)):
             for terms, _ in self._entries[name] if self.is_small else ():
                 target = clean(terms.get("target"))
@@ -98,7 +98,7 @@ def _sources(service: Tree) -> list[tuple[str, str]]:
     return [("" if name == _CONTAINER else name, mode) for name, _, mode in listed]
 
 
-def _targets(service: Tree, own: list[Entry]) -> set[str]:
+def _targets(service: Tree, own: list[VolumeEntry]) -> set[str]:
     """Return the paths where a service itself mounts something."""
     tmpfs = {clean(entry.partition(":")[0]) for entry in texts(service.get("tmpfs"))}
     files = {

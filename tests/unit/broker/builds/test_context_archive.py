@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.broker.builds.context_archive import Context, ContextLimits, read_context
+from controller.broker.builds.context_archive import ContextLimits, JudgedContext, read_context
 from controller.broker.builds.tar_headers import BadContext
 from controller.core.builds import context as contexts
 from tests.gate.hostile_builds import HostileBuild, archive, entry, hostile_builds
@@ -18,7 +18,7 @@ LIMITS = ContextLimits(4 << 20, 50)
 NAMES = st.text("abcé", min_size=1, max_size=60)
 
 
-def read(packed: bytes) -> Context:
+def read(packed: bytes) -> JudgedContext:
     return read_context(io.BytesIO(packed), LIMITS)
 
 
@@ -65,7 +65,9 @@ def test_the_engines_archive_has_the_files_of_the_uploaded_one(
 def test_the_digest_is_the_one_of_the_controller() -> None:
     context = read(archive(entry("d/x", b"content", mode=0o640)))
     entries = [
-        contexts.Entry(each.name, contexts.Kind(each.kind.value), each.mode, "", each.sha256)
+        contexts.ContextFile(
+            each.name, contexts.EntryKind(each.kind.value), each.mode, "", each.sha256
+        )
         for each in context.ordered()
     ]
     assert context.digest == contexts.digest(entries)

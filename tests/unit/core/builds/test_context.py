@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.builds.context import Entry, Kind, digest, link_fault, path_fault
+from controller.core.builds.context import ContextFile, EntryKind, digest, link_fault, path_fault
 
 FILES = (
-    Entry("a", Kind.FOLDER, 0o755),
-    Entry("a/b", Kind.FILE, 0o644, sha256="0" * 64, size=3),
-    Entry("c", Kind.LINK, 0o777, target="a/b"),
+    ContextFile("a", EntryKind.FOLDER, 0o755),
+    ContextFile("a/b", EntryKind.FILE, 0o644, sha256="0" * 64, size=3),
+    ContextFile("c", EntryKind.LINK, 0o777, target="a/b"),
 )
 
 
@@ -23,7 +23,7 @@ def test_the_digest_is_that_of_names_modes_targets_and_contents() -> None:
         (replace(FILES[1], mode=0o755), 1),
         (replace(FILES[1], sha256="1" * 64), 1),
         (replace(FILES[2], target="a"), 2),
-        (replace(FILES[0], kind=Kind.FILE), 0),
+        (replace(FILES[0], kind=EntryKind.FILE), 0),
     ]
     digests = {digest([*FILES[:place], other, *FILES[place + 1 :]]) for other, place in others}
     assert len({known, *digests}) == 6
