@@ -22,6 +22,7 @@ from controller.broker.handlers import container_exec
 from controller.core.effective.accounts import Accounts
 from controller.core.encoding.canonical_json import digest
 from controller.core.records.inventory_json import from_json, to_json
+from controller.model.confinement import Confinement
 from controller.model.inventory import ExecSession
 from controller.model.records import Actor, Entry, Reply, Role
 from tests.unit.broker.dialogue import (
@@ -283,6 +284,25 @@ def test_a_client_runs_commands_in_what_it_made_itself_and_with_folders_as_its_u
     told = ask(knows, "POST", MADE, dialogue, body={**BODY, "User": user}, actor=ALICE)
     assert told.status == (403 if rule else 201)
     assert not rule or told.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("user", "is_admitted"), [("", True), ("4242:4242", True), ("4242:5", False), ("1000", False)]
+)
+def test_a_command_in_an_observer_runs_as_its_own_user(user: str, is_admitted: bool) -> None:
+    seen_by_the_gate = Confinement(user="4242:4242", observer=True)
+    watching = replace(inventory().containers[WEB], confined=seen_by_the_gate)
+    knows = state(inventory(containers={WEB: watching}))
+    sent = Sent(MADE, **({"User": user} if user else {}))
+    admitted: list[Step] = [
+        ("intent", RECORDED),
+        (sent, reply({"Id": EXEC}, 201)),
+        ("outcome", RECORDED),
+    ]
+    steps = admitted if is_admitted else [("refusal", RECORDED)]
+    told = ask(knows, "POST", MADE, [(LOOK, SEEN), *steps], body={**BODY, "User": user})
+    assert told.status == (201 if is_admitted else 403)
+    assert is_admitted or told.rule == "observer"
 
 
 def test_a_client_has_a_few_execs_at_a_time_and_operators_have_others() -> None:
