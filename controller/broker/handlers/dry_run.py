@@ -15,7 +15,7 @@ from controller.broker.gate import router
 from controller.broker.gate.query_params import validate_query, without_repeats
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
-from controller.broker.gate.routes import Route
+from controller.broker.gate.routes import CONTEXT_BODY, Route
 from controller.core.admission import calls, engine_body, preview
 from controller.core.admission.builds import read_build
 from controller.core.admission.exec import admit_exec, admit_exec_of_client
@@ -155,7 +155,7 @@ def _parameters(raw: str, route: Route, read_findings: list[Finding]) -> dict[st
 def _body(
     body: bytes, route: Route, parameters: Mapping[str, str], read_findings: list[Finding]
 ) -> object:
-    if not body.strip():
+    if not body.strip() or route.body == CONTEXT_BODY:
         return None
     try:
         parsed = strict_json.parse(body, bytes_max=route.body_max)
