@@ -298,7 +298,7 @@ def test_a_client_runs_commands_in_its_own_containers_where_the_policy_says_so(
     folder = tempfile.mkdtemp(prefix="trimtab-exec-", dir="/tmp")
     made: dict[str, str] = {}
     for name, binds in (("mine", []), ("bound", [f"{folder}:/data:ro"])):
-        body = {"Image": WORKER, "HostConfig": {"Binds": binds}}
+        body = {"Image": WORKER, "HostConfig": {"Binds": binds, "NetworkMode": "none"}}
         answer = served.ask("alice", "POST", "/containers/create", body)
         assert answer.status == 201, answer
         made[name] = str(answer.json["Id"])
