@@ -44,7 +44,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("build.shm_size", "=", "for the commands of the build"),
     ("build.platforms", "~", "the engine's own; others are refused"),
     ("build.pull", "=", "bases are pulled anew at each build"),
-    ("build.no_cache", "~", "a build never uses the cache of another owner; see docs/builds.md"),
+    ("build.no_cache", "~", "no build uses a cache; see docs/builds.md"),
     ("build.cache_from", "~", "ignored: the build is the same, and slower"),
     ("build.cache_to", "~", "ignored"),
     (
