@@ -48,6 +48,7 @@ LEFT_OUT = {
     "test_dir_and_state_in_a_closed_folder_work_as_a_clone_in_roots_home_does": "as above",
     "test_an_emptied_or_vanished_directory_removes_nothing": "no fetcher serves such a commit",
     "test_a_plan_is_the_same_beside_a_controller_and_without_one": "compares texts about files of DIR",
+    "test_a_pull_request_with_secrets_is_planned_in_four_ways": "a Git source can't declare its Source",
 }
 
 
