@@ -92,6 +92,9 @@ def test_a_project_is_built_and_built_again_only_for_other_files(host: Host) -> 
             (run,) = host.containers(job)
             assert host.engine.docker("logs", run["Id"]).stdout == output
         assert builds(host) == 2
+        # The trust is the owner's alone.
+        results = [each["result"] for each in host.records("outcome")]
+        assert [each["builder"] for each in results if "builder" in each] == ["default"] * 2
         # Other files: built again, and rolled out.
         put(host, "two\n")
         eventually(lambda: shown(host, "web", "cat", "/app/page.txt") == "two\n", within_s=60)

@@ -262,14 +262,17 @@ def _change(
 
 
 def _name_result(asked: BuildRequest, reply: Reply) -> Flow[Reply]:
-    """Give the built image its name, if it is within its bound."""
+    """Tag the built image with the requested name, unless the image is larger than the policy admits."""
     identifier = str(parse_json(reply).get("Id", ""))
     history = yield from read_engine(f"/images/{identifier}/history")
-    size = layers_size(parse_list(history)) if history.status == HTTPStatus.OK else 0
-    if size == 0 or size > asked.rules.result:
+    if history.status != HTTPStatus.OK:
+        yield Forward("DELETE", f"/images/{identifier}")
+        reason = "the engine doesn't tell the size of the image"
+        return refusal(422, "build.size", reason, remedy="build it again")
+    if (size := layers_size(parse_list(history))) > asked.rules.result:
         yield Forward("DELETE", f"/images/{identifier}")
         reason = f"the image has {size} bytes, at most {asked.rules.result}"
-        return refusal(422, "build.size", reason, remedy="make it smaller")
+        return refusal(422, "build.size", reason, remedy="make the image smaller")
     named = parse_reference(asked.reference)
     query = {"repo": named.repository, "tag": named.tag}
     path = build_path(f"/images/{quote(identifier, safe=':')}/tag", query)

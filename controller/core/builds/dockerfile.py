@@ -82,7 +82,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One instruction as the builder gets it, around the image or the stage that it names."""
+    """One instruction for the builder: a text before and a text after the name of an image or a stage."""
 
     line: int
     before: str
@@ -165,7 +165,7 @@ class _Stage:
 
 
 class _Reader:
-    """One Dockerfile, read from its first line to its last."""
+    """A reader of one Dockerfile: instructions in, stages and problems out."""
 
     def __init__(self, lines: Lines, args: Mapping[str, str], platform: str) -> None:
         self._lines = lines
@@ -243,7 +243,7 @@ class _Reader:
         return None
 
     def _needed(self, last: int) -> list[int]:
-        """Return the stages that *last* needs, itself last."""
+        """Return the places of *last* and of all stages below it, in the order of the file."""
         needed, waiting = set[int](), [last]
         while waiting:
             if (place := waiting.pop()) not in needed:

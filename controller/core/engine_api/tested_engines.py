@@ -27,7 +27,7 @@ _VERSION: Final = re.compile(r"(\d+\.\d+)(?:[.+-].*)?", re.ASCII | re.DOTALL)
 
 
 def image_store(info: Mapping[str, Any]) -> str:
-    """Return where an engine keeps its images, by its ``/info``: ``overlay2``, or ``containerd``."""
+    """Return the image store in the ``/info`` of an engine: a storage driver such as ``overlay2``, or ``containerd``."""
     if _DRIVER_TYPE in list_of(info.get("DriverStatus")):
         return CONTAINERD
     return text_member(info, "Driver")

@@ -36,7 +36,7 @@ def _fields(convert: Convert, names: str) -> dict[str, Convert]:
 
 
 def _as_written(node: ComposeNode, _target: Target) -> ComposeNode:
-    """Keep a value of an attribute that is refused, whatever it is."""
+    """Keep the value of a refused attribute as written."""
     return node
 
 

@@ -11,7 +11,7 @@ from controller.broker.gate.call import Author
 from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine, WriteRecord
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.state import GateState
-from controller.model.host_paths import ENGINE_DATA, PathFacts
+from controller.model.host_paths import DIRECTORY, ENGINE_DATA, PathFacts
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
 from controller.model.records import Actor, Record, Reply, Verdict
@@ -117,6 +117,8 @@ def test_an_error_of_a_start_is_recorded_without_the_command(verb: str) -> None:
         (PathFacts(SOURCE, "socket"),),
         (PathFacts(SOURCE, "dir", protected="broker socket"),),
         (PathFacts(SOURCE, "dir", protected=ENGINE_DATA),),
+        # No record says that the policy admitted a folder of the directory.
+        (PathFacts(SOURCE, "dir", protected=DIRECTORY, in_directory=True),),
         (),
     ],
 )

@@ -591,6 +591,7 @@ def test_what_was_stopped_for_a_violation_runs_no_more(verb: str) -> None:
     [
         (PathFacts(SOURCE, "dir", device=8, inode=8), "another dir"),
         (PathFacts(SOURCE, "dir", device=9, inode=7), "another dir"),
+        (PathFacts(SOURCE, "dir", protected="DIR", in_directory=True, inode=9), "another dir"),
         (PathFacts(SOURCE, "symlink"), "symlink"),
     ],
 )

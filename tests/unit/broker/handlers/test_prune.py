@@ -52,6 +52,9 @@ OWNED = {
 VOLUMES = {
     f"{owner}-data": OwnedObject(f"{owner}-data", f"{owner}-data", "default", owner, origin, "i0")
     for owner, origin in (("alice", "client"), ("bob", "client"), ("team", "controller"))
+} | {
+    # Of a document of the same owner: never pruned.
+    "alice-kept": OwnedObject("alice-kept", "alice-kept", "default", "alice", "controller", "i0")
 }
 
 
