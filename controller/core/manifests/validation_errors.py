@@ -10,14 +10,18 @@ import copy
 import difflib
 import json
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from controller.core.encoding.quoting import kind_of, path_text
-from controller.core.manifests.foreign_fields import form_remedy, key_remedy, word_remedy
-from controller.core.manifests.short_forms import duration_remedy, size_remedy
+from controller.core.manifests.foreign_fields import (
+    duration_remedy,
+    form_remedy,
+    key_remedy,
+    size_remedy,
+)
 from controller.core.yaml.documents import Document, YamlPath
 from controller.model.errors import Problem, Severity
 from controller.model.names import API_VERSION
@@ -80,40 +84,18 @@ def _unknown_key(
 ) -> Problem:
     known = sorted(_known_keys(model, detail["loc"][:-1]))
     parent, key = path[:-1], str(path[-1])
-    foreign_remedy = _foreign_key_remedy(document, path, detail)
-    remedy = (
-        foreign_remedy(key)
-        or did_you_mean(key, known, cutoff=0.75)
-        or foreign_remedy(_compose_key(key))
-    )
+    value = document.value
+    is_service = isinstance(value, dict) and value.get("kind") == "Service" and path[0] == "spec"
+    remedy = (key_remedy(path) if is_service else "") or did_you_mean(key, known)
     return problem_at(
         document,
         path,
         "field.unknown",
         f"unknown key {json.dumps(key)}" + (f" in {dotted(parent)}" if parent else ""),
         expected=f"one of {', '.join(known)}" if known else "",
-        remedy=remedy or did_you_mean(key, known),
+        remedy=remedy,
         at_key=True,
     )
-
-
-def _foreign_key_remedy(
-    document: Document, path: YamlPath, detail: ErrorDetails
-) -> Callable[[str], str]:
-    """Return a function from a key of another tool to its remedy, '' for other keys."""
-    value = document.value
-    service = isinstance(value, dict) and value.get("kind") == "Service" and path[:1] == ("spec",)
-
-    def remedy(key: str) -> str:
-        return key_remedy((*path[:-1], key), detail.get("input")) if service else ""
-
-    return remedy
-
-
-def _compose_key(key: str) -> str:
-    """Return the key of another tool that is close to a misspelt key, or the key itself."""
-    near = difflib.get_close_matches(key, ("environment", "volumes", "depends_on"), n=1, cutoff=0.8)
-    return near[0] if near else key
 
 
 def _explain_value(path: YamlPath, detail: ErrorDetails) -> tuple[str, str, str]:
@@ -125,9 +107,7 @@ def _explain_value(path: YamlPath, detail: ErrorDetails) -> tuple[str, str, str]
             return _untyped_mount(name, given)
         case "enum" | "literal_error":
             options = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
-            remedy = word_remedy(path, given)
-            if isinstance(given, str) and not remedy:
-                remedy = did_you_mean(given, options.split(", "))
+            remedy = did_you_mean(given, options.split(", ")) if isinstance(given, str) else ""
             return f"{name} is not one of {options}", options, remedy
         case _ if kind in _EXPECTED:
             expected = _EXPECTED[kind]
@@ -214,7 +194,7 @@ def _type_remedy(path: YamlPath, detail: ErrorDetails) -> str:
         return f'quote it: "{json.dumps(given)}"' if scalar else ""
     if kind in ("int_type", "float_type", "bool_type"):
         return _unquote_remedy(kind, given)
-    return form_remedy(path, given) if path[:1] == ("spec",) else ""
+    return form_remedy(path) if path[:1] == ("spec",) else ""
 
 
 def _unquote_remedy(kind: str, given: object) -> str:
