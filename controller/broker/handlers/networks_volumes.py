@@ -174,7 +174,8 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
         # The object of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.NETWORK_CREATE, request.name, under_way=True)
 
-    chooses = call.actor.role is Role.CONTROLLER and not request.pools
+    names_one = any(pool.subnet and ":" not in pool.subnet for pool in request.pools)
+    chooses = call.actor.role is Role.CONTROLLER and not names_one
     subnets = (yield from addresses.taken_subnets(state)) if chooses else ()
 
     def judge() -> AdmissionDecision:

@@ -32,7 +32,16 @@ from tests.unit.broker.handlers.test_container_create import (
     create,
 )
 from tests.unit.broker.handlers.test_networks_volumes import Sent, ask, changed
-from tests.unit.broker.world import REFERENCE, SERVICE, SLOT, inspect, inventory, labels, network
+from tests.unit.broker.world import (
+    REFERENCE,
+    SERVICE,
+    SLOT,
+    inspect,
+    inventory,
+    labels,
+    network,
+    policy,
+)
 
 PLATFORM, NAME = "77" * 32, "platform-network"
 POOL = {"Subnet": "10.208.0.0/21", "IPRange": "10.208.4.0/22", "Gateway": "10.208.0.1"}
@@ -271,3 +280,27 @@ def test_a_container_of_others_at_the_address_of_a_slot_is_named_to_those_who_ca
     answer = ask("GET", f"/networks/{NAME}", [(path, reply(seen))], knows, actor=actor)
     assert answer.json.get("TrimtabHeld") == told
     assert [*answer.json["Containers"]] == [SLOT]
+
+
+@pytest.mark.parametrize("asked", [[], [{"Subnet": "fd12:3456:789a::/64"}]])
+def test_a_network_of_documents_gets_a_subnet_that_no_other_network_has(
+    asked: list[dict[str, str]],
+) -> None:
+    knows = state(inventory(), policy=policy(networks={"ipv6": True}))
+    other = {**network(PLATFORM, NAME, "alice"), "IPAM": {"Config": [POOL]}}
+    chosen = {"Subnet": "10.208.8.0/21", "IPRange": "10.208.12.0/22", "Gateway": "10.208.8.1"}
+    sent = Sent("/networks/create", IPAM={"Driver": "default", "Config": [chosen, *asked]})
+    dialogue: list[Step] = [
+        (ReadEngine("/networks/six"), NOT_FOUND),
+        (ReadEngine("/networks"), reply([other])),
+        *changed(sent, reply({"Id": "66" * 32}, 201)),
+    ]
+    body = {
+        "Name": "six",
+        "Internal": True,
+        "EnableIPv6": bool(asked),
+        "IPAM": {"Config": asked},
+        "Labels": {"io.trimtab.owner": "alice", "io.trimtab.namespace": "default"},
+    }
+    answer = ask("POST", "/networks/create", dialogue, knows, actor=CONTROLLER, body=body)
+    assert answer.status == 201
