@@ -205,6 +205,21 @@ class _Client:
         """As ``docker rm --force``, with its anonymous volumes."""
         self.must("DELETE", f"/containers/{container}?force=1&v=1")
 
+    def clear(self, path: str) -> None:
+        """DELETE an object until it is gone: an engine that still works at it or its users refuses.
+
+        What was never there is gone. Raises AssertionError, with the engine's last reason.
+        """
+        said = ""
+
+        def is_gone() -> bool:
+            nonlocal said
+            status, body = dockerd.call(self.host, "DELETE", path, timeout_s=60)
+            said = f"{status} {body.decode(errors='replace')}"
+            return status < 400 or status == http.HTTPStatus.NOT_FOUND
+
+        assert dockerd.wait_until(is_gone, 30), f"{path} stays on the engine: {said}"
+
 
 def _enter_network(name: str) -> None:
     """Move the calling thread (os.setns needs Python 3.12)."""

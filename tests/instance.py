@@ -339,28 +339,31 @@ class Host:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        if (self.state / "instance.json").exists() and self.engine.answers():
-            self._remove_all()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            if (self.state / "instance.json").exists() and self.engine.answers():
+                self._remove_all()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _remove_all(self) -> None:
         """Remove this instance's containers, then its networks and volumes.
 
         Asked for in the way of ``docker rm --force``, but without starting it: every test ends here.
+        Raises AssertionError for what stays: the tests after this one would meet it.
         """
         mine = f"filters={quote(json.dumps({'label': [f'{LABEL}.instance={self.instance}']}))}"
         _, containers = self._asked(f"/containers/json?all=1&{mine}")
         with ThreadPoolExecutor(4) as pool:
             list(
-                pool.map(self._delete, (f"containers/{each['Id']}?force=1" for each in containers))
+                pool.map(
+                    self.engine.clear,
+                    (f"/containers/{each['Id']}?force=1" for each in containers),
+                )
             )
         for network in self._asked(f"/networks?{mine}")[1]:
-            self._delete(f"networks/{network['Id']}")
+            self.engine.clear(f"/networks/{network['Id']}")
         for volume in self._asked(f"/volumes?{mine}")[1]["Volumes"] or ():
-            self._delete(f"volumes/{volume['Name']}")
-
-    def _delete(self, path: str) -> None:
-        dockerd.call(self.engine.host, "DELETE", f"/{path}", timeout_s=PATIENCE_S)
+            self.engine.clear(f"/volumes/{volume['Name']}")
 
 
 def has(resource: dict[str, Any], condition: str) -> bool:

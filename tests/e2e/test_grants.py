@@ -45,7 +45,7 @@ spec: {subnet: 10.80.4.0/24}
 apiVersion: trimtab/v1
 kind: Network
 metadata: {name: six, owner: team}
-spec: {ipv6Subnet: "fd12:3456:789a::/64"}
+spec: {ipv6Subnet: "fd12:3456:789b::/64"}
 ---
 apiVersion: trimtab/v1
 kind: Network
@@ -148,7 +148,7 @@ def test_what_is_granted_runs_and_stays_and_is_refused_without_its_line(host: Ho
             joined = inspect(host, service)["NetworkSettings"]["Networks"][network]
             assert joined["IPAddress"] == address
         six = inspect(host, "six")["NetworkSettings"]["Networks"]["six"]
-        assert six["GlobalIPv6Address"].startswith("fd12:3456:789a:")
+        assert six["GlobalIPv6Address"].startswith("fd12:3456:789b:")
 
         observer = inspect(host, "watch")
         modes = (observer["HostConfig"]["NetworkMode"], observer["HostConfig"]["PidMode"])

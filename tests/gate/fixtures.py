@@ -33,7 +33,6 @@ from tests.gate.roles import ALICE, BOB, CONTROLLER, Peer
 from tests.gate.tap import DIGEST, Tap
 from tests.gate.wire import Answer
 from tests.instance import eventually
-from tools import dockerd
 
 if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
@@ -486,7 +485,7 @@ class World:
         """Make a container of nobody, in place of the one before."""
         docker = self.engine.docker
         for each in LOOK_ALIKES:
-            self._delete(f"/containers/{each}?force=1&v=1")
+            self.engine.clear(f"/containers/{each}?force=1&v=1")
         act, name = looks.get("act", "run"), looks.get("name", LOOK_ALIKES[0])
         verb = ("create",) if act == "create" else ("run", "--detach")
         image = looks.get("image", IMAGE)
@@ -574,16 +573,13 @@ class World:
         for kind, suffix in (("containers", "?force=1"), ("networks", ""), ("volumes", "")):
             named = (each["name" if kind == "volumes" else "id"] for each in inventory[kind])
             with ThreadPoolExecutor(4) as pool:
-                list(pool.map(self._delete, [f"/{kind}/{each}{suffix}" for each in named]))
+                list(pool.map(self.engine.clear, [f"/{kind}/{each}{suffix}" for each in named]))
         for each in ("gate-unmanaged", *LOOK_ALIKES):
-            self._delete(f"/containers/{each}?force=1")
+            self.engine.clear(f"/containers/{each}?force=1")
         for each in ("gate-bindroot", "gate-unlabelled"):
-            self._delete(f"/volumes/{each}")
+            self.engine.clear(f"/volumes/{each}")
         for tag in self._tags:
-            self._delete(f"/images/{tag}")
-
-    def _delete(self, path: str) -> None:
-        dockerd.call(self.engine.host, "DELETE", path, timeout_s=PATIENCE_S)
+            self.engine.clear(f"/images/{tag}")
 
     _tags: tuple[str, ...] | list[str] = ()
 
