@@ -177,6 +177,9 @@ def _dockerfiles() -> Iterator[tuple[str, str, str]]:
         f"FROM {FOREIGN} AS a\nFROM {BASE}\nCOPY --from=a / /",
     )
     yield "COPY of an image", "image.not-allowed", f"FROM {BASE}\nCOPY --from={FOREIGN} / /"
+    # Engines read the flags of a line byte by byte, and take a byte of "à" for a blank.
+    hidden = f"COPY --chown=0\u00e0--from={FOREIGN} / /"
+    yield "COPY of an image behind a half letter", "build.flag", f"FROM {BASE}\n{hidden}"
     yield "FROM by an id", "image.invalid", "FROM sha256:" + "0" * 64
     yield "FROM by a short id", "image.invalid", "FROM 0123456789ab"
     yield "a mount of an image", "build.mount", f"FROM {BASE}\nRUN --mount=from={FOREIGN} true"
@@ -185,6 +188,8 @@ def _dockerfiles() -> Iterator[tuple[str, str, str]]:
     yield "no sandbox", "build.flag", f"FROM {BASE}\nRUN --security=insecure true"
     yield "ADD of a URL", "build.add-url", f"FROM {BASE}\nADD http://example.com/x /x"
     yield "ADD of a repository", "build.add-url", f"FROM {BASE}\nADD git@example.com:x/y.git /x"
+    # Engines read a list up to its end, and nothing behind it.
+    yield "ADD of a URL in half a list", "build.syntax", f'FROM {BASE}\nADD ["http://x", "/"]x'
     yield "another frontend", "build.syntax", f"# syntax=example.com/evil\nFROM {BASE}"
     yield "no FROM", "build.syntax", "RUN true"
     yield "an unknown instruction", "build.syntax", f"FROM {BASE}\nEVAL x"
@@ -240,6 +245,12 @@ def hostile_builds() -> Iterator[HostileBuild]:
         ("damage", "build.context", small[:20] + b"x" + small[21:]),
     ):
         yield HostileBuild(f"compressed: {name}", rule, sent)
+    for what, begin in (("a tar archive", entry("x")), ("zstd", b"\x50\x2a\x4d\x18" + bytes(9))):
+        yield HostileBuild(
+            f"{what} by ADD",
+            "build.add-archive",
+            archive(entry("x", begin), dockerfile=f"FROM {BASE}\nADD x /\n"),
+        )
     packed = gzip.compress(bytes(1 << 20))
     for source in ("x.gz", "x*", "$X", '["x.gz"', "./x.gz"):
         last = ', "/"]' if source.startswith("[") else " /"

@@ -7,6 +7,7 @@ was understood: sorted, with plain headers, and with the contents from the uploa
 from __future__ import annotations
 
 import hashlib
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,8 +34,10 @@ DOCKERFILE_MAX = 256 * 1024
 LINKS_MAX = 40
 #: How many parts the paths of all links may have together: a loop of links costs no more.
 STEPS_MAX = 1_000_000
-#: The beginnings of the compressed archives that ADD unpacks: gzip, bzip2, xz, zstd.
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+#: What ADD unpacks elsewhere: gzip, bzip2, xz and zstd, also behind a frame to skip, and tar archives.
+_ARCHIVE = re.compile(
+    rb"\x1f\x8b|BZh|\xfd7zXZ\x00|\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18|.{257}ustar", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class ContextEntry:
     size: int = 0
     #: The SHA-256 of the content, in hex.
     sha256: str = ""
-    compressed: bool = False
+    is_archive: bool = False
 
 
 @dataclass(slots=True)
@@ -256,7 +259,7 @@ class _Reader:
                     offset=known.offset,
                     size=known.size,
                     sha256=known.sha256,
-                    compressed=known.compressed,
+                    is_archive=known.is_archive,
                 )
             case TarKind.SYMLINK:
                 return ContextEntry(
@@ -277,7 +280,7 @@ class _Reader:
     def _file_entry(self, header: TarHeader, name: str, size: int) -> ContextEntry:
         offset, hashed, begin = self._file.tell(), hashlib.sha256(), b""
         for piece in _read(self._file, offset, size):
-            begin = begin or piece[:8]
+            begin = begin or piece[:BLOCK]
             hashed.update(piece)
         self._exactly(_padding(size))
         return ContextEntry(
@@ -288,7 +291,7 @@ class _Reader:
             offset=offset,
             size=size,
             sha256=hashed.hexdigest(),
-            compressed=begin.startswith(_COMPRESSED),
+            is_archive=_ARCHIVE.match(begin) is not None,
         )
 
     def _too_many(self) -> BadContext:

@@ -54,7 +54,7 @@ async def receive_context(
         size=context.size,
         entries=len(context.entries),
         dockerfile=text,
-        compressed=tuple(each.name for each in context.ordered() if each.compressed),
+        archives=tuple(each.name for each in context.ordered() if each.is_archive),
     )
 
 

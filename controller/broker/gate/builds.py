@@ -31,8 +31,8 @@ class ContextReceived:
     entries: int
     #: None if the context has no such file.
     dockerfile: str | None = field(repr=False)
-    #: Compressed files, by name.
-    compressed: tuple[str, ...] = ()
+    #: The files that are archives or compressed, by name.
+    archives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

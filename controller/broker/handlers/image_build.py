@@ -169,7 +169,7 @@ def _judge_file(
         raise Denied("build.dockerfile", reason, "name it: docker build -f FILE", status=400)
     read = dockerfile.read(context.dockerfile, args=asked.args, target=asked.target, platform=host)
     name = asked.dockerfile
-    _refuse(builds.judge_dockerfile(read, name, call.policy, context.compressed), asked)
+    _refuse(builds.judge_dockerfile(read, name, call.policy, context.archives), asked)
     assert isinstance(read, Dockerfile), "problems are findings"
     ids: dict[str, str] = {}
     for base in read.bases:

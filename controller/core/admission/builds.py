@@ -231,14 +231,17 @@ def judge_kernel(policy: Policy, ignores: Collection[str]) -> Iterable[Finding]:
 
 
 def judge_dockerfile(
-    read: Dockerfile | tuple[Problem, ...], name: str, policy: Policy, compressed: Collection[str]
+    read: Dockerfile | tuple[Problem, ...], name: str, policy: Policy, archives: Collection[str]
 ) -> tuple[Finding, ...]:
-    """Return why a Dockerfile is refused, by its problems or the images that it starts from."""
+    """Return why a Dockerfile is refused, by its problems or the images that it starts from.
+
+    *archives* are the files of the context that an engine's ADD would unpack.
+    """
     if not isinstance(read, Dockerfile):
         return tuple(
             Finding(each.code, f"{name}:{each.line}", each.message, each.remedy) for each in read
         )
-    found: list[Finding] = list(_judge_archives(read, name, compressed))
+    found: list[Finding] = list(_judge_archives(read, name, archives))
     if len(read.bases) > BASES_MAX:
         reason = f"more than {BASES_MAX} images"
         found.append(Finding("build.from", name, reason, "build it in parts"))
@@ -260,23 +263,18 @@ def judge_base(image: str, path: str, policy: Policy) -> tuple[Finding, ...]:
 
 
 def _judge_archives(
-    dockerfile: Dockerfile, name: str, compressed: Collection[str]
+    dockerfile: Dockerfile, name: str, archives: Collection[str]
 ) -> Iterable[Finding]:
-    """Yield each ADD that can name a compressed archive: nobody knows how large its contents are."""
-    for _, instructions in dockerfile.stages if compressed else ():
-        for each in instructions:
-            if not each.before.upper().startswith("ADD "):
-                continue
-            words = each.before.replace('"', " ").replace(",", " ").replace("[", " [ ").split()
-            sources = {posixpath.normpath(f"/{word}") for word in words[1:]}
-            is_open = any(mark in each.before for mark in "*?$[\\{'")
-            hit = next((each for each in compressed if f"/{each}" in sources), "")
-            if hit or is_open:
-                reason = (
-                    f"ADD may unpack {hit or 'a compressed file of the context'} without a bound"
-                )
-                remedy = "write COPY, and unpack it by RUN"
-                yield Finding("build.add-archive", f"{name}:{each.line}", reason, remedy)
+    """Yield each ADD that can name an archive: no build unpacks one, since nobody knows its size."""
+    instructions = (each for _, listed in dockerfile.stages for each in listed)
+    for each in instructions if archives else ():
+        sources = {posixpath.normpath(f"/{source}") for source in each.added}
+        is_open = any(mark in source for source in each.added for mark in "*?$[\\{'\"")
+        hit = next((archive for archive in archives if f"/{archive}" in sources), "")
+        if hit or is_open:
+            reason = f"ADD unpacks nothing here, and may name {hit or 'an archive of the context'}"
+            remedy = "write COPY, and unpack it by RUN"
+            yield Finding("build.add-archive", f"{name}:{each.line}", reason, remedy)
 
 
 def judge_tag(

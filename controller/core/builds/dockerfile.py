@@ -62,10 +62,10 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "exclude": "list the files in .dockerignore",
     "parents": "write a COPY for each folder",
 }
-_FLAG = re.compile(r"--[a-z][a-z-]*(=[^\s\"'\\`]*)?")
+#: Letters of ASCII alone: engines cut flags byte by byte, and a byte of another letter can be a blank.
+_FLAG = re.compile(r"--[a-z][a-z-]*(=[!#-&(-\[\]-_a-~]*)?")
 _STAGE = re.compile(r"[a-z][a-z0-9_.-]*")
 _REMOTE = re.compile(r"https?://|ftps?://|git://|ssh://|git@|github\.com/", re.IGNORECASE)
-_PLAIN = re.compile(r"[A-Za-z0-9._/*?-]+")
 #: The shell of instructions before a SHELL.
 _SHELL: Final = ("/bin/sh", "-c")
 
@@ -91,6 +91,8 @@ class Instruction:
     #: The stage between the two texts, by its place in the file; None for no stage.
     stage: int | None = None
     after: str = ""
+    #: The sources of an ADD, as they are written.
+    added: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +354,9 @@ class _Reader:
             return
         kept = [flag for flag in flags if self._keeps(stage, line, flag)]
         source = self._source(stage, line, [flag for flag in flags if flag.startswith("--from")])
-        match line.keyword:
+        keyword = line.keyword
+        added: tuple[str, ...] = ()
+        match keyword:
             case "ONBUILD":
                 stage.refuse(
                     "build.onbuild",
@@ -361,7 +365,10 @@ class _Reader:
                     "write them into the Dockerfiles that use it",
                 )
             case "COPY" | "ADD":
-                rest = self._copied(stage, line, rest)
+                rest, sources = self._copied(stage, line, rest)
+                # The engine's ADD would unpack archives and fetch URLs. Its COPY does neither.
+                added = sources if keyword == "ADD" else ()
+                keyword = "COPY"
             case "ARG":
                 rest = self._stage_argument(line)
             case "RUN":
@@ -377,9 +384,9 @@ class _Reader:
                 f"{line.keyword} is longer than the builder reads",
                 "write a script into the context",
             )
-        before = " ".join([line.keyword, *kept])
+        before = " ".join([keyword, *kept])
         if source is None:
-            stage.instructions.append(Instruction(line.number, f"{before} {rest}"))
+            stage.instructions.append(Instruction(line.number, f"{before} {rest}", added=added))
         else:
             stage.instructions.append(replace(source, before=f"{before} --from=", after=f" {rest}"))
 
@@ -432,10 +439,16 @@ class _Reader:
         stage.needs.add(place)
         return Instruction(line.number, "", stage=place)
 
-    def _copied(self, stage: _Stage, line: DockerfileLine, rest: str) -> str:
-        """Return the sources and the target of a COPY or an ADD, none of them a URL or a here-document."""
+    def _copied(
+        self, stage: _Stage, line: DockerfileLine, rest: str
+    ) -> tuple[str, tuple[str, ...]]:
+        """Return the text of a COPY or an ADD, and its sources: no URL and no here-document."""
         listed = _json_words(rest)
         words = listed if listed is not None else rest.split()
+        if listed is None and rest.startswith("["):
+            stage.refuse(
+                "build.syntax", line, f"{line.keyword} {rest}", 'write a list: ["SOURCE", "TARGET"]'
+            )
         if listed is None and (line.heredocs or _can_hide_heredoc(rest)):
             stage.refuse(
                 "build.heredoc",
@@ -443,10 +456,8 @@ class _Reader:
                 f"{line.keyword} of a here-document needs BuildKit",
                 "write a file into the context",
             )
-        *sources, last = words
-        if line.keyword == "COPY":
-            return rest if listed is None else json.dumps(listed)
-        for source in sources:
+        sources = tuple(words[:-1])
+        for source in sources if line.keyword == "ADD" else ():
             if _REMOTE.match(source.strip("\"'")) or source.endswith(".git"):
                 stage.refuse(
                     "build.add-url",
@@ -454,9 +465,7 @@ class _Reader:
                     f"ADD {source} fetches from the network",
                     "add the file to the context, or fetch it by RUN",
                 )
-        # A variable or a quote could hide a URL: below ./ each source is a path of the context.
-        local = [source if _PLAIN.fullmatch(source) else f"./{source}" for source in sources]
-        return " ".join([*local, last]) if listed is None else json.dumps([*local, last])
+        return rest if listed is None else json.dumps(listed), sources
 
     def _stage_argument(self, line: DockerfileLine) -> str:
         """Return the arguments of a stage, with the values of predefined ones that the classic builder lacks."""

@@ -150,10 +150,10 @@ TRANSLATED = [
     ('SHELL ["/bin/bash", "-ec"]\nRUN <<E\na\nE', 'RUN ["/bin/bash", "-ec", "a\\n"]'),
     ("RUN echo $((1<<2))", 'RUN ["/bin/sh", "-c", "echo $((1<<2))"]'),
     ("COPY --link a b", "COPY a b"),
-    ("ADD --chown=a:b x.tar /", "ADD --chown=a:b x.tar /"),
-    ("ADD ${FILE} /", "ADD ./${FILE} /"),
-    ('ADD "h"ttp://x /', 'ADD ./"h"ttp://x /'),
-    ('ADD ["$A", "b c", "/"]', 'ADD ["./$A", "./b c", "/"]'),
+    ("ADD --chown=a:b x.tar /", "COPY --chown=a:b x.tar /"),
+    ("ADD ${FILE} /", "COPY ${FILE} /"),
+    ('ADD "h"ttp://x /', 'COPY "h"ttp://x /'),
+    ('ADD ["$A", "b c", "/"]', 'COPY ["$A", "b c", "/"]'),
     ("HEALTHCHECK --interval=5s CMD true", "HEALTHCHECK --interval=5s CMD true"),
 ]
 
@@ -212,6 +212,12 @@ REFUSED = [
     ("FROM a\nADD https://host/repo.git /", ("add-url", 2)),
     ('FROM a\nADD ["http://x", "/"]', ("add-url", 2)),
     ("FROM a\nADD --checksum=x y /", ("flag", 2)),
+    ('FROM a\nADD ["http://x", "/"]x', ("syntax", 2)),
+    ('FROM a\nCOPY ["a", "b"] c', ("syntax", 2)),
+    ("FROM a\nADD [a /", ("syntax", 2)),
+    ("FROM a\nCOPY --chown=1\u00e0--from=evil a b", ("flag", 2)),
+    ("FROM a\nCOPY --from=\u00e0--from=evil a b", ("copy-from", 2)),
+    ("FROM a\nHEALTHCHECK --interval=5s\u00e0--timeout=1s CMD a", ("flag", 2)),
     ("FROM a\nCOPY <<EOF /x\na\nEOF", ("heredoc", 2)),
     ("FROM a\nCOPY <${X:-<}EOF /x", ("heredoc", 2)),
     ("FROM a\nRUN <<EOF\na", ("heredoc", 2)),
@@ -303,8 +309,9 @@ def test_no_text_is_more_than_the_reader_understood(text: str) -> None:
     for line in written.splitlines():
         keyword = line.partition(" ")[0]
         assert keyword.isupper() or line.startswith("# escape=")
+        assert keyword != "ADD"  # the engine would fetch and unpack
         assert not line.rstrip().endswith(found.escape)
-        if keyword in {"RUN", "COPY", "ADD"} and not line.partition(" ")[2].startswith("["):
+        if keyword in {"RUN", "COPY"} and not line.partition(" ")[2].startswith("["):
             assert "<<" not in line
         if keyword == "RUN" and line[4:].startswith("["):
             assert json.loads(line[4:])
