@@ -79,8 +79,6 @@ class ContainerItem:
     gaps: tuple[str, ...] = ()
     #: The service's name in the container's labels, if a move changed the name; '' otherwise.
     former: str = ""
-    #: The namespace in the labels, if a move changed it: the container gets nothing of the new one.
-    former_namespace: str = ""
     #: The keyed digest of the hooks in the container's label; '' without hooks.
     hooks: str = ""
     #: The hooks of the last start: ``HOOKS_PENDING``, ``HOOKS_SUCCEEDED``, or the reason of the failure; '' for none.
@@ -91,21 +89,6 @@ class ContainerItem:
     ignored: tuple[str, ...] = ()
     #: The uid that asked for the create; -1 if an older broker saved the inventory.
     uid: int = -1
-
-    @property
-    def is_moved(self) -> bool:
-        """Return True if the labels name another service than the inventory does."""
-        return bool(self.former or self.former_namespace)
-
-    @property
-    def made_in(self) -> str:
-        """The namespace of the container's create. The networks and files of the container belong there."""
-        return self.former_namespace or self.namespace
-
-    @property
-    def made_as(self) -> tuple[str, str]:
-        """The namespace and service by which changes of the container are judged."""
-        return self.made_in, (self.former_namespace and self.former) or self.service
 
     @property
     def volumes(self) -> tuple[str, ...]:

@@ -230,9 +230,6 @@ class Container:
     unknown: tuple[str, ...] = ()  # members of the inspect without a row in MEMBERS, by path
     #: The service's name in the container's labels, if a move changed the name; '' otherwise.
     former: str = ""
-    #: The namespace in the container's labels, if a move changed the namespace; '' otherwise. The
-    #: container stays in the networks of that namespace, and is replaced.
-    former_namespace: str = ""
     #: The hooks of the last start (``ContainerItem.post_start``).
     post_start: str = ""
     #: The ids of the containers whose namespaces the container shares.
@@ -430,7 +427,7 @@ class ObservedVolume:
     origin: str = ""
     driver: str = "local"
     options: tuple[tuple[str, str], ...] = ()
-    #: Of an adopted volume, and of one that moved with its service: the namespace; else ''.
+    #: Of an adopted volume: the namespace; else ''.
     belongs_to: str = ""
     #: The time of its last dump, RFC 3339; '' without one.
     dumped: str = ""

@@ -1,4 +1,4 @@
-"""Moved services on a real engine: a renamed one runs on, and one of another namespace has its data there."""
+"""Moved services on a real engine: a renamed one runs on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ from typing import Any
 from tests.instance import Host, eventually, has, web
 
 QUICK = "stopGracePeriod: 1s\nrollout: {minHealthy: 0s}\n"
-DATA = "user: '0:0'\nmounts: [{type: volume, source: data, target: /data}]\n"
-#: The volume in its new namespace, by its name on the engine.
-TAKEN_ALONG = """\
-apiVersion: trimtab/v1
-kind: Volume
-metadata: {name: data, namespace: shop, owner: team}
-spec: {engineName: data}
-"""
 
 
 def document(name: str, moved: str = "", colour: str = "", extra: str = "") -> str:
@@ -85,49 +77,6 @@ def wrong_claims_cost_nothing(host: Host) -> None:
     (stalled,) = [c for c in host.resource("taker")["conditions"] if c["type"] == "Stalled"]
     assert stalled["reason"] == "move.owner"
     assert runs(host, "api") == before
-
-
-def test_services_go_to_another_namespace_with_their_data(host: Host) -> None:
-    host.write("api.yaml", document("api"))
-    host.write("db.yaml", document("db", extra=DATA))
-    host.up()
-    host.await_ready("api", "db")
-    ((database, _),) = runs(host, "db")
-    keep = "echo kept > /data/note; stat -c %i /data/note"
-    inode = host.engine.docker("exec", database, "/bin/sh", "-c", keep).stdout
-    there = host.engine.docker("volume", "ls", "--quiet").stdout
-    before = runs(host, "api") + runs(host, "db")
-    host.write("data.yaml", TAKEN_ALONG)
-    for name, extra in (("api", ""), ("db", DATA)):
-        text = document(name, moved=f"default/{name}", extra=extra)
-        host.write(f"{name}.yaml", text.replace("owner: ", "namespace: shop, owner: ", 1))
-    # The policy lists no owners: nothing moves, and nothing restarts, before an operator approves.
-    eventually(lambda: _waits(host, "api") and _waits(host, "db"), what="both wait for an approval")
-    assert runs(host, "api") + runs(host, "db") == before
-    host.cli("approve", "--yes")
-    eventually(
-        lambda: all(
-            host.names(name) and all(each.startswith("shop.") for each in host.names(name))
-            for name in ("api", "db")
-        ),
-        what="both run in the new namespace",
-    )
-    host.await_ready()
-    ((database, _),) = runs(host, "db")
-    look = "cat /data/note; stat -c %i /data/note"
-    assert host.engine.docker("exec", database, "/bin/sh", "-c", look).stdout == f"kept\n{inode}"
-    assert host.engine.docker("volume", "ls", "--quiet").stdout == there
-    moved = sorted(each["request"]["object"] for each in host.journal("--action", "service.moved"))
-    assert moved == ["Service/shop/api", "Service/shop/db"]
-    assert host.records("violation") == []
-    plan = host.json("plan")
-    assert (plan["actions"], plan.get("blocked", [])) == ([], [])
-
-
-def _waits(host: Host, name: str) -> bool:
-    """Return True if the move of a service needs an operator."""
-    conditions = host.resource(name, namespace="shop").get("conditions", ())
-    return any(each["reason"] == "move.approval" for each in conditions)
 
 
 def _problem(host: Host, code: str) -> bool:

@@ -87,7 +87,7 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
     if any(service.moved for service in written.services):
         for service in written.services:
             for was in [key for key in service.moved if key in steerings]:
-                now = kept_revisions.moved(steerings[was], service.key, was)
+                now = kept_revisions.moved(steerings[was], service.key)
                 steerings[service.key] = now
         written = kept_revisions.with_kept_revisions(written, steerings, observed)
     desired = apply_overrides(written, steerings)

@@ -34,7 +34,7 @@ from tests.sim.files import Doc, Truth
 from tests.sim.objects import Endpoint, SimContainer, SimNetwork
 from tests.sim.orders import Orders
 from tests.sim.people import MARKER, Marks
-from tests.sim.places import Place, run_of, slot_of, volumes_of
+from tests.sim.places import Place, run_of, slot_of
 from tests.sim.places import label as _label
 from tests.sim.probes import is_troubled
 from tests.sim.required import Required
@@ -173,7 +173,6 @@ class Checkers:
         self._networks_before: set[str] = set()
         self._dumped: set[str] = set()  # volumes
         #: The volumes of services that moved to another namespace.
-        self._kept: dict[Key, frozenset[str]] = {}
         #: The owner of each content of a Config, by namespace, name and content.
         self._delivered: dict[tuple[str, str, str], str] = {}
         self._approved = False
@@ -221,7 +220,6 @@ class Checkers:
         self._check_files(mutated)
         self._check_volumes(mutated, intent)
         self._check_renamed(mutated)
-        self._check_kept(mutated)
         self._required.forwarding(mutated)
         self._check_revision(mutated)
         container = self._scene.engine.find(mutated.subject)
@@ -314,7 +312,7 @@ class Checkers:
         if target in there:
             raise Violation(4, f"{source} is moved to {target}, which is taken")
         if source.namespace != target.namespace:
-            self._moved_across(record, source, target)
+            raise Violation(4, f"{source} is moved to {target}, another namespace")
         for container in self._mine():
             if _key(container) == source:
                 if _label(container, names.OWNER) != summary.label(names.OWNER):
@@ -326,29 +324,6 @@ class Checkers:
             if service_key(*place[:2]) == source:
                 self._slot_at[at] = (target.namespace, target.name, place[2])
         self._address_of = {(at[0], place): at[1] for at, place in self._slot_at.items()}
-
-    def _moved_across(self, record: Record, source: Key, target: Key) -> None:
-        """Check a move to another namespace: an operator wanted it, and no data stays behind."""
-        rules = record.entry.verdict.get("rules")
-        approved = isinstance(rules, list) and any(str(r).startswith("approval:") for r in rules)
-        if not approved and record.entry.actor.get("role") != Role.OPERATOR.value:
-            raise Violation(4, f"{source} is moved to {target}, and nobody approved that")
-        summary = RequestPart.read(record.entry.request).summary
-        mine = [each for each in self._mine() if _key(each) == source]
-        mounted = {volume for each in mine for volume in volumes_of(each)}
-        if mounted != set(summary.moved_volumes):
-            raise Violation(5, f"a move of {source} leaves its volumes behind: {sorted(mounted)}")
-        self._kept[target] = frozenset(mounted)
-
-    def _check_kept(self, mutated: Mutated) -> None:
-        """A service that moved has its data: its new containers have the volumes that it had."""
-        container = self._scene.engine.find(mutated.subject)
-        if mutated.route != Mutation.CONTAINER_START or container is None:
-            return
-        key = _key(container)
-        kept = frozenset[str]() if key is None else self._kept.get(key, frozenset())
-        if not kept <= set(volumes_of(container)):
-            raise Violation(5, f"{container.name} starts without the volumes {sorted(kept)}")
 
     def forget(self) -> None:
         """The journal is lost: what was open in it is closed by nobody."""

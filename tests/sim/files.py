@@ -26,13 +26,12 @@ class Doc:
     key: Key
     spec: dict[str, Any]
     owner: str = "team"
-    moved: str = ""  # the earlier name, NAME or NAMESPACE/NAME
+    moved: str = ""  # the earlier name
 
     @property
     def earlier(self) -> Key | None:
         """The earlier key, if the document names one."""
-        head, _, name = self.moved.rpartition("/")
-        return Key(self.key.kind, head or self.key.namespace, name) if name else None
+        return self.key._replace(name=self.moved) if self.moved else None
 
     @property
     def file(self) -> str:

@@ -46,7 +46,9 @@ def _differs(container: SimContainer, item: ContainerItem | None, service: Servi
 
 def _is_altered(container: SimContainer, item: ContainerItem) -> bool:
     asked = {name for end in container.networks.values() for name in end.aliases or ()}
-    return bool(asked - {item.service}) or settings(container.inspect()) != item.admitted
+    return (
+        bool(asked - {item.service, item.former}) or settings(container.inspect()) != item.admitted
+    )
 
 
 def _is_beyond_healing(container: SimContainer, known: Mapping[str, ContainerItem]) -> bool:

@@ -23,7 +23,6 @@ from controller.broker.handlers import container_create, container_lifecycle, co
 from controller.core.addresses import slots as slot_addresses
 from controller.core.admission import calls, create
 from controller.core.admission.host_ports import PortClaim
-from controller.core.admission.moves import service_move
 from controller.core.disruption import budget
 from controller.core.drift import availability
 from controller.core.enforcement import kernel_compare
@@ -774,12 +773,6 @@ PLANTS = (
         "network-forgotten",
         "nobody looks at a network once its last container is gone",
         ((shared_state, "possibly_unused", always(lambda *_: ())),),
-    ),
-    Plant(
-        5,
-        "volume-lost-by-a-move",
-        "a service goes to another namespace, and starts there with an empty volume",
-        ((service_move, "_judge_volumes", always(lambda *_: ())),),
     ),
     Plant(
         17,

@@ -15,7 +15,6 @@ from controller.model.names import Key, job_key, service_key
 from tests.sim.faults import Action
 from tests.sim.files import Doc, Files
 from tests.sim.ground import Event
-from tests.sim.places import slot_of
 from tests.sim.probes import PORT
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ FRONT = service_key("default", "front")
 CHECK = {"exec": ["check"], "interval": "10s"}
 LAB = service_key("lab", "probe")
 LAN = Key("Network", "default", "lan")
-STORE, ELSEWHERE = service_key("default", "store"), service_key("yard", "depot")
-STORED = Key("Volume", "yard", "stored")
+STORE, DEPOT = service_key("default", "store"), service_key("default", "depot")
 STORE_SPEC: dict[str, Any] = {
     "image": "trimtab.local/db:1",
     "mounts": [{"type": "volume", "source": "stored", "target": "/data"}],
@@ -184,37 +182,16 @@ class Scenario:
         yield from self._hurried(world)
 
     def _moved(self, world: World) -> Iterator[Event]:
-        """A service with a volume goes to another namespace; drawn by itself.
-
-        Its Volume is often declared late: until then nothing may be moved, whoever approves it.
-        """
+        """A service with a volume is renamed; drawn by itself."""
         if not self.moves:
             return
-        files, draw = world.files, self._move
 
         def goes() -> None:
-            # A service that never ran has no data: nothing moves, and its new name begins anew.
-            ran = any(
-                c.started_at is not None and slot_of(c) == (STORE.namespace, STORE.name, "1")
-                for c in world.engine.containers.values()
-            )
-            if ran:
-                world.people.spared = frozenset({STORE})
-                files.drop(STORE)
-                files.put(Doc(ELSEWHERE, STORE_SPEC, moved=f"{STORE.namespace}/{STORE.name}"))
-                declare = partial(files.put, Doc(STORED, {"engineName": "stored"}))
-                world.at(late, "edit: its volume is declared", _edit(world, declare))
+            world.people.spared = frozenset({STORE})
+            world.files.drop(STORE)
+            world.files.put(Doc(DEPOT, STORE_SPEC, moved=STORE.name))
 
-        def approve() -> None:
-            # An emptied directory asks for the removal of everything: nobody wants that here.
-            if files.present and not files.emptied:
-                world.approve()
-
-        begin = draw.uniform(10, 40)
-        late = draw.choice((0.0, 25.0))
-        yield begin, "edit: store goes elsewhere", _edit(world, goes)
-        for after_s in (12.0, 40.0):
-            yield begin + after_s, "approval", approve
+        yield self._move.uniform(10, 40), "edit: store is renamed", _edit(world, goes)
 
     def _hurried(self, world: World) -> Iterator[Event]:
         """A document comes or changes, and changes again while its pass runs; drawn by itself."""

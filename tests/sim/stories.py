@@ -31,8 +31,6 @@ LAB = service_key("lab", "probe")
 CELLAR = service_key("default", "cellar")
 FRONT = service_key("default", "front")
 RENAMED = service_key("default", "site")
-ELSEWHERE = service_key("lab", "store")
-DATA = Key("Volume", "lab", "data")
 MIGRATE = job_key("default", "migrate")
 SMOKE = job_key("default", "smoke")
 HERD = tuple(service_key("herd", f"s{n}") for n in range(5))
@@ -102,8 +100,7 @@ def rename(key: Key, to: Key) -> Callable[[World], str]:
     def act(world: World) -> str:
         doc = world.files.docs[key]
         world.files.drop(key)
-        moved = key.name if to.namespace == key.namespace else f"{key.namespace}/{key.name}"
-        world.files.put(replace(doc, key=to, moved=moved))
+        world.files.put(replace(doc, key=to, moved=key.name))
         world.files_changed()
         return f"{key} is renamed to {to}"
 
@@ -428,20 +425,6 @@ STORIES: dict[str, Tale] = {
             (30, edit(RENAMED, image=f"{IMAGES}/web:2")),
             (60, by_hand("rollback", RENAMED)),
             (80, by_hand("resume", RENAMED)),
-        ),
-    ),
-    "moved-across": Tale(
-        _COMES | _GOES | _does(Action.MOVE),
-        (service(DB, "db:1", mounts=[MOUNT]), service(WEB)),
-        (
-            (60, rename(DB, ELSEWHERE)),
-            # Without its Volume the service would start with an empty one: the gate moves nothing.
-            (65, approve),
-            (80, put(Doc(DATA, {"engineName": "data"}))),
-            (85, approve),
-            (110, edit(ELSEWHERE, image=f"{IMAGES}/db:2")),
-            (140, by_hand("rollback", ELSEWHERE)),
-            (160, by_hand("resume", ELSEWHERE)),
         ),
     ),
     "heal": Tale(

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from controller.broker.handlers.moves import service_move
-from controller.core.admission.moves import service_move as moving
 from controller.core.planning.moves import pending
 from controller.core.records import container_effects
 from controller.core.service import service_prune_guard
@@ -17,8 +16,7 @@ from tests.sim.controller import request_of
 from tests.sim.doomed import DoomedWorld
 from tests.sim.files import Doc
 from tests.sim.people import CLAIM, USURPER
-from tests.sim.places import label, slot_of, volumes_of
-from tests.sim.planted import PLANTS as PLANTED
+from tests.sim.places import label, slot_of
 from tests.sim.planted import Plant, always, returning
 from tests.sim.stories import (
     CELLAR,
@@ -37,10 +35,10 @@ from tests.sim.test_crash_sweep import Death, die, some, told
 from tests.sim.violation import Violation
 from tests.sim.world import World
 
-MOVED, ACROSS = "moved", "moved-across"
+MOVED = "moved"
 #: Deaths of an ordinary run; ``make sim-sweep`` has all of them.
 DEATHS = 7
-FOREIGN, DATA_LOST, SERVING = 4, 5, 7
+FOREIGN, SERVING = 4, 7
 
 
 def usurped(source: Key, target: Key, owner: str):
@@ -72,12 +70,6 @@ TAKEN = Tale(
 PLANTS = (
     Plant(
         FOREIGN,
-        "moved-elsewhere-by-nobody",
-        "the controller's word is enough for a move to another namespace",
-        ((moving, "_judge_authority", always(lambda *_args: ())),),
-    ),
-    Plant(
-        FOREIGN,
         "moved-on-the-controllers-word",
         "the gate records each move that the controller asks for",
         ((service_move, "judge_move", always(lambda *_args, **_named: ())),),
@@ -104,32 +96,6 @@ def test_a_renamed_service_runs_on_and_is_rolled_out_under_its_new_name() -> Non
     mine = [c for c in world.engine.containers.values() if label(c, "io.trimtab.service") == "site"]
     assert sorted(slot[2] for c in mine if (slot := slot_of(c))) == ["1", "2"]
     assert {label(each, "io.trimtab.image") for each in mine} == {"trimtab.local/web:2"}
-
-
-def test_a_service_goes_to_another_namespace_with_its_volume() -> None:
-    world = told(ACROSS)
-    (mine,) = (c for c in world.engine.containers.values() if volumes_of(c))
-    assert slot_of(mine) == ("lab", "store", "1")
-    assert {*volumes_of(mine)} == {*world.engine.volumes} == {"data"}
-    assert {*mine.networks} == {"platform-network.lab"}, "its networks are the namespace's"
-
-
-ACROSS_PLANTS = (
-    next(plant for plant in PLANTED if plant.patch == "volume-lost-by-a-move"),
-    Plant(
-        DATA_LOST,
-        "moved-volume-left-behind",
-        "a move to another namespace takes no volume along",
-        ((service_move, "volumes_taken", always(lambda *_args: ())),),
-    ),
-)
-
-
-@pytest.mark.parametrize("plant", ACROSS_PLANTS, ids=lambda plant: plant.patch)
-def test_a_volume_lost_by_a_move_is_found(plant: Plant) -> None:
-    with plant.growing(), pytest.raises(Violation) as found:
-        DoomedWorld(STORIES[ACROSS]).run()
-    assert found.value.invariant == plant.invariant
 
 
 MOVES = (
@@ -222,10 +188,6 @@ def test_a_planted_bug_about_moves_is_found(plant: Plant, tale: Tale) -> None:
 
 
 def test_wherever_a_process_dies_a_renamed_service_runs_on() -> None:
-    moments = {
-        Death(story, at): moment
-        for story in (MOVED, ACROSS)
-        for at, moment in enumerate(told(story).moments)
-    }
+    moments = {Death(MOVED, at): moment for at, moment in enumerate(told(MOVED).moments)}
     problems = [problem for death in some(moments, DEATHS) if (problem := die(death))]
     assert problems == []

@@ -86,7 +86,7 @@ def present_contents(state: GateState, item: ContainerItem) -> tuple[str, ...]:
     """Return the contents that a container sees in folders that stay, as KIND/NAME=CONTENT."""
     names = {(m.type, m.source) for m in file_mounts(item.confined) if m.stable}
     stored = state.inventory.files
-    found = ((f"{kind}/{name}", f"{kind}/{item.made_in}/{name}") for kind, name in sorted(names))
+    found = ((f"{kind}/{name}", f"{kind}/{item.namespace}/{name}") for kind, name in sorted(names))
     return tuple(f"{short}={stored[key].current}" for short, key in found if key in stored)
 
 
@@ -98,7 +98,7 @@ def make_recorded(state: GateState, item: ContainerItem) -> Flow[frozenset[str]]
     """
     paths = set()
     for mount in file_mounts(item.confined):
-        files = FileSet(mount.type, item.made_in, mount.source)
+        files = FileSet(mount.type, item.namespace, mount.source)
         command = MakeFiles(files, mount.content, mount.variant, stable=mount.stable)
         yield from _make(state, command, item.id)
         paths.add(_recorded_path(state, item, mount))
@@ -136,7 +136,7 @@ def undelivered(
 def _recorded_path(state: GateState, item: ContainerItem, mount: ExpectedMount) -> str:
     return recorded_source(
         state.file_roots.get(mount.type, ""),
-        FileSet(mount.type, item.made_in, mount.source),
+        FileSet(mount.type, item.namespace, mount.source),
         mount.content,
         mount.variant,
         key=mount.key,

@@ -241,8 +241,6 @@ def find_shared(
     for item in sorted(items, key=lambda each: each.seq, reverse=True):
         if item.origin != "controller" or (item.owner, item.slot_label) != (owner, slot):
             continue
-        if item.former_namespace:
-            continue  # its networks and its IPC are those of another namespace
         inspect = yield from _read_named(f"/containers/{item.id}/json")
         shared = None if inspect is None else _shared_container(state, item, inspect)
         if shared is not None:
@@ -279,7 +277,7 @@ def container_facts(found: OwnContainer, joined: Iterable[str] = ()) -> Containe
     *joined*: its networks by the inventory, with those of connects in progress.
     """
     item, inspect = found.item, found.inspect
-    namespace, service = item.made_as
+    namespace, service = item.namespace, item.service
     host, config = inspect.get("HostConfig") or {}, inspect.get("Config") or {}
     return ContainerFacts(
         settings=settings(inspect),

@@ -84,9 +84,9 @@ def refuse_if_slot_held(state: GateState, item: ContainerItem) -> None:
     Raises:
         Denied: ``container.foreign``.
     """
-    places = {(*place, item.slot_label) for place in (item.made_as, (item.namespace, item.service))}
+    place = (item.namespace, item.service, item.slot_label)
     for holder in state.split_brain.holders if item.slot_label else ():
-        if (holder.namespace, holder.service, holder.slot) in places:
+        if (holder.namespace, holder.service, holder.slot) == place:
             reason = f"{holder.name} has the slot, and isn't in this instance's inventory"
             raise Denied(FOREIGN, reason, holder.remedy, status=409, subject=item.id)
 

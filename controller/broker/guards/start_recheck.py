@@ -79,10 +79,10 @@ def refuse_if_changed(state: GateState, container: OwnContainer, policy: Policy)
 
 def _refuse_lost_namespaces(state: GateState, container: OwnContainer) -> None:
     """Refuse if a container whose namespaces are shared is no longer of the same owner."""
-    place = (container.item.owner, container.item.made_in)
+    place = (container.item.owner, container.item.namespace)
     for identifier in shared_ids(container.inspect):
         other = state.inventory.containers.get(identifier)
-        if other is None or (other.owner, other.made_in) != place:
+        if other is None or (other.owner, other.namespace) != place:
             raise Denied(
                 "namespace.target",
                 f"the container {identifier}, whose namespaces it shares, isn't there any more",

@@ -136,7 +136,7 @@ def _with_shown_labels(state: GateState, line: bytes) -> bytes:
     event = parse_json(line)
     item = state.inventory.containers.get(event["Actor"]["ID"])
     is_unread = not event["Actor"]["Attributes"]
-    if item is None or not (item.adopted or item.is_moved or is_unread):
+    if item is None or not (item.adopted or item.former or is_unread):
         return line
     whole = item.adopted or is_unread
     shown = labels_of(item, state.instance) if whole else place_labels(item)
@@ -176,7 +176,7 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     asked = {**asked, "ancestor": known} if known else asked
     narrow = list_filters.restrict(asked, state, call.actor)
     places = frozenset[str]()
-    if any(item.is_moved for item in state.inventory.containers.values()):
+    if any(item.former for item in state.inventory.containers.values()):
         narrow, places = list_filters.split_places(narrow)
     query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
     query["filters"] = list_filters.encode(narrow)
@@ -261,7 +261,7 @@ def _list_row(
     shown = {**row, **_requested_image(row, call, item)}
     if "Labels" not in row:
         shown["Labels"] = labels_of(item, instance)
-    if item.is_moved and "Labels" in row:
+    if item.former and "Labels" in row:
         shown["Labels"] = {**(row["Labels"] or {}), **place_labels(item)}
     if "Mounts" in row and not can_see_host(call.actor):
         shown["Mounts"] = _visible_mounts(row["Mounts"])

@@ -188,25 +188,13 @@ def refuse_unsigned_join(
     _judged(state, rule, judge)
 
 
-def proof_of_move(call: GateRequest, state: GateState, source: Key, target: Key) -> ProofPart:
-    """Return the proof of a move; empty between two namespaces without a signed source.
-
-    Both namespaces must have the same source. From elsewhere, containers that nobody signed would get
-    the name of a signed service; to elsewhere, containers would leave what their commit declares.
+def proof_of_move(call: GateRequest, state: GateState, target: Key) -> ProofPart:
+    """Return the proof of a move; empty in a namespace without a signed source.
 
     Raises:
         Denied: ``proof.…``: no document of the accepted commit has this move.
     """
-    former, rule = _rule(call, source.namespace), _rule(call, target.namespace)
-    if former is None and rule is None:
-        return ProofPart()
-    if former is None or rule is None or former.source != rule.source:
-        raise Denied(
-            "proof.unsupported",
-            f"{source} and {target} aren't of one signed source, so no commit declares the move",
-            "declare the service under the new name, and remove the old one",
-        )
-    return _proof_of_object(call, state, rule, f"move:{target}")
+    return _proof_of_object(call, state, _rule(call, target.namespace), f"move:{target}")
 
 
 def _proof_of_object(
@@ -227,8 +215,8 @@ def _rule(call: GateRequest, namespace: str) -> SignedSource | None:
 
 
 def _rule_of(call: GateRequest, item: ContainerItem) -> SignedSource | None:
-    """Return the rule for a container; a moved one has networks and files of where it was made."""
-    return _rule(call, item.namespace) or _rule(call, item.made_in)
+    """Return the rule for a container."""
+    return _rule(call, item.namespace)
 
 
 def _rule_of_name(call: GateRequest, name: str) -> SignedSource | None:

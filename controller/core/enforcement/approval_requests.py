@@ -78,7 +78,7 @@ class PlannedRemoval:
 def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ...]:
     """Return the objects of an approval of *plan*: containers to take down, now or once unblocked.
 
-    Moves to another namespace or owner are objects, too. Each object appears once. Sorted by service
+    Moves to another owner are objects, too. Each object appears once. Sorted by service
     and name.
     """
     # The broker reads requests here, and loads no plan.
@@ -116,14 +116,13 @@ def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ..
 
 
 def _moves(plan: Plan, observed: Observed) -> Iterator[MoveService]:
-    """Yield the moves of a plan to another namespace, or to another owner."""
+    """Yield the moves of a plan to another owner."""
     from controller.model.desired.plan import MoveService
 
     for action in plan.actions:
         if isinstance(action, MoveService):
             owners = {each.owner for each in observed.of(action.source)}
-            across = action.source.namespace != action.object.namespace
-            if across or owners != {action.owner}:
+            if owners != {action.owner}:
                 yield action
 
 

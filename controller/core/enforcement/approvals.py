@@ -49,7 +49,7 @@ class ApprovalObject:
     #: The intent of the create. A volume that is created again has another one.
     intent: str
     #: The named volumes that a container mounts, or the containers that mount a volume. Of a move:
-    #: the containers and volumes that move.
+    #: the containers, and the volumes that they mount.
     mounts: tuple[str, ...] = ()
 
     @property
@@ -152,7 +152,6 @@ def _describe_move(inventory: Inventory, identifier: str) -> ApprovalObject | st
         return "the broker knows other containers of that service, or none"
     volumes = {name for item in items for name in item.volumes}
     owners = {item.owner for item in items}
-    owners |= {known.owner for name in volumes if (known := inventory.volumes.get(name))}
     return ApprovalObject(
         id=identifier,
         kind="move",

@@ -74,7 +74,6 @@ def move_body(action: actions.MoveService) -> RequestBody:
         "object": str(action.object),
         "from": str(action.source),
         "owner": action.owner,
-        "volumes": list(action.volumes),
     }
 
 
@@ -224,7 +223,6 @@ def container(
         gaps=source.gaps,
         unknown=unknown_members(inspect),
         former=source.former,
-        former_namespace=source.former_namespace,
         post_start=source.post_start,
         shares=shared_ids(inspect),
         ignored=source.ignored,
@@ -247,7 +245,7 @@ def _mounted_files(
         if mount.type in FILE_KINDS:
             seen = signalled.get(f"{mount.type}/{mount.source}", mount.content)
             content = seen if mount.stable else mount.content
-            known = stored.get(f"{mount.type}/{item.made_in}/{mount.source}")
+            known = stored.get(f"{mount.type}/{item.namespace}/{mount.source}")
             shown = known.current if known is not None and mount.stable else content
             yield MountedFiles(mount.type, mount.source, content, mount.target, mount.stable, shown)
 
@@ -420,7 +418,7 @@ def volume(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observe
 
 
 def _namespace_of(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> str:
-    """Return the namespace of an adopted or moved volume; '' if its label and name say so."""
+    """Return the namespace of an adopted volume; '' if its label and name say so."""
     label = (inspect.get("Labels") or {}).get(names.NAMESPACE)
     if belonging is None or not (belonging.adopted or label):
         return ""

@@ -13,7 +13,7 @@ def used_contents(inventory: Inventory) -> Iterator[tuple[FileSet, str]]:
     for item in inventory.containers.values():
         for mount in item.confined.mounts if item.confined is not None else ():
             if mount.type in FILE_KINDS:
-                yield FileSet(mount.type, item.made_in, mount.source), mount.content
+                yield FileSet(mount.type, item.namespace, mount.source), mount.content
 
 
 def owners_shown(inventory: Inventory, files: FileSet) -> frozenset[str]:
@@ -22,5 +22,5 @@ def owners_shown(inventory: Inventory, files: FileSet) -> frozenset[str]:
         item.owner
         for item in inventory.containers.values()
         for mount in (item.confined.mounts if item.confined is not None else ())
-        if mount.stable and FileSet(mount.type, item.made_in, mount.source) == files
+        if mount.stable and FileSet(mount.type, item.namespace, mount.source) == files
     )

@@ -168,9 +168,6 @@ def _confined(each: SourceReading, made: _Combination, top: str) -> Iterator[Par
         elif (index := _mount_of_directory(declaration, top)) is not None:
             path = ("spec", "mounts", index, "source")
             made.reject(each.name, declaration, path, _FOLDER_OF_DIRECTORY)
-        elif (index := _foreign_move(each, declaration)) is not None:
-            path = ("metadata", "moved", index, "from")
-            made.reject(each.name, declaration, path, _foreign_claim(each, declaration, index))
         else:
             yield document
 
@@ -202,21 +199,6 @@ def _foreign_namespace(each: SourceReading, declaration: Declaration) -> Problem
         f"Source {each.name} doesn't list namespace {declaration.key.namespace}",
         expected=f"one of {namespaces}",
         remedy="declare the resource in a listed namespace, or list the namespace in the Source",
-    )
-
-
-def _foreign_move(each: SourceReading, declaration: Declaration) -> int | None:
-    """Return the index of an earlier name in a namespace that the Source doesn't list."""
-    places = enumerate(key.namespace for key in declaration.moved)
-    return next((i for i, place in places if place not in each.source.spec.namespaces), None)
-
-
-def _foreign_claim(each: SourceReading, declaration: Declaration, index: int) -> Problem:
-    return Problem(
-        "moved.namespace",
-        f"{declaration.key} claims {declaration.moved[index]}, and Source {each.name} doesn't list "
-        "that namespace: its containers and data aren't the Source's",
-        remedy="list the namespace in the Source, or remove this earlier name",
     )
 
 

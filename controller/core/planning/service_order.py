@@ -6,8 +6,7 @@ the last snapshot of everything. The plan of everything takes its own actions in
 
 A host port or a volume can be in use by one service, and wanted exclusively by another. Documents
 with such a conflict are refused when they are read. But a running container may stem from
-a former document: after a rename, or a move to another namespace, a service exists twice for a
-while.
+a former document: after a rename a service exists twice for a while.
 """
 
 from __future__ import annotations

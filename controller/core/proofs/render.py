@@ -196,7 +196,7 @@ class _Rendered:
         All are digests of the document under an earlier name, or by the rule of earlier versions.
         """
         key, spec, owner = service.key, service.spec, service.owner
-        claimed = (each.name for each in service.moved if each.namespace == key.namespace)
+        claimed = (each.name for each in service.moved)
         formers = dict.fromkeys([*claimed, *self._scope.formers.get(str(key), ())])
         contents = revision_contents(service.deliveries, service.bound_names)
         for name in [key.name, *(each for each in formers if each != key.name)]:

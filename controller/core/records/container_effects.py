@@ -481,17 +481,14 @@ def _leave_network(admitted: Settings, closing: parts.Closing) -> Settings:
 # Moves
 
 
-def move_service(
-    inventory: Inventory, source: Key, target: Key, owner: str, volumes: Iterable[str] = ()
-) -> Inventory:
+def move_service(inventory: Inventory, source: Key, target: Key, owner: str) -> Inventory:
     """Let the containers of a service go on under another name, with all counts of the service.
 
-    The containers answer to the former name until their replacement. *volumes* are the engine's
-    names of the volumes that belong to the new namespace and owner from now on.
+    The containers answer to the former name until their replacement.
     """
     was, now = (f"{key.namespace}/{key.name}" for key in (source, target))
     moved = {item.id: _moved(item, target, owner) for item in moving(inventory, source)}
-    counted, owned = inventory.replicas, inventory.volumes
+    counted = inventory.replicas
     replicas = {i: replace(counted[i], service=now) for i in moved if i in counted}
     return replace(
         inventory,
@@ -501,11 +498,6 @@ def move_service(
         taken={
             intent: replace(taken, service=now) if taken.service == was else taken
             for intent, taken in inventory.taken.items()
-        },
-        volumes=owned
-        | {
-            name: replace(owned[name], namespace=target.namespace, owner=owner)
-            for name in {*volumes} & {*owned}
         },
     )
 
@@ -520,8 +512,6 @@ def _moved(item: ContainerItem, target: Key, owner: str) -> ContainerItem:
     }
     return replace(
         item,
-        namespace=target.namespace,
-        former_namespace="" if item.made_in == target.namespace else item.made_in,
         service=target.name,
         owner=owner,
         former="" if (item.former or item.service) == target.name else item.former or item.service,

@@ -246,15 +246,13 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
 
 def _move_service(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
     source, target = Key.parse(request.summary.moved_from), Key.parse(request.object)
-    owner, volumes = request.summary.label(names.OWNER), request.summary.moved_volumes
+    owner = request.summary.label(names.OWNER)
     ids = (item.id for item in moving(inventory, source))
     subject = move_subject(source, target, owner, ids)
     inventory = _record_used_approvals(inventory, record, subject)
-    for name in volumes:
-        inventory = _end_approvals(inventory, VOLUME + name)
     if request.summary.proof:
         inventory = signed.move_revisions(inventory, source, target)
-    return containers.move_service(inventory, source, target, owner, volumes)
+    return containers.move_service(inventory, source, target, owner)
 
 
 def _forget_pin(inventory: Inventory, summary: parts.SummaryPart) -> Inventory:

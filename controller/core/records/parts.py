@@ -287,7 +287,6 @@ class SummaryPart(Payload):
     resolves_image: bool = flag("anew", optional=True)
     moved_from: str = text("movedFrom", optional=True)  # the former key of a service
     #: The volumes that go to another namespace with the service.
-    moved_volumes: tuple[str, ...] = texts("movedVolumes", optional=True)
     note: str = text("note")
     registries: tuple[str, ...] = texts("registries")  # with credentials
 

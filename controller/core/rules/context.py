@@ -225,7 +225,7 @@ def exceptions_of_item(
     policy: Policy, item: ContainerItem, *, now: float | None
 ) -> tuple[Exemption, ...]:
     """Return the exceptions in force for a container of the inventory, as at its create."""
-    namespace, service = item.made_as
+    namespace, service = item.namespace, item.service
     if item.origin != Role.CONTROLLER.value:
         namespace = policy.namespace_of(item.owner)
     place, role = Placement(item.owner, namespace, service), creator_role(item.origin, item.owner)

@@ -465,7 +465,7 @@ def is_admitted_volume(item: ContainerItem, volume: OwnedObject) -> bool:
     if recorded := dict(item.volume_ids).get(volume.name):
         return recorded == volume.identity
     return item.owner in {OPERATOR_OWNER, volume.owner} or (
-        item.origin == "controller" and volume.namespace in {item.namespace, item.made_in}
+        item.origin == "controller" and volume.namespace == item.namespace
     )
 
 

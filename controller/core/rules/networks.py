@@ -343,13 +343,13 @@ def is_as_implied(facts: NetworkFacts, kind: str) -> bool:
 
 
 def is_implied_for(item: ContainerItem, network: str, policy: Policy) -> bool:
-    """Return True if a network's name is implied by the namespace in which a container was made."""
+    """Return True if a network's name is implied by the namespace of a container."""
     return implied_kind(policy, network, namespace_of_item(item, policy)) != ""
 
 
 def namespace_of_item(item: ContainerItem, policy: Policy) -> str:
-    """Return the namespace in which a container was made; that of its owner for a client's."""
-    return item.made_in or policy.namespace_of(item.owner)
+    """Return the namespace of a container; that of its owner for a client's."""
+    return item.namespace or policy.namespace_of(item.owner)
 
 
 def is_admitted(item: ContainerItem, network: OwnedObject, policy: Policy) -> bool:

@@ -17,12 +17,11 @@ from pydantic import ValidationError
 from controller.core.files.mounts import revision_contents
 from controller.core.manifests import revision_hash
 from controller.core.manifests.check_together import desired_digest
-from controller.model.desired.desired import BoundName, Desired, Service
+from controller.model.desired.desired import Desired, Service
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Revision
-from controller.model.desired.spec.mounts import VolumeMount
 from controller.model.desired.spec.service import ServiceSpec
-from controller.model.names import Key, qualified
+from controller.model.names import Key
 from controller.model.observed import Container, Observed
 
 _EARLIER = f"{revision_hash.EARLIER}:"
@@ -91,12 +90,7 @@ def _name_before_moves(service: Service, canonical: str, containers: Iterable[Co
 
     Such containers are current if only the name differs; '' without any.
     """
-    # Containers of another namespace have networks of that namespace: they are replaced.
-    formers = {
-        (c.former or c.key.name): c.revision
-        for c in containers
-        if not c.former_namespace and c.key.namespace == service.key.namespace
-    }
+    formers = {(c.former or c.key.name): c.revision for c in containers}
     if canonical in formers.values():
         return ""
     contents = revision_contents(service.deliveries, service.bound_names)
@@ -109,14 +103,11 @@ def _name_before_moves(service: Service, canonical: str, containers: Iterable[Co
     return ""
 
 
-def moved(overrides: Overrides, key: Key, source: Key) -> Overrides:
-    """Return the overrides of a service under its new key; *source* is the earlier one.
+def moved(overrides: Overrides, key: Key) -> Overrides:
+    """Return the overrides of a service under its new key.
 
-    Revisions keep the names of running containers and pinned images. In another namespace revisions get
-    names of the new key, since no container of the new namespace runs under the earlier names.
+    Revisions keep the names of running containers and pinned images.
     """
-    if source.namespace != key.namespace:
-        return _moved_across(overrides, key, source)
     revisions = []
     for kept in overrides.revisions:
         spec = kept_spec(kept)
@@ -126,38 +117,6 @@ def moved(overrides: Overrides, key: Key, source: Key) -> Overrides:
             kept = replace(kept, canonical="" if canonical == kept.revision else canonical)  # noqa: PLW2901
         revisions.append(kept)
     return replace(overrides, revisions=tuple(revisions))
-
-
-def _moved_across(overrides: Overrides, key: Key, source: Key) -> Overrides:
-    """Return the overrides in another namespace, with the volumes of the earlier one.
-
-    A revision with delivered files is forgotten: the broker keeps contents by namespace.
-    """
-    names: dict[str, str] = {}
-    revisions = []
-    for kept in overrides.revisions:
-        spec = kept_spec(kept)
-        if spec is None or kept.hidden or kept.deliveries:
-            continue
-        bound = _bound_volumes(kept, spec, source)
-        canonical = revision_hash.revision_of(kept.owner, key, spec, revision_contents((), bound))
-        names[kept.revision] = canonical
-        revisions.append(replace(kept, revision=canonical, canonical="", bound_names=bound))
-    pin = overrides.pin
-    if pin is not None:
-        known = names.get(pin.revision)
-        pin = None if known is None else replace(pin, revision=known)
-    return replace(overrides, revisions=tuple(revisions), pin=pin, applied=None)
-
-
-def _bound_volumes(kept: Revision, spec: ServiceSpec, source: Key) -> tuple[BoundName, ...]:
-    """Return the engine's names of the volumes that a revision mounts, as if documents named them."""
-    known = {each.name: each for each in kept.bound_names if each.kind == "Volume"}
-    mounted = sorted({each.source for each in spec.mounts if isinstance(each, VolumeMount)})
-    return tuple(
-        known.get(name) or BoundName("Volume", name, qualified(source.namespace, name))
-        for name in mounted
-    )
 
 
 def canonical_revision(kept: Revision, key: Key) -> str:

@@ -104,11 +104,6 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
 def _moved(facts: Facts, inputs: StatusInputs) -> Iterator[Condition]:
     """Yield the condition Moved while containers answer to an earlier name of their service."""
     containers = () if inputs.observed is None else inputs.observed.of(facts.key)
-    elsewhere = sorted({c.former_namespace for c in containers if c.former_namespace})
-    if elsewhere:
-        message = f"its containers of the namespace {elsewhere[0]} are being replaced here"
-        yield Condition("Moved", "True", "MadeInFormerNamespace", message)
-        return
     former = sorted({container.former for container in containers if container.former})
     if former:
         count = sum(1 for container in containers if container.former)

@@ -102,17 +102,14 @@ class StateStore(Noted):
             state = self._states.get(key)
             if state is not None and state.generation is not None:
                 return
-            known = ((each, self._states[each]) for each in sources if each in self._states)
-            found = next(((k, each) for k, each in known if each.generation is not None), None)
-            if found is None:
+            known = (self._states[each] for each in sources if each in self._states)
+            before = next((each for each in known if each.generation is not None), None)
+            if before is None:
                 return
-            source, before = found
             now = self.of(key)
             now.generation = before.generation
-            # In another namespace each revision has another name.
-            near = source.namespace == key.namespace
-            now.rollout = before.rollout if near else rollout_progress.NEW
-            now.overrides = kept_revisions.moved(before.overrides, key, source)
+            now.rollout = before.rollout
+            now.overrides = kept_revisions.moved(before.overrides, key)
             now.good_since, now.advanced_at = before.good_since, before.advanced_at
             for number, memory in before.slots.items():
                 slot = self.slot((key, number))

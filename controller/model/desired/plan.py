@@ -125,8 +125,6 @@ class MoveService(Action):
     verb: ClassVar[str] = "move-service"
     source: Key
     owner: str
-    #: The engine's names of the volumes that the document mounts.
-    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,7 +190,6 @@ def on(kind: type[Any], **more: object) -> AnyAction:
                 "object": "Service/default/web",
                 "from": "Service/default/api",
                 "owner": "team",
-                "volumes": [],
             },
             60,
         ),

@@ -15,7 +15,6 @@ from controller.core.admission.moves.service_move import (
     judge_move,
     read_move,
     subject_of,
-    volumes_taken,
 )
 from controller.model.mutations import SERVICE_MOVED
 from controller.model.records import ALLOW, Reply
@@ -23,8 +22,6 @@ from controller.model.records import ALLOW, Reply
 
 def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -> Flow[Reply]:
     """Record that a service's containers go on under another name. No request reaches the engine.
-
-    The record names the volumes that go along to another namespace, by the inventory.
 
     Raises:
         Denied: a fact of the inventory or the policy is against the move.
@@ -34,7 +31,7 @@ def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -
         raise Denied(
             "body.invalid", f"the move can't be recorded: {asked}", f"send {FORM}", status=400
         )
-    proof = signed_acts.proof_of_move(call, state, asked.source, asked.target)
+    proof = signed_acts.proof_of_move(call, state, asked.target)
     # Mutations are judged one at a time, so two requests can't use up one approval.
     approval = disruption_budget.approval_of(call, state, subject_of(asked, state.inventory))
     findings = judge_move(
@@ -43,7 +40,6 @@ def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -
         role=call.actor.role,
         policy=call.policy,
         names_in_use=name_conflicts.names_in_use(state),
-        volumes_root=state.volumes_root,
         approved=approval is not None,
     )
     for finding in findings:
@@ -51,7 +47,7 @@ def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -
         raise Denied(
             finding.rule, finding.reason, finding.remedy, status=status, subject=str(asked.target)
         )
-    summary = asked.summary(volumes_taken(asked, state.inventory), proof)
+    summary = asked.summary(proof)
     request = request_of("POST", SERVICE_MOVED, str(asked.target), summary)
     used = None if approval is None else disruption_budget.with_approval(ALLOW, approval)
     yield from require_record("operator", call.by, request, verdict=used)

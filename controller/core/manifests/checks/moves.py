@@ -39,7 +39,8 @@ def check_moved(document: Document, kind: str, metadata: Metadata) -> Iterator[P
         )
         return
     for index, moved in enumerate(metadata.moved):
-        if _key_of(moved.source, kind, metadata.namespace) is None:
+        source = _key_of(moved.source, kind, metadata.namespace)
+        if source is None:
             yield problem_at(
                 document,
                 _path(index),
@@ -47,6 +48,14 @@ def check_moved(document: Document, kind: str, metadata: Metadata) -> Iterator[P
                 f"{json.dumps(moved.source[:80])} is no earlier name of a service",
                 expected=_FORM,
                 remedy="write the name that the document had before",
+            )
+        elif source.namespace != metadata.namespace:
+            yield problem_at(
+                document,
+                _path(index),
+                "moved.namespace",
+                f"a service can't leave its namespace {source.namespace}",
+                remedy="remove this earlier name; take the data along with trimtab volume dump and restore",
             )
 
 

@@ -1,8 +1,7 @@
 """Pending moves: services whose containers still go by an earlier name.
 
 A move restarts nothing: the broker's inventory lets the containers go on under the new name. While
-the move is pending, no plan removes the containers. After a move from another namespace, a rollout
-replaces the containers, because their networks belong to the earlier namespace.
+the move is pending, no plan removes the containers.
 
 While an unread document possibly declares the earlier name, the service waits. Containers of its own
 would end the move, and start on empty volumes.
@@ -15,7 +14,6 @@ from dataclasses import dataclass, replace
 
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import MoveService, NeedsOperator
-from controller.model.desired.spec.mounts import VolumeMount
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 
@@ -47,34 +45,13 @@ class PendingMove:
     def action(self) -> MoveService:
         """The action for the move."""
         named, key = f"{self.source.namespace}/{self.source.name}", self.service.key
-        across = self.source.namespace != key.namespace
-        now = f"{key.namespace}/{key.name}" if across else key.name
-        then = (
-            _replaced(self.count, self.volumes)
-            if across
-            else _goes_on(self.count, self.source.name)
-        )
         return MoveService(
             object=key,
             target=key.name,
-            cause=f"{named} is now {now}; {then}",
+            cause=f"{named} is now {key.name}; {_goes_on(self.count, self.source.name)}",
             source=self.source,
             owner=self.service.owner,
-            volumes=self.volumes,
         )
-
-    @property
-    def volumes(self) -> tuple[str, ...]:
-        """The engine's names of the volumes that the document mounts, without policy's own."""
-        mounts = (m for m in self.service.spec.mounts if isinstance(m, VolumeMount))
-        return tuple(sorted({self.service.volume_name(mount.source) for mount in mounts}))
-
-
-def _replaced(count: int, volumes: tuple[str, ...]) -> str:
-    """Return what becomes of the containers of another namespace."""
-    whose = "its container is" if count == 1 else f"its {count} containers are"
-    kept = f", with the volumes {', '.join(volumes)}" if volumes else ""
-    return f"{whose} replaced in this namespace{kept}"
 
 
 def _goes_on(count: int, name: str) -> str:
@@ -151,12 +128,10 @@ def _moved(container: Container, target: Key) -> Container:
     admitted = () if container.admitted is None else container.admitted.networks
     known = dict(container.admitted_aliases)
     names = {n: tuple(sorted({*known.get(n, ()), container.key.name})) for n in admitted}
-    made_in = container.former_namespace or container.key.namespace
     further = tuple(sorted((known | names).items()))
     return replace(
         container,
         key=target,
         former="" if former == target.name else former,
-        former_namespace="" if made_in == target.namespace else made_in,
         admitted_aliases=further,
     )

@@ -42,7 +42,7 @@ def adopted_elsewhere(
     return problem_of(
         source,
         code="volume.foreign" if kind == "volume" else "network.foreign",
-        message=f"the {kind} {name} was adopted for, or moved to, the namespace {namespace}",
+        message=f"the {kind} {name} was adopted for the namespace {namespace}",
         remedy=f"adopt it for {source.key.namespace}, or declare it in {namespace}",
     )
 

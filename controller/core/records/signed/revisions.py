@@ -106,20 +106,16 @@ def has_earlier_revisions(inventory: Inventory) -> bool:
 
 
 def move_revisions(inventory: Inventory, source: Key, target: Key) -> Inventory:
-    """Return the inventory after a move: the revisions of a service stand under the new name.
-
-    After a move to another namespace they cover the moved containers, and no create.
-    """
+    """Return the inventory after a move: the revisions of a service stand under the new name."""
     before, moved = (inventory.signed.get(str(each), ()) for each in (source, target))
-    is_within = source.namespace == target.namespace
     formers = dict.fromkeys((*former_names(inventory, str(source)), source.name))
     formers.pop(target.name, None)
     renamed = [
         replace(
             each,
-            formers=tuple(formers)[-SIGNED_REVISIONS_MAX:] if is_within else (),
+            formers=tuple(formers)[-SIGNED_REVISIONS_MAX:],
             endpoints=tuple(
-                (network, (target.name, *names[1:]) if is_within and names else names)
+                (network, (target.name, *names[1:]) if names else names)
                 for network, names in each.endpoints
             ),
         )

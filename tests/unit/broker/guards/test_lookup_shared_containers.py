@@ -83,8 +83,6 @@ def test_a_container_that_shares_itself_is_known_as_such() -> None:
         vpn(service="other"),
         vpn(origin="client", slot=0),
         vpn(is_run=True),
-        # It moved here, and its networks are still those of the other namespace.
-        vpn(former_namespace="team"),
     ],
 )
 def test_a_container_of_another_place_isnt_even_looked_at(other: ContainerItem) -> None:

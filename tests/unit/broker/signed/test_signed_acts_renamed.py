@@ -37,8 +37,7 @@ RENAMED = UNCLAIMED.replace("name: front,", f"name: front, {CLAIM}")
 
 def move(instance: Instance, source: str = WEB, target: str = FRONT, **more: Any) -> Reply:
     body = {"act": "service.moved", "object": target, "from": source, "owner": "team"}
-    volumes = {"volumes": ["shop.data"]}
-    return instance.ask("POST", "/trimtab/v1/records", {**body, **volumes, **more})
+    return instance.ask("POST", "/trimtab/v1/records", {**body, **more})
 
 
 def renamed() -> tuple[Instance, str]:
@@ -91,15 +90,8 @@ FORGED: tuple[tuple[str, Callable[[Instance], Reply], str], ...] = (
     ("another service", lambda i: move(i, "Service/shop/api"), "proof.unproven"),
     ("backwards", lambda i: move(i, FRONT, WEB), "proof.unproven"),
     ("for another owner", lambda i: move(i, owner="other"), "proof.unproven"),
-    ("with another volume", lambda i: move(i, volumes=["shop.data", "x"]), "proof.unproven"),
-    ("without its volume", lambda i: move(i, volumes=[]), "proof.unproven"),
-    ("without a list of volumes", lambda i: move(i, volumes=None), "body.invalid"),
-    (
-        "to an unsigned namespace",
-        lambda i: move(i, target="Service/lab/front"),
-        "proof.unsupported",
-    ),
-    ("from an unsigned namespace", lambda i: move(i, "Service/lab/web"), "proof.unsupported"),
+    ("to an unsigned namespace", lambda i: move(i, target="Service/lab/front"), "move.namespace"),
+    ("from an unsigned namespace", lambda i: move(i, "Service/lab/web"), "proof.unproven"),
     ("as a job", lambda i: move(i, target="Job/shop/front"), "body.invalid"),
 )
 
@@ -175,7 +167,7 @@ def test_a_move_needs_an_approval_where_it_did_before() -> None:
         DOCUMENTS.replace("name: api, namespace: shop, owner: team", claim), parent=instance.head
     )
     source, target = "Service/shop/api", "Service/shop/db"
-    assert rule(move(instance, source, target, volumes=[], owner="other")) == "move.owner"
+    assert rule(move(instance, source, target, owner="other")) == "move.owner"
     assert instance.inventory.containers[api].service == "api"
 
 

@@ -85,9 +85,7 @@ SOURCE = desired_of(
     }
 ).sources[0]
 #: A container whose service moved here under another name.
-MOVED = replace(
-    CONTAINER, id="1" * 64, key=Key("Service", "shop", "api"), former="web", former_namespace="old"
-)
+MOVED = replace(CONTAINER, id="1" * 64, key=Key("Service", "shop", "api"), former="web")
 JOB = job_key("default", "backup")
 MEMORY = JobMemory(
     last=1,

@@ -171,7 +171,7 @@ def kept_now(*services: Service) -> Overrides:
 def test_a_moved_service_goes_on_under_the_revisions_of_its_earlier_name() -> None:
     other = replace(written("env: {A: c}", name="site"), moved=(WEB,))
     history_before = kept_now(OTHER, BEFORE)
-    overrides = moved(history_before, MOVED.key, WEB)
+    overrides = moved(history_before, MOVED.key)
     assert found_of(MOVED, overrides).revision == BEFORE.revision
     assert found_of(MOVED, overrides).canonical == MOVED.revision
     assert found_of(other, overrides).revision == other.revision
@@ -210,36 +210,7 @@ def test_a_moved_service_with_an_adopted_volume_keeps_its_revision() -> None:
         return found
 
     before, now = documents("web"), replace(documents("site"), moved=(WEB,))
-    overrides = moved(kept_now(before), now.key, before.key)
+    overrides = moved(kept_now(before), now.key)
     assert found_of(now, overrides).revision == before.revision
     running = replace(container(), revision=before.revision, former="web", key=now.key)
     assert found_of(now, NO_OVERRIDES, running).revision == before.revision
-
-
-VOLUME = (
-    "apiVersion: trimtab/v1\nkind: Volume\nmetadata: {{name: data, namespace: {}, owner: team}}\n"
-)
-MOUNTS = "mounts: [{type: volume, source: data, target: /data}]"
-
-
-def stored_in(namespace: str, *lines: str, engine_name: str = "") -> Service:
-    head = f"metadata: {{name: web, namespace: {namespace}, owner: team}}"
-    bound = VOLUME.format(namespace) + (
-        f"spec: {{engineName: {engine_name}}}\n" if engine_name else ""
-    )
-    text = f"apiVersion: trimtab/v1\nkind: Service\n{head}\nspec: {{image: 'a/b:1', {', '.join(lines)}}}\n"
-    (found,) = desired_of({"s.yaml": text, "v.yaml": bound}).services
-    return found
-
-
-def test_in_another_namespace_no_revision_goes_on_and_a_rollback_keeps_the_volume() -> None:
-    before, older = stored_in("shop", MOUNTS), stored_in("shop", MOUNTS, "env: {A: old}")
-    now = stored_in("lab", MOUNTS, engine_name="shop.data")
-    overrides = moved(kept_now(older, before), now.key, before.key)
-    running = replace(container(), revision=before.revision, key=now.key, former_namespace="shop")
-    # The container is of another namespace's networks, so it is replaced.
-    assert found_of(now, overrides, running).revision == now.revision != before.revision
-    assert [each.revision for each in overrides.revisions][-1] == now.revision
-    slots = slots_of(overrides.revisions[0], now)
-    assert slots is not None
-    assert (slots.spec.env, slots.volume_name("data")) == ({"A": "old"}, "shop.data")

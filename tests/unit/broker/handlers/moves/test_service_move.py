@@ -13,8 +13,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine
 from controller.core.records.inventory import fold
-from controller.model.confinement import Confinement, ExpectedMount
-from controller.model.inventory import Approval, Inventory, OwnedObject
+from controller.model.inventory import Approval
 from controller.model.mutations import move_subject
 from controller.model.names import service_key
 from controller.model.records import Record
@@ -76,7 +75,7 @@ def test_without_a_record_nothing_is_moved() -> None:
     ("changes", "rule", "status"),
     [
         ({"owner": "alice"}, "move.owner", 403),
-        ({"object": "Service/lab/site"}, "move.approval", 403),
+        ({"object": "Service/lab/site"}, "move.namespace", 403),
         ({"from": "Service/default/none"}, "move.nothing", 409),
         ({"object": "Job/default/site"}, "body.invalid", 400),
         ({"also": 1}, "body.invalid", 400),
@@ -98,29 +97,16 @@ def test_an_operator_gives_a_service_to_another_owner() -> None:
     assert answer.entries[0].request["summary"]["labels"]["io.trimtab.owner"] == "alice"
 
 
-def storing(known: Inventory) -> Inventory:
-    """Return an inventory in which the service has a volume."""
-    mounts = (ExpectedMount("volume", "/data", source="data"),)
-    item = replace(known.containers[SLOT], confined=Confinement(mounts=mounts))
-    data = OwnedObject("data", "data", "default", "team", "controller", "i0")
-    return replace(
-        known,
-        containers={**known.containers, SLOT: item},
-        volumes={**known.volumes, "data": data},
-    )
-
-
 def of_plan(plan: str) -> tuple[str, str]:
     claims = json.dumps({"cause": "c", "plan": plan}).encode()
     return "trimtab-context", urlsafe_b64encode(claims).decode().rstrip("=")
 
 
-def test_a_move_to_another_namespace_uses_up_its_approval_and_records_the_volumes() -> None:
-    lab = service_key("lab", "site")
-    subject = move_subject(service_key("default", "web"), lab, "team", [SLOT])
+def test_a_move_to_another_owner_uses_up_its_approval() -> None:
+    subject = move_subject(service_key("default", "web"), SITE, "alice", [SLOT])
     approval = Approval("a", "0" * 64, (subject,), "2026-01-01T00:00:00.000Z")
-    known = storing(inventory(approvals={"a": approval}))
-    body = {**BODY, "object": str(lab), "volumes": ["data"]}
+    known = inventory(approvals={"a": approval})
+    body = {**BODY, "owner": "alice"}
 
     def moved(plan: str, step: str) -> Any:
         knows = state(known)
@@ -130,15 +116,12 @@ def test_a_move_to_another_namespace_uses_up_its_approval_and_records_the_volume
         )
         return converse(handle(asked, knows), [(step, RECORDED)], knows)
 
-    assert moved("1" * 64, "refusal").rule == "move.approval", "it is bound to its plan"
+    assert moved("1" * 64, "refusal").rule == "move.owner", "it is bound to its plan"
     (entry,) = moved("0" * 64, "operator").entries
-    assert entry.request["summary"]["movedVolumes"] == ["data"]
     assert entry.verdict["rules"] == ["approval:a"]
     after = fold(known, Record(known.seq + 1, "2026-01-01T00:00:00.000Z", entry, "", ""))
     assert after.approvals["a"].used == (subject,)
-    assert (after.volumes["data"].namespace, after.volumes["data"].id) == ("lab", "data")
-    now = after.containers[SLOT]
-    assert (now.namespace, now.former_namespace, now.made_in) == ("lab", "default", "default")
+    assert after.containers[SLOT].owner == "alice"
 
 
 def test_a_list_by_the_present_name_has_the_moved_containers() -> None:

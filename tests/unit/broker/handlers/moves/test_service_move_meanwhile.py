@@ -1,7 +1,7 @@
 """A volume that goes to another owner while a create makes its further volumes.
 
-Other changes are admitted as soon as the first volume is made. So a usurped controller could ask for
-a container with the volume of a service, and for the move of the service, at the same time.
+Other changes are admitted as soon as the first volume is made, such as the adoption of the other
+volume by an operator for another namespace or owner.
 """
 
 from __future__ import annotations

@@ -19,15 +19,13 @@ from controller.core.admission.moves.service_move import (
 )
 from controller.core.records.container_effects import move_service
 from controller.core.records.inventory_json import from_json, replica_of, to_json
-from controller.model.confinement import Confinement, ExpectedMount
+from controller.model.confinement import Confinement
 from controller.model.inventory import (
     ContainerItem,
     Inventory,
     OpenIntent,
-    OwnedObject,
     RecordTime,
     TakenDown,
-    VolumeHold,
 )
 from controller.model.names import Key, job_key, service_key
 from controller.model.observed import JobMemory, Settings
@@ -86,7 +84,6 @@ def rules(
         role=role,
         policy=policy or Policy(name="t"),
         names_in_use=in_use,
-        volumes_root="/volumes",
         approved=approved,
     )
     return [finding.rule for finding in found]
@@ -108,7 +105,7 @@ def test_a_service_goes_on_under_another_name_of_its_namespace() -> None:
         (inventory(item(owner="rival")), {}, "move.owner"),
         (inventory(item()), {"owner": "rival"}, "move.owner"),
         (inventory(item(), item(slot=2, owner="rival")), {}, "move.owner"),
-        (inventory(item()), {"object": "Service/lab/web"}, "move.approval"),
+        (inventory(item()), {"object": "Service/lab/web"}, "move.namespace"),
         (inventory(item()), {"object": str(API)}, "move.self"),
         (inventory(), {}, "move.nothing"),
         # A client's container is nobody's service, whatever its labels say.
@@ -155,156 +152,15 @@ def test_no_service_is_moved_into_or_out_of_an_exception(service: str) -> None:
     assert rules(known, policy=excepted, role=Role.OPERATOR) == []
 
 
-BOTH = {
-    "owners": [
-        {"name": "team", "namespaces": ["shop", "lab"]},
-        {"name": "rival", "namespaces": ["shop"]},
-    ]
-}
-LAB = {"object": "Service/lab/web"}
-SHARED = ExpectedMount("volume", "/data", source="shop.data")
-
-
-def storing(service: str = "api", *mounts: ExpectedMount, **changes: Any) -> ContainerItem:
-    return item(service, confined=Confinement(mounts=mounts or (SHARED,)), **changes)
-
-
-def owned(name: str = "shop.data", owner: str = "team", namespace: str = "shop") -> OwnedObject:
-    return OwnedObject(name, name, namespace, owner, "controller", "i")
-
-
-def with_data(*items: ContainerItem, **changes: object) -> Inventory:
-    known = replace(inventory(*items), volumes={"shop.data": owned()})
-    return replace(known, **changes)  # type: ignore[arg-type]
-
-
-def test_an_owner_with_both_namespaces_moves_a_service_with_its_volumes() -> None:
-    asks = {**LAB, "volumes": ["shop.data"]}
-    assert rules(with_data(storing()), policy=policy(**BOTH), asks=asks) == []
-    # Otherwise the namespace is the boundary, and only an operator opens it.
-    for listed in ({}, LISTED, {"owners": [{"name": "team", "namespaces": ["lab"]}]}):
-        found = rules(with_data(storing()), policy=policy(**listed), asks=asks)
-        assert "move.approval" in found
-    assert rules(with_data(storing()), role=Role.OPERATOR, asks=asks) == []
-    assert rules(with_data(storing()), approved=True, asks=asks) == []
-
-
-@pytest.mark.parametrize(
-    ("known", "asked", "rule"),
-    [
-        # The service would start with an empty volume.
-        (with_data(storing()), [], "move.volume"),
-        (with_data(storing()), ["lab.data", "data"], "move.volume"),
-        # Another service, one of another owner, a job's run or a client would lose the volume, or
-        # go on writing to it. Also one that mounts the path of the data.
-        (with_data(storing(), storing("db")), ["shop.data"], "move.volume"),
-        (with_data(storing(), storing("db", started=False)), ["shop.data"], "move.volume"),
-        (with_data(storing(), storing("db", owner="rival")), ["shop.data"], "move.volume"),
-        (with_data(storing(), storing("dump", is_run=True)), ["shop.data"], "move.volume"),
-        (
-            with_data(storing(), storing("tool", origin="client", namespace="")),
-            ["shop.data"],
-            "move.volume",
-        ),
-        (
-            with_data(
-                storing(),
-                storing("db", ExpectedMount("bind", "/x", source="/volumes/shop.data/_data/sub")),
-            ),
-            ["shop.data"],
-            "move.volume",
-        ),
-        # A volume of a third namespace, or one that the broker doesn't know, goes nowhere.
-        (
-            with_data(storing(), volumes={"shop.data": owned(namespace="vault")}),
-            ["shop.data"],
-            "move.volume",
-        ),
-        (with_data(storing(), volumes={}), ["shop.data"], "move.volume"),
-        # An earlier version recorded no mounts.
-        (inventory(item(confined=None)), [], "move.volume"),
-        # A dump or restore goes on.
-        (
-            with_data(
-                storing(), holds={"shop.data": VolumeHold("h", "shop.data", "dump", False, (), "")}
-            ),
-            ["shop.data"],
-            "move.busy",
-        ),
-        # A container that could mount the volume is being made in the namespace.
-        (
-            with_data(
-                storing(),
-                open={
-                    "x": OpenIntent(
-                        1,
-                        "",
-                        "controller",
-                        {
-                            "route": "container.create",
-                            "summary": {
-                                "labels": {
-                                    "io.trimtab.namespace": "shop",
-                                    "io.trimtab.service": "evil",
-                                }
-                            },
-                        },
-                    )
-                },
-            ),
-            ["shop.data"],
-            "move.busy",
-        ),
-    ],
-)
-def test_no_move_takes_a_volume_from_others_or_leaves_one_behind(
-    known: Inventory, asked: list[str], rule: str
-) -> None:
-    asks = {**LAB, "volumes": asked}
+def test_no_service_leaves_its_namespace() -> None:
+    both = {"owners": [{"name": "team", "namespaces": ["shop", "lab"]}]}
+    asks = {"object": "Service/lab/web"}
     for role in (Role.CONTROLLER, Role.OPERATOR):
-        assert rule in rules(known, role=role, policy=policy(**BOTH), asks=asks)
-    assert rule in rules(known, policy=policy(**BOTH), asks=asks, approved=True)
-
-
-@pytest.mark.parametrize("volume", ["shop.data", "shop.other"])
-def test_no_client_that_is_being_created_keeps_a_volume_that_moves(volume: str) -> None:
-    """Its container isn't in the inventory yet, and its labels name no namespace."""
-    mounts = [{"type": "volume", "source": volume, "target": "/x", "readOnly": False}]
-    summary = {"labels": {"io.trimtab.owner": "team"}, "mounts": mounts}
-    request: dict[str, object] = {"route": "container.create", "summary": summary}
-    known = with_data(storing(), open={"x": OpenIntent(1, "", "client", request)})
-    asks = {**LAB, "volumes": ["shop.data"]}
-    wanted = ["move.busy"] if volume == "shop.data" else []
-    assert rules(known, policy=policy(**BOTH), asks=asks) == wanted
-
-
-def test_a_volume_of_another_owner_goes_along_by_an_operator_alone() -> None:
-    known = with_data(storing(), volumes={"shop.data": owned(owner="rival")})
-    asks = {**LAB, "volumes": ["shop.data"]}
-    assert rules(known, policy=policy(**BOTH), asks=asks) == ["move.owner"]
-    assert rules(known, policy=policy(**BOTH), asks=asks, approved=True) == []
-
-
-def test_no_service_is_moved_out_of_a_namespace_that_the_owner_has_not() -> None:
-    known = with_data(storing())
-    found = rules(known, policy=policy(owners=[{"name": "team", "namespaces": ["shop"]}]), asks=LAB)
-    assert "owner.namespace" in found
-
-
-def test_a_service_moved_to_another_namespace_takes_its_volumes_and_stays_as_it_was_made() -> None:
-    moved = move_service(
-        with_data(storing()), API, service_key("lab", "web"), "team", ["shop.data"]
-    )
-    (after,) = moved.containers.values()
-    assert (after.namespace, after.service, after.former) == ("lab", "web", "api")
-    # Networks, files and exceptions are judged by the place where it was made.
-    assert (after.made_in, after.made_as) == ("shop", ("shop", "api"))
-    assert moved.volumes == {"shop.data": owned(namespace="lab")}
-    assert from_json(json.loads(json.dumps(to_json(moved)))) == moved
-    back = move_service(moved, service_key("lab", "web"), API, "team", ["shop.data"])
-    (again,) = back.containers.values()
-    assert back.volumes == with_data().volumes
-    assert (again.namespace, again.service, again.is_moved) == ("shop", "api", False)
+        for approved in (False, True):
+            found = rules(
+                inventory(item()), role=role, policy=policy(**both), asks=asks, approved=approved
+            )
+            assert found == ["move.namespace"]
 
 
 def test_an_approval_covers_no_container_that_was_made_after_it() -> None:
@@ -348,9 +204,7 @@ def test_a_name_that_another_owners_container_answers_to_is_not_taken_by_a_move(
         {"owner": ""},
         {"from": 1},
         {"note": "x"},
-        {"volumes": "data"},
-        {"volumes": [1]},
-        {"volumes": ["v"] * 101},
+        {"volumes": []},
     ],
 )
 def test_a_malformed_request_is_no_move(changes: dict[str, object]) -> None:
