@@ -20,6 +20,7 @@ from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
 from controller.core.admission import create
 from controller.core.compose.attributes.table import ATTRIBUTES, Attribute
 from controller.core.engine_api import field_tables
+from controller.core.engine_api.container_fields import BOUNDED
 from controller.core.engine_api.field_reader import Field, Posture
 from controller.core.manifests.editors.json_schema import schema_of_all
 from controller.model.policy.modes import ROLLABLE
@@ -124,6 +125,7 @@ BODIES: tuple[tuple[str, str, Sequence[Field]], ...] = (
 _TYPES = {
     "flag": "true or false",
     "whole": "number",
+    "whole_or_all": "number",
     "text": "line",
     "free_text": "text",
     "command": "texts",
@@ -328,6 +330,8 @@ def _ids(
                 found.add(str(node.args[0].value))
         elif isinstance(node, ast.Constant):
             found |= _dotted(node)
+        elif isinstance(node, ast.Name) and node.id == "BOUNDED":
+            found |= {bound.rule for _, bound in BOUNDED}
         elif isinstance(node, ast.Name) and node.id in module.tables and node.id != "NEVER":
             found |= {word for part in ast.walk(module.tables[node.id]) for word in _dotted(part)}
     return found

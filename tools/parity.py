@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from controller.core.engine_api import field_tables
+from controller.core.engine_api import container_fields, field_tables
 from controller.core.engine_api.field_reader import Field, Posture
 
 #: The tables of a create, each with the place of its object in the body.
@@ -41,16 +41,8 @@ _DETACHED = "a supervised container runs detached; `trimtab logs` and `trimtab e
 _PRIVATE = "every service has a namespace of its own"
 #: The fields of a document by the place in the create.
 FIELDS: Mapping[str, tuple[str, ...]] = {
-    "Hostname": ("spec.hostname",),
-    "Domainname": ("spec.domainname",),
-    "User": ("spec.user",),
-    "Tty": ("spec.tty",),
-    "OpenStdin": ("spec.stdin",),
+    **{field.place: (field.path,) for field in container_fields.FIELDS if field.path},
     "ExposedPorts": ("spec.ports[].container",),
-    "Env": ("spec.env",),
-    "TrimtabEnv": ("spec.env",),
-    "TrimtabHooks": ("spec.lifecycle",),
-    "TrimtabShares": ("spec.shares",),
     "TrimtabShares.Host": ("spec.observe.network", "spec.observe.pid"),
     "TrimtabShares.Service": ("spec.shares.service",),
     "TrimtabShares.Network": ("spec.shares.network",),
@@ -69,44 +61,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
             ("TimeoutMs", "timeout"),
         )
     },
-    "Cmd": ("spec.command",),
-    "Entrypoint": ("spec.entrypoint",),
-    "Healthcheck": ("spec.healthcheck",),
-    "Image": ("spec.image",),
-    "WorkingDir": ("spec.workingDir",),
-    "Labels": ("spec.containerLabels",),
-    "StopSignal": ("spec.stopSignal",),
-    "StopTimeout": ("spec.stopGracePeriod",),
-    "HostConfig.Memory": ("spec.resources.memory",),
-    "HostConfig.MemorySwap": ("spec.resources.memory",),
-    "HostConfig.MemoryReservation": ("spec.resources.memoryReservation",),
-    "HostConfig.NanoCpus": ("spec.resources.cpus",),
-    "HostConfig.CpuShares": ("spec.resources.cpuShares",),
-    "HostConfig.CpusetCpus": ("spec.resources.cpuset",),
-    "HostConfig.PidsLimit": ("spec.resources.pids",),
-    "HostConfig.Devices": ("spec.devices",),
-    "HostConfig.DeviceRequests": ("spec.devices",),
-    "HostConfig.Ulimits": ("spec.ulimits",),
-    "HostConfig.Sysctls": ("spec.sysctls",),
-    "HostConfig.Mounts": ("spec.mounts",),
     "HostConfig.Tmpfs": ("spec.mounts[tmpfs].exec",),
-    "HostConfig.LogConfig": ("spec.logs",),
-    "HostConfig.IpcMode": ("spec.ipc",),
-    "HostConfig.NetworkMode": ("spec.network.mode",),
     "HostConfig.PortBindings": ("spec.ports[].host",),
     "HostConfig.RestartPolicy": ("spec.restart.policy", "spec.restart.boot"),
-    "HostConfig.CapAdd": ("spec.security.capAdd",),
-    "HostConfig.Dns": ("spec.dns.servers",),
-    "HostConfig.DnsOptions": ("spec.dns.options",),
-    "HostConfig.DnsSearch": ("spec.dns.search",),
-    "HostConfig.ExtraHosts": ("spec.extraHosts",),
-    "HostConfig.GroupAdd": ("spec.groupAdd",),
-    "HostConfig.OomScoreAdj": ("spec.oomScoreAdj",),
-    "HostConfig.ReadonlyRootfs": ("spec.security.readOnlyRootFilesystem",),
-    "HostConfig.StorageOpt": ("spec.resources.disk",),
-    "HostConfig.ShmSize": ("spec.resources.shm",),
-    "HostConfig.Runtime": ("spec.security.runtime",),
-    "HostConfig.Init": ("spec.init",),
     "HostConfig.Mounts[].Type": (
         "spec.mounts[bind].type",
         "spec.mounts[volume].type",
@@ -158,7 +115,6 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "Healthcheck.Retries": ("spec.healthcheck.retries",),
     "Healthcheck.StartPeriod": ("spec.healthcheck.startPeriod",),
     "Healthcheck.StartInterval": ("spec.healthcheck.startInterval",),
-    "NetworkingConfig": ("spec.network",),
     "NetworkingConfig.EndpointsConfig": ("spec.network.attach[].name",),
     "NetworkingConfig.EndpointsConfig.*.IPAMConfig": ("spec.network.attach[].address",),
     "NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address": ("spec.network.attach[].address",),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from itertools import chain
 from operator import attrgetter
@@ -40,15 +40,13 @@ class ContainerState(StrEnum):
 LimitValue = int | str
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings of a running container that can change from outside, as the engine shows them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """The limits that an engine can change on a living container. 0 and '' are unset.
 
-    The inventory has the same shape, as admitted at the create or at the last update. A difference
-    between the two is drift. Units: bytes, nano-CPUs, microseconds.
+    Units: bytes, nano-CPUs, microseconds.
     """
 
-    name: str
     memory: int = 0
     memory_swap: int = 0
     memory_reservation: int = 0
@@ -58,6 +56,21 @@ class Settings:
     cpu_shares: int = 0
     cpuset: str = ""
     pids: int = 0
+
+
+#: The names of all limits.
+LIMIT_NAMES = tuple(each.name for each in fields(EngineLimits))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(EngineLimits):
+    """The settings of a running container that can change from outside, as the engine shows them.
+
+    The inventory has the same shape, as admitted at the create or at the last update. A difference
+    between the two is drift.
+    """
+
+    name: str
     restart: str = "no"
     restart_max: int = 0
     networks: tuple[str, ...] = ()  # sorted names

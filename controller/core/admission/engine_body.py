@@ -16,7 +16,7 @@ from controller.core.encoding.image_reference import without_credentials
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.engine_api import field_tables
-from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS, UNSET
+from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS
 from controller.core.engine_api.device_grammar import CDI_DRIVER
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
@@ -72,9 +72,7 @@ class FinalRequest:
     @property
     def settings(self) -> Settings:
         """The settings that the inventory records as admitted."""
-        limits: dict[str, Any] = {
-            name: getattr(self.request.limits, name) or UNSET[name] for name in LIMITS
-        }
+        limits: dict[str, Any] = {name: getattr(self.request.limits, name) for name in LIMITS}
         return Settings(
             name=self.name,
             **limits,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.core.engine_api.comparable_fields import LIMITS, UNSET
+from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import RESOURCES, RESTART_POLICY
 from controller.core.engine_api.requests import (
@@ -92,7 +92,7 @@ def admit_update(
         memory_swappiness=None,
         cpu_quota=after.cpu_quota if asked.cpu_quota or asked.cpu_period else 0,
         cpu_period=after.cpu_period if asked.cpu_quota or asked.cpu_period else 0,
-        pids=asked.pids if asked.pids and asked.pids > 0 else None,
+        pids=max(0, asked.pids),
     )
     case_policy = _effective_policy(current, actor, policy, host)
     findings += judge_limits(touched, case_policy, host, "")
@@ -125,13 +125,12 @@ def _touches_memory(asked: ResourceLimits) -> bool:
 def _limits_after(asked: ResourceLimits, before: Settings) -> ResourceLimits:
     limits = {name: getattr(asked, name) or getattr(before, name) for name in LIMITS}
     limits["memory_swap"] = limits["memory"]
-    limits["pids"] = before.pids if asked.pids is None else asked.pids
     return ResourceLimits(**limits)
 
 
 def _update_conflicts(asked: ResourceLimits, before: Settings) -> Findings:
-    if asked.pids is not None and asked.pids <= 0:
-        reason = f"{asked.pids} means unlimited here"
+    if asked.pids < 0:
+        reason = "0 and -1 mean unlimited here"
         yield Finding("resources.pids", "PidsLimit", reason, "give a number")
     if asked.memory_swappiness is not None:
         reason = "swap isn't used here"
@@ -160,7 +159,7 @@ def _update_body(
 
 
 def _settings_after(request: UpdateRequest, before: Settings, after: ResourceLimits) -> Settings:
-    limits: dict[str, Any] = {name: getattr(after, name) or UNSET[name] for name in LIMITS}
+    limits: dict[str, Any] = {name: getattr(after, name) for name in LIMITS}
     if not _touches_memory(request.limits):
         limits["memory_swap"] = before.memory_swap
     restart = request.restart

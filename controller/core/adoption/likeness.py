@@ -21,6 +21,7 @@ from controller.core.encoding.quoting import quote, shorten
 from controller.core.encoding.strict_json import fold
 from controller.core.enforcement.kernel_mounts import SHM_DEFAULT
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET
+from controller.core.engine_api.container_fields import FIELDS
 from controller.core.engine_api.parse import parse_create
 from controller.core.engine_api.requests import (
     CreateRequest,
@@ -71,6 +72,13 @@ _WRITTEN = (
     *names.CLIENT_LABELS,
     names.ADOPTED,
 )
+#: The fields that are compared as they are, by the attribute of a create. ``comparable`` has a form of
+#: the others; gaps and limits are judged elsewhere.
+_ALIKE = tuple(
+    (field.document, field.gate.attribute)
+    for field in FIELDS
+    if field.document and field.gate.attribute and field.member not in (*_ELSEWHERE, *_IN_PLACE)
+)
 #: Network modes that lead to a network of the container's own.
 _SHARING = ("host", "container:", "ns:", "service:")
 
@@ -114,6 +122,7 @@ def comparable(request: CreateRequest, image: Mapping[str, Any]) -> Comparable:
     program = request.entrypoint if own_program else _texts(config.get("Entrypoint"))
     inherited = () if own_program else _texts(config.get("Cmd"))
     fields: Comparable = {
+        **{path: getattr(request, attribute) for path, attribute in _ALIKE},
         "spec.entrypoint": tuple(filter(None, program or ())),
         "spec.command": request.command or inherited,
         "spec.user": request.user or str(config.get("User") or ""),
@@ -125,16 +134,10 @@ def comparable(request: CreateRequest, image: Mapping[str, Any]) -> Comparable:
         "spec.healthcheck": _check(
             request.healthcheck, mapping_of(config.get("Healthcheck")), _texts(config.get("Shell"))
         ),
-        "spec.hostname": request.hostname,
-        "spec.domainname": request.domainname,
-        "spec.tty": request.tty,
-        "spec.stdin": request.open_stdin,
         "spec.init": bool(request.init),
         "spec.ports": tuple(sorted(map(_port, request.ports))),
         "spec.extraHosts": tuple(sorted(request.extra_hosts)),
-        "spec.dns": (request.dns_servers, request.dns_search, request.dns_options),
         "spec.groupAdd": tuple(sorted(request.groups)),
-        "spec.oomScoreAdj": request.oom_score_adj,
         "spec.ulimits": tuple(sorted((u.name, u.soft, u.hard) for u in request.ulimits)),
         "spec.sysctls": request.sysctls,
         "spec.devices": tuple(sorted((d.source, d.target, d.permissions) for d in request.devices)),

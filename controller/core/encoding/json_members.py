@@ -113,11 +113,11 @@ def mapping_member(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass with slots, in order.
+    """Return the fields of a dataclass, in order.
 
     ``asdict`` also copies the values of the fields, and takes more than three times as long.
     """
-    return {name: getattr(value, name) for name in value.__slots__}
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def only_set(**members: object) -> dict[str, Any]:

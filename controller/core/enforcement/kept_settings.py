@@ -10,22 +10,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS
+from controller.core.engine_api.container_fields import FIELDS
 from controller.core.engine_api.field_tables import CONFIG, HOST_CONFIG
 from controller.core.engine_api.requests import Finding, Findings
 from controller.core.rules.context import Case
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy
 
-#: The members of the engine's ``/info`` that are false if the kernel lacks what a limit needs.
-_INFO: Final = {
-    "MemoryLimit": ("Memory", "MemorySwap", "MemoryReservation"),
-    "SwapLimit": ("MemorySwap",),
-    "CpuCfsQuota": ("NanoCpus", "CpuQuota"),
-    "CpuCfsPeriod": ("NanoCpus", "CpuPeriod"),
-    "CPUShares": ("CpuShares",),
-    "CPUSet": ("CpusetCpus",),
-    "PidsLimit": ("PidsLimit",),
-}
 _LIMITS: Final = frozenset(LIMITS.values())
 #: Members with a meaning for the request or for other systems only.
 _NOT_SHOWN: Final = frozenset({"HostConfig", "NetworkingConfig", "ConsoleSize", "Isolation"})
@@ -52,8 +43,13 @@ _ENABLED = {
 
 def ignored_by_engine(info: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the members of HostConfig that the engine cannot keep, by its own words in ``/info``."""
-    found = {name for key, names in _INFO.items() if info.get(key) is False for name in names}
-    return tuple(sorted(found))
+    return tuple(
+        sorted(
+            field.member
+            for field in FIELDS
+            if any(info.get(key) is False for key in field.info.split())
+        )
+    )
 
 
 def ignored_by_create(

@@ -11,12 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from pydantic.alias_generators import to_camel
+
+from controller.core.engine_api import container_fields
+from controller.core.engine_api.container_fields import FIELDS, ChangedBy, ContainerField, as_it_is
 from controller.core.engine_api.field_reader import Field
 from controller.core.engine_api.field_tables import CONFIG, ENDPOINT, HOST_CONFIG
 from controller.model.observed import LimitValue, Settings
-from controller.model.quantities import format_bytes
+
+if TYPE_CHECKING:
+    # The broker compares containers, and loads no document.
+    from controller.model.desired.limits import DeclaredLimits
 
 
 class Handling(StrEnum):
@@ -38,9 +45,14 @@ class Row:
     why: str
 
 
-_RESTORED: Final = "Memory MemorySwap NanoCpus PidsLimit RestartPolicy"
-_SET_ONLY: Final = "MemoryReservation CpuQuota CpuPeriod CpuShares CpusetCpus"
-_NEVER: Final = "CpusetMems BlkioWeight CpuRealtimePeriod CpuRealtimeRuntime"
+def _changed_by(way: ChangedBy) -> str:
+    return " ".join(field.member for field in FIELDS if field.changed_by is way)
+
+
+_RESTORED: Final = _changed_by(ChangedBy.UPDATE)
+_SET_ONLY: Final = _changed_by(ChangedBy.UPDATE_IF_SET)
+#: The members that are never admitted, and that an update past the gate can set.
+FOREIGN: Final = _changed_by(ChangedBy.FOREIGN)
 
 
 def _rest(table: Sequence[Field], *named: str) -> str:
@@ -86,13 +98,13 @@ MEMBERS: Final = (
     ),
     Row(
         "HostConfig",
-        _NEVER,
+        FOREIGN,
         Handling.RECREATE,
         "never admitted, and no update unsets it",
     ),
     Row(
         "HostConfig",
-        _rest(HOST_CONFIG, _RESTORED, _SET_ONLY, _NEVER),
+        _rest(HOST_CONFIG, _RESTORED, _SET_ONLY, FOREIGN),
         Handling.RECREATE,
         "fixed at the create",
     ),
@@ -203,41 +215,23 @@ class Setting:
                 return self.member is None or getattr(admitted, self.name) > 0
 
 
-def _bytes(count: int) -> str:
-    return {0: "unlimited", -1: "unlimited"}.get(count) or format_bytes(count)
-
-
-def _cpus(nano: int) -> str:
-    return f"{nano / 1_000_000_000:g}" if nano else "unlimited"
-
-
-def _count(number: int) -> str:
-    return str(number) if number else "unlimited"
-
-
 def _names(names: tuple[str, ...]) -> str:
     return "+".join(names) or "none"
 
 
-def _text(value: object) -> str:
-    return str(value) or "unset"
+def _limit(field: ContainerField) -> Setting:
+    name = field.gate.attribute
+    assert name is not None and field.show is not None, f"{field.member} is a limit"
+    return Setting(name, field.document or f"container.{to_camel(name)}", field.show, field.member)
 
 
 #: Every field of Settings, in the order of the sentences.
 SETTINGS: Final = (
-    Setting("name", "container.name", _text),
-    Setting("memory", "spec.resources.memory", _bytes, "Memory"),
-    Setting("memory_swap", "container.memorySwap", _bytes, "MemorySwap"),
-    Setting("memory_reservation", "spec.resources.memoryReservation", _bytes, "MemoryReservation"),
-    Setting("nano_cpus", "spec.resources.cpus", _cpus, "NanoCpus"),
-    Setting("cpu_quota", "container.cpuQuota", _text, "CpuQuota"),
-    Setting("cpu_period", "container.cpuPeriod", _text, "CpuPeriod"),
-    Setting("cpu_shares", "spec.resources.cpuShares", _text, "CpuShares"),
-    Setting("cpuset", "spec.resources.cpuset", _text, "CpusetCpus"),
+    Setting("name", "container.name", as_it_is),
+    *map(_limit, container_fields.LIMITS),
     Setting("others", "container.otherLimits", _names),
-    Setting("pids", "spec.resources.pids", _count, "PidsLimit"),
-    Setting("restart", "spec.restart.policy", _text),
-    Setting("restart_max", "container.restartRetries", _text),
+    Setting("restart", "spec.restart.policy", as_it_is),
+    Setting("restart_max", "container.restartRetries", as_it_is),
     Setting("networks", "container.networks", _names),
 )
 #: The limits that an update can change: the field of Settings, and the engine's member.
@@ -294,12 +288,28 @@ def describe_difference(setting: Setting, now: Settings, admitted: Settings) -> 
     return f"{setting.name.replace('_', ' ')} is {is_now}, admitted {was}"
 
 
+def limits_text(limits: DeclaredLimits) -> str:
+    """Return declared limits in words, such as ``memory 64Mi, cpus 0.5, restart Always``."""
+    values = limits.engine_limits
+    named = [
+        f"{setting.path.rpartition('.')[2]} {setting.show(values[setting.name])}"
+        for setting in declared_settings(values)
+    ]
+    boot = [] if limits.boot is None else [f"boot {limits.boot}"]
+    return ", ".join([*named, f"restart {limits.restart}", *boot])
+
+
+def declared_settings(limits: Collection[str]) -> Iterator[Setting]:
+    """Yield the settings of declared limits, in order. Swap, which follows the memory, is left out."""
+    for setting in SETTINGS:
+        if setting.name in limits and setting.name != "memory_swap":
+            yield setting
+
+
 def describe_limits(admitted: Settings, limits: Mapping[str, LimitValue]) -> str:
     """Return the sentence on the limits that a document changes."""
     return "; ".join(
         f"{setting.path.rpartition('.')[2]} is {setting.show(getattr(admitted, setting.name))}, "
         f"want {setting.show(limits[setting.name])}"
-        for setting in SETTINGS
-        # Swap follows the memory.
-        if setting.name in limits and setting.name != "memory_swap"
+        for setting in declared_settings(limits)
     )

@@ -6,9 +6,12 @@ defaults injected by the gate are visible as such.
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any, assert_never
 
 from controller.core.encoding.json_members import only_set
+from controller.core.engine_api.container_fields import FIELDS, ContainerField, snake_case
 from controller.core.engine_api.requests import RequestBody
 from controller.core.engine_api.translate import NO_NETWORK
 from controller.model import names
@@ -37,7 +40,6 @@ RESTART = {
 }
 
 _NS_PER_MS = 1_000_000
-_NANO = 1_000_000_000
 
 
 def create_body(
@@ -60,19 +62,11 @@ def create_body(
     """
     spec = service.spec
     return only_set(
+        **_copied(spec, _OF_CONFIG),
         Image=image,
         Labels=_labels(service, slot, occasion),
-        Hostname=spec.hostname,
-        Domainname=spec.domainname,
-        User=spec.user,
-        Tty=spec.tty,
-        OpenStdin=spec.stdin,
-        WorkingDir=spec.working_dir,
         Env=[f"{name}={value}" for name, value in sorted(spec.texts_of_env.items())],
         TrimtabEnv=[variable_text(each) for each in service.deliveries if each.variable],
-        Entrypoint=list(spec.entrypoint or ()),
-        Cmd=list(spec.command or ()),
-        StopSignal=spec.stop_signal,
         Healthcheck=_healthcheck(spec.healthcheck),
         TrimtabHooks=only_set(
             PostStart=[_hook(hook) for hook in spec.lifecycle.post_start],
@@ -83,6 +77,24 @@ def create_body(
         HostConfig=_host_config(service, networks),
         NetworkingConfig=_endpoints(service, networks, with_alias=with_alias),
     ) | {"StopTimeout": stop_timeout_s(spec)}
+
+
+def _getters(*, is_of_host: bool) -> tuple[tuple[ContainerField, attrgetter[Any]], ...]:
+    return tuple(
+        (field, attrgetter(snake_case(field.document.removeprefix("spec."))))
+        for field in FIELDS
+        if field.document and field.is_of_host is is_of_host
+    )
+
+
+#: The fields that a create copies, each with the way to its value in a spec.
+_OF_CONFIG, _OF_HOST = _getters(is_of_host=False), _getters(is_of_host=True)
+
+
+def _copied(
+    spec: ServiceSpec, fields: Iterable[tuple[ContainerField, attrgetter[Any]]]
+) -> RequestBody:
+    return {field.member: field.form(value_of(spec)) for field, value_of in fields}
 
 
 #: Stands for a content that nobody has asked for yet. No content has it.
@@ -186,41 +198,23 @@ def _labels(service: Service, slot: int, occasion: str) -> dict[str, str]:
 
 def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
     spec = service.spec
-    cpus = spec.resources.cpus
     joined = joined_networks(service, networks)
     shares_network = has_network_of_another(spec)
     return only_set(
+        **_copied(spec, _OF_HOST),
         NetworkMode=joined[0] if joined else None if shares_network else NO_NETWORK,
         IpcMode=None if spec.ipc is IpcMode.PRIVATE else spec.ipc.value,
-        Memory=spec.resources.memory,
-        MemoryReservation=spec.resources.memory_reservation,
-        CpuShares=spec.resources.cpu_shares,
-        CpusetCpus=spec.resources.cpuset,
-        NanoCpus=None if cpus is None else round(cpus * _NANO),
-        PidsLimit=spec.resources.pids,
-        ShmSize=spec.resources.shm,
-        StorageOpt={"size": str(spec.resources.disk)} if spec.resources.disk else {},
         Ulimits=[
             {"Name": name, "Soft": limit.soft, "Hard": limit.hard}
             for name, limit in sorted(spec.ulimits.items())
         ],
-        Sysctls=dict(sorted(spec.sysctls.items())),
         Devices=[_device(device) for device in spec.devices if device.path is not None],
         DeviceRequests=_device_requests(spec),
-        OomScoreAdj=spec.oom_score_adj,
-        GroupAdd=list(spec.group_add),
         ExtraHosts=[
             f"{name}:{address}"
             for name, addresses in sorted(spec.extra_hosts.items())
             for address in host_addresses(addresses)
         ],
-        Dns=list(spec.dns.servers),
-        DnsSearch=list(spec.dns.search),
-        DnsOptions=list(spec.dns.options),
-        CapAdd=list(spec.security.cap_add),
-        ReadonlyRootfs=spec.security.read_only_root_filesystem,
-        Runtime=spec.security.runtime,
-        Init=spec.init,
         **_mounts(service),
         PortBindings=_bindings(spec.ports),
         RestartPolicy=_restart(service),

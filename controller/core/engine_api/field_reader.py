@@ -227,6 +227,11 @@ def whole(value: object) -> int:
     return value
 
 
+def whole_or_all(value: object) -> int:
+    """Read a 64-bit integer whose zero means no limit, as -1 does."""
+    return whole(value) or -1
+
+
 def free_text(value: object) -> str:
     """Read a text without NUL, possibly with line breaks (arguments, scripts)."""
     if not isinstance(value, str) or not is_unicode(value) or "\0" in value:

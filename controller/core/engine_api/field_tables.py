@@ -26,6 +26,7 @@ from controller.core.engine_api.field_reader import (
     text_members,
     texts,
     whole,
+    whole_or_all,
 )
 
 allow, constrain = partial(Field, Posture.ALLOW), partial(Field, Posture.CONSTRAIN)
@@ -209,7 +210,10 @@ HOST = (
     constrain("IpcMode", text, "private or none", "ipc_mode"),
     *deny("Links", lines, "names of other containers could be taken", "network.links"),
     constrain(
-        "OomScoreAdj", whole, "0 to 1000: no container is spared before others", "oom_score_adj"
+        "OomScoreAdj",
+        whole,
+        "0 to 1000: no container is spared before others",
+        "oom_score_adj",
     ),
     *deny(
         "PidMode",
@@ -256,7 +260,9 @@ LEGACY_NAMES = " ".join([*(entry.name for entry in HOST_CONFIG), LEGACY_CPUSET])
 
 UPDATE = (
     *(entry for entry in RESOURCES if entry.name != "PidsLimit"),
-    constrain("PidsLimit", whole, "0 and -1 mean unlimited in an update", "pids", keep_zero=True),
+    constrain(
+        "PidsLimit", whole_or_all, "0 and -1 mean unlimited in an update", "pids", keep_zero=True
+    ),
     *deny("Devices DeviceRequests", anything, "the engine ignores it in an update", "update.field"),
     *deny("Ulimits", list_of(anything), "the engine ignores it in an update", "update.field"),
     constrain("RestartPolicy", an_object, "the engine's names, bounded retries"),

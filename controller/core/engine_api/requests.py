@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.core.engine_api.remote_volumes import RemoteVolume
 from controller.model.files.delivery import Variant
+from controller.model.observed import EngineLimits
 
 #: Options of a bridge network: masquerading, and traffic between its containers.
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
@@ -172,22 +173,10 @@ class RestartRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceLimits:
-    """Resource limits. Unset is 0, and None for ``pids``.
+class ResourceLimits(EngineLimits):
+    """Requested limits. Unlimited processes are -1."""
 
-    Units: bytes, nano-CPUs, microseconds.
-    """
-
-    memory: int = 0
-    memory_swap: int = 0
-    memory_reservation: int = 0
     memory_swappiness: int | None = None
-    nano_cpus: int = 0
-    cpu_quota: int = 0
-    cpu_period: int = 0
-    cpu_shares: int = 0
-    pids: int | None = None
-    cpuset: str = ""
 
 
 @dataclass(frozen=True, slots=True)

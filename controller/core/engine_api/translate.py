@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from controller.core.addresses.subnets import slot_subnet
 from controller.core.encoding.json_members import list_of, mapping_of, only_set
 from controller.core.encoding.quoting import shorten
-from controller.core.engine_api.comparable_fields import LIMITS, UNSET, unknown_members
+from controller.core.engine_api.comparable_fields import FOREIGN, LIMITS, UNSET, unknown_members
 from controller.core.engine_api.remote_volumes import VOLUME_SIZE
 from controller.core.engine_api.requests import ICC, MACVLAN, MASQUERADE, PARENT, RequestBody
 from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
@@ -52,8 +52,6 @@ HEALTH_RETRIES = 3
 CHECK_OUTPUT_MAX = 512
 #: The engine's exit code of a check that exceeded its timeout, or that couldn't be run.
 NOT_RUN = -1
-#: The limits of an update without a field of their own in ``Settings``.
-_OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems")
 
 #: The broker's member of a network's inspect: how many containers are not of the controller.
 OUTSIDERS = "TrimtabOutsiders"
@@ -162,7 +160,7 @@ def settings(inspect: Mapping[str, Any]) -> Settings:
         restart=restart.get("Name") or "no",
         restart_max=restart.get("MaximumRetryCount") or 0,
         networks=tuple(sorted(name for name in joined if name not in NOT_JOINED)),
-        others=tuple(f"{name}={host[name]}" for name in _OTHERS if host.get(name)),
+        others=tuple(f"{name}={host[name]}" for name in sorted(FOREIGN.split()) if host.get(name)),
     )
 
 

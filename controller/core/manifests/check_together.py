@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_members import only_set
 from controller.core.files.content import check_config, content_id, files_of
 from controller.core.files.mounts import (
     KnownContent,
@@ -54,7 +55,6 @@ from controller.model.desired.desired import (
     SourceIdentity,
     Volume,
 )
-from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import VolumeSpec
@@ -274,7 +274,7 @@ def desired_digest(
                 {
                     "key": str(one.key),
                     "revision": one.revision,
-                    "limits": _limits_json(one.limits),
+                    "limits": only_set(**asdict(one.limits)),
                     "labels": dict(one.labels),
                     "state": one.spec.state.value,
                     "replicas": one.spec.replicas,
@@ -309,16 +309,6 @@ def desired_digest(
             **({"jobs": [_job_terms(job) for job in declared]} if (declared := [*jobs]) else {}),
         }
     )
-
-
-#: Limits that are in the digest although they are unset. Others were added later.
-_ALWAYS = frozenset({"memory", "cpus", "pids"})
-_LIMITS = tuple(each.name for each in fields(DeclaredLimits))
-
-
-def _limits_json(limits: DeclaredLimits) -> dict[str, object]:
-    values = ((name, getattr(limits, name)) for name in _LIMITS)
-    return {name: value for name, value in values if value is not None or name in _ALWAYS}
 
 
 def _stable_contents(service: Service) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from controller.core.engine_api.container_fields import FIELDS
 from controller.core.engine_api.create_body import aliases_on, joined_networks
 from controller.core.yaml.documents import YamlPath
 from controller.model import names
@@ -17,37 +18,25 @@ from controller.model.desired.spec.mounts import TmpfsMount
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import NetworkNames
 
+#: The places of the fields of containers.
+_OF_CONTAINERS: Mapping[str, YamlPath] = {
+    field.place: tuple(field.path.split(".")) for field in FIELDS if field.path
+}
 _FIELDS: Mapping[str, YamlPath] = {
+    **_OF_CONTAINERS,
     "name": ("metadata", "name"),
-    "Image": ("spec", "image"),
     "platform": ("spec", "image"),
     "Build": ("spec", "build"),
-    "Hostname": ("spec", "hostname"),
-    "Domainname": ("spec", "domainname"),
-    "User": ("spec", "user"),
-    "Tty": ("spec", "tty"),
-    "OpenStdin": ("spec", "stdin"),
-    "WorkingDir": ("spec", "workingDir"),
-    "Env": ("spec", "env"),
-    "Entrypoint": ("spec", "entrypoint"),
-    "Cmd": ("spec", "command"),
-    "StopSignal": ("spec", "stopSignal"),
-    "StopTimeout": ("spec", "stopGracePeriod"),
-    "TrimtabHooks": ("spec", "lifecycle"),
-    "TrimtabShares": ("spec", "shares"),
     "TrimtabShares.Service": ("spec", "shares", "service"),
     "TrimtabShares.Network": ("spec", "shares", "network"),
     "TrimtabShares.Ipc": ("spec", "shares", "ipc"),
     "TrimtabShares.Pid": ("spec", "shares", "pid"),
-    "Healthcheck": ("spec", "healthcheck"),
     "Healthcheck.Test": ("spec", "healthcheck", "exec"),
     "Healthcheck.Interval": ("spec", "healthcheck", "interval"),
     "Healthcheck.Timeout": ("spec", "healthcheck", "timeout"),
     "Healthcheck.Retries": ("spec", "healthcheck", "retries"),
     "Healthcheck.StartPeriod": ("spec", "healthcheck", "startPeriod"),
     "Healthcheck.StartInterval": ("spec", "healthcheck", "startInterval"),
-    "ExposedPorts": ("spec", "ports"),
-    "Labels": ("spec", "containerLabels"),
     f"Labels.{names.OWNER}": ("metadata", "owner"),
     f"Labels.{names.NAMESPACE}": ("metadata", "namespace"),
     f"Labels.{names.SERVICE}": ("metadata", "name"),
@@ -55,36 +44,6 @@ _FIELDS: Mapping[str, YamlPath] = {
     f"Labels.{names.REVISION}": ("spec",),
     f"Labels.{names.IMAGE}": ("spec", "image"),
     "HostConfig": ("spec",),
-    "HostConfig.NetworkMode": ("spec", "network", "mode"),
-    "HostConfig.IpcMode": ("spec", "ipc"),
-    "HostConfig.Memory": ("spec", "resources", "memory"),
-    "HostConfig.MemorySwap": ("spec", "resources", "memory"),
-    "HostConfig.NanoCpus": ("spec", "resources", "cpus"),
-    "HostConfig.PidsLimit": ("spec", "resources", "pids"),
-    "HostConfig.MemoryReservation": ("spec", "resources", "memoryReservation"),
-    "HostConfig.CpuShares": ("spec", "resources", "cpuShares"),
-    "HostConfig.CpusetCpus": ("spec", "resources", "cpuset"),
-    "HostConfig.ShmSize": ("spec", "resources", "shm"),
-    "HostConfig.StorageOpt": ("spec", "resources", "disk"),
-    "HostConfig.Ulimits": ("spec", "ulimits"),
-    "HostConfig.Sysctls": ("spec", "sysctls"),
-    "HostConfig.OomScoreAdj": ("spec", "oomScoreAdj"),
-    "HostConfig.GroupAdd": ("spec", "groupAdd"),
-    "HostConfig.Devices": ("spec", "devices"),
-    "HostConfig.DeviceRequests": ("spec", "devices"),
-    "HostConfig.ExtraHosts": ("spec", "extraHosts"),
-    "HostConfig.Dns": ("spec", "dns", "servers"),
-    "HostConfig.DnsSearch": ("spec", "dns", "search"),
-    "HostConfig.DnsOptions": ("spec", "dns", "options"),
-    "HostConfig.Runtime": ("spec", "security", "runtime"),
-    "HostConfig.Tmpfs": ("spec", "mounts"),
-    "HostConfig.CapAdd": ("spec", "security", "capAdd"),
-    "HostConfig.ReadonlyRootfs": ("spec", "security", "readOnlyRootFilesystem"),
-    "HostConfig.Init": ("spec", "init"),
-    "HostConfig.Mounts": ("spec", "mounts"),
-    "HostConfig.PortBindings": ("spec", "ports"),
-    "HostConfig.RestartPolicy": ("spec", "restart", "policy"),
-    "HostConfig.LogConfig": ("spec", "logs"),
     "HostConfig.LogConfig.Type": ("spec", "logs", "driver"),
     "HostConfig.LogConfig.Config": ("spec", "logs", "options"),
     "HostConfig.LogConfig.Config.cache-max-size": ("spec", "logs", "maxSize"),
@@ -92,7 +51,6 @@ _FIELDS: Mapping[str, YamlPath] = {
     "HostConfig.LogConfig.Config.compress": ("spec", "logs", "compress"),
     "HostConfig.LogConfig.Config.max-size": ("spec", "logs", "maxSize"),
     "HostConfig.LogConfig.Config.max-file": ("spec", "logs", "maxFiles"),
-    "NetworkingConfig": ("spec", "network"),
     # In the create of a Network or a Volume.
     "Name": ("metadata", "name"),
     "Internal": ("spec", "internal"),

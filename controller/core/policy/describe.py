@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from controller.core.engine_api.container_fields import BOUNDED
 from controller.model.policy.document import Exemption, Owner, Policy
 from controller.model.policy.sources import SignedSource
 from controller.model.policy.values import format_cpus
@@ -160,6 +161,10 @@ def _resources(policy: Policy) -> Iterator[tuple[str, str]]:
         ("tmpfs", format_bytes(resources.tmpfs.default), format_bytes(resources.tmpfs.max)),
     ):
         yield name, f"{default} by default, at most {most}"
+    for field, bound in BOUNDED:
+        if isinstance(bound.least, str):
+            lowest, highest = bound.of(policy)
+            yield field.path.removeprefix("spec."), f"{lowest} to {highest}"
     yield "shared memory", f"at most {format_bytes(resources.shm_max)}"
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from controller.core.encoding.image_reference import parse_reference
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api import grammar
+from controller.core.engine_api.container_fields import BOUNDED
 from controller.core.engine_api.remote_volumes import RemoteVolume
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.rules.context import implied
@@ -119,6 +120,16 @@ def _cpus(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | No
     limits = asked.request.limits
     quota = limits.cpu_quota * 1_000_000_000 // (limits.cpu_period or 100_000)
     return format_cpus(limits.nano_cpus or quota)
+
+
+def _number(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
+    """Return the line of the policy that a number is beyond, with the number."""
+    for each, bound in BOUNDED:
+        number = each.number_in(asked.request) or each.number_in(asked.request.limits)
+        if number and finding.path.rpartition(".")[2] == each.member:
+            line = bound.line(number, policy)
+            return Grant("set", line, number) if line else None
+    return None
 
 
 def _tmpfs(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
@@ -464,7 +475,6 @@ GRANTS: Mapping[str, Suggest] = {
     "resources.memory": _raise(
         "resources.memory.max", lambda _f, a, _p: format_bytes(a.request.limits.memory)
     ),
-    "resources.pids": _raise("resources.pids.max", lambda _f, a, _p: a.request.limits.pids),
     "resources.shm": _raise("resources.shmMax", lambda _f, a, _p: format_bytes(a.request.shm_size)),
     "resources.ulimits": _ulimit,
     "restart": _restart,
@@ -476,6 +486,9 @@ GRANTS: Mapping[str, Suggest] = {
     "volume.anonymous": _set("images.anonymousVolumes", "slot"),
     "volume.missing": _new_volume,
     "volume.remote": _remote,
+    **{
+        bound.rule: _number for _, bound in BOUNDED if {str} & {type(bound.least), type(bound.most)}
+    },
 }
 
 

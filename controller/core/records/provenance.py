@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
+from controller.core.engine_api.comparable_fields import SETTINGS, Setting
 from controller.core.records import parts
 from controller.core.records.query import QueryResult, RecordSubject, is_adoption
 from controller.core.records.record import CLOSING
@@ -18,9 +19,7 @@ from controller.core.records.views import SHAPING, SHAPING_MAX
 from controller.model import mutations, names
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
-from controller.model.quantities import format_bytes
 
-_NANO: Final = 1_000_000_000
 #: States of a container that exists.
 _EXISTING: Final = frozenset({"created", "running", "paused", "stopped"})
 #: Signals of a kill that stop a container.
@@ -185,9 +184,9 @@ class _Builder:
     def update(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
         now = summary.settings
         before = self.settings
-        for name, attribute, format_value, _ in _SETTINGS:
-            value = format_value(getattr(now, attribute), now)
-            if before is None or value != format_value(getattr(before, attribute), before):
+        for name, setting, _ in _SETTINGS:
+            value = _value(setting, now)
+            if before is None or value != _value(setting, before):
                 self._set_fact(name, value, intent)
         self.settings = now
 
@@ -233,36 +232,39 @@ _STATES: Final[dict[str, str]] = {
 }
 
 
-def _bytes(count: int, _: Settings) -> str:
-    return format_bytes(count) if count > 0 else ""
-
-
-def _cpus(nano: int, settings: Settings) -> str:
-    if settings.cpu_quota and settings.cpu_period:
-        return f"{settings.cpu_quota / settings.cpu_period:g}"
-    return f"{nano / _NANO:g}" if nano else ""
-
-
-def _number(count: object, _: Settings) -> str:
-    return str(count) if count else ""
-
-
-def _restart(policy: str, settings: Settings) -> str:
-    return f"{policy}:{settings.restart_max}" if settings.restart_max else policy
-
-
-#: For each setting: the fact's name, the attribute, its formatter, and the policy rule that can
-#: set the value.
-_SETTINGS: Final[tuple[tuple[str, str, Callable[[Any, Settings], str], str], ...]] = (
-    ("memory", "memory", _bytes, "default.memory"),
-    ("memory and swap", "memory_swap", _bytes, "default.swap"),
-    ("memory reservation", "memory_reservation", _bytes, ""),
-    ("cpus", "nano_cpus", _cpus, "default.cpus"),
-    ("cpu shares", "cpu_shares", _number, ""),
-    ("cpuset", "cpuset", _number, ""),
-    ("processes", "pids", _number, "default.pids"),
-    ("restart", "restart", _restart, ""),
+#: The words of a fact, where they aren't those of the setting.
+_WORDS: Final = {"memory_swap": "memory and swap", "nano_cpus": "cpus", "pids": "processes"}
+#: The rules of the policy that can set a value.
+_DEFAULTS: Final = {
+    "memory": "default.memory",
+    "memory_swap": "default.swap",
+    "nano_cpus": "default.cpus",
+    "pids": "default.pids",
+}
+#: The settings that are told: the fact's name, the setting, and the rule that can set its value.
+_SETTINGS: Final = tuple(
+    (
+        _WORDS.get(each.name, each.name.replace("_", " ")),
+        each,
+        _DEFAULTS.get(each.name, ""),
+    )
+    for each in SETTINGS
+    if each.path.startswith("spec.") or each.name == "memory_swap"
 )
+
+
+def _value(setting: Setting, settings: Settings) -> str:
+    """Return the value of a setting in words; '' if unset."""
+    value = getattr(settings, setting.name)
+    match setting.name:
+        case "nano_cpus" if settings.cpu_quota and settings.cpu_period:
+            return f"{settings.cpu_quota / settings.cpu_period:g}"
+        case "restart" if settings.restart_max:
+            return f"{settings.restart}:{settings.restart_max}"
+        case _:
+            return setting.show(value) if value else ""
+
+
 #: The field in a user's document (path under ``spec``) that sets a fact.
 DOCUMENT_FIELDS: Final[dict[str, str]] = {
     "image": "image",
@@ -300,10 +302,7 @@ def _properties(
         ("image", summary.image, ""),
         ("image id", summary.image_id, "image.pinned"),
         ("revision", summary.label(names.REVISION), ""),
-        *(
-            (name, format_value(getattr(settings, attribute), settings), rule)
-            for name, attribute, format_value, rule in _SETTINGS
-        ),
+        *((name, _value(setting, settings), rule) for name, setting, rule in _SETTINGS),
         ("answers to", ", ".join(summary.aliases), ""),
         ("devices", ", ".join(_device_text(device) for device in summary.devices), ""),
         ("root filesystem", _root(summary), ""),

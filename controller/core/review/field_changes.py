@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.encoding.terminal_text import printable
-from controller.core.engine_api.comparable_fields import SETTINGS, differing_settings, is_ignored
+from controller.core.engine_api.comparable_fields import (
+    declared_settings,
+    differing_settings,
+    is_ignored,
+)
+from controller.core.engine_api.container_fields import FIELDS
 from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
@@ -30,20 +35,23 @@ from controller.model.quantities import format_bytes
 #: The most characters of one value that are shown.
 VALUE_MAX: Final = 160
 
-#: The fields below ``spec`` whose values are shown. ``[]`` stands for an item of a list.
+#: The fields below ``spec`` whose values are shown: all numbers and switches of the create, and these.
+#: ``[]`` stands for an item of a list.
 SHOWN: Final = frozenset(
+    field.document.removeprefix("spec.") for field in FIELDS if field.document and field.is_plain
+) | frozenset(
     f"{parent}{name}"
     for parent, names in {
         "": "image pullPolicy state suspend replicas workingDir user groupAdd hostname domainname"
-        " init tty stdin stopSignal stopGracePeriod oomScoreAdj extraHosts[] sysctls[] ipc",
+        " stopSignal stopGracePeriod extraHosts[] sysctls[] ipc",
         "build.": "context digest dockerfile bases target network shm pull",
         "shares.": "service network ipc pid",
         "observe.": "network pid",
         "dns.": "servers search options",
         "ulimits[].": "soft hard",
         "network.": "mode aliases attach",
-        "resources.": "memory memoryReservation cpus cpuShares cpuset pids shm disk",
-        "security.": "capAdd readOnlyRootFilesystem runtime",
+        "resources.": "cpuset disk",
+        "security.": "capAdd runtime",
         "restart.": "policy boot",
         "logs.": "driver options maxSize maxFiles compress",
         "rollout.": "order maxUnavailable parallelism minHealthy healthDeadline progressDeadline before after"
@@ -295,9 +303,7 @@ def limit_changes(container: Container, service: Service) -> tuple[FieldChange, 
             sensitive=False,
             reveal=True,
         )
-        for setting in SETTINGS
-        # Swap follows the memory.
-        if setting.name in limits and setting.name != "memory_swap"
+        for setting in declared_settings(limits)
     ]
     policy = service.spec.restart.policy
     # ``no`` can also be the policy of a container that the controller restarts itself.

@@ -10,7 +10,9 @@ import re
 
 from controller.core.effective.accounts import is_named, is_number
 from controller.core.encoding.quoting import quote
+from controller.core.engine_api.container_fields import BOUNDED
 from controller.core.engine_api.requests import (
+    CreateRequest,
     Finding,
     Findings,
     HealthcheckRequest,
@@ -27,7 +29,6 @@ from controller.model.quantities import format_bytes, format_duration_ms, parse_
 
 CPU_PERIOD_DEFAULT = 100_000
 ARGUMENTS_MAX_BYTES = 64 * 1024
-CPU_SHARES_MAX = 4096
 #: A hundredth of a CPU: the smallest quota that the kernel accepts. The engine rounds far smaller
 #: values down to a quota of 0, which means no limit.
 CPUS_FLOOR = NANO // 100
@@ -92,6 +93,7 @@ def limits_bounded(case: Case) -> Findings:
     """Requested limits are within the policy's."""
     host = case.facts.host if case.facts else HostFacts()
     yield from judge_limits(case.request.limits, case.policy, host, "HostConfig.")
+    yield from _judge_numbers(case.request, case.policy, "HostConfig.")
     asked = case.request.limits.memory
     memory = asked if asked > 0 else case.policy.resources.memory.default
     shm, most = case.request.shm_size, min(case.policy.resources.shm_max, memory)
@@ -102,15 +104,22 @@ def limits_bounded(case: Case) -> Findings:
 
 
 def judge_limits(limits: ResourceLimits, policy: Policy, host: HostFacts, path: str) -> Findings:
-    """Yield the limits out of bounds, except unset ones (0, or None for pids)."""
+    """Yield the limits out of bounds, except unset ones (0, or None for swappiness)."""
     yield from _judge_memory(limits, policy, path)
     yield from _judge_cpus(limits, policy, host, path)
-    most = policy.resources.pids.max
-    # In a create 0 means unset. In an update 0 means unlimited, and ``admit_update`` refuses it.
-    if limits.pids is not None and not 0 <= limits.pids <= most:
-        reason = f"{limits.pids} processes are outside 1 to {most}"
-        where = f"{path}PidsLimit"
-        yield Finding("resources.pids", where, reason, "ask for fewer", limits.pids > most)
+    yield from _judge_numbers(limits, policy, path)
+
+
+def _judge_numbers(request: CreateRequest | ResourceLimits, policy: Policy, path: str) -> Findings:
+    """Yield the numbers of a request that are out of their bounds, except unset ones."""
+    for field, bound in BOUNDED:
+        number = field.number_in(request)
+        least, most = bound.of(policy)
+        if number and not least <= number <= most:
+            reason = f"{number} is outside {least} to {most}"
+            remedy = "ask for less" if number > most else "ask for more"
+            line = bound.line(number, policy)
+            yield Finding(bound.rule, f"{path}{field.member}", reason, remedy, line != "")
 
 
 def _judge_memory(limits: ResourceLimits, policy: Policy, path: str) -> Findings:
@@ -129,10 +138,6 @@ def _judge_memory(limits: ResourceLimits, policy: Policy, path: str) -> Findings
         reason = f"a reservation is at least {format_bytes(MEMORY_FLOOR)} and not above the limit"
         remedy = "ask for something between"
         yield Finding("resources.memory", f"{path}MemoryReservation", reason, remedy)
-    swappiness = limits.memory_swappiness
-    if swappiness is not None and not 0 <= swappiness <= 100:
-        reason = f"a swappiness of {swappiness}"
-        yield Finding("resources.swap", f"{path}MemorySwappiness", reason, "0 to 100")
 
 
 def _judge_cpus(limits: ResourceLimits, policy: Policy, host: HostFacts, path: str) -> Findings:
@@ -162,9 +167,6 @@ def _judge_cpus(limits: ResourceLimits, policy: Policy, host: HostFacts, path: s
     if limits.cpu_period and not limits.cpu_quota:
         reason = "a period without a quota limits nothing"
         yield Finding("resources.cpus", f"{path}CpuPeriod", reason, "give CpuQuota too")
-    if limits.cpu_shares and not 2 <= limits.cpu_shares <= CPU_SHARES_MAX:
-        reason = f"a weight of {limits.cpu_shares}"
-        yield Finding("resources.shares", f"{path}CpuShares", reason, f"2 to {CPU_SHARES_MAX}")
 
 
 def ulimits_bounded(case: Case) -> Findings:
@@ -255,9 +257,6 @@ def namespaces_private(case: Case) -> Findings:
     if request.runtime not in ("", *runtimes):
         reason, remedy = f"{request.runtime!r}", f"leave it out, or {', '.join(runtimes)}"
         yield Finding("runtime", "HostConfig.Runtime", reason, remedy)
-    if not 0 <= request.oom_score_adj <= 1000:
-        reason = f"{request.oom_score_adj}: the host would kill others before it"
-        yield Finding("resources.oom", "HostConfig.OomScoreAdj", reason, "0 to 1000")
 
 
 def user_allowed(case: Case) -> Findings:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from controller.core.drift.failed_runs import run_json
+from controller.core.engine_api.comparable_fields import limits_text
 from controller.core.service.revisions import in_force, pin_json, suspension_json
 from controller.model.container_output import FailedRun
 from controller.model.desired.limits import DeclaredLimits
@@ -49,7 +50,7 @@ def history(
             "commit": each.source.commit,
             "outcome": each.outcome,
             "reason": each.reason,
-            "limits": "" if each.limits is None else each.limits.text,
+            "limits": "" if each.limits is None else limits_text(each.limits),
             "current": current is not None and each is (chosen or now),
             "declared": each is now,
             "pinned": each is chosen,

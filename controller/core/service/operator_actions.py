@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from controller.core.drift.classify import short_revision
+from controller.core.engine_api.comparable_fields import limits_text
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import revisions
 from controller.core.service.overrides import display_name, pin_conflict, shared_resource, slots_of
@@ -184,7 +185,7 @@ def _rollback(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
 def _what(earlier: Revision, service: Service) -> str:
     """Return the image of an earlier revision, or the limits if only those differ."""
     if earlier.revision == service.revision and earlier.limits is not None:
-        return earlier.limits.text
+        return limits_text(earlier.limits)
     return earlier.image
 
 

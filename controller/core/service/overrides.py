@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from controller.core.drift.classify import short_revision
+from controller.core.engine_api.comparable_fields import limits_text
 from controller.core.files.mounts import revision_contents
 from controller.core.manifests.check_together import desired_digest
 from controller.core.manifests.checks.claims import claims_of, exclusive_resources
@@ -163,8 +164,8 @@ def _pinned(service: Service, pin: Pin, limits: DeclaredLimits) -> OverrideReaso
     why = f": {pin.reason}" if pin.reason else ""
     to, says = short_revision(pin.revision), short_revision(service.revision)
     if pin.revision == service.revision:
-        to = f"{to} with {limits.text}"
-        says = service.limits.text
+        to = f"{to} with {limits_text(limits)}"
+        says = limits_text(service.limits)
     reason = f"pinned to {to} by {pin.by} since {pin.since}{why}; its document says {says}"
     but = " (image, env …; not only replicas or rollout)" if pin.automatic else ""
     remedy = f"change its document{but}, or trimtab resume {display_name(service.key)}"

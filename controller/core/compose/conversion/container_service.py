@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.compose.forms.mounts import PROPAGATIONS
+from controller.core.engine_api.container_fields import FIELDS
 
 _NS_PER_MS: Final = 1_000_000
 _NANO: Final = 1_000_000_000
@@ -26,50 +27,11 @@ _SILENT: Final = frozenset(
         *("MemorySwap", "Isolation", "Shell", "Platform"),
     }
 )
-#: The attribute of Compose for a setting with the same value.
-_CONFIG: Final = {
-    "User": "user",
-    "WorkingDir": "working_dir",
-    "Domainname": "domainname",
-    "MacAddress": "mac_address",
-    "Tty": "tty",
-    "OpenStdin": "stdin_open",
-}
-_HOST: Final = {
-    "Annotations": "annotations",
-    "CapAdd": "cap_add",
-    "CapDrop": "cap_drop",
-    "CgroupParent": "cgroup_parent",
-    "CpuPeriod": "cpu_period",
-    "CpuQuota": "cpu_quota",
-    "CpuRealtimePeriod": "cpu_rt_period",
-    "CpuRealtimeRuntime": "cpu_rt_runtime",
-    "CpuCount": "cpu_count",
-    "CpuPercent": "cpu_percent",
-    "CpuShares": "cpu_shares",
-    "CpusetCpus": "cpuset",
-    "DeviceCgroupRules": "device_cgroup_rules",
-    "Dns": "dns",
-    "DnsOptions": "dns_opt",
-    "DnsSearch": "dns_search",
-    "ExtraHosts": "extra_hosts",
-    "GroupAdd": "group_add",
-    "Init": "init",
-    "Memory": "mem_limit",
-    "MemoryReservation": "mem_reservation",
-    "MemorySwappiness": "mem_swappiness",
-    "OomKillDisable": "oom_kill_disable",
-    "OomScoreAdj": "oom_score_adj",
-    "PidMode": "pid",
-    "PidsLimit": "pids_limit",
-    "Privileged": "privileged",
-    "ReadonlyRootfs": "read_only",
-    "SecurityOpt": "security_opt",
-    "StorageOpt": "storage_opt",
-    "Sysctls": "sysctls",
-    "UTSMode": "uts",
-    "UsernsMode": "userns_mode",
-    "VolumesFrom": "volumes_from",
+#: The values of settings that say nothing, besides those of the image.
+_DEFAULTS: Final = {
+    "CgroupnsMode": ("private",),
+    "Runtime": ("runc",),
+    "StopSignal": (_SIGNAL_DEFAULT,),
 }
 #: Options of a mount that say nothing: missing folders are never made.
 _SILENT_TERMS: Final = frozenset({"CreateMountpoint"})
@@ -110,11 +72,11 @@ def service_of(
     """Return the service for the body of a create. Settings equal to the *image* config's are left out."""
     host, of_image = body.get("HostConfig") or {}, image or {}
     tree: dict[str, Any] = {"image": body.get("Image")}
-    for settings, table in ((body, _CONFIG), (host, _HOST)):
-        for setting, attribute in table.items():
-            value = settings.get(setting)
-            if value not in (None, -1) and value and value != of_image.get(setting):
-                tree[attribute] = value
+    for field in FIELDS:
+        value = (host if field.is_of_host else body).get(field.member)
+        defaults = (None, -1, of_image.get(field.member), *_DEFAULTS.get(field.member, ()))
+        if field.compose and value and value not in defaults:
+            tree[field.compose] = value
     mounts = [*_mounts(host)]
     mounted = {*(of_image.get("Volumes") or ()), *(each["target"] for each in mounts)}
     anonymous = [path for path in body.get("Volumes") or () if path not in mounted]
@@ -190,11 +152,6 @@ def _program(body: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[tupl
     }
     if labels:
         yield "labels", labels
-    if hostname := body.get("Hostname"):
-        yield "hostname", hostname
-    signal = body.get("StopSignal")
-    if signal and signal not in (_SIGNAL_DEFAULT, image.get("StopSignal")):
-        yield "stop_signal", signal
     if timeout := body.get("StopTimeout"):
         yield "stop_grace_period", f"{timeout}s"
 
@@ -211,10 +168,6 @@ def _limits(host: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         )
     if (ipc := host.get("IpcMode")) and ipc not in ("private", "shareable"):
         yield "ipc", ipc
-    if (cgroup := host.get("CgroupnsMode")) and cgroup != "private":
-        yield "cgroup", cgroup
-    if (runtime := host.get("Runtime")) and runtime != "runc":
-        yield "runtime", runtime
     devices = [
         {
             "source": each["PathOnHost"],
@@ -324,7 +277,7 @@ def _logging(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lost(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[str]:
-    known = _READ | _SILENT | _CONFIG.keys() | _HOST.keys()
+    known = _READ | _SILENT | {field.member for field in FIELDS if field.compose}
     for settings in (body, host):
         for name, value in settings.items():
             if value and value != -1 and name not in known:

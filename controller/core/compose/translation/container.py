@@ -17,6 +17,8 @@ from controller.core.compose.translation.scope import (
     texts,
 )
 from controller.core.compose.translation.settings import USUAL_CAPABILITIES
+from controller.core.engine_api.container_fields import FIELDS, in_bytes
+from controller.core.engine_api.field_reader import flag, text, whole
 from controller.model.names import Key
 from controller.model.quantities import format_duration_ms
 
@@ -25,21 +27,13 @@ _RETRIES_MAX: Final = 10
 _SENT_LOGS: Final = ("journald", "syslog", "fluentd", "gelf")
 _START_PERIOD_MS: Final = 30_000
 _INTERVAL_MS: Final = 30_000
-#: The attribute of Compose for a field with the same value.
-_SAME: Final = {
-    "domainname": "spec.domainname",
-    "hostname": "spec.hostname",
-    "init": "spec.init",
-    "stdin_open": "spec.stdin",
-    "stop_signal": "spec.stopSignal",
-    "tty": "spec.tty",
-    "working_dir": "spec.workingDir",
-    "runtime": "spec.security.runtime",
-    "read_only": "spec.security.readOnlyRootFilesystem",
-    "cpu_shares": "spec.resources.cpuShares",
-    "cpuset": "spec.resources.cpuset",
-    "pids_limit": "spec.resources.pids",
-}
+#: The fields with the value of an attribute: texts, numbers that aren't sizes, and switches.
+_SAME: Final = tuple(
+    field
+    for field in FIELDS
+    if field.document and field.compose and field.gate.read in (flag, whole, text)
+    if field.show is not in_bytes
+)
 _PULL: Final = {
     "always": "Always",
     "never": "Never",
@@ -95,7 +89,7 @@ class Workload:
 
 def put_container(work: Workload) -> None:
     """Translate the attributes of a service for its own containers."""
-    for part in (_image, _program, _same, _user, _environment, _resolver, _limits, _devices, _gpus):
+    for part in (_image, _program, _same, _environment, _resolver, _limits, _devices, _gpus):
         part(work)
     for part in (_security, _namespaces, _logging):
         part(work)
@@ -165,13 +159,12 @@ def _program(work: Workload) -> None:
 
 
 def _same(work: Workload) -> None:
-    for name, field in _SAME.items():
-        value = work.tree.get(name)
-        if value in (None, "", False) or (name == "pids_limit" and value == -1):
+    for field in _SAME:
+        value = work.tree.get(field.compose)
+        of_type = str(value) if field.gate.read is text else value
+        if value is None or not of_type or (field.compose == "pids_limit" and value == -1):
             continue
-        work.draft.put(field, value, name)
-    if work.tree.get("oom_score_adj"):
-        work.draft.put("spec.oomScoreAdj", work.tree["oom_score_adj"], "oom_score_adj")
+        work.draft.put(field.document, of_type, field.compose)
     if labels := mapping(work.tree.get("labels")):
         written = {name: str(value) for name, value in labels.items()}
         work.draft.put("spec.containerLabels", written, "labels")
@@ -179,12 +172,6 @@ def _same(work: Workload) -> None:
             work.draft.trace(("spec", "containerLabels", name), ("labels", name))
     if groups := texts(work.tree.get("group_add")):
         work.draft.put("spec.groupAdd", groups, "group_add")
-
-
-def _user(work: Workload) -> None:
-    user = work.tree.get("user")
-    if user not in (None, ""):
-        work.draft.put("spec.user", str(user), "user")
 
 
 def _environment(work: Workload) -> None:

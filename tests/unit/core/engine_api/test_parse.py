@@ -270,7 +270,16 @@ def test_what_a_container_may_use():
             "LogConfig": {"Type": "local", "Config": {"max-size": "1m"}},
             "ConsoleSize": [24, 80],
         },
-        limits=ResourceLimits(1, 2, 3, None, 4, 5, 6, 7, 8),
+        limits=ResourceLimits(
+            memory=1,
+            memory_swap=2,
+            memory_reservation=3,
+            nano_cpus=4,
+            cpu_quota=5,
+            cpu_period=6,
+            cpu_shares=7,
+            pids=8,
+        ),
         shm_size=9,
         ulimits=(Ulimit("nofile", 1, 2),),
         storage=(("size", "1G"),),
@@ -521,7 +530,7 @@ def test_endpoints_have_names_and_nothing_else(endpoint, rule):
 def test_what_an_update_asks_for():
     assert parse_update(
         {"Memory": 1, "CpusetCpus": "", "PidsLimit": 0, "RestartPolicy": {"Name": "no"}}
-    ) == UpdateRequest(limits=ResourceLimits(memory=1, pids=0), restart=RestartRequest("no"))
+    ) == UpdateRequest(limits=ResourceLimits(memory=1, pids=-1), restart=RestartRequest("no"))
     assert rules(parse_update({"memory": 1, "Devices": [{}]}).findings) == [
         "body.key",
         "update.field",

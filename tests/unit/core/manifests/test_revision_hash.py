@@ -107,7 +107,7 @@ def test_golden_attached_networks_without_aliases():
     assert desired.services[0].revision == (
         "v2:9f17e124db703453897c617c63ce77a1a32fd4bff485b1245e783315254b1553"
     )
-    assert desired.digest == "a8dd4c39cca95a1aad77f9244e5ba27c49f3ee535231f7d8a784ff1069bed728"
+    assert desired.digest == "696340810c0a616809713932367980463f32d8bceeb3d9f4f30f7a4a177171d0"
 
 
 def test_golden_a_service_with_every_field():
