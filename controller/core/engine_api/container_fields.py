@@ -276,7 +276,7 @@ FIELDS: Final = (
         "OomScoreAdj",
         "spec.oomScoreAdj",
         compose="oom_score_adj",
-        bound=NumberBounds("resources.oom", 0, 1000),
+        bound=NumberBounds("resources.oom", "resources.oomScoreAdjMin", 1000),
     ),
     ContainerField("PidMode", compose="pid"),
     ContainerField("Privileged", compose="privileged"),

@@ -212,7 +212,7 @@ HOST = (
     constrain(
         "OomScoreAdj",
         whole,
-        "0 to 1000: no container is spared before others",
+        "below 0 others end first: where the policy allows it",
         "oom_score_adj",
     ),
     *deny(

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec.fields import InterfaceName, Model, SysctlName, matching
+from controller.model.desired.spec.resources import OOM_SCORE_ADJ_MIN
 from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
 from controller.model.policy import values
 from controller.model.policy.builds import BuildRules
@@ -95,6 +96,8 @@ class ResourceRules(Model):
     pids: PidLimit = PidLimit.model_construct()
     tmpfs: TmpfsLimit = TmpfsLimit.model_construct()
     shm_max: values.PolicyBytes = 256 * 1024**2
+    #: The least ``oomScoreAdj``. Below 0 the kernel ends other programs of the host before a container.
+    oom_score_adj_min: Annotated[int, Field(ge=OOM_SCORE_ADJ_MIN, le=0)] = 0
     #: Allow CPU pinning.
     cpuset: bool = False
     #: The allowed ulimits, each with its largest hard value.

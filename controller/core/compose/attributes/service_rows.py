@@ -272,7 +272,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("networks.*.priority", "~", "the networks are joined in the order of their names"),
     ("networks.*.gw_priority", "~", "a published port leads through the ingress network"),
     ("oom_kill_disable", "!", "a process without memory could block the host → remove it"),
-    ("oom_score_adj", "~", "from 0 to 1000; below 0 other programs of the host would end first"),
+    ("oom_score_adj", "~", "below 0 where the policy allows it (resources.oomScoreAdjMin)"),
     ("pid", "~", "private. " + _SHARED),
     ("pids_limit", "~", _LIMIT),
     ("platform", "~!", "the engine takes the image's variant for the host"),

@@ -14,7 +14,13 @@ from controller.model.desired.spec.health import Healthcheck
 from controller.model.desired.spec.lifecycle import Lifecycle
 from controller.model.desired.spec.mounts import Mount
 from controller.model.desired.spec.network import Dns, Port, ServiceNetwork
-from controller.model.desired.spec.resources import Logs, Resources, Security, Ulimits
+from controller.model.desired.spec.resources import (
+    OOM_SCORE_ADJ_MIN,
+    Logs,
+    Resources,
+    Security,
+    Ulimits,
+)
 from controller.model.desired.spec.rollout import Dependency, PullPolicy, Restart, Rollout, RunState
 from controller.model.desired.spec.sharing import IpcMode, Observe, Shares
 from controller.model.names import REPLICAS_MAX
@@ -93,8 +99,8 @@ class ServiceSpec(fields.Model):
     sysctls: Annotated[
         dict[fields.SysctlName, fields.SysctlValue], Field(max_length=fields.LISTED_MAX)
     ] = Field(default_factory=dict)
-    #: From 0 to 1000: the higher, the sooner the kernel ends the processes if memory runs out.
-    oom_score_adj: Annotated[int, Field(ge=0, le=1000)] = 0
+    #: The higher, the sooner the kernel ends the processes if memory runs out.
+    oom_score_adj: Annotated[int, Field(ge=OOM_SCORE_ADJ_MIN, le=1000)] = 0
     #: Hardening that a service can change within the policy.
     security: Security = Security.model_construct()
     #: The check that decides whether a container is healthy.

@@ -685,7 +685,7 @@ def test_what_depends_on_a_broken_document_does_not_stand_back(broken, problem, 
             "field.value: spec.extraHosts.db is not valid",
         ),
         ("hostname: a b", "field.value: spec.hostname is not valid"),
-        ("oomScoreAdj: -1", "field.value: spec.oomScoreAdj is too small"),
+        ("oomScoreAdj: -1001", "field.value: spec.oomScoreAdj is too small"),
         ("resources: {cpuset: 0-}", "field.value: spec.resources.cpuset is not valid"),
     ],
 )  # fmt: skip

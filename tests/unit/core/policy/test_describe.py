@@ -13,6 +13,7 @@ STRICT = """\
   CPUs               1 by default, at most 4
   processes          256 by default, at most 512
   tmpfs              64Mi by default, at most 256Mi
+  oomScoreAdj        0 to 1000
   shared memory      at most 256Mi
   mounts             below /tmp/, /var/lib/platform/, /var/lib/docker/volumes/
                      not /etc/passwd, /etc/shadow, /etc/sudoers, /root, /home, /proc, /sys, /dev
@@ -112,6 +113,7 @@ OTHER_TEXT = """\
   CPUs               0.5 by default, at most 2
   processes          10 by default, at most 20
   tmpfs              64Mi by default, at most 256Mi
+  oomScoreAdj        0 to 1000
   shared memory      at most 256Mi
   mounts             below none
                      not /etc

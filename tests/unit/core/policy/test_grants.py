@@ -151,6 +151,11 @@ CREATES = (
         host={"CpuQuota": 600_000, "CpuPeriod": 100_000},
     ),
     Refused("resources.pids", Grant("set", "resources.pids.max", 4000), host={"PidsLimit": 4000}),
+    Refused(
+        "resources.oom",
+        Grant("set", "resources.oomScoreAdjMin", -500),
+        host={"OomScoreAdj": -500},
+    ),
     Refused("resources.shm", Grant("set", "resources.shmMax", "1Gi"), host={"ShmSize": 1 << 30}),
     Refused(
         "resources.ulimits",
