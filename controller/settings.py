@@ -16,6 +16,8 @@ from controller.model.errors import StateError
 from controller.model.policy.shipped import DEFAULT_POLICY
 from controller.system.atomic_file import write_atomic
 
+#: The format of all files in the state folder, and of the journal.
+FORMAT = 1
 STANDARD_SOCKET = "unix:///var/run/docker.sock"
 SYSTEM_STATE = Path("/var/lib/trimtab")
 #: The default file of registry credentials.
@@ -180,23 +182,37 @@ def read_instance(root: Path) -> Instance | None:
     """Return the instance of a state folder; None before the first start.
 
     Raises:
-        StateError: the file can't be read or is damaged.
+        StateError: the file can't be read or is damaged, or is of another format.
     """
     path = root / "instance.json"
     try:
-        return Instance(**json.loads(path.read_text()))
+        members = json.loads(path.read_text())
+        if members.keys() >= {"id", "dir", "engine"} and "format" not in members:
+            raise _older(root, str(members["dir"]), str(members["id"]))
+        if (form := members.pop("format")) != FORMAT:
+            raise ValueError(f"its format is {form!r:.20}, not {FORMAT}")  # noqa: TRY301 - as others
+        return Instance(**members)
     except FileNotFoundError:
         return None
     except PermissionError as error:
         raise StateError(
             "state.unreadable", f"{path}: {error.strerror}", remedy="run as root or its owner"
         ) from error
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
         raise StateError(
             "state.damaged",
             f"{path} can't be read as an instance: {error}",
             remedy="restore the file, or name another state folder with --state",
         ) from error
+
+
+def _older(root: Path, directory: str, identifier: str) -> StateError:
+    return StateError(
+        "state.older",
+        f"{root} was written by trimtab from before its first release, in a format that isn't read",
+        remedy="move the folder away and keep it, then take the running containers over: 'trimtab adopt "
+        f"{directory} --instance {identifier} --yes'",
+    )
 
 
 def write_instance(root: Path, instance: Instance) -> None:
@@ -207,7 +223,8 @@ def write_instance(root: Path, instance: Instance) -> None:
     """
     path = root / "instance.json"
     try:
-        write_atomic(path, f"{json.dumps(asdict(instance), indent=2)}\n".encode(), mode=0o644)
+        members = {"format": FORMAT, **asdict(instance)}
+        write_atomic(path, f"{json.dumps(members, indent=2)}\n".encode(), mode=0o644)
     except OSError as error:
         raise StateError(
             "state.unwritable",

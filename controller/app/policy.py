@@ -84,7 +84,7 @@ def read_policy(path: Path, *, check_access: AccessCheck | None = None) -> Polic
 def policy_from_route(payload: Mapping[str, Any]) -> Policy:
     """Return the policy from the broker's ``/trimtab/v1/policy``, with its origin if included.
 
-    The origin is missing in answers to clients, and in those of earlier brokers.
+    The origin is missing in answers to clients.
     """
     from controller.model.policy.document import Policy, PolicyOrigin
 

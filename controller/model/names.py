@@ -62,7 +62,7 @@ PARALLELISM_MAX = 10
 #: The id of a commit, of SHA-1 or SHA-256.
 COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _INSTANCE = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_REVISION = re.compile(r"v[12]:[0-9a-f]{64}", re.ASCII)
+_REVISION = re.compile(r"v2:[0-9a-f]{64}", re.ASCII)
 _COMPLETIONS = re.compile(r"([1-9][0-9]?)/([1-9][0-9]?)", re.ASCII)
 _RUN_SLOT = re.compile(r"run-([1-9][0-9]{0,7})", re.ASCII)
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)

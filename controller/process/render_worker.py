@@ -186,7 +186,6 @@ def _answer(clock: RenderClock, request: dict[str, Any], raw: bytes) -> list[dic
         request["folder"],
         ComposeSettings(**{**compose, "capabilities": tuple(compose["capabilities"])}),
         {key: tuple(names) for key, names in request["formers"].items()},
-        request["earlier"],
     )
     rendered = render(found["files"], scope, found["charts"], request["contents"], clock.limit)
     return list(parts_of(rendered))
@@ -225,7 +224,6 @@ def _request() -> tuple[dict[str, Any], bytes]:
         "compose": {"capabilities": []},
         "contents": {"Secret/shop/password": f"hmac:{'0' * 64}"},
         "formers": {},
-        "earlier": True,
         "files": {name: len(content) for name, content in files.items()},
         "charts": {name: len(content) for name, content in WARM_UP_CHARTS.items()},
     }

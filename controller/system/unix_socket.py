@@ -73,8 +73,7 @@ def broker_sockets(path: Path) -> tuple[Path, ...]:
 def connect_to_broker(path: Path, *, timeout_s: float) -> socket.socket:
     """Return a connection to the broker at *path*, over the best socket for this user.
 
-    That is a reserved socket, or *path* if this user can't open one. A broker of an earlier version
-    has no reserved sockets.
+    That is a reserved socket, or *path* if this user can't open one.
 
     Raises:
         OSError: as ``connect_in_turn``.

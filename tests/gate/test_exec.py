@@ -45,7 +45,7 @@ def knobs(**exec_section: object) -> Knobs:
         "profile": "development",
         "images.allow": ["trimtab.local/"],
         "images.trustLocal": ["trimtab.local/"],
-        "images.anonymousVolumes": True,
+        "images.anonymousVolumes": "slot",
         "operators": [OTHER_OPERATOR],
         **{f"exec.{key}": value for key, value in exec_section.items()},
     }

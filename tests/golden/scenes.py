@@ -160,6 +160,7 @@ def _steering(before: Service, written: Desired, *, pinned: bool) -> Overrides:
         spec=slot_text(before.spec),
         source=before.source,
         outcome="good",
+        limits=before.limits,
         deliveries=before.deliveries,
     )
     applied = service_text(before.spec)
@@ -168,7 +169,17 @@ def _steering(before: Service, written: Desired, *, pinned: bool) -> Overrides:
     now = written.service(before.key)
     assert now is not None, f"{before.key} is pinned, and not declared"
     since, why = "2026-01-02T00:00:00Z", "web.1 exited with 1"
-    pin = Pin(kept.revision, 1, now.revision, "trimtab", since, reason=why, automatic=True)
+    pin = Pin(
+        kept.revision,
+        1,
+        now.revision,
+        "trimtab",
+        since,
+        reason=why,
+        automatic=True,
+        limits=kept.limits,
+        asked_limits=now.limits,
+    )
     return Overrides((kept,), pin=pin, applied=applied)
 
 

@@ -108,7 +108,6 @@ def verify_here(
         command.rule.path,
         command.compose,
         command.formers,
-        command.has_earlier,
     )
     rendered = join_parts([*parts_of(_rendered(files, scope, charts))])
     secrets = read_secrets(rendered["secrets"], command.rule.namespaces)

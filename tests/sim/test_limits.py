@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from controller.core.encoding.canonical_json import digest
 from controller.core.manifests import parse
-from controller.core.manifests.revision_hash import earlier_revision_of
+from controller.core.manifests.revision_hash import VERSION, slot_spec
 from controller.core.planning import slot_plan
+from controller.model.desired.spec.service import ServiceSpec
+from controller.model.names import Key
 from tests.sim.faults import Faults
 from tests.sim.ground import Event
 from tests.sim.planted import Plant, always
@@ -23,12 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WORLDS = 5
+
+
+def _revision_with_limits(owner: str, key: Key, spec: ServiceSpec, contents: object = ()) -> str:
+    return f"{VERSION}:{digest([owner, str(key), slot_spec(spec), contents])}"
+
+
 PLANTS = (
     Plant(
         7,
         "limits-in-revisions",
         "other limits are another revision, so that containers are replaced for them",
-        ((parse, "revision_of", always(earlier_revision_of)),),
+        ((parse, "revision_of", always(_revision_with_limits)),),
     ),
     Plant(
         10,

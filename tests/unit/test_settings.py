@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -73,7 +74,18 @@ def test_a_state_folder_belongs_to_the_first_engine_that_answered(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"id": "x"}', '{"id": 1}', '{"unknown": 1}', "\0" * 64]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"id": "x"}',
+        '{"id": 1}',
+        '{"unknown": 1}',
+        '{"format": 1, "id": "x"}',
+        '{"format": 2, "id": "x", "dir": "/d", "engine": "unix:///e"}',
+        "\0" * 64,
+    ],
 )
 def test_a_damaged_instance_is_an_error_and_stays_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "instance.json"
@@ -82,6 +94,18 @@ def test_a_damaged_instance_is_an_error_and_stays_as_it_is(tmp_path: Path, text:
         read_instance(tmp_path)
     assert caught.value.code == "state.damaged"
     assert path.read_text() == text
+
+
+def test_a_state_folder_from_before_the_first_format_is_refused(tmp_path: Path) -> None:
+    write_instance(tmp_path, INSTANCE)
+    path = tmp_path / "instance.json"
+    members = json.loads(path.read_text())
+    assert members.pop("format") == 1
+    path.write_text(json.dumps(members))
+    with pytest.raises(StateError) as caught:
+        read_instance(tmp_path)
+    assert caught.value.code == "state.older"
+    assert f"trimtab adopt {INSTANCE.dir} --instance {INSTANCE.id} --yes" in caught.value.remedy
 
 
 @pytest.mark.needs_root

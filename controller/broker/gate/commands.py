@@ -403,9 +403,8 @@ class VerifyProof:
     stored: Mapping[str, StoredFiles] = field(default_factory=dict, repr=False)
     #: The namespaces in which the broker may have generated values that it doesn't know of.
     doubted: frozenset[str] = frozenset()
-    #: The former names of services by their keys, and whether there are revisions of earlier versions.
+    #: The former names of services by their keys.
     formers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    has_earlier: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -369,8 +369,10 @@ def _restore_limits(item: ContainerItem, now: Settings) -> Change:
 
 def _disable_restart(item: ContainerItem, now: Settings) -> Change:
     """Return the update that keeps the engine from restarting the container."""
-    judged = _judged("violation.stop", {"RestartPolicy": {"Name": "no"}})
-    return _update(item, judged, SummaryPart(settings=replace(now, restart="no", restart_max=0)))
+    body: dict[str, object] = {"RestartPolicy": {"Name": "no"}}
+    settings = replace(now, restart="no", restart_max=0)
+    changed = SummaryPart(settings=settings, updated_members=tuple(body))
+    return _update(item, _judged("violation.stop", body), changed)
 
 
 def _update(item: ContainerItem, judged: AdmissionDecision, changed: SummaryPart) -> Change:

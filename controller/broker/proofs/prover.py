@@ -119,7 +119,6 @@ class Prover:
             "compose": asdict(command.compose),
             "contents": None,
             "formers": {key: list(names) for key, names in command.formers.items()},
-            "earlier": command.has_earlier,
             "files": files,
             "charts": charts,
         }

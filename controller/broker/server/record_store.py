@@ -109,19 +109,16 @@ class RecordStore:
     def _reject(self, content: bytes, described: checkpoint.DescribedInventory | None) -> None:
         """Report a snapshot that no record describes, and move the file aside.
 
-        *described* is from the last record of a snapshot. Without any such record, a broker of an
-        earlier version wrote the file.
+        *described* is from the last record of a snapshot, None without any such record.
         """
-        if described is None:
-            LOG.info("inventory.undescribed: no record has its digest; rebuilt from the journal")
-            return
         digest = checkpoint.content_digest(content)
         # A later one must not replace the evidence of an earlier one.
         part = digest.removeprefix("sha256:")[:16]
         aside = self._snapshot.with_name(f"{self._snapshot.name}.rejected-{part}")
         reason = (
-            f"{self._snapshot.name} wasn't the file that record {described.seq} describes: rebuilt "
-            f"from the journal, and kept as {aside.name}"
+            f"{self._snapshot.name} wasn't the file that "
+            f"{f'record {described.seq}' if described else 'a record'} describes: rebuilt from the "
+            f"journal, and kept as {aside.name}"
         )
         LOG.error("inventory.rejected: %s", reason)
         entry = checkpoint.rejected_entry(self._state.new_id(), digest=digest, reason=reason)

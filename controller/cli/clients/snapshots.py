@@ -14,7 +14,6 @@ from controller.app.desired_state import (
     AskCompose,
     DesiredFiles,
     SourceFiles,
-    bind_nothing,
     directory_source,
 )
 from controller.cli.clients.oneshot import planning_controller
@@ -97,7 +96,7 @@ def review_snapshot(snapshot: host_snapshot.HostSnapshot, planned: PlannedFiles)
     serving = dict(store.prune.sources)
     as_is = parse_pass_policy(snapshot.policy, SystemClock().now())
     observed = snapshot.observed
-    bind = snapshot.secrets.bind if snapshot.secrets is not None else bind_nothing
+    bind = snapshot.secrets.bind
     files: DesiredSource
     if planned.source:
         source = host_snapshot.find_source(snapshot, planned.source)

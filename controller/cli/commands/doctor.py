@@ -211,8 +211,7 @@ def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
 def leftover_volumes(path: str) -> Iterator[CheckResult]:
     """Report anonymous volumes that no container uses. Nothing is removed.
 
-    Earlier versions left a volume at each replacement of a container, if the image declares a
-    VOLUME.
+    Docker leaves a volume at each replacement of a container whose image declares a VOLUME.
     """
     try:
         answer = ask_engine(path, f"/volumes?filters={quote(json.dumps({'dangling': ['true']}))}")
@@ -227,7 +226,7 @@ def leftover_volumes(path: str) -> Iterator[CheckResult]:
     yield CheckResult(
         "volumes",
         "warning",
-        f"{count}{_size_of(path, names)}: left by earlier versions of trimtab, or by docker",
+        f"{count}{_size_of(path, names)}: left by docker",
         "look: docker volume ls --filter dangling=true; remove one: docker volume rm NAME; remove "
         "all that have no name: docker volume prune",
     )

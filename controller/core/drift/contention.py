@@ -127,11 +127,8 @@ def from_json(value: Mapping[str, Any]) -> dict[str, Contention]:
         ValueError, TypeError, AttributeError: *value* has another form.
     """
     return {
-        str(name): Contention(tuple(float(at) for at in times), int(rounds), _identifiers(altered))
+        str(name): Contention(
+            tuple(float(at) for at in times), int(rounds), frozenset(map(str, altered))
+        )
         for name, (times, rounds, altered) in value.items()
     }
-
-
-def _identifiers(value: Any) -> frozenset[str]:
-    # Earlier versions wrote a single container id, or ''.
-    return frozenset(filter(None, [value] if isinstance(value, str) else map(str, value)))

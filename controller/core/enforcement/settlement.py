@@ -167,15 +167,10 @@ def _pulled_image(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementE
 def _timestamp_change(
     intent: OpenIntent, inspect: Mapping[str, Any], member: str
 ) -> SettlementEvidence:
-    """Compare a timestamp with its value before the mutation, since the clock may have been set.
-
-    Intents of older versions lack that value. For those the timestamp must follow the intent.
-    """
+    """Compare a timestamp with its value before the mutation, since the clock may have been set."""
     at = str((inspect.get("State") or {}).get(member) or ZERO_TIME)
     before = _summary(intent).before
-    if before is not None:
-        return SettlementEvidence(applied=at != before, state=at)
-    return SettlementEvidence(applied=_epoch_s(at) >= _epoch_s(intent.time), state=at)
+    return SettlementEvidence(applied=before is not None and at != before, state=at)
 
 
 def _status(inspect: Any) -> str:

@@ -6,9 +6,6 @@ default or a new field therefore makes no replica outdated. Golden vectors in th
 rule: a changed revision would replace every container of every host.
 
 Whether a limit is written is part of the revision, because no engine can unset a limit.
-
-``v1:`` is the rule of earlier versions, with the values of the limits. Containers of that rule stay
-current under their old revision (``core.service.kept_revisions``).
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from controller.model.desired.spec.job import JOB_FIELDS
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key
 
-VERSION, EARLIER = "v2", "v1"
+VERSION = "v2"
 
 #: Kind, name and content of the files that are part of a revision.
 Contents = tuple[tuple[str, str, str], ...]
@@ -83,30 +80,8 @@ def revision_of(owner: str, key: Key, spec: ServiceSpec, contents: Contents = ()
     if isinstance(resources, dict):
         set_only = {name: True for name in IN_PLACE_RESOURCES if name in resources}
         written["resources"] = {**resources, **set_only}
-    return f"{VERSION}:{_digest(owner, key, written, contents)}"
-
-
-def earlier_revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
-    """Return the revision by the rule of earlier versions: ``v1:`` and 64 hex digits."""
-    written = slot_spec(spec)
-    restart = written.pop("restart", None)
-    if isinstance(restart, dict) and (known := {n: v for n, v in restart.items() if n != "boot"}):
-        written["restart"] = known  # the rule is older than ``restart.boot``
-    return f"{EARLIER}:{_digest(owner, key, written)}"
-
-
-def is_revision_of(
-    revision: str, owner: str, key: Key, spec: ServiceSpec, contents: Contents = ()
-) -> bool:
-    """Return True if a revision of either rule is that of a spec with these contents."""
-    if revision.startswith(f"{EARLIER}:"):
-        return earlier_revision_of(owner, key, spec) == revision
-    return revision_of(owner, key, spec, contents) == revision
-
-
-def _digest(owner: str, key: Key, spec: dict[str, object], contents: Contents = ()) -> str:
     files = {"files": [list(each) for each in contents]} if contents else {}
     # A job and a service never share a revision, nor the image that is pinned to it.
     kind = {} if key.kind == "Service" else {"kind": key.kind}
     names = {"namespace": key.namespace, "name": key.name, "owner": owner}
-    return digest({**kind, **names, "spec": spec, **files})
+    return f"{VERSION}:{digest({**kind, **names, 'spec': written, **files})}"

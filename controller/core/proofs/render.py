@@ -25,7 +25,7 @@ from controller.core.jobs.memory import MANUAL, ON_CHANGE, SCHEDULE
 from controller.core.jobs.rollout_hooks import job_for, occasion_of
 from controller.core.manifests.combine import SourceReading, combine, source_key
 from controller.core.manifests.declaration import FolderReading
-from controller.core.manifests.revision_hash import earlier_revision_of, revision_of
+from controller.core.manifests.revision_hash import revision_of
 from controller.core.planning.deliveries.secret_binding import bind_secrets, has_secret_files
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.moves.pending import declared_moves
@@ -72,8 +72,6 @@ class RenderScope:
     compose: ComposeSettings = field(default_factory=ComposeSettings)
     #: The former names of services by their keys, as the broker's inventory has them.
     formers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    #: True if the instance has revisions of an earlier version (``v1:``).
-    has_earlier: bool = False
 
 
 def render(
@@ -193,18 +191,15 @@ class _Rendered:
     def _kept_revisions(self, service: Service) -> Iterator[str]:
         """Yield the other revisions under which the containers of a service can go on.
 
-        All are digests of the document under an earlier name, or by the rule of earlier versions.
+        All are digests of the document under a former name.
         """
         key, spec, owner = service.key, service.spec, service.owner
         claimed = (each.name for each in service.moved)
         formers = dict.fromkeys([*claimed, *self._scope.formers.get(str(key), ())])
         contents = revision_contents(service.deliveries, service.bound_names)
-        for name in [key.name, *(each for each in formers if each != key.name)]:
-            former = key._replace(name=name)
-            if name != key.name:
-                yield revision_of(owner, former, spec, contents)
-            if self._scope.has_earlier:
-                yield earlier_revision_of(owner, former, spec)
+        formers.pop(key.name, None)
+        for name in formers:
+            yield revision_of(owner, key._replace(name=name), spec, contents)
 
     def add_secret(self, secret: Secret) -> None:
         """Add the source that the broker may be asked to open."""

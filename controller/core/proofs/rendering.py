@@ -40,8 +40,8 @@ class RenderedSchedule:
 class RenderedShape:
     """A permitted create of a document.
 
-    Besides its own create, a document permits the create with the revision by which an earlier version,
-    or an earlier name of the service, knows the same settings (``core.service.kept_revisions``).
+    Besides its own create, a document permits the create with the revision by which a former name of
+    the service knows the same settings (``core.service.kept_revisions``).
     """
 
     shape: str

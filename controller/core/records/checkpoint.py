@@ -57,7 +57,7 @@ class DescribedInventory:
 
     seq: int  # of the journal record
     until: int  # the inventory is of the records up to this one
-    digest: str  # of the file (``content_digest``); '' in prune records of older brokers
+    digest: str  # of the file (``content_digest``); '' in a prune record without one
 
 
 def origin_of(instance: str) -> str:

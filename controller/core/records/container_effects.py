@@ -19,7 +19,7 @@ from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs import memory as jobs
 from controller.core.jobs.run_end import REMOVED_RUN, UNSTARTED_RUN, RunEnd
 from controller.core.records import endings, parts
-from controller.core.records.inventory_json import SETTINGS_FIELDS, aliases_from_json, replica_of
+from controller.core.records.inventory_json import aliases_from_json, replica_of
 from controller.model import names
 from controller.model.inventory import (
     PINS_MAX,
@@ -402,14 +402,8 @@ def update_settings(admitted: Settings, closing: parts.Closing) -> Settings:
 
 
 def updated_settings(summary: parts.SummaryPart) -> tuple[str, ...]:
-    """Return the names of the settings in an update, by its intent's summary.
-
-    Summaries of older brokers lack ``fields``: then all settings except name and networks.
-    """
-    members = summary.updated_members
-    if not members:
-        return tuple(name for name in SETTINGS_FIELDS if name not in {"name", "networks"})
-    return tuple(name for member in members for name in _UPDATED.get(member, ()))
+    """Return the names of the settings in an update, by its intent's summary."""
+    return tuple(name for member in summary.updated_members for name in _UPDATED.get(member, ()))
 
 
 def changes_limits(summary: parts.SummaryPart) -> bool:

@@ -1,22 +1,18 @@
 """The inventory and its parts as JSON, for the broker's snapshot file and for records.
 
-``to_json`` and ``from_json`` are inverse to each other. ``from_json`` also reads the snapshots of
-older brokers, which lack newer members.
+``to_json`` and ``from_json`` are inverse to each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from typing import Any
 
-from controller.core.encoding.image_reference import repository_of
 from controller.core.encoding.json_members import (
     fields_of,
     list_of,
-    only_set,
     read_plain,
-    text_member,
     texts_of,
 )
 from controller.core.jobs import memory as jobs
@@ -51,13 +47,13 @@ _LISTS: dict[str, tuple[type, str]] = {
     "volumes": (OwnedObject, "id"),
     "ledger": (TrustedImage, "reference"),
     "sessions": (ExecSession, "id"),
+    "replicas": (Replica, "container"),
+    "taken": (TakenDown, "intent"),
     "approvals": (Approval, "id"),
     "endings": (Ending, "container"),
     "holds": (VolumeHold, "volume"),
     "accepted": (AcceptedCommit, "source"),
 }
-#: The lists in the snapshots of all brokers.
-_ALWAYS = frozenset({"networks", "volumes", "ledger"})
 
 
 def shared_to_json(known: Inventory, *, left_out: Collection[str] = ()) -> dict[str, object]:
@@ -100,7 +96,7 @@ def item_to_json(item: ContainerItem) -> dict[str, object]:
 
 
 def item_from_json(value: Mapping[str, Any]) -> ContainerItem:
-    """Return a container written by ``item_to_json``; older brokers wrote fewer members."""
+    """Return a container written by ``item_to_json``."""
     confined = confinement_from_json(value.get("confined"))
     return read_plain(ContainerItem, {**value, "confined": confined})
 
@@ -111,27 +107,23 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "seq": inventory.seq,
         "time": inventory.time,
         "containers": [item_to_json(item) for item in inventory.containers.values()],
-        "networks": [asdict(network) for network in inventory.networks.values()],
-        "volumes": [asdict(volume) for volume in inventory.volumes.values()],
-        "ledger": [asdict(trusted) for trusted in inventory.ledger.values()],
         # A list, since the order of pins matters and canonical JSON sorts the members of objects.
         "pins": [
             {"revision": revision, **fields_of(pin)} for revision, pin in inventory.pins.items()
         ],
-        "sessions": [asdict(session) for session in inventory.sessions.values()],
         "open": {identifier: asdict(intent) for identifier, intent in inventory.open.items()},
-        "replicas": [asdict(replica) for replica in inventory.replicas.values()],
-        "taken": [asdict(taken) for taken in inventory.taken.values()],
-        "approvals": [asdict(approval) for approval in inventory.approvals.values()],
-        "endings": [fields_of(ending) for ending in inventory.endings.values()],
+        **{name: [*map(asdict, getattr(inventory, name).values())] for name in _LISTS},
         "takenDown": inventory.taken_down,
         # A list, since the order of names matters.
         "files": [stored_to_json(stored) for stored in inventory.files.values()],
         "jobs": jobs.to_json(inventory.jobs),
-        "holds": [asdict(hold) for hold in inventory.holds.values()],
-        **only_set(takenOver=sorted(inventory.taken_over)),
+        "takenOver": sorted(inventory.taken_over),
         **addresses_to_json(inventory),
-        **_signed_to_json(inventory),
+        # A list, since the order of services matters.
+        "signed": [
+            {"key": key, "revisions": [*map(asdict, revisions)]}
+            for key, revisions in inventory.signed.items()
+        ],
     }
 
 
@@ -141,48 +133,32 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
     Raises:
         KeyError, TypeError, ValueError: the value is not an inventory.
     """
-    items = [item_from_json(item) for item in value["containers"]]
+    items = map(item_from_json, value["containers"])
     lists = {
-        name: {
-            getattr(item, key): item
-            for item in read_plain(
-                tuple[kind, ...],  # type: ignore[valid-type]
-                value[name] if name in _ALWAYS else value.get(name, ()),
-            )
-        }
+        name: {getattr(item, key): item for item in read_plain(tuple[kind, ...], value[name])}  # type: ignore[valid-type]
         for name, (kind, key) in _LISTS.items()
     }
     return Inventory(
         seq=int(value["seq"]),
-        time=text_member(value, "time"),
+        time=value["time"],
         containers={item.id: item for item in items},
-        pins=_pins(value["pins"], items),
+        pins={each["revision"]: read_plain(PinnedImage, each) for each in value["pins"]},
         open={each: read_plain(OpenIntent, intent) for each, intent in value["open"].items()},
-        replicas=_replicas(value, items),
-        taken={
-            member["intent"]: _taken(member, is_open=member["intent"] in value["open"])
-            for member in value.get("taken", ())
-        },
-        taken_down=text_member(value, "takenDown"),
-        taken_over=frozenset(texts_of(value.get("takenOver"))),
-        files=stored_from_json(value.get("files", ())),
-        jobs=jobs.from_json(value.get("jobs", ())),
+        taken_down=value["takenDown"],
+        taken_over=frozenset(value["takenOver"]),
+        files=stored_from_json(value["files"]),
+        jobs=jobs.from_json(value["jobs"]),
         addresses=addresses_from_json(value),
         signed={
             member["key"]: read_plain(tuple[SignedRevision, ...], member["revisions"])
-            for member in value.get("signed", ())
+            for member in value["signed"]
         },
         **lists,
     )
 
 
 def addresses_to_json(inventory: Inventory, service: str = "") -> dict[str, object]:
-    """Return the addresses of slots as JSON, of all or of one service, NAMESPACE/NAME.
-
-    There is no member without any address, as older brokers wrote it.
-    """
-    if not inventory.addresses:
-        return {}
+    """Return the addresses of slots as JSON, of all or of one service, NAMESPACE/NAME."""
     of_service = f"{service}/" if service else ""
     # Lists, since the order of slots matters.
     return {
@@ -202,30 +178,6 @@ def addresses_from_json(value: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         str(each["network"]): {str(slot): str(address) for slot, address in each["slots"]}
         for each in list_of(value.get("addresses"))
     }
-
-
-def _signed_to_json(inventory: Inventory) -> dict[str, object]:
-    """Return the members of signed admission; none if nothing was ever proven."""
-    if not inventory.accepted:
-        return {}
-    return {
-        "accepted": [_accepted_to_json(each) for each in inventory.accepted.values()],
-        # A list, since the order of services matters.
-        "signed": [
-            {"key": key, "revisions": [_revision_to_json(revision) for revision in revisions]}
-            for key, revisions in inventory.signed.items()
-        ],
-    }
-
-
-def _revision_to_json(revision: SignedRevision) -> dict[str, object]:
-    """Return a revision; without former names as older brokers wrote it."""
-    return {name: value for name, value in asdict(revision).items() if name != "formers" or value}
-
-
-def _accepted_to_json(accepted: AcceptedCommit) -> dict[str, object]:
-    """Return an accepted commit; without an approval as older brokers wrote it."""
-    return {name: value for name, value in asdict(accepted).items() if name != "next" or value}
 
 
 def aliases_from_json(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -248,65 +200,8 @@ def stored_from_json(value: Iterable[Mapping[str, Any]]) -> dict[str, StoredFile
     return {str(stored.files): stored for stored in found}
 
 
-def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, PinnedImage]:
-    """Return the pins of a snapshot.
-
-    Older brokers wrote pins without a repository. The repository is then that of a container of the
-    revision. Without such a container there is no pin: the revision resolves its image again.
-    """
-    if isinstance(value, Mapping):  # written by brokers without a limit on pins
-        value = [{"revision": revision, **pin} for revision, pin in value.items()]
-    made = {item.revision: item.image for item in items}
-    pins = {}
-    for member in value:
-        revision = member["revision"]
-        repository = text_member(member, "repository") or repository_of(made.get(revision, ""))
-        if repository is not None:
-            by_policy, signed = (member.get(name) is True for name in ("by_policy", "signed"))
-            pins[revision] = PinnedImage(
-                member["id"], member["digest"], repository, by_policy=by_policy, signed=signed
-            )
-    return pins
-
-
-def _replicas(value: Mapping[str, Any], items: list[ContainerItem]) -> dict[str, Replica]:
-    """Return the containers of the disruption budget; older brokers wrote none."""
-    if "replicas" not in value:
-        down = {member["container"] for member in value.get("taken", ()) if member["down"]}
-        mine = (item for item in items if item.origin == "controller")
-        return {
-            item.id: replica_of(
-                item, up=RecordTime() if item.started and item.id not in down else None
-            )
-            for item in mine
-        }
-    replicas = read_plain(tuple[Replica, ...], value["replicas"])
-    sets = {item.id: Capacity.of(item.admitted).cpus for item in items}
-    return {
-        replica.container: replica
-        if "cpus" in member["granted"]
-        else _with_cpus(replica, sets.get(replica.container, 0))
-        for replica, member in zip(replicas, value["replicas"], strict=True)
-    }
-
-
-def _with_cpus(replica: Replica, cpus: int) -> Replica:
-    """Return a replica of an older broker, which counted no CPUs of a set."""
-    capacity, granted = (replace(each, cpus=cpus) for each in (replica.capacity, replica.granted))
-    return replace(replica, capacity=capacity, granted=granted)
-
-
 def replica_of(item: ContainerItem, *, up: RecordTime | None) -> Replica:
     """Return a container of the controller's as the disruption budget counts it."""
     capacity = Capacity.of(item.admitted)
     service = f"{item.namespace}/{item.service}"
     return Replica(item.id, service, item.admitted.networks, capacity, capacity, up)
-
-
-def _taken(member: Mapping[str, Any], *, is_open: bool) -> TakenDown:
-    taken = read_plain(TakenDown, member)
-    if "down" not in member:
-        return taken
-    # Older brokers counted from the intent on.
-    since = None if is_open else RecordTime(taken.intent, taken.time)
-    return replace(taken, closed=not is_open, down_since=since)

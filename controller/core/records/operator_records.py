@@ -58,7 +58,7 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
     if key is None:
         return "object isn't a service: Service/NAMESPACE/NAME"
     if not isinstance(revision, str) or not (revision == "" or is_revision(revision)):
-        return "revision isn't one: v2: or v1:, and 64 hex digits"
+        return "revision isn't one: v2: and 64 hex digits"
     if act == mutations.SERVICE_ROLLBACK and not revision:
         return f"{act} names the revision to go back to"
     if revision and act not in (mutations.SERVICE_ROLLBACK, mutations.SERVICE_RESTART):

@@ -4,7 +4,7 @@ The parts of an ``Entry`` are JSON objects. A payload declares each member once,
 checker finds a misspelt member. Example: ``RequestPart.read(entry.request).summary.image_id``, or
 ``VerdictPart(decision="deny", rules=("name.taken",), policy=digest).members``.
 
-A missing member, or a value of another type, reads as empty: older brokers wrote fewer members.
+A missing member, or a value of another type, reads as empty.
 Golden files (``tests/golden/records``) hold every form of a record.
 """
 
@@ -131,7 +131,7 @@ class ProofPart(Payload):
     shape: str = text("shape", optional=True)
     #: The shape of the admitting revision from before a move; absent if it is the same shape.
     former_shape: str = text("formerShape", optional=True)
-    #: The same without the members that an update can change; absent in records of older brokers.
+    #: The same without the members that an update can change.
     base: str = text("base", optional=True)
     #: The values of the members that an update can change.
     updates: Mapping[str, Any] = mapping("updates", optional=True)
@@ -186,10 +186,10 @@ class SummaryPart(Payload):
     image: str = text("image")
     image_id: str = text("imageId")
     digest: str = text("digest")  # of the image in its registry; '' if local
-    #: Only the policy's ``images.trustLocal`` admitted the image; not recorded by older brokers.
+    #: Only the policy's ``images.trustLocal`` admitted the image.
     trusted_by_policy: bool = flag("trustedByPolicy", optional=True)
     settings: Settings = member("settings", _read_settings, _write_settings)
-    #: The members of an update's body; () in records of older brokers.
+    #: The members of an update's body.
     updated_members: tuple[str, ...] = texts("fields")
     #: The container's DNS names; in a connect, the added ones.
     aliases: tuple[str, ...] = texts("answersTo")
@@ -197,11 +197,11 @@ class SummaryPart(Payload):
     network_aliases: Mapping[str, Any] = mapping("aliasesOn", optional=True)
     #: The address of the container's slot by the id of the network, of a create or connect.
     slot_addresses: Mapping[str, Any] = mapping("slotAddresses", optional=True)
-    #: The ids of the admitted networks by name, of a create or connect; absent in older records.
+    #: The ids of the admitted networks by name, of a create or connect.
     network_ids: Mapping[str, Any] = mapping("networkIds", optional=True)
     #: The identities of the admitted volumes by name (``OwnedObject.identity``), likewise of a create.
     volume_ids: Mapping[str, Any] = mapping("volumeIds", optional=True)
-    #: The confinement that the kernel must show; None in records of older brokers.
+    #: The confinement that the kernel must show.
     confinement: Confinement | None = member("confined", _read_confinement, _write_confinement)
     mounts: tuple[MountPart, ...] = items("mounts", MountPart)
     ports: tuple[str, ...] = texts("ports")  # published, as ADDRESS:PORT:PORT/PROTOCOL
@@ -280,7 +280,7 @@ class SummaryPart(Payload):
     act: str = text("act")
     plan: str = text("plan")  # the digest of the approved plan
     objects: tuple[str, ...] = texts("objects")  # of an approval
-    #: The digest of what the broker showed before the approval; not recorded by older brokers.
+    #: The digest of what the broker showed before the approval.
     shown: str = text("shown", optional=True)
     revision: str = text("revision", optional=True)  # of a service
     #: True if a restart resolves the image of the revision again.

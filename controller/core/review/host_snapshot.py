@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, BinaryIO, Final
 
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from controller.core.files.mounts import revision_contents
 from controller.core.manifests.revision_hash import revision_of, slot_text
 from controller.core.planning.deliveries.secret_binding import HostSecrets
-from controller.core.service.kept_revisions import canonical_revision, kept_spec
+from controller.core.service.kept_revisions import kept_spec
 from controller.core.service.revisions import from_json
 from controller.model.desired.desired import BoundName, Desired, GitSource, Service, SourceLocation
 from controller.model.desired.field_types import AS_WRITTEN
@@ -33,7 +33,7 @@ from controller.model.files.delivery import Delivery
 from controller.model.names import Key
 from controller.model.observed import Observed
 
-VERSION: Final = 2
+VERSION: Final = 1
 #: Stands for each hidden value.
 HIDDEN: Final = "hidden"
 BYTES_MAX: Final = 64 * 1024 * 1024
@@ -55,8 +55,7 @@ class HostSnapshot:
     state: Mapping[str, Any]
     #: The declared Git sources.
     sources: tuple[GitSource, ...] = ()
-    #: None: a snapshot of an earlier version, without them.
-    secrets: HostSecrets | None = None
+    secrets: HostSecrets = field(default_factory=HostSecrets)
     #: The declared services and jobs, bound to ``secrets``. Empty if read from a file.
     workloads: tuple[Service, ...] = ()
     #: Read from a file: without the values that can be secret.
@@ -75,7 +74,6 @@ def to_json(snapshot: HostSnapshot) -> dict[str, object]:
     )
     shown = replace(snapshot.observed, containers=containers)
     observed = _observed_json().dump_python(shown, mode="json")
-    secrets = snapshot.secrets or HostSecrets()
     numbers = _Numbers()
     hidden = {
         "version": VERSION,
@@ -86,8 +84,8 @@ def to_json(snapshot: HostSnapshot) -> dict[str, object]:
         "state": _without_values(snapshot.state),
         "sources": [_source_json(source) for source in snapshot.sources],
         "secrets": {
-            "contents": dict(secrets.contents),
-            "restoredAtBoot": secrets.restored_at_boot,
+            "contents": dict(snapshot.secrets.contents),
+            "restoredAtBoot": snapshot.secrets.restored_at_boot,
         },
     }
     written = numbers.hide(hidden)
@@ -134,7 +132,7 @@ def _revisions(snapshot: HostSnapshot, numbers: _Numbers) -> Iterator[tuple[str,
             if spec is not None and any(each.kind == "secret" for each in kept.deliveries):
                 yield (
                     with_numbers(kept.owner, key, spec, kept.deliveries, kept.bound_names),
-                    canonical_revision(kept, key),
+                    kept.canonical or kept.revision,
                 )
     for each in snapshot.workloads:
         if any(delivery.kind == "secret" for delivery in each.deliveries):
@@ -150,7 +148,7 @@ def from_text(text: str | bytes) -> HostSnapshot:
     """
     try:
         value = json.loads(text)
-        if value["version"] not in (1, VERSION):
+        if value["version"] != VERSION:
             raise UsageError(
                 "snapshot.version",
                 f"the snapshot has version {value['version']}, not {VERSION}",
@@ -159,11 +157,11 @@ def from_text(text: str | bytes) -> HostSnapshot:
         return HostSnapshot(
             host=str(value["host"]),
             taken=str(value["taken"]),
-            observed=_read_observed(value["observed"], value["version"]),
+            observed=_read_observed(value["observed"]),
             policy=dict(value["policy"]),
             state=dict(value["state"]),
             sources=tuple(_source(each) for each in value["sources"]),
-            secrets=_secrets(value["secrets"]) if "secrets" in value else None,
+            secrets=_secrets(value["secrets"]),
             is_hidden=True,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -175,24 +173,9 @@ def _secrets(value: Mapping[str, Any]) -> HostSecrets:
     return HostSecrets(contents, bool(value["restoredAtBoot"]), revisions)
 
 
-def _read_observed(value: Mapping[str, Any], version: int) -> Observed:
-    value = _with_keys_as_text(value) if version == 1 else value
+def _read_observed(value: Mapping[str, Any]) -> Observed:
     observed = _observed_json().validate_python(value)
     return replace(observed, containers=tuple(observed.containers))
-
-
-def _with_keys_as_text(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an observation of version 1 in the form of version 2.
-
-    In version 1 a container's key was an object or a list, and a job's key had slashes or commas.
-    """
-    containers = []
-    for each in value["containers"]:
-        key = each["key"]
-        read = Key(**key) if isinstance(key, dict) else Key(*key)
-        containers.append({**each, "key": str(read)})
-    jobs = {key.replace(",", "/"): memory for key, memory in value.get("jobs", {}).items()}
-    return {**value, "containers": containers, "jobs": jobs}
 
 
 def damaged_snapshot(error: Exception) -> UsageError:

@@ -50,7 +50,7 @@ def history(
             "commit": each.source.commit,
             "outcome": each.outcome,
             "reason": each.reason,
-            "limits": "" if each.limits is None else limits_text(each.limits),
+            "limits": limits_text(each.limits),
             "current": current is not None and each is (chosen or now),
             "declared": each is now,
             "pinned": each is chosen,

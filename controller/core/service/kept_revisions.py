@@ -1,10 +1,8 @@
-"""Revisions of earlier versions: a service keeps the revision under which its containers run.
+"""Revisions from before a move: a service keeps the revision under which its containers run.
 
-Revisions ``v1:`` include the values of limits, and revisions ``v2:`` don't
-(``core.manifests.revision_hash``). A document whose v2 revision equals that of a kept v1 revision
-goes on under the v1 revision: its containers are current, and its image, outcomes and rollbacks are
-found under the same name. Without kept revisions, the revision v1 of the document itself counts if
-a container has it.
+A revision depends on the service's name. A document with the same settings under another name goes on
+under the revision of the former name: its containers are current, and its image, outcomes and rollbacks
+are found under the same name.
 """
 
 from __future__ import annotations
@@ -15,16 +13,13 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from controller.core.files.mounts import revision_contents
-from controller.core.manifests import revision_hash
 from controller.core.manifests.check_together import desired_digest
+from controller.core.manifests.revision_hash import revision_of
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Revision
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
-
-_EARLIER = f"{revision_hash.EARLIER}:"
 
 
 def with_kept_revisions(
@@ -75,13 +70,8 @@ def _with_kept_revision(
 def _kept_name(
     service: Service, canonical: str, overrides: Overrides, containers: Iterable[Container]
 ) -> str:
-    running = {container.revision for container in containers}
-    if any(revision.startswith(_EARLIER) for revision in running) and canonical not in running:
-        earlier = revision_hash.earlier_revision_of(service.owner, service.key, service.spec)
-        if earlier in running:
-            return earlier
     kept = reversed(overrides.revisions)
-    known = next((e.revision for e in kept if canonical_revision(e, service.key) == canonical), "")
+    known = next((e.revision for e in kept if (e.canonical or e.revision) == canonical), "")
     return known or _name_before_moves(service, canonical, containers) or canonical
 
 
@@ -96,9 +86,8 @@ def _name_before_moves(service: Service, canonical: str, containers: Iterable[Co
     contents = revision_contents(service.deliveries, service.bound_names)
     for name, revision in sorted(formers.items()):
         key = service.key._replace(name=name)
-        if name != service.key.name and revision_hash.is_revision_of(
-            revision, service.owner, key, service.spec, contents
-        ):
+        made = name != service.key.name and revision_of(service.owner, key, service.spec, contents)
+        if made == revision:
             return revision
     return ""
 
@@ -113,18 +102,10 @@ def moved(overrides: Overrides, key: Key) -> Overrides:
         spec = kept_spec(kept)
         if spec is not None and not kept.hidden:
             contents = revision_contents(kept.deliveries, kept.bound_names)
-            canonical = revision_hash.revision_of(kept.owner, key, spec, contents)
+            canonical = revision_of(kept.owner, key, spec, contents)
             kept = replace(kept, canonical="" if canonical == kept.revision else canonical)  # noqa: PLW2901
         revisions.append(kept)
     return replace(overrides, revisions=tuple(revisions))
-
-
-def canonical_revision(kept: Revision, key: Key) -> str:
-    """Return a kept revision's name by the present rule; its own name if its spec isn't kept."""
-    if kept.canonical or not kept.revision.startswith(_EARLIER):
-        return kept.canonical or kept.revision
-    spec = kept_spec(kept)
-    return kept.revision if spec is None else revision_hash.revision_of(kept.owner, key, spec)
 
 
 def kept_spec(kept: Revision) -> ServiceSpec | None:
@@ -133,27 +114,3 @@ def kept_spec(kept: Revision) -> ServiceSpec | None:
         return ServiceSpec.model_validate_json(kept.spec) if kept.spec else None
     except ValidationError:
         return None  # of a field that there isn't any more
-
-
-def completed(overrides: Overrides, key: Key) -> Overrides:
-    """Return overrides of an earlier version with the limits and present names of its revisions."""
-    if all(each.limits is not None or not each.spec for each in overrides.revisions):
-        return overrides
-    done = replace(overrides, revisions=tuple(_completed(e, key) for e in overrides.revisions))
-    pin = overrides.pin
-    if pin is None or not pin.automatic or pin.asked_limits is not None:
-        return done
-    failed = done.find_revision(pin.asked)
-    return done if failed is None else replace(done, pin=replace(pin, asked_limits=failed.limits))
-
-
-def _completed(kept: Revision, key: Key) -> Revision:
-    spec = kept_spec(kept)
-    if kept.limits is not None or spec is None:
-        return kept
-    canonical = canonical_revision(kept, key)
-    return replace(
-        kept,
-        limits=DeclaredLimits.of(spec),
-        canonical="" if canonical == kept.revision else canonical,
-    )

@@ -184,7 +184,7 @@ def _rollback(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
 
 def _what(earlier: Revision, service: Service) -> str:
     """Return the image of an earlier revision, or the limits if only those differ."""
-    if earlier.revision == service.revision and earlier.limits is not None:
+    if earlier.revision == service.revision:
         return limits_text(earlier.limits)
     return earlier.image
 

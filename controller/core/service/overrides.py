@@ -16,7 +16,7 @@ from controller.core.engine_api.comparable_fields import limits_text
 from controller.core.files.mounts import revision_contents
 from controller.core.manifests.check_together import desired_digest
 from controller.core.manifests.checks.claims import claims_of, exclusive_resources
-from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, is_revision_of
+from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
 from controller.core.service.kept_revisions import kept_spec
 from controller.core.service.revisions import is_pinned
 from controller.model.desired.desired import Desired, OverrideReason, Service
@@ -100,20 +100,15 @@ def slots_of(earlier: Revision | None, service: Service) -> Service | None:
     spec = None if earlier is None else kept_spec(earlier)
     if earlier is None or spec is None:
         return None
-    is_whole = is_revision_of(
-        earlier.canonical or earlier.revision,
-        earlier.owner,
-        service.key,
-        spec,
-        revision_contents(earlier.deliveries, earlier.bound_names),
-    )
-    if not is_whole and not earlier.hidden:
+    contents = revision_contents(earlier.deliveries, earlier.bound_names)
+    now = revision_of(earlier.owner, service.key, spec, contents)
+    if now != (earlier.canonical or earlier.revision) and not earlier.hidden:
         return None
-    now = {name: getattr(service.spec, name) for name in NOT_OF_THE_SLOT}
+    fields = {name: getattr(service.spec, name) for name in NOT_OF_THE_SLOT}
     return replace(
         service,
         owner=earlier.owner,
-        spec=spec.model_copy(update=now),
+        spec=spec.model_copy(update=fields),
         revision=earlier.revision,
         canonical=earlier.canonical,
         source=earlier.source,

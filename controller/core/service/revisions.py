@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from controller.core.manifests.revision_hash import service_text, slot_text, spec_digest
-from controller.core.service.kept_revisions import completed
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import (
@@ -52,7 +51,7 @@ def record_document(
 
     *since* is now, as RFC 3339. *containers* is None if unknown.
     """
-    overrides = _declared(completed(overrides, service.key), service, generation, since)
+    overrides = _declared(overrides, service, generation, since)
     if not is_pinned(overrides, service):
         overrides = replace(overrides, pin=None)
     at_rest = service.spec.state is RunState.STOPPED or service.spec.replicas == 0
@@ -70,7 +69,7 @@ def is_pinned(overrides: Overrides, service: Service) -> bool:
     pin = overrides.pin
     if pin is None or not pin.automatic:
         return pin is not None and pin.asked in (service.revision, spec_digest(service))
-    return pin.asked == service.revision and pin.asked_limits in (None, service.limits)
+    return pin.asked == service.revision and pin.asked_limits == service.limits
 
 
 def finish_restart(overrides: Overrides, containers: Iterable[Container]) -> Overrides:
@@ -109,7 +108,7 @@ def _is_superseded(kept: Revision, service: Service) -> bool:
     """Return True for an earlier declaration of a service's slots and limits, by any name."""
     canonical = service.canonical or service.revision
     same = kept.revision == service.revision or (kept.canonical or kept.revision) == canonical
-    return same and kept.limits in (None, service.limits)
+    return same and kept.limits == service.limits
 
 
 def _trimmed(overrides: Overrides, running: frozenset[str]) -> Overrides:

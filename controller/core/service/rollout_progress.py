@@ -13,7 +13,7 @@ controller brings a deadline nearer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
@@ -63,8 +63,8 @@ class RolloutProgress:
     good: str = ""
     #: Failures by slot before a failed rollout recovered.
     forgiven: Annotated[tuple[tuple[int, int], ...], OPTIONAL] = ()
-    #: The limits that are, or were last, rolled out. None: recorded by an earlier version.
-    limits: Annotated[DeclaredLimits | None, NULLABLE] = None
+    #: The limits that are, or were last, rolled out.
+    limits: DeclaredLimits = field(default_factory=DeclaredLimits)
     #: True once all slots were available, and no container of another revision had a process.
     served: Annotated[bool, OPTIONAL] = False
     #: A job before or after the rollout is the reason of the failure.
@@ -176,8 +176,7 @@ def advance(
 
 def is_of(progress: RolloutProgress, service: Service) -> bool:
     """Return True if a progress is that of a service's revision and limits."""
-    same = progress.limits in (None, service.limits)
-    return progress.revision == service.revision and same
+    return (progress.revision, progress.limits) == (service.revision, service.limits)
 
 
 def is_settling(progress: RolloutProgress, service: Service) -> bool:
@@ -191,9 +190,7 @@ def is_settling(progress: RolloutProgress, service: Service) -> bool:
 def _keeps_good(progress: RolloutProgress, service: Service) -> bool:
     """Return True if a good revision stays good without a new watch period: no limit is lowered."""
     known = progress.revision == service.revision == progress.good and not progress.failed
-    return (
-        known and progress.limits is not None and not service.limits.is_lower_than(progress.limits)
-    )
+    return known and not service.limits.is_lower_than(progress.limits)
 
 
 def _idle(service: Service) -> bool:

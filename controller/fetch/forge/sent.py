@@ -31,7 +31,7 @@ class Sent:
     posts: int
     #: In Unix seconds.
     at: float
-    #: The place at the forge (``target_of``); '' in files of earlier versions.
+    #: The place at the forge (``target_of``).
     target: str
 
 

@@ -19,7 +19,7 @@ from controller.model import names
 from controller.model.mutations import ADOPT
 from controller.model.records import Role
 
-VERSION: Final = 3
+VERSION: Final = 1
 #: Number of records whose times are summarised in one row of ``spans``, to find seqs by time.
 SPAN: Final = 1024
 

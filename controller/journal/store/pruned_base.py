@@ -147,7 +147,7 @@ def _check_described(folder: Path, base: PrunedBase, content: bytes) -> None:
             return
         if described.until == base.record.seq:
             if not described.digest:
-                return  # a broker without digests pruned these records
+                return  # the record has none to compare
             raise BadBase(
                 f"{INVENTORY_NAME} differs from the file that record {described.seq} describes"
             )

@@ -82,9 +82,9 @@ class InventoryCheck:
             return _uncompared(path, "no record has its digest yet")
         reason = (
             f"{path} isn't the file that record {last.seq} describes (records 1 to {last.until}): it "
-            "was changed since, or comes from another copy of the state folder or from an earlier "
-            "version. Keep a copy of it and find out who changed it. The broker doesn't use it: the "
-            "next start rebuilds the inventory from the journal"
+            "was changed since, or comes from another copy of the state folder. Keep a copy of it and "
+            "find out who changed it. The broker doesn't use it: the next start rebuilds the inventory "
+            "from the journal"
         )
         return FileFinding(str(path), reason)
 
@@ -116,9 +116,7 @@ class InventoryCheck:
                 return _uncompared(path, "it isn't in this copy")
             how = f"is missing: it had the inventory of the pruned records 1 to {until}"
         elif not own.digest:
-            return _uncompared(
-                path, f"record {own.seq}, of an earlier version, has no digest of it"
-            )
+            return _uncompared(path, f"record {own.seq} has no digest of it")
         elif _digest(path) != self._pruned_digest:
             return _uncompared(path, "it was replaced meanwhile: verify again")
         else:

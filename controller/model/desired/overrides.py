@@ -5,7 +5,7 @@ The files have the desired state. The controller must remember these values itse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from controller.model.desired.desired import BoundName, Restarting, SourceLocation
@@ -34,20 +34,18 @@ class Revision:
     left: bool = False  # rolled back automatically since the last declaration
     #: From a snapshot of a host: the spec is without values, and doesn't hash to the revision.
     hidden: bool = False
-    #: The revision by the present rule; '' if equal to ``revision``, or unknown.
+    #: The revision by the service's present name; '' if equal to ``revision``.
     canonical: str = ""
-    #: The limits, which are no part of the revision. None: kept by an earlier version.
-    limits: DeclaredLimits | None = None
+    #: The limits, which are no part of the revision.
+    limits: DeclaredLimits = field(default_factory=DeclaredLimits)
     #: The mounted files, with the contents that are part of the revision.
     deliveries: tuple[Delivery, ...] = ()
     #: The engine's names of its adopted volumes and networks, a part of the revision.
     bound_names: tuple[BoundName, ...] = ()
 
     def is_variant(self, revision: str, limits: DeclaredLimits | None) -> bool:
-        """Return True for this revision with these limits; unknown limits match all."""
-        return self.revision == revision and (
-            limits is None or self.limits is None or self.limits == limits
-        )
+        """Return True for this revision with these limits; None for any limits."""
+        return self.revision == revision and limits in (None, self.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +61,8 @@ class Pin:
     since: str
     reason: str = ""
     automatic: bool = False
-    #: The limits of the pinned revision. None: pinned by an earlier version.
-    limits: DeclaredLimits | None = None
+    #: The limits of the pinned revision.
+    limits: DeclaredLimits = field(default_factory=DeclaredLimits)
     #: The limits of the failed revision, for an automatic pin.
     asked_limits: DeclaredLimits | None = None
 

@@ -74,7 +74,7 @@ class Loosens(Model):
     runtimes: tuple[str, ...] = ()
     root: bool = False
     writable_root: bool = False
-    anonymous_volumes: values.KeptVolumes = "refuse"
+    anonymous_volumes: values.AnonymousVolumes = "refuse"
     #: The uid of an observer: a service with the host's network, processes and files, which can
     #: only read. Nobody else on the host has the uid.
     observer: Annotated[int, Field(ge=1000, le=2**31 - 1)] | None = None

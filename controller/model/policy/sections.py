@@ -29,7 +29,7 @@ class ImageRules(Model):
     require_digest: bool = False
     #: The mount at a VOLUME of an image, and for a client's request without a volume name; see
     #: ``core.rules.images.image_volumes``.
-    anonymous_volumes: values.KeptVolumes = "refuse"
+    anonymous_volumes: values.AnonymousVolumes = "refuse"
     #: os/architecture values in addition to the host's own.
     platforms: tuple[str, ...] = ()
     #: Builds from Dockerfiles; None refuses them.

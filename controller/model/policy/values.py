@@ -103,16 +103,9 @@ def _date(text: str) -> str:
         raise ValueError("expected a date, such as 2027-01-31") from None
 
 
-def _anonymous_volumes(value: object) -> object:
-    # A boolean up to version 0.1. ``true`` let the engine create a volume without a name.
-    return {True: "slot", False: "refuse"}[value] if isinstance(value, bool) else value
-
-
 AnonymousVolumes = Literal["refuse", "slot", "scratch"]
-#: The notation in a policy: one of the words, or ``false`` (refuse) and ``true`` (slot).
 #: A limit of every container that an engine may ignore.
 IgnoredLimit = Literal["memory", "swap", "cpus", "pids"]
-KeptVolumes = Annotated[AnonymousVolumes, BeforeValidator(_anonymous_volumes)]
 PolicyBytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer(format_bytes)]
 PolicyDurationMs = Annotated[
     int, BeforeValidator(parse_duration_ms), PlainSerializer(format_duration_ms)

@@ -19,7 +19,7 @@ from controller.broker.handlers.proofs import lines
 from controller.broker.wire.responses import json_reply
 from controller.core.compose.translation.settings import owned_by, settings_of
 from controller.core.records.parts import ProofPart, SummaryPart
-from controller.core.records.signed.revisions import all_former_names, has_earlier_revisions
+from controller.core.records.signed.revisions import all_former_names
 from controller.model.mutations import SOURCE_ACCEPTED
 from controller.model.policy.sources import SignedSource
 from controller.model.records import Reply
@@ -80,7 +80,6 @@ def upload(call: GateRequest, state: GateState) -> Flow[Reply]:
         state.inventory.files,
         state.doubted_namespaces,
         all_former_names(state.inventory, rule.namespaces),
-        has_earlier=has_earlier_revisions(state.inventory),
     )
     if isinstance(result, ProofRefused):
         # A line by the keys of before a reload could be signed with a key that is revoked now.

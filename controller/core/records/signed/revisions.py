@@ -7,7 +7,6 @@ a started container came to have all values of the revision.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -26,8 +25,6 @@ from controller.model.mutations import Mutation
 from controller.model.names import Key
 from controller.model.records import Record
 
-#: Of revisions that earlier versions made (``core.manifests.revision_hash``).
-_EARLIER = "v1:"
 _MAKES = frozenset({Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT})
 _STARTS = frozenset({Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART})
 
@@ -97,12 +94,6 @@ def all_former_names(
     return {
         k: names for k, names in found.items() if names and Key.parse(k).namespace in namespaces
     }
-
-
-def has_earlier_revisions(inventory: Inventory) -> bool:
-    """Return True if a container or a pin has a revision by the rule of earlier versions."""
-    revisions = itertools.chain(inventory.pins, inventory.items.revisions)
-    return any(each.startswith(_EARLIER) for each in revisions)
 
 
 def move_revisions(inventory: Inventory, source: Key, target: Key) -> Inventory:

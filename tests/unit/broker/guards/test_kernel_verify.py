@@ -173,7 +173,11 @@ def test_a_breach_is_recorded_and_ended_for_good() -> None:
     }
     assert violation.result == {"found": ["processes have no limit"]}
     settings = settings_to_json(replace(ADMITTED, restart="no"))
-    assert update.request["summary"] == {**PLACE, "settings": settings}
+    assert update.request["summary"] == {
+        **PLACE,
+        "settings": settings,
+        "fields": ["RestartPolicy"],
+    }
     assert (kill.request["route"], kill.request["summary"]) == ("container.kill", PLACE)
     for intent in (update, kill):
         assert intent.actor["role"] == "broker"

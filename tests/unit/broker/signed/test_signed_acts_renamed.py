@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.manifests.revision_hash import earlier_revision_of, revision_of
+from controller.core.manifests.revision_hash import revision_of
 from controller.core.records.inventory_json import from_json, to_json
 from controller.core.records.parts import RequestPart
 from controller.engine.transport import OutgoingRequest
@@ -61,13 +61,11 @@ def labelled(key: str, text: str, **labels: str) -> OutgoingRequest:
     return replace(honest, query={"name": name}, body=body)
 
 
-def revision_as(name: str, text: str = RENAMED, *, earlier: bool = False) -> str:
+def revision_as(name: str, text: str = RENAMED) -> str:
     """Return the revision that the service of a document had under another name."""
     service = desired_of(text).workload(Key.parse(FRONT if FRONT in keys(text) else WEB))
     assert service is not None
     key = service.key._replace(name=name)
-    if earlier:
-        return earlier_revision_of(service.owner, key, service.spec)
     contents = tuple((d.kind, d.name, d.content) for d in service.deliveries)
     return revision_of(service.owner, key, service.spec, contents)
 
@@ -276,31 +274,39 @@ def test_a_service_without_a_move_has_no_revision_of_another_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["web", "front"])
-def test_a_revision_of_an_earlier_version_goes_on_once_an_operator_restarted_it(name: str) -> None:
+def test_a_revision_from_before_the_requirement_goes_on_once_an_operator_restarted_it(
+    name: str,
+) -> None:
     """Its container is from before the requirement, so its image is nobody's word but the controller's."""
     instance = Instance()
     assert instance.broker.state is not None
     signed = instance.broker.state.policy
     text = RENAMED if name == "front" else DOCUMENTS
     key = FRONT if name == "front" else WEB
-    earlier = revision_as("web", text, earlier=True)
+    revision = revision_as("web", text)
     instance.broker.state.policy = signed.model_copy(update={"sources": ()})
     for request in prerequisites(text):
         assert instance.send(request).status < 300
-    old = instance.run(labelled(key, text, REVISION=earlier))
+    old = instance.run(labelled(key, text, REVISION=revision))
     instance.broker.state.policy = signed
     instance.commit(text)
     assert rule(instance.ask("POST", f"/containers/{old}/restart")) == "proof.unproven"
     instance.take_down(old)
-    again = labelled(key, text, REVISION=earlier)
+    again = labelled(key, text, REVISION=revision)
     assert rule(instance.send(again)) == "proof.image"
-    asked = {"act": "service.restart", "object": key, "revision": earlier, "anew": True, "note": ""}
+    asked = {
+        "act": "service.restart",
+        "object": key,
+        "revision": revision,
+        "anew": True,
+        "note": "",
+    }
     reply = instance.ask("POST", "/trimtab/v1/records", asked, actor=OPERATOR)
     assert reply.status == 200, reply.body
-    evil = labelled(key, text, REVISION=f"v1:{'0' * 64}")
+    evil = labelled(key, text, REVISION=f"v2:{'0' * 64}")
     assert rule(instance.send(evil)) == "proof.unproven"
     new = instance.run(again)
     assert instance.ask("POST", f"/containers/{new}/restart").status == 204
     instance.take_down(new)
-    pin = instance.inventory.pins[earlier].id
+    pin = instance.inventory.pins[revision].id
     instance.run(replace(again, body={**body_of(again), "Image": pin}))

@@ -114,11 +114,6 @@ def test_a_stop_and_a_removal_count_as_fields_and_a_violation_as_none() -> None:
 def test_it_is_written_and_read_back() -> None:
     fights = observe({"memory": fought(1, 2, 3, 4)}, (container(state="paused"),), 5.0)
     assert from_json(json.loads(json.dumps(to_json(fights)))) == fights
-    older = {"memory": [[5.0], 0, "c1"], "pids": [[6.0], 0, ""]}
-    assert from_json(older) == {
-        "memory": Contention((5.0,), 0, frozenset({"c1"})),
-        "pids": Contention((6.0,)),
-    }
     broken: tuple[Any, ...] = ({"memory": [1]}, {"memory": "x"}, [], {"memory": [[None], 1, ""]})
     for told in broken:
         with pytest.raises((ValueError, TypeError, AttributeError)):

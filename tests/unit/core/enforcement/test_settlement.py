@@ -67,6 +67,12 @@ LIMITED = {"Memory": 2**30, "MemorySwap": 2**30, "PidsLimit": 9, "RestartPolicy"
 LABELLED = {"Labels": {"io.trimtab.intent": "i"}}
 MADE = {"Id": FULL, "Names": ["/web.1"], **LABELLED}
 CREATE = intent("container.create", "web.1")
+EARLIER, LATER = "2026-01-01T12:00:00Z", "2026-01-01T12:00:04Z"
+STARTED = intent("container.start", before=EARLIER)
+STOPPED = intent("container.stop", before=EARLIER)
+UPDATE = intent(
+    "container.update", settings=settings_to_json(ADMITTED), fields=["Memory", "PidsLimit"]
+)
 
 
 @pytest.mark.parametrize(
@@ -87,50 +93,25 @@ CREATE = intent("container.create", "web.1")
         (ProofKind.ABSENCE, intent("container.remove"), state(Status="removing"), False),
         (ProofKind.ABSENCE, intent("network.remove"), {"Id": "n"}, False),
         (ProofKind.STARTED, intent("container.start"), None, False),
-        (
-            ProofKind.STARTED,
-            intent("container.start"),
-            state(StartedAt="2026-01-01T12:00:00.500000001Z"),
-            True,
-        ),
-        (
-            ProofKind.STARTED,
-            intent("container.start"),
-            state(StartedAt="2026-01-01T12:00:00.499999999Z"),
-            False,
-        ),
-        (
-            ProofKind.STARTED,
-            intent("container.start"),
-            state(StartedAt="2026-01-01T14:00:01+02:00"),
-            True,
-        ),
+        (ProofKind.STARTED, STARTED, state(StartedAt="2026-01-01T12:00:00.000000001Z"), True),
+        (ProofKind.STARTED, STARTED, state(StartedAt=EARLIER), False),
+        (ProofKind.STARTED, intent("container.start"), state(StartedAt=EARLIER), False),
         (ProofKind.STARTED, intent("container.start"), state(), False),
-        (
-            ProofKind.FINISHED,
-            intent("container.stop"),
-            state(FinishedAt="2026-01-01T12:00:04Z", Running=False),
-            True,
-        ),
-        (
-            ProofKind.FINISHED,
-            intent("container.stop"),
-            state(FinishedAt="2026-01-01T12:00:04Z", Running=True),
-            False,
-        ),
+        (ProofKind.FINISHED, STOPPED, state(FinishedAt=LATER, Running=False), True),
+        (ProofKind.FINISHED, STOPPED, state(FinishedAt=LATER, Running=True), False),
         (ProofKind.FIELD, intent("container.pause"), state(Paused=True), True),
         (ProofKind.FIELD, intent("container.unpause"), state(Paused=True), False),
         (ProofKind.FIELD, intent("container.rename", name="web"), inspect(), True),
         (ProofKind.FIELD, intent("container.rename", name="new"), inspect(), False),
         (
             ProofKind.FIELD,
-            intent("container.update", settings=settings_to_json(ADMITTED)),
+            UPDATE,
             inspect(HostConfig=LIMITED, Name="/renamed"),
             True,
         ),
         (
             ProofKind.FIELD,
-            intent("container.update", settings=settings_to_json(ADMITTED)),
+            UPDATE,
             inspect(HostConfig={**LIMITED, "Memory": 2**29}),
             False,
         ),
@@ -161,9 +142,6 @@ def seen(text: str, *, applied: bool = False, **result: object) -> SettlementEvi
 
 NETWORK = {"Id": "n1", "Name": "n", **LABELLED}
 COPY = {"Id": "c" * 64, "Names": ["/copy"]}
-EARLIER, LATER = "2026-01-01T12:00:00Z", "2026-01-01T12:00:04Z"
-STARTED = intent("container.start", before=EARLIER)
-STOPPED = intent("container.stop", before=EARLIER)
 JOINED = inspect(NetworkSettings={"Networks": {"n": {}, "m": {}}})
 
 

@@ -9,7 +9,6 @@ Vectors ``v1`` are those of earlier versions, whose containers still run.
 import pytest
 
 from controller.core.manifests.check_together import desired_of
-from controller.core.manifests.revision_hash import earlier_revision_of
 
 FULL = """
 apiVersion: trimtab/v1
@@ -63,30 +62,15 @@ def revision(spec: str, **metadata: str):
     return service_of(spec, **metadata).revision
 
 
-def earlier(service):
-    return earlier_revision_of(service.owner, service.key, service.spec)
-
-
 HTTP = "healthcheck: {http: {path: /healthz, port: 8080}}"
 LIMITED = "resources: {memory: 64Mi, cpus: 0.5, pids: 10, shm: 1Mi}, restart: {policy: Never}"
 TCP = "healthcheck: {tcp: {port: 8080}, interval: 5s}"
-EARLIER = {
-    HTTP: "v1:935ce82f85c6208fa6f6b5aadd00f8de13a3e9b15e45abb6bca7e154b7f58c11",
-    TCP: "v1:a6660ce12f4c6272d8c72eea4bb269a680ed01b5f3eb88de50fca51ef1ed1edb",
-    "": "v1:08d5d19556854b2d28f26b7db6615ef89c9d1ffb3ba2f35e9f66d3af212513f8",
-}
 GOLDEN = {
     HTTP: "v2:935ce82f85c6208fa6f6b5aadd00f8de13a3e9b15e45abb6bca7e154b7f58c11",
     TCP: "v2:a6660ce12f4c6272d8c72eea4bb269a680ed01b5f3eb88de50fca51ef1ed1edb",
     "": "v2:08d5d19556854b2d28f26b7db6615ef89c9d1ffb3ba2f35e9f66d3af212513f8",
     LIMITED: "v2:08811d083d1033db1598f57d588fa335c7b55ee31be6c60ecd400f5fcf23f2c7",
 }
-
-
-def test_golden_the_revisions_of_earlier_versions():
-    assert {spec: earlier(service_of(spec)) for spec in EARLIER} == EARLIER
-    _db, full = desired_of({"f.yaml": FULL}).services
-    assert earlier(full) == "v1:32de4d62d00922937f202975396d895683590208750743a54fc8afdf9620c5fc"
 
 
 def test_golden_the_revisions_of_services_with_few_fields():
@@ -132,14 +116,12 @@ def test_golden_a_service_with_every_field():
 )
 def test_another_value_of_what_an_engine_updates_makes_no_other_revision(one: str, other: str):
     assert revision(one) == revision(other)
-    assert earlier(service_of(one)) != earlier(service_of(other))
 
 
 @pytest.mark.parametrize("spec", ["", "restart: {policy: OnFailure}"])
 def test_who_starts_containers_at_boot_is_part_of_no_revision(spec: str):
     ordered = "restart: {policy: OnFailure, boot: Ordered}" if spec else "restart: {boot: Ordered}"
     assert revision(spec) == revision(ordered)
-    assert earlier(service_of(spec)) == earlier(service_of(ordered))
 
 
 @pytest.mark.parametrize(

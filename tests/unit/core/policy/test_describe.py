@@ -48,7 +48,7 @@ OTHER = Policy.from_json(
             "allow": ["ghcr.io/team/", "docker.io/library/redis"],
             "trustLocal": ["ghcr.io/team/"],
             "requireDigest": True,
-            "anonymousVolumes": True,
+            "anonymousVolumes": "slot",
         },
         "capabilities": {"allowed": []},
         "security": {

@@ -27,7 +27,6 @@ from controller.model.inventory import (
     OpenIntent,
     OwnedObject,
     PinnedImage,
-    RecordTime,
     TrustedImage,
 )
 from controller.model.observed import Settings
@@ -196,7 +195,7 @@ def test_a_start_marks_it_as_started(route: str, status: int) -> None:
 OWN_CHANGES = [
     (
         "container.update",
-        {"settings": settings_to_json(replace(SETTINGS, memory=2**62))},
+        {"settings": settings_to_json(replace(SETTINGS, memory=2**62)), "fields": ["Memory"]},
         replace(SETTINGS, memory=2**62),
     ),
     ("container.rename", {"name": "other"}, replace(SETTINGS, name="other")),
@@ -421,16 +420,6 @@ def test_pins_of_more_revisions_than_are_kept_are_not_searched_at_each_create(
     assert [*folded(*made(6), onto=six).pins] == [f"v1:{number:064}" for number in range(1, 7)]
 
 
-OLD_PIN = {"id": "sha256:1", "digest": "sha256:2"}
-
-
-@pytest.mark.parametrize("pins", [{REVISION: OLD_PIN}, [{"revision": REVISION, **OLD_PIN}]])
-def test_an_old_snapshots_pin_has_the_repository_of_its_revisions_container(pins: object) -> None:
-    snapshot = json.loads(json.dumps(to_json(MADE))) | {"pins": pins}
-    assert from_json(snapshot) == MADE
-    assert from_json({**snapshot, "containers": []}).pins == {}, "nothing names its repository"
-
-
 def test_a_create_admitted_by_the_policys_trust_alone_makes_a_pin_that_says_so() -> None:
     request = {**ASKED, "summary": {**SUMMARY, "trustedByPolicy": True}}
     inventory = folded(entry("c1", "intent", request), entry("c1", "outcome", {}, DONE))
@@ -518,7 +507,7 @@ def test_what_the_broker_changes_to_end_a_container_isn_t_what_it_is_admitted_as
                 {
                     "route": "container.update",
                     "object": FULL,
-                    "summary": {"settings": settings},
+                    "summary": {"settings": settings, "fields": ["RestartPolicy"]},
                 },
             ),
             Entry("u1", "outcome", result={"status": 200}),
@@ -544,38 +533,3 @@ def test_an_approval_of_a_volume_ends_with_the_volume() -> None:
         create,
     ):
         assert folded(*ending, onto=approved).approvals["a1"].used == ("volume:data",)
-
-
-def test_replicas_in_an_old_snapshot_have_the_cpus_of_their_sets() -> None:
-    admitted = replace(SETTINGS, cpuset="0-2")
-    items = {key: replace(item, admitted=admitted) for key, item in MADE.containers.items()}
-    replicas = {
-        key: replica_of(item, up=None) for key, item in items.items() if item.origin == "controller"
-    }
-    known = replace(MADE, containers=items, replicas=replicas)
-    assert [each.granted.cpus for each in replicas.values()] == [3]
-    snapshot = json.loads(json.dumps(to_json(known)))
-    assert from_json(snapshot) == known
-    for each in snapshot["replicas"]:
-        del each["granted"]["cpus"], each["capacity"]["cpus"]
-    assert from_json(snapshot) == known
-
-
-def test_takedowns_in_an_old_snapshot_count_from_their_intent() -> None:
-    old = {
-        "container": FULL,
-        "service": "default/web",
-        "route": "container.stop",
-        "last": True,
-        "intent": "s1",
-        "seq": 2,
-        "time": TIME,
-        "down": True,
-    }
-    snapshot = json.loads(json.dumps(to_json(MADE))) | {"taken": [old]}
-    del snapshot["replicas"]
-    inventory = from_json(snapshot)
-    (taken,) = inventory.taken.values()
-    assert (taken.container, taken.closed, taken.down_since) == (FULL, True, RecordTime("s1", TIME))
-    assert inventory.replicas[FULL].up is None
-    assert from_json(json.loads(json.dumps(to_json(inventory)))) == inventory

@@ -12,7 +12,7 @@ from controller.model.records import Entry
 from tests.unit.core.happened import search
 
 WEB = "Service/default/web"
-REVISION = "v1:" + "b" * 64
+REVISION = "v2:" + "b" * 64
 
 
 @pytest.mark.parametrize(

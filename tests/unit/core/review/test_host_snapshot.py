@@ -144,7 +144,7 @@ def test_keys_are_written_as_text() -> None:
     """Snapshots are exchanged between versions of trimtab: another form needs another version."""
     written = json.loads(json.dumps(to_json(SNAPSHOT)))
     keys = [each["key"] for each in written["observed"]["containers"]]
-    assert written["version"] == 2
+    assert written["version"] == 1
     assert keys == ["Service/default/web", "Service/shop/api"]
     assert [*written["observed"]["jobs"]] == ["Job/default/backup"]
 
@@ -165,37 +165,13 @@ def test_every_observation_comes_back(observed: Observed) -> None:
     assert from_text(text).observed == _without_errors(observed)
 
 
-def _version_1(key: object, job: str) -> dict[str, Any]:
-    whole = to_json(replace(SNAPSHOT, observed=replace(SNAPSHOT.observed, containers=(CONTAINER,))))
-    observed: Any = whole["observed"]
-    containers = [{**each, "key": key} for each in observed["containers"]]
-    return {
-        **whole,
-        "version": 1,
-        "observed": {
-            **observed,
-            "containers": containers,
-            "jobs": {job: observed["jobs"][str(JOB)]},
-        },
-    }
-
-
-@pytest.mark.parametrize(
-    ("key", "job"), [(KEY._asdict(), "Job/default/backup"), ([*KEY], "Job,default,backup")]
-)
-def test_a_snapshot_of_version_1_is_read(key: object, job: str) -> None:
-    observed = from_text(json.dumps(_version_1(key, job))).observed
-    assert [each.key for each in observed.containers] == [KEY]
-    assert observed.jobs == {JOB: MEMORY}
-
-
 @pytest.mark.parametrize("key", [None, 7, "shop", [], ["a"], {}, {"kind": 1}, [*KEY, "more"]])
 def test_another_key_is_refused(key: object) -> None:
-    whole = _version_1(key, str(JOB))
-    for version in (1, 2):
-        with pytest.raises(UsageError) as caught:
-            from_text(json.dumps({**whole, "version": version}))
-        assert caught.value.code == "snapshot.damaged"
+    whole = json.loads(json.dumps(to_json(SNAPSHOT)))
+    whole["observed"]["containers"][0]["key"] = key
+    with pytest.raises(UsageError) as caught:
+        from_text(json.dumps(whole))
+    assert caught.value.code == "snapshot.damaged"
 
 
 def test_an_earlier_revision_is_compared_without_its_values() -> None:
@@ -302,9 +278,7 @@ def snapshot_of(on_host: Desired, content: str = CONTENT) -> HostSnapshot:
 
 
 def read_secrets(snapshot: HostSnapshot) -> HostSecrets:
-    secrets = from_text(json.dumps(to_json(snapshot))).secrets
-    assert secrets is not None
-    return secrets
+    return from_text(json.dumps(to_json(snapshot))).secrets
 
 
 def test_a_snapshot_has_no_digest_of_a_plain_text() -> None:
@@ -320,7 +294,6 @@ def test_a_snapshot_has_no_digest_of_a_plain_text() -> None:
 def test_an_unchanged_secret_of_a_snapshot_has_the_revision_of_the_host() -> None:
     snapshot = snapshot_of(with_secret())
     read = from_text(json.dumps(to_json(snapshot)))
-    assert read.secrets is not None
     (service,) = read.secrets.bind(with_secret()).services
     (container,) = read.observed.containers
     assert service.revision == container.revision
@@ -343,9 +316,3 @@ def test_a_changed_source_is_a_change_of_an_unknown_value() -> None:
     (after,) = host.bind(with_secret(generate="other")).services
     (change,) = content_changes(before, after)
     assert change_text(change) == "spec.mounts[/run/db].content: changed, value unknown"
-
-
-def test_a_snapshot_of_an_earlier_version_knows_no_secret() -> None:
-    written = {**to_json(snapshot_of(with_secret()))}
-    del written["secrets"]
-    assert from_text(json.dumps(written)).secrets is None

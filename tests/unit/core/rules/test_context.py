@@ -63,7 +63,7 @@ def check(*several: dict[str, Any], expected: dict[str, object]) -> None:
         ({"runtimes": ["kata"]}, {"security.runtimes": ["runc", "kata"]}),
         ({"root": True}, {"security.require_non_root": False}),
         ({"writableRoot": True}, {"security.require_read_only_root": False}),
-        ({"anonymousVolumes": True}, {"images.anonymous_volumes": "slot"}),
+        ({"anonymousVolumes": "slot"}, {"images.anonymous_volumes": "slot"}),
         ({"anonymousVolumes": "scratch"}, {"images.anonymous_volumes": "scratch"}),
         ({"anonymousVolumes": "refuse"}, {}),
         # A grant never takes away.

@@ -171,7 +171,8 @@ def test_a_pin_ends_when_its_document_asks_for_something_else() -> None:
 def test_an_automatic_pin_ends_when_its_document_has_another_revision() -> None:
     pinned = course(BLUE, GREEN, pinned=BLUE)
     assert pinned.pin is not None
-    automatic = replace(pinned, pin=replace(pinned.pin, asked=GREEN.revision, automatic=True))
+    asked = replace(pinned.pin, asked=GREEN.revision, automatic=True, asked_limits=GREEN.limits)
+    automatic = replace(pinned, pin=asked)
     more = written("env: {C: green}", "replicas: 2", "rollout: {onFailure: Pause}")
     assert record_document(automatic, more, generation=3, since=SINCE, containers=None) == automatic
     desired = steered(declared(more), web=automatic)

@@ -384,8 +384,6 @@ def test_an_earlier_inventory_of_pruned_records_in_its_place_is_not_used(folder:
 
 
 def test_an_inventory_without_a_digest_in_its_prune_record_is_used(folder: Path) -> None:
-    """An earlier version pruned these records."""
-
     def tell(until: int, reason: str, _digest: str) -> None:
         telling(folder)(until, reason, "")
 
