@@ -1,6 +1,6 @@
 """Builders of desired and observed states, and a toy engine that performs plans without fail.
 
-Revisions are named by one hex letter: ``b`` is ``v1:bbbb…``. By default a service is ``web`` of
+Revisions are named by one hex letter: ``b`` is ``v2:bbbb…``. By default a service is ``web`` of
 revision ``b``, and what it needs is on the engine.
 """
 
@@ -89,7 +89,7 @@ HERE = SourceIdentity("desired-state", present=True, device=7, documents=3)
 
 
 def revision(letter: str) -> str:
-    return "v1:" + letter * 64
+    return "v2:" + letter * 64
 
 
 def service(

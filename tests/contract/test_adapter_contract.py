@@ -61,7 +61,7 @@ SERVICE = Service(
     key=WEB,
     owner="team",
     spec=ServiceSpec.model_validate_json(json.dumps(SPEC)),
-    revision="v1:" + "ab" * 32,
+    revision="v2:" + "ab" * 32,
     source=SourceLocation("web.yaml", 1),
 )
 NAME = container_name("default", "contract-web", slot=1, revision=SERVICE.revision)

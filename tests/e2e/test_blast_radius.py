@@ -112,7 +112,7 @@ class Usurper:
 
     def start_helper(self, name: str, *command: str) -> tuple[int, int]:
         """Create and start another slot of a service; return both statuses."""
-        revision = "v1:" + "cd" * 32
+        revision = "v2:" + "cd" * 32
         labels = {
             names.OWNER: "team",
             names.NAMESPACE: "default",

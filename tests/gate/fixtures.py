@@ -451,7 +451,7 @@ class World:
         """Have the controller create a container of a revision: the revision is pinned to IMAGE."""
         if "REV_PINNED" in self.tokens:
             return
-        revision = "v1:" + "5a" * 32
+        revision = "v2:" + "5a" * 32
         labels = controller_labels("pinned", slot=1, revision=revision, image=IMAGE)
         name = names.container_name("pins", "pinned", slot=1, revision=revision)
         body = {"Image": IMAGE, "Labels": labels, "HostConfig": {"NetworkMode": "none"}}
@@ -469,7 +469,7 @@ class World:
             body = {"owner": "alice", "files": {"page": page}}
             path = f"/trimtab/v1/files/config/{namespace}/site"
             self.tokens[token] = self.must("controller", "PUT", path, body)["Content"]
-        revision = "v1:" + "6c" * 32
+        revision = "v2:" + "6c" * 32
         labels = controller_labels("maker", slot=1, revision=revision, image=IMAGE)
         labels |= {names.OWNER: "alice", names.NAMESPACE: "files"}
         files = {"Content": self.tokens["CONTENT"]}
@@ -535,7 +535,7 @@ class World:
         """Have the controller make services to share with: one that runs, and others that aren't to be had."""
         if "MATE" in self.tokens:
             return
-        revision = "v1:" + "7d" * 32
+        revision = "v2:" + "7d" * 32
         for service, owner, namespace in (
             ("mate", "alice", "default"),
             ("away", "alice", "vols"),

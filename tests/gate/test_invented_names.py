@@ -121,7 +121,7 @@ def world(engine: PrivateEngine | FoundEngine) -> Iterator[World]:
 
 def ask(world: World, wanted: dict[str, str]) -> Any:
     """Have the controller ask for it, as for what a file declares."""
-    revision = "v1:" + "0123456789abcdef" * 4
+    revision = "v2:" + "0123456789abcdef" * 4
     labels = {
         names.OWNER: wanted["owner"],
         names.NAMESPACE: wanted["namespace"],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs_root
 PROXY = "ghcr.io/platformnetwork/proxy"
-REVISION = "v1:" + "7b" * 32
+REVISION = "v2:" + "7b" * 32
 ABSENT_DIGEST = "0123456789abcdef" * 4
 LOOSE: dict[str, object] = {"CapAdd": ["NET_BIND_SERVICE"], "Memory": 16 << 30}
 EXCEPTION = {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
 
 pytestmark = pytest.mark.needs_root
-REVISION = "v1:" + "5b" * 32
+REVISION = "v2:" + "5b" * 32
 OF_TEAM = {names.OWNER: "team", names.NAMESPACE: "data"}
 
 

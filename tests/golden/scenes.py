@@ -57,7 +57,7 @@ from controller.model.quantities import format_instant, parse_bytes, parse_durat
 from tests.worlds import deny
 
 FOLDER = Path(__file__).parent
-OLD = "v1:" + "0" * 64
+OLD = "v2:" + "0" * 64
 IMAGE_ID = "sha256:" + "1" * 64
 NEW_YEAR = 1_767_225_600.0
 

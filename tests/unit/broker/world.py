@@ -19,7 +19,7 @@ NETWORK = "e5" * 32
 IMAGE = "sha256:" + "11" * 32
 DIGEST = "sha256:" + "22" * 32
 REFERENCE = "ghcr.io/platformnetwork/web:1.2.3"
-REVISION = "v1:" + "0123456789abcdef" * 4
+REVISION = "v2:" + "0123456789abcdef" * 4
 SERVICE = "web.1-01234567"
 #: What the gate asks before the controller takes something down: what runs of the controller's.
 LOOK_AT_ALL = build_path(

@@ -21,7 +21,7 @@ def resource(name: str, *conditions: dict[str, str], **members: Any) -> dict[str
         "owner": "team",
         "ready": 1,
         "desired": 1,
-        "revision": "v1:2bdaa731c0ffee",
+        "revision": "v2:2bdaa731c0ffee",
         "image": "registry.example.com/platform/services/web:1.4",
         "conditions": list(conditions) or [condition("Ready", "1 of 1 ready", reason="AsDeclared")],
         "slots": [slot()],

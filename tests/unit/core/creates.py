@@ -36,7 +36,7 @@ def image_of(*, accounts: Accounts | None = None, **config: Any) -> ImageFacts:
 
 
 STAMP = Stamp(instance="i1", intent="01890000-0000-7000-8000-00000000abcd")
-REVISION = "v1:" + "0123456789abcdef" * 4
+REVISION = "v2:" + "0123456789abcdef" * 4
 GIB = 1024**3
 
 CLIENT = Actor(1000, 1000, 7, Role.CLIENT, owner="alice")

@@ -49,7 +49,7 @@ LABELS = {
     "io.trimtab.service": "web",
     "io.trimtab.owner": "team",
     "io.trimtab.slot": "1",
-    "io.trimtab.revision": "v1:" + "1f0c22aa" * 8,
+    "io.trimtab.revision": "v2:" + "1f0c22aa" * 8,
 }
 SUMMARY: dict[str, object] = {
     "name": NAME,

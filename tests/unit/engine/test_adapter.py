@@ -51,7 +51,7 @@ from controller.ports import ContainerSummary, EngineEvent
 
 KEY = service_key("default", "web")
 DOWN = "2026-01-01T00:00:01.000Z"
-REVISION = "v1:" + "0" * 64
+REVISION = "v2:" + "0" * 64
 CONTEXT = Context(cause="slot is empty", file="web.yaml", line=3, plan="abc")
 
 

@@ -38,7 +38,7 @@ FAILED = FailedRun(
     container="web.1-bbbbbbbb",
     id="c1",
     run="ended x",
-    revision="v1:b",
+    revision="v2:b",
     owner="team",
     at="2026-03-01T12:00:00Z",
     cause="exited with 1",
@@ -58,7 +58,7 @@ class Desk:
                 "kind": "Service",
                 "namespace": "default",
                 "name": "web",
-                "revision": "v1:b",
+                "revision": "v2:b",
                 "conditions": [],
                 "slots": [{"slot": 1}],
             }
@@ -93,7 +93,7 @@ class Desk:
             "kind": key.kind,
             "namespace": key.namespace,
             "name": key.name,
-            "revisions": [{"revision": "v1:b", "outcome": "failed"}],
+            "revisions": [{"revision": "v2:b", "outcome": "failed"}],
         }
 
     def state(self, key: Key) -> dict[str, object]:

@@ -25,7 +25,7 @@ ITEMS = st.builds(
     ),
     st.sampled_from("abcdef"),
     st.sampled_from(["web", "api"]),
-    st.sampled_from(["v1:a", "v1:b"]),
+    st.sampled_from(["v2:a", "v2:b"]),
     st.sampled_from(["alice", "bob"]),
     st.sampled_from(["controller", "client"]),
     st.sampled_from([(), ("lan",), ("lan", "wan")]),

@@ -15,7 +15,7 @@ from controller.model.names import (
     service_key,
 )
 
-REVISION = "v1:" + "0123456789abcdef" * 4
+REVISION = "v2:" + "0123456789abcdef" * 4
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_the_longest_names_leave_room_for_another_attempt() -> None:
 
 def test_what_is_no_revision_names_nothing() -> None:
     with pytest.raises(AssertionError, match="not a revision"):
-        container_name("default", "web", slot=1, revision="v1:012")
+        container_name("default", "web", slot=1, revision="v2:012")
 
 
 def test_the_default_namespace_doesnt_show_in_names() -> None:

@@ -9,8 +9,8 @@ from controller.model.records import Entry
 from tools.suite.crowd import Clone, cloned
 from tools.suite.engine_server import BenchEngine
 
-TEMPLATE = Clone("a" * 64, "seed.1-0a1b2c3d", "seed", 1, "v1:" + "0a" * 32, "intent-1")
-CLONE = Clone("b" * 64, "c7.4-9f8e7d6c", "c7", 4, "v1:" + "9f" * 32, "intent-2")
+TEMPLATE = Clone("a" * 64, "seed.1-0a1b2c3d", "seed", 1, "v2:" + "0a" * 32, "intent-1")
+CLONE = Clone("b" * 64, "c7.4-9f8e7d6c", "c7", 4, "v2:" + "9f" * 32, "intent-2")
 
 
 def labels(of: Clone) -> dict[str, object]:

@@ -49,9 +49,9 @@ def test_it_may_tell_the_lines_of_fields() -> None:
 
 
 def test_it_may_require_something() -> None:
-    required = {"id": "c1", "revision": "v1:0", "absent": "web"}
+    required = {"id": "c1", "revision": "v2:0", "absent": "web"}
     _, context = identify(request(CONTROLLER, header({"precondition": required})))
-    assert context == Context(precondition=Precondition("web", "c1", "v1:0"))
+    assert context == Context(precondition=Precondition("web", "c1", "v2:0"))
     for wrong in ({"id": 1}, {"name": "web"}, ["c1"], "c1"):
         with pytest.raises(Denied) as denial:
             identify(request(CONTROLLER, header({"precondition": wrong})))

@@ -69,7 +69,7 @@ def unmet(answer: Told) -> str:
     ("required", "reason"),
     [
         ({"id": WEB}, f"the object is {SLOT}"),
-        ({"id": SLOT, "revision": "v1:other"}, f"{SLOT} is of revision {REVISION}"),
+        ({"id": SLOT, "revision": "v2:other"}, f"{SLOT} is of revision {REVISION}"),
     ],
 )
 def test_another_container_than_required_is_not_changed(

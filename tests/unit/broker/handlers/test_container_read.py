@@ -652,7 +652,7 @@ def test_an_operators_act_is_recorded_or_not_done() -> None:
         "/trimtab/v1/records", [("operator", UNRECORDED)], method="POST", body=body, actor=OPERATOR
     )
     assert answer.rule == "journal.unavailable"
-    revision = "v1:" + "b" * 64
+    revision = "v2:" + "b" * 64
     body = {"act": "service.rollback", "object": "Service/lab/web", "revision": revision}
     answer = ask(
         "/trimtab/v1/records", [("operator", RECORDED)], method="POST", body=body, actor=OPERATOR

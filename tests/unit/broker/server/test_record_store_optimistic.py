@@ -93,7 +93,7 @@ class Flows:
             "io.trimtab.service": f"web{subject}",
             "io.trimtab.namespace": "default",
             "io.trimtab.origin": "controller",
-            "io.trimtab.revision": f"v1:{self._number % 3}",
+            "io.trimtab.revision": f"v2:{self._number % 3}",
             "io.trimtab.slot": "run-1" if subject == "c0" else "1",
         }
         summary: dict[str, object] = {

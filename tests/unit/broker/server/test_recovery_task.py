@@ -46,7 +46,7 @@ def create(_request: Request, state: GateState) -> Steps:
         names.SERVICE: "web",
         names.NAMESPACE: "default",
         names.SLOT: "1",
-        names.REVISION: "v1:" + "a" * 64,
+        names.REVISION: "v2:" + "a" * 64,
         names.IMAGE: "web:1",
     }
     summary: dict[str, object] = {

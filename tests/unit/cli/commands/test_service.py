@@ -22,7 +22,7 @@ from tests.unit.core.service.test_overrides import course, written
 from tests.worlds import WEB
 
 WEB_KEY = "Service/default/web"
-REVISION = "v1:" + "b" * 64
+REVISION = "v2:" + "b" * 64
 Said = list[tuple[str, Any]]
 
 
@@ -331,7 +331,7 @@ def test_a_history_tells_below_what_people_want() -> None:
 
 def test_a_history_fits_80_columns() -> None:
     revision = {
-        "revision": "v1:2bdaa731c0ffee",
+        "revision": "v2:2bdaa731c0ffee",
         "generation": 12,
         "since": "2026-03-01T12:00:00Z",
         "image": "registry.example.com/platform/services/web:1.4",

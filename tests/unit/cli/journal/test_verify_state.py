@@ -46,7 +46,7 @@ STRANGER = PrivateKey(origin_of(INSTANCE), bytes(range(32))).public
 PRUNED = f"broker/journal/{INVENTORY_NAME}"
 EVIL = {
     "ledger": {"reference": "evil:1", "id": "sha256:" + "66" * 32, "digest": ""},
-    "pins": {"revision": "v1:" + "aa" * 32, "id": "sha256:" + "66" * 32, "digest": ""},
+    "pins": {"revision": "v2:" + "aa" * 32, "id": "sha256:" + "66" * 32, "digest": ""},
     "approvals": {"id": "a", "plan": "cd" * 32, "objects": ["volume:data"], "time": "", "used": []},
 }
 

@@ -85,11 +85,11 @@ HISTORY: dict[str, Any] = {
     "name": "web",
     "generation": 2,
     "suspended": PIN,
-    "pin": {**PIN, "revision": "v1:" + "a" * 64},
+    "pin": {**PIN, "revision": "v2:" + "a" * 64},
     "restarting": {"by": "uid:0", "containers": 2},
     "revisions": [
         {
-            "revision": "v1:" + "b" * 64,
+            "revision": "v2:" + "b" * 64,
             "generation": 1,
             "since": "2026-01-01T00:00:00Z",
             "image": "ghcr.io/p/web:1",

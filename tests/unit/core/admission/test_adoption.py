@@ -170,7 +170,7 @@ def test_a_network_or_a_name_beside_its_own_keeps_it_foreign() -> None:
     ("label", "value", "rule"),
     [
         ("io.trimtab.slot", "2", "name.mismatch"),
-        ("io.trimtab.revision", "v1:short", "label.slot"),
+        ("io.trimtab.revision", "v2:short", "label.slot"),
         ("io.trimtab.image", "alpine:latest", "image.not-allowed"),
         ("io.trimtab.owner", "Nobody!", "owner.invalid"),
         ("io.trimtab.managed", "yes", "adopt.labels"),

@@ -577,12 +577,12 @@ def test_a_controllers_create_keeps_its_labels():
         ({names.SLOT: "0"}, ("label.slot",)),
         ({names.SLOT: "01"}, ("label.slot",)),
         ({names.SLOT: "1000"}, ("label.slot",)),
-        ({names.REVISION: "v1:0123"}, ("label.slot",)),
+        ({names.REVISION: "v2:0123"}, ("label.slot",)),
         ({names.NAMESPACE: "A"}, ("label.slot",)),
         ({names.SERVICE: ""}, ("label.slot",)),
         ({names.SERVICE: "a" * 28}, ("label.slot",)),
         ({names.SLOT: "2"}, ("name.mismatch",)),
-        ({names.REVISION: "v1:" + "f" * 64}, ("name.mismatch",)),
+        ({names.REVISION: "v2:" + "f" * 64}, ("name.mismatch",)),
         ({names.OWNER: ""}, ("owner.invalid",)),
         ({names.OWNER: "Bob"}, ("owner.invalid",)),
         ({names.MANAGED: "true"}, ("label.reserved",)),
@@ -885,7 +885,7 @@ def test_the_controller_makes_its_networks_itself():
     )
     wants = needs(request, actor=CONTROLLER, policy=STRICT)
     assert wants == Needs(REFERENCE, (), ("platform-network",), ())
-    assert REVISION.startswith("v1:")
+    assert REVISION.startswith("v2:")
 
 
 def test_a_refusal_tells_no_more_than_it_understood_and_at_a_bounded_length():

@@ -39,7 +39,7 @@ def run_of(number: int = 0, **changes: Any) -> FailedRun:
         container="web.1-bbbbbbbb",
         id="c1",
         run=f"ended {number}",
-        revision="v1:b",
+        revision="v2:b",
         owner="team",
         at=AT,
         cause="exited with 1",
@@ -175,13 +175,13 @@ def test_the_last_line_is_the_last_that_says_something() -> None:
 
 
 def test_a_crash_loop_does_not_push_out_what_failed_before() -> None:
-    kept: tuple[FailedRun, ...] = (run_of(revision="v1:a", id="c0"),)
+    kept: tuple[FailedRun, ...] = (run_of(revision="v2:a", id="c0"),)
     for number in range(50):
         kept = keep(kept, run_of(number))
     assert [(each.revision, each.run) for each in kept] == [
-        ("v1:a", "ended 0"),
-        ("v1:b", "ended 48"),
-        ("v1:b", "ended 49"),
+        ("v2:a", "ended 0"),
+        ("v2:b", "ended 48"),
+        ("v2:b", "ended 49"),
     ]
 
 

@@ -19,7 +19,7 @@ from controller.model.observed import ContainerState, Settings
 
 NAMES = NetworkNames()
 WEB = service_key("default", "web")
-REVISION = "v1:" + "0123456789abcdef" * 4
+REVISION = "v2:" + "0123456789abcdef" * 4
 
 
 def service(namespace: str = "default", **spec: object) -> Service:

@@ -896,13 +896,13 @@ def test_a_container_is_acted_on_by_id_and_a_planned_one_by_its_name():
     ]
     assert said == [
         ("create-container", 1, "web.1-bbbbbbbb", "", ""),
-        ("start-container", 1, "", "", "v1:b"),
+        ("start-container", 1, "", "", "v2:b"),
         ("wait", 1, "", "", ""),
-        ("disconnect-network", 1, "", "", "v1:b"),
-        ("connect-network", 1, "", "", "v1:b"),
-        ("update-container", 1, "", "id:web.1-aaaaaaaa", "v1:a"),
-        ("stop-container", 1, "", "id:web.1-aaaaaaaa", "v1:a"),
-        ("remove-container", 1, "", "id:web.1-aaaaaaaa", "v1:a"),
+        ("disconnect-network", 1, "", "", "v2:b"),
+        ("connect-network", 1, "", "", "v2:b"),
+        ("update-container", 1, "", "id:web.1-aaaaaaaa", "v2:a"),
+        ("stop-container", 1, "", "id:web.1-aaaaaaaa", "v2:a"),
+        ("remove-container", 1, "", "id:web.1-aaaaaaaa", "v2:a"),
     ]
 
 

@@ -531,7 +531,7 @@ def test_a_volume_that_is_absent_is_the_clients_to_have_made() -> None:
     finding = Finding("volume.missing", "HostConfig.Binds[0]", "there is no volume fresh")
     client = GrantRequest(parse_create({"Image": REFERENCE}))
     slot = GrantRequest(
-        parse_create({"Image": REFERENCE, "Labels": {"io.trimtab.revision": "v1:0"}})
+        parse_create({"Image": REFERENCE, "Labels": {"io.trimtab.revision": "v2:0"}})
     )
     assert grant_of(finding, client, policy()) == Grant("set", "mounts.createVolumes", True)
     assert grant_of(finding, slot, policy()) is None

@@ -34,7 +34,7 @@ from controller.model.records import Entry, Record, Stage
 
 TIME = "2026-01-01T12:00:00.000Z"
 FULL = "ab" * 32
-REVISION = "v1:" + "0" * 64
+REVISION = "v2:" + "0" * 64
 SETTINGS = Settings(name="web.1-00000000", memory=2**31, pids=256, networks=("a", "b"))
 LABELS = {
     "io.trimtab.managed": "true",
@@ -319,7 +319,7 @@ def test_an_image_that_is_removed_is_forgotten_with_its_names(
     [
         ({"revision": REVISION, "anew": True}, "operator", {}),
         ({"revision": REVISION}, "operator", MADE.pins),
-        ({"revision": "v1:" + "1" * 64, "anew": True}, "operator", MADE.pins),
+        ({"revision": "v2:" + "1" * 64, "anew": True}, "operator", MADE.pins),
         ({"anew": True}, "operator", MADE.pins),
     ],
 )
@@ -358,7 +358,7 @@ def test_refusals_and_reads_change_nothing_but_the_sequence() -> None:
 
 def made(number: int, *, anew: str = "") -> tuple[Entry, Entry]:
     """A container of the revision of this number, and its records."""
-    labels = {**LABELS, "io.trimtab.revision": f"v1:{number:064}"}
+    labels = {**LABELS, "io.trimtab.revision": f"v2:{number:064}"}
     summary: dict[str, object] = {**SUMMARY, "labels": labels, "imageId": f"sha256:{number}{anew}"}
     result: dict[str, object] = {"status": 201, "container": f"{number}{anew or 'a'}"}
     return change("container.create", "web.1", summary, result, role="controller")
@@ -417,7 +417,7 @@ def test_pins_of_more_revisions_than_are_kept_are_not_searched_at_each_create(
     five = folded(*(each for number in range(5) for each in made(number)), *removed("0a"))
     six = folded(*made(5), onto=five)
     assert len(six.pins) == 6, "no search, though one pin is of no container"
-    assert [*folded(*made(6), onto=six).pins] == [f"v1:{number:064}" for number in range(1, 7)]
+    assert [*folded(*made(6), onto=six).pins] == [f"v2:{number:064}" for number in range(1, 7)]
 
 
 def test_a_create_admitted_by_the_policys_trust_alone_makes_a_pin_that_says_so() -> None:

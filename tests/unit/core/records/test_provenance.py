@@ -43,7 +43,7 @@ CREATED = f"""\
  1 -                    name: {NAME}
  1 -                    image: trimtab.local/web:1
  1 image.pinned         image id: sha256:{"1" * 64}
- 1 -                    revision: v1:{"1f0c22aa" * 8}
+ 1 -                    revision: v2:{"1f0c22aa" * 8}
  1 -                    memory: 512Mi
  1 -                    memory and swap: 512Mi
  1 -                    cpus: 0.5

@@ -113,7 +113,7 @@ def test_json_has_the_shape_of_the_contract():
                 "object": "Service/default/web",
                 "slot": 1,
                 "cause": "slot 1 is missing",
-                "precondition": {"revision": "v1:" + "b" * 64},
+                "precondition": {"revision": "v2:" + "b" * 64},
                 "verdict": {"decision": "allow", "rules": []},
             },
         ],
@@ -121,7 +121,7 @@ def test_json_has_the_shape_of_the_contract():
     }
     stop = to_json(plan(declared(), engine(container())))["actions"]
     assert isinstance(stop, list)
-    assert stop[1]["precondition"] == {"id": "id:web.1-bbbbbbbb", "revision": "v1:" + "b" * 64}
+    assert stop[1]["precondition"] == {"id": "id:web.1-bbbbbbbb", "revision": "v2:" + "b" * 64}
 
 
 def test_json_shows_blocked_removals_among_the_problems():

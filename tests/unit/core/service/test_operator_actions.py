@@ -255,8 +255,8 @@ def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would
         ),
         (
             GOOD,
-            "v1:",
-            "rollback.unknown: v1: matches several revisions of web (see 'trimtab history web')",
+            "v2:",
+            "rollback.unknown: v2: matches several revisions of web (see 'trimtab history web')",
         ),
         (
             GOOD,

@@ -14,7 +14,7 @@ from tests.unit.core.drift.test_failed_runs import line, run_of
 CAUSE = "slot 1 failed 5 times in 10 min: exited with 1"
 
 
-def report(*conditions: tuple[str, str, str], revision: str = "v1:b") -> dict[str, Any]:
+def report(*conditions: tuple[str, str, str], revision: str = "v2:b") -> dict[str, Any]:
     return {
         "resources": [
             {
@@ -56,7 +56,7 @@ def test_a_crash_loop_ends_with_the_last_line_escaped() -> None:
 
 def test_a_rollback_ends_with_what_the_failed_check_said_escaped() -> None:
     said = "rolled back: web.1-a is unhealthy: its check exited with 22"
-    run = run_of(revision="v1:a", check="curl: (22) \x1b[31merror: 500\n", lines=(line("Booting"),))
+    run = run_of(revision="v2:a", check="curl: (22) \x1b[31merror: 500\n", lines=(line("Booting"),))
     assert messages(report(("RolledBack", "Automatic", said)), run) == [
         f'{said}: "curl: (22) error: 500" {HINT}'
     ]
@@ -78,8 +78,8 @@ def test_a_program_that_lacks_a_right_leads_to_the_fields_that_grant_it(said: st
 
 
 def test_after_a_rollback_the_line_is_of_the_revision_that_failed() -> None:
-    good = run_of(lines=(line("of the old one"),), revision="v1:a", slot=2)
-    given = report(("RolledBack", "Automatic", "rolled back"), revision="v1:a")
+    good = run_of(lines=(line("of the old one"),), revision="v2:a", slot=2)
+    given = report(("RolledBack", "Automatic", "rolled back"), revision="v2:a")
     assert messages(given, FATAL, good) == [f'rolled back: "FATAL: password missing\\u0007" {HINT}']
 
 

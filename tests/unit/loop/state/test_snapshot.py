@@ -34,7 +34,7 @@ def test_one_services_look_replaces_its_containers_and_its_namespaces_networks()
         container(slot=2),
         networks=(),
         images={"new:1": Image("sha256:2")},
-        pins={"v1:x": Image("y")},
+        pins={"v2:x": Image("y")},
     )
     ended = Ending("c1", "container.remove", "operator", 0, "2026-01-01T00:00:00Z")
     stored = StoredFiles(FileSet("config", "default", "site"))
@@ -43,7 +43,7 @@ def test_one_services_look_replaces_its_containers_and_its_namespaces_networks()
     assert ids(merged.containers) == ["id:api.1-bbbbbbbb", "id:web.2-bbbbbbbb"]
     assert merged.networks == (PROD,)
     assert merged.images == {**WHOLE.images, "new:1": Image("sha256:2")}
-    assert merged.pins == {"v1:x": Image("y")}
+    assert merged.pins == {"v2:x": Image("y")}
     assert (merged.endings, merged.taken_down) == ({"c1": ended}, "d1")
     assert merged.files == {"f": stored}
 

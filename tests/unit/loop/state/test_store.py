@@ -89,7 +89,7 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
 def test_after_down_how_containers_failed_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     memory = filled(file)
-    memory.of(WEB).rollout = RolloutProgress("v1:a", failed="it is unhealthy", good="v1:b")
+    memory.of(WEB).rollout = RolloutProgress("v2:a", failed="it is unhealthy", good="v2:b")
     memory.slot((WEB, 1)).contentions = {"removed": Contention((1000.0,), 1, frozenset({"c1"}))}
     memory.reset_after_down("d1")
     assert memory.save()
@@ -101,7 +101,7 @@ def test_after_down_how_containers_failed_is_forgotten_and_nothing_else(tmp_path
         {},
         None,
     )
-    assert again.of(WEB).rollout == RolloutProgress("v1:a", good="v1:b")
+    assert again.of(WEB).rollout == RolloutProgress("v2:a", good="v2:b")
     assert again.of(WEB).overrides == SUSPENDED
     assert generations(again) == {WEB: Generation("digest", 1, 1)}
     assert again.quarantined == memory.quarantined

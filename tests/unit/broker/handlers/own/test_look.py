@@ -112,7 +112,7 @@ def test_without_volumes_of_the_instance_none_are_listed() -> None:
 
 def test_members_with_a_tag_that_the_caller_has_are_left_out_until_they_change() -> None:
     pin = PinnedImage("sha256:1", "", "ghcr.io/platformnetwork/web")
-    knows = state(replace(inventory(), pins={"v1:a": pin}, networks={}, volumes={}))
+    knows = state(replace(inventory(), pins={"v2:a": pin}, networks={}, volumes={}))
 
     def look(*have: str) -> Any:
         target = "/trimtab/v1/look?namespace=default&service=absent"
@@ -120,19 +120,19 @@ def test_members_with_a_tag_that_the_caller_has_are_left_out_until_they_change()
         return converse(handle(request("GET", target, actor=CONTROLLER), knows), [], knows).json
 
     first = look()["inventory"]
-    assert first["pins"]["v1:a"]["id"] == "sha256:1"
+    assert first["pins"]["v2:a"]["id"] == "sha256:1"
     tags = first["tags"]
     second = look(*tags.values())["inventory"]
     assert second["tags"] == tags
     assert not {"pins", "endings"} & second.keys()
-    knows.inventory = replace(knows.inventory, pins={"v1:a": replace(pin)})  # an equal copy
+    knows.inventory = replace(knows.inventory, pins={"v2:a": replace(pin)})  # an equal copy
     assert look(*tags.values())["inventory"]["tags"] == tags
     knows.inventory = replace(knows.inventory, pins={})
     third = look(*tags.values())["inventory"]
     assert third["pins"] == {}
     assert third["tags"]["endings"] == tags["endings"]
     assert third["tags"]["pins"] != tags["pins"]
-    knows.inventory = replace(knows.inventory, pins={"v1:a": pin})
+    knows.inventory = replace(knows.inventory, pins={"v2:a": pin})
     again = look(*tags.values())["inventory"]
     assert again["pins"], "a tag is never used again"
 
