@@ -21,7 +21,6 @@ SOURCES_MAX = 64
 REPORT_MAX_BYTES = 1 << 20
 TEXT_MAX = 2048
 _COUNT_MAX = 1 << 31
-_LATER = ("forge_reason", "forge_message", "forge_remedy")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
@@ -85,10 +84,8 @@ def status_from_json(raw: object) -> SourceStatus:
     Raises:
         ValueError: a member is missing, unknown, or of another form.
     """
-    # The members about the forge came later, and can be missing.
-    members = {**dict.fromkeys(_LATER, ""), **raw} if isinstance(raw, dict) else raw
-    status = read_plain(SourceStatus, members)
-    _raise_unless_equal(members, status_to_json(status))
+    status = read_plain(SourceStatus, raw)
+    _raise_unless_equal(raw, status_to_json(status))
     if not _NAME.fullmatch(status.name):
         raise ValueError("the name of a source is malformed")
     if not 0 <= status.failures < _COUNT_MAX:

@@ -89,8 +89,7 @@ def _parse(data: bytes) -> dict[CommitPlace, Sent]:
         raise ValueError(f"its version isn't {VERSION}")
     found: dict[CommitPlace, Sent] = {}
     for entry in body["sent"][: 64 * OUTCOMES_MAX]:
-        source, commit, namespace, state, text, posts, at, *more = entry
+        source, commit, namespace, state, text, posts, at, target = entry
         place = (str(source), str(commit), str(namespace))
-        target = str(more[0]) if more else ""
-        found[place] = Sent(OutcomeState(state), str(text), int(posts), float(at), target)
+        found[place] = Sent(OutcomeState(state), str(text), int(posts), float(at), str(target))
     return found

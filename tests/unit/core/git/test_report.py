@@ -95,10 +95,3 @@ def test_too_many_sources_and_two_of_one_name_are_refused() -> None:
         parse(render(many))
     with pytest.raises(ValueError, match="one name"):
         parse(render([STATUS, STATUS]))
-
-
-def test_a_report_without_the_forge_is_of_an_earlier_fetcher() -> None:
-    body = json.loads(render([STATUS]))
-    for member in ("forge_reason", "forge_message", "forge_remedy"):
-        del body["sources"][0][member]
-    assert parse(json.dumps(body).encode()) == (STATUS,)
