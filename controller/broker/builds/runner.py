@@ -73,7 +73,7 @@ async def run_build(
     """Run a build to its end, to a bound, or until the client goes away."""
     build = _Build(engine, client, context, command, user)
     answer = await _run_to_end(build, client, command)
-    return BuildEnded(answer, tuple(build.named))
+    return BuildEnded(answer, tuple(build.named), tuple(build.running))
 
 
 async def _run_to_end(build: _Build, client: ClientStream, command: RunBuild) -> Reply | Lost:

@@ -296,6 +296,8 @@ class BuildEnded:
     answer: Reply | Lost
     #: Ids of layers that the log named, in their order. A program can print lines as the engine's.
     layers: tuple[str, ...] = ()
+    #: Ids of containers that the log named, and that weren't seen to be gone.
+    containers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ SHORT_S, LONG_S = 15.0, 60.0
 _METHODS = {route.name: route.method for route in ROUTES}
 
 
-#: A step after a build, with the reply and the layers that the log named.
-BuildStep = Callable[[Reply, tuple[str, ...]], Flow[Reply]]
+#: A step after a build, with its reply and what the log named.
+BuildStep = Callable[[Reply, commands.BuildEnded], Flow[Reply]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,9 +225,9 @@ def _forward_recorded(
         answer = _stored_reply(change.stores, answer, intent.id)
     if isinstance(answer, commands.SharedPull):
         shared_with, answer = answer.by, answer.answer
-    layers: tuple[str, ...] = ()
+    ended: commands.BuildEnded | None = None
     if isinstance(answer, commands.BuildEnded):
-        layers, answer = answer.layers, answer.answer
+        ended, answer = answer, answer.answer
     if isinstance(answer, commands.Lost) and answer.sent:
         return refusal(
             504,
@@ -241,8 +241,8 @@ def _forward_recorded(
         learned = ResultPart(settled=Settled.NOT_APPLIED.value)
     else:
         assert isinstance(answer, Reply), f"a mutation was answered by {answer!r}"
-        if change.finish is not None:
-            answer = yield from change.finish(answer, layers)
+        if change.finish is not None and ended is not None:
+            answer = yield from change.finish(answer, ended)
         reply = _without_values(engine_reply(answer), change)
         learned = ResultPart()
         if answer.status < 400:

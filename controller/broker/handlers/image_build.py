@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import sha256
 from http import HTTPStatus
@@ -30,7 +30,7 @@ from controller.broker.gate.call import (
     parse_list,
     read_engine,
 )
-from controller.broker.gate.commands import Forward, Lost, ReadEngine
+from controller.broker.gate.commands import BuildEnded, Forward, Lost, ReadEngine
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
@@ -43,7 +43,7 @@ from controller.core.admission.builds import BuildRequest
 from controller.core.builds import dockerfile
 from controller.core.builds.dockerfile import Dockerfile
 from controller.core.encoding.image_reference import parse_reference
-from controller.core.encoding.json_members import list_of, mapping_member
+from controller.core.encoding.json_members import list_of, mapping_member, mapping_of
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.timestamps import seconds
 from controller.core.engine_api.translate import layers_size
@@ -54,8 +54,8 @@ from controller.model.records import Reply
 
 #: Builds at a time: of one owner, and of all.
 OF_OWNER_MAX, OF_ALL_MAX = 1, 2
-#: How often, and with which delay, a layer of a failed build is tried to be removed.
-LOOKS, LOOK_S = 10, 0.5
+#: How often, and with which delay, the broker looks whether the containers of an ended build are gone.
+LOOKS, LOOK_S = 60, 0.5
 
 
 def build(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -74,10 +74,14 @@ def build(call: GateRequest, state: GateState) -> Flow[Reply]:
         within_s = max(1.0, ends_at - state.clock.monotonic())
         began_at = state.clock.now()
 
-        def finish(reply: Reply, layers: tuple[str, ...]) -> Flow[Reply]:
-            named = (yield from _name_result(asked, reply)) if reply.status < 400 else reply
-            yield from _remove_layers(state, layers, began_at, waits=reply.status >= 400)
-            return named
+        def finish(reply: Reply, ended: BuildEnded) -> Flow[Reply]:
+            layers = ended.layers
+            if reply.status < 400:
+                reply = yield from _name_result(asked, reply)
+            else:
+                layers += yield from _unnamed_results(state, ended)
+            yield from _remove_layers(state, layers, began_at)
+            return reply
 
         change = replace(
             _change(asked, context, bases, text, before=before, within_s=within_s), finish=finish
@@ -283,16 +287,39 @@ def _name_result(asked: BuildRequest, reply: Reply) -> Flow[Reply]:
     return answer if answer.status >= 400 else json_reply(200, {"Id": identifier})
 
 
-def _remove_layers(
-    state: GateState, layers: tuple[str, ...], began_at: float, *, waits: bool
-) -> Flow[None]:
+def _unnamed_results(state: GateState, ended: BuildEnded) -> Flow[tuple[str, ...]]:
+    """Return the ids of images that the engine made of an ended command, and that the log didn't name.
+
+    The engine finishes a commit that it began, and removes the container after it. Whose such an image
+    on a shared base is can't be told while another build runs: it stays then, as an image without a
+    name.
+    """
+    looks = LOOKS
+    for container in ended.containers:
+        found: object = None
+        while looks > 0 and not (isinstance(found, Reply) and found.status == HTTPStatus.NOT_FOUND):
+            looks -= 1
+            found = yield ReadEngine(f"/containers/{container}/json", after_s=LOOK_S)
+    if not ended.containers or len(state.builds) > 1:
+        return ()
+    listed = yield ReadEngine("/images/json?all=1")
+    rows: list[Any] = []
+    with suppress(Answered):
+        rows = parse_list(listed) if isinstance(listed, Reply) and listed.status == 200 else []
+    parents = tuple(f"sha256:{layer}" for layer in ended.layers[-1:])
+    return tuple(
+        str(row.get("Id", ""))
+        for row in map(mapping_of, rows)
+        if str(row.get("ParentId", "")).startswith(parents)
+    )
+
+
+def _remove_layers(state: GateState, layers: tuple[str, ...], began_at: float) -> Flow[None]:
     """Remove the layers of a build that no image needs: those of other stages, and of a failed build.
 
     The log names them, and a program can print such lines too. So only images without a name go that
     were made since the build began, and that nothing here knows. The engine keeps what others need.
-    *waits*: the engine may still be removing the container of a command that was ended.
     """
-    looks = LOOKS if waits else 1
     known = images.known_ids(state.inventory)
     for layer in reversed(layers):
         inspect = yield from images.inspect_image(layer)
@@ -300,10 +327,4 @@ def _remove_layers(
             continue
         identifier, made_at = str(inspect.get("Id", "")), seconds(str(inspect.get("Created", "")))
         if made_at is not None and made_at >= began_at - 1 and identifier not in known:
-            path = f"/images/{quote(identifier, safe=':')}"
-            while True:
-                answer = yield Forward("DELETE", path)
-                looks -= 1
-                if not (isinstance(answer, Reply) and answer.status == 409 and looks > 0):
-                    break
-                yield ReadEngine(f"{path}/json", after_s=LOOK_S)
+            yield Forward("DELETE", f"/images/{quote(identifier, safe=':')}")
