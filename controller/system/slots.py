@@ -1,7 +1,7 @@
 """Slots: how many things are in use at a time, divided among groups of users.
 
-A group's slots are its own: no other group takes or borrows them. In a group, a user (a uid) has a
-share, and the users who wait get free slots in turn.
+A group's slots are its own: no other group takes or borrows them. In a group, a user (a uid, or an
+owner) has a share, and the users who wait get free slots in turn.
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 Waiter = asyncio.Future[None]
+#: A uid, or the name of an owner.
+User = int | str
 
 
 class RoundRobin:
-    """Waiters by uid: first come, first served within a uid, and the uids in turn."""
+    """Waiters by user: first come, first served within a user, and the users in turn."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[int, deque[Waiter]] = OrderedDict()
+        self._of: OrderedDict[User, deque[Waiter]] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of waiters, including cancelled ones not removed yet."""
         return sum(len(waiters) for waiters in self._of.values())
 
-    def add(self, uid: int) -> Waiter:
+    def add(self, uid: User) -> Waiter:
         """Add a waiter of this uid. The caller awaits it."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._of.setdefault(uid, deque()).append(waiter)
         return waiter
 
-    def release(self, may: Callable[[int], bool] = lambda _uid: True) -> int | None:
+    def release(self, may: Callable[[User], bool] = lambda _uid: True) -> User | None:
         """Release the next waiter whose uid passes *may*. Return the uid, or None."""
         for uid in tuple(self._of):
             waiters = self._of[uid]
@@ -54,7 +56,7 @@ class SlotUser(NamedTuple):
 
     #: The name of a group, for example ``client``.
     group: str
-    uid: int
+    uid: User
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +86,21 @@ class _Group:
 
     def __init__(self, share: Share) -> None:
         self.share = share
-        self.taken: Counter[int] = Counter()
+        self.taken: Counter[User] = Counter()
         #: The sum of ``taken``.
         self.total = 0
-        self.waiting: Counter[int] = Counter()
+        self.waiting: Counter[User] = Counter()
         self.queue = RoundRobin()
 
-    def has_room(self, uid: int) -> bool:
+    def has_room(self, uid: User) -> bool:
         share = self.share
         return self.total < share.total and self.taken[uid] < share.of_a_user
 
-    def occupy(self, uid: int) -> None:
+    def occupy(self, uid: User) -> None:
         self.taken[uid] += 1
         self.total += 1
 
-    def leave(self, uid: int) -> None:
+    def leave(self, uid: User) -> None:
         self.taken[uid] -= 1
         self.total -= 1
         if not self.taken[uid]:
@@ -106,9 +108,12 @@ class _Group:
 
 
 class Slots:
-    """The slots of all groups. A group without a share has no slots. Belongs to one event loop."""
+    """The slots of all groups. A group without a share has no slots. Belongs to one event loop.
 
-    def __init__(self, shares: Mapping[str, Share], *, wait_s: float) -> None:
+    *wait_s* is how long a user waits for a slot; None for as long as it takes.
+    """
+
+    def __init__(self, shares: Mapping[str, Share], *, wait_s: float | None) -> None:
         self._groups = {name: _Group(share) for name, share in shares.items()}
         self._wait_s = wait_s
 
@@ -149,11 +154,11 @@ class Slots:
         full = group.total >= group.share.total
         return user.uid in group.waiting or (full and bool(group.waiting))
 
-    def _occupy(self, group: _Group, uid: int) -> Slot:
+    def _occupy(self, group: _Group, uid: User) -> Slot:
         group.occupy(uid)
         return Slot(lambda: self._leave(group, uid))
 
-    def _leave(self, group: _Group, uid: int) -> None:
+    def _leave(self, group: _Group, uid: User) -> None:
         """Return a slot. The next waiting user with room gets it at once."""
         group.leave(uid)
         while (following := group.queue.release(group.has_room)) is not None:

@@ -39,7 +39,7 @@ from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import RecordStore
 from controller.broker.server.record_summaries import RecordLimiter
-from controller.broker.server.thread_limit import KeptThreads, ThreadLimit, ThreadsBusy
+from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
@@ -208,8 +208,8 @@ class Driver:
         self._files = files
         #: The folder of the contexts of builds.
         self._uploads = Path()
-        self._openings = KeptThreads(files.open_secret, threads=OPENINGS_MAX)
-        self._proofs = KeptThreads(commands.refuse_proofs, threads=1)
+        self._openings = ThreadLimit(files.open_secret, threads=OPENINGS_MAX, idle_s=None)
+        self._proofs = ThreadLimit(commands.refuse_proofs, threads=1, idle_s=None)
         self._limiter = limiter
         self._queries = queries
         self._inspections = ThreadLimit(inspect_paths, threads=INSPECTIONS_MAX)
@@ -229,7 +229,7 @@ class Driver:
 
     def use_prover(self, prove: commands.Prove | None) -> None:
         """Verify proofs by *prove*; None refuses all proofs."""
-        self._proofs = KeptThreads(prove or commands.refuse_proofs, threads=1)
+        self._proofs = ThreadLimit(prove or commands.refuse_proofs, threads=1, idle_s=None)
 
     async def drive(
         self,
@@ -458,9 +458,13 @@ class Driver:
     async def _open_in_thread(
         self, command: commands.OpenSecret | commands.VerifyProof
     ) -> commands.CommandResult:
-        if isinstance(command, commands.VerifyProof):
-            return await self._proofs.within(command, commands.PROOFS_BUSY)
-        return await self._openings.within(command, commands.SECRETS_BUSY)
+        try:
+            if isinstance(command, commands.OpenSecret):
+                return await self._openings(command)
+            return await self._proofs(command)
+        except ThreadsBusy:
+            is_secret = isinstance(command, commands.OpenSecret)
+            return commands.SECRETS_BUSY if is_secret else commands.PROOFS_BUSY
 
     def _execute_on_host(self, command: commands.OnHost) -> commands.CommandResult:
         """Execute a command of the host. Blocks. Return its result, or why it failed, '' for success."""

@@ -58,7 +58,7 @@ from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.file_lock import hold_lock_async
 from controller.system.heap import keep_out_of_collections
 from controller.system.loop_watch import StallMeter, WatchedSelector
-from controller.system.slots import Slots
+from controller.system.slots import Slots, User
 from controller.system.unix_socket import broker_sockets, engine_socket_path
 
 LOG = logging.getLogger(__name__)
@@ -396,7 +396,7 @@ class Broker:
 
     # What connections and the gate ask for.
 
-    def _is_trusted(self, uid: int) -> bool:
+    def _is_trusted(self, uid: User) -> bool:
         """Return True if the uid is the controller's or an operator's."""
         rules = self._current_rules()
         return uid in rules.operating or uid == rules.controller_uid

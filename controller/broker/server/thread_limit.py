@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -34,10 +33,14 @@ class ThreadLimit(Generic[A, T]):
     """Calls *function* in at most *threads* threads at a time. Belongs to one event loop.
 
     A thread stays for the next calls: the start of a thread stops the event loop until the new
-    thread has got a processor.
+    thread has got a processor. It ends after *idle_s* without a call. With None it stays: a child
+    process that a call starts is told of the end of its parent, which is the thread
+    (``PR_SET_PDEATHSIG``), so the child lives on.
     """
 
-    def __init__(self, function: Callable[[A], T], *, threads: int, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self, function: Callable[[A], T], *, threads: int, idle_s: float | None = IDLE_S
+    ) -> None:
         self._function = function
         self._threads = threads
         self._idle_s = idle_s
@@ -101,31 +104,3 @@ class ThreadLimit(Generic[A, T]):
         if calls in self._idle:
             self._idle.remove(calls)
             calls.put(None)
-
-
-class KeptThreads(Generic[A, T]):
-    """Calls *function* in a few threads that stay. Belongs to one event loop.
-
-    For calls that end by themselves. A child process that a call starts is told of the end of its
-    parent, which is the thread (``PR_SET_PDEATHSIG``): the child lives on, since the thread stays.
-    """
-
-    def __init__(self, function: Callable[[A], T], *, threads: int) -> None:
-        self._function = function
-        self._threads = threads
-        self._running = 0
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="kept")
-
-    async def within(self, argument: A, otherwise: T) -> T:
-        """Return the function's result, or *otherwise* while all threads are in use."""
-        if self._running >= self._threads:
-            return otherwise
-        self._running += 1
-        call = asyncio.get_running_loop().run_in_executor(self._pool, self._function, argument)
-        call.add_done_callback(self._ended)
-        return await asyncio.shield(call)
-
-    def _ended(self, call: asyncio.Future[T]) -> None:
-        self._running -= 1
-        if not call.cancelled():
-            call.exception()  # a caller that went away leaves no complaint

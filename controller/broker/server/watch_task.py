@@ -3,8 +3,8 @@
 - ``ContainerWatcher`` verifies a container of this instance as soon as the engine reports a start
   or a change, and records the end of a job's run. An event is only a hint about the container to check. Every container is checked
   when an event stream begins, so that nothing between two streams is missed, and once in each period.
-  Several checks run side by side, for the owners in turn (``fair_queue.CheckQueue``): an owner with
-  many events doesn't delay the end of another owner's violation.
+  Several checks run side by side, for the owners in turn (``CHECKS``): an owner with many events
+  doesn't delay the end of another owner's violation.
 - ``ExecReaper`` records the results of exec sessions and ends those beyond their time.
 """
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -29,14 +29,17 @@ from controller.broker.guards import kernel_verify, split_brain
 from controller.broker.guards.jobs import runs
 from controller.broker.handlers import container_exec, container_hooks
 from controller.broker.server.driver import Driver
-from controller.broker.server.fair_queue import CheckQueue, CheckRound
 from controller.core.encoding.json_members import parse_json
 from controller.model import names
+from controller.system.slots import Share, Slots, SlotUser
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 15.0
-#: Seconds between two checks of a container, with an event stream and without one.
+#: Checks at once, in all and for one owner. Most of a check's time is waiting: for the engine, and
+#: between two observations.
+CHECKS = Share(16, 4)
+#: Each container is checked once within so many seconds, with an event stream and without one.
 CHECK_S = 300.0
 BLIND_CHECK_S = 30.0
 #: Seconds until hooks of an earlier process are looked at again.
@@ -57,9 +60,11 @@ class ContainerWatcher:
         self._driver = driver
         self._state = state
         self._client = client
-        self._queue = CheckQueue()
+        self._slots = Slots({"": CHECKS}, wait_s=None)
+        #: The containers to check, with their owners. One whose check runs is checked once more.
+        self._due: dict[str, str] = {}
+        self._running: set[str] = set()
         self._woken = asyncio.Event()
-        self._round = CheckRound()
         self._is_surveying = False
         self._has_stream = False
 
@@ -102,7 +107,7 @@ class ContainerWatcher:
         item = self._state.inventory.containers.get(identifier)
         if item is not None:
             if item.is_run or not has_ended:
-                self._queue.add(identifier, item.owner)
+                self._due[identifier] = item.owner
                 self._woken.set()
         elif instance == self._state.instance:
             self._state.split_brain.in_doubt = True
@@ -110,41 +115,33 @@ class ContainerWatcher:
 
     def wake_all(self) -> None:
         """Check every container of the inventory soon."""
-        self._begin_round()
-        for item in self._state.inventory.containers.values():
-            self._queue.add(item.id, item.owner)
-        self._woken.set()
-
-    def _begin_round(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self._round.begin(tuple(self._state.inventory.containers), now)
+        for identifier in self._state.inventory.containers:
+            self.wake(identifier)
 
     async def run_checks(self) -> None:
         """Check due containers until cancelled, and each container once in a period."""
-        self._begin_round()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._run_rounds())
             while True:
-                await self._wait_until_due()
+                await self._woken.wait()
+                self._woken.clear()
                 if self._state.split_brain.in_doubt and not self._is_surveying:
                     self._is_surveying = True
                     tasks.create_task(self._check_split_brain())
-                while (identifier := self._queue.take()) is not None:
+                for identifier in self._due.keys() - self._running:
+                    self._running.add(identifier)
                     tasks.create_task(self._check(identifier))
 
-    async def _wait_until_due(self) -> None:
-        """Wait for a container to check or for the end of a check, and for the periodic checks."""
-        period_s = CHECK_S if self._has_stream else BLIND_CHECK_S
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._round.due_at(period_s)):
-                await self._woken.wait()
-        now = asyncio.get_running_loop().time()
-        for identifier in self._round.take(now, period_s):
-            item = self._state.inventory.containers.get(identifier)
-            if item is not None:
-                self._queue.add(identifier, item.owner)
-        if self._round.is_over(now, period_s):
-            self._begin_round()
-        self._woken.clear()
+    async def _run_rounds(self) -> None:
+        """Let each container be checked in turn. All at once would delay every request."""
+        waiting = deque[str]()
+        while True:
+            period_s = CHECK_S if self._has_stream else BLIND_CHECK_S
+            count = len(self._state.inventory.containers) or 1
+            await asyncio.sleep(min(period_s / count, BLIND_CHECK_S))
+            waiting = waiting or deque(self._state.inventory.containers)
+            if waiting:
+                self.wake(waiting.popleft())
 
     async def _check_split_brain(self) -> None:
         try:
@@ -162,6 +159,9 @@ class ContainerWatcher:
             )
 
     async def _check(self, identifier: str) -> None:
+        slot = await self._slots.take(SlotUser("", self._due[identifier]))
+        assert slot is not None, "a check waits as long as it takes"
+        del self._due[identifier]
         try:
             await self._driver.run(runs.look_for_end(self._state, identifier))
             result = await self._driver.run(kernel_verify.verify_container(self._state, identifier))
@@ -170,7 +170,8 @@ class ContainerWatcher:
             LOG.exception("lookout.failed container=%s", identifier)
             return
         finally:
-            self._queue.finish(identifier)
+            slot.release()
+            self._running.discard(identifier)
             self._woken.set()
         if result is not None and result.breaches:
             LOG.warning("lookout.violation container=%s", identifier)

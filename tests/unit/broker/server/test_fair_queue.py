@@ -7,13 +7,9 @@ import asyncio
 import pytest
 
 from controller.broker.server.fair_queue import (
-    CHECKS_MAX,
-    CHECKS_OF_OWNER_MAX,
     CROWD,
     CROWDED_S,
     AdmissionLock,
-    CheckQueue,
-    CheckRound,
     FairQueue,
 )
 from tests.unit.broker.serving import run
@@ -119,76 +115,3 @@ def test_a_crowd_leaves_time_to_others_and_whoever_is_trusted_waits_for_nobody()
         assert loop.time() - began >= CROWDED_S  # but only while it is one: the rest goes at once
 
     run(test())
-
-
-def taken(queue: CheckQueue) -> list[str]:
-    """Begin all checks that can begin now."""
-    return list(iter(queue.take, None))
-
-
-def test_checks_go_round_the_owners_and_no_owner_takes_all_places() -> None:
-    queue = CheckQueue()
-    for number in range(9):
-        queue.add(f"a{number}", "alice")
-    queue.add("b0", "bob")
-    queue.add("c0", "carol")
-    assert taken(queue) == ["a0", "b0", "c0", "a1", "a2", "a3"]
-    assert CHECKS_OF_OWNER_MAX == 4
-    queue.finish("a1")
-    queue.add("b1", "bob")
-    assert taken(queue) == ["b1", "a4"]
-
-
-def test_all_places_are_bounded_and_the_next_one_goes_to_an_owner_without_a_check() -> None:
-    queue = CheckQueue()
-    owners = [f"o{number}" for number in range(CHECKS_MAX // 2)]
-    for owner in owners:
-        for number in range(4):
-            queue.add(f"{owner}-{number}", owner)
-    first = [f"{owner}-0" for owner in owners]
-    assert taken(queue) == [*first, *(f"{owner}-1" for owner in owners)]
-    queue.add("late", "late")
-    queue.finish("o3-0")
-    assert taken(queue) == ["late"]
-
-
-def test_a_container_waits_once_and_is_never_checked_twice_at_a_time() -> None:
-    queue = CheckQueue()
-    queue.add("a0", "alice")
-    queue.add("a0", "alice")
-    assert taken(queue) == ["a0"]
-    queue.add("a0", "alice")  # changed during its check
-    queue.add("a1", "alice")
-    assert taken(queue) == ["a1"]
-    queue.finish("a0")
-    assert taken(queue) == ["a0"]
-
-
-PERIOD_S = 300.0
-
-
-def test_each_container_is_due_once_in_a_period_and_never_many_at_a_time() -> None:
-    rounds, ids = CheckRound(), [f"c{number}" for number in range(1000)]
-    rounds.begin(ids, 100.0)
-    found: list[str] = []
-    for _ in ids:
-        at = rounds.due_at(PERIOD_S)
-        assert not rounds.is_over(at, PERIOD_S)
-        due = rounds.take(at, PERIOD_S)
-        assert len(due) == 1, "their checks are spread"
-        found += due
-    assert found == ids
-    assert rounds.due_at(PERIOD_S) == 100.0 + PERIOD_S
-    assert not rounds.is_over(399.0, PERIOD_S)
-    assert rounds.is_over(400.0, PERIOD_S)
-
-
-def test_a_round_that_fell_behind_or_lost_the_events_catches_up() -> None:
-    rounds = CheckRound()
-    rounds.begin([f"c{number}" for number in range(30)], 0.0)
-    assert len(rounds.take(100.0, PERIOD_S)) == 10
-    assert len(rounds.take(100.0, 30.0)) == 20, "without events the period is shorter"
-    assert rounds.is_over(100.0, 30.0)
-    rounds.begin([], 0.0)
-    assert not rounds.is_over(1.0, PERIOD_S)
-    assert rounds.is_over(PERIOD_S, PERIOD_S)

@@ -12,8 +12,8 @@ import pytest
 
 from controller.broker.gate.commands import Command, CommandResult
 from controller.broker.gate.state import GateState
-from controller.broker.server.fair_queue import CHECKS_OF_OWNER_MAX
-from controller.broker.server.watch_task import containers_of
+from controller.broker.server import watch_task
+from controller.broker.server.watch_task import CHECKS, containers_of
 from controller.model.confinement import Confinement
 from controller.model.inventory import Inventory
 from controller.model.records import Reply, Request
@@ -144,7 +144,67 @@ def test_an_owners_many_slow_checks_delay_no_check_of_another_owner(tmp_path: Pa
             stream.write(b"%x\r\n%b\r\n" % (len(line), line))
             while (target := await bench.engine.arrivals.get()) != look(DB):
                 arrived.append(target)
-            assert len(set(arrived) & set(map(look, alices))) <= CHECKS_OF_OWNER_MAX
+            assert len(set(arrived) & set(map(look, alices))) <= CHECKS.of_a_user
             ended.set()
+
+    run(test())
+
+
+def test_without_events_each_container_is_checked_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_task, "BLIND_CHECK_S", 0.01)
+    bench = Bench(tmp_path, nothing)
+
+    async def test() -> None:
+        async with bench.serving() as broker:
+            broker.state.inventory = ours()
+            missing = 2 * [look(each) for each in (WEB, DB, SLOT)]
+            while missing:
+                target = await bench.engine.arrivals.get()
+                if target in missing:
+                    missing.remove(target)
+
+    run(test())
+
+
+def test_a_container_is_checked_once_more_after_changes_during_its_check(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, nothing)
+    known, ended, lasting = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    streams: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    running = most = 0
+
+    async def follow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await known.wait()
+        writer.write(chunked(end=False))
+        streams.put_nowait(writer)
+        await ended.wait()
+
+    async def slow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await lasting.wait()
+        running -= 1
+        writer.close()
+
+    bench.engine.answers = {LOOKOUT: follow, look(DB): slow}
+
+    async def test() -> None:
+        async with bench.serving() as broker:
+            before = ours()
+            broker.state.inventory = replace(before, containers={DB: before.containers[DB]})
+            known.set()
+            stream = await streams.get()
+            while await bench.engine.arrivals.get() != look(DB):
+                pass
+            lines = 3 * (event("container", DB) + b"\n")
+            stream.write(b"%x\r\n%b\r\n" % (len(lines), lines))
+            await stream.drain()
+            lasting.set()
+            while await bench.engine.arrivals.get() != look(DB):
+                pass
+            ended.set()
+        assert most == 1
 
     run(test())
