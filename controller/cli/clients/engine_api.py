@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from controller.cli.clients.socket_client import (
@@ -21,31 +21,20 @@ from controller.cli.clients.socket_client import (
     TIMEOUT_S,
     BrokerApi,
     ReceivedBytes,
+    Streamed,
     connect,
     error_of,
     read_body,
     read_head,
+    send,
     translated_errors,
-    translated_stream_errors,
 )
 from controller.model.errors import EngineFailed
 
-if TYPE_CHECKING:
-    from http.client import HTTPResponse
-
 #: The oldest version that the gate supports.
 VERSION = "v1.44"
-READ_BYTES = 64 * 1024
 #: The status of a hijacked connection.
 SWITCHED = 101
-
-
-@dataclass(frozen=True, slots=True)
-class Streamed:
-    """An answer with a body that arrives in chunks."""
-
-    content_type: str
-    chunks: Iterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,36 +67,24 @@ class EngineApi:
         """Send a body; return the JSON of the answer, None for an empty answer."""
         return self._broker.post(_target(path, query), body)
 
-    @contextmanager
-    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[Streamed]:
+    def stream(self, path: str, query: Mapping[str, str]) -> AbstractContextManager[Streamed]:
         """Send a GET and yield its body as it arrives, without a timeout."""
-        with self._broker.stream(_target(path, query)) as reply:
-            yield Streamed(reply.getheader("Content-Type", ""), self._chunks(reply))
-
-    def _chunks(self, reply: HTTPResponse) -> Iterator[bytes]:
-        with translated_stream_errors(self.path):
-            while data := reply.read1(READ_BYTES):
-                yield data
+        return self._broker.stream(_target(path, query))
 
     def take_over(self, path: str, body: object) -> TakenOver:
         """Send a request that hijacks the connection: a stream in both directions."""
         data = json.dumps(body).encode()
-        head = (
-            f"POST /{VERSION}{_target(path)} HTTP/1.1\r\nHost: trimtab\r\nConnection: Upgrade\r\n"
-            f"Upgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-        )
+        target = f"/{VERSION}{_target(path)}"
         peer = connect(self.path, self.timeout_s)
         try:
             with translated_errors(self.path):
-                peer.sendall(head.encode() + data)
-                return _taken_over(peer)
+                return _taken_over(peer, send(peer, "POST", target, data, upgrades=True))
         except BaseException:
             peer.close()
             raise
 
 
-def _taken_over(peer: socket.socket) -> TakenOver:
-    received = ReceivedBytes(peer)
+def _taken_over(peer: socket.socket, received: ReceivedBytes) -> TakenOver:
     status, headers = read_head(received)
     if status >= ERROR:
         raise error_of(status, read_body(received, headers, longest=REPLY_MAX))

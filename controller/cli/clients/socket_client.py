@@ -6,18 +6,19 @@ Calls to the engine go through ``controller.engine``. Without the Docker SDK, co
 ``status`` start fast.
 
 ``http.client`` loads parsers for mail and TLS, which cost ``status`` and ``plan`` more than the
-exchange itself. The broker frames an answer by its length, or in chunks (RFC 9112, section 7.1).
+exchange itself. Broker and engine frame an answer by its length, or in chunks (RFC 9112, section 7.1).
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from controller.model.errors import (
     EngineFailed,
@@ -30,10 +31,6 @@ from controller.model.errors import (
 )
 from controller.system.conversation import peer_uid_of
 from controller.system.unix_socket import connect_in_turn, connect_to_broker
-
-if TYPE_CHECKING:
-    from http.client import HTTPResponse
-
 
 READ_BYTES = 64 * 1024
 HEAD_MAX = 64 * 1024
@@ -52,6 +49,14 @@ class WholeAnswer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An answer with a body that arrives in chunks."""
+
+    content_type: str
+    chunks: Iterator[bytes]
+
+
 def exchange(
     peer: socket.socket, method: str, target: str, body: bytes | None, *, longest: int
 ) -> WholeAnswer:
@@ -61,14 +66,21 @@ def exchange(
         OSError: the connection broke, or a read took longer than the socket's timeout.
         ValueError: the answer isn't HTTP, or its body has more than *longest* bytes.
     """
-    fields = (
-        "" if body is None else f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    )
-    head = f"{method} {target} HTTP/1.1\r\nHost: trimtab\r\nConnection: close\r\n{fields}\r\n"
-    peer.sendall(head.encode("ascii") + (body or b""))
-    received = ReceivedBytes(peer)
+    received = send(peer, method, target, body)
     status, headers = read_head(received)
     return WholeAnswer(status, headers, read_body(received, headers, longest=longest))
+
+
+def send(
+    peer: socket.socket, method: str, target: str, body: bytes | None, *, upgrades: bool = False
+) -> ReceivedBytes:
+    """Send a request with a JSON body, if any, and return what is received. Raises OSError."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: trimtab"]
+    lines += ["Connection: Upgrade", "Upgrade: tcp"] if upgrades else ["Connection: close"]
+    if body is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    peer.sendall("\r\n".join([*lines, "", ""]).encode("ascii") + (body or b""))
+    return ReceivedBytes(peer)
 
 
 def read_head(received: ReceivedBytes) -> tuple[int, dict[str, str]]:
@@ -93,13 +105,17 @@ def read_body(received: ReceivedBytes, headers: Mapping[str, str], *, longest: i
         OSError: as ``read_head``.
         ValueError: the framing isn't HTTP, or the body has more than *longest* bytes.
     """
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        return b"".join(_chunks(received, longest))
-    return received.exactly(_bounded(int(headers.get("content-length", "0")), longest))
+    return b"".join(chunks_of(received, headers, longest=longest))
 
 
-def _chunks(received: ReceivedBytes, longest: int) -> Iterator[bytes]:
+def chunks_of(
+    received: ReceivedBytes, headers: Mapping[str, str], *, longest: int
+) -> Iterator[bytes]:
+    """Yield the body of an answer as it arrives; raises as ``read_body``."""
     left = longest
+    if headers.get("transfer-encoding", "").lower() != "chunked":
+        yield received.exactly(_bounded(int(headers.get("content-length", "0")), left))
+        return
     while size := _bounded(int(received.until(b"\r\n", HEAD_MAX), 16), left):
         left -= size
         yield received.exactly(size)
@@ -204,18 +220,6 @@ def translated_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def translated_stream_errors(path: Path) -> Iterator[None]:
-    """Turn errors of a streamed answer into EngineUnavailable with the socket's path."""
-    import http.client  # a slow import
-
-    with translated_errors(path):
-        try:
-            yield
-        except http.client.HTTPException as error:
-            raise ConnectionError(str(error)) from error
-
-
 @dataclass(frozen=True, slots=True)
 class BrokerApi:
     """Requests to the broker, as the user of the command. *prefix* begins each path.
@@ -252,36 +256,42 @@ class BrokerApi:
         return answer.body, answer.headers
 
     def lines(self, route: str) -> Iterator[bytes]:
-        """Yield the lines of an answer as they arrive, without a timeout."""
-        with self.stream(route) as reply, translated_stream_errors(self.path):
-            while line := reply.readline(REPLY_MAX):
-                yield line
+        """Yield the whole lines of an answer as they arrive, until the broker hangs up. Without a timeout."""
+        rest = b""
+        with self.stream(route) as answer:
+            try:
+                for chunk in answer.chunks:
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    yield from (line + b"\n" for line in whole)
+            except EngineUnavailable as error:
+                if not isinstance(error.__cause__, ConnectionResetError):
+                    raise
 
     @contextmanager
-    def stream(self, route: str) -> Iterator[HTTPResponse]:
+    def stream(self, route: str) -> Iterator[Streamed]:
         """Send a GET, and yield the answer after its head, with a status below 400.
 
         The body can be silent for days: it is read without a timeout.
         """
-        import http.client  # a slow import
-
-        connection = http.client.HTTPConnection("trimtab", timeout=self.timeout_s)
+        peer = connect(self.path, self.timeout_s)
         try:
-            with translated_stream_errors(self.path):
-                peer = connection.sock = connect(self.path, self.timeout_s)
-                connection.request("GET", f"{self.prefix}{route}")
-                reply = connection.getresponse()  # clears the connection's socket
-                if reply.status >= ERROR:
-                    raise error_of(reply.status, reply.read(REPLY_MAX))
-                peer.settimeout(None)
-            try:
-                yield reply
-            finally:
-                with suppress(OSError):
-                    # close waits for a reading thread, and a shutdown ends the thread's read.
-                    peer.shutdown(socket.SHUT_RDWR)
+            with translated_errors(self.path):
+                received = send(peer, "GET", f"{self.prefix}{route}", None)
+                status, headers = read_head(received)
+                failed = b"" if status < ERROR else read_body(received, headers, longest=REPLY_MAX)
+            if status >= ERROR:
+                raise error_of(status, failed)
+            peer.settimeout(None)
+            yield Streamed(headers.get("content-type", ""), self._chunks(received, headers))
         finally:
-            connection.close()
+            with suppress(OSError):
+                # close waits for a reading thread, and a shutdown ends the thread's read.
+                peer.shutdown(socket.SHUT_RDWR)
+            peer.close()
+
+    def _chunks(self, received: ReceivedBytes, headers: Mapping[str, str]) -> Iterator[bytes]:
+        with translated_errors(self.path):
+            yield from chunks_of(received, headers, longest=sys.maxsize)
 
 
 def error_of(status: int, data: bytes) -> Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import http.client
 import json
 import os
 import platform
@@ -22,7 +21,7 @@ from urllib.parse import quote
 import click
 
 from controller import __version__
-from controller.cli.clients.socket_client import BrokerApi, ask_controller
+from controller.cli.clients.socket_client import BrokerApi, ask_controller, exchange
 from controller.cli.invocation import with_program
 from controller.cli.options import command, counted, engine_option, print_json, state_root
 from controller.cli.output.terminal import echo
@@ -170,7 +169,7 @@ def engine_findings(url: str, *, served: bool) -> Iterator[CheckResult]:
             closed = f"{user_name()} is not allowed to open {path}, so 'trimtab up' can't start"
             yield CheckResult("engine", "error", closed, remedy_for(path))
         return
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError) as error:
         yield CheckResult(
             "engine", "error", f"nothing answers at {path}: {error_reason(error)}", "start dockerd"
         )
@@ -186,7 +185,7 @@ def engine_findings(url: str, *, served: bool) -> Iterator[CheckResult]:
     try:
         info = dict(ask_engine(path, "/info"))
         root = Path(str(info["DockerRootDir"]))
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+    except (OSError, ValueError, KeyError, TypeError):
         return
     warning = untested(str(version.get("Version", "")), image_store(info))
     if warning and not served:  # else the broker says so
@@ -198,14 +197,12 @@ def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
     """Send a GET to the engine at the path of a socket, and return the JSON of its answer.
 
     Raises:
-        OSError, ValueError, http.client.HTTPException: there is no answer, or no JSON in the answer.
+        OSError, ValueError: there is no answer, or no JSON in the answer.
     """
-    connection = http.client.HTTPConnection("engine", timeout=timeout_s)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection.sock:
-        connection.sock.settimeout(timeout_s)
-        connection.sock.connect(path)
-        connection.request("GET", target)
-        return json.loads(connection.getresponse().read(ANSWER_MAX))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.settimeout(timeout_s)
+        peer.connect(path)
+        return json.loads(exchange(peer, "GET", target, None, longest=ANSWER_MAX).body)
 
 
 def leftover_volumes(path: str) -> Iterator[CheckResult]:
@@ -217,7 +214,7 @@ def leftover_volumes(path: str) -> Iterator[CheckResult]:
         answer = ask_engine(path, f"/volumes?filters={quote(json.dumps({'dangling': ['true']}))}")
         volumes = answer.get("Volumes") or ()
         names = {volume["Name"] for volume in volumes if is_unnamed(volume["Name"])}
-    except (OSError, ValueError, KeyError, http.client.HTTPException):
+    except (OSError, ValueError, KeyError):
         return  # engine_findings reports problems of the engine
     if not names:
         yield CheckResult("volumes", "ok", "no volume without a name is left over")
@@ -243,7 +240,7 @@ def _size_of(path: str, names: Collection[str]) -> str:
         usage = ask_engine(path, "/system/df?type=volume", timeout_s=USAGE_TIMEOUT_S)
         sizes = [v["UsageData"]["Size"] for v in usage["Volumes"] if v["Name"] in names]
         total = sum(size for size in sizes if size >= 0)
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
     return f", {total / 1024**2:.1f} MiB in all"
 

@@ -19,7 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from controller.cli.clients.engine_api import READ_BYTES, EngineApi, TakenOver
+from controller.cli.clients.engine_api import EngineApi, TakenOver
+from controller.cli.clients.socket_client import READ_BYTES
 from controller.core.engine_api.streams.log_stream import BadFrame, Frames
 from controller.model.errors import EngineFailed, EngineUnavailable, TrimtabError
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from controller.cli.clients.socket_client import WholeAnswer, ask_for_look, exchange
-from controller.model.errors import UsageError
+from controller.cli.clients.socket_client import BrokerApi, WholeAnswer, ask_for_look, exchange
+from controller.model.errors import EngineUnavailable, Refused, UsageError
 from controller.model.names import Key
 from controller.settings import read_instance, state_of
 from tests.unit.cli.answering import answering
@@ -95,6 +98,71 @@ def test_an_answer_that_ends_early_is_a_broken_connection(answer: bytes) -> None
 def test_an_answer_of_another_form_is_refused(answer: bytes) -> None:
     with pytest.raises(ValueError, match=r"expected|invalid literal"):
         exchange_with(answer)
+
+
+@contextmanager
+def serving(path: Path, answer: bytes, *, stays: threading.Event | None = None) -> Iterator[None]:
+    """Answer one request, and hang up, once *stays* is set."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(65536)
+                for at in range(len(answer)):
+                    peer.send(answer[at : at + 1])
+                if stays is not None:
+                    stays.wait(10)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            yield
+        finally:
+            server.join(timeout=10)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_lines_come_as_they_arrive(tmp_path: Path) -> None:
+    more = threading.Event()
+    with serving(tmp_path / "s", CHUNKED + b"5\r\n{}\n{}\r\n", stays=more):
+        lines = BrokerApi(tmp_path / "s").lines("journal")
+        assert next(lines) == b"{}\n"
+        more.set()
+        assert list(lines) == []
+    with serving(tmp_path / "t", CHUNKED + b"3\r\na\nb\r\n1\r\n\n\r\n2\r\nc\n\r\n0\r\n\r\n"):
+        assert list(BrokerApi(tmp_path / "t").lines("journal")) == [b"a\n", b"b\n", b"c\n"]
+
+
+def test_the_end_of_a_stream_wakes_its_reader(tmp_path: Path) -> None:
+    over, ended = threading.Event(), threading.Event()
+    with serving(tmp_path / "s", CHUNKED, stays=over):
+        with BrokerApi(tmp_path / "s").stream("journal") as answer:
+
+            def read() -> None:
+                with suppress(EngineUnavailable):
+                    list(answer.chunks)
+                ended.set()
+
+            reader = threading.Thread(target=read, daemon=True)
+            reader.start()
+        assert ended.wait(10), "the reader still waits"
+        over.set()
+
+
+def test_a_refused_stream_is_an_error_with_its_rule(tmp_path: Path) -> None:
+    body = b'{"trimtab": {"rule": "journal.followers", "reason": "too many"}}'
+    answer = b"HTTP/1.1 429 Too Many\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with (
+        serving(tmp_path / "s", answer),
+        pytest.raises(Refused, match="too many"),
+        BrokerApi(tmp_path / "s").stream("journal"),
+    ):
+        pass
 
 
 class Refusing:
