@@ -97,3 +97,10 @@ def move_subject(source: Key, target: Key, owner: str, ids: Iterable[str]) -> st
     digest = sha256("\n".join(sorted(ids)).encode()).hexdigest()
     former, present = (f"{key.namespace}/{key.name}" for key in (source, target))
     return f"{MOVE}{former}>{present}@{owner}#{digest}"
+
+
+def object_kind(mutation: str) -> str:
+    """Return the kind of the recorded object of a change."""
+    if mutation in {Mutation.NETWORK_CONNECT, Mutation.NETWORK_DISCONNECT}:
+        return "container"
+    return mutation.partition(".")[0]

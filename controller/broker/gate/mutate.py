@@ -18,11 +18,11 @@ from controller.broker.gate.routes import ROUTES
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.json_members import texts_of
-from controller.core.enforcement.settlement import Settled, object_kind
+from controller.core.enforcement.settlement import Settled
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
-from controller.model.mutations import Mutation
+from controller.model.mutations import Mutation, object_kind
 from controller.model.records import Entry, Record, Reply, Role, Verdict
 
 #: The error code of a change without a reply from the engine.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, read_json
+from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, find_uid_user, read_json
 from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied, message_reply
 from controller.broker.gate.state import GateState
@@ -492,3 +492,13 @@ def _if_own(
 def identity_of(inspect: Mapping[str, Any]) -> str:
     """Return the identity of a foreign network or volume: its id, or its time of creation."""
     return str(inspect.get("Id") or inspect.get("CreatedAt") or "")
+
+
+def uid_user_of(state: GateState, user: str, *, observes: bool) -> Flow[str]:
+    """Return who else on the host has the uid of an observer; '' for nobody, and for others."""
+    uid = user.partition(":")[0]
+    if not observes or not uid.isdecimal():
+        return ""
+    items = state.inventory.containers.values()
+    own = (item.id for item in items if item.confined and item.confined.observer)
+    return (yield from find_uid_user(int(uid), tuple(sorted(own))))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.broker.deliveries.mounts import make_recorded
-from controller.broker.gate.call import Flow, find_uid_user, inspect_paths, read_cdi_devices
+from controller.broker.gate.call import Flow, inspect_paths, read_cdi_devices
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
@@ -182,21 +182,11 @@ def _refuse_changed_sources(state: GateState, container: OwnContainer) -> Flow[N
             )
 
 
-def uid_user_of(state: GateState, user: str, *, observes: bool) -> Flow[str]:
-    """Return who else on the host has the uid of an observer; '' for nobody, and for others."""
-    uid = user.partition(":")[0]
-    if not observes or not uid.isdecimal():
-        return ""
-    items = state.inventory.containers.values()
-    own = (item.id for item in items if item.confined and item.confined.observer)
-    return (yield from find_uid_user(int(uid), tuple(sorted(own))))
-
-
 def _refuse_taken_uid(state: GateState, container: OwnContainer) -> Flow[None]:
     confined = container.item.confined
     if confined is None or not confined.observer:
         return
-    if somebody := (yield from uid_user_of(state, confined.user, observes=True)):
+    if somebody := (yield from lookup.uid_user_of(state, confined.user, observes=True)):
         raise Denied(
             "observer",
             f"the uid of the observer is also that of {somebody}",

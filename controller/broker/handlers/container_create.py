@@ -26,7 +26,6 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup, name_conflicts, port_conflicts
 from controller.broker.guards.jobs import runs
-from controller.broker.guards.start_recheck import uid_user_of
 from controller.broker.handlers import addresses, container_hooks, networks_volumes
 from controller.broker.handlers import image as images
 from controller.broker.handlers.ignored_settings import Kept
@@ -378,7 +377,7 @@ def _gather(
     found.shared = yield from lookup.find_shared(
         state, found.request.shares, _labels(found.by_text)
     )
-    found.uid_user = yield from uid_user_of(
+    found.uid_user = yield from lookup.uid_user_of(
         state, found.request.user, observes=found.request.observes
     )
     # Last, as close to the create as possible: paths can be swapped.

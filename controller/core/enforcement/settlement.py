@@ -26,7 +26,7 @@ from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.model import names
 from controller.model.inventory import ExecSession, OpenIntent
-from controller.model.mutations import Mutation
+from controller.model.mutations import Mutation, object_kind
 
 
 class ProofKind(StrEnum):
@@ -227,13 +227,6 @@ _FIELDS: dict[str, Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]
 
 def _mutation(intent: OpenIntent) -> str:
     return RequestPart.read(intent.request).route
-
-
-def object_kind(mutation: str) -> str:
-    """Return the kind of the recorded object of a change."""
-    if mutation in {Mutation.NETWORK_CONNECT, Mutation.NETWORK_DISCONNECT}:
-        return "container"
-    return mutation.partition(".")[0]
 
 
 def _summary(intent: OpenIntent) -> SummaryPart:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli.clients.engine_api import EngineApi, Streamed
+from controller.cli.clients.engine_api import EngineApi
+from controller.cli.clients.socket_client import Streamed
 from controller.cli.containers.log_reader import CONTAINERS_MAX, print_logs, read_log
 from controller.cli.containers.printing import LinePrinter
 from controller.core.engine_api.streams.log_stream import MULTIPLEXED
