@@ -15,7 +15,7 @@ from tests.unit.broker.serving import Bench, ask, post, run
 from tests.unit.broker.world import REFERENCE, image, inventory, policy
 
 #: The most modules on the way. A module more is a reason to ask whose subject the step is.
-MODULES = 99
+MODULES = 104
 BODY = {"Image": REFERENCE, "HostConfig": {"NetworkMode": "none"}}
 
 
