@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from controller.broker.gate import router
 from controller.broker.gate.commands import Forward, Lost
-from controller.core.records.parts import RequestPart
+from controller.core.records.parts import RequestPart, ServicePart
 from controller.model import names
 from controller.model.mutations import (
     CONTAINER_GONE,
@@ -303,7 +303,7 @@ class Checkers:
 
     def _moved(self, record: Record) -> None:
         """Check a move, and know the containers by the new name from now on."""
-        summary = RequestPart.read(record.entry.request).summary
+        summary = RequestPart.read(record.entry.request).summary.part(ServicePart)
         source, target = (
             Key.parse(summary.moved_from),
             Key.parse(str(record.entry.request["object"])),

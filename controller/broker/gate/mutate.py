@@ -19,7 +19,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.json_members import texts_of
 from controller.core.enforcement.settlement import Settled
-from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
+from controller.core.records.parts import ActorPart, ProgramPart, RequestPart, ResultPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.mutations import Mutation, object_kind
@@ -182,7 +182,7 @@ def perform(
 
 def _env_hashes(state: GateState, change: Change) -> dict[str, str]:
     """Return keyed hashes of the requested values in the environment of a change: not the image's."""
-    summary = SummaryPart.read(change.summary)
+    summary = ProgramPart.read(change.summary)
     owner = summary.label(names.OWNER) or summary.owner
     asked = {*summary.environment}
     listed = texts_of((change.body or {}).get("Env"))

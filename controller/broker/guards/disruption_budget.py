@@ -22,7 +22,7 @@ from controller.core.disruption import budget
 from controller.core.disruption.budget import Budget, Call, Look, RemovalScope
 from controller.core.enforcement import approval_requests
 from controller.core.records.inventory_json import replica_of
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import StopPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.inventory import USED, Approval, Capacity, ContainerItem, RecordTime
@@ -99,7 +99,7 @@ def enforce_budget(
     elif word.finding is not None:
         finding = word.finding
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
-    summary = judged.summary | SummaryPart(takes_down=takes).members
+    summary = judged.summary | StopPart(takes_down=takes).members
     return replace(judged, verdict=verdict, summary=summary)
 
 

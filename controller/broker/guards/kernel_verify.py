@@ -35,7 +35,7 @@ from controller.broker.wire.responses import refusal
 from controller.core.enforcement import kernel_compare
 from controller.core.enforcement.kept_settings import admitted_ignored
 from controller.core.engine_api.translate import limits_body, settings
-from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.records.parts import EndpointPart, ResultPart, SettingsPart, SummaryPart
 from controller.core.rules.context import exceptions_of_item
 from controller.core.rules.networks import could_join
 from controller.core.rules.verdict import AdmissionDecision
@@ -355,7 +355,7 @@ def _restore(
 def _disconnect(item: ContainerItem, network: kernel_compare.JoinedNetwork) -> Change:
     path = f"/networks/{network.id}/disconnect"
     judged = _judged("violation.put-back", {"Container": item.id})
-    summary = place_of(item) | SummaryPart(network=network.name).members
+    summary = place_of(item) | EndpointPart(network=network.name).members
     return Change.of(Mutation.NETWORK_DISCONNECT, item.id, path, judged, summary)
 
 
@@ -363,7 +363,7 @@ def _restore_limits(item: ContainerItem, now: Settings) -> Change:
     """Return the update of all limits: inspect can show a changed limit as unchanged."""
     limits: dict[str, Any] = {name: getattr(item.admitted, name) for name in _LIMITS}
     body = limits_body(limits)
-    changed = SummaryPart(settings=replace(now, **limits), updated_members=tuple(sorted(body)))
+    changed = SettingsPart(settings=replace(now, **limits), updated_members=tuple(sorted(body)))
     return _update(item, _judged("violation.put-back", body), changed)
 
 
@@ -371,7 +371,7 @@ def _disable_restart(item: ContainerItem, now: Settings) -> Change:
     """Return the update that keeps the engine from restarting the container."""
     body: dict[str, object] = {"RestartPolicy": {"Name": "no"}}
     settings = replace(now, restart="no", restart_max=0)
-    changed = SummaryPart(settings=settings, updated_members=tuple(body))
+    changed = SettingsPart(settings=settings, updated_members=tuple(body))
     return _update(item, _judged("violation.stop", body), changed)
 
 

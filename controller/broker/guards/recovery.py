@@ -32,7 +32,7 @@ from controller.broker.guards.lookup import record_gone
 from controller.core.enforcement import settlement
 from controller.core.enforcement.settlement import Settled, SettlementEvidence
 from controller.core.jobs.run_end import UNSTARTED_RUN
-from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
+from controller.core.records.parts import EndPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import mutations, names
 from controller.model.inventory import ContainerItem, OpenIntent
@@ -231,7 +231,7 @@ def remove_unstarted(state: GateState, item: ContainerItem, verdict: Verdict) ->
     """Remove a container that never ran; return True if it was removed. *verdict* says why."""
     summary = place_of(item)
     if item.is_run:
-        summary = (SummaryPart.read(summary) | SummaryPart(outcome=UNSTARTED_RUN.outcome)).members
+        summary = (SummaryPart.read(summary) | EndPart(outcome=UNSTARTED_RUN.outcome)).members
     path, judged = f"/containers/{item.id}", AdmissionDecision(verdict)
     change = Change.of(Mutation.CONTAINER_REMOVE, item.id, path, judged, summary)
     by = Author(state.new_id(), BROKER, policy=state.policy.digest)

@@ -13,7 +13,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import OwnContainer
 from controller.core.addresses.slots import key_of, slot_address, slot_key, with_addresses
 from controller.core.addresses.subnets import subnets_of
-from controller.core.records.parts import RequestPart, SummaryPart
+from controller.core.records.parts import EndpointPart, NetworkPart, RequestPart
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -28,7 +28,9 @@ def taken_subnets(state: GateState) -> Flow[tuple[str, ...]]:
     """
     listed = yield from read_members("/networks")
     requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
-    under_way = (subnet for request in requests for subnet in request.summary.subnets)
+    under_way = (
+        subnet for request in requests for subnet in request.summary.part(NetworkPart).subnets
+    )
     return (*subnets_of(listed), *under_way, *state.routes())
 
 
@@ -46,7 +48,7 @@ def reserve(
     """
     state.reservations.addresses[call.id] = (
         slot,
-        SummaryPart.read(judged.summary).slot_addresses,
+        EndpointPart.read(judged.summary).slot_addresses,
     )
     try:
         yield

@@ -40,7 +40,7 @@ from controller.core.enforcement import quota_counts
 from controller.core.engine_api import parse
 from controller.core.engine_api.cdi import CdiDevice
 from controller.core.engine_api.requests import CreateRequest
-from controller.core.records.parts import ProofPart, SummaryPart
+from controller.core.records.parts import CreatePart, ProofPart, SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import Case, implied, make_case
 from controller.core.rules.devices import paths_of
@@ -451,10 +451,10 @@ def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
     )
 
 
-def _identities(found: Lookups, summary: SummaryPart) -> SummaryPart:
+def _identities(found: Lookups, summary: CreatePart) -> CreatePart:
     """Return which networks and volumes were judged: the engine finds them by name at the start."""
     joined = set(summary.settings.networks)
-    return SummaryPart(
+    return CreatePart(
         network_ids={
             each.name: each.id
             for each in found.networks.values()
@@ -487,7 +487,7 @@ def _create(
     assert judged.settings is not None, "an admitted create has settings"
     image = found.image
     query = dict(judged.query)
-    summary = SummaryPart.read(judged.summary) | SummaryPart(
+    summary = SummaryPart.read(judged.summary) | CreatePart(
         image_id=image.id, digest=image.digest, settings=judged.settings, proof=proof
     )
     summary |= container_hooks.summary_of(state, found.request.hooks)

@@ -36,7 +36,7 @@ from controller.core.admission.exec import admit_exec, admit_exec_of_client, adm
 from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import ExecRequest
-from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.records.parts import ExecPart, ResultPart, SummaryPart
 from controller.model import mutations
 from controller.model.desired.spec.lifecycle import HOOKS_S
 from controller.model.inventory import ExecSession
@@ -446,7 +446,7 @@ def _record(state: GateState, session: ExecSession, route: str, result: ResultPa
     place = SummaryPart()
     if item is not None:
         place = SummaryPart(name=item.admitted.name, owner=item.owner)
-    summary = place | SummaryPart(exec=session.id)
+    summary = place | ExecPart(exec=session.id)
     request = request_of("POST", route, session.container, summary.members)
     entry = Entry(
         session.intent, "operator", actor=actor_of(BROKER), request=request, result=result.members

@@ -22,7 +22,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.handlers import container_exec
 from controller.core.admission.exec import admit_hook
 from controller.core.engine_api.requests import HookRequest, HookRequests
-from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
+from controller.core.records.parts import CreatePart, ExecPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.hooks import hooks_text, read_hooks
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import mutations, names
@@ -62,11 +62,11 @@ class _Run:
         return starts and state.execs.hook_runs.get(self.item.id) is not self.token
 
 
-def summary_of(state: GateState, hooks: HookRequests) -> SummaryPart:
+def summary_of(state: GateState, hooks: HookRequests) -> CreatePart:
     """Return the members of a create's summary about hooks: their keyed digest, no argument."""
     if not hooks.all:
-        return SummaryPart()
-    return SummaryPart(
+        return CreatePart()
+    return CreatePart(
         hooks=_digest(state, hooks_text(hooks)), has_post_start=bool(hooks.post_start)
     )
 
@@ -144,7 +144,8 @@ def _has_hook(state: GateState, identifier: str) -> bool:
     """Return True if a hook of a container has no recorded end, or may have been started."""
     sessions = state.inventory.sessions.values()
     return any(each.container == identifier and each.hook for each in sessions) or any(
-        each.route in _EXECS and each.summary.hook for each in _open_requests(state, identifier)
+        each.route in _EXECS and each.summary.part(ExecPart).hook
+        for each in _open_requests(state, identifier)
     )
 
 
@@ -223,7 +224,7 @@ def _run_hook(state: GateState, run: _Run, hook: HookRequest) -> Flow[str]:
         return f"is refused by the policy: {judged.verdict.reason}"
     if state.clock.monotonic() >= run.ends_at:
         return "had no time left"
-    summary = {**place_of(run.item), **judged.summary, **SummaryPart(hook=run.event).members}
+    summary = {**place_of(run.item), **judged.summary, **ExecPart(hook=run.event).members}
     path = f"/containers/{run.item.id}/exec"
     create = Change.of(Mutation.EXEC_CREATE, run.item.id, path, judged, summary)
     create = replace(create, deadline_s=run.ends_at - state.clock.monotonic())
@@ -245,7 +246,7 @@ def _start(
     state: GateState, run: _Run, hook: HookRequest, identifier: str, judged: AdmissionDecision
 ) -> Flow[str]:
     allowed = AdmissionDecision(ALLOW, {"Detach": True, "Tty": False})
-    place = SummaryPart(exec=identifier, hook=run.event, detach=True).members
+    place = ExecPart(exec=identifier, hook=run.event, detach=True).members
     change = Change.of(
         Mutation.EXEC_START,
         run.item.id,
@@ -310,7 +311,7 @@ def _author(state: GateState, run: _Run) -> Author:
 
 def _record_result(state: GateState, item: ContainerItem, event: str, why: str) -> Flow[None]:
     outcome = FAILED if why else HOOKS_SUCCEEDED
-    place = SummaryPart.read(place_of(item)) | SummaryPart(hook=event, outcome=outcome)
+    place = SummaryPart.read(place_of(item)) | ExecPart(hook=event, outcome=outcome)
     request = request_of("POST", mutations.HOOK_END, item.id, place.members)
     result = ResultPart(reason=redact.text(why))
     yield WriteRecord(

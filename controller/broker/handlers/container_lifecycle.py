@@ -50,7 +50,7 @@ from controller.core.admission.update import admit_update, judge_memory_in_use, 
 from controller.core.engine_api import parse
 from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.records.container_effects import changes_limits, updated_settings
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import SettingsPart, StopPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.mutations import Mutation
 from controller.model.policy.document import Policy
@@ -152,9 +152,9 @@ def _take_down(
         change = _change(call, target, judged, build_path(target.path, query))
         return (yield from perform(state, call.by, change, early_reply=unchanged_reply))
     grace = 0 if call.verb == "kill" else _grace_s(query, target.inspect)
-    extra = SummaryPart(signal=query["signal"]) if "signal" in query else SummaryPart()
+    extra = StopPart(signal=query["signal"]) if "signal" in query else StopPart()
     if call.verb == "kill" and call.actor.role is Role.CONTROLLER:
-        extra |= SummaryPart(contents=present_contents(state, target.item))
+        extra |= StopPart(contents=present_contents(state, target.item))
     return (yield from _post_action(call, state, target, judged, grace_s=grace, extra=extra))
 
 
@@ -221,7 +221,7 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     proof = signed_acts.proof_of_update(call, state, container.item)
     judged = signed_acts.with_proof(judged, proof)
     assert judged.settings is not None, "an admitted update has settings"
-    extra = SummaryPart(settings=judged.settings)
+    extra = SettingsPart(settings=judged.settings)
     updated = updated_settings(SummaryPart.read(judged.summary))
     asked = {name: getattr(judged.settings, name) for name in updated}
     after = replace(container.item.admitted, **asked)
@@ -270,7 +270,7 @@ def _post_action(
     extra: SummaryPart | None = None,
 ) -> Flow[Reply]:
     verb, path = call.verb, build_path(f"{container.path}/{call.verb}", dict(judged.query))
-    extra = (extra or SummaryPart()) | SummaryPart(grace_s=grace_s)
+    extra = (extra or SummaryPart()) | StopPart(grace_s=grace_s)
     if verb in _INSTANTS:  # recovery compares with this time
         times = container.inspect.get("State") or {}
         extra |= SummaryPart(before=str(times.get(_INSTANTS[verb]) or ZERO_TIME))

@@ -46,7 +46,7 @@ from controller.core.encoding.image_reference import (
 )
 from controller.core.encoding.json_members import list_of, mapping_member, texts_of
 from controller.core.engine_api.streams import pull_errors
-from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
+from controller.core.records.parts import ImagePart, ResultPart, SummaryPart, TrustedImagePart
 from controller.core.rules.facts import ImageFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.inventory import Inventory
@@ -231,7 +231,7 @@ def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
     not forwarded.
     """
     judged = _admit(call, call.names["image"])
-    reference = SummaryPart.read(judged.summary).reference
+    reference = ImagePart.read(judged.summary).reference
     answer = yield ReadEngine(
         f"/distribution/{reference}/json",
         deadline_s=REGISTRY_S,
@@ -355,7 +355,7 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
     judged = refusals.raise_if_denied(
         calls.admit_pull(call.query, actor=call.actor, policy=call.policy, host=host)
     )
-    summary = SummaryPart.read(judged.summary)
+    summary = ImagePart.read(judged.summary)
     reference = summary.reference
     before = yield from inspect_image(reference)
 
@@ -363,7 +363,7 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
         return (yield from _pull_details(reply, reference))
 
     path = build_path("/images/create", dict(judged.query))
-    summary |= SummaryPart(before=str((before or {}).get("Id", "")))
+    summary |= ImagePart(before=str((before or {}).get("Id", "")))
     change = replace(
         Change.of(Mutation.IMAGE_PULL, reference, path, judged, summary.members),
         stream=True,

@@ -47,7 +47,7 @@ from controller.core.encoding.json_members import list_of, mapping_member, mappi
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.timestamps import seconds
 from controller.core.engine_api.translate import layers_size
-from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
+from controller.core.records.parts import BuildPart, ResultPart, TrustedImagePart
 from controller.core.rules.verdict import deny, verdict_of
 from controller.model.mutations import Mutation
 from controller.model.records import Reply
@@ -231,7 +231,7 @@ def _change(
     within_s: float,
 ) -> Change:
     """Return the change: the recorded request, the run, and the name of the result."""
-    summary = SummaryPart(
+    summary = BuildPart(
         reference=asked.reference,
         owner=asked.owner,
         namespace=asked.namespace,

@@ -19,7 +19,7 @@ from controller.broker.guards.lookup import foreign_object
 from controller.broker.handlers import image as images
 from controller.core.admission import calls
 from controller.core.encoding.image_reference import is_image_id, parse_reference
-from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
+from controller.core.records.parts import ImagePart, RequestPart, ResultPart
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Role
 
@@ -39,7 +39,7 @@ def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
         raise foreign_object(f"No such image: {redact.text(named)}", subject)
     yield from _refuse_if_used(call, state, subject, identifier)
     path = build_path(f"/images/{subject}", dict(judged.query))
-    named_image = SummaryPart(reference=subject, image_id=identifier).members
+    named_image = ImagePart(reference=subject, image_id=identifier).members
     summary = {**named_image, **dict(judged.query)}
     change = Change.of(Mutation.IMAGE_REMOVE, subject, path, judged, summary)
     return (yield from perform(state, call.by, change, _removal_details))
@@ -91,7 +91,7 @@ def _refuse_if_used(
     for intent in state.inventory.open.values():
         request = RequestPart.read(intent.request)
         creates = request.route == Mutation.CONTAINER_CREATE
-        users += creates and request.summary.image_id == identifier
+        users += creates and request.summary.part(ImagePart).image_id == identifier
     if users:
         raise Denied(
             "image.used",

@@ -40,7 +40,7 @@ from controller.core.admission import networks_volumes
 from controller.core.enforcement.quota_counts import all_counted, count
 from controller.core.engine_api import parse
 from controller.core.engine_api.translate import HELD, OUTSIDERS
-from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.records.parts import EndpointPart, ResultPart, SummaryPart
 from controller.core.rules.context import requested_place
 from controller.core.rules.facts import NetworkFacts, QuotaCounts, Stamp, VolumeFacts
 from controller.core.rules.networks import implied_kind
@@ -294,7 +294,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     path = f"/networks/{network.facts.id}/{call.verb}"
     summary = {**place_of(item), **judged.summary, "network": network.facts.name}
     if not leave:
-        summary |= SummaryPart(network_ids={network.facts.name: network.facts.id}).members
+        summary |= EndpointPart(network_ids={network.facts.name: network.facts.id}).members
     # The body has the container's full id, whatever the client called it.
     change = Change.of(Mutation(call.route.name), item.id, path, judged, summary)
     if leave:

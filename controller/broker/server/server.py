@@ -47,7 +47,12 @@ from controller.broker.server.record_summaries import JournalShare, RecordLimite
 from controller.broker.server.recovery_task import RecoveryTask
 from controller.broker.server.watch_task import ContainerWatcher, ExecReaper
 from controller.core.enforcement.record_summaries import Limit
-from controller.core.records.parts import RequestPart, ResultPart, SummaryPart, VerdictPart
+from controller.core.records.parts import (
+    RegistriesPart,
+    RequestPart,
+    ResultPart,
+    VerdictPart,
+)
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import CredentialsInvalid, EngineError, PolicyInvalid
 from controller.model.host_paths import PathFacts
@@ -479,7 +484,7 @@ class Broker:
         credentials = self._credentials
         self.state.access, self.state.health.access_error = credentials.access, credentials.error
         if file := credentials.access.file:
-            summary = SummaryPart(registries=tuple(sorted(credentials.access.hosts)))
+            summary = RegistriesPart(registries=tuple(sorted(credentials.access.hosts)))
             request = RequestPart(route="registry-auth.load", object=file, summary=summary)
             await limiter.write(self._load_entry(request, redact.text(credentials.error)))
 

@@ -14,7 +14,7 @@ from controller.core.engine_api.grammar import is_signal
 from controller.core.engine_api.requests import Finding
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import ImagePart, SummaryPart
 from controller.core.rules.identity import judge_name, judge_reserved_name
 from controller.core.rules.images.image import judge_platform, judge_reference
 from controller.core.rules.verdict import (
@@ -108,7 +108,7 @@ def admit_reference(
 
 
 def _summary_of(reference: Reference) -> dict[str, object]:
-    return SummaryPart(reference=reference.canonical).members
+    return ImagePart(reference=reference.canonical).members
 
 
 def admit_start(query: Query) -> AdmissionDecision:

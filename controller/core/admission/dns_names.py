@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.core.engine_api.requests import CreateRequest, Finding
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import CreatePart, SummaryPart
 from controller.core.rules.identity import is_controllers_name
 from controller.model import names
 from controller.model.inventory import ContainerItem
@@ -135,9 +135,10 @@ def of_summary(summary: SummaryPart) -> DnsNames:
     by_controller = summary.label(names.ORIGIN) == "controller"
     service = summary.label(names.SERVICE) if by_controller else ""
     alias = "" if names.run_of_slot(summary.label(names.SLOT)) else service
-    texts = (summary.name, alias, *summary.aliases)
+    create = summary.part(CreatePart)
+    texts = (summary.name, alias, *create.aliases)
     key = f"{summary.label(names.NAMESPACE)}/{service}" if by_controller else ""
-    networks = summary.settings.networks
+    networks = create.settings.networks
     return make_dns_names(summary.label(names.OWNER), networks, texts, service=key)
 
 

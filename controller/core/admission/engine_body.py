@@ -29,7 +29,7 @@ from controller.core.engine_api.requests import (
     RequestBody,
     ResourceLimits,
 )
-from controller.core.records.parts import DevicePart, MountPart, SummaryPart
+from controller.core.records.parts import CreatePart, DevicePart, MountPart
 from controller.core.rules.confinement import confinement_of, number_text
 from controller.core.rules.context import Case, make_case, name_of, reference_text
 from controller.core.rules.facts import Stamp
@@ -375,7 +375,7 @@ def _bindings(ports: tuple[PortRequest, ...]) -> RequestBody:
 def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
     """Return the journal's summary of a create: no values of variables, no arguments."""
     request = final.request
-    return SummaryPart(
+    return CreatePart(
         name=final.name,
         image=reference_text(request, case.actor),
         image_id=case.image.id if case.image else "",
@@ -464,7 +464,7 @@ def refused_summary(case: Case) -> dict[str, object]:
     Any other part of a refused create may be a secret.
     """
     image = without_credentials(reference_text(case.request, case.actor))
-    return SummaryPart(
+    return CreatePart(
         name=shorten(case.name, _TEXT_MAX),
         image=shorten(image, _TEXT_MAX),
         owner=shorten(case.owner, _TEXT_MAX),

@@ -22,7 +22,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import ExecPart
 from controller.core.rules import limits_privileges
 from controller.core.rules.hooks import judge_command_user, judge_hook
 from controller.core.rules.verdict import (
@@ -115,7 +115,7 @@ def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) ->
     if start.tty and any(start.console_size):
         body["ConsoleSize"] = list(start.console_size)
     return AdmissionDecision(
-        verdict_of(()), body, summary=SummaryPart(detach=start.detach, tty=start.tty).members
+        verdict_of(()), body, summary=ExecPart(detach=start.detach, tty=start.tty).members
     )
 
 
@@ -125,7 +125,7 @@ def summary_of(request: ExecRequest) -> dict[str, object]:
     A common mistake is a whole command line in the program's place. The summary therefore ends the
     program at its first blank.
     """
-    return SummaryPart(
+    return ExecPart(
         program=next(iter(request.command[0].split()), "") if request.command else "",
         arguments=max(0, len(request.command) - 1),
         user=request.user,

@@ -11,7 +11,7 @@ from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import Finding
 from controller.core.files import blob, content, retention
 from controller.core.files.retention import NamedContent, Stored
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import DeliveryPart
 from controller.core.rules.identity import judge_owner
 from controller.core.rules.verdict import AdmissionDecision, deny
 from controller.model.files.delivery import FileSet, StoredContent
@@ -108,7 +108,7 @@ def admit_delivery(
         if full := retention.why_full(after, files):
             remedy = "remove Configs that no service mounts, or mount volumes for large data"
             findings.append(Finding("files.full", "files", full, remedy))
-    summary = SummaryPart(
+    summary = DeliveryPart(
         name=files.name,
         namespace=files.namespace,
         owner=request.owner,

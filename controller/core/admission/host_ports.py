@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from controller.core.engine_api.requests import Finding
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import CreatePart, SummaryPart
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.observed import HostPort
@@ -85,7 +85,7 @@ def of_summary(summary: SummaryPart) -> PortClaim:
     if summary.label(names.ORIGIN) == "controller":
         service = f"{summary.label(names.NAMESPACE)}/{summary.label(names.SERVICE)}"
     owner = summary.label(names.OWNER)
-    return make_claim(owner, summary.name, summary.ports, service=service)
+    return make_claim(owner, summary.name, summary.part(CreatePart).ports, service=service)
 
 
 def conflict_of(mine: PortClaim, others: Iterable[PortClaim]) -> PortConflict | None:

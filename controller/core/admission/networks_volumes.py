@@ -26,7 +26,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import EndpointPart, NetworkPart, SummaryPart
 from controller.core.rules import identity
 from controller.core.rules import networks as network_rules
 from controller.core.rules.context import (
@@ -238,7 +238,7 @@ def _admit_final_network(
     pools = [members_of(IPAM_CONFIG, pool) for pool in request.pools]
     ipam = {"Driver": "default", "Config": pools} if pools else None
     body |= only_set(EnableIPv6=request.ipv6, Options=options, IPAM=ipam, Labels=labels)
-    summary = SummaryPart(
+    summary = NetworkPart(
         name=request.name,
         labels={key: value for key, value in labels.items() if is_reserved(key)},
         internal=request.internal,
@@ -465,7 +465,7 @@ def admit_connect(
     named = actor.role is Role.CONTROLLER and current.service in request.endpoint.aliases
     end = replace(request.endpoint, address=address if named else request.endpoint.asked)
     body = only_set(Container=current.id, EndpointConfig=endpoint_body(end))
-    summary = SummaryPart(
+    summary = EndpointPart(
         network=joined.name,
         name=current.settings.name,
         aliases=tuple(sorted({*request.endpoint.aliases})),
@@ -495,7 +495,7 @@ def admit_disconnect(
     if findings or joined is None:
         return deny(findings)
     body = only_set(Container=current.id, Force=request.force)
-    summary = SummaryPart(network=joined.name, name=current.settings.name)
+    summary = EndpointPart(network=joined.name, name=current.settings.name)
     return AdmissionDecision(verdict_of(()), body, summary=summary.members)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.mount_grammar import is_plain_volume
 from controller.core.engine_api.requests import ICC, MASQUERADE, Finding
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import AdoptionPart, SummaryPart
 from controller.core.rules.identity import adopt_remedy, judge_name, judge_owner
 from controller.core.rules.verdict import enforced_findings
 from controller.model import names
@@ -159,7 +159,7 @@ def summary_of(request: AdoptionRequest, *, identity: str, intent: str, note: st
         names.ORIGIN: Role.CONTROLLER.value,
         names.OWNER: request.owner,
     }
-    return SummaryPart(
+    return AdoptionPart(
         act="adopt-object",
         kind=request.kind,
         name=request.name,

@@ -19,7 +19,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import SettingsPart
 from controller.core.rules.context import case_of
 from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
 from controller.core.rules.limits_privileges import judge_cpuset, judge_limits, judge_restart
@@ -113,7 +113,7 @@ def admit_update(
         wanted = CreateRequest(limits=request.limits, restart=request.restart)
         return deny(with_grants(refused, GrantRequest(wanted, by_client=by_client), policy))
     settings = _settings_after(request, before, after)
-    summary = SummaryPart(settings=settings, updated_members=tuple(sorted(body))).members
+    summary = SettingsPart(settings=settings, updated_members=tuple(sorted(body))).members
     admitted = AdmissionDecision(verdict_of((), changes), body, summary=summary, settings=settings)
     return with_tolerated(admitted, findings, policy.modes)
 

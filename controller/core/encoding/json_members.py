@@ -147,9 +147,9 @@ class Payload:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __or__(self, other: Self) -> Self:
-        """Return the members of both; *other* takes precedence."""
-        return self.read(self.members | other.members)
+    def __or__(self, other: P) -> P:
+        """Return the members of both as the class of *other*, which takes precedence."""
+        return other.read(self.members | other.members)
 
     def __bool__(self) -> bool:
         return bool(self.members)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from controller.core.records.parts import RequestPart, SummaryPart
+from controller.core.records.parts import CreatePart, RequestPart, SummaryPart
 from controller.core.rules.facts import QuotaCounts
 from controller.core.rules.identity import (
     container_quota,
@@ -53,7 +53,7 @@ def counted_of(kind: Kind, summary: SummaryPart) -> Counted:
         origin=summary.label(names.ORIGIN),
         namespace=summary.label(names.NAMESPACE),
         service=summary.label(names.SERVICE),
-        ports=len(summary.ports),
+        ports=len(summary.part(CreatePart).ports),
     )
 
 

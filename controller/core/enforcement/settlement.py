@@ -23,7 +23,14 @@ from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.engine_api.translate import settings
 from controller.core.records.container_effects import updated_settings
 from controller.core.records.inventory_json import settings_to_json
-from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
+from controller.core.records.parts import (
+    EndpointPart,
+    RequestPart,
+    ResultPart,
+    SettingsPart,
+    StopPart,
+    SummaryPart,
+)
 from controller.model import names
 from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.mutations import Mutation, object_kind
@@ -127,7 +134,7 @@ def age_s(intent: OpenIntent | ExecSession, now: float) -> float:
 
 def grace_s(intent: OpenIntent) -> float:
     """Return the grace period of a stop or restart, which extends the route's deadline."""
-    return float(_summary(intent).grace_s or 0)
+    return float(_summary(intent).part(StopPart).grace_s or 0)
 
 
 def _labelled_object(intent: OpenIntent, identifier: str, answer: Any) -> SettlementEvidence:
@@ -196,7 +203,7 @@ def _rename_evidence(intent: OpenIntent, inspect: Mapping[str, Any]) -> Settleme
 
 
 def _update_evidence(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
-    summary = _summary(intent)
+    summary = _summary(intent).part(SettingsPart)
     wanted, now = settings_to_json(summary.settings), settings_to_json(settings(inspect))
     # Settings that the update did not touch prove nothing about it.
     same = all(wanted[key] == now[key] for key in updated_settings(summary))
@@ -208,7 +215,7 @@ def _network_evidence(
 ) -> Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]:
     def check(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
         networks = settings(inspect).networks
-        joined = _summary(intent).network in networks
+        joined = _summary(intent).part(EndpointPart).network in networks
         return SettlementEvidence(applied=joined is wanted, state=" ".join(networks))
 
     return check

@@ -61,7 +61,7 @@ def with_item(inventory: Inventory, item: ContainerItem) -> Inventory:
 
 def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Add a created container, and pin its revision to its image."""
-    identifier, summary = closing.result.container, closing.summary
+    identifier, summary = closing.result.container, closing.summary.part(parts.CreatePart)
     if not closing.applied or not identifier:
         return inventory
     slot = summary.label(names.SLOT)
@@ -108,7 +108,9 @@ def adopt_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     item = inventory.containers.get(closing.object)
     if item is None or not closing.applied:
         return inventory
-    item = replace(item, started=True, adopted=True, gaps=closing.summary.gaps)
+    item = replace(
+        item, started=True, adopted=True, gaps=closing.summary.part(parts.AdoptionPart).gaps
+    )
     return with_item(inventory, replace(item, effective=closing.result.effective))
 
 
@@ -122,7 +124,7 @@ def _remember_run(
     return replace(inventory, jobs=jobs.with_job(inventory.jobs, key, memory))
 
 
-def _pin_of(item: ContainerItem, summary: parts.SummaryPart) -> PinnedImage | None:
+def _pin_of(item: ContainerItem, summary: parts.CreatePart) -> PinnedImage | None:
     """Return the pin that a create makes; None if its record names no valid reference."""
     repository = repository_of(item.image)
     if repository is None:
@@ -134,7 +136,7 @@ def _pin_of(item: ContainerItem, summary: parts.SummaryPart) -> PinnedImage | No
 def _pinned(
     pins: Mapping[str, PinnedImage],
     item: ContainerItem,
-    summary: parts.SummaryPart,
+    summary: parts.CreatePart,
     used: Container[str],
 ) -> Mapping[str, PinnedImage]:
     """Pin a revision to an image; beyond the limit a new pin replaces the least recently used pin.
@@ -185,7 +187,7 @@ def end_run(inventory: Inventory, container: str, end: RunEnd, time: str) -> Inv
 
 def remove_container(inventory: Inventory, closing: parts.Closing, now: RecordTime) -> Inventory:
     """Forget the container of a removal, or of a removal that found no container."""
-    says_unstarted = closing.summary.outcome == UNSTARTED_RUN.outcome
+    says_unstarted = closing.summary.part(parts.EndPart).outcome == UNSTARTED_RUN.outcome
     end = UNSTARTED_RUN if says_unstarted and _never_ran(inventory, closing) else REMOVED_RUN
     return forget_container(inventory, closing.object, now, end)
 
@@ -232,7 +234,7 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
     """
     request = parts.RequestPart.read(record.entry.request)
     summary = request.summary
-    if role != "controller" or summary.takes_down not in ("slot", "service"):
+    if role != "controller" or summary.part(parts.StopPart).takes_down not in ("slot", "service"):
         return inventory
     rules = parts.VerdictPart.read(record.entry.verdict).rules
     takedown = TakenDown(
@@ -242,7 +244,7 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
         intent=record.entry.id,
         seq=record.seq,
         time=record.time,
-        network=summary.network,
+        network=summary.part(parts.EndpointPart).network,
         approved=any(rule.startswith(USED) for rule in rules),
     )
     now = RecordTime(record.entry.id, record.time)
@@ -263,7 +265,7 @@ def budget_events(
 
 def _budget_event(inventory: Inventory, route: str, closing: parts.Closing) -> budget.Event | None:
     """Return what an applied mutation, of whomever, means for its container."""
-    subject, summary = closing.object, closing.summary
+    subject, end = closing.object, closing.summary.part(parts.EndpointPart)
     item = inventory.containers.get(closing.result.container or subject)
     match route:
         case Mutation.CONTAINER_START | Mutation.CONTAINER_RESTART:
@@ -274,10 +276,10 @@ def _budget_event(inventory: Inventory, route: str, closing: parts.Closing) -> b
         case Mutation.CONTAINER_STOP | Mutation.CONTAINER_PAUSE:
             return budget.Halted(subject)
         case Mutation.CONTAINER_KILL:
-            return budget.Halted(subject) if endings.is_sure(summary.signal) else None
-        case Mutation.NETWORK_CONNECT if item is not None and item.service in summary.aliases:
+            return budget.Halted(subject) if endings.is_sure(_signal(closing)) else None
+        case Mutation.NETWORK_CONNECT if item is not None and item.service in end.aliases:
             # Without the service's name there, nobody reaches it.
-            return budget.Joined(subject, closing.seq, summary.network)
+            return budget.Joined(subject, closing.seq, end.network)
         # A run keeps no service up. Its stop counts as a takedown all the same.
         case Mutation.CONTAINER_CREATE if item is not None and (
             item.origin == "controller" and not item.is_run
@@ -286,7 +288,7 @@ def _budget_event(inventory: Inventory, route: str, closing: parts.Closing) -> b
         case Mutation.CONTAINER_ADOPT if item is not None:
             # It ran long before: its end counts from now on.
             return budget.Created(replica_of(item, up=RecordTime()))
-        case Mutation.CONTAINER_UPDATE if item is not None and changes_limits(summary):
+        case Mutation.CONTAINER_UPDATE if item is not None and changes_limits(closing.summary):
             is_granted = closing.role == "controller"  # so it is admitted already
             settings = item.admitted if is_granted else update_settings(item.admitted, closing)
             capacity = Capacity.of(settings)
@@ -303,7 +305,7 @@ def _effect_of(route: str, closing: parts.Closing) -> Literal["down", "nothing",
     """
     status = closing.result.status
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
-        sure = route != Mutation.CONTAINER_KILL or endings.is_sure(closing.summary.signal)
+        sure = route != Mutation.CONTAINER_KILL or endings.is_sure(_signal(closing))
         # A restarted container runs: its start ends the takedown.
         return "down" if sure and route != Mutation.CONTAINER_RESTART else "unknown"
     if closing.result.settled == "not-applied":
@@ -316,6 +318,10 @@ def _effect_of(route: str, closing: parts.Closing) -> Literal["down", "nothing",
     return "down" if status < 500 or route != Mutation.CONTAINER_KILL else "unknown"
 
 
+def _signal(closing: parts.Closing) -> str:
+    return closing.summary.part(parts.StopPart).signal
+
+
 # Endings
 
 
@@ -324,7 +330,7 @@ def record_ending(inventory: Inventory, route: str, closing: parts.Closing, time
     if closing.result.status == parts.NOT_MODIFIED:
         return inventory
     ending = Ending(closing.object, route, closing.role, closing.uid, time)
-    known = endings.update(inventory.endings, ending, signal=closing.summary.signal)
+    known = endings.update(inventory.endings, ending, signal=_signal(closing))
     return inventory if known is inventory.endings else replace(inventory, endings=known)
 
 
@@ -386,7 +392,7 @@ def network_change(change: Callable[[Settings, parts.Closing], Settings]) -> Rec
 def record_signal(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Record the contents of which a container got a signal."""
     item = inventory.containers.get(closing.object)
-    contents = closing.summary.contents
+    contents = closing.summary.part(parts.StopPart).contents
     if item is None or not closing.applied or not contents:
         return inventory
     return with_item(inventory, replace(item, signalled=contents))
@@ -397,13 +403,15 @@ def update_settings(admitted: Settings, closing: parts.Closing) -> Settings:
 
     Only the requested settings are taken over. Any other difference is drift, and remains drift.
     """
-    now = fields_of(closing.summary.settings)
-    return replace(admitted, **{name: now[name] for name in updated_settings(closing.summary)})
+    summary = closing.summary.part(parts.SettingsPart)
+    now = fields_of(summary.settings)
+    return replace(admitted, **{name: now[name] for name in updated_settings(summary)})
 
 
 def updated_settings(summary: parts.SummaryPart) -> tuple[str, ...]:
     """Return the names of the settings in an update, by its intent's summary."""
-    return tuple(name for member in summary.updated_members for name in _UPDATED.get(member, ()))
+    members = summary.part(parts.SettingsPart).updated_members
+    return tuple(name for member in members for name in _UPDATED.get(member, ()))
 
 
 def changes_limits(summary: parts.SummaryPart) -> bool:
@@ -421,13 +429,14 @@ def connect(inventory: Inventory, closing: parts.Closing) -> Inventory:
     inventory = network_change(_join_network)(inventory, closing)
     inventory = _record_network(inventory, closing)
     item = inventory.containers.get(closing.object)
-    added = closing.summary.aliases
+    end = closing.summary.part(parts.EndpointPart)
+    added = end.aliases
     if item is None or not closing.applied or not added:
         return inventory
     aliases = tuple(sorted({*item.aliases, *added}))[:ALIASES_MAX]
     item = replace(item, aliases=aliases)
     if closing.role == "controller":
-        named = dict(item.network_aliases) | {closing.summary.network: added}
+        named = dict(item.network_aliases) | {end.network: added}
         item = replace(item, network_aliases=_further_names(named, item.service))
     return with_item(inventory, item)
 
@@ -437,7 +446,7 @@ def _record_network(inventory: Inventory, closing: parts.Closing) -> Inventory:
     item = inventory.containers.get(closing.object)
     if item is None or not _is_by_creator(item, closing):
         return inventory
-    summary = closing.summary
+    summary = closing.summary.part(parts.EndpointPart)
     known = {name: text for name, text in item.network_ids if name != summary.network}
     return with_item(
         inventory, replace(item, network_ids=_identities({**known, **summary.network_ids}))
@@ -462,13 +471,13 @@ def _further_names(
 
 
 def _join_network(admitted: Settings, closing: parts.Closing) -> Settings:
-    joined = {*admitted.networks, closing.summary.network}
+    joined = {*admitted.networks, closing.summary.part(parts.EndpointPart).network}
     return replace(admitted, networks=tuple(sorted(joined)))
 
 
 def _leave_network(admitted: Settings, closing: parts.Closing) -> Settings:
     """Return the settings without a network."""
-    left = closing.summary.network
+    left = closing.summary.part(parts.EndpointPart).network
     return replace(admitted, networks=tuple(name for name in admitted.networks if name != left))
 
 

@@ -119,7 +119,7 @@ def _open_intent(inventory: Inventory, record: Record) -> Inventory:
 def _remember_addresses(inventory: Inventory, record: Record) -> Inventory:
     """Return the inventory with the addresses of a slot, from the intent on: no other slot gets them."""
     request = parts.RequestPart.read(record.entry.request)
-    summary = request.summary
+    summary = request.summary.part(parts.EndpointPart)
     if not summary.slot_addresses:
         return inventory
     item = inventory.containers.get(request.object)
@@ -156,7 +156,7 @@ def _apply_operator_act(
     summary = request.summary
     match request.route:
         case mutations.TRUST:
-            return _trust_image(inventory, summary.trusted_image)
+            return _trust_image(inventory, summary.part(parts.ImagePart).trusted_image)
         case mutations.EXEC_END | mutations.HOOK_END:
             return _end_commands(inventory, record, request)
         case mutations.JOB_RUN | mutations.JOB_ENDED | mutations.JOB_ADOPTED:
@@ -171,7 +171,7 @@ def _apply_operator_act(
             return _add_approval(inventory, record, summary)
         case mutations.SERVICE_RESTART:
             return _forget_pin(inventory, summary)
-        case _ if summary.act == mutations.DOWN:
+        case _ if summary.part(parts.ActPart).act == mutations.DOWN:
             return replace(inventory, taken_down=record.entry.id)
         case _:
             return inventory
@@ -179,12 +179,13 @@ def _apply_operator_act(
 
 def _end_commands(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
     """Return the inventory after the end of an exec, or of the hooks of a start."""
+    summary = request.summary.part(parts.ExecPart)
     if request.route == mutations.EXEC_END:
-        return replace(inventory, sessions=without(inventory.sessions, request.summary.exec))
+        return replace(inventory, sessions=without(inventory.sessions, summary.exec))
     item = inventory.containers.get(request.object)
-    if item is None or request.summary.hook != POST_START:
+    if item is None or summary.hook != POST_START:
         return inventory
-    failed = request.summary.outcome != HOOKS_SUCCEEDED
+    failed = summary.outcome != HOOKS_SUCCEEDED
     reason = parts.ResultPart.read(record.entry.result).reason or "failed"
     post_start = reason if failed else HOOKS_SUCCEEDED
     return containers.with_item(inventory, replace(item, post_start=post_start))
@@ -192,12 +193,13 @@ def _end_commands(inventory: Inventory, record: Record, request: parts.RequestPa
 
 def _apply_job_act(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
     """Return the inventory after the request for a run, the end of a run, or the adoption of a job."""
+    summary = request.summary.part(parts.JobPart)
     if request.route == mutations.JOB_ENDED:
-        outcome = job_outcome(request.summary.outcome)
+        outcome = job_outcome(summary.outcome)
         end = RunEnd(outcome, parts.ResultPart.read(record.entry.result).reason)
         return containers.end_run(inventory, request.object, end, record.time)
     key = Key.parse(request.object)
-    memory, summary = inventory.jobs.get(key, NO_RUNS), request.summary
+    memory = inventory.jobs.get(key, NO_RUNS)
     if request.route == mutations.JOB_RUN:
         memory = jobs.request(memory, record.entry.id)
     elif summary.outcome == "succeeded":
@@ -212,7 +214,7 @@ def _apply_job_act(inventory: Inventory, record: Record, request: parts.RequestP
 def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inventory:
     """Return the inventory with an adopted object, as if a create had made it."""
     part = parts.RequestPart.read(request)
-    summary, identifier = part.summary, part.object
+    summary, identifier = part.summary.part(parts.AdoptionPart), part.object
     effect = _ADOPTIONS.get(summary.kind)
     if effect is None:
         return inventory  # the record of the whole adoption, which names no object
@@ -245,7 +247,8 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
 
 
 def _move_service(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
-    source, target = Key.parse(request.summary.moved_from), Key.parse(request.object)
+    source = Key.parse(request.summary.part(parts.ServicePart).moved_from)
+    target = Key.parse(request.object)
     owner = request.summary.label(names.OWNER)
     ids = (item.id for item in moving(inventory, source))
     subject = move_subject(source, target, owner, ids)
@@ -257,13 +260,15 @@ def _move_service(inventory: Inventory, record: Record, request: parts.RequestPa
 
 def _forget_pin(inventory: Inventory, summary: parts.SummaryPart) -> Inventory:
     """Forget the pin of a revision, if its image is to be resolved again."""
-    if not summary.resolves_image:
+    act = summary.part(parts.ServicePart)
+    if not act.resolves_image:
         return inventory
-    return replace(inventory, pins=without(inventory.pins, summary.revision))
+    return replace(inventory, pins=without(inventory.pins, act.revision))
 
 
 def _add_approval(inventory: Inventory, record: Record, summary: parts.SummaryPart) -> Inventory:
-    approval = Approval(record.entry.id, summary.plan, summary.objects, record.time)
+    asked = summary.part(parts.ApprovalPart)
+    approval = Approval(record.entry.id, asked.plan, asked.objects, record.time)
     approvals = {**inventory.approvals, approval.id: approval}
     return replace(inventory, approvals=dict([*approvals.items()][-APPROVALS_MAX:]))
 
@@ -322,7 +327,7 @@ def _update_container(inventory: Inventory, closing: parts.Closing) -> Inventory
     # The broker doesn't ask what became of the limits that it sends again.
     if item is None or not closing.applied or closing.recovered or closing.role == "broker":
         return inventory
-    kept = set(item.ignored) - set(closing.summary.updated_members)
+    kept = set(item.ignored) - set(closing.summary.part(parts.SettingsPart).updated_members)
     ignored = tuple(sorted(kept.union(closing.result.ignored)))
     return containers.with_item(inventory, replace(item, ignored=ignored))
 
@@ -350,7 +355,7 @@ def _created_object(closing: parts.Closing) -> dict[str, OwnedObject]:
         owner=summary.label(names.OWNER),
         origin=summary.label(names.ORIGIN),
         intent=closing.id,
-        adopted=summary.identity,
+        adopted=summary.part(parts.ActPart).identity,
     )
     return {identifier: created}
 
@@ -373,7 +378,7 @@ def _forget_volume(
 
 
 def _hold_volume(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
-    summary = request.summary
+    summary = request.summary.part(parts.HoldPart)
     if request.route == mutations.VOLUME_END:
         return _end_hold(inventory, summary)
     hold = VolumeHold(
@@ -387,7 +392,7 @@ def _hold_volume(inventory: Inventory, record: Record, request: parts.RequestPar
     return replace(inventory, holds={**inventory.holds, hold.volume: hold})
 
 
-def _end_hold(inventory: Inventory, summary: parts.SummaryPart) -> Inventory:
+def _end_hold(inventory: Inventory, summary: parts.HoldPart) -> Inventory:
     """End a hold. A successful dump is remembered, for the removal of the volume."""
     hold = inventory.holds.get(summary.name)
     if hold is None or hold.id != summary.record:
@@ -412,7 +417,7 @@ def _removal(forget: Callable[[Inventory, str], Inventory]) -> RecordEffect:
 
 def _deliver_files(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Add a stored content, and forget unneeded contents."""
-    summary = closing.summary
+    summary = closing.summary.part(parts.DeliveryPart)
     if not closing.applied or not summary.content:
         return inventory
     files = FileSet(summary.kind, summary.namespace, summary.name)
@@ -472,7 +477,8 @@ def _remove_image(inventory: Inventory, closing: parts.Closing) -> Inventory:
 
 def _start_exec(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Add an exec session, also if the engine's reply was lost: the exec may be running."""
-    identifier = closing.summary.exec
+    summary = closing.summary.part(parts.ExecPart)
+    identifier = summary.exec
     unknown = closing.recovered and not closing.applied
     if not identifier or not (closing.applied or unknown):
         return inventory
@@ -482,7 +488,7 @@ def _start_exec(inventory: Inventory, closing: parts.Closing) -> Inventory:
         closing.uid,
         closing.id,
         closing.time,
-        closing.summary.hook,
+        summary.hook,
     )
     return replace(inventory, sessions={**inventory.sessions, identifier: session})
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import ServicePart
 from controller.model import mutations, names
 from controller.model.names import (
     COMMIT_ID,
@@ -38,7 +38,7 @@ class ServiceRecord:
     @property
     def summary(self) -> dict[str, object]:
         """The summary in the record; queries find the record by its labels."""
-        return SummaryPart(
+        return ServicePart(
             act=self.act,
             note=self.note,
             labels={names.NAMESPACE: self.key.namespace, names.SERVICE: self.key.name},

@@ -1,7 +1,7 @@
 """Typed payloads of a record: its parts, written and read through one definition.
 
 The parts of an ``Entry`` are JSON objects. A payload declares each member once, so that the type
-checker finds a misspelt member. Example: ``RequestPart.read(entry.request).summary.image_id``, or
+checker finds a misspelt member. Example: ``RequestPart.read(entry.request).summary.name``, or
 ``VerdictPart(decision="deny", rules=("name.taken",), policy=digest).members``.
 
 A missing member, or a value of another type, reads as empty.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller.core.encoding.json_members import (
     Payload,
@@ -27,6 +27,8 @@ from controller.core.encoding.json_members import (
     texts,
 )
 from controller.model.records import Record
+
+S = TypeVar("S", bound="SummaryPart")
 
 if TYPE_CHECKING:
     from controller.model.confinement import Confinement
@@ -171,35 +173,82 @@ def _write_confinement(confined: Confinement | None) -> dict[str, object] | None
 
 
 class SummaryPart(Payload):
-    """The member ``request.summary``: facts for recovery, the inventory and queries, by route."""
+    """The member ``request.summary``: facts for recovery, the inventory and queries.
 
-    # Of every object. Namespace, service and owner are in records without labels.
+    This part has what every object can have. The routes have parts of their own below, each of which is a
+    view of the same members: ``summary.part(CreatePart)``.
+    """
+
+    # Namespace, service and owner are in records without labels.
     name: str = text("name")  # the new name in a rename
     namespace: str = text("namespace")
     service: str = text("service")
     owner: str = text("owner")
     #: The labels that the broker wrote onto the object.
     labels: Mapping[str, Any] = mapping("labels")
+    #: The value that the mutation changes: a timestamp, or the id of an image.
+    before: str | None = member("before", lambda value: value if isinstance(value, str) else None)
+    #: Of changes under signed admission.
+    proof: ProofPart = nested("proof", ProofPart, optional=True)
 
-    # Of creates, adoptions and updates.
-    kind: str = text("kind")  # of an adopted object: container, network or volume
-    image: str = text("image")
+    def label(self, name: str) -> str:
+        """Return a label that the broker wrote onto the object; '' if absent."""
+        value = self.labels.get(name)
+        return value if isinstance(value, str) else ""
+
+    def part(self, kind: type[S]) -> S:
+        """Return the same summary as the part of a route."""
+        return kind.read(self.members)
+
+
+class ImagePart(SummaryPart):
+    """Of pulls, tags and removals of images."""
+
+    reference: str = text("reference")
     image_id: str = text("imageId")
     digest: str = text("digest")  # of the image in its registry; '' if local
-    #: Only the policy's ``images.trustLocal`` admitted the image.
-    trusted_by_policy: bool = flag("trustedByPolicy", optional=True)
+
+    @property
+    def trusted_image(self) -> TrustedImagePart:
+        """The image that an operator trusts."""
+        return TrustedImagePart.read(self.members)
+
+
+class SettingsPart(SummaryPart):
+    """Of updates."""
+
     settings: Settings = member("settings", _read_settings, _write_settings)
     #: The members of an update's body.
     updated_members: tuple[str, ...] = texts("fields")
+
+
+class EndpointPart(SummaryPart):
+    """Of connects and disconnects."""
+
+    network: str = text("network")
     #: The container's DNS names; in a connect, the added ones.
     aliases: tuple[str, ...] = texts("answersTo")
+    #: The address of the container's slot by the id of the network.
+    slot_addresses: Mapping[str, Any] = mapping("slotAddresses", optional=True)
+    #: The ids of the admitted networks by name.
+    network_ids: Mapping[str, Any] = mapping("networkIds", optional=True)
+
+
+class ProgramPart(SummaryPart):
+    """Of creates and execs."""
+
+    environment: tuple[str, ...] = texts("env")  # names of variables
+
+
+class CreatePart(ImagePart, SettingsPart, EndpointPart, ProgramPart):
+    """Of creates of containers."""
+
+    image: str = text("image")
+    #: Only the policy's ``images.trustLocal`` admitted the image.
+    trusted_by_policy: bool = flag("trustedByPolicy", optional=True)
     #: The names of a service's container by network, apart from the service's own name.
     network_aliases: Mapping[str, Any] = mapping("aliasesOn", optional=True)
-    #: The address of the container's slot by the id of the network, of a create or connect.
-    slot_addresses: Mapping[str, Any] = mapping("slotAddresses", optional=True)
-    #: The ids of the admitted networks by name, of a create or connect.
-    network_ids: Mapping[str, Any] = mapping("networkIds", optional=True)
-    #: The identities of the admitted volumes by name (``OwnedObject.identity``), likewise of a create.
+    #: The identities of the admitted volumes by name (``OwnedObject.identity``).
     volume_ids: Mapping[str, Any] = mapping("volumeIds", optional=True)
     #: The confinement that the kernel must show.
     confinement: Confinement | None = member("confined", _read_confinement, _write_confinement)
@@ -211,54 +260,46 @@ class SummaryPart(Payload):
     extra_hosts: tuple[str, ...] = texts("extraHosts", optional=True)
     #: The shared namespaces of another container, as KIND:SERVICE:ID, such as ``pid:vpn:0123…``.
     shares: tuple[str, ...] = texts("shares", optional=True)
-    environment: tuple[str, ...] = texts("env")  # names of variables
     hooks: str = text("hooks", optional=True)  # the keyed digest of the hooks; '' for none
     has_post_start: bool = flag("postStart", optional=True)  # there are hooks of the start
     healthcheck: tuple[str, ...] = texts("healthcheck")
     #: The policy exceptions used by the container.
     exceptions: tuple[str, ...] = texts("exceptions")
-    started: bool = flag("started")  # an adopted container was started before
-    effective: str = text("effective")  # verification result of an adopted, running container
-    #: Of an adopted foreign network or volume (``OwnedObject.adopted``).
-    identity: str = text("identity", optional=True)
 
-    # Of adoptions of containers as found.
-    gaps: tuple[str, ...] = texts("gaps", optional=True)  # the admitted ones
-    #: The keyed digest of everything that was compared with the document.
-    fingerprint: str = text("fingerprint", optional=True)
+    @property
+    def has_read_only_root(self) -> bool | None:
+        """True for a read-only root file system; None without a confinement."""
+        confined = self.members.get("confined")
+        return bool(confined.get("read_only_root")) if isinstance(confined, Mapping) else None
 
-    # Of dumps and restores of volumes.
-    live: bool = flag("live", optional=True)  # the containers go on running
-    record: str = text("record", optional=True)  # the id of the record of the begin
 
-    # Of networks.
+class NetworkPart(SummaryPart):
+    """Of creates of networks."""
+
     internal: bool = flag("internal")
     subnets: tuple[str, ...] = texts("subnets", optional=True)
 
-    # Of deliveries of files.
-    content: str = text("content", optional=True)  # the id of the content
-    size_bytes: int | None = number("sizeBytes", optional=True)
-    file_count: int | None = number("fileCount", optional=True)
-    file_names: tuple[str, ...] = texts("fileNames", optional=True)  # the first ones
+
+class StopPart(SummaryPart):
+    """Of stops, kills, restarts, and other mutations of the controller that take a container down."""
+
+    signal: str = text("signal")  # of a kill
+    grace_s: int | None = number("graceS", optional=True)  # of a stop or restart
+    #: What a mutation of the controller takes down: slot, service, or ''.
+    takes_down: str = text("takesDown")
     #: The contents that a container has seen after this signal, as KIND/NAME=CONTENT.
     contents: tuple[str, ...] = texts("contents", optional=True)
 
-    # Of builds.
-    context: str = text("context", optional=True)  # the digest of the files
-    dockerfile: str = text("dockerfile", optional=True)  # its digest
-    bases: tuple[str, ...] = texts("bases", optional=True)  # as REFERENCE=ID
 
-    # Of other mutations.
-    network: str = text("network")  # of a connect or disconnect
-    signal: str = text("signal")  # of a kill
-    #: What a mutation of the controller takes down: slot, service, or ''.
-    takes_down: str = text("takesDown")
-    #: The value that the mutation changes: a timestamp, or the id of an image.
-    before: str | None = member("before", lambda value: value if isinstance(value, str) else None)
-    grace_s: int | None = number("graceS", optional=True)  # of a stop or restart
-    reference: str = text("reference")  # of an image
+class EndPart(SummaryPart):
+    """Of the ends of runs, hooks and holds, and of the removal of a container that never started."""
 
-    # Of execs.
+    outcome: str = text("outcome", optional=True)  # succeeded, failed, cut or unstarted
+
+
+class ExecPart(ProgramPart, EndPart):
+    """Of execs and hooks."""
+
     exec: str = text("exec")  # the id of the session
     program: str = text("program")
     arguments: int | None = number("arguments")  # how many
@@ -267,44 +308,88 @@ class SummaryPart(Payload):
     tty: bool = flag("tty")
     stdin: bool = flag("stdin")
     detach: bool = flag("detach")
-
     hook: str = text("hook", optional=True)  # postStart or preStop, if the exec is a hook
 
-    # Of changes under signed admission.
-    proof: ProofPart = nested("proof", ProofPart, optional=True)
 
-    # Of jobs' runs and hooks.
-    outcome: str = text("outcome", optional=True)  # succeeded, failed, cut or unstarted
+class SizePart(SummaryPart):
+    """Of deliveries of files, builds, and the ends of dumps and restores."""
 
-    # Of operators' acts.
+    size_bytes: int | None = number("sizeBytes", optional=True)
+    file_count: int | None = number("fileCount", optional=True)
+
+
+class BuildPart(ImagePart, ProgramPart, SizePart):
+    """Of builds."""
+
+    context: str = text("context", optional=True)  # the digest of the files
+    dockerfile: str = text("dockerfile", optional=True)  # its digest
+    bases: tuple[str, ...] = texts("bases", optional=True)  # as REFERENCE=ID
+
+
+class DeliveryPart(SizePart):
+    """Of deliveries of files."""
+
+    kind: str = text("kind")  # config or secret
+    content: str = text("content", optional=True)  # the id of the content
+    file_names: tuple[str, ...] = texts("fileNames", optional=True)  # the first ones
+
+
+class ActPart(SummaryPart):
+    """Of operators' acts."""
+
     act: str = text("act")
+    note: str = text("note")
+    objects: tuple[str, ...] = texts("objects")  # of an approval; the users of a held volume
+    #: What no later object of the name shares: of an adopted foreign network or volume, or of a run.
+    identity: str = text("identity", optional=True)
+
+
+class ApprovalPart(ActPart):
+    """Of approvals."""
+
     plan: str = text("plan")  # the digest of the approved plan
-    objects: tuple[str, ...] = texts("objects")  # of an approval
     #: The digest of what the broker showed before the approval.
     shown: str = text("shown", optional=True)
-    revision: str = text("revision", optional=True)  # of a service
+
+
+class ServicePart(ActPart):
+    """Of acts on services and jobs."""
+
+    revision: str = text("revision", optional=True)
     #: True if a restart resolves the image of the revision again.
     resolves_image: bool = flag("anew", optional=True)
     moved_from: str = text("movedFrom", optional=True)  # the former key of a service
-    #: The volumes that go to another namespace with the service.
-    note: str = text("note")
+
+
+class JobPart(ServicePart, EndPart):
+    """Of adoptions of jobs."""
+
+
+class HoldPart(ActPart, SizePart, EndPart):
+    """Of dumps and restores of volumes."""
+
+    live: bool = flag("live", optional=True)  # the containers go on running
+    record: str = text("record", optional=True)  # the id of the record of the begin
+    digest: str = text("digest")  # of the archive
+
+
+class AdoptionPart(CreatePart, ActPart):
+    """Of adoptions of objects."""
+
+    kind: str = text("kind")  # container, network or volume
+    started: bool = flag("started")  # the container was started before
+    effective: str = text("effective")  # verification result of a running container
+    gaps: tuple[str, ...] = texts(
+        "gaps", optional=True
+    )  # the admitted ones, of a container as found
+    #: The keyed digest of everything that was compared with the document.
+    fingerprint: str = text("fingerprint", optional=True)
+
+
+class RegistriesPart(SummaryPart):
+    """Of the load of credentials."""
+
     registries: tuple[str, ...] = texts("registries")  # with credentials
-
-    def label(self, name: str) -> str:
-        """Return a label that the broker wrote onto the object; '' if absent."""
-        value = self.labels.get(name)
-        return value if isinstance(value, str) else ""
-
-    @property
-    def has_read_only_root(self) -> bool | None:
-        """True for a read-only root file system; None without a confinement."""
-        confined = self.members.get("confined")
-        return bool(confined.get("read_only_root")) if isinstance(confined, Mapping) else None
-
-    @property
-    def trusted_image(self) -> TrustedImagePart:
-        """The image that an operator trusts."""
-        return TrustedImagePart.read(self.members)
 
 
 class RequestPart(Payload):

@@ -149,17 +149,18 @@ class _Builder:
             self._set_state(state, None, note)
 
     def _kill(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
-        signal = summary.signal
+        signal = summary.part(parts.StopPart).signal
         if signal.upper() in _STOPPING:
             self._set_state("stopped", intent)
         else:
             self.note = f"it was sent {signal} by record {intent.record.seq}"
 
     def _create(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
-        self.summary = summary
-        self.settings = summary.settings
+        create = summary.part(parts.CreatePart)
+        self.summary = create
+        self.settings = create.settings
         rules = frozenset(parts.VerdictPart.read(intent.record.entry.verdict).rules)
-        for name, value, rule in _properties(summary, self.settings, rules):
+        for name, value, rule in _properties(create, self.settings, rules):
             self._set_fact(name, value, intent, rule if rule in rules else "")
         self._set_state("created", intent)
 
@@ -167,7 +168,8 @@ class _Builder:
         """Start again from the state at the adoption, whatever the create said."""
         self.about = result.about
         self.facts.clear()
-        summary = parts.RequestPart.read(result.record.entry.request).summary
+        request = parts.RequestPart.read(result.record.entry.request)
+        summary = request.summary.part(parts.AdoptionPart)
         self._create(result, summary)
         # The summary has the kernel's verified state only for a running container.
         if summary.effective:
@@ -182,7 +184,7 @@ class _Builder:
         self.facts[key] = Fact(name, value, intent, rule)
 
     def update(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
-        now = summary.settings
+        now = summary.part(parts.SettingsPart).settings
         before = self.settings
         for name, setting, _ in _SETTINGS:
             value = _value(setting, now)
@@ -195,10 +197,10 @@ class _Builder:
         self.about = replace(self.about or intent.about, name=summary.name)
 
     def connect(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
-        self._set_fact("network", summary.network, intent)
+        self._set_fact("network", summary.part(parts.EndpointPart).network, intent)
 
     def disconnect(self, _: QueryResult, summary: parts.SummaryPart) -> None:
-        self.facts.pop(("network", summary.network), None)
+        self.facts.pop(("network", summary.part(parts.EndpointPart).network), None)
 
     def build(self) -> Provenance | None:
         if self.about is None:
@@ -294,7 +296,7 @@ _ORDER: Final = {name: place for place, name in enumerate(_NAMES)}
 
 
 def _properties(
-    summary: parts.SummaryPart, settings: Settings, rules: frozenset[str]
+    summary: parts.CreatePart, settings: Settings, rules: frozenset[str]
 ) -> Iterator[tuple[str, str, str]]:
     """Yield the properties set by a create: fact, value, and the rule behind a default."""
     plain = (
@@ -321,7 +323,7 @@ def _properties(
         yield "logs", "rotate", "default.logs"
 
 
-def _root(summary: parts.SummaryPart) -> str:
+def _root(summary: parts.CreatePart) -> str:
     match summary.has_read_only_root:
         case None:
             return ""

@@ -154,7 +154,7 @@ class RecordContext:
 def is_adoption(record: Record, about: RecordSubject) -> bool:
     """Return True if a record is an operator's adoption of a container."""
     adopts = record.entry.stage == "operator" and about.action == mutations.ADOPT
-    kind = parts.RequestPart.read(record.entry.request).summary.kind
+    kind = parts.RequestPart.read(record.entry.request).summary.part(parts.AdoptionPart).kind
     return adopts and kind == "container" and is_full_id(about.id)
 
 

@@ -18,7 +18,7 @@ from controller.broker.gate.state import GateState
 from controller.core.engine_api.requests import CreateRequest
 from controller.core.jobs import run_end
 from controller.core.jobs.memory import ROLLOUT
-from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
+from controller.core.records.parts import EndPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.facts import RunFacts
 from controller.model import mutations, names
 from controller.model.inventory import ContainerItem, PinnedImage
@@ -152,7 +152,7 @@ def _record(
     state: GateState, identifier: str, end: run_end.RunEnd, exit_code: int | None
 ) -> Flow[None]:
     item = state.inventory.containers[identifier]
-    summary = SummaryPart.read(place_of(item)) | SummaryPart(outcome=end.outcome)
+    summary = SummaryPart.read(place_of(item)) | EndPart(outcome=end.outcome)
     result = ResultPart(exit_code=exit_code, reason=end.why)
     request = request_of("POST", mutations.JOB_ENDED, identifier, summary.members)
     entry = Entry(

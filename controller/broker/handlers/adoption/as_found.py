@@ -45,7 +45,7 @@ from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.requests import Finding
 from controller.core.policy.remedies import granted_way_out
-from controller.core.records.parts import ProofPart, ResultPart, SummaryPart
+from controller.core.records.parts import AdoptionPart, ProofPart, ResultPart, SummaryPart
 from controller.core.rules.context import CONTROLLER
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -216,7 +216,7 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: AdoptionCandidate
     of_this = replace(call, id=candidate.intent)
     try:
         # Last: a commit can have been accepted since the comparison.
-        summary = candidate.summary | SummaryPart(proof=_proof_of(call, state, candidate))
+        summary = candidate.summary | AdoptionPart(proof=_proof_of(call, state, candidate))
         change = Change.of(
             Mutation.CONTAINER_ADOPT,
             candidate.id,

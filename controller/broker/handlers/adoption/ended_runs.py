@@ -22,7 +22,7 @@ from controller.core.engine_api.parse import parse_create
 from controller.core.engine_api.requests import Finding
 from controller.core.jobs.memory import ON_CHANGE
 from controller.core.jobs.run_end import end_of
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import JobPart
 from controller.model import names
 from controller.model.mutations import JOB_ADOPTED
 from controller.model.names import Key
@@ -114,7 +114,7 @@ def record_runs(call: GateRequest, state: GateState, runs: list[EndedRun], note:
     for run in runs:
         by = Author(state.new_id(), call.actor, policy=call.policy.digest)
         labels = {names.NAMESPACE: run.job.namespace, names.SERVICE: run.job.name}
-        summary = SummaryPart(
+        summary = JobPart(
             act=ACT,
             labels=labels,
             revision=run.revision,

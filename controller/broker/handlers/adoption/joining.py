@@ -17,7 +17,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters, lookup
 from controller.broker.handlers import container_create
 from controller.core.encoding.json_members import mapping_of, texts_of
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import EndpointPart
 from controller.core.rules.context import COMPOSE_SERVICE
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.inventory import ContainerItem
@@ -131,7 +131,7 @@ def join(
     if aliases:
         body["EndpointConfig"] = {"Aliases": list(aliases)}
     judged = AdmissionDecision(Verdict("allow", (_RULE,)), body)
-    summary = place_of(item) | SummaryPart(network=network, aliases=aliases).members
+    summary = place_of(item) | EndpointPart(network=network, aliases=aliases).members
     path = f"/networks/{found.facts.id}/connect"
     change = Change.of(Mutation.NETWORK_CONNECT, item.id, path, judged, summary)
     return (yield from perform(state, by, change))
@@ -152,7 +152,7 @@ def leave(state: GateState, by: Author, item: ContainerItem, network: str) -> Fl
     if found is None:
         return Reply(200)
     judged = AdmissionDecision(Verdict("allow", (_RULE,)), {"Container": item.id})
-    summary = place_of(item) | SummaryPart(network=network).members
+    summary = place_of(item) | EndpointPart(network=network).members
     path = f"/networks/{found.facts.id}/disconnect"
     change = Change.of(Mutation.NETWORK_DISCONNECT, item.id, path, judged, summary)
     return (yield from perform(state, by, change))

@@ -41,7 +41,13 @@ from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.container_effects import adopt_container
 from controller.core.records.inventory import fold_adoption
-from controller.core.records.parts import Closing, RequestPart, ResultPart, SummaryPart
+from controller.core.records.parts import (
+    AdoptionPart,
+    Closing,
+    CreatePart,
+    RequestPart,
+    ResultPart,
+)
 from controller.core.rules.context import CONTROLLER
 from controller.core.rules.identity import judge_labels
 from controller.core.rules.logs import log_with_defaults
@@ -85,7 +91,7 @@ class AdoptionCandidate:
     taken: forms.FoundFiles = field(default_factory=lambda: forms.FoundFiles({}))
     forms: tuple[forms.FoundForm, ...] = ()
     findings: list[Finding] = field(default_factory=list)
-    summary: SummaryPart = field(default_factory=SummaryPart)
+    summary: AdoptionPart = field(default_factory=AdoptionPart)
     #: The body of the update.
     update: dict[str, object] = field(default_factory=dict)
     #: The networks of the document, with the aliases there.
@@ -349,10 +355,10 @@ class AdoptionJudge:
         judged: AdmissionDecision,
         inspect: Mapping[str, Any],
         wanted: Settings,
-    ) -> SummaryPart:
+    ) -> AdoptionPart:
         """Return the summary of the intent: a create's summary, with the findings."""
         image = candidate.lookups.image if candidate.lookups else None
-        admitted = SummaryPart.read(judged.summary)
+        admitted = CreatePart.read(judged.summary)
         existing = self.request_of(inspect, {})
         ports = forms.found_ports(existing) if Gap.PORTS in candidate.gaps else admitted.ports
         host = mapping_of(inspect.get("HostConfig"))
@@ -369,7 +375,7 @@ class AdoptionJudge:
             confined = forms.with_found_sizes(confined, existing)
         compared = likeness.fingerprint_of(candidate.compared, host, settings(inspect))
         key = self._state.hash_key
-        return admitted | SummaryPart(
+        return admitted | AdoptionPart(
             act="adopt",
             kind="container",
             name=candidate.found_name,
@@ -388,7 +394,7 @@ class AdoptionJudge:
         )
 
     def _kept_aliases(
-        self, candidate: AdoptionCandidate, admitted: SummaryPart, inspect: Mapping[str, Any]
+        self, candidate: AdoptionCandidate, admitted: CreatePart, inspect: Mapping[str, Any]
     ) -> dict[str, object]:
         """Return the document's aliases by network, with the container's name where it has it.
 

@@ -43,7 +43,7 @@ from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.files.layout import config_root
 from controller.core.records.inventory import fold_adoption
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import AdoptionPart, SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import CreateFacts, Stamp
 from controller.core.rules.verdict import AdmissionDecision, verdict_of
@@ -277,7 +277,7 @@ class _Survey:
         labels = candidate.inspect.get("Labels") or {}
         reserved = {key: value for key, value in labels.items() if is_reserved(key)}
         kind, name = candidate.claim.kind, candidate.claim.name
-        return SummaryPart(act="adopt", kind=kind, name=name, labels=reserved).members
+        return AdoptionPart(act="adopt", kind=kind, name=name, labels=reserved).members
 
     def _judge_container(self, candidate: Candidate) -> Flow[None]:
         claim, inspect = candidate.claim, candidate.inspect
@@ -305,7 +305,7 @@ class _Survey:
         started = str((inspect.get("State") or {}).get("StartedAt") or ZERO_TIME) != ZERO_TIME
         candidate.summary = (
             judged.summary
-            | SummaryPart(
+            | AdoptionPart(
                 act="adopt", kind="container", settings=judged.settings, started=started
             ).members
             | container_hooks.summary_of(self._state, asked.hooks).members
@@ -389,4 +389,4 @@ class _Survey:
         sight = yield from kernel_verify.verify(self._state, item, self._policy)
         remedy = partial(Finding, remedy="find out who changed it; remove it, if it isn't needed")
         candidate.findings += [remedy(each.rule, "kernel", each.text) for each in sight.breaches]
-        candidate.summary |= SummaryPart(effective=sight.text).members
+        candidate.summary |= AdoptionPart(effective=sight.text).members

@@ -34,7 +34,7 @@ from controller.core.records.inventory_json import (
     shared_to_json,
 )
 from controller.core.records.operator_records import read_hold, read_run_request, read_service_act
-from controller.core.records.parts import RequestPart, SummaryPart
+from controller.core.records.parts import ApprovalPart, RequestPart
 from controller.model.inventory import Inventory
 from controller.model.mutations import (
     APPROVE,
@@ -338,10 +338,10 @@ def _record_approval(call: GateRequest, state: GateState, body: dict[str, object
         )
     if view.digest != shown:
         raise _changed_approval(state, shown, view)
-    summary = SummaryPart(act="approve", plan=plan, note=remark, shown=shown)
+    summary = ApprovalPart(act="approve", plan=plan, note=remark, shown=shown)
     request = request_of("POST", APPROVE, plan, summary.members)
     # The form of each object was checked, and the record must have them all.
-    summary = RequestPart.read(request).summary | SummaryPart(objects=tuple(objects))
+    summary = RequestPart.read(request).summary | ApprovalPart(objects=tuple(objects))
     proof = digest({"summary": summary.members, "body": {}})
     request |= RequestPart(summary=summary, digest=proof).members
     yield from require_record("operator", call.by, request)

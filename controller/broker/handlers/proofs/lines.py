@@ -16,7 +16,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import json_reply
 from controller.core.encoding.canonical_json import digest
-from controller.core.records.parts import ProofPart, SummaryPart
+from controller.core.records.parts import ActPart, ProofPart
 from controller.model.mutations import SOURCE_LINE
 from controller.model.policy.sources import SignedSource
 from controller.model.records import Reply
@@ -65,7 +65,7 @@ def approve_line(call: GateRequest, state: GateState, body: Mapping[str, object]
         key=line.key,
         since=str(view["accepted"]),
     )
-    summary = SummaryPart(act=SOURCE_LINE, note=str(note), proof=part)
+    summary = ActPart(act=SOURCE_LINE, note=str(note), proof=part)
     request = request_of("POST", SOURCE_LINE, rule.source, summary.members)
     # A commit of the old line that is recorded after the approval would undo the approval.
     state.proofs.accepting.add(rule.source)

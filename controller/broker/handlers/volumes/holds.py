@@ -39,7 +39,7 @@ from controller.broker.handlers import container_lifecycle
 from controller.broker.wire.responses import json_reply
 from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api.mount_grammar import is_plain_volume
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import HoldPart, SummaryPart
 from controller.core.rules.confinement import data_path, mounts_volume
 from controller.model.inventory import VolumeHold
 from controller.model.mutations import VOLUME_END, VOLUME_HOLD, Mutation
@@ -78,7 +78,7 @@ def begin(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
             status=409,
             subject=facts.name,
         )
-    summary = SummaryPart(
+    summary = HoldPart(
         act=act,
         name=facts.name,
         namespace=facts.namespace,
@@ -191,7 +191,7 @@ def end(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow
         )
     started, failed = yield from _start_users(state, hold, call)
     digest, note = _text(body, "digest", optional=True), _text(body, "note", optional=True)
-    summary = _result(hold, str(outcome), note) | SummaryPart(
+    summary = _result(hold, str(outcome), note) | HoldPart(
         digest=digest, size_bytes=int(str(size)), file_count=int(str(count))
     )
     yield from require_record(
@@ -202,7 +202,7 @@ def end(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow
 
 
 def _result(hold: VolumeHold, outcome: str, note: str) -> SummaryPart:
-    return SummaryPart(act=hold.act, name=hold.volume, record=hold.id, outcome=outcome, note=note)
+    return HoldPart(act=hold.act, name=hold.volume, record=hold.id, outcome=outcome, note=note)
 
 
 def _hold_of(state: GateState, body: Mapping[str, object]) -> VolumeHold:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from controller.core.admission.dns_names import DnsNames, clashes, make_dns_names
 from controller.core.engine_api.requests import Finding
 from controller.core.records.operator_records import read_key
-from controller.core.records.parts import ProofPart, RequestPart, SummaryPart
+from controller.core.records.parts import ProofPart, RequestPart, ServicePart
 from controller.core.rules.identity import judge_owner
 from controller.model import names
 from controller.model.inventory import Inventory, moving
@@ -45,7 +45,7 @@ class MoveRequest:
 
     def summary(self, proof: ProofPart) -> dict[str, object]:
         """Return the summary in the record; queries find the record by its labels."""
-        return SummaryPart(
+        return ServicePart(
             act=SERVICE_MOVED,
             labels={
                 names.NAMESPACE: self.target.namespace,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.core.records.inventory_json import from_json, to_json
-from controller.core.records.parts import RequestPart
+from controller.core.records.parts import AdoptionPart, RequestPart
 from controller.model.records import Actor, Reply
 from tests.unit.broker.signed.forged_requests import body_of
 from tests.unit.broker.signed.instance import CONTROLLER, DOCUMENTS, OPERATOR, Instance, create_of
@@ -69,7 +69,8 @@ def test_an_adoption_of_what_is_declared_is_proven_and_healed() -> None:
     instance.commit()
     old = run_by_hand(instance)
     assert adopt(instance, old).status == 200
-    (record,) = [r for r in instance.records if RequestPart.read(r.entry.request).summary.gaps]
+    summaries = ((r, RequestPart.read(r.entry.request).summary) for r in instance.records)
+    (record,) = [r for r, summary in summaries if summary.part(AdoptionPart).gaps]
     proof = RequestPart.read(record.entry.request).summary.proof
     assert (proof.commit, proof.resource) == (instance.head, API)
     assert instance.ask("POST", f"/containers/{old}/restart").status == 204

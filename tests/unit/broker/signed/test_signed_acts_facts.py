@@ -35,7 +35,7 @@ from controller.core.records import parts
 from controller.core.records.container_effects import create_container
 from controller.core.records.inventory import _create_network, _create_volume
 from controller.core.records.inventory_json import replica_of
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import CreatePart, DeliveryPart, SummaryPart
 from controller.core.rules.context import case_of, make_case, requested_place
 from controller.core.rules.facts import CreateFacts, HostFacts, NetworkFacts, RunFacts
 from controller.core.rules.verdict import AdmissionDecision
@@ -359,7 +359,7 @@ def made_by(
     admission: AdmissionDecision, actor: Actor
 ) -> tuple[ContainerItem, SummaryPart, Inventory]:
     assert admission.settings is not None
-    summary = SummaryPart.read(admission.summary) | SummaryPart(settings=admission.settings)
+    summary = SummaryPart.read(admission.summary) | CreatePart(settings=admission.settings)
     inventory = create_container(Inventory(), closing_of(summary.members, actor))
     (item,) = inventory.containers.values()
     return item, summary, inventory
@@ -473,7 +473,7 @@ def test_a_delivery_is_judged_where_it_is_stored(
     judged = admit_delivery(files, delivery, actor=CONTROLLER, policy=rules, stored={}, used=())
     if judged.verdict.decision == "deny":
         return
-    summary = SummaryPart.read(judged.summary)
+    summary = DeliveryPart.read(judged.summary)
     stored = FileSet(summary.kind, summary.namespace, summary.name)
     assert stored == files
     assert summary.owner == "alice"

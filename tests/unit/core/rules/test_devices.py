@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.core.engine_api.cdi import CdiFile, read_devices
-from controller.core.records.parts import SummaryPart
+from controller.core.records.parts import CreatePart
 from controller.core.rules.facts import CreateFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.host_paths import PathFacts
@@ -78,7 +78,7 @@ def refused(admission: AdmissionDecision) -> str:
 def test_a_granted_device_is_forwarded_and_recorded_with_its_number() -> None:
     admission = judged(host=by_path(), rules=granting(FUSE), facts=seen(node()))
     assert host_of(admission)["Devices"] == by_path()["Devices"]
-    (part,) = SummaryPart.read(admission.summary).devices
+    (part,) = CreatePart.read(admission.summary).devices
     assert (part.source, part.target, part.permissions, part.numbers) == (
         FUSE,
         FUSE,
@@ -325,7 +325,7 @@ def test_a_specification_that_does_more_than_devices_needs_its_digest(
     assert refused(admission) == rule
     if not rule:
         assert host_of(admission)["DeviceRequests"] == by_name(CARD)["DeviceRequests"]
-        (part,) = SummaryPart.read(admission.summary).devices
+        (part,) = CreatePart.read(admission.summary).devices
         assert (part.specification, part.numbers) == (digest_of(text), ("226:0",))
 
 
@@ -339,7 +339,7 @@ def test_mounts_of_a_specification_are_expected_in_the_kernel() -> None:
     library = PathFacts("/usr/lib/card.so", "file", inode=5, device=6)
     rules = granting(CARD, specifications=[digest_of(MOUNTED)])
     admission = judged(host=by_name(CARD), rules=rules, facts=specified(MOUNTED, library))
-    confined = SummaryPart.read(admission.summary).confinement
+    confined = CreatePart.read(admission.summary).confinement
     assert confined is not None
     (mount,) = confined.mounts
     assert (mount.type, mount.target, mount.read_only, mount.inode) == (
