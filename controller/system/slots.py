@@ -1,7 +1,11 @@
-"""Slots: how many things are in use at a time, divided among groups of users.
+"""Fairness among users: who waits continues in turn.
+
+``Slots`` bound how many things are in use at a time, divided among groups of users.
 
 A group's slots are its own: no other group takes or borrows them. In a group, a user (a uid, or an
-owner) has a share, and the users who wait get free slots in turn.
+owner) has a share, and the users who wait get free slots in turn. ``FairQueue`` lets one request in an iteration of the
+event loop be read and judged: a thousand requests at once delay another client by a single one.
+``AdmissionLock`` is the lock that a mutation holds until its intent is written.
 """
 
 from __future__ import annotations
@@ -13,28 +17,32 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+#: From this number of waiters on, the queue pauses between two turns.
+CROWD = 16
+CROWDED_S = 0.004
+
 Waiter = asyncio.Future[None]
 #: A uid, or the name of an owner.
-User = int | str
+Holder = int | str
 
 
 class RoundRobin:
     """Waiters by user: first come, first served within a user, and the users in turn."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[User, deque[Waiter]] = OrderedDict()
+        self._of: OrderedDict[Holder, deque[Waiter]] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of waiters, including cancelled ones not removed yet."""
         return sum(len(waiters) for waiters in self._of.values())
 
-    def add(self, uid: User) -> Waiter:
+    def add(self, uid: Holder) -> Waiter:
         """Add a waiter of this uid. The caller awaits it."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._of.setdefault(uid, deque()).append(waiter)
         return waiter
 
-    def release(self, may: Callable[[User], bool] = lambda _uid: True) -> User | None:
+    def release(self, may: Callable[[Holder], bool] = lambda _uid: True) -> Holder | None:
         """Release the next waiter whose uid passes *may*. Return the uid, or None."""
         for uid in tuple(self._of):
             waiters = self._of[uid]
@@ -56,7 +64,7 @@ class SlotUser(NamedTuple):
 
     #: The name of a group, for example ``client``.
     group: str
-    uid: User
+    uid: Holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +94,21 @@ class _Group:
 
     def __init__(self, share: Share) -> None:
         self.share = share
-        self.taken: Counter[User] = Counter()
+        self.taken: Counter[Holder] = Counter()
         #: The sum of ``taken``.
         self.total = 0
-        self.waiting: Counter[User] = Counter()
+        self.waiting: Counter[Holder] = Counter()
         self.queue = RoundRobin()
 
-    def has_room(self, uid: User) -> bool:
+    def has_room(self, uid: Holder) -> bool:
         share = self.share
         return self.total < share.total and self.taken[uid] < share.of_a_user
 
-    def occupy(self, uid: User) -> None:
+    def occupy(self, uid: Holder) -> None:
         self.taken[uid] += 1
         self.total += 1
 
-    def leave(self, uid: User) -> None:
+    def leave(self, uid: Holder) -> None:
         self.taken[uid] -= 1
         self.total -= 1
         if not self.taken[uid]:
@@ -154,12 +162,87 @@ class Slots:
         full = group.total >= group.share.total
         return user.uid in group.waiting or (full and bool(group.waiting))
 
-    def _occupy(self, group: _Group, uid: User) -> Slot:
+    def _occupy(self, group: _Group, uid: Holder) -> Slot:
         group.occupy(uid)
         return Slot(lambda: self._leave(group, uid))
 
-    def _leave(self, group: _Group, uid: User) -> None:
+    def _leave(self, group: _Group, uid: Holder) -> None:
         """Return a slot. The next waiting user with room gets it at once."""
         group.leave(uid)
         while (following := group.queue.release(group.has_room)) is not None:
             group.occupy(following)
+
+
+class FairQueue:
+    """One turn per iteration of the event loop, and fewer turns for a crowd.
+
+    The controller and operators (*trusted*) never wait. A crowd, for example a thousand clients
+    that get refusals, leaves about half of the event loop's time to other work.
+    """
+
+    def __init__(self, trusted: Callable[[Holder], bool] = lambda _uid: False) -> None:
+        self._trusted = trusted
+        self._taken = False
+        self._waiting = RoundRobin()
+
+    async def take(self, uid: Holder) -> None:
+        """Wait for a turn. The first call in an iteration of the event loop returns at once."""
+        if self._trusted(uid):
+            return
+        if self._taken:
+            await self._waiting.add(uid)
+            return
+        self._taken = True
+        asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        self._taken = self._waiting.release() is not None
+        if not self._taken:
+            return
+        loop = asyncio.get_running_loop()
+        if len(self._waiting) < CROWD:
+            loop.call_soon(self._next)
+        else:
+            loop.call_later(CROWDED_S, self._next)
+
+
+class AdmissionLock:
+    """A lock that the uids get in turn. Controller and operators get at least every second turn."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._trusted_last = False
+        self._trusted = RoundRobin()
+        self._others = RoundRobin()
+
+    @property
+    def is_free(self) -> bool:
+        """True if no task holds the lock."""
+        return not self._held
+
+    async def acquire(self, uid: int, *, trusted: bool) -> None:
+        """Wait for the lock and take it. A cancelled caller doesn't hold the lock."""
+        if not self._held:
+            self._held, self._trusted_last = True, trusted
+            return
+        waiter = (self._trusted if trusted else self._others).add(uid)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.release()  # the lock was handed over before the cancellation
+            raise
+
+    def release(self) -> None:
+        """Release the lock, or hand it to the next waiter."""
+        assert self._held, "nobody holds the admission"
+        first, second = self._trusted, self._others
+        trusted_first = not self._trusted_last
+        if not trusted_first:
+            first, second = second, first
+        if first.release() is not None:
+            self._trusted_last = trusted_first
+        elif second.release() is not None:
+            self._trusted_last = not trusted_first
+        else:
+            self._held = False

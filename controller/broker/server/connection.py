@@ -24,7 +24,6 @@ from controller.broker.guards import client_shares
 from controller.broker.handlers import container_exec
 from controller.broker.host.peer_credentials import Peer, PeerRules, UnknownPeer, identify
 from controller.broker.server.driver import Driver, OpenResponse, RequestFlow
-from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.wire.request_reader import Head, Malformed, ParsedRequest, RequestReader
 from controller.broker.wire.responses import CONTINUE, error_line, refusal, reply_bytes
@@ -32,7 +31,7 @@ from controller.broker.wire.streamed_body import StreamedBody
 from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.records import Actor, Entry, Reply, Request, Verdict
-from controller.system.slots import Slots, SlotUser
+from controller.system.slots import FairQueue, Slots, SlotUser
 
 LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024

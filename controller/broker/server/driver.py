@@ -35,7 +35,6 @@ from controller.broker.host import (
     process_reader,
     uid_users,
 )
-from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import RecordStore
 from controller.broker.server.record_summaries import RecordLimiter
@@ -44,7 +43,7 @@ from controller.broker.wire.responses import refusal
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Entry, Record, Reply, Role
-from controller.system.slots import SlotUser
+from controller.system.slots import AdmissionLock, SlotUser
 
 LOG = logging.getLogger(__name__)
 ADMISSION_S = 30.0  # how long a mutation waits for the admissions before it

@@ -14,13 +14,13 @@ from http import HTTPStatus
 
 from controller.broker.engine.relay import ClientStream, hang_up_of
 from controller.broker.gate.commands import Follow, JournalNotReadable
-from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
 from controller.core.records.views import Page, Question
 from controller.model.errors import StateError
 from controller.model.records import Reply, Role
 from controller.ports import Archive
+from controller.system.slots import AdmissionLock
 
 #: How long a query waits for earlier queries.
 WAIT_S = 10.0

@@ -19,9 +19,8 @@ from controller.broker.host.listen_socket import Listening
 from controller.broker.host.peer_credentials import PeerGroup, peer_of
 from controller.broker.server.connection import READ_BYTES, Connection, ConnectionContext
 from controller.broker.server.connection_limit import REFUSED_MAX, SlotLimits
-from controller.broker.server.fair_queue import FairQueue
 from controller.broker.wire.responses import refusal, reply_bytes
-from controller.system.slots import Slot, Slots, SlotUser
+from controller.system.slots import FairQueue, Slot, Slots, SlotUser
 
 #: How long a refused connection stays open, so that its client can still send the request.
 REFUSE_S = 0.5

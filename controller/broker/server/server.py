@@ -39,7 +39,6 @@ from controller.broker.secrets.opener import SecretOpener
 from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest
 from controller.broker.server.connection_limit import SlotLimits
 from controller.broker.server.driver import Driver
-from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.listener import Listener
 from controller.broker.server.record_store import RecordStore
@@ -63,7 +62,7 @@ from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.file_lock import hold_lock_async
 from controller.system.heap import keep_out_of_collections
 from controller.system.loop_watch import StallMeter, WatchedSelector
-from controller.system.slots import Slots, User
+from controller.system.slots import FairQueue, Holder, Slots
 from controller.system.unix_socket import broker_sockets, engine_socket_path
 
 LOG = logging.getLogger(__name__)
@@ -401,7 +400,7 @@ class Broker:
 
     # What connections and the gate ask for.
 
-    def _is_trusted(self, uid: User) -> bool:
+    def _is_trusted(self, uid: Holder) -> bool:
         """Return True if the uid is the controller's or an operator's."""
         rules = self._current_rules()
         return uid in rules.operating or uid == rules.controller_uid

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from controller.broker.server.fair_queue import (
+from controller.system.slots import (
     CROWD,
     CROWDED_S,
     AdmissionLock,
