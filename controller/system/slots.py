@@ -23,26 +23,26 @@ CROWDED_S = 0.004
 
 Waiter = asyncio.Future[None]
 #: A uid, or the name of an owner.
-Holder = int | str
+SlotHolder = int | str
 
 
 class RoundRobin:
     """Waiters by user: first come, first served within a user, and the users in turn."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[Holder, deque[Waiter]] = OrderedDict()
+        self._of: OrderedDict[SlotHolder, deque[Waiter]] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of waiters, including cancelled ones not removed yet."""
         return sum(len(waiters) for waiters in self._of.values())
 
-    def add(self, uid: Holder) -> Waiter:
+    def add(self, uid: SlotHolder) -> Waiter:
         """Add a waiter of this uid. The caller awaits it."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._of.setdefault(uid, deque()).append(waiter)
         return waiter
 
-    def release(self, may: Callable[[Holder], bool] = lambda _uid: True) -> Holder | None:
+    def release(self, may: Callable[[SlotHolder], bool] = lambda _uid: True) -> SlotHolder | None:
         """Release the next waiter whose uid passes *may*. Return the uid, or None."""
         for uid in tuple(self._of):
             waiters = self._of[uid]
@@ -64,7 +64,7 @@ class SlotUser(NamedTuple):
 
     #: The name of a group, for example ``client``.
     group: str
-    uid: Holder
+    uid: SlotHolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +94,21 @@ class _Group:
 
     def __init__(self, share: Share) -> None:
         self.share = share
-        self.taken: Counter[Holder] = Counter()
+        self.taken: Counter[SlotHolder] = Counter()
         #: The sum of ``taken``.
         self.total = 0
-        self.waiting: Counter[Holder] = Counter()
+        self.waiting: Counter[SlotHolder] = Counter()
         self.queue = RoundRobin()
 
-    def has_room(self, uid: Holder) -> bool:
+    def has_room(self, uid: SlotHolder) -> bool:
         share = self.share
         return self.total < share.total and self.taken[uid] < share.of_a_user
 
-    def occupy(self, uid: Holder) -> None:
+    def occupy(self, uid: SlotHolder) -> None:
         self.taken[uid] += 1
         self.total += 1
 
-    def leave(self, uid: Holder) -> None:
+    def leave(self, uid: SlotHolder) -> None:
         self.taken[uid] -= 1
         self.total -= 1
         if not self.taken[uid]:
@@ -162,11 +162,11 @@ class Slots:
         full = group.total >= group.share.total
         return user.uid in group.waiting or (full and bool(group.waiting))
 
-    def _occupy(self, group: _Group, uid: Holder) -> Slot:
+    def _occupy(self, group: _Group, uid: SlotHolder) -> Slot:
         group.occupy(uid)
         return Slot(lambda: self._leave(group, uid))
 
-    def _leave(self, group: _Group, uid: Holder) -> None:
+    def _leave(self, group: _Group, uid: SlotHolder) -> None:
         """Return a slot. The next waiting user with room gets it at once."""
         group.leave(uid)
         while (following := group.queue.release(group.has_room)) is not None:
@@ -180,12 +180,12 @@ class FairQueue:
     that get refusals, leaves about half of the event loop's time to other work.
     """
 
-    def __init__(self, trusted: Callable[[Holder], bool] = lambda _uid: False) -> None:
+    def __init__(self, trusted: Callable[[SlotHolder], bool] = lambda _uid: False) -> None:
         self._trusted = trusted
         self._taken = False
         self._waiting = RoundRobin()
 
-    async def take(self, uid: Holder) -> None:
+    async def take(self, uid: SlotHolder) -> None:
         """Wait for a turn. The first call in an iteration of the event loop returns at once."""
         if self._trusted(uid):
             return

@@ -62,7 +62,7 @@ from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.file_lock import hold_lock_async
 from controller.system.heap import keep_out_of_collections
 from controller.system.loop_watch import StallMeter, WatchedSelector
-from controller.system.slots import FairQueue, Holder, Slots
+from controller.system.slots import FairQueue, SlotHolder, Slots
 from controller.system.unix_socket import broker_sockets, engine_socket_path
 
 LOG = logging.getLogger(__name__)
@@ -400,7 +400,7 @@ class Broker:
 
     # What connections and the gate ask for.
 
-    def _is_trusted(self, uid: Holder) -> bool:
+    def _is_trusted(self, uid: SlotHolder) -> bool:
         """Return True if the uid is the controller's or an operator's."""
         rules = self._current_rules()
         return uid in rules.operating or uid == rules.controller_uid
