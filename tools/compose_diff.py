@@ -1,10 +1,10 @@
-"""Compare trimtab's reading of Compose projects with ``docker-compose config``.
+"""Compare what trimtab makes of Compose projects with what it makes of ``docker-compose config``.
 
     python -m tools.compose_diff DIR [--verbose]
 
 Every folder below DIR with a Compose file is a project; every other YAML file with ``services`` is
-read as a project of its own. A project agrees if both trees are equal, or if both refuse the
-project. A refusal by trimtab alone, with a problem, is counted apart, by the problem's code. All
+read as a project of its own. A project agrees if the file and the printed tree become the same documents,
+or if both refuse the project. A refusal by trimtab alone, with a problem, is counted apart, by the problem's code. All
 other differences are printed, and make the exit status 1.
 """
 
@@ -13,22 +13,34 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from controller.core.compose.forms.attributes import read_values
+from controller.core.compose.forms.long_forms import nodes_of
 from controller.core.compose.project import ComposeProject, FileAbsent, FileOutside, FileUnreadable
 from controller.core.compose.reader import FILE_NAMES, read_project
+from controller.core.compose.text.nodes import ComposeNode, ReadingReport, project_of
+from controller.core.compose.translation.documents import translate
+from controller.core.compose.translation.scope import ContextRequest, FoundContext, FoundPath
+from controller.core.compose.translation.settings import USUAL_CAPABILITIES, ComposeSettings
 from controller.model.errors import Problem, Severity
 
 ORACLE = "docker-compose"
-#: Attributes that the oracle loses in a copy (``ServiceNetworkConfig`` of compose-go 2.4.8).
-LOST = {"gw_priority"}
+#: The oracle prints numbers in single precision.
+SINGLE = 1e-6
+#: A policy with much to say, so that documents have much to compare.
+SETTINGS = ComposeSettings(
+    network="bridge", everywhere=True, aliases=True, builds=True, capabilities=USUAL_CAPABILITIES
+)
 #: Attributes of trimtab that are newer than the oracle.
 NEWER = (
     "pre_start",
@@ -109,10 +121,46 @@ def portable(value: object, root: Path) -> object:
     return value
 
 
+def project_of_tree(tree: object, config_values: Mapping[str, str]) -> ComposeProject:
+    """Return the oracle's tree as a project: all that is left is to read the values."""
+    root = nodes_of(ComposeNode(None, "config", 1, 1), tree)
+    for service in root.members_of("services").values():
+        for limit in service.members_of("ulimits").values():
+            limit.value = limit.value or 0  # the oracle prints a limit of 0 as {}
+    read_values(root, ReadingReport())
+    name = root.members["name"].text or ""
+    return replace(project_of(root, name), config_values=config_values)
+
+
+def documents(project: ComposeProject, root: Path | None = None) -> dict[str, object]:
+    """Return what trimtab makes of a project: its documents, and the errors of its resources."""
+
+    def look(path: str, *, listed: bool = True) -> FoundPath:
+        target = (root or Path("/nonexistent")) / path
+        if target.is_dir():
+            return FoundPath("folder", names=("file",) if listed else ())
+        return FoundPath("file" if target.is_file() else "absent")
+
+    def context(request: ContextRequest) -> FoundContext:
+        text = request.inline or "FROM base"
+        return FoundContext(request.context, "linux/amd64", f"sha256:{'0' * 64}", text)
+
+    translation = translate(project, SETTINGS, look, context)
+    made: dict[str, object] = {}
+    for document in translation.documents:
+        value: Any = document.value
+        network = value.get("spec", {}).get("network", {})
+        # The oracle sorts networks by their names.
+        network["attach"] = sorted(network.get("attach", ()), key=json.dumps)
+        made[f"{value['kind']}/{value['metadata']['name']}"] = value
+    errors = [p for p in translation.problems if p.severity is Severity.ERROR]
+    return {**made, "errors": sorted(f"{p.key} {p.code} {p.message}" for p in errors)}
+
+
 def differences(ours: object, theirs: object, path: str = "") -> Iterator[str]:
     """Yield a line for each value that differs."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in sorted((ours.keys() | theirs.keys()) - LOST):
+        for name in sorted(ours.keys() | theirs.keys()):
             below = f"{path}.{name}" if path else name
             if name not in ours:
                 yield f"{below}: missing, {ORACLE} has {theirs[name]!r}"
@@ -123,6 +171,9 @@ def differences(ours: object, theirs: object, path: str = "") -> Iterator[str]:
     elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
             yield from differences(one, other, f"{path}[{number}]")
+    elif isinstance(ours, float) and isinstance(theirs, float):
+        if not math.isclose(ours, theirs, rel_tol=SINGLE):
+            yield f"{path}: {ours!r}, {ORACLE} has {theirs!r}"
     elif isinstance(ours, bool) != isinstance(theirs, bool) or ours != theirs:
         yield f"{path}: {ours!r}, {ORACLE} has {theirs!r}"
 
@@ -132,8 +183,15 @@ class Comparison:
     """The result for one project."""
 
     name: str
+    root: Path
     project: ComposeProject
     answer: Answer
+
+    @property
+    def differences(self) -> list[str]:
+        """Where the documents of the file differ from those of the oracle's tree."""
+        theirs = project_of_tree(self.answer.tree, self.project.config_values)
+        return [*differences(documents(self.project, self.root), documents(theirs, self.root))]
 
     @property
     def errors(self) -> list[Problem]:
@@ -151,7 +209,7 @@ class Comparison:
                 return f"newer: {name}"
         if self.errors:
             return "both refuse" if self.answer.refusal else f"named: {self.errors[0].code}"
-        if self.answer.refusal or any(differences(self.project.tree, self.answer.tree)):
+        if self.answer.refusal or self.differences:
             return "different"
         return "equal"
 
@@ -163,14 +221,14 @@ class Comparison:
         if self.answer.refusal:
             yield f"  {ORACLE}: {self.answer.refusal}"
         elif not self.errors:
-            yield from (f"  {line}" for line in differences(self.project.tree, self.answer.tree))
+            yield from (f"  {line}" for line in self.differences)
 
 
 def compare(root: Path, folder: str, name: str) -> Comparison:
     """Compare one project."""
     folder_name = (root / folder).name
     project = read_project(folder, Reader(root), folder_name=folder_name)
-    return Comparison(name, project, ask_oracle(root, folder))
+    return Comparison(name, root, project, ask_oracle(root, folder))
 
 
 def projects(top: Path) -> Iterator[tuple[Path, str | None]]:

@@ -18,7 +18,6 @@ from controller.broker.gate.query_params import Parameter, left_to_admission, me
 from controller.broker.gate.router import DENIED
 from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
 from controller.core.admission import create
-from controller.core.compose.attributes.table import ATTRIBUTES, Attribute
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.container_fields import BOUNDED
 from controller.core.engine_api.field_reader import Field, Posture
@@ -29,8 +28,6 @@ from tools import parity
 
 PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 DESIRED_STATE = PAGE.with_name("desired-state.md")
-COMPOSE = PAGE.with_name("compose.md")
-ATTRIBUTES_MARKS = ("<!-- compose: made by make docs -->", "<!-- end of compose -->")
 SCHEMA = PAGE.parent / "schema" / "trimtab.schema.json"
 PARITY = ("<!-- parity: made by make docs -->", "<!-- end of parity -->")
 CORE = Path(create.__file__).parents[1]
@@ -177,24 +174,6 @@ def with_parity(page: str) -> str:
     before, _, rest = page.partition(PARITY[0])
     _, _, after = rest.partition(PARITY[1])
     return f"{before}{PARITY[0]}\n\n{parity_table()}\n{PARITY[1]}{after}"
-
-
-def attributes_table() -> str:
-    """Return the table of the attributes of Compose files."""
-    return table(("attribute", "", "what becomes of it"), map(_attribute_row, ATTRIBUTES.values()))
-
-
-def _attribute_row(row: Attribute) -> tuple[str, str, str]:
-    below = ".**" if row.whole else ""
-    text = f"{row.text}. Instead: {row.instead}" if row.instead else row.text
-    return (f"`{row.path}{below}`", row.treatment.value, text)
-
-
-def with_attributes(page: str) -> str:
-    """Return docs/compose.md with the table of today between its two marks."""
-    before, _, rest = page.partition(ATTRIBUTES_MARKS[0])
-    _, _, after = rest.partition(ATTRIBUTES_MARKS[1])
-    return f"{before}{ATTRIBUTES_MARKS[0]}\n\n{attributes_table()}\n{ATTRIBUTES_MARKS[1]}{after}"
 
 
 def schema_text() -> str:
@@ -346,7 +325,6 @@ def _dotted(node: ast.AST) -> set[str]:
 if __name__ == "__main__":
     assert {role.value for role in endpoints.ALL} == {role.value for role in Role} - {"broker"}
     PAGE.write_text(page(), "utf-8")
-    COMPOSE.write_text(with_attributes(COMPOSE.read_text("utf-8")), "utf-8")
     SCHEMA.parent.mkdir(exist_ok=True)
     SCHEMA.write_text(schema_text(), "utf-8")
     DESIRED_STATE.write_text(with_parity(DESIRED_STATE.read_text("utf-8")), "utf-8")

@@ -80,15 +80,12 @@ def _print_containers(
     *,
     as_json: bool,
 ) -> int:
-    from controller.core.compose.conversion.container_service import project_tree
-    from controller.core.compose.project import ComposeProject, Place
+    from controller.core.compose.conversion.container_service import project_of_containers
     from controller.core.compose.translation.documents import parsed_documents, translate
     from controller.core.compose.translation.scope import FoundPath
     from controller.core.manifests.check_together import resolve
 
-    tree = {"name": namespace, **project_tree(found)}
-    place = Place("container", 1, 1)
-    project = ComposeProject(namespace, ".", tree, {(): place}, (), ("container",))
+    project = project_of_containers(namespace, found)
     translation = translate(project, settings, lambda _path, **_: FoundPath("absent"))
     documents, problems = parsed_documents(translation)
     desired = resolve(documents, problems=problems)

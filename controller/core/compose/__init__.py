@@ -1,1 +1,1 @@
-"""Compose projects: the text of Compose files to the canonical project, without I/O."""
+"""Compose projects: the text of Compose files to one tree with long forms, without I/O."""

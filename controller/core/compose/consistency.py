@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.core.compose.forms.values import single_precision
 from controller.core.compose.text.nodes import (
     ComposeNode,
     Fault,
@@ -42,7 +41,8 @@ def check_consistency(tree: ComposeNode, disabled: set[str], report: ReadingRepo
             except Fault as fault:
                 report.add(fault.problem)
     for name, secret in tree.members_of("secrets").items():
-        if not {"external", "file", "environment"} & secret.members.keys():
+        given = (secret.get(source) for source in ("external", "file", "environment"))
+        if not any(node is not None and node.value for node in given):
             message, remedy = "neither file nor environment is given", "add file"
             report.add(problem_at(secret, "compose.missing", message, remedy, ("secrets", name)))
     if not report.failed:
@@ -60,7 +60,9 @@ class _Checks:
         self._disabled = disabled
 
     def image(self, service: ComposeNode, path: NodePath) -> None:
-        if not {"image", "build", "provider"} & service.members.keys():
+        image = service.get("image")
+        has_image = image is not None and image.value
+        if not has_image and not {"build", "provider"} & service.members.keys():
             message = "the service has neither an image nor a build"
             fail(service, "compose.missing", message, "add image", path)
 
@@ -163,7 +165,7 @@ class _Checks:
             if own is None or group is None:
                 continue
             other = group.get(name)
-            if other is None or _single(other) != _single(own):
+            if other is None or other.value != own.value:
                 both = f"{attribute} and deploy.resources.{kind}.{name}"
                 self._distinct(own, both, path)
 
@@ -179,10 +181,6 @@ class _Checks:
             if "target" not in rule.members and name not in {"rebuild", "restart"}:
                 message = f"the action {name} needs a target"
                 fail(rule, "compose.missing", message, "add target", (*path, "develop", "watch"))
-
-
-def _single(node: ComposeNode) -> object:
-    return single_precision(node.value) if isinstance(node.value, float) else node.value
 
 
 def _number(node: ComposeNode) -> int:

@@ -1,8 +1,8 @@
-"""The canonical form of a Compose project, and the port to its files.
+"""A Compose project that was read, and the port to its files.
 
-The tree has the shape of ``docker compose config --format json``: all short forms are long, all
-variables are interpolated, all files are merged. Paths inside the project folder are relative to the
-root of the source, and begin with ``./`` or ``../``.
+In the tree all files are merged, all variables are interpolated, all short forms are long, and the values
+of attributes that trimtab translates are typed: bytes, milliseconds, mappings of strings. Paths inside
+the project folder are relative to the root of the source, and begin with ``./`` or ``../``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ComposeProject:
-    """A Compose project in canonical form, with the problems of its files.
+    """A Compose project, with the problems of its files.
 
     With an error among its problems, the tree is incomplete: no conclusion from absence is valid.
     """

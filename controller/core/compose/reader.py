@@ -1,4 +1,4 @@
-"""Reading of a Compose project: from the text of its files to the canonical project.
+"""Reading of a Compose project: from the text of its files to one tree with long forms.
 
 No function raises for the content of a file. The environment of the process never counts: variables
 come from ``.env`` of the project, and from env files.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from controller.core.compose.consistency import check_consistency
 from controller.core.compose.environments import read_environments
-from controller.core.compose.forms.attributes import to_typed
+from controller.core.compose.forms.attributes import read_values
 from controller.core.compose.forms.paths import join
 from controller.core.compose.merging.extends import PartScope
 from controller.core.compose.merging.model import Incomplete, load_model
@@ -22,13 +23,11 @@ from controller.core.compose.project import (
     EXTENSION,
     ComposeProject,
     FileAbsent,
-    Place,
     ReadFile,
-    TreePath,
 )
 from controller.core.compose.selection import remove_unused, select_profiles
 from controller.core.compose.text.interpolation import expand
-from controller.core.compose.text.nodes import ComposeNode, Fault, fail, plain
+from controller.core.compose.text.nodes import ComposeNode, Fault, fail, project_of
 from controller.core.compose.written_name import written_name
 from controller.model.errors import Problem
 
@@ -60,17 +59,14 @@ def read_project(folder: str, read: ReadFile, *, folder_name: str | None = None)
         tree = reading.read()
     except (Incomplete, TooManyFiles):
         tree = None
-    places: dict[TreePath, Place] = {}
-    if tree is not None:
-        _collect(tree, (), places)
-    value = plain(tree) if tree is not None else {}
-    assert isinstance(value, dict), "the tree of a project is a mapping"
     name = reading.certain_name() if session.report.failed else reading.name
-    return ComposeProject(
+    project = ComposeProject(reading.name, reading.folder, {}, {})
+    if tree is not None:
+        project = project_of(tree, reading.name)
+    return replace(
+        project,
         name=reading.name if name is None else name,
         folder=reading.folder,
-        tree=value,
-        places=places,
         problems=session.report.problems,
         files=tuple(session.files),
         is_named=name is not None,
@@ -82,16 +78,6 @@ def read_project(folder: str, read: ReadFile, *, folder_name: str | None = None)
 def normalize_name(name: str) -> str:
     """Return the name of a project as Compose makes the name of a folder."""
     return "".join(_NAME_LETTER.findall(name.lower())).lstrip("_-")
-
-
-def _collect(node: ComposeNode, path: TreePath, places: dict[TreePath, Place]) -> None:
-    places[path] = Place(node.file, node.line, node.column)
-    if isinstance(node.value, dict):
-        for name, member in node.value.items():
-            _collect(member, (*path, name), places)
-    elif isinstance(node.value, list):
-        for number, item in enumerate(node.value):
-            _collect(item, (*path, number), places)
 
 
 class _Reading:
@@ -130,7 +116,7 @@ class _Reading:
             raise Incomplete
         tree.members.pop("name", None)
         normalize(tree, self.name, variables)
-        tree = to_typed(tree, report)
+        read_values(tree, report)
         tree.members.setdefault("services", tree.at({}))
         disabled = select_profiles(tree, self._profiles(tree, variables))
         if report.failed:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from controller.core.compose import forms
-from controller.core.compose.attributes.table import attribute_at
+from controller.core.compose.forms.attributes import ROWS, attribute_at
 from tools import docs
 
 ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "compose.md"
+ROW = re.compile(r"^\| `([^`]+)` \| ([a-z ]+) \| (.*) \|$", re.MULTILINE)
 SPECIFICATION = Path(forms.__file__).parent / "compose-spec.json"
 
 
@@ -42,14 +45,34 @@ def attributes(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def test_every_attribute_of_the_specification_has_a_row() -> None:
-    found = sorted(set(attributes(json.loads(SPECIFICATION.read_text("utf-8")))))
-    assert len(found) > 250
-    assert [path for path in found if attribute_at(path) is None] == []
+    found = set(attributes(json.loads(SPECIFICATION.read_text("utf-8"))))
+    assert sorted(path for path in found if attribute_at(path) is None) == []
 
 
-def test_the_page_has_the_table_of_today() -> None:
-    page = docs.COMPOSE.read_text("utf-8")
-    assert page == docs.with_attributes(page), "run make docs"
+def rows_of_the_page() -> dict[str, tuple[str, str]]:
+    """Return what docs/compose.md says of each attribute: its treatment, and the text."""
+    table = PAGE.read_text("utf-8").partition("## Every attribute")[2]
+    return {path: (word, text) for path, word, text in ROW.findall(table)}
+
+
+def test_the_page_says_of_every_attribute_what_becomes_of_it() -> None:
+    page = rows_of_the_page()
+    parents = tuple(path.removesuffix("**") for path in page if path.endswith(".**"))
+    named = {path.removesuffix(".**") for path in page}
+    missing = [r.path for r in ROWS if r.path not in named and not r.path.startswith(parents)]
+    assert missing == []
+    assert sorted(named - {row.path for row in ROWS}) == []
+
+
+def test_the_page_says_of_refused_attributes_what_a_problem_says() -> None:
+    told = {path.removesuffix(".**"): row for path, row in rows_of_the_page().items()}
+    for row in ROWS:
+        if row.refusal:
+            assert told[row.path] == ("refused", f"{row.refusal}. Instead: {row.remedy}"), row.path
+        elif row.warning:
+            assert told[row.path] == ("by policy", row.warning), row.path
+        elif row.path in told:
+            assert told[row.path][0] in ("as compose", "by policy"), row.path
 
 
 def test_the_schema_is_that_of_today() -> None:

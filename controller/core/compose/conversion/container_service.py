@@ -10,7 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controller.core.compose.forms.attributes import read_values
+from controller.core.compose.forms.long_forms import nodes_of
 from controller.core.compose.forms.mounts import PROPAGATIONS
+from controller.core.compose.project import ComposeProject
+from controller.core.compose.text.nodes import ComposeNode, ReadingReport, project_of
 from controller.core.engine_api.container_fields import FIELDS
 
 _NS_PER_MS: Final = 1_000_000
@@ -57,7 +61,7 @@ class ConvertedContainer:
     """A container as a service."""
 
     name: str
-    #: The service as a canonical project has it.
+    #: The attributes of the service, in long form.
     service: Mapping[str, Any]
     #: The named volumes of the service.
     volumes: tuple[str, ...]
@@ -126,14 +130,18 @@ def body_of_inspect(inspect: Mapping[str, Any], *, cgroup_version: str = "2") ->
     }
 
 
-def project_tree(containers: tuple[ConvertedContainer, ...]) -> dict[str, Any]:
-    """Return the tree of a project with the services, their volumes and networks."""
+def project_of_containers(name: str, containers: tuple[ConvertedContainer, ...]) -> ComposeProject:
+    """Return a project with the services, their volumes and networks."""
     networks = {name for each in containers for name in each.networks if name != "default"}
-    return {
+    tree = {
+        "name": name,
         "services": {each.name: dict(each.service) for each in containers},
         "volumes": {name: {} for each in containers for name in each.volumes},
         "networks": {name: {} for name in sorted(networks)},
     }
+    root, report = nodes_of(ComposeNode(None, "container", 1, 1), tree), ReadingReport()
+    read_values(root, report)
+    return project_of(root, name, report)
 
 
 def _program(body: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

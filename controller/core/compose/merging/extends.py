@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass, field
 
+from controller.core.compose.forms.attributes import CASTS
 from controller.core.compose.forms.long_forms import to_long_forms
 from controller.core.compose.forms.paths import file_path, join, resolve_paths
 from controller.core.compose.merging.merge import extend_service, merge
@@ -124,7 +125,7 @@ class Extends:
         tree = ComposeNode({}, path, 1, 1)
         resets: tuple[ResetPath, ...] = ()
         for document, document_resets in session.yaml(path, referrer):
-            root = interpolate(document, self.scope.variables, session.report)
+            root = interpolate(document, CASTS, self.scope.variables, session.report)
             if not isinstance(root.value, dict):
                 continue
             session.revisit(tree)

@@ -6,6 +6,7 @@ forms, and after the last file the defaults, the checks and the paths.
 
 from __future__ import annotations
 
+from controller.core.compose.forms.attributes import CASTS
 from controller.core.compose.forms.choices import check_choices
 from controller.core.compose.forms.long_forms import add_defaults, to_long_forms
 from controller.core.compose.forms.paths import resolve_paths
@@ -72,7 +73,7 @@ def _add(
             "decrypt it, and keep the secret values in files of Secrets (`trimtab secret encrypt`)"
         )
         fail(sops, "compose.encrypted", message, remedy)
-    root = interpolate(document, scope.variables, report)
+    root = interpolate(document, CASTS, scope.variables, report)
     extends.apply(root, file, resets)
     apply_resets(tree, resets)
     Include(session, scope, load_model).apply(root, file)

@@ -1,6 +1,6 @@
 """Interpolation of trees: variables in every string, and strings to numbers and booleans by path.
 
-Compose casts a string at the paths of ``CASTS`` also where the string has no variable.
+Compose casts a string at some paths also where the string has no variable.
 """
 
 from __future__ import annotations
@@ -66,46 +66,14 @@ def to_boolean(node: ComposeNode, text: str, path: NodePath = ()) -> bool:
     return fail(node, "compose.value", f'"{text}" is not a boolean', "write true or false", path)
 
 
-def _service_casts() -> dict[str, Cast]:
-    integers = (
-        "configs.*.mode cpu_count cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares "
-        "deploy.replicas deploy.update_config.parallelism deploy.rollback_config.parallelism "
-        "deploy.restart_policy.max_attempts deploy.placement.max_replicas_per_node "
-        "healthcheck.retries oom_score_adj pids_limit ports.*.target scale secrets.*.mode "
-        "ulimits.* ulimits.*.hard ulimits.*.soft"
-    )
-    numbers = (
-        "cpu_percent cpus deploy.update_config.max_failure_ratio "
-        "deploy.rollback_config.max_failure_ratio"
-    )
-    booleans = (
-        "init healthcheck.disable oom_kill_disable privileged read_only stdin_open tty "
-        "volumes.*.read_only volumes.*.volume.nocopy"
-    )
-    return {
-        **dict.fromkeys(integers.split(), to_integer),
-        **dict.fromkeys(numbers.split(), to_number),
-        **dict.fromkeys(booleans.split(), to_boolean),
-    }
-
-
-CASTS: PathTable[Cast] = PathTable(
-    {
-        **{f"services.*.{path}": cast for path, cast in _service_casts().items()},
-        **{
-            f"networks.*.{name}": to_boolean
-            for name in ("external", "internal", "attachable", "enable_ipv4", "enable_ipv6")
-        },
-        **{f"{section}.*.external": to_boolean for section in ("volumes", "secrets", "configs")},
-    }
-)
-
-
 def interpolate(
-    root: ComposeNode, variables: Mapping[str, str], report: ReadingReport
+    root: ComposeNode, casts: PathTable[Cast], variables: Mapping[str, str], report: ReadingReport
 ) -> ComposeNode:
-    """Return the tree with all variables replaced. A value with a problem stays as it is."""
-    return _Interpolation(variables, report).node(root, CASTS, ())
+    """Return the tree with all variables replaced. A value with a problem stays as it is.
+
+    *casts* has the places of strings that are numbers or booleans; lists have no part there.
+    """
+    return _Interpolation(variables, report).node(root, casts, ())
 
 
 def expand(
@@ -160,9 +128,8 @@ class _Interpolation:
                 below = casts.below(name) if casts is not None else None
                 self.node(member, below, (*path, name))
         elif isinstance(value, list):
-            below = casts.below("*") if casts is not None else None
             for number, item in enumerate(value):
-                self.node(item, below, (*path, number))
+                self.node(item, casts, (*path, number))
         return node
 
     def _string(

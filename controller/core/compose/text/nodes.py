@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Generic, NoReturn, TypeAlias, TypeVar
 
-from controller.core.compose.project import Place
+from controller.core.compose.project import ComposeProject, Place, TreePath
 from controller.core.encoding.quoting import path_text
 from controller.model.errors import Problem, Severity
 
@@ -185,6 +185,11 @@ class PathTable(Generic[NodeRule]):
                 table = table._below.setdefault(part, PathTable({}))
             table.rule = rule
 
+    @property
+    def is_leaf(self) -> bool:
+        """True if no rule can match below."""
+        return not self._below
+
     def below(self, part: str) -> PathTable[NodeRule] | None:
         """Return the table for a member or an item; None if no rule can match there."""
         return self._below.get(part) or self._below.get("*")
@@ -198,6 +203,23 @@ def plain(node: ComposeNode) -> object:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return value
+
+
+def project_of(root: ComposeNode, name: str, report: ReadingReport | None = None) -> ComposeProject:
+    """Return the project of a tree whose values are read, with the places of its values."""
+    places: dict[TreePath, Place] = {}
+
+    def collect(node: ComposeNode, path: TreePath) -> None:
+        places[path] = node.place
+        for key, member in node.members.items():
+            collect(member, (*path, key))
+        for number, item in enumerate(node.items):
+            collect(item, (*path, number))
+
+    collect(root, ())
+    tree = {key: plain(member) for key, member in root.members.items()}
+    problems = report.problems if report is not None else ()
+    return ComposeProject(name, ".", tree, places, problems, (root.file,))
 
 
 def same(one: ComposeNode, other: ComposeNode) -> bool:

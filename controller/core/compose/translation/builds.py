@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from controller.core.builds import dockerfile, platforms
+from controller.core.compose.forms.values import byte_text
 from controller.core.compose.translation.container import Workload
 from controller.core.compose.translation.scope import (
     ContextRequest,
@@ -15,7 +16,6 @@ from controller.core.compose.translation.scope import (
     mapping,
     texts,
 )
-from controller.core.compose.translation.units import byte_text
 from controller.core.encoding.image_reference import parse_reference
 from controller.model.desired.spec.build import OTHER_DOCKERFILE, identity_of
 from controller.model.errors import Problem

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, cast
 
+from controller.core.compose.forms.attributes import FIELD_ROWS
+from controller.core.compose.forms.values import byte_text
 from controller.core.compose.project import TreePath
-from controller.core.compose.translation import units
 from controller.core.compose.translation.gpus import gpu_requests
 from controller.core.compose.translation.scope import (
     Draft,
@@ -15,10 +15,9 @@ from controller.core.compose.translation.scope import (
     items,
     mapping,
     texts,
+    whole_number,
 )
 from controller.core.compose.translation.settings import USUAL_CAPABILITIES
-from controller.core.engine_api.container_fields import FIELDS, in_bytes
-from controller.core.engine_api.field_reader import flag, text, whole
 from controller.model.names import Key
 from controller.model.quantities import format_duration_ms
 
@@ -27,13 +26,6 @@ _RETRIES_MAX: Final = 10
 _SENT_LOGS: Final = ("journald", "syslog", "fluentd", "gelf")
 _START_PERIOD_MS: Final = 30_000
 _INTERVAL_MS: Final = 30_000
-#: The fields with the value of an attribute: texts, numbers that aren't sizes, and switches.
-_SAME: Final = tuple(
-    field
-    for field in FIELDS
-    if field.document and field.compose and field.gate.read in (flag, whole, text)
-    if field.show is not in_bytes
-)
 _PULL: Final = {
     "always": "Always",
     "never": "Never",
@@ -89,7 +81,8 @@ class Workload:
 
 def put_container(work: Workload) -> None:
     """Translate the attributes of a service for its own containers."""
-    for part in (_image, _program, _same, _environment, _resolver, _limits, _devices, _gpus):
+    put_fields(work)
+    for part in (_image, _program, _environment, _disk, _devices, _gpus):
         part(work)
     for part in (_security, _namespaces, _logging):
         part(work)
@@ -97,6 +90,20 @@ def put_container(work: Workload) -> None:
         _healthcheck(work)
     elif work.tree.get("healthcheck"):
         work.warn(("healthcheck",), "a Job has no health check: its exit code counts", "remove it")
+
+
+def put_fields(work: Workload) -> None:
+    """Translate the attributes that are fields of a Service, by the table."""
+    for path, row in FIELD_ROWS:
+        value: object = work.tree
+        for part in path:
+            value = mapping(value).get(part)
+        written = row.form.write(value) if row.form is not None and value is not None else None
+        if written is None:
+            continue
+        work.draft.put(f"spec.{row.field}", written, path)
+        for name in mapping(value):
+            work.draft.trace(("spec", *row.field.split("."), name), (*path, name))
 
 
 def is_built(work: Workload) -> bool:
@@ -150,28 +157,6 @@ def _program(work: Workload) -> None:
         elif name == "entrypoint" or "entrypoint" not in work.draft.spec:
             message = f"an empty {name} can't remove the image's own"
             work.refuse((name,), message, "write the whole command line as entrypoint")
-    grace = work.tree.get("stop_grace_period")
-    if grace is not None:
-        milliseconds = units.duration_ms(grace)
-        whole = None if milliseconds is None else -(-milliseconds // 1000) * 1000
-        text = str(grace) if whole is None else format_duration_ms(whole)
-        work.draft.put("spec.stopGracePeriod", text, "stop_grace_period")
-
-
-def _same(work: Workload) -> None:
-    for field in _SAME:
-        value = work.tree.get(field.compose)
-        of_type = str(value) if field.gate.read is text else value
-        if value is None or not of_type or (field.compose == "pids_limit" and value == -1):
-            continue
-        work.draft.put(field.document, of_type, field.compose)
-    if labels := mapping(work.tree.get("labels")):
-        written = {name: str(value) for name, value in labels.items()}
-        work.draft.put("spec.containerLabels", written, "labels")
-        for name in labels:
-            work.draft.trace(("spec", "containerLabels", name), ("labels", name))
-    if groups := texts(work.tree.get("group_add")):
-        work.draft.put("spec.groupAdd", groups, "group_add")
 
 
 def _environment(work: Workload) -> None:
@@ -192,79 +177,13 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _resolver(work: Workload) -> None:
-    for name, field in (("dns", "servers"), ("dns_search", "search"), ("dns_opt", "options")):
-        if listed := texts(work.tree.get(name)):
-            work.draft.put(f"spec.dns.{field}", listed, name)
-    hosts: dict[str, list[str]] = {}
-    declared = work.tree.get("extra_hosts")
-    pairs = (
-        [(name, address) for name, addresses in declared.items() for address in texts(addresses)]
-        if isinstance(declared, Mapping)
-        else [_host(entry) for entry in texts(declared)]
-    )
-    for name, address in pairs:
-        hosts.setdefault(name, []).append(address.removeprefix("[").removesuffix("]"))
-    if hosts:
-        joined = {name: ",".join(dict.fromkeys(addresses)) for name, addresses in hosts.items()}
-        work.draft.put("spec.extraHosts", joined, "extra_hosts")
-
-
-def _host(entry: str) -> tuple[str, str]:
-    mark = "=" if "=" in entry else ":"
-    name, _, address = entry.partition(mark)
-    return name, address
-
-
-def _limits(work: Workload) -> None:
-    resources = mapping(mapping(work.tree.get("deploy")).get("resources"))
-    limits, reservations = mapping(resources.get("limits")), mapping(resources.get("reservations"))
-    inner: TreePath = ("deploy", "resources", "limits")
-    rows: tuple[tuple[str, object, TreePath, Callable[[object], object]], ...] = (
-        ("memory", limits.get("memory"), (*inner, "memory"), _bytes),
-        ("cpus", limits.get("cpus"), (*inner, "cpus"), _number),
-        ("pids", limits.get("pids"), (*inner, "pids"), _number),
-        (
-            "memoryReservation",
-            reservations.get("memory"),
-            ("deploy", "resources", "reservations", "memory"),
-            _bytes,
-        ),
-        ("memory", work.tree.get("mem_limit"), ("mem_limit",), _bytes),
-        ("memoryReservation", work.tree.get("mem_reservation"), ("mem_reservation",), _bytes),
-        ("cpus", work.tree.get("cpus"), ("cpus",), _number),
-        ("shm", work.tree.get("shm_size"), ("shm_size",), _bytes),
-        ("disk", mapping(work.tree.get("storage_opt")).get("size"), ("storage_opt",), _bytes),
-    )
-    for field, value, origin, form in rows:
-        if value not in (None, 0, "0", 0.0, "", -1):
-            work.draft.put(f"spec.resources.{field}", form(value), origin)
-    for name in mapping(work.tree.get("storage_opt")):
-        if name != "size":
-            work.refuse(("storage_opt", name), f"storage_opt {name} is not supported", "remove it")
-    ulimits: dict[str, object] = {}
-    for name, limit in mapping(work.tree.get("ulimits")).items():
-        ulimits[name] = dict(limit) if isinstance(limit, Mapping) else _number(limit)
-        work.draft.trace(("spec", "ulimits", name), ("ulimits", name))
-    if ulimits:
-        work.draft.put("spec.ulimits", ulimits, "ulimits")
-    sysctls = {name: str(value) for name, value in mapping(work.tree.get("sysctls")).items()}
-    for name in sysctls:
-        work.draft.trace(("spec", "sysctls", name), ("sysctls", name))
-    if sysctls:
-        work.draft.put("spec.sysctls", sysctls, "sysctls")
-
-
-def _bytes(value: object) -> object:
-    return units.byte_text(value) or str(value)
-
-
-def _number(value: object) -> object:
-    try:
-        number = float(str(value))
-    except ValueError:
-        return value
-    return int(number) if number.is_integer() else number
+def _disk(work: Workload) -> None:
+    for name, value in mapping(work.tree.get("storage_opt")).items():
+        if name == "size":
+            work.draft.put("spec.resources.disk", byte_text(value) or value, "storage_opt")
+        else:
+            message = f"storage_opt {name} is not supported"
+            work.refuse(("storage_opt", name), message, "remove it")
 
 
 def _devices(work: Workload) -> None:
@@ -295,8 +214,6 @@ def _gpus(work: Workload) -> None:
 
 
 def _security(work: Workload) -> None:
-    if work.tree.get("privileged"):
-        return  # refused by the table
     asked = [name.upper().removeprefix("CAP_") for name in texts(work.tree.get("cap_add"))]
     dropped = {name.upper().removeprefix("CAP_") for name in texts(work.tree.get("cap_drop"))}
     usual = [] if "ALL" in dropped else usual_capabilities(work.scope, work.tree.get("user"))
@@ -396,9 +313,9 @@ def _logging(work: Workload) -> None:
         origin: TreePath = ("logging", "options", name)
         match name.removeprefix("cache-") if copied else name:
             case "max-size":
-                work.draft.put("spec.logs.maxSize", _bytes(value), origin)
+                work.draft.put("spec.logs.maxSize", byte_text(value) or str(value), origin)
             case "max-file":
-                work.draft.put("spec.logs.maxFiles", _number(value), origin)
+                work.draft.put("spec.logs.maxFiles", whole_number(value) or value, origin)
             case "compress":
                 work.draft.put("spec.logs.compress", str(value).lower() == "true", origin)
             case _ if copied:
@@ -411,7 +328,8 @@ def _logging(work: Workload) -> None:
 
 def _healthcheck(work: Workload) -> None:
     check = mapping(work.tree.get("healthcheck"))
-    test = texts(check.get("test"))
+    written = check.get("test")
+    test = ["CMD-SHELL", written] if isinstance(written, str) else texts(written)
     if test[:1] == ["NONE"]:
         message = "healthcheck.test NONE: a check of the image itself stays in force"
         work.warn(("healthcheck", "test"), message, "see docs/compose.md")
@@ -421,8 +339,6 @@ def _healthcheck(work: Workload) -> None:
         message = "the health check has no test: the image's own check can't be changed in part"
         work.refuse(("healthcheck",), message, "write the test too, as the image has it")
         return
-    if isinstance(check.get("test"), str):
-        test = ["CMD-SHELL", *test]
     command = test[1:] if test[0] in ("CMD", "CMD-SHELL") else test
     if test[0] == "CMD-SHELL":
         command = ["/bin/sh", "-c", " ".join(command)]
@@ -435,21 +351,21 @@ def _healthcheck(work: Workload) -> None:
     ):
         value = check.get(name)
         # Docker Compose takes 0 for the default, which is none for start_period alone.
-        if value is not None and (name == "start_period" or units.duration_ms(value) != 0):
-            text = units.duration_text(value) or str(value)
+        if isinstance(value, int) and (name == "start_period" or value):
+            text = format_duration_ms(value)
             work.draft.put(f"spec.healthcheck.{field}", text, ("healthcheck", name))
     _retries(work, check)
 
 
 def _retries(work: Workload, check: Tree) -> None:
-    retries = _number(check.get("retries"))
+    retries = check.get("retries")
     if not isinstance(retries, int) or retries == 0:
         return
     if retries <= _RETRIES_MAX:
         work.draft.put("spec.healthcheck.retries", retries, ("healthcheck", "retries"))
         return
-    interval = units.duration_ms(check.get("interval")) or _INTERVAL_MS
-    start = units.duration_ms(check.get("start_period")) or _START_PERIOD_MS
+    interval = cast("int", check.get("interval") or _INTERVAL_MS)
+    start = cast("int", check.get("start_period") or _START_PERIOD_MS)
     longer = format_duration_ms(start + (retries - _RETRIES_MAX) * interval)
     work.draft.put("spec.healthcheck.retries", _RETRIES_MAX, ("healthcheck", "retries"))
     work.draft.put("spec.healthcheck.startPeriod", longer, ("healthcheck", "retries"))

@@ -30,7 +30,6 @@ from controller.core.compose.translation.scope import (
     no_context,
 )
 from controller.core.compose.translation.settings import SECRET_COPY, ComposeSettings
-from controller.core.compose.translation.units import byte_count
 from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.quoting import path_text
 from controller.core.engine_api.remote_volumes import read_remote
@@ -40,7 +39,7 @@ from controller.core.manifests.parse import parse_document
 from controller.core.yaml.documents import Document, YamlPath
 from controller.model.errors import Problem, Severity, SourcePosition, ValuePlaces
 from controller.model.names import API_VERSION, Key
-from controller.model.quantities import KIB, format_bytes
+from controller.model.quantities import KIB, format_bytes, parse_size
 
 #: The broker's folder of plain secrets on the host.
 _ON_HOST: Final = "/etc/trimtab/secrets"
@@ -239,7 +238,7 @@ def _put_size(scope: TranslationScope, draft: Draft, key: Key, options: Tree) ->
             )
             remedy = "remove it, and mount the folder as a bind that the policy allows"
             scope.error(place, "compose.refused", message, remedy, key)
-        elif (size := byte_count(value)) is None or size % KIB:
+        elif (size := parse_size(str(value).strip())) is None or size % KIB:
             message = "the size of a volume must be a multiple of 1024 bytes, such as 512m or 10g"
             scope.error(place, "compose.value", message, "write a size such as 10g", key)
         elif size:  # the engine takes 0 for no limit

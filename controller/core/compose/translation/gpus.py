@@ -31,7 +31,7 @@ class GpuRequest:
 
 
 def gpu_requests(service: Tree) -> Iterator[GpuRequest]:
-    """Yield the requests of a service in canonical form."""
+    """Yield the requests of a service."""
     reservations = mapping(
         mapping(mapping(service.get("deploy")).get("resources")).get("reservations")
     )

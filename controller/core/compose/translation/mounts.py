@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import Final
 
+from controller.core.compose.forms.values import byte_text
 from controller.core.compose.project import TreePath
 from controller.core.compose.translation.binds import PLAIN, ProjectPaths, clean, put_bind
 from controller.core.compose.translation.container import Workload
@@ -17,9 +18,8 @@ from controller.core.compose.translation.scope import (
     items,
     mapping,
     texts,
+    whole_number,
 )
-from controller.core.compose.translation.units import byte_text, whole_number
-from controller.model.quantities import format_bytes
 
 _READ: Final = 0o444
 _SECRETS: Final = "/run/secrets"
@@ -188,7 +188,7 @@ def _put_volume(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) 
             options = mapping(terms.get("tmpfs"))
             entry = {"type": "tmpfs", "target": clean(terms.get("target"))}
             size, mode = options.get("size"), options.get("mode")
-            entry["size"] = _size(work, size if size not in ("0", 0) else None)
+            entry["size"] = _size(work, size)
             if mode is not None:
                 entry["mode"] = f"{_octal(mode) & 0o1777:04o}"
             work.draft.add("mounts", entry, origin)
@@ -240,7 +240,8 @@ def _put_tmpfs(work: Workload, entry: str, origin: TreePath) -> None:
 
 
 def _size(work: Workload, size: object) -> str:
-    return format_bytes(work.scope.settings.tmpfs) if not size else byte_text(size) or str(size)
+    is_unlimited = size in (None, "", "0", 0)
+    return byte_text(work.scope.settings.tmpfs if is_unlimited else size) or str(size)
 
 
 def _put_file(work: Workload, kind: str, terms: Tree, origin: TreePath) -> None:

@@ -20,8 +20,8 @@ from controller.core.compose.translation.scope import (
     items,
     mapping,
     texts,
+    whole_number,
 )
-from controller.core.compose.translation.units import whole_number
 from controller.core.engine_api.requests import MACVLAN
 
 

@@ -8,7 +8,6 @@ from controller.core.compose.project import EXTENSION, TreePath
 from controller.core.compose.translation.container import SERVICE, Workload, usual_capabilities
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.scope import Draft, Tree, items, mapping, texts
-from controller.core.compose.translation.units import duration_ms
 from controller.model.names import JOB_NAME_MAX
 from controller.model.quantities import format_duration_ms
 
@@ -87,21 +86,25 @@ def _put_replicas(work: Workload, deploy: Tree) -> None:
         )
 
 
-def _put_update(work: Workload, update: Tree) -> None:
-    """Translate the pace of a rollout."""
-    if (order := update.get("order")) is not None:
-        work.draft.put(
-            "spec.rollout.order", _ORDERS.get(str(order), str(order)), (*_UPDATE, "order")
-        )
-    parallel = update.get("parallelism")
+def _put_pace(work: Workload, terms: Tree, path: TreePath, field: str) -> None:
+    """Translate the order and the pace of a rollout or a rollback."""
+    if (order := terms.get("order")) is not None:
+        work.draft.put(f"{field}.order", _ORDERS.get(str(order), str(order)), (*path, "order"))
+    parallel = terms.get("parallelism")
     if isinstance(parallel, int):
         count = max(1, parallel or replicas_of(work.tree))
-        work.draft.put("spec.rollout.parallelism", count, (*_UPDATE, "parallelism"))
-        work.draft.put("spec.rollout.maxUnavailable", count, (*_UPDATE, "parallelism"))
-    times = [duration_ms(update.get(name)) or 0 for name in ("delay", "monitor")]
-    if max(times) > 0:
-        name = "delay" if times[0] >= times[1] else "monitor"
-        work.draft.put("spec.rollout.minHealthy", format_duration_ms(max(times)), (*_UPDATE, name))
+        work.draft.put(f"{field}.parallelism", count, (*path, "parallelism"))
+        work.draft.put(f"{field}.maxUnavailable", count, (*path, "parallelism"))
+    times = {
+        name: value for name in ("delay", "monitor") if isinstance(value := terms.get(name), int)
+    }
+    name = max(times, key=times.__getitem__, default="")
+    if name and times[name] > 0:
+        work.draft.put(f"{field}.minHealthy", format_duration_ms(times[name]), (*path, name))
+
+
+def _put_update(work: Workload, update: Tree) -> None:
+    _put_pace(work, update, _UPDATE, "spec.rollout")
     action = update.get("failure_action")
     if action == "continue":
         message = "failure_action: continue would replace replicas that work by replicas that don't"
@@ -115,19 +118,8 @@ def _put_update(work: Workload, update: Tree) -> None:
 
 
 def _put_rollback(work: Workload, rollback: Tree) -> None:
-    """Translate the pace of a rollback."""
-    field, path = "spec.rollout.rollback", ("deploy", "rollback_config")
-    if (order := rollback.get("order")) is not None:
-        work.draft.put(f"{field}.order", _ORDERS.get(str(order), str(order)), (*path, "order"))
-    parallel = rollback.get("parallelism")
-    if isinstance(parallel, int):
-        count = max(1, parallel or replicas_of(work.tree))
-        work.draft.put(f"{field}.parallelism", count, (*path, "parallelism"))
-        work.draft.put(f"{field}.maxUnavailable", count, (*path, "parallelism"))
-    times = [duration_ms(rollback.get(name)) or 0 for name in ("delay", "monitor")]
-    if max(times) > 0:
-        name = "delay" if times[0] >= times[1] else "monitor"
-        work.draft.put(f"{field}.minHealthy", format_duration_ms(max(times)), (*path, name))
+    path = ("deploy", "rollback_config")
+    _put_pace(work, rollback, path, "spec.rollout.rollback")
     if rollback.get("failure_action") == "continue":
         message = "failure_action continue: a rollback that fails is left as it is"
         work.warn((*path, "failure_action"), message, "write pause")

@@ -17,21 +17,30 @@ from controller.model.errors import Problem, Severity
 from controller.model.names import JOB_NAME_MAX, SERVICE_NAME_MAX, Key
 
 Tree = Mapping[str, object]
+#: The digits of a number that is converted; a longer one is a problem of the document.
+_DIGITS_MAX: Final = 40
 
 
 def mapping(value: object) -> Tree:
-    """Return a mapping of the canonical form; an empty one for any other value."""
+    """Return a mapping; an empty one for any other value."""
     return cast("Tree", value) if isinstance(value, Mapping) else {}
 
 
 def items(value: object) -> list[object]:
-    """Return a list of the canonical form; an empty one for any other value."""
+    """Return a list; an empty one for any other value."""
     return list(value) if isinstance(value, list | tuple) else []
 
 
 def texts(value: object) -> list[str]:
     """Return the texts of a list or of a single text."""
     return [value] if isinstance(value, str) else [str(each) for each in items(value)]
+
+
+def whole_number(value: object) -> int | None:
+    """Return the number that decimal digits write, such as a port; None for another value."""
+    text = str(value)
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX
+    return int(text) if is_number else None
 
 
 def _ends(service: Tree) -> bool:

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from controller.core.compose.attributes.table import (
-    ATTRIBUTES,
-    Attribute,
-    Treatment,
-    attribute_at,
-)
+from controller.core.compose.forms.attributes import ATTRIBUTES, Attribute
 from controller.core.compose.project import TreePath
+from controller.core.compose.text.nodes import PathTable
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.scope import TranslationScope, mapping
 from controller.core.encoding.quoting import path_text
 from controller.model.names import Key
 
 _KINDS = {"networks": "Network", "volumes": "Volume", "configs": "Config", "secrets": "Secret"}
-_PARENTS = frozenset(path.rpartition(".")[0] for path in ATTRIBUTES)
-_NAMED = frozenset(path.removesuffix(".*") for path in _PARENTS if path.endswith(".*"))
+#: Texts that stand for no value of a refused attribute.
+_UNSET = frozenset({"", "0", "false", "no", "off", "n"})
 
 
 def check_attributes(scope: TranslationScope) -> None:
     """Add the problem of each attribute that is refused, unknown, or announced by a warning."""
-    for name, value in scope.project.tree.items():
-        for path, row in _rows((name,), name, value):
-            if not _is_as_in_compose(scope, path):
-                _judge(scope, path, row)
+    for path, row in _rows(ATTRIBUTES, (), scope.project.tree):
+        if not _is_as_in_compose(scope, path):
+            _judge(scope, path, row)
 
 
 def _is_as_in_compose(scope: TranslationScope, path: TreePath) -> bool:
@@ -42,32 +37,30 @@ def _is_as_in_compose(scope: TranslationScope, path: TreePath) -> bool:
 
 
 def _rows(
-    path: TreePath, pattern: str, value: object
+    table: PathTable[Attribute], path: TreePath, value: object
 ) -> Iterator[tuple[TreePath, Attribute | None]]:
-    """Yield each attribute that has a value, with its row; None for an unknown attribute."""
-    if isinstance(path[-1], str) and path[-1].startswith("x-") and pattern != "x-trimtab":
-        return
-    if not pattern.endswith(".*"):
-        row = attribute_at(pattern)
-        is_refused = row is not None and row.treatment is Treatment.REFUSED
-        if row is None or (value and (is_refused or row.warns)):
-            yield path, row
-        if row is None or row.whole or is_refused:
-            return
-    yield from _below(path, pattern, value)
-
-
-def _below(
-    path: TreePath, pattern: str, value: object
-) -> Iterator[tuple[TreePath, Attribute | None]]:
+    """Yield each attribute with something to say, with its row; None for an unknown attribute."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             if isinstance(item, Mapping):
-                yield from _below((*path, index), pattern, item)
-    elif isinstance(value, Mapping) and (pattern in _PARENTS or pattern in _NAMED):
-        for name, member in value.items():
-            inner = f"{pattern}.*" if pattern in _NAMED else f"{pattern}.{name}"
-            yield from _rows((*path, str(name)), inner, member)
+                yield from _rows(table, (*path, index), item)
+    if not isinstance(value, Mapping) or table.is_leaf:
+        return
+    for name, member in value.items():
+        below, inner = table.below(name), (*path, str(name))
+        if below is None:
+            if not name.startswith("x-"):
+                yield inner, None
+            continue
+        row = below.rule
+        if row is not None and (row.refusal or row.warning) and _is_set(member):
+            yield inner, row
+        if row is None or not (row.whole or row.refusal):
+            yield from _rows(below, inner, member)
+
+
+def _is_set(value: object) -> bool:
+    return value.lower() not in _UNSET if isinstance(value, str) else bool(value)
 
 
 def _judge(scope: TranslationScope, path: TreePath, row: Attribute | None) -> None:
@@ -76,12 +69,12 @@ def _judge(scope: TranslationScope, path: TreePath, row: Attribute | None) -> No
         message = f"{name} is no attribute of the Compose Specification that trimtab knows"
         remedy = "correct the name, or begin it with x- for data of your own"
         scope.error(path, "compose.unknown", message, remedy, _key_at(scope, path))
-    elif row.treatment is Treatment.REFUSED:
-        message = f"{name} is not supported: {row.text}"
-        scope.error(path, "compose.refused", message, row.instead, _key_at(scope, path))
+    elif row.refusal:
+        message = f"{name} is not supported: {row.refusal}"
+        scope.error(path, "compose.refused", message, row.remedy, _key_at(scope, path))
     else:
-        remedy = "see docs/compose.md"
-        scope.warn(path, "compose.by-policy", f"{name}: {row.text}", remedy, _key_at(scope, path))
+        message, remedy = f"{name}: {row.warning}", "see docs/compose.md"
+        scope.warn(path, "compose.by-policy", message, remedy, _key_at(scope, path))
 
 
 def _key_at(scope: TranslationScope, path: TreePath) -> Key | None:

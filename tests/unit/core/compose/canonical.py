@@ -1,11 +1,15 @@
-"""Builders of canonical projects, for tests of their translation."""
+"""Builders of projects in long form, for tests of their translation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from controller.core.compose.project import ComposeProject, Place, TreePath
+from controller.core.compose.forms.attributes import read_values
+from controller.core.compose.project import ComposeProject
+from controller.core.compose.text.nodes import ReadingReport
+from controller.core.compose.text.nodes import project_of as project_of_nodes
+from controller.core.compose.text.yaml_nodes import NodeAllowance, read_yaml
 from controller.core.compose.translation.documents import (
     Translation,
     parsed_documents,
@@ -14,30 +18,19 @@ from controller.core.compose.translation.documents import (
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.manifests.check_together import resolve
-from controller.core.yaml.documents import Document, compose_all
 from controller.model.desired.desired import Desired
 
 FILE = FoundPath("file")
 
 
 def canonical(text: str, *, name: str = "shop") -> ComposeProject:
-    """Return the project of a text in canonical form, with the places of its values."""
-    (document,) = compose_all(text, "compose.yaml")
-    tree = document.value
-    assert isinstance(tree, dict)
-    places = dict(_places(document, (), tree))
-    return ComposeProject(name, ".", {"name": name, **tree}, places, (), ("compose.yaml",))
-
-
-def _places(document: Document, path: TreePath, value: object) -> Iterator[tuple[TreePath, Place]]:
-    at = document.locate_key(path)
-    yield path, Place(document.file, at.line, at.column)
-    if isinstance(value, dict):
-        for key, member in value.items():
-            yield from _places(document, (*path, key), member)
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _places(document, (*path, index), item)
+    """Return the project of a text in long form, with the places of its values."""
+    report = ReadingReport()
+    ((root, _),) = read_yaml(text.encode(), "compose.yaml", NodeAllowance(), report)
+    read_values(root, report)
+    assert report.problems == ()
+    root.members["name"] = root.at(name)
+    return project_of_nodes(root, name)
 
 
 def translation(
@@ -47,7 +40,7 @@ def translation(
     files: Mapping[str, FoundPath] | None = None,
     name: str = "shop",
 ) -> Translation:
-    """Return the documents of a text in canonical form. All *files* of the project are known."""
+    """Return the documents of a project. All *files* of the project are known."""
     known = files or {}
     return translate(
         canonical(text, name=name),
@@ -85,6 +78,6 @@ def problems(text: str, **options: Any) -> list[str]:
 
 
 def desired(text: str, **options: Any) -> Desired:
-    """Return the desired state of a text in canonical form."""
+    """Return the desired state of a text in long form."""
     documents, others = parsed_documents(translation(text, **options))
     return resolve(documents, problems=others)

@@ -13,15 +13,13 @@ from tests.unit.core.compose.projects import problems, read, services
 WEB = "services: {web: {image: x}}\n"
 
 
-def test_a_project_has_the_canonical_form():
+def test_a_project_has_long_forms():
     project = read("services:\n  web:\n    image: x\n    ports: ['8080:80']\n")
     assert project.tree == {
         "name": "shop",
-        "networks": {"default": {"name": "shop_default", "ipam": {}}},
+        "networks": {"default": {"name": "shop_default"}},
         "services": {
             "web": {
-                "command": None,
-                "entrypoint": None,
                 "image": "x",
                 "networks": {"default": None},
                 "ports": [

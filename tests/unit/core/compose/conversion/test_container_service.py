@@ -6,7 +6,7 @@ from typing import Any
 
 from controller.core.compose.conversion.container_service import (
     body_of_inspect,
-    project_tree,
+    project_of_containers,
     service_of,
 )
 
@@ -104,8 +104,8 @@ def test_the_namespaces_of_others_are_kept_to_be_refused() -> None:
 
 
 def test_containers_form_a_project() -> None:
-    tree = project_tree((service_of("web", BODY, IMAGE),))
-    assert sorted(tree) == ["networks", "services", "volumes"]
+    tree = project_of_containers("shop", (service_of("web", BODY, IMAGE),)).tree
+    assert sorted(tree) == ["name", "networks", "services", "volumes"]
     assert (tree["volumes"], tree["networks"]) == ({"data": {}}, {"shop_back": {}})
 
 

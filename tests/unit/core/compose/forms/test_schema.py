@@ -1,10 +1,9 @@
-"""The vendored schema, and that every attribute of a service has a converter."""
+"""The vendored schema."""
 
 import hashlib
 from importlib import resources
 
-from controller.core.compose.forms import attributes
-from controller.core.compose.forms.schema import SCHEMA_VERSION, schema
+from controller.core.compose.forms.schema import SCHEMA_VERSION
 
 #: The SHA-256 of ``schema/compose-spec.json`` of compose-go 2.4.8.
 SHA_256 = "0c3df943a2fbf4e543fb32de7974c96467efd70a8eda903c7250f6a4f094904f"
@@ -17,13 +16,3 @@ def test_the_schema_is_the_recorded_one_with_its_licence():
     licence = package.joinpath("compose-spec.LICENSE").read_text("utf-8")
     assert f"compose-go {SCHEMA_VERSION}" in licence
     assert "Apache License" in licence
-
-
-def test_every_attribute_of_a_service_is_converted():
-    names = set(schema()["definitions"]["service"]["properties"])
-    assert names - set(attributes.SERVICE_FIELDS) == {"extends"}
-
-
-def test_every_section_is_converted():
-    sections = set(schema()["properties"]) - {"version", "name", "include"}
-    assert sections == set(attributes.SECTIONS)

@@ -1,15 +1,22 @@
 import pytest
 
 from controller.core.compose.forms.values import (
-    duration_text,
-    parse_duration,
-    parse_size,
-    single_precision,
+    DURATION,
+    GRACE,
+    LIMIT,
+    NUMBER,
+    SIZE,
+    ValueForm,
+    byte_text,
     split_command,
 )
-from controller.core.compose.text.nodes import ComposeNode, Fault
+from controller.core.compose.text.nodes import ComposeNode, Fault, ReadingReport
 
 NODE = ComposeNode(None, "f", 1, 1)
+
+
+def read(form: ValueForm, value):
+    return form.read(ComposeNode(value, "f", 1, 1), (), ReadingReport())
 
 
 @pytest.mark.parametrize(
@@ -23,37 +30,37 @@ NODE = ComposeNode(None, "f", 1, 1)
     ],
 )
 def test_a_size_is_in_powers_of_1024(text, size):
-    assert parse_size(NODE, text) == size
+    assert read(SIZE, text) == size
 
 
 @pytest.mark.parametrize("text", ["", "1e3", "-1", "1 x", "1.2.3m", "m"])
 def test_a_text_that_is_no_size_is_refused(text):
     with pytest.raises(Fault):
-        parse_size(NODE, text)
+        read(SIZE, text)
 
 
 @pytest.mark.parametrize(
-    ("text", "printed"),
+    ("text", "milliseconds"),
     [
-        ("90s", "1m30s"),
-        ("1.5h", "1h30m0s"),
-        ("0", "0s"),
-        ("500ms", "500ms"),
-        ("1h0.5s", "1h0m0.5s"),
-        ("-1s", "-1s"),
-        ("1500us", "1.5ms"),
-        (".5s", "500ms"),
-        ("3ns", "3ns"),
+        ("90s", 90_000),
+        ("1.5h", 5_400_000),
+        ("0", 0),
+        ("500ms", 500),
+        ("1h0.5s", 3_600_500),
+        ("-1s", -1000),
+        ("1500us", 2),
+        (".5s", 500),
+        ("3ns", 0),
     ],
 )
-def test_a_duration_is_printed_as_go_prints_it(text, printed):
-    assert duration_text(parse_duration(NODE, text)) == printed
+def test_a_duration_is_in_milliseconds(text, milliseconds):
+    assert read(DURATION, text) == milliseconds
 
 
 @pytest.mark.parametrize("text", ["", "10", "s", "1 s", "1d", "9" * 30 + "h", "1s1"])
 def test_a_text_that_is_no_duration_is_refused(text):
     with pytest.raises(Fault):
-        parse_duration(NODE, text)
+        read(DURATION, text)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +90,37 @@ def test_an_open_command_line_is_refused(line):
         split_command(NODE, line)
 
 
-def test_numbers_have_single_precision():
-    assert single_precision(0.123456789) == 0.12345679
-    assert [single_precision(1.1), single_precision(2.0)] == [1.1, 2]
+@pytest.mark.parametrize(
+    ("form", "value", "written"),
+    [
+        (NUMBER, 2.0, 2),
+        (NUMBER, 0.5, 0.5),
+        (NUMBER, 0, None),
+        (LIMIT, -1, None),
+        (LIMIT, 5, 5),
+        (GRACE, 1500, "2s"),
+        (GRACE, 0, "0ms"),
+        (SIZE, 67108864, "64Mi"),
+        (SIZE, 0, None),
+    ],
+)
+def test_a_value_in_a_document(form, value, written):
+    assert form.write(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("67108864", "64Mi"),
+        (67108864, "64Mi"),
+        ("64m", "64Mi"),
+        ("1.5g", "1536Mi"),
+        ("10MB", "10Mi"),
+        ("2kib", "2Ki"),
+        ("1000", "1Ki"),
+        ("much", None),
+        ("9" * 400, None),
+    ],
+)
+def test_sizes_round_up_to_1_kibibyte(value, text):
+    assert byte_text(value) == text

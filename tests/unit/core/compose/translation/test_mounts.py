@@ -104,7 +104,7 @@ FILES = {
             {"type": "secret", "source": "s-1", "target": "/run/secrets/s_1", "key": "s_1"},
         ),
         (
-            "secrets: [{source: s, target: t, mode: '0600'}]",
+            "secrets: [{source: s, target: t, mode: 0600}]",
             {
                 "type": "secret",
                 "source": "s",
