@@ -36,6 +36,7 @@ class ContainerState(StrEnum):
     DEAD = "dead"
 
 
+CPU_SHARES_MAX = 4_096
 #: The value of a limit in ``Settings``: a number, or a text such as a set of CPUs.
 LimitValue = int | str
 

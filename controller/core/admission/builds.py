@@ -13,7 +13,6 @@ from controller.core.encoding import strict_json
 from controller.core.encoding.image_reference import matches, parse_reference
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import Finding
-from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.rules.context import requested_place
 from controller.core.rules.identity import judge_owner
@@ -130,7 +129,7 @@ def read_build(
         findings.append(Finding("build.dockerfile", "dockerfile", reason, "name a file below it"))
     memory = _number(query, "memory", findings)
     if findings:
-        return with_grants(findings, GrantRequest(reference=reference, owner=place.owner), policy)
+        return with_grants(findings, policy)
     return BuildRequest(
         rules=rules,
         reference=parse_reference(reference).canonical,
@@ -253,7 +252,7 @@ def judge_dockerfile(
 def judge_base(image: str, path: str, policy: Policy) -> tuple[Finding, ...]:
     """Return why a build may not start from an image; *path* is the place that names it."""
     if judged := list(judge_reference(image, policy, path=path)):
-        return tuple(with_grants(judged, GrantRequest(reference=image), policy))
+        return tuple(with_grants(judged, policy))
     rules = policy.images.build
     allowed = None if rules is None else rules.base
     if allowed is None or matches(parse_reference(image), allowed):

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from controller.core.encoding.image_reference import Reference, is_image_id, parse_reference
 from controller.core.engine_api.grammar import is_signal
 from controller.core.engine_api.requests import Finding
-from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import ImagePart, SummaryPart
 from controller.core.rules.identity import judge_name, judge_reserved_name
@@ -77,9 +76,7 @@ def admit_pull(
     platform = query.get("platform", "")
     findings += judge_platform(platform, host, policy)
     if refused := enforced_findings(findings, policy.modes):
-        by_client = actor.role is Role.CLIENT
-        asked = GrantRequest(reference=text, platform=platform, by_client=by_client)
-        return deny(with_grants(refused, asked, policy))
+        return deny(with_grants(refused, policy, by_client=actor.role is Role.CLIENT))
     reference = parse_reference(text)
     pairs = [
         ("fromImage", reference.repository),
@@ -100,9 +97,7 @@ def admit_reference(
     """Judge a registry look-up of an image (``distribution``), or the trust in a local image."""
     findings = list(judge_reference(reference, policy, path="image"))
     if refused := enforced_findings(findings, policy.modes):
-        return deny(
-            with_grants(refused, GrantRequest(reference=reference, by_client=by_client), policy)
-        )
+        return deny(with_grants(refused, policy, by_client=by_client))
     decision = AdmissionDecision(verdict_of(()), summary=_summary_of(parse_reference(reference)))
     return with_tolerated(decision, findings, policy.modes)
 

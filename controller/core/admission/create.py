@@ -15,7 +15,6 @@ from controller.core.effective.merge import named_by_image
 from controller.core.enforcement import kept_settings
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.jobs import run_rules
-from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.rules import (
     devices,
@@ -29,7 +28,7 @@ from controller.core.rules import (
     sharing,
     verdict,
 )
-from controller.core.rules.context import Case, make_case, reference_text
+from controller.core.rules.context import Case, make_case
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
 from controller.core.rules.images import image
 from controller.model.host_paths import is_below
@@ -180,16 +179,8 @@ def judge_create(case: Case, policy: Policy) -> verdict.AdmissionDecision:
         findings += named_by_image(rule(case), case.inherited)
     modes = case.policy.modes
     if refused := verdict.enforced_findings(findings, modes):
-        asked = GrantRequest(
-            case.request,
-            reference_text(case.request, case.actor),
-            owner=case.owner,
-            namespace=case.namespace,
-            platform=case.platform,
-            name=case.name,
-            by_client=case.actor.role is Role.CLIENT,
-        )
-        advised = _with_exceptions_told(with_grants(refused, asked, policy), case)
+        advised = with_grants(refused, policy, by_client=case.actor.role is Role.CLIENT)
+        advised = _with_exceptions_told(advised, case)
         return verdict.deny(advised, refused_summary(case))
     final = finish(case)
     decision = verdict.AdmissionDecision(

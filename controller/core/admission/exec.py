@@ -13,14 +13,13 @@ from dataclasses import replace
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import EXEC, TERMINAL
 from controller.core.engine_api.requests import (
-    CreateRequest,
     ExecRequest,
     ExecStart,
     Finding,
     Findings,
+    Grant,
     HookRequest,
 )
-from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import ExecPart
 from controller.core.rules import limits_privileges
@@ -51,8 +50,7 @@ def admit_exec(
     findings += limits_privileges.judge_environment(request.env, policy)
     findings += limits_privileges.judge_named(request.user, policy) if looked_up else ()
     if refused := enforced_findings(findings, policy.modes):
-        asked = GrantRequest(CreateRequest(env=request.env))
-        return deny(with_grants(refused, asked, policy), summary_of(request))
+        return deny(with_grants(refused, policy), summary_of(request))
     decision = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
     return with_tolerated(decision, findings, policy.modes)
 
@@ -70,14 +68,15 @@ def admit_exec_of_client(
     findings = [*_of_client(policy, is_own=is_own, is_another_user=has_binds and changes_user)]
     if not findings:
         return AdmissionDecision(verdict_of(()))
-    return deny(with_grants(findings, GrantRequest(CreateRequest()), policy))
+    return deny(with_grants(findings, policy))
 
 
 def _of_client(policy: Policy, *, is_own: bool, is_another_user: bool) -> Findings:
     remedy = "let an operator run it"
     if not policy.exec.clients:
         reason = "the policy lets operators alone run commands in containers"
-        yield Finding("exec.client", "", reason, remedy)
+        permit = Grant("set", "exec.clients", True)
+        yield Finding("exec.client", "", reason, remedy, permit=permit)
     elif not is_own:
         yield Finding("exec.client", "", "another user, or a document, made the container", remedy)
     elif is_another_user:
@@ -139,7 +138,8 @@ def summary_of(request: ExecRequest) -> dict[str, object]:
 def _enabled(policy: Policy) -> Findings:
     if not policy.exec.enabled:
         remedy = "look at the container's logs"
-        yield Finding("exec.disabled", "", "the policy admits no exec", remedy)
+        permit = Grant("set", "exec.enabled", True)
+        yield Finding("exec.disabled", "", "the policy admits no exec", remedy, permit=permit)
 
 
 def _command(request: ExecRequest) -> Findings:

@@ -20,11 +20,11 @@ from controller.core.engine_api.requests import (
     ConnectRequest,
     Finding,
     Findings,
+    Grant,
     NetworkRequest,
     RequestBody,
     VolumeRequest,
 )
-from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import EndpointPart, NetworkPart, SummaryPart
 from controller.core.rules import identity
@@ -120,7 +120,7 @@ def admit_network(
     if existing is None:
         findings += identity.judge_network_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
-        return _deny(refused, request.name, owner, namespace, actor, policy)
+        return deny(with_grants(refused, policy, by_client=actor.role is Role.CLIENT))
     forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)
     internal = request.internal or (forced and kind not in {"ingress", "bridge"})
     changes = []
@@ -132,22 +132,6 @@ def admit_network(
     label = namespace if actor.role is Role.CONTROLLER else ""
     decision = _admit_final_network(final, actor, owner, label, stamp, tuple(changes))
     return with_tolerated(decision, findings, policy.modes)
-
-
-def _deny(
-    refused: list[Finding],
-    name: str,
-    owner: str,
-    namespace: str,
-    actor: Actor,
-    policy: Policy,
-    remote: RemoteVolume | None = None,
-) -> AdmissionDecision:
-    by_client = actor.role is Role.CLIENT
-    asked = GrantRequest(
-        owner=owner, namespace=namespace, name=name, by_client=by_client, remote=remote
-    )
-    return deny(with_grants(refused, asked, policy))
 
 
 def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Findings:
@@ -200,14 +184,16 @@ def _network_kind(
         yield Finding("network.options", f"Options.{option}", reason, "leave it out")
     if request.ipv6 and not policy.networks.ipv6:
         reason = "IPv6 needs a firewall of its own (CVE-2024-32473)"
-        yield Finding("network.ipv6", "EnableIPv6", reason, "leave it out")
+        permit = Grant("set", "networks.ipv6", True)
+        yield Finding("network.ipv6", "EnableIPv6", reason, "leave it out", permit=permit)
     if kind and actor.role is Role.CONTROLLER:
         masquerade, icc = request.masquerade is not False, request.icc is not False
         if (request.internal, masquerade, icc) != _SHAPES[kind]:
             reason = f"{request.name} is the namespace's {kind} network, and must be made so"
             yield Finding("network.shape", "Name", reason, "leave that to the controller")
         if kind == "bridge" and "bridge" not in policy.networks.modes:
-            yield Finding("network.mode", "Name", "the policy doesn't grant bridge")
+            reason = "the policy doesn't grant bridge"
+            yield Finding("network.mode", "Name", reason, permit=network_rules.WAY_OUT)
         return
     if request.masquerade is not None or request.icc is not None:
         reason = "masquerading and inter-container traffic are set for ingress networks only"
@@ -215,7 +201,8 @@ def _network_kind(
     opened = not request.internal and actor.role is Role.CONTROLLER
     if opened and "bridge" not in policy.networks.modes:
         reason = "a network with a way out needs the mode bridge, which the policy doesn't grant"
-        yield Finding("network.internal", "Internal", reason, "make it internal")
+        permit = network_rules.WAY_OUT
+        yield Finding("network.internal", "Internal", reason, "make it internal", permit=permit)
 
 
 def _admit_final_network(
@@ -339,7 +326,7 @@ def admit_volume(
     else:
         findings += identity.judge_volume_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
-        return _deny(refused, request.name, owner, namespace, actor, policy, request.remote)
+        return deny(with_grants(refused, policy, by_client=actor.role is Role.CLIENT))
     object_labels = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )

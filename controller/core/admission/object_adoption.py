@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.mount_grammar import is_plain_volume
-from controller.core.engine_api.requests import ICC, MASQUERADE, Finding
+from controller.core.engine_api.requests import ICC, MASQUERADE, Finding, Grant
 from controller.core.records.parts import AdoptionPart, SummaryPart
 from controller.core.rules.identity import adopt_remedy, judge_name, judge_owner
+from controller.core.rules.networks import WAY_OUT
 from controller.core.rules.verdict import enforced_findings
 from controller.model import names
 from controller.model.inventory import OwnedObject
@@ -123,10 +124,12 @@ def _network(inspect: Mapping[str, Any], policy: Policy) -> Iterator[Finding]:
         yield Finding("network.options", "Driver", reason, "make a network without options")
     if inspect.get("EnableIPv6") and not policy.networks.ipv6:
         reason = "IPv6 needs a firewall of its own (CVE-2024-32473)"
-        yield Finding("network.ipv6", "EnableIPv6", reason, "make the network without IPv6")
+        remedy, permit = "make the network without IPv6", Grant("set", "networks.ipv6", True)
+        yield Finding("network.ipv6", "EnableIPv6", reason, remedy, permit=permit)
     if not inspect.get("Internal") and "bridge" not in policy.networks.modes:
         reason = "the network has a way out, which the policy doesn't grant"
-        yield Finding("network.internal", "Internal", reason, "grant bridge, or make it internal")
+        remedy = "grant bridge, or make it internal"
+        yield Finding("network.internal", "Internal", reason, remedy, permit=WAY_OUT)
 
 
 def _users(

@@ -10,14 +10,12 @@ from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import RESOURCES, RESTART_POLICY
 from controller.core.engine_api.requests import (
-    CreateRequest,
     Finding,
     Findings,
     RequestBody,
     ResourceLimits,
     UpdateRequest,
 )
-from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SettingsPart
 from controller.core.rules.context import case_of
@@ -109,9 +107,7 @@ def admit_update(
         reason = "no field that can be changed on a running container"
         findings.append(Finding("update.empty", "body", reason, "say what to change"))
     if refused := enforced_findings(findings, policy.modes):
-        by_client = actor.role is Role.CLIENT
-        wanted = CreateRequest(limits=request.limits, restart=request.restart)
-        return deny(with_grants(refused, GrantRequest(wanted, by_client=by_client), policy))
+        return deny(with_grants(refused, policy, by_client=actor.role is Role.CLIENT))
     settings = _settings_after(request, before, after)
     summary = SettingsPart(settings=settings, updated_members=tuple(sorted(body))).members
     admitted = AdmissionDecision(verdict_of((), changes), body, summary=summary, settings=settings)

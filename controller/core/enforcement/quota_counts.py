@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple
 from controller.core.records.parts import CreatePart, RequestPart, SummaryPart
 from controller.core.rules.facts import QuotaCounts
 from controller.core.rules.identity import (
-    container_quota,
-    network_quota,
-    port_quota,
-    volume_quota,
+    CONTAINER_QUOTA,
+    NETWORK_QUOTA,
+    PORT_QUOTA,
+    VOLUME_QUOTA,
 )
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject
@@ -203,10 +203,10 @@ def _own_quota(policy: Policy, kind: Kind, owner: str) -> tuple[str, int]:
     """Return the key and the limit of an owner's quota."""
     match kind:
         case "container":
-            return "quotas.perOwner", container_quota(policy, owner)
+            return "quotas.perOwner", CONTAINER_QUOTA.most(policy, owner)
         case "volume":
-            return "quotas.volumesPerOwner", volume_quota(policy, owner)
+            return "quotas.volumesPerOwner", VOLUME_QUOTA.most(policy, owner)
         case "network":
-            return "quotas.networksPerOwner", network_quota(policy, owner)
+            return "quotas.networksPerOwner", NETWORK_QUOTA.most(policy, owner)
         case "port":
-            return "quotas.portsPerOwner", port_quota(policy, owner)
+            return "quotas.portsPerOwner", PORT_QUOTA.most(policy, owner)

@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic.alias_generators import to_camel
-
 from controller.core.engine_api import container_fields
-from controller.core.engine_api.container_fields import FIELDS, ChangedBy, ContainerField, as_it_is
+from controller.core.engine_api.container_fields import (
+    FIELDS,
+    ChangedBy,
+    ContainerField,
+    as_it_is,
+    camel_case,
+)
 from controller.core.engine_api.field_reader import Field
 from controller.core.engine_api.field_tables import CONFIG, ENDPOINT, HOST_CONFIG
 from controller.model.observed import LimitValue, Settings
@@ -222,7 +226,9 @@ def _names(names: tuple[str, ...]) -> str:
 def _limit(field: ContainerField) -> Setting:
     name = field.gate.attribute
     assert name is not None and field.show is not None, f"{field.member} is a limit"
-    return Setting(name, field.document or f"container.{to_camel(name)}", field.show, field.member)
+    return Setting(
+        name, field.document or f"container.{camel_case(name)}", field.show, field.member
+    )
 
 
 #: Every field of Settings, in the order of the sentences.

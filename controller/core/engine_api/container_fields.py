@@ -14,14 +14,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from controller.core.engine_api.field_reader import Field, flag, whole
 from controller.core.engine_api.field_tables import CONFIG, HOST_CONFIG
 from controller.core.engine_api.requests import CreateRequest, ResourceLimits
-from controller.model.desired.spec.resources import CPU_SHARES_MAX
-from controller.model.policy.document import Policy
+from controller.model.observed import CPU_SHARES_MAX
 from controller.model.quantities import format_bytes
+
+if TYPE_CHECKING:
+    # The journal is read without a policy.
+    from controller.model.policy.document import Policy
 
 #: The gate's row of each member. A name in both objects is that of ``HostConfig``.
 GATE: Final[Mapping[str, Field]] = {entry.name: entry for entry in (*CONFIG, *HOST_CONFIG)}
@@ -115,6 +118,11 @@ class ContainerField:
 def snake_case(path: str) -> str:
     """Return the attributes for a path in a document or in a policy."""
     return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", path)
+
+
+def camel_case(name: str) -> str:
+    """Return the name in a document for an attribute."""
+    return re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name)
 
 
 def _in_policy(number: int | str, policy: Policy) -> int:

@@ -6,9 +6,9 @@ field are each a ``Finding`` and count as unset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from controller.core.engine_api.remote_volumes import RemoteVolume
 from controller.model.files.delivery import Variant
@@ -26,6 +26,24 @@ PARENT = "parent"
 RequestBody = dict[str, Any]
 
 
+#: A value of the policy, as its JSON has it.
+GrantValue = str | int | bool | Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A change of the policy: *value* is added to the list at *key*, removed from it, or set."""
+
+    how: Literal["add", "remove", "set"]
+    key: str  # dotted, such as ``images.allow``
+    value: GrantValue
+
+
+def new_bound(key: str, value: GrantValue, *, is_beyond: bool) -> Grant | None:
+    """Return the change of a bound of the policy; None unless the request only exceeds that bound."""
+    return Grant("set", key, value) if is_beyond else None
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A reason to refuse part of a request: the rule, the place, the reason and the remedy."""
@@ -37,7 +55,9 @@ class Finding:
     #: Only the policy's own bound is exceeded. A mode of the rule (``model.policy.modes``) can admit the
     #: request, and the body can be built with the requested value.
     tolerable: bool = False
-    #: The line of the policy that would permit the value (``core.policy.grants``); '' for none.
+    #: The change of the policy that would permit the value, if there is one.
+    permit: Grant | None = field(default=None, hash=False)
+    #: The same in words (``core.policy.remedies``); '' for none, or for a policy without a file.
     grant: str = ""
 
     @property

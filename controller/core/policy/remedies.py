@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from controller.core.engine_api.requests import Finding
-from controller.core.policy.grants import Grant, GrantRequest, Value, apply_grant, grant_of, member
+from controller.core.engine_api.requests import Finding, Grant, GrantValue
+from controller.core.policy.grants import apply_grant, grant_of, member
 from controller.model.policy.document import Policy, PolicyOrigin
 
 #: Limit of the findings with a suggestion; a request can have thousands.
@@ -22,7 +22,7 @@ RELOAD = "trimtab policy reload"
 
 
 def with_grants(
-    findings: Iterable[Finding], asked: GrantRequest, policy: Policy
+    findings: Iterable[Finding], policy: Policy, *, by_client: bool = False
 ) -> tuple[Finding, ...]:
     """Return the findings with the permitting line of the policy (``Finding.grant``).
 
@@ -34,11 +34,12 @@ def with_grants(
         return every
     advised, written = list(every), policy
     for number, finding in enumerate(every[:ADVISED_MAX]):
-        grant = grant_of(finding, asked, policy)
+        grant = grant_of(finding, policy)
         if grant is None:
             continue
-        advised[number] = replace(finding, grant=_sentence(grant, written, origin, asked))
-        if not asked.by_client and not origin.shipped and grant.key not in origin.lines:
+        words = _sentence(grant, written, origin, by_client=by_client)
+        advised[number] = replace(finding, grant=words)
+        if not by_client and not origin.shipped and grant.key not in origin.lines:
             written = apply_grant(written, grant) or written
     return tuple(advised)
 
@@ -52,8 +53,8 @@ def granted_way_out(policy: Policy) -> str:
     )
 
 
-def _sentence(grant: Grant, policy: Policy, origin: PolicyOrigin, asked: GrantRequest) -> str:
-    if asked.by_client:
+def _sentence(grant: Grant, policy: Policy, origin: PolicyOrigin, *, by_client: bool) -> str:
+    if by_client:
         return f"ask root to {_change(grant)} in the policy"
     if not origin.shipped:
         line = origin.lines.get(grant.key)
@@ -92,7 +93,7 @@ def _new_key(grant: Grant, policy: Policy) -> str:
     return f"write {grant.key}: {json.dumps(value)}"
 
 
-def _yaml_value(value: Value) -> str:
+def _yaml_value(value: GrantValue) -> str:
     """Return a value as YAML: sizes and words without quotes."""
     if isinstance(value, str) and re.fullmatch(r"[a-z]+|[0-9.]+([KMG]i|ms|s|m|h)?", value):
         return value

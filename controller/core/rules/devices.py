@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 
 from controller.core.engine_api.cdi import FOLDERS, CdiDevice
-from controller.core.engine_api.requests import DeviceRequest, Finding, Findings
+from controller.core.engine_api.requests import DeviceRequest, Finding, Findings, Grant
 from controller.core.rules.context import Case
 from controller.model.host_paths import PathFacts
 from controller.model.policy.devices import DeviceGrant, why_never, why_never_number
@@ -72,8 +72,17 @@ def _not_granted(case: Case, device: DeviceRequest) -> Finding:
     )
     owner = next((each for each in case.policy.owners or () if each.name == case.owner), None)
     if owner is not None and case.namespace in owner.namespaces:
-        return Finding("devices", device.path, reason, _REMEDY)  # the line that grants it follows
+        permit = _permit_device(case, device)
+        return Finding("devices", device.path, reason, _REMEDY, permit=permit)
     return Finding("devices", device.path, reason, _UNLISTED)
+
+
+def _permit_device(case: Case, device: DeviceRequest) -> Grant:
+    for index, grant in enumerate(case.policy.devices.grants):
+        if (grant.owner, grant.namespace) == (case.owner, case.namespace):
+            return Grant("add", f"devices.grants.{index}.devices", device.source)
+    place = {"owner": case.owner, "namespace": case.namespace}
+    return Grant("add", "devices.grants", {**place, "devices": [device.source]})
 
 
 def _judge_path(case: Case, device: DeviceRequest) -> Findings:
@@ -142,7 +151,9 @@ def _judge_edits(
             f"grant doesn't name its digest, {found.digest}"
         )
         remedy = "read the file, and name its digest in the grant"
-        yield Finding("device.edits", device.path, reason, remedy)
+        key = f"devices.grants.{case.policy.devices.grants.index(grant)}.specifications"
+        permit = Grant("add", key, found.digest)
+        yield Finding("device.edits", device.path, reason, remedy, permit=permit)
 
 
 def paths_of(found: dict[str, CdiDevice], names: Iterator[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api.field_reader import FindingCollector, members_of
 from controller.core.engine_api.field_tables import HOOK
 from controller.core.engine_api.grammar import hooks
-from controller.core.engine_api.requests import Finding, Findings, HookRequest, HookRequests
+from controller.core.engine_api.requests import Finding, Findings, Grant, HookRequest, HookRequests
 from controller.core.rules.context import Case
 from controller.core.rules.limits_privileges import (
     judge_arguments,
@@ -59,7 +59,8 @@ def judge_command_user(user: str, policy: Policy, container_user: str) -> Findin
         yield from judge_non_root(user or container_user)
     elif user and not policy.exec.root and _is_root(user):
         remedy = "leave User out to use the container's user"
-        yield Finding("exec.root", "User", f"{user!r} is root or in its group", remedy)
+        reason, permit = f"{user!r} is root or in its group", Grant("set", "exec.root", True)
+        yield Finding("exec.root", "User", reason, remedy, permit=permit)
 
 
 def _at(path: str, findings: Findings) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from controller.core.engine_api.requests import (
     EndpointRequest,
     Finding,
     Findings,
+    Grant,
     NetworkRequest,
     Pool,
 )
@@ -201,17 +202,18 @@ def judge_address(case: Case, end: EndpointRequest, path: str) -> Findings:
         if (grant.owner, grant.namespace) == (case.owner, case.namespace)
     ]
     on_lan = bool(lan) if facts is None else facts.driver == MACVLAN and case.by_controller
-    reason, remedy = "", "leave it out, and use the container's name"
+    reason, remedy, permit = "", "leave it out, and use the container's name", None
     if not _is_within(end.asked, (EVERYWHERE,)) or "/" in end.asked:
         reason = f"{quote(end.asked)} is no IPv4 address"
     elif not on_lan and not case.policy.networks.static_addresses:
         reason = "a chosen address can pose as another's"
+        permit = Grant("set", "networks.staticAddresses", True)
     elif facts is not None and on_lan and not _is_within(end.asked, lan):
         reason = f"{end.asked} is no address of the host's network that the policy grants"
     elif facts is not None and not on_lan:
         reason, remedy = _misplaced(case, end, facts)
     if reason:
-        yield Finding("network.address", path, reason, remedy)
+        yield Finding("network.address", path, reason, remedy, permit=permit)
 
 
 def _misplaced(case: Case, end: EndpointRequest, facts: NetworkFacts) -> tuple[str, str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from controller.core.effective.labels import CONTROL, is_reserved
 from controller.core.encoding.quoting import quote, shorten
 from controller.core.encoding.strict_json import fold
-from controller.core.engine_api.requests import Finding, Findings
+from controller.core.engine_api.container_fields import snake_case
+from controller.core.engine_api.requests import Finding, Findings, Grant
 from controller.core.rules.context import Case
 from controller.core.rules.facts import QuotaCounts
 from controller.model import names
@@ -46,11 +48,15 @@ def judge_owner(policy: Policy, role: Role, owner: str, namespace: str) -> Findi
     listed = policy.owner(owner)
     if listed is None:
         reason = f"{quote(owner)} is not an owner that the policy lists"
-        yield Finding("owner.unknown", where, reason, "let root add it to the policy's owners")
+        permit = Grant("add", "owners", {"name": owner, "namespaces": [namespace]})
+        remedy = "let root add it to the policy's owners"
+        yield Finding("owner.unknown", where, reason, remedy, permit=permit)
     elif policy.owners is not None and namespace not in listed.namespaces:
         own = ", ".join(listed.namespaces)
         reason = f"{quote(owner)} has the namespaces {own}, and not {quote(namespace)}"
-        yield Finding("owner.namespace", where, reason, "use one of them")
+        key = f"owners.{policy.owners.index(listed)}.namespaces"
+        permit = Grant("add", key, namespace)
+        yield Finding("owner.namespace", where, reason, "use one of them", permit=permit)
 
 
 def name_valid(case: Case) -> Findings:
@@ -89,7 +95,8 @@ def host_named(case: Case) -> Findings:
     ):
         if "_" in name and not case.policy.names.underscores:
             reason = f'{quote(name)} is not a host name by RFC 1123: it has "_"'
-            yield Finding("host.name", field, reason, 'write "-" instead')
+            permit = Grant("set", "names.underscores", True)
+            yield Finding("host.name", field, reason, 'write "-" instead', permit=permit)
 
 
 def _foreign_remedy(case: Case) -> str:
@@ -128,7 +135,8 @@ def judge_name(
         shown = quote(shorten(name, _SHOWN_MAX))
         reason = f"{shown} is too long: {len(name)} characters, at most {most}"
         remedy = "choose a shorter name (docker compose: a shorter project name)"
-        yield Finding("name.invalid", path, reason, remedy)
+        permit = Grant("set", "names.max", len(name))
+        yield Finding("name.invalid", path, reason, remedy, permit=permit)
     elif not _NAME.fullmatch(name) or len(name) < least:
         reason = f"{name!r} is no name: letters, digits, _ . -, {least} to {most} characters"
         yield Finding("name.invalid", path, reason, "choose another name")
@@ -190,7 +198,12 @@ def judge_labels(
     if count > policy.labels.max or size > most_bytes:
         most = f"at most {policy.labels.max} of {format_bytes(most_bytes)} together"
         reason = f"{count} labels of {size} bytes: {most}"
-        yield Finding("label.size", "Labels", reason, "write fewer", tolerable=True)
+        is_clients = role is Role.CLIENT and size > policy.labels.client_max_bytes
+        key = "labels.clientMaxBytes" if is_clients else "labels.maxBytes"
+        permit = Grant("set", key, f"{-(-size // 1024)}Ki")
+        if count > policy.labels.max:
+            permit = Grant("set", "labels.max", count)
+        yield Finding("label.size", "Labels", reason, "write fewer", tolerable=True, permit=permit)
 
 
 def _judge_label(key: str, value: str, policy: Policy, role: Role, owner: str) -> Findings:
@@ -204,9 +217,10 @@ def _judge_label(key: str, value: str, policy: Policy, role: Role, owner: str) -
         elif key == names.OWNER and value != owner:
             reason = f"you are {owner!r}, not {value!r}"
             yield Finding("label.reserved", where, reason, "leave it out")
-    elif any(fold(key).startswith(fold(prefix)) for prefix in policy.labels.denied_prefixes):
+    elif prefixes := [p for p in policy.labels.denied_prefixes if fold(key).startswith(fold(p))]:
         reason = "labels of this prefix grant rights in a tool that reads the engine's labels"
-        yield Finding("label.denied", where, reason, "remove it")
+        permit = Grant("remove", "labels.deniedPrefixes", prefixes[0]) if not prefixes[1:] else None
+        yield Finding("label.denied", where, reason, "remove it", permit=permit)
     elif not _LABEL_KEY.fullmatch(key):
         reason = "a key is printable ASCII without =, at most 255 characters"
         yield Finding("label.invalid", "Labels", reason, "choose another key")
@@ -228,27 +242,22 @@ def quotas_kept(case: Case) -> Findings:
     """
     if case.facts is None:
         return
-    quotas, per_owner = case.policy.quotas, container_quota(case.policy, case.owner)
+    quotas = case.policy.quotas
     surge = 1 if case.by_controller and case.facts.replaces else 0
     if case.service and case.facts.service_count >= quotas.per_service + surge:
         reason = f"{case.service} has {case.facts.service_count} containers"
         remedy = f"at most {quotas.per_service}: remove some first"
-        yield Finding("quota.service", f"Labels.{names.SERVICE}", reason, remedy)
+        permit = Grant("set", "quotas.perService", quotas.per_service + 1)
+        yield Finding("quota.service", f"Labels.{names.SERVICE}", reason, remedy, permit=permit)
     role, counts = case.actor.role, case.facts.counts
-    if (count := case.facts.owner_count) >= per_owner:
-        yield _over_own("quota.owner", role, "containers", case.owner, count, per_owner)
-    sums = sums_of(case.policy, role)
-    if sums is not None and counts.all_containers >= sums.containers:
-        yield _over_sum(
-            "quota.all-containers", role, "containers", counts.all_containers, sums.containers
-        )
+    yield from _judge_own(CONTAINER_QUOTA, case.policy, role, case.owner, case.facts.owner_count)
+    yield from _judge_sum("quota.all-containers", case.policy, role, counts.all_containers)
     if new := case.facts.new_volumes:
         yield from judge_volume_quota(case.policy, role, case.owner, counts, new=new)
     if new := len(case.request.ports):
         yield from judge_port_quota(case.policy, role, case.owner, counts, new=new)
     new = case.facts.new_networks  # of the namespace: they are no owner's
-    if new and sums is not None and counts.all_networks + new > sums.networks:
-        yield _over_sum("quota.all-networks", role, "networks", counts.all_networks, sums.networks)
+    yield from _judge_sum("quota.all-networks", case.policy, role, counts.all_networks, new=new)
 
 
 def sums_of(policy: Policy, role: Role) -> Sums | None:
@@ -262,39 +271,46 @@ def sums_of(policy: Policy, role: Role) -> Sums | None:
             return None
 
 
-def container_quota(policy: Policy, owner: str) -> int:
-    """Return how many containers an owner may have."""
-    listed = policy.owner(owner) if policy.owners is not None else None
-    if listed is not None and listed.quota is not None:
-        return listed.quota
-    return policy.quotas.per_owner
+@dataclass(frozen=True, slots=True)
+class OwnerQuota:
+    """A quota of each owner: that of the owner's entry in the policy, or that of all."""
+
+    rule: str
+    #: The counted objects, in words.
+    what: str
+    #: The member of an owner's entry, and the key in ``quotas``.
+    member: str
+    key: str
+
+    def most(self, policy: Policy, owner: str) -> int:
+        """Return how many an owner may have."""
+        return self._place(policy, owner)[1]
+
+    def permit(self, policy: Policy, owner: str) -> Grant:
+        """Return the change of the policy for one more."""
+        key, most = self._place(policy, owner)
+        return Grant("set", key, most + 1)
+
+    def _place(self, policy: Policy, owner: str) -> tuple[str, int]:
+        for index, listed in enumerate(policy.owners or ()):
+            most = getattr(listed, self.member)
+            if listed.name == owner and most is not None:
+                return f"owners.{index}.{self.member}", most
+        return f"quotas.{self.key}", getattr(policy.quotas, snake_case(self.key))
 
 
-def volume_quota(policy: Policy, owner: str) -> int:
-    """Return how many volumes an owner may have."""
-    listed = policy.owner(owner) if policy.owners is not None else None
-    if listed is not None and listed.volumes is not None:
-        return listed.volumes
-    return policy.quotas.volumes_per_owner
-
-
-def network_quota(policy: Policy, owner: str) -> int:
-    """Return how many networks the clients of an owner may have."""
-    listed = policy.owner(owner) if policy.owners is not None else None
-    if listed is not None and listed.networks is not None:
-        return listed.networks
-    return policy.quotas.networks_per_owner
+CONTAINER_QUOTA = OwnerQuota("quota.owner", "containers", "quota", "perOwner")
+VOLUME_QUOTA = OwnerQuota("quota.volumes", "volumes", "volumes", "volumesPerOwner")
+NETWORK_QUOTA = OwnerQuota("quota.networks", "networks", "networks", "networksPerOwner")
+PORT_QUOTA = OwnerQuota("quota.ports", "published ports", "ports", "portsPerOwner")
 
 
 def judge_volume_quota(
     policy: Policy, role: Role, owner: str, counts: QuotaCounts, *, new: int = 1
 ) -> Findings:
     """Yield the quotas that *new* more volumes of an owner exceed."""
-    most, sums = volume_quota(policy, owner), sums_of(policy, role)
-    if counts.volumes + new > most:
-        yield _over_own("quota.volumes", role, "volumes", owner, counts.volumes, most)
-    if sums is not None and counts.all_volumes + new > sums.volumes:
-        yield _over_sum("quota.all-volumes", role, "volumes", counts.all_volumes, sums.volumes)
+    yield from _judge_own(VOLUME_QUOTA, policy, role, owner, counts.volumes, new=new)
+    yield from _judge_sum("quota.all-volumes", policy, role, counts.all_volumes, new=new)
 
 
 def judge_network_quota(policy: Policy, role: Role, owner: str, counts: QuotaCounts) -> Findings:
@@ -302,19 +318,9 @@ def judge_network_quota(policy: Policy, role: Role, owner: str, counts: QuotaCou
 
     Networks of a namespace, such as all of the controller's, count in the sum only.
     """
-    most, sums = network_quota(policy, owner), sums_of(policy, role)
-    if role is not Role.CONTROLLER and counts.networks >= most:
-        yield _over_own("quota.networks", role, "networks", owner, counts.networks, most)
-    if sums is not None and counts.all_networks >= sums.networks:
-        yield _over_sum("quota.all-networks", role, "networks", counts.all_networks, sums.networks)
-
-
-def port_quota(policy: Policy, owner: str) -> int:
-    """Return how many ports of the host the containers of an owner may publish."""
-    listed = policy.owner(owner) if policy.owners is not None else None
-    if listed is not None and listed.ports is not None:
-        return listed.ports
-    return policy.quotas.ports_per_owner
+    if role is not Role.CONTROLLER:
+        yield from _judge_own(NETWORK_QUOTA, policy, role, owner, counts.networks)
+    yield from _judge_sum("quota.all-networks", policy, role, counts.all_networks)
 
 
 def judge_port_quota(
@@ -324,11 +330,8 @@ def judge_port_quota(
 
     The engine runs a process for each published port, beyond the limits of any container.
     """
-    most, sums = port_quota(policy, owner), sums_of(policy, role)
-    if counts.ports + new > most:
-        yield _over_own("quota.ports", role, "published ports", owner, counts.ports, most)
-    if sums is not None and counts.all_ports + new > sums.ports:
-        yield _over_sum("quota.all-ports", role, "published ports", counts.all_ports, sums.ports)
+    yield from _judge_own(PORT_QUOTA, policy, role, owner, counts.ports, new=new)
+    yield from _judge_sum("quota.all-ports", policy, role, counts.all_ports, new=new)
 
 
 def _owner_place(role: Role) -> str:
@@ -336,16 +339,35 @@ def _owner_place(role: Role) -> str:
     return f"Labels.{names.OWNER}" if role is Role.CONTROLLER else ""
 
 
-def _over_own(rule: str, role: Role, what: str, owner: str, count: int, most: int) -> Finding:
-    reason = f"{owner} has {count} {what}"
-    return Finding(rule, _owner_place(role), reason, f"at most {most}: remove some first")
+def _judge_own(
+    quota: OwnerQuota, policy: Policy, role: Role, owner: str, count: int, *, new: int = 1
+) -> Findings:
+    most = quota.most(policy, owner)
+    if count + new > most:
+        reason, remedy = f"{owner} has {count} {quota.what}", f"at most {most}: remove some first"
+        permit = quota.permit(policy, owner)
+        yield Finding(quota.rule, _owner_place(role), reason, remedy, permit=permit)
 
 
-def _over_sum(rule: str, role: Role, what: str, count: int, most: int) -> Finding:
-    """Return the refusal; the number of other clients' objects is told to nobody but operators."""
+def _judge_sum(
+    rule: str,
+    policy: Policy,
+    role: Role,
+    count: int,
+    *,
+    new: int = 1,
+) -> Findings:
+    """Yield a finding for a sum of all owners. Only operators learn the number of other clients' objects."""
+    sums, what = sums_of(policy, role), rule.rpartition("-")[2]
+    most = 0 if sums is None else getattr(sums, what)
+    if sums is None or not new or count + new <= most:
+        return
+    words = "published ports" if what == "ports" else what
+    whose = "documents" if role is Role.CONTROLLER else "clients"
     if role is Role.CONTROLLER:
-        reason = f"documents have {count} {what}, of all owners together"
+        reason = f"documents have {count} {words}, of all owners together"
     else:
-        reason = f"clients have as many {what} as the policy lets all of them have together"
+        reason = f"clients have as many {words} as the policy lets all of them have together"
     remedy = f"at most {most}: remove some first, or let root raise the policy's quotas"
-    return Finding(rule, _owner_place(role), reason, remedy)
+    permit = Grant("set", f"quotas.{whose}.{what}", most + 1)
+    yield Finding(rule, _owner_place(role), reason, remedy, permit=permit)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from controller.core.encoding.quoting import quote
-from controller.core.engine_api.requests import Finding, Findings, LogConfig
+from controller.core.engine_api.requests import Finding, Findings, Grant, LogConfig, new_bound
 from controller.core.rules.context import Case
 from controller.model.policy.document import Policy
 from controller.model.quantities import format_bytes, parse_size
@@ -104,7 +104,7 @@ def judge_log(log: LogConfig, policy: Policy) -> Findings:
     if log.type and log.type not in {*limits.drivers, *(each.driver for each in limits.collectors)}:
         reason = f"the driver {log.type!r} would send the log elsewhere, or nowhere"
         remedy, here = f"use {' or '.join(limits.drivers)}", log.type in LOCAL_LOGS
-        yield Finding("log.driver", f"{_PATH}.Type", reason, remedy, here)
+        yield Finding("log.driver", f"{_PATH}.Type", reason, remedy, here, _permit_driver(log))
         if not here:
             return
     elif log.type not in {"", *limits.drivers} and not any(
@@ -113,9 +113,16 @@ def judge_log(log: LogConfig, policy: Policy) -> Findings:
         where = f"{_PATH}.Config.{log.type}-address"
         reason = f"{quote(address_of(log))} is no collector of {log.type} that the policy names"
         named = (each.address for each in limits.collectors if each.driver == log.type)
-        yield Finding("log.driver", where, reason, f"use {' or '.join(named)}")
+        remedy, permit = f"use {' or '.join(named)}", _permit_driver(log)
+        yield Finding("log.driver", where, reason, remedy, permit=permit)
     for key, value in log.options:
         yield from _judge_option(driver, key, value, policy)
+
+
+def _permit_driver(log: LogConfig) -> Grant:
+    if log.type not in {"syslog", "fluentd", "gelf"}:
+        return Grant("add", "logs.drivers", log.type)
+    return Grant("add", "logs.collectors", {"driver": log.type, "address": address_of(log)})
 
 
 def _judge_option(driver: str, key: str, value: str, policy: Policy) -> Findings:
@@ -130,12 +137,14 @@ def _judge_option(driver: str, key: str, value: str, policy: Policy) -> Findings
             asked = format_bytes(found) if found else quote(value)
             reason = f"{asked} is not a size of at most {format_bytes(most)}"
             more = bool(found) and key == size
-            yield Finding("log.option", where, reason, "choose a smaller size", more)
+            permit = new_bound("logs.maxSize", asked, is_beyond=more)
+            yield Finding("log.option", where, reason, "choose a smaller size", more, permit)
     elif key == files:
         if not _is_count(value, limits.max_files):
             reason = f"{quote(value)} is not a number of files from 1 to {limits.max_files}"
             more = _is_count(value, LOG_FILES_MAX)
-            yield Finding("log.option", where, reason, "ask for fewer files", more)
+            permit = new_bound("logs.maxFiles", int(value), is_beyond=True) if more else None
+            yield Finding("log.option", where, reason, "ask for fewer files", more, permit)
     elif form is None:
         options = ", ".join(sorted({*sizes, files, *_OPTIONS[driver]}))
         yield Finding("log.option", where, f"the option {key!r}: {options}", "leave it out")

@@ -18,7 +18,7 @@ from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME, is_plain_volume
 from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote
-from controller.core.engine_api.requests import Finding, Findings, MountRequest
+from controller.core.engine_api.requests import Finding, Findings, Grant, MountRequest, new_bound
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import Case
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
@@ -27,6 +27,7 @@ from controller.core.rules.images.image_volumes import makes_named, mounts_of
 from controller.model.files.delivery import FileSet
 from controller.model.host_paths import ENGINE_DATA, TIME_ZONE, PathFacts, is_below
 from controller.model.inventory import ContainerItem, OwnedObject
+from controller.model.names import REVISION
 from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.policy.sections import Project
 from controller.model.quantities import format_bytes
@@ -65,15 +66,19 @@ def mounts_bounded(case: Case) -> Findings:
     mounts, policy = mounts_of(case), case.policy
     if len(mounts) > policy.mounts.max:
         reason = f"{len(mounts)} mounts: at most {policy.mounts.max}"
-        yield Finding("mount.count", "HostConfig.Mounts", reason, "ask for fewer")
+        permit = Grant("set", "mounts.max", len(case.request.mounts))
+        yield Finding("mount.count", "HostConfig.Mounts", reason, "ask for fewer", permit=permit)
     most = policy.resources.tmpfs.max
     for mount in mounts:
         if mount.type == "tmpfs" and not 0 <= mount.size <= most:
             reason = f"{format_bytes(mount.size)} in memory is outside 0 to {format_bytes(most)}"
-            yield Finding("mount.tmpfs", mount.path, reason, "ask for less", mount.size > most)
+            size, more = format_bytes(mount.size), mount.size > most
+            larger = new_bound("resources.tmpfs.max", size, is_beyond=more)
+            yield Finding("mount.tmpfs", mount.path, reason, "ask for less", more, larger)
         if mount.executable and not policy.resources.tmpfs.executable:
             reason = "exec lets programs in the tmpfs run, which the policy does not admit"
-            yield Finding("mount.options", mount.path, reason, "leave exec out")
+            permit = Grant("set", "resources.tmpfs.exec", True)
+            yield Finding("mount.options", mount.path, reason, "leave exec out", permit=permit)
 
 
 def sources_allowed(case: Case) -> Findings:
@@ -196,9 +201,17 @@ def _bind(case: Case, mount: MountRequest) -> Findings:
     if not any(_allows(prefix, source) for prefix in allowed):
         folders = ", ".join(allowed) or "none"
         reason = f"{source} is not below an admitted path ({folders})"
-        yield Finding("mount.not-allowed", mount.path, reason, "use a path below one of them")
+        remedy, permit = "use a path below one of them", _permit_source(case, mount.source)
+        yield Finding("mount.not-allowed", mount.path, reason, remedy, permit=permit)
         return
     yield from _judge_facts(case, mount, in_volume=False)
+
+
+def _permit_source(case: Case, source: str) -> Grant:
+    for index, owner in enumerate(case.policy.owners or ()):
+        if owner.name == case.owner and owner.sources:
+            return Grant("add", f"owners.{index}.sources", source)
+    return Grant("add", "mounts.allowed", source)
 
 
 def _allowed(case: Case, mount: MountRequest) -> tuple[str, ...]:
@@ -403,7 +416,9 @@ def _volume(case: Case, mount: MountRequest, name: str) -> Findings:
     facts = case.facts.volumes.get(name)
     if facts is None or facts.name != name:
         reason = f"there is no volume {name}"
-        yield Finding("volume.missing", mount.path, reason, "create it first")
+        by_hand = case.request.label(REVISION) == ""
+        permit = new_bound("mounts.createVolumes", True, is_beyond=by_hand)
+        yield Finding("volume.missing", mount.path, reason, "create it first", permit=permit)
         return
     yield from judge_volume(case, facts, mount.path)
 
@@ -442,7 +457,10 @@ def judge_remote(
         f"{remote.type} {remote.device} is a folder of another machine that the policy doesn't grant to owner "
         f"{owner} in namespace {namespace}"
     )
-    yield Finding("volume.remote", path, reason, "use a volume of this host")
+    place = {"owner": owner, "namespace": namespace, "type": remote.type}
+    folder = {**place, "server": remote.server, "path": remote.path}
+    permit = Grant("add", "mounts.remote", folder)
+    yield Finding("volume.remote", path, reason, "use a volume of this host", permit=permit)
 
 
 def _may_use(case: Case, facts: VolumeFacts) -> bool:

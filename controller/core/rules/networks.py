@@ -28,7 +28,9 @@ from controller.core.engine_api.requests import (
     EndpointRequest,
     Finding,
     Findings,
+    Grant,
     PortRequest,
+    new_bound,
 )
 from controller.core.rules.context import COMPOSE_SERVICE, Case, exceptions_of_item
 from controller.core.rules.facts import NetworkFacts
@@ -41,6 +43,8 @@ from controller.model.records import Actor, Role
 
 _MODE = "HostConfig.NetworkMode"
 _ENDPOINTS = "NetworkingConfig.EndpointsConfig"
+#: The change of the policy for networks with a way out.
+WAY_OUT = Grant("add", "networks.modes", "bridge")
 #: The engine's own networks, refused to everybody.
 _NEVER = ("host", "ingress", "docker_gwbridge")
 _PREFIXES = ("container:", "ns:", "service:")
@@ -183,7 +187,8 @@ def mode_granted(case: Case) -> Findings:
         yield Finding("network.mode", _MODE, reason, remedy)
     elif mode.kind not in ("own", "shared", *modes):
         reason = f'"{mode.kind}" is not a network mode that the policy grants ({", ".join(modes)})'
-        yield Finding("network.mode", _MODE, reason, remedy)
+        permit = Grant("add", "networks.modes", mode.kind)
+        yield Finding("network.mode", _MODE, reason, remedy, permit=permit)
     elif mode.network == case.networks.ingress:
         reason = f"{mode.network} is joined beside another network, for published ports"
         yield Finding("network.mode", _MODE, reason, remedy)
@@ -291,7 +296,7 @@ def judge_network(case: Case, facts: NetworkFacts, path: str) -> Findings:
         yield Finding("network.foreign", path, reason, "use one of your own, or ask for a grant")
     elif not kind and not facts.internal and "bridge" not in case.policy.networks.modes:
         reason = f"{facts.name} has a way out, which the policy doesn't grant"
-        yield Finding("network.mode", path, reason, "use an internal one")
+        yield Finding("network.mode", path, reason, "use an internal one", permit=WAY_OUT)
 
 
 def foreign_network(
@@ -401,9 +406,11 @@ def hosts_allowed(case: Case) -> Findings:
         kind = "host-gateway" if address == HOST_GATEWAY else "addresses"
         if kind not in granted:
             reason = f"the policy admits no hosts entries of the kind {kind}"
-            yield Finding(
-                "network.hosts", f"HostConfig.ExtraHosts[{index}]", reason, "leave it out"
+            where, permit = (
+                f"HostConfig.ExtraHosts[{index}]",
+                Grant("add", "networks.extraHosts", kind),
             )
+            yield Finding("network.hosts", where, reason, "leave it out", permit=permit)
 
 
 def dns_allowed(case: Case) -> Findings:
@@ -413,14 +420,17 @@ def dns_allowed(case: Case) -> Findings:
         if is_address(server) and not _is_within(server, rules.servers):
             ranges = ", ".join(rules.servers) or "none"
             reason = f"{server} is not a DNS server that the policy admits ({ranges})"
-            yield Finding("network.dns", f"HostConfig.Dns[{index}]", reason, "leave it out")
-    for field, given, admitted in (
-        ("DnsSearch", request.dns_search, rules.search),
-        ("DnsOptions", request.dns_options, rules.options),
+            permit = Grant("add", "networks.dns.servers", str(ipaddress.ip_network(server)))
+            where = f"HostConfig.Dns[{index}]"
+            yield Finding("network.dns", where, reason, "leave it out", permit=permit)
+    for field, key, given, admitted in (
+        ("DnsSearch", "search", request.dns_search, rules.search),
+        ("DnsOptions", "options", request.dns_options, rules.options),
     ):
         if given and not admitted:
             reason = "the policy admits no changes of resolv.conf"
-            yield Finding("network.dns", f"HostConfig.{field}", reason, "leave it out")
+            where, permit = f"HostConfig.{field}", Grant("set", f"networks.dns.{key}", True)
+            yield Finding("network.dns", where, reason, "leave it out", permit=permit)
 
 
 def _is_within(address: str, ranges: tuple[str, ...]) -> bool:
@@ -452,7 +462,18 @@ def judge_aliases(case: Case, *, further: bool) -> Findings:
                 remedy = f"use its name, or that of its service (label {SERVICE})"
                 if case.by_controller:
                     remedy = "leave it out: a container answers to the name of its service"
-                yield Finding("network.alias", where, reason, remedy)
+                permit = _permit_alias(case, end.network, alias)
+                yield Finding("network.alias", where, reason, remedy, permit=permit)
+
+
+def _permit_alias(case: Case, network: str, alias: str) -> Grant | None:
+    """Return the switch for free names of services, or in networks of one's own; else the name to list."""
+    if case.by_controller:
+        is_free = is_host_name(alias, most=63)
+        return new_bound("networks.serviceAliases", True, is_beyond=is_free)
+    if network not in (*case.networks.all(), "bridge", "default"):
+        return Grant("set", "networks.clientAliases", True)
+    return Grant("add", "networks.aliases", alias)
 
 
 def _is_free(case: Case, network: str, alias: str) -> bool:
@@ -482,7 +503,10 @@ def ports_allowed(case: Case) -> Findings:
     limits, ports = case.policy.networks.ports, case.request.ports
     if len(ports) > limits.max:
         reason = f"{len(ports)} ports: at most {limits.max}"
-        yield Finding("port.count", "HostConfig.PortBindings", reason, "publish fewer")
+        permit = Grant("set", "networks.ports.max", len(ports))
+        yield Finding(
+            "port.count", "HostConfig.PortBindings", reason, "publish fewer", permit=permit
+        )
     if ports and (mode_of(case).has_none or case.request.network_disabled):
         reason = "a container without a network can't publish a port"
         yield Finding("port.unreachable", "HostConfig.PortBindings", reason, "choose a network")
@@ -501,11 +525,14 @@ def _port(case: Case, port: PortRequest) -> Findings:
     if port.host_ip and host_address(port.host_ip) not in limits.host_ips:
         granted = ", ".join(limits.host_ips)
         reason = f"{quote(port.host_ip)} is not an address that the policy grants ({granted})"
-        yield Finding("port.address", f"{port.path}.HostIp", reason, f"use {limits.host_ips[0]}")
+        permit = Grant("add", "networks.ports.hostIPs", host_address(port.host_ip))
+        remedy = f"use {limits.host_ips[0]}"
+        yield Finding("port.address", f"{port.path}.HostIp", reason, remedy, permit=permit)
     several = port.last - port.host + 1 if port.last else 1
     if port.last and not limits.ranges:
         reason = f"{quote(port.host_text)} is a range of host ports"
-        yield Finding("port.invalid", where, reason, "publish each port by itself")
+        remedy, permit = "publish each port by itself", Grant("set", "networks.ports.ranges", True)
+        yield Finding("port.invalid", where, reason, remedy, permit=permit)
     elif several > RANGE_MAX:
         reason = f"{quote(port.host_text)} has {several} ports: at most {RANGE_MAX}"
         yield Finding("port.invalid", where, reason, "publish a smaller range")
@@ -516,15 +543,15 @@ def _port(case: Case, port: PortRequest) -> Findings:
 
 
 def _host_port(case: Case, number: int, where: str) -> Finding | None:
-    limits = case.policy.networks.ports
+    limits, permit = case.policy.networks.ports, Grant("add", "networks.ports.granted", number)
     if number in limits.granted:
         return None
     if number < limits.min_host:
         reason = f"host port {number} is below {limits.min_host}, the policy's lowest"
-        return Finding("port.privileged", where, reason, "publish on a higher port")
+        return Finding("port.privileged", where, reason, "publish on a higher port", permit=permit)
     if number in limits.reserved:
         reason = f"host port {number} is reserved for agents with rights on the host"
-        return Finding("port.reserved", where, reason, "publish on another port")
+        return Finding("port.reserved", where, reason, "publish on another port", permit=permit)
     return None
 
 

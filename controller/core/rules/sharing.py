@@ -8,7 +8,7 @@ own choice, and ``container:ID`` stays refused for every caller.
 from __future__ import annotations
 
 from controller.core.encoding.quoting import quote
-from controller.core.engine_api.requests import CreateRequest, Finding, Findings
+from controller.core.engine_api.requests import CreateRequest, Finding, Findings, Grant
 from controller.core.rules.context import Case, Placement, exceptions_at
 from controller.model import names
 
@@ -32,7 +32,11 @@ def shares_allowed(case: Case) -> Findings:
         if name not in case.policy.security.shared_namespaces:
             reason = f"the policy admits no services that share the namespace {name}"
             remedy = "leave it out: each container has its own"
-            yield Finding("namespace.shared", f"{_PATH}.{_MEMBERS[name]}", reason, remedy)
+            where, permit = (
+                f"{_PATH}.{_MEMBERS[name]}",
+                Grant("add", "security.sharedNamespaces", name),
+            )
+            yield Finding("namespace.shared", where, reason, remedy, permit=permit)
     if not names.is_dns_label(asked.service, length=names.SERVICE_NAME_MAX):
         reason = f"{quote(asked.service)} is no name of a service"
         yield Finding("namespace.service", f"{_PATH}.Service", reason, "name a Service")

@@ -17,6 +17,8 @@ DOTTED = re.compile(r"[a-z][a-z-]*(?:\.[a-z0-9][a-z0-9-]*)+")
 WORD = re.compile(r"[a-z][a-z-]+")
 #: Who takes a code, and as which of its arguments.
 TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "deny": 3}
+#: The arguments that are lines of the policy.
+LINES = {"Grant": (1,), "new_bound": (0,), "NumberBounds": (1, 2)}
 #: Texts with a dot that are no codes: places, hosts, loggers, records of the journal, fields.
 ELSE = re.compile(
     r"github\.com|docker\.service|.*\.(json|yaml|yml|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|secrets\.key|(index\.)?docker\.io|io\.|com\.|ca\.pem|state\.json\.damaged|trimtab\.(control|loop|up|fetch)|controller\..*\.drop"
@@ -26,7 +28,7 @@ ELSE = re.compile(
     r"|opentelemetry\..*|service\.(name|version|instance\.id)|records\.missing|sink\.failed"
     r"|(spec|metadata)\..*|container\.(cpuset|isolation|name|networks|others|volumes)|docker\.service|network\.attach|rollout\.parallelism"
     r"|healthcheck\.(http\..*|tcp\.port|retries)|restart\.policy"
-    r"|files\.content|io\.containerd\..*|(memory|memory\.swap|cpu|(resources\.)?pids)\.max"
+    r"|files\.content|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
 #: Made of a field's name: ``f"{field}.invalid"`` in core/manifests/checks/metadata.py.
 MADE = {"name.invalid", "namespace.invalid", "owner.invalid"}
@@ -36,9 +38,17 @@ MADE |= {f"config.{fault}" for fault in ("broken", "key", "name", "owner", "unde
 
 def told(code: str) -> Iterator[str]:
     """Yield the codes in a module's text."""
-    for node in ast.walk(ast.parse(code)):
+    nodes = [*ast.walk(ast.parse(code))]
+    lines = [
+        part
+        for node in nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        for place in LINES.get(node.func.id, ())
+        for part in ast.walk(node.args[place])
+    ]
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if DOTTED.fullmatch(node.value):
+            if node not in lines and DOTTED.fullmatch(node.value):
                 yield node.value
         elif isinstance(node, ast.Call):
             yield from _word(node)
@@ -61,7 +71,7 @@ def codes() -> set[str]:
     for path in (ROOT / "controller").rglob("*.py"):
         # Findings of the first have a subject and no code; the others name keys of the policy,
         # attributes of Compose, or fields.
-        others = {"grants.py", "template.py", "attributes.py", "foreign_fields.py"}
+        others = {"template.py", "attributes.py", "foreign_fields.py"}
         if path.name not in {"doctor.py", *others}:
             found |= set(told(path.read_text("utf-8")))
     words = {str(value) for value in vars(mutations).values() if isinstance(value, str)}

@@ -37,7 +37,6 @@ from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.parse import parse_create
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.engine_api.translate import endpoint_aliases, limits_body, settings
-from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.container_effects import adopt_container
 from controller.core.records.inventory import fold_adoption
@@ -216,7 +215,7 @@ class AdoptionJudge:
         except Denied as denied:
             finding = Finding(denied.rules[0], "Name", denied.reason, denied.remedy)
             judged = JudgedObject(request, (finding,))
-        judged = replace(judged, findings=with_grants(judged.findings, GrantRequest(), policy))
+        judged = replace(judged, findings=with_grants(judged.findings, policy))
         self.objects.append(judged)
         if not judged.findings:
             inventory = self._state.inventory

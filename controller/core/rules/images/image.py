@@ -10,7 +10,7 @@ from controller.core.encoding.image_reference import (
     without_credentials,
 )
 from controller.core.encoding.quoting import quote
-from controller.core.engine_api.requests import Finding, Findings
+from controller.core.engine_api.requests import Finding, Findings, Grant
 from controller.core.rules.context import Case, read_reference, reference_text
 from controller.core.rules.facts import ImageFacts
 from controller.core.rules.images.anonymous_volumes import uncovered
@@ -47,10 +47,13 @@ def judge_reference(text: str, policy: Policy, *, path: str) -> Findings:
     if not matches(reference, images.allow):
         allowed = ", ".join(images.allow)
         reason = f"{_named(text, reference)} is not under an admitted prefix ({allowed})"
-        yield Finding("image.not-allowed", path, reason, "use an image under one of them")
+        folder = reference.repository.rpartition("/")[0] + "/"
+        permit, remedy = Grant("add", "images.allow", folder), "use an image under one of them"
+        yield Finding("image.not-allowed", path, reason, remedy, permit=permit)
     if images.require_digest and not reference.digest:
         reason = f"{_named(text, reference)} has a tag, which can move, and no digest"
-        yield Finding("image.mutable", path, reason, "add @sha256:DIGEST", tolerable=True)
+        permit, remedy = Grant("set", "images.requireDigest", False), "add @sha256:DIGEST"
+        yield Finding("image.mutable", path, reason, remedy, tolerable=True, permit=permit)
 
 
 def _named(text: str, reference: Reference) -> str:
@@ -165,7 +168,8 @@ def judge_platform(asked: str, host: str, policy: Policy) -> Findings:
     own = (host, *(f"{host}/{variant}" for variant in _VARIANTS.get(host, ())))
     if asked and asked not in (*own, *policy.images.platforms):
         reason = f"the platform {asked!r}" + (f", on a host of {host}" if host else "")
-        yield Finding("image.platform", "platform", reason, "leave it out")
+        permit = Grant("add", "images.platforms", asked)
+        yield Finding("image.platform", "platform", reason, "leave it out", permit=permit)
 
 
 def anonymous_volumes(case: Case) -> Findings:
@@ -186,5 +190,6 @@ def anonymous_volumes(case: Case) -> Findings:
 
 def _anonymous(where: str, path: str, how: str) -> Finding:
     reason = f"the volume at {path} is {how} and has no name: its data is lost at each recreate"
-    remedy = f"mount a volume there: {{type: volume, source: NAME, target: {path}}}"
-    return Finding("volume.anonymous", where, reason, f"{remedy}, or a tmpfs", tolerable=True)
+    remedy = f"mount a volume there: {{type: volume, source: NAME, target: {path}}}, or a tmpfs"
+    permit = Grant("set", "images.anonymousVolumes", "slot")
+    return Finding("volume.anonymous", where, reason, remedy, tolerable=True, permit=permit)

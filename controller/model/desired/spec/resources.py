@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from controller.model.desired.field_types import Bytes
 from controller.model.desired.spec import fields
+from controller.model.observed import CPU_SHARES_MAX
 
-CPU_SHARES_MAX = 4_096
 OOM_SCORE_ADJ_MIN = -1_000  # the kernel's: it never ends such a process
 MEMORY_MIN = 6 * 1024 * 1024  # the engine's minimum
 

@@ -198,7 +198,7 @@ def test_a_file_is_checked_with_all_that_is_wrong_in_each_document(
     code, out, _ = told("check", told.file("b.yaml", bad))
     assert code == 4
     assert (
-        f"{tmp_path}/b.yaml:4:84: refused resources.pids: spec.resources.pids: 9999 processes are"
+        f"{tmp_path}/b.yaml:4:84: refused resources.pids: spec.resources.pids: 9999 is outside 1 to"
         in out
     )
     assert told("check", told.file("good.yaml", GOOD))[0] == 0

@@ -9,8 +9,8 @@ import pytest
 
 from controller.core.admission.networks_volumes import admit_volume
 from controller.core.engine_api.parse import parse_volume
-from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote
-from controller.core.policy.grants import Grant, GrantRequest, apply_grant, grant_of
+from controller.core.engine_api.requests import Grant
+from controller.core.policy.grants import apply_grant, grant_of
 from controller.core.rules.facts import VolumeFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -153,10 +153,9 @@ def test_a_password_is_refused_and_not_repeated() -> None:
 
 def test_the_refusal_names_the_line() -> None:
     (finding,) = created(MEDIA, rules=policy(owners=OWNERS)).findings
-    remote = read_remote(MEDIA)
-    assert isinstance(remote, RemoteVolume)
-    grant = grant_of(finding, GrantRequest(owner="alice", remote=remote), policy(owners=OWNERS))
+    grant = grant_of(finding, policy(owners=OWNERS))
     assert grant == Grant("add", "mounts.remote", {**NFS, "path": "/export/media/films"})
+    assert grant is not None
     loosened = apply_grant(policy(owners=OWNERS), grant)
     assert loosened is not None
     assert denials(created(MEDIA, rules=loosened)) == ()

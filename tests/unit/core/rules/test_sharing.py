@@ -9,8 +9,8 @@ import pytest
 
 from controller.core.encoding.image_reference import repository_of
 from controller.core.engine_api.parse import parse_create
-from controller.core.engine_api.requests import Finding
-from controller.core.policy.grants import Grant, GrantRequest, grant_of
+from controller.core.engine_api.requests import Grant
+from controller.core.policy.grants import grant_of
 from controller.core.rules.context import Case, make_case
 from controller.core.rules.facts import SharedContainer
 from controller.core.rules.limits_privileges import namespaces_private
@@ -140,15 +140,12 @@ def test_the_refusal_names_the_line_of_the_policy(
         for rule in (shares_allowed, namespaces_private)
         for each in rule(case_of({"Labels": LABELS, **body, "HostConfig": host}))
     }
-    request = parse_create({"Labels": LABELS, **body, "HostConfig": host})
-    grant = grant_of(finding, GrantRequest(request), policy())
-    assert grant == Grant("add", "security.sharedNamespaces", name)
+    assert grant_of(finding, policy()) == Grant("add", "security.sharedNamespaces", name)
 
 
 def test_no_line_of_the_policy_opens_the_ipc_of_a_client() -> None:
-    request = parse_create({"HostConfig": {"IpcMode": "shareable"}})
-    finding = Finding("namespace.ipc", "HostConfig.IpcMode", "")
-    assert grant_of(finding, GrantRequest(request, by_client=True), policy()) is None
+    (finding,) = namespaces_private(case_of({"HostConfig": {"IpcMode": "shareable"}}))
+    assert grant_of(finding, policy()) is None
 
 
 def case_of(body: dict[str, Any]) -> Case:
