@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from controller.core.engine_api.remote_volumes import RemoteVolume
 from controller.model.files.delivery import Variant
 from controller.model.observed import EngineLimits
+
+if TYPE_CHECKING:
+    # The journal is read without documents.
+    from controller.core.engine_api.remote_volumes import RemoteVolume
 
 #: Options of a bridge network: masquerading, and traffic between its containers.
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
