@@ -232,7 +232,10 @@ class EngineClient:
         try:
             async with asyncio.timeout(deadline_s):
                 await self._send(stream, request)
-                reply = await _whole(stream, request)
+                if request.rows is None or stream.status >= HTTPStatus.BAD_REQUEST:
+                    reply = await stream.read_whole(request.bytes_max)
+                else:
+                    reply = await stream.read_rows(request.rows)
             keep = request.keep_alive and stream.is_reusable
         except (ResponseBroken, TimeoutError) as error:
             return self._lost(error, deadline_s)
@@ -423,12 +426,6 @@ class _Request:
         elif self.body or self.method not in BODILESS:
             lines.append(f"Content-Length: {len(self.body)}")
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
-
-
-async def _whole(stream: ResponseReader, request: _Request) -> Reply:
-    if request.rows is None or stream.status >= HTTPStatus.BAD_REQUEST:
-        return await stream.read_whole(request.bytes_max)
-    return await stream.read_rows(request.rows)
 
 
 def pinned_version(api_version: str, oldest_served: str = "") -> str:

@@ -80,7 +80,8 @@ def enforce_budget(
         listed = yield from _list_running(state)
     # From here on nothing waits until the intent is written.
     asked_s = state.clock.monotonic() - container.asked_at
-    look = Look(_steady(listed), target_runs=runs, age_s=asked_s)
+    steady = frozenset(str(each.get("Id", "")) for each in listed if not is_young(each))
+    look = Look(steady, target_runs=runs, age_s=asked_s)
 
     def age_s(stamp: RecordTime) -> float:
         """Return a record's age. An earlier broker's record is older than this process."""
@@ -237,11 +238,6 @@ def _list_running(state: GateState) -> Flow[list[Any]]:
         query = {"filters": filters_of({"id": adopted, "status": [RUNNING]})}
         listed += yield from read_members(build_path("/containers/json", query), "Id", "Status")
     return listed
-
-
-def _steady(listed: list[Any]) -> frozenset[str]:
-    """Return the listed containers that have run for ``RUN_S``."""
-    return frozenset(str(each.get("Id", "")) for each in listed if not is_young(each))
 
 
 def is_young(listed: dict[str, Any]) -> bool:

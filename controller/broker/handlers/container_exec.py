@@ -385,13 +385,10 @@ def _supervise(state: GateState, session: ExecSession, *, over: bool) -> Flow[No
 
 def record_exit(state: GateState, session: ExecSession, shown: dict[str, Any]) -> Flow[None]:
     """Record the exit code of an ended session."""
-    yield from _record_end(state, session, _exit_result(shown))
-
-
-def _exit_result(shown: dict[str, Any]) -> ResultPart:
     code = shown.get("ExitCode")
     is_known = isinstance(code, int)
-    return ResultPart(exit_code=code) if is_known else ResultPart(error="it never ran")
+    result = ResultPart(exit_code=code) if is_known else ResultPart(error="it never ran")
+    yield from _record_end(state, session, result)
 
 
 def _is_over(state: GateState, session: ExecSession) -> bool:

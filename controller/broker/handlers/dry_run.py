@@ -279,21 +279,6 @@ def _judge_create(request: DryRun) -> AdmissionDecision:
     )
 
 
-def _judge_update(request: DryRun) -> AdmissionDecision:
-    """Judge the body of an update."""
-    return preview.check_update(request.policy, request.body, actor=request.actor)
-
-
-def _judge_network(request: DryRun) -> AdmissionDecision:
-    """Judge the create of a network."""
-    return preview.check_network(request.policy, request.body, actor=request.actor)
-
-
-def _judge_volume(request: DryRun) -> AdmissionDecision:
-    """Judge the create of a volume."""
-    return preview.check_volume(request.policy, request.body, actor=request.actor)
-
-
 def _of_findings(findings: tuple[Finding, ...]) -> AdmissionDecision:
     """Return the decision that findings alone lead to."""
     return AdmissionDecision(verdict_of(findings), findings=findings)
@@ -322,6 +307,13 @@ def _judge_pull(request: DryRun) -> AdmissionDecision:
     # The platform of the host isn't known: assume the requested one.
     host = request.query.get("platform", "")
     return calls.admit_pull(request.query, actor=request.actor, policy=request.policy, host=host)
+
+
+def _judge_body(
+    check: Callable[..., AdmissionDecision],
+) -> DryRunJudge:
+    """Return the judge of a request that its body decides."""
+    return lambda request: check(request.policy, request.body, actor=request.actor)
 
 
 def _judge_reference(request: DryRun) -> AdmissionDecision:
@@ -354,7 +346,7 @@ JUDGES: dict[str, DryRunJudge] = {
     Mutation.CONTAINER_RESTART: _judge_query(calls.admit_stop),
     Mutation.CONTAINER_KILL: _judge_query(calls.admit_kill),
     Mutation.CONTAINER_RENAME: _judge_rename,
-    Mutation.CONTAINER_UPDATE: _judge_update,
+    Mutation.CONTAINER_UPDATE: _judge_body(preview.check_update),
     Mutation.CONTAINER_REMOVE: _judge_query(calls.admit_remove),
     Mutation.EXEC_CREATE: _judge_exec,
     "distribution.inspect": _judge_reference,
@@ -363,8 +355,8 @@ JUDGES: dict[str, DryRunJudge] = {
     "image.history": _judge_reference,
     Mutation.IMAGE_PULL: _judge_pull,
     Mutation.IMAGE_BUILD: _judge_build,
-    Mutation.NETWORK_CREATE: _judge_network,
+    Mutation.NETWORK_CREATE: _judge_body(preview.check_network),
     Mutation.NETWORK_CONNECT: _judge_joining(parse.parse_connect),
     Mutation.NETWORK_DISCONNECT: _judge_joining(parse.parse_disconnect),
-    Mutation.VOLUME_CREATE: _judge_volume,
+    Mutation.VOLUME_CREATE: _judge_body(preview.check_volume),
 }

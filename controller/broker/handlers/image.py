@@ -286,7 +286,7 @@ def _find_visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
         inspect, reference, call.policy, state.inventory
     ):
         raise missing
-    shown = _hide_other_names(inspect, call.policy)
+    shown = admitted_names(inspect, call.policy) or _hidden(inspect)
     if call.actor.role is Role.CONTROLLER and not digest_of(inspect, reference, state.inventory):
         # The controller takes a digest for one that a registry has.
         others = [each for each in shown["RepoDigests"] if not each.endswith(f"@{shown['Id']}")]
@@ -321,12 +321,7 @@ def _find_visible_by_id(
     # Asked last: there are thousands of pins, and nearly every image has an admitted name.
     if kept is None and name not in known_ids(state.inventory):
         raise missing
-    return _hidden(inspect) if kept is None else kept
-
-
-def _hide_other_names(inspect: dict[str, Any], policy: Policy) -> dict[str, Any]:
-    kept = admitted_names(inspect, policy)
-    return _hidden(inspect) if kept is None else kept
+    return kept or _hidden(inspect)
 
 
 def _hidden(inspect: dict[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def execute(pid: int, container: str, address: str, *, proc: Path = PROC) -> str
     with suppress(OSError):
         processes = _processes(pid, container, proc)
         for copy in _copies(processes, _sockets(pid, "", proc).listening, proc):
-            (_drop_new if address else _take_again)(copy)
+            with suppress(OSError):
+                copy.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, _TTL_MAX if address else 0)
         quiet = 0
         for _ in range(LOOKS if address else 0):
             found = _sockets(pid, address, proc)
@@ -59,7 +60,8 @@ def execute(pid: int, container: str, address: str, *, proc: Path = PROC) -> str
             if quiet == QUIET_LOOKS:
                 break
             for copy in _copies(_processes(pid, container, proc), found.connected, proc):
-                _reset(copy)
+                with suppress(OSError):  # it ended
+                    syscalls.disconnect(copy.fileno())
             time.sleep(PAUSE_S)
     return ""
 
@@ -134,18 +136,3 @@ def _copies(processes: list[int], inodes: set[str], proc: Path) -> Iterator[sock
                         yield copy
             finally:
                 os.close(handle)
-
-
-def _drop_new(listening: socket.socket) -> None:
-    with suppress(OSError):
-        listening.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, _TTL_MAX)
-
-
-def _take_again(listening: socket.socket) -> None:
-    with suppress(OSError):
-        listening.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, 0)
-
-
-def _reset(connected: socket.socket) -> None:
-    with suppress(OSError):  # it ended
-        syscalls.disconnect(connected.fileno())

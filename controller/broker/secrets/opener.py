@@ -139,9 +139,9 @@ class SecretOpener:
             return self._answer(command)
 
     def _answer(self, command: OpenSecret) -> SecretOpened | SecretNotOpened:
-        before = self._known(command.bound)
+        # With the contents of earlier answers in the present window.
+        known = command.known | {content for _, content in self._seen.get(command.bound, ())}
         try:
-            known = command.known | before
             opened = self.open(command.bound, command.source, known=known, doubted=command.doubted)
         except SecretError as error:
             return SecretNotOpened(error.code, error.message, error.remedy)
@@ -165,10 +165,6 @@ class SecretOpener:
         except SecretError as error:
             fault = DamagedContent if error.code in _LOST else UnopenedContent
             raise fault(f"{error.message} ({error.remedy})") from None
-
-    def _known(self, bound: SecretName) -> frozenset[str]:
-        """Return the content ids of earlier answers in the present window."""
-        return frozenset(content for _, content in self._seen.get(bound, ()))
 
     def _files(
         self, bound: SecretName, source: declared.SecretSource, *, make: Make

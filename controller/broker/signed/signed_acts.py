@@ -145,7 +145,7 @@ def refuse_unsigned_start(call: GateRequest, state: GateState, item: ContainerIt
     Raises:
         Denied: ``proof.…``.
     """
-    rule = _rule_of(call, item)
+    rule = _rule(call, item.namespace)
     if rule is not None:
         from controller.core.proofs.decision import admit_start
 
@@ -158,7 +158,7 @@ def proof_of_update(call: GateRequest, state: GateState, item: ContainerItem) ->
     Raises:
         Denied: ``proof.…``: a value is neither declared nor admitted.
     """
-    rule = _rule_of(call, item)
+    rule = _rule(call, item.namespace)
     if rule is None:
         return ProofPart()
     from controller.core.proofs.decision import admit_update
@@ -174,7 +174,7 @@ def refuse_unsigned_join(
     Raises:
         Denied: ``proof.…``.
     """
-    rule = _rule_of(call, item)
+    rule = _rule(call, item.namespace)
     if rule is None:
         return
     from controller.core.proofs.decision import NotProven, admit_join
@@ -212,11 +212,6 @@ def _rule(call: GateRequest, namespace: str) -> SignedSource | None:
     if call.actor.role is not Role.CONTROLLER or not call.policy.sources:
         return None
     return call.policy.signed_source(namespace)
-
-
-def _rule_of(call: GateRequest, item: ContainerItem) -> SignedSource | None:
-    """Return the rule for a container."""
-    return _rule(call, item.namespace)
 
 
 def _rule_of_name(call: GateRequest, name: str) -> SignedSource | None:

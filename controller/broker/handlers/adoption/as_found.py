@@ -91,13 +91,15 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
         if candidate.findings:
             first = candidate.findings[0]
             more = len(candidate.findings) - 1
+            namespace, service, _ = candidate.place
+            name = redact.text(candidate.found_name)
             raise Denied(
                 first.rule,
                 f"{redact.text(candidate.asked.container)}: {first.path}: {first.reason}"
                 + (f"; and {more} more" if more else ""),
                 first.remedy,
                 subject=candidate.id or redact.text(candidate.asked.container),
-                summary=_refused_summary(candidate),
+                summary=SummaryPart(name=name, namespace=namespace, service=service).members,
             )
     for candidate in candidates:
         _proof_of(call, state, candidate)  # refuses before the first change
@@ -141,12 +143,6 @@ def _find_missing_proofs(
                 candidate.findings.append(
                     Finding(denied.rule, "document", denied.reason, denied.remedy)
                 )
-
-
-def _refused_summary(candidate: AdoptionCandidate) -> dict[str, object]:
-    namespace, service, _ = candidate.place
-    name = redact.text(candidate.found_name)
-    return SummaryPart(name=name, namespace=namespace, service=service).members
 
 
 def _adopt_all(

@@ -140,7 +140,13 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
             "openIntents": len(state.inventory.open),
             "strangers": _sample(state.split_brain.unknown),
             "rivals": _sample(state.split_brain.rivals),
-            "long": _sample(_long_containers(state)),
+            "long": _sample(
+                {
+                    identifier: name
+                    for identifier, name in state.health.long_containers.items()
+                    if identifier in state.inventory.containers
+                }
+            ),
         },
     )
 
@@ -153,11 +159,6 @@ def _quotas(state: GateState) -> dict[str, object]:
         "fullest": [{**asdict(use), "percent": use.percent} for use in used],
         "waiting": client_shares.waiting(state),
     }
-
-
-def _long_containers(state: GateState) -> dict[str, str]:
-    known = state.inventory.containers
-    return {i: name for i, name in state.health.long_containers.items() if i in known}
 
 
 def _sample(containers: dict[str, str]) -> dict[str, object]:

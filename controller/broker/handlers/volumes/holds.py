@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
 
 from controller.broker.gate.call import (
     BROKER,
@@ -152,12 +151,13 @@ def _running_users(state: GateState, volume: str) -> Flow[tuple[dict[str, str], 
             if not ((inspect or {}).get("State") or {}).get("Running"):
                 continue
         ours[item.id] = item.admitted.name
-    others = [_name(each) for key, each in running.items() if key not in ours]
+    named = (
+        (each.get("Names") or [each.get("Id", "")])[0]
+        for key, each in running.items()
+        if key not in ours
+    )
+    others = [str(name).removeprefix("/") for name in named]
     return ours, others
-
-
-def _name(listed: Mapping[str, Any]) -> str:
-    return str((listed.get("Names") or [listed.get("Id", "")])[0]).removeprefix("/")
 
 
 def renew(_call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:
