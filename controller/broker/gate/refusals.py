@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.json_members import parse_object
+from controller.core.engine_api.requests import Finding
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.records import Reply, Verdict
 
@@ -89,3 +91,13 @@ def raise_if_denied(admission: AdmissionDecision) -> AdmissionDecision:
         verdict=verdict,
         summary=admission.summary,
     )
+
+
+def refuse_for(findings: Iterable[Finding], *, subject: str, status: int = 403) -> None:
+    """Refuse for the first finding, if there is one.
+
+    Raises:
+        Denied: the rule of the finding.
+    """
+    for finding in findings:
+        raise Denied(finding.rule, finding.reason, finding.remedy, status=status, subject=subject)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from controller.core.admission.dns_names import DnsNames
 from controller.core.admission.host_ports import PortClaim
@@ -126,6 +126,20 @@ class DroppedState:
     #: What was in force as they were learned.
     policy: Policy | None = None
     engine: EngineFacts | None = None
+
+
+V = TypeVar("V")
+
+
+@contextmanager
+def reserving(table: dict[str, V], claims: Mapping[str, V]) -> Iterator[None]:
+    """Keep claims in a table of ``ReservationState`` during the block."""
+    table.update(claims)
+    try:
+        yield
+    finally:
+        for identifier in claims:
+            table.pop(identifier, None)
 
 
 @dataclass(slots=True)

@@ -7,13 +7,13 @@ alias.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.broker.gate.call import Flow, GateRequest, read_json
-from controller.broker.gate.refusals import Denied
-from controller.broker.gate.state import GateState
+from controller.broker.gate.refusals import Denied, refuse_for
+from controller.broker.gate.state import GateState, reserving
 from controller.broker.guards.lookup import OwnContainer, can_see
 from controller.core.admission.dns_names import (
     DnsNames,
@@ -140,8 +140,8 @@ def refuse_clashes(call: GateRequest, state: GateState, container: OwnContainer)
     """
     item = container.item
     mine = _recorded_names(state, item).answering_to(shown_names(container.inspect))
-    for finding in clashes(mine, names_in_use(state, mine), policy=call.policy.networks):
-        raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
+    found = clashes(mine, names_in_use(state, mine), policy=call.policy.networks)
+    refuse_for(found, subject=item.id)
     find_names(state, item, call.policy, container.inspect)
 
 
@@ -181,20 +181,17 @@ def networks_joined(state: GateState, container: str) -> frozenset[str]:
     return admitted.union(*(each.networks for each in taken if each.id == container))
 
 
-@contextmanager
-def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterator[None]:
+def reserve_names(
+    call: GateRequest, state: GateState, mine: DnsNames
+) -> AbstractContextManager[None]:
     """Reserve DNS names for a request while it takes them.
 
     Raises:
         Denied: ``network.name-taken``, ``network.name-reserved``.
     """
-    for finding in clashes(mine, names_in_use(state, mine), policy=call.policy.networks):
-        raise Denied(finding.rule, finding.reason, finding.remedy, subject=call.route.name)
-    state.reservations.names[call.id] = mine
-    try:
-        yield
-    finally:
-        state.reservations.names.pop(call.id, None)
+    found = clashes(mine, names_in_use(state, mine), policy=call.policy.networks)
+    refuse_for(found, subject=call.route.name)
+    return reserving(state.reservations.names, {call.id: mine})
 
 
 def names_after_rename(state: GateState, container: OwnContainer, name: str) -> DnsNames:

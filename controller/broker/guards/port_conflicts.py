@@ -8,11 +8,11 @@ port then.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from controller.broker.gate.call import GateRequest
 from controller.broker.gate.refusals import Denied
-from controller.broker.gate.state import GateState
+from controller.broker.gate.state import GateState, reserving
 from controller.broker.guards.lookup import can_see
 from controller.broker.guards.name_conflicts import containers_in_progress
 from controller.core.admission.host_ports import (
@@ -58,8 +58,9 @@ def refuse_taken(call: GateRequest, state: GateState, item: ContainerItem) -> No
         raise _taken(call, conflict, item.id)
 
 
-@contextmanager
-def reserve_ports(call: GateRequest, state: GateState, mine: PortClaim) -> Iterator[None]:
+def reserve_ports(
+    call: GateRequest, state: GateState, mine: PortClaim
+) -> AbstractContextManager[None]:
     """Reserve host ports for a create in progress.
 
     Raises:
@@ -68,11 +69,7 @@ def reserve_ports(call: GateRequest, state: GateState, mine: PortClaim) -> Itera
     conflict = find_conflict(state, mine)
     if conflict is not None:
         raise _taken(call, conflict, mine.name)
-    state.reservations.ports[call.id] = mine
-    try:
-        yield
-    finally:
-        state.reservations.ports.pop(call.id, None)
+    return reserving(state.reservations.ports, {call.id: mine})
 
 
 def _taken(call: GateRequest, conflict: PortConflict, subject: str) -> Denied:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from controller.broker.gate.call import Flow, GateRequest, read_json, read_members
 from controller.broker.gate.commands import EndConnections
-from controller.broker.gate.state import GateState
+from controller.broker.gate.state import GateState, reserving
 from controller.broker.guards.lookup import OwnContainer
 from controller.core.addresses.slots import key_of, slot_address, slot_key, with_addresses
 from controller.core.addresses.subnets import subnets_of
@@ -38,22 +38,15 @@ def taken_subnets(state: GateState) -> Flow[tuple[str, ...]]:
 ENDPOINT = "ep-"
 
 
-@contextmanager
 def reserve(
     call: GateRequest, state: GateState, slot: str, judged: AdmissionDecision
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Keep the addresses chosen for a slot from others, until the inventory remembers them.
 
     Other requests are judged before the intent is durable.
     """
-    state.reservations.addresses[call.id] = (
-        slot,
-        EndpointPart.read(judged.summary).slot_addresses,
-    )
-    try:
-        yield
-    finally:
-        del state.reservations.addresses[call.id]
+    chosen = EndpointPart.read(judged.summary).slot_addresses
+    return reserving(state.reservations.addresses, {call.id: (slot, chosen)})
 
 
 def _known(state: GateState) -> Inventory:

@@ -6,8 +6,7 @@ the image by id: only the judged body is forwarded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from controller.broker.gate.call import (
 from controller.broker.gate.mutate import Change, perform, refuse_if_held
 from controller.broker.gate.refusals import Answered, Denied, message_reply, raise_if_denied
 from controller.broker.gate.request_target import build_path
-from controller.broker.gate.state import GateState
+from controller.broker.gate.state import GateState, reserving
 from controller.broker.guards import lookup, name_conflicts, port_conflicts
 from controller.broker.guards.jobs import runs
 from controller.broker.handlers import addresses, container_hooks, networks_volumes
@@ -69,7 +68,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     signed_acts.proof_of_create(call, state, found.pin)
     if found.unmade or found.unmade_volumes or judged.folders:
         # Only an admitted create makes its networks, volumes and folders; the result is judged again.
-        with _reserved(state, _implied_objects(found)):
+        with reserving(state.reservations.objects, _implied_objects(found)):
             yield from make_implied(call, state, found)
             yield from mounts.make_sources(judged.folders)
         yield from _gather(call, state, wants, found, again=True)
@@ -212,17 +211,6 @@ def _facts_of_image(
     if not needs_accounts(request, facts.config, call.policy):
         return facts
     return (yield from images.with_accounts(facts, inspect))
-
-
-@contextmanager
-def _reserved(state: GateState, objects: Mapping[str, quota_counts.Counted]) -> Iterator[None]:
-    """Let objects count in quotas, before their intents are recorded."""
-    state.reservations.objects.update(objects)
-    try:
-        yield
-    finally:
-        for identifier in objects:
-            state.reservations.objects.pop(identifier, None)
 
 
 def _implied_objects(found: Lookups) -> dict[str, quota_counts.Counted]:
@@ -500,7 +488,7 @@ def _create(
     kept = Kept(state, call.policy, judged.warnings, judged.body or {}, judged.settings)
     counted = quota_counts.counted_of("container", SummaryPart.read(judged.summary))
     with (
-        _reserved(state, {call.id: counted}),
+        reserving(state.reservations.objects, {call.id: counted}),
         name_conflicts.reserve_names(call, state, mine),
         port_conflicts.reserve_ports(call, state, host_ports.of_summary(summary)),
     ):

@@ -17,7 +17,7 @@ from controller.broker.gate.mutate import (
     perform,
     unchanged_reply,
 )
-from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
+from controller.broker.gate.refusals import Answered, Denied, raise_if_denied, refuse_for
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import (
@@ -256,8 +256,7 @@ def _refuse_below_use(container: OwnContainer, limit: int) -> Flow[None]:
         stats = yield from read_json(f"{container.path}/stats?stream=false&one-shot=true")
     except Answered:
         return
-    for finding in judge_memory_in_use(limit, memory_in_use(stats or {})):
-        raise Denied(finding.rule, finding.reason, finding.remedy, subject=container.item.id)
+    refuse_for(judge_memory_in_use(limit, memory_in_use(stats or {})), subject=container.item.id)
 
 
 def _post_action(

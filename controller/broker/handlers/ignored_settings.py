@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.broker.gate.call import Flow, parse_json, read_json
-from controller.broker.gate.refusals import Answered, Denied
+from controller.broker.gate.refusals import Answered, refuse_for
 from controller.broker.gate.state import GateState
 from controller.broker.guards.recovery import remove_unstarted
 from controller.broker.wire.responses import json_reply, refusal
@@ -106,8 +106,7 @@ def refuse_without_limits(state: GateState, policy: Policy, item: ContainerItem)
     Raises:
         Denied: ``engine.ignores``.
     """
-    for finding in judge_ignored(state.ignores, policy):
-        raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
+    refuse_for(judge_ignored(state.ignores, policy), subject=item.id)
 
 
 def refuse_update(
@@ -119,5 +118,4 @@ def refuse_update(
         Denied: ``engine.ignores``.
     """
     touched = set(state.ignores) & set(judged.body or ())
-    for finding in judge_ignored(touched, policy):
-        raise Denied(finding.rule, finding.reason, finding.remedy, subject=subject)
+    refuse_for(judge_ignored(touched, policy), subject=subject)

@@ -17,7 +17,7 @@ from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, GateRequest, parse_json
 from controller.broker.gate.journal_entries import require_record
 from controller.broker.gate.mutate import Change, perform, refuse_if_held
-from controller.broker.gate.refusals import Denied, rule_of
+from controller.broker.gate.refusals import Denied, refuse_for, rule_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, name_conflicts, port_conflicts
 from controller.broker.handlers.adoption import ended_runs, joining
@@ -254,8 +254,7 @@ def _refuse_if_overtaken(state: GateState, candidate: AdoptionCandidate) -> None
         Denied: ``held``, ``adopt.owned``, ``adopt.slot-taken``.
     """
     refuse_if_held(state, Mutation.CONTAINER_ADOPT, candidate.id, under_way=True)
-    for finding in judge_place(state.inventory, candidate):
-        raise Denied(finding.rule, finding.reason, finding.remedy, subject=candidate.id)
+    refuse_for(judge_place(state.inventory, candidate), subject=candidate.id)
 
 
 # Reading
