@@ -13,7 +13,6 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from controller.core.enforcement import record_summaries, token_buckets
 from controller.core.enforcement.record_summaries import Limit, Tally
@@ -27,10 +26,6 @@ FRAME_BYTES = 350
 #: Whose records aren't counted.
 _TRUSTED = frozenset({Role.CONTROLLER, Role.OPERATOR})
 WriteEntry = Callable[[Entry], Awaitable[Record | None]]
-
-
-def _count_nothing(_size: int) -> None:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +75,16 @@ class RecordLimiter:
     async def write(self, entry: Entry) -> Record | None:
         """Write *entry*, or count it in a summary. Return the durable record, or None."""
         actor = ActorPart.read(entry.actor)
-        uid, is_own = actor.uid, actor.role == Role.BROKER
-        if is_own or uid is None or actor.role in _TRUSTED:
-            counts = _count_nothing
-        else:
-            counts = partial(self._share.count, uid)
-        if entry.stage not in record_summaries.LIMITED or is_own or uid is None:
-            return await self._write_counted(entry, counts)
-        now = self._clock.monotonic()
-        self._buckets, is_within = token_buckets.take(self._buckets, uid, now, self._limit)
-        if is_within and not self._share.is_spent(uid):
-            return await self._write_counted(entry, counts)
-        return await self._count(token_buckets.peer_of(self._buckets, uid, self._limit), entry)
-
-    async def _write_counted(self, entry: Entry, count: Callable[[int], None]) -> Record | None:
-        """Write *entry*, and count its bytes."""
+        uid = None if actor.role == Role.BROKER else actor.uid
+        if uid is not None and entry.stage in record_summaries.LIMITED:
+            now = self._clock.monotonic()
+            self._buckets, is_within = token_buckets.take(self._buckets, uid, now, self._limit)
+            if not is_within or self._share.is_spent(uid):
+                peer = token_buckets.peer_of(self._buckets, uid, self._limit)
+                return await self._count(peer, entry)
         record = await self._write(entry)
-        if record is not None and count is not _count_nothing:
-            count(_size_of(record.entry))
+        if record is not None and uid is not None and actor.role not in _TRUSTED:
+            self._share.count(uid, _size_of(record.entry))
         return record
 
     async def close(self) -> None:
