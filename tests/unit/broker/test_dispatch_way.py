@@ -14,12 +14,12 @@ from tests.unit.broker.engine_side import told
 from tests.unit.broker.serving import Bench, ask, post, run
 from tests.unit.broker.world import REFERENCE, image, inventory, policy
 
-#: The most modules on the way. A module more is a reason to ask whose subject the step is.
-MODULES = 104
+#: The most modules and rooms on the way. One more is a reason to ask whose subject the step is.
+MODULES, ROOMS = 104, 28
 BODY = {"Image": REFERENCE, "HostConfig": {"NetworkMode": "none"}}
 
 
-def test_a_create_enters_few_modules_on_its_way_to_the_engine(tmp_path: Path) -> None:
+def test_a_create_enters_few_modules_and_rooms_on_its_way_to_the_engine(tmp_path: Path) -> None:
     bench = Bench(tmp_path, handle, policy=policy())
     entered: set[str] = set()
 
@@ -54,4 +54,6 @@ def test_a_create_enters_few_modules_on_its_way_to_the_engine(tmp_path: Path) ->
 
     run(test())
     assert {"controller.broker.server.listener", "controller.broker.engine.client"} <= entered
+    rooms = {name.rpartition(".")[0] for name in entered}
     assert len(entered) <= MODULES, "\n".join(sorted(entered))
+    assert len(rooms) <= ROOMS, "\n".join(sorted(rooms))
