@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 ARCHIVE: dict[str, str | None] = {"Content-Type": "application/x-tar"}
 REGISTRY = "127.0.0.1:5073"
+#: Recovery says that nothing was built once the engine can't be at it any more.
+RECOVERY_S = 180.0
 SECRET = "verysecret-word-of-use"
 RULES = "  build: {memory: 128Mi, cpus: 1, pids: 200, time: 15s, result: 64Mi, context: {bytes: 4Mi, files: 50}}\n"
 
@@ -194,6 +198,36 @@ def test_a_build_beyond_a_bound_ends_with_its_commands(host: Host) -> None:
     quick = _ended_by(host, f"{shell}dd if=/dev/zero of=/f bs=1M count=70")
     assert quick[1] == "build.size"
     assert _ids(host, "/images/json?all=1") == images
+
+
+def test_a_build_that_is_its_base_never_removes_the_base(host: Host) -> None:
+    run = ("run", "--name", "large", "--user", "0", "--entrypoint", "busybox", BASE)
+    host.engine.docker(*run, "dd", "if=/dev/zero", "of=/f", "bs=1M", "count=70")
+    host.engine.docker("commit", "large", "trimtab.local/large:1")
+    host.engine.docker("rm", "large")
+    answer = _post(host, archive(dockerfile="FROM trimtab.local/large:1\n"))
+    assert b"build.size" in answer.body
+    assert host.engine.must("GET", "/images/trimtab.local/large:1/json")
+    host.engine.docker("rmi", "trimtab.local/large:1")
+
+
+def test_a_broker_that_is_killed_while_it_builds_leaves_nothing(host: Host) -> None:
+    containers, images = _all_containers(host), _ids(host, "/images/json?all=1")
+    text = f"FROM {BASE}\nRUN echo started; sleep 1000\n"
+    with _connected(host) as connection:
+        raw = wire.request("POST", _target({}), headers=ARCHIVE, body=archive(dockerfile=text))
+        wire.send(connection, raw)
+        log = b""
+        while b"started\\n" not in log:
+            log += connection.recv(65536)
+        os.kill(host.pid_of("broker"), signal.SIGKILL)
+        while connection.recv(65536):
+            pass
+    assert eventually(lambda: _all_containers(host) == containers)
+    assert eventually(host.nothing_open, within_s=RECOVERY_S)
+    assert _ids(host, "/images/json?all=1") == images
+    assert not [*(host.state / "broker" / "builds").iterdir()]
+    assert eventually(lambda: _post(host, archive()).status == 200)
 
 
 def test_an_image_without_files_is_built(host: Host) -> None:

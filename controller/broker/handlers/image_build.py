@@ -77,7 +77,7 @@ def build(call: GateRequest, state: GateState) -> Flow[Reply]:
         def finish(reply: Reply, ended: BuildEnded) -> Flow[Reply]:
             layers = ended.layers
             if reply.status < 400:
-                reply = yield from _name_result(asked, reply)
+                reply = yield from _name_result(asked, state, reply)
             else:
                 layers += yield from _unnamed_results(state, ended)
             yield from _remove_layers(state, layers, began_at)
@@ -147,12 +147,19 @@ def _refuse(findings: Iterable[Finding], asked: BuildRequest) -> None:
 
 def _refuse_taken_name(asked: BuildRequest, state: GateState) -> Flow[str]:
     """Refuse a name that another image has. Return the id of the image with the name, '' for none."""
+    present, taken = yield from _look_at_name(asked, state)
+    _refuse(taken, asked)
+    return present
+
+
+def _look_at_name(asked: BuildRequest, state: GateState) -> Flow[tuple[str, tuple[Finding, ...]]]:
+    """Return the id of the image with the name, '' for none, and why the build can't have the name."""
     inspect = yield from images.inspect_image(asked.reference)
     present = str((inspect or {}).get("Id", ""))
     trusted = state.inventory.ledger.get(asked.reference)
-    if not asked.by_operator:
-        _refuse(builds.judge_tag(asked.reference, asked.owner, present, trusted), asked)
-    return present
+    if asked.by_operator:
+        return present, ()
+    return present, tuple(builds.judge_tag(asked.reference, asked.owner, present, trusted))
 
 
 def _receive(asked: BuildRequest, within_s: float) -> Flow[ContextReceived]:
@@ -265,18 +272,23 @@ def _change(
     )
 
 
-def _name_result(asked: BuildRequest, reply: Reply) -> Flow[Reply]:
-    """Tag the built image with the requested name, unless the image is larger than the policy admits."""
+def _name_result(asked: BuildRequest, state: GateState, reply: Reply) -> Flow[Reply]:
+    """Tag the built image with the requested name.
+
+    An image that is larger than the policy admits stays without one, and so does an image whose name
+    was taken while it was built. It isn't removed here: a build of nothing but FROM is its base.
+    """
     identifier = str(parse_json(reply).get("Id", ""))
     history = yield from read_engine(f"/images/{identifier}/history")
     if history.status != HTTPStatus.OK:
-        yield Forward("DELETE", f"/images/{identifier}")
         reason = "the engine doesn't tell the size of the image"
         return refusal(422, "build.size", reason, remedy="build it again")
     if (size := layers_size(parse_list(history))) > asked.rules.result:
-        yield Forward("DELETE", f"/images/{identifier}")
         reason = f"the image has {size} bytes, at most {asked.rules.result}"
         return refusal(422, "build.size", reason, remedy="make the image smaller")
+    _, taken = yield from _look_at_name(asked, state)
+    if taken:
+        return refusal(409, taken[0].rule, taken[0].reason, remedy=taken[0].remedy)
     named = parse_reference(asked.reference)
     query = {"repo": named.repository, "tag": named.tag}
     path = build_path(f"/images/{quote(identifier, safe=':')}/tag", query)

@@ -71,7 +71,7 @@ def image_trusted(case: Case) -> Findings:
     facts, reference = case.facts, case.reference
     if facts is None or reference is None or not matches(reference, case.policy.images.allow):
         return
-    image, trusted, pin = facts.image, facts.trusted, facts.pin
+    image, pin = facts.image, facts.pin
     name = reference.canonical
     asked = case.request.image
     named = read_reference(asked)
@@ -83,16 +83,25 @@ def image_trusted(case: Case) -> Findings:
         yield Finding("image.moved", "Image", f"{name} isn't {named.digest} here")
     elif pin is not None and (conflict := _pin_conflict(case, pin, reference, image)):
         yield conflict
-    elif _has_trusted_pin(pin) or matches(reference, case.policy.images.trust_local):
-        return
-    elif trusted is not None and trusted.owner not in {"", case.owner}:
+    elif not _has_trusted_pin(pin):
+        yield from _judge_ledger(case, reference, image)
+
+
+def _judge_ledger(case: Case, reference: Reference, image: ImageFacts) -> Findings:
+    """Yield why nothing vouches for an image: the ledger, or the policy for names of local images."""
+    trusted = case.facts.trusted if case.facts is not None else None
+    name = reference.canonical
+    is_known = trusted is not None and trusted.id == image.id
+    if trusted is not None and is_known and trusted.owner not in {"", case.owner}:
         reason = f"{name} was built here by documents of another owner"
         yield Finding("image.untrusted", "Image", reason, "build or pull an image of your own")
+    elif is_known or matches(reference, case.policy.images.trust_local):
+        return
     elif trusted is None:
         reason = f"{name} is a local image without trust: its content is unknown"
         remedy = f"pull it through the gate, or let an operator run `trimtab image trust {name}`"
         yield Finding("image.untrusted", "Image", reason, remedy)
-    elif trusted.id != image.id:
+    else:
         reason = f"{name} means another image now than the one that was let in ({trusted.id})"
         remedy = f"pull it through the gate again, or run `trimtab image trust {name}`"
         yield Finding("image.moved", "Image", reason, remedy)

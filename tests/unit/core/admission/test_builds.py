@@ -166,3 +166,8 @@ def test_an_image_that_documents_built_runs_for_their_owner_alone() -> None:
     bobs = {**CONTROLLER_LABELS, names.OWNER: "bob"}
     assert denials(judged_for_controller(labels=bobs, facts=built)) == ("image.untrusted",)
     assert denials(judged(facts=built)) == ()  # alice's client
+    trusting = policy(profile="development", images={"trustLocal": ["ghcr.io/platformnetwork/"]})
+    others = judged_for_controller(labels=bobs, facts=built, rules=trusting)
+    assert denials(others) == ("image.untrusted",)
+    replaced = replace(built, image=replace(IMAGE, id="sha256:" + "9" * 64))
+    assert denials(judged_for_controller(labels=bobs, facts=replaced, rules=trusting)) == ()
