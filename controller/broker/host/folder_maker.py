@@ -36,7 +36,8 @@ def _open_or_make(name: str, folder: int, uid: int) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     made = os.open(name, flags, dir_fd=folder)
     try:
-        if os.fstat(made).st_uid != os.geteuid():
+        # The user of the folder above can put another one there: a folder of root's has contents.
+        if os.fstat(made).st_uid != os.geteuid() or os.listdir(made):  # noqa: PTH208
             raise PermissionError(0, "somebody else put another folder there")
         os.fchmod(made, _MODE)
         if uid != os.geteuid():
