@@ -265,7 +265,7 @@ def _print_pending(pending: Pending, *, err: bool = False) -> None:
 
 
 def _lines(pending: Pending) -> Iterator[str]:
-    """Yield the objects: containers, moves, volumes in red, then what can't be approved."""
+    """Yield the objects: containers, services for other owners, volumes in red, then what can't be approved."""
     if pending.containers:
         yield table(
             ("SERVICE", "CONTAINER", "OWNER", "SINCE", _CLAIM),
@@ -275,12 +275,12 @@ def _lines(pending: Pending) -> Iterator[str]:
             ),
         )
     if pending.moves:
-        yield "Moves of services, with their containers and volumes:"
+        yield "Services that go to another owner, with their containers and what these mount:"
         rows = (
             (each["name"], each["owner"], ", ".join(each["mounts"]), each["why"])
             for each in pending.moves
         )
-        yield table(("MOVE", "OWNER", "MOVES", _CLAIM), rows)
+        yield table(("SERVICE", "OWNER", "CONTAINERS AND VOLUMES", _CLAIM), rows)
     if pending.volumes:
         yield click.style("Volumes, with all their data:", fg="red", bold=True)
         volumes = table(
