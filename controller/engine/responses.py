@@ -18,15 +18,15 @@ from controller.core.addresses.slots import key_of
 from controller.core.disruption import budget
 from controller.core.encoding import json_members
 from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.json_members import parse_object, read_plain
+from controller.core.encoding.json_members import parse_object
 from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.engine_api import translate
 from controller.core.engine_api.streams import pull_errors
-from controller.core.jobs import memory as jobs
 from controller.core.records.inventory_json import (
+    ITEM,
     addresses_from_json,
-    item_from_json,
-    stored_from_json,
+    mapping_from_json,
 )
 from controller.engine.stale_endpoints import endpoints_of
 from controller.engine.transport import EngineResponse
@@ -41,9 +41,10 @@ from controller.model.errors import (
     Refused,
     ReplyLost,
 )
+from controller.model.files.delivery import StoredFiles
 from controller.model.inventory import OwnedObject
 from controller.model.names import ForeignContainer, Key
-from controller.model.observed import Container, Ending, Image
+from controller.model.observed import Container, Ending, Image, JobMemory
 from controller.model.records import Context, Precondition
 
 T = TypeVar("T")
@@ -208,6 +209,7 @@ def _rows(text: str) -> Iterator[Any]:
 
 #: Members of an inventory with their tags, by name.
 Tagged = Mapping[str, tuple[str, Any]]
+_OBJECT, _FOREIGN = StoredForm(OwnedObject), StoredForm(ForeignContainer)
 NOTHING_TAGGED: Tagged = MappingProxyType({})
 
 
@@ -222,33 +224,31 @@ class InventoryResponse:
         self.engine_id = str(payload.get("engineId") or "")
         self.untested = str(payload.get("untested") or "")
         self.containers = {
-            item["id"]: item_from_json(item) for item in payload.get("containers") or ()
+            item["id"]: ITEM.from_json(item) for item in payload.get("containers") or ()
         }
         self.networks = {
-            each["id"]: read_plain(OwnedObject, each) for each in payload.get("networks") or ()
+            each["id"]: _OBJECT.from_json(each) for each in payload.get("networks") or ()
         }
         self.volumes = {
-            each["name"]: read_plain(OwnedObject, each) for each in payload.get("volumes") or ()
+            each["name"]: _OBJECT.from_json(each) for each in payload.get("volumes") or ()
         }
         tags = payload.get("tags") or {}
         self.pins: dict[str, Image] = _known(tagged, tags, "pins") or {
-            revision: Image(id=image["id"], digest=image.get("digest") or "")
-            for revision, image in (payload.get("pins") or {}).items()
+            revision: Image(id=image.id, digest=image.digest)
+            for revision, image in mapping_from_json("pins", payload.get("pins") or ()).items()
         }
-        self.endings: dict[str, Ending] = _known(tagged, tags, "endings") or {
-            each["container"]: read_plain(Ending, each) for each in payload.get("endings") or ()
-        }
+        self.endings: dict[str, Ending] = _known(tagged, tags, "endings") or mapping_from_json(
+            "endings", payload.get("endings") or ()
+        )
         #: The members with their tags, for the next request.
         self.tagged: Tagged = {name: (tag, getattr(self, name)) for name, tag in tags.items()}
         self.taken_down = str(payload.get("takenDown") or "")
-        self.files = stored_from_json(payload.get("files") or ())
-        self.jobs = jobs.from_json(payload.get("jobs") or ())
-        self.foreign = tuple(
-            read_plain(ForeignContainer, each) for each in payload.get("foreign") or ()
-        )
+        self.files: dict[str, StoredFiles] = mapping_from_json("files", payload.get("files") or ())
+        self.jobs: dict[Key, JobMemory] = mapping_from_json("jobs", payload.get("jobs") or ())
+        self.foreign = tuple(map(_FOREIGN.from_json, payload.get("foreign") or ()))
         #: The addresses of slots: pairs of the network's name and the address, by the slot's key.
         self.addresses: dict[str, dict[str, str]] = {}
-        for network, slots in addresses_from_json(payload).items():
+        for network, slots in addresses_from_json(payload.get("addresses") or ()).items():
             if (known := self.networks.get(network)) is not None:
                 for slot, address in slots.items():
                     self.addresses.setdefault(slot, {})[known.name] = address

@@ -170,7 +170,7 @@ def _read(
             history = backend.history(_key(question.get("key")))
             return with_failures(history, runs) if output else history
         case _:
-            return {"runs": [failures.to_json(run) for run in runs]}
+            return {"runs": [failures.FORM.to_json(run) for run in runs]}
 
 
 def _unless_known(report: dict[str, object], question: Mapping[str, object]) -> dict[str, object]:

@@ -429,15 +429,15 @@ def test_whatever_is_put_into_the_directory_costs_nothing(ground: Ground, row: R
 
 def far_off(state: dict[str, Any]) -> dict[str, Any]:
     """Return a memory that was written while the clock was years ahead."""
-    ahead = 2_100_000_000_000  # of 2036, in milliseconds
+    ahead = 2_100_000_000.0  # of 2036
     slots = [[key, slot, _failing(ahead), mark] for key, slot, _, mark in state["slots"]]
     passed = [[key, ahead] for key, *_ in state["slots"]]
-    prune = {**state["prune"], "passed": passed, "settlingSinceMs": ahead}
+    prune = {**state["prune"], "passed": passed, "settling_since": ahead}
     return {**state, "slots": slots, "prune": prune}
 
 
-def _failing(ahead_ms: int) -> dict[str, object]:
-    return {"count": 3, "recentMs": [ahead_ms] * 3, "looping": False, "cause": ""}
+def _failing(ahead: float) -> dict[str, object]:
+    return {"count": 3, "recent": [ahead] * 3}
 
 
 def another(state: dict[str, Any]) -> dict[str, Any]:

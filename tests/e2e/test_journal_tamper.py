@@ -118,12 +118,14 @@ def an_edited_inventory_gives_nobody_a_container(host: Host) -> None:
     path = host.state / "broker" / "inventory.json"
     value = json.loads(path.read_bytes())
     inventory = value["inventory"]
-    (item,) = (each for each in inventory["containers"] if each["id"] == ours)
+    item = dict(inventory["containers"])[ours]
     admitted = {**item["admitted"], "name": "foreigner"}
-    inventory["containers"].append({**item, "id": foreign, "slot": 9, "admitted": admitted})
-    inventory["ledger"].append({"reference": "evil:1", "id": "sha256:" + "66" * 32, "digest": ""})
+    evil = {**item, "id": foreign, "slot": 9, "admitted": admitted}
+    inventory["containers"].append([foreign, evil])
+    inventory["ledger"].append(["evil:1", {"reference": "evil:1", "id": "sha256:" + "66" * 32}])
     approval = {"plan": "cd" * 32, "objects": ["volume:data"], "time": "", "used": []}
-    inventory["approvals"].append({"id": "019b7980-0000-7000-8000-000000000000", **approval})
+    identifier = "019b7980-0000-7000-8000-000000000000"
+    inventory["approvals"].append([identifier, {"id": identifier, **approval}])
     path.write_text(json.dumps(value))
     try:
         verified = host.json("journal", "verify", expect=17)

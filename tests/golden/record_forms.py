@@ -22,13 +22,13 @@ A last block for each container has the facts that ``trimtab journal explain`` p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from controller.cli.journal.record_text import row
 from controller.core.records.inventory import fold
-from controller.core.records.inventory_json import to_json
 from controller.core.records.provenance import Fact, Provenance, provenance
 from controller.core.records.query import QueryResult, RecordContext, RecordSubject
 from controller.core.records.record import parse
@@ -120,13 +120,35 @@ def _difference(old: dict[str, str], new: dict[str, str]) -> Iterator[str]:
 
 def _members(inventory: Inventory) -> dict[str, str]:
     """The members that say something; of an open intent only who asks, the rest is its record."""
-    whole = to_json(inventory)
-    whole["open"] = {each: f"{intent.role} {intent.uid}" for each, intent in inventory.open.items()}
-    whole["pins"] = {
-        each: f"{pin.id} {pin.digest} {pin.repository}{' by policy' if pin.by_policy else ''}"
-        for each, pin in inventory.pins.items()
+
+    def items(name: str) -> list[dict[str, Any]]:
+        return [*map(asdict, getattr(inventory, name).values())]
+
+    whole: dict[str, Any] = {
+        "containers": items("containers"),
+        "pins": {
+            each: f"{pin.id} {pin.digest} {pin.repository}{' by policy' if pin.by_policy else ''}"
+            for each, pin in inventory.pins.items()
+        },
+        "open": {each: f"{intent.role} {intent.uid}" for each, intent in inventory.open.items()},
+        **{name: items(name) for name in ("networks", "volumes", "ledger", "sessions", "replicas")},
+        **{name: items(name) for name in ("taken", "approvals", "endings", "holds", "accepted")},
+        "takenDown": inventory.taken_down,
+        "files": [
+            {**asdict(stored.files), "contents": [*map(asdict, stored.contents)]}
+            for stored in inventory.files.values()
+        ],
+        "jobs": [{"key": str(key), **asdict(jobs)} for key, jobs in inventory.jobs.items()],
+        "takenOver": sorted(inventory.taken_over),
+        "addresses": [
+            {"network": network, "slots": [[*pair] for pair in slots.items()]}
+            for network, slots in inventory.addresses.items()
+        ],
+        "signed": [
+            {"key": key, "revisions": [*map(asdict, revisions)]}
+            for key, revisions in inventory.signed.items()
+        ],
     }
-    del whole["seq"], whole["time"]
     return dict(_flat(whole))
 
 

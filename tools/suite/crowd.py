@@ -175,7 +175,7 @@ class Crowd:
         the watch.
         """
         saved = json.loads((self.host.state / "controller" / "state.json").read_text("utf-8"))
-        good = [course for course in saved["courses"].values() if course["good"]]
+        good = [course for course in saved["courses"].values() if course.get("good")]
         return len(good) > self.services
 
     def _is_quiet(self) -> bool:

@@ -95,7 +95,7 @@ def fetch_runs(state: StateFolder) -> list[FailedRun]:
         from controller.loop.state.saved_state import saved_failures
 
         return list(saved_failures(state.controller / "failures.json"))
-    return [failed_runs.from_json(run) for run in answer["runs"]]
+    return [failed_runs.FORM.from_json(run) for run in answer["runs"]]
 
 
 def _origin(run: FailedRun) -> LineOrigin:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from controller.core.encoding.stored_form import OPTIONAL, Milliseconds, StoredForm, stored
+from controller.core.encoding.stored_form import StoredForm
 
 #: The pause after each failure in a row, in seconds. The last value repeats.
 PAUSES_S = (1, 5, 10, 20, 40, 80, 160, 300)
@@ -25,8 +25,8 @@ LOOP_FAILURES = 5
 #: A bound for counts in a state file, above any useful value.
 _COUNT_MAX = 1_000_000
 _CAUSE_MAX = 300
-_Cause = Annotated[str, AfterValidator(lambda cause: cause[:_CAUSE_MAX]), OPTIONAL]
-_Instant = Annotated[Milliseconds, Field(ge=0)]
+_Cause = Annotated[str, AfterValidator(lambda cause: cause[:_CAUSE_MAX])]
+_Instant = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,11 @@ class SlotHistory:
     #: Failures in a row.
     count: Annotated[int, Field(ge=0, le=_COUNT_MAX)] = 0
     #: The instants of the last failures, at most ``LOOP_FAILURES``, oldest first.
-    recent: Annotated[
-        tuple[_Instant, ...], stored("recentMs"), Field(max_length=LOOP_FAILURES)
-    ] = ()
+    recent: Annotated[tuple[_Instant, ...], Field(max_length=LOOP_FAILURES)] = ()
     #: True once a crash loop was detected, until ten minutes pass in a run or without a
     #: failure. Pauses of five minutes would hide the loop otherwise: ten minutes have no room
     #: for five failures.
-    crash_looping: Annotated[bool, stored("looping")] = False
+    crash_looping: bool = False
     #: The cause of the last failure, if known.
     cause: _Cause = ""
     #: The id of the broker's record if the last failure was a violation.
@@ -50,7 +48,7 @@ class SlotHistory:
 
 
 CLEAN = SlotHistory()
-FORM = StoredForm(SlotHistory, "a slot's history")
+FORM = StoredForm(SlotHistory)
 
 
 def record_failure(

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 from controller.core.drift.classify import ALIVE, alterations
 from controller.core.drift.heal_alterations import healed_by
+from controller.core.encoding.stored_form import StoredForm
 from controller.model.desired.plan import AnyAction
 from controller.model.observed import Container
 
@@ -112,23 +112,5 @@ def is_contended(contention: Contention, now: float) -> bool:
     return contention.rounds > 0 and now - contention.times[-1] < WITHIN_S
 
 
-def to_json(contentions: Mapping[str, Contention]) -> dict[str, object]:
-    """Return a slot's contentions as JSON."""
-    return {
-        name: [list(each.times), each.rounds, sorted(each.altered)]
-        for name, each in contentions.items()
-    }
-
-
-def from_json(value: Mapping[str, Any]) -> dict[str, Contention]:
-    """Parse the output of ``to_json``.
-
-    Raises:
-        ValueError, TypeError, AttributeError: *value* has another form.
-    """
-    return {
-        str(name): Contention(
-            tuple(float(at) for at in times), int(rounds), frozenset(map(str, altered))
-        )
-        for name, (times, rounds, altered) in value.items()
-    }
+#: A slot's contentions, by field.
+FORM = StoredForm(dict[str, Contention])

@@ -15,11 +15,11 @@ from typing import Any
 
 from controller.core.drift import failures
 from controller.core.encoding.quoting import shorten
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.engine_api.streams.log_stream import nanoseconds
 from controller.model.container_output import FailedRun, LogLine, StreamName
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.rollout import RestartPolicy
-from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 
 LINES_MAX = 20
@@ -189,14 +189,6 @@ def latest_by_slot(runs: Iterable[FailedRun]) -> list[FailedRun]:
 # JSON
 
 
-#: The members of a run that are stored under their own names.
-_MEMBERS: dict[str, type] = {
-    **dict.fromkeys(("container", "id", "run", "revision", "owner", "at", "cause", "signal"), str),
-    "slot": int,
-    "oom": bool,
-}
-
-
 def run_json(run: FailedRun) -> dict[str, object]:
     """Return a run in the shape of ``lastFailure`` in ``status --json``."""
     return {
@@ -223,39 +215,5 @@ def last_line(run: FailedRun) -> str:
     return next((text for text in reversed(texts) if text.strip()), "")
 
 
-def to_json(run: FailedRun) -> dict[str, object]:
-    """Return a run in the form of the state folder."""
-    more = {"key": str(run.key), "id": run.id, "run": run.run, "owner": run.owner}
-    return {**more, **run_json(run)}
-
-
-def from_json(value: Mapping[str, Any]) -> FailedRun:
-    """Parse the output of ``to_json``.
-
-    Raises:
-        ValueError: *value* is not a failed run.
-    """
-    match value:
-        case {"key": str(key), "exit": None | int() as code, "lines": list(lines)} if (
-            all(isinstance(value.get(name), kind) for name, kind in _MEMBERS.items())
-            and len(lines) <= LINES_MAX
-        ):
-            members = {name: value[name] for name in _MEMBERS}
-            return FailedRun(
-                key=Key.parse(key),
-                exit_code=code,
-                lines=tuple(map(_line, lines)),
-                unread=str(value.get("unread", "")),
-                check=str(value.get("check", "")),
-                **members,
-            )
-        case _:
-            raise ValueError(f"not a failed run: {str(value)[:200]}")
-
-
-def _line(value: object) -> LogLine:
-    match value:
-        case {"time": str(time), "stream": "stdout" | "stderr" as stream, "line": str(text)}:
-            return LogLine(time, _STREAMS[stream], text)
-        case _:
-            raise ValueError(f"not a line of output: {str(value)[:200]}")
+#: A run in the state folder.
+FORM = StoredForm(FailedRun)

@@ -13,9 +13,8 @@ from __future__ import annotations
 import re
 import signal
 from dataclasses import dataclass
-from typing import Annotated
 
-from controller.core.encoding.stored_form import OPTIONAL, StoredForm, stored
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.engine_api.timestamps import seconds
 from controller.core.records import endings
 from controller.model.desired.desired import Service
@@ -86,15 +85,15 @@ class ExitCursor:
     #: The engine's restart count.
     restarts: int = 0
     #: The last exit.
-    finished_at: Annotated[str, stored("finishedAt")] = ""
+    finished_at: str = ""
     #: The start of the run that was counted as unhealthy.
-    unhealthy: Annotated[str, OPTIONAL] = ""
-    name: Annotated[str, OPTIONAL] = ""
+    unhealthy: str = ""
+    name: str = ""
     #: Record ids of violations, for containers that existed at the last observation.
-    violations: Annotated[tuple[str, ...], OPTIONAL] = ()
+    violations: tuple[str, ...] = ()
 
 
-FORM = StoredForm(ExitCursor, "a mark")
+FORM = StoredForm(ExitCursor)
 
 
 def cursor_of(container: Container, before: ExitCursor | None = None) -> ExitCursor:

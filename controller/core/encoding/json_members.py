@@ -1,6 +1,6 @@
 """Typed readers of parsed JSON whose shape is not guaranteed, such as records of older versions.
 
-A missing member, or a value of another type, reads as empty. No reader raises, except ``read_plain``.
+A missing member, or a value of another type, reads as empty. No reader raises.
 
 A ``Payload`` declares each member of a JSON object once, for readers and writers::
 
@@ -16,45 +16,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, dataclass_transform
-
-from controller.core.encoding.quoting import shorten
-from controller.core.encoding.terminal_text import printable
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from typing import Any, Self, TypeVar, cast, dataclass_transform
 
 T = TypeVar("T")
 P = TypeVar("P", bound="Payload")
-
-
-def read_plain(kind: type[T], value: object) -> T:
-    """Return a value of *kind* from JSON, as ``asdict`` writes it; unknown members are ignored.
-
-    Numbers are read from strings too: the journal writes numbers beyond 2^53 as strings.
-
-    Raises:
-        ValueError: *value* has another form. The message has one line, and no part of a member's value.
-    """
-    adapter = _adapter_of(kind)  # type: ignore[arg-type]  # a type is hashable
-    from pydantic import ValidationError
-
-    try:
-        result: T = adapter.validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the value"
-        raise ValueError(printable(f"{shorten(place)}: {shorten(first['msg'])}")) from None
-    return result
-
-
-@cache
-def _adapter_of(kind: Any) -> TypeAdapter[Any]:
-    # Commands that ask the journal read no such value, and pydantic doubles their start.
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
 
 
 def mapping_of(value: object) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import islice
 
-from controller.core.encoding.json_members import read_plain
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.git.report import read_list
 from controller.model.names import COMMIT_ID
 from controller.model.sources import CommitOutcome
@@ -24,6 +24,7 @@ FEEDBACK_MAX_BYTES = 1 << 20
 _FRAME_BYTES = 64
 #: GitHub refuses a longer description.
 TEXT_MAX = 140
+_OUTCOME = StoredForm(CommitOutcome)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
@@ -72,7 +73,7 @@ def _written(outcome: CommitOutcome) -> dict[str, str]:
 
 
 def _outcome(raw: object) -> CommitOutcome:
-    outcome = read_plain(CommitOutcome, raw)
+    outcome = _OUTCOME.from_json(raw)
     if _written(outcome) != raw:
         raise ValueError(f"expected printable texts of at most {TEXT_MAX} characters, and no more")
     names = (outcome.source, outcome.namespace)

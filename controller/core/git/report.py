@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from controller.core.encoding.json_members import read_plain
+from controller.core.encoding.stored_form import StoredForm
 from controller.model.names import COMMIT_ID
 from controller.model.sources import CommitInfo, SourceStatus
 
@@ -21,6 +21,7 @@ SOURCES_MAX = 64
 REPORT_MAX_BYTES = 1 << 20
 TEXT_MAX = 2048
 _COUNT_MAX = 1 << 31
+_STATUS, _COMMIT = StoredForm(SourceStatus), StoredForm(CommitInfo)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
@@ -84,7 +85,7 @@ def status_from_json(raw: object) -> SourceStatus:
     Raises:
         ValueError: a member is missing, unknown, or of another form.
     """
-    status = read_plain(SourceStatus, raw)
+    status = _STATUS.from_json(raw)
     _raise_unless_equal(raw, status_to_json(status))
     if not _NAME.fullmatch(status.name):
         raise ValueError("the name of a source is malformed")
@@ -97,7 +98,7 @@ def status_from_json(raw: object) -> SourceStatus:
 
 def commit_from_json(raw: object) -> CommitInfo:
     """Parse the JSON of a commit; raises as ``status_from_json``."""
-    commit = read_plain(CommitInfo, raw)
+    commit = _COMMIT.from_json(raw)
     _raise_unless_equal(raw, commit_to_json(commit))
     _raise_if_malformed(commit)
     return commit

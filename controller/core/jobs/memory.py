@@ -7,10 +7,9 @@ the containers, so a removed container makes no run due again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Final, Literal
 
-from controller.core.encoding.json_members import read_plain
 from controller.model.inventory import JOBS_MAX
 from controller.model.names import Key, completions_of
 from controller.model.observed import JobMemory, JobOccasion, JobRun
@@ -157,20 +156,3 @@ def _with_occasion(memory: JobMemory, changed: JobOccasion) -> tuple[JobOccasion
 
 def _has_many(occasions: Iterable[JobOccasion]) -> bool:
     return any(occasion.completions > 1 for occasion in occasions)
-
-
-# JSON
-
-
-def to_json(jobs: Jobs) -> list[dict[str, object]]:
-    """Return memories as JSON, in the order of their last use."""
-    return [{"key": str(key), **asdict(memory)} for key, memory in jobs.items()]
-
-
-def from_json(value: Iterable[Mapping[str, Any]]) -> dict[Key, JobMemory]:
-    """Return the memories written by ``to_json``.
-
-    Raises:
-        KeyError, TypeError, ValueError: the value is no list of memories.
-    """
-    return {Key.parse(each["key"]): read_plain(JobMemory, each) for each in value}

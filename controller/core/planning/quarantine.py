@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
 
 from controller.core.drift.actions import (
     ContainerHandle,
@@ -21,7 +20,7 @@ from controller.core.drift.actions import (
     with_verdicts,
 )
 from controller.core.drift.classify import ALIVE, ReplicaState, cause_of
-from controller.core.encoding.stored_form import Milliseconds, StoredForm, stored
+from controller.core.encoding.stored_form import StoredForm
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, QuarantineWait
 from controller.model.desired.spec.rollout import RestartPolicy, RunState
@@ -63,15 +62,15 @@ class QuarantinedContainer:
     """The progress of one container's quarantine."""
 
     #: Seconds for which the container was observed down.
-    counted_s: Annotated[Milliseconds, stored("countedMs")]
+    counted_s: float
     #: Monotonic time of the last count. Meaningless in any boot but ``boot``.
-    at_s: Annotated[Milliseconds, stored("atMs")]
+    at_s: float
     boot: str
     #: Wall clock time of the end, only for people.
-    until_s: Annotated[Milliseconds, stored("untilMs")]
+    until_s: float
 
 
-FORM = StoredForm(QuarantinedContainer, "a container in quarantine")
+FORM = StoredForm(QuarantinedContainer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from controller.core.files.mounts import revision_contents
 from controller.core.manifests.revision_hash import revision_of, slot_text
 from controller.core.planning.deliveries.secret_binding import HostSecrets
 from controller.core.service.kept_revisions import kept_spec
-from controller.core.service.revisions import from_json
+from controller.core.service.revisions import FORM
 from controller.model.desired.desired import BoundName, Desired, GitSource, Service, SourceLocation
 from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.source_spec import SourceSpec
@@ -127,7 +127,7 @@ def _revisions(snapshot: HostSnapshot, numbers: _Numbers) -> Iterator[tuple[str,
 
     for name, overrides in snapshot.state.get("steerings", {}).items():
         key = Key.parse(name)
-        for kept in from_json(overrides).revisions:
+        for kept in FORM.from_json(overrides).revisions:
             spec = kept_spec(kept)
             if spec is not None and any(each.kind == "secret" for each in kept.deliveries):
                 yield (
@@ -268,7 +268,7 @@ def _without_values(state: Mapping[str, Any]) -> dict[str, object]:
     """Return the saved state without values and messages."""
     overrides = {key: dict(each) for key, each in state.get("steerings", {}).items()}
     for each in overrides.values():
-        each["revisions"] = [_hidden_revision(revision) for revision in each["revisions"]]
+        each["revisions"] = [_hidden_revision(revision) for revision in each.get("revisions", ())]
     return {
         **state,
         "steerings": overrides,
@@ -277,7 +277,7 @@ def _without_values(state: Mapping[str, Any]) -> dict[str, object]:
             for key, number, history, cursor in state.get("slots", ())
         ],
         "courses": {
-            key: {**progress, "failed": _hidden_text(progress["failed"])}
+            key: {**progress, "failed": _hidden_text(progress.get("failed", ""))}
             for key, progress in state.get("courses", {}).items()
         },
     }
@@ -288,7 +288,7 @@ def _hidden_revision(revision: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **revision,
         "spec": spec and slot_text(hide(ServiceSpec.model_validate_json(spec))),
-        "reason": _hidden_text(revision["reason"]),
+        "reason": _hidden_text(revision.get("reason", "")),
         "source": {**revision["source"], "text": ""},
         "hidden": True,
     }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from controller.core.effective.accounts import is_number
-from controller.core.encoding.json_members import fields_of, only_set
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote
 from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
@@ -149,44 +149,13 @@ def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
     texts += [text for each in confinement.devices for text in (each.source, *each.nodes)]
     if any(len(text) > TEXT_MAX or not text.isprintable() for text in texts):
         return None
-    members = fields_of(confinement)
-    members["mounts"] = [only_set(**fields_of(mount)) for mount in confinement.mounts]
-    members["devices"] = [
-        only_set(**fields_of(device) | {"nodes": list(device.nodes)})
-        for device in confinement.devices
-    ]
-    members |= {name: list(members[name]) for name in ("capabilities", "groups", "host_namespaces")}
-    return only_set(**members)
+    members: dict[str, object] = _FORM.to_json(confinement)
+    return members
 
 
 def confinement_from_json(value: object) -> Confinement | None:
     """Return the confinement from the journal's form; None for a record without a confinement."""
-    if not isinstance(value, Mapping):
-        return None
-    members: dict[str, Any] = {name: value[name] for name in _NAMES & value.keys()}
-    members["capabilities"] = tuple(str(name) for name in members.get("capabilities", ()))
-    members["groups"] = tuple(str(group) for group in members.get("groups", ()))
-    members["host_namespaces"] = tuple(map(str, members.get("host_namespaces", ())))
-    members["mounts"] = tuple(_mount_from_json(mount) for mount in members.get("mounts", ()))
-    members["devices"] = tuple(_device_from_json(each) for each in members.get("devices", ()))
-    members["shm"] = int(members.get("shm", 0))
-    return Confinement(**members)
+    return _FORM.from_json(value) if isinstance(value, Mapping) else None
 
 
-def _device_from_json(value: Mapping[str, Any]) -> ExpectedDevice:
-    return ExpectedDevice(
-        str(value.get("source", "")),
-        tuple(map(str, value.get("nodes", ()))),
-        str(value.get("specification", "")),
-    )
-
-
-def _mount_from_json(value: Mapping[str, Any]) -> ExpectedMount:
-    members = {name: value[name] for name in _MOUNT_NAMES & value.keys()}
-    # The journal writes numbers beyond 2^53 as strings.
-    members |= {name: int(members[name]) for name in ("size", "device", "inode") if name in members}
-    return ExpectedMount(**{"type": "", "target": "", **members})
-
-
-_NAMES = frozenset(field.name for field in fields(Confinement))
-_MOUNT_NAMES = frozenset(field.name for field in fields(ExpectedMount))
+_FORM = StoredForm(Confinement)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from types import MappingProxyType
 
 from controller.core.drift.failed_runs import run_json
 from controller.core.engine_api.comparable_fields import limits_text
-from controller.core.service.revisions import in_force, pin_json, suspension_json
+from controller.core.service.revisions import in_force
 from controller.model.container_output import FailedRun
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import Overrides, Revision
@@ -62,8 +63,8 @@ def history(
         "namespace": key.namespace,
         "name": key.name,
         "generation": generation,
-        "suspended": suspension_json(overrides.suspension) if overrides.suspension else None,
-        "pin": pin_json(pin) if pin else None,
+        "suspended": asdict(overrides.suspension) if overrides.suspension else None,
+        "pin": asdict(pin) if pin else None,
         "restarting": {"by": restarting.by, "containers": len(restarting.ids)}
         if restarting
         else None,

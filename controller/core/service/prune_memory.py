@@ -5,23 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import PlainSerializer
 
-from controller.core.encoding.stored_form import (
-    OPTIONAL,
-    Milliseconds,
-    StoredForm,
-    StoredKeys,
-    stored,
-)
+from controller.core.encoding.stored_form import StoredForm
 from controller.model.names import Key
 
-#: In JSON an object.
-_Devices = Annotated[
-    tuple[tuple[str, int], ...],
-    BeforeValidator(lambda members: tuple(sorted(members.items()))),
-    PlainSerializer(dict),
-]
+#: Keys, in JSON as a sorted list of texts.
+_Keys = Annotated[frozenset[Key], PlainSerializer(lambda keys: [*map(str, sorted(keys))])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +21,24 @@ class PruneMemory:
     #: The filesystem of the directory when all was well.
     device: int = 0
     #: The new candidates of the last observation.
-    settling: StoredKeys = frozenset()
+    settling: _Keys = frozenset()
     #: When these candidates first appeared.
-    settling_since: Annotated[Milliseconds, stored("settlingSinceMs")] = 0.0
+    settling_since: float = 0.0
     #: Services that may go and are not gone yet.
-    going: StoredKeys = frozenset()
+    going: _Keys = frozenset()
     #: Those of ``going`` that were still declared (scaled to 0, or Stopped). The removal of
     #: their documents is not allowed yet.
-    standing: StoredKeys = frozenset()
+    standing: _Keys = frozenset()
     #: When each service of the window was allowed.
-    passed: tuple[tuple[Key, Milliseconds], ...] = ()
+    passed: tuple[tuple[Key, float], ...] = ()
     #: The filesystem of each Git source when all was well.
-    devices: Annotated[_Devices, OPTIONAL] = ()
+    devices: tuple[tuple[str, int], ...] = ()
     #: The source of each resource, '' for DIR. Empty without Git sources.
-    sources: Annotated[tuple[tuple[Key, str], ...], OPTIONAL] = ()
+    sources: tuple[tuple[Key, str], ...] = ()
     #: The volumes whose last document said ``retain: false``.
-    released: Annotated[StoredKeys, OPTIONAL] = frozenset()
+    released: _Keys = frozenset()
     #: Those of ``released`` whose removal is approved.
-    removing: Annotated[StoredKeys, OPTIONAL] = frozenset()
+    removing: _Keys = frozenset()
 
 
-FORM = StoredForm(PruneMemory, "the prune guard's memory")
+FORM = StoredForm(PruneMemory)

@@ -6,30 +6,23 @@ with a container, are never dropped. The broker knows the image of each revision
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from typing import Any
 
-from pydantic import TypeAdapter
-
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.manifests.revision_hash import service_text, slot_text, spec_digest
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import (
     Overrides,
-    Pin,
     Revision,
     RevisionOutcome,
-    Suspension,
 )
 from controller.model.desired.spec.rollout import RunState
 from controller.model.names import Key
 from controller.model.observed import Container
 
-_OVERRIDES = TypeAdapter(Overrides)
-_REVISION_FIELDS = tuple(field.name for field in fields(Revision))
-_PLACE_FIELDS = tuple(field.name for field in fields(SourceLocation))
 #: Revisions kept per service.
 KEPT = 10
 #: The most characters of all kept specs. Beyond that, the oldest revisions lose their spec:
@@ -92,7 +85,8 @@ def _declared(overrides: Overrides, service: Service, generation: int, since: st
         owner=service.owner,
         image=service.spec.image,
         spec=slot_text(service.spec),
-        source=service.source,
+        # The place alone: the text of the document can have values.
+        source=SourceLocation(service.source.file, service.source.line, service.source.commit),
         # A failed revision is tried again. A good one stays good.
         outcome="good" if before is not None and before.outcome == "good" else "",
         canonical=service.canonical,
@@ -206,83 +200,5 @@ def drop_old_specs(all_overrides: Mapping[Key, Overrides]) -> dict[Key, Override
     return changed
 
 
-# JSON
-
-
-def to_json(overrides: Overrides) -> dict[str, object]:
-    """Return overrides as JSON. Absent parts have no member."""
-    members: dict[str, object] = {
-        "revisions": [_revision_json(each) for each in overrides.revisions]
-    }
-    if overrides.pin is not None:
-        members["pin"] = pin_json(overrides.pin)
-    if overrides.suspension is not None:
-        members["suspension"] = suspension_json(overrides.suspension)
-    if overrides.restarting is not None:
-        restarting = overrides.restarting
-        members["restarting"] = {"ids": sorted(restarting.ids), "by": restarting.by}
-    if overrides.applied is not None:
-        members["applied"] = overrides.applied
-    if overrides.down_ms is not None:
-        members["downMs"] = overrides.down_ms
-    return members
-
-
-def suspension_json(suspension: Suspension) -> dict[str, object]:
-    """Return a suspension as JSON; one without a stop has the form of earlier versions."""
-    members = asdict(suspension)
-    if not suspension.stopped:
-        del members["stopped"]
-    return members
-
-
-def pin_json(pin: Pin) -> dict[str, object]:
-    """Return a pin as JSON; pins of earlier versions have no limits."""
-    members = asdict(pin)
-    for name in ("limits", "asked_limits"):
-        if members[name] is None:
-            del members[name]
-    return members
-
-
-def _revision_json(revision: Revision) -> dict[str, object]:
-    # ``asdict`` of the whole takes five times as long, and a save writes all revisions.
-    members: dict[str, object] = {name: getattr(revision, name) for name in _REVISION_FIELDS}
-    for name in ("hidden", "canonical", "limits", "deliveries", "bound_names"):
-        if not members[name]:
-            del members[name]
-    source: dict[str, object] = {name: getattr(revision.source, name) for name in _PLACE_FIELDS}
-    places = revision.source.places
-    members["source"] = {**source, "places": None if places is None else asdict(places)}
-    if revision.limits is not None:
-        members["limits"] = asdict(revision.limits)
-    for name, parts in (
-        ("deliveries", revision.deliveries),
-        ("bound_names", revision.bound_names),
-    ):
-        if parts:
-            members[name] = [asdict(each) for each in parts]
-    return members
-
-
-def from_json(value: Mapping[str, object]) -> Overrides:
-    """Parse the output of ``to_json``. Files of earlier versions lack some members.
-
-    Raises:
-        ValueError: *value* does not describe overrides.
-    """
-    named = {**value, "down_ms": value.get("downMs")}
-    try:
-        if "revisions" not in value or None in value.values():
-            raise ValueError("a member is missing")  # noqa: TRY301 - one message for all faults
-        overrides = _OVERRIDES.validate_json(json.dumps(named), strict=True)
-    except ValueError as error:
-        raise ValueError(f"not a service's overrides: {value!r:.200}") from error
-    # Of a source, only the place is kept.
-    places = (
-        (each, SourceLocation(each.source.file, each.source.line, each.source.commit))
-        for each in overrides.revisions
-    )
-    return replace(
-        overrides, revisions=tuple(replace(each, source=place) for each, place in places)
-    )
+#: The overrides of a service in the saved state.
+FORM = StoredForm(Overrides)

@@ -14,18 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
 
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.backoff import CLEAN, SlotHistory
 from controller.core.drift.classify import ALIVE, ReplicaState, unhealthy_cause
-from controller.core.encoding.stored_form import (
-    NULLABLE,
-    OPTIONAL,
-    Milliseconds,
-    StoredForm,
-    stored,
-)
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts, HookWord
 from controller.model.desired.desired import Service
 from controller.model.desired.limits import DeclaredLimits
@@ -54,27 +47,27 @@ class RolloutProgress:
     #: The most slots created, started and available so far.
     furthest: tuple[int, int, int] = (0, 0, 0)
     #: Time since the last progress.
-    idle_s: Annotated[Milliseconds, stored("idleMs")] = 0.0
+    idle_s: float = 0.0
     #: Time since all slots were available; None if they were not yet.
-    held_s: Annotated[Milliseconds | None, stored("heldMs")] = None
+    held_s: float | None = None
     #: Why the rollout failed; '' if it did not.
     failed: str = ""
     #: The last revision that completed its watch period.
     good: str = ""
     #: Failures by slot before a failed rollout recovered.
-    forgiven: Annotated[tuple[tuple[int, int], ...], OPTIONAL] = ()
+    forgiven: tuple[tuple[int, int], ...] = ()
     #: The limits that are, or were last, rolled out.
     limits: DeclaredLimits = field(default_factory=DeclaredLimits)
     #: True once all slots were available, and no container of another revision had a process.
-    served: Annotated[bool, OPTIONAL] = False
+    served: bool = False
     #: A job before or after the rollout is the reason of the failure.
-    by_job: Annotated[bool, stored("byJob"), OPTIONAL] = False
+    by_job: bool = False
     #: The failed runs of each job when the rollout began: they don't count. None: not known yet.
-    excused: Annotated[tuple[tuple[str, int], ...] | None, NULLABLE] = None
+    excused: tuple[tuple[str, int], ...] | None = None
 
 
 NEW = RolloutProgress()
-FORM = StoredForm(RolloutProgress, "the course of a rollout")
+FORM = StoredForm(RolloutProgress)
 
 
 @dataclass(frozen=True, slots=True)

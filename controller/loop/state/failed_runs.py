@@ -134,7 +134,7 @@ class FailureLog:
             if self._file is None or not self._changed:
                 return
             runs, self._changed = self._runs, False
-        value = {"version": VERSION, "runs": [failed_runs.to_json(run) for run in runs]}
+        value = {"version": VERSION, "runs": [failed_runs.FORM.to_json(run) for run in runs]}
         try:
             # Not in ASCII: output of emoji would take three times the bytes, and exceed SIZE_MAX.
             data = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
@@ -153,4 +153,4 @@ def read_runs(file: Path) -> tuple[FailedRun, ...]:
         ValueError, KeyError, TypeError, RecursionError: the content isn't a log of failed runs.
     """
     value = read_state(file, SIZE_MAX)
-    return tuple(failed_runs.from_json(run) for run in value["runs"])[-failed_runs.OF_ALL :]
+    return tuple(failed_runs.FORM.from_json(run) for run in value["runs"])[-failed_runs.OF_ALL :]

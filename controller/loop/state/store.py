@@ -360,7 +360,7 @@ class StateStore(Noted):
             slot.history = backoff.CLEAN if history is None else backoff.FORM.from_json(history)
             slot.exit_cursor = None if cursor is None else failures.FORM.from_json(cursor)
         for key, number, fields in value.get("fights", ()):
-            read.slot((Key.parse(key), int(number))).contentions = contention.from_json(fields)
+            read.slot((Key.parse(key), int(number))).contentions = contention.FORM.from_json(fields)
         for member, form in _forms().items():
             entries = value[member] if member == "generations" else value.get(member, {})
             for key, each in entries.items():
@@ -393,7 +393,9 @@ def _forms() -> dict[str, _Form]:
             lambda g: [g.digest, g.number, g.observed],
             lambda v: Generation(str(v[0]), int(v[1]), int(v[2])),
         ),
-        "steerings": _Form("overrides", NO_OVERRIDES, revisions.to_json, revisions.from_json),
+        "steerings": _Form(
+            "overrides", NO_OVERRIDES, revisions.FORM.to_json, revisions.FORM.from_json
+        ),
         "courses": _Form(
             "rollout",
             rollout_progress.NEW,
@@ -424,7 +426,7 @@ def _entries(state: ServiceState) -> dict[str, str]:
             if slot.history != backoff.CLEAN or slot.exit_cursor
         ],
         "fights": [
-            [key, slot.slot[1], contention.to_json(slot.contentions)]
+            [key, slot.slot[1], contention.FORM.to_json(dict(slot.contentions))]
             for slot in slots
             if slot.contentions
         ],

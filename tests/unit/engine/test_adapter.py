@@ -531,7 +531,7 @@ def world(**answers: object) -> Wire:
             owned("n2", "platform-network.prod", "prod"),
         ],
         "volumes": [owned("data", "data", "default")],
-        "pins": {REVISION: {"id": "sha256:ab", "digest": ""}},
+        "pins": [[REVISION, {"id": "sha256:ab", "digest": "", "repository": "a/b"}]],
     }
     return Wire(
         {
@@ -568,7 +568,7 @@ def test_a_snapshot_has_who_ended_a_run_if_that_is_the_last_one() -> None:
     inventory = dict(world().answers["GET /trimtab/v1/inventory"])
     by_alice = {"route": "container.stop", "role": "operator", "uid": 1000, "time": DOWN}
     inventory |= {
-        "endings": [{"container": each, **by_alice} for each in ("c1", "gone")],
+        "endings": [[each, {"container": each, **by_alice}] for each in ("c1", "gone")],
         "takenDown": "d1",
     }
 
@@ -640,7 +640,7 @@ def test_members_with_a_known_tag_are_taken_from_the_look_before() -> None:
     assert second == first
     assert second.pins is first.pins
     assert [query.get("have") for _, _, query, _ in wire.sent] == [None, '["e1", "p1"]']
-    newer = {**inventory, "tags": {**tags, "pins": "p2"}, "pins": {}}
+    newer = {**inventory, "tags": {**tags, "pins": "p2"}, "pins": []}
     wire.answers["GET /trimtab/v1/look"] = {**whole, "inventory": newer}
     assert adapter.observe(images=frozenset(), only=KEY).pins == {}
     adapter.observe(images=frozenset(), only=KEY)

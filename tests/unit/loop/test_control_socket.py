@@ -151,7 +151,7 @@ def test_whoever_can_connect_may_look() -> None:
 def test_output_is_for_root_the_own_user_and_whoever_may_read_the_logs(
     uid: int, names: list[str]
 ) -> None:
-    kept = [failures.from_json(each) for each in ask({"do": "failures"}, uid)["runs"]]
+    kept = [failures.FORM.from_json(each) for each in ask({"do": "failures"}, uid)["runs"]]
     assert [run.key.name for run in kept] == names
     assert all(run.lines == FAILED.lines for run in kept)
 

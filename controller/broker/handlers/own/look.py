@@ -16,8 +16,7 @@ from controller.broker.handlers import container_read, image, networks_volumes
 from controller.broker.handlers.own.trimtab_api import shared_items
 from controller.broker.wire import responses
 from controller.broker.wire.responses import json_reply, refusal
-from controller.core.jobs import memory as jobs
-from controller.core.records.inventory_json import addresses_to_json, item_to_json
+from controller.core.records.inventory_json import ITEM, addresses_to_json, mapping_to_json
 from controller.model import names
 from controller.model.records import Reply
 
@@ -53,12 +52,14 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     networks.sort(key=lambda each: (each.name, each.id))
     items = {
         "instance": state.instance,
-        "containers": [item_to_json(known.containers[i]) for i in ids if i in known.containers],
+        "containers": [ITEM.to_json(known.containers[i]) for i in ids if i in known.containers],
         "networks": [asdict(each) for each in networks],
         "volumes": [asdict(each) for each in known.volumes.values()],
-        **addresses_to_json(known, f"{namespace}/{service}"),
+        "addresses": addresses_to_json(known, f"{namespace}/{service}"),
         **shared_items(state, known, have),
-        "jobs": jobs.to_json({key: each for key, each in known.jobs.items() if key == job}),
+        "jobs": mapping_to_json(
+            "jobs", {key: each for key, each in known.jobs.items() if key == job}
+        ),
     }
     asked: list[str] = json.loads(call.query.get("images", "[]"))
     asked = [each for each in asked if each not in have & parts.images]

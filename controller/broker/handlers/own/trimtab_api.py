@@ -28,9 +28,9 @@ from controller.core.enforcement.approvals import ApprovalView, read_digest, rea
 from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.engine_api.tested_engines import untested
 from controller.core.records.inventory_json import (
+    ITEM,
     TAGGED,
     addresses_to_json,
-    item_to_json,
     shared_to_json,
 )
 from controller.core.records.operator_records import read_hold, read_run_request, read_service_act
@@ -224,13 +224,13 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
             "seq": known.seq,
             "ledger": [asdict(trusted) for trusted in known.ledger.values()],
             "sessions": [asdict(session) for session in known.sessions.values()],
-            **addresses_to_json(known),
+            "addresses": addresses_to_json(known),
             **shared_items(state, known),
         }
     containers: list[bytes | None] = []
     for number, item in enumerate(known.containers.values(), 1):
         if can_see(actor, item.owner):
-            containers.append(responses.encode(item_to_json(item)))
+            containers.append(responses.encode(ITEM.to_json(item)))
         if number % INVENTORY_STEP == 0:
             yield GiveWay()
     members: dict[str, bytes | None] = {

@@ -237,7 +237,7 @@ def test_no_call_of_the_encoder_grows_with_the_inventory(tmp_path: Path, contain
         books.save()
         sys.setprofile(None)
         assert len(encoded) > containers
-        assert max(encoded) < len(str(inventory_json.item_to_json(item))) + 100
+        assert max(encoded) < len(str(inventory_json.ITEM.to_json(item))) + 100
 
     check(tmp_path, test)
 
@@ -356,7 +356,7 @@ def test_a_snapshot_that_can_t_be_saved_ends_nothing(
 
 # A snapshot is used only if a record describes its content.
 
-EVIL = {
+EVIL: dict[str, list[dict[str, object]]] = {
     "ledger": [{"reference": "evil:1", "id": "sha256:" + "66" * 32, "digest": ""}],
     "pins": [
         {
@@ -397,7 +397,7 @@ def test_a_changed_snapshot_is_not_used_and_leaves_a_trace(
     check(tmp_path, save_one)
     path = tmp_path / "inventory.json"
     good = json.loads(path.read_bytes())
-    good["inventory"][member] += EVIL[member]
+    good["inventory"][member] += [["evil", each] for each in EVIL[member]]
     evil = canonical(good)
     path.write_bytes(evil)
     state = check(tmp_path, nothing)

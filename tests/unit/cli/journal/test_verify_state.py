@@ -46,7 +46,12 @@ STRANGER = PrivateKey(origin_of(INSTANCE), bytes(range(32))).public
 PRUNED = f"broker/journal/{INVENTORY_NAME}"
 EVIL = {
     "ledger": {"reference": "evil:1", "id": "sha256:" + "66" * 32, "digest": ""},
-    "pins": {"revision": "v2:" + "aa" * 32, "id": "sha256:" + "66" * 32, "digest": ""},
+    "pins": {
+        "revision": "v2:" + "aa" * 32,
+        "id": "sha256:" + "66" * 32,
+        "digest": "",
+        "repository": "a/b",
+    },
     "approvals": {"id": "a", "plan": "cd" * 32, "objects": ["volume:data"], "time": "", "used": []},
 }
 
@@ -146,7 +151,9 @@ def verified(
 
 def evil(file: str, member: str) -> Callable[[Path], None]:
     """Add something that nobody admitted to an inventory file."""
-    return lambda root: Home(root).edit(file, lambda found: found[member].append(EVIL[member]))
+    return lambda root: Home(root).edit(
+        file, lambda found: found[member].append(["a", EVIL[member]])
+    )
 
 
 def earlier(file: str) -> Callable[[Path], None]:

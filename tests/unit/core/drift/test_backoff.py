@@ -113,39 +113,31 @@ def test_the_last_cause_is_kept_until_the_slate_is_clean():
         record_failure(CLEAN, 1.0, cause="exited with 3"),
     ],
 )
-def test_a_history_survives_json_without_floats(history):
-    written = json.dumps(FORM.to_json(history))
-    assert "." not in written
-    assert FORM.from_json(json.loads(written)) == history
-
-
-def test_a_history_is_written_in_milliseconds():
-    assert FORM.to_json(after(1.5, 2.0)) == {"count": 2, "recentMs": [1500, 2000], "looping": False}
+def test_a_history_survives_json(history):
+    assert FORM.from_json(json.loads(json.dumps(FORM.to_json(history)))) == history
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        {},
-        {"count": 1, "recentMs": [1]},
-        {"count": "1", "recentMs": [1], "looping": False},
-        {"count": -1, "recentMs": [], "looping": False},
-        {"count": 1_000_001, "recentMs": [], "looping": False},
-        {"count": 1, "recentMs": [1.5], "looping": False},
-        {"count": 1, "recentMs": [-1], "looping": False},
-        {"count": 1, "recentMs": [True], "looping": False},
-        {"count": 1, "recentMs": [1] * 6, "looping": False},
-        {"count": 1, "recentMs": [1], "looping": "no"},
-        {"count": 1, "recentMs": [1], "looping": True, "cause": 3},
+        {"count": -1},
+        {"count": 1_000_001},
+        {"count": "x"},
+        {"recent": [-1]},
+        {"recent": [1] * 6},
+        {"recent": None},
+        {"crash_looping": "perhaps"},
+        {"cause": 3},
+        [],
     ],
 )
 def test_what_is_no_history_is_refused(value):
-    with pytest.raises(ValueError, match="not a slot's history: "):
+    with pytest.raises(ValueError, match=r"^(count|recent|crash_looping|cause|the value)"):
         FORM.from_json(value)
 
 
 def test_the_greatest_history_is_read_back():
-    value = {"count": 1_000_000, "recentMs": [0, 1, 2, 3, 4], "looping": True}
+    value = {"count": 1_000_000, "recent": [0, 1, 2, 3, 4], "crash_looping": True}
     assert FORM.to_json(FORM.from_json(value)) == value
 
 

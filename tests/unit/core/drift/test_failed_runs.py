@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.drift.failed_runs import (
+    FORM,
     LINES_MAX,
     OF_A_SERVICE,
     OF_A_SLOT,
@@ -17,12 +18,10 @@ from controller.core.drift.failed_runs import (
     TEXT_MAX,
     Readers,
     failed_run,
-    from_json,
     is_known,
     keep,
     last_line,
     latest_by_slot,
-    to_json,
     with_output,
 )
 from controller.model.container_output import FailedRun, LogLine
@@ -166,7 +165,7 @@ def test_an_unhealthy_run_ends_with_what_its_check_said_also_after_a_restart() -
     assert run is not None
     run = with_output(run, [line("Booting worker")])
     assert last_line(run) == "curl: (22) 500"
-    assert from_json(to_json(run)) == run
+    assert FORM.from_json(FORM.to_json(run)) == run
 
 
 def test_the_last_line_is_the_last_that_says_something() -> None:
@@ -212,10 +211,10 @@ def test_the_latest_of_each_slot() -> None:
 
 def test_what_is_written_is_read_back() -> None:
     run = run_of(7, signal="SIGKILL", oom=True, lines=(line("a"), line("b")), unread="why")
-    assert from_json(to_json(run)) == run
-    for broken in ({}, {**to_json(run), "slot": "1"}, {**to_json(run), "lines": [{}] * 3}):
-        with pytest.raises(ValueError, match="not a"):
-            from_json(broken)
+    assert FORM.from_json(FORM.to_json(run)) == run
+    for broken in ({}, {**FORM.to_json(run), "slot": "x"}, {**FORM.to_json(run), "lines": [{}]}):
+        with pytest.raises(ValueError, match=r"^(key|slot|lines)"):
+            FORM.from_json(broken)
 
 
 def test_operators_read_all_and_owners_what_is_theirs() -> None:

@@ -331,5 +331,5 @@ def test_how_long_it_ran_is_told_by_start_and_end() -> None:
 def test_a_mark_is_read_back_as_it_was_written() -> None:
     for mark in (ExitCursor("c1", 3, DOWN), ExitCursor("c1", 0, "", "x", "web.1", ("v1", "v2"))):
         assert failures.FORM.from_json(failures.FORM.to_json(mark)) == mark
-    with pytest.raises(ValueError, match="not a mark"):
+    with pytest.raises(ValueError, match=r"^id: "):
         failures.FORM.from_json({"id": 3})

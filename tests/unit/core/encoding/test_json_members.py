@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-
 import pytest
 
 from controller.core.encoding.json_members import (
@@ -16,7 +13,6 @@ from controller.core.encoding.json_members import (
     number,
     parse_json,
     parse_object,
-    read_plain,
     text,
     texts,
 )
@@ -80,48 +76,6 @@ def test_an_empty_optional_member_is_not_written():
 def test_the_second_payload_takes_precedence():
     both = Outer(file="a", line=1) | Outer(line=2, checked=False)
     assert both.members == {"fileName": "a", "line": 2, "checked": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    name: str
-    size: int = 0
-    parts: tuple[Plain, ...] = ()
-
-
-def test_a_plain_form_is_read_as_asdict_wrote_it() -> None:
-    value = Plain("a", 2**60, (Plain("b"),))
-    written = {**json.loads(json.dumps(asdict(value))), "size": str(2**60), "later": 1}
-    assert read_plain(Plain, written) == value
-    assert read_plain(tuple[Plain, ...], [written]) == (value,)
-    for other in ({}, {"name": 1}, {"name": "a", "size": "x"}, None):
-        with pytest.raises(ValueError, match=r"^(name|size|the value): "):
-            read_plain(Plain, other)
-
-
-@dataclass(frozen=True)
-class Counted:
-    name: str
-    counts: dict[str, int]
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ({"name": "n"}, "counts: Field required"),
-        ({"name": ["hunter2"], "counts": {}}, "name: Input should be a valid string"),
-        ([], "the value: Input should be a dictionary or an instance of Counted"),
-    ],
-)
-def test_the_message_about_another_form_repeats_no_value(value: object, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        read_plain(Counted, value)
-
-
-def test_the_message_about_another_form_has_one_line() -> None:
-    with pytest.raises(ValueError, match="counts") as found:
-        read_plain(Counted, {"name": "n", "counts": {"a\nb": "x"}})
-    assert str(found.value).isprintable()
 
 
 @pytest.mark.parametrize("data", [b"", b"NaN", b'{"a":Infinity}', b"\xff", b"[" * 100_000, b"{}{}"])

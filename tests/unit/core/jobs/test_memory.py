@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.jobs import memory as jobs
+from controller.core.records.inventory_json import mapping_from_json, mapping_to_json
 from controller.model.inventory import JOBS_MAX
 from controller.model.names import job_key
 from controller.model.observed import NO_RUNS, JobMemory, JobRun
@@ -88,8 +89,8 @@ def test_the_memory_is_bounded_and_keeps_runs_that_go_on(steps: list[tuple[int, 
     assert len([each for each in memory.runs if each.ended]) <= jobs.RUNS_KEPT
     assert len(memory.occasions) <= jobs.OCCASIONS_KEPT
     assert memory.last == len(steps)
-    texts = json.loads(json.dumps(jobs.to_json({job_key("a", "b"): memory})))
-    assert jobs.from_json(texts) == {job_key("a", "b"): memory}
+    texts = json.loads(json.dumps(mapping_to_json("jobs", {job_key("a", "b"): memory})))
+    assert mapping_from_json("jobs", texts) == {job_key("a", "b"): memory}
 
 
 def test_a_run_that_ends_after_many_later_ones_is_remembered() -> None:

@@ -107,21 +107,6 @@ def test_other_volumes_have_names_that_clients_may_choose(name: str) -> None:
 # The policy's word
 
 
-@pytest.mark.parametrize(
-    ("written", "meant"),
-    [
-        (True, "slot"),
-        (False, "refuse"),
-        ("slot", "slot"),
-        ("scratch", "scratch"),
-        ("refuse", "refuse"),
-    ],
-)
-def test_what_earlier_versions_wrote_still_means_something(written: object, meant: str) -> None:
-    assert rules(written).images.anonymous_volumes == meant
-    assert Policy.from_json(rules(written).to_json()).images.anonymous_volumes == meant
-
-
 def test_an_exception_decides_for_its_service_alone() -> None:
     loosens = {"anonymousVolumes": "slot"}
     exemption = {

@@ -107,7 +107,7 @@ SNAPSHOT = HostSnapshot(
         "version": 1,
         "slots": [[str(KEY), 1, {"count": 1, "cause": SECRET}, None]],
         "courses": {str(KEY): {"failed": SECRET}},
-        "steerings": {str(KEY): revisions.to_json(Overrides((REVISION,)))},
+        "steerings": {str(KEY): revisions.FORM.to_json(Overrides((REVISION,)))},
     },
     sources=(SOURCE,),
 )
@@ -176,7 +176,7 @@ def test_another_key_is_refused(key: object) -> None:
 
 def test_an_earlier_revision_is_compared_without_its_values() -> None:
     state = from_text(json.dumps(to_json(SNAPSHOT))).state
-    overrides = revisions.from_json(state["steerings"][str(KEY)])
+    overrides = revisions.FORM.from_json(state["steerings"][str(KEY)])
     earlier = slots_of(overrides.revisions[0], SERVICE)
     assert earlier is not None
     assert earlier.revision == SERVICE.revision
@@ -271,7 +271,7 @@ def snapshot_of(on_host: Desired, content: str = CONTENT) -> HostSnapshot:
     return replace(
         SNAPSHOT,
         observed=replace(SNAPSHOT.observed, containers=(container,), files={str(files): stored}),
-        state={"steerings": {str(KEY): revisions.to_json(Overrides(tuple(kept)))}},
+        state={"steerings": {str(KEY): revisions.FORM.to_json(Overrides(tuple(kept)))}},
         secrets=HostSecrets.of(bound, restored_at_boot=True),
         workloads=bound.workloads,
     )

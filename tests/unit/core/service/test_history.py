@@ -92,7 +92,7 @@ def test_what_people_want_of_it_is_told() -> None:
         restarting=Restarting(frozenset({"1", "2"}), "uid:7"),
     )
     told = history(WEB, held, declared=revision("b"), generation=2)
-    assert told["suspended"] == {"by": "uid:0", "since": SINCE}
+    assert told["suspended"] == {"by": "uid:0", "since": SINCE, "stopped": False}
     assert told["restarting"] == {"by": "uid:7", "containers": 2}
 
 

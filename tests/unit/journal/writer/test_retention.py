@@ -334,7 +334,7 @@ def vouch_for_evil(folder: Path) -> None:
     """Add an image that nobody vouched for to the inventory of the pruned records."""
     path = folder / INVENTORY_NAME
     value = json.loads(path.read_bytes())
-    value["ledger"].append({"reference": "evil:1", "id": "sha256:0", "digest": ""})
+    value["ledger"].append(["evil:1", {"reference": "evil:1", "id": "sha256:0"}])
     path.write_bytes(canonical(value))
 
 
