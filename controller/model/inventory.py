@@ -64,10 +64,10 @@ class ContainerItem:
     #: The names that the controller gave the container, by network, apart from its service's name.
     network_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     #: The ids of the admitted networks, and the identities of the admitted volumes (``OwnedObject.identity``),
-    #: by name. A name without one was admitted by an older broker, or adopted.
+    #: by name. A name without one was adopted.
     network_ids: tuple[tuple[str, str], ...] = ()
     volume_ids: tuple[tuple[str, str], ...] = ()
-    #: Published ports, as ADDRESS:PORT:PORT/PROTOCOL; () if an older broker saved the inventory.
+    #: Published ports, as ADDRESS:PORT:PORT/PROTOCOL.
     ports: tuple[str, ...] = ()
     #: The contents, as KIND/NAME=CONTENT, of which the container got a signal.
     signalled: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class ContainerItem:
     signed: str = ""
     #: The members of the create or of an update that the engine dropped, sorted.
     ignored: tuple[str, ...] = ()
-    #: The uid that asked for the create; -1 if an older broker saved the inventory.
+    #: The uid that asked for the create; -1 if unknown.
     uid: int = -1
 
     @property
@@ -202,7 +202,7 @@ class SignedRevision:
     key: str = ""  # the fingerprint of the signer's key
     path: str = ""
     blob: str = ""
-    #: The shape without the members of updates, and their values in JSON; '' of older brokers.
+    #: The shape without the members of updates, and their values in JSON.
     base: str = ""
     updates: tuple[tuple[str, str], ...] = ()
     formers: tuple[str, ...] = ()  # earlier names of the service: the shape can have one of them

@@ -151,7 +151,7 @@ class JobOccasion:
     def is_complete(self) -> bool:
         """True if no further run is to succeed."""
         if self.completions == 1:
-            # An inventory of an earlier broker has no number of successes.
+            # A new run of the occasion begins anew, and the number of successes counts all.
             return self.outcome == "succeeded"
         return self.succeeded >= self.completions
 

@@ -267,7 +267,7 @@ Examples:
 def keys(state: Path | None, as_json: bool) -> None:
     """List the public keys of the journal's checkpoints, the current key first.
 
-    FROM is the record that introduced the key; '-' for a key of an earlier version. The keys are in
+    FROM is the record that introduced the key; '-' if that is unknown. The keys are in
     journal.pub in the state folder. Copy the file to another host: an attacker who
     changes the journal here can change the file as well.
     """

@@ -55,11 +55,10 @@ class PublishedKey:
 
     key: signed_note.PublicKey
     until: int | None = None  # the last record that the key signed; None for the signing key
-    #: None in lines of earlier versions.
+    #: None if it wasn't known when the line was written.
     introduced: Introduction | None = None
 
     def __str__(self) -> str:
-        # ``until`` comes first: earlier versions ignore the words after it.
         until = f" until {self.until}" if self.until is not None else ""
         begin = self.introduced
         return f"{self.key}{until}" + (f" from {begin.seq} {begin.time}" if begin else "")

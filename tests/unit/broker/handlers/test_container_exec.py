@@ -263,7 +263,7 @@ BIND = {"Type": "bind", "Source": "/srv/alice", "Destination": "/srv"}
         ({}, None, "0:0", "exec.client"),
         ({"origin": "controller"}, [], "", "exec.client"),
         ({"uid": 1009}, [], "", "exec.client"),
-        ({"uid": -1}, [], "", "exec.client"),  # by an older broker
+        ({"uid": -1}, [], "", "exec.client"),
     ],
 )
 def test_a_client_runs_commands_in_what_it_made_itself_and_with_folders_as_its_user(

@@ -2,8 +2,6 @@
 
 The golden vectors are promises to every host that runs trimtab: another value would replace all
 of its containers. A new field or a new default must leave them as they are.
-
-Vectors ``v1`` are those of earlier versions, whose containers still run.
 """
 
 import pytest

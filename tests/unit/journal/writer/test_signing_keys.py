@@ -54,7 +54,7 @@ def test_a_list_of_keys_says_by_which_record_each_came(tmp_path: Path) -> None:
         assert read_published_keys(path) == (PublishedKey(one),)
 
 
-def test_a_list_of_an_earlier_version_gets_the_record_from_the_journal(folder: Path) -> None:
+def test_a_list_without_the_record_gets_it_from_the_journal(folder: Path) -> None:
     """So does a list that a crash kept from being written."""
     log = open_log(folder, every=OFTEN)
     path = key_files(folder).public
