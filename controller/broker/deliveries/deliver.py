@@ -58,7 +58,7 @@ def deliver(call: GateRequest, state: GateState) -> Flow[Reply]:
         summary=signed_acts.with_proof(judged, proof).summary,
         verdict=judged.verdict,
         deadline_s=_DEADLINE_S,
-        stores=StoreContent(files, request.content, request.blob),
+        instead=StoreContent(files, request.content, request.blob),
     )
     return (yield from perform(state, call.by, change))
 

@@ -51,12 +51,9 @@ class Change:
     #: Send the lines of the reply to the client as they come (``Forward.stream``).
     stream: bool = False
     deadline_s: float
-    #: Opened instead of sending method, path and body.
-    relay: commands.Relay | None = None
-    #: A content to store, instead of a change of the engine.
-    stores: commands.StoreContent | None = None
-    #: The run of a build, instead of method, path and body.
-    builds: RunBuild | None = None
+    #: Yielded instead of sending method, path and body: a connection to open, a content to store, or a
+    #: build to run.
+    instead: commands.Relay | commands.StoreContent | RunBuild | None = None
     #: Runs after a build, under the same intent; returns the reply to record.
     finish: BuildStep | None = None
     #: The registry with the credentials that the engine needs.
@@ -206,23 +203,18 @@ def _forward_recorded(
     started = state.clock.monotonic()
     forwarded = change.forwarded
     body = b"" if forwarded is None else json.dumps(forwarded, ensure_ascii=False).encode()
-    answer = (
-        yield change.stores
-        or change.relay
-        or change.builds
-        or commands.Forward(
-            change.method,
-            change.path,
-            body,
-            stream=change.stream,
-            deadline_s=change.deadline_s,
-            registry=change.registry,
-            by=intent.id,
-        )
+    answer = yield change.instead or commands.Forward(
+        change.method,
+        change.path,
+        body,
+        stream=change.stream,
+        deadline_s=change.deadline_s,
+        registry=change.registry,
+        by=intent.id,
     )
     shared_with = ""
-    if change.stores is not None:
-        answer = _stored_reply(change.stores, answer, intent.id)
+    if isinstance(change.instead, commands.StoreContent):
+        answer = _stored_reply(change.instead, answer, intent.id)
     if isinstance(answer, commands.SharedPull):
         shared_with, answer = answer.by, answer.answer
     ended: commands.BuildEnded | None = None

@@ -155,7 +155,7 @@ def _start_attached(
         within_s=_limit_s(state),
         exec=identifier,
     )
-    reply = yield from perform(state, call.by, replace(change, relay=relay))
+    reply = yield from perform(state, call.by, replace(change, instead=relay))
     return relay if reply.status < 400 else reply
 
 

@@ -259,7 +259,7 @@ def _change(
         verdict=verdict_of(()),
         body={"Env": list(asked.environment)},
         deadline_s=BUILD_END_S,
-        builds=RunBuild(
+        instead=RunBuild(
             path=build_path("/build", asked.query),
             dockerfile=asked.dockerfile,
             text=text,
