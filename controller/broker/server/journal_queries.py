@@ -7,9 +7,9 @@ follower reads durable records page by page at its own pace, so no queue grows i
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 
 from controller.broker.engine.relay import ClientStream, hang_up_of
@@ -20,7 +20,7 @@ from controller.core.records.views import Page, Question
 from controller.model.errors import StateError
 from controller.model.records import Reply, Role
 from controller.ports import Archive
-from controller.system.slots import AdmissionLock
+from controller.system.slots import AdmissionLock, Share, Slots, SlotUser
 
 #: How long a query waits for earlier queries.
 WAIT_S = 10.0
@@ -36,25 +36,22 @@ BUSY = JournalNotReadable(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FollowerLimits:
-    """Numbers of followers at a time."""
-
-    of_a_peer: int = 4
-    #: Of all clients together, without the controller and operators.
-    of_clients: int = 16
+#: Followers at a time: of all clients together, and of one uid.
+FOLLOWERS = Share(16, 4)
 
 
 class JournalQueries:
     """Runs queries on an archive. Belongs to one event loop."""
 
-    def __init__(self, archive: Archive, *, limits: FollowerLimits = FollowerLimits()) -> None:
+    def __init__(self, archive: Archive, *, followers: Share = FOLLOWERS) -> None:
         self._archive = archive
         self._threads = ThreadLimit(archive.ask, threads=HANGING_MAX)
         self._turn = AdmissionLock()
-        self._limits = limits
-        #: The number of followers by role and uid.
-        self._followers: Counter[tuple[Role, int]] = Counter()
+        of_others = Share(sys.maxsize, followers.of_a_user)
+        shares: dict[str, Share] = {
+            role: followers if role is Role.CLIENT else of_others for role in Role
+        }
+        self._followers = Slots(shares, wait_s=0.0)
 
     async def ask(self, question: Question) -> Page | JournalNotReadable:
         """Run a query in turn, and return its page."""
@@ -83,27 +80,21 @@ class JournalQueries:
         Return a refusal if the limit of followers is reached, else None.
         """
         reader = follow.question.reader
-        peer = (reader.role, reader.uid)
-        if not self._has_room(peer):
+        slot = self._followers.take_now(SlotUser(reader.role, reader.uid))
+        if slot is None:
             return refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "journal.followers",
                 "too many follow the journal already",
                 remedy="end one of yours, or ask now and then with after=SEQ",
             )
-        self._followers[peer] += 1
         try:
             await client.begin(HTTPStatus.OK, NDJSON)
             async with hang_up_of(client) as hang_up:
                 await self._feed(follow, client, hang_up)
         finally:
-            self._followers -= Counter((peer,))  # without peers that have none left
+            slot.release()
         return None
-
-    def _has_room(self, peer: tuple[Role, int]) -> bool:
-        clients = sum(n for (role, _), n in self._followers.items() if role is Role.CLIENT)
-        full = peer[0] is Role.CLIENT and clients >= self._limits.of_clients
-        return not full and self._followers[peer] < self._limits.of_a_peer
 
     async def _feed(self, follow: Follow, client: ClientStream, hang_up: asyncio.Event) -> None:
         question = replace(follow.question, limit=PAGE, last=False)

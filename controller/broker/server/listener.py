@@ -7,9 +7,7 @@ no file descriptor left. The broker reads nothing from a connection that waits.
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -68,8 +66,8 @@ class Listener:
         self._acceptors: tuple[Acceptor, ...] = ()
         self._waiting: set[asyncio.Task[None]] = set()
         self._serving: dict[asyncio.Task[None], Connection] = {}
-        #: Refused connections, and when each was refused. The oldest is first.
-        self._refused: deque[tuple[socket.socket, float]] = deque()
+        #: Refused connections, and what closes each later. The oldest is first.
+        self._refused: dict[socket.socket, asyncio.TimerHandle] = {}
 
     def in_use(self) -> dict[str, int]:
         """Return the number of connections of each group that are served now."""
@@ -92,7 +90,8 @@ class Listener:
             acceptor.stop()
         for waiting in self._waiting:
             waiting.cancel()
-        self._close_refused(until=math.inf)
+        for refused in [*self._refused]:
+            self._close_refused(refused)
         for task, connection in self._serving.items():
             connection.closing = True
             if not connection.busy:
@@ -194,24 +193,14 @@ class Listener:
         except OSError:  # the client hung up
             connected.close()
             return
-        loop = asyncio.get_running_loop()
-        if not self._refused:
-            loop.call_later(REFUSE_S, self._close_late)
-        elif len(self._refused) == REFUSED_MAX:
-            self._refused.popleft()[0].close()
-        self._refused.append((connected, loop.time()))
+        if len(self._refused) == REFUSED_MAX:
+            self._close_refused(next(iter(self._refused)))
+        late = asyncio.get_running_loop().call_later(REFUSE_S, self._close_refused, connected)
+        self._refused[connected] = late
 
-    def _close_late(self) -> None:
-        """Close connections refused some time ago."""
-        now = asyncio.get_running_loop().time()
-        self._close_refused(until=now - REFUSE_S)
-        if self._refused:
-            oldest = self._refused[0][1]
-            asyncio.get_running_loop().call_at(oldest + REFUSE_S, self._close_late)
-
-    def _close_refused(self, *, until: float) -> None:
-        while self._refused and self._refused[0][1] <= until:
-            self._refused.popleft()[0].close()
+    def _close_refused(self, connected: socket.socket) -> None:
+        self._refused.pop(connected).cancel()
+        connected.close()
 
 
 async def open_streams(

@@ -18,13 +18,14 @@ from controller.broker.dispatch import handle
 from controller.broker.engine.relay import ClientStream
 from controller.broker.gate.commands import Follow, GiveWay, JournalNotReadable, QueryJournal
 from controller.broker.handlers.own.journal_api import TURN_BYTES
-from controller.broker.server.journal_queries import FollowerLimits, JournalQueries
+from controller.broker.server.journal_queries import JournalQueries
 from controller.core.records.query import Filter, QueryResult, RecordSubject
 from controller.core.records.record import GENESIS, line_of, prepare
 from controller.core.records.views import Page, Question
 from controller.core.records.visibility import EVERYTHING, Reader
 from controller.model.errors import StateError
 from controller.model.records import Actor, Entry, Reply, Role
+from controller.system.slots import Share
 from tests.unit.broker.dialogue import (
     ALICE,
     CONTROLLER,
@@ -310,7 +311,7 @@ def asking(test: Callable[[JournalQueries, Archived, Callable[[Reader], Any]], A
 
     async def bounded() -> None:
         archive = Archived()
-        asker = JournalQueries(archive, limits=FollowerLimits(of_a_peer=2, of_clients=3))
+        asker = JournalQueries(archive, followers=Share(3, 2))
         tasks: list[asyncio.Task[Reply | None]] = []
         writers: list[asyncio.StreamWriter] = []
 
