@@ -11,27 +11,35 @@ are counted after the expansion of aliases, so a few lines of aliases cannot bec
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import yaml
-from yaml.cyaml import CBaseLoader
 
 from controller.core.yaml.file_limit import MAX_BYTES, too_big
+from controller.core.yaml.loading import (
+    ERRORS,
+    IMPLICIT,
+    Limits,
+    NodeAllowance,
+    NodeReader,
+    TooManyError,
+    is_merge,
+    problem_of,
+    roots,
+)
 from controller.core.yaml.plain_scalars import resolve_plain
-from controller.core.yaml.syntax_errors import syntax_problem
 from controller.model.errors import Problem, SourcePosition, ValuePlaces
 
-MAX_DEPTH = 64
 MAX_DOCUMENTS = 5_000
 MAX_NODES = 100_000  # a file, aliases expanded
 MAX_PROBLEMS = 50  # a document
 #: The number of levels with recorded lines of keys: spec.resources.memory has three.
 LINES_DEPTH = 3
 
+LIMITS = Limits("file", MAX_NODES)
 #: The path of a value: keys and indexes from the root of the document.
 YamlPath = tuple[str | int, ...]
 
@@ -156,16 +164,15 @@ def compose_all(text: str, file: str) -> list[Document]:
         return [_unreadable(file, "", 1, too_big(file))]
     text = text.replace("\r\n", "\n").removeprefix("\ufeff")
     documents: list[Document] = []
-    nodes_left = MAX_NODES
+    allowance = NodeAllowance(MAX_NODES)
     for line, chunk in _split(text):
         if len(documents) == MAX_DOCUMENTS:
-            problem = _limit(file, line, 1, f"more than {MAX_DOCUMENTS} documents in one file")
-            documents.append(_unreadable(file, "", line, problem))
+            error = TooManyError(f"more than {MAX_DOCUMENTS} documents in one file")
+            documents.append(_unreadable(file, "", line, LIMITS.problem(error, file, line)))
             break
-        document, spent = _document(chunk, file, line, nodes_left)
-        nodes_left -= spent
+        document = _document(chunk, file, line, allowance)
         if document is not None:
-            documents.append(replace(document, nodes=spent))
+            documents.append(document)
     return documents
 
 
@@ -187,35 +194,24 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
         start = end
 
 
-def _document(chunk: str, file: str, line: int, nodes_left: int) -> tuple[Document | None, int]:
-    """Return the document of one chunk (None if empty) and its number of nodes."""
+def _document(chunk: str, file: str, line: int, allowance: NodeAllowance) -> Document | None:
+    """Return the document of one chunk; None if it is empty."""
     problem = _forbidden_character(chunk, file, line)
     if problem is not None:
-        return _unreadable(file, chunk, line, problem), 0
+        return _unreadable(file, chunk, line, problem)
+    before = allowance.spent
+    reader = _Reader(file, line, allowance)
     try:
         root = tree(chunk)
-    except _TooManyError as error:
-        return _unreadable(file, chunk, line, _limit(file, line, 1, str(error))), nodes_left
-    except yaml.MarkedYAMLError as error:
-        return _unreadable(file, chunk, line, syntax_problem(error, chunk, file, line)), 0
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        problem = Problem("yaml.syntax", f"not YAML: {error}", file, line, 1)
-        return _unreadable(file, chunk, line, problem), 0
-    if root is None:
-        return None, 0
-    reader = _Reader(file, line, nodes_left)
-    try:
-        value = reader.value(root, ())
-    except _TooManyError as error:
-        mark = error.mark or root.start_mark
-        problem = _limit(file, line + mark.line, mark.column + 1, str(error))
-        return _unreadable(file, chunk, line, problem), nodes_left - reader.nodes_left
-    if value is None and not reader.faults:
-        return None, 1
+        value = reader.value(root, ()) if root is not None else None
+    except ERRORS as error:
+        return _unreadable(file, chunk, line, problem_of(error, chunk, file, line, LIMITS))
+    if root is None or (value is None and not reader.faults):
+        return None
     faults = tuple(reader.faults[:MAX_PROBLEMS])
     place = SourcePosition(line + root.start_mark.line, root.start_mark.column + 1)
-    document = Document(file, chunk, line, value, faults, place=place, lines=reader.lines)
-    return document, nodes_left - reader.nodes_left
+    nodes = allowance.spent - before
+    return Document(file, chunk, line, value, faults, place=place, lines=reader.lines, nodes=nodes)
 
 
 def _unreadable(file: str, text: str, line: int, problem: Problem) -> Document:
@@ -252,56 +248,15 @@ def _forbidden_character(chunk: str, file: str, line: int) -> Problem | None:
     return Problem(code, message, file, line + before.count("\n"), column, remedy=remedy)
 
 
-def _limit(file: str, line: int, column: int, message: str) -> Problem:
-    return Problem(
-        "yaml.limit",
-        message,
-        file,
-        line,
-        column,
-        expected=f"at most {MAX_NODES} values a file with aliases expanded, {MAX_DEPTH} levels deep",
-        remedy="split the file, nest less deeply, or use fewer aliases",
-    )
-
-
-class _TooManyError(Exception):
-    """A limit of the text is exceeded; ``mark`` is the place, if known."""
-
-    def __init__(self, message: str, mark: yaml.Mark | None = None) -> None:
-        super().__init__(message)
-        self.mark = mark
-
-
-_IMPLICIT = ""  # the tag of a node that was written without one
-
-
-class _Loader(CBaseLoader):
-    """libyaml's parser, with a count of nodes; distinguishes written tags from implicit ones."""
-
-    nodes = 0
-
-    def resolve(self, *_node: object) -> str:
-        return _IMPLICIT
-
-    def descend_resolver(self, *_node: object) -> None:
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise _TooManyError(f"more than {MAX_NODES} values in one document")
-
-    def ascend_resolver(self) -> None:
-        pass
-
-
 # Places are needed only for problems: parsing again is cheaper than keeping every tree.
 @lru_cache(maxsize=1)
 def tree(text: str) -> yaml.Node | None:
     """Return the root node of a document; None if the document is empty.
 
     Raises:
-        yaml.YAMLError: as libyaml.
+        ERRORS: as ``roots``.
     """
-    node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
-    return node
+    return next(iter(roots(text, LIMITS)), None)
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:
@@ -318,27 +273,18 @@ def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | No
         if isinstance(name, yaml.ScalarNode) and name.value == part:
             return name, value
     for name, value in pairs:
-        if _is_merge(name):
+        if is_merge(name):
             merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
             hits = (_child(source, part) for source in merged)
             return next((hit for hit in hits if hit is not None), None)
     return None
 
 
-def _is_merge(name: yaml.Node) -> bool:
-    return isinstance(name, yaml.ScalarNode) and name.value == "<<" and not name.style
+class _Reader(NodeReader[object]):
+    """Converts nodes to values and collects faults."""
 
-
-class _Reader:
-    """Converts nodes to values and collects faults.
-
-    A node counts as often as aliases expand it.
-    """
-
-    def __init__(self, file: str, line: int, nodes_left: int) -> None:
-        self.file = file
-        self.line = line
-        self.nodes_left = nodes_left
+    def __init__(self, file: str, line: int, allowance: NodeAllowance) -> None:
+        super().__init__(file, line, allowance, LIMITS)
         self.faults: list[YamlFault] = []
         self.lines: dict[YamlPath, int] = {}
 
@@ -346,87 +292,45 @@ class _Reader:
         """Return the value of a node.
 
         Raises:
-            _TooManyError: a limit is exceeded.
+            TooManyError: a limit is exceeded.
         """
-        self.nodes_left -= 1
-        if self.nodes_left < 0:
-            raise _TooManyError(
-                f"more than {MAX_NODES} values, counting each alias as often as it is used",
-                node.start_mark,
-            )
-        if len(path) > MAX_DEPTH:
-            raise _TooManyError(f"nested deeper than {MAX_DEPTH} levels", node.start_mark)
-        if node.tag != _IMPLICIT:
-            tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
-            remedy = "remove the tag; quote what is to be a string"
-            self._fault(path, node, "yaml.tag", f"the tag {tag} is not allowed", remedy)
+        self.enter(node, path)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._mapping(node, path)
+        return self.members(node, path)
+
+    def enter(self, node: yaml.Node, path: YamlPath) -> None:
+        super().enter(node, path)
+        if node.tag != IMPLICIT:
+            tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
+            remedy = "remove the tag; quote what is to be a string"
+            self.fault(path, node, "yaml.tag", f"the tag {tag} is not allowed", remedy)
+
+    def put(
+        self, members: dict[str, object], key: yaml.Node, child: yaml.Node, path: YamlPath
+    ) -> None:
+        members[str(key.value)] = self.value(child, path)
+
+    def key(self, key: yaml.Node, path: YamlPath) -> str | None:
+        self.allowance.spend(1)
+        if isinstance(key, yaml.ScalarNode) and key.value and key.tag == IMPLICIT:
+            return str(key.value)
+        message = "a key must be a string that isn't empty"
+        remedy = "write the key as a word; quote a value that begins with { or ["
+        self.fault(path, key, "yaml.key", message, remedy)
+        return None
+
+    def add_lines(self, path: YamlPath, lines: Mapping[str, int]) -> None:
+        if len(path) < LINES_DEPTH:
+            self.lines |= {(*path, key): line for key, line in lines.items()}
+
+    def problem(self, path: YamlPath, problem: Problem) -> None:
+        self.faults.append(YamlFault(path, problem))
 
     def _scalar(self, node: yaml.ScalarNode, path: YamlPath) -> object:
         text = str(node.value)
         if "\0" in text:
-            self._fault(path, node, "yaml.character", "a string can't hold a NUL", "remove it")
+            self.fault(path, node, "yaml.character", "a string can't hold a NUL", "remove it")
         return text if node.style else resolve_plain(text)
-
-    def _mapping(self, node: yaml.Node, path: YamlPath) -> dict[str, object]:
-        members: dict[str, object] = {}
-        lines: dict[str, int] = {}
-        merges: list[tuple[yaml.Node, yaml.Node]] = []
-        for name, child in node.value:
-            if not isinstance(name, yaml.ScalarNode) or not name.value or name.tag != _IMPLICIT:
-                self.nodes_left -= 1
-                message = "a key must be a string that isn't empty"
-                self._fault(
-                    path,
-                    name,
-                    "yaml.key",
-                    message,
-                    "write the key as a word; quote a value that begins with { or [",
-                )
-                continue
-            self.nodes_left -= 1
-            key = str(name.value)
-            if key in lines:
-                message = f"key {json.dumps(key)} is repeated; it is first on line {lines[key]}"
-                remedy = "keep one of them"
-                self._fault((*path, key), name, "yaml.duplicate-key", message, remedy)
-                continue
-            lines[key] = self.line + name.start_mark.line
-            if len(path) < LINES_DEPTH:
-                self.lines[(*path, key)] = lines[key]
-            if _is_merge(name):
-                merges.append((name, child))
-            else:
-                members[key] = self.value(child, (*path, key))
-        for name, child in merges:
-            self._merge(members, name, child, path)
-        return members
-
-    def _merge(
-        self, members: dict[str, object], name: yaml.Node, child: yaml.Node, path: YamlPath
-    ) -> None:
-        """Add the members of ``<<``, a mapping or a list of mappings.
-
-        Members that exist already stay.
-        """
-        sources = child.value if isinstance(child, yaml.SequenceNode) else [child]
-        for source in sources:
-            if not isinstance(source, yaml.MappingNode):
-                message = "a merge key (<<) takes a mapping or a list of mappings"
-                self._fault(path, name, "yaml.merge", message, "name an anchor of a mapping")
-                continue
-            merged = self.value(source, (*path, "<<"))
-            assert isinstance(merged, dict), "a mapping node reads as a dict"
-            for key, value in merged.items():
-                members.setdefault(key, value)
-
-    def _fault(self, path: YamlPath, node: yaml.Node, code: str, message: str, remedy: str) -> None:
-        mark = node.start_mark
-        place = (self.line + mark.line, mark.column + 1)
-        self.faults.append(
-            YamlFault(path, Problem(code, message, self.file, *place, remedy=remedy))
-        )

@@ -9,8 +9,9 @@ from typing import NoReturn
 from controller.core.compose import project
 from controller.core.compose.text.env_file import EnvFileInvalid, read_env, read_raw_env
 from controller.core.compose.text.nodes import ComposeNode, ReadingReport, fail
-from controller.core.compose.text.yaml_nodes import NodeAllowance, YamlDocument, read_yaml
+from controller.core.compose.text.yaml_nodes import MAX_NODES, YamlDocument, read_yaml
 from controller.core.yaml.file_limit import MAX_BYTES
+from controller.core.yaml.loading import NodeAllowance
 from controller.model.errors import Problem
 
 #: The number of files of a project, with overrides, includes, extended files and env files.
@@ -28,17 +29,21 @@ class TooManyFiles(Exception):
     """A project has more than ``MAX_FILES`` files, or extends more than ``MAX_NODES`` values."""
 
 
+def _allowance() -> NodeAllowance:
+    return NodeAllowance(MAX_NODES)
+
+
 @dataclass(slots=True)
 class Session:
     """The state of a project's reading."""
 
     read: project.ReadFile
     report: ReadingReport = field(default_factory=ReadingReport)
-    budget: NodeAllowance = field(default_factory=NodeAllowance)
+    budget: NodeAllowance = field(default_factory=_allowance)
     #: Every file that was read or looked for, in order.
     files: dict[str, None] = field(default_factory=dict)
     #: The nodes that merging, checks and long forms visit again for each further document.
-    _revisits: NodeAllowance = field(default_factory=NodeAllowance)
+    _revisits: NodeAllowance = field(default_factory=_allowance)
     _readings: int = 0
     _env_bytes: int = 0
     _contents: dict[str, bytes] = field(default_factory=dict)

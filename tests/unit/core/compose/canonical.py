@@ -9,7 +9,7 @@ from controller.core.compose.forms.attributes import read_values
 from controller.core.compose.project import ComposeProject
 from controller.core.compose.text.nodes import ReadingReport
 from controller.core.compose.text.nodes import project_of as project_of_nodes
-from controller.core.compose.text.yaml_nodes import NodeAllowance, read_yaml
+from controller.core.compose.text.yaml_nodes import MAX_NODES, read_yaml
 from controller.core.compose.translation.documents import (
     Translation,
     parsed_documents,
@@ -18,6 +18,7 @@ from controller.core.compose.translation.documents import (
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.manifests.check_together import resolve
+from controller.core.yaml.loading import NodeAllowance
 from controller.model.desired.desired import Desired
 
 FILE = FoundPath("file")
@@ -26,7 +27,7 @@ FILE = FoundPath("file")
 def canonical(text: str, *, name: str = "shop") -> ComposeProject:
     """Return the project of a text in long form, with the places of its values."""
     report = ReadingReport()
-    ((root, _),) = read_yaml(text.encode(), "compose.yaml", NodeAllowance(), report)
+    ((root, _),) = read_yaml(text.encode(), "compose.yaml", NodeAllowance(MAX_NODES), report)
     read_values(root, report)
     assert report.problems == ()
     root.members["name"] = root.at(name)

@@ -1,12 +1,13 @@
 import pytest
 
 from controller.core.compose.text.nodes import ReadingReport, plain
-from controller.core.compose.text.yaml_nodes import NodeAllowance, read_yaml
+from controller.core.compose.text.yaml_nodes import MAX_NODES, read_yaml
+from controller.core.yaml.loading import NodeAllowance
 
 
 def read(text: str):
     report = ReadingReport()
-    found = read_yaml(text.encode(), "f", NodeAllowance(), report)
+    found = read_yaml(text.encode(), "f", NodeAllowance(MAX_NODES), report)
     return [plain(node) for node, _ in found], [
         f"{p.line}:{p.column} {p.code}" for p in report.problems
     ]
@@ -44,7 +45,9 @@ def test_a_mistake_has_a_place(text, problem):
 
 
 def test_resets_are_recorded_by_path():
-    found = read_yaml(b"a: {b: !reset 1, c: !override [1]}", "f", NodeAllowance(), ReadingReport())
+    found = read_yaml(
+        b"a: {b: !reset 1, c: !override [1]}", "f", NodeAllowance(MAX_NODES), ReadingReport()
+    )
     ((node, resets),) = found
     assert plain(node) == {"a": {"c": [1]}}
     assert resets == (("a", "b"), ("a", "c"))

@@ -1,6 +1,6 @@
 import pytest
 
-from controller.core.compose.text.scalars import is_date, resolve_plain
+from controller.core.yaml.plain_scalars import is_date, resolve_compose
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from controller.core.compose.text.scalars import is_date, resolve_plain
     ],
 )
 def test_a_plain_scalar_has_its_value(text, value):
-    found = resolve_plain(text)
+    found = resolve_compose(text)
     assert (found, type(found)) == (value, type(value))
 
 
