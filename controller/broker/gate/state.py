@@ -133,7 +133,7 @@ V = TypeVar("V")
 
 @contextmanager
 def reserving(table: dict[str, V], claims: Mapping[str, V]) -> Iterator[None]:
-    """Keep claims in a table of ``ReservationState`` during the block."""
+    """Keep claims in a table of the state, such as ``ReservationState.names``, during the block."""
     table.update(claims)
     try:
         yield

@@ -7,8 +7,8 @@ that nothing else can be meant. The result gets its name, and trust, once it is 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from hashlib import sha256
 from http import HTTPStatus
@@ -35,7 +35,7 @@ from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.routes import BUILD_END_S
-from controller.broker.gate.state import GateState
+from controller.broker.gate.state import GateState, reserving
 from controller.broker.handlers import image as images
 from controller.broker.wire.responses import JSON_TYPE, json_reply, refusal
 from controller.core.admission import builds
@@ -102,8 +102,7 @@ def build(call: GateRequest, state: GateState) -> Flow[Reply]:
     return Reply(reply.status, json.dumps({"stream": line}).encode(), JSON_TYPE)
 
 
-@contextmanager
-def _slot(state: GateState, identifier: str, owner: str) -> Generator[None]:
+def _slot(state: GateState, identifier: str, owner: str) -> AbstractContextManager[None]:
     """Hold one of the few places of builds.
 
     Raises:
@@ -119,11 +118,7 @@ def _slot(state: GateState, identifier: str, owner: str) -> Generator[None]:
             status=503,
             retry_after_s=10,
         )
-    running[identifier] = owner
-    try:
-        yield
-    finally:
-        del running[identifier]
+    return reserving(running, {identifier: owner})
 
 
 def _denied(findings: Iterable[Finding], environment: tuple[str, ...]) -> Denied:
