@@ -235,7 +235,12 @@ def render(origin: Provenance) -> str:
     verb = "adopted" if main.about.action in _ADOPTIONS else "made"
     lines.append(f"{verb} by {_author(main)}")
     rows = [
-        (fact.name, fact.value, _from(fact), "" if _seq(fact) == most else _author(fact.origin))
+        (
+            fact.name,
+            fact.value,
+            _from(fact),
+            "" if fact.origin.record.seq == most else _author(fact.origin),
+        )
         for fact in origin.facts
     ]
     return "\n".join([*map(printable, lines), render_table(FACTS, rows, width=terminal_width())])
@@ -255,10 +260,6 @@ def _author(result: QueryResult) -> str:
     cause = _claims(result).cause
     author = f"{short_actor(record)} at {record.time} (record {record.seq})"
     return f"{author}: {cause}" if cause else author
-
-
-def _seq(fact: Fact) -> int:
-    return fact.origin.record.seq
 
 
 def _from(fact: Fact) -> str:

@@ -94,10 +94,6 @@ def decide(findings: CommitFindings, *, source: str, approved_by: str = "") -> C
     return Serve()
 
 
-def _unsigned(findings: CommitFindings) -> Refusal | None:
-    return findings.signature
-
-
 def _backward(findings: CommitFindings) -> Refusal | None:
     commit = findings.newest.commit[:12]
     match findings.relation:
@@ -133,7 +129,7 @@ def _empty(findings: CommitFindings) -> Refusal | None:
 
 _HOLD_RULES: tuple[Callable[[CommitFindings], Refusal | None], ...] = (
     # Before all else: what nobody trusted has signed isn't worth a look at its history.
-    _unsigned,
+    lambda findings: findings.signature,
     # A force push redeployed everything elsewhere (doco-cd#1650).
     _backward,
     # An empty set would remove everything.

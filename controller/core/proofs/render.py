@@ -296,7 +296,8 @@ def _occasions(workload: Service, desired: Desired) -> list[str]:
         case Trigger.MANUAL:
             return [MANUAL]
         case Trigger.ROLLOUT:
-            return [MANUAL, *_rollouts(workload, desired)]
+            # Of the declared revisions alone.
+            return [MANUAL, *map(occasion_of, _services_of(workload, desired))]
         case _:
             assert_never(spec.trigger)
 
@@ -306,11 +307,6 @@ def _schedule(workload: Service) -> list[object] | None:
     if not isinstance(spec, JobSpec) or spec.schedule is None:
         return None
     return [spec.schedule, spec.time_zone, spec.starting_deadline // 1000]
-
-
-def _rollouts(job: Service, desired: Desired) -> Iterator[str]:
-    """Yield the occasions of the rollouts that name a job: of the declared revisions alone."""
-    return map(occasion_of, _services_of(job, desired))
 
 
 def _services_of(job: Service, desired: Desired) -> Iterator[Service]:

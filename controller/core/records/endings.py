@@ -73,8 +73,9 @@ def with_asked(observed: Observed, asked: Mapping[str, int]) -> Observed:
 
     *asked* is the time of the last such event by the container's id, in nanoseconds since the epoch.
     """
+    stop = Mutation.CONTAINER_STOP
     ended = {
-        each.id: replace(each, ending=_outside(each))
+        each.id: replace(each, ending=Ending(each.id, stop, OUTSIDE, -1, each.finished_at))
         for each in observed.containers
         if each.id in asked
         and _ended_as_asked(each, asked[each.id] / 1e9, observed.endings.get(each.id))
@@ -95,11 +96,6 @@ def _ended_as_asked(container: Container, asked: float, recorded: Ending | None)
         return False
     grace_s = _GRACE_S if container.stop_grace_s is None else container.stop_grace_s
     return started <= asked <= ended + _APART_S and ended <= asked + grace_s + _APART_S
-
-
-def _outside(container: Container) -> Ending:
-    route, time = Mutation.CONTAINER_STOP, container.finished_at
-    return Ending(container.id, route, OUTSIDE, -1, time)
 
 
 def add(endings: Mapping[str, Ending], ending: Ending) -> Mapping[str, Ending]:

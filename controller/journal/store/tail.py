@@ -125,7 +125,8 @@ def _unnamed_pieces(segments: tuple[Path, ...]) -> tuple[str, ...]:
 
     A repair always opens a segment, so only the first record of a segment can name such a file.
     """
-    named = [name for segment in segments for name in _named_pieces(segment)]
+    openings = [opening for segment in segments if (opening := opening_of(segment))]
+    named = [name for each in openings for name in ResultPart.read(each.entry.result).repair.files]
     pieces = [name for segment in segments for name in pieces_of(segment)]
     return tuple(sorted({name for name in pieces if name not in named}))
 
@@ -145,11 +146,6 @@ def opening_of(segment: Path) -> Record | None:
     """Return the first record of a segment, or None if the segment has none."""
     line = next(read_lines(segment), None)
     return parse_or_none(line.data) if line else None
-
-
-def _named_pieces(segment: Path) -> tuple[str, ...]:
-    opening = opening_of(segment)
-    return ResultPart.read(opening.entry.result).repair.files if opening else ()
 
 
 def _torn_or_raise(folder: Path, walk: ChainWalk, damage: Damage) -> TornTail:

@@ -353,7 +353,7 @@ class StateStore(Noted):
         return f"{{{content}}}".encode()
 
     def _restore(self, value: Mapping[str, Any]) -> None:
-        """Parse a file's content. Members missing in earlier versions are optional."""
+        """Parse a file's content."""
         read = StateStore(self._file)  # all of it is parsed before any of it is used
         for key, number, history, cursor in value["slots"]:
             slot = read.slot((Key.parse(key), int(number)))

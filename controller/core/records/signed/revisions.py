@@ -144,7 +144,7 @@ def _with_revision(
     revision = SignedRevision(
         shape=item.signed,
         commit=proof.commit,
-        endpoints=_endpoints(proof),
+        endpoints=tuple(sorted((name, texts_of(each)) for name, each in proof.endpoints.items())),
         replicas=proof.replicas or 0,
         started=started,
         source=proof.source,
@@ -179,7 +179,3 @@ def _with_revisions(
     now = [(key, revisions)] if revisions else []
     kept: Mapping[str, tuple[SignedRevision, ...]] = dict([*others.items(), *now][-SIGNED_MAX:])
     return replace(inventory, signed=kept)
-
-
-def _endpoints(proof: ProofPart) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple(sorted((name, texts_of(each)) for name, each in proof.endpoints.items()))
