@@ -13,21 +13,17 @@ from typing import Final, TypeVar
 
 from controller.model.confinement import Confinement
 from controller.model.files.delivery import StoredFiles
-from controller.model.mappings.open_dict import OpenDict
-from controller.model.mappings.parted import PartedMap
 from controller.model.names import Key, run_slot
 from controller.model.observed import Ending, JobMemory, Settings
 
 _K = TypeVar("_K")
+_V = TypeVar("_V")
 
 #: Limit of recorded take-downs. No instance takes down more within the disruption budget's window.
 TAKEN_MAX: Final = 4096
 APPROVALS_MAX: Final = 64
 #: Ten revisions of four hundred services. Each observation has all of them: about 1 MB at most.
 PINS_MAX: Final = 4096
-#: The number of surplus pins from one search for unused pins to the next. With more revisions in use
-#: than pins are kept, a search finds nothing, and takes milliseconds.
-PINS_STEP: Final = 256
 #: Signed revisions of a service that are remembered, and services with such revisions.
 SIGNED_REVISIONS_MAX: Final = 10
 SIGNED_MAX: Final = 4096
@@ -340,23 +336,15 @@ class Approval:
     used: tuple[str, ...] = ()  # the objects already used up
 
 
-class ContainerItems(PartedMap[ContainerItem]):
-    """The containers of an inventory by id, with an index and counts.
+class ContainerItems(dict[str, ContainerItem]):
+    """The containers of an inventory by id, with an index and counts. Never changed once made."""
 
-    ``having`` and ``lacking`` return a changed copy. They change open containers in place, which
-    nobody but the maker has.
-    """
+    __slots__ = ("by_service", "groups", "members", "ports")
 
-    __slots__ = ("by_service", "groups", "members", "ports", "revisions")
-
-    def __init__(
-        self, items: Mapping[str, ContainerItem] = MappingProxyType({}), *, is_open: bool = False
-    ) -> None:
-        super().__init__(items, is_open=is_open)
-        #: The ids of the containers of each namespace and service.
-        self.by_service: PartedMap[tuple[str, ...]]
-        #: The number of containers of each revision.
-        self.revisions: PartedMap[int]
+    def __init__(self, items: Mapping[str, ContainerItem] = MappingProxyType({})) -> None:
+        super().__init__(items)
+        #: The sorted ids of the containers of each namespace and service.
+        self.by_service: dict[tuple[str, str], tuple[str, ...]] = {}
         #: The number of containers of each owner and origin.
         self.groups: Counter[tuple[str, str]] = Counter()
         #: The number of published ports of each owner and origin.
@@ -364,41 +352,33 @@ class ContainerItems(PartedMap[ContainerItem]):
         #: The number of containers of each owner that are admitted to each network.
         self.members: Counter[tuple[str, str]] = Counter()
         if isinstance(items, ContainerItems):
-            self.by_service, self.revisions = items.by_service, items.revisions
-            self.groups, self.members, self.ports = items.groups, items.members, items.ports
-            if is_open or items.is_open:  # else both have the same index until a change
-                self.by_service = PartedMap(items.by_service, is_open=is_open)
-                self.revisions = PartedMap(items.revisions, is_open=is_open)
-                _copy_counts(self)
+            self.by_service = items.by_service.copy()
+            self.groups, self.ports = items.groups.copy(), items.ports.copy()
+            self.members = items.members.copy()
             return
-        self.by_service, self.revisions = PartedMap(is_open=True), PartedMap(is_open=True)
         for item in self.values():
-            _index(self, item, 1)
-        self.by_service = PartedMap(self.by_service, is_open=is_open)
-        self.revisions = PartedMap(self.revisions, is_open=is_open)
+            _count(self, item, 1)
 
     def of_service(self, namespace: str, service: str) -> list[ContainerItem]:
         """Return the containers with these labels; of clients too."""
-        return [self[each] for each in self.by_service.get(f"{namespace}/{service}", ())]
+        return [self[each] for each in self.by_service.get((namespace, service), ())]
 
     def having(self, item: ContainerItem) -> ContainerItems:
-        """Return the containers with *item* added or replaced."""
-        known, made = self.get(item.id), self.changed(added={item.id: item})
-        if known is None or _indexed(known) != _indexed(item):  # most changes leave the index
-            _unshare(made)
-            if known is not None:
-                _index(made, known, -1)
-            _index(made, item, 1)
+        """Return a copy with *item* added or replaced."""
+        made = self.lacking(item.id)
+        made = ContainerItems(self) if made is self else made
+        made[item.id] = item
+        _count(made, item, 1)
         return made
 
     def lacking(self, identifier: str) -> ContainerItems:
-        """Return the inventory without a container."""
+        """Return a copy without a container; the same mapping if it is not there."""
         item = self.get(identifier)
         if item is None:
             return self
-        made = self.changed((identifier,))
-        _unshare(made)
-        _index(made, item, -1)
+        made = ContainerItems(self)
+        del made[identifier]
+        _count(made, item, -1)
         return made
 
     def has_others(self, networks: Collection[str], owner: str) -> bool:
@@ -406,34 +386,14 @@ class ContainerItems(PartedMap[ContainerItem]):
         return any(other != owner and network in networks for network, other in self.members)
 
 
-def _indexed(item: ContainerItem) -> tuple[object, ...]:
-    """Return everything of a container that the index and the counts depend on."""
-    where = (item.namespace, item.service, item.revision)
-    return *where, item.owner, item.origin, item.admitted.networks, len(item.ports)
-
-
-def _unshare(items: ContainerItems) -> None:
-    """Copy the counts before a change, unless the mapping has a single holder."""
-    if not items.is_open:
-        _copy_counts(items)
-
-
-def _copy_counts(items: ContainerItems) -> None:
-    items.groups, items.members = Counter(items.groups), Counter(items.members)
-    items.ports = Counter(items.ports)
-
-
-def _index(items: ContainerItems, item: ContainerItem, number: int) -> None:
+def _count(items: ContainerItems, item: ContainerItem, number: int) -> None:
     """Change index and counts for a container that was added (1) or is gone (-1)."""
-    place = f"{item.namespace}/{item.service}"
-    ids = tuple(each for each in items.by_service.get(place, ()) if each != item.id)
-    ids = (*ids, item.id) if number > 0 else ids
-    items.by_service = items.by_service.changed((place,), {place: ids} if ids else {})
+    place = (item.namespace, item.service)
+    others = {*items.by_service.pop(place, ())} - {item.id}
+    if ids := others | ({item.id} if number > 0 else set()):
+        items.by_service[place] = tuple(sorted(ids))
     _add_to(items.groups, (item.owner, item.origin), number)
     _add_to(items.ports, (item.owner, item.origin), number * len(item.ports))
-    count = items.revisions.get(item.revision, 0) + number
-    change = {item.revision: count} if count else {}
-    items.revisions = items.revisions.changed((item.revision,), change)
     for network in item.admitted.networks:
         _add_to(items.members, (network, item.owner), number)
 
@@ -442,6 +402,13 @@ def _add_to(counts: Counter[_K], key: _K, number: int) -> None:
     counts[key] += number
     if not counts[key]:
         del counts[key]  # clients make networks of ever new names
+
+
+def without(mapping: Mapping[_K, _V], key: _K) -> dict[_K, _V]:
+    """Return a copy of a mapping without a key."""
+    changed = dict(mapping)
+    changed.pop(key, None)
+    return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,34 +453,6 @@ class Inventory:
             known = ContainerItems(known)
             object.__setattr__(self, "containers", known)
         return known
-
-    def opened(self) -> Inventory:
-        """Return a copy for a fold of many records: large mappings are changed in place.
-
-        Only the caller holds the copy, until ``closed``.
-        """
-        return replace(
-            self,
-            containers=ContainerItems(self.items, is_open=True),
-            pins=OpenDict(self.pins),
-            replicas=PartedMap(self.replicas, is_open=True),
-        )
-
-    def closed(self) -> Inventory:
-        """Return the inventory, unchangeable from now on."""
-        return replace(
-            self,
-            containers=ContainerItems(self.items),
-            pins=dict(self.pins),
-            replicas=PartedMap(self.replicas),
-        )
-
-    @property
-    def is_open(self) -> bool:
-        """True for a whole copy by ``opened``."""
-        parted = (self.items, self.replicas)
-        is_parted = all(isinstance(each, PartedMap) and each.is_open for each in parted)
-        return is_parted and isinstance(self.pins, OpenDict)
 
 
 def moving(inventory: Inventory, source: Key) -> tuple[ContainerItem, ...]:

@@ -7,15 +7,13 @@ are networks and volumes with a name needed by this instance; they have ``ours=F
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from itertools import chain
 from operator import attrgetter
-from typing import Literal, overload
+from typing import Literal
 
 from controller.model.files.delivery import MountedFiles, StoredFiles
-from controller.model.mappings.parted import PartedMap
 from controller.model.names import ForeignContainer, Key
 
 #: The events of hooks, in records.
@@ -266,144 +264,6 @@ class Container:
         return self.state is ContainerState.RUNNING
 
 
-def _by_key(containers: Iterable[Container]) -> dict[Key, tuple[Container, ...]]:
-    groups: dict[Key, list[Container]] = {}
-    for container in sorted(containers, key=lambda c: (c.slot, c.name)):
-        groups.setdefault(container.key, []).append(container)
-    return {key: tuple(found) for key, found in groups.items()}
-
-
-def _without(
-    keys: PartedMap[Key], gone: Iterable[Container], added: Iterable[Container] = ()
-) -> PartedMap[Key]:
-    """Return the keys of containers by id without some containers, and with others."""
-    ended = [each.id for each in gone if keys.get(each.id) == each.key]
-    return keys.changed(ended, {each.id: each.key for each in added})
-
-
-class ContainerGroups(Sequence[Container]):
-    """Containers by their keys. Never changed once made.
-
-    ``having`` returns a copy with another group: it costs as much as there are groups, and not as
-    there are containers. Iterates by id.
-    """
-
-    __slots__ = ("_all", "_groups", "_keys", "_own")
-
-    def __init__(
-        self, groups: Mapping[Key, tuple[Container, ...]], keys: PartedMap[Key] | None = None
-    ) -> None:
-        #: Each by slot and name.
-        self._groups = groups
-        #: The answers of ``of``: a plan asks a dozen times for each service.
-        self._own: dict[Key, tuple[Container, ...]] = {}
-        self._all: tuple[Container, ...] | None = None
-        #: Made at the first search for a container, and from then on with each copy.
-        self._keys = keys
-
-    @classmethod
-    def of_all(cls, containers: Iterable[Container]) -> ContainerGroups:
-        """Return containers of any keys, grouped."""
-        return cls(_by_key(containers))
-
-    def having(self, key: Key, containers: Iterable[Container]) -> ContainerGroups:
-        """Return a copy with *containers*, those of *key*, in place of the earlier ones."""
-        groups, added = dict(self._groups), _by_key(containers)
-        gone = groups.pop(key, ())
-        keys = None if self._keys is None else _without(self._keys, gone, chain(*added.values()))
-        return ContainerGroups(groups | added, keys)
-
-    def without(self, identifiers: Collection[str]) -> ContainerGroups:
-        """Return a copy without the containers of these ids. Other groups stay the same tuples."""
-        gone = [each for identifier in identifiers if (each := self.find(identifier)) is not None]
-        if not gone:
-            return self  # of nearly all new containers
-        groups = dict(self._groups)
-        for key in {each.key for each in gone}:
-            left = tuple(each for each in groups.pop(key) if each.id not in identifiers)
-            if left:
-                groups[key] = left
-        return ContainerGroups(groups, _without(self._indexed, gone))
-
-    def all_of(self, key: Key) -> tuple[Container, ...]:
-        """Return the containers of a service, whoever created them, by slot and name."""
-        return self._groups.get(key, ())
-
-    def of(self, key: Key) -> tuple[Container, ...]:
-        """Return the containers of a service created by the controller, by slot and name."""
-        own = self._own.get(key)
-        if own is None:
-            found = self._groups.get(key, ())
-            is_own = all(container.origin == "controller" for container in found)
-            own = found if is_own else tuple(c for c in found if c.origin == "controller")
-            self._own[key] = own
-        return own
-
-    @property
-    def keys(self) -> frozenset[Key]:
-        """The services with containers created by the controller."""
-        return frozenset(
-            key
-            for key, found in self._groups.items()
-            if any(container.origin == "controller" for container in found)
-        )
-
-    @property
-    def unsorted(self) -> Iterator[Container]:
-        """All containers, grouped by service. A sort of thousands by id is one long call into C."""
-        return chain.from_iterable(self._groups.values())
-
-    def has(self, key: Key) -> bool:
-        """Return True if a service has a container created by the controller."""
-        return any(container.origin == "controller" for container in self._groups.get(key, ()))
-
-    @overload
-    def __getitem__(self, index: int) -> Container: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Container, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Container | tuple[Container, ...]:
-        return self._sorted()[index]
-
-    def __iter__(self) -> Iterator[Container]:
-        return iter(self._sorted())
-
-    def find(self, identifier: str) -> Container | None:
-        """Return the container with an id."""
-        key = self._indexed.get(identifier)
-        found = () if key is None else self._groups[key]
-        return next((each for each in found if each.id == identifier), None)
-
-    @property
-    def _indexed(self) -> PartedMap[Key]:
-        if self._keys is None:
-            self._keys = PartedMap({each.id: each.key for each in self.unsorted})
-        return self._keys
-
-    def __len__(self) -> int:
-        return sum(map(len, self._groups.values()))
-
-    def __contains__(self, container: object) -> bool:
-        return isinstance(container, Container) and container in self._groups.get(container.key, ())
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return self._sorted() == tuple(sorted(other, key=attrgetter("id")))
-
-    def __hash__(self) -> int:
-        return hash(self._sorted())
-
-    def __repr__(self) -> str:
-        return repr(self._sorted())
-
-    def _sorted(self) -> tuple[Container, ...]:
-        if self._all is None:
-            self._all = tuple(sorted(self.unsorted, key=attrgetter("id")))
-        return self._all
-
-
 @dataclass(frozen=True, slots=True)
 class ObservedNetwork:
     """A network on the engine."""
@@ -455,6 +315,10 @@ class Image:
     digest: str = ""  # "" for an image built here
 
 
+#: Containers by service.
+Groups = dict[Key, tuple[Container, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One observation of the engine."""
@@ -463,7 +327,7 @@ class Observed:
     engine_id: str = ""
     #: A sentence about an engine that trimtab was not tested on; '' for a tested one.
     untested: str = ""
-    containers: Sequence[Container] = ()
+    containers: tuple[Container, ...] = ()
     networks: tuple[ObservedNetwork, ...] = ()
     volumes: tuple[ObservedVolume, ...] = ()
     #: Every requested reference; None if the engine has no such image.
@@ -487,20 +351,33 @@ class Observed:
     foreign: tuple[ForeignContainer, ...] = ()
     #: Why a container of a service can't be read, by the service. The others of it may be missing here.
     unread: Mapping[Key, str] = field(default_factory=dict)
-    # Built at the first use: a plan of everything asks for each service.
-    # A ``ContainerGroups``; pydantic, which reads snapshots of hosts, knows no schema for the class.
-    _grouped: object = field(init=False, repr=False, compare=False, default=None)
+    # Built at the first use: a plan of everything asks for each service. ``object``, since
+    # the reader of a host's snapshot would read the field as a member.
+    _groups: object = field(init=False, repr=False, compare=False, default=None)
+
+    @property
+    def groups(self) -> Groups:
+        """The containers of each service, whoever created them, by slot and name."""
+        groups = self._groups
+        if not isinstance(groups, dict):
+            made: dict[Key, list[Container]] = {}
+            for container in sorted(self.containers, key=attrgetter("slot", "name")):
+                made.setdefault(container.key, []).append(container)
+            groups = {key: tuple(found) for key, found in made.items()}
+            # Assigned when complete, so no other thread sees a partial index.
+            object.__setattr__(self, "_groups", groups)
+        return groups
 
     def of(self, key: Key) -> tuple[Container, ...]:
         """Return the containers of a service created by the controller, by slot and name."""
-        return self.grouped.of(key)
+        found = self.groups.get(key, ())
+        return tuple(each for each in found if each.origin == "controller")
 
     @property
-    def grouped(self) -> ContainerGroups:
-        """The containers, grouped by key."""
-        grouped, known = self._grouped, self.containers
-        if not isinstance(grouped, ContainerGroups):
-            grouped = known if isinstance(known, ContainerGroups) else ContainerGroups.of_all(known)
-            # Assigned when complete, so no other thread sees a partial index.
-            object.__setattr__(self, "_grouped", grouped)
-        return grouped
+    def services(self) -> frozenset[Key]:
+        """The services with containers created by the controller."""
+        return frozenset(key for key in self.groups if self.of(key))
+
+    def find(self, identifier: str) -> Container | None:
+        """Return the container with an id."""
+        return next((each for each in self.containers if each.id == identifier), None)

@@ -40,7 +40,7 @@ TEMPLATE: Final = "seed"
 REPLICAS: Final = 10
 #: The longest start of the instance, and the longest answer: a part, and a part for each container,
 #: since the first pass after a start inspects each.
-_READY_S: Final = 60.0
+_READY_S: Final = 180.0
 _READY_EACH_S: Final = 0.03
 #: The processor time of an instance at rest, as a share of the time; and how long it is counted.
 _QUIET: Final = 0.1

@@ -9,8 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Collection, Mapping
 
-from controller.model.inventory import ContainerItem, Inventory
-from controller.model.mappings.open_dict import without
+from controller.model.inventory import ContainerItem, Inventory, without
 
 
 def slot_key(namespace: str, service: str, slot: int | str) -> str:

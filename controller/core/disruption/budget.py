@@ -29,8 +29,8 @@ from controller.model.inventory import (
     RecordTime,
     Replica,
     TakenDown,
+    without,
 )
-from controller.model.mappings.open_dict import having, without
 from controller.model.mutations import Mutation
 
 RULE: Final = "blast.radius"
@@ -209,7 +209,7 @@ def fold(budget: Budget, event: Event, now: RecordTime) -> Budget:
 
 
 def _with_replica(budget: Budget, replica: Replica) -> Budget:
-    return replace(budget, replicas=having(budget.replicas, replica.container, replica))
+    return replace(budget, replicas={**budget.replicas, replica.container: replica})
 
 
 def _halt(budget: Budget, container: str) -> Budget:

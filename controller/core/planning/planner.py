@@ -109,7 +109,7 @@ def declared_resources(desired: Desired) -> list[Network | Volume]:
 
 
 def _observed_services(observed: Observed) -> frozenset[Key]:
-    return observed.grouped.keys
+    return observed.services
 
 
 def _network_keys(observed: Observed) -> frozenset[Key]:
@@ -178,7 +178,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     if chosen is None:
         known = services.keys() | _observed_services(observed)
     else:
-        known = {key for key in chosen if key in services or observed.grouped.has(key)}
+        known = {key for key in chosen if key in services or observed.of(key)}
     # The order matters between services only.
     sequence = order.sequence(known)
     builder.left.update(key for key in sequence if key not in untouched)

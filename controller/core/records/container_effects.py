@@ -6,7 +6,7 @@ an unknown container changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Literal
@@ -23,18 +23,17 @@ from controller.core.records.inventory_json import aliases_from_json, replica_of
 from controller.model import names
 from controller.model.inventory import (
     PINS_MAX,
-    PINS_STEP,
     USED,
     Capacity,
     ContainerItem,
+    ContainerItems,
     Inventory,
     PinnedImage,
     RecordTime,
     TakenDown,
     moving,
+    without,
 )
-from controller.model.mappings.open_dict import having, without
-from controller.model.mappings.parted import PartedMap
 from controller.model.mutations import Mutation
 from controller.model.names import Key
 from controller.model.observed import HOOKS_PENDING, NO_RUNS, Ending, JobRun, Settings
@@ -92,7 +91,7 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
         uid=closing.uid,
     )
     items = inventory.items.having(item)
-    pins = _pinned(inventory.pins, item, summary, items.revisions)
+    pins = _pinned(inventory.pins, item, summary, items)
     inventory = replace(inventory, containers=items, pins=pins)
     return _remember_run(inventory, item, summary, closing.time) if item.is_run else inventory
 
@@ -137,23 +136,22 @@ def _pinned(
     pins: Mapping[str, PinnedImage],
     item: ContainerItem,
     summary: parts.CreatePart,
-    used: Container[str],
+    items: ContainerItems,
 ) -> Mapping[str, PinnedImage]:
     """Pin a revision to an image; beyond the limit a new pin replaces the least recently used pin.
 
-    The pin of a revision with a container, a *used* one, stays: its replacement uses the same image.
+    The pin of a revision with a container stays: its replacement uses the same image.
     A rollback to a revision without a pin resolves the image again.
     """
     revision = item.revision
     image = pins.get(revision) or _pin_of(item, summary)
     if not revision or not summary.image_id or image is None:
         return pins
-    is_new = revision not in pins
-    pins = having(pins if is_new else without(pins, revision), revision, image)
-    surplus = len(pins) - PINS_MAX
-    if is_new and surplus > 0 and surplus % PINS_STEP == 1:
+    pins = without(pins, revision) | {revision: image}
+    if (surplus := len(pins) - PINS_MAX) > 0:
+        used = {each.revision for each in items.values()}
         for dropped in [*islice((unused for unused in pins if unused not in used), surplus)]:
-            pins = without(pins, dropped)
+            del pins[dropped]
     return pins
 
 
@@ -497,7 +495,7 @@ def move_service(inventory: Inventory, source: Key, target: Key, owner: str) -> 
         inventory,
         containers={**inventory.containers, **moved},
         addresses=moved_addresses(inventory, was, now),
-        replicas=PartedMap(counted).changed(added=replicas),
+        replicas={**counted, **replicas},
         taken={
             intent: replace(taken, service=now) if taken.service == was else taken
             for intent, taken in inventory.taken.items()

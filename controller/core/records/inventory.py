@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 from controller.core.addresses import slots
@@ -37,8 +38,8 @@ from controller.model.inventory import (
     TrustedImage,
     VolumeHold,
     moving,
+    without,
 )
-from controller.model.mappings.open_dict import without
 from controller.model.mutations import Mutation, move_subject
 from controller.model.names import Key
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED, NO_RUNS, POST_START
@@ -88,13 +89,8 @@ def _apply_other(inventory: Inventory, record: Record) -> Inventory:
 
 
 def fold_all(inventory: Inventory, records: Iterable[Record]) -> Inventory:
-    """Return the inventory after several records. The cost of a record doesn't grow with containers."""
-    inventory = inventory.opened()
-    for record in records:
-        inventory = fold(inventory, record)
-        if not inventory.is_open:  # some rare effects make other mappings
-            inventory = inventory.opened()
-    return inventory.closed()
+    """Return the inventory after several records."""
+    return reduce(fold, records, inventory)
 
 
 def _intent_of(record: Record) -> OpenIntent:

@@ -213,7 +213,7 @@ def all_facts(inputs: StatusInputs, memo: FactsMemo) -> Iterator[Facts]:
     if inputs.observed is None:
         return
     declared = {workload.key for workload in desired.workloads}
-    there = inputs.observed.grouped.keys
+    there = inputs.observed.services
     unread = there & unread_keys(desired, inputs.observed) - declared
     for key in orphan_keys(desired, inputs.observed) | unread:
         yield _orphan_facts(key, inputs.observed.of(key))

@@ -53,7 +53,7 @@ class DisruptionBudget:
         """Begin the time of altered *containers* again, of *key* or on the network *key*."""
         with self._store.lock:
             for identifier in containers:
-                found = observed.grouped.find(identifier) if key.kind == "Network" else None
+                found = observed.find(identifier) if key.kind == "Network" else None
                 owner = key if found is None else found.key
                 self._store.of(owner).runs.pop(identifier, None)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 
 from controller.model.names import WORKLOADS, Key
 from controller.model.observed import Container, Observed
@@ -16,14 +17,13 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
     Such a snapshot has the containers of one service, the networks of its namespace and all
     volumes.
     """
-    containers: Sequence[Container] = whole.containers
+    containers = whole.containers
     if key.kind in WORKLOADS:
-        grouped = whole.grouped
-        added = {each.id for each in part.containers} - {each.id for each in grouped.all_of(key)}
         # *whole* has a moved container under another name of its service. After a move there and
         # back, nothing of the container itself tells so.
-        grouped = grouped.without(added) if added else grouped
-        containers = grouped.having(key, part.containers)
+        gone = {each.id for each in (*whole.groups.get(key, ()), *part.containers)}
+        others = (each for each in containers if each.id not in gone)
+        containers = tuple(sorted((*others, *part.containers), key=attrgetter("id")))
     unread = {each: why for each, why in whole.unread.items() if each != key}
     elsewhere = (n for n in whole.networks if n.namespace != key.namespace)
     here = (n for n in part.networks if n.namespace == key.namespace)
@@ -58,14 +58,14 @@ def refreshed(whole: Observed, keys: Iterable[Key], observe: Callable[[Key], Obs
 
 def changed_services(known: Observed, listed: frozenset[ContainerSummary]) -> frozenset[Key]:
     """Return the controller's services whose containers in the engine's list differ from *known*."""
-    before = {_summary(container) for container in known.grouped.unsorted}
+    before = {_summary(container) for container in known.containers}
     # A client's container has no namespace: the controller doesn't manage it.
     return frozenset(summary.key for summary in before ^ listed if summary.key.namespace)
 
 
 def owner_of(known: Observed, container_id: str) -> Key | None:
     """Return the controller's service of a container; None if unknown."""
-    found = known.grouped.find(container_id)
+    found = known.find(container_id)
     return found.key if found is not None and found.origin == "controller" else None
 
 
@@ -73,7 +73,7 @@ def displaced(known: Observed) -> frozenset[Key]:
     """Return the services with a slot whose address a container of others has."""
     if not any(network.held for network in known.networks):
         return frozenset()
-    return frozenset(each.key for each in known.grouped.unsorted if each.holders)
+    return frozenset(each.key for each in known.containers if each.holders)
 
 
 def has_health(known: Observed, key: Key, event: EngineEvent) -> bool:

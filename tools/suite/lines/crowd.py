@@ -138,7 +138,7 @@ def _scale(containers: int) -> Line:
     )
 
 
-SCALES: Final = tuple(_scale(containers) for containers in (1_000, 10_000, 50_000))
+SCALES: Final = tuple(_scale(containers) for containers in (50, 500, 2_000))
 STORM: Final = Line(
     name="storm",
     title=f"{STORM_RATE:,} events a second at 10,000 containers for {STORM_S:g} s, simulated",

@@ -109,7 +109,7 @@ def services_cut_off(actions: Iterable[AnyAction], observed: Observed | None) ->
     if observed is None:
         return frozenset()
     left = (a for a in actions if isinstance(a, DisconnectNetwork) and a.object.kind == "Network")
-    found = (observed.grouped.find(action.precondition.id) for action in left)
+    found = (observed.find(action.precondition.id) for action in left)
     return frozenset(container.key for container in found if container and container.running)
 
 

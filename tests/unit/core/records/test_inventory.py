@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from functools import reduce
-from types import FrameType
 
 import pytest
 
@@ -22,7 +20,6 @@ from controller.core.rules.confinement import confinement_to_json
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.inventory import (
     ContainerItem,
-    ContainerItems,
     Inventory,
     OpenIntent,
     OwnedObject,
@@ -89,18 +86,11 @@ def entry(
 
 
 def folded(*entries: Entry, onto: Inventory | None = None) -> Inventory:
-    """Fold entries as the journal would give them back: through canonical JSON.
-
-    Each by itself, and all at once.
-    """
+    """Fold entries as the journal would give them back: through canonical JSON."""
     before = onto or Inventory()
     saved = canonical(to_json(before))
     records = [record_of(before.seq + number, each) for number, each in enumerate(entries, 1)]
-    inventory = reduce(fold, records, before)
-    at_once = fold_all(before, records)
-    assert (at_once, at_once.time) == (inventory, inventory.time)
-    assert [*at_once.pins] == [*inventory.pins]
-    assert not at_once.is_open
+    inventory = fold_all(before, records)
     assert canonical(to_json(before)) == saved, "a fold changes nothing that others have"
     return inventory
 
@@ -385,39 +375,10 @@ def test_pins_are_bounded_and_what_was_used_longest_ago_goes(
     assert [pin.id for pin in five.pins.values()] == ["sha256:1", "sha256:4", "sha256:5"]
 
 
-def test_a_fold_of_many_records_does_not_copy_the_containers_for_each() -> None:
-    entries = [each for number in range(300) for each in made(number)]
-    records = [record_of(seq, each) for seq, each in enumerate(entries, 1)]
-    copies = 0
-
-    def notice(frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal copies
-        copies += event == "call" and frame.f_code is ContainerItems.__init__.__code__
-
-    sys.setprofile(notice)
-    try:
-        inventory = fold_all(Inventory(), records)
-    finally:
-        sys.setprofile(None)
-    assert len(inventory.containers) == 300
-    assert copies < 5
-
-
 def test_no_pin_of_a_container_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container_effects, "PINS_MAX", 1)
     all_run = folded(*made(1), *made(2), *made(3))
     assert len(all_run.pins) == 3
-
-
-def test_pins_of_more_revisions_than_are_kept_are_not_searched_at_each_create(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(container_effects, "PINS_MAX", 2)
-    monkeypatch.setattr(container_effects, "PINS_STEP", 4)
-    five = folded(*(each for number in range(5) for each in made(number)), *removed("0a"))
-    six = folded(*made(5), onto=five)
-    assert len(six.pins) == 6, "no search, though one pin is of no container"
-    assert [*folded(*made(6), onto=six).pins] == [f"v2:{number:064}" for number in range(1, 7)]
 
 
 def test_a_create_admitted_by_the_policys_trust_alone_makes_a_pin_that_says_so() -> None:

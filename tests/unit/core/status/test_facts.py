@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,16 +15,11 @@ from controller.core.engine_api.translate import image_settings
 from controller.core.status.facts import (
     DROPPED,
     FactsMemo,
-    StatusInputs,
-    all_facts,
     origins_of,
 )
 from controller.loop.state import snapshot
-from controller.model.desired.desired import Desired
-from controller.model.desired.plan import Plan
 from controller.model.desired.spec.service import ServiceSpec
-from controller.model.names import NetworkNames
-from controller.model.observed import ContainerGroups, Image, Observed
+from controller.model.observed import Image, Observed
 from tests.worlds import container, engine, service
 
 ID = "sha256:" + "1" * 64
@@ -115,28 +108,6 @@ def test_remembered_facts_are_those_of_the_snapshot(snapshots: list[Observed | N
         assert found == [*FactsMemo().facts_of(services, seen)]
         again = [*memo.facts_of(services, seen)]
         assert all(one is other for one, other in zip(found, again, strict=True))
-
-
-def test_after_a_change_neither_report_nor_list_sorts_all_containers() -> None:
-    """To sort thousands of containers is one call, which keeps the interpreter from the passes."""
-    before = engine(container(), container("other"))
-    after = snapshot.merge(before, engine(container(health="unhealthy")), WEB_SERVICE.key)
-    inputs = StatusInputs(Desired(services=(WEB_SERVICE,)), after, Plan(), NetworkNames())
-    sorts: list[object] = []
-
-    def note(frame: FrameType, event: str, _argument: object) -> None:
-        if event == "call" and frame.f_code is ContainerGroups._sorted.__code__:
-            sorts.append(frame.f_back)
-
-    sys.setprofile(note)
-    try:
-        found = [each.key.name for each in all_facts(inputs, FactsMemo())]
-        changed = snapshot.changed_services(after, frozenset())
-    finally:
-        sys.setprofile(None)
-    assert not sorts
-    assert found == ["web", "other"]
-    assert {key.name for key in changed} == {"web", "other"}
 
 
 def test_a_reading_of_unchanged_files_costs_no_facts() -> None:

@@ -1,1 +1,0 @@
-"""Mappings with thousands of entries, whose changed copies share nearly all parts."""
