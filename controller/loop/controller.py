@@ -167,15 +167,40 @@ class Controller:
             self.chores.add_after(Chore.SAVE, SAVE_AGAIN_S)
 
     def reload(self) -> None:
-        """Read the files, and queue the keys with pending actions."""
+        """Read the files, and queue the keys with another goal, and those with pending actions."""
         with self._observing:
-            files = self.parts.source.load()
+            files, shared = self.parts.source.load(), self.shared
             with self._lock:
-                observed = self.shared.observed
+                observed, before = shared.observed, shared.view
                 declared, desired = self.overrides.declare(files, observed)
                 decision = self._guard(desired, observed, approved=False, looked=False)
-                self._adopt(declared, observed, decision)
+                accepted = self._adopt(declared, observed, decision)
+                view, policy = shared.view, shared.policy
+            # The first observation of everything queues keys.
+            if observed is not None and policy is not None and (accepted or view != before):
+                self._queue_changed(accepted, before, view, observed, policy)
         self.changed()
+
+    def _queue_changed(
+        self,
+        accepted: set[Key],
+        before: DesiredView,
+        view: DesiredView,
+        observed: Observed,
+        policy: PassPolicy,
+    ) -> None:
+        """Queue the keys with another goal than *before*, and all with actions by the last snapshot."""
+        every = planner.keys(view.desired, observed)
+        changed = {key for key in every if before.goal(key) != view.goal(key)}
+        begun = view.able(changed | accepted | self._store.failures().keys()) & every
+        for key in sorted(begun):
+            self.keys.add(key)
+        plan = self.reconciler.plan(view, observed, policy)
+        with self._lock:
+            if self.shared.view is view and self.shared.observed is observed:
+                self._store.record_plan(plan, every - begun)
+        for key in sorted(_acting(plan, view) - begun):
+            self.keys.add(key)
 
     def observe_everything(
         self, *, approved: bool = False, requested_by: str = "", plan: str = ""
@@ -206,7 +231,7 @@ class Controller:
                 shared.observed = observed
                 shared.policy = full_plan.policy
                 shared.unreachable, shared.unreachable_count = None, 0
-                keys = self._adopt(declared, observed, full_plan.decision, full_plan)
+                keys = self._adopt_planned(full_plan)
                 for key in keys if requested_by else ():
                     self._store.of(key).requested_by = requested_by
                 self._store.approve(part, plan)
@@ -290,16 +315,14 @@ class Controller:
         )
 
     def _adopt(
-        self,
-        declared: Desired,
-        observed: Observed | None,
-        decision: PruneDecision,
-        full_plan: FullPlan | None = None,
-    ) -> frozenset[Key]:
-        """Make *declared* the desired state of passes, and queue keys; the caller holds the lock.
+        self, declared: Desired, observed: Observed | None, decision: PruneDecision
+    ) -> set[Key]:
+        """Make *declared* the desired state of passes; the caller holds the lock.
 
-        Queues all keys with actions in *full_plan*, or else the keys that the change touches.
         Overrides are applied here, and before for the guard: operators can have acted between.
+
+        Returns:
+            The keys whose spec changed.
         """
         shared = self.shared
         self._store.prune = decision.memory
@@ -313,46 +336,31 @@ class Controller:
         for key in accepted:
             self._store.restart_passes(key)
         desired = self.overrides.apply(declared)
-        view = DesiredView(desired, decision.prunable, decision.blocked)
+        shared.replace_view(DesiredView(desired, decision.prunable, decision.blocked))
         shared.declared = declared
-        if observed is None or shared.policy is None:
-            shared.view = view
-            return frozenset()  # the first observation of everything queues keys
-        self.prober.declare(
-            self.overrides.running_revisions(desired, observed), shared.policy.networks
-        )
-        begun, planned = frozenset[Key](), planner.keys(desired, observed) | decision.prunable
-        if full_plan is None:
-            begun, planned, plan = self._plan_touched(view, accepted, observed, shared.policy)
-        else:
-            shared.view, plan = view, full_plan.plan
-            if accepted or view != full_plan.view:
-                plan = self.reconciler.plan(view, observed, shared.policy)
-            self._store.record_plan(plan, planned)
-        failing = {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
-        # A pass of a failing key records the failure, for the services that wait for the key.
-        acting = planned & ({action.object for action in plan.actions} | view.able(failing))
-        self._record_in_sync(planned - acting, view, observed, plan)
-        for key in sorted(acting | begun):
-            self.keys.add(key)
-        return acting | begun
+        if observed is not None and shared.policy is not None:
+            self.prober.declare(
+                self.overrides.running_revisions(desired, observed), shared.policy.networks
+            )
+        return accepted
 
-    def _plan_touched(
-        self, view: DesiredView, accepted: set[Key], observed: Observed, policy: PassPolicy
-    ) -> tuple[frozenset[Key], frozenset[Key], Plan]:
-        """Replace the desired state of passes by *view*; the caller holds the lock.
+    def _adopt_planned(self, full_plan: FullPlan) -> frozenset[Key]:
+        """Make the desired state of a plan that of passes, and queue the keys with actions.
 
-        Returns:
-            The keys that need a pass, further keys that the change touches, and the plan of those.
+        The caller holds the lock. Returns the keys.
         """
-        every = planner.keys(view.desired, observed)
-        touched = self.shared.replace_view(view)
-        begun = view.able(touched.changed | accepted | self._store.failures().keys()) & every
-        planned, plan = touched.neighbors & every - begun, Plan(blocked=view.blocked)
-        if planned:
-            plan = self.reconciler.plan(view, observed, policy, only=begun | planned)
-            self._store.record_plan(plan, planned)
-        return begun, planned | (touched.changed & every - begun), plan
+        observed, policy = full_plan.observed, full_plan.policy
+        accepted = self._adopt(full_plan.declared, observed, full_plan.decision)
+        view, plan = self.shared.view, full_plan.plan
+        if accepted or view != full_plan.view:
+            plan = self.reconciler.plan(view, observed, policy)
+        planned = planner.keys(view.desired, observed) | view.prunable
+        self._store.record_plan(plan, planned)
+        acting = planned & _acting(plan, view)
+        self._record_in_sync(planned - acting, view, observed, plan)
+        for key in sorted(acting):
+            self.keys.add(key)
+        return acting
 
     def _record_in_sync(
         self, keys: frozenset[Key], view: DesiredView, observed: Observed, plan: Plan
@@ -510,3 +518,12 @@ class Controller:
 
     def _spread(self, seconds: float) -> float:
         return seconds * (1 - SPREAD + 2 * SPREAD * self._random())
+
+
+def _acting(plan: Plan, view: DesiredView) -> frozenset[Key]:
+    """Return the keys that need a pass by a plan of everything.
+
+    A pass of a failing key records the failure, for the services that wait for the key.
+    """
+    failing = {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
+    return view.able(failing) | {action.object for action in plan.actions}

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from controller.core.planning import planner
 from controller.core.planning.networks.unused import possibly_unused
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
-from controller.core.service import desired_view, service_prune_guard
-from controller.core.service.desired_view import DesiredView, Touched
+from controller.core.service import service_prune_guard
+from controller.core.service.desired_view import DesiredView
 from controller.core.status.details import Report
 from controller.core.status.facts import Failure
 from controller.loop.executor import never
@@ -91,23 +91,12 @@ class SharedState:
         """The one lock of the loop's state."""
         return self.store.lock
 
-    def replace_view(self, view: DesiredView) -> Touched:
+    def replace_view(self, view: DesiredView) -> None:
         """Replace the desired state of passes, and drop outdated plans; the caller holds the lock."""
-        before, self.view = self.view, view
-        if self.observed is None or self.policy is None:
-            return Touched()
-        touched = desired_view.touched(
-            before,
-            view,
-            self.observed,
-            names=self.policy.networks,
-            remembered=self.store.dependencies(),
-        )
-        for key in touched.changed | touched.neighbors | touched.moved:
-            state = self.store.of(key)
-            if state.plan and (key not in touched.moved or state.plan.shows_places):
+        if view != self.view:
+            for state in self.store.states().values():
                 state.plan = None
-        return touched
+        self.view = view
 
     def record_crash(self, key: Key, error: Exception) -> int:
         """Record an unexpected exception of a pass; return how many there were in a row."""

@@ -206,11 +206,6 @@ class KeyPlan:
     actions: tuple[AnyAction, ...] = ()
     problems: tuple[Problem, ...] = ()
 
-    @property
-    def shows_places(self) -> bool:
-        """True if the part names lines of documents."""
-        return bool(self.problems) or any(action.verdict.problems for action in self.actions)
-
 
 def part(plan: Plan, key: Key) -> KeyPlan:
     """Return the part of a plan about *key*."""
