@@ -7,7 +7,7 @@ is what the next one begins with.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
@@ -50,6 +50,7 @@ from controller.broker.guards import kernel_verify, recovery, split_brain
 from controller.broker.handlers import container_exec, container_hooks
 from controller.broker.server.driver import Driver
 from controller.broker.server.recovery_task import FIRST_PAUSE_S, LAST_PAUSE_S, RecoveryTask
+from controller.broker.server.watch_task import containers_of
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.model.confinement import EffectiveState, NotReadable
@@ -180,6 +181,15 @@ class SimBroker:
             driver=cast("Driver", self), state=self.state, client=cast("EngineClient", self)
         )
         self._pause_s, self.mend_at = FIRST_PAUSE_S, places.clock.monotonic()
+
+    def watch(self, events: Iterable[dict[str, Any]]) -> None:
+        """Doubt what is known of unknown containers after an event of one, as ``watch_task`` does."""
+        if self.state is None:
+            return
+        for event in events:
+            for identifier, instance, _ in containers_of(json.dumps(event).encode()):
+                is_unknown = identifier not in self.state.inventory.containers
+                self.state.split_brain.in_doubt |= is_unknown and instance == INSTANCE
 
     def die(self) -> None:
         """End at once: nothing is saved."""

@@ -315,6 +315,7 @@ class World(Hazards):
         """Pass on the engine's events, as hints; each may be lost."""
         count, self._heard = self.engine.emitted - self._heard, self.engine.emitted
         fresh = self.engine.events[-count:] if count else []
+        self.broker.watch(fresh)
         if self.controller is None:
             return
         for event in map(event_of, fresh if not self.deaf else ()):

@@ -48,7 +48,7 @@ HOOKS_AGAIN_S = 5.0
 REAP_S = 1.0
 _EVENT_FILTERS = {
     "type": ["container", "network"],
-    "event": ["start", "restart", "unpause", "update", "rename", "connect", "die"],
+    "event": ["start", "restart", "unpause", "update", "rename", "connect", "die", "destroy"],
 }
 EVENTS = f"/events?filters={quote(json.dumps(_EVENT_FILTERS, separators=(',', ':')), safe='')}"
 
@@ -114,7 +114,8 @@ class ContainerWatcher:
             self._woken.set()
 
     def wake_all(self) -> None:
-        """Check every container of the inventory soon."""
+        """Check every container of the inventory soon, and who else has the label of the instance."""
+        self._state.split_brain.in_doubt = True
         for identifier in self._state.inventory.containers:
             self.wake(identifier)
 
@@ -216,7 +217,7 @@ def containers_of(line: bytes) -> Iterator[tuple[str, str, bool]]:
         attributes = event["Actor"]["Attributes"]
         is_network = event["Type"] == "network"
         identifier = str(attributes["container"] if is_network else event["Actor"]["ID"])
-        has_ended = event.get("Action") == "die"
+        has_ended = event.get("Action") in {"die", "destroy"}
         yield identifier, str(attributes.get(names.INSTANCE, "")), has_ended
     except (ValueError, KeyError, TypeError, AttributeError):
         return
