@@ -116,6 +116,7 @@ class ContainerWatcher:
     def wake_all(self) -> None:
         """Check every container of the inventory soon, and who else has the label of the instance."""
         self._state.split_brain.in_doubt = True
+        self._woken.set()
         for identifier in self._state.inventory.containers:
             self.wake(identifier)
 

@@ -49,6 +49,7 @@ def event(kind: str, identifier: str, **attributes: str) -> bytes:
         (event("network", "n", container=WEB), [(WEB, "", False)]),
         (event("network", "n"), []),
         (event("container", WEB).replace(b"start", b"die"), [(WEB, "", True)]),
+        (event("container", WEB).replace(b"start", b"destroy"), [(WEB, "", True)]),
         (b"{}", []),
         (b"[1]", []),
         (b"not json", []),
