@@ -10,7 +10,6 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from operator import attrgetter
 from typing import Literal
 
 from controller.model.files.delivery import MountedFiles, StoredFiles
@@ -361,7 +360,7 @@ class Observed:
         groups = self._groups
         if not isinstance(groups, dict):
             made: dict[Key, list[Container]] = {}
-            for container in sorted(self.containers, key=attrgetter("slot", "name")):
+            for container in sorted(self.containers, key=lambda each: (each.slot, each.name)):
                 made.setdefault(container.key, []).append(container)
             groups = {key: tuple(found) for key, found in made.items()}
             # Assigned when complete, so no other thread sees a partial index.

@@ -1,6 +1,6 @@
 """A large host: real processes over the simulated engine, with thousands of containers.
 
-Creating 50,000 containers takes hours. So one is created by the real processes; its records in the
+Creating 2,000 containers takes long. So one is created by the real processes; its records in the
 journal and its container in the engine are then cloned, with other ids, names and labels. A broker
 that starts on this journal owns all clones.
 """
