@@ -127,6 +127,11 @@ NGINX_DEFAULT = """server {
 MARIADB = """#!/usr/bin/env bash
 set -eo pipefail
 DATA=/var/lib/mysql
+# Either prefix is understood, as by the official image.
+for name in ROOT_PASSWORD ROOT_PASSWORD_FILE DATABASE; do
+  mysql="MYSQL_$name" mariadb="MARIADB_$name"
+  export "$mariadb=${!mariadb:-${!mysql}}"
+done
 
 make_the_database() {
   if [ -n "$MARIADB_ROOT_PASSWORD_FILE" ]; then

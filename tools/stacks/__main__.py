@@ -20,6 +20,7 @@ from tests.engine import FoundEngine, PrivateEngine, open_engine
 from tools.stacks import proxied, results
 from tools.stacks.adoption import adopt_stack
 from tools.stacks.load import change_under_load
+from tools.stacks.published import run_published
 from tools.stacks.side_by_side import compare_stack
 from tools.stacks.sides import STACKS, load_images
 
@@ -32,6 +33,7 @@ PARTS: Final[dict[str, Part]] = {
     "load": lambda engine, stack: results.of_load(change_under_load(engine, stack)),
     "adopt": lambda engine, stack: results.of_adoption(adopt_stack(engine, stack)),
     PROXIED: lambda engine, stack: results.of_proxied(proxied.proxied_stack(engine, stack)),
+    "run": run_published,
 }
 #: Characters of a failure that are printed, from both ends.
 SHOWN: Final = 700
@@ -71,7 +73,7 @@ def main() -> int:
 
 def chosen_stacks(folder: Path, names: list[str] | None) -> list[Path]:
     """Return the folders with a Compose file below a folder: all, or those of the names."""
-    found = [each.parent for each in sorted(folder.glob("*/compose.yaml"))]
+    found = [each.parent for each in sorted(folder.glob("*/compose.y*ml"))]
     return [each for each in found if not names or each.name in names]
 
 

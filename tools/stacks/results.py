@@ -162,6 +162,8 @@ def lines(part: str, outcome: dict[str, Any]) -> Iterator[str]:
                     f"  {each['change']} of {each['service']} ({each['order']}): {ours['failed']} failed, "
                     f"{ours['outage_ms']} ms; compose {theirs['failed']}, {theirs['outage_ms']} ms"
                 )
+        case "run":
+            yield f"  {outcome}"
         case "proxied":
             for each in outcome["acts"]:
                 theirs = f"; compose {_pressed(each['compose'])}" if "compose" in each else ""

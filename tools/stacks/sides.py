@@ -156,8 +156,13 @@ class ComposeSide:
 class TrimtabSide:
     """A stack in the directory of an instance with the policy ``home``."""
 
-    def __init__(self, engine: PrivateEngine | FoundEngine, source: Path) -> None:
-        self.source, self.stack = source, source.name
+    def __init__(
+        self,
+        engine: PrivateEngine | FoundEngine,
+        source: Path,
+        trusted: Iterable[str] = TRUSTED,
+    ) -> None:
+        self.source, self.stack, self.trusted = source, source.name, trusted
         self.host = Host(engine)
         self.host.policy = str(POLICIES / "home.yaml")
         self.folder = self.host.directory / self.stack
@@ -170,7 +175,7 @@ class TrimtabSide:
         try:
             host.up()
             eventually(host.broker_socket.exists, what="the broker's socket")
-            for image in TRUSTED:
+            for image in self.trusted:
                 host.cli("image", "trust", image)
             if secrets.is_dir():
                 shutil.copytree(secrets, FILES / self.stack, dirs_exist_ok=True)
@@ -188,7 +193,8 @@ class TrimtabSide:
 
     def tried(self, folder: Path) -> Mapping[str, Any]:
         """Return what ``trimtab try --json`` prints for a folder."""
-        answer: Mapping[str, Any] = self.host.json("try", str(folder), "--policy", self.host.policy)
+        argv = ("try", str(folder), "--policy", self.host.policy)
+        answer: Mapping[str, Any] = self.host.json(*argv, expect=(0, 3, 4))
         return answer
 
     def containers(self, services: Iterable[str]) -> dict[Replica, Inspect]:
