@@ -51,6 +51,8 @@ NEWER = (
     "interface_name",
     "pull_policy",
 )
+#: The home folder of the oracle. trimtab has none: it refuses a mount of ``~`` when it makes documents.
+HOME = "/nonexistent/home"
 #: Seconds for one run of the oracle.
 TIMEOUT_S = 30
 
@@ -89,7 +91,7 @@ class Answer:
 
 def ask_oracle(root: Path, folder: str) -> Answer:
     """Return the oracle's tree, with paths relative to the root of the source."""
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent/home"}
+    environment = {"PATH": os.environ["PATH"], "HOME": HOME}
     done = subprocess.run(
         [ORACLE, "config", "--format", "json"],
         cwd=root / folder,
@@ -115,6 +117,8 @@ def portable(value: object, root: Path) -> object:
         text = value.replace("$$", "$")
         if text == str(root):
             return "."
+        if text.startswith(f"{HOME}/"):
+            return text.replace(HOME, "~", 1)
         if text == str(root.parent):
             return ".."
         return text.replace(f"{root}/", "./").replace(f"{root.parent}/", "../")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -75,8 +76,9 @@ def translate(
     if scope.problems:
         return Translation(scope.namespace, (), (*project.problems, *scope.problems))
     check_attributes(scope)
+    joined = _joined(scope)
     for name in mapping(project.tree.get("networks")):
-        _network(scope, name)
+        _network(scope, name, joined.get(name, []))
     for name in mapping(project.tree.get("volumes")):
         _volume(scope, name)
     for name in mapping(project.tree.get("configs")):
@@ -144,7 +146,17 @@ def _check_extension(scope: TranslationScope) -> None:
         scope.error(path, "compose.value", mistake.message, mistake.remedy, None)
 
 
-def _network(scope: TranslationScope, name: str) -> None:
+def _joined(scope: TranslationScope) -> Mapping[str, list[Tree]]:
+    """Return the terms of all services in each network that one joins."""
+    found: dict[str, list[Tree]] = {}
+    for tree in map(mapping, scope.services.values()):
+        if not tree.get("network_mode"):
+            for name, terms in networks_of(tree).items():
+                found.setdefault(name, []).append(terms)
+    return found
+
+
+def _network(scope: TranslationScope, name: str, joined: Sequence[Tree]) -> None:
     declared = mapping(mapping(scope.project.tree["networks"])[name])
     key = Key("Network", scope.namespace, dns_name(name))
     driver = declared.get("driver")
@@ -158,7 +170,7 @@ def _network(scope: TranslationScope, name: str) -> None:
             scope.error(place, "compose.refused", message, "remove it", key)
     is_kept = scope.extension.keeps_networks and not declared.get("external")
     # Docker Compose makes no network that no service joins.
-    if not scope.is_declared(name) or (is_kept and not _is_joined(scope, name)):
+    if not scope.is_declared(name) or (is_kept and not joined):
         return
     draft = Draft("Network", key.name, ("networks", name))
     if declared.get("external"):
@@ -166,16 +178,14 @@ def _network(scope: TranslationScope, name: str) -> None:
     elif is_kept:
         draft.put("spec.engineName", scope.name_by_compose(name, declared), "name")
     draft.put("spec.internal", bool(declared.get("internal")), "internal")
-    _put_subnets(scope, draft, name, declared)
+    _put_subnets(draft, declared, joined)
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
 
 
-def _put_subnets(scope: TranslationScope, draft: Draft, name: str, declared: Tree) -> None:
+def _put_subnets(draft: Draft, declared: Tree, joined: Sequence[Tree]) -> None:
     """Put the subnets that matter: for a chosen address, and for IPv6. Else the engine chooses."""
     pools = [mapping(each) for each in items(mapping(declared.get("ipam")).get("config"))]
-    trees = (mapping(each) for each in scope.services.values())
-    joined = [networks_of(each).get(name, {}) for each in trees if not each.get("network_mode")]
     chosen = [str(address) for terms in joined if (address := terms.get("ipv4_address"))]
     parent = mapping(declared.get("driver_opts")).get("parent")
     if declared.get("driver") == MACVLAN:
@@ -195,12 +205,6 @@ def _put_subnets(scope: TranslationScope, draft: Draft, name: str, declared: Tre
             ):
                 if value:
                     draft.put(f"spec.{field}", value, origin)
-
-
-def _is_joined(scope: TranslationScope, network: str) -> bool:
-    """Return True if a service joins a network of the project."""
-    trees = (mapping(each) for each in scope.services.values())
-    return any(network in networks_of(each) for each in trees if not each.get("network_mode"))
 
 
 def engine_name(name: str, declared: Tree) -> str:
