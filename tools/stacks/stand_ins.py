@@ -17,7 +17,8 @@ import yaml
 
 from tests.engine import FoundEngine, PrivateEngine
 from tools import debian_images, image_archive
-from tools.debian_images import APPLETS, BASE, MADE_BY, PATH, Cache, Packages
+from tools.debian_images import APPLETS, BASE, MADE_BY, PATH
+from tools.debian_packages import Cache, Packages
 from tools.image_archive import Archive, Entry, file, folder, layer_of, link
 
 #: The recipes of Debian's servers, by the last part of an image's name.
