@@ -70,6 +70,27 @@ SDK = (
         role="operator",
     ),
     Row(PY, "client.df()['LayersSize'] >= 0", "^True$", role="operator"),
+    *(
+        Row(
+            PY,
+            f"client.images.build(path='built', tag=f'trimtab.local/{{free}}:1'{more})[0]",
+            r"trimtab\.local/",
+            role="operator",
+        )
+        for more in ("", ", gzip=True")
+    ),
+    *refused(
+        PY,
+        (
+            (
+                "client.images.build(path='built', tag=f'trimtab.local/{free}:1',"
+                " extra_hosts={'a': '192.0.2.1', 'b': '192.0.2.2'})"
+            ),
+            "query.repeated",
+            "send each parameter once",
+        ),
+        role="operator",
+    ),
     *refused(
         PY,
         ("shown.exec_run('ls')", "exec.client", "let an operator run it"),

@@ -299,6 +299,32 @@ IMAGES = (
     ),
     Row(CLI, "docker rmi {pulled}", "^Untagged: ", role=OPERATOR),
     *refused(CLI, ("docker rmi {image}", "role.denied", "it is for controller, operator")),
+    Row(
+        CLI,
+        "docker build --tag trimtab.local/{free}:1 {home}/built",
+        "^Successfully tagged trimtab",
+        role=OPERATOR,
+    ),
+    *refused(
+        CLI,
+        ("docker build {home}/built", "build.tag", "name the image"),
+        (
+            "docker build --tag trimtab.local/{free}:1 --network {network} {home}/built",
+            "build.network",
+            "leave it out",
+        ),
+        (
+            "sh -c 'docker create $(docker image inspect --format {{{{.Id}}}} {image})'",
+            "image.invalid",
+            "name the image as",
+        ),
+        (
+            "sh -c 'docker create {pulled} && docker rmi {pulled}'",
+            "image.used",
+            "remove them first",
+        ),
+        role=OPERATOR,
+    ),
     *refused(
         CLI,
         ("docker pull alpine", "image.not-allowed", "use an image under one of them"),
@@ -450,9 +476,13 @@ CHANGED = {
         "containers, networks and volumes have the gate's own labels, io.trimtab.*, beside those asked for",
         r"'io\.trimtab\.(instance|managed)': ",
     ),
+    "prune.space": (
+        "prune doesn't tell how many bytes it reclaimed",
+        r"SpaceReclaimed",
+    ),
 }
-#: Of these the last is no verdict of its own: it holds for whatever is made.
-ALWAYS = ("label.reserved",)
+#: Of these the last are no verdicts of their own: they hold for whatever is made, or removed.
+ALWAYS = ("label.reserved", "prune.space")
 
 #: How the words in braces read on the page.
 SHOWN = {

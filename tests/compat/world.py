@@ -198,6 +198,8 @@ class World:
         (home / "shop" / "compose.yaml").write_text(SHOP)
         (home / "small").write_bytes(b"small")
         (home / "Dockerfile").write_text("FROM scratch\n")
+        (home / "built").mkdir()
+        (home / "built" / "Dockerfile").write_text(f"FROM {IMAGE}\nLABEL a=b\n")
         shutil.copytree(PROJECTS, home / "projects")
         shutil.copytree(PLAYBOOKS, home / "playbooks")
         if role == "client":

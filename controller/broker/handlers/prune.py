@@ -17,6 +17,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
 from controller.broker.handlers import container_lifecycle, networks_volumes
 from controller.broker.wire.responses import json_reply
+from controller.core.admission.networks_volumes import ANONYMOUS
 from controller.core.rules.networks import implied_kind
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.mutations import Mutation
@@ -27,8 +28,6 @@ from controller.model.records import Reply, Role
 PRUNE_MAX = 100
 _KEYS = frozenset({"label"})
 _VOLUME_KEYS = frozenset({"all", "label"})
-#: The label of a volume that was made without a name.
-_ANONYMOUS = "com.docker.volume.anonymous"
 
 Remove = Callable[[GateRequest, GateState], Flow[Reply]]
 
@@ -87,7 +86,7 @@ def _listed(
     asked = list_filters.parse(call.query.get("filters", ""), known)
     every = asked.pop("all", ["false"]) in (["true"], ["1"])
     if of and not every:
-        asked["label"] = [*asked.get("label", []), _ANONYMOUS]
+        asked["label"] = [*asked.get("label", []), ANONYMOUS]
     filters = list_filters.restrict({**asked, **unused}, state, call.actor)
     query = {"filters": list_filters.encode(filters)}
     if path.startswith("/containers"):

@@ -158,6 +158,8 @@ def _in_namespace(name: str, namespace: str, path: str, besides: tuple[str, ...]
         yield Finding("name.mismatch", path, reason, f"call it {qualified(namespace, 'NAME')}")
 
 
+#: The label of a volume that was made without a name.
+ANONYMOUS = "com.docker.volume.anonymous"
 _SIZE_PATH = f"DriverOpts.{VOLUME_SIZE}"
 _NO_SIZE = (
     "leave out the size, or set resources.volumeMax of the policy where the engine's folder is on XFS "
@@ -279,11 +281,15 @@ def admit_implied_network(
 def named_volume(
     request: VolumeRequest, *, actor: Actor, policy: Policy, stamp: Stamp
 ) -> VolumeRequest:
-    """Return a volume's create with a name, made from the intent if the request has none."""
+    """Return a volume's create with a name, made from the intent if the request has none.
+
+    Such a volume has the label by which the engine marks it, too.
+    """
     if request.name or actor.role is Role.CONTROLLER or not policy.mounts.create_volumes:
         return request
     name = f"{owner_of(actor, '')}-{stamp.intent.replace('-', '')[-12:]}"
-    return replace(request, name=name)
+    labels = {**dict(request.labels), ANONYMOUS: ""}
+    return replace(request, name=name, labels=tuple(labels.items()))
 
 
 def admit_volume(

@@ -10,6 +10,7 @@ from controller.core.admission.networks_volumes import (
     admit_implied_network,
     admit_network,
     admit_volume,
+    named_volume,
 )
 from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import (
@@ -658,3 +659,15 @@ def test_who_is_no_client_is_told_whose_it_may_be_if_a_state_folder_was_lost() -
         for findings in told:
             (foreign,) = [each for each in findings if each.rule.endswith(".foreign")]
             assert (hint in foreign.remedy) is (actor is not CLIENT), foreign
+
+
+def test_a_volume_without_a_name_gets_the_label_of_one_too():
+    rules = policy(mounts={"createVolumes": True})
+    asked = parse_volume({"Labels": {"a": "b"}})
+    made = named_volume(asked, actor=CLIENT, policy=rules, stamp=STAMP)
+    assert made.name.startswith("alice-")
+    assert dict(made.labels) == {"a": "b", "com.docker.volume.anonymous": ""}
+    decision = admit_volume(made, actor=CLIENT, policy=rules, existing=None, stamp=STAMP)
+    assert "com.docker.volume.anonymous" in str(decision.body)
+    named = parse_volume({"Name": "alice-data"})
+    assert named_volume(named, actor=CLIENT, policy=rules, stamp=STAMP) == named
