@@ -22,8 +22,8 @@ from urllib.parse import quote
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from controller.core.encoding.json_members import parse_object
-from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api import translate
+from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api.streams import build_log, pull_progress
 from controller.core.engine_api.streams.build_log import BuildLog
 from controller.core.engine_api.streams.log_stream import BadFrame, LogLines, is_multiplexed

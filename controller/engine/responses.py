@@ -19,9 +19,9 @@ from controller.core.disruption import budget
 from controller.core.encoding import json_members
 from controller.core.encoding.canonical_json import canonical
 from controller.core.encoding.json_members import parse_object
-from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
 from controller.core.encoding.stored_form import StoredForm
 from controller.core.engine_api import translate
+from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api.streams import pull_errors
 from controller.core.records.inventory_json import (
     ITEM,

@@ -15,9 +15,9 @@ from controller.broker.wire.responses import JSON_TYPE, refusal
 from controller.core.effective.accounts import Accounts, in_numbers, is_named
 from controller.core.effective.merge import needs_numbers
 from controller.core.encoding import json_members
-from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api import cdi
 from controller.core.engine_api.cdi import CdiDevice, CdiFile
+from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
 from controller.core.records.views import Page, Question
 from controller.model.host_paths import PathFacts
 from controller.model.policy.document import Policy

@@ -30,7 +30,6 @@ from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.spec.rollout import Boot
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Container
-from controller.model.quantities import format_bytes
 
 #: The most characters of one value that are shown.
 VALUE_MAX: Final = 160
@@ -333,13 +332,11 @@ def admitted_changes(container: Container, service: Service) -> tuple[FieldChang
         ("spec.image", container.image or None, spec.image),
     ]
     if admitted is not None:
-        memory, cpus, pids = spec.resources.memory, spec.resources.cpus, spec.resources.pids
-        if memory is not None and admitted.memory > 0:
-            was, now = format_bytes(admitted.memory), format_bytes(memory)
-            pairs.append(("spec.resources.memory", was, now))
-        if cpus is not None and admitted.nano_cpus > 0:
-            pairs.append(("spec.resources.cpus", admitted.nano_cpus / 1e9, cpus))
-        if pids and admitted.pids:
-            pairs.append(("spec.resources.pids", admitted.pids, pids))
+        limits = service.limits.differing_from(admitted)
+        pairs += [
+            (setting.path, setting.show(was), setting.show(limits[setting.name]))
+            for setting in declared_settings(limits)
+            if (was := getattr(admitted, setting.name))
+        ]
     changed = (scalar_change(path, old, new) for path, old, new in pairs if old and old != new)
     return tuple(sorted(changed, key=_by_path))

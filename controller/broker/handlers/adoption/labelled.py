@@ -36,10 +36,10 @@ from controller.core.admission.adoption import Claim, Defaults
 from controller.core.admission.dns_names import clashes, of_summary
 from controller.core.effective.labels import is_reserved
 from controller.core.encoding.image_reference import repository_of
-from controller.core.encoding.shapes import ENGINE_OBJECT, misfit
 from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import CreateRequest, Finding
+from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.files.layout import config_root
 from controller.core.records.inventory import fold_adoption

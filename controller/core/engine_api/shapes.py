@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from controller.core.engine_api.container_fields import LIMITS
+
 #: A type, a list of one shape, or an object: shapes by name, ``ANY`` for all names. Null fits each.
 Shape = type | tuple["Shape"] | Mapping[str, "Shape"]
 ANY = "*"
@@ -43,9 +45,9 @@ ENGINE_OBJECT: Final[Shape] = {
         "StopTimeout": int,
     },
     "HostConfig": {
-        **dict.fromkeys(("NetworkMode", "IpcMode", "PidMode", "CgroupParent", "CpusetCpus"), str),
-        **dict.fromkeys(("Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuQuota"), int),
-        **dict.fromkeys(("CpuPeriod", "CpuShares", "PidsLimit", "ShmSize"), int),
+        **dict.fromkeys(("NetworkMode", "IpcMode", "PidMode", "CgroupParent"), str),
+        **{limit.member: int if limit.is_plain else str for limit in LIMITS},
+        "ShmSize": int,
         "PortBindings": {ANY: ({},)},
         "RestartPolicy": {"Name": str, "MaximumRetryCount": int},
     },
