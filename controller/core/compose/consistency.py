@@ -34,7 +34,6 @@ def check_consistency(tree: ComposeNode, disabled: set[str], report: ReadingRepo
             checks.references,
             checks.scale,
             checks.limits,
-            checks.watches,
         ):
             try:
                 check(service, ("services", name))
@@ -73,12 +72,7 @@ class _Checks:
         if {"dockerfile", "dockerfile_inline"} <= build.members.keys():
             message = "dockerfile and dockerfile_inline exclude one another"
             fail(build, "compose.conflict", message, "keep one of them", path)
-        for context in build.members_of("additional_contexts").values():
-            if context.text is not None and context.text.startswith(_SERVICE):
-                other = self._services.get(context.text.removeprefix(_SERVICE))
-                if other is None or "build" not in other.members:
-                    message = f"{context.text} is no service with a build"
-                    fail(context, "compose.undefined", message, "name a service with build", path)
+
         platform = service.get("platform")
         platforms = [item.value for item in build.items_of("platforms")]
         if platforms and platform is not None and platform.value not in platforms:
@@ -120,12 +114,10 @@ class _Checks:
             self._undefined(node, "service", name, path)
 
     def references(self, service: ComposeNode, path: NodePath) -> None:
-        build = service.get("build")
         for section, mounts in (
             ("volumes", list(_named_volumes(service))),
             ("configs", service.items_of("configs")),
             ("secrets", service.items_of("secrets")),
-            ("secrets", build.items_of("secrets") if build is not None else []),
         ):
             declared = self._tree.members_of(section)
             for mount in mounts:
@@ -172,15 +164,6 @@ class _Checks:
     def _distinct(self, node: ComposeNode, names: str, path: NodePath) -> None:
         message = f"{names} have different values"
         fail(node, "compose.conflict", message, "write one value, or remove one of them", path)
-
-    def watches(self, service: ComposeNode, path: NodePath) -> None:
-        develop = service.get("develop")
-        for rule in develop.items_of("watch") if develop is not None else ():
-            action = rule.get("action")
-            name = action.value if action is not None else None
-            if "target" not in rule.members and name not in {"rebuild", "restart"}:
-                message = f"the action {name} needs a target"
-                fail(rule, "compose.missing", message, "add target", (*path, "develop", "watch"))
 
 
 def _number(node: ComposeNode) -> int:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from controller.core.compose.text.nodes import (
     ComposeNode,
-    Fault,
     NodePath,
     PathTable,
     ReadingReport,
@@ -21,24 +20,7 @@ Check = Callable[[ComposeNode, NodePath], None]
 
 def check_choices(root: ComposeNode, report: ReadingReport) -> None:
     """Report mutually exclusive attributes."""
-    _walk(root, _CHECKS, (), report)
-
-
-def _walk(
-    node: ComposeNode, table: PathTable[Check] | None, path: NodePath, report: ReadingReport
-) -> None:
-    if table is None:
-        return
-    if table.rule is not None:
-        try:
-            table.rule(node, path)
-        except Fault as fault:
-            report.add(fault.problem)
-        return
-    for name, member in node.members.items():
-        _walk(member, table.below(name), (*path, name), report)
-    for number, item in enumerate(node.items):
-        _walk(item, table.below("*"), (*path, number), report)
+    _CHECKS.walk(root, report, lambda check, node, path: check(node, path))
 
 
 def _external_volume(node: ComposeNode, path: NodePath) -> None:
@@ -70,17 +52,11 @@ def _device_request(node: ComposeNode, path: NodePath) -> None:
         fail(node, "compose.conflict", message, "keep one of them", path)
 
 
-def _watched_path(node: ComposeNode, path: NodePath) -> None:
-    if not node.value:
-        fail(node, "compose.value", "must not be empty", "write a path", path)
-
-
 _CHECKS: PathTable[Check] = PathTable(
     {
         "volumes.*": _external_volume,
         "configs.*": _sources("file", "environment", "content"),
         "secrets.*": _sources("file", "environment"),
-        "services.*.develop.watch.*.path": _watched_path,
         "services.*.deploy.resources.reservations.devices.*": _device_request,
         "services.*.gpus.*": _device_request,
     }

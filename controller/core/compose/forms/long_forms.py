@@ -140,26 +140,6 @@ def _networks(node: ComposeNode, path: NodePath, _report: ReadingReport) -> Comp
     return _keyed(node, entry)
 
 
-def _key_values(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
-    def entry(item: ComposeNode) -> _Entry:
-        name, equals, value = (item.text or "").partition("=")
-        if not equals:
-            fail(item, "compose.value", "must be KEY=VALUE", "add a value", path)
-        return name, item.at(value)
-
-    return _keyed(node, entry)
-
-
-def _ssh(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
-    def entry(item: ComposeNode) -> _Entry:
-        name, equals, value = (item.text or "").partition("=")
-        if not equals and name != "default":
-            fail(item, "compose.value", "must be default or ID=PATH", "add a path", path)
-        return name, item.at(value if equals else None)
-
-    return _keyed(node, entry)
-
-
 def _ports(node: ComposeNode, path: NodePath, report: ReadingReport) -> ComposeNode:
     if not isinstance(node.value, list):
         _wrong(node, "a list of ports", path)
@@ -242,10 +222,7 @@ def _external(node: ComposeNode, path: NodePath, report: ReadingReport) -> Compo
 _FORMS: PathTable[LongForm] = PathTable(
     {
         "services.*.build": _mapping_of("context"),
-        "services.*.build.additional_contexts": _key_values,
         "services.*.build.secrets.*": _mapping_of("source"),
-        "services.*.build.ssh": _ssh,
-        "services.*.build.ulimits.*": _ulimit,
         "services.*.configs.*": _mapping_of("source"),
         "services.*.depends_on": _depends_on,
         "services.*.devices.*": _device,

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from controller.core.compose.text.nodes import (
     ComposeNode,
-    Fault,
     NodePath,
     PathTable,
     ReadingReport,
@@ -46,28 +45,7 @@ def file_path(path: str) -> str:
 
 def resolve_paths(root: ComposeNode, folder: str, report: ReadingReport) -> None:
     """Resolve all paths of a tree that are relative to *folder*."""
-    _walk(root, _RESOLVERS, folder, (), report)
-
-
-def _walk(
-    node: ComposeNode,
-    table: PathTable[Resolver] | None,
-    folder: str,
-    path: NodePath,
-    report: ReadingReport,
-) -> None:
-    if table is None:
-        return
-    if table.rule is not None:
-        try:
-            table.rule(node, folder, path)
-        except Fault as fault:
-            report.add(fault.problem)
-        return
-    for name, member in node.members.items():
-        _walk(member, table.below(name), folder, (*path, name), report)
-    for number, item in enumerate(node.items):
-        _walk(item, table.below("*"), folder, (*path, number), report)
+    _RESOLVERS.walk(root, report, lambda resolve, node, path: resolve(node, folder, path))
 
 
 def _local(node: ComposeNode, folder: str, path: NodePath) -> None:
@@ -114,12 +92,9 @@ def _driver_options(node: ComposeNode, folder: str, path: NodePath) -> None:
 _RESOLVERS: PathTable[Resolver] = PathTable(
     {
         "services.*.build.context": _context,
-        "services.*.build.additional_contexts.*": _context,
-        "services.*.build.ssh.*": _local,
         "services.*.env_file.*.path": _not_empty,
         "services.*.label_file.*": _not_empty,
         "services.*.extends.file": _not_empty,
-        "services.*.develop.watch.*.path": _not_empty,
         "services.*.volumes.*": _mount,
         "configs.*.file": _local,
         "secrets.*.file": _local,

@@ -6,7 +6,7 @@ mutable and never shared between trees: merging changes nodes in place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Generic, NoReturn, TypeAlias, TypeVar
@@ -189,6 +189,27 @@ class PathTable(Generic[NodeRule]):
     def is_leaf(self) -> bool:
         """True if no rule can match below."""
         return not self._below
+
+    def walk(
+        self,
+        node: ComposeNode,
+        report: ReadingReport,
+        act: Callable[[NodeRule, ComposeNode, NodePath], None],
+        path: NodePath = (),
+    ) -> None:
+        """Call *act* for each node with a rule. A problem is reported, and the walk goes on."""
+        if self.rule is not None:
+            try:
+                act(self.rule, node, path)
+            except Fault as fault:
+                report.add(fault.problem)
+            return
+        for name, member in node.members.items():
+            if (below := self.below(name)) is not None:
+                below.walk(member, report, act, (*path, name))
+        for number, item in enumerate(node.items):
+            if (below := self.below("*")) is not None:
+                below.walk(item, report, act, (*path, number))
 
     def below(self, part: str) -> PathTable[NodeRule] | None:
         """Return the table for a member or an item; None if no rule can match there."""

@@ -106,9 +106,9 @@ def _paths_read(scope: TranslationScope) -> Iterator[str]:
     for config in mapping(scope.project.tree.get("configs")).values():
         yield str(mapping(config).get("file") or "")
     for service in scope.services.values():
-        build = mapping(mapping(service).get("build"))
-        contexts = (build.get("context"), *mapping(build.get("additional_contexts")).values())
-        yield from (str(each) for each in contexts if str(each).startswith("./"))
+        context = str(mapping(mapping(service).get("build")).get("context"))
+        if context.startswith("./"):
+            yield context
 
 
 def put_bind(work: Workload, paths: ProjectPaths, terms: Tree, origin: TreePath) -> None:
