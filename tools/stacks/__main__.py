@@ -27,13 +27,15 @@ from tools.stacks.sides import STACKS, load_images
 Part = Callable[[PrivateEngine | FoundEngine, Path], dict[str, Any]]
 #: The part with stacks of its own, one stack at a time.
 PROXIED: Final = "proxied"
+#: The part with the projects of others: they are recorded with the commit of their folder.
+RUN: Final = "run"
 #: What can be run with a stack; each part returns its results as JSON.
 PARTS: Final[dict[str, Part]] = {
     "compare": lambda engine, stack: results.of_comparison(compare_stack(engine, stack)),
     "load": lambda engine, stack: results.of_load(change_under_load(engine, stack)),
     "adopt": lambda engine, stack: results.of_adoption(adopt_stack(engine, stack)),
     PROXIED: lambda engine, stack: results.of_proxied(proxied.proxied_stack(engine, stack)),
-    "run": run_published,
+    RUN: run_published,
 }
 #: Characters of a failure that are printed, from both ends.
 SHOWN: Final = 700
@@ -51,7 +53,7 @@ def main() -> int:
     if not chosen:
         print(f"no folder in {options.folder} has a compose.yaml", file=sys.stderr)
         return 64
-    parts = options.part or (sorted(PARTS) if options.folder == STACKS else ["compare"])
+    parts = options.part or (sorted({*PARTS} - {RUN}) if options.folder == STACKS else ["compare"])
     engine = open_engine()
     faults = 0
     try:
@@ -62,10 +64,11 @@ def main() -> int:
             with ThreadPoolExecutor(1 if alone else options.jobs) as pool:
                 outcomes = [*pool.map(partial(attempt, engine, part), stacks)]
             faults += sum(outcome is None or results.faults(outcome) for outcome in outcomes)
-            if options.folder == STACKS:
-                results.record(
-                    part, {k.name: v for k, v in zip(stacks, outcomes, strict=True) if v}
-                )
+            found = {k.name: v for k, v in zip(stacks, outcomes, strict=True) if v}
+            if part == RUN:
+                results.record(part, {results.of_folder(options.folder): found})
+            elif options.folder == STACKS:
+                results.record(part, found)
     finally:
         engine.close()
     return 1 if faults else 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +31,7 @@ INTRO: Final = """\
 
 Ten ordinary stacks, in `tests/e2e/stacks`, run from their unchanged folders: with Docker Compose, and with trimtab under the
 policy `home`, on one engine. `make compose-side` runs them as root, and writes this page and compose-stacks.json. With
-`DIR=folder` it runs the stacks of another folder, and writes nothing.
+`DIR=folder` it runs the stacks of another folder, and writes nothing of them here.
 
 ## The same containers
 
@@ -68,6 +70,18 @@ admits all gaps. Volumes without a name are named as found, in the override file
 `AdoptedAsFound`; *planned* counts the actions for them in the plan afterwards. *Mistaken* counts the adopted containers that a
 mistaken `docker compose up -d` with the unchanged file replaces.
 *Gaps* counts the containers with each gap. See [adopt.md](adopt.md).
+"""
+PUBLISHED: Final = """
+## Published projects
+
+`make compose-side DIR=CHECKOUT ARGS="--part run --jobs 1"` runs each project of a folder from its unchanged files under `home`: all services
+become Ready and a server holds each published port; the first service gets another environment variable, and is Ready again; `trimtab down`
+leaves no container and no network (volumes stay, as always). The builds go through the gate to the engine.
+
+No registry answers here, so the images have stand-ins. MariaDB, nginx, PostgreSQL, Redis and Prometheus are Debian's own,
+with entrypoints like the official ones. Everything else is one small image in which `npm`, `pip`, `go`, `mvn`, `java`, `python3` and the like are
+one script: a step of a build succeeds with an empty result, and a service answers every HTTP request on the ports that the project names.
+So the run shows projects, builds, networks, volumes, secrets, health checks and rollouts, and not the programs.
 """
 #: What each stack shows.
 SUBJECTS: Final = {
@@ -139,7 +153,7 @@ def faults(outcome: dict[str, Any]) -> int:
     needless = [each for each in outcome.get("changes", ()) if _is_needless(each)]
     restarted = int(outcome.get("restarted", 0))
     acts = [each["trimtab"] for each in outcome.get("acts", ())]
-    hung = sum(int(each["hung"]) - int(each["late"]) for each in acts)
+    hung = sum(int(each["hung"]) - int(each["late"]) for each in acts) + outcome.get("left", 0)
     return len(unannounced) + len(outcome.get("missing", ())) + len(needless) + restarted + hung
 
 
@@ -163,7 +177,8 @@ def lines(part: str, outcome: dict[str, Any]) -> Iterator[str]:
                     f"{ours['outage_ms']} ms; compose {theirs['failed']}, {theirs['outage_ms']} ms"
                 )
         case "run":
-            yield f"  {outcome}"
+            counts = (f"{member} {outcome.get(member)}" for member in ("services", "built", "open"))
+            yield f"  {_outcome(outcome)}; {', '.join(counts)}"
         case "proxied":
             for each in outcome["acts"]:
                 theirs = f"; compose {_pressed(each['compose'])}" if "compose" in each else ""
@@ -183,6 +198,13 @@ def _text(value: object) -> str:
     return text if len(text) <= VALUE_MAX else text[: VALUE_MAX - 1] + "…"
 
 
+def of_folder(folder: Path) -> str:
+    """Return the date of now, and a folder with its commit."""
+    argv = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+    return f"{date.today().isoformat()}, {folder.name} at {commit}"  # noqa: DTZ011 - of this machine
+
+
 def record(part: str, found: dict[str, Any]) -> None:
     """Write the results of a part beside those of other runs, and the page."""
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
@@ -199,6 +221,7 @@ def page(results: dict[str, Any]) -> str:
         *(LOAD, *_load(results.get("load", {}))),
         *(PROXIED, *_proxied(results.get("proxied", {}))),
         *(ADOPTION, *_adoption(results.get("adopt", {}))),
+        *(PUBLISHED, *_published(results.get("run", {}))),
     )
     return "\n".join([*parts, ""])
 
@@ -276,6 +299,27 @@ def _proxied(stacks: dict[str, Any]) -> Iterator[str]:
                 hung = f"{one['hung']} ({one['late']})" if one["late"] else str(one["hung"])
                 cells += [str(total), hung, str(one["errors"]), f"{one['pause_ms']} ms"]
             yield f"| {' | '.join(cells)} |"
+
+
+def _published(runs: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for source, found in sorted(runs.items()):
+        ran = sum("services" in each for each in found.values())
+        granted = sum(bool(each.get("granted")) for each in found.values())
+        yield f"{source}: {ran} of {len(found)} ran, {granted} of them with a line more in the policy."
+        yield ""
+        yield "| project | services | images built | ports | outcome |"
+        yield "|---|---|---|---|---|"
+        for name, each in sorted(found.items()):
+            counts = [each.get(member, "") for member in ("services", "built", "open")]
+            yield f"| `{name}` | {' | '.join(map(str, counts))} | {_outcome(each)} |"
+
+
+def _outcome(found: dict[str, Any]) -> str:
+    if "refused" in found:
+        codes = ", ".join(f"`{code}`" for code in found["refused"])
+        return f"refused by {codes}: {found['reason']}"
+    ports = ", ".join(map(str, found["granted"]))
+    return f"ran, with {ports} in `networks.ports.granted`" if ports else "ran"
 
 
 def _adoption(adoption: dict[str, Any]) -> Iterator[str]:
