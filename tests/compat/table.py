@@ -319,7 +319,7 @@ IMAGES = (
             "name the image as",
         ),
         (
-            "sh -c 'docker create {pulled} && docker rmi {pulled}'",
+            "sh -c 'docker create {pulled} ls && docker rmi {pulled}'",
             "image.used",
             "remove them first",
         ),

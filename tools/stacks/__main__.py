@@ -66,7 +66,8 @@ def main() -> int:
             faults += sum(outcome is None or results.faults(outcome) for outcome in outcomes)
             found = {k.name: v for k, v in zip(stacks, outcomes, strict=True) if v}
             if part == RUN:
-                results.record(part, {results.of_folder(options.folder): found})
+                whole = {each.name: found.get(each.name, {"failed": True}) for each in stacks}
+                results.record(part, {results.of_folder(options.folder): whole})
             elif options.folder == STACKS:
                 results.record(part, found)
     finally:

@@ -153,7 +153,7 @@ def faults(outcome: dict[str, Any]) -> int:
     needless = [each for each in outcome.get("changes", ()) if _is_needless(each)]
     restarted = int(outcome.get("restarted", 0))
     acts = [each["trimtab"] for each in outcome.get("acts", ())]
-    hung = sum(int(each["hung"]) - int(each["late"]) for each in acts) + outcome.get("left", 0)
+    hung = sum(int(each["hung"]) - int(each["late"]) for each in acts) + int(outcome.get("left", 0))
     return len(unannounced) + len(outcome.get("missing", ())) + len(needless) + restarted + hung
 
 
@@ -206,9 +206,13 @@ def of_folder(folder: Path) -> str:
 
 
 def record(part: str, found: dict[str, Any]) -> None:
-    """Write the results of a part beside those of other runs, and the page."""
+    """Write the results of a part beside those of other runs, and the page.
+
+    Those of published projects replace the earlier ones: they are of one commit.
+    """
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    results.setdefault(part, {}).update(found)
+    earlier = {} if part == "run" else results.get(part, {})
+    results[part] = {**earlier, **found}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
     PAGE.write_text(page(results), "utf-8")
 
@@ -315,6 +319,8 @@ def _published(runs: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def _outcome(found: dict[str, Any]) -> str:
+    if "failed" in found:
+        return "didn't become Ready, or stay so after the change"
     if "refused" in found:
         codes = ", ".join(f"`{code}`" for code in found["refused"])
         return f"refused by {codes}: {found['reason']}"
