@@ -5,33 +5,41 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 PYTHON := .venv/bin/python
-# Extra arguments for `make run` (trimtab up) and `make test` (pytest).
+# Extra arguments for `make run` (trimtab up), and for the tests and tools that a target runs.
 ARGS ?=
+# Which of several of a target: `make sim KIND=sweep`.
+KIND ?=
+# A folder: of Compose projects (`make ring KIND=compose-diff`), or docker-py's checkout (KIND=docker-py).
+DIR ?=
 # Processes that run test files side by side: as root three more than processors (tests/conftest.py) and
 # at most five, each with an engine of its own; else there is one engine for all.
 JOBS ?= $(if $(filter 0,$(shell id -u)),auto,0)
-SEEDS ?= 200
-STORIES ?= 100000
-CASES ?= tests/gate/cases.jsonl
-INPUTS ?= 1500
-MINUTES ?=
-PERCENT ?= 5
-SUITE ?=
 
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compose-diff compose-side help setup run down test signed losses check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal engines gate-cases fuzz fuzz-cost fuzz-documents fuzz-git fuzz-render differential compat docker-py docs lock clean sim-identity facts
+PYTEST := $(PYTHON) -m pytest
+SPREAD := --dist loadfile --no-loadscope-reorder
+
+.PHONY: help setup users engine run down test check lint format sim fuzz ring bench mutants docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
-	  | while IFS=$$'\t' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
+	  | while IFS=$$'\t' read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
 
-setup: ## the virtual environment with trimtab in it (and, as root, the system user)
+setup: ## the virtual environment with trimtab in it
 	@tools/setup
 
+# As root: the system users, which processes without privileges run as.
+users: setup
+	@tools/setup users
+
+# The engine's package, where an engine of their own is what tests run on.
+engine: users
+	@$(PYTHON) tools/engine install
+
 # exec, and one shell for both lines: Ctrl-C must reach trimtab itself, which stops in order.
-run: setup ## converge desired-state/ on this machine and keep it so, until Ctrl-C
+run: users ## converge desired-state/ on this machine and keep it so, until Ctrl-C
 	@$(PYTHON) tools/engine up
 	@$(PYTHON) tools/images
 	@echo "policy: development, since the demo's images are built here and trusted by their name;"
@@ -46,110 +54,66 @@ down: setup ## remove what `make run` made (volumes stay), then the engine if it
 	  || { echo "make: the engine runs on; 'tools/engine down' stops it all the same" >&2; exit 1; }
 	@$(PYTHON) tools/engine down
 
-test: setup ## every test; as root on an engine of its own
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m pytest --numprocesses $(JOBS) --maxprocesses 5 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: engine ## every test; as root on an engine of its own
+	@$(PYTEST) --numprocesses $(JOBS) --maxprocesses 5 $(SPREAD) $(ARGS)
 
-check: setup ## lint, types, import contracts, unit and golden tests: the inner loop
-	@$(PYTHON) -m pytest -q --numprocesses $$(($$(nproc) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/golden $(ARGS)
+check: setup ## the inner loop: lint, types, import contracts, unit and golden tests (the slow ones: make test)
+	@$(PYTEST) -q -m "not slow" --numprocesses $$(($$(nproc) + 1)) --maxprocesses 4 $(SPREAD) tests/unit tests/golden $(ARGS)
 
 lint: setup ## ruff, mypy, the import contracts, and code that stands twice
-	@$(PYTHON) -m pytest -q tests/unit/test_lint.py
+	@$(PYTEST) -q tests/unit/test_lint.py
 
 format: setup ## lay out the code as lint wants it
 	@.venv/bin/ruff check --quiet --fix-only . && .venv/bin/ruff format .
 
-signed: setup ## the e2e suites under signed admission: each honest act is admitted (as root)
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m pytest --signed --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/e2e $(ARGS)
+sim: setup ## the simulation: KIND=worlds (--seeds N, --seed N), sweep, planted, budget, identity (--stories N)
+	@case "$(or $(KIND),worlds)" in \
+	  worlds) $(PYTEST) tests/sim --seeds 200 $(ARGS);; \
+	  sweep) $(PYTEST) tests/sim -k crash_sweep --moments 0 $(ARGS);; \
+	  planted) $(PYTEST) tests/sim -k planted --anew $(ARGS);; \
+	  budget) $(PYTEST) -q tests/sim/test_budget_model.py -k share --stories 100000 $(ARGS);; \
+	  identity) $(PYTEST) -q tests/sim/test_identity_model.py -k reaches --stories 100000 $(ARGS);; \
+	  *) echo "make sim: KIND is worlds, sweep, planted, budget or identity" >&2; exit 2;; \
+	esac
 
-losses: setup ## every file of a state folder lost, alone and in pairs, on an engine (as root)
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m pytest -s tests/e2e/test_losses.py --every-loss $(ARGS)
+fuzz: setup ## drawn and hostile input: KIND=gate, cases, git (as root), cost, documents, render, differential, facts
+	@case "$(KIND)" in \
+	  gate) $(PYTHON) tools/engine install; $(PYTHON) -m tests.gate.fuzz $(ARGS);; \
+	  cases) $(PYTHON) tools/engine install; $(PYTHON) -m tests.gate.cases $(or $(ARGS),tests/gate/cases.jsonl);; \
+	  git) $(PYTHON) -m tests.hostile.fuzz $(ARGS);; \
+	  cost) $(PYTHON) -m tests.unit.broker.cost $(ARGS);; \
+	  documents) $(PYTHON) -m tests.unit.core.proofs.document_cost $(ARGS);; \
+	  render) $(PYTHON) -m tests.unit.core.proofs.hostile_files $(ARGS);; \
+	  differential) $(PYTEST) -q -s --timeout 0 --hypothesis-profile thorough \
+	    tests/unit/core/proofs/test_render_differential.py $(ARGS);; \
+	  facts) $(PYTEST) -q --timeout 0 --hypothesis-profile facts tests/unit/broker/signed/test_signed_acts_facts.py \
+	    tests/unit/core/admission/test_networks_volumes_connects.py $(ARGS);; \
+	  *) echo "make fuzz: KIND is gate, cases, git, cost, documents, render, differential or facts" >&2; exit 2;; \
+	esac
 
-sim: setup ## the simulation: SEEDS=n worlds (ARGS="--seed N" replays one)
-	@$(PYTHON) -m pytest tests/sim --seeds $(SEEDS) $(ARGS)
+ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, docker-py, compose-diff, compose-side
+	@case "$(KIND)" in \
+	  signed) $(PYTEST) --signed --numprocesses $(JOBS) --maxprocesses 4 $(SPREAD) tests/e2e $(ARGS);; \
+	  losses) $(PYTEST) -s tests/e2e/test_losses.py --every-loss $(ARGS);; \
+	  engines) $(PYTHON) -m tests.contract.engine_rings $(ARGS);; \
+	  compat) $(PYTHON) -m tests.compat.matrix $(ARGS);; \
+	  docker-py) $(PYTHON) -m tests.compat.docker_py_suite $(DIR) $(ARGS);; \
+	  compose-diff) $(PYTHON) -m tools.compose_diff $(DIR) $(ARGS);; \
+	  compose-side) $(PYTHON) -m tools.stacks $(DIR) $(ARGS);; \
+	  *) echo "make ring: KIND is signed, losses, engines, compat, docker-py, compose-diff or compose-side" >&2; exit 2;; \
+	esac
 
-sim-sweep: setup ## the broker and the controller killed at every moment of every story
-	@$(PYTHON) -m pytest tests/sim -k crash_sweep --moments 0 $(ARGS)
-
-sim-planted: setup ## search all worlds for every planted bug, and note which found it
-	@$(PYTHON) -m pytest tests/sim -k planted --anew $(ARGS)
-
-sim-budget: setup ## a hostile controller against the disruption budget: STORIES=n of its model
-	@$(PYTHON) -m pytest -q tests/sim/test_budget_model.py -k share --stories $(STORIES) $(ARGS)
-
-sim-identity: setup ## owners whose objects take each other's names: STORIES=n of its model, and a line in docs
-	@$(PYTHON) -m pytest -q tests/sim/test_identity_model.py -k reaches --stories $(STORIES) $(ARGS)
-
-mutants: setup ## what the unit tests overlook in controller/core: PERCENT=n of its mutants (ARGS="--show diff")
-	@$(PYTHON) tools/mutants --percent $(PERCENT) $(ARGS)
-
-bench: setup ## figures beside bare engine and compose into docs/benchmarks (ARGS="heal --rounds 3")
-	@$(PYTHON) tools/engine install
+bench: engine ## figures beside bare engine and compose into docs/benchmarks (ARGS="heal --rounds 3", ARGS=gate)
 	@$(PYTHON) tools/bench $(ARGS)
 
-bench-gate: setup ## what the gate costs beside the engine's own socket, and under a flood (as root)
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) tools/bench gate
-
-bench-journal: setup ## appends, a million records verified and asked
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) tools/bench journal million
-
-compose-diff: setup ## compare the reading of Compose projects below DIR with docker-compose
-	@$(PYTHON) -m tools.compose_diff "$(DIR)" $(ARGS)
-
-compose-side: setup ## run the Compose stacks below DIR with docker compose and with trimtab, and compare (as root)
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m tools.stacks $(if $(DIR),"$(DIR)") $(ARGS)
-
-engines: setup ## contract, gate and main job on each engine, and a line each in docs/engines.md (as root)
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m tests.contract.engine_rings $(ARGS)
-
-gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m tests.gate.cases $(CASES)
-
-fuzz: setup ## the gate's fuzz, as root: INPUTS=n admitted ones or MINUTES=n (ARGS="--seed S --input K" replays)
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m tests.gate.fuzz --inputs $(INPUTS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
-
-fuzz-cost: setup ## the cost of a request by its size, for every route and field: SIZE=n (ARGS=--largest)
-	@$(PYTHON) -m tests.unit.broker.cost --size $(or $(SIZE),2048) $(ARGS)
-
-fuzz-documents: setup ## the cost of documents by their size, for every place: DRAWN=n (ARGS=--timed)
-	@$(PYTHON) -m tests.unit.core.proofs.document_cost --drawn $(or $(DRAWN),500) $(ARGS)
-
-fuzz-render: setup ## hostile files through the renderer of signed admission: INPUTS=n (ARGS="--input K" replays)
-	@$(PYTHON) -m tests.unit.core.proofs.hostile_files --inputs $(INPUTS) $(ARGS)
-
-differential: setup ## 10,000 drawn sources: what is rendered for signed admission is what is planned
-	@$(PYTHON) -m pytest -q -s --timeout 0 --hypothesis-profile thorough \
-	  tests/unit/core/proofs/test_render_differential.py $(ARGS)
-
-facts: setup ## 100,000 drawn requests for each property of facts that admission, proofs, quotas and records use
-	@$(PYTHON) -m pytest -q --timeout 0 --hypothesis-profile facts \
-	  tests/unit/broker/signed/test_signed_acts_facts.py \
-	  tests/unit/core/admission/test_networks_volumes_connects.py $(ARGS)
-
-fuzz-git: setup ## hostile repositories through fetch and export: INPUTS=n (ARGS="--seed S --input K" replays)
-	@$(PYTHON) -m tests.hostile.fuzz --inputs $(INPUTS) $(ARGS)
-
-compat: setup ## ordinary clients through the gate, as root: what works and what is refused
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m tests.compat.matrix $(ARGS)
+mutants: setup ## what the unit tests overlook in controller/core (ARGS="--percent 5", ARGS="--show diff")
+	@$(PYTHON) tools/mutants $(ARGS)
 
 docs: setup ## write the pages of docs/ anew that are made from code
 	@$(PYTHON) -m tools.docs
 	@$(PYTHON) -m tests.unit.docs.screens
 	@$(PYTHON) -m tests.e2e.drifts
 	@$(PYTHON) -m tests.git.happenings
-
-docker-py: setup ## docker-py's own suite on an engine and through a broker, as root: SUITE=checkout
-	@$(PYTHON) tools/engine install
-	@$(PYTHON) -m tests.compat.docker_py_suite $(SUITE) $(ARGS)
 
 lock: setup ## write constraints.txt anew (ARGS="--upgrade" takes newer releases)
 	@tools/lock $(ARGS)

@@ -54,7 +54,7 @@ SLOW_FIXTURE_S = 0.5
 #: Worlds of an ordinary run; ``make sim`` has more.
 WORLDS = 50
 #: Deaths of an ordinary run: every kind of death in every run, and some kinds in a second story.
-#: ``make sim-sweep`` has all deaths.
+#: ``make sim KIND=sweep`` has all deaths.
 DEATHS = 120
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
@@ -73,14 +73,14 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-# For `make differential`: as many examples as signed admission promises.
+# For `make fuzz KIND=differential`: as many examples as signed admission promises.
 settings.register_profile(
     "thorough",
     max_examples=10_000,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-# For `make facts`: each fact that two judges use is the same for both.
+# For `make fuzz KIND=facts`: each fact that two judges use is the same for both.
 settings.register_profile(
     "facts",
     max_examples=100_000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import settings
 
 TIMES = 20
-#: The profile of ``make facts``, in which the number is that of the profile.
+#: The profile of ``make fuzz KIND=facts``, in which the number is that of the profile.
 FIXED = "facts"
 
 

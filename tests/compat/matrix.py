@@ -1,4 +1,4 @@
-"""Run the compat ring and print the table with the outcome of each row: ``make compat``."""
+"""Run the compat ring and print the table with the outcome of each row: ``make ring KIND=compat``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What ordinary clients do at the broker's socket, and what becomes of it: one row, one command.
 
-The same rows are run (``test_clients``), printed by ``make compat``, and are the page
+The same rows are run (``test_clients``), printed by ``make ring KIND=compat``, and are the page
 ``docs/compatibility.md``. Words in braces stand for objects that the world makes for the row:
 ``{running}``, ``{stopped}`` and ``{paused}`` are containers of its own, ``{talking}`` one that prints often,
 and ``{shown}`` one that all rows look at. Refused rows share what they speak of.
@@ -514,7 +514,7 @@ under `home`:
 | fail for another reason | 0 |
 
 159 of the refused tests use a route that is served to nobody: swarm, builds, plugins, archives of files.
-`make docker-py SUITE=CHECKOUT` runs the comparison with a checkout of docker-py, and prints these figures.
+`make ring KIND=docker-py DIR=CHECKOUT` runs the comparison with a checkout of docker-py, and prints these figures.
 """
 _WORD = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
 
@@ -559,7 +559,7 @@ HEAD = """\
 # What works through the broker's socket
 
 Point a client at `STATE/run/broker.sock` (`DOCKER_HOST=unix://…`), and it is served as the policy has
-it. Each row was run by the client itself through a broker on a real engine; `make compat` runs them again. They
+it. Each row was run by the client itself through a broker on a real engine; `make ring KIND=compat` runs them again. They
 hold under `configs/policies/development.yaml` with one more prefix in `images.allow` (the registry's) and
 the caller in `clients`; where a heading says so under `configs/policies/home.yaml` with the caller in `clients`
 and DIR/projects in `mounts.projects`, which has the files of `tests/compat/projects`. Versions: docker CLI and engine 26.1 (API 1.45), compose 2.26, docker-py 7,

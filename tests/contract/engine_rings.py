@@ -1,6 +1,6 @@
 """The rings that depend on the engine, on each set-up of `tools.engine_setups`.
 
-``make engines`` runs them all and adds a line for each set-up to docs/engines.md. `make test` runs on a second
+``make ring KIND=engines`` runs them all and adds a line for each set-up to docs/engines.md. `make test` runs on a second
 set-up what a different image store could change (``STORES``).
 """
 
@@ -80,7 +80,7 @@ def run(setup: EngineSetup, tests: Iterable[str], *options: str) -> Outcome:
 
 def main() -> int:
     """Run the rings of the chosen set-ups; return 1 if a test failed."""
-    parser = ArgumentParser(prog="make engines", description=main.__doc__)
+    parser = ArgumentParser(prog="make ring KIND=engines", description=main.__doc__)
     parser.add_argument("setups", nargs="*", metavar="SETUP", help=f"of {', '.join(SETUPS)}")
     parser.add_argument("--ring", choices=RINGS, action="append", help="only this ring")
     parser.add_argument("--dry-run", action="store_true", help="add no line to docs/engines.md")

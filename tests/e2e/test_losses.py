@@ -1,6 +1,6 @@
 """Lost files of the state folder, on a real engine: one writer at most, and no password changed silently.
 
-``make losses`` loses each file alone and each pair of parts, and adds a line to docs/operations/losses.md.
+``make ring KIND=losses`` loses each file alone and each pair of parts, and adds a line to docs/operations/losses.md.
 """
 
 from __future__ import annotations

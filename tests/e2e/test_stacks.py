@@ -1,6 +1,6 @@
 """Ordinary Compose stacks, by docker compose and by trimtab: no difference that `try` doesn't announce.
 
-Two stacks that hold most attributes; `make compose-side` compares all (docs/compose-stacks.md).
+Two stacks that hold most attributes; `make ring KIND=compose-side` compares all (docs/compose-stacks.md).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.engine import FoundEngine, PrivateEngine
     from tests.gate.fixtures import World
 
-#: Of all routes together, and at least of each. ``make fuzz`` draws as many as asked for.
+#: Of all routes together, and at least of each. ``make fuzz KIND=gate`` draws as many as asked for.
 ADMITTED, EACH = 260, 5
 STAGE = Stage("fz0-", "a" * 64, dict.fromkeys(("start", "stop", "restart", "kill", "pause", "unpause"), "b" * 64), ("left", "right"), "/tmp/policy-x", "alice-store", 2)  # fmt: skip
 #: What can't be tried a thousand times at random: each is made once, by its own tests.

@@ -1,6 +1,6 @@
 """A thousand connections that ask for what is refused, beside a controller at work (S10).
 
-What is timed is in ``make bench-gate``; here is what must hold however slow the machine is.
+What is timed is in ``make bench ARGS=gate``; here is what must hold however slow the machine is.
 """
 
 from __future__ import annotations

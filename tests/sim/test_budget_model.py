@@ -1,6 +1,6 @@
 """Never more than the share is down, whatever a hostile controller asks for (``budget_model``).
 
-``make sim-budget STORIES=100000`` plays as many stories.
+``make sim KIND=budget STORIES=100000`` plays as many stories.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Broker and controller, each killed at every moment of every story, one death a telling.
 
 What is safe is checked after every command, and in the end all is as the files say. An ordinary
-run has some deaths of each kind, always the same; ``make sim-sweep`` has all of them.
+run has some deaths of each kind, always the same; ``make sim KIND=sweep`` has all of them.
 """
 
 from __future__ import annotations

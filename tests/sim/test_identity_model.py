@@ -1,6 +1,6 @@
 """No container reaches another owner's object, whoever makes what anew (``identity_model``).
 
-``make sim-identity STORIES=100000`` plays as many stories, and adds a line to docs/security/identity.md.
+``make sim KIND=identity STORIES=100000`` plays as many stories, and adds a line to docs/security/identity.md.
 ``ARGS="--seed N"`` plays one.
 """
 

@@ -22,7 +22,7 @@ from tests.sim.violation import Violation
 JOBS = "jobs"
 SEVERAL = "jobs of several runs"
 ROLLOUTS = "jobs of rollouts"
-#: Deaths of an ordinary run; ``make sim-sweep`` has all of them.
+#: Deaths of an ordinary run; ``make sim KIND=sweep`` has all of them.
 DEATHS = 7
 
 

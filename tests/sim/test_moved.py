@@ -36,7 +36,7 @@ from tests.sim.violation import Violation
 from tests.sim.world import World
 
 MOVED = "moved"
-#: Deaths of an ordinary run; ``make sim-sweep`` has all of them.
+#: Deaths of an ordinary run; ``make sim KIND=sweep`` has all of them.
 DEATHS = 7
 FOREIGN, SERVING = 4, 7
 

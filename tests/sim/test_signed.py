@@ -40,7 +40,7 @@ from tests.sim.stories import (
 from tests.sim.violation import Violation
 from tests.sim.world import World
 
-#: Deaths of an ordinary run besides those around a proof; ``make sim-sweep`` has all deaths.
+#: Deaths of an ordinary run besides those around a proof; ``make sim KIND=sweep`` has all deaths.
 OTHERS = 6
 CHUNK = 8
 ABOUT_MOVES = ("service.moved", str(Action.MOVE))
@@ -189,7 +189,7 @@ def test_a_moved_service_goes_on_with_its_revisions() -> None:
 
 @pytest.mark.timeout(1800)
 def test_no_death_around_a_move_loses_the_revisions(pytestconfig: pytest.Config) -> None:
-    """An ordinary run has the first death of each kind; ``make sim-sweep`` has all."""
+    """An ordinary run has the first death of each kind; ``make sim KIND=sweep`` has all."""
     kinds: dict[Moment, list[int]] = {}
     for at, moment in enumerate(told("moves").moments):
         if moment.what.endswith(ABOUT_MOVES):

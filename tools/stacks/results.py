@@ -30,7 +30,7 @@ INTRO: Final = """\
 # Compose stacks, side by side
 
 Ten ordinary stacks, in `tests/e2e/stacks`, run from their unchanged folders: with Docker Compose, and with trimtab under the
-policy `home`, on one engine. `make compose-side` runs them as root, and writes this page and compose-stacks.json. With
+policy `home`, on one engine. `make ring KIND=compose-side` runs them as root, and writes this page and compose-stacks.json. With
 `DIR=folder` it runs the stacks of another folder, and writes nothing of them here.
 
 ## The same containers
@@ -74,7 +74,7 @@ mistaken `docker compose up -d` with the unchanged file replaces.
 PUBLISHED: Final = """
 ## Published projects
 
-`make compose-side DIR=CHECKOUT ARGS="--part run --jobs 1"` runs each project of a folder from its unchanged files under `home`: all services
+`make ring KIND=compose-side DIR=CHECKOUT ARGS="--part run --jobs 1"` runs each project of a folder from its unchanged files under `home`: all services
 become Ready and a server holds each published port; the first service gets another environment variable, and is Ready again; `trimtab down`
 leaves no container and no network (volumes stay, as always). The builds go through the gate to the engine.
 

@@ -20,7 +20,7 @@ TESTED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 UNTESTED: Final = "engine.untested"
 REMEDY: Final = (
-    "docs/engines.md has the tested ones and what differs; `make engines` runs the tests"
+    "docs/engines.md has the tested ones and what differs; `make ring KIND=engines` runs the tests"
 )
 _DRIVER_TYPE: Final = ["driver-type", "io.containerd.snapshotter.v1"]
 _VERSION: Final = re.compile(r"(\d+\.\d+)(?:[.+-].*)?", re.ASCII | re.DOTALL)

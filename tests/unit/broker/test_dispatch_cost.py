@@ -15,8 +15,10 @@ from tests.unit.broker.cost import growths
 from tests.unit.broker.cost_places import BODIES, OTHER_BODIES, Place, places, tables_reached
 from tests.unit.broker.dialogue import ALICE
 
+pytestmark = pytest.mark.slow
+
 SIZE = 128
-#: What this test fills fields of bodies with; ``make fuzz-cost`` fills them with everything.
+#: What this test fills fields of bodies with; ``make fuzz KIND=cost`` fills them with everything.
 FILLINGS = ("text", "items", "members", "foreign long member", "lists under one member")
 
 

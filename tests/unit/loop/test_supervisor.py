@@ -39,6 +39,8 @@ from tests.instance import eventually
 from tests.unit.loop.toy import Files, ToyEngine
 from tests.worlds import container, declared, service
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 20.0
 AT_ONCE = {"minHealthy": "0s"}
 WEB1 = "web.1-bbbbbbbb"

@@ -11,6 +11,8 @@ import watchfiles
 
 from controller.sources.watch import scope_of, watch
 
+pytestmark = pytest.mark.slow
+
 WAIT_S = 20  # a bound for slow machines; a wakeup comes in about 0.2 s
 
 

@@ -14,6 +14,8 @@ import pytest
 from tools.debian_packages import Cache, Packages, closure
 from tools.dockerd import EngineError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

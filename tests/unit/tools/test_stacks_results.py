@@ -15,15 +15,19 @@ NAMES = {path.parent.name for path in STACKS.glob("*/compose.yaml")}
 
 
 def test_the_page_is_what_the_results_say() -> None:
-    assert results.page(RECORDED) == results.PAGE.read_text("utf-8"), "run `make compose-side`"
+    assert results.page(RECORDED) == results.PAGE.read_text("utf-8"), (
+        "run `make ring KIND=compose-side`"
+    )
 
 
 def test_every_stack_is_recorded_and_no_difference_is_unannounced() -> None:
     assert set(results.SUBJECTS) == set(ASKED) == NAMES
-    assert set(RECORDED["compare"]) == NAMES, "run `make compose-side`"
+    assert set(RECORDED["compare"]) == NAMES, "run `make ring KIND=compose-side`"
     for part in ("compare", "load", "adopt"):
         # Changes and adoptions can be recorded stack by stack.
-        assert set(RECORDED[part]) <= NAMES, f"run `make compose-side ARGS='--part {part}'`"
+        assert set(RECORDED[part]) <= NAMES, (
+            f"run `make ring KIND=compose-side ARGS='--part {part}'`"
+        )
         assert [name for name, found in RECORDED[part].items() if results.faults(found)] == []
 
 

@@ -6,6 +6,8 @@ import posixpath
 import time
 from pathlib import Path
 
+import pytest
+
 from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
 from controller.broker.proofs.prover import COMMAND, Prover
 from controller.model.names import NetworkNames
@@ -15,6 +17,8 @@ from tests.hostile.chart_bombs import BOMBS
 from tests.unit.broker.signed.opened import Opener
 from tests.unit.core.proofs import hostile_files
 from tests.unit.core.proofs.repository import Repository, rule, signer_files
+
+pytestmark = pytest.mark.slow
 
 INPUTS = examples(3)
 

@@ -1,6 +1,6 @@
 """Each fact of a request is one for all who judge by it: admission, proofs, quotas and records.
 
-`make facts` draws 100,000 requests for each property.
+`make fuzz KIND=facts` draws 100,000 requests for each property.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from tests.unit.broker.signed.forged_requests import KEYS, ONCE, POOL, WEB
 from tests.unit.broker.signed.instance import create_of, prerequisites
 from tests.unit.broker.signed.rich import LAB, RICH, RichInstance
 
+pytestmark = pytest.mark.slow
+
 _RULE = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)?")
 ACTS = (*forged_acts.ACTS, *forged_secrets.ACTS)
 _REFUSED = frozenset({400, 403, 404, 409, 413})

@@ -54,6 +54,8 @@ from tests.unit.cli.status.test_description import WEB
 from tests.unit.cli.status.test_sources import SOURCE
 from tests.unit.core.happened import found_in
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_772_366_400.0
 WIDTHS = (None, 200, 60)
 COMMIT: dict[str, Any] = SOURCE["candidate"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,8 @@ from tests.worlds import (
     settle,
     volume,
 )
+
+pytestmark = pytest.mark.slow
 
 many = settings(max_examples=examples(25))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Observed
 from tests.examples import examples
 from tests.worlds import begun, declared, engine, perform, plan, service
+
+pytestmark = pytest.mark.slow
 
 many = settings(max_examples=examples(20))
 

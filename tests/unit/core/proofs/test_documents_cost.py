@@ -16,7 +16,7 @@ from tests.unit.core.proofs.document_cost import BOUNDED, SCOPE, SEED, growths
 from tests.unit.core.proofs.document_places import all_places, drawn, file
 
 SIZE = 64
-#: `make fuzz-documents` measures every place, and each run these: places that once grew faster.
+#: `make fuzz KIND=documents` measures every place, and each run these: places that once grew faster.
 ALWAYS = (
     *("one port, many addresses", "one volume, shared", "one with the ports of all others"),
     "networks",

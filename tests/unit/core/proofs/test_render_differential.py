@@ -1,7 +1,7 @@
 """The render worker's functions against the controller: for equal files, equal requests.
 
 The controller reads an exported folder from the disk beside the documents of DIR, combines both, and
-plans. The renderer has the same files in memory, and nothing else. `make differential` draws 10,000
+plans. The renderer has the same files in memory, and nothing else. `make fuzz KIND=differential` draws 10,000
 sources.
 """
 

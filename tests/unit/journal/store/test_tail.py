@@ -35,6 +35,8 @@ from tests.unit.journal.builders import (
 )
 from tests.unit.journal.verify.test_verify_tamper import Entries, Signed, changed, forge, without
 
+pytestmark = pytest.mark.slow
+
 MORE = [(entry(700 + number), "2026-01-01T12:00:01.000Z") for number in range(8)]
 # Records 1-5 and 6-9: the first of each is the segment record.
 FIRST = "00000000000000000001.jsonl"

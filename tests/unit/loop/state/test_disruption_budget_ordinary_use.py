@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,8 @@ from tests import worlds
 from tests.examples import examples
 from tests.unit.loop.toy import House, ToyEngine, Watch
 from tests.worlds import container, service
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass
