@@ -64,6 +64,9 @@ def mart(host: Host, debian_image: Callable[..., str]) -> Iterator[Host]:
     compose(host, "up", "-d", SEED="1")
     yield host
     host.stop()
+    # docker compose leaves a network that others' containers are in, without an error.
+    for name in host.names():
+        host.engine.remove(name)
     compose(host, "down", "-v", "-t", "0")
 
 
