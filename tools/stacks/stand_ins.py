@@ -45,7 +45,7 @@ case "$name $*" in
     echo "$last:x:1000:1000::/home/$last:/bin/sh" >> /etc/passwd
     echo "$last:x:1000:" >> /etc/group
     mkdir -p "/home/$last" ;;
-  "curl "*) exec busybox wget -q -O - "$last" ;;
+  "curl "*) exec busybox wget -q -O - "${last/localhost/127.0.0.1}" ;;
   "mysqladmin "*) exec healthcheck.sh --connect ;;
   "sqlcmd "*|*healthcheck*) exec busybox wget -q -O - "http://127.0.0.1:${STAND_IN_PORTS%% *}/" ;;
   "go build "*) while [ "$1" != -o ]; do shift; done; mkdir -p "${2%/*}"; cp "$0" "$2" ;;
