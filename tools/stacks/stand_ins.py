@@ -114,8 +114,10 @@ def _bases(stack: Path) -> Iterator[str]:
 
 def _script() -> tuple[Entry, ...]:
     return (
-        # For an nginx that doesn't start as root; those of Docker Hub have such folders elsewhere.
+        # Where Debian's programs write if nobody tells them; those of Docker Hub have such folders elsewhere.
         folder("var/lib/nginx", 0o1777),
+        folder("var/lib/prometheus"),
+        link("var/lib/prometheus/metrics2", "/prometheus"),
         folder("opt/mssql-tools"),
         folder("opt/mssql-tools/bin"),
         link("opt/mssql-tools/bin/sqlcmd", "/usr/local/bin/sqlcmd"),
