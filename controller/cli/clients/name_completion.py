@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from controller.model.errors import TrimtabError
 
 
-def complete_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of resources of the running instance; empty if nothing runs."""
+def _known_resources(ctx: click.Context) -> list[dict[str, Any]]:
+    """Return the resources of the running instance; empty if nothing runs."""
     from controller.cli.clients.status_report import fetch_status
 
     try:
-        resources = fetch_status(ctx.params.get("state"))["resources"]
+        return list(fetch_status(ctx.params.get("state"))["resources"])
     except (TrimtabError, OSError):
         return []
+
+
+def complete_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of resources of the running instance; empty if nothing runs."""
     return [
         name
-        for resource in resources
+        for resource in _known_resources(ctx)
         for name in (resource["name"], f"{resource['namespace']}/{resource['name']}")
         if name.startswith(incomplete)
     ]
@@ -27,13 +33,7 @@ def complete_namespaces(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
     """Return the namespaces of the running instance; empty if nothing runs."""
-    from controller.cli.clients.status_report import fetch_status
-
-    try:
-        resources = fetch_status(ctx.params.get("state"))["resources"]
-    except (TrimtabError, OSError):
-        return []
-    names = sorted({resource["namespace"] for resource in resources})
+    names = sorted({resource["namespace"] for resource in _known_resources(ctx)})
     return [name for name in names if name.startswith(incomplete)]
 
 

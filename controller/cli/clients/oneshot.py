@@ -125,8 +125,8 @@ def make_review(host: HostChoice, *, reveal: bool = False) -> Review:
 
     with planning_controller(host) as (state, instance, built):
         if reveal:
-            act = {"act": SHOW_VALUES, "object": instance.id, "note": f"by uid {os.getuid()}"}
-            BrokerApi(state.broker_socket).post("records", act)
+            note = f"by uid {os.getuid()}"
+            BrokerApi(state.broker_socket).record(SHOW_VALUES, instance.id, note)
         full_plan = built.controller.plan_everything()
         return OperatorApi(built.controller).review(full_plan, reveal=reveal)
 
@@ -231,8 +231,8 @@ def take_down(
     failed: list[str] = []
     host = HostChoice(state.root, Path(instance.dir), instance.engine, instance.policy)
     with broker_of(host) as serving:
-        act = {"act": DOWN, "object": instance.id, "note": f"by uid {os.getuid()}"}
-        BrokerApi(serving.broker_socket).post("records", act)
+        note = f"by uid {os.getuid()}"
+        BrokerApi(serving.broker_socket).record(DOWN, instance.id, note)
         perform = _Performer(serving.broker_socket, show, removed, failed)
         declared = directory_source(Path(instance.dir)).load()
         depends = saved_dependencies(state.controller / "state.json", declared)

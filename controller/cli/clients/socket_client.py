@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from controller.model.errors import (
     EngineFailed,
@@ -38,6 +39,10 @@ HEAD_MAX = 64 * 1024
 LOOK_S = 0.1
 #: Seconds for the answer after a pass.
 LOOK_ANSWER_S = 30.0
+
+
+#: The query of a request; None without one.
+RequestQuery = Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,8 @@ def translated_errors(path: Path) -> Iterator[None]:
 class BrokerApi:
     """Requests to the broker, as the user of the command. *prefix* begins each path.
 
+    A path is quoted, and a query encoded.
+
     Each method raises:
         EngineUnavailable: no broker answers.
         StateError: the user isn't allowed to connect.
@@ -235,30 +242,46 @@ class BrokerApi:
     timeout_s: float = TIMEOUT_S
     prefix: str = OWN_PREFIX
 
-    def get(self, route: str) -> Any:
-        """Return the JSON of a route."""
-        return json.loads(self.fetch(route)[0])
+    def target(self, route: str, query: RequestQuery) -> str:
+        """Return the path and query of a request."""
+        path = f"{self.prefix}{quote(route)}"
+        return f"{path}?{urlencode(query)}" if query else path
 
-    def post(self, route: str, body: object | None = None) -> Any:
+    def get(self, route: str, query: RequestQuery = None) -> Any:
+        """Return the JSON of a route."""
+        return json.loads(self.fetch(route, query=query)[0])
+
+    def post(self, route: str, body: object | None = None, query: RequestQuery = None) -> Any:
         """Send JSON to a route. Return its JSON, None for an empty answer."""
-        data, _ = self.fetch(route, "POST", body)
+        data, _ = self.fetch(route, "POST", body, query=query)
         return json.loads(data) if data else None
 
+    def record(self, act: str, subject: str, note: str, **members: object) -> Any:
+        """Have an act recorded and done, with the first 512 characters of a note."""
+        body = {"act": act, "object": subject, "note": note[:512], **members}
+        return self.post("records", body)
+
     def fetch(
-        self, route: str, method: str = "GET", body: object | None = None
+        self,
+        route: str,
+        method: str = "GET",
+        body: object | None = None,
+        *,
+        query: RequestQuery = None,
     ) -> tuple[bytes, Mapping[str, str]]:
         """Return the body and the headers of an answer."""
         data = None if body is None else json.dumps(body).encode()
+        target = self.target(route, query)
         with connect(self.path, self.timeout_s) as peer, translated_errors(self.path):
-            answer = exchange(peer, method, f"{self.prefix}{route}", data, longest=REPLY_MAX)
+            answer = exchange(peer, method, target, data, longest=REPLY_MAX)
         if answer.status >= ERROR:
             raise error_of(answer.status, answer.body)
         return answer.body, answer.headers
 
-    def lines(self, route: str) -> Iterator[bytes]:
+    def lines(self, route: str, query: RequestQuery = None) -> Iterator[bytes]:
         """Yield the whole lines of an answer as they arrive, until the broker hangs up. Without a timeout."""
         rest = b""
-        with self.stream(route) as answer:
+        with self.stream(route, query) as answer:
             try:
                 for chunk in answer.chunks:
                     *whole, rest = (rest + chunk).split(b"\n")
@@ -268,7 +291,7 @@ class BrokerApi:
                     raise
 
     @contextmanager
-    def stream(self, route: str) -> Iterator[Streamed]:
+    def stream(self, route: str, query: RequestQuery = None) -> Iterator[Streamed]:
         """Send a GET, and yield the answer after its head, with a status below 400.
 
         The body can be silent for days: it is read without a timeout.
@@ -276,7 +299,7 @@ class BrokerApi:
         peer = connect(self.path, self.timeout_s)
         try:
             with translated_errors(self.path):
-                received = send(peer, "GET", f"{self.prefix}{route}", None)
+                received = send(peer, "GET", self.target(route, query), None)
                 status, headers = read_head(received)
                 failed = b"" if status < ERROR else read_body(received, headers, longest=REPLY_MAX)
             if status >= ERROR:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -225,7 +224,7 @@ def adopt(
     is_here = instance is not None and instance.id == lost
     with broker_of(root, lost) if is_here else _temporary_broker(broker_of, lost) as api:
         # The containers mount files from the folder that is to take them over.
-        objects = api.get(f"strangers?state={quote(str(root), safe='')}")["objects"]
+        objects = api.get("strangers", {"state": str(root)})["objects"]
     if not as_json:
         _print_objects(objects)
     if not yes or not objects:

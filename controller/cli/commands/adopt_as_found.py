@@ -151,9 +151,7 @@ def _found(api: BrokerApi, wish: Wish) -> list[dict[str, str]]:
     """
     if not wish.project:
         return []
-    from urllib.parse import quote
-
-    found = api.get(f"strangers?project={quote(wish.project, safe='')}")["containers"]
+    found = api.get("strangers", {"project": wish.project})["containers"]
     if not found:
         raise UsageError(
             "adopt.project-empty",

@@ -51,8 +51,7 @@ def run_job(
     key = key_of(folder, name, kind="Job")
     _raise_if_without_image(folder, key)
     deadline = time.monotonic() + timeout_s
-    record = {"act": "job.run", "object": key, "note": note[:512]}
-    occasion = f"manual:{BrokerApi(folder.broker_socket).post('records', record)['id']}"
+    occasion = f"manual:{BrokerApi(folder.broker_socket).record('job.run', key, note)['id']}"
     ask_for_look(folder.controller_socket, key)
     resource: dict[str, Any] = {}
     while not no_wait:

@@ -305,12 +305,8 @@ def _print_nothing(_line: str) -> None:
 def _record(state: StateFolder, verb: str, key: str, plan: Any, *, note: str) -> str:
     """Record the action with the broker, and return the record's id."""
     act = f"service.{_RECORDED.get(verb, verb)}"
-    record: dict[str, object] = {"act": act, "object": key, "note": note[:512]}
-    if plan["revision"]:
-        record["revision"] = plan["revision"]
-    if plan["anew"]:
-        record["anew"] = True
-    return str(BrokerApi(state.broker_socket).post("records", record)["id"])
+    members = {name: plan[name] for name in ("revision", "anew") if plan[name]}
+    return str(BrokerApi(state.broker_socket).record(act, key, note, **members)["id"])
 
 
 def _print_line(line: str) -> None:

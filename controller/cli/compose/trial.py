@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,16 +92,9 @@ def _report(
         "resources": [{"object": str(k), "verdict": verdict_json(v)} for k, v in verdicts],
         "files": [str(key) for key in _files(read)],
         "problems": [problem_json(problem) for problem in read.desired.problems],
-        "reach": [
-            {
-                "service": each.service,
-                "before": _side_json(each.before),
-                "after": _side_json(each.after),
-            }
-            for each in reaches
-        ],
-        "gains": [_change_json(each) for each in changes if each.kind == "gain"],
-        "losses": [_change_json(each) for each in changes if each.kind == "loss"],
+        "reach": [asdict(each) for each in reaches],
+        "gains": _changes_json(changes, "gain"),
+        "losses": _changes_json(changes, "loss"),
     }
 
 
@@ -120,14 +113,8 @@ def _files(read: ReadFolder) -> list[Key]:
     return [*(each.key for each in desired.configs), *(each.key for each in desired.secrets)]
 
 
-def _side_json(side: Side | None) -> dict[str, object] | None:
-    if side is None:
-        return None
-    return {"services": side.services, "internet": side.internet, "ports": side.ports}
-
-
-def _change_json(change: TrialChange) -> dict[str, object]:
-    return {"services": change.services, "text": change.text}
+def _changes_json(changes: Iterable[TrialChange], kind: str) -> list[dict[str, object]]:
+    return [{"services": c.services, "text": c.text} for c in changes if c.kind == kind]
 
 
 def _lines(

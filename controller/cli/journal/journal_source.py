@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlencode
 
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import open_state
@@ -56,9 +55,6 @@ def broker_of(state: Path | None) -> BrokerArchive:
     Raises:
         EngineUnavailable, StateError: no broker runs, or the user isn't allowed to connect.
     """
-    from controller.cli.clients.socket_client import BrokerApi
-    from controller.cli.journal.journal_source import BrokerArchive
-
     folder = open_state(state)[0]
     api = BrokerApi(folder.broker_socket)
     try:
@@ -137,7 +133,7 @@ class BrokerArchive:
             query["there"] = question.there
         if question.there or not question.last:
             query["after"] = str(question.wanted.after)
-        body, headers = self._api.fetch(f"journal?{urlencode(query)}")
+        body, headers = self._api.fetch("journal", query=query)
         results = tuple(parse_result(line) for line in body.splitlines())
         if not question.last or question.there:
             return Page(results, int(headers.get(FOLLOWING, "0")))
@@ -147,7 +143,7 @@ class BrokerArchive:
     def follow(self, wanted: Filter) -> Iterator[QueryResult]:
         """Yield matching records as they become durable; raises as ``find``."""
         query = {**_query(wanted), "after": str(wanted.after), "about": "1"}
-        for line in self._api.lines(f"journal/follow?{urlencode(query)}"):
+        for line in self._api.lines("journal/follow", query):
             yield parse_result(line)
 
 

@@ -7,7 +7,7 @@ broker showed, so it holds for nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,20 +51,9 @@ class Pending:
     #: The digests of what the broker showed, each with its objects.
     shown: tuple[tuple[str, tuple[str, ...]], ...]
 
-    @property
-    def volumes(self) -> tuple[dict[str, Any], ...]:
-        """The volumes among the objects."""
-        return tuple(each for each in self.objects if each["kind"] == "volume")
-
-    @property
-    def moves(self) -> tuple[dict[str, Any], ...]:
-        """The moves among the objects."""
-        return tuple(each for each in self.objects if each["kind"] == "move")
-
-    @property
-    def containers(self) -> tuple[dict[str, Any], ...]:
-        """The containers among the objects."""
-        return tuple(each for each in self.objects if each["kind"] == "container")
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """Return the objects of a kind: ``container``, ``move`` or ``volume``."""
+        return [each for each in self.objects if each["kind"] == kind]
 
     def to_json(self) -> dict[str, object]:
         """Return the members of ``approve --json``."""
@@ -105,7 +94,7 @@ def approve(
         return 0
     if not as_json or not yes:
         # A question is never asked without the list: with --json, the list goes to stderr.
-        _print_pending(pending, err=as_json)
+        echo("\n".join(_lines(pending)), err=as_json)
     if not pending.objects:
         options.print_result(pending.to_json(), "Nothing of this can be approved.", as_json=as_json)
         return EXIT_REFUSED
@@ -141,7 +130,7 @@ def approving(digest: str, *, verbose: bool) -> Approve:
     def approve(state: StateFolder, ask: Ask) -> Any:
         pending = _pending(state, digest, with_volumes=False)
         if verbose and (pending.objects or pending.unknown):
-            _print_pending(pending)
+            echo("\n".join(_lines(pending)))
         if not pending.objects:
             return ask({})
         note = "apply --approve-prune"
@@ -210,7 +199,14 @@ def _pending(state: StateFolder, digest: str, *, with_volumes: bool = True) -> P
         )
     claims = {str(row["id"])[:OBJECT_MAX]: str(row.get("why", "")) for row in answer["going"]}
     broker = BrokerApi(state.broker_socket)
-    views = [broker.post("approvals", {"plan": now, "objects": part}) for part in _batches(claims)]
+
+    def ask(identifiers: Iterable[str]) -> list[Any]:
+        return [
+            broker.post("approvals", {"plan": now, "objects": part})
+            for part in _batches(identifiers)
+        ]
+
+    views = ask(claims)
     objects = [each for view in views for each in view["objects"]]
     unknown = [
         {"id": each["id"], "reason": each["why"], "why": claims.get(each["id"], "")}
@@ -225,10 +221,7 @@ def _pending(state: StateFolder, digest: str, *, with_volumes: bool = True) -> P
             if each["kind"] != "container"
         ]
         objects = [each for each in objects if each["kind"] == "container"]
-        kept = [each["id"] for each in objects]
-        views = [
-            broker.post("approvals", {"plan": now, "objects": part}) for part in _batches(kept)
-        ]
+        views = ask(each["id"] for each in objects)
     return Pending(
         plan=now,
         objects=tuple(_row(each, claims.get(each["id"], "")) for each in objects),
@@ -260,45 +253,41 @@ def _row(shown: dict[str, Any], claim: str) -> dict[str, Any]:
     }
 
 
-def _print_pending(pending: Pending, *, err: bool = False) -> None:
-    echo("\n".join(_lines(pending)), err=err)
-
-
 def _lines(pending: Pending) -> Iterator[str]:
     """Yield the objects: containers, services for other owners, volumes in red, then what can't be approved."""
-    if pending.containers:
-        yield table(
+    if containers := pending.of_kind("container"):
+        yield _table(
             ("SERVICE", "CONTAINER", "OWNER", "SINCE", _CLAIM),
-            (
-                (each["service"], each["container"], each["owner"], each["since"], each["why"])
-                for each in pending.containers
-            ),
+            ("service", "container", "owner", "since", "why"),
+            containers,
         )
-    if pending.moves:
+    if moves := pending.of_kind("move"):
         yield "Services that go to another owner, with their containers and what these mount:"
-        rows = (
-            (each["name"], each["owner"], ", ".join(each["mounts"]), each["why"])
-            for each in pending.moves
-        )
-        yield table(("SERVICE", "OWNER", "CONTAINERS AND VOLUMES", _CLAIM), rows)
-    if pending.volumes:
+        headers = ("SERVICE", "OWNER", "CONTAINERS AND VOLUMES", _CLAIM)
+        yield _table(headers, ("name", "owner", "mounts", "why"), moves)
+    if volumes := pending.of_kind("volume"):
         yield click.style("Volumes, with all their data:", fg="red", bold=True)
-        volumes = table(
+        text = _table(
             ("VOLUME", "NAMESPACE", "OWNER", "SINCE", "MOUNTED BY", _CLAIM),
-            (
-                (
-                    *(each["name"], each["namespace"], each["owner"], each["since"]),
-                    *(", ".join(each["mounts"]) or "-", each["why"]),
-                )
-                for each in pending.volumes
-            ),
+            ("name", "namespace", "owner", "since", "mounts", "why"),
+            [{**each, "mounts": each["mounts"] or ["-"]} for each in volumes],
         )
-        yield from (click.style(line, fg="red") for line in volumes.split("\n"))
+        yield from (click.style(line, fg="red") for line in text.split("\n"))
     if pending.unknown:
         yield "These can't be approved:"
-        unknown = ((each["id"], each["reason"], each["why"]) for each in pending.unknown)
-        yield table(("ID", "BECAUSE", _CLAIM), unknown)
+        yield _table(("ID", "BECAUSE", _CLAIM), ("id", "reason", "why"), pending.unknown)
     yield f"plan {printable(pending.plan)}"
+
+
+def _table(
+    headers: Sequence[str], members: Sequence[str], objects: Iterable[dict[str, Any]]
+) -> str:
+    """Return a table with a column for each member; of a list, the names."""
+    rows = (
+        [", ".join(each[name]) if name == "mounts" else each[name] for name in members]
+        for each in objects
+    )
+    return table(headers, rows)
 
 
 def _confirm(pending: Pending) -> None:
@@ -308,13 +297,14 @@ def _confirm(pending: Pending) -> None:
         UsageError: standard input isn't a terminal.
         Abort: the answer is no.
     """
-    containers, volumes = len(pending.containers), len(pending.volumes)
-    parts = [f"{containers} container{'s' * (containers != 1)}"] if containers else []
-    if volumes:
-        parts.append(f"{volumes} volume{'s' * (volumes != 1)} with all data")
+    parts = []
+    if containers := len(pending.of_kind("container")):
+        parts.append(options.counted(containers, "container"))
+    if volumes := len(pending.of_kind("volume")):
+        parts.append(f"{options.counted(volumes, 'volume')} with all data")
     acts = [f"the removal of {' and '.join(parts)}"] if parts else []
-    if moves := len(pending.moves):
-        acts.append(f"{moves} move{'s' * (moves != 1)}")
+    if moves := len(pending.of_kind("move")):
+        acts.append(options.counted(moves, "move"))
     confirm_approval(f"Approve {' and '.join(acts)}?", check="the listed containers")
 
 

@@ -306,8 +306,7 @@ def _record(found: SopsFile, state: Path | None) -> None:
 
     folder, instance = open_state(state)
     note = f"{found.path.name} by uid {os.getuid()}"
-    act = {"act": SHOW_VALUES, "object": instance.id, "note": note}
-    BrokerApi(folder.broker_socket).post("records", act)
+    BrokerApi(folder.broker_socket).record(SHOW_VALUES, instance.id, note)
 
 
 def _report(file: Path, what: str, as_json: bool) -> None:
@@ -332,8 +331,7 @@ def forget(name: str, note: str, state: Path | None, as_json: bool) -> None:
     folder, _ = open_state(state)
     namespace, _, secret_name = name.rpartition("/")
     key = f"Secret/{check_namespace(namespace or 'default')}/{secret_name}"
-    act = {"act": SECRET_FORGET, "object": key, "note": note[:512]}
-    answer = BrokerApi(folder.broker_socket).post("records", act)
+    answer = BrokerApi(folder.broker_socket).record(SECRET_FORGET, key, note)
     # Without a controller, its start makes the new values.
     ask_for_look(folder.controller_socket, key, timeout_s=FORGOTTEN_S)
     told = "forgotten" if answer["forgotten"] else "there were none"

@@ -15,8 +15,6 @@ from controller.core.encoding.terminal_text import printable
 from controller.model.errors import UsageError
 from controller.model.mutations import SOURCE_LINE
 
-_DIGITS_SHOWN = 12
-
 
 @options.command("""\b
 Example:
@@ -41,14 +39,9 @@ def accept(name: str, commit: str, yes: bool, note: str, state: Path | None, as_
             echo(text, err=as_json)
     if not yes:
         confirm_approval("Go on with the new commit?", check="both commits")
-    act = {"act": SOURCE_LINE, "object": name, "digest": line["digest"], "note": note[:512]}
-    done = broker.post("records", act)
-    if as_json:
-        options.print_json(done)
-    else:
-        echo(
-            f"approved {printable(str(done['commit'])[:_DIGITS_SHOWN])}; the controller uploads its proof"
-        )
+    done = broker.record(SOURCE_LINE, name, note, digest=line["digest"])
+    text = f"approved {printable(str(done['commit'])[:12])}; the controller uploads its proof"
+    options.print_result(done, text, as_json=as_json)
 
 
 def waiting_line(proofs: Mapping[str, Any], name: str, commit: str) -> Mapping[str, Any]:

@@ -134,8 +134,7 @@ def approve(name: str, commit: str, note: str, state: Path | None, as_json: bool
 def _record(state: Path | None, verb: str, name: str, note: str) -> None:
     """Record a request in the journal before it is made; the broker decides who may ask."""
     folder, _ = options.open_state(state)
-    act = {"act": f"source.{verb}", "object": f"Source/default/{name}", "note": note[:512]}
-    BrokerApi(folder.broker_socket).post("records", act)
+    BrokerApi(folder.broker_socket).record(f"source.{verb}", f"Source/default/{name}", note)
 
 
 def _act(state: Path | None, question: dict[str, object], *, as_json: bool) -> int:

@@ -125,8 +125,6 @@ def status(
     if watch and exit_code:
         raise click.UsageError("--exit-code asks once, and --watch has no end")
     if watch:
-        from controller.cli.status.status import watch_status
-
         return watch_status(state, name, namespace, wide=view.wide, as_json=as_json)
     fetched = fetch(state, now=view.now)
     selected = select(fetched.report, name=name, namespace=namespace)

@@ -46,15 +46,9 @@ def _adopt(
             f"no controller knows {key}, so its owner is unknown",
             remedy="name the owner with --owner",
         )
-    body = {
-        "act": "adopt-object",
-        "kind": kind.lower(),
-        "object": name,
-        "namespace": namespace,
-        "owner": owner,
-        "note": note[:512],
-    }
-    reply = BrokerApi(folder.broker_socket).post("records", body)
+    reply = BrokerApi(folder.broker_socket).record(
+        "adopt-object", name, note, kind=kind.lower(), namespace=namespace, owner=owner
+    )
     # The engine has no event for this: without the question, services would wait for the next look.
     ask_for_look(folder.controller_socket, key)
     report = {"object": name, "kind": kind, "key": key, "owner": owner, **reply}

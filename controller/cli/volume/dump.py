@@ -14,8 +14,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from controller.cli.exit_codes import EXIT_ERROR
-from controller.cli.options import command, note_option, open_state, print_json
+from controller.cli.options import command, note_option, open_state
 from controller.cli.output.terminal import echo, rewrite
 from controller.cli.volume import hold as holds
 from controller.core.encoding.terminal_text import printable
@@ -24,20 +23,6 @@ from controller.model.quantities import format_bytes
 from controller.process.volumes.child import ChildFailed, VolumeChild, start_dump
 
 CHUNK = 1024 * 1024
-
-
-@dataclass(slots=True)
-class DumpResult:
-    """A finished archive."""
-
-    sha256: str
-    #: Of the archive.
-    size_bytes: int
-    entries: int
-    skipped: list[str] = field(default_factory=list)
-    skipped_count: int = 0
-    changed: list[str] = field(default_factory=list)
-    changed_count: int = 0
 
 
 @command("""\b
@@ -77,17 +62,14 @@ def dump(
     begun = holds.begin(folder.broker_socket, name, "dump", live=live, note=note)
     with holds.ended_at_failure(begun):
         result = _dump(begun, output, live=live)
-    reply = begun.end(
-        "succeeded",
-        digest=f"sha256:{result.sha256}",
-        bytes=result.size_bytes,
-        files=result.entries,
-    )
-    _report(begun.volume, result, output, reply, as_json=as_json)
-    return EXIT_ERROR if holds.report_failures(reply) else 0
+    if not as_json:
+        _name("left out", result["skipped"], result["skippedCount"])
+        _name("changed while it was read", result["changed"], result["changedCount"])
+    totals = {"file": str(output), **result}
+    return holds.finish(begun, "dumped", totals, as_json=as_json, err=output is None)
 
 
-def _dump(begun: holds.BegunHold, output: Path | None, *, live: bool) -> DumpResult:
+def _dump(begun: holds.BegunHold, output: Path | None, *, live: bool) -> dict[str, Any]:
     if not live:
         begun.keep()
         begun.stop_users()
@@ -135,8 +117,8 @@ def open_sink(output: Path | None) -> Iterator[BinaryIO]:
         raise
 
 
-def _receive(child: VolumeChild, sink: BinaryIO, volume: str) -> DumpResult:
-    """Copy the archive from the child to a file, and return its totals.
+def _receive(child: VolumeChild, sink: BinaryIO, volume: str) -> dict[str, Any]:
+    """Copy the archive from the child to a file, and return its totals as members of ``--json``.
 
     Raises:
         StateError: the child failed, or the file can't be written.
@@ -160,7 +142,7 @@ def _receive(child: VolumeChild, sink: BinaryIO, volume: str) -> DumpResult:
         reason = f"the archive can't be written: {error_reason(error)}"
         raise StateError("volume.output", reason) from error
     finally:
-        _clear()
+        clear_progress()
     if not received.told.get("done"):
         raise StateError("volume.dump", f"the dump of {volume} ended early")
     return received.result
@@ -195,67 +177,33 @@ class _Received:
                 self.skipped.append(f"{each['skipped']} ({each['kind']})")
             if "changed" in each:
                 self.changed.append(str(each["changed"]))
-        _show(f"dumping {self.volume}", self.told)
+        show_progress(f"dumping {self.volume}", self.told)
         return not self.child.ended
 
     @property
-    def result(self) -> DumpResult:
-        """The totals of a finished archive."""
-        return DumpResult(
-            self._digest.hexdigest(),
-            self.size_bytes,
-            int(self.told["entries"]),
-            self.skipped,
-            int(self.told["skippedCount"]),
-            self.changed,
-            int(self.told["changedCount"]),
-        )
+    def result(self) -> dict[str, Any]:
+        """The totals of a finished archive, as members of ``--json``."""
+        return {
+            "sha256": self._digest.hexdigest(),
+            "bytes": self.size_bytes,
+            "entries": int(self.told["entries"]),
+            "skipped": self.skipped,
+            "skippedCount": int(self.told["skippedCount"]),
+            "changed": self.changed,
+            "changedCount": int(self.told["changedCount"]),
+        }
 
 
-def _show(what: str, told: dict[str, Any]) -> None:
+def show_progress(what: str, told: dict[str, Any]) -> None:
     """Show the progress on a terminal."""
     if sys.stderr.isatty() and "bytes" in told:
         rewrite(f"{printable(what)}: {format_bytes(told['bytes'])}, {told['entries']} entries")
 
 
-def _clear() -> None:
+def clear_progress() -> None:
+    """Erase the progress on a terminal."""
     if sys.stderr.isatty():
         rewrite("")
-
-
-show_progress, clear_progress = _show, _clear
-
-
-def _report(
-    volume: str, result: DumpResult, output: Path | None, reply: dict[str, Any], *, as_json: bool
-) -> None:
-    if as_json:
-        print_json(
-            {
-                "volume": volume,
-                "file": str(output),
-                "sha256": result.sha256,
-                "bytes": result.size_bytes,
-                "entries": result.entries,
-                "skipped": result.skipped,
-                "skippedCount": result.skipped_count,
-                "changed": result.changed,
-                "changedCount": result.changed_count,
-                "record": reply["id"],
-                "started": reply["started"],
-                "failed": reply["failed"],
-            }
-        )
-        return
-    _name("left out", result.skipped, result.skipped_count)
-    _name("changed while it was read", result.changed, result.changed_count)
-    echo(
-        printable(
-            f"dumped {volume}: {format_bytes(result.size_bytes)}, {result.entries} entries, "
-            f"sha256:{result.sha256}"
-        ),
-        err=output is None,
-    )
 
 
 def _name(what: str, names: list[str], count: int) -> None:

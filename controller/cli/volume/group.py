@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
+from controller.cli.clients.engine_api import EngineApi
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import PassingGroup, command, open_state, print_json
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.cli.volume.adopt import adopt_network, adopt_volume
 from controller.cli.volume.dump import dump
-from controller.cli.volume.hold import ENGINE_PREFIX
 from controller.cli.volume.remove import remove, sizes_of, users_of
 from controller.cli.volume.restore import restore
 from controller.core.encoding.terminal_text import printable
@@ -58,7 +58,10 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
     """
     folder, _ = open_state(state)
     inventory = BrokerApi(folder.broker_socket).get("inventory")
-    sizes = known_sizes(BrokerApi(folder.broker_socket, prefix=ENGINE_PREFIX))
+    # The inventory alone lists the volumes, and operators need the list most when the engine is down.
+    sizes: dict[str, int] | None = None
+    with suppress(EngineError):
+        sizes = sizes_of(EngineApi(folder.broker_socket).get("/volumes"))
     users = users_of(inventory["containers"])
     volumes = [
         {
@@ -88,16 +91,6 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
         for each in volumes
     )
     echo(table(headers, rows))
-
-
-def known_sizes(engine: BrokerApi) -> dict[str, int] | None:
-    """Return the sizes of volumes by name; None while the engine doesn't answer.
-
-    The inventory alone lists the volumes, and operators need the list most when the engine is down.
-    """
-    with suppress(EngineError):
-        return sizes_of(engine.get("/volumes"))
-    return None
 
 
 volume.add_command(list_volumes, "list")

@@ -6,6 +6,7 @@ command ends, by whatever means, the broker starts the containers again.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -19,18 +20,21 @@ from typing import Any, NoReturn
 
 import click
 
+from controller.cli.clients.engine_api import EngineApi
 from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.exit_codes import EXIT_ERROR
+from controller.cli.options import print_json
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable, StateError, TrimtabError, UsageError
 from controller.model.mutations import VOLUME_END, VOLUME_HOLD
+from controller.model.quantities import format_bytes
 
 RENEW_S = 5.0
 #: The longest grace of a stop, and spare time; the end of a hold starts containers.
 STOP_S = 330.0
 #: The end is repeated while the broker is away.
 END_TRIES, END_PAUSE_S = 12, 5.0
-ENGINE_PREFIX = "/v1.44"
 
 
 def confirm(name: str, fate: str, question: str) -> None:
@@ -99,7 +103,7 @@ class BegunHold:
         Raises:
             TrimtabError: a container can't be stopped.
         """
-        engine = BrokerApi(self.socket, STOP_S, ENGINE_PREFIX)
+        engine = EngineApi(self.socket, STOP_S)
         for user in self.users:
             engine.fetch(f"/containers/{user['id']}/stop", "POST")
 
@@ -137,8 +141,8 @@ def begin(socket: Path, volume: str, act: str, *, live: bool = False, note: str 
         TrimtabError: nothing runs, or the broker refuses.
     """
     asked_at = time.monotonic()
-    body = {"act": VOLUME_HOLD, "object": volume, "for": act, "live": live, "note": note[:512]}
-    reply = BrokerApi(socket, 60.0).post("records", body)
+    members = {"for": act, "live": live}
+    reply = BrokerApi(socket, 60.0).record(VOLUME_HOLD, volume, note, **members)
     return BegunHold(
         socket=socket,
         volume=str(reply["volume"]),
@@ -177,10 +181,26 @@ def report_failures(reply: dict[str, Any]) -> int:
     return len(reply["failed"])
 
 
+def finish(
+    hold: BegunHold, what: str, totals: dict[str, Any], *, as_json: bool, err: bool = False
+) -> int:
+    """End a hold, print the archive that was dumped or restored, and return the exit code.
+
+    *totals* has ``sha256``, ``bytes`` and ``entries``. With *err* the text goes to standard error.
+    """
+    digest, entries = f"sha256:{totals['sha256']}", totals["entries"]
+    reply = hold.end("succeeded", digest=digest, bytes=totals["bytes"], files=entries)
+    if as_json:
+        started = {"record": reply["id"], "started": reply["started"], "failed": reply["failed"]}
+        print_json({"volume": hold.volume, **totals, **started})
+    else:
+        size = format_bytes(totals["bytes"])
+        echo(printable(f"{what} {hold.volume}: {size}, {entries} entries, {digest}"), err=err)
+    return EXIT_ERROR if report_failures(reply) else 0
+
+
 def raise_if_not_root() -> None:
     """Raise StateError for another user than root: the engine's volumes belong to root."""
-    import os
-
     if os.geteuid() != 0:
         raise StateError(
             "volume.root",

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from controller.cli.clients.engine_api import EngineApi
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import command, open_state, print_result
-from controller.cli.volume.hold import ENGINE_PREFIX, confirm
+from controller.cli.volume.hold import confirm
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import StateError
 
@@ -46,7 +47,7 @@ def remove(name: str, yes: bool, without_dump: bool, state: Path | None, as_json
     if not yes:
         since = f"dumped at {dumped}" if dumped else "never dumped"
         confirm(name, "removed", f"Remove the volume {printable(name)} ({since})?")
-    engine = BrokerApi(folder.broker_socket, 60.0, ENGINE_PREFIX)
+    engine = EngineApi(folder.broker_socket, 60.0)
     size = sizes_of(engine.get("/volumes")).get(name)
     engine.fetch(f"/volumes/{name}", "DELETE")
     report = {"volume": name, "dumped": dumped}

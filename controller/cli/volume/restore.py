@@ -6,21 +6,19 @@ import hashlib
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
+from controller.cli.clients.engine_api import EngineApi
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.exit_codes import EXIT_ERROR
-from controller.cli.options import command, note_option, open_state, print_json
-from controller.cli.output.terminal import echo
+from controller.cli.options import command, note_option, open_state, print_result
 from controller.cli.volume import hold as holds
 from controller.cli.volume.dump import CHUNK, clear_progress, show_progress
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import StateError, UsageError, error_reason
-from controller.model.quantities import format_bytes
 from controller.process.volumes.archive_format import TRAILER_BYTES, BadArchive, Trailer
 from controller.process.volumes.child import (
     EXCHANGE,
@@ -30,15 +28,6 @@ from controller.process.volumes.child import (
     start_finish,
     start_restore,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SentArchive:
-    """A verified archive, unpacked by the child."""
-
-    sha256: str
-    size_bytes: int
-    entries: int
 
 
 @command("""\b
@@ -87,12 +76,8 @@ def restore(
         source = sys.stdin.buffer if file == "-" else stack.enter_context(_opened(file))
         begun = holds.begin(folder.broker_socket, name, "restore", note=note)
         with holds.ended_at_failure(begun):
-            sent = _restore(begun, source)
-    reply = begun.end(
-        "succeeded", digest=f"sha256:{sent.sha256}", bytes=sent.size_bytes, files=sent.entries
-    )
-    _report(begun.volume, sent, reply, as_json=as_json)
-    return EXIT_ERROR if holds.report_failures(reply) else 0
+            totals = _restore(begun, source)
+    return holds.finish(begun, "restored", totals, as_json=as_json)
 
 
 def _opened(file: str) -> BinaryIO:
@@ -102,11 +87,11 @@ def _opened(file: str) -> BinaryIO:
         raise StateError("volume.archive", f"{file}: {error_reason(error)}") from error
 
 
-def _restore(begun: holds.BegunHold, source: BinaryIO) -> SentArchive:
+def _restore(begun: holds.BegunHold, source: BinaryIO) -> dict[str, Any]:
     child = start_restore(begun.path)
     begun.keep()
     try:
-        sent = send_archive(child, source, begun.volume)
+        totals = send_archive(child, source, begun.volume)
         begun.stop_users()
         _mark(child)
         # No hold ends while the marker is there: what is held now is held until the end.
@@ -123,7 +108,7 @@ def _restore(begun: holds.BegunHold, source: BinaryIO) -> SentArchive:
         raise _failed(begun.volume, str(error)) from error
     if child.end() != 0 or not done:
         raise _failed(begun.volume, "the child ended early")
-    return sent
+    return totals
 
 
 def _mark(child: VolumeChild) -> None:
@@ -136,8 +121,10 @@ def _mark(child: VolumeChild) -> None:
         raise _bad(str(error)) from error
 
 
-def send_archive(child: VolumeChild, source: BinaryIO, volume: str) -> SentArchive:
+def send_archive(child: VolumeChild, source: BinaryIO, volume: str) -> dict[str, Any]:
     """Send an archive to the child, wait for the unpacking, and verify the archive.
+
+    Return its ``sha256``, ``bytes`` and ``entries``.
 
     Raises:
         StateError: the archive is cut, changed, or can't be unpacked.
@@ -168,7 +155,7 @@ def send_archive(child: VolumeChild, source: BinaryIO, volume: str) -> SentArchi
         clear_progress()
     if trailer.sha256 != digest.hexdigest() or trailer.entries != told.get("entries"):
         raise _bad("its contents don't match the digest at its end")
-    return SentArchive(whole.hexdigest(), size, trailer.entries)
+    return {"sha256": whole.hexdigest(), "bytes": size, "entries": trailer.entries}
 
 
 def _send(child: VolumeChild, data: bytes) -> None:
@@ -209,7 +196,7 @@ def _finish(socket: Path, name: str, *, as_json: bool) -> int:
             f"no restore of {name} is in progress",
             remedy="look at 'trimtab journal list'",
         )
-    path = str(BrokerApi(socket, prefix=holds.ENGINE_PREFIX).get(f"/volumes/{name}")["Mountpoint"])
+    path = str(EngineApi(socket).get(f"/volumes/{name}")["Mountpoint"])
     # The engine may have started some by itself, after a crash of the host.
     users = [
         {"id": each["id"], "name": each["admitted"]["name"]}
@@ -226,26 +213,6 @@ def _finish(socket: Path, name: str, *, as_json: bool) -> int:
     child.end()
     reply = begun.end("succeeded" if done else "failed", note="finished after a crash")
     text = "finished the restore of" if done else "nothing was left to finish of the restore of"
-    if as_json:
-        print_json({"volume": name, "finished": done, **reply})
-    else:
-        echo(printable(f"{text} {name}"))
+    report = {"volume": name, "finished": done, **reply}
+    print_result(report, printable(f"{text} {name}"), as_json=as_json)
     return EXIT_ERROR if holds.report_failures(reply) else 0
-
-
-def _report(volume: str, sent: SentArchive, reply: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            {
-                "volume": volume,
-                "sha256": sent.sha256,
-                "bytes": sent.size_bytes,
-                "entries": sent.entries,
-                "record": reply["id"],
-                "started": reply["started"],
-                "failed": reply["failed"],
-            }
-        )
-        return
-    text = f"restored {volume}: {format_bytes(sent.size_bytes)}, {sent.entries} entries"
-    echo(printable(f"{text}, sha256:{sent.sha256}"))

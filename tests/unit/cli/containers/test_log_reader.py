@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.cli.clients.engine_api import EngineApi
-from controller.cli.clients.socket_client import Streamed
+from controller.cli.clients.socket_client import RequestQuery, Streamed
 from controller.cli.containers.log_reader import CONTAINERS_MAX, print_logs, read_log
 from controller.cli.containers.printing import LinePrinter
 from controller.core.engine_api.streams.log_stream import MULTIPLEXED
@@ -29,10 +29,10 @@ class Logs(EngineApi):
         object.__setattr__(self, "logs", logs)
 
     @contextmanager
-    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[Streamed]:
+    def stream(self, route: str, query: RequestQuery = None) -> Iterator[Streamed]:
         assert query == {}
         logs: Mapping[str, tuple[str, bytes] | Exception] = vars(self)["logs"]
-        answer = logs[path.split("/")[2]]
+        answer = logs[route.split("/")[2]]
         if isinstance(answer, Exception):
             raise answer
         yield Streamed(answer[0], iter([answer[1][:20], answer[1][20:]]))
