@@ -188,7 +188,7 @@ def read_instance(root: Path) -> Instance | None:
     try:
         members = json.loads(path.read_text())
         if members.keys() >= {"id", "dir", "engine"} and "format" not in members:
-            raise _older(root, str(members["dir"]), str(members["id"]))
+            raise _older(root, members)
         if (form := members.pop("format")) != FORMAT:
             raise ValueError(f"its format is {form!r:.20}, not {FORMAT}")  # noqa: TRY301 - as others
         return Instance(**members)
@@ -206,12 +206,15 @@ def read_instance(root: Path) -> Instance | None:
         ) from error
 
 
-def _older(root: Path, directory: str, identifier: str) -> StateError:
+def _older(root: Path, members: Mapping[str, object]) -> StateError:
+    options = {"instance": members["id"], "state": root, "engine": members["engine"]}
+    options["policy"] = members.get("policy", DEFAULT_POLICY)
+    words = " ".join(f"--{name} {value}" for name, value in options.items())
     return StateError(
         "state.older",
         f"{root} was written by trimtab from before its first release, in a format that isn't read",
-        remedy="move the folder away and keep it, then take the running containers over: 'trimtab adopt "
-        f"{directory} --instance {identifier} --yes'",
+        remedy="move the folder away and keep it, then take the running containers over: "
+        f"'trimtab adopt {members['dir']} {words} --yes'",
     )
 
 

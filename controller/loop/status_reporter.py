@@ -227,6 +227,6 @@ def _untested(observed: Observed | None) -> tuple[Problem, ...]:
 def _unreachable(error: EngineError | None) -> tuple[Problem, ...]:
     if error is None:
         return ()
-    remedy = error.remedy or "it is looked for again and again; what runs keeps running"
+    remedy = error.remedy or "trimtab keeps trying to connect; running containers are not affected"
     # A warning: the files are valid.
     return (Problem(error.code, error.message, remedy=remedy, severity=Severity.WARNING),)

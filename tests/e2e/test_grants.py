@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -161,6 +163,8 @@ def test_what_is_granted_runs_and_stays_and_is_refused_without_its_line(host: Ho
         assert (seen / "etc/passwd").exists()
         assert not any((seen / "proc").iterdir()), "no mount below the root filesystem"
 
+        assert_no_socket_answers(host, observer["Id"])
+
         # A new revision of a service takes the address over.
         host.write(
             "fixed.yaml", web("fixed", extra=SERVICES["fixed"] + "init: true\nenv: {A: '1'}\n")
@@ -192,6 +196,38 @@ def test_what_is_granted_runs_and_stays_and_is_refused_without_its_line(host: Ho
             "dns": {"network.address"},
             "watch": {"observer, "},
         }
+
+
+#: Connects to each path from within an observer, whose files of the host are below /host.
+CONNECT = """
+import json, socket, sys
+def ask(path):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        try:
+            connection.connect(path)
+            connection.sendall(b"GET /_ping HTTP/1.1\\r\\nHost: docker\\r\\nConnection: close\\r\\n\\r\\n")
+            return connection.recv(4096).decode()
+        except OSError as error:
+            return error.strerror
+print(json.dumps([ask(path) for path in sys.argv[1:]]))
+"""
+
+
+def assert_no_socket_answers(host: Host, observer: str) -> None:
+    """A process of the observer's, with its uid and namespaces, reaches no socket of the gate's or the engine's."""
+    sockets = sorted(str(path) for path in host.state.rglob("*.sock"))
+    assert len(sockets) > 1, sockets
+    sockets.append(str(host.engine.socket))
+    paths = [*(f"/host{each}" for each in sockets), *(f"/proc/1/root{each}" for each in sockets)]
+    loader = [
+        "/host/lib64/ld-linux-x86-64.so.2",
+        "--library-path",
+        "/host/usr/lib/x86_64-linux-gnu",
+    ]
+    python = [*loader, f"/host{os.path.realpath(sys.executable)}", "-I", "-c", CONNECT, *paths]
+    done = host.docker_through_broker("exec", observer, "env", "PYTHONHOME=/host/usr", *python)
+    assert json.loads(done.stdout) == ["Permission denied"] * len(paths)
 
 
 RULES = ("log.driver", "devices", "network.address", "observer, ")

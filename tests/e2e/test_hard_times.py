@@ -235,7 +235,9 @@ def test_a_state_folder_serves_one_up_on_its_engine_and_only_whole(host: Host) -
     file.write_text(json.dumps({n: each for n, each in json.loads(good).items() if n != "format"}))
     said = refused(host)
     assert "[state.older]" in said
-    assert f"trimtab adopt {host.directory} --instance {host.instance} --yes" in said
+    assert (
+        f"trimtab adopt {host.directory} --instance {host.instance} --state {host.state} " in said
+    )
     file.write_text(good)
     for path in (host.broker_socket, host.broker_socket.with_name("controller.sock")):
         path.unlink(missing_ok=True)

@@ -43,6 +43,8 @@ for line in json.loads(sys.argv[1]):
     except OSError as error:
         print(json.dumps({"status": 0, "body": str(error)}))
 """
+#: A uid that nobody else has, as observers have.
+OBSERVER = 64001
 #: What the client needs of the host to run: an interpreter and its libraries, read-only.
 INTERPRETER = os.path.realpath(sys.executable)
 BROUGHT = ("/usr", "/lib", "/lib64")
@@ -67,12 +69,15 @@ def line(method: str, path: str, body: object = None) -> str:
     return f"{head}\r\n{sent}"
 
 
-def ask_from_within(world: World, uid: int, *lines: str) -> list[dict[str, Any]]:
+def ask_from_within(
+    world: World, uid: int, *lines: str, network: str = "none", options: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """Ask from a container without any capability that has the socket, this uid and the group."""
     mounts = [f"--volume={path}:{path}:ro" for path in BROUGHT if Path(path).exists()]
     done = world.engine.docker(
-        *("run", "--rm", "--cap-drop=ALL", "--network=none", f"--user={uid}:{uid}"),
+        *("run", "--rm", "--cap-drop=ALL", f"--network={network}", f"--user={uid}:{uid}"),
         *(f"--group-add={trimtab_gid()}", f"--volume={world.gate.socket}:/broker.sock", *mounts),
+        *options,
         *("--entrypoint", INTERPRETER, RUNS, "-I", "-c", CLIENT, json.dumps(lines)),
     )
     return [json.loads(each) for each in done.stdout.splitlines()]
@@ -119,6 +124,17 @@ def test_a_container_with_the_socket_can_do_nothing(world: World, uid: int) -> N
     assert [record["verdict"]["rules"] for record in told] == [["peer.namespace"]] * len(asked)
     assert {record["actor"]["uid"] for record in told} == {uid}
     assert world.must("bob", "GET", f"/containers/{target}/json")["State"]["Running"]
+
+
+def test_an_observer_with_the_socket_can_do_nothing(world: World) -> None:
+    """The host's PID namespace doesn't tell it from a user of the host: its uid does."""
+    asked = everything(world, world.tokens["FOREIGN"])
+    before, mark = len(refusals(world)), world.tap.mark()
+    answers = ask_from_within(world, OBSERVER, *asked, network="host", options=("--pid=host",))
+    assert [answer["status"] for answer in answers] == [403] * len(asked)
+    assert {answer["body"]["trimtab"]["rule"] for answer in answers} == {"role.denied"}
+    assert not any(request.changes for request in world.tap.since(mark))
+    assert {record["actor"]["uid"] for record in refusals(world)[before:]} == {OBSERVER}
 
 
 def test_a_container_that_the_policy_names_is_that_client_and_no_more(world: World) -> None:

@@ -105,7 +105,10 @@ def test_a_state_folder_from_before_the_first_format_is_refused(tmp_path: Path) 
     with pytest.raises(StateError) as caught:
         read_instance(tmp_path)
     assert caught.value.code == "state.older"
-    assert f"trimtab adopt {INSTANCE.dir} --instance {INSTANCE.id} --yes" in caught.value.remedy
+    assert (
+        f"trimtab adopt {INSTANCE.dir} --instance {INSTANCE.id} --state {tmp_path} "
+        in caught.value.remedy
+    )
 
 
 @pytest.mark.needs_root

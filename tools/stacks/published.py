@@ -126,9 +126,11 @@ def _published(host: Host) -> list[int]:
 
 def _is_open(host: Host, port: int) -> bool:
     """Tell whether a server holds a connection: the engine's proxy closes it where there is none."""
-    with host.engine.connect(port) as connection:
-        connection.settimeout(OPEN_S)
-        try:
+    try:
+        with host.engine.connect(port) as connection:
+            connection.settimeout(OPEN_S)
             return bool(connection.recv(1))
-        except TimeoutError:
-            return True
+    except TimeoutError:
+        return True
+    except OSError:
+        return False

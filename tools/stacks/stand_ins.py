@@ -45,7 +45,7 @@ case "$name $*" in
     echo "$last:x:1000:1000::/home/$last:/bin/sh" >> /etc/passwd
     echo "$last:x:1000:" >> /etc/group
     mkdir -p "/home/$last" ;;
-  "curl "*) exec busybox wget -q -O - "$last" ;;
+  "curl "*) exec busybox wget -q -O - "${last/localhost/127.0.0.1}" ;;
   "mysqladmin "*) exec healthcheck.sh --connect ;;
   "sqlcmd "*|*healthcheck*) exec busybox wget -q -O - "http://127.0.0.1:${STAND_IN_PORTS%% *}/" ;;
   "go build "*) while [ "$1" != -o ]; do shift; done; mkdir -p "${2%/*}"; cp "$0" "$2" ;;
@@ -114,8 +114,10 @@ def _bases(stack: Path) -> Iterator[str]:
 
 def _script() -> tuple[Entry, ...]:
     return (
-        # For an nginx that doesn't start as root; those of Docker Hub have such folders elsewhere.
+        # Where Debian's programs write if nobody tells them; those of Docker Hub have such folders elsewhere.
         folder("var/lib/nginx", 0o1777),
+        folder("var/lib/prometheus"),
+        link("var/lib/prometheus/metrics2", "/prometheus"),
         folder("opt/mssql-tools"),
         folder("opt/mssql-tools/bin"),
         link("opt/mssql-tools/bin/sqlcmd", "/usr/local/bin/sqlcmd"),

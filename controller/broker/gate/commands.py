@@ -42,7 +42,7 @@ REPLY_BYTES_MAX = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """How a list of the engine is read: each row as it arrives, so that no list is too long."""
+    """Reads a list of the engine row by row, so memory doesn't grow with its length."""
 
     #: Returns the row for the reply, as JSON; None to leave the row out. A row beyond 512 KiB lacks its
     #: members beyond 64 KiB.

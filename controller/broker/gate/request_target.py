@@ -102,7 +102,9 @@ def read_query(raw: str, listed: Collection[str], *, closed: bool = False) -> di
     if not raw:
         return {}
     if ";" in raw or _BAD_ESCAPE.search(raw) or not raw.isascii():
-        raise _bad_query("the query has a separator or an escape that readers take differently")
+        raise _bad_query(
+            "the query contains ';' or a malformed %-escape, which parsers read differently"
+        )
     fields = [field for field in raw.split("&") if field]
     if len(fields) > PARAMETERS_MAX:
         raise _bad_query(f"the query has more than {PARAMETERS_MAX} parameters")

@@ -457,7 +457,7 @@ ROUTES = (
         roles=frozenset({Role.CONTROLLER}),
         body="files",
         body_most=FILES_BODY_MAX,
-        deadline_s=0.1,  # nobody works on it after the broker's end
+        deadline_s=0.1,  # the request ends with the broker; recovery has nothing to wait for
         own=True,
     ),
     _read(

@@ -208,8 +208,7 @@ def stale_containers(state: GateState) -> tuple[str, ...]:
 def remove_stale(state: GateState, identifier: str) -> Flow[bool]:
     """Remove a container of ``stale_containers`` unless it ran; return True if it was removed.
 
-    The record says of a run that nobody started it: then its job makes another run, and the removed
-    one counts as no failure.
+    Records a run as ``unstarted``, so that its job starts another run and no failure is counted.
     """
     item = state.inventory.containers.get(identifier)
     if item is None or item.started or _has_open_intent(state, identifier):

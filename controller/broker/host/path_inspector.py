@@ -144,7 +144,7 @@ class PathInspector:
             return PathFacts(path, kind)
         parents = _folders_above(walked, len(components) - 1)
         writable, sticky = self._weak_parents(parents, components)
-        protected, in_directory = _protected(components, chains)
+        protected, in_directory = self._protection(path, components, chains)
         return PathFacts(
             path=path,
             kind=kind,
@@ -181,7 +181,7 @@ class PathInspector:
         writable, sticky = self._weak_parents(folders[:-1], above)
         if not writable and writable_by_others(above[-1].status):
             writable = folders[-1]
-        protected, in_directory = _protected(above, chains, is_missing=True)
+        protected, in_directory = self._protection(path, above, chains, is_missing=True)
         return PathFacts(
             path,
             kind,
@@ -191,6 +191,22 @@ class PathInspector:
             sticky_parents=sticky,
             parent_owners=tuple(sorted({each.status.st_uid for each in above} - self._trusted)),
         )
+
+    def _protection(
+        self,
+        path: str,
+        components: list[_Component],
+        chains: list[tuple[str, list[_Component]]],
+        *,
+        is_missing: bool = False,
+    ) -> tuple[str, bool]:
+        """As ``_protected``. By another name, such as a bind mount, a folder isn't in the directory.
+
+        The readers of the directory close folders by the directory's own name.
+        """
+        what, in_directory = _protected(components, chains, is_missing=is_missing)
+        tops = (os.path.realpath(place.path) for place in self._places if place.what == DIRECTORY)
+        return what, in_directory and any(is_below(path, top) for top in tops)
 
     def _weak_parents(
         self, parents: list[str], components: list[_Component]

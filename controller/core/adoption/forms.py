@@ -1,4 +1,4 @@
-"""Found forms: fields in which a container has another form of the same thing than its document.
+"""Differences between a running container and its document that adoption may accept, each by a gap.
 
 Four forms can be admitted, each as a gap: files of the project in place of a Config or Secret, ports
 on every address, a tmpfs of another size, and a health check that is missing or has other times.

@@ -446,7 +446,7 @@ class Prerequisites:
         pull = self.images.pull(service) if creating else None
         if pull is not None and (str(service.key), pull) not in self.made:
             present = self.images.observed.images.get(service.spec.image) is not None
-            cause = f"{pull} is wanted anew" if present else f"{pull} isn't here"
+            cause = f"pullPolicy is Always: pull {pull} again" if present else f"{pull} isn't here"
             actions.append(image_action(service, pull, cause))
         cause = f"first used by {service.key.name}"
         for name in joined_networks(service, self.names):

@@ -256,14 +256,14 @@ def _check_form(members: dict[str, Any]) -> None:
     for name, form in (("id", _UUID7), ("time", _TIME), ("prev", _HASH), ("hash", _HASH)):
         text = members[name]
         if not isinstance(text, str) or form.fullmatch(text) is None:
-            raise BadLine(f"{name} hasn't its form")
+            raise BadLine(f"{name} has the wrong format")
     try:
         datetime.fromisoformat(members["time"])
     except ValueError as error:
-        raise BadLine("time is none of a calendar") from error
+        raise BadLine("time is not a valid date") from error
     stage = members["stage"]
     if not isinstance(stage, str) or stage not in _STAGES:
-        raise BadLine("stage isn't one of the known")
+        raise BadLine(f"unknown stage {stage!r}")
     for part in ENTRY_PARTS:
         if part in members and (not isinstance(members[part], dict) or not members[part]):
             raise BadLine(f"{part} isn't an object with members")

@@ -4,7 +4,7 @@ Pure. ``core.status.conditions`` derives conditions from these facts, and ``core
 report.
 
 An image brings its own entrypoint, command, user, working directory, health check and volumes. A
-document overrides them one by one, and some of them together.
+document overrides each by itself, and an entrypoint replaces the command of the image too.
 """
 
 from __future__ import annotations

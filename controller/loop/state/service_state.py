@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from controller.core.drift import backoff
 from controller.core.drift.availability import GoodSince
@@ -28,9 +28,6 @@ from controller.model.records import Verdict
 
 #: By field.
 Contentions = Mapping[str, Contention]
-
-#: The fields of ``ServiceState`` that ``Changes.having`` has an index of.
-INDEXED: Final = ("dependencies", "down_since", "failure", "pulled", "waits")
 
 #: Marks a field that ``state.json`` has. A restart loses all other fields, which costs waiting
 #: times at most.
@@ -75,59 +72,10 @@ class Run:
     seen: float
 
 
-@dataclass(slots=True)
-class Changes:
-    """The changes of all states."""
-
-    #: The resources with a saved field that changed since the last save. None: the loop's own state.
-    unsaved: set[Key | None] = field(default_factory=set)
-    #: The slots with failures or contentions.
-    troubled: dict[SlotKey, SlotMemory] = field(default_factory=dict)
-    #: For each field of ``INDEXED``: the resources with a value. Each pass asks for the values of all
-    #: resources, and few of thousands have any.
-    having: dict[str, dict[Key, ServiceState]] = field(
-        default_factory=lambda: {name: {} for name in INDEXED}
-    )
-
-    def take(self) -> set[Key | None]:
-        """Empty ``unsaved``; return its content.
-
-        Passes change states meanwhile, without a lock. A resource that changes after it was taken
-        is noted again.
-        """
-        taken: set[Key | None] = set()
-        while self.unsaved:
-            taken.add(self.unsaved.pop())
-        return taken
-
-
-class Noted:
-    """An object that notes each change of a saved field."""
-
-    __slots__ = ()
-    SAVED_NAMES: ClassVar[frozenset[str]]
-    changes: Changes
-
-    def owner(self) -> Key | None:
-        """Return the resource of this state; None for the loop's own state."""
-        return None
-
-    def __setattr__(self, name: str, value: object) -> None:
-        changed = name in self.SAVED_NAMES and getattr(self, name, value) != value
-        object.__setattr__(self, name, value)
-        if changed:
-            self.changes.unsaved.add(self.owner())
-            if isinstance(self, SlotMemory):
-                self.changes.troubled.pop(self.slot, None)
-                if self.history != backoff.CLEAN or self.contentions:
-                    self.changes.troubled[self.slot] = self
-
-
 @dataclass(slots=True, eq=False)
-class SlotMemory(Noted):
+class SlotMemory:
     """The state of one slot."""
 
-    changes: Changes
     slot: SlotKey
     #: The failures.
     history: SlotHistory = field(default=backoff.CLEAN, metadata=SAVED)
@@ -142,20 +90,15 @@ class SlotMemory(Noted):
     #: When the last such container was found, on the monotonic clock.
     outdated_at: float = -math.inf
 
-    def owner(self) -> Key:
-        """Return the service of the slot."""
-        return self.slot[0]
-
     def forget_failures(self) -> None:
         """Forget failures and contentions."""
         self.history, self.contentions = backoff.CLEAN, {}
 
 
 @dataclass(slots=True, eq=False)
-class ServiceState(Noted):
+class ServiceState:
     """The state of one resource. Passes of the key change it, and chores under the store's lock."""
 
-    changes: Changes
     key: Key
     #: None if no spec was ever accepted.
     generation: Generation | None = field(default=None, metadata=SAVED)
@@ -198,33 +141,12 @@ class ServiceState(Noted):
     #: The runs of the containers, by id.
     runs: dict[str, Run] = field(default_factory=dict)
 
-    def owner(self) -> Key:
-        """Return the resource."""
-        return self.key
-
-    def __setattr__(self, name: str, value: object) -> None:
-        super(ServiceState, self).__setattr__(name, value)
-        index = self.changes.having.get(name)
-        if index is None:
-            return
-        if value in _NOTHING:
-            index.pop(self.key, None)
-        else:
-            index[self.key] = self
-
-
-#: The values of indexed fields without content.
-_NOTHING: Final[tuple[object, ...]] = (None, (), frozenset())
-
-for _kind in (SlotMemory, ServiceState):
-    _kind.SAVED_NAMES = frozenset(each.name for each in fields(_kind) if each.metadata)
-
 
 def to_json(state: ServiceState | SlotMemory) -> dict[str, object]:
     """Return a state as text for people who look for a fault, without secrets of documents."""
     parts: dict[str, dict[str, object]] = {"saved": {}, "memory": {}}
     for each in fields(state):
-        if each.name not in ("changes", "key", "slot"):
+        if each.name not in ("key", "slot"):
             part = parts["saved" if each.metadata else "memory"]
             part[each.name] = _shown(getattr(state, each.name))
     return {**parts}

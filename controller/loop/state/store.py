@@ -28,7 +28,7 @@ from controller.core.service import kept_revisions, revisions, rollout_progress
 from controller.core.service import prune_memory as prune
 from controller.core.service.prune_memory import PruneMemory
 from controller.core.status.facts import Failure
-from controller.loop.state.service_state import Changes, Generation, Noted, ServiceState, SlotMemory
+from controller.loop.state.service_state import Generation, ServiceState, SlotMemory
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides
 from controller.model.desired.plan import DisconnectNetwork, Plan, RemoveNetwork, Wait
@@ -42,24 +42,15 @@ SIZE_MAX = 64 * 1024 * 1024
 BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-class StateStore(Noted):
+class StateStore:
     """The state of all services, and of the loop. Thread-safe. ``save`` writes changes."""
-
-    SAVED_NAMES = frozenset({"prune", "taken_down", "quarantined"})
 
     def __init__(self, file: Path, *, reach: Reach = pass_by) -> None:
         self._file = file
         self._reach = reach
         self.lock = threading.RLock()
         self._saving = threading.Lock()
-        #: What the file lacks.
-        self.changes = Changes()
         self._states: dict[Key, ServiceState] = {}
-        #: The entries of each resource in the file, as text by member. Most of a save is to encode
-        #: them, so they are kept until the resource changes.
-        self._entries: dict[Key, dict[str, str]] = {}
-        #: False until the first save, which encodes all resources.
-        self._is_encoded = False
         #: The pruned containers that are kept, by id.
         self.quarantined: dict[str, QuarantinedContainer] = {}
         #: The state of the prune guard.
@@ -68,12 +59,14 @@ class StateStore(Noted):
         self.taken_down = ""
         #: The networks that passes are remaking, by the engine's name.
         self.networks_remade: frozenset[str] = frozenset()
+        #: The content of the file, as far as it is known.
+        self._written = self.to_json()
 
     def of(self, key: Key) -> ServiceState:
         """Return the state of a resource; a new one of an unknown resource."""
         with self.lock:
             if key not in self._states:
-                self._states[key] = ServiceState(self.changes, key)
+                self._states[key] = ServiceState(key)
             return self._states[key]
 
     @contextmanager
@@ -121,7 +114,7 @@ class StateStore(Noted):
         with self.lock:
             slots = self.of(slot[0]).slots
             if slot[1] not in slots:
-                slots[slot[1]] = SlotMemory(self.changes, slot)
+                slots[slot[1]] = SlotMemory(slot)
             return slots[slot[1]]
 
     def states(self) -> dict[Key, ServiceState]:
@@ -131,8 +124,14 @@ class StateStore(Noted):
 
     def troubled(self) -> dict[SlotKey, SlotMemory]:
         """Return the slots with failures or contentions."""
-        with self.lock:
-            return dict(self.changes.troubled)
+        clean = backoff.CLEAN
+        with self.lock:  # which an added slot takes
+            return {
+                slot.slot: slot
+                for state in self._states.values()
+                for slot in state.slots.values()
+                if slot.contentions or (slot.history is not clean and slot.history != clean)
+            }
 
     def all_overrides(self) -> dict[Key, Overrides]:
         """Return the overrides and kept revisions of each service with any."""
@@ -141,7 +140,7 @@ class StateStore(Noted):
 
     def dependencies(self) -> dict[Key, frozenset[Key]]:
         """Return the dependencies of each service when it was last declared."""
-        return {k: s.dependencies for k, s in self._having("dependencies")}
+        return {k: s.dependencies for k, s in self.states().items() if s.dependencies}
 
     def plans(self) -> dict[Key, KeyPlan]:
         """Return the last plan of each resource; none for a resource that changed since."""
@@ -155,28 +154,23 @@ class StateStore(Noted):
 
     def failures(self) -> dict[Key, Failure]:
         """Return how last passes failed."""
-        found = ((k, state.failure) for k, state in self._having("failure"))
+        found = ((k, state.failure) for k, state in self.states().items())
         return {k: failure for k, failure in found if failure is not None}
 
     def waits(self) -> dict[Key, tuple[Wait, ...]]:
         """Return the waits of the resources that wait for others."""
-        return {k: state.waits for k, state in self._having("waits")}
+        found = ((k, state.waits) for k, state in self.states().items())
+        return {k: waits for k, waits in found if waits}
 
     def pulled(self) -> frozenset[tuple[Key, str]]:
         """Return the revisions whose image was pulled, while no create was tried since."""
-        found = ((k, state.pulled) for k, state in self._having("pulled"))
+        found = ((k, state.pulled) for k, state in self.states().items())
         return frozenset((k, revision) for k, revision in found if revision is not None)
 
     def down_since(self) -> dict[Key, float]:
         """Return since when services are down that the controller took down."""
-        found = ((k, state.down_since) for k, state in self._having("down_since"))
+        found = ((k, state.down_since) for k, state in self.states().items())
         return {k: since for k, since in found if since is not None}
-
-    def _having(self, name: str) -> list[tuple[Key, ServiceState]]:
-        """Return the states with a value in the indexed field *name*."""
-        with self.lock:
-            # A copy, in one step: passes change states meanwhile, without a lock.
-            return [*self.changes.having[name].copy().items()]
 
     def restart_passes(self, key: Key) -> None:
         """Forget the failures of a resource, so that the next pass tries everything at once."""
@@ -239,16 +233,8 @@ class StateStore(Noted):
         """
         with self.lock:
             gone = {k for k, s in self._states.items() if k not in keys and s.down_since is None}
-            self.changes.unsaved.update(gone)
-            # A pass can outlast its resource: its changes are not those of a new state of the key.
-            elsewhere = Changes()
-            for state in [self._states.pop(key) for key in gone]:
-                state.changes = elsewhere
-                for slot in state.slots.values():
-                    slot.changes = elsewhere
-                    self.changes.troubled.pop(slot.slot, None)
-                for index in self.changes.having.values():
-                    index.pop(state.key, None)
+            for key in gone:
+                del self._states[key]
 
     # The file
 
@@ -297,60 +283,47 @@ class StateStore(Noted):
             StateError: the file can't be written; the next save tries again.
         """
         with self._saving:
-            with self.lock:
-                if not self.changes.unsaved:
-                    return False
-                changed = self.changes.take()
-                own = self._encode_changed(changed)
-            # Without the lock: with thousands of resources, this takes longer than a pass.
-            data = self._joined(own)
-            try:
-                write_state(self._file, data, self._reach)
-            except StateError:
-                self.changes.unsaved.update(changed)
-                raise
+            content = self.to_json()
+            if content == self._written:
+                return False
+            write_state(self._file, _encode(content), self._reach)
+            self._written = content
             return True
 
-    def to_json(self) -> Any:
-        """Return the content of the file."""
-        with self._saving:
-            with self.lock:
-                own = self._encode_changed(set(self.changes.unsaved))
-            return json.loads(self._joined(own))
-
-    def _encode_changed(self, changed: set[Key | None]) -> dict[str, str]:
-        """Encode the entries of *changed* resources; return the members of the loop's own state.
-
-        Member names are a stored form: they never change. The caller holds both locks.
-        """
-        for key in changed if self._is_encoded else changed | self._states.keys():
-            if key is not None:
-                self._entries.pop(key, None)
-                if key in self._states:
-                    self._entries[key] = _entries(self._states[key])
-        self._is_encoded = True
-        kept = {id_: quarantine.FORM.to_json(c) for id_, c in self.quarantined.items()}
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file. Member names are a stored form: they never change."""
+        states = sorted(self.states().items())
+        slots = [slot for _, state in states for _, slot in sorted(state.slots.copy().items())]
         return {
-            "version": _text(VERSION),
-            "prune": _text(prune.FORM.to_json(self.prune)),
-            "quarantine": _text(kept),
-            "takenDown": _text(self.taken_down),
+            "version": VERSION,
+            "prune": prune.FORM.to_json(self.prune),
+            "quarantine": {
+                id_: quarantine.FORM.to_json(c) for id_, c in self.quarantined.copy().items()
+            },
+            "takenDown": self.taken_down,
+            "slots": [
+                [
+                    str(slot.slot[0]),
+                    slot.slot[1],
+                    backoff.FORM.to_json(slot.history) if slot.history != backoff.CLEAN else None,
+                    failures.FORM.to_json(slot.exit_cursor) if slot.exit_cursor else None,
+                ]
+                for slot in slots
+                if slot.history != backoff.CLEAN or slot.exit_cursor
+            ],
+            "fights": [
+                [str(slot.slot[0]), slot.slot[1], contention.FORM.to_json(dict(slot.contentions))]
+                for slot in slots
+                if slot.contentions
+            ],
+        } | {
+            member: {
+                str(key): form.to_json(value)
+                for key, state in states
+                if (value := getattr(state, form.name)) != form.default
+            }
+            for member, form in _forms().items()
         }
-
-    def _joined(self, own: dict[str, str]) -> bytes:
-        """Return the content of the file, from *own* and the encoded entries of all resources."""
-        entries = [self._entries[key] for key in sorted(self._entries)]
-
-        def joined(member: str) -> str:
-            return ",".join(each[member] for each in entries if member in each)
-
-        members = {
-            **own,
-            "slots": f"[{joined('slots')}]",
-            "fights": f"[{joined('fights')}]",
-        } | {member: f"{{{joined(member)}}}" for member in _forms()}
-        content = ",".join(f'"{member}":{text}' for member, text in sorted(members.items()))
-        return f"{{{content}}}".encode()
 
     def _restore(self, value: Mapping[str, Any]) -> None:
         """Parse a file's content."""
@@ -368,10 +341,9 @@ class StateStore(Noted):
         kept = {id_: quarantine.FORM.from_json(c) for id_, c in value.get("quarantine", {}).items()}
         memory, taken_down = prune.FORM.from_json(value["prune"]), str(value.get("takenDown", ""))
         with self.lock:
-            self.changes, self._states = read.changes, read._states
-            self._entries, self._is_encoded = {}, False
+            self._states = read._states
             self.quarantined, self.prune, self.taken_down = kept, memory, taken_down
-            self.changes.take()
+        self._written = self.to_json()
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,36 +383,8 @@ def _forms() -> dict[str, _Form]:
     }
 
 
-def _entries(state: ServiceState) -> dict[str, str]:
-    """Return the entries of a resource in the file, as text by member; empty members are missing."""
-    key, slots = str(state.key), [slot for _, slot in sorted(state.slots.items())]
-    rows = {
-        "slots": [
-            [
-                key,
-                slot.slot[1],
-                backoff.FORM.to_json(slot.history) if slot.history != backoff.CLEAN else None,
-                failures.FORM.to_json(slot.exit_cursor) if slot.exit_cursor else None,
-            ]
-            for slot in slots
-            if slot.history != backoff.CLEAN or slot.exit_cursor
-        ],
-        "fights": [
-            [key, slot.slot[1], contention.FORM.to_json(dict(slot.contentions))]
-            for slot in slots
-            if slot.contentions
-        ],
-    }
-    fields = {
-        member: {key: form.to_json(getattr(state, form.name))}
-        for member, form in _forms().items()
-        if getattr(state, form.name) != form.default
-    }
-    return {member: _text(each)[1:-1] for member, each in (rows | fields).items() if each}
-
-
-def _text(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+def _encode(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
 
 
 def write_state(file: Path, data: bytes, reach: Reach) -> None:

@@ -18,9 +18,9 @@ from tools.suite.simulated import SimulatedInstance
 from tools.suite.stage import document
 
 FEW, MANY = 5, 35
-#: Per further service: its pin, which the broker writes and the controller reads; its place in the snapshot.
-CALLS_OF_EACH = 6
-LINES_OF_EACH = 2
+#: Per further service: its pin, its place in the snapshot, and looks at its state. A loop in a loop costs more.
+CALLS_OF_EACH = 10
+LINES_OF_EACH = 60
 #: The simulation around controller and broker searches through everything.
 SIMULATION = ("/tests/sim/", "/tools/suite/")
 

@@ -240,6 +240,23 @@ def test_a_bind_mount_of_a_protected_place_is_protected_under_its_other_name(
     check(mounted / "host" / "apart", mounted / "mounted" / "j", protected=False)
 
 
+@pytest.mark.needs_root
+def test_a_folder_of_the_directory_under_another_name_is_closed_to_containers(
+    mounted: Path,
+) -> None:
+    """The readers of the directory know it by one name, and close the folders below that."""
+    directory, other = mounted / "host" / "state", mounted / "mounted" / "up" / "state"
+    for top, source, in_directory in (
+        (directory, directory, True),
+        (directory, other, False),
+        (other, other, True),
+        (other, directory, False),
+    ):
+        for name in ("journal", "new"):
+            facts = look(source / name, ProtectedPlace(DIRECTORY, str(top)))
+            assert (facts.protected, facts.in_directory) == (DIRECTORY, in_directory), source
+
+
 def test_what_is_guarded_of_a_broker() -> None:
     found = protected_places(
         state="/var/lib/trimtab",

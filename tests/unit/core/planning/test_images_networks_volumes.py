@@ -150,7 +150,7 @@ def test_the_cause_of_a_pull_says_whether_the_image_is_absent_or_wanted_anew():
     def cause(observed):
         return plan(declared(service(pullPolicy="Always")), observed).actions[0].cause
 
-    assert cause(engine()) == f"{IMAGE} is wanted anew"
+    assert cause(engine()) == f"pullPolicy is Always: pull {IMAGE} again"
     assert cause(engine(images={})) == f"{IMAGE} isn't here"
 
 

@@ -15,17 +15,18 @@ from controller.model.desired.plan import StartContainer
 from tests.worlds import WEB
 
 
-def test_a_changed_saved_field_is_unsaved_and_a_field_in_memory_is_not() -> None:
-    store = StateStore(Path("unused"))
+def test_a_changed_saved_field_is_written_and_a_field_in_memory_is_not(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "state.json")
     state, slot = store.of(WEB), store.slot((WEB, 1))
     state.acting, state.plan, slot.counted_at = 3, KeyPlan(), 7.0
     state.dependencies = frozenset()
-    assert not store.changes.unsaved
+    assert not store.save()
     state.dependencies = frozenset({WEB})
-    assert store.changes.unsaved
+    assert store.save()
+    assert not store.save()
 
 
-def test_slots_with_failures_are_found_without_a_look_at_all_others() -> None:
+def test_slots_with_failures_are_found() -> None:
     store = StateStore(Path("unused"))
     slot = store.slot((WEB, 2))
     slot.history = SlotHistory(count=1)
