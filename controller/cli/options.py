@@ -193,6 +193,16 @@ def print_result(value: object, text: str, *, as_json: bool) -> None:
         echo(text)
 
 
+def raise_unless_on_terminal(option: str, *, as_json: bool) -> None:
+    """Raise UsageError for an option that shows values, unless a terminal gets text."""
+    if as_json or not sys.stdout.isatty():
+        raise UsageError(
+            "values.no-terminal",
+            "values that may be secrets are shown on a terminal only",
+            remedy=f"leave out {option}, or run it on a terminal and without --json",
+        )
+
+
 def counted(number: int, noun: str) -> str:
     """Return ``1 error`` or ``2 errors``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

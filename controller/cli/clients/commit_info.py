@@ -5,14 +5,13 @@ For people only: the broker verified none of it.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.cli.clients.status_report import read_published
 from controller.model.names import COMMIT_ID
 
 if TYPE_CHECKING:
@@ -32,32 +31,20 @@ def known_commits(places: Iterable[tuple[str, str]], fetcher: Path) -> Iterator[
 
     Files of DIR are left out, and commits whose file can't be read.
     """
+    from controller.core.git.report import commit_from_json
+
     for file, commit in dict.fromkeys(places):
         name = _NAME.match(file)
         if name is None or not COMMIT_ID.fullmatch(commit):
             continue
-        info = _read(fetcher / "sources" / name[1] / f"{commit}.json")
-        if info is not None and info.commit == commit:
-            yield info
-
-
-def _read(path: Path) -> CommitInfo | None:
-    from controller.core.git.report import commit_from_json
-
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            written = json.loads(file.read(INFO_MAX))
+        path = fetcher / "sources" / name[1] / f"{commit}.json"
+        with suppress(OSError, ValueError):
+            written, _ = read_published(path, longest=INFO_MAX)
             if not isinstance(written, dict):
-                return None
-            return commit_from_json({k: v for k, v in written.items() if k not in _OF_THE_EXPORT})
-        except (OSError, ValueError, RecursionError):
-            return None
+                continue
+            info = commit_from_json({k: v for k, v in written.items() if k not in _OF_THE_EXPORT})
+            if info.commit == commit:
+                yield info
 
 
 def commit_line(info: CommitInfo) -> str:

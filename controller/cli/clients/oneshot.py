@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
-from controller.cli.clients.wait_for_pass import Waiting, in_silence
+from controller.cli.clients.wait_for_pass import Waiting
 from controller.cli.options import HostChoice
 from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
 from controller.model.mutations import DOWN, SHOW_VALUES
@@ -22,6 +22,7 @@ from controller.system.unix_socket import has_listener
 
 if TYPE_CHECKING:
     from controller.app.controller import BuiltController
+    from controller.app.state_folder import Launch
     from controller.core.planning.deliveries.secret_binding import AskSecrets
     from controller.model.desired.desired import Secret
     from controller.model.desired.field_changes import Review
@@ -37,10 +38,6 @@ Approve = Callable[[StateFolder, Ask], Any]
 WORKERS = 8
 
 
-def announce_nothing(_objects: Any) -> None:
-    """Print nothing."""
-
-
 @contextmanager
 def broker_of(host: HostChoice, *, instance_id: str = "") -> Iterator[StateFolder]:
     """Yield a state folder with a broker: the running broker, or one that ends with the block.
@@ -53,17 +50,26 @@ def broker_of(host: HostChoice, *, instance_id: str = "") -> Iterator[StateFolde
         return
     from controller.app import up  # a slow import
 
-    launch = up.prepare_launch(
+    directory = host.directory if instance is None else Path(instance.dir)
+    launch = _launch(host, instance, directory, instance_id=instance_id)
+    with up.run_broker_only(launch):
+        yield launch.state
+
+
+def _launch(
+    host: HostChoice, instance: Instance | None, directory: Path, **settings: Any
+) -> Launch:
+    """Return the launch of a command's own processes, on the engine of the instance if none is named."""
+    from controller.app import up  # a slow import
+
+    return up.prepare_launch(
         host.root,
-        directory=Path(instance.dir) if instance is not None else host.directory,
+        directory=directory,
         engine=host.engine or (instance.engine if instance is not None else None),
         policy=host.policy,
         controller_user_name=None,
-        rebind=False,
-        instance_id=instance_id,
+        **{"rebind": False, **settings},
     )
-    with up.run_broker_only(launch):
-        yield launch.state
 
 
 @contextmanager
@@ -137,9 +143,9 @@ def ask_for_pass(
     *,
     rebind: bool,
     timeout_s: float,
-    approve: Approve | None = None,
-    waiting: Waiting = in_silence,
-    announce: Callable[[Any], None] = announce_nothing,
+    approve: Approve | None,
+    waiting: Waiting,
+    announce: Callable[[Any], None],
 ) -> Any:
     """Ask the running controller for a pass, else a controller that ends with the pass.
 
@@ -183,14 +189,7 @@ def ask_for_pass(
             return ask(state)
     from controller.app import up  # a slow import
 
-    launch = up.prepare_launch(
-        host.root,
-        directory=host.directory,
-        engine=host.engine or (instance.engine if instance is not None else None),
-        policy=host.policy,
-        controller_user_name=None,
-        rebind=rebind,
-    )
+    launch = _launch(host, instance, host.directory, rebind=rebind)
     with up.run_both(launch, paused=True):
         return ask(launch.state)
 
@@ -227,21 +226,19 @@ def take_down(
     from controller.core.service.teardown import teardown
     from controller.loop.state.saved_state import saved_dependencies
 
-    removed: list[str] = []
-    failed: list[str] = []
     host = HostChoice(state.root, Path(instance.dir), instance.engine, instance.policy)
     with broker_of(host) as serving:
         note = f"by uid {os.getuid()}"
         BrokerApi(serving.broker_socket).record(DOWN, instance.id, note)
-        perform = _Performer(serving.broker_socket, show, removed, failed)
+        perform = _Performer(serving.broker_socket, show)
         declared = directory_source(Path(instance.dir)).load()
         depends = saved_dependencies(state.controller / "state.json", declared)
         perform.all(teardown(perform.engine.observe(images=frozenset()), depends=depends))
-    if not failed:
+    if not perform.failed:
         # Without the file, 'status' doesn't show removed containers as the last known state.
         with suppress(OSError):
             (state.controller / "status.json").unlink()
-    return removed, failed
+    return perform.removed, perform.failed
 
 
 def take_services_down(
@@ -259,30 +256,27 @@ def take_services_down(
     from controller.loop.state.saved_state import saved_dependencies
     from controller.model.desired.desired import Desired
 
-    done: list[str] = []
-    failed: list[str] = []
-    perform = _Performer(state.broker_socket, show, done, failed)
+    perform = _Performer(state.broker_socket, show)
     chosen = frozenset(map(Key.parse, keys))
     # Of the controller's folder, which not each operator can read: without it, the order is unknown.
     depends = saved_dependencies(state.controller / "state.json", Desired())
     observed = perform.engine.observe(images=frozenset())
     cause = "an operator takes it down" if remove else "an operator stops it"
     perform.all(services_down(observed, chosen, depends=depends, remove=remove, cause=cause))
-    return done, failed
+    return perform.removed, perform.failed
 
 
 class _Performer:
     """Performs the actions on an object as an operator, and shows each removed or stopped object."""
 
-    def __init__(
-        self, socket: Path, show: Callable[[str], None], removed: list[str], failed: list[str]
-    ) -> None:
+    def __init__(self, socket: Path, show: Callable[[str], None]) -> None:
         from controller.app.controller import broker_engine  # a slow import
 
         self.engine = broker_engine(socket)
         self._show = show
-        self._removed = removed
-        self._failed = failed
+        #: The names of removed or stopped objects, and of those that can't be.
+        self.removed: list[str] = []
+        self.failed: list[str] = []
 
     def all(self, waves: Iterable[tuple[AnyAction, ...]]) -> None:
         """Perform waves of actions, one wave after the other, and the objects of a wave together."""
@@ -301,10 +295,10 @@ class _Performer:
                 self.engine.perform(action, None)  # as an operator, never as the controller
             except EngineError as error:
                 self._show(f"failed   {action.verb} {action.target}: {error.message}")
-                self._failed.append(action.target)
+                self.failed.append(action.target)
                 return
         last = actions[-1]
         word = {"stop-container": "stopped"}.get(last.verb, "removed")
         if last.verb == "stop-container" or last.verb.startswith("remove"):
             self._show(f"{word:<7}  {last.target}")
-            self._removed.append(last.target)
+            self.removed.append(last.target)

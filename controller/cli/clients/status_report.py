@@ -52,28 +52,18 @@ def fetch(state: Path | None, *, now: float) -> FetchedReport:
     except EngineUnavailable as error:
         path = open_state(state)[0].controller / "status.json"
         try:
-            report, written_at = _read_report(path)
+            report, written_at = read_published(path)
         except (OSError, ValueError):
             # There is no report yet, or the user has no access to the controller's folder.
             raise error from None
-        return FetchedReport(report, error, max(0.0, now - written_at))
+        match report:
+            case {"resources": list(), "problems": list()}:
+                return FetchedReport(report, error, max(0.0, now - written_at))
+            case _:
+                raise error from None
 
 
-def _read_report(path: Path) -> tuple[dict[str, Any], float]:
-    """Return a published report and its time of writing.
-
-    Raises:
-        OSError, ValueError: the file can't be read, or isn't a report.
-    """
-    report, written_at = read_published(path)
-    match report:
-        case {"resources": list(), "problems": list()}:
-            return report, written_at
-        case _:
-            raise ValueError(f"{path} isn't a report")
-
-
-def read_published(path: Path) -> tuple[Any, float]:
+def read_published(path: Path, *, longest: int = REPORT_MAX) -> tuple[Any, float]:
     """Return the JSON that an unprivileged process published, and its time of writing.
 
     The process's user owns the folder, and could replace the file by a link, a FIFO or a large file.
@@ -87,7 +77,7 @@ def read_published(path: Path) -> tuple[Any, float]:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path} isn't a file")
         try:
-            return json.loads(file.read(REPORT_MAX)), status.st_mtime
+            return json.loads(file.read(longest)), status.st_mtime
         except RecursionError as error:
             raise ValueError(f"{path} is nested too deeply") from error
 
@@ -204,10 +194,7 @@ def resource_of(state: StateFolder, key: str) -> dict[str, Any]:
         EngineUnavailable: no controller answers.
     """
     status = ask_controller(state.controller_socket, {"do": "status"})
-    for resource in status["resources"]:
-        if f"{resource['kind']}/{resource['namespace']}/{resource['name']}" == key:
-            return dict(resource)
-    return {}
+    return next((dict(row) for row in status["resources"] if key_text(row) == key), {})
 
 
 def key_of(state: StateFolder, name: str, *, kind: str = "Service") -> str:
@@ -218,7 +205,7 @@ def key_of(state: StateFolder, name: str, *, kind: str = "Service") -> str:
         StateError: no service has the name, or several have it.
     """
     status = ask_controller(state.controller_socket, {"do": "status"})
-    return _text_of(_named(status, name, kind))
+    return key_text(_named(status, name, kind))
 
 
 def services_of(
@@ -235,7 +222,7 @@ def services_of(
     rows = [r for r in every if namespace is None or r["namespace"] == namespace]
     if names := dict.fromkeys(names):
         chosen = {**status, "resources": rows}
-        found = {_text_of(row): row for name in names for row in [_named(chosen, name, "Service")]}
+        found = {key_text(row): row for name in names for row in [_named(chosen, name, "Service")]}
         return list(found.values())
     services = [row for row in rows if row["kind"] == "Service"]
     if not services:
@@ -252,7 +239,8 @@ def services_of(
     return services
 
 
-def _text_of(resource: dict[str, Any]) -> str:
+def key_text(resource: dict[str, Any]) -> str:
+    """Return the key of a resource: ``KIND/NAMESPACE/NAME``."""
     return f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
 
 
@@ -267,7 +255,7 @@ def _named(status: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
     if len(found) > 1:
         raise StateError(
             AMBIGUOUS[kind],
-            f"{name} means {', '.join(map(_text_of, found))}",
+            f"{name} means {', '.join(map(key_text, found))}",
             remedy="write NAMESPACE/NAME",
         )
     if not found:

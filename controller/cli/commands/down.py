@@ -46,7 +46,7 @@ def down(
     from controller.cli.clients import oneshot
 
     folder, instance = open_state(state)
-    show = (lambda _line: None) if as_json else _show
+    show = (lambda _line: None) if as_json else (lambda line: echo(printable(line)))
     removed, failed = oneshot.take_down(folder, instance, show=show)
     if as_json:
         print_json({"removed": removed, "failed": failed})
@@ -55,7 +55,3 @@ def down(
     else:
         echo(f"Removed {len(removed)} objects of instance {instance.id}. Volumes stay.")
     return EXIT_ERROR if failed else 0
-
-
-def _show(line: str) -> None:
-    echo(printable(line))

@@ -18,7 +18,7 @@ from controller.cli.output.tables import render as render_table
 from controller.cli.output.terminal import echo
 from controller.cli.output.times import current_time, local_time
 from controller.cli.output.user_names import with_names
-from controller.cli.status.description import render_occasions, render_runs
+from controller.cli.status.description import occasion_lines, run_lines
 from controller.core.encoding.terminal_text import printable, quote_line
 from controller.model.errors import EngineUnavailable
 from controller.model.names import WORKLOADS, revision_digits
@@ -55,8 +55,8 @@ def history(name: str, state: Path | None, as_json: bool) -> None:
         runs, occasions = job.get("runs", []), job.get("occasions", [])
         width = terminal_width()
         tables = (
-            render_occasions(occasions, width=width),
-            render_runs(runs, now=current_time(), width=width),
+            "\n".join(occasion_lines(occasions, width=width)),
+            "\n".join(run_lines(runs, now=current_time(), width=width)),
         )
         members = {member: job[member] for member in ("kind", "namespace", "name")}
         members |= {"runs": runs, "occasions": occasions}

@@ -18,7 +18,7 @@ import click
 from controller.cli.clients import oneshot
 from controller.cli.clients.name_completion import names_argument, project_option
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
-from controller.cli.clients.status_report import resource_of, services_of
+from controller.cli.clients.status_report import key_text, resource_of, services_of
 from controller.cli.exit_codes import EXIT_ERROR, EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.options import (
     command,
@@ -179,7 +179,7 @@ def act(
         each.do()
     down: dict[str, list[str]] = {}
     if verb == "stop":
-        show = _print_nothing if options.as_json else _print_line
+        show = (lambda _line: None) if options.as_json else _print_line
         keys = [each.key for each in actions]
         done, failed = oneshot.take_services_down(folder, keys, remove=remove, show=show)
         down = {"containers": sorted(done), "failed": sorted(failed)}
@@ -205,8 +205,7 @@ def _actions(
         # The last change of the project declared these revisions together.
         last = max(row.get("revisionSince", "") for row in rows)
         rows = [row for row in rows if row.get("revisionSince", "") == last]
-    keys = [f"Service/{row['namespace']}/{row['name']}" for row in rows]
-    return [ServiceAction(state, verb, key, to, options) for key in keys]
+    return [ServiceAction(state, verb, key_text(row), to, options) for row in rows]
 
 
 def _possible(actions: list[ServiceAction], *, is_project: bool) -> list[ServiceAction]:
@@ -296,10 +295,6 @@ class ServiceAction:
                 )
             echo(printable(f"{self.key}: {problem}"), err=True)
         return code
-
-
-def _print_nothing(_line: str) -> None:
-    return
 
 
 def _record(state: StateFolder, verb: str, key: str, plan: Any, *, note: str) -> str:

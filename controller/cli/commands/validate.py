@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from controller.model.desired.desired import Desired, Network, Service, Volume
     from controller.model.errors import Problem
     from controller.model.names import Key
+    from controller.model.policy.document import Policy
     from controller.model.records import Verdict
 
 
@@ -38,16 +39,11 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
 
     The policy is --policy, else the running broker's, else the instance's, else strict.
     """
-    from controller.app.desired_state import directory_source
     from controller.cli.clients import offline
-    from controller.core.compose.translation.settings import settings_of
     from controller.core.planning.planner import problem_order
     from controller.core.review import flat_plan
 
-    root = options.state_root(state)
-    folder = options.default_directory(directory, root)
-    rules = offline.policy_in_force(policy, root, folder)
-    desired = directory_source(folder, compose=lambda: settings_of(rules)).load()
+    folder, rules, desired = _read(directory, policy, state)
     verdicts = tuple(offline.preview_creations(desired, rules))
     denied = [item for item in verdicts if item[1].decision == "deny"]
     warned = [item for item in verdicts if item[1].decision == "audit-deny"]
@@ -71,6 +67,20 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     if not desired.valid:
         return EXIT_INVALID
     return EXIT_REFUSED if denied else 0
+
+
+def _read(
+    directory: Path | None, policy: str | None, state: Path | None
+) -> tuple[Path, Policy, Desired]:
+    """Return the folder, the policy in force, and what the folder's files declare under it."""
+    from controller.app.desired_state import directory_source
+    from controller.cli.clients.offline import policy_in_force
+    from controller.core.compose.translation.settings import settings_of
+
+    root = options.state_root(state)
+    folder = options.default_directory(directory, root)
+    rules = policy_in_force(policy, root, folder)
+    return folder, rules, directory_source(folder, compose=lambda: settings_of(rules)).load()
 
 
 def _verdict_json(key: Key, verdict: Verdict) -> dict[str, object]:
@@ -123,12 +133,10 @@ def render(
     """Print the resources that files and charts declare, as plain YAML."""
     import yaml
 
-    from controller.app.desired_state import directory_source
-    from controller.cli.clients import offline
-    from controller.core.compose.translation.settings import settings_of
-
     if chart is not None:
-        texts, problems = offline.render_chart(chart, values, name=name, namespace=namespace)
+        from controller.cli.clients.offline import render_chart
+
+        texts, problems = render_chart(chart, values, name=name, namespace=namespace)
         if as_json:
             parsed = (document for text in texts.values() for document in yaml.safe_load_all(text))
             options.print_json([document for document in parsed if document is not None])
@@ -138,10 +146,7 @@ def render(
         if problems:
             echo(problem_lines(problems), err=True)
         return EXIT_INVALID if any(p.severity == "error" for p in problems) else 0
-    root = options.state_root(state)
-    folder = options.default_directory(directory, root)
-    rules = offline.policy_in_force(None, root, folder)
-    desired = directory_source(folder, compose=lambda: settings_of(rules)).load()
+    _, _, desired = _read(directory, None, state)
     documents = resource_documents(desired)
     if as_json:
         options.print_json(documents)

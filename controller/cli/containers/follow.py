@@ -133,7 +133,8 @@ class LogFollower:
 
     def _handle_end(self, replica: VisibleContainer, error: TrimtabError | None) -> None:
         self._reading.discard(replica.id)
-        if error is not None and not _is_missing(error):
+        is_missing = isinstance(error, EngineError) and error.status == HTTPStatus.NOT_FOUND
+        if error is not None and not is_missing:  # else removed before its log was read
             raise error
         if replica.id in self._restarted:
             self._restarted.discard(replica.id)
@@ -191,11 +192,6 @@ class LogFollower:
 
     def _spawn(self, body: Callable[[], None]) -> None:
         threading.Thread(target=body, daemon=True).start()
-
-
-def _is_missing(error: TrimtabError) -> bool:
-    """Return True if the container was removed before its log was read."""
-    return isinstance(error, EngineError) and error.status == HTTPStatus.NOT_FOUND
 
 
 def _is_removed(resource: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from controller.app.clock import SystemClock
+from controller.cli.output.times import current_time
 from controller.core.records.query import Filter
 from controller.core.records.record import timestamp
 from controller.model.quantities import parse_duration_ms
@@ -41,7 +41,7 @@ def time_option(_ctx: click.Context, _parameter: click.Parameter, value: str | N
 
     Forms: RFC 3339, a duration before now, or a time of day (UTC) in the last 24 hours.
     """
-    return timestamp(_parse_time(value, _now())) if value else ""
+    return timestamp(_parse_time(value, current_time())) if value else ""
 
 
 def time_range(since: str, until: str) -> tuple[str, str]:
@@ -50,7 +50,7 @@ def time_range(since: str, until: str) -> tuple[str, str]:
     Raises:
         click.UsageError: a value isn't a time, or ``--since`` is later than ``--until``.
     """
-    return time_range_at(since, until, now=_now())
+    return time_range_at(since, until, now=current_time())
 
 
 def time_range_at(since: str, until: str, *, now: float) -> tuple[str, str]:
@@ -107,13 +107,9 @@ def _last_occurrence(clock: str, now: float) -> float:
     return then if then <= now else then - DAY_S
 
 
-def _now() -> float:
-    return SystemClock().now()
-
-
 def current_timestamp() -> str:
     """Return the current time as a record's timestamp."""
-    return timestamp(_now())
+    return timestamp(current_time())
 
 
 def parse_actor(value: str) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -271,24 +271,23 @@ def keys(state: Path | None, as_json: bool) -> None:
     journal.pub in the state folder. Copy the file to another host: an attacker who
     changes the journal here can change the file as well.
     """
-    key_list = _read_keys(open_state(state)[0].journal_public)
-    rows = [
-        (
-            printable(str(each.key)),
-            f"record {each.introduced.seq}" if each.introduced else "-",
-            printable(each.introduced.time) if each.introduced else "-",
-            str(each.until) if each.until is not None else "signs now",
-        )
-        for each in key_list
-    ]
-    report = [
+    report: list[dict[str, Any]] = [
         {
             "key": str(each.key),
             "until": each.until,
             "record": each.introduced.seq if each.introduced else None,
             "time": each.introduced.time if each.introduced else None,
         }
-        for each in key_list
+        for each in _read_keys(open_state(state)[0].journal_public)
+    ]
+    rows = [
+        (
+            each["key"],
+            f"record {each['record']}" if each["record"] is not None else "-",
+            each["time"] or "-",
+            str(each["until"]) if each["until"] is not None else "signs now",
+        )
+        for each in report
     ]
     print_result(report, table(("KEY", "FROM", "TIME", "SIGNED UNTIL"), rows), as_json=as_json)
 

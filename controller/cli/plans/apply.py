@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controller.cli import options
-from controller.cli.exit_codes import (
-    EXIT_NOT_CONVERGED,
-)
+from controller.cli.exit_codes import EXIT_NOT_CONVERGED
 from controller.cli.output.terminal import echo
 from controller.cli.plans.apply_result import apply_exit_code, show_done
 from controller.core.encoding.terminal_text import printable
@@ -73,14 +71,19 @@ def apply(
         "output": True,
     }
     host = options.HostChoice(root, options.default_directory(directory, root), **settings)
+    approve: Approve | None = None
+    if approve_prune:
+        from controller.cli.plans.approve import approving  # a slow import
+
+        approve = approving(digest or "", verbose=not as_json)
     answer = oneshot.ask_for_pass(
         host,
         question,
         rebind=rebind,
         timeout_s=timeout_s,
-        approve=_approval(digest or "", verbose=not as_json) if approve_prune else None,
+        approve=approve,
         waiting=in_silence if as_json else showing_progress,
-        announce=oneshot.announce_nothing if as_json else show_changes,
+        announce=(lambda _objects: None) if as_json else show_changes,
     )
     if as_json:
         options.print_json(answer)
@@ -90,12 +93,6 @@ def apply(
     if code == EXIT_NOT_CONVERGED and not as_json:
         echo(printable(why_not_converged(answer, timeout_s)), err=True)
     return code
-
-
-def _approval(digest: str, *, verbose: bool) -> Approve:
-    from controller.cli.plans.approve import approving  # a slow import
-
-    return approving(digest, verbose=verbose)
 
 
 def why_not_converged(answer: dict[str, Any], timeout_s: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from controller.cli.exit_codes import EXIT_PENDING
 from controller.cli.output.tables import terminal_width
 from controller.cli.plans.running_controller import differences_of, make_printed_review
 from controller.core.review.review_form import ReviewForm
-from controller.model.errors import UsageError
 
 
 @options.command("""\b
@@ -43,12 +41,8 @@ def diff(
 
     Changes nothing. Possible secrets are named without their values.
     """
-    if show_values and (as_json or not sys.stdout.isatty()):
-        raise UsageError(
-            "values.no-terminal",
-            "values that may be secrets are shown on a terminal only",
-            remedy="leave out --show-values, or run it on a terminal and without --json",
-        )
+    if show_values:
+        options.raise_unless_on_terminal("--show-values", as_json=as_json)
     root = options.state_root(state)
     host = options.HostChoice(root, options.default_directory(None, root), **settings)
     form = ReviewForm("diff", width=terminal_width())

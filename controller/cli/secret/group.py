@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.options import PassingGroup, command, note_option, open_state, print_result
+from controller.cli.options import (
+    PassingGroup,
+    command,
+    note_option,
+    open_state,
+    print_result,
+    raise_unless_on_terminal,
+)
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo_data
+from controller.cli.output.times import current_time
 from controller.model.errors import UsageError
 from controller.system.syscalls import forbid_core_dumps
 
@@ -79,10 +86,9 @@ Example:
 @keys_option
 def keygen(namespace: str, folder: Path, state: Path | None, as_json: bool) -> None:  # noqa: ARG001
     """Make the private key of a namespace, and print the recipient to encrypt for."""
-    from controller.app.clock import SystemClock
     from controller.cli.secret.key_folder import make_key
 
-    recipient = make_key(namespace, now=SystemClock().now(), folder=folder)
+    recipient = make_key(namespace, now=current_time(), folder=folder)
     path = str(folder / f"{namespace}.age")
     text = f"wrote {path}\nrecipient: {recipient}\nkeep a copy of the key in a safe place"
     print_result({"file": path, "recipient": recipient}, text, as_json=as_json)
@@ -114,18 +120,16 @@ def encrypt(
 
     Comments stay readable.
     """
-    from controller.app.clock import SystemClock
+    from controller.cli.secret import sops_file
     from controller.cli.secret.key_folder import identities_of
-    from controller.cli.secret.sops_file import encrypt as encrypted
-    from controller.cli.secret.sops_file import read_file
     from controller.core.secrets.metadata import EncryptionRule
 
     rule = (
         EncryptionRule("encrypted_regex", encrypted_regex) if encrypted_regex else EncryptionRule()
     )
     wanted = recipients or identities_of(namespace, folder).recipients
-    plain = read_file(file)
-    result = encrypted(plain, wanted, rule, now=SystemClock().now())
+    plain = sops_file.read_file(file)
+    result = sops_file.encrypt(plain, wanted, rule, now=current_time())
     if in_place:
         plain.replace(result)
         _report(file, "encrypted", as_json)
@@ -153,14 +157,11 @@ def edit(
 
     The plain text lies on a tmpfs while the editor runs.
     """
-    from controller.app.clock import SystemClock
-    from controller.cli.secret.sops_file import edit as edited
-    from controller.cli.secret.sops_file import read_file, run_editor
+    from controller.cli.secret import sops_file
 
-    found = read_file(file)
-    result = edited(
-        found, _identities(namespace, identity, folder), run_editor, now=SystemClock().now()
-    )
+    found = sops_file.read_file(file)
+    identities = _identities(namespace, identity, folder)
+    result = sops_file.edit(found, identities, sops_file.run_editor, now=current_time())
     if result is not None:
         found.replace(result)
     _report(file, "unchanged" if result is None else "changed", as_json)
@@ -191,17 +192,12 @@ def rotate(
 
     Somebody who could read the file before still knows its values: change those too.
     """
-    from controller.app.clock import SystemClock
-    from controller.cli.secret.sops_file import read_file
-    from controller.cli.secret.sops_file import rotate as rotated
+    from controller.cli.secret import sops_file
 
-    found = read_file(file)
-    result = rotated(
-        found,
-        _identities(namespace, identity, folder),
-        added=recipients,
-        removed=removed,
-        now=SystemClock().now(),
+    found = sops_file.read_file(file)
+    identities = _identities(namespace, identity, folder)
+    result = sops_file.rotate(
+        found, identities, added=recipients, removed=removed, now=current_time()
     )
     found.replace(result)
     _report(file, "rotated", as_json)
@@ -236,12 +232,8 @@ def list_secrets(
         return
     from controller.cli.secret.sops_file import read_file
 
-    if show and (as_json or not sys.stdout.isatty()):
-        raise UsageError(
-            "values.no-terminal",
-            "values that may be secrets are shown on a terminal only",
-            remedy="leave out --show, or run it on a terminal and without --json",
-        )
+    if show:
+        raise_unless_on_terminal("--show", as_json=as_json)
     found = read_file(file)
     values = found.open(_identities(namespace, identity, folder)).values
     if show:

@@ -9,7 +9,7 @@ import click
 
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
-from controller.cli.clients.status_report import fetch, raise_if_unknown, select
+from controller.cli.clients.status_report import fetch, key_text, raise_if_unknown, select
 from controller.cli.options import command, open_state, print_json, print_result
 from controller.cli.output.terminal import echo
 from controller.cli.status.description import MARGIN, describe_resource
@@ -56,10 +56,9 @@ def describe(name: str, wide: bool, internal: bool, state: Path | None, as_json:
             return warn_if_outdated(fetched)
     raise_if_unknown(report, selected, name)
     if internal:
-        keys = ["{kind}/{namespace}/{name}".format_map(each) for each in selected["resources"]]
         known = {
             key: ask_controller(folder.controller_socket, {"do": "state", "key": key})
-            for key in keys
+            for key in map(key_text, selected["resources"])
         }
         print_json(known)
         return 0

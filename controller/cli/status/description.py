@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from controller.cli.output.tables import Column, clip, render, wrap
+from controller.cli.clients.status_report import key_text
+from controller.cli.output.tables import Cell, Column, clip, render, wrap
 from controller.cli.output.times import age, until
 from controller.cli.output.user_names import with_names
 from controller.cli.status.conditions import styled, word_of
@@ -73,8 +74,8 @@ def describe_resource(
             "Containers of runs" if resource["kind"] == "Job" else "Replicas",
             _replicas(resource, view, inner),
         ),
-        ("Runs", _runs(resource, view, inner)),
-        ("Occasions", _occasions(resource, inner)),
+        ("Runs", run_lines(resource.get("runs", []), now=view.now, width=inner)),
+        ("Occasions", occasion_lines(resource.get("occasions", []), width=inner)),
         ("Last output", _last_output(resource)),
         ("Admitted", _admitted(resource, view, inner)),
         ("Conditions", _conditions(resource, view, inner)),
@@ -96,6 +97,12 @@ def describe_resource(
 
 
 def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
+    rollout = resource.get("rollout")
+    unpublished = [
+        f"{port['container']}/{port['protocol']} (not published)"
+        for port in resource.get("ports", [])
+        if "host" not in port
+    ]
     facts = [
         ("Condition", styled(word_of(resource))),
         ("Ready", ready_of(resource) if ready_of(resource) != "-" else ""),
@@ -107,8 +114,8 @@ def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
         ("On the engine", resource.get("engineName", "")),
         ("Size", format_bytes(resource["sizeBytes"]) if "sizeBytes" in resource else ""),
         ("Content", short_content(resource.get("content", ""))),
-        ("Ports", ", ".join([*addresses_of(resource), *_unpublished(resource)])),
-        ("Rollout", _rollout(resource)),
+        ("Ports", ", ".join([*addresses_of(resource), *unpublished])),
+        ("Rollout", f"{rollout['order']} ({rollout['why']})" if rollout else ""),
         ("Next try", _next_try(resource, view)),
     ]
     present = [(name, value) for name, value in facts if value]
@@ -145,16 +152,6 @@ def _revision(resource: StatusJson) -> str:
     return f"{short}, generation {generation}{behind}"
 
 
-def _unpublished(resource: StatusJson) -> list[str]:
-    ports = (port for port in resource.get("ports", []) if "host" not in port)
-    return [f"{port['container']}/{port['protocol']} (not published)" for port in ports]
-
-
-def _rollout(resource: StatusJson) -> str:
-    rollout = resource.get("rollout")
-    return f"{rollout['order']} ({rollout['why']})" if rollout else ""
-
-
 def _next_try(resource: StatusJson, view: TableView) -> str:
     following = resource.get("nextTry", {})
     when = until(following.get("at", ""), view.now)
@@ -163,7 +160,14 @@ def _next_try(resource: StatusJson, view: TableView) -> str:
     )
 
 
-def _replicas(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
+def _table(
+    columns: Sequence[Column], rows: Sequence[tuple[Cell, ...]], width: int | None
+) -> list[str]:
+    """Return the lines of a table; none without rows."""
+    return render(columns, rows, width=width).split("\n") if rows else []
+
+
+def _replicas(resource: StatusJson, view: TableView, width: int | None) -> list[str]:
     rows = []
     for slot in resource.get("slots", []):
         again = until(slot.get("nextTry", {}).get("at", ""), view.now)
@@ -182,19 +186,11 @@ def _replicas(resource: StatusJson, view: TableView, width: int | None) -> Itera
                 "; ".join(filter(None, (cause, again))),
             )
         )
-    if rows:
-        yield from render(REPLICAS, rows, width=width).split("\n")
+    return _table(REPLICAS, rows, width)
 
 
-def _runs(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
-    """Yield the runs that the broker remembers, the latest first."""
-    yield from filter(
-        None, render_runs(resource.get("runs", []), now=view.now, width=width).split("\n")
-    )
-
-
-def render_runs(runs: Sequence[StatusJson], *, now: float, width: int | None) -> str:
-    """Return the table of a job's runs, the latest first; '' without any."""
+def run_lines(runs: Sequence[StatusJson], *, now: float, width: int | None) -> list[str]:
+    """Return the table of a job's runs that the broker remembers, the latest first; [] without any."""
     rows = [
         (
             str(run["run"]),
@@ -206,21 +202,16 @@ def render_runs(runs: Sequence[StatusJson], *, now: float, width: int | None) ->
         )
         for run in reversed(runs)
     ]
-    return render(RUNS, rows, width=width) if rows else ""
+    return _table(RUNS, rows, width)
 
 
-def _occasions(resource: StatusJson, width: int | None) -> Iterator[str]:
-    table = render_occasions(resource.get("occasions", []), width=width)
-    yield from filter(None, table.split("\n"))
-
-
-def render_occasions(occasions: Sequence[StatusJson], *, width: int | None) -> str:
+def occasion_lines(occasions: Sequence[StatusJson], *, width: int | None) -> list[str]:
     """Return the table of the occasions of a job with several completions, the latest first.
 
-    '' if one run completes each occasion: the table of runs says as much.
+    [] if one run completes each occasion: the table of runs says as much.
     """
     if all(each["completions"] == 1 for each in occasions):
-        return ""
+        return []
     rows = [
         (
             each["occasion"],
@@ -230,7 +221,7 @@ def render_occasions(occasions: Sequence[StatusJson], *, width: int | None) -> s
         )
         for each in reversed(occasions)
     ]
-    return render(OCCASIONS, rows, width=width)
+    return _table(OCCASIONS, rows, width)
 
 
 def _last_output(resource: StatusJson) -> Iterator[str]:
@@ -251,7 +242,7 @@ def _last_output(resource: StatusJson) -> Iterator[str]:
             yield f"check: {printable_output(line, colours=False)}"
 
 
-def _admitted(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
+def _admitted(resource: StatusJson, view: TableView, width: int | None) -> list[str]:
     ids = {slot["id"] for slot in resource.get("slots", []) if slot.get("id")}
     rows = []
     for item in resource.get("containers", []):
@@ -269,9 +260,7 @@ def _admitted(resource: StatusJson, view: TableView, width: int | None) -> Itera
                 ", ".join(admitted["networks"]) or "none",
             )
         )
-    columns = (*WIDE_ADMITTED, *ADMITTED) if view.wide else ADMITTED
-    if rows:
-        yield from render(columns, rows, width=width).split("\n")
+    return _table((*WIDE_ADMITTED, *ADMITTED) if view.wide else ADMITTED, rows, width)
 
 
 def _conditions(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
@@ -285,7 +274,7 @@ def _conditions(resource: StatusJson, view: TableView, width: int | None) -> Ite
         )
         for c in resource["conditions"]
     ]
-    yield from render(CONDITIONS, rows, width=width).split("\n")
+    yield from _table(CONDITIONS, rows, width)
     logs = dict.fromkeys(c["message"].partition("\n")[2] for c in resource["conditions"])
     for log in filter(None, logs):
         yield from map(printable, log.split("\n"))
@@ -343,9 +332,6 @@ def _users(resource: StatusJson, report: StatusJson) -> Iterator[str]:
 
 
 def _members(resource: StatusJson, report: StatusJson) -> Iterator[str]:
-    words = {
-        f"{other['kind']}/{other['namespace']}/{other['name']}": word_of(other)
-        for other in report["resources"]
-    }
+    words = {key_text(other): word_of(other) for other in report["resources"]}
     for key in resource.get("members", []):
         yield f"{printable(key)}  {styled(words.get(key, '-'))}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from controller.cli.clients.status_report import key_text
 from controller.cli.invocation import with_program
 from controller.cli.output.tables import wrap
 from controller.core.encoding.terminal_text import printable
@@ -29,9 +30,8 @@ def problem_of(
     resource: dict[str, Any], message: str, problems: list[ProblemJson]
 ) -> ProblemJson | None:
     """Return the problem with the same text as the message of a resource's condition, if any."""
-    key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
     for problem in problems:
-        text = problem["message"].removeprefix(f"{key}: ")
+        text = problem["message"].removeprefix(f"{key_text(resource)}: ")
         if text and message.startswith(text):
             return problem
     return None
