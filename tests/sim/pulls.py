@@ -27,18 +27,21 @@ class Pulls:
         """The controller begins anew, or a person asks for a restart: all is pulled again."""
         self._unused.clear()
 
+    def sent(self, action: Action, request: Request) -> None:
+        """Note a create that is tried, whatever comes of it: the controller may not be told."""
+        if action is Action.CREATE:
+            file = _file_of(request)
+            self._unused = {each for each in self._unused if each[0] != file}
+
     def answered(self, action: Action, request: Request, reply: Reply) -> None:
-        """Check a mutation of the controller's that no fault met.
+        """Check a pull of the controller's that no fault met.
 
         Raises:
             Violation: an image is pulled again for the same.
         """
-        values = [value for name, value in request.headers if name == context_header.HEADER]
-        file = context_header.read(values[0]).file if values else ""
-        if action is Action.CREATE:
-            self._unused = {each for each in self._unused if each[0] != file}
         if action is not Action.PULL or reply.status >= 400 or b'"error"' in reply.body:
             return
+        file = _file_of(request)
         truth = self._seen()
         docs = () if truth is None else truth.declared.values()
         spec = json.dumps([doc.spec for doc in docs if doc.file in file], sort_keys=True)
@@ -46,3 +49,9 @@ class Pulls:
         if pulled in self._unused:
             raise Violation(11, f"{request.query} is pulled again, and nothing was made of it")
         self._unused.add(pulled)
+
+
+def _file_of(request: Request) -> str:
+    """Return the file that a request names as its source, '' for none."""
+    values = [value for name, value in request.headers if name == context_header.HEADER]
+    return context_header.read(values[0]).file if values else ""

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from controller.model.records import Reply, Request
+from tests.sim.doomed import DoomedWorld
+from tests.sim.faults import Action, Fault
+from tests.sim.files import Doc
 from tests.sim.pair_documents import Row
 from tests.sim.pairs import ROWS, is_possible, lifetime, meetings, met_in
 from tests.sim.planted import PLANTS
+from tests.sim.scenario import APP_IMAGE
+from tests.sim.stories import APP, Tale, meddle
 from tests.sim.violation import Violation
 
 
@@ -32,3 +38,22 @@ def test_a_pull_that_is_repeated_for_ever_is_found() -> None:
     with forgetful.growing(), pytest.raises(Violation) as found:
         lifetime(row)
     assert found.value.invariant == forgetful.invariant
+
+
+class _FullDisk(DoomedWorld):
+    """The disk is full once the first container is created: nobody can record that."""
+
+    created = False
+
+    def act(self, action: Action, request: Request) -> Reply:
+        if action is Action.CREATE and not self.created:
+            self.created = True
+            self.faults.arm(Fault.FULL_OUTCOME)
+        return super().act(action, request)
+
+
+def test_a_pull_follows_a_create_that_nobody_could_record() -> None:
+    app = Doc(APP, {"image": f"{APP_IMAGE}:1", "pullPolicy": "Always"})
+    world = _FullDisk(Tale(frozenset(), (app,), ((5, meddle("rm")),)))
+    world.run()
+    assert sum("pull-image" in line for line in world.trace.lines) > 1

@@ -362,6 +362,7 @@ class World(Hazards):
         self.note(f"{action.value} {_told(request)}{f'  [{fault.value}]' if fault else ''}")
         if fault is not None:
             self.begin_fault(fault, action, request)
+        self.pulls.sent(action, request)
         before = self.now
         self.now = Now(Role.CONTROLLER, fault, action)
         try:
