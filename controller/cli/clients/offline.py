@@ -111,9 +111,12 @@ def render_chart(
         *("spec:", f"  chart: {json.dumps(folder.name)}"),
     ]
     file = str(values or chart)
-    lines = _values_lines(values.read_text()) if values is not None else []
-    if lines:
+    text = values.read_text() if values is not None else ""
+    lines = ["" if line == "---" else line for line in text.splitlines()]
+    if any(line.split("#")[0].strip() for line in lines):
         head.append("  values:")
+    else:
+        lines = []  # no value can stand below a key
     reading, *more = read_text("\n".join([*head, *(f"    {line}" for line in lines), ""]), file)
 
     def in_values(problem: Problem) -> Problem:
@@ -129,12 +132,6 @@ def render_chart(
     with ChartRenderer().reading() as render:
         rendered = render(reading.declaration, load_chart(folder.parent, folder.name))
     return (rendered, ()) if isinstance(rendered, dict) else ({}, tuple(map(in_values, rendered)))
-
-
-def _values_lines(text: str) -> list[str]:
-    """Return the lines of a YAML file that can stand below a key; [] for a file without a value."""
-    lines = ["" if line == "---" else line for line in text.splitlines()]
-    return lines if any(line.split("#")[0].strip() for line in lines) else []
 
 
 def policy_in_force(explicit: str | None, root: Path, directory: Path | None = None) -> Policy:

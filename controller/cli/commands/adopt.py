@@ -20,8 +20,7 @@ from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.commands.adopt_as_found import Wish, adopt_as_found
 from controller.cli.exit_codes import EXIT_REFUSED
 from controller.cli.output.tables import table
-from controller.cli.output.terminal import echo
-from controller.core.encoding.terminal_text import printable
+from controller.cli.output.terminal import echo, echo_with_remedy
 from controller.model.confinement import GAPS
 from controller.model.errors import StateError, UsageError
 from controller.model.names import REPLICAS_MAX, REVISION_DIGITS, is_instance, revision_digits
@@ -318,12 +317,9 @@ def _print_objects(objects: list[Any]) -> None:
         return
     echo(table(HEADERS, map(_row, objects)))
     for item in filter(_is_refused, objects):
-        verdict = item["verdict"]
-        echo(
-            printable(f"{item['name'] or item['id']}: {verdict['reason']} [{verdict['rules'][0]}]")
-        )
-        if verdict["remedy"]:
-            echo(printable(f"    remedy: {verdict['remedy']}"))
+        verdict, name = item["verdict"], item["name"] or item["id"]
+        text = f"{name}: {verdict['reason']} [{verdict['rules'][0]}]"
+        echo_with_remedy(text, verdict["remedy"])
 
 
 def _row(item: Any) -> tuple[str, ...]:

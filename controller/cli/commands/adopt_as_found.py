@@ -15,7 +15,7 @@ from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controll
 from controller.cli.exit_codes import EXIT_ERROR, EXIT_REFUSED
 from controller.cli.options import HostChoice, print_json
 from controller.cli.output.tables import table
-from controller.cli.output.terminal import echo
+from controller.cli.output.terminal import echo, echo_with_remedy
 from controller.core.adoption.report_text import gap_lines, notice_lines, object_lines, run_lines
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineError, StateError, UsageError
@@ -113,7 +113,12 @@ def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
         print_json(report)
     else:
         _print(report, of_project=bool(wish.project))
-        _print_end(wish, refused=refused, adopted=adopted)
+        if refused:
+            echo("Nothing was changed.")
+        elif wish.dry_run:
+            echo("Nothing was changed; repeat it without --dry-run to adopt these.")
+        else:
+            echo(f"Adopted {len(adopted)}. No process was restarted.")
         if not adopted and (hint := admit_hint(wish, judged)):
             echo(hint)
     if failed:
@@ -389,22 +394,12 @@ def _print(report: dict[str, Any], *, of_project: bool) -> None:
                 continue  # listed by gap
             name = each["name"] or each["container"]
             path = f"{finding['path']}: " if finding["path"] else ""
-            echo(printable(f"{name}: {path}{finding['reason']} [{finding['rule']}]"))
-            if finding["remedy"]:
-                echo(printable(f"    remedy: {finding['remedy']}"))
+            text = f"{name}: {path}{finding['reason']} [{finding['rule']}]"
+            echo_with_remedy(text, finding["remedy"])
     for each in report["problems"]:
         echo(printable(f"{each['container'][:12]}: {each['problem']}"))
     for each in report["failed"]:
         echo(printable(f"{each['id'][:12]}: {each['step']} failed: {each['reason']}"))
-
-
-def _print_end(wish: Wish, *, refused: bool, adopted: list[str]) -> None:
-    if refused:
-        echo("Nothing was changed.")
-    elif wish.dry_run:
-        echo("Nothing was changed; repeat it without --dry-run to adopt these.")
-    else:
-        echo(f"Adopted {len(adopted)}. No process was restarted.")
 
 
 def command_line(wish: Wish, judged: Iterable[Any]) -> str:
@@ -427,11 +422,9 @@ def _row(each: Any, adopted: list[str]) -> tuple[str, ...]:
     gaps = ", ".join(gap["gap"] for gap in each["gaps"])
     networks = [f"+{name}" for name in each["joins"]] + [f"-{name}" for name in each["leaves"]]
     rules = {finding["rule"] for finding in each["findings"]}
-    verdict = (
-        *("refused" for _ in rules - {"adopt.gap"}),
-        *("needs --admit" for _ in rules),
-        "adopted" if each["id"] in adopted else "can be adopted",
-    )[0]
+    verdict = "adopted" if each["id"] in adopted else "can be adopted"
+    if rules:
+        verdict = "refused" if rules - {"adopt.gap"} else "needs --admit"
     return (
         each["name"] or each["container"],
         f"{each['namespace']}/{each['service']}",

@@ -17,8 +17,7 @@ from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi, ask_for_look
 from controller.cli.clients.status_report import key_of, resource_of
 from controller.cli.exit_codes import EXIT_NOT_CONVERGED
-from controller.cli.options import command, note_option, open_state, print_json, timeout_option
-from controller.cli.output.terminal import echo
+from controller.cli.options import command, note_option, open_state, print_result, timeout_option
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable, UsageError
 from controller.settings import StateFolder
@@ -62,10 +61,9 @@ def run_job(
         time.sleep(LOOK_AGAIN_S)
     runs, progress = _runs_of(resource, occasion), _progress_of(resource, occasion)
     succeeded = no_wait or bool(progress.get("complete"))
-    if as_json:
-        print_json({"object": key, "occasion": occasion, "runs": runs, "done": succeeded})
-    else:
-        echo(printable(f"{key}: {_describe(runs, progress, no_wait=no_wait)}"))
+    report = {"object": key, "occasion": occasion, "runs": runs, "done": succeeded}
+    text = f"{key}: {_describe(runs, progress, no_wait=no_wait)}"
+    print_result(report, printable(text), as_json=as_json)
     return 0 if succeeded else EXIT_NOT_CONVERGED
 
 

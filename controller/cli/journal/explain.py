@@ -84,9 +84,8 @@ def explain(container: str, scan: bool, state: Path | None, as_json: bool) -> No
         origin = provenance(chronicle(source.find, known[-1].id)) if known else None
         if origin is None:
             raise _unknown(source, container)
-    known_of = _commits([origin], state)
-    text = "\n".join([render(origin), *map(printable, map(commit_line, known_of))])
-    print_result({**provenance_json(origin), **_commits_json(known_of)}, text, as_json=as_json)
+    text = "\n".join([render(origin), *_commit_lines([origin], state)])
+    print_result(_provenance_json(origin, state), text, as_json=as_json)
 
 
 @command(
@@ -109,13 +108,10 @@ def blame(service: str, scan: bool, state: Path | None, as_json: bool) -> None:
             f"there is no container of {service} now",
             remedy=f"'trimtab journal list --service {service}' shows the ones that were there",
         )
-    reports = [
-        {**provenance_json(origin), **_commits_json(_commits([origin], state))}
-        for origin in origins
-    ]
+    reports = [_provenance_json(origin, state) for origin in origins]
     text = "\n\n".join(map(render, origins))
-    lines = [printable(commit_line(info)) for info in _commits(origins, state)]
-    print_result(reports, "\n".join([text, *lines]), as_json=as_json)
+    lines = [text, *_commit_lines(origins, state)]
+    print_result(reports, "\n".join(lines), as_json=as_json)
 
 
 def _commits(origins: list[Provenance], state: Path | None) -> list[CommitInfo]:
@@ -125,8 +121,13 @@ def _commits(origins: list[Provenance], state: Path | None) -> list[CommitInfo]:
     return list(known_commits(places, state_root(state) / "fetcher")) if places else []
 
 
-def _commits_json(commits: list[CommitInfo]) -> dict[str, Any]:
-    return {"commits": [asdict(info) for info in commits]} if commits else {}
+def _commit_lines(origins: list[Provenance], state: Path | None) -> list[str]:
+    return [printable(commit_line(info)) for info in _commits(origins, state)]
+
+
+def _provenance_json(origin: Provenance, state: Path | None) -> dict[str, Any]:
+    commits = [asdict(info) for info in _commits([origin], state)]
+    return {**provenance_json(origin), **({"commits": commits} if commits else {})}
 
 
 def _unknown(source: JournalSource, container: str) -> StateError:
@@ -178,7 +179,13 @@ def state_at(
         print_json({"at": at, "containers": [state_json(origin) for origin in origins]})
         return
     echo(f"At {at}, {AS_FAR_AS}.")
-    rows = [_state_row(origin) for origin in sorted(origins, key=_order)]
+    origins.sort(
+        key=lambda each: (
+            *(each.about.namespace, each.about.service),
+            *(int(each.slot or 0), each.about.name),
+        )
+    )
+    rows = [_state_row(origin) for origin in origins]
     echo(table(STATE_HEADERS, rows) if rows else "No containers.")
 
 
@@ -284,11 +291,6 @@ def _proof(result: QueryResult) -> ProofPart:
 
 def _claims(result: QueryResult) -> ClaimsPart:
     return ClaimsPart.read(result.record.entry.claims)
-
-
-def _order(origin: Provenance) -> tuple[str, str, int, str]:
-    about = origin.about
-    return (about.namespace, about.service, int(origin.slot or 0), about.name)
 
 
 def _state_row(origin: Provenance) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Final
@@ -79,18 +79,16 @@ def _clip_object(name: str, room: int) -> str:
     return clip_image(name, room) if "/" in name else clip(name, room)
 
 
-def columns() -> Sequence[Column]:
-    """Return the columns of the table of changes."""
-    return (
-        Column("SEQ"),
-        Column("TIME"),
-        Column("ACTOR", shrink=clip, least=8, rank=3),
-        Column("ACTION"),
-        Column("OBJECT", shrink=_clip_object, least=14, rank=2),
-        Column("VERDICT", dull=frozenset({"-"})),
-        Column("RESULT"),
-        Column("WHY"),
-    )
+COLUMNS: Final = (
+    Column("SEQ"),
+    Column("TIME"),
+    Column("ACTOR", shrink=clip, least=8, rank=3),
+    Column("ACTION"),
+    Column("OBJECT", shrink=_clip_object, least=14, rank=2),
+    Column("VERDICT", dull=frozenset({"-"})),
+    Column("RESULT"),
+    Column("WHY"),
+)
 
 
 def render_changes(
@@ -101,7 +99,7 @@ def render_changes(
     pairs = pairs[-limit:] if limit else pairs
     times = clock.cells(first.record.time for first, _ in pairs)
     rows = [_change_row(*pair, time=time) for pair, time in zip(pairs, times, strict=True)]
-    return render(columns(), rows, width=width, text_least=TEXT_LEAST)
+    return render(COLUMNS, rows, width=width, text_least=TEXT_LEAST)
 
 
 def render_records(results: Iterable[QueryResult], clock: TimeFormat, *, width: int | None) -> str:
@@ -187,12 +185,9 @@ def outcome_of(result: QueryResult) -> str:
         return "unchanged"
     if part.status >= 400:
         return f"failed ({part.status})"
-    return f"{_past_form(result.about.action)}{_duration(part.duration_ms)}"
-
-
-def _past_form(action: str) -> str:
-    verb = action.rpartition(".")[2]
-    return _PAST_FORMS.get(verb, f"{verb}ed" if verb else "done")
+    verb = result.about.action.rpartition(".")[2]
+    past = _PAST_FORMS.get(verb, f"{verb}ed" if verb else "done")
+    return f"{past}{_duration(part.duration_ms)}"
 
 
 def _duration(milliseconds: int | None) -> str:

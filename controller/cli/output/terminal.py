@@ -14,7 +14,7 @@ import sys
 
 import click
 
-from controller.core.encoding.terminal_text import terminal_text
+from controller.core.encoding.terminal_text import printable, terminal_text
 from controller.model.errors import UsageError
 
 #: Returns to the start of the line, and erases the line.
@@ -24,6 +24,13 @@ _ERASE = "\r\x1b[K"
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Write text of one or more lines. Without a terminal, colours are left out."""
     click.echo(terminal_text(text), err=err, nl=nl)
+
+
+def echo_with_remedy(text: str, remedy: str) -> None:
+    """Write a line, and its remedy, if any, indented below. Both are escaped."""
+    echo(printable(text))
+    if remedy:
+        echo(printable(f"    remedy: {remedy}"))
 
 
 def confirm_approval(question: str, *, check: str) -> None:

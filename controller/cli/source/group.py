@@ -10,7 +10,7 @@ import click
 from controller.cli import options
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.output.tables import table
-from controller.cli.output.terminal import echo
+from controller.cli.output.terminal import echo, echo_with_remedy
 from controller.cli.source.accept import accept
 from controller.core.encoding.terminal_text import printable
 
@@ -91,7 +91,7 @@ Example:
 @name_argument
 def sync(name: str, state: Path | None, as_json: bool) -> int:
     """Fetch a source now."""
-    return _act(state, {"do": "sync", "name": name}, as_json=as_json)
+    return _act(state, "sync", name, as_json=as_json)
 
 
 @options.command("""\b
@@ -102,8 +102,7 @@ Example:
 @options.note_option
 def hold(name: str, note: str, state: Path | None, as_json: bool) -> int:
     """Keep the served commit of a source until 'resume'."""
-    _record(state, "hold", name, note)
-    return _act(state, {"do": "hold", "name": name}, as_json=as_json)
+    return _act(state, "hold", name, note, as_json=as_json)
 
 
 @options.command("""\b
@@ -114,8 +113,7 @@ Example:
 @options.note_option
 def resume(name: str, note: str, state: Path | None, as_json: bool) -> int:
     """End a hold, and fetch."""
-    _record(state, "resume", name, note)
-    return _act(state, {"do": "resume", "name": name}, as_json=as_json)
+    return _act(state, "resume", name, note, as_json=as_json)
 
 
 @options.command("""\b
@@ -127,26 +125,34 @@ Example:
 @options.note_option
 def approve(name: str, commit: str, note: str, state: Path | None, as_json: bool) -> int:
     """Serve exactly the held commit COMMIT: its id, or the first 12 digits or more."""
-    _record(state, "approve", name, f"commit {commit}{f': {note}' if note else ''}")
-    return _act(state, {"do": "approve", "name": name, "commit": commit}, as_json=as_json)
+    note = f"commit {commit}{f': {note}' if note else ''}"
+    return _act(state, "approve", name, note, as_json=as_json, commit=commit)
 
 
-def _record(state: Path | None, verb: str, name: str, note: str) -> None:
-    """Record a request in the journal before it is made; the broker decides who may ask."""
-    folder, _ = options.open_state(state)
-    BrokerApi(folder.broker_socket).record(f"source.{verb}", f"Source/default/{name}", note)
+def _act(
+    state: Path | None,
+    verb: str,
+    name: str,
+    note: str | None = None,
+    *,
+    as_json: bool,
+    **arguments: str,
+) -> int:
+    """Send a request that changes a source, and show the source afterwards.
 
-
-def _act(state: Path | None, question: dict[str, object], *, as_json: bool) -> int:
-    """Send a request that changes a source, and show the source afterwards."""
-    answer = _ask(state, {**question, "by": options.calling_user()})
+    With a note, possibly empty, the request is recorded first; the broker decides who may ask.
+    """
+    if note is not None:
+        broker = BrokerApi(options.open_state(state)[0].broker_socket)
+        broker.record(f"source.{verb}", f"Source/default/{name}", note)
+    by = options.calling_user()
+    answer = _ask(state, {"do": verb, "name": name, **arguments, "by": by})
     if as_json:
         options.print_json(answer)
         return 0
     found = answer["source"]
     if found is not None:
-        echo(f"{printable(found['name'])}: {_state(found)}")
-        _explain(found)
+        _show(found)
     if answer.get("done") is False:
         echo("the fetch takes longer; see 'trimtab source list'", err=True)
     return 0
@@ -173,22 +179,19 @@ def _row(each: dict[str, Any]) -> list[str]:
     ]
 
 
-def _state(each: dict[str, Any]) -> str:
-    current = each["current"]
-    state = printable(each["state"])
-    return f"{state}, commit {_short(current)}" if current else state
+def _show(each: dict[str, Any]) -> None:
+    """Print the state of a source with its commit, and why it isn't Ready."""
+    commit = f", commit {_short(each['current'])}" if each["current"] else ""
+    echo(f"{printable(each['name'])}: {printable(each['state'])}{commit}")
+    _explain(each)
 
 
 def _explain(each: dict[str, Any]) -> None:
     """Print why a source isn't Ready, or its forge has no commit statuses, and what to do."""
     for prefix in ("", "forge_"):
-        reason, message, remedy = (
-            printable(each[f"{prefix}{member}"]) for member in ("reason", "message", "remedy")
-        )
-        if reason:
-            echo(f"{printable(each['name'])}: {message} [{reason}]")
-        if reason and remedy:
-            echo(f"    remedy: {remedy}")
+        if reason := each[f"{prefix}reason"]:
+            text = f"{each['name']}: {each[f'{prefix}message']} [{reason}]"
+            echo_with_remedy(text, each[f"{prefix}remedy"])
 
 
 def _short(commit: dict[str, Any] | None) -> str:

@@ -185,7 +185,8 @@ def unread_text(status: StatusJson, now: float) -> str:
 def _row(resource: StatusJson, problems: list[StatusJson], view: TableView) -> tuple[Cell, ...]:
     slots = resource.get("slots", [])
     is_service = resource["kind"] == "Service"
-    wide = (resource.get("owner") or "-", _revision(resource)) if view.wide else ()
+    revision = revision_digits(str(resource.get("revision", "")))[:SHORT_REVISION] or "-"
+    wide = (resource.get("owner") or "-", revision) if view.wide else ()
     return (
         resource["kind"],
         resource["namespace"],
@@ -199,10 +200,6 @@ def _row(resource: StatusJson, problems: list[StatusJson], view: TableView) -> t
         *wide,
         text_of(resource, problems, view),
     )
-
-
-def _revision(resource: StatusJson) -> str:
-    return revision_digits(str(resource.get("revision", "")))[:SHORT_REVISION] or "-"
 
 
 def ready_of(resource: StatusJson) -> str:
@@ -253,10 +250,6 @@ def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -
     text = "; ".join(parts)
     if not view.wide:
         return (text,)
-    outputs = (line for line in _last_outputs(resource) if line not in text)
-    return (text, *(f"last output: {line}" for line in outputs))
-
-
-def _last_outputs(resource: StatusJson) -> list[str]:
     failures = (slot.get("lastFailure", {}) for slot in resource.get("slots", []))
-    return [failure["line"] for failure in failures if failure.get("line")]
+    outputs = (failure["line"] for failure in failures if failure.get("line"))
+    return (text, *(f"last output: {line}" for line in outputs if line not in text))

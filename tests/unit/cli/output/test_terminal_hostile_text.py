@@ -165,9 +165,8 @@ def print_lines(value: Any) -> None:
 
 def print_sources(value: Any) -> None:
     for each in value:
-        echo(source_group._state(each))
+        source_group._show(each)
         echo("  ".join(source_group._row(each)))
-        source_group._explain(each)
 
 
 def print_error(value: Any) -> None:
