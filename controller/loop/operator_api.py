@@ -18,6 +18,7 @@ from controller.core.drift.failed_runs import Readers
 from controller.core.planning.deliveries.secret_binding import source_of
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.planning.images_networks_volumes import KnownImages
+from controller.core.planning.moves.pending import present_key
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.history import history
 from controller.core.service.operator_actions import Decision, unknown
@@ -91,7 +92,13 @@ class OperatorApi:
             assert shared.declared is not None, "the files were read"
             containers = () if observed is None else observed.of(act.key)
             decision = self._overrides.decide(
-                act, shared.declared, containers, rebuilt="" if rebuilt is None else rebuilt.id
+                act,
+                shared.declared,
+                containers,
+                rebuilt="" if rebuilt is None else rebuilt.id,
+                renamed=None
+                if shared.observed is None
+                else present_key(act.key, shared.declared, shared.observed),
             )
             if only_ask or not decision.changed:
                 return decision

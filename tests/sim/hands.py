@@ -70,6 +70,7 @@ class Hands:
         """Ask for one thing; return what came of it."""
         controller = self._controller()
         self.answered = False
+        key = self._present(key)
         if controller is None:
             return f"{verb} {key}: nobody is there"
         controller.transport.turn(None, stale=False)
@@ -84,7 +85,7 @@ class Hands:
                 self._note_replaced(wanted)
                 controller.operator.act(wanted)
         except (UsageError, EngineError) as error:
-            self.unsure.discard(key)
+            self.unsure -= self._names(key)
             return f"{verb} {key}: {error}"
         except ControllerDied:
             self.suspended.discard(key)
@@ -94,6 +95,19 @@ class Hands:
         self.answered = True
         self._answered(wanted, planned.revision)
         return f"{verb} {key}: {planned.text}"
+
+    def _present(self, key: Key) -> Key:
+        """Return the name that a service has by now, as the status shows it."""
+        truth = self._seen()
+        if truth is None or key in truth.declared:
+            return key
+        return next((doc.key for doc in truth.declared.values() if doc.earlier == key), key)
+
+    def _names(self, key: Key) -> set[Key]:
+        """Return the name of a service, and its earlier one."""
+        truth = self._seen()
+        doc = None if truth is None else truth.declared.get(key)
+        return {key} if doc is None or doc.earlier is None else {key, doc.earlier}
 
     def _earlier(self, controller: SimController, key: Key) -> str:
         """Return a revision that the history shows and can be had, '' for the last good one."""
@@ -118,15 +132,15 @@ class Hands:
             self._people.give_up(act.key)
 
     def _answered(self, act: ServiceAct, revision: str) -> None:
-        self.unsure.discard(act.key)
+        self.unsure -= self._names(act.key)
         truth = self._seen()
         match act.verb:
             case "suspend" | "stop":
                 self.suspended.add(act.key)
             case "start":
-                self.suspended.discard(act.key)
+                self.suspended -= self._names(act.key)
             case "resume":
-                self.suspended.discard(act.key)
+                self.suspended -= self._names(act.key)
                 self.pinned.pop(act.key, None)
             case "rollback" if truth is not None and act.key in truth.declared:
                 self.pinned[act.key] = Pinned(revision, truth.declared[act.key])
@@ -134,7 +148,12 @@ class Hands:
                 pass
 
     def read(self, truth: Truth) -> None:
-        """The controller has read the files: a document that asks for something else ends a pin."""
+        """The controller has read the files: a document that asks for something else ends a pin.
+
+        Who is suspended is so by a new name, too.
+        """
+        renamed = (doc.key for doc in truth.declared.values() if doc.earlier in self.suspended)
+        self.suspended |= set(renamed)
         for key, pinned in [*self.pinned.items()]:
             doc = truth.declared.get(key)
             if doc is not None and doc != pinned.doc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests.sim.stories import (
     STORIES,
     WEB,
     Tale,
+    by_hand,
     edit,
     rename,
     service,
@@ -185,6 +187,27 @@ def test_a_planted_bug_about_moves_is_found(plant: Plant, tale: Tale) -> None:
     with plant.growing(), pytest.raises(Violation) as found:
         DoomedWorld(tale).run()
     assert found.value.invariant == plant.invariant
+
+
+def claim_ends(world: World) -> str:
+    world.files.put(replace(world.files.docs[RENAMED], moved=""))
+    world.files.put(service(WEB))
+    world.files_changed()
+    return f"another {WEB} comes"
+
+
+def test_a_suspension_goes_with_a_renamed_service_and_leaves_its_earlier_name_free() -> None:
+    then = (
+        (10, by_hand("suspend")),
+        (20, rename(WEB, RENAMED)),
+        (40, by_hand("suspend")),  # by its earlier name
+        (60, by_hand("resume", RENAMED)),
+        (100, claim_ends),
+    )
+    world = DoomedWorld(Tale(frozenset(), (service(WEB),), then))
+    world.run()
+    names = {label(each, "io.trimtab.service") for each in world.people.ours()}
+    assert names == {WEB.name, RENAMED.name}
 
 
 def test_wherever_a_process_dies_a_renamed_service_runs_on() -> None:

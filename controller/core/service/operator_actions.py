@@ -49,6 +49,8 @@ class ActionInputs:
     failed: str = ""
     #: The id of an image that was built under the service's reference since; '' for none.
     rebuilt: str = ""
+    #: The present key of a renamed service, if the action names the earlier one.
+    renamed: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,14 @@ def decide(act: ServiceAct, inputs: ActionInputs, *, now: str) -> Decision:
     Raises:
         UsageError: the action is impossible; the error gives the reason and an alternative.
     """
+    if inputs.renamed is not None:
+        # The state of the earlier name was copied: an act on it would have no effect.
+        name = display_name(inputs.renamed)
+        raise UsageError(
+            "service.renamed",
+            f"{display_name(act.key)} is {name} now",
+            remedy=f"trimtab {act.verb} {name}",
+        )
     match act.verb:
         case "suspend" | "stop":
             return _suspend(act, inputs, now)

@@ -63,13 +63,20 @@ def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -
 def persistent_keys(declared: Desired, all_overrides: Mapping[Key, Overrides]) -> frozenset[Key]:
     """Return the services whose overrides are kept without any container or readable document.
 
-    A suspension lasts until a person ends it. A pin is kept while its document is unreadable.
+    A suspension lasts until a person ends it, and goes with a renamed service. A pin is kept while
+    its document is unreadable.
     """
+    earlier = {
+        key
+        for service in declared.moved_services
+        for key in service.moved
+        if not declared.is_blind_for(key)
+    }
     unread = declared.blind_keys if declared.whole else all_overrides.keys()
     return frozenset(
         key
         for key, overrides in all_overrides.items()
-        if overrides.suspension or (overrides.pin and key in unread)
+        if (overrides.suspension and key not in earlier) or (overrides.pin and key in unread)
     )
 
 

@@ -73,10 +73,11 @@ class OverrideStore:
         containers: tuple[Container, ...],
         *,
         rebuilt: str = "",
+        renamed: Key | None = None,
     ) -> Decision:
         """Return the decision on an operator's act; *containers* belong to its service.
 
-        *rebuilt*: see ``ActionInputs``.
+        *rebuilt*, *renamed*: see ``ActionInputs``.
 
         Raises:
             UsageError: the act isn't possible; the message names the reason and alternatives.
@@ -89,6 +90,7 @@ class OverrideStore:
             generation=0 if generation is None else generation.number,
             failed=self._store.of(act.key).rollout.failed,
             rebuilt=rebuilt,
+            renamed=renamed,
         )
         return decide(act, inputs, now=format_instant(self._clock.now()))
 

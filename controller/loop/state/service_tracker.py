@@ -27,6 +27,7 @@ from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import (
     AnyAction,
     CreateContainer,
+    MoveService,
     PullImage,
     RemoveContainer,
     StartContainer,
@@ -172,6 +173,10 @@ class ServiceTracker:
 
     def record_action(self, action: AnyAction) -> None:
         """Record a successful action."""
+        if isinstance(action, MoveService):
+            # The suspension went with the state, and another service can have the name.
+            earlier = self._store.of(action.source)
+            earlier.overrides = replace(earlier.overrides, suspension=None)
         state = self._store.slot((action.object, action.slot))
         # A container that this action started is observed from its start.
         state.counted_at = self._clock.monotonic()

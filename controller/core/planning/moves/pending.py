@@ -87,6 +87,11 @@ def claimed_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
     return frozenset(source for _, source in _sources(desired, observed))
 
 
+def present_key(key: Key, desired: Desired, observed: Observed) -> Key | None:
+    """Return the service that the containers of an earlier key wait to move to, None for none."""
+    return next((new.key for new, source in _sources(desired, observed) if source == key), None)
+
+
 def _sources(desired: Desired, observed: Observed) -> Iterator[tuple[Service, Key]]:
     """Yield the services whose containers run under an earlier key, with the key."""
     for service in desired.moved_services:

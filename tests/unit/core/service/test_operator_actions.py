@@ -92,6 +92,17 @@ def test_what_there_is_not_cannot_be_acted_on(verb: Verb) -> None:
     assert refused(verb, desired=declared()) == told
 
 
+@pytest.mark.parametrize("verb", get_args(Verb))
+def test_an_act_on_an_earlier_name_is_refused_with_the_present_one(verb: Verb) -> None:
+    site = service_key("shop", "site")
+    ground = ActionInputs(declared(C), {WEB: Overrides(suspension=SUSPENSION)}, (), 1, renamed=site)
+    with pytest.raises(UsageError) as caught:
+        decide(ServiceAct(verb, WEB, BY), ground, now=NOW)
+    assert caught.value.code == "service.renamed"
+    assert caught.value.message == "web is shop/site now"
+    assert caught.value.remedy == f"trimtab {verb} shop/site"
+
+
 def test_suspensions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator_actions, "SUSPENDED_MAX", 1)
     others = {service_key("default", "api"): Overrides(suspension=SUSPENSION)}

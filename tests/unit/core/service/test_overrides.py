@@ -29,6 +29,7 @@ from tests.worlds import HERE, WEB, container, declared, engine, plan, service
 
 SINCE = "2026-01-01T00:00:00Z"
 SUSPENDED = Overrides(suspension=Suspension("uid:0", SINCE))
+RENAMED = replace(service("site"), moved=(WEB,))
 API = service_key("default", "api")
 
 
@@ -287,6 +288,8 @@ def test_a_pinned_revision_that_cannot_be_as_its_document_wants_it_is_left_alone
     ("desired", "steering", "lasts"),
     [
         (declared(), SUSPENDED, True),
+        (declared(RENAMED), SUSPENDED, False),
+        (declared(RENAMED, blind=True), SUSPENDED, True),
         (declared(), course(BLUE, GREEN, pinned=BLUE), False),
         (declared(), course(BLUE), False),
         (declared(blind=True), course(BLUE, GREEN, pinned=BLUE), True),

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from controller.core.planning.moves.pending import claimed_keys, pending_moves, with_moves
+from controller.core.planning.moves.pending import (
+    claimed_keys,
+    pending_moves,
+    present_key,
+    with_moves,
+)
 from controller.core.service import service_prune_guard
 from controller.core.service.prune_memory import PruneMemory
 from controller.loop.passes import after_moves
@@ -40,6 +45,9 @@ def test_containers_of_an_undeclared_earlier_name_are_moved() -> None:
     assert {c.former for c in after.of(WEB)} == {"api"}
     assert after.of(API) == ()
     assert pending_moves(declared(moved(), service("db")), after) == ()
+    desired = declared(moved(), service("db"))
+    assert (present_key(API, desired, there), present_key(WEB, desired, there)) == (WEB, None)
+    assert present_key(API, desired, after) is None
 
 
 def test_the_first_earlier_name_with_containers_counts() -> None:
