@@ -86,7 +86,7 @@ fuzz: setup ## drawn and hostile input: KIND=gate, cases, git (as root), cost, d
 	  render) $(PYTHON) -m tests.unit.core.proofs.hostile_files $(ARGS);; \
 	  differential) $(PYTEST) -q -s --timeout 0 --hypothesis-profile thorough \
 	    tests/unit/core/proofs/test_render_differential.py $(ARGS);; \
-	  facts) $(PYTEST) -q --timeout 0 --hypothesis-profile facts tests/unit/broker/signed/test_signed_acts_facts.py \
+	  facts) $(PYTEST) -q --timeout 0 --hypothesis-profile facts tests/unit/broker/test_signed_acts_facts.py \
 	    tests/unit/core/admission/test_networks_volumes_connects.py $(ARGS);; \
 	  *) echo "make fuzz: KIND is gate, cases, git, cost, documents, render, differential or facts" >&2; exit 2;; \
 	esac

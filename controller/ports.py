@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from controller.core.drift.probe_verdict import Probe, ProbeResult
-    from controller.core.records.views import Page, Question
+    from controller.core.records.query import Page, Question
     from controller.model.container_output import LogLine
     from controller.model.desired.desired import Desired
     from controller.model.desired.plan import AnyAction
@@ -210,9 +210,9 @@ class JournalHealth:
     signed: int = 0
     free_bytes: int = 0
     #: The remaining disk space is reserved for the controller, operators and closing records
-    #: (``journal.writer.disk``).
+    #: (``journal.writer.append_log``).
     reserved: bool = False
-    #: The clock is in doubt, so no record counts as too old to keep (``journal.writer.retention_thread``).
+    #: The clock is in doubt, so no record counts as too old to keep (``journal.writer.retention``).
     clock_doubted: bool = False
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from controller.model.errors import StateError
 from controller.model.policy.shipped import DEFAULT_POLICY
-from controller.system.atomic_file import write_atomic
+from controller.system.durable_files import write_atomic
 
 #: The format of all files in the state folder, and of the journal.
 FORMAT = 1

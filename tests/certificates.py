@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from controller.app.clock import SystemClock
+from controller.app.process import SystemClock
 
 
 def write_certificate(folder: Path) -> None:

@@ -13,7 +13,7 @@ from sigstore._internal.trust import Keyring, RekorKeyring
 from sigstore._utils import KeyID
 from sigstore_models.common import v1 as common
 
-from controller.core.transparency.signed_note import PublicKey
+from controller.core.transparency import PublicKey
 
 
 def sigstore_reads(note: str, key: PublicKey) -> LogCheckpoint:

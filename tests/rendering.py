@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 from controller.core.charts.releases import render_texts
-from controller.sources.chart_renderer import RenderRelease
+from controller.sources.charts import RenderRelease
 
 
 def in_process() -> AbstractContextManager[RenderRelease]:

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.app.clock import SystemClock
-from controller.app.process import new_id
+from controller.app.process import SystemClock, new_id
 from controller.broker.dispatch import handle
 from controller.broker.server.server import Broker, BrokerPaths, HostServices, ServerLimits
-from controller.journal.index.live_index import LiveIndex
+from controller.journal.index.queries import LiveIndex
 from controller.journal.writer.writer_thread import Writer
 
 if TYPE_CHECKING:

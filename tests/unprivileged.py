@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.process.mount_view import closed_ancestor
+from controller.process.drop_privileges import closed_ancestor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

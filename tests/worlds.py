@@ -15,15 +15,16 @@ from typing import Any, assert_never
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability
 from controller.core.engine_api.create_body import RESTART, joined_networks
-from controller.core.files.retention import with_delivered
-from controller.core.manifests.dependencies import shared_service
+from controller.core.files.content import with_delivered
+from controller.core.manifests.job_checks import shared_service
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
-from controller.core.planning.image_volumes import VolumeRule, always_refuse
-from controller.core.planning.moves.pending import PendingMove, with_moves
+from controller.core.planning.images_networks_volumes import VolumeRule, always_refuse
+from controller.core.planning.pending_moves import PendingMove, with_moves
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
 from controller.core.planning.service_order import KnownServices
 from controller.model import observed as seen
+from controller.model.delivery import FileSet, MountedFiles, StoredContent
 from controller.model.desired.desired import (
     Desired,
     Network,
@@ -61,7 +62,6 @@ from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem
-from controller.model.files.delivery import FileSet, MountedFiles, StoredContent
 from controller.model.names import Key, NetworkNames, container_name, service_key
 from controller.model.observed import Container, ContainerState, Image, Observed, Settings
 from controller.model.records import ALLOW, Verdict

@@ -24,14 +24,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from controller.core.compose.forms.attributes import read_values
-from controller.core.compose.forms.long_forms import nodes_of
+from controller.core.compose.attributes import read_values
+from controller.core.compose.long_forms import nodes_of
+from controller.core.compose.nodes import ComposeNode, ReadingReport, project_of
 from controller.core.compose.project import ComposeProject, FileAbsent, FileOutside, FileUnreadable
 from controller.core.compose.reader import FILE_NAMES, read_project
-from controller.core.compose.text.nodes import ComposeNode, ReadingReport, project_of
 from controller.core.compose.translation.documents import translate
-from controller.core.compose.translation.scope import ContextRequest, FoundContext, FoundPath
-from controller.core.compose.translation.settings import USUAL_CAPABILITIES, ComposeSettings
+from controller.core.compose.translation.scope import (
+    USUAL_CAPABILITIES,
+    ComposeSettings,
+    ContextRequest,
+    FoundContext,
+    FoundPath,
+)
 from controller.model.errors import Problem, Severity
 
 ORACLE = "docker-compose"

@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from controller.broker.gate import routes as endpoints
-from controller.broker.gate.query_params import Parameter, left_to_admission, meaning
-from controller.broker.gate.router import DENIED
-from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
+from controller.broker.gate.request_target import Parameter, left_to_admission, meaning
+from controller.broker.gate.routes import DENIED, OWN_PREFIX, ROUTES, Route
 from controller.core.admission import create
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.container_fields import BOUNDED
 from controller.core.engine_api.field_reader import Field, Posture
-from controller.core.manifests.editors.json_schema import schema_of_all
-from controller.model.policy.modes import ROLLABLE
+from controller.core.manifests.json_schema import schema_of_all
+from controller.model.policy.sections import ROLLABLE
 from controller.model.records import Role
 from tools import parity
 

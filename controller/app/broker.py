@@ -10,44 +10,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.app import process
-from controller.app.clock import SystemClock
 from controller.app.policy import access_error, policy_of_directory, read_policy
+from controller.app.process import SystemClock
 from controller.app.state_folder import (
     UNCHANGED,
     Launch,
     LaunchOptions,
+    User,
+    controller_user,
     lay_out_own_socket,
     prepare,
     raise_if_lost,
+    trimtab_gid,
 )
-from controller.app.users import User, controller_user, trimtab_gid
 from controller.broker.dispatch import handle
-from controller.broker.files.upkeep import SecretDelivery, restore
+from controller.broker.files import SecretDelivery, restore
 from controller.broker.host.capabilities import UMASK, drop_privileges, raise_priority
-from controller.broker.secrets.generated import GeneratedValues
-from controller.broker.secrets.memory_folder import secret_folder
-from controller.broker.secrets.opener import SecretOpener
-from controller.broker.secrets.worker import SecretWorker
+from controller.broker.secrets.generated import GeneratedValues, secret_folder
+from controller.broker.secrets.opener import SecretOpener, SecretWorker
 from controller.broker.server.server import Broker, BrokerPaths, HostServices
 from controller.core.records.checkpoint import origin_of
-from controller.journal.index.live_index import LiveIndex
-from controller.journal.writer.checkpointer import Checkpointer
+from controller.journal.index.queries import LiveIndex
+from controller.journal.writer.checkpointer import Checkpointer, KeyFiles, SigningKeys, hash_key
 from controller.journal.writer.retention import KEEP
-from controller.journal.writer.signing_keys import KeyFiles, SigningKeys, hash_key
 from controller.journal.writer.writer_thread import Writer
 from controller.model.crashpoints import Reach
 from controller.model.errors import SourceError, StateError
 from controller.ports import Clock
-from controller.process.copied_state_lock import InstanceLock, shared_folder
-from controller.process.engine_socket import check_access
+from controller.process.start_checks import InstanceLock, check_access, shared_folder
 from controller.settings import StateFolder, bind_engine, read_instance, state_of
-from controller.system.file_lock import hold_lock
-from controller.system.unix_socket import engine_socket_path
+from controller.system.durable_files import hold_lock
+from controller.system.sockets import engine_socket_path
 
 if TYPE_CHECKING:
     from controller.broker.gate.commands import Open, ProofRefused, ProofVerified, VerifyProof
-    from controller.broker.proofs.prover import Prover
-    from controller.core.proofs.signers import SignerFiles
+    from controller.broker.prover import Prover
+    from controller.core.proofs.proven_commit import SignerFiles
 
 
 def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | None) -> int:
@@ -133,7 +131,7 @@ class LazyProver:
     def prove(self, command: VerifyProof) -> ProofVerified | ProofRefused:
         """Verify and render a proof. Only a single thread calls the method."""
         if self._prover is None:
-            from controller.broker.proofs.prover import Prover
+            from controller.broker.prover import Prover
 
             self._prover = Prover(
                 _read_key_files,
@@ -155,7 +153,7 @@ def _read_key_files(name: str) -> SignerFiles:
     Raises:
         SourceError: the folder can't be used, or has no keys for SSH signatures.
     """
-    from controller.core.proofs.signers import FILE_MAX, SignerFiles
+    from controller.core.proofs.proven_commit import FILE_MAX, SignerFiles
     from controller.fetch.verify import KEYS, read_keys
 
     keys = read_keys(KEYS / name, owners=(0, os.getuid()))

@@ -12,13 +12,17 @@ from pathlib import Path
 
 from controller.app.policy import PACKAGE, PROJECT
 from controller.app.process import CRASH_AT
-from controller.app.state_folder import Launch
-from controller.app.users import User
-from controller.process.drop_privileges import EXPECTED_PROGRAM, PrivilegeDrop, expected_program
-from controller.process.mount_view import Need, plan_view
+from controller.app.state_folder import Launch, User
+from controller.process.drop_privileges import (
+    EXPECTED_PROGRAM,
+    Need,
+    PrivilegeDrop,
+    expected_program,
+    plan_view,
+)
 from controller.process.process_group import Recipe
 from controller.settings import StateFolder
-from controller.system.unix_socket import engine_socket_path
+from controller.system.sockets import engine_socket_path
 
 #: The environment variables that every child inherits.
 KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TRIMTAB_LOG")

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.app.clock import SystemClock
 from controller.app.desired_state import (
     DesiredFiles,
     charts_folder,
@@ -23,36 +22,45 @@ from controller.app.desired_state import (
     send_no_proof,
 )
 from controller.app.policy import PACKAGE, policy_from_route
-from controller.app.process import boot_id, call_on_termination, crash_reach, log_to_stderr
+from controller.app.process import (
+    SystemClock,
+    boot_id,
+    call_on_termination,
+    crash_reach,
+    log_to_stderr,
+)
 from controller.core.admission.preview import preview_action
-from controller.core.compose.translation.settings import ComposeSettings, settings_of
-from controller.core.drift.failed_runs import Readers
-from controller.core.encoding.image_reference import is_image_id
+from controller.core.compose.translation.scope import ComposeSettings, settings_of
+from controller.core.drift.failures import Readers
+from controller.core.encoding.identifiers import is_image_id
 from controller.core.engine_api.create_body import container_body
-from controller.core.planning.deliveries.secret_binding import AskSecrets, bind_secrets
-from controller.core.planning.image_volumes import volume_rule_of
+from controller.core.planning.deliveries import AskSecrets, bind_secrets
+from controller.core.planning.images_networks_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
-from controller.core.status.details import Report
+from controller.core.status.facts import Report
 from controller.core.status.report import encode
-from controller.engine.adapter import BrokerEngine, ignore_progress, no_archive
+from controller.engine.adapter import (
+    BrokerEngine,
+    PolicyCache,
+    SnapshotEngine,
+    VerdictCache,
+    ignore_progress,
+    no_archive,
+)
 from controller.engine.docker_client import SdkTransport
-from controller.engine.host_ports import bound_ports
-from controller.engine.policy_cache import PolicyCache, VerdictCache
-from controller.engine.proofs.uploads import BrokerProofs
-from controller.engine.secret_contents import BrokerSecrets
-from controller.engine.snapshot_engine import SnapshotEngine
+from controller.engine.events import bound_ports
+from controller.engine.proof_uploads import BrokerProofs
+from controller.engine.requests import BrokerSecrets
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
-from controller.loop.probes.probe_sockets import ProbeSockets
-from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.prober import ProbedEngine, Prober, ProbeSockets
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.failed_runs import FailureLog
-from controller.loop.state.retries import retry_refused
+from controller.loop.state.overrides import retry_refused
 from controller.loop.state.store import StateStore
 from controller.loop.supervisor import ControlEndpoints, Supervisor
-from controller.loop.workers.stop_signal import StopSignal
-from controller.loop.workers.triggers import Chore, Triggers
-from controller.loop.workers.worker_slots import WorkerSlots
+from controller.loop.worker_slots import WorkerSlots
+from controller.loop.workqueue import Chore, Triggers
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.errors import Problem, StateError
@@ -65,14 +73,14 @@ from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, existing_instance
 from controller.sources.watch import watch
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
-from controller.system.atomic_file import write_atomic
 from controller.system.boot_unit import is_restored_at_boot
-from controller.system.file_lock import hold_lock
+from controller.system.durable_files import hold_lock, write_atomic
+from controller.system.stop_signal import StopSignal
 from controller.system.syscalls import forbid_core_dumps
 
 if TYPE_CHECKING:
-    from controller.loop.state.commit_files import FeedbackFile, HoldFile
-    from controller.model.desired.spec.build import Build
+    from controller.loop.state.saved_state import FeedbackFile, HoldFile
+    from controller.model.desired.spec.container import Build
     from controller.model.sources import SourceHold
 
 
@@ -285,7 +293,7 @@ class CommitFiles:
         if not desired.sources:
             return
         if self._files is None:
-            from controller.loop.state.commit_files import FeedbackFile, HoldFile
+            from controller.loop.state.saved_state import FeedbackFile, HoldFile
 
             holds = HoldFile(
                 self._state.controller, self._record_hold, monotonic=SystemClock().monotonic

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.broker.secrets.key_files import FILES, key_path
-from controller.core.charts.chart import DEFERRED
-from controller.core.compose.translation.settings import ComposeSettings, owned_by
+from controller.core.charts.releases import DEFERRED
+from controller.core.compose.translation.scope import ComposeSettings, owned_by
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
-from controller.core.planning.deliveries.secret_binding import bind_secrets
-from controller.engine.secret_contents import OF_HOST
+from controller.core.planning.deliveries import bind_secrets
+from controller.engine.requests import OF_HOST
 from controller.model.desired.desired import Desired, GitSource, Secret, SourceIdentity
 from controller.model.errors import Problem
 from controller.model.names import Key

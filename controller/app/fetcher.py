@@ -14,21 +14,25 @@ from functools import partial
 from pathlib import Path
 
 from controller.app.child_commands import fetcher_recipe
-from controller.app.clock import SystemClock
 from controller.app.policy import PACKAGE
-from controller.app.process import call_on_termination, log_to_stderr
-from controller.app.state_folder import Launch, lay_out_feedback, lay_out_fetcher
+from controller.app.process import SystemClock, call_on_termination, log_to_stderr
+from controller.app.state_folder import (
+    Launch,
+    fetcher_user,
+    lay_out_feedback,
+    lay_out_fetcher,
+    trimtab_gid,
+)
 from controller.app.up import listen
-from controller.app.users import fetcher_user, trimtab_gid
-from controller.loop.workers.stop_signal import StopSignal
 from controller.model.errors import TrimtabError
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.process.process_group import ProcessGroup
 from controller.settings import existing_instance
 from controller.sources.source_scan import SourceScan
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
-from controller.system.bounded_program import end_programs
-from controller.system.file_lock import hold_lock
+from controller.system.child_programs import end_programs
+from controller.system.durable_files import hold_lock
+from controller.system.stop_signal import StopSignal
 from controller.system.syscalls import forbid_core_dumps
 
 #: The time between two searches for Sources in DIR.
@@ -109,12 +113,11 @@ def run_fetcher(
     """
     # Only a process with Sources loads what reads documents and talks to Git.
     from controller.app.desired_state import directory_source
-    from controller.core.compose.translation.settings import ComposeSettings
-    from controller.fetch.control import serve_requests
+    from controller.core.compose.translation.scope import ComposeSettings
     from controller.fetch.credentials import FOLDER
-    from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
-    from controller.fetch.forge.webhook import serve_webhooks
+    from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts, serve_requests
     from controller.fetch.verify import KEYS, Verifier, read_keys
+    from controller.fetch.webhook import serve_webhooks
     from controller.sources.watch import watch
 
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)

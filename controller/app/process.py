@@ -1,6 +1,8 @@
 """Services of the machine for every process: ids, crash points, logging, the boot id.
 
 No other module makes ids. Only ``clock`` reads the clock.
+
+The machine's clocks. A separate module keeps the start of simple commands fast.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
 from controller.model.errors import UsageError
 from controller.settings import STANDARD_SOCKET
@@ -107,3 +109,19 @@ def call_on_termination(stop: Callable[[], object]) -> None:
     """Call *stop* on SIGTERM and SIGINT; *stop* must be safe in a signal handler."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop())
+
+
+class SystemClock:
+    """``ports.Timer`` over the machine's clocks."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock without jumps."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep for *seconds*."""
+        time.sleep(seconds)

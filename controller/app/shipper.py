@@ -15,17 +15,15 @@ from pathlib import Path
 
 from controller import __version__
 from controller.app.child_commands import shipper_argv, shipper_environment
-from controller.app.clock import SystemClock
-from controller.app.process import call_on_termination, log_to_stderr
-from controller.app.state_folder import lay_out_shipper
-from controller.app.users import shipper_user
+from controller.app.process import SystemClock, call_on_termination, log_to_stderr
+from controller.app.state_folder import lay_out_shipper, shipper_user
 from controller.broker.host.capabilities import drop_privileges
 from controller.journal.store.reader import readable
 from controller.model.errors import UsageError
 from controller.settings import Instance, StateFolder
 from controller.ship import fd_server
 from controller.ship.destination import Destination, read_destination
-from controller.system.file_lock import hold_lock
+from controller.system.durable_files import hold_lock
 from controller.system.syscalls import forbid_core_dumps
 
 
@@ -87,8 +85,8 @@ def run_shipper(
         UsageError: a destination's package is missing, or a TLS file can't be used.
     """
     # The privileged parent must not load what parses records and talks to the network.
+    from controller.ship.destination import Sender
     from controller.ship.shipper import Shipper, ShipperPaths
-    from controller.ship.sink import Sender
     from controller.ship.sinks import open_sink
 
     forbid_core_dumps()

@@ -18,17 +18,18 @@ from controller.app.state_folder import (
     UNCHANGED,
     Launch,
     LaunchOptions,
+    User,
     await_free,
+    controller_user,
     prepare,
     raise_if_lost,
 )
-from controller.app.users import User, controller_user
 from controller.model.errors import StateError
-from controller.process.engine_socket import check_access
 from controller.process.process_group import ProcessGroup
+from controller.process.start_checks import check_access
 from controller.settings import StateFolder
+from controller.system.sockets import SocketInUse, bind_socket, engine_socket_path
 from controller.system.syscalls import forbid_core_dumps
-from controller.system.unix_socket import SocketInUse, bind_socket, engine_socket_path
 
 
 def prepare_launch(

@@ -15,28 +15,28 @@ from importlib import import_module
 from typing import Any
 
 from controller.broker.deliveries import secrets
-from controller.broker.gate import context_header, redact, router
+from controller.broker.gate import journal_entries, redact, routes
 from controller.broker.gate.call import Author, Flow, GateRequest
 from controller.broker.gate.commands import Follow, Relay
 from controller.broker.gate.journal_entries import record_event, request_of
-from controller.broker.gate.query_params import without_repeats
 from controller.broker.gate.refusals import Answered, Denied
-from controller.broker.gate.request_target import read_path
+from controller.broker.gate.request_target import read_path, without_repeats
 from controller.broker.gate.routes import CONTEXT_BODY, PROOF_BODY, Route
 from controller.broker.gate.state import GateState
-from controller.broker.guards import client_shares, split_brain
-from controller.broker.guards.scrub import scrub_reply
+from controller.broker.guards import client_shares, recovery
+from controller.broker.guards.lists import scrub_reply
 from controller.broker.handlers import (
+    adoption_labelled,
     container_create,
     container_exec,
     container_lifecycle,
     container_read,
     image,
+    look,
     networks_volumes,
+    trimtab_api,
 )
-from controller.broker.handlers.adoption import labelled
-from controller.broker.handlers.own import look, trimtab_api
-from controller.core.encoding import strict_json
+from controller.core.encoding import json_values
 from controller.model.mutations import TRUST, Mutation
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Context, Reply, Request, Verdict
@@ -103,7 +103,7 @@ ENDPOINTS: dict[str, Handler] = {
     "container.prune": OnUse("handlers/prune", "containers"),
     "network.prune": OnUse("handlers/prune", "networks"),
     "volume.prune": OnUse("handlers/prune", "volumes"),
-    Mutation.CONTAINER_ADOPT: OnUse("handlers/adoption/as_found", "adopt"),
+    Mutation.CONTAINER_ADOPT: OnUse("handlers/adoption_as_found", "adopt"),
     Mutation.EXEC_CREATE: container_exec.create,
     Mutation.EXEC_START: container_exec.start,
     "exec.inspect": container_exec.inspect,
@@ -134,13 +134,13 @@ ENDPOINTS: dict[str, Handler] = {
     "own.policy": trimtab_api.policy,
     "own.inventory": trimtab_api.inventory,
     "own.look": look.look,
-    "own.journal": OnUse("handlers/own/journal_api", "journal"),
-    "own.journal.follow": OnUse("handlers/own/journal_api", "follow"),
-    "own.strangers": labelled.strangers,
+    "own.journal": OnUse("handlers/journal_api", "journal"),
+    "own.journal.follow": OnUse("handlers/journal_api", "follow"),
+    "own.strangers": adoption_labelled.strangers,
     "own.approvals": trimtab_api.approvals,
     "own.records": trimtab_api.records,
-    "own.proofs": OnUse("handlers/proofs/uploads", "proofs"),
-    "own.proof": OnUse("handlers/proofs/uploads", "upload"),
+    "own.proofs": OnUse("handlers/proof_uploads", "proofs"),
+    "own.proof": OnUse("handlers/proof_uploads", "upload"),
 }
 
 
@@ -150,14 +150,14 @@ def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
     policy = state.policy
     actor, context, route = request.actor, None, ""
     try:
-        actor, context = context_header.identify(request)
+        actor, context = journal_entries.identify_context(request)
         call = _parse_request(request, policy, identifier, actor, context)
         route = call.route.name
         client_shares.refuse_if_spent(call, state)
         if call.route.kind == "mutate" and not call.route.own:
-            yield from split_brain.refuse_if_forked(call, state)
+            yield from recovery.refuse_if_forked(call, state)
         elif route == "own.secret":  # it may generate values
-            yield from split_brain.survey_in_doubt(state)
+            yield from recovery.survey_in_doubt(state)
         answer = yield from ENDPOINTS[route](call, state)
         return scrub_reply(answer, request, actor, state) if isinstance(answer, Reply) else answer
     except Answered as answered:
@@ -176,7 +176,7 @@ def _parse_request(
         Denied: the request is malformed, or the route isn't open to the role.
     """
     target = read_path(request.path)
-    match = router.find_route(request.method, target.path, versioned=target.versioned)
+    match = routes.find_route(request.method, target.path, versioned=target.versioned)
     route = match.route
     if actor.role not in route.roles:
         raise Denied(
@@ -184,7 +184,7 @@ def _parse_request(
             f"{route.name} isn't for the role {actor.role.value}",
             f"it is for {', '.join(sorted(role.value for role in route.roles))}",
         )
-    query = router.read_parameters(route, request.query)
+    query = routes.read_parameters(route, request.query)
     return GateRequest(
         id=identifier,
         policy=policy,
@@ -231,8 +231,8 @@ def _read_body(request: Request, route: Route, query: Mapping[str, str]) -> obje
     if not request.body and not route.body:
         return None
     try:
-        body = strict_json.parse(request.body, bytes_max=route.body_max)
-    except strict_json.InvalidJson as error:
+        body = json_values.parse_strict(request.body, bytes_max=route.body_max)
+    except json_values.InvalidJson as error:
         raise Denied(
             "body.malformed",
             f"the body: {redact.text(str(error))}",

@@ -2,18 +2,22 @@
 
 Every failure prints ``error: MESSAGE [CODE]`` and ``remedy: …`` to standard error. A Python
 traceback is printed only for ``--debug``, and for bugs of daemons.
+
+The name or path of the running trimtab, so that users can type hints as printed.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import click
 
-from controller.cli.invocation import program, with_program
 from controller.cli.output.terminal import echo
 from controller.model.errors import (
     InvalidDesiredState,
@@ -22,6 +26,27 @@ from controller.model.errors import (
     TrimtabError,
     UsageError,
 )
+
+#: A command in a hint, as in "start it with 'trimtab up'".
+_COMMAND_IN_HINT = re.compile(r"(?<=['`])trimtab(?= )")
+
+
+@cache
+def program() -> str:
+    """Return ``trimtab`` if PATH finds the running program, else its path."""
+    called = Path(sys.argv[0])
+    if called.name != "trimtab" or not called.is_file():
+        return "trimtab"  # python -m controller, or a test
+    found = shutil.which("trimtab")
+    if found is not None and called.samefile(found):
+        return "trimtab"
+    return str(called)
+
+
+def with_program(hint: str) -> str:
+    """Return a hint with the running program's name or path in its commands."""
+    return _COMMAND_IN_HINT.sub(program(), hint)
+
 
 EXIT_ERROR = 1
 EXIT_PENDING = 2
@@ -68,7 +93,7 @@ def report(error: TrimtabError) -> None:
     Control characters are escaped: a message can contain text from a file or from an engine. Further
     lines of a message are indented, so that none looks like another message.
     """
-    from controller.cli.output.user_names import with_names
+    from controller.cli.output.times import with_names
 
     _print(f"error: {with_names(error.message)} [{error.code}]")
     if error.remedy:
@@ -150,7 +175,7 @@ def _has_working_directory() -> bool:
 
 
 def _print(text: str) -> None:
-    from controller.core.encoding.terminal_text import printable
+    from controller.core.encoding.text import printable
 
     first, *more = text.split("\n")
     echo(printable(first), err=True)

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from controller.cli.invocation import program
+from controller.cli.exit_codes import program
 from controller.cli.output.terminal import echo
-from controller.core.encoding.terminal_text import printable_json
+from controller.core.encoding.text import printable_json
 from controller.model.errors import StateError, UsageError
 from controller.model.policy.shipped import SHIPPED_POLICIES
 from controller.model.quantities import parse_duration_ms

@@ -7,30 +7,38 @@ Rules:
 - Only reads are repeated, and only after a failed connection.
 
 The adapter takes no decisions.
+
+The engine as a snapshot shows it: it can be observed, and nothing can be changed.
+
+Caches of the broker's policy, by digest, and of the policy's verdicts on creates.
+
+A create is judged while its key is planned, again in each further plan, and for the status. Only
+the first of these judges.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar
 from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from controller.core.encoding.json_members import parse_object
+from controller.core.encoding.json_values import parse_object
+from controller.core.engine_api import progress as build_log
+from controller.core.engine_api import progress as pull_progress
 from controller.core.engine_api import translate
+from controller.core.engine_api.log_stream import BadFrame, LogLines, is_multiplexed
+from controller.core.engine_api.progress import BuildLog, PullProgress
 from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
-from controller.core.engine_api.streams import build_log, pull_progress
-from controller.core.engine_api.streams.build_log import BuildLog
-from controller.core.engine_api.streams.log_stream import BadFrame, LogLines, is_multiplexed
-from controller.core.engine_api.streams.pull_progress import PullProgress
 from controller.engine import requests, responses
 from controller.engine.events import WATCHED, WATCHED_ACTIONS, EventStream
-from controller.engine.stale_endpoints import stale_endpoints
+from controller.engine.responses import stale_endpoints
 from controller.engine.transport import (
     ConnectionBroken,
     EngineResponse,
@@ -53,16 +61,17 @@ from controller.model.desired.plan import (
     PullImage,
     Wait,
 )
-from controller.model.desired.spec.build import Build
+from controller.model.desired.spec.container import Build
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
 from controller.model.mutations import SOURCE_HELD
 from controller.model.names import WORKLOADS, Key, NetworkNames, workload_key
 from controller.model.observed import HostPort, Observed
-from controller.model.records import Context, Role
-from controller.ports import ContainerSummary, EngineFacts
+from controller.model.records import Context, Role, Verdict
+from controller.ports import ContainerSummary, EngineFacts, Events
 
 if TYPE_CHECKING:
     from controller.model.sources import SourceHold
+
 
 READ_TIMEOUT_S = 15.0
 LOOK_TIMEOUT_S = 60.0  # a read of the engine for each container, network and image
@@ -441,16 +450,16 @@ class BrokerEngine:
         # The broker runs one build of an owner at a time. The next one waits here, as no failure.
         with self._builds.setdefault(action.owner, threading.Lock()):
             self._reach("broker.send.before")
-            self._on_progress(action.object, build_log.describe(action.target, log))
+            self._on_progress(action.object, build_log.describe_build(action.target, log))
             try:
                 with _translated_errors(mutation=True):
                     stream = self._transport.stream(
                         request, "" if context is None else responses.encode_context(context)
                     )
                     for last in stream.lines():
-                        step, log = log.step, build_log.advance(log, last)
+                        step, log = log.step, build_log.advance_build(log, last)
                         if log.step != step:
-                            text = build_log.describe(action.target, log)
+                            text = build_log.describe_build(action.target, log)
                             self._on_progress(action.object, text)
             finally:
                 self._on_progress(action.object, "")
@@ -467,7 +476,7 @@ class BrokerEngine:
         shown = _describe(action, progress)
         for line in stream.lines():
             last = line
-            progress = pull_progress.advance(progress, line)
+            progress = pull_progress.advance_pull(progress, line)
             text = _describe(action, progress)
             if text != shown and stream.status < 400:
                 self._on_progress(action.object, text)
@@ -507,7 +516,7 @@ def _translated_errors(*, mutation: bool) -> Iterator[None]:
 
 
 def _describe(action: PullImage, progress: PullProgress) -> str:
-    return f"{action.target}: {pull_progress.describe(progress)}"
+    return f"{action.target}: {pull_progress.describe_pull(progress)}"
 
 
 def _read_whole(stream: EngineStream) -> bytes:
@@ -535,3 +544,106 @@ def _summary_of(listed: Mapping[str, Any]) -> ContainerSummary:
         ),
         networks=tuple(sorted(name for name in joined if name != "none")),
     )
+
+
+class SnapshotEngine:
+    """A ``ports.Engine`` that returns one recorded observation."""
+
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
+
+    def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:  # noqa: ARG002
+        """Return the observation; an image that wasn't looked up then counts as missing."""
+        return self._observed
+
+    def facts(self) -> EngineFacts:
+        _refuse()
+
+    def list_containers(self) -> frozenset[ContainerSummary]:
+        _refuse()
+
+    def perform(self, action: AnyAction, context: Context) -> str:  # noqa: ARG002
+        _refuse()
+
+    def events(self, *, since_ns: int) -> Events:  # noqa: ARG002
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise EngineUnavailable("engine.snapshot", "a snapshot of a host has no engine")
+
+
+class ParsedPolicy(Protocol):
+    """The members of a parsed policy that the cache reads."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def networks(self) -> NetworkNames: ...
+
+    @property
+    def valid_until(self) -> float: ...
+
+
+P = TypeVar("P", bound=ParsedPolicy)
+
+
+class PolicyCache(Generic[P]):
+    """The policy in force, as of the last update.
+
+    *parse* makes a policy from the payload of the broker's route ``/trimtab/v1/policy``, and the time
+    that *now* returns.
+    """
+
+    def __init__(
+        self, parse: Callable[[Mapping[str, Any], float], P], now: Callable[[], float]
+    ) -> None:
+        self._parse = parse
+        self._now = now
+        self._digest = ""
+        self._policy: P | None = None
+
+    def update(self, payload: Mapping[str, Any]) -> P:
+        """Return the policy of *payload*: the cached object while the digest is the same, and it is
+        valid.
+        """
+        now = self._now()
+        if (
+            self._policy is None
+            or (self._digest != payload["digest"])
+            or now >= self._policy.valid_until
+        ):
+            self._digest, self._policy = payload["digest"], self._parse(payload, now)
+        return self._policy
+
+    def networks(self) -> NetworkNames:
+        """Return the network names of the policy; the defaults before the first update."""
+        return NetworkNames() if self._policy is None else self._policy.networks
+
+
+#: The replicas of a large instance; a verdict without findings takes some 100 bytes.
+VERDICTS_MAX: Final = 4096
+
+
+class VerdictCache:
+    """The latest verdicts. A cache belongs to one policy, and is dropped with the policy."""
+
+    def __init__(self, size_max: int = VERDICTS_MAX) -> None:
+        self._size_max = size_max
+        self._lock = threading.Lock()
+        #: The least recently used first.
+        self._verdicts: OrderedDict[str, Verdict] = OrderedDict()
+
+    def get(self, digest: str, judge: Callable[[], Verdict]) -> Verdict:
+        """Return the verdict on the request of *digest*; call *judge* for an unknown request."""
+        with self._lock:
+            if digest in self._verdicts:
+                self._verdicts.move_to_end(digest)
+                return self._verdicts[digest]
+        verdict = judge()
+        with self._lock:
+            self._verdicts[digest] = verdict
+            if len(self._verdicts) > self._size_max:
+                self._verdicts.popitem(last=False)
+        return verdict

@@ -24,7 +24,7 @@ from controller.engine.transport import (
     OutgoingRequest,
     Silent,
 )
-from controller.system.unix_socket import connect_to_broker
+from controller.system.sockets import connect_to_broker
 
 API_VERSION = "1.45"
 CONNECT_TIMEOUT_S = 5.0

@@ -1,16 +1,23 @@
-"""Events of the engine as hints, from the broker's stream of lines."""
+"""Events of the engine as hints, from the broker's stream of lines.
+
+Bound host ports in the network namespace of the process, from ``/proc/net``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from controller.core.encoding.json_members import parse_object
+from controller.core.drift.contention import parse_sockets
+from controller.core.encoding.json_values import parse_object
 from controller.engine import responses
 from controller.engine.transport import ConnectionBroken, EngineStream, Silent
 from controller.model import names
 from controller.model.errors import EngineUnavailable
 from controller.model.names import workload_key
+from controller.model.observed import HostPort
 from controller.ports import EVENTS_SILENT, EngineEvent
 
 _CONTAINER_EVENTS = """
@@ -72,3 +79,14 @@ def event_of(event: Mapping[str, Any]) -> EngineEvent | None:
     health = detail.strip() if action == "health_status" else ""
     signal = str(attributes.get("signal") or "") if action == "kill" else ""
     return EngineEvent(int(event.get("timeNano") or 0), kind, action, subject, key, health, signal)
+
+
+def bound_ports() -> frozenset[HostPort]:
+    """Return the bound TCP and UDP ports. Unreadable tables are skipped."""
+    ports: frozenset[HostPort] = frozenset()
+    for protocol in ("tcp", "udp"):
+        for version in ("", "6"):
+            with suppress(OSError):
+                text = Path(f"/proc/net/{protocol}{version}").read_text("ascii")
+                ports |= parse_sockets(text, protocol)
+    return ports

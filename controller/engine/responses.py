@@ -1,6 +1,13 @@
 """Parsing the broker's responses into errors and the inventory; encoding the context header.
 
 Pure functions on whole responses. ``adapter`` sends the requests.
+
+Stale endpoints: endpoints of a container without an entry in their network.
+
+After a failed join, an engine still shows the endpoint at the container, with address and aliases.
+But no other container can resolve the name. Engine 26.1 fails in this way with every container that
+outlived a restart of the engine (live-restore). The old interface stays after the container leaves
+a network, and blocks the next join.
 """
 
 from __future__ import annotations
@@ -14,22 +21,17 @@ from functools import wraps
 from types import MappingProxyType
 from typing import Any, Final, ParamSpec, TypeVar
 
-from controller.core.addresses.slots import key_of
-from controller.core.disruption import budget
-from controller.core.encoding import json_members
+from controller.core import disruption
+from controller.core.addresses import key_of
+from controller.core.encoding import json_values
 from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.json_members import parse_object
+from controller.core.encoding.json_values import parse_object
 from controller.core.encoding.stored_form import StoredForm
-from controller.core.engine_api import translate
+from controller.core.engine_api import progress, translate
 from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
-from controller.core.engine_api.streams import pull_errors
-from controller.core.records.inventory_json import (
-    ITEM,
-    addresses_from_json,
-    mapping_from_json,
-)
-from controller.engine.stale_endpoints import endpoints_of
+from controller.core.records.inventory_json import ITEM, addresses_from_json, mapping_from_json
 from controller.engine.transport import EngineResponse
+from controller.model.delivery import StoredFiles
 from controller.model.errors import (
     Conflict,
     EngineError,
@@ -41,11 +43,53 @@ from controller.model.errors import (
     Refused,
     ReplyLost,
 )
-from controller.model.files.delivery import StoredFiles
 from controller.model.inventory import OwnedObject
 from controller.model.names import ForeignContainer, Key
 from controller.model.observed import Container, Ending, Image, JobMemory
 from controller.model.records import Context, Precondition
+
+#: States with real endpoints. In other states the engine only shows the requested endpoints.
+_CONNECTED = frozenset({"running", "paused"})
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedEndpoint:
+    """An endpoint of a container in a network, during one run of the container."""
+
+    #: The name of the network.
+    network: str
+    id: str
+    started_at: str
+
+
+def endpoints_of(inspect: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a container's inspect that ``stale_endpoints`` reads."""
+    state, settings = inspect.get("State") or {}, inspect.get("NetworkSettings") or {}
+    return {
+        "Id": inspect["Id"],
+        "State": {"Status": state.get("Status"), "StartedAt": state.get("StartedAt")},
+        "NetworkSettings": {"Networks": settings.get("Networks")},
+    }
+
+
+def stale_endpoints(
+    inspect: Mapping[str, Any], networks: Iterable[Mapping[str, Any]]
+) -> frozenset[ObservedEndpoint]:
+    """Return the endpoints in a container's inspect without an entry in the network's inspect.
+
+    Endpoints in networks outside of *networks* are ignored.
+    """
+    state = inspect.get("State") or {}
+    if state.get("Status") not in _CONNECTED:
+        return frozenset()
+    members = {each["Id"]: each.get("Containers") or {} for each in networks}
+    joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    return frozenset(
+        ObservedEndpoint(name, str(end.get("EndpointID") or ""), str(state.get("StartedAt") or ""))
+        for name, end in joined.items()
+        if end and inspect["Id"] not in members.get(end.get("NetworkID"), {inspect["Id"]})
+    )
+
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -106,8 +150,8 @@ def error_of(response: EngineResponse, *, mutation: bool) -> EngineError:
     message = str(gate.get("reason") or payload.get("message") or f"status {response.status}")
     message, remedy = message[:MESSAGE_MAX], str(gate.get("remedy") or "")[:MESSAGE_MAX]
     rule = str(gate.get("rule") or "")
-    if rule in pull_errors.ACTS:
-        return PullFailed(rule, message, act=pull_errors.ACTS[rule], remedy=remedy)
+    if rule in progress.PULL_ERROR_ACTS:
+        return PullFailed(rule, message, act=progress.PULL_ERROR_ACTS[rule], remedy=remedy)
     kind, code = _kind_of(response.status, rule=rule, mutation=mutation)
     return kind(rule or code, message, remedy=remedy, status=response.status)
 
@@ -119,7 +163,7 @@ def _kind_of(status: int, *, rule: str, mutation: bool) -> tuple[type[EngineErro
         return (ReplyLost, "reply.lost") if mutation else (EngineUnavailable, "engine.unavailable")
     if status == 409:
         return Conflict, "engine.conflict"
-    if rule == budget.RULE:
+    if rule == disruption.RULE:
         return OverShare, rule
     if status == 403 or rule:
         return Refused, "refused"
@@ -141,7 +185,7 @@ def pull_error(response: EngineResponse, image: str) -> EngineError | None:
         lost = gate.get("rule") == OUTCOME_UNKNOWN
         return error_of(EngineResponse(_NO_REPLY if lost else 500, response.body), mutation=True)
     if payload.get("error"):
-        return EngineFailed(pull_errors.OTHER, f"{image}: {payload['error']}"[:MESSAGE_MAX])
+        return EngineFailed(progress.PULL_ERROR_OTHER, f"{image}: {payload['error']}"[:MESSAGE_MAX])
     return None
 
 
@@ -171,7 +215,7 @@ def parse_json(response: EngineResponse) -> Any:
         EngineFailed: the body is no JSON.
     """
     try:
-        return json_members.parse_json(response.body)
+        return json_values.parse_json(response.body)
     except ValueError as error:
         raise EngineFailed("engine.garbled", f"an answer isn't JSON: {error}") from error
 
@@ -193,7 +237,7 @@ def parse_rows(response: EngineResponse) -> Iterator[Any]:
 
 def _rows(text: str) -> Iterator[Any]:
     """Yield the rows of a list; raises ValueError for another text."""
-    parse, begin = json_members.DECODER.raw_decode, _LIST.match(text)
+    parse, begin = json_values.DECODER.raw_decode, _LIST.match(text)
     if begin is None:
         raise ValueError(f"it begins with {text[:20]!r}")
     at, ended = begin.end(), begin[1] == "]"

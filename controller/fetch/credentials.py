@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from controller.fetch.git_command import RemoteAccess
+from controller.fetch.mirror import RemoteAccess
 from controller.model.desired.source_spec import GitSpec
 from controller.model.errors import SourceError
 

@@ -1,30 +1,115 @@
-"""The fetcher: a worker for each declared source, and the requests of operators."""
+"""The fetcher: a worker for each declared source, and the requests of operators.
+
+Requests of operators to the fetcher, on a socket of its own.
+
+Every connected client is allowed to look; root and the instance's owner are allowed to change, and to
+read files of commits. Through the controller, a usurped controller could approve a held commit.
+"""
 
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from controller.core.git.report import SOURCES_MAX, status_to_json
-from controller.core.git.signed_object import parse_commit
+from controller.core.git.commit_objects import parse_commit
+from controller.core.git.reports import SOURCES_MAX, status_to_json
 from controller.fetch.credentials import ASKPASS, AccessFiles
-from controller.fetch.export import ExportFolder
-from controller.fetch.forge.client import HttpLimits
-from controller.fetch.forge.sender import SenderParts, StatusSender
-from controller.fetch.forge.sent import SentFile
-from controller.fetch.git_command import GitCommand, GitLimits
-from controller.fetch.memory import MemoryFile, fresh
-from controller.fetch.mirror import Mirror
+from controller.fetch.export import ExportFolder, MemoryFile, fresh
+from controller.fetch.forge import HttpLimits, SenderParts, SentFile, StatusSender
+from controller.fetch.mirror import GitCommand, GitLimits, Mirror
 from controller.fetch.source_fetch import SourceFetch, Verify
 from controller.fetch.worker import SourceWorker
 from controller.model.desired.source_spec import SourceSpec
-from controller.model.errors import SourceError
+from controller.model.errors import SourceError, TrimtabError, UsageError
 from controller.ports import Clock
-from controller.system.atomic_file import write_atomic
+from controller.system import conversation
+from controller.system.durable_files import write_atomic
+
+
+class FetchBackend(Protocol):
+    """The methods behind the socket."""
+
+    def list_sources(self) -> dict[str, object]: ...
+
+    def log(self, name: str) -> dict[str, object]: ...
+
+    def files(self, name: str, commit: str) -> dict[str, object]: ...
+
+    def sync(self, name: str) -> dict[str, object]: ...
+
+    def hold(self, name: str, by: str) -> dict[str, object]: ...
+
+    def resume(self, name: str) -> dict[str, object]: ...
+
+    def approve(self, name: str, commit: str, by: str) -> dict[str, object]: ...
+
+
+def answer(
+    question: Mapping[str, object],
+    *,
+    peer_uid: int,
+    operators: frozenset[int],
+    backend: FetchBackend,
+) -> dict[str, object]:
+    """Return the answer to one question; a TrimtabError becomes ``{"error": …}``."""
+    try:
+        if question.get("do") in ("files", "sync", "hold", "resume", "approve"):
+            _raise_if_not_allowed(peer_uid, operators)
+        return _answer(question, conversation.requester(question, "by", peer_uid), backend)
+    except TrimtabError as error:
+        return conversation.failure(error.code, error.message, remedy=error.remedy)
+
+
+def _answer(question: Mapping[str, object], by: str, backend: FetchBackend) -> dict[str, object]:
+    name = conversation.text_member(question, "name")
+    match question.get("do"):
+        case "ping":
+            return {"pong": True}
+        case "list":
+            return backend.list_sources()
+        case "log":
+            return backend.log(name)
+        case "files":
+            return backend.files(name, conversation.text_member(question, "commit"))
+        case "sync":
+            return backend.sync(name)
+        case "hold":
+            return backend.hold(name, by)
+        case "resume":
+            return backend.resume(name)
+        case "approve":
+            return backend.approve(name, conversation.text_member(question, "commit"), by)
+        case other:
+            raise conversation.unknown_request(other)
+
+
+def _raise_if_not_allowed(peer_uid: int, operators: frozenset[int]) -> None:
+    if peer_uid not in operators:
+        raise UsageError(
+            "control.denied",
+            f"uid {peer_uid} may look, and not act",
+            remedy="run the command as root, or as the owner of the instance",
+        )
+
+
+def serve_requests(
+    listener: socket.socket, backend: FetchBackend, *, operators: frozenset[int]
+) -> conversation.ConversationServer:
+    """Answer requests on a listening socket, until the returned server is stopped."""
+
+    def reply(question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
+        return answer(question, peer_uid=peer_uid, operators=operators, backend=backend)
+
+    server = conversation.ConversationServer(listener, reply, trusted=operators)
+    server.start()
+    return server
+
 
 #: How long a stop waits for fetches in progress.
 STOP_S = 5.0

@@ -1,6 +1,11 @@
 """One fetch of one source: list, fetch, examine, decide, export, serve.
 
 An error at any step leaves the served commit as it is.
+
+The proof of a commit, for the broker's signed admission (docs/decisions/0067-signed-admission.md).
+
+A proof has the commit, earlier commits, the trees that lead to the documents and to the charts, and all files
+below the two folders, in the form of ``git cat-file --batch``. The broker checks every hash.
 """
 
 from __future__ import annotations
@@ -11,19 +16,63 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from controller.core.git import tree_checks
-from controller.core.git.decision import CommitFindings, Hold, Keep, Relation, Serve, decide
-from controller.core.git.references import pattern_of, select_reference
-from controller.core.git.signed_object import DetachedSignature, parse_commit, parse_tag
+from controller.core.git import commit_objects
+from controller.core.git.commit_objects import (
+    DetachedSignature,
+    ExportList,
+    folders_of,
+    parse_commit,
+    parse_tag,
+)
+from controller.core.git.references import (
+    CommitFindings,
+    Hold,
+    Keep,
+    Relation,
+    Serve,
+    decide,
+    pattern_of,
+    select_reference,
+)
 from controller.fetch.credentials import AccessFiles, access_of
-from controller.fetch.export import ExportFolder
-from controller.fetch.git_command import RemoteAccess
-from controller.fetch.memory import SourceMemory
-from controller.fetch.mirror import TOO_MANY, Mirror
-from controller.fetch.proof import make_proof
+from controller.fetch.export import ExportFolder, SourceMemory
+from controller.fetch.mirror import TOO_MANY, Mirror, RemoteAccess
 from controller.model.desired.source_spec import GitSpec, SourceSpec, VerifyMode
 from controller.model.errors import SourceError
 from controller.model.sources import CommitInfo, CommitSignature, SourceState
+
+#: Longest proof, as the broker takes it.
+PROOF_MAX = 16 << 20
+#: Earlier commits in a proof, of each line.
+ANCESTORS_MAX = 1000
+
+
+def make_proof(
+    mirror: Mirror, commit: str, listed: ExportList, *, path: str, since: str | None
+) -> bytes | None:
+    """Return the proof of a commit; None if it is too long. *since* is the commit served before.
+
+    Raises:
+        SourceError: the mirror can't be read.
+    """
+    folders = [path, *(each for each in folders_of(path)[1:] if _has(listed, each))]
+    files = listed.files
+    if sum(file.size_bytes for file in files) > PROOF_MAX:
+        return None
+    names = [commit, *mirror.ancestors(commit, since=since, at_most=ANCESTORS_MAX)]
+    parts = [mirror.read_batch(names)]
+    trees = (tree for folder in folders for tree in mirror.list_trees(commit, folder))
+    parts.append(mirror.read_batch(dict.fromkeys(trees)))
+    blobs = {file.object_id: file for file in files}
+    for file, content in mirror.read_files(blobs.values()):
+        parts.append(b"%b blob %d\n%b\n" % (file.object_id.encode(), len(content), content))
+    proof = b"".join(parts)
+    return proof if len(proof) <= PROOF_MAX else None
+
+
+def _has(listed: ExportList, folder: str) -> bool:
+    return any(file.path.startswith(f"{folder}/") for file in listed.files)
+
 
 #: Longest list of commits whose signatures are checked at once.
 COMMITS_MAX = 1000
@@ -99,7 +148,7 @@ class SourceFetch:
 
     def read_commit(
         self, prefix: str, *, path: str
-    ) -> tuple[str, list[tuple[tree_checks.TreeFile, bytes]]]:
+    ) -> tuple[str, list[tuple[commit_objects.TreeFile, bytes]]]:
         """Return the id and the exported files of a fetched commit, served or not.
 
         *prefix* is its id, or the first digits. Other threads can call this method.
@@ -116,7 +165,7 @@ class SourceFetch:
                 "or check it out, and name its folder",
             )
         listed = self._list_files(commit, path)
-        if isinstance(listed, tree_checks.Refusal):
+        if isinstance(listed, commit_objects.Refusal):
             raise SourceError(listed.code, listed.message, remedy=listed.remedy)
         if sum(file.size_bytes for file in listed.files) > READ_MAX_BYTES:
             raise SourceError(
@@ -180,7 +229,7 @@ class SourceFetch:
         if not self._lacks_proof(spec, commit):
             return
         listed = self._list_files(commit, spec.git.path)
-        if isinstance(listed, tree_checks.ExportList):
+        if isinstance(listed, commit_objects.ExportList):
             since = before if before is not None and self.mirror.has(before) else None
             made = make_proof(self.mirror, commit, listed, path=spec.git.path, since=since)
             self.exports.write_proof(commit, made or b"")
@@ -229,22 +278,22 @@ class SourceFetch:
 
     def _examine(
         self, spec: SourceSpec, memory: SourceMemory, newest: _Newest
-    ) -> tuple[CommitFindings, tree_checks.ExportList | None]:
+    ) -> tuple[CommitFindings, commit_objects.ExportList | None]:
         info, unreadable = self._info(newest.commit)
         tree = unreadable or self._list_files(newest.commit, spec.git.path)
-        listed = tree if isinstance(tree, tree_checks.ExportList) else None
+        listed = tree if isinstance(tree, commit_objects.ExportList) else None
         signature, unsigned = self._check_signatures(spec, memory, newest)
         findings = CommitFindings(
             replace(info, signature=signature),
             newest.relation,
             moved=memory.served_path != spec.git.path,
-            tree=None if isinstance(tree, tree_checks.ExportList) else tree,
+            tree=None if isinstance(tree, commit_objects.ExportList) else tree,
             signature=unsigned,
             documents=listed.documents if listed else 0,
         )
         return findings, listed
 
-    def _info(self, commit: str) -> tuple[CommitInfo, tree_checks.Refusal | None]:
+    def _info(self, commit: str) -> tuple[CommitInfo, commit_objects.Refusal | None]:
         try:
             parsed = parse_commit(self.mirror.read("commit", commit))
         except ValueError as error:
@@ -252,30 +301,32 @@ class SourceFetch:
         info = CommitInfo(commit, parsed.author, parsed.authored, parsed.committed, parsed.subject)
         return info, None
 
-    def _list_files(self, commit: str, path: str) -> tree_checks.ExportList | tree_checks.Refusal:
+    def _list_files(
+        self, commit: str, path: str
+    ) -> commit_objects.ExportList | commit_objects.Refusal:
         try:
-            entries = tree_checks.parse_tree(
-                self.mirror.list_tree(commit, tree_checks.folders_of(path))
+            entries = commit_objects.parse_tree(
+                self.mirror.list_tree(commit, commit_objects.folders_of(path))
             )
         except SourceError as error:
             if error.code != TOO_MANY:
                 raise
-            return tree_checks.too_many_files(path)
-        selected = tree_checks.select_files(entries, path=path)
-        if isinstance(selected, tree_checks.Refusal):
+            return commit_objects.too_many_files(path)
+        selected = commit_objects.select_files(entries, path=path)
+        if isinstance(selected, commit_objects.Refusal):
             return selected
         small = [
-            file for file in selected.files if file.size_bytes <= tree_checks.POINTER_MAX_BYTES
+            file for file in selected.files if file.size_bytes <= commit_objects.POINTER_MAX_BYTES
         ]
         for file, content in self.mirror.read_files(small):
-            refusal = tree_checks.pointer_refusal(file.path, content)
+            refusal = commit_objects.pointer_refusal(file.path, content)
             if refusal is not None:
                 return refusal
         return selected
 
     def _check_signatures(
         self, spec: SourceSpec, memory: SourceMemory, newest: _Newest
-    ) -> tuple[CommitSignature | None, tree_checks.Refusal | None]:
+    ) -> tuple[CommitSignature | None, commit_objects.Refusal | None]:
         """Return the signature of the newest commit or tag, or why the signatures aren't good."""
         keys = spec.verify.keys
         if keys is None or spec.verify.mode is VerifyMode.NONE:
@@ -290,7 +341,9 @@ class SourceFetch:
                 raw = self.mirror.read("commit", commit)
                 signature = self.verify(keys, parse_commit(raw).signature)
         except SourceError as error:
-            return None, tree_checks.Refusal(error.code, f"{about}: {error.message}", error.remedy)
+            return None, commit_objects.Refusal(
+                error.code, f"{about}: {error.message}", error.remedy
+            )
         except ValueError as error:
             return None, _unreadable(about, error)
         return signature, None
@@ -323,13 +376,13 @@ class SourceFetch:
             raise ValueError(f"its signed name is {tag.name}")
         return tag.signature
 
-    def _serve(self, info: CommitInfo, listed: tree_checks.ExportList, *, path: str) -> None:
+    def _serve(self, info: CommitInfo, listed: commit_objects.ExportList, *, path: str) -> None:
         self.exports.write(info, self.mirror.read_files(listed.files), path=path)
 
     def _export(self, info: CommitInfo, *, path: str) -> None:
         """Export a commit again that was served before."""
         listed = self._list_files(info.commit, path)
-        if isinstance(listed, tree_checks.ExportList):
+        if isinstance(listed, commit_objects.ExportList):
             self._serve(info, listed, path=path)
 
 
@@ -344,8 +397,8 @@ def _storage_error(error: OSError) -> SourceError:
     )
 
 
-def _unreadable(what: str, error: ValueError) -> tree_checks.Refusal:
-    return tree_checks.Refusal(
+def _unreadable(what: str, error: ValueError) -> commit_objects.Refusal:
+    return commit_objects.Refusal(
         "source.object", f"{what} can't be read: {error}", "make the commit again with git"
     )
 

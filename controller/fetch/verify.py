@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from controller.core.git.signed_object import DetachedSignature
+from controller.core.git.commit_objects import DetachedSignature
 from controller.model.errors import SourceError
 from controller.model.sources import CommitSignature
-from controller.system.bounded_program import Bounds, Finished, run_program
+from controller.system.child_programs import Bounds, Finished, run_program
 
 #: The namespace of Git's SSH signatures (gitformat-signature(5)).
 NAMESPACE = "git"

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from controller.core.git.schedule import next_delay_s
-from controller.core.git.tree_checks import TreeFile
-from controller.fetch.memory import CommitApproval, MemoryFile, SourceMemory, fresh
+from controller.core.git.commit_objects import TreeFile
+from controller.core.git.references import next_delay_s
+from controller.fetch.export import CommitApproval, MemoryFile, SourceMemory, fresh
 from controller.fetch.source_fetch import SourceFetch
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import SourceError, TrimtabError

@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 
 from controller import __version__
 from controller.core.review import flat_plan
-from controller.core.status.standing import ENDED, unmet
+from controller.core.status.conditions import ENDED, unmet
 from controller.loop.control_socket import ActRequest, PassRequest, ReviewRequest
 from controller.loop.full_plan import Convergence, FullPlan
 from controller.loop.operator_api import OperatorApi
-from controller.loop.workers.pass_lock import PassLock
+from controller.loop.worker_slots import PassLock
 from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
 from controller.ports import Clock
@@ -56,14 +56,12 @@ class ControlApi:
     def plan(self) -> dict[str, object]:
         """Return the plan of everything, and the removals permitted by an approval."""
         # A start prints no plan.
-        from controller.core.enforcement import approval_requests
+        from controller.core.enforcement import approvals
         from controller.core.review.plan_json import review_json
 
         full_plan = self._operator.plan()
         plan = full_plan.plan
-        going = [
-            asdict(each) for each in approval_requests.planned_removals(plan, full_plan.observed)
-        ]
+        going = [asdict(each) for each in approvals.planned_removals(plan, full_plan.observed)]
         shown = review_json(self._operator.review(full_plan))
         return {"plan": shown, "text": flat_plan.render(plan), "going": going}
 
@@ -81,7 +79,7 @@ class ControlApi:
                 f"trimtab {__version__} runs here on {self._directory or 'no directory'}",
                 remedy="name this directory, or restart the controller after an update",
             )
-        from controller.core.review.printed_review import printed_review  # a start prints no plan
+        from controller.core.review.plan_json import printed_review  # a start prints no plan
 
         return printed_review(self._operator.review(self._operator.plan()), request.form)
 

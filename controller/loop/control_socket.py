@@ -13,13 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.core.drift import failed_runs as failures
+from controller.core.drift import failures
 from controller.core.review.review_form import ReviewForm, form_from_json
 from controller.core.service.history import with_failures
-from controller.core.status.failed_run_lines import with_last_lines
-from controller.core.status.report import encode
+from controller.core.status.report import encode, with_last_lines
 from controller.model.container_output import FailedRun
-from controller.model.desired.overrides import ServiceAct, Verb
+from controller.model.desired.desired import ServiceAct, Verb
 from controller.model.errors import TrimtabError, UsageError
 from controller.model.names import Key
 from controller.system.conversation import (

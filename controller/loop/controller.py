@@ -15,27 +15,26 @@ from dataclasses import replace
 
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import image_references
-from controller.core.planning.networks.remake import services_cut_off
+from controller.core.planning.networks import services_cut_off
 from controller.core.planning.service_order import Ordering
 from controller.core.review.performed_actions import down_s
-from controller.core.service import service_prune_guard
+from controller.core.service import prune_guard
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.overrides import persistent_keys
+from controller.core.service.prune_guard import PruneDecision
 from controller.core.service.rollout_progress import RolloutProgress, is_of
-from controller.core.service.service_prune_guard import PruneDecision
-from controller.core.status.details import Report
+from controller.core.status.facts import Report
 from controller.loop.executor import Execution
 from controller.loop.full_plan import FullPlan, approved_keys
 from controller.loop.passes import PassOutcome, PassPolicy, Result, is_declared, next_runs
 from controller.loop.reconciler import WAIT_S, Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
-from controller.loop.state import snapshot
-from controller.loop.state.generations import accept_desired
-from controller.loop.state.overrides import OverrideStore
-from controller.loop.state.retries import AWAY_LONGEST_S, delay_s
+from controller.loop.state import service_tracker
+from controller.loop.state.overrides import AWAY_LONGEST_S, OverrideStore, delay_s
 from controller.loop.state.service_state import followers_to_replace, released_by
+from controller.loop.state.store import accept_desired
 from controller.loop.status_reporter import Reporter
-from controller.loop.workers.triggers import Chore
+from controller.loop.workqueue import Chore
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import Plan, StopContainer
 from controller.model.errors import EngineError, EngineUnavailable, Problem, Severity, StateError
@@ -115,16 +114,16 @@ class Controller:
             self.parts.engine.note(event)
             key, observed = event.key, self.shared.observed
         if key is None and observed is not None:
-            key = snapshot.owner_of(observed, event.id)
+            key = service_tracker.owner_of(observed, event.id)
         if event.kind != "container":
             self.chores.add(Chore.OBSERVE)
         elif key is not None:
             # A pass that runs or waits replaces the snapshot, possibly by an older health.
-            is_known = observed is not None and snapshot.has_health(observed, key, event)
+            is_known = observed is not None and service_tracker.has_health(observed, key, event)
             if not is_known or self.keys.is_queued(key):
                 self.parts.triggers.check(key, is_urgent=event.action in ENDS)
         elif event.action == "disconnect" and observed is not None:
-            for displaced in snapshot.displaced(observed):
+            for displaced in service_tracker.displaced(observed):
                 self.parts.triggers.check(displaced)
 
     def events_lost(self) -> None:
@@ -267,7 +266,7 @@ class Controller:
         if observed is None or before is None or before.digest != policy.digest:
             self.chores.add(Chore.OBSERVE)
             return
-        for key in sorted(snapshot.changed_services(observed, listed)):
+        for key in sorted(service_tracker.changed_services(observed, listed)):
             self.keys.add(key)
 
     def save(self) -> None:
@@ -310,7 +309,7 @@ class Controller:
         before, now = self._store.prune, self.reconciler.guard_now()
         if observed is None:
             return PruneDecision(frozenset(), (), before)
-        return service_prune_guard.guard(
+        return prune_guard.guard(
             desired, observed, before, now=now, approved=approved, looked=looked
         )
 

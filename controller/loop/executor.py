@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from controller.core.drift.actions import atomic_groups, is_denied
-from controller.loop.workers.shared_creations import SharedCreations, existing
+from controller.loop.worker_slots import SharedCreations, existing
 from controller.model.desired.plan import (
     IN_PLACE,
     AnyAction,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.core.service.desired_view import DesiredView
-from controller.core.service.service_prune_guard import PruneDecision
+from controller.core.service.prune_guard import PruneDecision
 from controller.core.status.facts import Failure
 from controller.loop.passes import PassPolicy
 from controller.model.desired.desired import Desired

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from controller.core.drift.actions import is_denied
-from controller.core.drift.failed_runs import Readers
-from controller.core.planning.deliveries.secret_binding import source_of
-from controller.core.planning.image_volumes import with_image_volumes
-from controller.core.planning.images_networks_volumes import KnownImages
-from controller.core.planning.moves.pending import present_key
+from controller.core.drift.failures import Readers
+from controller.core.planning.deliveries import source_of
+from controller.core.planning.images_networks_volumes import KnownImages, with_image_volumes
+from controller.core.planning.pending_moves import present_key
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.history import history
 from controller.core.service.operator_actions import Decision, unknown
@@ -27,13 +26,12 @@ from controller.loop.executor import Execution, execute, never
 from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed
 from controller.loop.passes import PassPolicy, claims, look_at
 from controller.loop.reconciler import Reconciler
-from controller.loop.state import service_state, snapshot
-from controller.loop.state.action_log import Logged
-from controller.loop.state.retries import retry_refused
-from controller.loop.workers.triggers import Chore
+from controller.loop.state import service_state, service_tracker
+from controller.loop.state.failed_runs import Logged
+from controller.loop.state.overrides import retry_refused
+from controller.loop.workqueue import Chore
 from controller.model.container_output import FailedRun
-from controller.model.desired.desired import Service
-from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
+from controller.model.desired.desired import NO_OVERRIDES, Service, ServiceAct
 from controller.model.desired.plan import Barrier, NeedsOperator, Wait
 from controller.model.errors import Act, Conflict
 from controller.model.names import WORKLOADS, Key
@@ -87,7 +85,7 @@ class OperatorApi:
             rebuilt = None if service is None else KnownImages(fresh).rebuilt(service)
         with shared.lock:
             if fresh is not None and shared.observed is not None:
-                shared.observed = snapshot.merge(shared.observed, fresh, act.key)
+                shared.observed = service_tracker.merge_snapshot(shared.observed, fresh, act.key)
             observed = fresh or shared.observed
             assert shared.declared is not None, "the files were read"
             containers = () if observed is None else observed.of(act.key)
@@ -206,7 +204,7 @@ class OperatorApi:
             return None
         for key in sorted(keys):
             part = look_at(self._engine, key, view, observed)
-            observed = snapshot.merge(observed, part, key)
+            observed = service_tracker.merge_snapshot(observed, part, key)
         if keys:
             full_plan = self.controller.plan_everything(observed)
         return full_plan if self._has_same_inputs(full_plan) else None
@@ -239,7 +237,7 @@ class OperatorApi:
         with ThreadPoolExecutor(1, "list") as pool:
             listing = pool.submit(self._engine.list_containers)
             full_plan = self.controller.plan_everything(observed)
-            return full_plan, snapshot.changed_services(observed, listing.result())
+            return full_plan, service_tracker.changed_services(observed, listing.result())
 
     def _is_current(self, full_plan: FullPlan) -> bool:
         """Return True if files, policy and snapshot are those of the last observation, and no hint waits."""

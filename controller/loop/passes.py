@@ -1,29 +1,42 @@
-"""Passes as values: the inputs, the claims of requests, and the result."""
+"""Passes as values: the inputs, the claims of requests, and the result.
+
+The inputs of decisions about jobs: the time, and how far the rollouts of services are.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import takewhile
 
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings
 from controller.core.drift.actions import Judge, atomic_groups
-from controller.core.drift.failed_runs import Readers
-from controller.core.jobs.decision import next_look_s
-from controller.core.jobs.rollout_hooks import RolloutHooks
-from controller.core.manifests.dependencies import dependencies_of
-from controller.core.planning.image_volumes import VolumeRule, always_refuse
-from controller.core.planning.images_networks_volumes import image_references
-from controller.core.planning.moves.pending import PendingMove, pending_moves, with_moves
+from controller.core.drift.failures import Readers
+from controller.core.jobs.decision import JobTime, next_look_s
+from controller.core.jobs.rollout_hooks import RolloutHooks, RolloutStanding
+from controller.core.manifests.job_checks import dependencies_of
+from controller.core.planning.images_networks_volumes import (
+    VolumeRule,
+    always_refuse,
+    image_references,
+)
+from controller.core.planning.pending_moves import PendingMove, pending_moves, with_moves
 from controller.core.policy.refusals import with_document_fields
 from controller.core.service.desired_view import DesiredView
-from controller.core.service.rollout_progress import RolloutProgress
+from controller.core.service.rollout_progress import RolloutProgress, is_of
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
-from controller.model.desired.desired import Desired, Network, Service, SourceLocation, Volume
-from controller.model.desired.overrides import Revision
+from controller.loop.state.store import StateStore
+from controller.model.desired.desired import (
+    Desired,
+    Network,
+    Revision,
+    Service,
+    SourceLocation,
+    Volume,
+)
 from controller.model.desired.plan import (
     AnyAction,
     Barrier,
@@ -46,7 +59,7 @@ from controller.model.errors import (
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import NO_RUNS, Observed
 from controller.model.records import Context
-from controller.ports import Engine
+from controller.ports import Clock, Engine
 
 #: The broker's code for an object that is locked until recovery has settled its last mutation.
 LOCKED = "held"
@@ -329,3 +342,53 @@ def stall_of(key: Key, plan: Plan, execution: Execution) -> Failure | None:
         if blocked.key == key:
             return Failure(Act.STALLED, blocked.code, blocked.reason)
     return None
+
+
+class JobViews:
+    """Makes the inputs of decisions about jobs."""
+
+    def __init__(self, store: StateStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._began = clock.now() - clock.monotonic()
+        #: Since when this process knows each job, on the wall clock.
+        self._seen: dict[Key, float] = {}
+
+    def steady_now(self) -> float:
+        """Return the wall clock's time at the start, and then without jumps."""
+        return self._began + self._clock.monotonic()
+
+    def time(self, desired: Desired) -> JobTime:
+        """Return the time for the runs of jobs."""
+        now, known = self._clock.now(), self._seen
+        self._seen = {job.key: known.get(job.key, now) for job in desired.jobs}
+        return JobTime(wall_s=now, steady_s=self.steady_now(), first_seen=self._seen)
+
+    def hooks(
+        self, desired: Desired, observed: Observed, known: Observed | None = None
+    ) -> RolloutHooks:
+        """Return the jobs of rollouts; *known* has the resources that *observed* lacks."""
+        everything = observed if known is None else known
+        standings = self.standings(desired)
+        return RolloutHooks(desired, observed, everything, self.time(desired), standings)
+
+    def standings(self, desired: Desired) -> Mapping[Key, RolloutStanding]:
+        """Return how far the rollouts of services with jobs are."""
+        services = {s.key: s for naming in desired.services_by_hook.values() for s in naming}
+        return {key: self._standing(service) for key, service in services.items()}
+
+    def _standing(self, service: Service) -> RolloutStanding:
+        state = self._store.of(service.key)
+        progress = state.rollout
+        kept = state.overrides.find_revision(service.revision, service.limits)
+        is_good = progress.good == service.revision
+        is_good |= kept is not None and kept.outcome == "good"
+        if not is_of(progress, service) or progress.excused is None:
+            return RolloutStanding(is_good=is_good)
+        return RolloutStanding(
+            revision=service.revision,
+            is_good=is_good,
+            is_serving=progress.served,
+            has_failed=progress.failed != "",
+            excused=progress.excused,
+        )

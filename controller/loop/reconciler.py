@@ -11,28 +11,29 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
-from controller.core.drift import backoff
-from controller.core.drift import failures as exits
-from controller.core.drift.dependency_state import FAILED
+from controller.core.drift import failures
+from controller.core.drift.availability import FAILED
 from controller.core.planning import planner, quarantine
 from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
 from controller.core.planning.service_order import KnownServices, Ordering
-from controller.core.service import service_prune_guard
+from controller.core.service import prune_guard
 from controller.core.service.desired_view import DesiredView
 from controller.core.status.facts import Failure
 from controller.loop import passes
 from controller.loop.executor import Execution, execute, never
-from controller.loop.jobs.views import JobViews
-from controller.loop.state.action_log import ActionLog, Logged
+from controller.loop.passes import JobViews
 from controller.loop.state.disruption_budget import DisruptionBudget, running_keys
-from controller.loop.state.failed_runs import FailureLog
-from controller.loop.state.retries import Retries, delay_s, signature
+from controller.loop.state.failed_runs import ActionLog, FailureLog, Logged
+from controller.loop.state.overrides import Retries, delay_s, signature
 from controller.loop.state.service_state import Attempt
-from controller.loop.state.service_tracker import ServiceTracker
-from controller.loop.state.snapshot import refreshed
+from controller.loop.state.service_tracker import ServiceTracker, refreshed
 from controller.loop.state.store import StateStore
-from controller.loop.workers.shared_creations import SharedCreations
-from controller.loop.workers.worker_slots import OutsideSlot, OutsideSlotPerformer, in_place
+from controller.loop.worker_slots import (
+    OutsideSlot,
+    OutsideSlotPerformer,
+    SharedCreations,
+    in_place,
+)
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import (
     AnyAction,
@@ -228,7 +229,7 @@ class Reconciler:
             if failure.act is Act.STALLED
             and (failure.code != FAILED or (own is not None and key not in own))
         }
-        overdue = service_prune_guard.overdue(self._store.prune, now=self.guard_now())
+        overdue = prune_guard.overdue(self._store.prune, now=self.guard_now())
         rollouts = self.jobs.standings(desired)
         return KnownServices(known, stalled, self._store.dependencies(), overdue, rollouts)
 
@@ -374,8 +375,8 @@ class Reconciler:
                 self._creations.record_action(done.action, self._clock.now())
             if isinstance(done.action, CreateContainer) and not is_run:
                 state = self._store.slot((done.action.object, done.action.slot))
-                violations = (state.exit_cursor or exits.ExitCursor("")).violations
-                state.exit_cursor = exits.ExitCursor(
+                violations = (state.exit_cursor or failures.ExitCursor("")).violations
+                state.exit_cursor = failures.ExitCursor(
                     done.id, name=done.action.target, violations=violations
                 )
         # An action that succeeded isn't in the next plan, and so loses its failures there.
@@ -453,12 +454,12 @@ class Reconciler:
             requeue_after_s = self.tracker.record_changed_source(action, cause)
             failure = replace(failure, act=Act.RETRY)
         elif starts and passes.is_slot_failure(error, down=down):
-            cause = f"failed to start: {exits.start_failure(error.message)}"
+            cause = f"failed to start: {failures.start_failure(error.message)}"
             if error.act is Act.RETRY:
                 failure = replace(failure, message=f"{action.target} {cause}")
             state = self._store.slot((action.object, action.slot))
-            state.history = history = backoff.record_failure(state.history, now, cause=cause)
-            requeue_after_s = max(requeue_after_s, backoff.not_before(history, now) - now)
+            state.history = history = failures.record_failure(state.history, now, cause=cause)
+            requeue_after_s = max(requeue_after_s, failures.retry_not_before(history, now) - now)
         if down and not isinstance(error, EngineUnavailable | ReplyLost):
             requeue_after_s = 0.0  # start the stopped container again meanwhile
         failure = replace(failure, retry_at=now + requeue_after_s)

@@ -7,20 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controller.core.planning import planner
-from controller.core.planning.networks.unused import possibly_unused
+from controller.core.planning.networks import possibly_unused
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
-from controller.core.service import service_prune_guard
+from controller.core.service import prune_guard
 from controller.core.service.desired_view import DesiredView
-from controller.core.status.details import Report
-from controller.core.status.facts import Failure
+from controller.core.status.facts import Failure, Report
 from controller.loop.executor import never
 from controller.loop.passes import PassOutcome, PassPolicy, Result
-from controller.loop.probes.prober import ProbedEngine
-from controller.loop.state import snapshot
+from controller.loop.prober import ProbedEngine
+from controller.loop.state import service_tracker
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
-from controller.loop.workers.triggers import Triggers
-from controller.loop.workers.worker_slots import OutsideSlot, in_place
+from controller.loop.worker_slots import OutsideSlot, in_place
+from controller.loop.workqueue import Triggers
 from controller.model.desired.desired import Desired
 from controller.model.errors import Act, EngineError, OverShare, Problem, Severity, StateError
 from controller.model.names import Key
@@ -138,7 +137,7 @@ class SharedState:
         service = view.desired.service(key)
         earlier = () if service is None else service.moved
         return any(
-            service_prune_guard.is_undecided(each, view.desired, observed, memory, decided)
+            prune_guard.is_undecided(each, view.desired, observed, memory, decided)
             for each in (key, *earlier)
         )
 
@@ -154,7 +153,7 @@ class SharedState:
         if result.observed is not None and self.observed is not None:
             before, self.observed = (
                 self.observed,
-                snapshot.merge(self.observed, result.observed, key),
+                service_tracker.merge_snapshot(self.observed, result.observed, key),
             )
             unused = possibly_unused(before, self.observed, key)
             state.plan = planner.part(result.plan, key) if self.view is view else None

@@ -9,18 +9,15 @@ from dataclasses import replace
 
 from controller.core.engine_api.tested_engines import REMEDY, UNTESTED
 from controller.core.planning import planner
-from controller.core.planning.image_volumes import with_image_volumes
-from controller.core.planning.images_networks_volumes import Prerequisites
-from controller.core.planning.next_container import hypothetical_create
+from controller.core.planning.images_networks_volumes import Prerequisites, with_image_volumes
 from controller.core.planning.planner import KeyPlan
+from controller.core.planning.slot_plan import hypothetical_create
 from controller.core.status import report as status
-from controller.core.status.details import Report
-from controller.core.status.facts import FactsMemo, StatusInputs
-from controller.core.status.projects import revision_times
+from controller.core.status.facts import FactsMemo, Report, StatusInputs, revision_times
 from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
-from controller.loop.workers.triggers import PUBLISH_S
+from controller.loop.workqueue import PUBLISH_S
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import Plan
 from controller.model.errors import EngineError, Problem, Severity, StateError

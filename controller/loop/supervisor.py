@@ -26,15 +26,14 @@ from controller.loop import control_socket
 from controller.loop.control_api import ControlApi
 from controller.loop.controller import Controller
 from controller.loop.operator_api import OperatorApi
-from controller.loop.workers.pass_lock import PassLock
-from controller.loop.workers.stop_signal import StopSignal
-from controller.loop.workers.triggers import Chore
-from controller.loop.workers.worker_slots import WorkerSlots
+from controller.loop.worker_slots import PassLock, WorkerSlots
+from controller.loop.workqueue import Chore
 from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
 from controller.system.conversation import ConversationServer
-from controller.system.heap import keep_out_of_collections, postpone_full_collections
+from controller.system.event_loop import keep_out_of_collections, postpone_full_collections
+from controller.system.stop_signal import StopSignal
 
 #: Seconds after which a thread hands the interpreter on: requests wait for a thread that plans.
 SWITCH_S = 0.0005

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from controller.model.confinement import Confinement
-from controller.model.files.delivery import StoredFiles
+from controller.model.delivery import StoredFiles
 from controller.model.names import Key, run_slot
 from controller.model.observed import Ending, JobMemory, Settings
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal
 
-from controller.model.files.delivery import MountedFiles, StoredFiles
+from controller.model.delivery import MountedFiles, StoredFiles
 from controller.model.names import ForeignContainer, Key
 
 #: The events of hooks, in records.

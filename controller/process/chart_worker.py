@@ -13,9 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from controller.core.charts.chart import MAX_CHART_BYTES, MAX_RELEASES, RenderLimitError
-from controller.core.charts.exchange import RenderRequest, parts_of, read_request
-from controller.core.charts.releases import render_texts
+from controller.core.charts.releases import (
+    MAX_CHART_BYTES,
+    MAX_RELEASES,
+    RenderLimitError,
+    RenderRequest,
+    parts_of,
+    read_request,
+    render_texts,
+)
 from controller.process.locked_worker import WorkerLimits, serve
 
 #: Seconds of processor time: of a Release; of all Releases of a reading before the time gets short; of

@@ -2,11 +2,11 @@
 
 The broker starts a worker with two pipes as standard input and output. Each request and answer is a
 frame: four bytes of length, then JSON. Raw bytes can follow a request, and an answer can have parts
-(``system.children.framed_child``). A worker parses what others wrote. So before the first request
+(``system.child_programs``). A worker parses what others wrote. So before the first request
 it gives up its capabilities, all files but the pipes, and all system calls but a few.
 
 A worker ends at the end of its input, after a number of requests, and at any fault that no file of a
-person causes. The broker then starts another (``system.children.framed_child``).
+person causes. The broker then starts another (``system.child_programs``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller.system import seccomp, syscalls
+from controller.system import syscalls
 
 _INPUT, _OUTPUT = 0, 1
 _LENGTH_BYTES = 4
@@ -82,7 +82,7 @@ def lock_down(limits: WorkerLimits) -> None:
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.forbid_core_dumps()
-    seccomp.permit_computing_only()
+    syscalls.permit_computing_only()
 
 
 def _read(most: int) -> tuple[dict[str, Any], bytes] | None:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 from controller.model.errors import StateError
-from controller.system.unix_socket import has_listener
+from controller.system.sockets import has_listener
 
 #: Seconds before the first, second, … restart of a child. The last value repeats.
 RESTART_DELAYS_S = (0.5, 1, 2, 5, 10, 30)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings
 from controller.core.proofs.render import RenderScope, render
 from controller.model.names import NetworkNames
 from controller.process.chart_worker import WARM_UP_CHARTS, RenderClock

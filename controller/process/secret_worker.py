@@ -11,16 +11,16 @@ from typing import Any
 
 import pyrage
 
-from controller.core.secrets.formats import SopsForm
-from controller.core.secrets.metadata import EncryptionRule, Recipient
-from controller.core.secrets.opening import open_source
-from controller.core.secrets.sealing import new_metadata, seal
-from controller.core.secrets.sources import (
+from controller.core.secrets.declared import (
     OpenRequest,
     SopsSource,
     contents_to_json,
     request_from_json,
 )
+from controller.core.secrets.formats import SopsForm
+from controller.core.secrets.sealing import new_metadata, seal
+from controller.core.secrets.sops import open_source
+from controller.core.secrets.sops_metadata import EncryptionRule, Recipient
 from controller.model.errors import SecretError
 from controller.process.locked_worker import WorkerLimits, serve
 

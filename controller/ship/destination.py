@@ -1,14 +1,19 @@
-"""Destinations of shipped records, in the form ``NAME=URL``."""
+"""Destinations of shipped records, in the form ``NAME=URL``.
+
+The interface of sinks, each with one destination, and the errors of a delivery.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from controller.model.errors import UsageError
+from controller.ship.follower import Shipped
 from controller.ship.formats import FACILITY, FACILITY_MAX, Form
 
 SyslogTransport = Literal["udp", "tcp", "tls"]
@@ -194,3 +199,52 @@ def _wrong(text: str, why: str) -> UsageError:
     return UsageError(
         "ship.destination", f"{shown!r} is no destination: {why}", remedy=f"write {_FORMS}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The sender of records, as named in messages."""
+
+    host: str
+    version: str  # of trimtab
+    instance: str
+    monotonic: Callable[[], float]  # a clock that never jumps, in seconds
+
+
+class Undelivered(Exception):
+    """A batch wasn't delivered, and will be sent again.
+
+    Records delivered in the last *doubtful_s* seconds are sent again too.
+    """
+
+    def __init__(self, why: str, *, doubtful_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.doubtful_s = doubtful_s
+
+
+class Rejected(Exception):
+    """A batch was delivered, except *count* records that the receiver rejects permanently.
+
+    The batch must not be sent again.
+    """
+
+    def __init__(self, why: str, *, count: int) -> None:
+        super().__init__(why)
+        self.count = count
+
+
+class Sink(Protocol):
+    """Delivers records to one destination. Used by one thread."""
+
+    def deliver(self, batch: Sequence[Shipped]) -> None:
+        """Deliver a batch; return once every record is delivered.
+
+        Raises:
+            Undelivered: some records are possibly not delivered.
+            Rejected: every record is delivered or permanently rejected.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release files and connections."""
+        ...

@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import Final, Protocol
 
-from controller.journal.store.pruned_base import BASE_NAME
+from controller.journal.store.chain import BASE_NAME
 from controller.journal.store.segments import MARK_NAME, list_segments
 from controller.model.errors import StateError
 

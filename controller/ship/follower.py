@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, cast
 
 from controller.core.records.record import GENESIS, LINE_MAX_BYTES, BadLine, parse, parse_or_none
-from controller.journal.store.pruned_base import (
+from controller.journal.store.chain import (
     BASE_MAX_BYTES,
     BASE_NAME,
     BadBase,
     PrunedBase,
     parse_base,
 )
-from controller.journal.store.segment_gzip import UNPACK_ERRORS
 from controller.journal.store.segments import (
     COMPRESSED,
     MARK_NAME,
+    UNPACK_ERRORS,
     BadMark,
     DurableMark,
     parse_mark,

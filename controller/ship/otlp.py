@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from controller.model.errors import UsageError
 from controller.ship import formats
-from controller.ship.destination import ToOtlp
+from controller.ship.destination import Rejected, Sender, ToOtlp, Undelivered
 from controller.ship.follower import Shipped
-from controller.ship.sink import Rejected, Sender, Undelivered
 
 if TYPE_CHECKING:
     import requests

@@ -3,22 +3,45 @@
 Records are delivered in order; when ``deliver`` returns, the delivery is complete. After a broken
 connection, a sink can't know which records arrived, and requests a repetition (``Undelivered``):
 records are delivered at least once.
+
+Syslog over UDP, TCP and TLS. Sources: RFC 5426, RFC 6587, RFC 5425.
+
+Syslog has no acknowledgements. Over a connection, a batch counts as delivered once the receiver's
+kernel has acknowledged all its bytes (SIOCOUTQ). When the connection breaks, records of the last
+seconds are sent again, since the receiver has possibly not read them. Datagrams are never repeated.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+import socket
+import ssl
+import struct
+import termios
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import assert_never
+from typing import Final, assert_never
 
 from controller.core.records.checkpoint import Checkpoint, parse_checkpoint, read_checkpoint
-from controller.core.transparency.signed_note import NOTE_MAX_BYTES, BadNote, parse_note
-from controller.ship.destination import Destination, ToFile, ToNote, ToOtlp, ToSyslog
+from controller.core.transparency import NOTE_MAX_BYTES, BadNote, parse_note
+from controller.model.errors import UsageError
+from controller.ship import formats
+from controller.ship.destination import (
+    Destination,
+    Sender,
+    Sink,
+    TlsFiles,
+    ToFile,
+    ToNote,
+    ToOtlp,
+    ToSyslog,
+    Undelivered,
+)
 from controller.ship.follower import Diverged, Shipped, checkpoints
-from controller.ship.sink import Sender, Sink, Undelivered
-from controller.system.atomic_file import fsync_folder, write_atomic
+from controller.system.durable_files import fsync_folder, write_atomic
 
 
 class FileSink:
@@ -178,8 +201,6 @@ def open_sink(destination: Destination, sender: Sender) -> Sink:
         case ToNote():
             return NoteSink(destination.path)
         case ToSyslog():
-            from controller.ship.syslog_transport import SyslogSink
-
             sink = SyslogSink(destination, sender)
         case ToOtlp():
             from controller.ship.otlp import OtlpSink
@@ -188,3 +209,170 @@ def open_sink(destination: Destination, sender: Sender) -> Sink:
         case _:
             assert_never(destination)
     return OnlyCheckpoints(sink) if destination.checkpoints_only else sink
+
+
+CONNECT_S: Final = 10.0
+#: Longest time without progress, and longest time for a batch with progress.
+SEND_S: Final = 30.0
+LONGEST_S: Final = 600.0
+#: Records sent within this time before a break are sent again.
+DOUBTFUL_S: Final = 10.0
+_LOOK_S: Final = 0.005
+_PIECE_BYTES: Final = 64 * 1024
+#: Longest datagram (RFC 5426, section 3.2, and IP's limit); longer messages are cut.
+DATAGRAM_BYTES: Final = 65_000
+
+
+class SyslogSink:
+    """Delivers records to one syslog receiver."""
+
+    def __init__(self, destination: ToSyslog, sender: Sender) -> None:
+        """Set up TLS if needed; raises UsageError if a TLS file can't be used."""
+        self._to = destination
+        self._sender = sender
+        self._peer: socket.socket | None = None
+        self._tls = _context(destination.trust) if destination.transport == "tls" else None
+
+    def deliver(self, batch: Sequence[Shipped]) -> None:
+        """Send each record as a message."""
+        messages = [self._message(shipped) for shipped in batch]
+        try:
+            peer = self._peer or self._connect()
+        except OSError as error:
+            raise Undelivered(f"{self._where}: {_why(error)}") from error
+        try:
+            if self._to.transport == "udp":
+                for message in messages:
+                    peer.send(_datagram(message))
+                return
+            _refuse_ended(peer)
+            until = self._sender.monotonic() + LONGEST_S
+            self._send(peer, b"".join(map(formats.counted, messages)), until=until)
+            self._await_acknowledged(peer, until=until)
+        except OSError as error:
+            self.close()
+            raise Undelivered(f"{self._where}: {_why(error)}", doubtful_s=DOUBTFUL_S) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._peer is not None:
+            with suppress(OSError):
+                self._peer.close()
+            self._peer = None
+
+    @property
+    def _where(self) -> str:
+        return f"{self._to.host}:{self._to.port}"
+
+    def _message(self, shipped: Shipped) -> bytes:
+        return formats.syslog(
+            shipped.record,
+            shipped.line,
+            host=self._sender.host,
+            version=self._sender.version,
+            facility=self._to.facility,
+            form=self._to.form,
+        )
+
+    def _connect(self) -> socket.socket:
+        address = (self._to.host, self._to.port)
+        if self._to.transport == "udp":
+            family, kind, protocol, _, where = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[
+                0
+            ]
+            peer = socket.socket(family, kind, protocol)
+            peer.connect(where)
+        else:
+            peer = socket.create_connection(address, timeout=CONNECT_S)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self._tls is not None:
+                try:
+                    peer = self._tls.wrap_socket(peer, server_hostname=self._to.host)
+                except OSError:
+                    peer.close()
+                    raise
+        peer.settimeout(SEND_S)
+        self._peer = peer
+        return peer
+
+    def _send(self, peer: socket.socket, data: bytes, *, until: float) -> None:
+        """Pass all data to the kernel's send buffer.
+
+        Raises:
+            OSError: no progress within SEND_S, not finished at *until*, or the receiver hung up.
+        """
+        rest = memoryview(data)
+        while rest:
+            rest = rest[peer.send(rest[:_PIECE_BYTES]) :]
+            self._refuse_late(until)
+
+    def _await_acknowledged(self, peer: socket.socket, *, until: float) -> None:
+        """Wait until the receiver's kernel has acknowledged all data.
+
+        Raises:
+            OSError: no progress within SEND_S, not finished at *until*, or the receiver hung up.
+        """
+        unsent = _unsent(peer)
+        deadline = self._sender.monotonic() + SEND_S
+        while unsent:
+            self._refuse_late(until)
+            if self._sender.monotonic() > deadline:
+                raise TimeoutError("it takes nothing")
+            _refuse_ended(peer, wait_s=_LOOK_S)
+            before, unsent = unsent, _unsent(peer)
+            if unsent < before:
+                deadline = self._sender.monotonic() + SEND_S
+
+    def _refuse_late(self, until: float) -> None:
+        if self._sender.monotonic() > until:
+            raise TimeoutError(f"it took less than a batch in {LONGEST_S:.0f} s")
+
+
+def _datagram(message: bytes) -> bytes:
+    """Return a message cut to the size of a datagram, between two characters."""
+    if len(message) <= DATAGRAM_BYTES:
+        return message
+    return message[:DATAGRAM_BYTES].decode(errors="ignore").encode()
+
+
+def _refuse_ended(peer: socket.socket, *, wait_s: float = 0.0) -> None:
+    """Check for a hang-up: a syslog receiver never sends data.
+
+    Raises:
+        OSError: the receiver hung up.
+    """
+    if not select.select([peer], [], [], wait_s)[0]:
+        return
+    peer.settimeout(0.0)
+    try:
+        if not peer.recv(4096):
+            raise ConnectionResetError(104, "the other side hung up")
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return  # a part of a TLS record
+    finally:
+        peer.settimeout(SEND_S)
+
+
+def _unsent(peer: socket.socket) -> int:
+    """Return the number of bytes not yet acknowledged by the receiver (tcp(7), SIOCOUTQ)."""
+    queued = fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
+    return int(struct.unpack("i", queued)[0])
+
+
+def _context(trust: TlsFiles) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=trust.ca)
+        if trust.cert is not None:
+            context.load_cert_chain(trust.cert, trust.key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            "ship.tls",
+            f"a file for TLS can't be used: {_why(error)}",
+            remedy="name PEM files that the shipper's user may read",
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from controller.core.builds import ignore, platforms
+from controller.core.builds import context as ignore
+from controller.core.builds import dockerfile as platforms
 from controller.core.builds.context import (
     MAX_BYTES,
     MAX_ENTRIES,
@@ -26,10 +27,10 @@ from controller.core.builds.context import (
     link_fault,
     path_fault,
 )
-from controller.core.builds.lines import MAX_TEXT
+from controller.core.builds.dockerfile_text import MAX_TEXT
 from controller.core.compose.translation.scope import ContextRequest, FoundContext
-from controller.core.encoding.terminal_text import printable_name
-from controller.model.desired.spec.build import OTHER_DOCKERFILE, Build
+from controller.core.encoding.text import printable_name
+from controller.model.desired.spec.container import OTHER_DOCKERFILE, Build
 from controller.model.errors import Conflict
 from controller.model.quantities import format_bytes
 from controller.sources.safe_read import OPEN_FLAGS, is_inside
@@ -73,7 +74,7 @@ class ContextReader:
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
         self._exported = bool(prefix)
-        self._platform = platforms.of_machine(os.uname().machine)
+        self._platform = platforms.platform_of_machine(os.uname().machine)
         self._hashed: dict[str, tuple[_Version, str, bytes]] = {}
         #: The folders that containers write to, by their real paths: no part of a context.
         self.closed: frozenset[str] = frozenset()
@@ -101,7 +102,7 @@ class ContextReader:
         """
         folder = _resolved(top, context)
         named = None if inline is not None else posixpath.normpath(dockerfile)
-        kept = {ignore.NAME} if named is None else {ignore.NAME, named}
+        kept = {ignore.IGNORE_NAME} if named is None else {ignore.IGNORE_NAME, named}
         walk = _Walk(self, folder, _patterns(top, context, named), kept)
         walk.folder("")
         walked = _Walked(folder, tuple(walk.entries))
@@ -310,11 +311,11 @@ def _is_inside(top: str, request: ContextRequest) -> bool:
 
 def _patterns(top: str, context: str, dockerfile: str | None) -> ignore.Ignore:
     """Return the patterns beside the Dockerfile in the context, or else those of the context."""
-    own = () if dockerfile is None else (f"{context}/{dockerfile}{ignore.NAME}",)
-    for name in (*own, f"{context}/{ignore.NAME}"):
+    own = () if dockerfile is None else (f"{context}/{dockerfile}{ignore.IGNORE_NAME}",)
+    for name in (*own, f"{context}/{ignore.IGNORE_NAME}"):
         if not os.path.lexists(posixpath.normpath(f"{top}/{name}")):
             continue
-        patterns = ignore.read(_read_text(top, name))
+        patterns = ignore.read_ignore(_read_text(top, name))
         if isinstance(patterns, ignore.Ignore):
             return patterns
         place = f"{posixpath.normpath(name)}:{patterns.line}"

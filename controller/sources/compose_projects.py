@@ -34,9 +34,13 @@ from controller.core.compose.projects import (
     read_together,
     read_within,
 )
-from controller.core.compose.translation.scope import ContextRequest, FoundContext, FoundPath
-from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.encoding.terminal_text import printable_name
+from controller.core.compose.translation.scope import (
+    ComposeSettings,
+    ContextRequest,
+    FoundContext,
+    FoundPath,
+)
+from controller.core.encoding.text import printable_name
 from controller.sources.build_contexts import ContextReader
 from controller.sources.config_files import in_hidden_folders
 from controller.sources.safe_read import SourceFile, is_closed, is_inside, read_whole

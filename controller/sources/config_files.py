@@ -11,11 +11,11 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from controller.core.encoding.terminal_text import printable_name
+from controller.core.encoding.text import printable_name
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.named_files import named_files, with_named_files
+from controller.model.delivery import FILE_BYTES_MAX
 from controller.model.errors import Problem
-from controller.model.files.delivery import FILE_BYTES_MAX
 from controller.model.quantities import format_bytes
 from controller.sources.safe_read import SourceFile, is_closed, is_inside, read_whole
 

@@ -2,6 +2,11 @@
 
 ``load`` never raises because of file contents. An unreadable part makes the result blind: the
 controller still creates, and doesn't prune.
+
+Git state of the desired-state directory: an operation in progress, and the checked-out commit.
+
+A checkout, merge or rebase writes file after file, so the files in between are no valid desired
+state. Nothing is read during such an operation.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.core.compose.project import COMPOSE_FILE
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading, ParsedDocument
 from controller.core.manifests.named_files import files_named_by, is_of_trimtab
@@ -29,7 +34,6 @@ from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
-from controller.sources import git
 from controller.sources.config_files import (
     FilePlace,
     SourceRoot,
@@ -56,11 +60,101 @@ from controller.sources.written_folders import (
 )
 
 if TYPE_CHECKING:
-    # Loaded only while a Release, or a Compose project, is declared.
-    from controller.core.charts.chart import Chart
+    from controller.core.charts.releases import Chart
     from controller.core.compose.projects import ComposeReading
-    from controller.sources.chart_renderer import BeginReading, RenderRelease
+    from controller.sources.charts import BeginReading, RenderRelease
     from controller.sources.compose_projects import ComposeProjects
+
+
+#: Files in a Git folder during an operation.
+SIGNS = (
+    "index.lock",
+    "MERGE_HEAD",
+    "rebase-merge",
+    "rebase-apply",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+)
+_POINTER_MAX = 4096
+_PACKED_MAX = 4 * 1024 * 1024
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_REF = re.compile(r"refs(?:/(?!\.)[^/\s]+)+")
+
+
+def git_folder(top: Path) -> Path | None:
+    """Return the Git folder of the working tree around *top* (a resolved path), or None."""
+    for folder in (top, *top.parents):
+        candidate = folder / ".git"
+        if is_kind(candidate, stat.S_ISDIR):
+            return candidate
+        if is_kind(candidate, stat.S_ISREG):
+            return _follow_pointer(candidate)
+    return None
+
+
+def is_kind(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Return True if the path's mode is of a kind. False for a path without access."""
+    try:
+        return kind(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def operation_sign(git: Path) -> str:
+    """Return the file that shows an operation in progress, '' for none."""
+    return next((sign for sign in SIGNS if os.path.lexists(git / sign)), "")
+
+
+def fingerprint(git: Path) -> tuple[tuple[int, int, int], ...]:
+    """Return a value that every operation changes. Compare it before and after a read."""
+    versions = []
+    for name in ("index", "HEAD"):
+        try:
+            status = (git / name).stat()
+        except OSError:
+            versions.append((0, 0, 0))
+        else:
+            versions.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(versions)
+
+
+def commit_of(git: Path) -> str:
+    """Return the checked-out commit, '' if unknown.
+
+    The files can differ from the commit; this is not checked.
+    """
+    head = _read_text(git / "HEAD")
+    if not head.startswith("ref: "):
+        return head if _COMMIT.fullmatch(head) else ""
+    ref = head.removeprefix("ref: ")
+    if not _REF.fullmatch(ref):
+        return ""
+    # A linked working tree (git-worktree) has its branches in the folder of the main one.
+    common = git / (_read_text(git / "commondir") or ".")
+    commit = _read_text(common / ref)
+    if not commit:
+        packed = _read_text(common / "packed-refs", max_bytes=_PACKED_MAX).splitlines()
+        commit = next((line[: -len(ref) - 1] for line in packed if line.endswith(f" {ref}")), "")
+    return commit if _COMMIT.fullmatch(commit) else ""
+
+
+def _read_text(path: Path, *, max_bytes: int = _POINTER_MAX) -> str:
+    """Return the stripped text of a Git file, '' for an unreadable file."""
+    if not is_kind(path, stat.S_ISREG):  # the open of a FIFO can block forever
+        return ""
+    try:
+        with path.open("rb") as file:
+            return file.read(max_bytes).decode("utf-8", "surrogateescape").strip()
+    except OSError:
+        return ""
+
+
+def _follow_pointer(pointer: Path) -> Path | None:
+    """Return the folder that a ``.git`` file of a worktree or submodule names, or None."""
+    word, _, path = _read_text(pointer).partition(":")
+    folder = pointer.parent / path.strip()
+    return folder if word == "gitdir" and path.strip() and is_kind(folder, stat.S_ISDIR) else None
+
 
 #: The names of a project's own file.
 _PROJECT = re.compile(r"(?:.*/)?(?:docker-)?compose\.ya?ml")
@@ -158,13 +252,13 @@ class DirectorySource:
             return self._absent(f"{self._root} can't be found: {error.strerror}")
         if not stat.S_ISDIR(status.st_mode):
             return self._absent(f"{self._root} is no directory")
-        repository = None if self._export else git.git_folder(Path(top))
-        before = git.fingerprint(repository) if repository else ()
-        sign = git.operation_sign(repository) if repository else ""
+        repository = None if self._export else git_folder(Path(top))
+        before = fingerprint(repository) if repository else ()
+        sign = operation_sign(repository) if repository else ""
         if sign:
             return self._while_busy(sign, status.st_dev)
         documents, problems = self._read(top)
-        if repository and (git.operation_sign(repository) or git.fingerprint(repository) != before):
+        if repository and (operation_sign(repository) or fingerprint(repository) != before):
             return self._while_busy("index", status.st_dev)
         identity = SourceIdentity(
             path=str(self._root),
@@ -174,7 +268,7 @@ class DirectorySource:
             commit=self._commit(repository),
         )
         rendered = self._render(documents)
-        charts = git.git_folder(self._charts) if rendered and self._charts else None
+        charts = git_folder(self._charts) if rendered and self._charts else None
         located = [
             *self._located(documents, identity.commit),
             *self._located(rendered, self._commit(charts)),
@@ -187,7 +281,7 @@ class DirectorySource:
         """Return the commit of the files, '' if unknown."""
         if self._export:
             return self._export.commit
-        return git.commit_of(repository) if repository else ""
+        return commit_of(repository) if repository else ""
 
     def _located(self, documents: list[ParsedDocument], commit: str) -> list[ParsedDocument]:
         """Return *documents* with *commit* and the name of the Git source."""
@@ -358,7 +452,7 @@ class DirectorySource:
         if not releases:
             return []
         # Modules of charts are imported only if a Release exists.
-        from controller.core.charts.chart import MAX_RELEASES, documents_of
+        from controller.core.charts.releases import MAX_RELEASES, documents_of
         from controller.sources.charts import load_chart
 
         charts: dict[str, Chart] = {}
@@ -399,7 +493,7 @@ class DirectorySource:
     def begin_reading(self) -> AbstractContextManager[RenderRelease]:
         """Begin a reading of Releases. Other directories can share the renderer of this directory."""
         if self._begin_reading is None:
-            from controller.sources.chart_renderer import ChartRenderer
+            from controller.sources.charts import ChartRenderer
 
             self._begin_reading = ChartRenderer().reading
         return self._begin_reading()
@@ -468,7 +562,7 @@ def _length_of(documents: tuple[ParsedDocument, ...]) -> int:
 
 
 def _is_deferred(documents: tuple[ParsedDocument, ...]) -> bool:
-    from controller.core.charts.chart import DEFERRED
+    from controller.core.charts.releases import DEFERRED
 
     return any(problem.code == DEFERRED for each in documents for problem in each.problems)
 

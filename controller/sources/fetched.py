@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.core.compose.translation.settings import ComposeSettings, owned_by
-from controller.core.git.report import REPORT_MAX_BYTES, parse
+from controller.core.compose.translation.scope import ComposeSettings, owned_by
+from controller.core.git.reports import REPORT_MAX_BYTES, parse_status
 from controller.core.manifests.combine import HeldClaims, SourceReading, combine, held_claims
 from controller.core.manifests.declaration import FolderReading
 from controller.model.desired.desired import Desired, GitSource, SourceIdentity
@@ -29,7 +29,7 @@ from controller.sources.directory import DirectorySource, Export
 from controller.sources.safe_read import OPEN_FLAGS, is_inside
 
 if TYPE_CHECKING:
-    from controller.sources.chart_renderer import BeginReading
+    from controller.sources.charts import BeginReading
 
 CURRENT = "current"
 STATUS = "status.json"
@@ -91,7 +91,7 @@ class FetchedSources:
     def _reports(self) -> dict[str, SourceStatus]:
         """Return the fetcher's statuses, by name; none if its file can't be read."""
         try:
-            statuses = parse(_read_bounded(self._fetcher / STATUS))
+            statuses = parse_status(_read_bounded(self._fetcher / STATUS))
         except (OSError, ValueError):
             return {}
         return {status.name: status for status in statuses}

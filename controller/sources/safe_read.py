@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.core.encoding.terminal_text import printable_name
+from controller.core.encoding.text import printable_name
 from controller.core.yaml.file_limit import MAX_BYTES, too_big
 from controller.model.errors import Problem
 

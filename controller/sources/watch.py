@@ -18,7 +18,7 @@ from pathlib import Path
 
 import watchfiles
 
-from controller.sources import git
+from controller.sources import directory
 from controller.sources.safe_read import FolderWalk
 
 #: A batch of changes ends after this time without a change …
@@ -134,10 +134,10 @@ def scope_of(
         _add_links(root, anchors)
         top = os.path.realpath(root)
         trees |= FolderWalk(top, closed).folders()
-        repository = git.git_folder(Path(top))
+        repository = directory.git_folder(Path(top))
         if repository is not None:
             folder = os.path.realpath(repository)
-            signs |= {f"{folder}/{name}" for name in (*git.SIGNS, "index", "HEAD")}
+            signs |= {f"{folder}/{name}" for name in (*directory.SIGNS, "index", "HEAD")}
     holders = {_existing_parent(os.path.dirname(name)) for name in anchors | signs}  # noqa: PTH120 - a text
     folders: set[tuple[str, int, int]] = set()
     for path in sorted(trees | holders)[:MAX_FOLDERS]:
@@ -164,6 +164,6 @@ def _add_links(root: Path, anchors: set[str]) -> None:
 def _existing_parent(folder: str) -> str:
     """Return the folder, or its nearest existing parent."""
     path = Path(folder)
-    while not git.is_kind(path, stat.S_ISDIR) and path != path.parent:
+    while not directory.is_kind(path, stat.S_ISDIR) and path != path.parent:
         path = path.parent
     return str(path)

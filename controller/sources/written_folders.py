@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from controller.model.errors import Problem, Severity
 from controller.model.host_paths import is_below
 from controller.sources.safe_read import OPEN_FLAGS, SUFFIXES
-from controller.system.atomic_file import write_atomic
+from controller.system.durable_files import write_atomic
 
 if TYPE_CHECKING:
     from controller.core.manifests.declaration import ParsedDocument

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from controller.app.users import trimtab_gid
+from controller.app.state_folder import trimtab_gid
 from tests.compat.clients.install import Clients, installed
 from tests.compat.row import How, Row
 from tests.gate.roles import ALICE, CONTROLLER

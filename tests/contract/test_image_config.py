@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 
-from controller.core.effective.merge import effective
+from controller.core.effective import effective
 from controller.core.engine_api.parse import parse_create
 from controller.model.policy.document import Policy
 from tests.contract.sides import LABEL, RealSide

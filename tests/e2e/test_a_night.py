@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from controller.app.clock import SystemClock
-from controller.app.users import trimtab_gid
+from controller.app.process import SystemClock
+from controller.app.state_folder import trimtab_gid
 from controller.core.records.record import timestamp
 from tests.gate.roles import ALICE
 from tests.instance import TRIMTAB, Host, eventually, web

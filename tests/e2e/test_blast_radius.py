@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.app.clock import SystemClock
+from controller.app.process import SystemClock
 from controller.cli.clients.socket_client import BrokerApi
 from controller.engine.responses import encode_context
 from controller.model import names
 from controller.model.records import Context
-from controller.system.unix_socket import has_listener
+from controller.system.sockets import has_listener
 from tests.gate import wire
 from tests.gate.roles import Peer
 from tests.instance import TRIMTAB, Host, eventually, has, web

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.fetch.forge.webhook import SECRETS
+from controller.fetch.webhook import SECRETS
 from tests.git.repository import Repository
 from tests.instance import Host, eventually
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.app.users import trimtab_gid
+from controller.app.state_folder import trimtab_gid
 from controller.model import names
 from tests.gate import wire
 from tests.gate.roles import Peer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from controller.cli.journal.verify import EXIT_CODES
 from controller.journal.verify.verify import TrustAnchors, verify
-from controller.journal.writer.signing_keys import ends_of, read_published_keys
+from controller.journal.writer.checkpointer import ends_of, read_published_keys
 from tests.instance import Host, eventually, web
 
 Lines = list[bytes]

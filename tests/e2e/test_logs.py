@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.users import trimtab_gid
+from controller.app.state_folder import trimtab_gid
 from tests.engine import FoundEngine, PrivateEngine
 from tests.instance import PATIENCE_S, TRIMTAB, Host, eventually, has, web
 from tests.unprivileged import as_user

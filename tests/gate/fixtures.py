@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from controller.app.users import trimtab_gid
-from controller.core.encoding.image_reference import parse_reference
+from controller.app.state_folder import trimtab_gid
+from controller.core.encoding.identifiers import parse_reference
 from controller.model import names
 from tests.gate import wire
 from tests.gate.roles import ALICE, BOB, CONTROLLER, Peer

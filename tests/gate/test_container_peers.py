@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from controller.app.users import trimtab_gid
+from controller.app.state_folder import trimtab_gid
 from tests.gate.fixtures import CONTEXT, IMAGE, RUNS, Knobs, World
 from tests.gate.roles import ALICE, BOB, CONTROLLER
 from tests.instance import eventually

@@ -13,7 +13,7 @@ import pytest
 
 from controller.broker.handlers.dry_run import explain
 from controller.cli.clients.docker_command import record
-from controller.cli.policy.explain import actor_of
+from controller.cli.commands.policy_explain import actor_of
 from controller.core.policy.load import load_policy
 from tests.served import served as serving
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from controller.app.process import new_id
-from controller.app.users import trimtab_gid
+from controller.app.state_folder import trimtab_gid
 from controller.journal.store.reader import records
 from controller.model.records import Entry
 from tests.gate import wire

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from controller.app.clock import SystemClock
+from controller.app.process import SystemClock
 from tests.gate.fixtures import World
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.core.encoding import strict_json
+from controller.core.encoding import json_values
 from controller.core.engine_api.field_tables import HOST_CONFIG
 from controller.model.mutations import Mutation
 from tests.gate import fuzz, meanings, predictions, spelling
@@ -86,7 +86,7 @@ def test_a_spelling_means_what_was_meant() -> None:
         host = meanings._host(dice, STAGE)
         body = {"Image": "x", "Labels": {"\u212a": "\U0001f433\n\\/"}, "HostConfig": host}
         text = spelling.spelled(body, dice)
-        assert json.loads(text) == strict_json.parse(text.encode()) == body
+        assert json.loads(text) == json_values.parse_strict(text.encode()) == body
 
 
 def test_what_says_nothing_is_read_as_nothing() -> None:
@@ -102,7 +102,7 @@ def test_a_misspelling_differs_from_every_spelling(what: str) -> None:
         body = {"Image": "ghcr.io/a/b", "StopSignal": "SIGTERM", "Tty": True}
         text = spelling.MISSPELLINGS[what](dict(body), Random(number))
         try:
-            read: object = strict_json.parse(text.encode("utf-8", "surrogatepass"))
-        except strict_json.InvalidJson:
+            read: object = json_values.parse_strict(text.encode("utf-8", "surrogatepass"))
+        except json_values.InvalidJson:
             continue
         assert read != body

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.users import trimtab_gid
+from controller.app.state_folder import trimtab_gid
 from controller.journal.store.reader import records
 from controller.journal.verify.verify import verify
 from tests.engine import FoundEngine, PrivateEngine

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.broker.gate import router
+from controller.broker.gate import routes
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path
 from controller.broker.gate.routes import OWN_PREFIX, ROUTES
-from controller.broker.wire.request_reader import Malformed, parse_head
+from controller.broker.wire import Malformed, parse_head
 from tests.gate.fuzz import Line
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def reading(method: str, target: str) -> tuple[str, str]:
     path, _, query = head.target.partition("?")
     try:
         read = read_path(path)
-        match = router.find_route(method, read.path, versioned=read.versioned)
-        router.read_parameters(match.route, query)
+        match = routes.find_route(method, read.path, versioned=read.versioned)
+        routes.read_parameters(match.route, query)
     except Denied as denied:
         return "", denied.rule
     plain = re.sub(r"\{(\w+)\}", lambda found: match.names[found[1]], match.route.template)
@@ -169,5 +169,5 @@ def test_every_route_of_the_table_is_found_by_its_own_plain_path(template: str) 
     for route in (each for each in ROUTES if each.template == template):
         names = dict.fromkeys(re.findall(r"\{(\w+)\}", template), "a-name")
         path = (OWN_PREFIX if route.own else "") + template.format(**names)
-        found = router.find_route(route.method, path, versioned=False)
+        found = routes.find_route(route.method, path, versioned=False)
         assert (found.route.name, dict(found.names)) == (route.name, names)

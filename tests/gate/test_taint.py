@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from controller.broker.gate.routes import CONTEXT_BODY, OWN_PREFIX, ROUTES, Route
-from controller.core.encoding.strict_json import fold
+from controller.core.encoding.json_values import fold
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.field_reader import Field, Posture, an_object
 from controller.model import names

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from controller.fetch.git_command import GitLimits
+from controller.fetch.mirror import GitLimits
 from tests.git import acts
 from tests.git.places import Happening, Place
 

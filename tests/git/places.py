@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.fetch.credentials import FOLDER as CREDENTIALS
-from controller.fetch.git_command import GitLimits
+from controller.fetch.mirror import GitLimits
 from controller.fetch.verify import KEYS
 from tests.git.repository import Repository, git
 from tests.git.servers import FaultyServer, NginxServer, SshServer, listen_here

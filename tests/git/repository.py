@@ -13,12 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from controller.core.git.signed_object import DetachedSignature
+from controller.core.git.commit_objects import DetachedSignature
 from controller.fetch.credentials import ASKPASS, AccessFiles
-from controller.fetch.export import ExportFolder
-from controller.fetch.git_command import GitCommand, GitLimits
-from controller.fetch.memory import MemoryFile, SourceMemory, fresh
-from controller.fetch.mirror import Mirror
+from controller.fetch.export import ExportFolder, MemoryFile, SourceMemory, fresh
+from controller.fetch.mirror import GitCommand, GitLimits, Mirror
 from controller.fetch.source_fetch import SourceFetch
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import SourceError

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 from controller.cli.clients.socket_client import ask_controller
-from controller.core.git.report import parse
-from controller.fetch.control import serve_requests
-from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
+from controller.core.git.reports import parse_status
+from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts, serve_requests
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import EngineFailed
 from controller.model.sources import SourceState, SourceStatus
@@ -76,7 +75,7 @@ class Running:
         return dict(answer["source"])
 
     def published(self) -> tuple[SourceStatus, ...]:
-        return parse((self.folder / "status.json").read_bytes())
+        return parse_status((self.folder / "status.json").read_bytes())
 
     def current(self, name: str = "shop") -> str:
         return (self.folder / "sources" / name / "current").readlink().name

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.git.signed_object import DetachedSignature
-from controller.core.proofs.git_objects import InvalidProof
-from controller.core.proofs.proven_commit import ProvenCommit, prove
-from controller.core.proofs.signers import SignerFiles, Signers
+from controller.core.git.commit_objects import DetachedSignature
+from controller.core.proofs.proven_commit import (
+    InvalidProof,
+    ProvenCommit,
+    SignerFiles,
+    Signers,
+    prove,
+)
 from controller.fetch.verify import Verifier, read_keys
-from controller.model.policy.sources import SignedSource
+from controller.model.policy.sections import SignedSource
 from controller.model.sources import CommitSignature
 from tests.git.repository import GOOD, Followed, Repository, git
 
@@ -163,7 +167,7 @@ def test_a_verification_by_ssh_keygen_and_by_the_broker_agree(signed: Signed) ->
 
 
 def _is_good(signed: Signed) -> bool:
-    from controller.core.git.signed_object import parse_commit
+    from controller.core.git.commit_objects import parse_commit
     from controller.model.errors import SourceError
 
     raw = signed.source.mirror.read("commit", signed.source.current)

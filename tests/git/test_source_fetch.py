@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.git.tree_checks import FILES_MAX
-from controller.fetch.export import KEPT
-from controller.fetch.memory import CommitApproval
+from controller.core.git.commit_objects import FILES_MAX
+from controller.fetch.export import KEPT, CommitApproval
 from controller.model.errors import SourceError
 from tests.disk import small_disk
 from tests.git.repository import DOCUMENT, GOOD, Followed, Repository, World, git

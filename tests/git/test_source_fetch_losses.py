@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.fetch.git_command import GitLimits
-from controller.fetch.memory import MemoryFile
+from controller.fetch.export import MemoryFile
+from controller.fetch.mirror import GitLimits
 from controller.model.errors import SourceError, StateError
 from controller.model.sources import SourceState
 from tests.git.repository import DOCUMENT, GOOD, NAME, World, git, replace_repository

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.git.signed_object import DetachedSignature
+from controller.core.git.commit_objects import DetachedSignature
 from controller.fetch.verify import Verifier, read_keys
 from controller.model.sources import CommitSignature
 from tests.git.repository import DOCUMENT, Followed, Repository, git

@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.git.commit_status import POSTS_MAX
-from controller.core.git.feedback import render
-from controller.core.git.tree_checks import Refusal
-from controller.fetch.forge.client import HttpLimits
-from controller.fetch.forge.sender import SenderParts, StatusSender
-from controller.fetch.forge.sent import SentFile
+from controller.core.git.commit_objects import Refusal
+from controller.core.git.forge import POSTS_MAX
+from controller.core.git.reports import render_feedback
+from controller.fetch.forge import HttpLimits, SenderParts, SentFile, StatusSender
 from controller.model.desired.source_spec import GitSpec
 from controller.model.sources import CommitOutcome, OutcomeState
-from controller.system.atomic_file import write_atomic
+from controller.system.durable_files import write_atomic
 from tests.certificates import write_certificate
 from tests.git.forge import TOKEN, ForgeServer
 
@@ -91,7 +89,7 @@ class Sending:
         self.restart()
 
     def write(self, *outcomes: CommitOutcome) -> None:
-        write_atomic(self.folder / "feedback.json", render(outcomes))
+        write_atomic(self.folder / "feedback.json", render_feedback(outcomes))
 
     def steps(self, count: int = 5, *, each_s: float = 0.0) -> None:
         for _ in range(count):

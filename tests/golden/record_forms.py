@@ -27,15 +27,20 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from controller.cli.journal.record_text import row
+from controller.cli.journal.table import row
 from controller.core.records.inventory import fold
 from controller.core.records.provenance import Fact, Provenance, provenance
-from controller.core.records.query import QueryResult, RecordContext, RecordSubject
+from controller.core.records.query import (
+    QueryResult,
+    Reader,
+    RecordContext,
+    RecordSubject,
+    chronicle,
+    may_read,
+    subject_to_json,
+)
 from controller.core.records.record import parse
-from controller.core.records.views import chronicle
-from controller.core.records.visibility import Reader, may_read, subject_to_json
-from controller.journal.store.chain import ChainWalk
-from controller.journal.store.pruned_base import read_inventory
+from controller.journal.store.chain import ChainWalk, read_inventory
 from controller.model.inventory import Inventory
 from controller.model.records import Record, Role
 from tests.unit.core.happened import found_in

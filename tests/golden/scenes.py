@@ -26,21 +26,20 @@ from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import service_text, slot_text
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
-from controller.core.planning.image_volumes import with_image_volumes
-from controller.core.planning.moves.pending import pending_moves, with_moves
+from controller.core.planning.images_networks_volumes import with_image_volumes
+from controller.core.planning.pending_moves import pending_moves, with_moves
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.planning.service_order import KnownServices
 from controller.core.review.flat_plan import render
 from controller.core.review.plan_text import render_review
 from controller.core.review.review import review
-from controller.core.service import kept_revisions, service_prune_guard
+from controller.core.service import history, prune_guard
 from controller.core.service.overrides import apply_overrides
-from controller.core.service.prune_memory import PruneMemory
-from controller.model.desired.desired import Desired, Service
+from controller.core.service.prune_guard import PruneMemory
+from controller.model.desired.desired import Desired, Overrides, Pin, Revision, Service
 from controller.model.desired.field_changes import Review
-from controller.model.desired.overrides import Overrides, Pin, Revision
 from controller.model.desired.plan import Plan
-from controller.model.desired.spec.rollout import RestartPolicy
+from controller.model.desired.spec.service import RestartPolicy
 from controller.model.names import DEFAULT_NAMESPACE, NetworkNames, container_name, service_key
 from controller.model.observed import (
     Container,
@@ -87,13 +86,13 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
     if any(service.moved for service in written.services):
         for service in written.services:
             for was in [key for key in service.moved if key in steerings]:
-                now = kept_revisions.moved(steerings[was], service.key)
+                now = history.moved(steerings[was], service.key)
                 steerings[service.key] = now
-        written = kept_revisions.with_kept_revisions(written, steerings, observed)
+        written = history.with_kept_revisions(written, steerings, observed)
     desired = apply_overrides(written, steerings)
-    first = service_prune_guard.guard(desired, observed, PruneMemory(), now=0, approved=False)
-    second = service_prune_guard.guard(
-        desired, observed, first.memory, now=service_prune_guard.SETTLE_S, approved=False
+    first = prune_guard.guard(desired, observed, PruneMemory(), now=0, approved=False)
+    second = prune_guard.guard(
+        desired, observed, first.memory, now=prune_guard.SETTLE_S, approved=False
     )
     held = {
         (service_key(DEFAULT_NAMESPACE, name), slot): text

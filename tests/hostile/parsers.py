@@ -12,18 +12,20 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from controller.core.git import report
-from controller.core.git.references import parse_listing, select_reference
-from controller.core.git.remote_failures import explain_failure
-from controller.core.git.signed_object import DetachedSignature, parse_commit, parse_tag
-from controller.core.git.tree_checks import (
+from controller.core.git import reports
+from controller.core.git.commit_objects import (
     FILES_MAX,
+    DetachedSignature,
     Refusal,
     TreeFile,
     folders_of,
+    parse_commit,
+    parse_tag,
     parse_tree,
     select_files,
 )
+from controller.core.git.references import parse_listing, select_reference
+from controller.core.git.remote_failures import explain_failure
 from controller.fetch.export import ExportFolder
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.sources import CommitInfo, SourceState, SourceStatus
@@ -90,7 +92,7 @@ def _examine_commit(it: Hostile) -> CommitInfo | None:
     )
     status = SourceStatus("shop", SourceState.READY, "file:///x", "main", ".", current=info)
     # The controller reads with strict rules what the fetcher writes.
-    assert report.parse(report.render([status]))[0].current == info
+    assert reports.parse_status(reports.render_status([status]))[0].current == info
     return info
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controller.core.charts.chart import DEFERRED, TOO_COSTLY
+from controller.core.charts.releases import DEFERRED, TOO_COSTLY
 from controller.model.desired.desired import Desired
 from controller.sources.directory import DirectorySource
 from tests.hostile.chart_bombs import BOMBS

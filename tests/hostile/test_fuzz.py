@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.git import signed_object, tree_checks
+from controller.core.git import commit_objects
 from tests.hostile import drawn, fuzz
 from tests.hostile.worlds import World
 
@@ -54,8 +54,10 @@ def test_hostile_repositories_change_nothing_but_their_own_export() -> None:
 def test_a_missing_check_of_modes_is_found(
     world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = tuple(rule for rule in tree_checks._ENTRY_RULES if rule != tree_checks._refuse_kind)
-    monkeypatch.setattr(tree_checks, "_ENTRY_RULES", kept)
+    kept = tuple(
+        rule for rule in commit_objects._ENTRY_RULES if rule != commit_objects._refuse_kind
+    )
+    monkeypatch.setattr(commit_objects, "_ENTRY_RULES", kept)
     tally = run(world, folder, inputs=ENOUGH)
     assert tally.failures
     number, why = tally.failures[0]
@@ -66,7 +68,7 @@ def test_a_missing_check_of_modes_is_found(
 def test_a_missing_check_of_signatures_is_found(
     world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signed_object, "_without_header", lambda raw, name: raw)
+    monkeypatch.setattr(commit_objects, "_without_header", lambda raw, name: raw)
     tally = run(world, folder, inputs=ENOUGH)
     assert any("covers itself" in why for _, why in tally.failures)
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dulwich.repo import Repo
 
-from controller.core.git import report
-from controller.core.git.signed_object import DetachedSignature
+from controller.core.git import reports
+from controller.core.git.commit_objects import DetachedSignature
 from controller.fetch.verify import Verifier, read_keys
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.sources import CommitSignature
@@ -152,7 +152,7 @@ def _raise_if_unprintable(source: HostileSource) -> None:
     status = source.memory.status
     assert_printable(status.reason, status.message, status.remedy)
     # The controller reads with strict rules what the fetcher writes.
-    assert report.parse(report.render([status])) == (status,)
+    assert reports.parse_status(reports.render_status([status])) == (status,)
     assert source.remembered() == source.memory, "a restart reads another memory"
 
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar, cast
 
 from controller.broker import dispatch
 from controller.broker.engine.client import EngineClient
-from controller.broker.gate.builds import ReceiveContext, RunBuild
 from controller.broker.gate.commands import (
     Command,
     CommandResult,
@@ -35,7 +34,9 @@ from controller.broker.gate.commands import (
     ReadEngine,
     ReadProcess,
     ReadSecret,
+    ReceiveContext,
     Relay,
+    RunBuild,
     SecretNotOpened,
     SecretOpened,
     SecretValue,
@@ -46,11 +47,15 @@ from controller.broker.gate.commands import (
     refuse_proofs,
 )
 from controller.broker.gate.state import GateState
-from controller.broker.guards import kernel_verify, recovery, split_brain
+from controller.broker.guards import kernel_verify, recovery
 from controller.broker.handlers import container_exec, container_hooks
+from controller.broker.server.background_tasks import (
+    FIRST_PAUSE_S,
+    LAST_PAUSE_S,
+    RecoveryTask,
+    containers_of,
+)
 from controller.broker.server.driver import Driver
-from controller.broker.server.recovery_task import FIRST_PAUSE_S, LAST_PAUSE_S, RecoveryTask
-from controller.broker.server.watch_task import containers_of
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.model.confinement import EffectiveState, NotReadable
@@ -176,7 +181,7 @@ class SimBroker:
             file_roots={"config": FILES, "secret": SECRETS},
             hash_key=self.hash_key,
         )
-        split_brain.begin_in_doubt(self.state)
+        recovery.begin_in_doubt(self.state)
         self._mending = RecoveryTask(
             driver=cast("Driver", self), state=self.state, client=cast("EngineClient", self)
         )

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from controller.core.disruption import budget as rules
-from controller.core.disruption.budget import Budget, Call, Look
+from controller.core import disruption
+from controller.core.disruption import Budget, Call, Look
 from controller.model.inventory import Capacity, RecordTime, Replica, TakenDown
 from controller.model.mutations import Mutation
 
@@ -159,8 +159,8 @@ class World:
     def _age_s(self, stamp: RecordTime) -> float:
         return self.now - float(stamp.time)
 
-    def _fold(self, event: rules.Event) -> None:
-        self.budget = rules.fold(self.budget, event, self._stamp())
+    def _fold(self, event: disruption.Event) -> None:
+        self.budget = disruption.fold(self.budget, event, self._stamp())
 
     # The invariant
 
@@ -174,7 +174,7 @@ class World:
             if box.is_whole(self.now):
                 box.up_at = self.now
         for service in [*self.lost]:
-            if self._serves(service) or self.now - self.lost[service] >= rules.WINDOW_S:
+            if self._serves(service) or self.now - self.lost[service] >= disruption.WINDOW_S:
                 del self.lost[service]
         if len(self.lost) > max(3, self.services * 30 // 100):
             raise BeyondTheShare(f"at {self.now:g} s: {sorted(self.lost)} of {self.services}")
@@ -239,7 +239,7 @@ class World:
         alone = self._is_alone(box)
         self.wait(min(12.0, DELAYS[move.look]))
         look = replace(look, age_s=self.now - looked_at)
-        word = rules.admit(self.budget, call, look, self._age_s)
+        word = disruption.admit(self.budget, call, look, self._age_s)
         if word.finding is not None:
             return
         self.admitted += 1
@@ -248,7 +248,7 @@ class World:
         if word.takes:
             box.is_condemned = True
             self._fold(
-                rules.Begun(
+                disruption.Begun(
                     TakenDown(
                         container=box.id,
                         service=box.service,
@@ -260,9 +260,9 @@ class World:
                     )
                 )
             )
-            if route not in rules.HALTS:
+            if route not in disruption.HALTS:
                 box.altering[intent] = route
-        box.halting += route in rules.HALTS
+        box.halting += route in disruption.HALTS
         box.starting += route == Mutation.CONTAINER_RESTART
         since = self.now
         self._later(
@@ -316,26 +316,26 @@ class World:
 
     def _refused(self, move: Move, box: Box, intent: str) -> None:
         box.altering.pop(intent, None)
-        box.halting -= TAKES[move.verb] in rules.HALTS
+        box.halting -= TAKES[move.verb] in disruption.HALTS
         box.starting -= TAKES[move.verb] == Mutation.CONTAINER_RESTART
-        self._fold(rules.Closed(intent, "nothing"))
+        self._fold(disruption.Closed(intent, "nothing"))
 
     def _closed(self, move: Move, box: Box, intent: str, seq: int) -> None:
         """Fold what the broker's records say at the end of a mutation."""
         box.altering.pop(intent, None)
-        box.halting -= TAKES[move.verb] in rules.HALTS
+        box.halting -= TAKES[move.verb] in disruption.HALTS
         box.starting -= TAKES[move.verb] == Mutation.CONTAINER_RESTART
         unknown = move.verb in {"signal", "restart", "poisoned restart"}
-        self._fold(rules.Closed(intent, "unknown" if unknown else "down"))
+        self._fold(disruption.Closed(intent, "unknown" if unknown else "down"))
         match move.verb:
             case "stop" | "kill" | "pause":
-                self._fold(rules.Halted(box.id))
+                self._fold(disruption.Halted(box.id))
             case "restart" | "poisoned restart":
-                self._fold(rules.Ran(box.id, seq))
+                self._fold(disruption.Ran(box.id, seq))
             case "remove":
-                self._fold(rules.Gone(box.id))
+                self._fold(disruption.Gone(box.id))
             case "starve" | "pin":
-                self._fold(rules.Changed(box.id, seq, LOW[move.verb]))
+                self._fold(disruption.Changed(box.id, seq, LOW[move.verb]))
             case _:
                 pass
 
@@ -347,7 +347,7 @@ class World:
         starts = move.verb in {"start", "unpause"}
         box.starting += starts
 
-        def answer(event: rules.Event | None) -> None:
+        def answer(event: disruption.Event | None) -> None:
             box.starting -= starts
             if event is not None:
                 self._fold(event)
@@ -372,21 +372,21 @@ class World:
             return undone[verb] in box.altering.values()
         return box.halting > 0
 
-    def _repaired(self, verb: str, box: Box, seq: int) -> rules.Event | None:
+    def _repaired(self, verb: str, box: Box, seq: int) -> disruption.Event | None:
         """Repair a container; return what the broker will know, None if there was nothing to do."""
         match verb:
             case "start" if box.status == "exited":
                 box.status, box.started_at = "running", self.now
-                return rules.Ran(box.id, seq)
+                return disruption.Ran(box.id, seq)
             case "unpause" if box.status == "paused":
                 box.status = "running"
-                return rules.Ran(box.id, seq, unpaused=True)
+                return disruption.Ran(box.id, seq, unpaused=True)
             case "feed":
                 box.capacity = FULL
-                return rules.Changed(box.id, seq, FULL)
+                return disruption.Changed(box.id, seq, FULL)
             case "connect":
                 box.connected = True
-                return rules.Joined(box.id, seq, NETWORK)
+                return disruption.Joined(box.id, seq, NETWORK)
             case _:
                 return None
 
@@ -404,20 +404,20 @@ class World:
         def start() -> None:
             box.status, box.whole_since, box.started_at = "running", self.now, self.now
             self._later(LIVES[move.effect % len(LIVES)], end)
-            self._fold(rules.Ran(box.id, seq))
+            self._fold(disruption.Ran(box.id, seq))
 
         start()
 
     def _created(self, box: Box, *, up: RecordTime | None) -> None:
         replica = Replica(box.id, box.service, (NETWORK,), FULL, FULL, up)
-        self._fold(rules.Created(replica))
+        self._fold(disruption.Created(replica))
 
     def _look(self, target: Box) -> Look:
         """Return what the engine shows at this moment."""
         up = frozenset(
             box.id
             for box in self.boxes.values()
-            if box.status == "running" and not box.gone and self._uptime_s(box) >= rules.RUN_S
+            if box.status == "running" and not box.gone and self._uptime_s(box) >= disruption.RUN_S
         )
         runs = target.status in {"running", "paused"} or target.starting > 0
         return Look(up, target_runs=runs and not target.gone)

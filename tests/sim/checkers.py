@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
-from controller.broker.gate import router
+from controller.broker.gate import routes
 from controller.broker.gate.commands import Forward, Lost
 from controller.core.records.parts import RequestPart, ServicePart
 from controller.model import names
@@ -103,7 +103,7 @@ def read(command: Forward) -> Mutated:
     """Return what a forwarded request does."""
     path, _, raw = command.path.partition("?")
     query = dict(parse_qsl(raw, keep_blank_values=True))
-    match = router.find_route(command.method, path, versioned=False)
+    match = routes.find_route(command.method, path, versioned=False)
     body = json.loads(command.body) if command.body else {}
     route, named = match.route.name, match.names
     network = named.get("network", "")

@@ -17,8 +17,7 @@ from controller.core.drift.actions import Judge
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review import flat_plan
 from controller.core.service.desired_view import DesiredView
-from controller.engine.adapter import BrokerEngine
-from controller.engine.policy_cache import PolicyCache
+from controller.engine.adapter import BrokerEngine, PolicyCache
 from controller.engine.transport import (
     ConnectionBroken,
     EngineResponse,
@@ -28,10 +27,10 @@ from controller.engine.transport import (
 from controller.loop.controller import Controller
 from controller.loop.operator_api import OperatorApi
 from controller.loop.passes import PassPolicy
-from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
-from controller.loop.workers.triggers import Chore, Triggers
+from controller.loop.workqueue import Chore, Triggers
 from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key
 from controller.model.observed import Observed

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from controller.broker.gate.commands import Command, Forward, ReadEngine, WriteRecord
-from controller.loop.probes.prober import Prober
-from controller.loop.workers.triggers import Chore
+from controller.loop.prober import Prober
+from controller.loop.workqueue import Chore
 from controller.model.names import Key
 from controller.model.records import Reply, Request
 from tests.sim.broker import BrokerDied

@@ -13,9 +13,9 @@ from itertools import accumulate, chain, repeat, takewhile
 from typing import Any
 
 from controller.broker.gate.commands import Forward, Lost, ReadProcess
-from controller.core.drift.backoff import PAUSES_S
 from controller.core.drift.contention import AGAIN, FACTOR, FIRST_S, LONGEST_S
-from controller.loop.state import retries
+from controller.core.drift.failures import PAUSES_S
+from controller.loop.state import overrides
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Request
@@ -54,7 +54,7 @@ def bound(within_s: float) -> int:
     fought = (min(LONGEST_S, FIRST_S * FACTOR**n) for n in range(100))
     contended = AGAIN + tries(fought, within_s)
     # A request that fails (loop.state.retries).
-    doubled = (min(retries.LONGEST_S, retries.FIRST_S * 2.0**n) for n in range(100))
+    doubled = (min(overrides.RETRY_LONGEST_S, overrides.RETRY_FIRST_S * 2.0**n) for n in range(100))
     return REPLICAS * ACTS_A_TRY * max(failing, contended, tries(doubled, within_s))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.core.service.operator_actions import Decision
-from controller.model.desired.overrides import ServiceAct, Verb
+from controller.model.desired.desired import ServiceAct, Verb
 from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
 from controller.model.records import Reply, Request

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from controller.model.desired.overrides import Verb
+from controller.model.desired.desired import Verb
 from controller.model.names import Key, service_key
 from tests.sim.faults import Faults
 from tests.sim.files import Doc, Files

@@ -12,8 +12,8 @@ from controller.core.review.plan_json import review_json
 from controller.core.review.plan_text import render_review
 from controller.model import names
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.field_types import AS_WRITTEN
-from controller.model.desired.spec.rollout import Boot
+from controller.model.desired.spec.fields import AS_WRITTEN
+from controller.model.desired.spec.service import Boot
 from controller.model.errors import EngineError
 from controller.model.inventory import ContainerItem, Inventory
 from controller.model.names import Key, service_key

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from controller.broker.gate.commands import ReadProcess
-from controller.core.enforcement.kernel_compare import mask_of
+from controller.core.enforcement.kernel import mask_of
 from controller.model.confinement import (
     UNLIMITED,
     CgroupLimits,

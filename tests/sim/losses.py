@@ -27,10 +27,9 @@ from controller.broker.gate.commands import (
 )
 from controller.broker.secrets.generated import GeneratedValues
 from controller.broker.secrets.opener import SecretOpener
-from controller.core.planning.deliveries.secret_binding import bind_secrets
-from controller.core.secrets.contents import SecretName
-from controller.core.secrets.declared import GeneratedSource
-from controller.engine.secret_contents import BrokerSecrets
+from controller.core.planning.deliveries import bind_secrets
+from controller.core.secrets.declared import GeneratedSource, SecretName
+from controller.engine.requests import BrokerSecrets
 from controller.model.desired.plan import NeedsOperator
 from controller.model.errors import SecretError
 from controller.model.names import Key
@@ -46,7 +45,7 @@ from tests.sim.violation import Violation
 from tests.sim.world import World
 
 if TYPE_CHECKING:
-    from controller.broker.secrets.worker import SecretWorker
+    from controller.broker.secrets.opener import SecretWorker
     from controller.engine.adapter import BrokerEngine
     from controller.model.desired.desired import Desired
     from tests.sim.objects import SimContainer

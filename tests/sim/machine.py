@@ -14,7 +14,7 @@ from functools import partial, wraps
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from controller.model.desired.overrides import Verb
+from controller.model.desired.desired import Verb
 from controller.model.names import Key
 from tests.sim.faults import Fault, Faults
 from tests.sim.files import Doc

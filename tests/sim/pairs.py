@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from controller.app.desired_state import DesiredFiles, charts_folder
 from controller.broker.gate.commands import OpenSecret, ReadSecret, SecretOpened, SecretValue
-from controller.core.compose.translation.settings import ComposeSettings, settings_of
-from controller.core.planning.deliveries.secret_binding import AskSecrets, bind_secrets
+from controller.core.compose.translation.scope import ComposeSettings, settings_of
+from controller.core.planning.deliveries import AskSecrets, bind_secrets
 from controller.core.review import flat_plan
 from controller.engine.adapter import BrokerEngine
-from controller.engine.secret_contents import BrokerSecrets
+from controller.engine.requests import BrokerSecrets
 from controller.model import names
 from controller.model.desired.desired import Desired, GitSource
 from controller.model.errors import Problem, Severity

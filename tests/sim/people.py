@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from controller.core.enforcement.approval_requests import PlannedRemoval
+from controller.core.enforcement.approvals import PlannedRemoval
 from controller.engine.responses import encode_context
 from controller.model import names
 from controller.model.names import Key, service_key

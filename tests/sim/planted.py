@@ -20,30 +20,29 @@ from controller.broker.gate.commands import Forward, Lost, WriteRecord
 from controller.broker.guards import disruption_budget, lookup, recovery
 from controller.broker.handlers import addresses as gate_addresses
 from controller.broker.handlers import container_create, container_lifecycle, container_read
-from controller.core.addresses import slots as slot_addresses
+from controller.core import addresses, disruption
 from controller.core.admission import calls, create
-from controller.core.admission.host_ports import PortClaim
-from controller.core.disruption import budget
+from controller.core.admission.create import PortClaim
 from controller.core.drift import availability
-from controller.core.enforcement import kernel_compare
+from controller.core.encoding.stored_form import StoredForm
+from controller.core.enforcement import kernel
 from controller.core.enforcement import settlement as settling
 from controller.core.manifests import check_together as render
 from controller.core.manifests.declaration import FolderReading
-from controller.core.planning import planner, predecessor, rollout_waves, service_order
-from controller.core.planning import slot_plan as slots
+from controller.core.planning import planner, rollout_waves, service_order, slot_plan
 from controller.core.records.parts import ResultPart
-from controller.core.service import overrides, revisions, service_prune_guard
+from controller.core.service import overrides, prune_guard
 from controller.engine import adapter, requests
 from controller.loop import controller as loop
-from controller.loop import executor, reconciler, shared_state
-from controller.loop.probes import prober
+from controller.loop import executor, prober, reconciler, shared_state
 from controller.loop.state import overrides as override_store
-from controller.loop.state import retries, service_tracker
+from controller.loop.state import overrides as retries
+from controller.loop.state import service_tracker
 from controller.model import names
 from controller.model.confinement import KernelDifference
-from controller.model.desired.desired import SourceIdentity
+from controller.model.desired.desired import Overrides, SourceIdentity
 from controller.model.desired.plan import CreateContainer, StopContainer, UpdateContainer, Wait
-from controller.model.desired.spec.rollout import DependencyCondition, Order
+from controller.model.desired.spec.service import DependencyCondition, Order
 from controller.model.errors import Conflict
 from controller.model.inventory import ContainerItem
 from controller.model.observed import ContainerState, Settings
@@ -414,7 +413,11 @@ def _logs_bodies(original: Any) -> Any:
 
 
 def _unsuspended(original: Any) -> Any:
-    return lambda steering_: original(replace(steering_, suspension=None))
+    def to_json(self: StoredForm[Any], value: Any) -> Any:
+        kept = replace(value, suspension=None) if isinstance(value, Overrides) else value
+        return original(self, kept)
+
+    return to_json
 
 
 # The order among services
@@ -526,8 +529,8 @@ PLANTS = (
         "no-count-rules",
         "an emptied directory lets everything go",
         (
-            (service_prune_guard, "SCOPE_RULES", always(())),
-            (service_prune_guard, "_held_back", always(lambda _look: {})),
+            (prune_guard, "SCOPE_RULES", always(())),
+            (prune_guard, "_held_back", always(lambda _look: {})),
         ),
     ),
     Plant(
@@ -564,7 +567,7 @@ PLANTS = (
         5,
         "radius-counts-one-look",
         "the gate forgets what the controller took down before",
-        ((budget, "down_services", always(lambda *_: {})),),
+        ((disruption, "down_services", always(lambda *_: {})),),
     ),
     Plant(
         6,
@@ -584,14 +587,14 @@ PLANTS = (
         "what serves stops before its successor starts, where it needn't",
         (
             (rollout_waves, "order_of", always(lambda _service: Order.STOP_FIRST)),
-            (slots, "order_of", always(lambda _service: Order.STOP_FIRST)),
+            (slot_plan, "order_of", always(lambda _service: Order.STOP_FIRST)),
         ),
     ),
     Plant(
         7,
         "stops-before-create",
         "what serves stops before its successor is created",
-        ((slots, "replace_slot", _stops_before),),
+        ((slot_plan, "replace_slot", _stops_before),),
     ),
     Plant(
         7,
@@ -603,7 +606,7 @@ PLANTS = (
         7,
         "nameless-successor",
         "a successor isn't given its service's name before its predecessor goes",
-        ((slots, "attach_service_alias", always(lambda *_, **__: [])),),
+        ((slot_plan, "attach_service_alias", always(lambda *_, **__: [])),),
     ),
     Plant(
         8,
@@ -623,20 +626,20 @@ PLANTS = (
         "a pass may end between what is stopped and what is started for it",
         (
             (executor, "atomic_groups", always(lambda actions: [(action,) for action in actions])),
-            (predecessor, "_plan_fallback", always(lambda *_: None)),
+            (slot_plan, "_plan_fallback", always(lambda *_: None)),
         ),
     ),
     Plant(
         7,
         "no-stand-in",
         "what served before isn't started again while its successor can't be had",
-        ((predecessor, "_plan_fallback", always(lambda *_: None)),),
+        ((slot_plan, "_plan_fallback", always(lambda *_: None)),),
     ),
     Plant(
         7,
         "false-violation",
         "what runs as it was admitted is ended",
-        ((kernel_compare, "compare", returning(_with_a_breach)),),
+        ((kernel, "compare_kernel", returning(_with_a_breach)),),
     ),
     Plant(
         9,
@@ -700,7 +703,7 @@ PLANTS = (
         12,
         "cause-tells-env",
         "an action's cause tells the environment",
-        ((slots, "create_of", _tells_env),),
+        ((slot_plan, "create_of", _tells_env),),
     ),
     Plant(
         12,
@@ -730,7 +733,7 @@ PLANTS = (
         13,
         "suspension-forgotten",
         "a suspension ends with the controller's process",
-        ((revisions, "to_json", _unsuspended),),
+        ((StoredForm, "to_json", _unsuspended),),
     ),
     Plant(
         13,
@@ -784,6 +787,6 @@ PLANTS = (
         17,
         "one-address-for-all",
         "each new slot gets the same address",
-        ((slot_addresses, "_first_address", always(lambda *_: "10.208.0.2")),),
+        ((addresses, "_first_address", always(lambda *_: "10.208.0.2")),),
     ),
 )

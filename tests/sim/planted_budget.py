@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from controller.core.disruption import budget as rules
-from controller.core.disruption.budget import Budget, Look
+from controller.core import disruption
+from controller.core.disruption import Budget, Look
 from controller.model.inventory import Capacity, RecordTime, TakenDown
 from controller.model.mutations import Mutation
 from tests.sim.budget_model import Box, World
@@ -53,7 +53,7 @@ def _from_the_intent(_original: Any) -> Any:
     """Count the ten minutes from the intent on."""
 
     def expires_in_s(taken: TakenDown, age_s: Callable[[RecordTime], float]) -> float:
-        return max(0.0, rules.WINDOW_S - age_s(RecordTime(taken.intent, taken.time)))
+        return max(0.0, disruption.WINDOW_S - age_s(RecordTime(taken.intent, taken.time)))
 
     return expires_in_s
 
@@ -92,31 +92,31 @@ BUDGET_PLANTS: tuple[Plant, ...] = (
         SHARE,
         "budget-believes-the-look",
         "a container that went down while the engine listed it counts as started again",
-        ((rules, "admit", _believes_the_look),),
+        ((disruption, "admit", _believes_the_look),),
     ),
     Plant(
         SHARE,
         "budget-counts-young-slots",
         "a slot that was started just now keeps its service up",
-        ((rules, "RUN_S", always(0.0)),),
+        ((disruption, "RUN_S", always(0.0)),),
     ),
     Plant(
         SHARE,
         "budget-ends-at-the-start",
         "a service counts no more once its container was restarted, although it ends at once",
-        ((rules, "_end", _ends_at_once),),
+        ((disruption, "_end", _ends_at_once),),
     ),
     Plant(
         SHARE,
         "budget-from-the-intent",
         "a stop counts for ten minutes from its intent on, however long it takes",
-        ((rules, "expires_in_s", _from_the_intent),),
+        ((disruption, "expires_in_s", _from_the_intent),),
     ),
     Plant(
         SHARE,
         "budget-blind-to-updates",
         "an update to next to nothing takes nothing down",
-        ((rules, "can_take_down", _deaf_to(Mutation.CONTAINER_UPDATE)),),
+        ((disruption, "can_take_down", _deaf_to(Mutation.CONTAINER_UPDATE)),),
     ),
     Plant(
         SHARE,
@@ -128,13 +128,13 @@ BUDGET_PLANTS: tuple[Plant, ...] = (
         SHARE,
         "budget-blind-to-disconnects",
         "a disconnect takes nothing down",
-        ((rules, "can_take_down", _deaf_to(Mutation.NETWORK_DISCONNECT)),),
+        ((disruption, "can_take_down", _deaf_to(Mutation.NETWORK_DISCONNECT)),),
     ),
     Plant(
         SHARE,
         "budget-blind-to-restarts",
         "a restart takes nothing down",
-        ((rules, "can_take_down", _deaf_to(Mutation.CONTAINER_RESTART)),),
+        ((disruption, "can_take_down", _deaf_to(Mutation.CONTAINER_RESTART)),),
     ),
     Plant(
         SHARE,

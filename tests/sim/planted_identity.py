@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.broker.guards import kernel_verify, name_conflicts
-from controller.core.rules import networks as network_rules
+from controller.broker.guards import conflicts, kernel_verify
+from controller.core.rules import networks
 from tests.sim.planted import Plant, always
 
 #: The invariant that no container reaches another owner's object.
@@ -34,7 +34,7 @@ IDENTITY_PLANTS: tuple[Plant, ...] = (
         OWN,
         "identity-started-by-name",
         "a start joins whatever network has the admitted name",
-        ((network_rules, "is_admitted", always(lambda *_: True)),),
+        ((networks, "is_admitted", always(lambda *_: True)),),
     ),
     Plant(
         OWN,
@@ -46,12 +46,12 @@ IDENTITY_PLANTS: tuple[Plant, ...] = (
         OWN,
         "identity-names-not-judged-again",
         "a container is started under a name that it got past the gate",
-        ((name_conflicts, "refuse_clashes", always(lambda *_: None)),),
+        ((conflicts, "refuse_clashes", always(lambda *_: None)),),
     ),
     Plant(
         OWN,
         "identity-found-names-not-held",
         "a name that a container got past the gate stays free to others",
-        ((name_conflicts, "names_of", always(name_conflicts._recorded_names)),),
+        ((conflicts, "names_of", always(conflicts._recorded_names)),),
     ),
 )

@@ -22,9 +22,8 @@ from typing import Final
 from controller.core.drift.actions import is_denied
 from controller.loop import controller as loop
 from controller.loop.controller import Controller
-from controller.loop.state import snapshot
-from controller.loop.workers.triggers import Chore
-from controller.loop.workers.workqueue import WorkQueue
+from controller.loop.state import service_tracker
+from controller.loop.workqueue import Chore, WorkQueue
 from controller.model.desired.plan import RemoveNetwork, Wait
 from controller.model.names import Key
 from controller.ports import EngineEvent
@@ -81,11 +80,13 @@ class Promptness:
         observed, key = self._controller.shared.observed, event.key
         lost = f"{event.kind} {event.action} is lost"
         if key is None and event.kind == "container" and observed is not None:
-            key = snapshot.owner_of(observed, event.id)
+            key = service_tracker.owner_of(observed, event.id)
             if key is None:
                 # Of others' containers the controller needs to know only who leaves an address.
                 left = event.action == "disconnect"
-                self._excused |= dict.fromkeys(snapshot.displaced(observed) if left else (), lost)
+                self._excused |= dict.fromkeys(
+                    service_tracker.displaced(observed) if left else (), lost
+                )
                 return
         self._excused[key] = lost
 

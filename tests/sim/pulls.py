@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from controller.broker.gate import context_header
+from controller.broker.gate import journal_entries
 from controller.model.records import Reply, Request
 from tests.sim.faults import Action
 from tests.sim.files import Truth
@@ -53,5 +53,5 @@ class Pulls:
 
 def _file_of(request: Request) -> str:
     """Return the file that a request names as its source, '' for none."""
-    values = [value for name, value in request.headers if name == context_header.HEADER]
-    return context_header.read(values[0]).file if values else ""
+    values = [value for name, value in request.headers if name == journal_entries.CONTEXT_HEADER]
+    return journal_entries.read_context(values[0]).file if values else ""

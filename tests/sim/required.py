@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.broker.gate import context_header
+from controller.broker.gate import journal_entries
 from controller.model import names
 from controller.model.mutations import Mutation
 from controller.model.records import NO_PRECONDITION, Precondition, Request, Role
@@ -36,8 +36,10 @@ class Required:
     def begins(self, request: Request | None) -> None:
         """Note a request of the controller's; None for anybody else's."""
         headers = () if request is None else request.headers
-        values = [value for name, value in headers if name == context_header.HEADER]
-        self._wanted = context_header.read(values[0]).precondition if values else NO_PRECONDITION
+        values = [value for name, value in headers if name == journal_entries.CONTEXT_HEADER]
+        self._wanted = (
+            journal_entries.read_context(values[0]).precondition if values else NO_PRECONDITION
+        )
         self._before = self._there()
 
     def _there(self) -> set[tuple[str, str, str]]:

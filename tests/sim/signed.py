@@ -22,13 +22,11 @@ from controller.broker.gate.commands import (
     SecretOpened,
     VerifyProof,
 )
-from controller.core.proofs.git_objects import InvalidProof, NotNewer
-from controller.core.proofs.proven_commit import prove
+from controller.core.proofs.proven_commit import InvalidProof, NotNewer, SignerFiles, Signers, prove
 from controller.core.proofs.render import RenderScope, render
 from controller.core.proofs.rendering import Rendering, join_parts, read_secrets
-from controller.core.proofs.signers import SignerFiles, Signers
 from controller.engine.adapter import BrokerEngine
-from controller.engine.proofs.uploads import BrokerProofs
+from controller.engine.proof_uploads import BrokerProofs
 from controller.model.desired.desired import GitSource
 from controller.model.errors import Problem
 from controller.model.names import Key

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from controller.model.desired.overrides import Verb
+from controller.model.desired.desired import Verb
 from controller.model.names import WORKLOADS, Key, job_key, service_key
 from tests.sim.controller import request_of
 from tests.sim.faults import Action

@@ -13,7 +13,7 @@ from controller.broker.deliveries import mounts as deliveries
 from controller.core.admission import create
 from controller.core.rules import mounts
 from controller.model import names
-from controller.model.files.delivery import FileSet
+from controller.model.delivery import FileSet
 from controller.model.names import container_name
 from tests.sim.broker import SimBroker
 from tests.sim.controller import request_of

@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from controller.broker.handlers import ignored_settings
+from controller.broker.handlers import container_create
 from controller.core.drift import classify
 from controller.core.drift.classify import still_ignored
 from controller.core.engine_api.field_reader import Posture
@@ -125,8 +125,8 @@ PLANTS = (
         "dropped-members-unseen",
         "nobody looks at what the engine kept of a create and an update",
         (
-            (ignored_settings, "ignored_by_create", always(lambda *_: ())),
-            (ignored_settings, "ignored_by_update", always(lambda *_: ())),
+            (container_create, "ignored_by_create", always(lambda *_: ())),
+            (container_create, "ignored_by_update", always(lambda *_: ())),
         ),
     ),
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controller.core.drift import backoff, contention, failures
+from controller.core.drift import contention, failures
 from controller.loop.state import service_tracker
 from tests.sim.everlasting import BOUNDED, FAULTS, LIFE_S, EverlastingWorld, bound
 from tests.sim.parallel import mapped
@@ -88,7 +88,7 @@ PLANTED: tuple[tuple[Plant, str], ...] = (
             BOUNDED,
             "no-pause",
             "a slot that fails is tried again at once",
-            ((backoff, "pause_s", always(lambda _history: 0)),),
+            ((failures, "pause_s", always(lambda _history: 0)),),
         ),
         "it crashes at each start",
     ),

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from controller.core.jobs import rollout_hooks, run_end, run_rules
-from controller.core.jobs.progress import JobDecision
-from controller.core.jobs.run_end import RunEnd
-from controller.core.planning.jobs import job_plan
+from controller.core.jobs import memory, rollout_hooks, run_rules
+from controller.core.jobs.decision import JobDecision
+from controller.core.jobs.memory import RunEnd
+from controller.core.planning import job_plan
 from controller.core.records import container_effects
 from tests.sim.doomed import DoomedWorld
 from tests.sim.planted import Plant, returning
@@ -45,7 +45,7 @@ PLANTS = (
         DOUBLED,
         "success-taken-for-failure",
         "a run that succeeded is recorded as failed",
-        ((run_end, "end_of", returning(_as_failed)),),
+        ((memory, "end_of", returning(_as_failed)),),
     ),
 )
 

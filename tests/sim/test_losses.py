@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from controller.broker.gate.state import GateState
-from controller.broker.guards import split_brain
+from controller.broker.guards import recovery
 from controller.broker.secrets.generated import GeneratedValues
 from controller.core.planning.service_order import Ordering
 from tests.sim.checkers import ADDRESSES
@@ -52,7 +52,7 @@ PLANTS = (
             "a container outside the inventory holds only its name",
             (
                 (Ordering, "_held_by_foreign", always(lambda *_: None)),
-                (split_brain, "refuse_if_slot_held", always(lambda *_: None)),
+                (recovery, "refuse_if_slot_held", always(lambda *_: None)),
             ),
         ),
     ),

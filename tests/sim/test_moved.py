@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from controller.broker.handlers.moves import service_move
-from controller.core.planning.moves import pending
+from controller.broker.handlers import service_move
+from controller.core.planning import pending_moves
 from controller.core.records import container_effects
-from controller.core.service import service_prune_guard
+from controller.core.service import prune_guard
 from controller.loop import passes
 from controller.model.names import Key
 from tests.sim.controller import request_of
@@ -112,9 +112,9 @@ MOVES = (
         "claimed-and-pruned",
         "containers of a claimed name are removed like those of a removed document",
         (
-            (pending, "pending_moves", always(lambda _desired, _observed: ())),
+            (pending_moves, "pending_moves", always(lambda _desired, _observed: ())),
             (passes, "pending_moves", always(lambda _desired, _observed: ())),
-            (service_prune_guard, "claimed_keys", always(lambda _desired, _observed: frozenset())),
+            (prune_guard, "claimed_keys", always(lambda _desired, _observed: frozenset())),
         ),
     ),
     Plant(

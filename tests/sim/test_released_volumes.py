@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.service import released_volumes
+from controller.core.service import prune_guard
 from controller.model.names import Key
 from tests.sim.controller import request_of
 from tests.sim.doomed import DoomedWorld
@@ -59,10 +59,10 @@ def test_the_gate_keeps_the_data_if_the_controller_forgets_to_ask(
 ) -> None:
     """A planted bug: the controller takes each released volume for approved."""
 
-    def wrong(*args: Any, approved: bool, **named: Any) -> released_volumes.ReleasedVolumes:
+    def wrong(*args: Any, approved: bool, **named: Any) -> prune_guard.ReleasedVolumes:
         del approved
         return original(*args, approved=True, **named)
 
-    original = released_volumes.decide
-    monkeypatch.setattr(released_volumes, "decide", wrong)
+    original = prune_guard.decide_releases
+    monkeypatch.setattr(prune_guard, "decide", wrong)
     assert "data" in told((30, dump)).engine.volumes

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from controller.broker.handlers.proofs import uploads
-from controller.core.records import inventory_json
-from controller.core.records.signed import revisions
+from controller.broker.handlers import proof_uploads
+from controller.core.records import inventory_json, signed_revisions
 from controller.model.inventory import AcceptedCommit
 from controller.model.names import service_key
 from controller.model.records import Reply, Request
@@ -237,7 +236,7 @@ PLANTED = (
         SUPERSEDED,
         "accepted-in-memory",
         "an accepted commit isn't in the journal before its use",
-        ((uploads, "_anchor", _MEMORY.anchor), (uploads, "_record", _MEMORY.record)),
+        ((proof_uploads, "_anchor", _MEMORY.anchor), (proof_uploads, "_record", _MEMORY.record)),
     ),
     Plant(
         SUPERSEDED,
@@ -251,13 +250,13 @@ AT_ONCE = (
         SUPERSEDED,
         "accepted-not-folded",
         "the inventory ignores the records of accepted commits",
-        ((revisions, "accept_commit", always(lambda inventory, _record: inventory)),),
+        ((signed_revisions, "accept_commit", always(lambda inventory, _record: inventory)),),
     ),
     Plant(
         SUPERSEDED,
         "anchored-at-since",
         "each commit that descends from the policy's first commit is accepted",
-        ((uploads, "_anchor", always(lambda rule, _state: rule.since)),),
+        ((proof_uploads, "_anchor", always(lambda rule, _state: rule.since)),),
     ),
 )
 

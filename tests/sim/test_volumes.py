@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from controller.broker.gate.commands import Command
-from controller.broker.handlers import container_lifecycle
-from controller.broker.handlers.volumes import holds
-from controller.broker.handlers.volumes.holds import LEASE_S
+from controller.broker.handlers import container_lifecycle, volumes
+from controller.broker.handlers.volumes import LEASE_S
 from controller.core.records import inventory as inventories
 from controller.model import names
 from controller.model.records import Reply, Request
@@ -78,7 +77,7 @@ class HeldWorld(World):
         if self.broker.state is None:
             return
         try:
-            self.broker._drive(holds.end_expired(self.broker.state))
+            self.broker._drive(volumes.end_expired_holds(self.broker.state))
         except BrokerDied:
             self.broker.die()
 
@@ -89,7 +88,7 @@ def tell(world: HeldWorld, *, dies: bool) -> None:
         world.live(60)
         assert len(world.running) == 1, "the service runs"
         world.count = 0
-        reply = world.record(act=holds.BEGIN, object=VOLUME, **{"for": "dump"})
+        reply = world.record(act=volumes.HOLD_BEGIN, object=VOLUME, **{"for": "dump"})
         begun = reply is not None and reply.status == 200
         if begun:
             world.stop_all()
@@ -97,7 +96,7 @@ def tell(world: HeldWorld, *, dies: bool) -> None:
             _copy(world)
         if begun and not dies and reply is not None:
             told = json.loads(reply.body)
-            world.record(act=holds.END, object=VOLUME, id=told["id"], outcome="succeeded")
+            world.record(act=volumes.HOLD_END, object=VOLUME, id=told["id"], outcome="succeeded")
         for _ in range(6):
             world.live(LEASE_S)
             world.end_expired()
@@ -139,7 +138,7 @@ PLANTS = (
         CONVERGES,
         "hold-without-an-end",
         "a hold outlives the command that died",
-        ((holds, "LEASE_S", always(10.0**9)),),
+        ((volumes, "LEASE_S", always(10.0**9)),),
     ),
     Plant(
         DATA,

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
-from controller.core.enforcement.approval_requests import planned_removals
+from controller.core.enforcement.approvals import planned_removals
 from controller.engine.events import event_of
-from controller.loop.probes.prober import Prober
-from controller.loop.workers.triggers import Chore
+from controller.loop.prober import Prober
+from controller.loop.workqueue import Chore
 from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
 from controller.model.records import Reply, Request, Role

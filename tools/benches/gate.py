@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from controller.app.users import trimtab_gid
+from controller.app.state_folder import trimtab_gid
 from controller.model import names
 from tests import engine as engines
 from tests.gate.fixtures import CONTEXT, IMAGE, RUNS, Gate

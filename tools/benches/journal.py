@@ -9,12 +9,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from time import perf_counter
 
-from controller.app.clock import SystemClock
-from controller.app.process import new_id
+from controller.app.process import SystemClock, new_id
 from controller.core.records.query import Filter
-from controller.journal.index.archive import FolderArchive
+from controller.journal.index.queries import FolderArchive
 from controller.journal.verify.verify import verify
-from controller.journal.writer.disk import Disk
+from controller.journal.writer.append_log import Disk
 from controller.journal.writer.writer_thread import Writer
 from controller.model.records import Entry, Record
 from tools.benches.measure import milliseconds, percentile, rate, ratio, row

@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 import yaml
 
-from controller.app.users import trimtab_gid
-from controller.system.unix_socket import connect_to_broker
+from controller.app.state_folder import trimtab_gid
+from controller.system.sockets import connect_to_broker
 from tests import engine as engines
 from tests.gate.greedy import Greedy
 from tests.gate.roles import ALICE, BOB, Peer

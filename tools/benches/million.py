@@ -18,10 +18,10 @@ from pathlib import Path
 from time import process_time
 from typing import Final
 
-from controller.app.clock import SystemClock
+from controller.app.process import SystemClock
 from controller.cli.main import main
-from controller.core.transparency.signed_note import PrivateKey
-from controller.journal.index.archive import FolderArchive
+from controller.core.transparency import PrivateKey
+from controller.journal.index.queries import FolderArchive
 from controller.journal.store.segments import first_seq_of, list_segments
 from controller.journal.writer.retention import compress
 from controller.settings import Instance, StateFolder, write_instance

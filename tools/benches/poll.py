@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from controller.app.clock import SystemClock
+from controller.app.process import SystemClock
 from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
 from tests.git.places import PASSWORD
 from tests.git.repository import DOCUMENT, Repository, source_spec, unverified

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from time import CLOCK_REALTIME, clock_gettime, monotonic, sleep
 
-from controller.fetch.forge.webhook import SECRETS
+from controller.fetch.webhook import SECRETS
 from tests import engine as engines
 from tests.git.places import Happening, Place, open_place, surroundings_beside
 from tests.instance import LABEL, Host, eventually

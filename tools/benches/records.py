@@ -17,10 +17,8 @@ from typing import Final
 from controller.core.records.checkpoint import Checkpoint, checkpoint_entry, key_entry
 from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.record import GENESIS, prepare, timestamp
-from controller.core.transparency.merkle import Range, leaf_hash
-from controller.core.transparency.signed_note import PrivateKey, sign_note
-from controller.journal.store.chain import FORMAT, binding
-from controller.journal.store.folder import FILE_MODE, FOLDER_MODE
+from controller.core.transparency import PrivateKey, Range, leaf_hash, sign_note
+from controller.journal.store.chain import FILE_MODE, FOLDER_MODE, FORMAT, binding
 from controller.journal.store.segments import MARK_NAME, DurableMark, name_of
 from controller.model.observed import Settings
 from controller.model.records import Entry, Stage

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.scope import dns_name
 from tests.e2e.client import HANGS_S, Client, asking
 from tests.engine import FoundEngine, PrivateEngine
 from tests.instance import Host, eventually, has

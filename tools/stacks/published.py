@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.scope import dns_name
 from tests.engine import FoundEngine, PrivateEngine
 from tests.instance import LABEL, POLICIES, Host, eventually, has
 from tools.stacks import stand_ins

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.scope import dns_name
 from tests.engine import FoundEngine, PrivateEngine
 from tools.stacks.compare import Difference, Fields, differences, fields_of
 from tools.stacks.sides import READY_S, ComposeSide, Replica, TrimtabSide

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from controller.broker.secrets.key_files import FILES
-from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.scope import dns_name
 from tests.engine import FoundEngine, PrivateEngine
 from tests.instance import POLICIES, Host, eventually
 from tools import debian_images, demo_images, image_archive

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from controller.app.broker import open_journal
-from controller.app.clock import SystemClock
+from controller.app.process import SystemClock
 from controller.cli.clients.socket_client import ask_controller
 from controller.model import names
 from controller.model.crashpoints import pass_by

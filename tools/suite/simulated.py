@@ -18,15 +18,14 @@ from controller.app.controller import parse_pass_policy
 from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess
 from controller.core.admission.create import judge_create
 from controller.core.planning.quarantine import QuarantineRules
-from controller.engine.adapter import BrokerEngine
+from controller.engine.adapter import BrokerEngine, PolicyCache
 from controller.engine.events import event_of
-from controller.engine.policy_cache import PolicyCache
 from controller.engine.transport import EngineResponse, OutgoingRequest
 from controller.loop.controller import Controller
-from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
-from controller.loop.workers.triggers import Triggers
+from controller.loop.workqueue import Triggers
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.records import Reply
 from controller.ports import EngineFacts

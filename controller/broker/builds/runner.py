@@ -19,10 +19,9 @@ from controller.broker.builds.upload import DISK_FLOOR, free_bytes
 from controller.broker.engine.client import EngineClient, Upload
 from controller.broker.engine.relay import ClientStream, hang_up_of
 from controller.broker.engine.response import ResponseBroken, ResponseReader
-from controller.broker.gate.builds import RunBuild
-from controller.broker.gate.commands import BuildEnded, Lost
-from controller.broker.wire.responses import json_reply, refusal
-from controller.core.encoding.json_members import mapping_of, parse_json
+from controller.broker.gate.commands import BuildEnded, Lost, RunBuild
+from controller.broker.wire import json_reply, refusal
+from controller.core.encoding.json_values import mapping_of, parse_json
 from controller.core.engine_api.translate import layers_size
 from controller.model.records import Reply
 from controller.system.slots import SlotUser

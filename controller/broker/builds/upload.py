@@ -10,13 +10,15 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from controller.broker.builds.context_archive import ContextLimits, JudgedContext, read_context
-from controller.broker.builds.tar_headers import BadContext
+from controller.broker.builds.context_archive import (
+    BadContext,
+    ContextLimits,
+    JudgedContext,
+    read_context,
+)
 from controller.broker.engine.relay import ClientStream
-from controller.broker.gate.builds import ContextReceived, ContextRefused, ReceiveContext
-from controller.broker.wire.request_reader import Malformed
-from controller.broker.wire.responses import CONTINUE
-from controller.broker.wire.streamed_body import StreamedBody
+from controller.broker.gate.commands import ContextReceived, ContextRefused, ReceiveContext
+from controller.broker.wire import CONTINUE, Malformed, StreamedBody
 
 READ_BYTES = 64 * 1024
 GZIP = b"\x1f\x8b"

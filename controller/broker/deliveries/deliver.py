@@ -6,22 +6,22 @@ asks again after each lost reply.
 
 from __future__ import annotations
 
+from controller.broker import signed_acts
 from controller.broker.deliveries.secrets import open_requested
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import StoreContent
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import raise_if_denied
 from controller.broker.gate.state import GateState
-from controller.broker.signed import signed_acts
-from controller.broker.wire.responses import json_reply
-from controller.core.admission.files import (
+from controller.broker.wire import json_reply
+from controller.core.admission.calls import (
     DeliveryRequest,
     admit_delivery,
     opened_secret,
     read_delivery,
 )
-from controller.core.files.usage import owners_shown, used_contents
-from controller.model.files.delivery import FileSet
+from controller.core.files.content import owners_shown, used_contents
+from controller.model.delivery import FileSet
 from controller.model.mutations import Mutation
 from controller.model.records import Reply
 

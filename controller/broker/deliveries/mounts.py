@@ -16,9 +16,9 @@ from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.core.engine_api.requests import CreateRequest, MountRequest
-from controller.core.files.layout import recorded_source, source_of
+from controller.core.files.content import recorded_source, source_of
 from controller.model.confinement import Confinement, ExpectedMount
-from controller.model.files.delivery import FILE_KINDS, FileSet
+from controller.model.delivery import FILE_KINDS, FileSet
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import FILES_GONE
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from controller.broker import signed_acts
 from controller.broker.deliveries.mounts import undelivered
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import (
@@ -26,15 +27,13 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.state import GateState
-from controller.broker.signed import signed_acts
-from controller.broker.wire.responses import json_reply
-from controller.core.admission.files import admit_secret
+from controller.broker.wire import json_reply
+from controller.core.admission.calls import admit_secret
 from controller.core.engine_api.requests import CreateRequest
-from controller.core.records.operator_records import read_forget_request
-from controller.core.secrets.contents import SecretName
-from controller.core.secrets.declared import SecretSource, declared_from_json
+from controller.core.records.parts import read_forget_request
+from controller.core.secrets.declared import SecretName, SecretSource, declared_from_json
+from controller.model.delivery import FileSet, contents_of
 from controller.model.errors import SecretError
-from controller.model.files.delivery import FileSet, contents_of
 from controller.model.mutations import SECRET_FORGET
 from controller.model.quantities import format_bytes
 from controller.model.records import Reply

@@ -27,16 +27,10 @@ from controller.broker.engine.response import (
     TooLong,
     connect,
 )
-from controller.broker.gate.commands import (
-    NOT_ALLOWED,
-    REPLY_BYTES_MAX,
-    Lost,
-    Rows,
-    engine_remedy,
-)
+from controller.broker.gate.commands import NOT_ALLOWED, REPLY_BYTES_MAX, Lost, Rows, engine_remedy
 from controller.broker.gate.state import NEWEST_API, OLDEST_API
-from controller.broker.wire.request_reader import BODILESS
-from controller.core.encoding.json_members import parse_json, text_member, texts_of
+from controller.broker.wire import BODILESS
+from controller.core.encoding.json_values import parse_json, text_member, texts_of
 from controller.core.enforcement.kept_settings import ignored_by_engine
 from controller.core.engine_api.tested_engines import image_store
 from controller.model.crashpoints import Reach, pass_by

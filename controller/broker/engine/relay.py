@@ -17,10 +17,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
-from controller.broker.engine.lines import EventLines
 from controller.broker.engine.response import READ_BYTES, ResponseBroken, ResponseReader
-from controller.broker.wire.responses import LAST_CHUNK, Headers, chunk, head_bytes
-from controller.broker.wire.streamed_body import StreamedBody
+from controller.broker.engine.rows import EventLines
+from controller.broker.wire import LAST_CHUNK, Headers, StreamedBody, chunk, head_bytes
 
 #: How long a client has to read the head of a response before the first output follows.
 HEAD_READ_S, POLL_S = 1.0, 0.001

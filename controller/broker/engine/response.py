@@ -11,7 +11,7 @@ import httptools
 
 from controller.broker.engine.rows import ListBroken, ListTooLong, RowParser
 from controller.broker.gate.commands import REPLY_BYTES_MAX, Lost, Rows
-from controller.broker.wire.responses import end_to_end
+from controller.broker.wire import end_to_end
 from controller.model.records import Reply
 
 HEAD_BYTES_MAX = 64 * 1024

@@ -18,10 +18,9 @@ from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Forward, Lost, SharedPull
-from controller.core.encoding.json_members import parse_json
-from controller.core.engine_api.streams import pull_progress
-from controller.core.engine_api.streams.pull_errors import NO_PROGRESS
-from controller.core.engine_api.streams.pull_progress import PullProgress
+from controller.core.encoding.json_values import parse_json
+from controller.core.engine_api import progress as pull_progress
+from controller.core.engine_api.progress import NO_PROGRESS, PullProgress
 from controller.model.records import Reply
 from controller.system.slots import SlotUser
 
@@ -121,7 +120,7 @@ async def _read(stream: ResponseReader, pull: _Pull, deadline_s: float) -> None:
                 raise ResponseBroken(f"the engine says a line of more than {LINE_BYTES_MAX} bytes")
             for line in lines:
                 pull.add(line + b"\n")
-                after = pull_progress.advance(progress, line)
+                after = pull_progress.advance_pull(progress, line)
                 if after is not progress:
                     patience.reschedule(loop.time() + deadline_s)
                 progress = after

@@ -11,14 +11,13 @@ from typing import Any, TypeVar, cast
 from controller.broker.gate import commands, redact
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.routes import Route
-from controller.broker.wire.responses import JSON_TYPE, refusal
-from controller.core.effective.accounts import Accounts, in_numbers, is_named
-from controller.core.effective.merge import needs_numbers
-from controller.core.encoding import json_members
+from controller.broker.wire import JSON_TYPE, refusal
+from controller.core.effective import Accounts, in_numbers, is_named, needs_numbers
+from controller.core.encoding import json_values
 from controller.core.engine_api import cdi
 from controller.core.engine_api.cdi import CdiDevice, CdiFile
 from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
-from controller.core.records.views import Page, Question
+from controller.core.records.query import Page, Question
 from controller.model.host_paths import PathFacts
 from controller.model.policy.document import Policy
 from controller.model.records import (
@@ -252,7 +251,7 @@ def parse_list(reply: Reply) -> list[Any]:
 
 def _parsed(reply: Reply, kind: type[T]) -> T:
     try:
-        value = json_members.parse_json(reply.body)
+        value = json_values.parse_json(reply.body)
     except ValueError as error:
         raise Answered(_garbled("it isn't JSON")) from error
     if not isinstance(value, kind):

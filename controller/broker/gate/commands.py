@@ -3,6 +3,8 @@
 A flow of the gate is a generator of commands. The driver (asyncio in ``broker.server``,
 synchronous in the simulation) executes each command and sends its result back. Every command
 boundary is a crash point.
+
+The commands of a build to the driver: receive the context, and run the build on the engine.
 """
 
 from __future__ import annotations
@@ -11,30 +13,81 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from controller.broker.gate.builds import (
-    ContextReceived,
-    ContextRefused,
-    ReceiveContext,
-    RunBuild,
-)
-from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.effective.accounts import Accounts
-from controller.core.encoding.json_members import parse_json
+from controller.core.compose.translation.scope import ComposeSettings
+from controller.core.effective import Accounts
+from controller.core.encoding.json_values import parse_json
 from controller.core.engine_api.cdi import CdiFile
-from controller.core.records.query import QueryResult
-from controller.core.records.views import Page, Question
-from controller.core.secrets.contents import SecretName
-from controller.core.secrets.declared import SecretSource
+from controller.core.records.query import Page, QueryResult, Question
+from controller.core.secrets.declared import SecretName, SecretSource
 from controller.model.confinement import EffectiveState, NotReadable
-from controller.model.files.delivery import FileSet, StoredFiles, Variant
+from controller.model.delivery import FileSet, StoredFiles, Variant
 from controller.model.host_paths import PathFacts
 from controller.model.names import NetworkNames
-from controller.model.policy.sources import SignedSource
+from controller.model.policy.sections import SignedSource
 from controller.model.records import Entry, Record, Reply
 
 if TYPE_CHECKING:
-    from controller.core.proofs.git_objects import OtherLine
+    from controller.core.proofs.proven_commit import OtherLine
     from controller.core.proofs.rendering import Rendering
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveContext:
+    """Receive the body of the request, the context of a build. Result: ContextReceived or ContextRefused.
+
+    The file stays with the request, for ``RunBuild``.
+    """
+
+    #: Bounds: bytes of all contents, and entries.
+    bytes_max: int
+    entries_max: int
+    #: The name of the Dockerfile in the context.
+    dockerfile: str
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContextReceived:
+    """What admission and the record need to know of a context."""
+
+    #: Of names, modes, targets of links and contents.
+    digest: str
+    #: Bytes of all contents, and entries.
+    size: int
+    entries: int
+    #: None if the context has no such file.
+    dockerfile: str | None = field(repr=False)
+    #: The files that are archives or compressed, by name.
+    archives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContextRefused:
+    """Why a body can't be the context of a build."""
+
+    code: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunBuild:
+    """Build an image from the received context, and send its log to the client as it comes.
+
+    Result: a ``BuildEnded``. The build ends with the client, and beyond a bound.
+    """
+
+    #: Without the version prefix, with the query.
+    path: str = field(repr=False)
+    #: The name of the Dockerfile, and the text that the engine gets instead.
+    dockerfile: str
+    text: str = field(repr=False)
+    within_s: float
+    #: Bytes of the result with its base, and of the files of running commands.
+    bytes_max: int
+    pids_max: int
+    #: Send only the id of the image.
+    quiet: bool = False
 
 
 REPLY_BYTES_MAX = 16 * 1024 * 1024

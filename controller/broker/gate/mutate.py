@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controller.broker.gate import commands, journal_entries, redact
-from controller.broker.gate.builds import RunBuild
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
+from controller.broker.gate.commands import RunBuild
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import ROUTES
 from controller.broker.gate.state import GateState
-from controller.broker.wire.responses import json_reply, refusal
-from controller.core.encoding.json_members import texts_of
+from controller.broker.wire import json_reply, refusal
+from controller.core.encoding.json_values import texts_of
 from controller.core.enforcement.settlement import Settled
 from controller.core.records.parts import ActorPart, ProgramPart, RequestPart, ResultPart
 from controller.core.rules.verdict import AdmissionDecision

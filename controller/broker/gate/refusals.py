@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from controller.broker.wire.responses import json_reply, refusal
-from controller.core.encoding.json_members import parse_object
+from controller.broker.wire import json_reply, refusal
+from controller.core.encoding.json_values import parse_object
 from controller.core.engine_api.requests import Finding
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.records import Reply, Verdict

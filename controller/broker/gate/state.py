@@ -15,13 +15,13 @@ from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
+from controller.core.admission.create import PortClaim
 from controller.core.admission.dns_names import DnsNames
-from controller.core.admission.host_ports import PortClaim
 from controller.core.enforcement.approvals import ApprovalView
 from controller.core.enforcement.quota_counts import Counted
-from controller.core.enforcement.token_buckets import Buckets
+from controller.core.enforcement.rate_limits import Buckets
+from controller.core.engine_api.progress import Access
 from controller.core.engine_api.requests import ExecRequest
-from controller.core.engine_api.streams.pull_errors import Access
 from controller.model.inventory import Inventory
 from controller.model.names import ForeignContainer
 from controller.model.policy.document import Policy
@@ -30,9 +30,9 @@ from controller.ports import Clock, EngineFacts, JournalHealth, NewId
 
 if TYPE_CHECKING:
     from controller.broker.gate.commands import SecretOpened
-    from controller.core.proofs.git_objects import OtherLine
+    from controller.core.proofs.proven_commit import OtherLine
     from controller.core.proofs.rendering import Rendering
-    from controller.core.secrets.contents import SecretName
+    from controller.core.secrets.declared import SecretName
 
 #: The API versions that clients may use. The engine is called with the lower of its own version
 #: and the newest.

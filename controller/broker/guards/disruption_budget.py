@@ -2,7 +2,7 @@
 
 The gate looks up and judges a takedown while mutations run one at a time until their intent is
 written. From the intent on the takedown counts. The decision is taken on the folded inventory when
-the engine has answered (``core.disruption.budget``).
+the engine has answered (``core.disruption``).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from controller.broker.gate.call import Flow, GateRequest, read_members
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
-from controller.broker.guards.list_filters import encode as filters_of
+from controller.broker.guards.lists import encode_filters as filters_of
 from controller.broker.guards.lookup import OwnContainer
-from controller.core.disruption import budget
-from controller.core.disruption.budget import Budget, Call, Look, RemovalScope
-from controller.core.enforcement import approval_requests
+from controller.core import disruption
+from controller.core.disruption import Budget, Call, Look, RemovalScope
+from controller.core.enforcement import approvals
 from controller.core.records.inventory_json import replica_of
 from controller.core.records.parts import StopPart
 from controller.core.rules.verdict import AdmissionDecision
@@ -71,12 +71,12 @@ def enforce_budget(
     capacity = None if settings is None else Capacity.of(settings)
     cpus = state.engine.cpus
     asked = Call(item.id, call.route.name, network=network, capacity=capacity, host_cpus=cpus)
-    if not budget.can_take_down(_budget_of(state, item), asked):
+    if not disruption.can_take_down(_budget_of(state, item), asked):
         return judged
     shown = (container.inspect.get("State") or {}).get("Status") in _ALIVE
     runs = shown or _is_starting(state, item.id)
     listed: list[Any] = []
-    if runs or call.route.name not in budget.HALTS:
+    if runs or call.route.name not in disruption.HALTS:
         listed = yield from _list_running(state)
     # From here on nothing waits until the intent is written.
     asked_s = state.clock.monotonic() - container.asked_at
@@ -90,7 +90,9 @@ def enforce_budget(
         return age_s if known else max(age_s, state.clock.monotonic() - state.start_monotonic)
 
     approval = approval_of(call, state, item.id)
-    word = budget.admit(_budget_of(state, item), asked, look, age_s, approved=approval is not None)
+    word = disruption.admit(
+        _budget_of(state, item), asked, look, age_s, approved=approval is not None
+    )
     if not word.takes:
         return judged
     takes: RemovalScope = word.takes
@@ -116,12 +118,12 @@ def refuse_overtaking(call: GateRequest, state: GateState, identifier: str) -> N
     """
     if call.actor.role is not Role.CONTROLLER:
         return
-    repaired = _REPAIRS.get(call.route.name, budget.HALTS)
+    repaired = _REPAIRS.get(call.route.name, disruption.HALTS)
     for key, intent in state.inventory.open.items():
         request, role = intent.request, intent.role
         if request.get("object") != identifier or role != Role.CONTROLLER.value:
             continue
-        counts = repaired is budget.HALTS or key in state.inventory.taken
+        counts = repaired is disruption.HALTS or key in state.inventory.taken
         if counts and request.get("route") in repaired:
             raise Denied(
                 "held",
@@ -174,7 +176,7 @@ def refuse_network_removal(
     services = {users[each["Id"]] for each in listed if each.get("Id") in users}
     if services:
         raise Denied(
-            budget.RULE,
+            disruption.RULE,
             f"{network} is the network of {len(services)} services that run, such as "
             f"{min(services)}",
             "stop or replace their containers first",
@@ -200,7 +202,7 @@ def refuse_client_objects(call: GateRequest, origin: str, name: str) -> None:
 def approval_of(call: GateRequest, state: GateState, subject: str) -> Approval | None:
     """Return the approval that the controller's change of *subject* would use up, or None."""
     plan = call.context.plan if call.context is not None else ""
-    return approval_requests.approval_for(
+    return approvals.approval_for(
         subject,
         plan=plan,
         approvals=(
@@ -243,4 +245,4 @@ def _list_running(state: GateState) -> Flow[list[Any]]:
 def is_young(listed: dict[str, Any]) -> bool:
     """Return True if a listed container has run for less than ``RUN_S``, by the engine's words."""
     uptime = _UPTIME.match(str(listed.get("Status", "")))
-    return uptime is not None and int(uptime.group(2) or 0) < budget.RUN_S
+    return uptime is not None and int(uptime.group(2) or 0) < disruption.RUN_S

@@ -30,9 +30,9 @@ from controller.broker.gate.journal_entries import (
 from controller.broker.gate.mutate import SHORT_S, Change, Preparation, no_early_reply, perform
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
-from controller.broker.guards import name_conflicts
-from controller.broker.wire.responses import refusal
-from controller.core.enforcement import kernel_compare
+from controller.broker.guards import conflicts
+from controller.broker.wire import refusal
+from controller.core.enforcement import kernel
 from controller.core.enforcement.kept_settings import admitted_ignored
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.parts import EndpointPart, ResultPart, SettingsPart, SummaryPart
@@ -85,7 +85,7 @@ class VerificationResult:
     #: The settings in the engine.
     now: Settings = _NOTHING
     #: Joined networks that the container has no right to.
-    foreign: tuple[kernel_compare.JoinedNetwork, ...] = ()
+    foreign: tuple[kernel.JoinedNetwork, ...] = ()
 
     @property
     def text(self) -> str:
@@ -122,7 +122,7 @@ def _observe(
 ) -> Flow[tuple[VerificationResult, RecheckReason | None]]:
     """Observe a container once; return also why another observation may differ."""
     inspect = (yield from read_json(f"/containers/{item.id}/json")) or {}
-    foreign = name_conflicts.find_names(state, item, policy, inspect)
+    foreign = conflicts.find_names(state, item, policy, inspect)
     pid = (inspect.get("State") or {}).get("Pid")
     if not isinstance(pid, int) or pid <= 0:
         return VerificationResult(doubt=_EXITED), None
@@ -136,7 +136,7 @@ def _observe(
             return VerificationResult(doubt=_EXITED), None
         return _unverified(answer.reason, inspect, policy), RecheckReason.UNSEEN
     assert isinstance(answer, EffectiveState), f"a process was answered by {answer!r}"
-    expected = kernel_compare.ExpectedState(
+    expected = kernel.ExpectedState(
         id=item.id,
         confinement=confined,
         settings=item.admitted,
@@ -145,8 +145,8 @@ def _observe(
         ignored=admitted_ignored({*item.ignored, *state.ignores}, policy),
     )
     joined = joined_of(state, item, policy, inspect)
-    differences = kernel_compare.compare(expected, answer, joined)
-    texts = kernel_compare.texts_by_kind(differences)
+    differences = kernel.compare_kernel(expected, answer, joined)
+    texts = kernel.texts_by_kind(differences)
     breaches = (
         *(each for each in differences if each.kind is DifferenceKind.BREACH),
         *(
@@ -176,11 +176,11 @@ def _unverified(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> Verif
     return VerificationResult(doubt=doubt, now=now)
 
 
-def bounds_of(policy: Policy, item: ContainerItem, now: float) -> kernel_compare.PolicyBounds:
+def bounds_of(policy: Policy, item: ContainerItem, now: float) -> kernel.PolicyBounds:
     """Return the highest limits that the policy admits for a container, with its exceptions."""
     resources = policy.resources
     grants = [each.loosens for each in exceptions_of_item(policy, item, now=now)]
-    return kernel_compare.PolicyBounds(
+    return kernel.PolicyBounds(
         memory=max([resources.memory.max, *(grant.memory_max or 0 for grant in grants)]),
         nano_cpus=max([resources.cpus.max, *(grant.cpus_max or 0 for grant in grants)]),
         pids=max([resources.pids.max, *(grant.pids_max or 0 for grant in grants)]),
@@ -189,7 +189,7 @@ def bounds_of(policy: Policy, item: ContainerItem, now: float) -> kernel_compare
 
 def joined_of(
     state: GateState, item: ContainerItem, policy: Policy, inspect: Mapping[str, Any]
-) -> tuple[kernel_compare.JoinedNetwork, ...]:
+) -> tuple[kernel.JoinedNetwork, ...]:
     """Return the networks that a container has joined, by their ids in the engine.
 
     A network is the container's own by its id, or if the container could have been created with it.
@@ -208,7 +208,7 @@ def joined_of(
             or could_join(item, made, policy)
             or (made.owner != "" and made.owner == item.owner)
         )
-        joined.append(kernel_compare.JoinedNetwork(name, own, identifier))
+        joined.append(kernel.JoinedNetwork(name, own, identifier))
     return tuple(joined)
 
 
@@ -330,7 +330,7 @@ def _can_restore(state: GateState, item: ContainerItem, result: VerificationResu
         and (recent := tuple(at for at in times if at > since))
     }
     again = len(state.verification.restored_at.get(item.id, ()))
-    reversible = all(each.rule in kernel_compare.REVERSIBLE for each in result.breaches)
+    reversible = all(each.rule in kernel.REVERSIBLE for each in result.breaches)
     return item.origin == Role.CONTROLLER.value and reversible and again < PUT_BACK_MAX
 
 
@@ -352,7 +352,7 @@ def _restore(
     yield from _perform_all(state, changes, f"{CAUSE} {identifier}: {reason}", policy)
 
 
-def _disconnect(item: ContainerItem, network: kernel_compare.JoinedNetwork) -> Change:
+def _disconnect(item: ContainerItem, network: kernel.JoinedNetwork) -> Change:
     path = f"/networks/{network.id}/disconnect"
     judged = _judged("violation.put-back", {"Container": item.id})
     summary = place_of(item) | EndpointPart(network=network.name).members

@@ -18,12 +18,12 @@ from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, find_
 from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied, message_reply
 from controller.broker.gate.state import GateState
-from controller.core.addresses.subnets import slot_subnet
-from controller.core.adoption.labels import show_on_inspect
+from controller.core.addresses import slot_subnet
+from controller.core.adoption.likeness import show_on_inspect
 from controller.core.engine_api.requests import ICC, MASQUERADE, SharesRequest
 from controller.core.engine_api.translate import settings, shared_ids
-from controller.core.rules.context import COMPOSE_SERVICE
-from controller.core.rules.facts import (
+from controller.core.rules.context import (
+    COMPOSE_SERVICE,
     ContainerFacts,
     NetworkFacts,
     SharedContainer,

@@ -11,10 +11,9 @@ from controller.broker.gate.call import Flow, GateRequest, read_json, read_membe
 from controller.broker.gate.commands import EndConnections
 from controller.broker.gate.state import GateState, reserving
 from controller.broker.guards.lookup import OwnContainer
-from controller.core.addresses.slots import key_of, slot_address, slot_key, with_addresses
-from controller.core.addresses.subnets import subnets_of
+from controller.core.addresses import key_of, slot_address, slot_key, subnets_of, with_addresses
 from controller.core.records.parts import EndpointPart, NetworkPart, RequestPart
-from controller.core.rules.facts import NetworkFacts
+from controller.core.rules.context import NetworkFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory

@@ -2,6 +2,11 @@
 
 A request with a refused text causes no look-up. The forwarded body comes from the admission, with
 the image by id: only the judged body is forwarded.
+
+Creates and updates that an engine does in part: learn what it dropped, tell, and refuse.
+
+The engine is asked right after the change. A container without a limit that the policy requires is
+removed again, and no other one is created until the engine, its kernel or the policy is another.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from controller.broker import signed_acts
 from controller.broker.deliveries import mounts, secrets
 from controller.broker.gate.call import (
     BROKER,
@@ -17,33 +23,46 @@ from controller.broker.gate.call import (
     Flow,
     GateRequest,
     inspect_paths,
+    parse_json,
     read_cdi_devices,
+    read_json,
 )
 from controller.broker.gate.mutate import Change, perform, refuse_if_held
-from controller.broker.gate.refusals import Answered, Denied, message_reply, raise_if_denied
+from controller.broker.gate.refusals import (
+    Answered,
+    Denied,
+    message_reply,
+    raise_if_denied,
+    refuse_for,
+)
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState, reserving
-from controller.broker.guards import lookup, name_conflicts, port_conflicts
-from controller.broker.guards.jobs import runs
+from controller.broker.guards import conflicts, job_runs, lookup
+from controller.broker.guards.recovery import remove_unstarted
 from controller.broker.handlers import addresses, container_hooks, networks_volumes
 from controller.broker.handlers import image as images
-from controller.broker.handlers.ignored_settings import Kept
-from controller.broker.signed import signed_acts
-from controller.core.admission import host_ports
+from controller.broker.wire import json_reply, refusal
+from controller.core.admission import create as host_ports
 from controller.core.admission.create import judge_create, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
-from controller.core.effective.merge import needs_accounts
-from controller.core.encoding.image_reference import is_image_id
+from controller.core.effective import needs_accounts
+from controller.core.encoding.identifiers import is_image_id
 from controller.core.enforcement import quota_counts
+from controller.core.enforcement.kept_settings import (
+    ignored_by_create,
+    ignored_by_update,
+    judge_ignored,
+)
 from controller.core.engine_api import parse
 from controller.core.engine_api.cdi import CdiDevice
 from controller.core.engine_api.requests import CreateRequest
-from controller.core.records.parts import CreatePart, ProofPart, SummaryPart
+from controller.core.records.parts import CreatePart, ProofPart, ResultPart, SummaryPart
+from controller.core.rules import images as image_volumes
 from controller.core.rules.confinement import data_path
-from controller.core.rules.context import Case, implied, make_case
-from controller.core.rules.devices import paths_of
-from controller.core.rules.facts import (
+from controller.core.rules.container import paths_of
+from controller.core.rules.context import (
+    Case,
     CreateFacts,
     HostFacts,
     ImageFacts,
@@ -52,14 +71,110 @@ from controller.core.rules.facts import (
     SharedContainer,
     Stamp,
     VolumeFacts,
+    implied,
+    make_case,
 )
-from controller.core.rules.images import image_volumes
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import OwnedObject, PinnedImage
+from controller.model.inventory import ContainerItem, OwnedObject, PinnedImage
 from controller.model.mutations import Mutation
-from controller.model.records import Reply, Role
+from controller.model.observed import Settings
+from controller.model.policy.document import Policy
+from controller.model.records import Reply, Role, Verdict
+
+RULE = "engine.ignores"
+
+
+@dataclass(slots=True)
+class Kept:
+    """What became of a change: the gate's warnings, and the members that the engine dropped."""
+
+    state: GateState
+    policy: Policy
+    warnings: tuple[str, ...]
+    #: The body of the change.
+    body: Mapping[str, Any]
+    #: The admitted settings of a create; None for an update.
+    settings: Settings | None = None
+    #: The container of an update; '' until the answer to a create.
+    container: str = ""
+    ignored: tuple[str, ...] = field(default=(), init=False)
+
+    def learn(self, reply: Reply) -> Flow[ResultPart]:
+        """Return what the outcome says besides the status."""
+        created = "" if self.settings is None else str(parse_json(reply).get("Id", ""))
+        self.container = created or self.container
+        try:
+            inspect = (yield from read_json(f"/containers/{self.container}/json")) or {}
+        except Answered:
+            inspect = {}
+        if not inspect:  # unknown: the container is gone, or the engine
+            return ResultPart(container=created)
+        if self.settings is None:
+            self.ignored = ignored_by_update(self.body, inspect)
+        else:
+            self.ignored = ignored_by_create(self.body, self.settings, inspect)
+            # Not of an update: others know the container, and can change it at the same time.
+            self.state.learn_dropped(self.ignored)
+        return ResultPart(container=created, ignored=self.ignored)
+
+    def answer(self, reply: Reply) -> Reply | None:
+        """Return the reply with all warnings; None for a create that the broker undoes."""
+        if reply.status >= 400:
+            return reply
+        if self.is_refused:
+            return None
+        told = (f"{RULE}: the engine ignores {name}" for name in self.ignored)
+        warnings = (*self.warnings, *told)
+        if not warnings:
+            return reply
+        shown = parse_json(reply)
+        engines = shown.get("Warnings") or ()
+        return json_reply(reply.status, {**shown, "Warnings": [*engines, *warnings]})
+
+    @property
+    def is_refused(self) -> bool:
+        """Return True for a create without a limit that the policy requires."""
+        return self.settings is not None and any(judge_ignored(self.ignored, self.policy))
+
+    def settle(self, reply: Reply, record: str) -> Flow[Reply]:
+        """Return the caller's reply; remove a container without a required limit first."""
+        answer = self.answer(reply)
+        if answer is not None:
+            return answer
+        item = self.state.inventory.containers.get(self.container)
+        if item is not None:
+            yield from remove_unstarted(self.state, item, Verdict("allow", (RULE,)))
+        findings = tuple(judge_ignored(self.ignored, self.policy))
+        return refusal(
+            403,
+            RULE,
+            "; ".join(each.reason for each in findings),
+            remedy=findings[0].remedy,
+            record=record,
+        )
+
+
+def refuse_without_limits(state: GateState, policy: Policy, item: ContainerItem) -> None:
+    """Refuse to start a container that would run without a limit that the policy requires.
+
+    Raises:
+        Denied: ``engine.ignores``.
+    """
+    refuse_for(judge_ignored(state.ignores, policy), subject=item.id)
+
+
+def refuse_update(
+    state: GateState, policy: Policy, judged: AdmissionDecision, subject: str
+) -> None:
+    """Refuse an update of a limit that the engine ignores without the policy's leave.
+
+    Raises:
+        Denied: ``engine.ignores``.
+    """
+    touched = set(state.ignores) & set(judged.body or ())
+    refuse_for(judge_ignored(touched, policy), subject=subject)
 
 
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -75,7 +190,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         judged = yield from _judge_by_facts(call, state, found)
     labels = _labels(found.by_text)
     with addresses.reserve(call, state, addresses.slot_of(labels), judged):
-        runs.refuse_while_creating(state, labels)
+        job_runs.refuse_while_creating(state, labels)
         # Only for an admitted create: a refused one leaves no folder.
         namespace = _placement(labels)[1]
         yield from mounts.make_requested(state, found.request, namespace)
@@ -149,7 +264,7 @@ def _paths_to_read(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
     """Return the engine paths for ``_gather``."""
     name = dict(by_text.query).get("name", "")
     found = (*map(lookup.network_path, wants.networks), *map(lookup.volume_path, wants.volumes))
-    return (*filter(None, found), *((name_conflicts.name_path(name),) if name else ()))
+    return (*filter(None, found), *((conflicts.name_path(name),) if name else ()))
 
 
 def _judge_by_facts(call: GateRequest, state: GateState, found: Lookups) -> Flow[AdmissionDecision]:
@@ -164,9 +279,9 @@ def _judge_by_facts(call: GateRequest, state: GateState, found: Lookups) -> Flow
         return judge_create(replace(found.case, facts=facts), call.policy)
 
     def has_taken_ports(judged: AdmissionDecision) -> bool:
-        ports = host_ports.of_summary(SummaryPart.read(judged.summary))
+        ports = host_ports.host_ports_of_summary(SummaryPart.read(judged.summary))
         is_admitted = judged.verdict.decision != "deny"
-        return is_admitted and port_conflicts.find_conflict(state, ports) is not None
+        return is_admitted and conflicts.find_port_conflict(state, ports) is not None
 
     return (yield from networks_volumes.judge_within_quotas(state, judge, has_taken_ports))
 
@@ -184,7 +299,7 @@ def _find_image(
         Answered: no such image, in the engine's wording, so that clients pull.
     """
     revision = request.label(names.REVISION) if call.actor.role is Role.CONTROLLER else ""
-    pin = state.inventory.pins.get(revision) or runs.pin_of_service(state, request)
+    pin = state.inventory.pins.get(revision) or job_runs.pin_of_service(state, request)
     if pin is not None:
         inspect = yield from images.inspect_image(pin.id, ahead)
         if inspect is None:
@@ -354,13 +469,13 @@ def _gather(
             owner, namespace = str(labels[names.OWNER]), str(labels[names.NAMESPACE])
             found.volumes[name] = VolumeFacts(name, ours=True, owner=owner, namespace=namespace)
     name = dict(found.by_text.query).get("name", "")
-    taken = yield from name_conflicts.find_holder(state, name)
+    taken = yield from conflicts.find_holder(state, name)
     found.name_taken = "foreign" if taken.id and taken.item is None else ""
     found.name_of = taken.instance
     if found.name_taken:
         # A container of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
-    name_conflicts.refuse_if_taken(call, name, taken)
+    conflicts.refuse_if_taken(call, name, taken)
     lookup.refuse_if_present(call, name, ours=taken.item is not None)
     found.shared = yield from lookup.find_shared(
         state, found.request.shares, _labels(found.by_text)
@@ -419,7 +534,7 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
         replaces=_replaces(state, found.by_text),
         name_taken=found.name_taken,
         name_of=found.name_of,
-        run=runs.run_facts(state, _labels(found.by_text)),
+        run=job_runs.run_facts(state, _labels(found.by_text)),
         addresses=addresses.of_slot(
             state,
             _labels(found.by_text),
@@ -489,8 +604,8 @@ def _create(
     counted = quota_counts.counted_of("container", SummaryPart.read(judged.summary))
     with (
         reserving(state.reservations.objects, {call.id: counted}),
-        name_conflicts.reserve_names(call, state, mine),
-        port_conflicts.reserve_ports(call, state, host_ports.of_summary(summary)),
+        conflicts.reserve_names(call, state, mine),
+        conflicts.reserve_ports(call, state, host_ports.host_ports_of_summary(summary)),
     ):
         reply = yield from perform(state, call.by, change, kept.learn, early_reply=kept.answer)
     return (yield from kept.settle(reply, call.id))

@@ -31,14 +31,14 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import CreatedExec, GateState
 from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
-from controller.broker.wire.responses import json_reply
-from controller.core.admission.exec import admit_exec, admit_exec_of_client, admit_exec_start
+from controller.broker.wire import json_reply
+from controller.core.admission.calls import admit_exec, admit_exec_of_client, admit_exec_start
 from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import ExecRequest
 from controller.core.records.parts import ExecPart, ResultPart, SummaryPart
 from controller.model import mutations
-from controller.model.desired.spec.lifecycle import HOOKS_S
+from controller.model.desired.spec.container import HOOKS_S
 from controller.model.inventory import ExecSession
 from controller.model.mutations import Mutation
 from controller.model.records import Entry, Record, Reply, Role
@@ -342,7 +342,7 @@ def supervise(state: GateState, identifier: str) -> Flow[None]:
     """Record the result of an ended session, and end a session after its time limit.
 
     A hook of this process is left alone: ``container_hooks`` ends the hook. A failed read changes
-    nothing: ``broker.server.watch_task`` repeats the call. A second call at once does nothing, so each
+    nothing: ``broker.server.background_tasks`` repeats the call. A second call at once does nothing, so each
     event has one record.
     """
     session, supervised = state.inventory.sessions.get(identifier), state.execs.supervised

@@ -20,13 +20,13 @@ from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.handlers import container_exec
-from controller.core.admission.exec import admit_hook
+from controller.core.admission.calls import admit_hook
 from controller.core.engine_api.requests import HookRequest, HookRequests
 from controller.core.records.parts import CreatePart, ExecPart, RequestPart, ResultPart, SummaryPart
-from controller.core.rules.hooks import hooks_text, read_hooks
+from controller.core.rules.container import hooks_text, read_hooks
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import mutations, names
-from controller.model.desired.spec.lifecycle import HOOKS_S
+from controller.model.desired.spec.container import HOOKS_S
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED, POST_START, PRE_STOP

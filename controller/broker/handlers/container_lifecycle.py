@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from controller.broker import signed_acts
 from controller.broker.deliveries.mounts import present_contents
 from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.journal_entries import place_of
@@ -21,14 +22,13 @@ from controller.broker.gate.refusals import Answered, Denied, raise_if_denied, r
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import (
+    conflicts,
     disruption_budget,
+    job_runs,
     kernel_verify,
     lookup,
-    name_conflicts,
-    port_conflicts,
-    split_brain,
+    recovery,
 )
-from controller.broker.guards.jobs import runs
 from controller.broker.guards.lookup import OwnContainer, container_facts
 from controller.broker.guards.recovery import remove_stale
 from controller.broker.guards.start_recheck import (
@@ -38,17 +38,16 @@ from controller.broker.guards.start_recheck import (
     refuse_if_volume_held,
 )
 from controller.broker.handlers import container_hooks
-from controller.broker.handlers.container_create import host_facts
-from controller.broker.handlers.ignored_settings import (
+from controller.broker.handlers.container_create import (
     Kept,
+    host_facts,
     refuse_update,
     refuse_without_limits,
 )
-from controller.broker.signed import signed_acts
 from controller.core.admission import calls
-from controller.core.admission.update import admit_update, judge_memory_in_use, memory_in_use
+from controller.core.admission.calls import admit_update, judge_memory_in_use, memory_in_use
 from controller.core.engine_api import parse
-from controller.core.engine_api.timestamps import ZERO_TIME
+from controller.core.engine_api.translate import ZERO_TIME
 from controller.core.records.container_effects import changes_limits, updated_settings
 from controller.core.records.parts import SettingsPart, StopPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
@@ -97,12 +96,12 @@ def _admit_start_again(
     image = raise_if_denied(calls.admit_restart_allowed(container.item.image, policy=call.policy))
     refuse_if_violated(container)
     refuse_without_limits(state, call.policy, container.item)
-    runs.refuse_second_start(state, container.item)
+    job_runs.refuse_second_start(state, container.item)
     refuse_if_volume_held(state, container.item)
-    split_brain.refuse_if_slot_held(state, container.item)
+    recovery.refuse_if_slot_held(state, container.item)
     yield from refuse_if_changed(state, container, call.policy)
-    name_conflicts.refuse_clashes(call, state, container)
-    port_conflicts.refuse_taken(call, state, container.item)
+    conflicts.refuse_clashes(call, state, container)
+    conflicts.refuse_taken_ports(call, state, container.item)
     signed_acts.refuse_unsigned_start(call, state, container.item)
     return replace(judged, verdict=image.verdict)
 
@@ -148,7 +147,7 @@ def _take_down(
     query = dict(judged.query)
     if call.verb == "remove":
         # The memory of a run must not depend on somebody looking at the container in time.
-        yield from runs.record_end(state, target.item.id, target.inspect)
+        yield from job_runs.record_end(state, target.item.id, target.inspect)
         change = _change(call, target, judged, build_path(target.path, query))
         return (yield from perform(state, call.by, change, early_reply=unchanged_reply))
     grace = 0 if call.verb == "kill" else _grace_s(query, target.inspect)
@@ -194,11 +193,11 @@ def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
         )
     )
     name = dict(judged.query).get("name", "")
-    taken = yield from name_conflicts.find_holder(state, name)
+    taken = yield from conflicts.find_holder(state, name)
     if taken.id != container.item.id:
-        name_conflicts.refuse_if_taken(call, name, taken)
-    mine, extra = name_conflicts.names_after_rename(state, container, name), SummaryPart(name=name)
-    with name_conflicts.reserve_names(call, state, mine):
+        conflicts.refuse_if_taken(call, name, taken)
+    mine, extra = conflicts.names_after_rename(state, container, name), SummaryPart(name=name)
+    with conflicts.reserve_names(call, state, mine):
         return (yield from _post_action(call, state, container, judged, extra=extra))
 
 
@@ -249,8 +248,8 @@ def _refuse_below_use(container: OwnContainer, limit: int) -> Flow[None]:
     Raises:
         Denied: ``resources.in-use``.
     """
-    runs = (container.inspect.get("State") or {}).get("Running")
-    if not runs or limit >= container.item.admitted.memory:
+    job_runs = (container.inspect.get("State") or {}).get("Running")
+    if not job_runs or limit >= container.item.admitted.memory:
         return
     try:
         stats = yield from read_json(f"{container.path}/stats?stream=false&one-shot=true")

@@ -22,22 +22,21 @@ from controller.broker.gate.journal_entries import record_read
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import OLDEST_API, GateState
-from controller.broker.guards import list_filters, lookup
-from controller.broker.guards.jobs import runs
-from controller.broker.guards.list_rows import ListRows
+from controller.broker.guards import job_runs, lists, lookup
+from controller.broker.guards.lists import ListRows
 from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
-from controller.broker.wire.responses import json_reply
-from controller.core.adoption.labels import (
+from controller.broker.wire import json_reply
+from controller.core.adoption.likeness import (
     labels_of,
     match_labels,
     place_labels,
     show_on_inspect,
     show_on_row,
 )
-from controller.core.encoding.json_members import list_of, mapping_of, parse_json
+from controller.core.encoding.json_values import list_of, mapping_of, parse_json
 from controller.core.records.parts import RequestPart
-from controller.core.rules.limits_privileges import variable_names
+from controller.core.rules.container import variable_names
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.records import Actor, Reply, Role
@@ -91,25 +90,25 @@ def events(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     filtered line by line. Only operators see the arguments of commands.
     """
     yield from ()
-    asked = list_filters.parse(call.query.get("filters", ""), list_filters.EVENT_KEYS)
+    asked = lists.parse_filters(call.query.get("filters", ""), lists.EVENT_KEYS)
     if call.actor.role is Role.OPERATOR:
-        return _relay_events(call, list_filters.restrict(asked, state, call.actor))
+        return _relay_events(call, lists.restrict_filters(asked, state, call.actor))
     # A filter by arguments would answer guesses about them.
     asked = {**asked, "event": [*map(redact.event_name, asked.get("event", ()))]}
     mine = call.actor.role is Role.CONTROLLER
-    narrow = asked if mine else list_filters.restrict(asked, state, call.actor)
+    narrow = asked if mine else lists.restrict_filters(asked, state, call.actor)
     return _relay_events(call, narrow, partial(_own_event, state) if mine else redact.event)
 
 
 def _relay_events(
     call: GateRequest,
-    filters: list_filters.Filters,
+    filters: lists.Filters,
     edit_line: Callable[[bytes], bytes | None] | None = None,
 ) -> Relay:
-    kinds = [kind for kind in filters.get("type", []) if kind in list_filters.EVENT_TYPES]
+    kinds = [kind for kind in filters.get("type", []) if kind in lists.EVENT_TYPES]
     narrow = {key: values for key, values in filters.items() if values}
-    narrow["type"] = kinds or sorted(list_filters.EVENT_TYPES)
-    path = build_path("/events", {**call.query, "filters": list_filters.encode(narrow)})
+    narrow["type"] = kinds or sorted(lists.EVENT_TYPES)
+    path = build_path("/events", {**call.query, "filters": lists.encode_filters(narrow)})
     return Relay("GET", path, edit_line=edit_line)
 
 
@@ -167,19 +166,19 @@ def is_own_event(state: GateState, line: bytes) -> bool:
 
 def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /containers/json``."""
-    asked = list_filters.parse(call.query.get("filters", ""), list_filters.CONTAINER_KEYS)
+    asked = lists.parse_filters(call.query.get("filters", ""), lists.CONTAINER_KEYS)
     ancestors = asked.pop("ancestor", [])
     # Whether a hidden image is an ancestor of an own one would reveal the name of the hidden one.
     known = [name for name in ancestors if image.is_known(name, call.policy, state.inventory)]
     if ancestors and not known:
         return json_reply(200, [])
     asked = {**asked, "ancestor": known} if known else asked
-    narrow = list_filters.restrict(asked, state, call.actor)
+    narrow = lists.restrict_filters(asked, state, call.actor)
     places = frozenset[str]()
     if any(item.former for item in state.inventory.containers.values()):
-        narrow, places = list_filters.split_places(narrow)
+        narrow, places = lists.split_places(narrow)
     query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
-    query["filters"] = list_filters.encode(narrow)
+    query["filters"] = lists.encode_filters(narrow)
     rows = ListRows(call.actor)
 
     def encode(row: dict[str, Any]) -> bytes | None:
@@ -197,7 +196,7 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def _adopted_rows(
-    call: GateRequest, state: GateState, asked: list_filters.Filters, rows: ListRows
+    call: GateRequest, state: GateState, asked: lists.Filters, rows: ListRows
 ) -> Flow[Reply | None]:
     """Return the list of the adopted containers for the caller; None if there are none.
 
@@ -215,7 +214,7 @@ def _adopted_rows(
     labels = asked.get("label", [])
     others = {key: values for key, values in asked.items() if key != "label"}
     query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
-    query["filters"] = list_filters.encode({**others, "id": ids})
+    query["filters"] = lists.encode_filters({**others, "id": ids})
 
     def encode(row: dict[str, Any]) -> bytes | None:
         item = _visible_item(row, call, state)
@@ -291,7 +290,7 @@ def visible_inspect(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]
     """
     container = yield from lookup.find_requested(call, state)
     inspect = container.inspect
-    yield from runs.record_end(state, container.item.id, inspect)
+    yield from job_runs.record_end(state, container.item.id, inspect)
     if call.query.get("size") == "1":
         again = yield from read_json(f"{container.path}/json?size=1")
         if again is None:

@@ -11,16 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from controller.broker.gate import router
-from controller.broker.gate.query_params import validate_query, without_repeats
+from controller.broker.gate import routes
 from controller.broker.gate.refusals import Denied
-from controller.broker.gate.request_target import read_path, read_query
+from controller.broker.gate.request_target import (
+    read_path,
+    read_query,
+    validate_query,
+    without_repeats,
+)
 from controller.broker.gate.routes import CONTEXT_BODY, Route
 from controller.core.admission import calls, engine_body, preview
 from controller.core.admission.builds import read_build
-from controller.core.admission.exec import admit_exec, admit_exec_of_client
-from controller.core.effective.labels import is_reserved
-from controller.core.encoding import strict_json
+from controller.core.admission.calls import admit_exec, admit_exec_of_client
+from controller.core.effective import is_reserved
+from controller.core.encoding import json_values
 from controller.core.engine_api import parse
 from controller.core.engine_api.field_reader import is_unset
 from controller.core.engine_api.requests import ConnectRequest, Finding
@@ -112,7 +116,7 @@ def explain(
     """Explain the verdict on a request. *path* and *query* are raw; an empty *body* is none."""
     try:
         target = read_path(path)
-        match = router.find_route(method, target.path, versioned=target.versioned)
+        match = routes.find_route(method, target.path, versioned=target.versioned)
     except Denied as denied:
         found = _finding(denied, "path")
         return Explanation(method, path, None, verdict_of([found]), (found,), ("enforce",))
@@ -158,9 +162,9 @@ def _body(
     if not body.strip() or route.body == CONTEXT_BODY:
         return None
     try:
-        parsed = strict_json.parse(body, bytes_max=route.body_max)
+        parsed = json_values.parse_strict(body, bytes_max=route.body_max)
         parsed = without_repeats(parsed, parameters, route.query)
-    except strict_json.InvalidJson as error:
+    except json_values.InvalidJson as error:
         remedy = "send one JSON object that every reader reads alike"
         read_findings.append(Finding("body.malformed", "body", str(error), remedy))
         return None

@@ -32,22 +32,22 @@ from controller.broker.gate.mutate import OUTCOME_UNKNOWN, Change, perform
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.routes import PULL_IDLE_S
 from controller.broker.gate.state import GateState
-from controller.broker.guards import list_filters
-from controller.broker.guards.list_rows import ListRows
-from controller.broker.wire.responses import error_line, json_reply, refusal
+from controller.broker.guards import lists
+from controller.broker.guards.lists import ListRows
+from controller.broker.wire import error_line, json_reply, refusal
 from controller.core.admission import calls
-from controller.core.encoding import json_members
-from controller.core.encoding.image_reference import (
+from controller.core.encoding import json_values
+from controller.core.encoding.identifiers import (
     is_image_id,
     matches,
     parse_reference,
     repository_of,
     without_credentials,
 )
-from controller.core.encoding.json_members import list_of, mapping_member, texts_of
-from controller.core.engine_api.streams import pull_errors
+from controller.core.encoding.json_values import list_of, mapping_member, texts_of
+from controller.core.engine_api import progress as pull_errors
 from controller.core.records.parts import ImagePart, ResultPart, SummaryPart, TrustedImagePart
-from controller.core.rules.facts import ImageFacts
+from controller.core.rules.context import ImageFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.inventory import Inventory
 from controller.model.mutations import TRUST, Mutation
@@ -122,17 +122,17 @@ def with_accounts(facts: ImageFacts, inspect: dict[str, Any]) -> Flow[ImageFacts
 
 def image_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /images/json``: list images under admitted names, with these names only."""
-    asked = list_filters.parse(call.query.get("filters", ""), list_filters.IMAGE_KEYS)
+    asked = lists.parse_filters(call.query.get("filters", ""), lists.IMAGE_KEYS)
     for name in (*asked.get("before", ()), *asked.get("since", ())):
         if not is_known(name, call.policy, state.inventory):
             raise no_such_image(call, name)  # the engine's reply for a missing image
     return (yield from visible_images(call, asked))
 
 
-def visible_images(call: GateRequest, asked: list_filters.Filters) -> Flow[Reply]:
+def visible_images(call: GateRequest, asked: lists.Filters) -> Flow[Reply]:
     """Return the list of the images that the caller can see, after filters."""
     patterns = asked.pop("reference", [])
-    query = {**call.query, "filters": list_filters.encode(asked)}
+    query = {**call.query, "filters": lists.encode_filters(asked)}
     rows = ListRows(call.actor)
 
     def encode(row: dict[str, Any]) -> bytes | None:
@@ -171,7 +171,7 @@ def admitted_names(
         [
             name
             for name in _admitted_references(references, policy)
-            if list_filters.is_name_wanted(patterns or [], name)
+            if lists.is_name_wanted(patterns or [], name)
         ]
         for references in names
     )
@@ -204,7 +204,7 @@ def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
     history = yield from read_engine(f"/images/{name}/history")
     if history.status >= 400:
         raise refusals.Answered(engine_reply(history))
-    layers = map(json_members.mapping_of, parse_list(history))
+    layers = map(json_values.mapping_of, parse_list(history))
     # A layer is an image too, and may have hidden names.
     shown = [
         {
@@ -364,7 +364,7 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
         stream=True,
         deadline_s=PULL_IDLE_S,
         registry=parse_reference(reference).host,
-        code_of=partial(pull_errors.code_of, reference),
+        code_of=partial(pull_errors.pull_error_code, reference),
     )
     reply = yield from perform(state, call.by, change, learn)
     is_local = before is not None and not is_trusted(
@@ -385,7 +385,9 @@ def _explain_failure(
     error = _error_of(reply)
     if not error:
         return reply
-    explanation = pull_errors.explain(reference, error, access=state.access, is_local=is_local)
+    explanation = pull_errors.explain_pull_error(
+        reference, error, access=state.access, is_local=is_local
+    )
     status = reply.status if reply.status >= 400 else 500
     reply = refusal(
         status, explanation.code, explanation.reason, remedy=explanation.remedy, record=identifier
@@ -428,7 +430,7 @@ def read_progress(tail: bytes) -> tuple[str, str]:
     error = digest = ""
     for line in tail.splitlines():
         try:
-            progress = json_members.parse_json(line)
+            progress = json_values.parse_json(line)
         except ValueError:  # the first line may be cut
             continue
         if not isinstance(progress, dict):

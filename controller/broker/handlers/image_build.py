@@ -16,12 +16,6 @@ from typing import Any
 from urllib.parse import quote
 
 from controller.broker.gate import redact
-from controller.broker.gate.builds import (
-    ContextReceived,
-    ContextRefused,
-    ReceiveContext,
-    RunBuild,
-)
 from controller.broker.gate.call import (
     Flow,
     GateRequest,
@@ -30,23 +24,31 @@ from controller.broker.gate.call import (
     parse_list,
     read_engine,
 )
-from controller.broker.gate.commands import BuildEnded, Forward, Lost, ReadEngine
+from controller.broker.gate.commands import (
+    BuildEnded,
+    ContextReceived,
+    ContextRefused,
+    Forward,
+    Lost,
+    ReadEngine,
+    ReceiveContext,
+    RunBuild,
+)
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.routes import BUILD_END_S
 from controller.broker.gate.state import GateState, reserving
 from controller.broker.handlers import image as images
-from controller.broker.wire.responses import JSON_TYPE, json_reply, refusal
+from controller.broker.wire import JSON_TYPE, json_reply, refusal
 from controller.core.admission import builds
 from controller.core.admission.builds import BuildRequest
 from controller.core.builds import dockerfile
 from controller.core.builds.dockerfile import Dockerfile
-from controller.core.encoding.image_reference import parse_reference
-from controller.core.encoding.json_members import list_of, mapping_member, mapping_of
+from controller.core.encoding.identifiers import parse_reference
+from controller.core.encoding.json_values import list_of, mapping_member, mapping_of
 from controller.core.engine_api.requests import Finding
-from controller.core.engine_api.timestamps import seconds
-from controller.core.engine_api.translate import layers_size
+from controller.core.engine_api.translate import layers_size, timestamp_seconds
 from controller.core.records.parts import BuildPart, ResultPart, TrustedImagePart
 from controller.core.rules.verdict import deny, verdict_of
 from controller.model.mutations import Mutation
@@ -332,6 +334,9 @@ def _remove_layers(state: GateState, layers: tuple[str, ...], began_at: float) -
         inspect = yield from images.inspect_image(layer)
         if inspect is None or inspect.get("RepoTags") or inspect.get("RepoDigests"):
             continue
-        identifier, made_at = str(inspect.get("Id", "")), seconds(str(inspect.get("Created", "")))
+        identifier, made_at = (
+            str(inspect.get("Id", "")),
+            timestamp_seconds(str(inspect.get("Created", ""))),
+        )
         if made_at is not None and made_at >= began_at - 1 and identifier not in known:
             yield Forward("DELETE", f"/images/{quote(identifier, safe=':')}")

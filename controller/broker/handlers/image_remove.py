@@ -18,7 +18,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import foreign_object
 from controller.broker.handlers import image as images
 from controller.core.admission import calls
-from controller.core.encoding.image_reference import is_image_id, parse_reference
+from controller.core.encoding.identifiers import is_image_id, parse_reference
 from controller.core.records.parts import ImagePart, RequestPart, ResultPart
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Role

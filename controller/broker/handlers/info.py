@@ -11,10 +11,10 @@ from collections import Counter
 from controller.broker.gate.call import Flow, GateRequest, parse_list, read_json, read_members
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
-from controller.broker.guards import list_filters
+from controller.broker.guards import lists
 from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
-from controller.broker.wire.responses import json_reply
+from controller.broker.wire import json_reply
 from controller.model.policy.document import Policy
 from controller.model.records import Reply
 
@@ -57,7 +57,7 @@ def _container_counts(call: GateRequest, state: GateState) -> Flow[dict[str, int
     """Return the counts of the caller's containers, by state."""
     query = {
         "all": "1",
-        "filters": list_filters.encode(list_filters.restrict({}, state, call.actor)),
+        "filters": lists.encode_filters(lists.restrict_filters({}, state, call.actor)),
     }
     states: Counter[str] = Counter()
     for row in (yield from read_members(build_path("/containers/json", query), "Id", "State")):

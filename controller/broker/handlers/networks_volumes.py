@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from controller.broker import signed_acts
 from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, GateRequest, parse_json, read_rows
 from controller.broker.gate.commands import EndConnections, Rows
@@ -21,8 +22,8 @@ from controller.broker.gate.mutate import (
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
-from controller.broker.guards import disruption_budget, list_filters, lookup, name_conflicts
-from controller.broker.guards.list_rows import ListRows
+from controller.broker.guards import conflicts, disruption_budget, lists, lookup
+from controller.broker.guards.lists import ListRows
 from controller.broker.guards.lookup import (
     OwnContainer,
     can_see,
@@ -33,16 +34,20 @@ from controller.broker.guards.lookup import (
 )
 from controller.broker.guards.recovery import forget_gone
 from controller.broker.handlers import addresses
-from controller.broker.signed import signed_acts
-from controller.broker.wire.responses import json_reply, refusal
-from controller.core.addresses.slots import key_of
+from controller.broker.wire import json_reply, refusal
+from controller.core.addresses import key_of
 from controller.core.admission import networks_volumes
 from controller.core.enforcement.quota_counts import all_counted, count
 from controller.core.engine_api import parse
 from controller.core.engine_api.translate import HELD, OUTSIDERS
 from controller.core.records.parts import EndpointPart, ResultPart, SummaryPart
-from controller.core.rules.context import requested_place
-from controller.core.rules.facts import NetworkFacts, QuotaCounts, Stamp, VolumeFacts
+from controller.core.rules.context import (
+    NetworkFacts,
+    QuotaCounts,
+    Stamp,
+    VolumeFacts,
+    requested_place,
+)
 from controller.core.rules.networks import implied_kind
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -114,7 +119,7 @@ def network_list(call: GateRequest, state: GateState) -> Flow[Reply]:
         return rows.encode(_visible_network(row, call, state), owned.owner)
 
     adopted = any(each.adopted for each in state.inventory.networks.values())
-    path = _list_path(call, state, "/networks", list_filters.NETWORK_KEYS, adopted=adopted)
+    path = _list_path(call, state, "/networks", lists.NETWORK_KEYS, adopted=adopted)
     return rows.finish((yield from read_rows(path, Rows(encode))))
 
 
@@ -125,9 +130,9 @@ def _list_path(
 
     *adopted*: the inventory has adopted objects.
     """
-    asked = list_filters.parse(call.query.get("filters", ""), known)
-    shown = list_filters.restrict(asked, state, call.actor, adopted=adopted)
-    return build_path(path, {"filters": list_filters.encode(shown)} if shown else {})
+    asked = lists.parse_filters(call.query.get("filters", ""), known)
+    shown = lists.restrict_filters(asked, state, call.actor, adopted=adopted)
+    return build_path(path, {"filters": lists.encode_filters(shown)} if shown else {})
 
 
 def network_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -272,7 +277,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         )
     )
     # Last: another connect can have been admitted during the look-ups.
-    current = container_facts(found, name_conflicts.networks_joined(state, found.item.id))
+    current = container_facts(found, conflicts.networks_joined(state, found.item.id))
     judged = raise_if_denied(
         judge(
             request,
@@ -311,12 +316,10 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         )
         yield replace(ending, address="")
         return reply
-    mine = name_conflicts.names_after_join(
-        state, found, network.facts.name, request.endpoint.aliases
-    )
+    mine = conflicts.names_after_join(state, found, network.facts.name, request.endpoint.aliases)
     with (
         addresses.reserve(call, state, key_of(item), judged),
-        name_conflicts.reserve_names(call, state, mine),
+        conflicts.reserve_names(call, state, mine),
     ):
         return (yield from perform(state, call.by, change))
 
@@ -364,7 +367,7 @@ def volume_list(call: GateRequest, state: GateState) -> Flow[Reply]:
         return rows.encode(_visible_volume(row, call.actor), owned.owner)
 
     adopted = any(each.adopted for each in state.inventory.volumes.values())
-    path = _list_path(call, state, "/volumes", list_filters.VOLUME_KEYS, adopted=adopted)
+    path = _list_path(call, state, "/volumes", lists.VOLUME_KEYS, adopted=adopted)
     return rows.finish((yield from read_rows(path, Rows(encode, "Volumes"))))
 
 

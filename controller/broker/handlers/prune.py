@@ -12,11 +12,11 @@ from dataclasses import replace
 from controller.broker.gate.call import Flow, GateRequest, read_members
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.request_target import build_path
-from controller.broker.gate.router import route_named
+from controller.broker.gate.routes import route_named
 from controller.broker.gate.state import GateState
-from controller.broker.guards import list_filters
+from controller.broker.guards import lists
 from controller.broker.handlers import container_lifecycle, networks_volumes
-from controller.broker.wire.responses import json_reply
+from controller.broker.wire import json_reply
 from controller.core.admission.networks_volumes import ANONYMOUS
 from controller.core.rules.networks import implied_kind
 from controller.model.inventory import ContainerItem, OwnedObject
@@ -77,18 +77,18 @@ def _listed(
     call: GateRequest,
     state: GateState,
     path: str,
-    unused: list_filters.Filters,
+    unused: lists.Filters,
     known: frozenset[str],
     member: str,
     of: str = "",
 ) -> Flow[list[str]]:
     """Return the ids or names of the engine's unused objects, as far as the caller's filters want them."""
-    asked = list_filters.parse(call.query.get("filters", ""), known)
+    asked = lists.parse_filters(call.query.get("filters", ""), known)
     every = asked.pop("all", ["false"]) in (["true"], ["1"])
     if of and not every:
         asked["label"] = [*asked.get("label", []), ANONYMOUS]
-    filters = list_filters.restrict({**asked, **unused}, state, call.actor)
-    query = {"filters": list_filters.encode(filters)}
+    filters = lists.restrict_filters({**asked, **unused}, state, call.actor)
+    query = {"filters": lists.encode_filters(filters)}
     if path.startswith("/containers"):
         query["all"] = "1"
     rows = yield from read_members(build_path(path, query), member, of=of)

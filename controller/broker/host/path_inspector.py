@@ -7,6 +7,8 @@ that can't be opened in this way is ``unreadable``, and the bind rules refuse it
 Some places are protected, for example the broker's state folder. A place is compared by device and
 inode, and by its path inside its file system (from mountinfo). So a bind mount of the state folder
 under another name is still recognised as the state folder.
+
+Folders of the host that the broker makes for the mounts of documents.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from controller.model.host_paths import (
     StickyParent,
     is_below,
 )
-from controller.model.policy.devices import SERIAL
+from controller.model.policy.sections import SERIAL
 
 _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS = 0x02
@@ -457,3 +459,45 @@ def _mounts() -> dict[int, MountinfoLine]:
         return {mount.id: mount for mount in procfs.read_mounts(text)}
     except (OSError, ValueError):
         return {}
+
+
+_MODE = 0o755
+
+
+def make_folder(path: str, uid: int) -> str:
+    """Make a missing folder with the missing ones above it, for the user and the group *uid*.
+
+    No link is followed. Return why it failed, '' for success, also if the folder is there.
+    """
+    try:
+        handle = open_without_links("/")
+        try:
+            for name in path.split("/")[1:]:
+                below = _open_or_make(name, handle, uid)
+                os.close(handle)
+                handle = below
+        finally:
+            os.close(handle)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
+def _open_or_make(name: str, folder: int, uid: int) -> int:
+    try:
+        return open_without_links(name, folder=folder)
+    except FileNotFoundError:
+        os.mkdir(name, _MODE, dir_fd=folder)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    made = os.open(name, flags, dir_fd=folder)
+    try:
+        # The user of the folder above can put another one there: a folder of root's has contents.
+        if os.fstat(made).st_uid != os.geteuid() or os.listdir(made):  # noqa: PTH208
+            raise PermissionError(0, "somebody else put another folder there")
+        os.fchmod(made, _MODE)
+        if uid != os.geteuid():
+            os.fchown(made, uid, uid)
+    except OSError:
+        os.close(made)
+        raise
+    return made

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from controller.core.secrets.contents import CONTENT_MAX, is_file_name
+from controller.core.secrets.declared import CONTENT_MAX, is_file_name
 from controller.model.errors import SecretError
 
 KEYS: Final = Path("/etc/trimtab/keys")

@@ -22,24 +22,15 @@ from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseReader, read_within
 from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_no_credentials
-from controller.broker.files.store import FileStore
+from controller.broker.files import FileStore
 from controller.broker.gate import commands
-from controller.broker.gate.builds import ReceiveContext, RunBuild
 from controller.broker.gate.call import Flow, unavailable_reason
-from controller.broker.host import (
-    cdi_reader,
-    connections,
-    folder_maker,
-    image_accounts,
-    process_killer,
-    process_reader,
-    uid_users,
-)
+from controller.broker.gate.commands import ReceiveContext, RunBuild
+from controller.broker.host import connections, host_facts, path_inspector, processes
 from controller.broker.server.journal_queries import JournalQueries
-from controller.broker.server.record_store import RecordStore
-from controller.broker.server.record_summaries import RecordLimiter
+from controller.broker.server.record_store import RecordLimiter, RecordStore
 from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
-from controller.broker.wire.responses import refusal
+from controller.broker.wire import refusal
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Entry, Record, Reply, Role
@@ -120,7 +111,7 @@ RequestStart = StartedFlow[Reply | commands.Relay | commands.Follow]
 
 
 def _read_process(arguments: tuple[int, str, tuple[str, ...]]) -> EffectiveState | NotReadable:
-    return process_reader.read_process(*arguments)
+    return processes.read_process(*arguments)
 
 
 def _is_refusal(command: commands.Command) -> bool:
@@ -469,17 +460,17 @@ class Driver:
         """Execute a command of the host. Blocks. Return its result, or why it failed, '' for success."""
         match command:
             case commands.ReadCdiFiles():
-                return cdi_reader.read_files()
+                return host_facts.read_files()
             case commands.FindUidUser(uid, own):
-                return uid_users.find_user(uid, own)
+                return host_facts.find_user(uid, own)
             case commands.ReadAccounts(layers):
-                return image_accounts.read_accounts(layers)
+                return host_facts.read_accounts(layers)
             case commands.EndProcess(pid, container):
-                return process_killer.kill_session(pid, container)
+                return processes.kill_session(pid, container)
             case commands.EndConnections():
                 return connections.execute(command.pid, command.container, command.address)
             case commands.MakeFolder(path, uid):
-                return folder_maker.make_folder(path, uid)
+                return path_inspector.make_folder(path, uid)
             case _:
                 return self._execute_on_files(command)
 

@@ -15,8 +15,8 @@ from http import HTTPStatus
 from controller.broker.engine.relay import ClientStream, hang_up_of
 from controller.broker.gate.commands import Follow, JournalNotReadable
 from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
-from controller.broker.wire.responses import refusal
-from controller.core.records.views import Page, Question
+from controller.broker.wire import refusal
+from controller.core.records.query import Page, Question
 from controller.model.errors import StateError
 from controller.model.records import Reply, Role
 from controller.ports import Archive

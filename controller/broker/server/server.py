@@ -22,36 +22,34 @@ from functools import partial
 from pathlib import Path
 
 from controller.broker.engine.client import ConnectedEngine, EngineClient
-from controller.broker.files.upkeep import SecretDelivery, open_store, run_upkeep
+from controller.broker.files import SecretDelivery, open_store, run_upkeep
 from controller.broker.gate import commands, redact
 from controller.broker.gate.call import BROKER
 from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
-from controller.broker.guards import client_shares, split_brain
+from controller.broker.guards import client_shares
+from controller.broker.guards import recovery as split_brain
 from controller.broker.host.capabilities import descriptor_limit
-from controller.broker.host.ip_routes import engine_routes
-from controller.broker.host.listen_socket import BrokerSockets
+from controller.broker.host.host_facts import engine_routes
 from controller.broker.host.path_inspector import PathInspector, protected_places
 from controller.broker.host.peer_credentials import PeerRules, user_of
 from controller.broker.host.registry_auth import Credentials
+from controller.broker.host.sockets import BrokerSockets
 from controller.broker.secrets.key_files import FILES, KEYS
 from controller.broker.secrets.opener import SecretOpener
-from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest
-from controller.broker.server.connection_limit import SlotLimits
+from controller.broker.server.background_tasks import ContainerWatcher, ExecReaper, RecoveryTask
+from controller.broker.server.connection import (
+    ConnectionContext,
+    ConnectionTimeouts,
+    HandleRequest,
+    Listener,
+    SlotLimits,
+)
 from controller.broker.server.driver import Driver
 from controller.broker.server.journal_queries import JournalQueries
-from controller.broker.server.listener import Listener
-from controller.broker.server.record_store import RecordStore
-from controller.broker.server.record_summaries import JournalShare, RecordLimiter
-from controller.broker.server.recovery_task import RecoveryTask
-from controller.broker.server.watch_task import ContainerWatcher, ExecReaper
-from controller.core.enforcement.record_summaries import Limit
-from controller.core.records.parts import (
-    RegistriesPart,
-    RequestPart,
-    ResultPart,
-    VerdictPart,
-)
+from controller.broker.server.record_store import JournalShare, RecordLimiter, RecordStore
+from controller.core.enforcement.rate_limits import Limit
+from controller.core.records.parts import RegistriesPart, RequestPart, ResultPart, VerdictPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import CredentialsInvalid, EngineError, PolicyInvalid
 from controller.model.host_paths import PathFacts
@@ -59,11 +57,10 @@ from controller.model.inventory import Inventory
 from controller.model.policy.document import Policy
 from controller.model.records import Entry
 from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
-from controller.system.file_lock import hold_lock_async
-from controller.system.heap import keep_out_of_collections
-from controller.system.loop_watch import StallMeter, WatchedSelector
+from controller.system.durable_files import hold_lock_async
+from controller.system.event_loop import StallMeter, WatchedSelector, keep_out_of_collections
 from controller.system.slots import FairQueue, SlotHolder, Slots
-from controller.system.unix_socket import broker_sockets, engine_socket_path
+from controller.system.sockets import broker_sockets, engine_socket_path
 
 LOG = logging.getLogger(__name__)
 #: After this time threads switch. The default of 5 ms is long: the journal's waits at each record.

@@ -34,10 +34,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
     """
     from controller.core.admission.preview import check_network, check_volume
     from controller.core.engine_api.translate import network_body, volume_body
-    from controller.core.planning.images_networks_volumes import (
-        network_creation,
-        volume_creation,
-    )
+    from controller.core.planning.images_networks_volumes import network_creation, volume_creation
     from controller.core.policy.refusals import verdict_in_document
     from controller.core.rules.verdict import deny
 
@@ -70,7 +67,7 @@ def check_creations(
     from controller.core.admission.preview import check_create
     from controller.core.engine_api.create_body import container_body
     from controller.core.planning.images_networks_volumes import Prerequisites
-    from controller.core.planning.next_container import hypothetical_create
+    from controller.core.planning.slot_plan import hypothetical_create
     from controller.core.rules.context import CONTROLLER
     from controller.model.observed import Observed
 
@@ -101,8 +98,7 @@ def render_chart(
     The places of problems of the values are those in the file *values*.
     """
     from controller.core.manifests.parse import read_text
-    from controller.sources.chart_renderer import ChartRenderer
-    from controller.sources.charts import load_chart
+    from controller.sources.charts import ChartRenderer, load_chart
 
     names = {"name": name, "namespace": namespace, "owner": "render"}
     folder = chart.resolve()
@@ -144,13 +140,13 @@ def policy_in_force(explicit: str | None, root: Path, directory: Path | None = N
         PolicyInvalid: the file isn't a valid policy.
         UsageError: no policy has the name.
     """
-    from controller.app.clock import SystemClock
     from controller.app.policy import (
         policy_file,
         policy_from_route,
         policy_of_directory,
         read_policy,
     )
+    from controller.app.process import SystemClock
 
     instance = read_instance(root)
     if explicit is None and instance is not None:

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
-from controller.cli.clients.wait_for_pass import Waiting
+from controller.cli.clients.status_report import Waiting
 from controller.cli.options import HostChoice
 from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
 from controller.model.mutations import DOWN, SHOW_VALUES
 from controller.model.names import Key
 from controller.settings import Instance, StateFolder, read_instance, state_of
-from controller.system.unix_socket import has_listener
+from controller.system.sockets import has_listener
 
 if TYPE_CHECKING:
     from controller.app.controller import BuiltController
     from controller.app.state_folder import Launch
-    from controller.core.planning.deliveries.secret_binding import AskSecrets
+    from controller.core.planning.deliveries import AskSecrets
     from controller.model.desired.desired import Secret
     from controller.model.desired.field_changes import Review
     from controller.model.desired.plan import AnyAction
@@ -100,11 +100,7 @@ def _ask_controller_for_secrets(state: StateFolder) -> AskSecrets | None:
     """
     if not has_listener(state.controller_socket):
         return None
-    from controller.core.planning.deliveries.secret_binding import (
-        NOT_ASKED,
-        SecretContents,
-        source_of,
-    )
+    from controller.core.planning.deliveries import NOT_ASKED, SecretContents, source_of
 
     def ask(secrets: Iterable[Secret]) -> SecretContents:
         try:
@@ -223,7 +219,7 @@ def take_down(
             remedy="stop it first (Ctrl-C in the terminal of 'trimtab up')",
         )
     from controller.app.desired_state import directory_source
-    from controller.core.service.teardown import teardown
+    from controller.core.service.operator_actions import teardown
     from controller.loop.state.saved_state import saved_dependencies
 
     host = HostChoice(state.root, Path(instance.dir), instance.engine, instance.policy)
@@ -252,7 +248,7 @@ def take_services_down(
     Raises:
         EngineError: the engine can't be asked.
     """
-    from controller.core.service.teardown import services_down
+    from controller.core.service.operator_actions import services_down
     from controller.loop.state.saved_state import saved_dependencies
     from controller.model.desired.desired import Desired
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from controller.app.clock import SystemClock
 from controller.app.controller import build_planner, parse_pass_policy
 from controller.app.desired_state import (
     AskCompose,
@@ -16,12 +15,16 @@ from controller.app.desired_state import (
     SourceFiles,
     directory_source,
 )
+from controller.app.process import SystemClock
 from controller.cli.clients.oneshot import planning_controller
 from controller.cli.options import HostChoice
-from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.planning.deliveries.secret_binding import HostSecrets
-from controller.core.planning.image_volumes import assume_none, with_image_volumes
-from controller.core.planning.images_networks_volumes import image_references
+from controller.core.compose.translation.scope import ComposeSettings
+from controller.core.planning.deliveries import HostSecrets
+from controller.core.planning.images_networks_volumes import (
+    assume_none,
+    image_references,
+    with_image_volumes,
+)
 from controller.core.review import host_snapshot
 from controller.core.review.review import review
 from controller.loop.state.store import BROKEN, StateStore

@@ -7,6 +7,11 @@ Calls to the engine go through ``controller.engine``. Without the Docker SDK, co
 
 ``http.client`` loads parsers for mail and TLS, which cost ``status`` and ``plan`` more than the
 exchange itself. Broker and engine frame an answer by its length, or in chunks (RFC 9112, section 7.1).
+
+The Engine API through the broker's socket, with the standard library only.
+
+Supports the calls of ``logs`` and ``exec``: JSON, streamed answers and hijacked connections. The
+broker judges each request, and journals reads of output.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ from controller.model.errors import (
     error_reason,
 )
 from controller.system.conversation import peer_uid_of
-from controller.system.unix_socket import connect_in_turn, connect_to_broker
+from controller.system.sockets import connect_in_turn, connect_to_broker
 
 READ_BYTES = 64 * 1024
 HEAD_MAX = 64 * 1024
@@ -427,3 +432,47 @@ def read_answer(peer: socket.socket, path: Path) -> Any:
 def _lost(path: Path, error: OSError) -> EngineUnavailable:
     message = f"the controller at {path} doesn't answer: {error_reason(error)}"
     return EngineUnavailable("controller.lost", message)
+
+
+#: The oldest version that the gate supports.
+VERSION = "v1.44"
+#: The status of a hijacked connection.
+SWITCHED = 101
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """A hijacked connection; the caller closes it."""
+
+    connection: socket.socket
+    content_type: str
+    early: bytes  # received together with the head of the answer
+
+
+@dataclass(frozen=True, slots=True)
+class EngineApi(BrokerApi):
+    """Requests to the engine, as the user of the command."""
+
+    prefix: str = f"/{VERSION}"
+
+    def take_over(self, path: str, body: object) -> TakenOver:
+        """Send a request that hijacks the connection: a stream in both directions."""
+        data = json.dumps(body).encode()
+        peer = connect(self.path, self.timeout_s)
+        try:
+            with translated_errors(self.path):
+                target = self.target(path, None)
+                return _taken_over(peer, send(peer, "POST", target, data, upgrades=True))
+        except BaseException:
+            peer.close()
+            raise
+
+
+def _taken_over(peer: socket.socket, received: ReceivedBytes) -> TakenOver:
+    status, headers = read_head(received)
+    if status >= ERROR:
+        raise error_of(status, read_body(received, headers, longest=REPLY_MAX))
+    if status != SWITCHED:
+        raise EngineFailed("exec.not-upgraded", f"the connection wasn't taken over: {status}")
+    peer.settimeout(None)
+    return TakenOver(peer, headers.get("content-type", ""), received.rest())

@@ -1,20 +1,47 @@
-"""The controller's status report, and the selection of resources by name."""
+"""The controller's status report, and the selection of resources by name.
+
+What the fetcher wrote about the commits of Git sources: author, subject and signature.
+
+For people only: the broker verified none of it.
+
+Progress on standard error while a command waits for the controller: its actions and pulls.
+
+On a terminal the running pulls share a line, which is rewritten. Elsewhere each change is a new
+line.
+
+Names of resources and projects as arguments, with their completion in a shell.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import stat
-from collections.abc import Iterable
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+import click
 
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.options import open_state
+from controller.cli.output.tables import clip
+from controller.cli.output.terminal import echo, rewrite
 from controller.cli.output.times import span
+from controller.core.encoding.text import printable
 from controller.model.errors import EngineUnavailable, Problem, StateError, TrimtabError
+from controller.model.names import COMMIT_ID
 from controller.settings import StateFolder
+
+if TYPE_CHECKING:
+    from controller.model.sources import CommitInfo
+
 
 #: Bytes; a controller publishes smaller reports.
 REPORT_MAX = 64 * 1024 * 1024
@@ -266,3 +293,198 @@ def _named(status: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
             remedy=f"{suggestion(name, others)}'trimtab status' lists all",
         )
     return found[0]
+
+
+#: Bytes of the file about one commit.
+INFO_MAX = 64 * 1024
+SHORT_COMMIT = 12
+#: A file of a Git source, and its commit.
+_NAME = re.compile(r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?):")
+#: Members of the file that are about the export.
+_OF_THE_EXPORT = ("version", "path")
+
+
+def known_commits(places: Iterable[tuple[str, str]], fetcher: Path) -> Iterator[CommitInfo]:
+    """Yield what is known of the commits in *places*, pairs of a file and a commit.
+
+    Files of DIR are left out, and commits whose file can't be read.
+    """
+    from controller.core.git.reports import commit_from_json
+
+    for file, commit in dict.fromkeys(places):
+        name = _NAME.match(file)
+        if name is None or not COMMIT_ID.fullmatch(commit):
+            continue
+        path = fetcher / "sources" / name[1] / f"{commit}.json"
+        with suppress(OSError, ValueError):
+            written, _ = read_published(path, longest=INFO_MAX)
+            if not isinstance(written, dict):
+                continue
+            info = commit_from_json({k: v for k, v in written.items() if k not in _OF_THE_EXPORT})
+            if info.commit == commit:
+                yield info
+
+
+def commit_line(info: CommitInfo) -> str:
+    """Return a commit as a line: ``commit 3f2a91bc5d07 by Ann, 2026-…: web: 2; unsigned``."""
+    parts = f"commit {info.commit[:SHORT_COMMIT]} by {info.author or 'an unknown author'}"
+    parts += f", {info.committed}" if info.committed else ""
+    parts += f": {info.subject}" if info.subject else ""
+    signature = info.signature
+    if signature is None:
+        return f"{parts}; no checked signature"
+    claim = f"{signature.signer} ({signature.format}, {signature.key})"
+    return f"{parts}; the fetcher claims a good signature of {claim}"
+
+
+POLL_S = 0.5
+#: Time for a busy controller's answer; the next poll follows soon.
+ANSWER_S: Final = 2.0
+#: Shows progress while the block waits for the controller behind a socket.
+Waiting = Callable[[Path], AbstractContextManager[None]]
+#: Effects of a plan that change no field of an object now.
+_UNCHANGED: Final = frozenset({"held", "none", "refused", "wait"})
+
+
+@contextmanager
+def in_silence(_socket: Path) -> Iterator[None]:
+    """Show nothing."""
+    yield
+
+
+@contextmanager
+def showing_progress(socket: Path) -> Iterator[None]:
+    """Show the controller's actions and pulls from now on, on standard error."""
+    printer = ProgressPrinter(socket)
+    finished = threading.Event()
+    thread = threading.Thread(target=printer.run, args=(finished,), name="progress", daemon=True)
+    printer.begin()
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join(2 * ANSWER_S)
+
+
+class ProgressPrinter:
+    """Prints progress once. Not thread-safe."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        #: The number of the last printed action.
+        self._last = 0
+        #: The printed pulls, by service.
+        self._pulls: dict[str, str] = {}
+        #: The line that is rewritten.
+        self._line = ""
+
+    def begin(self) -> None:
+        """Skip the actions before now."""
+        if (progress := self.ask()) is not None:
+            self._last = progress["last"]
+
+    def run(self, finished: threading.Event) -> None:
+        """Update until *finished*, then once more."""
+        while not finished.wait(POLL_S):
+            self.update()
+        self.update()
+        self._rewrite("")
+
+    def ask(self) -> Any:
+        """Return the progress since the last answer; None if the controller doesn't answer now."""
+        question = {"do": "progress", "since": self._last}
+        try:
+            return ask_controller(self._socket, question, timeout_s=ANSWER_S)
+        except TrimtabError:
+            return None  # the controller is busy or still starts
+
+    def update(self) -> None:
+        """Print new progress."""
+        progress = self.ask()
+        if progress is None:
+            return
+        for action in progress["acts"]:
+            if action["text"] is not None:
+                self._print(action["text"])
+        self._last = progress["last"]
+        pulls = {name_of(key): f"pulling {text}" for key, text in progress["working"].items()}
+        if sys.stderr.isatty():
+            self._rewrite("; ".join(f"{name}: {text}" for name, text in pulls.items()))
+        else:
+            for name, text in pulls.items():
+                if self._pulls.get(name) != text:
+                    self._print(f"{name}: {text}")
+        self._pulls = pulls
+
+    def _print(self, text: str) -> None:
+        line, self._line = self._line, ""
+        if line:
+            rewrite("")
+        echo(printable(text), err=True)
+        if line:
+            self._rewrite(line)
+
+    def _rewrite(self, text: str) -> None:
+        if text == self._line:
+            return
+        width = shutil.get_terminal_size((80, 24)).columns - 1
+        rewrite(clip(printable(text), width))
+        self._line = text
+
+
+def show_changes(objects: Iterable[dict[str, Any]]) -> None:
+    """Print the fields that are about to change, on standard error, once for each object."""
+    for item in objects:
+        if item.get("new") or item["effect"] in _UNCHANGED:
+            continue
+        for text in dict.fromkeys(change["text"] for change in item["changes"]):
+            echo(printable(f"{name_of(item['object'])}: {text}"), err=True)
+
+
+def name_of(key: str) -> str:
+    """Return ``NAME`` or ``NAMESPACE/NAME`` for a key ``KIND/NAMESPACE/NAME``."""
+    _, namespace, name = key.split("/")
+    return name if namespace == "default" else f"{namespace}/{name}"
+
+
+def _known_resources(ctx: click.Context) -> list[dict[str, Any]]:
+    """Return the resources of the running instance; empty if nothing runs."""
+    try:
+        return list(fetch_status(ctx.params.get("state"))["resources"])
+    except (TrimtabError, OSError):
+        return []
+
+
+def complete_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of resources of the running instance; empty if nothing runs."""
+    return [
+        name
+        for resource in _known_resources(ctx)
+        for name in (resource["name"], f"{resource['namespace']}/{resource['name']}")
+        if name.startswith(incomplete)
+    ]
+
+
+def complete_namespaces(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the namespaces of the running instance; empty if nothing runs."""
+    names = sorted({resource["namespace"] for resource in _known_resources(ctx)})
+    return [name for name in names if name.startswith(incomplete)]
+
+
+#: The names of services; none for all services of a project.
+names_argument = click.argument(
+    "names", metavar="[NAME]...", nargs=-1, shell_complete=complete_names
+)
+#: A project is a namespace.
+project_option = click.option(
+    "-n",
+    "--namespace",
+    "--project",
+    "namespace",
+    metavar="NAMESPACE",
+    shell_complete=complete_namespaces,
+    help="Only this namespace: a project's name. Without NAME, all of it.",
+)

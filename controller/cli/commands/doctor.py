@@ -22,23 +22,22 @@ import click
 
 from controller import __version__
 from controller.cli.clients.socket_client import BrokerApi, ask_controller, exchange
-from controller.cli.invocation import with_program
+from controller.cli.exit_codes import with_program
 from controller.cli.options import command, counted, engine_option, print_json, state_root
 from controller.cli.output.terminal import echo
 from controller.cli.output.times import age, current_time, parse_time
-from controller.cli.status.conditions import Resource
-from controller.cli.status.signed import signed_rows
-from controller.core.encoding.json_members import texts_of
-from controller.core.encoding.terminal_text import printable
+from controller.cli.status.status import signed_rows
+from controller.cli.status.table import Resource
+from controller.core.encoding.json_values import texts_of
+from controller.core.encoding.text import printable
 from controller.core.enforcement.kept_settings import ignored_limits
 from controller.core.engine_api.tested_engines import REMEDY, image_store, untested
 from controller.model.errors import TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
-from controller.process.engine_socket import remedy_for, user_name
+from controller.process.start_checks import remedy_for, user_name
 from controller.settings import GROUP, STANDARD_SOCKET, StateFolder, read_instance, state_of
 from controller.system.boot_unit import ENGINE_UNIT, is_restored_at_boot
-from controller.system.open_ports import open_ports
-from controller.system.unix_socket import broker_sockets
+from controller.system.sockets import broker_sockets, open_ports
 
 MINIMUM_API = (1, 44)
 #: Bytes of an engine's answer.

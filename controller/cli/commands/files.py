@@ -9,7 +9,7 @@ import click
 from controller.cli.exit_codes import EXIT_ERROR
 from controller.cli.options import PassingGroup, command, open_state, print_json
 from controller.cli.output.terminal import echo
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 
 
 @command("""\b

@@ -2,13 +2,22 @@
 
 The broker records an action first, over the operator's own connection. Then the controller does
 it. Without the record nothing is done.
+
+``history``: the revisions of a service, and the outcome of each.
+
+``run-job``: ask for a run of a job.
+
+The broker records the request, and its inventory keeps the request until the run is made. So the
+request outlives a controller that dies, and is carried out once.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +25,17 @@ from typing import Any
 import click
 
 from controller.cli.clients import oneshot
-from controller.cli.clients.name_completion import names_argument, project_option
-from controller.cli.clients.socket_client import BrokerApi, ask_controller
-from controller.cli.clients.status_report import key_text, resource_of, services_of
+from controller.cli.clients.socket_client import BrokerApi, ask_controller, ask_for_look
+from controller.cli.clients.status_report import (
+    complete_names,
+    key_of,
+    key_text,
+    matches,
+    names_argument,
+    project_option,
+    resource_of,
+    services_of,
+)
 from controller.cli.exit_codes import EXIT_ERROR, EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.options import (
     command,
@@ -26,14 +43,18 @@ from controller.cli.options import (
     note_option,
     open_state,
     print_json,
+    print_result,
     state_option,
     timeout_option,
 )
+from controller.cli.output.tables import Column, clip, clip_image, terminal_width
+from controller.cli.output.tables import render as render_table
 from controller.cli.output.terminal import echo
-from controller.cli.output.user_names import with_names
-from controller.core.encoding.terminal_text import printable
-from controller.model.errors import EngineUnavailable, TrimtabError
-from controller.model.names import DEFAULT_NAMESPACE
+from controller.cli.output.times import current_time, local_time, with_names
+from controller.cli.status.description import occasion_lines, run_lines
+from controller.core.encoding.text import printable, quote_line
+from controller.model.errors import EngineUnavailable, TrimtabError, UsageError
+from controller.model.names import DEFAULT_NAMESPACE, WORKLOADS, revision_digits
 from controller.settings import StateFolder
 
 #: Time for the controller's answer, in addition to the timeout of the action.
@@ -344,3 +365,199 @@ def describe_progress(resource: dict[str, Any]) -> tuple[str, int | None]:
     if "Progressing" in holds:
         return f"{count}; {holds['Progressing']['message']}", None
     return count, 0 if "Ready" in holds else None
+
+
+#: Characters of a failed container's last line.
+LINE_MAX = 120
+SHORT_COMMIT = 12
+COLUMNS = (
+    Column("REVISION"),
+    Column("GENERATION", rank=3, optional=True),
+    Column("SINCE"),
+    Column("IMAGE", shrink=clip_image, least=12, rank=1),
+    Column("SOURCE", shrink=clip, least=12, rank=2),
+    Column("STATE"),
+)
+
+
+@command("""\b
+Examples:
+  trimtab history web
+  trimtab history shop/web --json | jq -r '.revisions[0].digest'
+  trimtab history backup                     the last runs of a job
+""")
+@click.argument("name", shell_complete=complete_names)
+def history(name: str, state: Path | None, as_json: bool) -> None:
+    """Show the last revisions of a service: start, source, image and outcome; of a job, its runs.
+
+    If nothing runs, the last saved history of a service is shown.
+    """
+    folder, _ = open_state(state)
+    job = _find_job(folder, name)
+    if job is not None:
+        runs, occasions = job.get("runs", []), job.get("occasions", [])
+        width = terminal_width()
+        tables = (
+            "\n".join(occasion_lines(occasions, width=width)),
+            "\n".join(run_lines(runs, now=current_time(), width=width)),
+        )
+        members = {member: job[member] for member in ("kind", "namespace", "name")}
+        members |= {"runs": runs, "occasions": occasions}
+        print_result(members, "\n\n".join(filter(None, tables)) or "No runs.", as_json=as_json)
+        return
+    report = _fetch_history(folder, name)
+    print_result(report, render_history(report, width=terminal_width()), as_json=as_json)
+
+
+def _find_job(state: StateFolder, name: str) -> dict[str, Any] | None:
+    """Return the status of the job NAME; None if nothing runs, or the name is not one job's."""
+    try:
+        status = ask_controller(state.controller_socket, {"do": "status"})
+    except EngineUnavailable:
+        return None
+    named = [r for r in status["resources"] if r["kind"] in WORKLOADS and matches(r, name)]
+    return dict(named[0]) if len(named) == 1 and named[0]["kind"] == "Job" else None
+
+
+def _fetch_history(state: StateFolder, name: str) -> Any:
+    try:
+        question = {"do": "history", "key": key_of(state, name), "output": True}
+        return ask_controller(state.controller_socket, question)
+    except EngineUnavailable as error:
+        # The import is slow, and rarely needed.
+        from controller.loop.state.saved_state import saved_history
+
+        report = saved_history(state.controller / "state.json", name)
+        echo(printable(f"warning: {error.message}; this is what was known last"), err=True)
+        return report
+
+
+def render_history(report: dict[str, Any], *, width: int | None) -> str:
+    """Return the table of revisions, and below the table the operators' overrides."""
+    shown = Counter(revision["revision"] for revision in report["revisions"])
+    several = {revision for revision, rows in shown.items() if rows > 1}
+    rows = [_row(each, several, exact=width is None) for each in report["revisions"]]
+    lines = []
+    if suspension := report["suspended"]:
+        word = "stopped" if suspension.get("stopped") else "suspended"
+        lines.append(f"{word} by {suspension['by']} since {suspension['since']}")
+    if pin := report["pin"]:
+        reason = f": {pin['reason']}" if pin["reason"] else ""
+        lines.append(f"rolled back by {pin['by']} since {pin['since']}{reason}")
+    if restart := report["restarting"]:
+        lines.append(f"restart of {restart['containers']} containers asked by {restart['by']}")
+    return with_names("\n".join([render_table(COLUMNS, rows, width=width), *map(printable, lines)]))
+
+
+def _place(revision: dict[str, Any]) -> str:
+    """Return the document's place; of a Git source (``SOURCE:FILE``) with the commit."""
+    place = f"{revision['file']}:{revision['line']}"
+    if ":" in revision["file"] and revision["commit"]:
+        return f"{place} of {revision['commit'][:SHORT_COMMIT]}"
+    return place
+
+
+def _row(revision: dict[str, Any], several: Collection[str], *, exact: bool) -> tuple[str, ...]:
+    """Return the row of a revision; *several* are revisions with several sets of limits."""
+    states = [state for state in ("current", "pinned") if revision[state]]
+    if revision["declared"] and not revision["current"]:
+        states.append("declared")
+    if revision["revision"] in several and revision.get("limits"):
+        states.append(revision["limits"])
+    if revision["outcome"]:
+        reason = f": {revision['reason']}" if revision["reason"] else ""
+        line = revision.get("failure", {}).get("line")
+        printed = f"; it printed {quote_line(line, limit=LINE_MAX)}" if line else ""
+        states.append(f"{revision['outcome']}{reason}{printed}")
+    return (
+        revision_digits(str(revision["revision"]))[:8],
+        str(revision["generation"]),
+        revision["since"] if exact else local_time(revision["since"]),
+        revision["image"],
+        _place(revision),
+        ", ".join(states) or "-",
+    )
+
+
+@command("""\b
+Examples:
+  trimtab run-job migrate
+  trimtab run-job shop/backup --note "before the upgrade" --no-wait
+
+\b
+Exit codes: 0 the run succeeded (with --no-wait: is requested), 1 error or nothing runs, 5 the run
+failed, or has not ended in time.
+""")
+@click.argument("name", shell_complete=complete_names)
+@note_option
+@click.option("--no-wait", is_flag=True, help="Don't wait until the run has ended.")
+@timeout_option("How long to wait")
+def run_job(
+    name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
+) -> int:
+    """Run a job now, also one that ran already.
+
+    A failed run is followed by others, up to the job's backoffLimit. A job with completions has as
+    many successful runs. 'trimtab logs NAME' shows the output.
+    """
+    folder, _ = open_state(state)
+    key = key_of(folder, name, kind="Job")
+    _raise_if_without_image(folder, key)
+    deadline = time.monotonic() + timeout_s
+    occasion = f"manual:{BrokerApi(folder.broker_socket).record('job.run', key, note)['id']}"
+    ask_for_look(folder.controller_socket, key)
+    resource: dict[str, Any] = {}
+    while not no_wait:
+        with suppress(EngineUnavailable):  # the controller is away: the request stays
+            resource = resource_of(folder, key)
+        if _is_over(resource, occasion) or time.monotonic() >= deadline:
+            break
+        time.sleep(LOOK_AGAIN_S)
+    runs, progress = _runs_of(resource, occasion), _progress_of(resource, occasion)
+    succeeded = no_wait or bool(progress.get("complete"))
+    report = {"object": key, "occasion": occasion, "runs": runs, "done": succeeded}
+    text = f"{key}: {_describe(runs, progress, no_wait=no_wait)}"
+    print_result(report, printable(text), as_json=as_json)
+    return 0 if succeeded else EXIT_NOT_CONVERGED
+
+
+def _raise_if_without_image(folder: StateFolder, key: str) -> None:
+    """Raise UsageError if a job runs only with the image of a service that rolls out."""
+    from controller.model.desired.spec.job import FROM_SERVICE  # a slow import
+
+    if resource_of(folder, key).get("image") == FROM_SERVICE:
+        raise UsageError(
+            "job.from-service",
+            f"{key} runs with the image of a service, during the service's rollout alone",
+            remedy="'trimtab resume SERVICE' tries a failed rollout again, with its jobs",
+        )
+
+
+def _runs_of(resource: dict[str, Any], occasion: str) -> list[dict[str, Any]]:
+    return [run for run in resource.get("runs", []) if run["occasion"] == occasion]
+
+
+def _is_over(resource: dict[str, Any], occasion: str) -> bool:
+    """Return True if no further run follows for an occasion."""
+    runs = _runs_of(resource, occasion)
+    if not runs or not all(run.get("ended") for run in runs):
+        return False
+    conditions = {c["type"] for c in resource["conditions"] if c["status"] == "True"}
+    return bool(_progress_of(resource, occasion).get("complete")) or "Failed" in conditions
+
+
+def _progress_of(resource: dict[str, Any], occasion: str) -> dict[str, Any]:
+    """Return how far an occasion is; {} for an unknown one."""
+    found = (o for o in resource.get("occasions", []) if o["occasion"] == occasion)
+    return next(found, {})
+
+
+def _describe(runs: list[dict[str, Any]], progress: dict[str, Any], *, no_wait: bool) -> str:
+    if no_wait:
+        return "a run is requested"
+    if not runs:
+        return "no run began within the timeout; see 'trimtab status'"
+    last = max(runs, key=lambda run: run.get("ended") or "9")  # one in progress, or the last to end
+    how = f"run {last['run']} {last['why'] if last.get('ended') else 'is in progress'}"
+    wanted = progress.get("completions", 1)
+    return how if wanted == 1 else f"{progress['succeeded']}/{wanted} completed; {how}"

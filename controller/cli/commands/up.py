@@ -1,4 +1,7 @@
-"""``up``, ``broker`` and ``run``: start the processes."""
+"""``up``, ``broker`` and ``run``: start the processes.
+
+``down``: remove the containers and networks of an instance, or the containers of a project.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any
 
 import click
 
+from controller.cli.clients.status_report import names_argument, project_option
+from controller.cli.exit_codes import EXIT_ERROR
 from controller.cli.options import (
     command,
     command_line,
@@ -16,15 +21,20 @@ from controller.cli.options import (
     directory_argument,
     duration_ms,
     engine_option,
+    note_option,
+    open_state,
     policy_option,
+    print_json,
     rebind_option,
     state_option,
     state_root,
+    timeout_option,
     webhook_option,
 )
 from controller.cli.output.terminal import echo
+from controller.core.encoding.text import printable
 from controller.model.errors import UsageError
-from controller.system.heap import importing
+from controller.system.event_loop import importing
 
 #: After a month, nobody remembers the purpose of a stopped container.
 QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
@@ -144,7 +154,7 @@ def up(
     root = state_root(state)
     if git_url is not None:
         from controller.app.state_folder import write_source
-        from controller.core.git.document import SourceOptions, render_source
+        from controller.core.manifests.source_document import SourceOptions, render_source
 
         names = tuple(name.strip() for name in namespaces.split(","))
         options = SourceOptions(git_url, git_branch, git_path, names, credentials, keys)
@@ -244,3 +254,49 @@ def _state_around(broker_socket: Path | None, state: Path | None) -> Path:
         if (around / "instance.json").is_file():
             return around
     return state_root(state)
+
+
+@command("""\b
+Examples:
+  trimtab down
+  trimtab down --state .state
+  trimtab down -n shop                       a project, while trimtab runs
+  trimtab start -n shop                      creates its containers again
+""")
+@names_argument
+@project_option
+@note_option
+@timeout_option("How long to wait for actions under way")
+def down(
+    names: tuple[str, ...],
+    namespace: str | None,
+    note: str,
+    timeout_s: float,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Remove this instance's containers and networks, through the broker. Volumes stay.
+
+    Pins, suspensions and revisions stay. The next 'up' retries earlier failures at once.
+    Refused while a controller runs, since the controller would create everything again.
+
+    With -n or NAME, while a controller runs: remove the containers of a project, or of services, and keep
+    them away until 'trimtab start'. Networks, volumes and jobs stay.
+    """
+    if names or namespace is not None:
+        from controller.cli.commands import service
+
+        options = service.Options(note, namespace, False, timeout_s, state, as_json)
+        return service.act("stop", names, options, remove=True)
+    from controller.cli.clients import oneshot
+
+    folder, instance = open_state(state)
+    show = (lambda _line: None) if as_json else (lambda line: echo(printable(line)))
+    removed, failed = oneshot.take_down(folder, instance, show=show)
+    if as_json:
+        print_json({"removed": removed, "failed": failed})
+    elif failed:
+        echo("Not everything could be removed; run it again.", err=True)
+    else:
+        echo(f"Removed {len(removed)} objects of instance {instance.id}. Volumes stay.")
+    return EXIT_ERROR if failed else 0

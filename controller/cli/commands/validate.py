@@ -1,4 +1,7 @@
-"""``validate`` and ``render``: check and print documents, without an engine."""
+"""``validate`` and ``render``: check and print documents, without an engine.
+
+``schema``: the JSON Schema of documents, for editors.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ import click
 
 from controller.cli import options
 from controller.cli.exit_codes import EXIT_INVALID, EXIT_REFUSED
-from controller.cli.output.excerpts import Excerpts, excerpts
-from controller.cli.output.terminal import echo, echo_data
-from controller.model.desired.field_types import AS_WRITTEN
+from controller.cli.options import command, print_json
+from controller.cli.output.terminal import Excerpts, echo, echo_data, excerpts
+from controller.model.desired.spec.fields import AS_WRITTEN
+from controller.model.errors import UsageError
 
 if TYPE_CHECKING:
     from controller.model.desired.desired import Desired, Network, Service, Volume
@@ -75,7 +79,7 @@ def _read(
     """Return the folder, the policy in force, and what the folder's files declare under it."""
     from controller.app.desired_state import directory_source
     from controller.cli.clients.offline import policy_in_force
-    from controller.core.compose.translation.settings import settings_of
+    from controller.core.compose.translation.scope import settings_of
 
     root = options.state_root(state)
     folder = options.default_directory(directory, root)
@@ -175,3 +179,36 @@ def _document(resource: Service | Network | Volume) -> dict[str, Any]:
             mode="json", by_alias=True, exclude_defaults=True, context=AS_WRITTEN
         ),
     }
+
+
+@command("""\b
+Examples:
+  trimtab schema > trimtab.schema.json      all kinds, for editors
+  trimtab schema Service | jq '.properties.spec'
+""")
+@click.argument("kind", required=False)
+def schema(kind: str | None, state: Path | None, as_json: bool) -> None:  # noqa: ARG001 - of every command
+    """Print the JSON Schema of documents: of one KIND, or of all kinds.
+
+    An editor with a YAML language server completes and checks documents by the schema. See
+    docs/editors.md.
+    """
+    print_json(schema_of(kind))
+
+
+def schema_of(kind: str | None) -> dict[str, Any]:
+    """Return the JSON Schema of a kind, or of all kinds.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    from controller.core.manifests.json_schema import schema_of_all, schema_of_kind
+    from controller.core.manifests.parse import KINDS, manifest_of
+
+    if kind is None:
+        return schema_of_all()
+    model = manifest_of(kind)
+    if model is None:
+        known = ", ".join(KINDS)
+        raise UsageError("kind.unknown", f"there is no kind {kind}", remedy=f"name one of {known}")
+    return schema_of_kind(kind, model)

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.clients.commit_info import commit_line, known_commits
-from controller.cli.journal.filters import current_timestamp, scan_option, time_option
-from controller.cli.journal.journal_source import JournalSource, open_source
-from controller.cli.journal.record_text import SHORT_ID, short_actor
+from controller.cli.clients.status_report import commit_line, known_commits
+from controller.cli.journal.filters import (
+    JournalSource,
+    current_timestamp,
+    open_source,
+    scan_option,
+    time_option,
+)
+from controller.cli.journal.table import SHORT_ID, short_actor
 from controller.cli.options import command, print_json, print_result, state_root
 from controller.cli.output.tables import Column, clip, table, terminal_width
 from controller.cli.output.tables import render as render_table
 from controller.cli.output.terminal import echo
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 from controller.core.records.parts import ClaimsPart, ProofPart, RequestPart
 from controller.core.records.query import Filter
 from controller.model.errors import StateError
@@ -70,7 +75,7 @@ def explain(container: str, scan: bool, state: Path | None, as_json: bool) -> No
     is shown.
     """
     from controller.core.records.provenance import provenance
-    from controller.core.records.views import chronicle, containers
+    from controller.core.records.query import chronicle, containers
 
     with open_source(state, scan=scan) as source:
         known = containers(source.find, container)
@@ -199,7 +204,7 @@ def containers_at(source: JournalSource, at: str, wanted: Filter) -> list[Proven
 def _recorded_at(source: JournalSource, at: str, wanted: Filter) -> Iterator[Provenance]:
     """Yield the containers without a record of their removal at a time, in the order of creation."""
     from controller.core.records.provenance import provenance
-    from controller.core.records.views import Question, chronicles
+    from controller.core.records.query import Question, chronicles
 
     while True:
         page = source.ask(Question(wanted, limit=PAGE, there=at))

@@ -1,25 +1,41 @@
-"""``journal follow`` and ``export``: records as they become durable, and records to hand over."""
+"""``journal follow`` and ``export``: records as they become durable, and records to hand over.
+
+``journal metrics``: the health of the journal for Prometheus, from the running broker.
+
+``ship``: send the journal's records to a SIEM, from a process without privileges.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from controller.cli.journal import journal_source
+from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.clients.status_report import read_published
+from controller.cli.exit_codes import EXIT_ERROR, with_program
+from controller.cli.journal import filters
 from controller.cli.journal.filters import SEQ_MAX, SPAN_OPTIONS, filter_options, time_range
-from controller.cli.journal.record_text import HEADERS, row
+from controller.cli.journal.table import HEADERS, row
 from controller.cli.options import command, open_state, print_result
+from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo, echo_data
+from controller.cli.output.times import current_time, span
+from controller.core.encoding.text import printable
 from controller.core.records.query import Filter, QueryResult
-from controller.model.errors import EngineUnavailable, StateError
+from controller.model.errors import EngineUnavailable, StateError, TrimtabError
+from controller.settings import StateFolder
 
 if TYPE_CHECKING:
-    from controller.cli.journal.journal_source import JournalSource
-    from controller.journal.verify.export import Copied
+    from controller.cli.journal.filters import JournalSource
+    from controller.journal.verify.verify import Copied
+
 
 #: Widths of columns; the rows aren't known when the first row is printed.
 WIDTHS = (6, 24, 16, 9, 18, 26, 24, 14, 0)
@@ -57,7 +73,7 @@ def follow(
     as_json: bool,
 ) -> None:
     """Show records as they become durable, until Ctrl-C. Asks the running broker."""
-    broker = journal_source.broker_of(state)
+    broker = filters.broker_of(state)
     if not as_json:
         echo(_in_columns(HEADERS))
     if after is None:
@@ -76,7 +92,7 @@ def follow(
 
 def _print_record(result: QueryResult, as_json: bool) -> None:
     if as_json:
-        echo_data(journal_source.json_line(result.record).decode())
+        echo_data(filters.json_line(result.record).decode())
     else:
         echo(_in_columns(row(result)))
     sys.stdout.flush()
@@ -126,7 +142,7 @@ def export(
     are written.
     """
     since, until = time_range(since, until)
-    with journal_source.open_source(state) as source:
+    with filters.open_source(state) as source:
         wanted = _range(source, Filter(since=since, until=until), first=first, last=last)
         if folder is not None:
             copied = _copy_segments(state, folder, wanted)
@@ -140,7 +156,7 @@ def export(
         if not exact:
             wanted = _provable(source, wanted)
         for record, _ in source.find(wanted):
-            sys.stdout.buffer.write(journal_source.json_line(record) + b"\n")
+            sys.stdout.buffer.write(filters.json_line(record) + b"\n")
         sys.stdout.buffer.flush()
 
 
@@ -186,7 +202,204 @@ def _provable(source: JournalSource, wanted: Filter) -> Filter:
 
 def _copy_segments(state: Path | None, folder: Path, wanted: Filter) -> Copied:
     """Copy the segments of a range to a new folder."""
-    from controller.journal.verify.export import copy_segments
+    from controller.journal.verify.verify import copy_segments
 
     journal = open_state(state)[0].journal
     return copy_segments(journal, folder, after=wanted.after, upto=wanted.upto)
+
+
+#: Name, help, and member of the broker's health. The broker omits some members for clients.
+_METRICS: Final = (
+    ("writable", "1 if the last write succeeded; else changes are refused.", "writable"),
+    ("reserved", "1 while the rest of the disk isn't for everybody.", "reserved"),
+    ("free_bytes", "Free space on the journal's disk.", "freeBytes"),
+    ("records", "The last durable record.", "seq"),
+    ("signed", "The last record that a checkpoint is of.", "signed"),
+    (
+        "unrecorded",
+        "Refusals since the broker's start that couldn't be recorded.",
+        "unrecordedRefusals",
+    ),
+    ("clock_doubted", "1 while nothing is pruned by age: the clock jumped.", "clockDoubted"),
+)
+
+
+@command(
+    """\b
+Examples:
+  trimtab journal metrics > /tmp/t && mv /tmp/t /var/lib/prometheus/node-exporter/trimtab.prom
+""",
+)
+def metrics(state: Path | None, as_json: bool) -> None:
+    """Print metrics of the journal for Prometheus' textfile collector. Asks the running broker.
+
+    If no broker answers, the only metric is trimtab_broker_up, with the value 0.
+    """
+    from controller.cli.clients.socket_client import BrokerApi
+
+    folder = open_state(state)[0]
+    try:
+        health = BrokerApi(folder.broker_socket).get("health")
+    except EngineUnavailable:
+        health = None
+    report = {name: value for name, _help, value in gauges_of(health)}
+    print_result(report, render(health).rstrip("\n"), as_json=as_json)
+
+
+def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
+    """Return the name, help and value of each metric; *health* is None if no broker answers."""
+    journal = health["journal"] if health is not None else {}
+    return [
+        ("trimtab_broker_up", "1 while the broker answers.", int(health is not None)),
+        *_broker_gauges(health or {}),
+        *(
+            (f"trimtab_journal_{name}", about, int(journal[key]))
+            for name, about, key in _METRICS
+            if key in journal
+        ),
+    ]
+
+
+def _broker_gauges(health: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    if "loop" not in health:
+        return []
+    stall = "The longest time, in the last one to two minutes, that all connections waited."
+    refused = "Connections since the broker's start that got a 503 for want of a place."
+    return [
+        (
+            "trimtab_broker_longest_stall_milliseconds",
+            stall,
+            int(health["loop"]["longestStallMs"]),
+        ),
+        ("trimtab_broker_connections_refused", refused, int(health["connections"]["refused"])),
+        (
+            "trimtab_quota_fullest_percent",
+            "How much of the fullest quota is used ('trimtab doctor' names it).",
+            max((use["percent"] for use in health["quotas"]["fullest"]), default=0),
+        ),
+        (
+            "trimtab_clients_waiting",
+            "Clients that are refused changes because they spent their share.",
+            len(health["quotas"]["waiting"]),
+        ),
+    ]
+
+
+def render(health: Mapping[str, Any] | None) -> str:
+    """Return the metrics in the text format of Prometheus."""
+    return "".join(
+        f"# HELP {name} {about}\n# TYPE {name} gauge\n{name} {value}\n"
+        for name, about, value in gauges_of(health)
+    )
+
+
+#: A running shipper writes its status every few seconds.
+STALE_S = 30.0
+
+
+@command(
+    """\b
+Examples:
+  trimtab ship --to siem=syslog+tls://siem.example:6514?ca=/etc/trimtab/siem-ca.pem
+  trimtab ship --to archive=file:///var/log/trimtab/journal.jsonl \\
+      --to arcsight='syslog+tcp://10.0.0.5:601?format=cef' \\
+      --to otel=otlp+https://collector.example:4318/v1/logs
+  trimtab ship --to witness=note:///mnt/elsewhere/trimtab.checkpoint
+  trimtab ship --status
+
+\b
+Exit codes of --status: 0 shown, 1 no shipper runs: its last state is shown.
+"""
+)
+@click.option("--to", "targets", multiple=True, metavar="NAME=URL", help="Where to; repeatable.")
+@click.option(
+    "--status", "show", is_flag=True, help="Show the position of each destination, and exit."
+)
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write metrics for Prometheus' textfile collector here.",
+)
+@click.option(
+    "--user", metavar="NAME", help="As root: the user of the shipper (default: trimtab-ship)."
+)
+@click.option("--handed", hidden=True)
+def ship(
+    targets: tuple[str, ...],
+    show: bool,
+    metrics: Path | None,
+    user: str | None,
+    state: Path | None,
+    handed: str | None,
+    as_json: bool,
+) -> int:
+    """Ship every record of the journal to other places, at least once and in order.
+
+    Each destination has its own position in the journal, saved across crashes, and its own pace: a
+    slow or unreachable destination doesn't delay the others. URLs: file:///PATH (JSON lines),
+    note:///PATH (the last signed checkpoint), syslog+tcp://, syslog+tls://, syslog+udp://
+    (?format=cef, ?facility=N), otlp+http://, otlp+https://; for TLS ?ca=, ?cert=, ?key=; and
+    ?only=checkpoints. As root, a small process opens the files, and a separate user does everything
+    else.
+    """
+    from controller.app import shipper
+    from controller.ship.destination import read_destination
+
+    if handed is not None:
+        destinations = [read_destination(target) for target in targets]
+        return shipper.run_shipper(json.loads(handed), destinations, metrics=metrics)
+    folder, instance = open_state(state)
+    if show:
+        return _show_status(folder, as_json=as_json)
+    if not targets:
+        raise click.UsageError("name at least one destination: --to NAME=URL")
+    return shipper.ship(folder, instance, targets=targets, user_name=user, metrics=metrics)
+
+
+def _show_status(folder: StateFolder, *, as_json: bool) -> int:
+    """Print the shipper's status; without a shipper the last one, with how far it is behind by now."""
+    try:
+        status, _ = read_published(folder.ship / "status.json")
+        age_s = current_time() - float(status["at"])
+        if age_s > STALE_S:
+            status = _outdated(status, folder)
+        rows = [_row(sink) for sink in status["sinks"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineUnavailable(
+            "ship.unknown",
+            "nothing was shipped from this state folder",
+            remedy="start it with 'trimtab ship --to NAME=URL'",
+        ) from error
+    columns = ("NAME", "RECORD", "BEHIND", "OLDEST", "MISSING", "REJECTED", "ERROR")
+    print_result(status, table(columns, rows), as_json=as_json)
+    if age_s <= STALE_S:
+        return 0
+    echo(f"warning: no shipper runs: this is its last state, {span(age_s)} old", err=True)
+    echo(with_program("remedy: start it with 'trimtab ship --to NAME=URL'"), err=True)
+    return EXIT_ERROR
+
+
+def _outdated(status: dict[str, Any], folder: StateFolder) -> dict[str, Any]:
+    """Return the status of a shipper that ended, with ``running`` and the records since then."""
+    last = 0
+    with suppress(TrimtabError):  # no broker: how far the journal is isn't known
+        last = BrokerApi(folder.broker_socket).get("health")["journal"]["seq"]
+    sinks = [
+        {**sink, "lag_records": max(sink["lag_records"], last - sink["seq"]), "lag_seconds": None}
+        for sink in status["sinks"]
+    ]
+    return {**status, "running": False, "sinks": sinks}
+
+
+def _row(sink: dict[str, Any]) -> tuple[str, ...]:
+    lag_s = sink["lag_seconds"]
+    return (
+        str(sink["name"]),
+        str(sink["seq"]),
+        str(sink["lag_records"]),
+        "?" if lag_s is None else f"{lag_s:.0f} s",
+        str(sink["missing"]),
+        str(sink.get("rejected", 0)),
+        printable(sink["error"] or "-"),
+    )

@@ -11,11 +11,22 @@ from pathlib import Path
 
 import click
 
-from controller.cli.journal import explain, export, metrics, verify
-from controller.cli.journal.filters import CHANGES, SEQ_MAX, filter_options, scan_option
-from controller.cli.journal.journal_source import json_line, open_source
-from controller.cli.journal.record_text import render_story
-from controller.cli.journal.table import clock_for, outcomes_of, render_changes, render_records
+from controller.cli.journal import explain, export, verify
+from controller.cli.journal.filters import (
+    CHANGES,
+    SEQ_MAX,
+    filter_options,
+    json_line,
+    open_source,
+    scan_option,
+)
+from controller.cli.journal.table import (
+    clock_for,
+    outcomes_of,
+    render_changes,
+    render_records,
+    render_story,
+)
 from controller.cli.options import PassingGroup, command
 from controller.cli.output.tables import terminal_width
 from controller.cli.output.terminal import echo, echo_data
@@ -142,7 +153,7 @@ Examples:
 @scan_option
 def show(record: str, scan: bool, state: Path | None, as_json: bool) -> None:
     """Show a record, and for a change the request, the verdict and the result."""
-    from controller.core.records.views import story as story_of
+    from controller.core.records.query import story as story_of
 
     with open_source(state, scan=scan) as source:
         story = story_of(source.find, record)
@@ -164,6 +175,6 @@ for each in (
     *(explain.explain, explain.blame, explain.state_at),
     *(export.follow, export.export),
     *(verify.verify, verify.keys, verify.rotate_key),
-    metrics.metrics,
+    export.metrics,
 ):
     journal.add_command(each)

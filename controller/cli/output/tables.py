@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 
 #: Between columns; smaller on a terminal, where space is scarce.
 GAP, GAP_ON_TERMINAL = "   ", "  "

@@ -6,16 +6,31 @@ and line ends of a *field* are the caller's affair: a field is escaped by ``prin
 ``tables.render``) before it becomes part of a text.
 
 The output of containers has rules of its own (``cli.containers``).
+
+Signals to a command that shows something until it is stopped.
+
+The lines of a document that have a problem, for the user's own terminal.
+
+Excerpts can contain secrets. They are never written to a pipe, a log or JSON.
 """
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import click
 
-from controller.core.encoding.terminal_text import printable, terminal_text
-from controller.model.errors import UsageError
+from controller.cli.output.tables import terminal_width
+from controller.core.encoding.text import printable, terminal_text
+from controller.model.errors import Problem, UsageError
 
 #: Returns to the start of the line, and erases the line.
 _ERASE = "\r\x1b[K"
@@ -60,3 +75,95 @@ def echo_data(data: str) -> None:
         echo(data)
     else:
         click.echo(data.encode())
+
+
+class SignalWaiter:
+    """Waits for signals: requests to stop, and others that only end the wait.
+
+    The handlers write to a pipe. A ``threading.Event`` would not do: its lock isn't reentrant, so
+    that a signal during ``wait`` or ``clear`` would block the handler, and the command, for ever.
+    """
+
+    def __init__(
+        self, *, stop: Iterable[signal.Signals], wake: Iterable[signal.Signals] = ()
+    ) -> None:
+        #: True once a stop was requested.
+        self.stopped = False
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        for number in stop:
+            signal.signal(number, self._stop)
+        for number in wake:
+            signal.signal(number, self._wake)
+
+    def wait(self, seconds: float, *, descriptor: int | None = None) -> None:
+        """Wait until a signal arrives or *descriptor* is readable, at most *seconds*."""
+        watched = [self._reader] if descriptor is None else [self._reader, descriptor]
+        select.select(watched, [], [], seconds)
+        with suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = True
+        self._wake(number, frame)
+
+    def _wake(self, _number: int, _frame: FrameType | None) -> None:
+        with suppress(BlockingIOError):  # full: a wake-up is pending already
+            os.write(self._writer, b"\0")
+
+
+Excerpts = Callable[[Problem], Sequence[str]]
+ReportExcerpts = Callable[[dict[str, Any]], Sequence[str]]
+
+
+def excerpts(folder: Path) -> Excerpts:
+    """Return a function for the excerpt of a problem in a file below *folder*.
+
+    The function returns no lines if standard output isn't a terminal.
+    """
+    width = terminal_width()
+    texts: dict[str, str | None] = {}
+
+    def show(problem: Problem) -> Sequence[str]:
+        from controller.core.yaml.source_excerpt import excerpt  # imports YAML
+
+        # The line numbers of a rendered document belong to the output of its template.
+        is_rendered = "(rendered for " in problem.message
+        if width is None or is_rendered or not (problem.line and problem.column):
+            return ()
+        if problem.file not in texts:
+            texts[problem.file] = _text(folder, problem.file)
+        text = texts[problem.file]
+        if text is None:
+            return ()
+        lines = excerpt(text, problem.line, problem.column, width=width)
+        return [lines[0], click.style(lines[1], fg="red")] if lines else ()
+
+    return show
+
+
+def _text(folder: Path, name: str) -> str | None:
+    """Return the text of a file, None unless it is a file below *folder*: a report can name any."""
+    from controller.core.yaml.documents import decode
+    from controller.core.yaml.file_limit import MAX_BYTES
+
+    try:
+        file = (folder / name).resolve(strict=True)
+        if not file.is_relative_to(folder.resolve()) or not file.is_file():
+            return None
+        content = file.read_bytes()
+    except OSError:
+        return None
+    return decode(content) if len(content) <= MAX_BYTES else None
+
+
+def report_excerpts(folder: Path) -> ReportExcerpts:
+    """Return a function for the excerpt of a problem in a report, as ``excerpts``."""
+    show = excerpts(folder)
+
+    def show_problem(problem: dict[str, Any]) -> Sequence[str]:
+        place = {name: problem[name] for name in ("file", "line", "column")}
+        return show(Problem(problem["code"], problem["message"], **place))
+
+    return show_problem

@@ -1,18 +1,43 @@
-"""The sections of ``describe``; empty sections are omitted."""
+"""The sections of ``describe``; empty sections are omitted.
+
+``describe``: a resource in full.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
-from controller.cli.clients.status_report import key_text
+import click
+
+from controller.cli.clients.socket_client import BrokerApi, ask_controller
+from controller.cli.clients.status_report import (
+    complete_names,
+    fetch,
+    key_text,
+    raise_if_unknown,
+    select,
+)
+from controller.cli.options import command, open_state, print_json, print_result
 from controller.cli.output.tables import Cell, Column, clip, render, wrap
-from controller.cli.output.times import age, until
-from controller.cli.output.user_names import with_names
-from controller.cli.status.conditions import styled, word_of
-from controller.cli.status.ports import addresses_of, urls_in_network
-from controller.cli.status.table import StatusJson, TableView, ready_of
-from controller.core.encoding.terminal_text import printable, printable_output
-from controller.model.files.delivery import short_content
+from controller.cli.output.terminal import echo
+from controller.cli.output.times import age, until, with_names
+from controller.cli.status.status import warn_if_outdated
+from controller.cli.status.table import (
+    StatusJson,
+    TableView,
+    addresses_of,
+    ready_of,
+    styled,
+    terminal_view,
+    urls_in_network,
+    word_of,
+)
+from controller.core.encoding.text import printable, printable_output
+from controller.core.records.query import Filter
+from controller.model.delivery import short_content
+from controller.model.errors import TrimtabError
 from controller.model.names import revision_digits
 from controller.model.quantities import format_bytes
 
@@ -335,3 +360,95 @@ def _members(resource: StatusJson, report: StatusJson) -> Iterator[str]:
     words = {key_text(other): word_of(other) for other in report["resources"]}
     for key in resource.get("members", []):
         yield f"{printable(key)}  {styled(words.get(key, '-'))}"
+
+
+#: Changes of the journal in the section Events.
+EVENTS = 8
+
+
+@command("""\b
+Examples:
+  trimtab describe web
+  trimtab describe Volume/shop/data
+  trimtab describe web --wide                 with ids of containers and of the records that admitted them
+  trimtab describe Service/default/web --json
+  trimtab describe web --internal             for a report of a fault, as root
+""")
+@click.argument("name", shell_complete=complete_names)
+@click.option("--wide", is_flag=True, help="Show ids, and containers that are about to go.")
+@click.option(
+    "--internal", is_flag=True, help="Print the controller's state of the resource, as JSON."
+)
+def describe(name: str, wide: bool, internal: bool, state: Path | None, as_json: bool) -> int:
+    """Show a resource in detail: its replicas, limits, conditions, mounts and last changes.
+
+    --internal prints all that the controller has saved or keeps in memory of the resource: retries,
+    failures of slots, waits, its last plan. The members can change with each version.
+    """
+    folder, _ = open_state(state)
+    view = terminal_view(wide=wide)
+    fetched = fetch(state, now=view.now)
+    report = fetched.report
+    selected = select(report, name=name)
+    if not selected["resources"] and report.get("sources"):
+        from controller.cli.status.sources import describe_source, select_source
+
+        source = select_source(report, name)
+        if source is not None:
+            print_result(source, describe_source(source), as_json=as_json)
+            return warn_if_outdated(fetched)
+    raise_if_unknown(report, selected, name)
+    if internal:
+        known = {
+            key: ask_controller(folder.controller_socket, {"do": "state", "key": key})
+            for key in map(key_text, selected["resources"])
+        }
+        print_json(known)
+        return 0
+    items: list[dict[str, Any]] = []
+    try:
+        items = BrokerApi(folder.broker_socket).get("inventory")["containers"]
+    except TrimtabError as error:
+        if fetched.lost is None:
+            echo(printable(f"warning: the inventory can't be read: {error.message}"), err=True)
+    resources = [
+        {**resource, "containers": _containers(resource, items)}
+        for resource in selected["resources"]
+    ]
+    if as_json:
+        print_json(resources if len(resources) > 1 else resources[0])
+        return warn_if_outdated(fetched)
+    echo(
+        "\n\n".join(
+            describe_resource(resource, report, view, events=_events(resource, state, view))
+            for resource in resources
+        )
+    )
+    return warn_if_outdated(fetched)
+
+
+def _containers(resource: dict[str, Any], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if resource["kind"] != "Service":
+        return []
+    wanted = (resource["namespace"], resource["name"])
+    return [item for item in items if (item["namespace"], item["service"]) == wanted]
+
+
+def _events(resource: dict[str, Any], state: Path | None, view: TableView) -> list[str]:
+    """Return the last changes of a service that are visible to the user."""
+    if resource["kind"] != "Service":
+        return []
+    from controller.cli.journal.filters import CHANGES, open_source
+    from controller.cli.journal.table import clock_for, render_changes
+
+    wanted = Filter(service=f"{resource['namespace']}/{resource['name']}", stages=CHANGES)
+    try:
+        with open_source(state) as source:
+            records = list(source.find(wanted, limit=2 * EVENTS))
+    except TrimtabError as error:
+        return [printable(f"the journal can't be read: {error.message}")]
+    if not records:
+        return []
+    clock = clock_for(view.now, utc=False, exact=view.width is None)
+    width = None if view.width is None else view.width - len(MARGIN)
+    return render_changes(records, clock, limit=EVENTS, width=width).split("\n")

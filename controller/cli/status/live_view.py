@@ -1,34 +1,229 @@
-"""The output of ``up``: a live table on a terminal, elsewhere a line for each change."""
+"""The output of ``up``: a live table on a terminal, elsewhere a line for each change.
+
+A changing report: a screen that is redrawn, or a line for each change.
+
+The statuses of the running controller: a question stays open until the status changes.
+"""
 
 from __future__ import annotations
 
+import json
+import select
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
-from controller.cli.clients.socket_client import BrokerApi
+import click
+
+from controller.cli.clients.socket_client import BrokerApi, read_answer, send_question
 from controller.cli.options import command_line
-from controller.cli.output.excerpts import report_excerpts
-from controller.cli.output.signals import SignalWaiter
 from controller.cli.output.tables import cell_width, wrap
-from controller.cli.output.terminal import echo
+from controller.cli.output.terminal import SignalWaiter, echo, echo_data, report_excerpts
 from controller.cli.output.times import current_time
-from controller.cli.status.conditions import word_of
-from controller.cli.status.ports import urls_of
-from controller.cli.status.screen import ChangeLines, Screen
-from controller.cli.status.status_feed import StatusFeed
-from controller.cli.status.table import TableView, fit_status
-from controller.core.encoding.terminal_text import printable
-from controller.model.errors import EngineUnavailable, TrimtabError
+from controller.cli.status.table import (
+    SETTLED,
+    TableView,
+    addresses_of,
+    fit_status,
+    message_of,
+    place_of,
+    problem_of,
+    ready_of,
+    urls_of,
+    word_of,
+)
+from controller.core.encoding.text import printable, terminal_text
+from controller.model.errors import NOTES, EngineUnavailable, TrimtabError, notes_text
 from controller.model.names import DEFAULT_NAMESPACE
+from controller.model.quantities import format_instant
 
 if TYPE_CHECKING:
     from controller.app.state_folder import Launch
     from controller.process.process_group import ProcessGroup
+
+
+class Screen:
+    """A part of the terminal that is redrawn in place, or the whole alternate screen."""
+
+    def __init__(self, *, alternate: bool) -> None:
+        from rich.console import Console  # a slow import, and only for terminals
+        from rich.live import Live
+
+        self._console = Console(no_color=click.get_current_context().color is False)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            screen=alternate,
+            vertical_overflow="crop",
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    @property
+    def width(self) -> int:
+        """The current width of the terminal, in cells."""
+        return self._console.width
+
+    @property
+    def height(self) -> int:
+        """The current height of the terminal, in lines."""
+        return self._console.height
+
+    def draw(self, text: str) -> None:
+        """Replace the content with *text*, which can have colours."""
+        from rich.text import Text
+
+        content = Text.from_ansi(terminal_text(text))
+        content.no_wrap = True
+        content.overflow = "crop"
+        self._live.update(content, refresh=True)
+
+
+class ChangeLines:
+    """Prints a line for each changed resource or problem; with ``as_json`` each changed report."""
+
+    def __init__(self, *, as_json: bool, timestamps: bool) -> None:
+        self._as_json = as_json
+        self._timestamps = timestamps
+        self._shown: dict[str, str] = {}
+
+    def show(self, report: dict[str, Any]) -> None:
+        """Print the differences from the previous report; one with nothing read yet is skipped."""
+        if "unread" in report and not report["resources"] and not self._as_json:
+            return
+        current = dict(_lines_of(report))
+        if self._as_json:
+            if current != self._shown:
+                echo_data(json.dumps(report))
+        else:
+            for key, text in current.items():
+                if self._shown.get(key) != text:
+                    self._print(f"{key}  {text}")
+            for key in self._shown.keys() - current.keys():
+                if key != "waiting":
+                    self._print(f"{key}  gone")
+        self._shown = current
+
+    def wait(self, error: TrimtabError) -> None:
+        """Print once that the command waits for an answer."""
+        text = f"waiting: {error.message}"
+        if self._shown.get("waiting") != text and not self._as_json:
+            self._print(text)
+            self._shown = {**self._shown, "waiting": text}
+
+    def _print(self, line: str) -> None:
+        prefix = f"{format_instant(current_time())}  " if self._timestamps else ""
+        echo(f"{prefix}{printable(line)}")
+
+
+def _lines_of(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a line for each resource, and for each problem that no resource's line contains."""
+    lines = []
+    printed: list[dict[str, Any]] = []
+    for resource in report["resources"]:
+        key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
+        count = ready_of(resource) if resource["kind"] == "Service" else ""
+        addresses = " ".join(addresses_of(resource)) if word_of(resource) in SETTLED else ""
+        parts = (word_of(resource), count, message_of(resource), addresses)
+        lines.append((key, "  ".join(filter(None, parts))))
+        for condition in resource["conditions"]:
+            problem = problem_of(resource, condition["message"], report["problems"])
+            printed += [problem] if condition["message"] and problem else []
+    if notes := notes_text(problem["code"] for problem in report["problems"]):
+        lines.append(("notes", notes))
+    for problem in report["problems"]:
+        if problem["code"] in NOTES:
+            continue
+        place = place_of(problem)
+        if place or problem not in printed:
+            head = f"problem {place} {problem['code']}" if place else f"problem {problem['code']}"
+            lines.append((head, problem["message"]))
+    return lines
+
+
+#: How long the controller keeps a question without a changed status.
+FEED_WAIT_S: Final = 30.0
+#: How long the controller takes for an answer, besides the wait for a change.
+FEED_ANSWER_S: Final = 5.0
+#: How long an answer takes to arrive, once it has begun.
+_READ_S: Final = 1.0
+
+
+class StatusFeed:
+    """Asks the controller at *path* for each changed status.
+
+    *output*: the status has the last lines of failed containers.
+    """
+
+    def __init__(self, path: Path, monotonic: Callable[[], float], *, output: bool) -> None:
+        self._path = path
+        self._monotonic = monotonic
+        self._output = output
+        #: The version of the last status, '' without one.
+        self._version = ""
+        #: The connection with the open question.
+        self._peer: socket.socket | None = None
+        self._deadline = 0.0
+
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor of the open question, readable once answered; None without a question."""
+        return None if self._peer is None else self._peer.fileno()
+
+    def take(self) -> dict[str, Any] | None:
+        """Return a changed status; None while there is none. Asks if no question is open.
+
+        After an error, the next call asks again, for the whole status.
+
+        Raises:
+            EngineUnavailable: no controller answers.
+            StateError: the user isn't allowed to connect.
+            EngineFailed: the controller answers with an error.
+        """
+        peer, self._peer = self._peer, None
+        version, self._version = self._version, ""
+        if peer is None:
+            self._peer = self._ask(version)
+        elif select.select([peer], [], [], 0)[0]:
+            answer = read_answer(peer, self._path)
+            if not answer.get("unchanged"):
+                self._version = answer.pop("version", "")
+                return dict(answer)
+        elif self._monotonic() > self._deadline:
+            peer.close()
+            message = f"the controller at {self._path} doesn't answer in time"
+            raise EngineUnavailable("controller.lost", message)
+        else:
+            self._peer = peer
+        self._version = version
+        return None
+
+    def close(self) -> None:
+        """Give up the open question."""
+        if self._peer is not None:
+            self._peer.close()
+            self._peer = None
+
+    def _ask(self, version: str) -> socket.socket:
+        question: dict[str, object] = {
+            "do": "status",
+            "output": self._output,
+            "unless": version,
+            "wait_s": FEED_WAIT_S,
+        }
+        self._deadline = self._monotonic() + FEED_ANSWER_S + (FEED_WAIT_S if version else 0.0)
+        return send_question(self._path, question, timeout_s=_READ_S)
+
 
 #: The shortest time between two statuses.
 REFRESH_S = 0.5

@@ -9,7 +9,7 @@ import click
 
 from controller.cli.output.tables import Column, clip, render
 from controller.cli.output.times import until
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 
 SourceJson = dict[str, Any]
 

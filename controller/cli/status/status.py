@@ -1,29 +1,32 @@
-"""``status``: the table of resources with their conditions, and the problems of files."""
+"""``status``: the table of resources with their conditions, and the problems of files.
+
+Signed sources for ``doctor``: namespaces with signed admission.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from controller.cli.clients.name_completion import complete_names, project_option
 from controller.cli.clients.status_report import (
     FetchedReport,
+    complete_names,
     fetch,
     fetch_status,
+    project_option,
     raise_if_unknown,
     select,
 )
-from controller.cli.exit_codes import EXIT_INTERRUPTED, EXIT_NOT_CONVERGED
-from controller.cli.invocation import with_program
+from controller.cli.exit_codes import EXIT_INTERRUPTED, EXIT_NOT_CONVERGED, with_program
 from controller.cli.options import command, print_result
-from controller.cli.output.signals import SignalWaiter
-from controller.cli.output.terminal import echo
+from controller.cli.output.terminal import SignalWaiter, echo
 from controller.cli.output.times import current_time
-from controller.cli.status.screen import ChangeLines, Screen
+from controller.cli.status.live_view import ChangeLines, Screen
 from controller.cli.status.table import (
     TableView,
     fit_status,
@@ -31,7 +34,7 @@ from controller.cli.status.table import (
     render_status,
     terminal_view,
 )
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 from controller.model.errors import EngineUnavailable
 
 REFRESH_S = 1.0
@@ -138,7 +141,7 @@ def status(
 
 
 def _exit_code_of(selected: dict[str, Any], *, rows_only: bool) -> int:
-    from controller.core.status.standing import Word, everything
+    from controller.core.status.conditions import Word, everything
 
     match everything(selected, rows_only=rows_only):
         case Word.AS_DECLARED:
@@ -157,3 +160,32 @@ def warn_if_outdated(fetched: FetchedReport) -> int:
     if fetched.lost.remedy:
         echo(printable(f"remedy: {with_program(fetched.lost.remedy)}"), err=True)
     return EXIT_NOTHING_RUNS
+
+
+_SHORT_COMMIT = 12
+Level = Literal["ok", "warning"]
+
+
+def signed_rows(proofs: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
+    """Yield level, message and remedy for each signed source in the answer of ``GET proofs``."""
+    for each in proofs.get("sources") or ():
+        where = f"{', '.join(each['namespaces'])} (Source {each['source']})"
+        commit, rendered = str(each["commit"]), str(each["rendered"])
+        if not commit:
+            message = f"{where}: no commit was accepted, so the controller can change nothing"
+            yield "warning", message, "'trimtab status' says why the source has no proof"
+        elif rendered != commit:
+            message = f"{where}: the broker has no proof of {commit[:_SHORT_COMMIT]}"
+            yield "warning", message, "nothing, if the broker started just now; else see the status"
+        else:
+            message = (
+                f"{where}: only what {commit[:_SHORT_COMMIT]} declares, signed by {each['signer']}"
+            )
+            yield "ok", message, ""
+        if line := each.get("line"):
+            other = f"{str(line['commit'])[:_SHORT_COMMIT]}, signed by {line['signer']}"
+            message = f"{where}: {other}, isn't a descendant of it"
+            remedy = f"after a rewritten history: trimtab source accept {each['source']} COMMIT"
+            yield "warning", message, remedy
+        for key, why in sorted((each.get("unsupported") or {}).items()):
+            yield "warning", f"{key} can't be proven: {why}", "see docs/policy.md, signed admission"

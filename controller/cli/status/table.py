@@ -1,27 +1,346 @@
-"""The table of resources with the problems below, for ``status``, ``up`` and ``apply``."""
+"""The table of resources with the problems below, for ``status``, ``up`` and ``apply``.
+
+The problems of a status report. Equal problems and remedies are printed once.
+
+The conditions of a resource for people: a word and a message.
+
+Published ports as links, or as ``ADDRESS:PORT->CONTAINER PORT``.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
-from controller.cli.output.excerpts import ReportExcerpts
-from controller.cli.output.tables import Cell, Column, clip, clip_image, render, terminal_width
-from controller.cli.output.terminal import echo
-from controller.cli.output.times import age, current_time, parse_time, until
-from controller.cli.status.conditions import (
-    GRAVE,
-    SETTLED,
-    STOPPED,
-    conditions_of,
-    message_of,
-    styled,
-    word_of,
+import click
+
+from controller.cli.clients.status_report import key_text
+from controller.cli.exit_codes import with_program
+from controller.cli.output.tables import (
+    Cell,
+    Column,
+    clip,
+    clip_image,
+    render,
+    terminal_width,
+    wrap,
 )
-from controller.cli.status.ports import addresses_of, clip_addresses
-from controller.cli.status.problems import no_excerpt, place_of, problem_of, render_problems
+from controller.cli.output.terminal import ReportExcerpts, echo
+from controller.cli.output.times import age, current_time, parse_time, until, with_names
+from controller.core.encoding.text import printable
+from controller.model.errors import NOTES, notes_text
 from controller.model.names import revision_digits
+
+ProblemJson = dict[str, Any]
+
+INDENT = "        "
+_KEY = re.compile(r"((?:[A-Z]\w+)/[a-z0-9-]+/[a-z0-9-]+): (.+)", re.DOTALL)
+
+
+def place_of(problem: ProblemJson) -> str:
+    """Return ``FILE:LINE:COLUMN``, without the parts that a problem lacks."""
+    return ":".join(str(problem[part]) for part in ("file", "line", "column") if problem.get(part))
+
+
+def problem_of(
+    resource: dict[str, Any], message: str, problems: list[ProblemJson]
+) -> ProblemJson | None:
+    """Return the problem with the same text as the message of a resource's condition, if any."""
+    for problem in problems:
+        text = problem["message"].removeprefix(f"{key_text(resource)}: ")
+        if text and message.startswith(text):
+            return problem
+    return None
+
+
+def no_excerpt(_problem: ProblemJson) -> Sequence[str]:
+    """Return no lines."""
+    return ()
+
+
+def render_problems(
+    problems: list[ProblemJson],
+    *,
+    width: int | None,
+    excerpt: Callable[[ProblemJson], Sequence[str]] = no_excerpt,
+) -> list[str]:
+    """Return the lines of problems.
+
+    *excerpt* returns the lines of a file that show a problem. The expected value is printed only
+    without a remedy, since it can be a long list; ``validate`` always prints it. Notes are counted.
+    """
+    lines: list[str] = []
+    merged = list(_merge([each for each in problems if each["code"] not in NOTES]))
+    for problem, following in pairwise([*merged, None]):
+        assert problem is not None, "only the last element is None"
+        place = place_of(problem)
+        text = f"{place + ': ' if place else ''}{problem['message']} [{problem['code']}]"
+        word, *rest = _wrapped(f"problem {text}", "", width)
+        lines += [word.replace("problem", click.style("problem", fg="red"), 1), *rest]
+        lines += excerpt(problem)
+        remedy, expected = problem.get("remedy"), problem.get("expected")
+        if remedy and (following is None or following.get("remedy") != remedy):
+            lines += _wrapped(f"remedy: {with_program(remedy)}", INDENT, width)
+        if expected and not remedy and expected not in problem["message"]:
+            lines += _wrapped(f"expected: {expected}", INDENT, width)
+    if notes := notes_text(each["code"] for each in problems):
+        lines += [click.style(line, dim=True) for line in _wrapped(notes, "", width)]
+    return lines
+
+
+def _wrapped(text: str, indent: str, width: int | None) -> list[str]:
+    text = printable(text.replace("\n", " "))
+    if width is None:
+        return [f"{indent}{text}"]
+    first, *rest = wrap(text, max(width - len(INDENT), 20)) or [""]
+    return [f"{indent}{first}", *(f"{INDENT}{line}" for line in rest)]
+
+
+def _merge(problems: list[ProblemJson]) -> Iterator[ProblemJson]:
+    """Yield a problem for all resources with the same one; problems with one remedy are adjacent."""
+    groups: dict[tuple[str, ...], tuple[ProblemJson, list[str]]] = {}
+    for problem in problems:
+        match = _KEY.fullmatch(problem["message"])
+        key, text = (match[1], match[2]) if match else ("", problem["message"])
+        same = (text, place_of(problem), problem["code"], problem.get("remedy") or "")
+        _, keys = groups.setdefault(same, ({**problem, "message": text}, []))
+        if key and key not in keys:
+            keys.append(key)
+    # Groups with the same remedy move to the position of the first.
+    by_remedy: dict[tuple[str, str], list[tuple[ProblemJson, list[str]]]] = {}
+    for (_, _, code, remedy), group in groups.items():
+        by_remedy.setdefault((code, remedy), []).append(group)
+    for groups_of_remedy in by_remedy.values():
+        for problem, keys in groups_of_remedy:
+            prefix = f"{_names(keys)}: " if keys else ""
+            yield {**problem, "message": f"{prefix}{problem['message']}"}
+
+
+def _names(keys: list[str]) -> str:
+    """Return keys as a list without repeated kinds and namespaces: ``Service/default/a, b``."""
+    previous, names = "", []
+    for key in keys:
+        namespace, _, name = key.rpartition("/")
+        names.append(name if namespace == previous else key)
+        previous = namespace
+    return ", ".join(names)
+
+
+#: Conditions that need attention, the gravest first, with their colours. First the action of the
+#: user: change a document or the policy, approve a removal, repair a failure; then conditions that
+#: trimtab repairs; then choices of users.
+GRAVE = {
+    "PolicyViolation": "red",
+    "PrunePending": "yellow",
+    "CrashLoop": "red",
+    "Failed": "red",
+    "Stalled": "red",
+    "Paused": "red",
+    "Contended": None,
+    "Degraded": "yellow",
+    "Suspended": "yellow",
+    "RolledBack": "yellow",
+    "PolicyWarning": "yellow",
+    "Quarantined": "yellow",
+    "Moved": None,
+}
+#: Of a Ready service with containers as they were found: not grave, but worth a word.
+ADOPTED = "AdoptedAsFound"
+#: The word, and the reason of Suspended, of a service that 'trimtab stop' stopped.
+STOPPED = "Stopped"
+#: The words of resources that need no attention.
+SETTLED = frozenset({"Ready", "Completed", ADOPTED})
+COLOURS = {
+    **dict.fromkeys(SETTLED, "green"),
+    "Progressing": "cyan",
+    STOPPED: "yellow",
+    **GRAVE,
+}
+#: Reasons of Progressing while an image comes, which are shown with every grave condition.
+_IMAGE_COMES = ("Pulling", "Building")
+#: Reasons of Progressing that explain Degraded.
+_CAUSES = (*_IMAGE_COMES, "Retrying", "Waiting")
+
+#: The reason of Stalled and Paused after a failed rollout. A crash loop has the same failures as cause.
+ROLLOUT_FAILED = "rollout.failed"
+_REMEDY = re.compile(r"\(([^()]*)\)$")
+#: The table shows the time of the next try by itself.
+_NEXT_TRY = re.compile(r", next try at \d[\d:TZ.-]*")
+
+Resource = dict[str, Any]
+Conditions = list[dict[str, str]]
+
+
+def conditions_of(resource: Resource) -> Conditions:
+    """Return the true conditions that need attention, the gravest first, else Ready or Progressing."""
+    true = {c["type"]: c for c in resource["conditions"] if c["status"] == "True"}
+    grave = [true[name] for name in GRAVE if name in true]
+    progressing = true.get("Progressing", {})
+    if [c["type"] for c in grave] == ["Degraded"] and _is_first_rollout(resource, progressing):
+        return [progressing]  # nothing is worse than before
+    # The message of Degraded, "0 of 1 running", has no cause; the message of Progressing has one.
+    is_unexplained = [c["type"] for c in grave] == ["Degraded"]
+    if progressing.get("reason") in (_CAUSES if is_unexplained else _IMAGE_COMES):
+        grave.append(progressing)
+    if grave:
+        return grave
+    if "Ready" in true and ADOPTED in true:
+        return [true[ADOPTED]]
+    for name in ("Ready", "Progressing"):
+        if name in true:
+            return [true[name]]
+    return [c for c in resource["conditions"] if c["type"] == "Ready"][:1]
+
+
+def _is_first_rollout(resource: Resource, progressing: dict[str, str]) -> bool:
+    """Return True if a new service is being created, and nothing has failed so far."""
+    is_new = resource.get("generation", 0) > 0 == resource.get("observedGeneration", 0)
+    has_failed = "nextTry" in resource or any(
+        slot.get("cause") for slot in resource.get("slots", [])
+    )
+    reasons = ("Acting", "Waiting", *_IMAGE_COMES)
+    return is_new and not has_failed and progressing.get("reason") in reasons
+
+
+def word_of(resource: Resource) -> str:
+    """Return a resource's gravest condition as a word, such as ``Ready`` or ``NotReady``."""
+    conditions = conditions_of(resource)
+    if not conditions:
+        return "-"
+    gravest = conditions[0]
+    if gravest["status"] != "True":
+        return f"Not{gravest['type']}"
+    if gravest["type"] == "Suspended" and gravest.get("reason") == STOPPED:
+        return STOPPED
+    return "Completed" if gravest["type"] == "Ready" and is_completed(resource) else gravest["type"]
+
+
+def is_settled(resource: Resource) -> bool:
+    """Return True if the resource is Ready or Completed, and no condition needs attention."""
+    return word_of(resource) in SETTLED
+
+
+def is_completed(resource: Resource) -> bool:
+    """Return True if every container of the resource, a task, has ended; a job has a condition."""
+    if resource.get("kind") == "Job":
+        return any(
+            c["type"] == "Complete" and c["status"] == "True" for c in resource["conditions"]
+        )
+    slots = resource.get("slots", [])
+    return bool(slots) and all(slot["state"] == "exited" for slot in slots)
+
+
+def message_of(resource: Resource) -> str:
+    """Return the number of replicas with a container that is being replaced, and the messages of conditions."""
+    earlier = resource.get("earlier", 0)
+    messages = messages_of(conditions_of(resource))
+    if not earlier:
+        return messages
+    old = f"{earlier} of {resource['desired']} replicas still run the previous container"
+    return f"{old}; {messages}" if messages else old
+
+
+def messages_of(conditions: Conditions) -> str:
+    """Return the messages of conditions, each once, without repeating columns of the table."""
+    names = {c["type"] for c in conditions}
+    useful = [c for c in conditions if not _is_redundant(c, names)]
+    messages = dict.fromkeys(text for c in useful if (text := _text_of(c, names)))
+    longest = (m for m in messages if not any(m != other and m in other for other in messages))
+    return with_names(_NEXT_TRY.sub("", "; ".join(longest)))
+
+
+def _text_of(condition: dict[str, str], names: set[str]) -> str:
+    """Return a condition's message, without the log below; of a failed rollout in a crash loop the remedy."""
+    message = condition["message"].partition("\n")[0]
+    if "CrashLoop" in names and condition["reason"] == ROLLOUT_FAILED:
+        remedy = _REMEDY.search(message)
+        return remedy[1] if remedy else ""
+    return message
+
+
+def _is_redundant(condition: dict[str, str], names: set[str]) -> bool:
+    match condition:
+        case {"type": "Ready", "reason": "AsDeclared" | "NotReady"}:
+            return True  # the column READY has "1 of 2 ready"
+        case {"type": "Degraded", "reason": "TooFew", "message": message}:
+            return len(names) > 1 and ";" not in message  # likewise "1 of 2 running"
+        case {"type": "Stalled", "reason": reason}:
+            return reason in names  # the condition of that name has the same message
+        case _:
+            return False
+
+
+def styled(word: str) -> str:
+    """Return a condition's word in its colour; click strips colours if output isn't a terminal."""
+    return click.style(word, fg=COLOURS.get(word))
+
+
+#: Addresses that stand for every address of the host, each with the address to use on the host.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def addresses_of(resource: dict[str, Any]) -> list[str]:
+    """Return the published ports of a resource: ``http://127.0.0.1:18080``, ``127.0.0.1:5432->5432``.
+
+    A port on every address of the host is shown as such.
+    """
+    return [*dict.fromkeys(_addresses(resource, {}))]
+
+
+def urls_of(resource: dict[str, Any]) -> list[str]:
+    """Return the published ports of a resource that a browser on the host can open."""
+    found = dict.fromkeys(_addresses(resource, _EVERYWHERE))
+    return [address for address in found if "://" in address]
+
+
+def urls_in_network(resource: dict[str, Any], slot: dict[str, Any]) -> list[str]:
+    """Return the URLs of a replica's web ports in its network, published or not."""
+    addresses = [endpoint["address"] for endpoint in slot.get("addresses", [])][:1]
+    return [
+        _url(port["scheme"], address, port["container"])
+        for address in addresses
+        for port in resource.get("ports", [])
+        if port.get("scheme")
+    ]
+
+
+def _addresses(resource: dict[str, Any], reached_at: Mapping[str, str]) -> Iterator[str]:
+    for port in resource.get("ports", []):
+        if "host" not in port:
+            continue
+        if scheme := port.get("scheme"):
+            yield _url(scheme, reached_at.get(port["address"], port["address"]), port["host"])
+        else:
+            udp = "/udp" if port["protocol"] == "udp" else ""
+            yield f"{_url_host(port['address'])}:{port['host']}->{port['container']}{udp}"
+
+
+def _url(scheme: str, address: str, port: int) -> str:
+    host = _url_host(address)
+    return f"{scheme}://{host}" if _DEFAULT_PORTS[scheme] == port else f"{scheme}://{host}:{port}"
+
+
+def _url_host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def clip_addresses(cell: str, room: int) -> str:
+    """Return as many addresses as fit, and the number of others: ``http://127.0.0.1:80, +2``.
+
+    An address is never cut, since a part of an address is useless.
+    """
+    addresses = cell.split(", ")
+    for count in range(len(addresses) - 1, 0, -1):
+        short = f"{', '.join(addresses[:count])}, +{len(addresses) - count}"
+        if len(short) <= room:
+            return short
+    return f"{addresses[0]}, +{len(addresses) - 1}" if len(addresses) > 1 else cell
+
 
 #: Kinds with a number of ready members.
 COUNTED = ("Service", "Release")

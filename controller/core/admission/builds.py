@@ -8,20 +8,20 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.core.builds.dockerfile import Dockerfile
-from controller.core.effective.labels import is_reserved
-from controller.core.encoding import strict_json
-from controller.core.encoding.image_reference import matches, parse_reference
-from controller.core.encoding.quoting import quote
+from controller.core.effective import is_reserved
+from controller.core.encoding import json_values
+from controller.core.encoding.identifiers import matches, parse_reference
+from controller.core.encoding.text import quote
 from controller.core.engine_api.requests import Finding
-from controller.core.policy.remedies import with_grants
+from controller.core.policy.grants import with_grants
 from controller.core.rules.context import requested_place
 from controller.core.rules.identity import judge_owner
-from controller.core.rules.images.image import judge_platform, judge_reference
+from controller.core.rules.images import judge_platform, judge_reference
 from controller.model import names
 from controller.model.errors import Problem
 from controller.model.inventory import TrustedImage
-from controller.model.policy.builds import BuildRules
 from controller.model.policy.document import Policy
+from controller.model.policy.sections import BuildRules
 from controller.model.quantities import format_bytes
 from controller.model.records import Actor, Role
 
@@ -159,8 +159,8 @@ def _texts(query: Mapping[str, str], name: str, findings: list[Finding]) -> dict
     value: object = {}
     if text and text != "null":
         try:
-            value = strict_json.parse(text.encode(), bytes_max=_TEXTS_MAX)
-        except strict_json.InvalidJson:
+            value = json_values.parse_strict(text.encode(), bytes_max=_TEXTS_MAX)
+        except json_values.InvalidJson:
             value = None
     if not isinstance(value, dict) or not all(
         isinstance(each, str | None) for each in value.values()

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.admission.dns_names import extra_names
-from controller.core.effective.labels import is_reserved
-from controller.core.encoding.image_reference import without_credentials
-from controller.core.encoding.json_members import only_set
-from controller.core.encoding.quoting import shorten
+from controller.core.effective import is_reserved
+from controller.core.encoding.identifiers import without_credentials
+from controller.core.encoding.json_values import only_set
+from controller.core.encoding.text import shorten
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS
-from controller.core.engine_api.device_grammar import CDI_DRIVER
 from controller.core.engine_api.field_reader import members_of
+from controller.core.engine_api.grammar import CDI_DRIVER
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
 from controller.core.engine_api.requests import (
     CreateRequest,
@@ -31,12 +31,9 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.records.parts import CreatePart, DevicePart, MountPart
 from controller.core.rules.confinement import confinement_of, number_text
-from controller.core.rules.context import Case, make_case, name_of, reference_text
-from controller.core.rules.facts import Stamp
-from controller.core.rules.hooks import hooks_text
-from controller.core.rules.images.image import is_trusted_by_policy
-from controller.core.rules.images.image_volumes import mounts_of
-from controller.core.rules.limits_privileges import capability, variable_names
+from controller.core.rules.container import capability, hooks_text, variable_names
+from controller.core.rules.context import Case, Stamp, make_case, name_of, reference_text
+from controller.core.rules.images import is_trusted_by_policy, mounts_of
 from controller.core.rules.logs import log_with_defaults
 from controller.core.rules.networks import JoinedNetworks, host_address, joined, network_facts
 from controller.core.rules.verdict import AdmissionPatch

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.core.admission.engine_body import endpoint_body, origin_labels
-from controller.core.effective.labels import is_reserved
-from controller.core.encoding.json_members import only_set
-from controller.core.encoding.quoting import quote
+from controller.core.effective import is_reserved
+from controller.core.encoding.json_values import only_set
+from controller.core.encoding.text import quote
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import IPAM_CONFIG
 from controller.core.engine_api.mount_grammar import is_plain_volume, size_of_volume
@@ -25,28 +25,25 @@ from controller.core.engine_api.requests import (
     RequestBody,
     VolumeRequest,
 )
-from controller.core.policy.remedies import with_grants
+from controller.core.policy.grants import with_grants
 from controller.core.records.parts import EndpointPart, NetworkPart, SummaryPart
-from controller.core.rules import identity
-from controller.core.rules import networks as network_rules
+from controller.core.rules import identity, networks
 from controller.core.rules.context import (
+    NO_COUNTS,
     Case,
+    ContainerFacts,
+    CreateFacts,
+    HostFacts,
+    NetworkFacts,
     Placement,
+    QuotaCounts,
+    Stamp,
+    VolumeFacts,
     case_of,
     implied,
     namespace_of,
     owner_of,
     requested_place,
-)
-from controller.core.rules.facts import (
-    NO_COUNTS,
-    ContainerFacts,
-    CreateFacts,
-    HostFacts,
-    NetworkFacts,
-    QuotaCounts,
-    Stamp,
-    VolumeFacts,
 )
 from controller.core.rules.host_routes import (
     judge_address,
@@ -54,7 +51,7 @@ from controller.core.rules.host_routes import (
     judge_pools,
     with_slot_addresses,
 )
-from controller.core.rules.images.anonymous_volumes import is_slot_volume
+from controller.core.rules.images import is_slot_volume
 from controller.core.rules.mounts import judge_remote
 from controller.core.rules.verdict import (
     AdmissionDecision,
@@ -79,7 +76,7 @@ def _is_own_existing(existing: NetworkFacts, actor: Actor, owner: str, kind: str
     if not existing.ours:
         return False
     if kind:
-        return network_rules.is_as_implied(existing, kind)
+        return networks.is_as_implied(existing, kind)
     return actor.role is Role.CONTROLLER or existing.owner == owner
 
 
@@ -101,7 +98,7 @@ def admit_network(
     """
     place = requested_place(dict(request.labels), actor, policy)
     owner, namespace = place.owner, place.namespace
-    kind = network_rules.implied_kind(policy, request.name, namespace)
+    kind = networks.implied_kind(policy, request.name, namespace)
     findings = [
         *request.findings,
         *identity.judge_owner(policy, actor.role, owner, namespace),
@@ -115,7 +112,7 @@ def admit_network(
         # A client gets the same answer for another owner's network and for a foreign network.
         facts = existing if kind else replace(existing, ours=False)
         findings.append(
-            network_rules.foreign_network(facts, "Name", kind, actor, is_internal=request.internal)
+            networks.foreign_network(facts, "Name", kind, actor, is_internal=request.internal)
         )
     if existing is None:
         findings += identity.judge_network_quota(policy, actor.role, owner, counts)
@@ -195,7 +192,7 @@ def _network_kind(
             yield Finding("network.shape", "Name", reason, "leave that to the controller")
         if kind == "bridge" and "bridge" not in policy.networks.modes:
             reason = "the policy doesn't grant bridge"
-            yield Finding("network.mode", "Name", reason, permit=network_rules.WAY_OUT)
+            yield Finding("network.mode", "Name", reason, permit=networks.WAY_OUT)
         return
     if request.masquerade is not None or request.icc is not None:
         reason = "masquerading and inter-container traffic are set for ingress networks only"
@@ -203,7 +200,7 @@ def _network_kind(
     opened = not request.internal and actor.role is Role.CONTROLLER
     if opened and "bridge" not in policy.networks.modes:
         reason = "a network with a way out needs the mode bridge, which the policy doesn't grant"
-        permit = network_rules.WAY_OUT
+        permit = networks.WAY_OUT
         yield Finding("network.internal", "Internal", reason, "make it internal", permit=permit)
 
 
@@ -260,7 +257,7 @@ def admit_implied_network(
     *asked* are owner and namespace, which only the controller names. The subnet overlaps none of *taken*.
     """
     namespace = namespace_of(actor, asked[1], policy)
-    kind = network_rules.implied_kind(policy, name, namespace)
+    kind = networks.implied_kind(policy, name, namespace)
     owner = owner_of(actor, asked[0])
     if not kind or (kind == "bridge" and "bridge" not in policy.networks.modes):
         reason = f"{name!r} isn't a network that {owner}'s containers imply"
@@ -442,7 +439,7 @@ def admit_connect(
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     else:
-        findings += network_rules.judge_network(case, joined, "network")
+        findings += networks.judge_network(case, joined, "network")
         findings += _judge_endpoint(case, current, joined)
         if actor.role is Role.CONTROLLER and joined.name not in current.admitted_networks:
             reason = f"the container wasn't made with {joined.name}"
@@ -451,7 +448,7 @@ def admit_connect(
             where = "EndpointConfig.IPAMConfig.IPv4Address"
             findings += judge_address(case, request.endpoint, where)
         further = actor.role is Role.CONTROLLER or not case.by_controller
-        taken = network_rules.judge_aliases(case, further=further)
+        taken = networks.judge_aliases(case, further=further)
         findings += (replace(each, path="EndpointConfig.Aliases") for each in taken)
     if findings or joined is None:
         return deny(findings)
@@ -484,7 +481,7 @@ def admit_disconnect(
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     elif actor.role is Role.CLIENT:
-        findings += network_rules.judge_network(case, joined, "network")
+        findings += networks.judge_network(case, joined, "network")
     if findings or joined is None:
         return deny(findings)
     body = only_set(Container=current.id, Force=request.force)
@@ -506,17 +503,17 @@ def _find_network(
     """Return the facts of the requested network, and the container with one more endpoint there."""
     end = request.endpoint
     case = case_of(current, actor=actor, policy=policy, facts=facts, endpoint=end)
-    return network_rules.network_facts(case, end.network), case
+    return networks.network_facts(case, end.network), case
 
 
 def _judge_endpoint(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
     """Yield why a container can't have one more endpoint in a network; its mode stays the same."""
     remedy = "create the container again with the needed mode"
     joined = {*current.settings.networks, *current.joined, network.name}
-    if too_many := network_rules.judge_count(len(joined)):
+    if too_many := networks.judge_count(len(joined)):
         yield replace(too_many, path="network", remedy="leave one of them first")
     if current.adopted and network.name in current.admitted_networks:
         return  # the create of its document was admitted with the network
     publishes = current.published
-    for each in network_rules.judge_endpoints(case, (network.name,), publishes=publishes):
+    for each in networks.judge_endpoints(case, (network.name,), publishes=publishes):
         yield replace(each, rule="network.mode", path="network", remedy=remedy)

@@ -9,16 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.core.admission import builds
-from controller.core.admission.calls import admit_reference, admit_stop
+from controller.core.admission.calls import admit_reference, admit_stop, admit_update
 from controller.core.admission.create import admit_create
 from controller.core.admission.networks_volumes import admit_network, admit_volume
-from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_create, parse_network, parse_update, parse_volume
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.translate import build_query, network_body, update_body, volume_body
 from controller.core.policy.refusals import verdict_in_document
-from controller.core.rules.context import CONTROLLER, OPERATOR, PREVIEW_STAMP
-from controller.core.rules.facts import HostFacts
+from controller.core.rules.context import CONTROLLER, OPERATOR, PREVIEW_STAMP, HostFacts
 from controller.core.rules.verdict import AdmissionDecision, deny
 from controller.model.desired.plan import (
     AnyAction,

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.core.encoding.json_members import list_of, mapping_of
-from controller.core.encoding.quoting import quote, shorten
+from controller.core.encoding.json_values import list_of, mapping_of
+from controller.core.encoding.text import quote, shorten
 from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.requests import (
     CreateRequest,
@@ -24,10 +24,9 @@ from controller.core.engine_api.requests import (
     MountRequest,
     PortRequest,
 )
-from controller.core.files.archive import files_of_archive
-from controller.core.files.content import content_id
+from controller.core.files.content import content_id, files_of_archive
 from controller.model.confinement import UNLIMITED, Confinement, Gap
-from controller.model.files.delivery import FILE_KINDS
+from controller.model.delivery import FILE_KINDS
 from controller.model.host_paths import is_below
 
 _SHOWN_MAX = 120

@@ -3,6 +3,8 @@
 ``read`` understands each instruction or refuses the file. ``pinned`` writes the instructions anew, one a line, each
 base by its image id: the builder gets no line that ``read`` didn't understand. The text has only the stages that
 the target needs. What only BuildKit knows is translated if the result is the same image, and refused by name otherwise.
+
+Platforms of builds: the engine's own, and its predefined variables in a Dockerfile.
 """
 
 from __future__ import annotations
@@ -11,12 +13,58 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
-from controller.core.builds import platforms
-from controller.core.builds.lines import DockerfileLine, Lines, cut
-from controller.core.builds.variables import ExpansionError, expand, split_words
+from controller.core.builds.dockerfile_text import (
+    DockerfileLine,
+    ExpansionError,
+    Lines,
+    cut,
+    expand,
+    split_words,
+)
 from controller.model.errors import Problem
+
+#: Names of the kernel, and the architecture that images have for them.
+_MACHINES: Final[Mapping[str, str]] = MappingProxyType(
+    {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "armv6l": "arm/v6", "i686": "386"}
+)
+#: Other ways to write an architecture.
+_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **_MACHINES,
+        "x86-64": "amd64",
+        "arm64/v8": "arm64",
+        "armhf": "arm/v7",
+        "armel": "arm/v6",
+        "arm": "arm/v7",
+        "i386": "386",
+    }
+)
+
+
+def platform_of_machine(machine: str) -> str:
+    """Return the platform of a host by the kernel's name of its machine: ``linux/amd64`` for ``x86_64``."""
+    return f"linux/{_MACHINES.get(machine, machine)}"
+
+
+def normal_platform(platform: str) -> str:
+    """Return a platform as ``OS/ARCHITECTURE[/VARIANT]``, whichever way it is written."""
+    system, separator, architecture = platform.strip().lower().partition("/")
+    if not separator:
+        system, architecture = "linux", system
+    return f"{system}/{_ALIASES.get(architecture, architecture)}"
+
+
+def platform_variables(platform: str) -> dict[str, str]:
+    """Return the variables that BuildKit predefines; build and target have the same platform here."""
+    system, architecture, variant = [*platform.split("/"), ""][:3]
+    values = {"PLATFORM": platform, "OS": system, "ARCH": architecture, "VARIANT": variant}
+    return {
+        f"{side}{name}": value for side in ("BUILD", "TARGET") for name, value in values.items()
+    }
+
 
 #: The name of the base without content.
 SCRATCH: Final = "scratch"
@@ -122,7 +170,7 @@ def read(
     lines = cut(text)
     if not isinstance(lines, Lines):
         return lines
-    return _Reader(lines, args, platforms.normal(platform)).read(target)
+    return _Reader(lines, args, normal_platform(platform)).read(target)
 
 
 def pinned(dockerfile: Dockerfile, ids: Mapping[str, str]) -> str:
@@ -173,7 +221,7 @@ class _Reader:
         self._lines = lines
         self._args = args
         self._platform = platform
-        self._predefined = platforms.variables(platform)
+        self._predefined = platform_variables(platform)
         self._globals = {name: args.get(name, value) for name, value in self._predefined.items()}
         self._defined: set[str] = set()
         self._declared: set[str] = set()
@@ -316,7 +364,7 @@ class _Reader:
         name, _, value = flag.partition("=")
         if name != "--platform" or not _FLAG.fullmatch(flag.replace("{", "").replace("}", "")):
             stage.refuse("build.flag", line, f"FROM has no flag {flag}", "remove it")
-        elif (platform := self._expanded(value)) and platforms.normal(platform) != self._platform:
+        elif (platform := self._expanded(value)) and normal_platform(platform) != self._platform:
             stage.refuse(
                 "build.platform",
                 line,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.core.compose.text.nodes import (
+from controller.core.compose.nodes import (
     ComposeNode,
     Fault,
     NodePath,

@@ -16,14 +16,18 @@ from typing import Final, Protocol
 from controller.core.compose.project import ComposeProject, Place
 from controller.core.compose.reader import FILE_NAMES, OVERRIDE_NAMES, read_project
 from controller.core.compose.translation.documents import parsed_documents, translate
-from controller.core.compose.translation.scope import ContextRequest, FoundContext, FoundPath
-from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.encoding.terminal_text import printable_name
+from controller.core.compose.translation.scope import (
+    ComposeSettings,
+    ContextRequest,
+    FoundContext,
+    FoundPath,
+)
+from controller.core.encoding.text import printable_name
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.yaml.documents import compose_all, decode
-from controller.model.desired.spec.files import ConfigSpec
+from controller.model.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX
+from controller.model.desired.spec.mounts import ConfigSpec
 from controller.model.errors import Problem, Severity
-from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX
 from controller.model.quantities import format_bytes
 
 _DEPTH_MAX: Final = 8

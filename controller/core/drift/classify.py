@@ -28,9 +28,9 @@ from controller.core.engine_api.comparable_fields import (
     is_ignored,
 )
 from controller.core.engine_api.create_body import engine_restart
-from controller.core.records import endings
+from controller.core.records import container_effects
 from controller.model.desired.desired import Service
-from controller.model.desired.spec.rollout import Boot, RestartPolicy, RunState
+from controller.model.desired.spec.service import Boot, RestartPolicy, RunState
 from controller.model.names import REVISION_DIGITS, revision_digits
 from controller.model.observed import Container, ContainerState, LimitValue
 
@@ -197,7 +197,7 @@ class Alteration:
     #: A field of ``Settings``, or a word such as ``paused``, ``aliases`` or ``violation``.
     what: str
     why: str
-    #: True if ``core.drift.heal_alterations`` can undo the alteration while the container runs.
+    #: True if ``core.drift.actions`` can undo the alteration while the container runs.
     in_place: bool = False
 
 
@@ -320,7 +320,7 @@ def why_stopped(container: Container, service: Service) -> str:
     if container.settings.restart == "no" and restart_of(service)[0] != "no":
         on_purpose = "was stopped on purpose" if _was_stopped(container) else explain(container)
         return f"{name} {on_purpose}, and should run"
-    if container.ending is not None and container.ending.role == endings.OUTSIDE:
+    if container.ending is not None and container.ending.role == container_effects.OUTSIDE:
         return f"{name} {explain(container)}"
     if service.is_boot_ordered:
         is_unclear = container.ending is None and container.exit_code in _STOPPED

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from controller.model.desired.spec.health import Healthcheck
+from controller.model.desired.spec.container import Healthcheck
 
 #: The pause between probes while a container starts; it doubles up to the maximum.
 START_PAUSE_S = 0.25

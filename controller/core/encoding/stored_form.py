@@ -17,8 +17,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from controller.core.encoding.quoting import shorten
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable, shorten
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from controller.core.records.parts import CreatePart, RequestPart, SummaryPart
-from controller.core.rules.facts import QuotaCounts
+from controller.core.rules.context import QuotaCounts
 from controller.core.rules.identity import (
     CONTAINER_QUOTA,
     NETWORK_QUOTA,

@@ -18,9 +18,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
-from controller.core.encoding.json_members import list_of
-from controller.core.engine_api.timestamps import ZERO_TIME
-from controller.core.engine_api.translate import settings
+from controller.core.encoding.json_values import list_of
+from controller.core.engine_api.translate import ZERO_TIME, settings
 from controller.core.records.container_effects import updated_settings
 from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.parts import (

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from controller.core.yaml.documents import compose_all
-from controller.model.desired.spec.devices import is_device_path
-from controller.model.policy.devices import why_never
+from controller.model.desired.spec.container import is_device_path
+from controller.model.policy.sections import why_never
 
 #: The folders that an engine reads by default.
 FOLDERS = ("/etc/cdi", "/var/run/cdi")

@@ -27,7 +27,7 @@ from controller.model.observed import LimitValue, Settings
 
 if TYPE_CHECKING:
     # The broker compares containers, and loads no document.
-    from controller.model.desired.limits import DeclaredLimits
+    from controller.model.desired.desired import DeclaredLimits
 
 
 class Handling(StrEnum):

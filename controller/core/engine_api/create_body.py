@@ -10,26 +10,26 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any, assert_never
 
-from controller.core.encoding.json_members import only_set
+from controller.core.encoding.json_values import only_set
 from controller.core.engine_api.container_fields import FIELDS, ContainerField, snake_case
 from controller.core.engine_api.requests import RequestBody
 from controller.core.engine_api.translate import NO_NETWORK
 from controller.model import names
+from controller.model.delivery import Delivery
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer
-from controller.model.desired.spec.devices import Device
+from controller.model.desired.spec.container import Device, Healthcheck, Hook, IpcMode, Logs
 from controller.model.desired.spec.fields import host_addresses
-from controller.model.desired.spec.files import FileMount
-from controller.model.desired.spec.health import Healthcheck
 from controller.model.desired.spec.job import JobSpec
-from controller.model.desired.spec.lifecycle import Hook
-from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
+from controller.model.desired.spec.mounts import (
+    BindMount,
+    FileMount,
+    Mount,
+    TmpfsMount,
+    VolumeMount,
+)
 from controller.model.desired.spec.network import NetworkMode, Port, SinglePort
-from controller.model.desired.spec.resources import Logs
-from controller.model.desired.spec.rollout import RestartPolicy
-from controller.model.desired.spec.service import ServiceSpec
-from controller.model.desired.spec.sharing import IpcMode
-from controller.model.files.delivery import Delivery
+from controller.model.desired.spec.service import RestartPolicy, ServiceSpec
 from controller.model.names import NetworkNames
 
 #: The engine's name of each restart policy, and its number of retries.

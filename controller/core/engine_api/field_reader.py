@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from controller.core.encoding.strict_json import fold
+from controller.core.encoding.json_values import fold
 from controller.core.engine_api.requests import Finding
 
 INT64_MAX = 2**63 - 1

@@ -1,6 +1,10 @@
 """The parts of a create's body with a grammar of their own: names, env, ports, checks.
 
 Each function returns the typed part and adds its faults to *findings*.
+
+Devices of a create's body: paths (``Devices``) and CDI names (``DeviceRequests``).
+
+Only the grammar is checked here. ``core.rules.container`` decides whether a device is granted.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from controller.core.encoding.quoting import quote
+from controller.core.encoding.text import quote
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.field_reader import (
     FindingCollector,
@@ -20,7 +24,9 @@ from controller.core.engine_api.field_reader import (
     is_unset,
     read_object,
 )
+from controller.core.engine_api.field_tables import DEVICE, DEVICE_REQUEST
 from controller.core.engine_api.requests import (
+    DeviceRequest,
     EndpointRequest,
     HealthcheckRequest,
     HookRequest,
@@ -30,6 +36,14 @@ from controller.core.engine_api.requests import (
     VariableRequest,
 )
 from controller.core.files.content import is_content_id
+from controller.model.delivery import is_key
+from controller.model.desired.spec.container import (
+    HOOK_MAX_MS,
+    HOOK_MIN_MS,
+    HOOKS_MAX,
+    is_cdi_name,
+    is_device_path,
+)
 from controller.model.desired.spec.fields import (
     CPUSET,
     DNS_OPTION,
@@ -37,8 +51,6 @@ from controller.model.desired.spec.fields import (
     HOST_GATEWAY,
     is_env_name,
 )
-from controller.model.desired.spec.lifecycle import HOOK_MAX_MS, HOOK_MIN_MS, HOOKS_MAX
-from controller.model.files.delivery import is_key
 from controller.model.host_paths import is_below
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 
@@ -397,3 +409,78 @@ def endpoint(
         field_tables.ENDPOINT_IPAM, read.values.get("IPAMConfig"), f"{path}.IPAMConfig", findings
     )
     return EndpointRequest(network, aliases, asked=ipam.text("IPv4Address"))
+
+
+DEVICES_MAX = 64
+#: The driver of device requests with CDI names.
+CDI_DRIVER = "cdi"
+_PERMISSIONS = re.compile(r"r?w?m?", re.ASCII)
+#: Devices and folders that the runtime makes in every container.
+_RUNTIME = ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm")
+_RUNTIME_PATHS = frozenset(
+    [*(f"/dev/{name}" for name in _RUNTIME), "/dev/mqueue", "/dev/fd", "/dev/core"]
+)
+
+
+def devices(host: Values, findings: FindingCollector) -> tuple[DeviceRequest, ...]:
+    """Return the devices: the paths first, then the CDI names."""
+    found = [
+        *(_by_path(item, index, findings) for index, item in enumerate(host.items("Devices"))),
+        *(
+            device
+            for index, item in enumerate(host.items("DeviceRequests"))
+            for device in _by_name(item, index, findings)
+        ),
+    ]
+    result = tuple(device for device in found if device is not None)
+    if len(result) > DEVICES_MAX:
+        reason = f"{len(result)} devices: at most {DEVICES_MAX}"
+        findings.add("devices", "HostConfig.Devices", reason, "ask for fewer")
+    targets: set[str] = set()
+    for device in result:
+        if device.target in targets:
+            findings.add("devices", device.path, f"{device.target} is asked for twice")
+        targets.add(device.target)
+    return result
+
+
+def _by_path(item: object, index: int, findings: FindingCollector) -> DeviceRequest | None:
+    path = f"HostConfig.Devices[{index}]"
+    read = read_object(DEVICE, item, path, findings)
+    source = read.text("PathOnHost")
+    target = read.text("PathInContainer") or source
+    permissions = read.text("CgroupPermissions") or "rwm"
+    for name, text in (("PathOnHost", source), ("PathInContainer", target)):
+        if not is_device_path(text):
+            reason = f"{quote(text)} is not a path of a device below /dev"
+            findings.add("devices", f"{path}.{name}", reason, "name a device, such as /dev/fuse")
+            return None
+    if target in _RUNTIME_PATHS or target.startswith("/dev/pts/"):
+        reason = f"{target} is the runtime's own in every container"
+        findings.add("devices", f"{path}.PathInContainer", reason, "choose another name")
+    if not _PERMISSIONS.fullmatch(permissions):
+        reason = f"{quote(permissions)}: some of r, w and m, in that order"
+        findings.add("devices", f"{path}.CgroupPermissions", reason, "write rw")
+    return DeviceRequest(source, target, permissions, path=path)
+
+
+def _by_name(item: object, index: int, findings: FindingCollector) -> list[DeviceRequest]:
+    path = f"HostConfig.DeviceRequests[{index}]"
+    read = read_object(DEVICE_REQUEST, item, path, findings)
+    if read.text("Driver") != CDI_DRIVER:
+        reason = "devices are asked for by their CDI names, with the driver cdi"
+        remedy = "write VENDOR/CLASS=NAME, such as --device nvidia.com/gpu=0 instead of --gpus"
+        findings.add("device.driver", f"{path}.Driver", reason, remedy)
+        return []
+    names = read.texts("DeviceIDs")
+    if not names:
+        findings.add("devices", f"{path}.DeviceIDs", "no device is named", "name one")
+    for name in names:
+        if not is_cdi_name(name):
+            reason = f"{quote(name)} is not a CDI name: VENDOR/CLASS=NAME"
+            findings.add("devices", f"{path}.DeviceIDs", reason, "such as nvidia.com/gpu=0")
+    return [
+        DeviceRequest(name, name, cdi=True, path=f"{path}.DeviceIDs")
+        for name in names
+        if is_cdi_name(name)
+    ]

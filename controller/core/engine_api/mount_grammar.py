@@ -32,7 +32,7 @@ from controller.core.engine_api.remote_volumes import (
 )
 from controller.core.engine_api.requests import FileRequest, MountRequest
 from controller.core.files.content import is_content_id
-from controller.model.files.delivery import FILE_KINDS, ID_MAX, is_key
+from controller.model.delivery import FILE_KINDS, ID_MAX, is_key
 from controller.model.host_paths import is_below
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 from controller.model.quantities import parse_size

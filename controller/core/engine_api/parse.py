@@ -1,6 +1,6 @@
 """Closed schemas of the Engine API's bodies: from parsed JSON to typed requests.
 
-The input was parsed strictly (``core.encoding.strict_json``: no duplicate keys, no floats, no
+The input was parsed strictly (``core.encoding.json_values``: no duplicate keys, no floats, no
 invalid Unicode). The output has only fields of ``core.engine_api.field_tables``. Every other key is
 a finding, so one verdict reports all faults. The grammar is checked here, the policy elsewhere.
 """
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.core.engine_api import field_tables, grammar
-from controller.core.engine_api.device_grammar import devices
 from controller.core.engine_api.field_reader import FindingCollector, Values, read_object
+from controller.core.engine_api.grammar import devices
 from controller.core.engine_api.mount_grammar import mounts
 from controller.core.engine_api.remote_volumes import VOLUME_SIZE, read_remote
 from controller.core.engine_api.requests import (

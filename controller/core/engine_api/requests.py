@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from controller.model.files.delivery import Variant
+from controller.model.delivery import Variant
 from controller.model.observed import EngineLimits
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ class Finding:
     path: str
     reason: str
     remedy: str = ""
-    #: Only the policy's own bound is exceeded. A mode of the rule (``model.policy.modes``) can admit the
+    #: Only the policy's own bound is exceeded. A mode of the rule (``model.policy.sections``) can admit the
     #: request, and the body can be built with the requested value.
     tolerable: bool = False
     #: The change of the policy that would permit the value, if there is one.
     permit: Grant | None = field(default=None, hash=False)
-    #: The same in words (``core.policy.remedies``); '' for none, or for a policy without a file.
+    #: The same in words (``core.policy.grants``); '' for none, or for a policy without a file.
     grant: str = ""
 
     @property

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from controller.core.encoding.json_members import list_of, text_member
+from controller.core.encoding.json_values import list_of, text_member
 
 #: The containerd image store, whatever its snapshotter.
 CONTAINERD: Final = "containerd"

@@ -2,6 +2,8 @@
 
 The functions are pure and decide nothing. Bodies have canonical keys and only set values. Inspects are read leniently, because new engine
 versions add members.
+
+Instants in the notation of the engine, and the end of a run at an instant.
 """
 
 from __future__ import annotations
@@ -10,18 +12,18 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from controller.core.addresses.subnets import slot_subnet
-from controller.core.encoding.json_members import list_of, mapping_of, only_set
-from controller.core.encoding.quoting import shorten
+from controller.core.addresses import slot_subnet
+from controller.core.encoding.json_values import list_of, mapping_of, only_set
+from controller.core.encoding.text import shorten
 from controller.core.engine_api.comparable_fields import FOREIGN, LIMITS, UNSET, unknown_members
 from controller.core.engine_api.remote_volumes import VOLUME_SIZE
 from controller.core.engine_api.requests import ICC, MACVLAN, MASQUERADE, PARENT, RequestBody
-from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
-from controller.model.files.delivery import FILE_KINDS, MountedFiles, StoredFiles
+from controller.model.delivery import FILE_KINDS, MountedFiles, StoredFiles
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.mutations import SERVICE_MOVED
 from controller.model.names import workload_key
@@ -35,8 +37,32 @@ from controller.model.observed import (
 )
 
 if TYPE_CHECKING:
-    # The broker reads inspects, and loads no plan and no document.
     from controller.model.desired import plan as actions
+
+
+#: The engine's notation of no time: a container that never started or never ended.
+ZERO_TIME = "0001-01-01T00:00:00Z"
+#: The most seconds that a record precedes the end of its run; the two have different clocks.
+_RECORDED_S = 2.0
+
+
+def is_of_last_run(ending: Ending, finished_at: str) -> bool:
+    """Return True if *ending* is the end of the run that ended at *finished_at*."""
+    ended, recorded = timestamp_seconds(finished_at), timestamp_seconds(ending.time)
+    return ended is not None and recorded is not None and ended <= recorded + _RECORDED_S
+
+
+def timestamp_seconds(instant: str) -> float | None:
+    """Return an instant in the engine's notation (RFC 3339) in seconds since the epoch."""
+    head, dot, tail = instant.partition(".")
+    # datetime reads at most six digits of a second; the engine writes up to nine.
+    digits = len(tail) - len(tail.lstrip("0123456789"))
+    text = f"{head}.{tail[:digits][:6]}{tail[digits:]}" if dot else instant
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
 
 #: The only network in the inspect of a container without networks.
 NO_NETWORK = "none"

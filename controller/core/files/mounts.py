@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.yaml.documents import YamlPath
+from controller.model.delivery import Delivery, Variant
 from controller.model.desired.desired import BoundName
-from controller.model.desired.spec.files import FileMount, SecretVariable
+from controller.model.desired.spec.mounts import FileMount, SecretVariable
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem
-from controller.model.files.delivery import Delivery, Variant
 from controller.model.names import SERVICE_NAME_MAX, Key, is_dns_label
 
 #: The kind of the document for each supported type of mount.

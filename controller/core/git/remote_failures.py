@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from controller.core.git.tree_checks import Refusal
+from controller.core.git.commit_objects import Refusal
 
 _MESSAGE_MAX = 300
 _WAIT = "nothing: it is tried again; check the server and the network if that doesn't help"

@@ -15,8 +15,7 @@ from typing import Final
 
 from controller.core.engine_api.requests import CreateRequest, Finding, Findings
 from controller.core.jobs.memory import MANUAL, ON_CHANGE, ROLLOUT, SCHEDULE
-from controller.core.rules.context import Case
-from controller.core.rules.facts import RunFacts
+from controller.core.rules.context import Case, RunFacts
 from controller.model import names
 from controller.model.observed import JobMemory, JobOccasion
 

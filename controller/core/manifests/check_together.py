@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
-from controller.core.encoding.json_members import only_set
+from controller.core.encoding.json_values import only_set
 from controller.core.files.content import check_config, content_id, files_of
 from controller.core.files.mounts import (
     KnownContent,
@@ -21,27 +21,30 @@ from controller.core.files.mounts import (
     has_files,
     revision_contents,
 )
-from controller.core.manifests.checks import engine_names
-from controller.core.manifests.checks.claims import ResourceClaim, claims_of, find_conflicts
-from controller.core.manifests.checks.moves import check_moves, unmoved
-from controller.core.manifests.checks.networks import names_of
-from controller.core.manifests.checks.sharing import check_shared_services
+from controller.core.manifests import object_checks
 from controller.core.manifests.declaration import (
     Declaration,
     FolderReading,
     ParsedDocument,
     ResourceSpec,
 )
-from controller.core.manifests.dependencies import find_flaws, find_undeclared, service_spec
-from controller.core.manifests.jobs.job_checks import check_shared_names
+from controller.core.manifests.job_checks import (
+    check_shared_names,
+    find_flaws,
+    find_undeclared,
+    service_spec,
+)
+from controller.core.manifests.named_files import check_secret, declared_secret, source_of
+from controller.core.manifests.named_files import names_of as secret_names
+from controller.core.manifests.object_checks import (
+    ResourceClaim,
+    claims_of,
+    find_conflicts,
+    names_of,
+)
 from controller.core.manifests.parse import SOURCE_KIND, read_text
 from controller.core.manifests.revision_hash import revision_of, spec_digest
-from controller.core.manifests.secrets.declared_secret import (
-    check_secret,
-    declared_secret,
-    source_of,
-)
-from controller.core.manifests.secrets.declared_secret import names_of as secret_names
+from controller.core.manifests.service_checks import check_moves, check_shared_services, unmoved
 from controller.core.yaml.documents import YamlPath
 from controller.model.desired.desired import (
     BoundName,
@@ -55,9 +58,8 @@ from controller.model.desired.desired import (
     SourceIdentity,
     Volume,
 )
-from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.job import JobSpec
-from controller.model.desired.spec.mounts import VolumeSpec
+from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
@@ -106,9 +108,9 @@ def resolve(
     add(_check_doubles(declarations, blind_keys))
     add(check_shared_names(services))
     add(_check_networks(declarations))
-    add(engine_names.check_engine_names(declarations))
+    add(object_checks.check_engine_names(declarations))
     add(_check_sources(sources))
-    bound = engine_names.bound_documents(declarations, blind_keys)
+    bound = object_checks.bound_documents(declarations, blind_keys)
     add(_check_claims(services, bound))
     add(check_moves(declarations))
     add(_check_names(services))
@@ -119,7 +121,7 @@ def resolve(
     add(problem for secret, spec in secrets for problem in check_secret(secret, spec))
     known = _known_contents(configs, blind_keys) | _known_secrets(secrets, blind_keys)
     mounting = [(d, service_spec(d)) for d in [*services, *partials]]
-    add(engine_names.check_volume_mounts(mounting, blind_keys))
+    add(object_checks.check_volume_mounts(mounting, blind_keys))
     add(check_shared_services(mounting[: len(services)], blind_keys))
     add(check_mounts(mounting, known, blind_keys))
     # Of two documents with one key, either one will do: both are broken.
@@ -199,7 +201,7 @@ def _with_references(
 
     Both are a part of the revision.
     """
-    names = engine_names.bound_names(service, bound)
+    names = object_checks.bound_names(service, bound)
     if not names and not has_files(service.spec):
         return service
     deliveries = deliveries_of(service.spec, service.key.namespace, known)
@@ -410,7 +412,7 @@ def _check_claims(services: list[Declaration], bound: Mapping[Key, BoundName]) -
     """
     claimed: dict[object, list[tuple[Declaration, ResourceClaim]]] = {}
     for declaration in services:
-        name_of = engine_names.volume_names(declaration.key.namespace, bound)
+        name_of = object_checks.volume_names(declaration.key.namespace, bound)
         for claim in claims_of(service_spec(declaration), name_of):
             claimed.setdefault(claim.group, []).append((declaration, claim))
     found: dict[int, list[tuple[Declaration, ResourceClaim, Declaration]]] = {}

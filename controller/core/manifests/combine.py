@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.core.manifests.check_together import desired_from, resolve
-from controller.core.manifests.checks.claims import ResourceClaim, claims_of
-from controller.core.manifests.checks.engine_names import volume_names
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
+from controller.core.manifests.object_checks import ResourceClaim, claims_of, volume_names
 from controller.core.manifests.parse import SOURCE_KIND
 from controller.core.manifests.validation_errors import dotted
 from controller.core.yaml.documents import YamlPath

@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, TypeAlias
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.core.manifests.checks.metadata import check_metadata, check_volume
-from controller.core.manifests.checks.moves import check_moved, moved_of
-from controller.core.manifests.checks.service import check_service
-from controller.core.manifests.declaration import Declaration, Manifest, ParsedDocument
-from controller.core.manifests.jobs.job_checks import check_job
+from controller.core.manifests.declaration import (
+    Declaration,
+    Manifest,
+    ParsedDocument,
+    check_metadata,
+    check_volume,
+)
+from controller.core.manifests.job_checks import check_job
 from controller.core.manifests.revision_hash import revision_of
+from controller.core.manifests.service_checks import check_moved, check_service, moved_of
 from controller.core.manifests.validation_errors import (
     did_you_mean,
     dotted,
@@ -33,9 +37,8 @@ from controller.core.manifests.validation_errors import (
 )
 from controller.core.yaml.documents import MAX_PROBLEMS, Document, YamlPath, compose_all
 from controller.model.desired.desired import TRACED, SourceLocation
-from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.job import JobSpec
-from controller.model.desired.spec.mounts import VolumeSpec
+from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity

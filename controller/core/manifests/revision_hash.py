@@ -11,9 +11,8 @@ Whether a limit is written is part of the revision, because no engine can unset 
 from __future__ import annotations
 
 from controller.core.encoding.canonical_json import digest
-from controller.model.desired.desired import Config, Network, Service, Volume
-from controller.model.desired.field_types import AS_WRITTEN
-from controller.model.desired.limits import IN_PLACE_RESOURCES
+from controller.model.desired.desired import IN_PLACE_RESOURCES, Config, Network, Service, Volume
+from controller.model.desired.spec.fields import AS_WRITTEN
 from controller.model.desired.spec.job import JOB_FIELDS
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from controller.core.encoding.quoting import kind_of, path_text
+from controller.core.encoding.text import kind_of, path_text
 from controller.core.manifests.foreign_fields import (
     duration_remedy,
     form_remedy,

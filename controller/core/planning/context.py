@@ -1,4 +1,7 @@
-"""The inputs of a plan: knowledge of earlier passes, and the situation of a service."""
+"""The inputs of a plan: knowledge of earlier passes, and the situation of a service.
+
+StartFirst or StopFirst: whether a replacement starts before its predecessor stops, and how many at once.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.classify import restart_of
 from controller.core.engine_api.create_body import joined_networks
-from controller.core.jobs.progress import NO_TIME, JobTime
+from controller.core.jobs.decision import NO_TIME, JobTime
+from controller.core.manifests.object_checks import exclusive_resources
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
-from controller.core.planning.rollout_order_and_pace import replaced_at_once
 from controller.core.planning.service_order import (
     NO_BLOCKERS,
     NO_SERVICES,
@@ -21,9 +24,46 @@ from controller.core.planning.service_order import (
     KnownServices,
 )
 from controller.model.desired.desired import Service
+from controller.model.desired.spec.service import Order
 from controller.model.names import Key, SlotKey
 from controller.model.observed import Container, HostPort
 from controller.model.quantities import format_instant
+
+
+def order_of(service: Service) -> Order:
+    """Return whether a replacement starts before or after its predecessor stops."""
+    return service.spec.rollout.order or (
+        Order.STOP_FIRST if exclusive_of(service) else Order.START_FIRST
+    )
+
+
+def replaced_at_once(service: Service) -> int:
+    """Return how many slots of a service are replaced at a time."""
+    rollout = service.spec.rollout
+    count = rollout.parallelism or rollout.max_unavailable
+    if order_of(service) is Order.START_FIRST:
+        return count
+    return min(count, rollout.max_unavailable)
+
+
+def why_order(service: Service) -> str:
+    """Return the reason for the result of ``order_of``, for the status report."""
+    if service.spec.rollout.order is not None:
+        return "declared"
+    what = exclusive_of(service)
+    if what:
+        return f"{what} can't be held by two containers"
+    return "no host port and no exclusive volume forbids it"
+
+
+def exclusive_of(service: Service) -> str:
+    """Return a resource only one container can hold, so the old container stops first; '' if none."""
+    if resources := exclusive_resources(service.spec):
+        return resources[0]
+    for volume in service.image_volumes or ():
+        if volume.keeping == "slot":
+            return f"the volume at {volume.path}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

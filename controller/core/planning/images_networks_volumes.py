@@ -2,25 +2,32 @@
 
 A foreign object, or an object of the wrong kind, is a problem and is never used. Networks and volumes are
 created at first use. Only volumes that their last document released are removed.
+
+Adds the VOLUMEs of images to the services of a plan, by the policy's rule.
+
+``core.rules.images`` has the choices of a policy.
+
+Problems of the networks and volumes of a document: missing, foreign, or of another size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from controller.core.engine_api.create_body import joined_networks
-from controller.core.engine_api.remote_volumes import remote_of
-from controller.core.planning.deliveries.changed_files import FileDeliveries
-from controller.core.planning.problems.object_problems import (
-    adopted_elsewhere,
-    foreign_network,
-    foreign_volume,
-    problem_of,
-    size_problem,
-    unadopted,
+from controller.core.engine_api.mount_grammar import is_known_volume, size_of_volume
+from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote, remote_of
+from controller.core.planning.deliveries import FileDeliveries
+from controller.core.rules.context import (
+    Placement,
+    exceptions_of,
+    in_force,
+    read_reference,
+    with_exceptions,
 )
-from controller.model.desired.desired import Desired, Network, Service, Volume
+from controller.core.rules.images import uncovered
+from controller.model.desired.desired import Desired, ImageVolume, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,
     BuildImage,
@@ -32,7 +39,7 @@ from controller.model.desired.plan import (
 )
 from controller.model.desired.spec.job import FROM_SERVICE
 from controller.model.desired.spec.mounts import VolumeMount
-from controller.model.desired.spec.rollout import Order, PullPolicy
+from controller.model.desired.spec.service import Order, PullPolicy
 from controller.model.errors import Problem
 from controller.model.names import (
     DEFAULT_NAMESPACE,
@@ -41,8 +48,138 @@ from controller.model.names import (
     namespaced_network,
     qualified,
 )
-from controller.model.observed import Image, Observed, ObservedNetwork
-from controller.model.records import Precondition
+from controller.model.observed import Image, Observed, ObservedNetwork, ObservedVolume
+from controller.model.policy.document import Policy
+from controller.model.policy.values import AnonymousVolumes
+from controller.model.quantities import KIB, format_bytes
+from controller.model.records import Precondition, Role
+
+
+def unadopted(
+    declared: Network | Volume | None,
+    source: Service | Network | Volume,
+    found: ObservedNetwork | ObservedVolume | None = None,
+) -> Problem | None:
+    """Return the problem of an object with an ``engineName`` that is missing, or *found* and foreign.
+
+    It is never created. None for another object.
+    """
+    if declared is None or declared.spec.engine_name is None or (found and found.ours):
+        return None
+    kind, name = declared.key.kind.lower(), declared.engine_name
+    place = f"{declared.key.namespace}/{declared.key.name}"
+    make = "" if found else f"docker {kind} create {name}, then "
+    why = "no operator adopted it" if found else f"the engine has no such {kind}"
+    return problem_of(
+        source,
+        code="volume.not-adopted" if kind == "volume" else "network.not-adopted",
+        message=f"{declared.key} has the engineName {name}, and {why}",
+        remedy=f"{make}trimtab {kind} adopt {name} --as {place} --owner {declared.owner}; or remove "
+        f"engineName (in a Compose file, {kind}s of x-trimtab)",
+    )
+
+
+def adopted_elsewhere(
+    kind: str, name: str, namespace: str, source: Service | Network | Volume
+) -> Problem:
+    """Return the problem of a network or volume that belongs to another namespace."""
+    return problem_of(
+        source,
+        code="volume.foreign" if kind == "volume" else "network.foreign",
+        message=f"the {kind} {name} was adopted for the namespace {namespace}",
+        remedy=f"adopt it for {source.key.namespace}, or declare it in {namespace}",
+    )
+
+
+def foreign_network(network: ObservedNetwork, source: Service | Network) -> Problem:
+    """Return the problem of an unusable network with a needed name."""
+    why = "isn't what it should be" if network.ours else "isn't ours"
+    return problem_of(
+        source,
+        code="network.foreign",
+        message=f"the network {network.name} on this engine {why}",
+        remedy=f"remove it (docker network rm {network.name}), or name another one: "
+        "a declared network in its document, an implied one in the policy's networks",
+    )
+
+
+def foreign_volume(volume: ObservedVolume, source: Service | Volume) -> Problem | None:
+    """Return the problem of an unusable volume with a needed name; None for a usable one.
+
+    A volume with a driver or options of its own can be any directory of the host.
+    """
+    if volume.belongs_to not in {"", source.key.namespace}:
+        return adopted_elsewhere("volume", volume.name, volume.belongs_to, source)
+    if volume.ours and is_known_volume(volume.driver, volume.options):
+        return None
+    why = "isn't a plain local one" if volume.ours else "isn't ours"
+    return problem_of(
+        source,
+        code="volume.foreign",
+        message=f"the volume {volume.name} on this engine {why}",
+        remedy="name another volume, or rename that one's data to it by hand",
+    )
+
+
+def size_problem(volume: ObservedVolume, declared: Volume) -> Problem | None:
+    """Return the problem of a volume with another size or folder than declared; None for the declared one.
+
+    The engine can't change the size of a volume, and no volume is removed for a size. Services go on
+    with the volume. A document without a size accepts the size of an adopted volume.
+    """
+    found, remote = read_remote(dict(volume.options)), declared.spec.remote
+    if (found if isinstance(found, RemoteVolume) else None) != (remote_of(remote)):
+        return problem_of(
+            declared,
+            code="volume.remote-changed",
+            message=f"the volume {volume.name} is another folder than its document says, and a volume keeps its own",
+            remedy="declare a Volume of another name, or remove that one by hand once nothing uses it",
+        )
+    size, wanted = size_of_volume(volume.options), declared.spec.size
+    if size == wanted or (wanted is None and declared.spec.engine_name is not None):
+        return None
+    has, says = (format_bytes(each) if each else "no size" for each in (size, wanted))
+    keep = _present_size(size, declared)
+    move = (
+        "dump it, declare a Volume of another name with the new size, and restore the dump into that "
+        "(docs/volumes.md)"
+    )
+    return problem_of(
+        declared,
+        code="volume.size",
+        message=f"the volume {volume.name} was made with {has}, its document says {says}, and a "
+        "volume keeps its size",
+        remedy=f"{keep}; or {move}" if keep else move,
+    )
+
+
+def _present_size(size: int | None, declared: Volume) -> str:
+    """Return how the document accepts the volume's size; empty if the document can't.
+
+    A document has no notation for a size that is no multiple of 1 KiB.
+    """
+    if size is None:
+        return "write no size"
+    if size % KIB == 0:
+        return f"write size: {format_bytes(size)}"
+    return "write no size" if declared.spec.engine_name is not None else ""
+
+
+def unread_problem(key: Key, observed: Observed, service: Service | None) -> Problem:
+    """Return the problem of a service with a container that can't be read."""
+    message = f"a container of {key} can't be read, so nothing is changed: {observed.unread[key]}"
+    remedy = "look at it with docker inspect past the gate, and remove it: it is created again"
+    if service is None:
+        return Problem("engine.garbled", message, remedy=remedy, key=key)
+    return problem_of(service, code="engine.garbled", message=message, remedy=remedy)
+
+
+def problem_of(
+    source: Service | Network | Volume, *, code: str, message: str, remedy: str
+) -> Problem:
+    """Return a problem at the place of a document."""
+    file, line = source.source.file, source.source.line
+    return Problem(code, message, file, line, remedy=remedy, key=source.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,3 +646,70 @@ def _volumes_of(service: Service) -> tuple[str, ...]:
     mounts = (mount for mount in service.spec.mounts if isinstance(mount, VolumeMount))
     names = (service.volume_name(mount.source) for mount in mounts)
     return tuple(dict.fromkeys(names))
+
+
+#: Returns the policy's treatment of a service's image volumes.
+VolumeRule = Callable[[Service], AnonymousVolumes]
+
+
+def always_refuse(_service: Service) -> AnonymousVolumes:
+    """Return ``refuse``, as the policy ``strict`` does."""
+    return "refuse"
+
+
+def volume_rule_of(policy: Policy) -> VolumeRule:
+    """Return a policy's rule for image volumes, with the exceptions in force at ``judged_at``."""
+
+    def rule(service: Service) -> AnonymousVolumes:
+        place = Placement(service.owner, service.key.namespace, service.key.name)
+        image = read_reference(service.spec.image)
+        holding = exceptions_of(policy, place, image, role=Role.CONTROLLER)
+        return with_exceptions(policy, in_force(holding, policy.judged_at)).images.anonymous_volumes
+
+    return rule
+
+
+def assume_none(rule: VolumeRule, observed: Observed) -> VolumeRule:
+    """Return *rule* for a preview: an image that isn't here counts as an image without VOLUMEs.
+
+    A plan that is carried out waits for the image instead.
+    """
+    images = KnownImages(observed)
+    return lambda service: "refuse" if images.pull(service) is not None else rule(service)
+
+
+def with_image_volumes(
+    desired: Desired,
+    observed: Observed,
+    rule: VolumeRule,
+    *,
+    only: frozenset[Key] | None = None,
+    pulled: frozenset[tuple[Key, str]] = frozenset(),
+) -> Desired:
+    """Return *desired* with each service's image volumes that no mount covers.
+
+    ``image_volumes`` is None if the image is not present yet and its volumes matter. With *only*,
+    the other services stay unchanged. *pulled*: see ``PlanContext``.
+    """
+    images = KnownImages(observed, pulled)
+    changed: dict[Key, Service] = {}
+    chosen = desired.services if only is None else map(desired.service, only)
+    for service in filter(None, chosen):
+        made = _with_volumes(service, images, rule(service))
+        if made != service:
+            changed[service.key] = made
+    if not changed:
+        return desired
+    services = tuple(changed.get(each.key, each) for each in desired.services)
+    return replace(desired, services=services)
+
+
+def _with_volumes(service: Service, images: KnownImages, keeping: AnonymousVolumes) -> Service:
+    if keeping == "refuse":
+        return service
+    declared = None if images.pull(service) is not None else images.volumes(service)
+    if declared is None:
+        return service if keeping == "scratch" else replace(service, image_volumes=None)
+    targets = (mount.target for mount in service.spec.mounts)
+    volumes = tuple(ImageVolume(path, keeping) for path in uncovered(declared, targets))
+    return replace(service, image_volumes=volumes) if volumes else service

@@ -15,30 +15,39 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import assert_never
 
-from controller.core.drift.actions import Judge, is_denied, until_denied, with_verdicts
-from controller.core.drift.heal_alterations import (
+from controller.core.drift.actions import (
+    Judge,
     ignored_settings,
+    is_denied,
     taken_addresses,
     unknown_members,
+    until_denied,
+    with_verdicts,
 )
 from controller.core.encoding.canonical_json import digest
 from controller.core.engine_api.translate import update_body
 from controller.core.jobs.decision import RolloutRun
 from controller.core.jobs.rollout_hooks import HookWord
 from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
-from controller.core.planning.deliveries.changed_files import changed_files
-from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
+from controller.core.planning.deliveries import changed_files
 from controller.core.planning.images_networks_volumes import (
     OutdatedNetwork,
     Prerequisites,
+    VolumeRule,
+    always_refuse,
     network_key,
+    unread_problem,
     volume_removals,
+    with_image_volumes,
 )
-from controller.core.planning.jobs.job_plan import JobPlan, plan_job
-from controller.core.planning.moves.pending import PendingMove
-from controller.core.planning.networks.remake import plan_remake, remake_blocker
-from controller.core.planning.networks.unused import removal_of, unused_networks
-from controller.core.planning.problems.object_problems import unread_problem
+from controller.core.planning.job_plan import JobPlan, plan_job
+from controller.core.planning.networks import (
+    plan_remake,
+    remake_blocker,
+    removal_of,
+    unused_networks,
+)
+from controller.core.planning.pending_moves import PendingMove
 from controller.core.planning.quarantine import (
     NO_QUARANTINE,
     expired_tasks,

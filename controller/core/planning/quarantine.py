@@ -23,7 +23,7 @@ from controller.core.drift.classify import ALIVE, ReplicaState, cause_of
 from controller.core.encoding.stored_form import StoredForm
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, QuarantineWait
-from controller.model.desired.spec.rollout import RestartPolicy, RunState
+from controller.model.desired.spec.service import RestartPolicy, RunState
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_duration_ms, format_instant

@@ -4,7 +4,7 @@ A wave has at most ``parallelism`` slots with StartFirst, and ``maxUnavailable``
 wave begins while a slot of the wave before does not serve as declared. A blocked slot keeps serving
 slots from being replaced, but not unhealthy ones from being restarted.
 
-``core.planning.slot_plan`` plans a single slot. ``core.planning.predecessor`` keeps the slot's older
+``core.planning.slot_plan`` plans a single slot. ``core.planning.slot_plan`` keeps the slot's older
 container alive meanwhile. The plan is complete: behind each barrier are the actions that follow.
 """
 
@@ -28,16 +28,17 @@ from controller.core.drift.classify import (
     is_finished,
     slot_of,
 )
-from controller.core.planning.context import ServiceContext
-from controller.core.planning.predecessor import has_fallback, keep_alive_actions, plan_slot
-from controller.core.planning.rollout_order_and_pace import order_of
+from controller.core.planning.context import ServiceContext, order_of
 from controller.core.planning.service_order import Blocker
 from controller.core.planning.serving_container import needs_health_restart, takes_memory
 from controller.core.planning.slot_plan import (
     SlotPlan,
     container_name_in,
+    has_fallback,
     has_process,
     is_as_declared,
+    keep_alive_actions,
+    plan_slot,
 )
 from controller.model.desired.plan import (
     AnyAction,
@@ -49,7 +50,7 @@ from controller.model.desired.plan import (
     DeliverFiles,
     PullImage,
 )
-from controller.model.desired.spec.rollout import Order, RunState
+from controller.model.desired.spec.service import Order, RunState
 from controller.model.errors import Problem
 from controller.model.observed import ContainerState
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from controller.core.drift.actions import is_denied
-from controller.core.drift.classify import ALIVE, SlotState, by_slot, slot_of
-from controller.core.drift.dependency_state import (
+from controller.core.drift.availability import (
     CAUSE_MAX,
     FAILED,
     DependencyState,
@@ -26,11 +25,12 @@ from controller.core.drift.dependency_state import (
     left_behind,
     status_of,
 )
+from controller.core.drift.classify import ALIVE, SlotState, by_slot, slot_of
 from controller.core.encoding import graph
-from controller.core.jobs.progress import NO_TIME, JobTime
+from controller.core.jobs.decision import NO_TIME, JobTime
 from controller.core.jobs.rollout_hooks import HookState, HookWord, RolloutHooks, RolloutStanding
-from controller.core.manifests.checks.claims import ResourceClaim, claims_of
-from controller.core.manifests.dependencies import dependencies_of, shared_service
+from controller.core.manifests.job_checks import dependencies_of, shared_service
+from controller.core.manifests.object_checks import ResourceClaim, claims_of
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import (
     AnyAction,
@@ -40,7 +40,7 @@ from controller.model.desired.plan import (
     StartContainer,
     StopContainer,
 )
-from controller.model.desired.spec.rollout import DependencyCondition, RunState
+from controller.model.desired.spec.service import DependencyCondition, RunState
 from controller.model.errors import Problem, Severity
 from controller.model.names import FOREIGN, Key, SlotKey, job_key
 from controller.model.observed import NO_RUNS, Container, Observed

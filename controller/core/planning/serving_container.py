@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from controller.core.drift.actions import (
     ContainerHandle,
     HandOver,
+    heal,
     is_denied,
     stop_for_good,
     with_verdicts,
@@ -22,12 +23,11 @@ from controller.core.drift.classify import (
     misplaced,
     other_limits,
 )
-from controller.core.drift.heal_alterations import heal
 from controller.core.engine_api.comparable_fields import describe_limits
 from controller.core.engine_api.create_body import aliases_on, joined_networks
 from controller.core.planning.context import ServiceContext
 from controller.model.desired.plan import AnyAction, ConnectNetwork, Delay
-from controller.model.desired.spec.rollout import RestartPolicy
+from controller.model.desired.spec.service import RestartPolicy
 from controller.model.errors import Problem
 from controller.model.names import spelled
 from controller.model.observed import Container, ContainerState

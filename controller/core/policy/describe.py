@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from controller.core.engine_api.container_fields import BOUNDED
 from controller.model.policy.document import Exemption, Owner, Policy
-from controller.model.policy.sources import SignedSource
+from controller.model.policy.sections import SignedSource
 from controller.model.policy.values import format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms
 

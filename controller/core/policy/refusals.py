@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from controller.core.encoding.quoting import shorten
+from controller.core.encoding.text import shorten
 from controller.core.engine_api.requests import Finding
 from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.validation_errors import dotted

@@ -14,15 +14,15 @@ from datetime import datetime
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs.memory import SCHEDULE
 from controller.core.proofs.proven_commit import ProvenCommit
+from controller.core.proofs.render import CreateShape, are_names_of, are_same, shape_of
 from controller.core.proofs.rendering import RenderedObject, RenderedWorkload, Rendering
-from controller.core.proofs.requests import CreateShape, are_names_of, are_same, shape_of
 from controller.core.records.parts import ProofPart
-from controller.core.records.signed.revisions import find_revision, key_of
+from controller.core.records.signed_revisions import find_revision, key_of
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, PinnedImage, SignedRevision
 from controller.model.names import Key
 from controller.model.observed import NO_RUNS, Settings
-from controller.model.policy.sources import SignedSource
+from controller.model.policy.sections import SignedSource
 
 
 class NotProven(Exception):
@@ -298,7 +298,7 @@ def _is_due(evidence: Evidence, key: str, entry: RenderedWorkload | None, occasi
     if not occasion.startswith(SCHEDULE):
         return True
     # Loaded on use: few jobs have a schedule.
-    from controller.core.manifests.jobs.schedule import next_instant, zone_of
+    from controller.core.manifests.cron_schedule import next_instant, zone_of
 
     schedule = entry.schedule
     try:

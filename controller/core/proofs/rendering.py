@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from controller.core.git.tree_checks import CHARTS
+from controller.core.git.commit_objects import CHARTS
 from controller.core.proofs.proven_commit import ProvenCommit
-from controller.core.secrets.contents import SecretName
-from controller.core.secrets.declared import SecretSource, declared_from_json
+from controller.core.secrets.declared import SecretName, SecretSource, declared_from_json
 from controller.core.yaml.file_limit import MAX_BYTES
+from controller.model.delivery import FILE_BYTES_MAX
 from controller.model.errors import SecretError
-from controller.model.files.delivery import FILE_BYTES_MAX
 from controller.model.names import Key
 
 ENTRIES_MAX = 10_000
@@ -41,7 +40,7 @@ class RenderedShape:
     """A permitted create of a document.
 
     Besides its own create, a document permits the create with the revision by which a former name of
-    the service knows the same settings (``core.service.kept_revisions``).
+    the service knows the same settings (``core.service.history``).
     """
 
     shape: str

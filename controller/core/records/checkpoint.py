@@ -1,7 +1,7 @@
 """Checkpoints: signed statements about the journal (https://c2sp.org/tlog-checkpoint).
 
 The text of a checkpoint has the log's origin, which is also the key's name, the number of records,
-and the root of the Merkle tree over their lines (``core.transparency.merkle``). The checkpoint's
+and the root of the Merkle tree over their lines (``core.transparency``). The checkpoint's
 record directly follows the records of the tree, so its seq is the tree's size plus 1. Besides the
 note, the record stores the tree's edge and the key. With these, writer and reader can continue from
 the record without the earlier ones. The edge needs no signature, since its root is signed.
@@ -15,9 +15,9 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Final
 
+from controller.core import transparency
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart
-from controller.core.transparency import signed_note
-from controller.core.transparency.merkle import HASH_BYTES, Range, tree_of
+from controller.core.transparency import HASH_BYTES, Range, tree_of
 from controller.model import mutations
 from controller.model.records import Entry, Record, Role
 
@@ -45,10 +45,10 @@ class Checkpoint:
 class CheckpointRecord:
     """The content of a checkpoint's record. Its signatures are not verified yet."""
 
-    note: signed_note.Note
+    note: transparency.Note
     checkpoint: Checkpoint
     tree: Range  # the tree's edge
-    key: signed_note.PublicKey  # by the record: the key of this note and of the next one
+    key: transparency.PublicKey  # by the record: the key of this note and of the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def origin_of(instance: str) -> str:
     return f"trimtab/{instance}"
 
 
-def parse_checkpoint(note: signed_note.Note) -> Checkpoint:
+def parse_checkpoint(note: transparency.Note) -> Checkpoint:
     """Read the checkpoint in a note; lines after the third are ignored.
 
     Raises:
@@ -73,12 +73,12 @@ def parse_checkpoint(note: signed_note.Note) -> Checkpoint:
     """
     origin, size, root, *_ = [*note.text.split("\n"), "", ""]
     if not origin or _SIZE.fullmatch(size) is None:
-        raise signed_note.BadNote("the note is no checkpoint")
+        raise transparency.BadNote("the note is no checkpoint")
     return Checkpoint(origin, int(size), _hash(root))
 
 
 def checkpoint_entry(
-    identifier: str, note: signed_note.Note, tree: Range, key: signed_note.PublicKey
+    identifier: str, note: transparency.Note, tree: Range, key: transparency.PublicKey
 ) -> Entry:
     """Return the journal entry for a checkpoint."""
     edge = tuple(b64encode(each).decode() for each in tree.hashes)
@@ -94,21 +94,23 @@ def read_checkpoint(record: Record) -> CheckpointRecord:
     """
     result = ResultPart.read(record.entry.result)
     if not (result.note and result.key):
-        raise signed_note.BadNote("it holds no note and key")
-    note = signed_note.parse_note(result.note)
+        raise transparency.BadNote("it holds no note and key")
+    note = transparency.parse_note(result.note)
     checkpoint = parse_checkpoint(note)
     if checkpoint.size != record.seq - 1:
-        raise signed_note.BadNote(f"it is of {checkpoint.size} records, and is record {record.seq}")
+        raise transparency.BadNote(
+            f"it is of {checkpoint.size} records, and is record {record.seq}"
+        )
     try:
         tree = tree_of(checkpoint.size, tuple(map(_hash, result.edge)))
     except ValueError as error:
-        raise signed_note.BadNote(f"its edge: {error}") from error
+        raise transparency.BadNote(f"its edge: {error}") from error
     if tree.root != checkpoint.root:
-        raise signed_note.BadNote("its edge hasn't the root that was signed")
-    return CheckpointRecord(note, checkpoint, tree, signed_note.parse_public(result.key))
+        raise transparency.BadNote("its edge hasn't the root that was signed")
+    return CheckpointRecord(note, checkpoint, tree, transparency.parse_public(result.key))
 
 
-def key_entry(identifier: str, key: signed_note.PublicKey, *, lost: bool) -> Entry:
+def key_entry(identifier: str, key: transparency.PublicKey, *, lost: bool) -> Entry:
     """Return the journal entry that introduces a key.
 
     With *lost* the previous key is missing, and cannot sign the introduction.
@@ -117,7 +119,7 @@ def key_entry(identifier: str, key: signed_note.PublicKey, *, lost: bool) -> Ent
     return _own_entry(identifier, RequestPart(route=mutations.JOURNAL_KEY, object=key.name), result)
 
 
-def read_key(record: Record) -> signed_note.PublicKey | None:
+def read_key(record: Record) -> transparency.PublicKey | None:
     """Return the key that a record introduces, or None for any other record.
 
     Raises:
@@ -126,8 +128,8 @@ def read_key(record: Record) -> signed_note.PublicKey | None:
     if not _is_act(record.entry, mutations.JOURNAL_KEY):
         return None
     if not _is_brokers(record.entry):
-        raise signed_note.BadNote("a key that the broker didn't bring in")
-    return signed_note.parse_public(ResultPart.read(record.entry.result).key)
+        raise transparency.BadNote("a key that the broker didn't bring in")
+    return transparency.parse_public(ResultPart.read(record.entry.result).key)
 
 
 def asks_for_key(entry: Entry) -> bool:
@@ -230,7 +232,7 @@ def _hash(encoded: str) -> bytes:
     try:
         data = b64decode(encoded, validate=True)
     except ValueError as error:
-        raise signed_note.BadNote("a hash isn't in base64") from error
+        raise transparency.BadNote("a hash isn't in base64") from error
     if len(data) != HASH_BYTES:
-        raise signed_note.BadNote(f"a hash hasn't {HASH_BYTES} bytes")
+        raise transparency.BadNote(f"a hash hasn't {HASH_BYTES} bytes")
     return data

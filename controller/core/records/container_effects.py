@@ -2,6 +2,14 @@
 
 Each effect takes the inventory and a closing record, and returns the new inventory. A record about
 an unknown container changes nothing.
+
+Endings: who ended a container's last run, or removed the container.
+
+The broker folds endings from its records. The controller reads them with the inventory. There is
+no ending for a program that exits by itself. For a stop past the gate the journal has none either:
+the controller adds it to a snapshot if the engine's events showed the stop (``with_asked``).
+
+Pure.
 """
 
 from __future__ import annotations
@@ -11,14 +19,15 @@ from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
-from controller.core.addresses.slots import moved_addresses
-from controller.core.disruption import budget
-from controller.core.encoding.image_reference import repository_of
-from controller.core.encoding.json_members import fields_of
+from controller.core import disruption
+from controller.core.addresses import moved_addresses
+from controller.core.encoding.identifiers import repository_of
+from controller.core.encoding.json_values import fields_of
 from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.engine_api.translate import timestamp_seconds
 from controller.core.jobs import memory as jobs
-from controller.core.jobs.run_end import REMOVED_RUN, UNSTARTED_RUN, RunEnd
-from controller.core.records import endings, parts
+from controller.core.jobs.memory import REMOVED_RUN, UNSTARTED_RUN, RunEnd
+from controller.core.records import parts
 from controller.core.records.inventory_json import aliases_from_json, replica_of
 from controller.model import names
 from controller.model.inventory import (
@@ -36,8 +45,135 @@ from controller.model.inventory import (
 )
 from controller.model.mutations import Mutation
 from controller.model.names import Key
-from controller.model.observed import HOOKS_PENDING, NO_RUNS, Ending, JobRun, Settings
+from controller.model.observed import (
+    HOOKS_PENDING,
+    NO_RUNS,
+    Container,
+    ContainerState,
+    Ending,
+    JobRun,
+    Observed,
+    Settings,
+)
 from controller.model.records import Record
+
+#: The number of endings to keep; beyond it the oldest is dropped.
+ENDINGS_MAX = 256
+REASON_MAX = 300
+#: The role of an ending past the gate, which no record has.
+OUTSIDE = "outside"
+#: The grace period of a container without one of its own.
+_GRACE_S = 10
+#: Seconds between the end of a run and its record or event: the times are of several places.
+_APART_S = 2.0
+#: Mutations that end a run, with the word for each in messages.
+_ENDS: Mapping[str, str] = {
+    Mutation.CONTAINER_STOP: "stopped",
+    Mutation.CONTAINER_KILL: "killed",
+    Mutation.CONTAINER_REMOVE: "removed",
+}
+_BEGINS = frozenset({Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART})
+#: Signals of a kill that ask a program to end.
+_FATAL = frozenset({"", "KILL", "9", "TERM", "15", "INT", "2", "QUIT", "3"})
+
+
+def update_ending(
+    endings: Mapping[str, Ending], ending: Ending, *, signal: object = ""
+) -> Mapping[str, Ending]:
+    """Return the endings after an applied mutation.
+
+    *ending* describes the mutation: it counts only if the mutation ends a run. A start removes the
+    container's ending. The broker's own stop after a violation does not replace the violation.
+    """
+    known = endings.get(ending.container)
+    if ending.route in _BEGINS:
+        return _without(endings, ending.container) if known is not None else endings
+    name = str(signal or "").upper().removeprefix("SIG")
+    if ending.route not in _ENDS or name not in _FATAL:
+        return endings
+    if ending.role == "broker" and known is not None:
+        return endings
+    return add_ending(endings, ending)
+
+
+def is_sure(signal: str) -> bool:
+    """Return True if a signal ends a container whatever its program does with signals."""
+    return signal.upper().removeprefix("SIG") in {"", "KILL", "9"}
+
+
+def is_asked(action: str, signal: str) -> bool:
+    """Return True if an event of the engine shows that somebody asked a container to end.
+
+    *signal* is the number in the event of a kill. A program that ends by itself only dies.
+    """
+    return action == "stop" or (action == "kill" and signal != "" and signal in _FATAL)
+
+
+def with_asked(observed: Observed, asked: Mapping[str, int]) -> Observed:
+    """Return a snapshot with an ending for each container that ended as *asked* past the gate.
+
+    *asked* is the time of the last such event by the container's id, in nanoseconds since the epoch.
+    """
+    stop = Mutation.CONTAINER_STOP
+    ended = {
+        each.id: replace(each, ending=Ending(each.id, stop, OUTSIDE, -1, each.finished_at))
+        for each in observed.containers
+        if each.id in asked
+        and _ended_as_asked(each, asked[each.id] / 1e9, observed.endings.get(each.id))
+    }
+    if not ended:
+        return observed
+    containers = tuple(ended.get(each.id, each) for each in observed.containers)
+    return replace(observed, containers=containers)
+
+
+def _ended_as_asked(container: Container, asked: float, recorded: Ending | None) -> bool:
+    """Return True if a container's last run ended soon after *asked*, and the gate did not ask."""
+    started, ended = (
+        timestamp_seconds(container.started_at),
+        timestamp_seconds(container.finished_at),
+    )
+    is_down = container.state is ContainerState.EXITED and container.ending is None
+    if not is_down or container.oom_killed or started is None or ended is None:
+        return False
+    if recorded is not None and (timestamp_seconds(recorded.time) or 0.0) >= asked - _APART_S:
+        return False
+    grace_s = _GRACE_S if container.stop_grace_s is None else container.stop_grace_s
+    return started <= asked <= ended + _APART_S and ended <= asked + grace_s + _APART_S
+
+
+def add_ending(endings: Mapping[str, Ending], ending: Ending) -> Mapping[str, Ending]:
+    """Return the endings with one added, and beyond the limit without the oldest."""
+    grown = {**_without(endings, ending.container), ending.container: ending}
+    return dict([*grown.items()][-ENDINGS_MAX:])
+
+
+def ending_violation(
+    container: str, rules: Iterable[object], differences: Iterable[object], time: str
+) -> Ending:
+    """Return the ending of a container that the broker stops because its kernel state differs."""
+    rule = next(iter(map(str, rules)), "effective.violated")
+    reason = f"{rule}: {'; '.join(map(str, differences))}"[:REASON_MAX]
+    return Ending(container, Mutation.CONTAINER_KILL, "broker", -1, time, reason)
+
+
+def describe_ending(ending: Ending) -> str:
+    """Return the text after a container's name: ``was stopped by uid:0 through the gate``."""
+    if ending.reason:
+        return f"was ended by the broker: {ending.reason}"
+    word = _ENDS[ending.route]
+    match ending.role:
+        case "controller":
+            return f"was {word} by trimtab"
+        case "broker":
+            return f"was {word} by the broker"
+        case _:
+            return f"was {word} by uid:{ending.uid} through the gate"
+
+
+def _without(endings: Mapping[str, Ending], container: str) -> dict[str, Ending]:
+    return {each: ending for each, ending in endings.items() if each != container}
+
 
 RecordEffect = Callable[[Inventory, parts.Closing], Inventory]
 
@@ -209,17 +345,19 @@ def forget_container(
     """Forget a container that is gone. *end* is the end of a run without a recorded end."""
     inventory = end_run(inventory, identifier, end, now.time)
     inventory = replace(inventory, containers=inventory.items.lacking(identifier))
-    return with_events(inventory, (budget.Gone(identifier),), now)
+    return with_events(inventory, (disruption.Gone(identifier),), now)
 
 
 # The disruption budget
 
 
-def with_events(inventory: Inventory, events: Iterable[budget.Event], now: RecordTime) -> Inventory:
+def with_events(
+    inventory: Inventory, events: Iterable[disruption.Event], now: RecordTime
+) -> Inventory:
     """Return the inventory after events of the disruption budget; *now* is their record."""
-    before = counted = budget.Budget(inventory.replicas, inventory.taken)
+    before = counted = disruption.Budget(inventory.replicas, inventory.taken)
     for event in events:
-        counted = budget.fold(counted, event, now)
+        counted = disruption.fold(counted, event, now)
     if counted is before:
         return inventory
     return replace(inventory, replicas=counted.replicas, taken=counted.taken)
@@ -246,51 +384,53 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
         approved=any(rule.startswith(USED) for rule in rules),
     )
     now = RecordTime(record.entry.id, record.time)
-    return with_events(inventory, (budget.Begun(takedown),), now)
+    return with_events(inventory, (disruption.Begun(takedown),), now)
 
 
 def budget_events(
     inventory: Inventory, route: str, closing: parts.Closing
-) -> Iterator[budget.Event]:
+) -> Iterator[disruption.Event]:
     """Yield what a closing record means for the disruption budget."""
     if closing.id in inventory.taken:
-        yield budget.Closed(closing.id, _effect_of(route, closing))
+        yield disruption.Closed(closing.id, _effect_of(route, closing))
     if closing.applied:
         event = _budget_event(inventory, route, closing)
         if event is not None:
             yield event
 
 
-def _budget_event(inventory: Inventory, route: str, closing: parts.Closing) -> budget.Event | None:
+def _budget_event(
+    inventory: Inventory, route: str, closing: parts.Closing
+) -> disruption.Event | None:
     """Return what an applied mutation, of whomever, means for its container."""
     subject, end = closing.object, closing.summary.part(parts.EndpointPart)
     item = inventory.containers.get(closing.result.container or subject)
     match route:
         case Mutation.CONTAINER_START | Mutation.CONTAINER_RESTART:
             changed = closing.result.status != parts.NOT_MODIFIED
-            return budget.Ran(subject, closing.seq) if changed else None
+            return disruption.Ran(subject, closing.seq) if changed else None
         case Mutation.CONTAINER_UNPAUSE:
-            return budget.Ran(subject, closing.seq, unpaused=True)
+            return disruption.Ran(subject, closing.seq, unpaused=True)
         case Mutation.CONTAINER_STOP | Mutation.CONTAINER_PAUSE:
-            return budget.Halted(subject)
+            return disruption.Halted(subject)
         case Mutation.CONTAINER_KILL:
-            return budget.Halted(subject) if endings.is_sure(_signal(closing)) else None
+            return disruption.Halted(subject) if is_sure(_signal(closing)) else None
         case Mutation.NETWORK_CONNECT if item is not None and item.service in end.aliases:
             # Without the service's name there, nobody reaches it.
-            return budget.Joined(subject, closing.seq, end.network)
+            return disruption.Joined(subject, closing.seq, end.network)
         # A run keeps no service up. Its stop counts as a takedown all the same.
         case Mutation.CONTAINER_CREATE if item is not None and (
             item.origin == "controller" and not item.is_run
         ):
-            return budget.Created(replica_of(item, up=None))
+            return disruption.Created(replica_of(item, up=None))
         case Mutation.CONTAINER_ADOPT if item is not None:
             # It ran long before: its end counts from now on.
-            return budget.Created(replica_of(item, up=RecordTime()))
+            return disruption.Created(replica_of(item, up=RecordTime()))
         case Mutation.CONTAINER_UPDATE if item is not None and changes_limits(closing.summary):
             is_granted = closing.role == "controller"  # so it is admitted already
             settings = item.admitted if is_granted else update_settings(item.admitted, closing)
             capacity = Capacity.of(settings)
-            return budget.Changed(subject, closing.seq, capacity, is_granted=is_granted)
+            return disruption.Changed(subject, closing.seq, capacity, is_granted=is_granted)
         case _:
             return None
 
@@ -303,7 +443,7 @@ def _effect_of(route: str, closing: parts.Closing) -> Literal["down", "nothing",
     """
     status = closing.result.status
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
-        sure = route != Mutation.CONTAINER_KILL or endings.is_sure(_signal(closing))
+        sure = route != Mutation.CONTAINER_KILL or is_sure(_signal(closing))
         # A restarted container runs: its start ends the takedown.
         return "down" if sure and route != Mutation.CONTAINER_RESTART else "unknown"
     if closing.result.settled == "not-applied":
@@ -328,7 +468,7 @@ def record_ending(inventory: Inventory, route: str, closing: parts.Closing, time
     if closing.result.status == parts.NOT_MODIFIED:
         return inventory
     ending = Ending(closing.object, route, closing.role, closing.uid, time)
-    known = endings.update(inventory.endings, ending, signal=_signal(closing))
+    known = update_ending(inventory.endings, ending, signal=_signal(closing))
     return inventory if known is inventory.endings else replace(inventory, endings=known)
 
 
@@ -340,8 +480,8 @@ def record_violation(inventory: Inventory, record: Record) -> Inventory:
         return inventory
     rules = parts.VerdictPart.read(entry.verdict).rules
     differences = parts.ResultPart.read(entry.result).differences
-    ending = endings.violation(item.id, rules, differences, record.time)
-    inventory = replace(inventory, endings=endings.add(inventory.endings, ending))
+    ending = ending_violation(item.id, rules, differences, record.time)
+    inventory = replace(inventory, endings=add_ending(inventory.endings, ending))
     return with_item(inventory, replace(item, effective="violation", violation=entry.id))
 
 

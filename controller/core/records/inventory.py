@@ -12,19 +12,16 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
-from controller.core.addresses import slots
-from controller.core.disruption import budget
-from controller.core.files import retention
-from controller.core.files.usage import used_contents
+from controller.core import addresses, disruption
+from controller.core.files import content as retention
+from controller.core.files.content import used_contents
 from controller.core.jobs import memory as jobs
-from controller.core.jobs.run_end import RunEnd, job_outcome
-from controller.core.records import container_effects as containers
-from controller.core.records import parts
+from controller.core.jobs.memory import RunEnd, job_outcome
+from controller.core.records import container_effects, parts, signed_revisions
 from controller.core.records.container_effects import RecordEffect
 from controller.core.records.inventory_json import replica_of
-from controller.core.records.signed import revisions as signed
 from controller.model import mutations, names
-from controller.model.files.delivery import FileSet, StoredContent
+from controller.model.delivery import FileSet, StoredContent
 from controller.model.inventory import (
     APPROVALS_MAX,
     USED,
@@ -75,13 +72,13 @@ def _apply_other(inventory: Inventory, record: Record) -> Inventory:
     route = request.route
     match entry.stage:
         case "operator" if route == mutations.SOURCE_LINE:
-            return signed.approve_line(inventory, record)
+            return signed_revisions.approve_line(inventory, record)
         case "operator" if route == mutations.SOURCE_ACCEPTED:
-            return signed.accept_commit(inventory, record)
+            return signed_revisions.accept_commit(inventory, record)
         case "operator":
             return _apply_operator_act(inventory, record, request)
         case "violation" if not parts.ResultPart.read(entry.result).is_put_back:
-            return containers.record_violation(inventory, record)
+            return container_effects.record_violation(inventory, record)
         case "read" if route in _GONE and parts.ActorPart.read(entry.actor).role == "broker":
             return _GONE[route](inventory, request.object, RecordTime(entry.id, record.time))
         case _:
@@ -108,7 +105,7 @@ def _open_intent(inventory: Inventory, record: Record) -> Inventory:
     """Return the inventory after an intent, which is among the open ones already."""
     role = parts.ActorPart.read(record.entry.actor).role
     inventory = _remember_addresses(inventory, record)
-    inventory = containers.record_takedown(inventory, record, role)
+    inventory = container_effects.record_takedown(inventory, record, role)
     return _record_used_approvals(inventory, record, _subject_of(record.entry))
 
 
@@ -120,9 +117,9 @@ def _remember_addresses(inventory: Inventory, record: Record) -> Inventory:
         return inventory
     item = inventory.containers.get(request.object)
     labels = (summary.label(each) for each in (names.NAMESPACE, names.SERVICE, names.SLOT))
-    slot = slots.slot_key(*labels) if item is None else slots.key_of(item)
+    slot = addresses.slot_key(*labels) if item is None else addresses.key_of(item)
     named = {network: str(address) for network, address in summary.slot_addresses.items()}
-    return replace(inventory, addresses=slots.with_addresses(inventory, slot, named))
+    return replace(inventory, addresses=addresses.with_addresses(inventory, slot, named))
 
 
 def _close_intent(inventory: Inventory, intent: OpenIntent, record: Record) -> Inventory:
@@ -130,15 +127,15 @@ def _close_intent(inventory: Inventory, intent: OpenIntent, record: Record) -> I
     closing = parts.Closing.of(intent, record)
     route = parts.RequestPart.read(intent.request).route
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
-        inventory = containers.record_ending(inventory, route, closing, record.time)
+        inventory = container_effects.record_ending(inventory, route, closing, record.time)
     effect = _EFFECTS.get(route)
     inventory = inventory if effect is None else effect(inventory, closing)
-    inventory = signed.record_signed(inventory, route, closing)
+    inventory = signed_revisions.record_signed(inventory, route, closing)
     now = RecordTime(record.entry.id, record.time)
-    events = containers.budget_events(inventory, route, closing)
-    inventory = containers.with_events(inventory, events, now)
+    events = container_effects.budget_events(inventory, route, closing)
+    inventory = container_effects.with_events(inventory, events, now)
     if route == Mutation.CONTAINER_REMOVE and closing.is_gone:
-        return containers.remove_container(inventory, closing, now)
+        return container_effects.remove_container(inventory, closing, now)
     return inventory
 
 
@@ -184,7 +181,7 @@ def _end_commands(inventory: Inventory, record: Record, request: parts.RequestPa
     failed = summary.outcome != HOOKS_SUCCEEDED
     reason = parts.ResultPart.read(record.entry.result).reason or "failed"
     post_start = reason if failed else HOOKS_SUCCEEDED
-    return containers.with_item(inventory, replace(item, post_start=post_start))
+    return container_effects.with_item(inventory, replace(item, post_start=post_start))
 
 
 def _apply_job_act(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
@@ -193,7 +190,7 @@ def _apply_job_act(inventory: Inventory, record: Record, request: parts.RequestP
     if request.route == mutations.JOB_ENDED:
         outcome = job_outcome(summary.outcome)
         end = RunEnd(outcome, parts.ResultPart.read(record.entry.result).reason)
-        return containers.end_run(inventory, request.object, end, record.time)
+        return container_effects.end_run(inventory, request.object, end, record.time)
     key = Key.parse(request.object)
     memory = inventory.jobs.get(key, NO_RUNS)
     if request.route == mutations.JOB_RUN:
@@ -233,13 +230,15 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
         return inventory
     if item.origin == "controller":
         adopted = replica_of(item, up=RecordTime() if summary.started else None)
-        inventory = containers.with_events(inventory, (budget.Created(adopted),), RecordTime())
+        inventory = container_effects.with_events(
+            inventory, (disruption.Created(adopted),), RecordTime()
+        )
     if not summary.started:
         return inventory
     started = replace(item, started=True, effective=summary.effective)
     if item.post_start:  # they were run at the start
         started = replace(started, post_start=HOOKS_SUCCEEDED)
-    return containers.with_item(inventory, started)
+    return container_effects.with_item(inventory, started)
 
 
 def _move_service(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
@@ -250,8 +249,8 @@ def _move_service(inventory: Inventory, record: Record, request: parts.RequestPa
     subject = move_subject(source, target, owner, ids)
     inventory = _record_used_approvals(inventory, record, subject)
     if request.summary.proof:
-        inventory = signed.move_revisions(inventory, source, target)
-    return containers.move_service(inventory, source, target, owner)
+        inventory = signed_revisions.move_revisions(inventory, source, target)
+    return container_effects.move_service(inventory, source, target, owner)
 
 
 def _forget_pin(inventory: Inventory, summary: parts.SummaryPart) -> Inventory:
@@ -305,12 +304,12 @@ def _end_approvals(inventory: Inventory, subject: str) -> Inventory:
 
 def _start_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Record a start. The hooks of a start are due again."""
-    inventory = containers.start_container(inventory, closing)
+    inventory = container_effects.start_container(inventory, closing)
     item = inventory.containers.get(closing.object)
     is_start = closing.applied and closing.result.status != parts.NOT_MODIFIED
     if item is None or not item.post_start or not is_start:
         return inventory
-    return containers.with_item(inventory, replace(item, post_start=HOOKS_PENDING))
+    return container_effects.with_item(inventory, replace(item, post_start=HOOKS_PENDING))
 
 
 # Networks and volumes
@@ -318,14 +317,16 @@ def _start_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
 
 def _update_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Change the admitted settings, and the members that the engine dropped."""
-    inventory = containers.container_change(containers.update_settings)(inventory, closing)
+    inventory = container_effects.container_change(container_effects.update_settings)(
+        inventory, closing
+    )
     item = inventory.containers.get(closing.object)
     # The broker doesn't ask what became of the limits that it sends again.
     if item is None or not closing.applied or closing.recovered or closing.role == "broker":
         return inventory
     kept = set(item.ignored) - set(closing.summary.part(parts.SettingsPart).updated_members)
     ignored = tuple(sorted(kept.union(closing.result.ignored)))
-    return containers.with_item(inventory, replace(item, ignored=ignored))
+    return container_effects.with_item(inventory, replace(item, ignored=ignored))
 
 
 def _create_network(inventory: Inventory, closing: parts.Closing) -> Inventory:
@@ -491,17 +492,17 @@ def _start_exec(inventory: Inventory, closing: parts.Closing) -> Inventory:
 
 #: The effect of a closing record by its route. Other routes do not change the inventory.
 _EFFECTS: dict[str, RecordEffect] = {
-    Mutation.CONTAINER_CREATE: containers.create_container,
-    Mutation.CONTAINER_ADOPT: containers.adopt_container,
+    Mutation.CONTAINER_CREATE: container_effects.create_container,
+    Mutation.CONTAINER_ADOPT: container_effects.adopt_container,
     Mutation.CONTAINER_START: _start_container,
     Mutation.CONTAINER_RESTART: _start_container,
-    Mutation.CONTAINER_KILL: containers.record_signal,
-    Mutation.CONTAINER_RENAME: containers.container_change(containers.rename),
+    Mutation.CONTAINER_KILL: container_effects.record_signal,
+    Mutation.CONTAINER_RENAME: container_effects.container_change(container_effects.rename),
     Mutation.CONTAINER_UPDATE: _update_container,
     Mutation.NETWORK_CREATE: _create_network,
     Mutation.NETWORK_REMOVE: _removal(_forget_network),
-    Mutation.NETWORK_CONNECT: containers.connect,
-    Mutation.NETWORK_DISCONNECT: containers.disconnect,
+    Mutation.NETWORK_CONNECT: container_effects.connect,
+    Mutation.NETWORK_DISCONNECT: container_effects.disconnect,
     Mutation.VOLUME_CREATE: _create_volume,
     Mutation.VOLUME_REMOVE: _removal(_forget_volume),
     Mutation.IMAGE_PULL: _trust_result,
@@ -512,13 +513,13 @@ _EFFECTS: dict[str, RecordEffect] = {
     Mutation.FILES_DELIVER: _deliver_files,
 }
 _ADOPTIONS: dict[str, RecordEffect] = {
-    "container": containers.create_container,
+    "container": container_effects.create_container,
     "network": _create_network,
     "volume": _create_volume,
 }
 #: The effect of the broker's own records about objects that were removed past the gate.
 _GONE: dict[str, Callable[[Inventory, str, RecordTime], Inventory]] = {
-    mutations.CONTAINER_GONE: containers.forget_container,
+    mutations.CONTAINER_GONE: container_effects.forget_container,
     mutations.NETWORK_GONE: _forget_network,
     mutations.VOLUME_GONE: _forget_volume,
     mutations.FILES_GONE: _forget_content,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from controller.core.encoding.json_members import fields_of, list_of, texts_of
+from controller.core.encoding.json_values import fields_of, list_of, texts_of
 from controller.core.encoding.stored_form import StoredForm
-from controller.model.files.delivery import StoredFiles
+from controller.model.delivery import StoredFiles
 from controller.model.inventory import (
     AcceptedCommit,
     Approval,

@@ -1,6 +1,6 @@
 """The provenance of a container's properties: the record and the policy rule behind each.
 
-Derived from records alone (``core.records.views.chronicle``): the summary of the create or the
+Derived from records alone (``core.records.query.chronicle``): the summary of the create or the
 adoption, then the later changes. Changes past the broker are unknown, and so is a container's own
 exit.
 """
@@ -13,9 +13,14 @@ from typing import Final
 
 from controller.core.engine_api.comparable_fields import SETTINGS, Setting
 from controller.core.records import parts
-from controller.core.records.query import QueryResult, RecordSubject, is_adoption
+from controller.core.records.query import (
+    SHAPING,
+    SHAPING_MAX,
+    QueryResult,
+    RecordSubject,
+    is_adoption,
+)
 from controller.core.records.record import CLOSING
-from controller.core.records.views import SHAPING, SHAPING_MAX
 from controller.model import mutations, names
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 from controller.core.engine_api.comparable_fields import (
     declared_settings,
     differing_settings,
@@ -26,9 +26,8 @@ from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
 from controller.model.desired.field_changes import FieldChange
-from controller.model.desired.field_types import AS_WRITTEN
-from controller.model.desired.spec.rollout import Boot
-from controller.model.desired.spec.service import ServiceSpec
+from controller.model.desired.spec.fields import AS_WRITTEN
+from controller.model.desired.spec.service import Boot, ServiceSpec
 from controller.model.observed import Container
 
 #: The most characters of one value that are shown.

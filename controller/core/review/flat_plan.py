@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from controller.core.encoding.terminal_text import printable
-from controller.core.rules.images.anonymous_volumes import describe, slot_volumes
+from controller.core.encoding.text import printable
+from controller.core.rules.images import describe, slot_volumes
 from controller.model.desired.desired import ImageVolume, OverrideReason
 from controller.model.desired.plan import AnyAction, Blocked, CreateContainer, Plan, Wait
 from controller.model.errors import Problem, Severity

@@ -21,15 +21,14 @@ from pydantic import TypeAdapter
 
 from controller.core.files.mounts import revision_contents
 from controller.core.manifests.revision_hash import revision_of, slot_text
-from controller.core.planning.deliveries.secret_binding import HostSecrets
-from controller.core.service.kept_revisions import kept_spec
-from controller.core.service.revisions import FORM
+from controller.core.planning.deliveries import HostSecrets
+from controller.core.service.history import FORM, kept_spec
+from controller.model.delivery import Delivery
 from controller.model.desired.desired import BoundName, Desired, GitSource, Service, SourceLocation
-from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.source_spec import SourceSpec
+from controller.model.desired.spec.fields import AS_WRITTEN
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import UsageError
-from controller.model.files.delivery import Delivery
 from controller.model.names import Key
 from controller.model.observed import Observed
 

@@ -13,10 +13,9 @@ from typing import Final, Literal
 
 from controller.core.drift.actions import TAKES_ADDRESS, TAKES_NAME, is_denied, refusals
 from controller.core.drift.classify import short_revision
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 from controller.core.review.flat_plan import INCOMPLETE, action_table, volume_lines
-from controller.core.review.review import is_different
-from controller.core.review.summary import NOTHING_TO_DO, hold_word, summary_of
+from controller.core.review.review import NOTHING_TO_DO, hold_word, is_different, summary_of
 from controller.model.desired.field_changes import (
     Effect,
     FieldChange,

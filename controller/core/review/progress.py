@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from controller.core.drift.actions import TAKES_ADDRESS, TAKES_NAME
 from controller.core.review.performed_actions import PerformedAction
-from controller.core.review.review import entry_of
-from controller.core.review.summary import Summary, summary_of_done
+from controller.core.review.review import Summary, entry_of, summary_of_done
 from controller.core.service.overrides import display_name
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import (

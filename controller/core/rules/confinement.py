@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from controller.core.effective.accounts import is_number
+from controller.core.effective import is_number
 from controller.core.encoding.stored_form import StoredForm
 from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote
 from controller.core.engine_api.requests import MountRequest
-from controller.core.files.layout import variant_id
-from controller.core.rules.images.anonymous_volumes import uncovered
+from controller.core.files.content import variant_id
+from controller.core.rules.images import uncovered
 from controller.model.confinement import Confinement, ExpectedDevice, ExpectedMount
 from controller.model.host_paths import PathFacts, is_below
 from controller.model.inventory import ContainerItem

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
-from controller.core.addresses import subnets
-from controller.core.encoding.quoting import quote
+from controller.core import addresses
+from controller.core.encoding.text import quote
 from controller.core.engine_api.requests import (
     MACVLAN,
     EndpointRequest,
@@ -18,8 +18,7 @@ from controller.core.engine_api.requests import (
     NetworkRequest,
     Pool,
 )
-from controller.core.rules.context import Case
-from controller.core.rules.facts import NetworkFacts
+from controller.core.rules.context import Case, NetworkFacts
 from controller.core.rules.networks import is_own_network, network_facts
 from controller.model.policy.document import Policy
 
@@ -227,7 +226,7 @@ def _misplaced(case: Case, end: EndpointRequest, facts: NetworkFacts) -> tuple[s
     if not facts.subnet:
         remedy = "declare a Network with a subnet of /24 or larger"
         return f"{facts.name} has no addresses of slots", remedy
-    if not subnets.is_usable(end.asked, facts.subnet):
+    if not addresses.is_usable(end.asked, facts.subnet):
         return f"{end.asked} is no address for containers in {facts.subnet}", another
     if case.facts is not None and case.facts.addresses.get(end.network, "") != end.asked:
         return f"{end.asked} belongs to another slot or container", another
@@ -247,10 +246,10 @@ def with_slot_addresses(
     pool = pools[0] if pools else Pool()
     if request.icc is False or len(pools) > 1 or pool.ip_range or pool.gateway:
         return request
-    subnet = pool.subnet or subnets.choose_subnet(policy.networks.address_pools, taken)
-    if not subnets.can_be_halved(subnet):
+    subnet = pool.subnet or addresses.choose_subnet(policy.networks.address_pools, taken)
+    if not addresses.can_be_halved(subnet):
         return request
-    halved = Pool(subnet, subnets.dynamic_range(subnet), subnets.gateway_of(subnet))
+    halved = Pool(subnet, addresses.dynamic_range(subnet), addresses.gateway_of(subnet))
     return replace(request, pools=(halved, *others))
 
 

@@ -6,13 +6,12 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from controller.core.effective.labels import CONTROL, is_reserved
-from controller.core.encoding.quoting import quote, shorten
-from controller.core.encoding.strict_json import fold
+from controller.core.effective import CONTROL, is_reserved
+from controller.core.encoding.json_values import fold
+from controller.core.encoding.text import quote, shorten
 from controller.core.engine_api.container_fields import snake_case
 from controller.core.engine_api.requests import Finding, Findings, Grant
-from controller.core.rules.context import Case
-from controller.core.rules.facts import QuotaCounts
+from controller.core.rules.context import Case, QuotaCounts
 from controller.model import names
 from controller.model.policy.document import Policy
 from controller.model.policy.sections import Sums

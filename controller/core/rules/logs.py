@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from controller.core.encoding.quoting import quote
+from controller.core.encoding.text import quote
 from controller.core.engine_api.requests import Finding, Findings, Grant, LogConfig, new_bound
 from controller.core.rules.context import Case
 from controller.model.policy.document import Policy

@@ -14,17 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from controller.core.encoding.quoting import quote
+from controller.core.encoding.text import quote
 from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME, is_plain_volume
 from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote
 from controller.core.engine_api.requests import Finding, Findings, Grant, MountRequest, new_bound
 from controller.core.rules.confinement import data_path
-from controller.core.rules.context import Case
-from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
+from controller.core.rules.context import DEFAULT_VOLUMES_ROOT, Case, VolumeFacts
 from controller.core.rules.identity import judge_name
-from controller.core.rules.images.image_volumes import makes_named, mounts_of
-from controller.model.files.delivery import FileSet
+from controller.core.rules.images import makes_named, mounts_of
+from controller.model.delivery import FileSet
 from controller.model.host_paths import ENGINE_DATA, TIME_ZONE, PathFacts, is_below
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import REVISION

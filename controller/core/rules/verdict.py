@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from controller.core.encoding.quoting import shorten
+from controller.core.encoding.text import shorten
 from controller.core.engine_api.requests import Finding
 from controller.model.observed import Settings
-from controller.model.policy.modes import ROLLABLE, Mode
+from controller.model.policy.sections import ROLLABLE, Mode
 from controller.model.records import Verdict
 
 #: Prefixes of the ids of rules that report a malformed request.

@@ -14,8 +14,7 @@ from typing import assert_never
 
 import yaml
 
-from controller.core.secrets import tree as trees
-from controller.core.secrets.cipher import Opened, seal_value
+from controller.core.secrets import formats
 from controller.core.secrets.formats import (
     BINARY_KEY,
     SopsForm,
@@ -24,8 +23,14 @@ from controller.core.secrets.formats import (
     resolve,
     split_metadata,
 )
-from controller.core.secrets.metadata import EncryptionRule, Recipient, read_rule
 from controller.core.secrets.sops import SopsDocument, mac_of
+from controller.core.secrets.sops_metadata import (
+    EncryptionRule,
+    Opened,
+    Recipient,
+    read_rule,
+    seal_value,
+)
 
 #: The release of SOPS whose form the files have.
 _VERSION = "3.11.0"
@@ -51,8 +56,8 @@ def read_raw_metadata(source: bytes, form: SopsForm) -> RawMetadata:
     """
     _, found = split_metadata(read_tree(source, form), form)
     if found is None:
-        raise trees.invalid("the file isn't encrypted: it has no sops metadata")
-    data = trees.plain(found)
+        raise formats.invalid("the file isn't encrypted: it has no sops metadata")
+    data = formats.plain(found)
     assert isinstance(data, dict)
     return data
 
@@ -80,7 +85,7 @@ def seal(
     """
     rule = read_rule(metadata)
     if rule.kind.endswith("comment_regex"):
-        raise trees.unsupported("the file's rule goes by comments", "change the file with sops")
+        raise formats.unsupported("the file's rule goes by comments", "change the file with sops")
     if form is SopsForm.BINARY:
         values: list[tuple[bool, bytes]] = [(True, source)]
         sealed = seal_value(source, key=data_key, nonce=nonce(), additional_data=f"{BINARY_KEY}:")
@@ -88,13 +93,13 @@ def seal(
     else:
         tree, found = split_metadata(read_tree(source, form), form)
         if found is not None:
-            raise trees.invalid(
+            raise formats.invalid(
                 "the file is encrypted already", "change it with `trimtab secret edit`"
             )
-        listed = trees.leaves(tree)
+        listed = formats.leaves(tree)
         covered = [leaf.scalar.value is not None and rule.is_encrypted(leaf) for leaf in listed]
         values = [
-            (is_covered, trees.value_bytes(leaf.scalar.value))
+            (is_covered, formats.value_bytes(leaf.scalar.value))
             for leaf, is_covered in zip(listed, covered, strict=True)
         ]
         texts = [
@@ -130,7 +135,9 @@ def reveal(source: bytes, form: SopsForm, document: SopsDocument) -> bytes:
             result = _reveal_yaml(text, document, as_block=as_block)
             if result is not None:
                 return result.encode()
-        raise trees.unsupported("the layout of the file can't be kept", "change the file with sops")
+        raise formats.unsupported(
+            "the layout of the file can't be kept", "change the file with sops"
+        )
     if form is SopsForm.DOTENV:
         lines = [
             (value.leaf.scalar.span, _text(value.opened, value.leaf).replace("\n", "\\n"))
@@ -145,7 +152,7 @@ def reveal(source: bytes, form: SopsForm, document: SopsDocument) -> bytes:
     return _dump_json(_rebuilt(tree, values))
 
 
-def _value(opened: Opened, leaf: trees.Leaf) -> trees.PlainValue:
+def _value(opened: Opened, leaf: formats.Leaf) -> formats.PlainValue:
     """Return a decrypted value with its type."""
     text = _text(opened, leaf)
     match opened.type:
@@ -156,16 +163,16 @@ def _value(opened: Opened, leaf: trees.Leaf) -> trees.PlainValue:
         case "bool":
             return text == "True"
         case "time":
-            return trees.Timestamp(text)
+            return formats.Timestamp(text)
         case _:
             return leaf.scalar.value if leaf.scalar.value is None else text
 
 
-def _text(opened: Opened, leaf: trees.Leaf) -> str:
+def _text(opened: Opened, leaf: formats.Leaf) -> str:
     try:
         return opened.data.decode()
     except UnicodeDecodeError:
-        raise trees.unsupported(
+        raise formats.unsupported(
             f"the value of {leaf.place} isn't text", "change the file with sops"
         ) from None
 
@@ -173,8 +180,8 @@ def _text(opened: Opened, leaf: trees.Leaf) -> str:
 def _replaced(
     text: str,
     form: SopsForm,
-    tree: trees.Mapping,
-    listed: list[trees.Leaf],
+    tree: formats.Mapping,
+    listed: list[formats.Leaf],
     texts: list[str | None],
 ) -> object:
     """Return the body with sealed values: a text for YAML and dotenv, else a value for JSON."""
@@ -206,14 +213,14 @@ def _splice(text: str, replacements: list[tuple[tuple[int, int], str]]) -> str:
     return "".join((*parts, text[place:]))
 
 
-def _rebuilt(node: trees.Node, values: Iterator[object]) -> object:
+def _rebuilt(node: formats.Node, values: Iterator[object]) -> object:
     match node:
-        case trees.Scalar():
+        case formats.Scalar():
             value = next(values)
-            return value.text if isinstance(value, trees.Timestamp) else value
-        case trees.Sequence(items=items):
+            return value.text if isinstance(value, formats.Timestamp) else value
+        case formats.Sequence(items=items):
             return [_rebuilt(item, values) for item in items]
-        case trees.Mapping(items=pairs):
+        case formats.Mapping(items=pairs):
             return {key: _rebuilt(item, values) for key, item in pairs}
 
 
@@ -234,7 +241,7 @@ def _render(body: object, form: SopsForm, metadata: RawMetadata) -> bytes:
             result = (head + tail).encode()
             _, found = split_metadata(read_tree(result, form), form)
             if found is None:
-                raise trees.unsupported(
+                raise formats.unsupported(
                     "the metadata can't stand after this file", "write a block mapping"
                 )
             return result
@@ -288,11 +295,11 @@ def _reveal_yaml(text: str, document: SopsDocument, *, as_block: bool) -> str | 
     result = _METADATA_BLOCK.sub("", _splice(text, replacements))
     tree, found = split_metadata(read_tree(result.encode(), SopsForm.YAML), SopsForm.YAML)
     wanted = [(value.leaf.path, value.opened.data) for value in document.values]
-    got = [(leaf.path, trees.value_bytes(leaf.scalar.value)) for leaf in trees.leaves(tree)]
+    got = [(leaf.path, formats.value_bytes(leaf.scalar.value)) for leaf in formats.leaves(tree)]
     return result if found is None and wanted == got else None
 
 
-def _yaml_value(text: str, leaf: trees.Leaf, opened: Opened, *, as_block: bool) -> str:
+def _yaml_value(text: str, leaf: formats.Leaf, opened: Opened, *, as_block: bool) -> str:
     value = _text(opened, leaf)
     if opened.type != "str":
         return value.lower() if opened.type == "bool" else value

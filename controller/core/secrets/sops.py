@@ -2,22 +2,124 @@
 
 No value is returned before the MAC over the whole document was compared. The reference is
 ``sops.go`` of SOPS; ``tests/unit/core/secrets`` compares with its program.
+
+age files and identities, by ``pyrage``. Decrypts only: encryption needs randomness.
+
+Opening a Secret's source with private keys. Only the decryption worker imports this module.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
-from controller.core.secrets import tree as trees
-from controller.core.secrets.age import Identities
-from controller.core.secrets.cipher import KEY_BYTES, Opened, open_value
-from controller.core.secrets.contents import SecretFiles, check_contents
-from controller.core.secrets.formats import BINARY_KEY, SopsForm, read_tree, split_metadata
-from controller.core.secrets.metadata import SopsMetadata, read_metadata
+import pyrage
+
+from controller.core.secrets import formats
+from controller.core.secrets.declared import (
+    AgeSource,
+    OpenRequest,
+    SecretFiles,
+    SopsSource,
+    check_armored,
+    check_contents,
+)
+from controller.core.secrets.formats import (
+    BINARY_KEY,
+    SOURCE_MAX,
+    SopsForm,
+    read_tree,
+    split_metadata,
+)
+from controller.core.secrets.sops_metadata import (
+    KEY_BYTES,
+    Opened,
+    SopsMetadata,
+    open_value,
+    read_metadata,
+)
 from controller.model.errors import SecretError
+
+IDENTITIES_MAX = 16
+_IDENTITY = "AGE-SECRET-KEY-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """The private keys of a namespace."""
+
+    _keys: tuple[pyrage.x25519.Identity, ...] = field(repr=False)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The public keys."""
+        return tuple(str(key.to_public()) for key in self._keys)
+
+    def open(self, sealed: str | bytes, what: str) -> bytes:
+        """Decrypt an age file; *what* names the file in messages.
+
+        Raises:
+            SecretError: for other recipients, or no age file.
+        """
+        data = sealed.encode() if isinstance(sealed, str) else sealed
+        try:
+            return bytes(pyrage.decrypt(data.strip(), list(self._keys)))
+        except pyrage.DecryptError as error:
+            if "matching keys" in str(error).lower():
+                raise self.wrong_key(what) from None
+            raise SecretError(
+                "secret.age-invalid",
+                f"{what} isn't an age file, or was changed",
+                remedy="encrypt it again: age --armor --recipient RECIPIENT",
+            ) from None
+
+    def wrong_key(self, what: str, others: Sequence[str] = ()) -> SecretError:
+        """Return the error of a file that is for other recipients."""
+        known = f"; the file is for {_short(others)}" if others else ""
+        return SecretError(
+            "secret.wrong-key",
+            f"{what} isn't encrypted for this namespace's key {_short(self.recipients)}{known}",
+            remedy="encrypt it for the namespace's recipient (trimtab secret list shows the recipient)",
+        )
+
+
+def _short(recipients: Sequence[str]) -> str:
+    shown = [text if len(text) <= 64 else f"{text[:20]}…" for text in recipients[:3]]
+    return ", ".join(shown) + (f" and {len(recipients) - 3} more" if len(recipients) > 3 else "")
+
+
+def parse_identities(text: str, place: str) -> Identities:
+    """Return the identities of a key file, as ``age-keygen`` writes such files.
+
+    Raises:
+        SecretError: no identity, or a line that is none. The message repeats no line.
+    """
+    keys = []
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        try:
+            keys.append(pyrage.x25519.Identity.from_str(line))
+        except pyrage.IdentityError:
+            other = line.startswith("AGE-SECRET-KEY-") and not line.startswith(_IDENTITY)
+            raise SecretError(
+                "secret.key-invalid",
+                f"line {number} of {place} is "
+                + ("a key of another kind" if other else "no age key"),
+                remedy="make a key with `trimtab secret keygen NAMESPACE` or `age-keygen`",
+            ) from None
+    if not keys or len(keys) > IDENTITIES_MAX:
+        raise SecretError(
+            "secret.key-invalid",
+            f"{place} has {len(keys) or 'no'} age keys; expected 1 to {IDENTITIES_MAX}",
+            remedy="make a key with `trimtab secret keygen NAMESPACE`",
+        )
+    return Identities(tuple(keys))
+
 
 #: The start of a MAC over encrypted values alone (sops.go, MACOnlyEncryptedInitialization).
 MAC_ONLY_ENCRYPTED = hashlib.sha256(b"sops").digest()
@@ -27,7 +129,7 @@ MAC_ONLY_ENCRYPTED = hashlib.sha256(b"sops").digest()
 class PlainLeaf:
     """A value after decryption."""
 
-    leaf: trees.Leaf
+    leaf: formats.Leaf
     encrypted: bool
     opened: Opened = field(repr=False)
 
@@ -49,10 +151,10 @@ def open_document(source: bytes, form: SopsForm, identities: Identities) -> Sops
     """
     tree, found = split_metadata(read_tree(source, form), form)
     if found is None:
-        raise trees.invalid("the file isn't encrypted: it has no sops metadata")
+        raise formats.invalid("the file isn't encrypted: it has no sops metadata")
     metadata = read_metadata(found)
     data_key = _data_key(metadata, identities)
-    values = tuple(_open_leaves(trees.leaves(tree), metadata, data_key))
+    values = tuple(_open_leaves(formats.leaves(tree), metadata, data_key))
     _check_mac(values, metadata, data_key)
     return SopsDocument(metadata, data_key, values)
 
@@ -66,7 +168,7 @@ def contents_of(document: SopsDocument, form: SopsForm, name: str) -> SecretFile
     if form is SopsForm.BINARY:
         paths = [value.leaf.path for value in document.values]
         if paths != [(BINARY_KEY,)]:
-            raise trees.invalid(
+            raise formats.invalid(
                 "the file isn't a binary document of SOPS", "name it .json, .yaml or .env"
             )
         return check_contents({name: document.values[0].opened.content})
@@ -74,13 +176,13 @@ def contents_of(document: SopsDocument, form: SopsForm, name: str) -> SecretFile
     for value in document.values:
         leaf = value.leaf
         if leaf.in_list or leaf.scalar.value is None:
-            raise trees.unsupported(
+            raise formats.unsupported(
                 f"{leaf.place} is a {'list' if leaf.in_list else 'null'}; each key becomes a file",
                 "write a text, or encrypt the whole file as binary: sops --input-type binary",
             )
         path = "/".join(leaf.path)
         if path in files:
-            raise trees.invalid(f"two keys give the file {path[:100]}")
+            raise formats.invalid(f"two keys give the file {path[:100]}")
         files[path] = value.opened.content
     return check_contents(files)
 
@@ -97,21 +199,21 @@ def _data_key(metadata: SopsMetadata, identities: Identities) -> bytes:
             failure = failure or (error if error.code != "secret.wrong-key" else None)
             continue
         if len(key) != KEY_BYTES:
-            raise trees.invalid(f"the data key has {len(key)} bytes")
+            raise formats.invalid(f"the data key has {len(key)} bytes")
         return key
     raise failure or identities.wrong_key("the file", [each.recipient for each in ordered])
 
 
 def _open_leaves(
-    found: list[trees.Leaf], metadata: SopsMetadata, data_key: bytes
+    found: list[formats.Leaf], metadata: SopsMetadata, data_key: bytes
 ) -> Iterator[PlainLeaf]:
     for leaf in found:
         value = leaf.scalar.value
         if value is None or not metadata.rule.is_encrypted(leaf):
-            yield PlainLeaf(leaf, False, Opened(_type_of(value), trees.value_bytes(value)))
+            yield PlainLeaf(leaf, False, Opened(_type_of(value), formats.value_bytes(value)))
             continue
         if not isinstance(value, str):
-            raise trees.invalid(
+            raise formats.invalid(
                 f"the value of {leaf.place} isn't encrypted, though the metadata says so"
             )
         opened = open_value(
@@ -120,7 +222,7 @@ def _open_leaves(
         yield PlainLeaf(leaf, True, opened)
 
 
-def _type_of(value: trees.PlainValue) -> str:
+def _type_of(value: formats.PlainValue) -> str:
     match value:
         case bool():
             return "bool"
@@ -128,7 +230,7 @@ def _type_of(value: trees.PlainValue) -> str:
             return "int"
         case float():
             return "float"
-        case trees.Timestamp():
+        case formats.Timestamp():
             return "time"
         case _:
             return "str"
@@ -157,3 +259,30 @@ def _check_mac(values: tuple[PlainLeaf, ...], metadata: SopsMetadata, data_key: 
             "the MAC doesn't match: a value was added, removed, moved or changed by hand",
             remedy="change the file with `sops` or `trimtab secret edit`, or take it from its history",
         )
+
+
+def open_source(request: OpenRequest) -> SecretFiles:
+    """Return the files of a Secret.
+
+    Raises:
+        SecretError: the source can't be decrypted with these keys, or is beyond the bounds.
+    """
+    identities = parse_identities(request.keys, request.place)
+    match request.source:
+        case SopsSource(text=text, form=form, name=name):
+            return contents_of(open_document(text, form, identities), form, name)
+        case AgeSource(files=files):
+            if sum(map(len, files.values())) > SOURCE_MAX:
+                raise SecretError(
+                    "secret.bounds",
+                    f"spec.age has more than {SOURCE_MAX} bytes",
+                    remedy="split the Secret",
+                )
+            return check_contents(
+                {
+                    key: identities.open(check_armored(text, key), f"spec.age.{key}")
+                    for key, text in files.items()
+                }
+            )
+        case _:
+            assert_never(request.source)

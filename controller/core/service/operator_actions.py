@@ -2,32 +2,43 @@
 
 An action is decided as a whole before anything is done. An impossible action is an error with an
 alternative. An automatic rollback uses the same function as a person's.
+
+The actions of ``down`` and ``stop``: remove or stop everything of an instance, or of services.
+
+Like the planner, this decides from the observed state. The desired state only gives the teardown
+order, as far as it is known. Volumes stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from controller.core.drift.classify import short_revision
+from controller.core.drift.actions import ContainerHandle, stop_and_remove, stop_for_good
+from controller.core.drift.classify import ALIVE, short_revision
+from controller.core.encoding import graph
 from controller.core.engine_api.comparable_fields import limits_text
 from controller.core.manifests.revision_hash import spec_digest
-from controller.core.service import revisions
+from controller.core.service import history
 from controller.core.service.overrides import display_name, pin_conflict, shared_resource, slots_of
-from controller.model.desired.desired import Desired, Restarting, Service
-from controller.model.desired.overrides import (
+from controller.model.desired.desired import (
     NO_OVERRIDES,
+    Desired,
     Overrides,
     Pin,
+    Restarting,
     Revision,
+    Service,
     ServiceAct,
     Suspension,
 )
-from controller.model.desired.spec.rollout import PullPolicy, RunState
+from controller.model.desired.plan import AnyAction, RemoveNetwork
+from controller.model.desired.spec.service import PullPolicy, RunState
 from controller.model.errors import UsageError
 from controller.model.names import Key, revision_digits
-from controller.model.observed import Container
+from controller.model.observed import Container, ContainerState, Observed
+from controller.model.records import Precondition
 
 #: The most services that can be suspended at the same time.
 SUSPENDED_MAX = 10_000
@@ -186,7 +197,7 @@ def _rollback(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
     )
     after = replace(before, pin=pin, restarting=None)
     if act.automatic:
-        after = revisions.record_rollback(after, service.revision, service.limits)
+        after = history.record_rollback(after, service.revision, service.limits)
     text = f"rolls back to {short_revision(earlier.revision)} ({_what(earlier, service)})"
     text += _commits(service, earlier)
     return Decision(after, changed=True, text=text, revision=earlier.revision)
@@ -213,9 +224,9 @@ def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision
     name = display_name(act.key)
     remedy = f"see 'trimtab history {name}'"
     if not act.to:
-        earlier = revisions.last_good(overrides, service.revision, service.limits)
+        earlier = history.last_good(overrides, service.revision, service.limits)
         if earlier is None:
-            now = short_revision(revisions.in_force(overrides, service.revision))
+            now = short_revision(history.in_force(overrides, service.revision))
             raise UsageError(
                 "rollback.none",
                 f"no revision of {name} before {now} is known to have run well",
@@ -280,7 +291,7 @@ def _restart(act: ServiceAct, inputs: ActionInputs) -> Decision:
         replace(before, restarting=Restarting(ids, act.by)),
         changed=bool(ids),
         text=f"{containers} to be replaced{by}" if ids else "it has no containers",
-        revision=revisions.in_force(before, service.revision),
+        revision=history.in_force(before, service.revision),
         anew=service.spec.pull_policy is PullPolicy.ALWAYS or bool(inputs.rebuilt),
     )
 
@@ -320,3 +331,80 @@ def unknown(key: Key) -> UsageError:
     return UsageError(
         "service.unknown", f"there is no service {display_name(key)}", remedy="see 'trimtab status'"
     )
+
+
+CAUSE = "the instance is taken down"
+
+
+def teardown(
+    observed: Observed, *, depends: Mapping[Key, Collection[Key]], grace_s: int = 10
+) -> tuple[tuple[AnyAction, ...], ...]:
+    """Return the actions that remove all containers, and then all networks, of the instance.
+
+    The actions come in waves; each wave begins after the one before. Services precede their
+    dependencies, as *depends* has them. Containers within a wave are independent.
+    """
+    waves = _waves(
+        observed.containers, depends, lambda container: _removal(container, grace_s=grace_s)
+    )
+    networks = sorted((n for n in observed.networks if n.ours), key=lambda n: n.name)
+    removals = tuple(
+        RemoveNetwork(
+            object=Key("Network", network.namespace or "default", network.name),
+            target=network.name,
+            cause=CAUSE,
+            precondition=Precondition(id=network.id),
+        )
+        for network in networks
+    )
+    return (*waves, removals)
+
+
+def services_down(
+    observed: Observed,
+    keys: Collection[Key],
+    *,
+    depends: Mapping[Key, Collection[Key]],
+    remove: bool,
+    cause: str,
+) -> list[tuple[AnyAction, ...]]:
+    """Return the actions that stop the containers of services for good, or *remove* them, in waves.
+
+    A stop takes the container's own grace period. A stopped container stays down after a restart of
+    the engine.
+    """
+    chosen = [
+        container
+        for container in observed.containers
+        if container.key in keys and container.origin == "controller"
+        if container.state is not ContainerState.REMOVING
+    ]
+    if remove:
+        return _waves(chosen, depends, lambda each: stop_and_remove(each, None, cause))
+    alive = [container for container in chosen if container.state in ALIVE]
+    return _waves(alive, depends, lambda each: stop_for_good(each, None, cause))
+
+
+def _waves(
+    containers: Iterable[Container],
+    depends: Mapping[Key, Collection[Key]],
+    actions_of: Callable[[Container], Iterable[AnyAction]],
+) -> list[tuple[AnyAction, ...]]:
+    """Return the actions on containers in waves: services precede their dependencies."""
+    ordered = sorted(containers, key=lambda c: (c.key, c.slot, c.name))
+    keys = {container.key for container in ordered}
+    return [
+        tuple(action for each in ordered if each.key in wave for action in actions_of(each))
+        for wave in graph.waves({key: depends.get(key, ()) for key in keys})
+    ]
+
+
+def _removal(container: Container, *, grace_s: int) -> Iterator[AnyAction]:
+    precondition = Precondition(id=container.id)
+    handle = ContainerHandle(container.key, container.name, container.slot, precondition)
+    if container.state in ALIVE:
+        if container.settings.restart != "no":
+            # An engine that restarts between stop and removal must not start the container.
+            yield handle.set_restart_policy(("no", 0), CAUSE)
+        yield handle.stop(grace_s, CAUSE)
+    yield handle.remove(CAUSE)

@@ -15,15 +15,22 @@ from controller.core.drift.classify import short_revision
 from controller.core.engine_api.comparable_fields import limits_text
 from controller.core.files.mounts import revision_contents
 from controller.core.manifests.check_together import desired_digest
-from controller.core.manifests.checks.claims import claims_of, exclusive_resources
+from controller.core.manifests.object_checks import claims_of, exclusive_resources
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
-from controller.core.service.kept_revisions import kept_spec
-from controller.core.service.revisions import is_pinned
-from controller.model.desired.desired import Desired, OverrideReason, Service
-from controller.model.desired.limits import DeclaredLimits
-from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Revision, Suspension
-from controller.model.desired.spec.rollout import Order
-from controller.model.files.delivery import Delivery
+from controller.core.service.history import is_pinned, kept_spec
+from controller.model.delivery import Delivery
+from controller.model.desired.desired import (
+    NO_OVERRIDES,
+    DeclaredLimits,
+    Desired,
+    OverrideReason,
+    Overrides,
+    Pin,
+    Revision,
+    Service,
+    Suspension,
+)
+from controller.model.desired.spec.service import Order
 from controller.model.names import DEFAULT_NAMESPACE, Key
 from controller.model.observed import HostPort
 

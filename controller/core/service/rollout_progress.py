@@ -16,17 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
-from controller.core.drift.backoff import CLEAN, SlotHistory
 from controller.core.drift.classify import ALIVE, ReplicaState, unhealthy_cause
+from controller.core.drift.failures import CLEAN, SlotHistory
 from controller.core.encoding.stored_form import StoredForm
 from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts, HookWord
-from controller.model.desired.desired import Service
-from controller.model.desired.limits import DeclaredLimits
-from controller.model.desired.overrides import (
-    Overrides,
-    RevisionOutcome,
-)
-from controller.model.desired.spec.rollout import OnFailure, RunState
+from controller.model.desired.desired import DeclaredLimits, Overrides, RevisionOutcome, Service
+from controller.model.desired.spec.service import OnFailure, RunState
 from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms
 

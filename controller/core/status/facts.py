@@ -5,10 +5,20 @@ report.
 
 An image brings its own entrypoint, command, user, working directory, health check and volumes. A
 document overrides each by itself, and an entrypoint replaces the command of the image too.
+
+Projects: the services of a namespace, which one change of the files brings to a new version together.
+
+Pure. Services with revisions of one instant were declared by one reading of the files.
+
+The details of a service in a status report: ports, mounts, variables, containers.
+
+Pure. Details are only shown; no decision depends on them. A report has the names of variables,
+never their values.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -19,44 +29,217 @@ from controller.core.drift.classify import (
     SlotState,
     by_slot,
     cause_of,
+    short_revision,
     slot_of,
     unhealthy_cause,
 )
 from controller.core.drift.failures import explain
 from controller.core.engine_api.mount_grammar import size_of_volume
-from controller.core.jobs.decision import decide
-from controller.core.jobs.progress import NO_TIME, JobDecision, JobTime, JobWord
+from controller.core.jobs.decision import NO_TIME, JobDecision, JobTime, JobWord, decide
 from controller.core.jobs.rollout_hooks import RolloutHooks, RolloutStanding
-from controller.core.planning.context import SlotPause
+from controller.core.planning.context import SlotPause, order_of, why_order
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.planner import declared_resources, orphan_keys, unread_keys
-from controller.core.planning.rollout_order_and_pace import order_of, why_order
-from controller.core.rules.images.anonymous_volumes import uncovered
-from controller.core.status.details import (
-    Report,
-    container_details,
-    details_of,
-    place_details,
-    volume_details,
-)
-from controller.core.status.projects import RevisionTimes
+from controller.core.rules.images import slot_volumes, uncovered
+from controller.model.confinement import Gap
+from controller.model.delivery import Delivery, MountedFiles
 from controller.model.desired.desired import (
     Config,
     Desired,
     Network,
+    Overrides,
     Release,
     Secret,
     Service,
+    SourceLocation,
     Volume,
 )
 from controller.model.desired.plan import Plan
 from controller.model.desired.spec.job import JobSpec
-from controller.model.desired.spec.rollout import RunState
-from controller.model.desired.spec.service import ServiceSpec
-from controller.model.errors import Act, Problem
+from controller.model.desired.spec.mounts import (
+    BindMount,
+    FileMount,
+    Mount,
+    TmpfsMount,
+    VolumeMount,
+)
+from controller.model.desired.spec.network import SinglePort
+from controller.model.desired.spec.service import RunState, ServiceSpec
+from controller.model.errors import Act, Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import NO_RUNS, Container, JobMemory, JobOccasion, JobRun, Observed
 from controller.model.records import Verdict
+
+SPLIT = "project.split"
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionTimes:
+    """When the revisions of a service were declared (RFC 3339)."""
+
+    declared: str
+    #: Of the revision in force: the pinned one, else the declared one.
+    in_force: str
+    #: The revision to which a failed rollout went back; '' if none did.
+    back_to: str = ""
+    #: True if there was a revision before.
+    has_earlier: bool = False
+
+
+def revision_times(overrides: Overrides) -> RevisionTimes | None:
+    """Return the times of a service's revisions; None without any."""
+    if not overrides.revisions:
+        return None
+    declared, pin = overrides.revisions[-1].since, overrides.pin
+    kept = None if pin is None else overrides.find_revision(pin.revision, pin.limits)
+    return RevisionTimes(
+        declared,
+        declared if kept is None else kept.since,
+        pin.revision if pin is not None and pin.automatic else "",
+        len(overrides.revisions) > 1,
+    )
+
+
+def split_projects(
+    times: Mapping[Key, RevisionTimes], failed: Mapping[Key, str]
+) -> Iterator[Problem]:
+    """Yield a problem for each project with two versions: one service failed, and others went on.
+
+    *failed* are the services whose rollout is paused.
+    """
+    projects = defaultdict[str, list[Key]](list)
+    for key in sorted(times):
+        projects[key.namespace].append(key)
+    for namespace, keys in projects.items():
+        behind = [k for k in keys if times[k].back_to or (k in failed and times[k].has_earlier)]
+        changes = {times[key].declared for key in behind}
+        ahead = [k for k in keys if k not in behind and times[k].in_force in changes]
+        if ahead:
+            yield Problem(
+                SPLIT,
+                f"project {namespace} runs two versions: {', '.join(_failure(k, times) for k in behind)}; "
+                f"of the same change, {', '.join(key.name for key in ahead)} went on",
+                severity=Severity.WARNING,
+                remedy="correct what failed, or return the project to the version before: "
+                f"trimtab rollback -n {namespace}",
+            )
+
+
+def _failure(key: Key, times: Mapping[Key, RevisionTimes]) -> str:
+    back_to = times[key].back_to
+    return f"{key.name} went back to {short_revision(back_to)}" if back_to else f"{key.name} failed"
+
+
+#: The status as JSON, or an object within it.
+Report = dict[str, object]
+
+#: Container ports on which images usually serve HTTP. Their addresses become links.
+HTTP_PORTS = frozenset({80, 3000, 5000, 8000, 8008, 8080, 8081, 8088, 8888, 9090})
+HTTPS_PORTS = frozenset({443, 8443})
+
+
+def details_of(
+    spec: ServiceSpec, deliveries: Iterable[Delivery] = (), containers: Iterable[Container] = ()
+) -> Report:
+    """Return the members ``ports``, ``mounts`` and ``env``, without the empty ones.
+
+    *deliveries* are the files of the mounts. A container of *containers* that was adopted with the gap
+    ``ports`` publishes them on other addresses than the document's.
+    """
+    wider = [port for each in containers if Gap.PORTS in each.gaps for port in each.ports]
+    found = {(port.port, port.protocol): port.address for port in reversed(wider)}
+    contents = {each.target: each.content for each in deliveries if not each.variable}
+    details = {
+        "ports": [_port(port, spec, found) for each in spec.ports for port in each.each],
+        "mounts": [_mount(mount, contents.get(mount.target, "")) for mount in spec.mounts],
+        "env": sorted(spec.env),
+    }
+    return {name: value for name, value in details.items() if value}
+
+
+def place_details(source: SourceLocation) -> Report:
+    """Return the member ``declared``, the place of a resource that was made from another file's values."""
+    return {"declared": f"{source.file}:{source.line}"} if source.places is not None else {}
+
+
+def volume_details(service: Service, replicas: int) -> Report:
+    """Return the member ``volumes``: the volumes of slots for the VOLUMEs of the image."""
+    volumes = [
+        {"slot": number, "path": volume.path, "keeping": volume.keeping, "volume": name}
+        for number in range(1, replicas + 1)
+        for volume, name in slot_volumes(service, number)
+    ]
+    return {"volumes": volumes} if volumes else {}
+
+
+def container_details(container: Container) -> Report:
+    """Return the members of a slot's row about its container, without the unknown ones."""
+    details = {
+        "id": container.id,
+        "started": container.started_at if container.running else "",
+        "addresses": [
+            {"network": network, "address": address}
+            for network, address in container.addresses
+            if address
+        ],
+        "cause": explain(container),
+        "effective": container.effective,
+        "violation": container.violation,
+        "files": [_files(mounted) for mounted in container.files],
+        "adopted": container.adopted,
+        "gaps": list(container.gaps),
+    }
+    return {name: value for name, value in details.items() if value}
+
+
+def _files(mounted: MountedFiles) -> Report:
+    """Return the content that a container sees at a target."""
+    signalled = mounted.content if mounted.shown not in ("", mounted.content) else ""
+    return {
+        "source": f"{mounted.kind}/{mounted.name}",
+        "target": mounted.target,
+        "content": mounted.shown or mounted.content,
+        # The container has had no signal for the content that it sees.
+        **({"before": signalled} if signalled else {}),
+    }
+
+
+def _port(port: SinglePort, spec: ServiceSpec, found: Mapping[tuple[int, str], str]) -> Report:
+    published = port.host is not None
+    address = found.get((port.host or 0, port.protocol), port.host_ip)
+    return {
+        "container": port.container,
+        "protocol": port.protocol,
+        **({"host": port.host, "address": address} if published else {}),
+        **({"scheme": scheme} if (scheme := _scheme(port, spec)) else {}),
+    }
+
+
+def _scheme(port: SinglePort, spec: ServiceSpec) -> str:
+    """Return ``http`` or ``https`` if the port most probably serves it; '' otherwise."""
+    if port.protocol != "tcp":
+        return ""
+    check = spec.healthcheck.http if spec.healthcheck else None
+    if (check and check.port == port.container) or port.container in HTTP_PORTS:
+        return "http"
+    return "https" if port.container in HTTPS_PORTS else ""
+
+
+def _mount(mount: Mount, content: str) -> Report:
+    source = "" if isinstance(mount, TmpfsMount) else mount.source
+    read_only = isinstance(mount, (BindMount, VolumeMount)) and mount.read_only
+    files: Report = {}
+    if isinstance(mount, FileMount):
+        files = {"content": content, "onChange": mount.reaction}
+        files |= {"key": mount.key} if mount.key else {}
+    return {
+        "type": mount.type,
+        **({"source": source} if source else {}),
+        "target": mount.target,
+        **({"readOnly": True} if read_only else {}),
+        **files,
+    }
+
 
 #: Occasions of a job in its status: the latest ones, and those of the remembered runs.
 OCCASIONS_SHOWN = 10

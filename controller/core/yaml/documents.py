@@ -28,9 +28,9 @@ from controller.core.yaml.loading import (
     TooManyError,
     is_merge,
     problem_of,
+    resolve_plain,
     roots,
 )
-from controller.core.yaml.plain_scalars import resolve_plain
 from controller.model.errors import Problem, SourcePosition, ValuePlaces
 
 MAX_DOCUMENTS = 5_000

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import yaml
 
 from controller.core.yaml.documents import Document, YamlPath, compose_all, tree
-from controller.core.yaml.plain_scalars import resolve_plain
+from controller.core.yaml.loading import resolve_plain
 
 #: Fields of a Service, a Network and a Volume that carry no secrets.
 SHOWN = frozenset(

@@ -18,20 +18,21 @@ from typing import TYPE_CHECKING, Final, Self
 from controller.core.records.parts import ActorPart, VerdictPart
 from controller.core.records.query import ContainerLife, RecordContext, RecordSubject
 from controller.journal.index.database import (
+    SPAN,
     Index,
     IndexUnusable,
     connect,
     create,
     is_unwritable,
+    milliseconds,
     need_room,
     path_of,
     temporary,
 )
-from controller.journal.index.sql import SPAN, milliseconds
-from controller.journal.store.position import Position, PositionedRecord, records_after, start_of
-from controller.journal.store.pruned_base import BadBase, read_inventory
+from controller.journal.store.chain import BadBase, read_inventory
+from controller.journal.store.reader import Position, PositionedRecord, records_after, start_of
 from controller.journal.store.segments import BadSegment
-from controller.system.file_lock import open_lock_file, try_lock
+from controller.system.durable_files import open_lock_file, try_lock
 
 if TYPE_CHECKING:
     from controller.model.inventory import Inventory

@@ -2,29 +2,205 @@
 
 The writer walks its last segment when it opens. Readers walk the part they need, and ``verify``
 walks the whole chain.
+
+The base that pruned segments leave behind: chain, tree and inventory continue from the base.
+
+``.pruned`` holds the last pruned line, a checkpoint. The first remaining record continues its hash,
+and its edge is the tree of all pruned records. ``.inventory`` holds the inventory of the pruned
+records, or of a few more: the writer replaces ``.inventory`` first. The prune record has the digest
+of ``.inventory``, so that a changed file is noticed (docs/decisions/0047).
+
+The journal's folder: private to its owner, and locked by its only writer.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from controller.core.encoding.canonical_json import canonical
+from controller.core.records.checkpoint import DescribedInventory, content_digest, described_pruned
 from controller.core.records.parts import ResultPart
-from controller.core.records.record import GENESIS, BadLine, parse
-from controller.journal.store.pruned_base import BadBase, PrunedBase, read_base
+from controller.core.records.record import GENESIS, LINE_MAX_BYTES, BadLine, parse, parse_or_none
 from controller.journal.store.segments import (
+    MARK_NAME,
     BadMark,
     BadSegment,
     DurableMark,
     Line,
     first_seq_of,
     list_segments,
+    open_regular,
     read_lines,
     read_mark,
 )
+from controller.model.errors import StateError
+from controller.model.mutations import JOURNAL_PRUNE
 from controller.model.records import Record
+from controller.system.durable_files import try_lock
+
+if TYPE_CHECKING:
+    from controller.model.inventory import Inventory
+
+
+BASE_NAME: Final = ".pruned"
+INVENTORY_NAME: Final = ".inventory"
+#: A line within a line of JSON.
+BASE_MAX_BYTES: Final = 2 * LINE_MAX_BYTES
+
+_PRUNE: Final = f'"route":"{JOURNAL_PRUNE}"'.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedBase:
+    """The last pruned record, always a checkpoint."""
+
+    record: Record
+    line: bytes  # of the record, without a newline
+    segment: int  # first seq of the record's segment
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file."""
+        return canonical({"line": self.line.decode(), "segment": self.segment}) + b"\n"
+
+
+class BadBase(ValueError):
+    """``.pruned`` or ``.inventory`` is not in the form in which the writer leaves it."""
+
+
+def read_base(folder: Path) -> PrunedBase | None:
+    """Return the base of the chain, or None if nothing was pruned.
+
+    Raises:
+        BadBase: the file is not in the form in which the writer leaves it.
+        OSError: the file can't be read.
+    """
+    try:
+        with open_regular(folder / BASE_NAME) as file:
+            content = file.read(BASE_MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    return parse_base(content)
+
+
+def pruned_seq(folder: Path) -> int:
+    """Return the seq of the last pruned record, 0 if nothing was pruned; raises as ``read_base``."""
+    base = read_base(folder)
+    return base.record.seq if base is not None else 0
+
+
+def parse_base(content: bytes) -> PrunedBase:
+    """Return the base in the content of ``.pruned``.
+
+    Raises:
+        BadBase: the content is not in the form in which the writer leaves it.
+    """
+    try:
+        members = json.loads(content)
+        line = str(members["line"]).encode()
+        base = PrunedBase(parse(line), line, int(members["segment"]))
+        if base.to_bytes() == content and base.record.entry.stage == "checkpoint":
+            return base
+    except (BadLine, ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise BadBase(f"{BASE_NAME} doesn't have the form that the journal's writer writes")
+
+
+def read_inventory(folder: Path) -> Inventory:
+    """Return the inventory of the pruned records, empty if nothing was pruned.
+
+    Without a base all records exist: then ``.inventory`` is from an interrupted pruning or from
+    others, and isn't read.
+
+    Raises:
+        BadBase: the file is malformed, ends before the base, is missing although there is a base, or
+            differs from the file that the prune record describes.
+        OSError: the file can't be read.
+        BadSegment: a segment with a prune record can't be read.
+    """
+    # A question to the journal reads no inventory, and would load half of the model for one.
+    from controller.core.records import inventory_json
+    from controller.model.inventory import Inventory
+
+    base = read_base(folder)
+    if base is None:
+        return Inventory()
+    try:
+        with open_regular(folder / INVENTORY_NAME) as file:
+            content = file.read()
+        inventory = inventory_json.from_json(json.loads(content))
+    except FileNotFoundError:
+        raise BadBase(f"{INVENTORY_NAME} is missing") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BadBase(
+            f"{INVENTORY_NAME} doesn't have the form that the journal's writer writes"
+        ) from error
+    if inventory.seq < base.record.seq:
+        raise BadBase(f"{INVENTORY_NAME} ends before what was pruned")
+    _check_described(folder, base, content)
+    return inventory
+
+
+def _check_described(folder: Path, base: PrunedBase, content: bytes) -> None:
+    """Check ``.inventory`` against the prune records.
+
+    Several prune records can describe files of the same base or of the base before: the writer can
+    die between the record and the replacement of a file.
+
+    Raises:
+        BadBase: no prune record describes the content.
+    """
+    digest = content_digest(content)
+    for described in _described(folder):
+        if described.digest == digest:
+            return
+        if described.until == base.record.seq:
+            if not described.digest:
+                return  # the record has none to compare
+            raise BadBase(
+                f"{INVENTORY_NAME} differs from the file that record {described.seq} describes"
+            )
+    raise BadBase(f"no record describes {INVENTORY_NAME}")
+
+
+def _described(folder: Path) -> Iterator[DescribedInventory]:
+    """Yield what prune records describe, the newest first. Reads no segment before the result."""
+    for segment in reversed(list_segments(folder)):
+        lines = [each.data for each in read_lines(segment) if each.whole and _PRUNE in each.data]
+        for line in reversed(lines):
+            record = parse_or_none(line)
+            described = described_pruned(record) if record is not None else None
+            if described is not None:
+                yield described
+
+
+def pruned_inventory(folder: Path, *, known: int) -> Inventory | None:
+    """Return the inventory to continue from for a reader of the records up to *known*.
+
+    Returns None if no record after *known* was pruned.
+
+    Raises:
+        StateError: the base or the inventory can't be used.
+    """
+    try:
+        base = read_base(folder)
+        if base is None or known >= base.record.seq:
+            return None
+        return read_inventory(folder)
+    except (BadBase, BadSegment, OSError) as error:
+        raise StateError(
+            "journal.damaged",
+            f"what the journal in {folder} kept of pruned records can't be used: {error}",
+            remedy=f"keep a copy of the folder, find out who changed it ('trimtab journal verify "
+            f"{folder}' says more), then restore {BASE_NAME} and {INVENTORY_NAME} from a backup",
+        ) from error
+
 
 FORMAT = 1
 #: Segments to search for one record. A stray file can bear a number inside another segment's range.
@@ -271,3 +447,67 @@ class ChainWalk:
 
     def _is_durable(self, seq: int) -> bool:
         return self.mark is not None and seq <= self.mark.seq
+
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+
+
+def lock_folder(folder: Path) -> int:
+    """Make *folder* if missing, check that it is private, and lock it.
+
+    Returns the descriptor of the folder; closing the descriptor releases the lock.
+
+    Raises:
+        StateError: the folder can't be made or opened, isn't private, or is locked by another writer.
+    """
+    try:
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise StateError(
+            "journal.folder",
+            f"the journal's folder can't be used: {folder}: {error.strerror}",
+            remedy="check that the state folder exists, is writable and holds no link here",
+        ) from error
+    try:
+        _check_private(folder, descriptor)
+        locked = try_lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not locked:
+        os.close(descriptor)
+        raise StateError(
+            "journal.held",
+            f"another process writes the journal in {folder}",
+            remedy="stop that broker first, or name another state folder with --state",
+        )
+    return descriptor
+
+
+def _check_private(folder: Path, descriptor: int) -> None:
+    for path, facts, mode in _facts(folder, descriptor):
+        if stat.S_IFMT(facts.st_mode) != (stat.S_IFDIR if mode == FOLDER_MODE else stat.S_IFREG):
+            raise StateError("journal.permissions", f"not an ordinary file: {path}")
+        if facts.st_uid != os.geteuid():
+            raise StateError(
+                "journal.permissions",
+                f"{path} belongs to uid {facts.st_uid}, the broker runs as {os.geteuid()}",
+                remedy=f"find out why, then chown {os.geteuid()} {path}",
+            )
+        if facts.st_mode & 0o077:
+            raise StateError(
+                "journal.permissions",
+                f"{path} is open to others (mode {stat.S_IMODE(facts.st_mode):04o})",
+                remedy=f"find out who used that, then chmod {mode:04o} {path}",
+            )
+
+
+def _facts(folder: Path, descriptor: int) -> list[tuple[Path, os.stat_result, int]]:
+    others = [folder / name for name in (MARK_NAME, BASE_NAME, INVENTORY_NAME)]
+    files = [*list_segments(folder), *(path for path in others if os.path.lexists(path))]
+    return [
+        (folder, os.fstat(descriptor), FOLDER_MODE),
+        *((path, path.lstat(), FILE_MODE) for path in files),
+    ]

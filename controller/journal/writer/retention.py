@@ -6,6 +6,13 @@ stays in ``.inventory``, so that the inventory can be rebuilt without them. Befo
 record announces the pruning and describes the new ``.inventory``, and a checkpoint covers that record
 (``checkpointer``). Each step is durable before the next; after a crash at any step the next process
 continues.
+
+The thread that compresses and prunes closed segments, apart from the writer's thread.
+
+A wrong wall clock must not make records old, so ``ClockGuard`` guards the removal by age. A host can boot with any time on its clock. A wrong time can't be recognised, only a time far ahead
+of every time before; a clock is also far ahead after the host was off for long. The guard believes
+such a time once the clock has run on from there for a while. Old records are then removed later by
+that while.
 """
 
 from __future__ import annotations
@@ -15,10 +22,12 @@ import gzip
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise, takewhile
+from math import inf
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -27,24 +36,27 @@ from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.core.records.checkpoint import content_digest
 from controller.core.records.record import parse
-from controller.journal.store import pruned_base
-from controller.journal.store.chain import ChainWalk
-from controller.journal.store.folder import FILE_MODE
-from controller.journal.store.segment_gzip import BLOCK_BYTES, pack
+from controller.journal.store import chain
+from controller.journal.store.chain import FILE_MODE, BadBase, ChainWalk, Damage, read_inventory
 from controller.journal.store.segments import (
+    BLOCK_BYTES,
     COMPRESSED,
+    BadSegment,
     first_seq_of,
     list_segments,
     open_regular,
+    pack,
     segment_size,
 )
 from controller.journal.store.tail import final_checkpoint, opening_of, pieces_of
+from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
-from controller.system.atomic_file import fsync_folder, write_atomic
+from controller.ports import Clock
+from controller.system.durable_files import fsync_folder, write_atomic
 
 LOG = logging.getLogger(__name__)
 DAY_S: Final = 86_400.0
-_NEW_INVENTORY: Final = f"{pruned_base.INVENTORY_NAME}.next"
+_NEW_INVENTORY: Final = f"{chain.INVENTORY_NAME}.next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ def closed_segments(folder: Path) -> tuple[ClosedSegment, ...]:
     Raises:
         OSError: the folder can't be read.
     """
-    gone = pruned_base.pruned_seq(folder)
+    gone = chain.pruned_seq(folder)
     paths = [path for path in list_segments(folder) if first_seq_of(path) > gone]
     opened = [opened_at(path) for path in paths]
     return tuple(
@@ -172,16 +184,16 @@ class Retention:
         new = self._folder / _NEW_INVENTORY
         write_atomic(new, content)
         self._record_pruning(pruning.until, pruning.reason, content_digest(content))
-        new.rename(self._folder / pruned_base.INVENTORY_NAME)
+        new.rename(self._folder / chain.INVENTORY_NAME)
         fsync_folder(self._folder)
-        base = pruned_base.PrunedBase(parse(line), line, first_seq_of(pruning.segments[-1].path))
-        write_atomic(self._folder / pruned_base.BASE_NAME, base.to_bytes())
+        base = chain.PrunedBase(parse(line), line, first_seq_of(pruning.segments[-1].path))
+        write_atomic(self._folder / chain.BASE_NAME, base.to_bytes())
         LOG.info("journal.pruned until=%d reason=%s", pruning.until, pruning.reason)
         self._remove(_leftovers(self._folder))
 
     def _inventory(self, until: int) -> Inventory:
         """Return the inventory of all records up to *until*."""
-        inventory = pruned_base.read_inventory(self._folder)
+        inventory = chain.read_inventory(self._folder)
         records = ChainWalk(self._folder, after=inventory.seq)
         return inventories.fold_all(inventory, takewhile(lambda each: each.seq <= until, records))
 
@@ -194,7 +206,7 @@ class Retention:
 
 def _leftovers(folder: Path) -> tuple[Path, ...]:
     """Return the files of pruned segments, and unfinished compressed copies."""
-    gone = pruned_base.pruned_seq(folder)
+    gone = chain.pruned_seq(folder)
     leftovers: list[Path] = []
     for path in list_segments(folder):
         if first_seq_of(path) <= gone:
@@ -254,3 +266,129 @@ def _compress_into(
 def _check_alike(written: bytes, read: bytes, packed: Path) -> None:
     if written != read:
         raise OSError(f"{packed.name} isn't what was compressed")
+
+
+#: A time at most this far ahead of the last believed one is believed: journals are quiet for days.
+#: A time further ahead is believed after the clock has run on for as long: an operator has corrected
+#: a wrong clock by then.
+DOUBT_S: Final = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClockGuard:
+    """The state after a sequence of observed times. Even the first time must prove itself."""
+
+    believed: float = -inf  # the latest believed time
+    last: float = -inf  # the last observed time
+    since: float = -inf  # the first time of the uninterrupted run up to ``last``
+    doubted: bool = False  # ``last`` jumped ahead, or continues a jump
+
+    def observe(self, time: float) -> ClockGuard:
+        """Return the state after a further observed time."""
+        step = time - self.last
+        runs_on = 0.0 <= step <= DOUBT_S
+        since = self.since if runs_on else time
+        if time <= self.believed + DOUBT_S or time - since >= DOUBT_S:
+            return ClockGuard(max(self.believed, time), time, since)
+        jumped = step > DOUBT_S and self.last > -inf
+        return ClockGuard(self.believed, time, since, doubted=jumped or (runs_on and self.doubted))
+
+    @property
+    def now(self) -> float:
+        """The time to measure ages by: ``last``, or the last believed time before a jump.
+
+        Minus infinity until a time is believed, so that no record is old.
+        """
+        return min(self.last, self.believed)
+
+
+#: How long ``close`` waits for the thread.
+JOIN_S: Final = 2.0
+
+
+class RetentionThread:
+    """Runs ``Retention`` at the start, every ``limits.round_s``, and after each closed segment."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limits: RetentionLimits,
+        clock: Clock,
+        record_pruning: RecordPruning,
+    ) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._limits = limits
+        self._guard: ClockGuard | None = None
+        self._woken = threading.Event()
+        self._closing = False
+        self._retention = Retention(
+            folder,
+            limits=limits,
+            record_pruning=record_pruning,
+            is_cancelled=lambda: self._closing,
+        )
+        self._thread = threading.Thread(target=self._run, name="journal-upkeep", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Run the retention now."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """Stop the thread. Unfinished work is abandoned; the next process repeats it."""
+        self._closing = True
+        self._woken.set()
+        self._thread.join(JOIN_S)
+
+    def _run(self) -> None:
+        self._check_inventory()
+        while not self._closing:
+            self._run_once()
+            self._woken.wait(self._limits.round_s)
+            self._woken.clear()
+
+    def _check_inventory(self) -> None:
+        """Log an error if the inventory of pruned records isn't the recorded one.
+
+        A start reads the file only if there is no usable snapshot, and a pruning is rare.
+        """
+        try:
+            read_inventory(self._folder)
+        except (BadBase, BadSegment, OSError) as error:
+            LOG.error(  # noqa: TRY400 - the reason is enough
+                "journal.inventory.unusable error=%s: nothing is pruned; restore it from a backup",
+                error,
+            )
+
+    @property
+    def doubted(self) -> bool:
+        """True if no segment is removed by age, since the clock jumped ahead."""
+        return self._guard is not None and self._guard.doubted
+
+    def _run_once(self) -> None:
+        try:
+            self._retention.apply(now=self._now())
+        except (OSError, JournalUnavailable, Damage, BadSegment, BadBase) as error:
+            if not self._closing:
+                LOG.warning("journal.upkeep error=%s: trying again later", error)
+        except Exception:
+            # A bug must not end the thread: without pruning the disk fills up.
+            LOG.exception("journal.upkeep.failed: trying again later")
+
+    def _now(self) -> float:
+        """Return the time to measure ages by: a clock that jumps must not make segments old."""
+        before = self._guard
+        if before is None:
+            # Times before this start count too: otherwise a restart would end the doubt.
+            before = ClockGuard()
+            for time in filter(None, map(opened_at, list_segments(self._folder))):
+                before = before.observe(time)
+        self._guard = before.observe(self._clock.now())
+        if self._guard.doubted and not before.doubted:
+            LOG.warning(
+                "journal.clock.ahead days=%.0f: nothing is pruned by age for a week",
+                (self._guard.last - before.last) / DAY_S,
+            )
+        return self._guard.now

@@ -12,12 +12,16 @@ from typing import Final, NamedTuple, Self
 
 from controller.core.records.checkpoint import prune_entry
 from controller.core.records.record import CLOSING, Prepared, prepare
-from controller.journal.store.pruned_base import pruned_inventory
-from controller.journal.writer.append_log import DEFAULT_LIMITS, Log, SegmentLimits
+from controller.journal.store.chain import pruned_inventory
+from controller.journal.writer.append_log import (
+    DEFAULT_LIMITS,
+    Disk,
+    Log,
+    SegmentLimits,
+    may_use_reserve,
+)
 from controller.journal.writer.checkpointer import Checkpointer
-from controller.journal.writer.disk import Disk, may_use_reserve
-from controller.journal.writer.retention import RetentionLimits
-from controller.journal.writer.retention_thread import RetentionThread
+from controller.journal.writer.retention import RetentionLimits, RetentionThread
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory

@@ -2,7 +2,7 @@
 
 The controller doesn't request actions beyond the gate's limit. A pass waits while its stop would
 take one service too many down. The controller counts as the gate does
-(``core.disruption.budget``): a service is down until a slot of it has run, unaltered, for 5 s. The
+(``core.disruption``): a service is down until a slot of it has run, unaltered, for 5 s. The
 budget is in memory only. After a restart the gate's persistent budget still holds, and a refusal
 makes the pass wait as well.
 """
@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from controller.core.disruption import budget, planned_takedowns
+from controller.core import disruption
 from controller.core.drift import failures
-from controller.core.planning.networks.remake import services_cut_off
+from controller.core.planning import planned_takedowns
+from controller.core.planning.networks import services_cut_off
 from controller.loop.state.service_state import Run
 from controller.loop.state.store import StateStore
 from controller.model.desired.plan import AnyAction, DisconnectNetwork, Plan
@@ -29,7 +30,7 @@ LATER_S = 15.0
 #: A service that went down within this time is most likely being replaced.
 REPLACING_S = 60.0
 #: A slot counts a little later here than at the gate, whose limit is then never met.
-STEADY_S = budget.RUN_S + 1.0
+STEADY_S = disruption.RUN_S + 1.0
 
 
 class DisruptionBudget:
@@ -70,9 +71,9 @@ class DisruptionBudget:
             for other in [other for other in down if not self._is_down(other, now)]:
                 self._store.of(other).down_since = None
                 del down[other]
-            finding = budget.judge_service(
+            finding = disruption.judge_service(
                 _name(key),
-                down={_name(k): budget.WINDOW_S - (now - at) for k, at in down.items()},
+                down={_name(k): disruption.WINDOW_S - (now - at) for k, at in down.items()},
                 available={_name(other) for other in running - down.keys()},
             )
             if finding is None:
@@ -146,7 +147,7 @@ class DisruptionBudget:
             run.seen > state.down_since and now - run.since >= STEADY_S
             for run in state.runs.values()
         )
-        return not is_up and now - state.down_since < budget.WINDOW_S
+        return not is_up and now - state.down_since < disruption.WINDOW_S
 
     def wait_s(self) -> float:
         """Return the time until the next check of the budget."""
@@ -167,7 +168,7 @@ def running_keys(
     return frozenset(
         c.key
         for c in everyone
-        if c.running and c.origin == "controller" and failures.up_s(c, wall) >= budget.RUN_S
+        if c.running and c.origin == "controller" and failures.up_s(c, wall) >= disruption.RUN_S
     )
 
 

@@ -2,31 +2,40 @@
 
 A pass reads a container's output before it acts, because its actions can remove the container.
 Reading is bounded in time: a container is repaired even if its output can't be read.
+
+The log of performed actions, for commands with a progress display.
+
+The journal is the record. The log is a bounded copy in memory of the newest actions, without ids.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-from controller.core.drift import failed_runs
+from controller.core.drift import failures
+from controller.core.review.performed_actions import PerformedAction
 from controller.loop.state.store import VERSION, read_state, write_state
 from controller.model.container_output import FailedRun
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.desired import Service
+from controller.model.desired.plan import AnyAction
 from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.model.observed import Container
 from controller.model.quantities import format_instant
-from controller.ports import Clock, OutputReader
+from controller.model.records import Context
+from controller.ports import ActionPerformer, Clock, OutputReader
 
 #: The reading time of one pass; each read has a limit of its own (``OutputReader``).
 PASS_S = 3.0
-#: Above the size that the bounds of ``core.drift.failed_runs`` allow.
+#: Above the size that the bounds of ``core.drift.failures`` allow.
 SIZE_MAX = 16 * 1024 * 1024
 
 
@@ -65,7 +74,7 @@ class FailureLog:
         """
         deadline = self._clock.monotonic() + PASS_S
         for container in containers:
-            run = failed_runs.failed_run(
+            run = failures.failed_run(
                 container,
                 service,
                 controller_restarts=container.slot in controller_restarts,
@@ -89,11 +98,11 @@ class FailureLog:
 
     def _has(self, run: FailedRun) -> bool:
         with self._lock:
-            return failed_runs.is_known(self._runs, run)
+            return failures.is_known_run(self._runs, run)
 
     def _add(self, run: FailedRun) -> None:
         with self._lock:
-            self._runs = failed_runs.keep(self._runs, run)
+            self._runs = failures.keep_runs(self._runs, run)
             self._changed = True
 
     def _read(self, run: FailedRun, container: Container, deadline: float) -> FailedRun:
@@ -106,7 +115,7 @@ class FailureLog:
         except EngineError as error:
             return replace(run, unread=f"its output couldn't be read: {error.message}"[:300])
         earlier = [other for other in self.runs() if other.id == run.id and other.run != run.run]
-        return failed_runs.with_output(
+        return failures.with_output(
             run,
             lines,
             previous_end=earlier[-1].at if earlier else "",
@@ -134,7 +143,7 @@ class FailureLog:
             if self._file is None or not self._changed:
                 return
             runs, self._changed = self._runs, False
-        value = {"version": VERSION, "runs": [failed_runs.FORM.to_json(run) for run in runs]}
+        value = {"version": VERSION, "runs": [failures.FORM.to_json(run) for run in runs]}
         try:
             # Not in ASCII: output of emoji would take three times the bytes, and exceed SIZE_MAX.
             data = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
@@ -153,4 +162,54 @@ def read_runs(file: Path) -> tuple[FailedRun, ...]:
         ValueError, KeyError, TypeError, RecursionError: the content isn't a log of failed runs.
     """
     value = read_state(file, SIZE_MAX)
-    return tuple(failed_runs.FORM.from_json(run) for run in value["runs"])[-failed_runs.OF_ALL :]
+    return tuple(failures.FORM.from_json(run) for run in value["runs"])[-failures.KEPT_OF_ALL :]
+
+
+#: The size of the log; a waiting command reads it twice a second.
+ACTS_MAX: Final = 2000
+
+
+class ActionLog:
+    """The newest actions in order, numbered from 1. Thread-safe."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._actions: deque[PerformedAction] = deque(maxlen=ACTS_MAX)
+        self._last = 0
+
+    def append(self, action: AnyAction, error: EngineError | None = None) -> None:
+        """Add a performed action or, with an *error*, a failed action."""
+        with self._lock:
+            self._last += 1
+            failure = None if error is None else error.message
+            self._actions.append(PerformedAction(self._last, self._clock.now(), action, failure))
+
+    @property
+    def last(self) -> int:
+        """The number of the newest action; 0 before the first."""
+        with self._lock:
+            return self._last
+
+    def actions(self) -> tuple[PerformedAction, ...]:
+        """Return the logged actions, the oldest first."""
+        with self._lock:
+            return tuple(self._actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An ``ActionPerformer`` with a log: each performed action is an entry."""
+
+    engine: ActionPerformer
+    log: ActionLog
+
+    def perform(self, action: AnyAction, context: Context) -> str:
+        """Perform an action on the engine; raises the engine's errors."""
+        try:
+            created_id = self.engine.perform(action, context)
+        except EngineError as error:
+            self.log.append(action, error)
+            raise
+        self.log.append(action)
+        return created_id

@@ -1,15 +1,21 @@
 """Operator overrides of the files: pins, suspensions, restarts and automatic rollbacks.
 
 ``core.service`` decides; this module makes decisions durable and applies them to the desired state.
+
+Retries: when a failed action is tried again, per action and not per key.
+
+A failed action is deferred until its time, while the other actions of its key go on: a refused
+successor must not keep a killed replica down. After a change of spec or policy, the
+action counts as new and is tried at once. In memory only, on the monotonic clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from controller.core.service import revisions
-from controller.core.service.kept_revisions import with_kept_revisions
+from controller.core.service import history
+from controller.core.service.history import with_kept_revisions
 from controller.core.service.operator_actions import ActionInputs, Decision, decide
 from controller.core.service.overrides import apply_overrides, slots_of
 from controller.core.service.rollout_progress import (
@@ -18,10 +24,25 @@ from controller.core.service.rollout_progress import (
     outcome_of,
     should_roll_back,
 )
+from controller.loop.state.service_state import ActionKey, Attempt
 from controller.loop.state.store import StateStore
-from controller.model.desired.desired import Desired, Service
-from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
-from controller.model.errors import StateError, UsageError
+from controller.model.desired.desired import NO_OVERRIDES, Desired, Service, ServiceAct
+from controller.model.desired.plan import (
+    AnyAction,
+    ConnectNetwork,
+    CreateContainer,
+    DisconnectNetwork,
+)
+from controller.model.errors import (
+    Act,
+    Conflict,
+    EngineError,
+    EngineUnavailable,
+    OverShare,
+    StateError,
+    TooManyRequests,
+    UsageError,
+)
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 from controller.model.quantities import format_instant
@@ -133,13 +154,13 @@ class OverrideStore:
         """End a restart whose containers are all replaced; return True if anything changed."""
         state = self._store.of(key)
         before = state.overrides
-        state.overrides = revisions.finish_restart(before, containers)
+        state.overrides = history.finish_restart(before, containers)
         return state.overrides != before
 
     def record_applied(self, service: Service) -> None:
         """Record a service as running by its document."""
         state = self._store.of(service.key)
-        state.overrides = revisions.record_applied(state.overrides, service)
+        state.overrides = history.record_applied(state.overrides, service)
 
     def record_downtime(self, key: Key, seconds: float | None) -> None:
         """Record a slot's downtime during a replacement; None: not measured."""
@@ -154,7 +175,108 @@ class OverrideStore:
         outcome = outcome_of(rollout)
         if revision is None or not is_of(rollout, service) or outcome in ("", revision.outcome):
             return
-        after = revisions.record_outcome(
+        after = history.record_outcome(
             overrides, service.revision, outcome, rollout.failed, service.limits
         )
         self._store.of(service.key).overrides = after
+
+
+RETRY_FIRST_S = 1.0
+RETRY_LONGEST_S = 300.0
+#: The first delay after a conflict, since another client acted: observe again at once.
+AT_ONCE_S = 0.05
+#: The first delay where a person must act. Refusals are journaled, so they aren't repeated often.
+REFUSED_FIRST_S = 10.0
+#: The longest delay while engine or broker are unreachable, or too many services are down.
+AWAY_LONGEST_S = 30.0
+#: The delay after TooManyRequests: the requests in the way end on their own.
+CROWDED_S = 2.0
+JITTER = 0.25
+
+
+def signature(action: AnyAction, policy_digest: str) -> ActionKey:
+    """Return the identity of an action, by which its earlier failures are found."""
+    if isinstance(action, CreateContainer):
+        # A container's name contains the number of the attempt; the revision stays the same.
+        subject = action.service.revision
+    else:
+        subject = action.precondition.id or action.target
+    if isinstance(action, ConnectNetwork | DisconnectNetwork):
+        subject = f"{subject} {action.network}"
+    return (action.verb, action.object, action.slot, subject, policy_digest)
+
+
+def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> float:
+    """Return the delay after the *count*-th failure in a row; *random* returns [0, 1)."""
+    longest = RETRY_LONGEST_S
+    if isinstance(error, TooManyRequests):
+        return CROWDED_S
+    if isinstance(error, Conflict):
+        if count == 1:
+            return AT_ONCE_S
+        first, count = RETRY_FIRST_S, count - 1
+    elif error.act is Act.STALLED:
+        first = REFUSED_FIRST_S
+    elif isinstance(error, EngineUnavailable | OverShare):
+        first, longest = RETRY_FIRST_S, AWAY_LONGEST_S
+    else:
+        first = RETRY_FIRST_S
+    doubled = first * 2.0 ** min(count - 1, 20)
+    return float(min(longest, doubled)) * (1 + JITTER * random())
+
+
+def retry_refused(
+    store: StateStore, queue: Callable[[Key], object], only: Key | None = None
+) -> None:
+    """Queue all resources with refused actions, or *only* one, for a try at once.
+
+    The cause of the refusals may be gone.
+    """
+    for key in store.forget_refusals(only):
+        queue(key)
+
+
+class Retries:
+    """The failed actions of all keys (``ServiceState.attempts``). Thread-safe."""
+
+    def __init__(self, store: StateStore, clock: Clock, random: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._random = random
+
+    def record_failure(
+        self, key: Key, action: ActionKey, error: EngineError, *, down: bool = False
+    ) -> float:
+        """Record a failure in a pass of *key*; return the seconds until the next try.
+
+        *down*: a running container was stopped for the action. Its first retry after a conflict
+        is slower, to avoid another stop at once.
+        """
+        with self._store.lock:
+            attempts = self._store.of(key).attempts
+            count = attempts[action].count + 1 if action in attempts else 1
+            slower = down and isinstance(error, Conflict)
+            wait_s = delay_s(error, count + slower, self._random)
+            attempts[action] = self.attempt(error, wait_s, count=count)
+            return wait_s
+
+    def attempt(self, error: EngineError, wait_s: float, *, count: int = 0) -> Attempt:
+        """Return a failed action with a retry after *wait_s* seconds."""
+        clock = self._clock
+        return Attempt(count, error, clock.monotonic() + wait_s, clock.now() + wait_s)
+
+    def deferred(self, key: Key, action: ActionKey) -> Attempt | None:
+        """Return the failure by which an action is deferred now, or None."""
+        with self._store.lock:
+            attempt = self._store.of(key).attempts.get(action)
+        return attempt if attempt is not None and self.remaining_s(attempt) else None
+
+    def keep_only(self, key: Key, planned: frozenset[ActionKey]) -> None:
+        """Forget the failures of a key's actions outside of *planned*."""
+        with self._store.lock:
+            state = self._store.of(key)
+            state.attempts = {a: each for a, each in state.attempts.items() if a in planned}
+
+    def remaining_s(self, attempt: Attempt) -> float:
+        """Return the seconds until a failed action is tried again."""
+        return max(0.0, attempt.not_before - self._clock.monotonic())

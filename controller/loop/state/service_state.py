@@ -7,19 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
-from controller.core.drift import backoff
-from controller.core.drift.availability import GoodSince
-from controller.core.drift.backoff import SlotHistory
+from controller.core.drift import failures
+from controller.core.drift.availability import GoodSince, outlived
 from controller.core.drift.contention import Contention
-from controller.core.drift.dependency_state import outlived
-from controller.core.drift.failures import ExitCursor
+from controller.core.drift.failures import ExitCursor, SlotHistory
 from controller.core.planning.planner import KeyPlan
 from controller.core.planning.service_order import Ordering
 from controller.core.service import rollout_progress
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
-from controller.model.desired.desired import Desired, Service
-from controller.model.desired.overrides import NO_OVERRIDES, Overrides
+from controller.model.desired.desired import NO_OVERRIDES, Desired, Overrides, Service
 from controller.model.desired.plan import Wait
 from controller.model.errors import EngineError
 from controller.model.names import Key, SlotKey
@@ -78,7 +75,7 @@ class SlotMemory:
 
     slot: SlotKey
     #: The failures.
-    history: SlotHistory = field(default=backoff.CLEAN, metadata=SAVED)
+    history: SlotHistory = field(default=failures.CLEAN, metadata=SAVED)
     #: The exits of the container that are counted already.
     exit_cursor: ExitCursor | None = field(default=None, metadata=SAVED)
     contentions: Contentions = field(default_factory=dict, metadata=SAVED)
@@ -92,7 +89,7 @@ class SlotMemory:
 
     def forget_failures(self) -> None:
         """Forget failures and contentions."""
-        self.history, self.contentions = backoff.CLEAN, {}
+        self.history, self.contentions = failures.CLEAN, {}
 
 
 @dataclass(slots=True, eq=False)

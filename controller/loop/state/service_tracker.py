@@ -3,23 +3,25 @@
 The tracker records failures of slots, contention with other clients, since when containers are
 healthy, and the progress of rollouts. Persistent parts are in ``StateStore``, the rest is in
 memory, by key.
+
+Snapshots: merge a key's snapshot into the snapshot of everything.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 
 from controller.core.drift import availability as readiness
-from controller.core.drift import backoff, classify, contention, failures
-from controller.core.drift.availability import Availability, AvailabilityWord, GoodSince
+from controller.core.drift import classify, contention, failures
+from controller.core.drift.availability import Availability, AvailabilityWord, GoodSince, outlived
 from controller.core.drift.contention import is_contended
-from controller.core.drift.dependency_state import outlived
 from controller.core.drift.failures import ExitCursor
 from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts
 from controller.core.planning.context import PlanContext, SlotPause
-from controller.core.records import endings
+from controller.core.records import container_effects
 from controller.core.service import rollout_progress
 from controller.core.service.rollout_progress import RolloutProgress, RolloutView
 from controller.loop.state.store import StateStore
@@ -33,9 +35,9 @@ from controller.model.desired.plan import (
     StartContainer,
 )
 from controller.model.mutations import Mutation
-from controller.model.names import Key, SlotKey
+from controller.model.names import WORKLOADS, Key, SlotKey
 from controller.model.observed import Container, Observed
-from controller.ports import Clock
+from controller.ports import Clock, ContainerSummary, EngineEvent
 
 #: A replica that is unhealthy again after this many failures is recreated, not restarted.
 RECREATE_AFTER = 2
@@ -72,7 +74,7 @@ class ServiceTracker:
             self._store.reset_after_down(observed.taken_down)
         for slot, state in self._store.troubled().items():
             if only in (None, slot[0]):
-                state.history = backoff.without_future(state.history, now)
+                state.history = failures.without_future(state.history, now)
         suspended = desired.suspended
         for slot, containers in _by_slot(observed.containers).items():
             service = None if slot[0] in suspended else desired.service(slot[0])
@@ -92,7 +94,7 @@ class ServiceTracker:
         cursor = state.exit_cursor or ExitCursor("")
         for container in ended:
             if container.violation not in cursor.violations:
-                state.history = backoff.record_failure(
+                state.history = failures.record_failure(
                     state.history,
                     now,
                     up_s=failures.up_s(container, now),
@@ -106,25 +108,25 @@ class ServiceTracker:
     def _count(self, slot: SlotKey, container: Container, service: Service, now: float) -> None:
         state = self._store.slot(slot)
         history, up_s = state.history, failures.up_s(container, now)
-        looping = backoff.is_crash_looping(history, now)
+        looping = failures.is_crash_looping(history, now)
         cursor, at = state.exit_cursor, self._clock.monotonic()
         by_us = looping or service.is_boot_ordered
         count = failures.count_failures(container, service, cursor, controller_restarts=by_us)
         if self.is_interrupted and service.is_boot_ordered and not container.running:
             count = 0  # the engine stopped: that is no failure of the container
-        if at - state.counted_at >= backoff.RESET_AFTER_S:
+        if at - state.counted_at >= failures.RESET_AFTER_S:
             # The gap is longer than a crash loop's window: the failures aren't all recent.
             count = min(count, 1)
         state.counted_at = at
         for _ in range(count):
-            history = backoff.record_failure(
+            history = failures.record_failure(
                 history,
                 now,
                 up_s=0.0 if container.running else up_s,
                 cause=failures.explain(container),
             )
         if container.running and container.health != "unhealthy":
-            history = backoff.reset_after_run(history, up_s)
+            history = failures.reset_after_run(history, up_s)
         state.history, state.exit_cursor = history, failures.cursor_of(container, cursor)
 
     def observe_rollout(
@@ -211,13 +213,13 @@ class ServiceTracker:
         the pause of a failed start. Returns the seconds until then.
         """
         state, now = self._store.slot((start.object, start.slot)), self._clock.monotonic()
-        is_again = now - state.outdated_at < backoff.RESET_AFTER_S
+        is_again = now - state.outdated_at < failures.RESET_AFTER_S
         state.outdated, state.outdated_at = start.precondition.id, now
         if not is_again:
             return 0.0
         wall = self._clock.now()
-        state.history = backoff.record_failure(state.history, wall, cause=cause)
-        return backoff.not_before(state.history, wall) - wall
+        state.history = failures.record_failure(state.history, wall, cause=cause)
+        return failures.retry_not_before(state.history, wall) - wall
 
     def retry_rollout(self, key: Key) -> None:
         """Let a failed rollout be tried again."""
@@ -329,7 +331,7 @@ class ServiceTracker:
     def crash_looping(self, now: float) -> frozenset[SlotKey]:
         """Return the slots in a crash loop: the controller restarts these, not the engine."""
         troubled = self._store.troubled().items()
-        return frozenset(k for k, slot in troubled if backoff.is_crash_looping(slot.history, now))
+        return frozenset(k for k, slot in troubled if failures.is_crash_looping(slot.history, now))
 
     def restarted_slots(self, service: Service, now: float) -> frozenset[int]:
         """Return the slots of a service whose failed containers the controller restarts."""
@@ -355,7 +357,7 @@ class ServiceTracker:
         }
         for slot, state in self._store.troubled().items():
             history = state.history
-            until = backoff.not_before(history, now)
+            until = failures.retry_not_before(history, now)
             if until > now and (slot not in paused or paused[slot].until < until):
                 times = "once" if history.count == 1 else f"{history.count} times in a row"
                 cause = f" (it {history.cause})" if history.cause else ""
@@ -365,9 +367,9 @@ class ServiceTracker:
     def crash_frequencies(self, now: float) -> dict[SlotKey, str]:
         """Return how often the crash-looping slots failed."""
         return {
-            slot: backoff.frequency(state.history, now)
+            slot: failures.frequency(state.history, now)
             for slot, state in self._store.troubled().items()
-            if backoff.is_crash_looping(state.history, now)
+            if failures.is_crash_looping(state.history, now)
         }
 
     def pauses(self, now: float) -> dict[SlotKey, SlotPause]:
@@ -488,7 +490,9 @@ def _describe_removal(
     ending = observed.endings.get(cursor.id)
     if ending is None or ending.route != Mutation.CONTAINER_REMOVE:
         return "was removed from outside"
-    return "" if ending.role in {"controller", "broker"} else endings.describe(ending)
+    return (
+        "" if ending.role in {"controller", "broker"} else container_effects.describe_ending(ending)
+    )
 
 
 def _again_and_again(*names: str) -> str:
@@ -506,3 +510,87 @@ def _by_slot(containers: Iterable[Container]) -> dict[SlotKey, tuple[Container, 
         if container.origin == "controller":
             by_slot.setdefault((container.key, container.slot), []).append(container)
     return {slot: tuple(found) for slot, found in by_slot.items()}
+
+
+def merge_snapshot(whole: Observed, part: Observed, key: Key) -> Observed:
+    """Return *whole* updated by *part*, a snapshot of *key* alone.
+
+    Such a snapshot has the containers of one service, the networks of its namespace and all
+    volumes.
+    """
+    containers = whole.containers
+    if key.kind in WORKLOADS:
+        # *whole* has a moved container under another name of its service. After a move there and
+        # back, nothing of the container itself tells so.
+        gone = {each.id for each in (*whole.groups.get(key, ()), *part.containers)}
+        others = (each for each in containers if each.id not in gone)
+        containers = tuple(sorted((*others, *part.containers), key=attrgetter("id")))
+    unread = {each: why for each, why in whole.unread.items() if each != key}
+    elsewhere = (n for n in whole.networks if n.namespace != key.namespace)
+    here = (n for n in part.networks if n.namespace == key.namespace)
+    return replace(
+        whole,
+        instance=part.instance,
+        engine_id=part.engine_id,
+        untested=part.untested,
+        containers=containers,
+        networks=tuple(sorted((*elsewhere, *here), key=lambda n: (n.name, n.id))),
+        volumes=part.volumes,
+        images={**whole.images, **part.images},
+        pins=part.pins,
+        image_volumes={**whole.image_volumes, **part.image_volumes},
+        image_settings={**whole.image_settings, **part.image_settings},
+        # A part without published ports has none, whatever is bound.
+        listening=part.listening or whole.listening,
+        endings=part.endings,
+        files=part.files,
+        taken_down=part.taken_down,
+        jobs={**whole.jobs, **part.jobs},
+        unread={**unread, **part.unread},
+    )
+
+
+def refreshed(whole: Observed, keys: Iterable[Key], observe: Callable[[Key], Observed]) -> Observed:
+    """Return *whole* updated by new snapshots of *keys*."""
+    for key in keys:
+        whole = merge_snapshot(whole, observe(key), key)
+    return whole
+
+
+def changed_services(known: Observed, listed: frozenset[ContainerSummary]) -> frozenset[Key]:
+    """Return the controller's services whose containers in the engine's list differ from *known*."""
+    before = {_summary(container) for container in known.containers}
+    # A client's container has no namespace: the controller doesn't manage it.
+    return frozenset(summary.key for summary in before ^ listed if summary.key.namespace)
+
+
+def owner_of(known: Observed, container_id: str) -> Key | None:
+    """Return the controller's service of a container; None if unknown."""
+    found = known.find(container_id)
+    return found.key if found is not None and found.origin == "controller" else None
+
+
+def displaced(known: Observed) -> frozenset[Key]:
+    """Return the services with a slot whose address a container of others has."""
+    if not any(network.held for network in known.networks):
+        return frozenset()
+    return frozenset(each.key for each in known.containers if each.holders)
+
+
+def has_health(known: Observed, key: Key, event: EngineEvent) -> bool:
+    """Return True if an event reports the health that a running container has in *known*."""
+    return event.health != "" and any(
+        each.running and each.health == event.health
+        for each in known.of(key)
+        if each.id == event.id
+    )
+
+
+def _summary(container: Container) -> ContainerSummary:
+    return ContainerSummary(
+        id=container.id,
+        name=container.name,
+        state=container.state.value,
+        key=container.key,
+        networks=container.settings.networks,
+    )

@@ -6,6 +6,8 @@ has the containers, and the broker's inventory has their ownership.
 
 The controller never starts empty in place of a possibly intact file. If the file can't be
 read now, the controller exits. If its content is damaged, the file is moved aside.
+
+Generations: count the accepted changes of each resource's spec.
 """
 
 from __future__ import annotations
@@ -20,21 +22,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from controller.core.drift import backoff, contention, failures
+from controller.core.drift import contention, failures
+from controller.core.drift import failures as backoff
+from controller.core.encoding.canonical_json import digest
+from controller.core.manifests.job_checks import dependencies_of
+from controller.core.manifests.revision_hash import spec_digest
 from controller.core.planning import planner, quarantine
 from controller.core.planning.planner import KeyPlan
 from controller.core.planning.quarantine import QuarantinedContainer
-from controller.core.service import kept_revisions, revisions, rollout_progress
-from controller.core.service import prune_memory as prune
-from controller.core.service.prune_memory import PruneMemory
+from controller.core.service import history, prune_guard, rollout_progress
+from controller.core.service.prune_guard import PruneMemory
 from controller.core.status.facts import Failure
 from controller.loop.state.service_state import Generation, ServiceState, SlotMemory
 from controller.model.crashpoints import Reach, pass_by
-from controller.model.desired.overrides import NO_OVERRIDES, Overrides
+from controller.model.desired.desired import (
+    NO_OVERRIDES,
+    Desired,
+    Network,
+    Overrides,
+    Service,
+    Volume,
+)
 from controller.model.desired.plan import DisconnectNetwork, Plan, RemoveNetwork, Wait
 from controller.model.errors import Act, Problem, StateError
 from controller.model.names import Key, SlotKey
-from controller.system.atomic_file import write_atomic
+from controller.model.observed import Observed
+from controller.system.durable_files import write_atomic
 
 VERSION = 1
 SIZE_MAX = 64 * 1024 * 1024
@@ -102,7 +115,7 @@ class StateStore:
             now = self.of(key)
             now.generation = before.generation
             now.rollout = before.rollout
-            now.overrides = kept_revisions.moved(before.overrides, key)
+            now.overrides = history.moved(before.overrides, key)
             now.good_since, now.advanced_at = before.good_since, before.advanced_at
             for number, memory in before.slots.items():
                 slot = self.slot((key, number))
@@ -296,7 +309,7 @@ class StateStore:
         slots = [slot for _, state in states for _, slot in sorted(state.slots.copy().items())]
         return {
             "version": VERSION,
-            "prune": prune.FORM.to_json(self.prune),
+            "prune": prune_guard.PRUNE_MEMORY_FORM.to_json(self.prune),
             "quarantine": {
                 id_: quarantine.FORM.to_json(c) for id_, c in self.quarantined.copy().items()
             },
@@ -305,8 +318,10 @@ class StateStore:
                 [
                     str(slot.slot[0]),
                     slot.slot[1],
-                    backoff.FORM.to_json(slot.history) if slot.history != backoff.CLEAN else None,
-                    failures.FORM.to_json(slot.exit_cursor) if slot.exit_cursor else None,
+                    backoff.BACKOFF_FORM.to_json(slot.history)
+                    if slot.history != backoff.CLEAN
+                    else None,
+                    failures.FAILURES_FORM.to_json(slot.exit_cursor) if slot.exit_cursor else None,
                 ]
                 for slot in slots
                 if slot.history != backoff.CLEAN or slot.exit_cursor
@@ -328,10 +343,10 @@ class StateStore:
     def _restore(self, value: Mapping[str, Any]) -> None:
         """Parse a file's content."""
         read = StateStore(self._file)  # all of it is parsed before any of it is used
-        for key, number, history, cursor in value["slots"]:
+        for key, number, past, cursor in value["slots"]:
             slot = read.slot((Key.parse(key), int(number)))
-            slot.history = backoff.CLEAN if history is None else backoff.FORM.from_json(history)
-            slot.exit_cursor = None if cursor is None else failures.FORM.from_json(cursor)
+            slot.history = backoff.CLEAN if past is None else backoff.BACKOFF_FORM.from_json(past)
+            slot.exit_cursor = None if cursor is None else failures.FAILURES_FORM.from_json(cursor)
         for key, number, fields in value.get("fights", ()):
             read.slot((Key.parse(key), int(number))).contentions = contention.FORM.from_json(fields)
         for member, form in _forms().items():
@@ -339,7 +354,10 @@ class StateStore:
             for key, each in entries.items():
                 setattr(read.of(Key.parse(key)), form.name, form.from_json(each))
         kept = {id_: quarantine.FORM.from_json(c) for id_, c in value.get("quarantine", {}).items()}
-        memory, taken_down = prune.FORM.from_json(value["prune"]), str(value.get("takenDown", ""))
+        memory, taken_down = (
+            prune_guard.PRUNE_MEMORY_FORM.from_json(value["prune"]),
+            str(value.get("takenDown", "")),
+        )
         with self.lock:
             self._states = read._states
             self.quarantined, self.prune, self.taken_down = kept, memory, taken_down
@@ -365,9 +383,7 @@ def _forms() -> dict[str, _Form]:
             lambda g: [g.digest, g.number, g.observed],
             lambda v: Generation(str(v[0]), int(v[1]), int(v[2])),
         ),
-        "steerings": _Form(
-            "overrides", NO_OVERRIDES, revisions.FORM.to_json, revisions.FORM.from_json
-        ),
+        "steerings": _Form("overrides", NO_OVERRIDES, history.FORM.to_json, history.FORM.from_json),
         "courses": _Form(
             "rollout",
             rollout_progress.NEW,
@@ -438,3 +454,57 @@ def _damaged(file: Path, error: Exception, aside: Path) -> Problem:
         remedy="the controller starts with an empty state; "
         "repeat the operators' actions: trimtab journal list --stage operator",
     )
+
+
+def accept_desired(
+    declared: Desired, store: StateStore, observed: Observed | None, *, now: str
+) -> set[Key]:
+    """Increment the generation of each resource whose spec changed; return their keys.
+
+    Also saves the revisions and dependencies of services, and ends the overrides that a new
+    document ends. *now* is RFC 3339. A resource whose document can't be read keeps its generation.
+    """
+    for service in declared.workloads:
+        store.of(service.key).dependencies = frozenset(dependencies_of(service.key, service.spec))
+    changed = set()
+    resources: tuple[Service | Network | Volume, ...] = (
+        *declared.workloads,
+        *declared.networks,
+        *declared.volumes,
+    )
+    for resource in resources:
+        if resource.key not in declared.blind_keys and store.accept_spec(
+            resource.key, spec_digest(resource)
+        ):
+            changed.add(resource.key)
+    for release in declared.releases:
+        members = [str(member) for member in release.members]
+        if store.accept_spec(release.key, digest([release.owner, release.chart, members])):
+            # A Release has no passes: its members carry it out.
+            generation = store.of(release.key).generation
+            assert generation is not None
+            store.mark_acted_on(release.key, generation.number)
+    _save_revisions(declared, store, observed, now)
+    return changed
+
+
+def _save_revisions(
+    declared: Desired, store: StateStore, observed: Observed | None, now: str
+) -> None:
+    grown = False
+    for service in declared.services:
+        state = store.of(service.key)
+        if state.generation is None:
+            continue  # the document has errors: no spec was accepted
+        before = state.overrides
+        state.overrides = history.record_document(
+            before,
+            service,
+            generation=state.generation.number,
+            since=now,
+            containers=None if observed is None else observed.of(service.key),
+        )
+        grown = grown or state.overrides.revisions != before.revisions
+    if grown:
+        for key, overrides in history.drop_old_specs(store.all_overrides()).items():
+            store.of(key).overrides = overrides

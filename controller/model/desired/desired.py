@@ -1,4 +1,11 @@
-"""The desired state: the content of the files, parsed, validated and resolved."""
+"""The desired state: the content of the files, parsed, validated and resolved.
+
+Operator overrides and revisions of a service.
+
+The files have the desired state. The controller must remember these values itself.
+
+The limits of a service that an engine can change on a living container.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +13,76 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from controller.model.desired.limits import DeclaredLimits
-from controller.model.desired.spec.files import ConfigSpec, SecretSpec
-from controller.model.desired.spec.mounts import VolumeSpec
+from controller.model.delivery import Delivery
+from controller.model.desired.spec.container import Resources
+from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
-from controller.model.desired.spec.rollout import Boot
-from controller.model.desired.spec.service import ServiceSpec
+from controller.model.desired.spec.service import Boot, RestartPolicy, ServiceSpec
 from controller.model.errors import Problem, Severity, ValuePlaces
-from controller.model.files.delivery import Delivery
 from controller.model.names import Key, job_key, qualified
+from controller.model.observed import LIMIT_NAMES, EngineLimits, LimitValue, Settings
 
 if TYPE_CHECKING:
-    # Loaded only while a Source is declared.
     from controller.model.desired.source_spec import SourceSpec
     from controller.model.sources import SourceStatus
+
+
+#: The fields of ``spec.resources`` by the limit of the engine that each declares, if it changes in place.
+_FIELDS: Mapping[str, str] = MappingProxyType(
+    {name: name for name in LIMIT_NAMES if name in Resources.model_fields} | {"nano_cpus": "cpus"}
+)
+#: The same fields by their names in documents.
+IN_PLACE_RESOURCES = tuple(Resources.model_fields[name].alias or name for name in _FIELDS.values())
+#: A lower value can end what a program does. A weight, a reservation and a set of CPUs are no such limit.
+_TIGHT = ("memory", "nano_cpus", "pids")
+_NANO_OF_MILLI = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredLimits(EngineLimits):
+    """The limits in a document. Unset: the policy provides the limit, or there is none."""
+
+    #: The word of the restart policy, such as ``Always``.
+    restart: str = RestartPolicy.ALWAYS.value
+    #: ``Ordered`` if the controller starts the containers; None if the engine does.
+    boot: str | None = None
+
+    @classmethod
+    def of(cls, spec: ServiceSpec) -> DeclaredLimits:
+        """Return the limits of a document."""
+        values = {name: getattr(spec.resources, field) for name, field in _FIELDS.items()}
+        if spec.resources.cpus is not None:
+            values["nano_cpus"] = round(spec.resources.cpus * 1000) * _NANO_OF_MILLI
+        boot = Boot.ORDERED.value if spec.restart.boot is Boot.ORDERED else None
+        declared = {name: value for name, value in values.items() if value is not None}
+        return cls(**declared, restart=spec.restart.policy.value, boot=boot)
+
+    @property
+    def engine_limits(self) -> dict[str, LimitValue]:
+        """The declared limits by their names in ``Settings``.
+
+        Swap follows the memory, as in a create: no swap beside the memory.
+        """
+        values = {name: getattr(self, name) for name in LIMIT_NAMES} | {"memory_swap": self.memory}
+        return {name: value for name, value in values.items() if value}
+
+    def differing_from(self, admitted: Settings) -> dict[str, LimitValue]:
+        """Return the declared limits that a container wasn't admitted with."""
+        changed = {
+            name: value
+            for name in _FIELDS
+            if (value := getattr(self, name)) and value != getattr(admitted, name)
+        }
+        return changed | ({"memory_swap": self.memory} if "memory" in changed else {})
+
+    def is_lower_than(self, other: DeclaredLimits) -> bool:
+        """Return True if some limit is lower than in *other*."""
+        pairs = ((getattr(self, name), getattr(other, name)) for name in _TIGHT)
+        return any(one and two and one < two for one, two in pairs)
+
 
 #: The fields of a Service with a recorded line, by their paths under spec. ``journal explain`` shows
 #: these lines as the source of a container's settings.
@@ -99,7 +160,7 @@ class Service:
     restarting: Restarting | None = None
     #: Why the slots have another revision than the document, if they do.
     because: str = ""
-    #: Added to the document before planning (``core.rules.images.image_volumes``). None: slots keep volumes,
+    #: Added to the document before planning (``core.rules.images``). None: slots keep volumes,
     #: and the image's declarations are not known yet.
     image_volumes: tuple[ImageVolume, ...] | None = ()
     #: The revision by the present rule; '' if equal to ``revision``.
@@ -462,3 +523,112 @@ class Desired:
             return self.workloads
         found = map(self.workload, sorted({only} if isinstance(only, Key) else only))
         return tuple(workload for workload in found if workload is not None)
+
+
+RevisionOutcome = Literal["", "good", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """An accepted revision, with everything needed to create its replicas."""
+
+    revision: str
+    #: Generation and time (RFC 3339) of the last declaration.
+    generation: int
+    since: str
+    owner: str
+    image: str
+    #: The slot spec as JSON; '' if too large to keep.
+    spec: str
+    source: SourceLocation
+    outcome: RevisionOutcome = ""  # '' until known
+    reason: str = ""  # why the revision failed
+    left: bool = False  # rolled back automatically since the last declaration
+    #: From a snapshot of a host: the spec is without values, and doesn't hash to the revision.
+    hidden: bool = False
+    #: The revision by the service's present name; '' if equal to ``revision``.
+    canonical: str = ""
+    #: The limits, which are no part of the revision.
+    limits: DeclaredLimits = field(default_factory=DeclaredLimits)
+    #: The mounted files, with the contents that are part of the revision.
+    deliveries: tuple[Delivery, ...] = ()
+    #: The engine's names of its adopted volumes and networks, a part of the revision.
+    bound_names: tuple[BoundName, ...] = ()
+
+    def is_variant(self, revision: str, limits: DeclaredLimits | None) -> bool:
+        """Return True for this revision with these limits; None for any limits."""
+        return self.revision == revision and limits in (None, self.limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A service runs an earlier revision until its document changes."""
+
+    revision: str
+    generation: int
+    #: The digest of the document at the time of the pin. For an automatic pin, the failed revision:
+    #: a change outside the slot spec does not start it again.
+    asked: str
+    by: str
+    since: str
+    reason: str = ""
+    automatic: bool = False
+    #: The limits of the pinned revision.
+    limits: DeclaredLimits = field(default_factory=DeclaredLimits)
+    #: The limits of the failed revision, for an automatic pin.
+    asked_limits: DeclaredLimits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A service is left unchanged."""
+
+    by: str
+    since: str
+    #: The operator also stopped the containers.
+    stopped: bool = False
+
+    @property
+    def word(self) -> str:
+        """``stopped`` or ``suspended``."""
+        return "stopped" if self.stopped else "suspended"
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """The revisions and overrides of one service."""
+
+    #: In the order of their declarations.
+    revisions: tuple[Revision, ...] = ()
+    pin: Pin | None = None
+    suspension: Suspension | None = None
+    restarting: Restarting | None = None
+    #: The service-wide fields, as JSON, of the last document acted on completely.
+    applied: str | None = None
+    #: The downtime of the last StopFirst replacement, from before the stop until after the start.
+    #: None if unknown.
+    down_ms: int | None = None
+
+    def find_revision(self, revision: str, limits: DeclaredLimits | None = None) -> Revision | None:
+        """Return a kept revision with *limits*; with None, its last declared limits."""
+        matching = (each for each in reversed(self.revisions) if each.is_variant(revision, limits))
+        return next(matching, None)
+
+
+NO_OVERRIDES = Overrides()
+
+Verb = Literal["rollback", "restart", "suspend", "resume", "stop", "start"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAct:
+    """A requested act on a service."""
+
+    verb: Verb
+    key: Key
+    by: str
+    #: The first digits of a revision; '' for the last good one.
+    to: str = ""
+    reason: str = ""
+    #: Requested by a failed rollout, not by an operator.
+    automatic: bool = False

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from controller.model.desired.desired import OverrideReason, Service
-from controller.model.desired.spec.build import Build
+from controller.model.desired.spec.container import Build
 from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.model.observed import LimitValue

@@ -8,8 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from controller.model.desired.field_types import DurationMs
-from controller.model.desired.spec.fields import Model, matching
+from controller.model.desired.spec.fields import DurationMs, Model, matching
 from controller.model.names import COMMIT_ID
 
 INTERVAL_MIN_MS = 10_000

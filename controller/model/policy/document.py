@@ -20,13 +20,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from controller.model.desired.field_types import PortNumber
-from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.fields import Model, PortNumber
 from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
 from controller.model.policy import sections, values
-from controller.model.policy.devices import DeviceGrant, DeviceRules
-from controller.model.policy.modes import ROLLABLE, Mode
-from controller.model.policy.sources import SOURCES_MAX, SignedSource
+from controller.model.policy.sections import (
+    ROLLABLE,
+    SOURCES_MAX,
+    DeviceGrant,
+    DeviceRules,
+    Mode,
+    SignedSource,
+)
 
 #: The owner of objects created by operators by hand.
 OPERATOR_OWNER = "operator"
@@ -150,7 +154,7 @@ class Policy(Model):
     clients: tuple[PolicyClient, ...] = ()
     #: Uids allowed to connect from a container (another pid namespace than the broker's).
     container_peers: tuple[values.Uid, ...] = ()
-    #: Rules that are not enforced yet, by their id; see ``model.policy.modes``.
+    #: Rules that are not enforced yet, by their id; see ``model.policy.sections``.
     modes: dict[str, Mode] = Field(default_factory=dict)
     exceptions: tuple[Exemption, ...] = ()
 

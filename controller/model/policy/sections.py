@@ -1,17 +1,193 @@
-"""The sections of a policy. The defaults are the values of the policy ``strict``."""
+"""The sections of a policy. The defaults are the values of the policy ``strict``.
+
+Builds of images through the gate: who may build, from what, and within which bounds.
+
+Devices that a policy grants, and the devices that no policy can grant.
+
+Modes of rules: how a policy's bounds are introduced without stopping running containers.
+
+A rule is enforced unless the policy's ``modes`` has another mode for it. In ``warn`` and ``audit``,
+a request beyond the bound is admitted unchanged, with all other hardening, and journaled as
+``audit-deny``. The client gets a warning in ``warn`` and none in ``audit``. Only rules in
+``ROLLABLE`` can have a mode. They bound a share of the host or a habit, never a right over the host
+or over others.
+
+The policy's section ``sources``: namespaces with signed admission.
+"""
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from controller.model.desired.field_types import PortNumber
-from controller.model.desired.spec.fields import InterfaceName, Model, SysctlName, matching
-from controller.model.desired.spec.resources import OOM_SCORE_ADJ_MIN
-from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
+from controller.model.desired.spec.container import OOM_SCORE_ADJ_MIN, is_cdi_name, is_device_path
+from controller.model.desired.spec.fields import (
+    InterfaceName,
+    Model,
+    PortNumber,
+    SysctlName,
+    matching,
+    satisfying,
+)
+from controller.model.names import COMMIT_ID, CONTAINER_NAME_MAX, NetworkNames, is_dns_label
 from controller.model.policy import values
-from controller.model.policy.builds import BuildRules
+from controller.model.policy.values import Namespace, OwnerName
+
+
+class ContextRules(Model):
+    """Bounds of the files that a build gets."""
+
+    bytes: Annotated[values.PolicyBytes, Field(ge=1024, le=8 * 1024**3)] = 256 * 1024**2
+    #: Files, folders and links.
+    files: Annotated[int, Field(ge=1, le=200_000)] = 20_000
+
+
+class BuildRules(Model):
+    """Builds by the engine's classic builder, which can hold every limit here."""
+
+    #: Owners whose documents may build; None for every owner. Operators may always build.
+    owners: tuple[values.OwnerName, ...] | None = None
+    #: The network of the commands of a build. ``default`` is the engine's bridge, with the internet.
+    network: Literal["none", "default"] = "none"
+    #: Memory and CPUs of each command of a build. Swap is not used.
+    memory: values.PolicyBytes = 2 * 1024**3
+    cpus: values.Cpus = 2 * values.NANO
+    #: Processes of a command. The engine can't limit them: the broker counts, and ends the build.
+    pids: Annotated[int, Field(ge=1)] = 2048
+    #: From the upload of the context to the result.
+    time: Annotated[values.PolicyDurationMs, Field(ge=1_000, le=86_400_000)] = 1_800_000
+    context: ContextRules = ContextRules.model_construct()
+    #: The most bytes of the result with its base, and of what a build writes.
+    result: Annotated[values.PolicyBytes, Field(ge=1024**2)] = 8 * 1024**3
+    #: The images that a build may start from, beside ``images.allow``; None for all admitted ones.
+    base: tuple[values.ImagePrefix, ...] | None = None
+
+
+#: The folder of the host's devices.
+FOLDER = "/dev/"
+#: The device of virtual private networks.
+TUN = "/dev/net/tun"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+#: Names below /dev that no policy can grant, with the reason. The numbers decide in the end.
+_NEVER = (
+    (
+        "it is the memory, the ports or the log of the host",
+        re.compile(r"(?:mem|kmem|port|oldmem|kmsg|nvram)"),
+    ),
+    (
+        "it is a terminal of the host",
+        re.compile(
+            r"(?:tty(?!(?:ACM|USB|S|AMA)[0-9]{1,3}\Z).*|console|ptmx|pts(?:/.*)?|vcs.*|hvc.*|pty.*)"
+        ),
+    ),
+    (
+        "it is a disk of the host, or a way to the blocks of one",
+        re.compile(
+            r"(?:[shv]d[a-z].*|xvd.*|nvme.*|mmcblk.*|loop.*|dm-.*|md[0-9].*|sr[0-9].*|ram[0-9].*"
+            r"|zram.*|nbd.*|drbd.*|bcache.*|rbd.*|fd[0-9].*|sg[0-9].*|pmem.*|cdrom|dvd|raw.*"
+            r"|(?:mapper|disk|block|bsg|ng.*)(?:/.*)?)"
+        ),
+    ),
+)
+#: Major numbers of serial ports: ttyS, ttyACM, ttyUSB and ttyAMA.
+SERIAL = frozenset({4, 166, 188, 204})
+#: Numbers of character devices that no policy can grant: the major number, and the minor ones.
+#: None stands for all minor numbers (Documentation/admin-guide/devices.txt of Linux).
+_NEVER_NUMBERS: tuple[tuple[str, frozenset[int], frozenset[int] | None], ...] = (
+    (_NEVER[0][0], frozenset({1}), frozenset({1, 2, 4, 6, 11, 12})),
+    (_NEVER[0][0], frozenset({10}), frozenset({144})),
+    (
+        _NEVER[1][0],
+        frozenset({2, 3, 5, 7, *range(128, 144), 205, 229}),
+        None,
+    ),
+    # 64 and above are serial ports (ttyS, ttyAMA): no terminal, unless the kernel has its console there.
+    (_NEVER[1][0], frozenset({4, 204}), frozenset(range(64))),
+    (_NEVER[2][0], frozenset({21, 162}), None),
+)
+
+
+def why_never(path: str) -> str:
+    """Return why no policy can grant a path below /dev; '' for any other path."""
+    name = path.removeprefix(FOLDER)
+    return next((why for why, names in _NEVER if names.fullmatch(name)), "")
+
+
+def why_never_number(major: int, minor: int) -> str:
+    """Return why no policy can grant the character device with these numbers, or ''."""
+    for why, majors, minors in _NEVER_NUMBERS:
+        if major in majors and (minors is None or minor in minors):
+            return why
+    return ""
+
+
+def _device(text: str) -> str:
+    if is_cdi_name(text):
+        return text
+    if not is_device_path(text):
+        raise ValueError("expected a path below /dev, or a CDI name such as nvidia.com/gpu=0")
+    if why := why_never(text):
+        raise ValueError(f"no policy can grant it: {why}")
+    return text
+
+
+DeviceName = Annotated[str, AfterValidator(_device)]
+SpecificationDigest = Annotated[str, matching(_DIGEST, 71, "sha256: and 64 hexadecimal digits")]
+
+
+class DeviceGrant(Model):
+    """Devices for the containers of a listed owner in one of its namespaces."""
+
+    owner: OwnerName
+    namespace: Namespace
+    #: Paths of character devices, and CDI names.
+    devices: Annotated[tuple[DeviceName, ...], Field(min_length=1, max_length=64)]
+    #: Digests of CDI specifications that may mount files, run hooks on the host or do more.
+    specifications: Annotated[tuple[SpecificationDigest, ...], Field(max_length=64)] = ()
+    #: Capabilities for the containers that have one of the devices, and a network of their own.
+    cap_add: Annotated[tuple[Literal["NET_ADMIN"], ...], Field(max_length=1)] = ()
+
+
+class DeviceRules(Model):
+    """Devices of the host. All others are refused."""
+
+    grants: Annotated[tuple[DeviceGrant, ...], Field(max_length=256)] = ()
+
+    def of(self, owner: str, namespace: str) -> tuple[DeviceGrant, ...]:
+        """Return the grants of an owner in a namespace."""
+        return tuple(
+            grant for grant in self.grants if (grant.owner, grant.namespace) == (owner, namespace)
+        )
+
+
+Mode = Literal["enforce", "warn", "audit"]
+
+#: Each rule with the excess tolerated in ``warn`` and ``audit``, and why nobody gains a right. Other
+#: faults, such as a negative number or contradictory limits, stay denied.
+ROLLABLE: dict[str, str] = {
+    "auto-remove": "removal at exit; only the container's own evidence goes",
+    "env.size": "more variables than the policy's bound; the body is bounded all the same",
+    "healthcheck.bounds": "checks more often or longer than the policy's; they run in the container",
+    "healthcheck.shell": "a check by the container's own shell, in the container",
+    "image.mutable": "a tag instead of a digest; it is still the image that was let in under it",
+    "label.size": "more labels than the policy's bound; the body is bounded all the same",
+    "log.driver": "the other driver that keeps logs on this host",
+    "log.option": "larger or more log files; they still rotate and have a size",
+    "mount.tmpfs": "a larger memory filesystem; it is charged to the container's memory",
+    "resources.cpus": "more CPUs than the policy's, never more than the host has",
+    "resources.memory": "more memory than the policy's; still a limit, and no swap",
+    "resources.pids": "more processes than the policy's; still a limit",
+    "resources.shm": "more shared memory than the policy's, never more than the memory",
+    "resources.ulimits": "a higher value of an ulimit that the policy lists",
+    "restart": "another of the engine's restart policies, or more retries",
+    "root-filesystem": "a writable root filesystem; the image's files are the container's copy",
+    "user.root": "root in the container: without the capabilities that aren't listed",
+    "volume.anonymous": "a volume without a name; it is the engine's own, and its data is lost",
+}
+
 
 #: The longest name in a file system. A volume is a folder.
 NAME_MAX = 255
@@ -28,7 +204,7 @@ class ImageRules(Model):
     #: Only references with a digest.
     require_digest: bool = False
     #: The mount at a VOLUME of an image, and for a client's request without a volume name; see
-    #: ``core.rules.images.image_volumes``.
+    #: ``core.rules.images``.
     anonymous_volumes: values.AnonymousVolumes = "refuse"
     #: os/architecture values in addition to the host's own.
     platforms: tuple[str, ...] = ()
@@ -423,3 +599,35 @@ class Quotas(Model):
     #: in the journal.
     mutations_per_second: Annotated[int, Field(ge=1, le=10_000)] = 20
     journal_per_day: Annotated[values.PolicyBytes, Field(ge=1024 * 1024)] = 64 * 1024 * 1024
+
+
+SOURCES_MAX = 64
+_PATH_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._ -]{1,255}", re.ASCII)
+
+
+def _path(text: str) -> str:
+    if text != "." and not all(_PATH_PART.fullmatch(part) for part in text.split("/")):
+        raise ValueError("expected a folder of the repository, such as deploy/production, or '.'")
+    return text
+
+
+Name = Annotated[str, satisfying(partial(is_dns_label, length=63), "expected a DNS label")]
+
+
+class SignedSource(Model):
+    """A Git source. Its signed commits alone decide the controller's changes in its namespaces."""
+
+    #: The name of the Source.
+    source: Name
+    namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1, max_length=100)]
+    require: Literal["signed"]
+    #: The folder of keys below /etc/trimtab/keys.
+    keys: Name
+    #: The documents' folder in the repository, as in ``spec.git.path``.
+    path: Annotated[str, Field(max_length=255), AfterValidator(_path)] = "."
+    #: The owner of Compose projects without ``x-trimtab.owner``: the single owner in the Source's
+    #: ``spec.owners``. Without a value, the owner is the policy's single owner, or ``default``.
+    owner: OwnerName | None = None
+    #: The first commit to accept. Later ones must descend from the newest accepted commit. Another
+    #: value begins a new line at that commit.
+    since: Annotated[str, matching(COMMIT_ID, 64, "the full id of a commit: 40 or 64 hex digits")]

@@ -20,8 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
 from controller.process.volumes import restore
-from controller.process.volumes.archive_format import BadArchive
-from controller.process.volumes.archive_writer import ArchiveWriter
+from controller.process.volumes.archive import ArchiveWriter, BadArchive
 from controller.system import syscalls
 
 #: Numbers of capabilities, from linux/capability.h.

@@ -27,15 +27,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from controller.process.volumes.archive_format import (
+from controller.process.volumes.archive import (
+    CHUNK,
     ENTRIES_MAX,
     PATH_MAX,
     RESERVED_PREFIX,
     TRAILER_NAME,
     XATTR,
+    ArchiveReport,
     BadArchive,
+    names_in,
 )
-from controller.process.volumes.archive_writer import CHUNK, ArchiveReport, names_in
 from controller.system import syscalls
 
 #: Below the volume's folder. The marker's name is known to the broker.

@@ -14,9 +14,9 @@ from controller.app.desired_state import (
     DesiredFiles,
     directory_source,
 )
-from controller.core.git.report import render
-from controller.core.git.tree_checks import TreeFile
-from controller.core.planning.deliveries.secret_binding import SecretFault, bind_secrets
+from controller.core.git.commit_objects import TreeFile
+from controller.core.git.reports import render_status
+from controller.core.planning.deliveries import SecretFault, bind_secrets
 from controller.fetch.export import ExportFolder
 from controller.model.desired.desired import Desired
 from controller.model.names import Key
@@ -221,7 +221,7 @@ def test_the_fetchers_report_is_shown_and_a_damaged_one_is_ignored(world: World)
     world.export("team", {"deploy/web.yaml": service("web")})
     status = SourceStatus("team", SourceState.READY, "https://example.org/x.git", "branch main")
     file = world.fetcher / "status.json"
-    file.write_bytes(render([status]))
+    file.write_bytes(render_status([status]))
     assert [each.report for each in world.load().sources] == [status]
     for damaged in (b"", b"[]", b"\xff", b'{"version": 1, "sources": [{}]}', b" " * (2 << 20)):
         file.write_bytes(damaged)

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from controller.app.fetcher import SCAN_S, FetcherChild
-from controller.app.state_folder import Launch, prepare
-from controller.app.users import FETCHER, controller_user
+from controller.app.state_folder import FETCHER, Launch, controller_user, prepare
 from controller.cli.clients.socket_client import ask_controller
-from controller.core.git.report import parse
+from controller.core.git.reports import parse_status
 from controller.model.sources import SourceState
 from controller.process.process_group import ProcessGroup
 from tests.git.repository import DOCUMENT, Repository
@@ -64,7 +63,7 @@ def test_the_fetcher_runs_while_dir_declares_a_source(launch: Launch) -> None:
         document.write_text(SOURCE.format(url=repository.url))
         assert fetcher.adjust(now=SCAN_S) is None
         eventually((state.fetcher / "sources" / "shop" / "current").is_symlink)
-        (status,) = parse((state.fetcher / "status.json").read_bytes())
+        (status,) = parse_status((state.fetcher / "status.json").read_bytes())
         assert status.current is not None
         assert status.current.commit == commit
         synced = ask_controller(state.fetch_socket, {"do": "sync", "name": "shop"}, timeout_s=60)

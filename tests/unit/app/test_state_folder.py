@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.state_folder import Launch, LaunchOptions, prepare, raise_if_lost
-from controller.app.users import User
+from controller.app.state_folder import Launch, LaunchOptions, User, prepare, raise_if_lost
 from controller.model.errors import StateError, UsageError
 from controller.settings import read_instance
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.state_folder import lay_out, lay_out_feedback
+from controller.app.state_folder import User, lay_out, lay_out_feedback
 from controller.app.up import controller_socket
-from controller.app.users import User
 from controller.model.errors import StateError
 from controller.settings import StateFolder
 from tests.backlog import filled

@@ -34,9 +34,8 @@ from controller.broker.gate.commands import (
     WriteRecord,
 )
 from controller.broker.gate.request_target import VALUE_MAX
-from controller.broker.gate.router import body_limit
-from controller.broker.gate.routes import ROUTES
-from controller.broker.wire.request_reader import ParsedRequest, RequestReader
+from controller.broker.gate.routes import ROUTES, body_limit
+from controller.broker.wire import ParsedRequest, RequestReader
 from controller.model.confinement import NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Reply, Request, Role

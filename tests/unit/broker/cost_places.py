@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from controller.broker.gate.routes import CONTEXT_BODY, OWN_PREFIX, PROOF_BODY, ROUTES, Route
-from controller.broker.wire.request_reader import HEADERS_MAX
+from controller.broker.wire import HEADERS_MAX
 from controller.core.engine_api import field_tables as tables
 from controller.core.engine_api.field_reader import Field
 from controller.model.records import Actor, Role

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from controller.broker.server.connection import HandleRequest
 from controller.broker.server.server import Broker, BrokerPaths, HostServices, ServerLimits
-from controller.journal.index.live_index import LiveIndex
+from controller.journal.index.queries import LiveIndex
 from controller.journal.store.reader import records
-from controller.journal.writer.checkpointer import Checkpointer
-from controller.journal.writer.signing_keys import KeyFiles, SigningKeys
+from controller.journal.writer.checkpointer import Checkpointer, KeyFiles, SigningKeys
 from controller.journal.writer.writer_thread import Writer
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.policy.document import Policy

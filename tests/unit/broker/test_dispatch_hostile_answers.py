@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.engine.lines import EventLines
-from controller.broker.engine.rows import ListBroken, ListTooLong, RowParser
+from controller.broker.engine.rows import EventLines, ListBroken, ListTooLong, RowParser
 from controller.broker.engine.shared_pulls import _kind_of
 from controller.broker.gate import redact
 from controller.broker.gate.commands import (
@@ -28,14 +27,13 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
 from controller.broker.gate.state import GateState
-from controller.broker.guards import kernel_verify, recovery, split_brain
-from controller.broker.guards.jobs import runs
+from controller.broker.guards import job_runs, kernel_verify, recovery
 from controller.broker.handlers import container_exec, container_hooks
 from controller.broker.handlers.container_read import _own_event
 from controller.broker.handlers.image import read_progress
-from controller.broker.server.watch_task import containers_of
-from controller.core.engine_api.streams import pull_progress
-from controller.core.engine_api.streams.pull_progress import PullProgress
+from controller.broker.server.background_tasks import containers_of
+from controller.core.engine_api import progress
+from controller.core.engine_api.progress import PullProgress
 from controller.model.records import Reply, Request, Role
 from tests.growth import LINEAR, steps
 from tests.unit.broker.cost import POLICY, act
@@ -129,8 +127,8 @@ def test_no_member_of_another_type_keeps_a_route_from_answering(path: str) -> No
 def flows(knows: GateState) -> dict[str, Generator[Command, CommandResult, Any]]:
     return {
         "verify": kernel_verify.verify_container(knows, WEB),
-        "end of a run": runs.look_for_end(knows, WEB),
-        "survey": split_brain.survey(knows),
+        "end of a run": job_runs.look_for_end(knows, WEB),
+        "survey": recovery.survey(knows),
         "forget": recovery.forget_gone(knows),
         "hooks": container_hooks.complete(knows, WEB),
         "exec": container_exec.supervise(knows, "f" * 64),
@@ -158,7 +156,7 @@ LINES: dict[str, Callable[[bytes], object]] = {
     "checks": lambda line: [*containers_of(line)],
     "own events": partial(_own_event, state(inventory())),
     "shown events": redact.event,
-    "progress": partial(pull_progress.advance, PullProgress()),
+    "progress": partial(progress.advance_pull, PullProgress()),
     "a shared pull": _kind_of,
     "the end of a pull": read_progress,
 }

@@ -53,7 +53,7 @@ def test_a_create_enters_few_modules_and_rooms_on_its_way_to_the_engine(tmp_path
             assert answer.startswith(b"HTTP/1.1 201 "), answer
 
     run(test())
-    assert {"controller.broker.server.listener", "controller.broker.engine.client"} <= entered
+    assert {"controller.broker.server.connection", "controller.broker.engine.client"} <= entered
     rooms = {name.rpartition(".")[0] for name in entered}
     assert len(entered) <= MODULES, "\n".join(sorted(entered))
     assert len(rooms) <= ROOMS, "\n".join(sorted(rooms))

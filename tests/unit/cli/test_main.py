@@ -12,10 +12,9 @@ import pytest
 
 from controller import __version__
 from controller.cli import main as cli_module
-from controller.cli.exit_codes import exit_code_of, report
-from controller.cli.invocation import program, with_program
+from controller.cli.exit_codes import exit_code_of, program, report, with_program
 from controller.cli.main import COMMANDS, ELSEWHERE, cli, main
-from controller.cli.status.problems import place_of
+from controller.cli.status.table import place_of
 from controller.model.errors import (
     InvalidDesiredState,
     JournalUnavailable,

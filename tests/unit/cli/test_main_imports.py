@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from controller.loop.control_api import ControlApi
-from controller.loop.workers.pass_lock import PassLock
+from controller.loop.worker_slots import PassLock
 from tests.unit.cli.answering import DIR, answering
 from tests.unit.loop.toy import House
 
@@ -77,9 +77,9 @@ def test_the_broker_loads_nothing_of_the_controllers(tmp_path: Path) -> None:
         *(f"controller.broker.handlers.{name}" for name in ("dry_run", "own.journal_api", "info")),
         *(
             "controller.broker.handlers.image_remove",
-            "controller.broker.handlers.adoption.as_found",
+            "controller.broker.handlers.adoption_as_found",
         ),
-        *("controller.broker.handlers.proofs.uploads", "controller.broker.deliveries.deliver"),
+        *("controller.broker.handlers.proof_uploads", "controller.broker.deliveries.deliver"),
         # Only a Secret with generated values needs ciphers.
         "cryptography.hazmat.primitives.ciphers",
     )
@@ -96,7 +96,7 @@ def test_help_and_status_start_light(tmp_path: Path) -> None:
     assert not of_package(loaded_by("--help"), *HEAVY)
     assert not of_package(loaded_by("status", "--state", str(tmp_path)), *HEAVY)
     assert not of_package(loaded_by("logs", "web", "--state", str(tmp_path)), "pydantic", "yaml")
-    assert not of_package(imported("controller.cli.volume.group"), "pydantic", "yaml")
+    assert not of_package(imported("controller.cli.commands.volume"), "pydantic", "yaml")
 
 
 def test_commands_beside_a_running_controller_start_light(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_questions_to_the_journal_start_light(tmp_path: Path) -> None:
     for command in (("list", "--since", "1d"), ("explain", "web.1-1f0c22aa"), ("verify",)):
         assert not of_package(loaded_by("journal", *command, "--state", str(tmp_path)), *heavy)
     assert not of_package(loaded_by("journal", "list", "--state", str(tmp_path)), *WORLD)
-    modules = imported("controller.journal.index.archive")
+    modules = imported("controller.journal.index.queries")
     assert not of_package(modules, *heavy, *WORLD), "root and the broker's user read the files"
 
 
@@ -136,11 +136,11 @@ def test_the_controller_loads_nothing_that_only_questions_or_rare_documents_need
         modules,
         # Plans for people are printed on request.
         *(f"controller.core.review.{name}" for name in ("review", "plan_text", "plan_markdown")),
-        *("controller.core.review.printed_review", "controller.core.review.progress"),
+        *("controller.core.review.plan_json", "controller.core.review.progress"),
         *("controller.model.desired.field_changes", "controller.core.adoption.forms"),
-        *("controller.core.enforcement.approval_requests", "controller.core.records.query"),
+        *("controller.core.enforcement.approvals", "controller.core.records.query"),
         # Only a document with a SOPS file needs ciphers.
-        *("controller.core.secrets.cipher", "cryptography"),
+        *("controller.core.secrets.sops_metadata", "cryptography"),
         # The parent's code: a controller that `up` starts inherits its socket.
         *("controller.app.up", "controller.app.child_commands", "controller.app.state_folder"),
     )

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from controller.core.admission.create import admit_create
-from controller.core.effective.accounts import Accounts
+from controller.core.effective import Accounts
 from controller.core.engine_api.parse import parse_create
-from controller.core.rules.facts import (
+from controller.core.rules.context import (
     CreateFacts,
     HostFacts,
     ImageFacts,

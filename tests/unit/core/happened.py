@@ -8,9 +8,15 @@ from typing import Any
 
 from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.provenance import Provenance, provenance
-from controller.core.records.query import Filter, QueryResult, RecordContext, fits
+from controller.core.records.query import (
+    Filter,
+    QueryResult,
+    RecordContext,
+    RecordFinder,
+    chronicle,
+    fits,
+)
 from controller.core.records.record import GENESIS, prepare
-from controller.core.records.views import RecordFinder, chronicle
 from controller.model.observed import Settings
 from controller.model.records import Entry, Record, Stage
 

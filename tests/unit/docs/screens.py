@@ -19,8 +19,7 @@ from controller.core.planning.context import SlotPause
 from controller.core.records.query import QueryResult, RecordSubject
 from controller.core.review.plan_text import render_review
 from controller.core.status.facts import Failure, StatusInputs
-from controller.core.status.failed_run_lines import with_last_lines
-from controller.core.status.report import report
+from controller.core.status.report import report, with_last_lines
 from controller.model.container_output import FailedRun, LogLine
 from controller.model.errors import Act
 from controller.model.names import service_key

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from controller.core.compose import forms
-from controller.core.compose.forms.attributes import ROWS, attribute_at
+from controller.core.compose import schema
+from controller.core.compose.attributes import ROWS, attribute_at
 from tools import docs
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "compose.md"
 ROW = re.compile(r"^\| `([^`]+)` \| ([a-z ]+) \| (.*) \|$", re.MULTILINE)
-SPECIFICATION = Path(forms.__file__).parent / "compose-spec.json"
+SPECIFICATION = Path(schema.__file__).parent / "compose-spec.json"
 
 
 def attributes(schema: dict[str, Any]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from controller.core.manifests.parse import (
     MANIFESTS,
     manifest_of,
 )
-from controller.model.desired.field_types import AS_WRITTEN
+from controller.model.desired.spec.fields import AS_WRITTEN
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.quantities import format_bytes, format_duration_ms

@@ -30,7 +30,7 @@ ELSE = re.compile(
     r"|healthcheck\.(http\..*|tcp\.port|retries)|restart\.policy"
     r"|files\.content|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
-#: Made of a field's name: ``f"{field}.invalid"`` in core/manifests/checks/metadata.py.
+#: Made of a field's name: ``f"{field}.invalid"`` in core/manifests/declaration.py.
 MADE = {"name.invalid", "namespace.invalid", "owner.invalid"}
 #: Made of a mount's type in core/files/mounts.py.
 MADE |= {f"config.{fault}" for fault in ("broken", "key", "name", "owner", "undeclared")}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-from controller.broker.gate.router import DENIED, find_route
-from controller.broker.gate.routes import ROUTES
+from controller.broker.gate.routes import DENIED, ROUTES, find_route
 from controller.core.admission import create
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.field_reader import Field
-from controller.model.policy.modes import ROLLABLE
+from controller.model.policy.sections import ROLLABLE
 from tools import docs
 
 PAGE = docs.PAGE.read_text("utf-8")

@@ -12,7 +12,7 @@ from controller.engine.adapter import BrokerEngine
 from controller.engine.transport import OutgoingRequest
 from controller.model import errors
 from controller.model.desired.plan import BuildImage
-from controller.model.desired.spec.build import Build
+from controller.model.desired.spec.container import Build
 from controller.model.errors import Act, Conflict
 from controller.model.names import NetworkNames
 from controller.model.policy.document import Policy

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.fetch.credentials import ASKPASS, AccessFiles, access_of
-from controller.fetch.git_command import RemoteAccess
+from controller.fetch.mirror import RemoteAccess
 from controller.model.errors import SourceError
 from tests.git.repository import source_spec
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.git.signed_object import parse_commit, parse_tag
+from controller.core.git.commit_objects import parse_commit, parse_tag
 from controller.fetch.verify import Verifier, read_keys
 from controller.model.errors import SourceError
 from controller.model.sources import CommitSignature

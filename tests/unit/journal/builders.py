@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from controller.core.records.checkpoint import origin_of
-from controller.core.transparency.signed_note import PublicKey
+from controller.core.transparency import PublicKey
 from controller.journal.store.segments import list_segments
-from controller.journal.writer.append_log import Log, SegmentLimits
-from controller.journal.writer.checkpointer import Checkpointer, CheckpointInterval
-from controller.journal.writer.disk import Disk
-from controller.journal.writer.signing_keys import (
+from controller.journal.writer.append_log import Disk, Log, SegmentLimits
+from controller.journal.writer.checkpointer import (
+    Checkpointer,
+    CheckpointInterval,
     KeyFiles,
     SigningKeys,
     ends_of,

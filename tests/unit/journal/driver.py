@@ -12,8 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
-from controller.app.clock import SystemClock
-from controller.app.process import crash_reach, new_id
+from controller.app.process import SystemClock, crash_reach, new_id
 from controller.journal.writer.append_log import SegmentLimits
 from controller.journal.writer.writer_thread import Writer
 from controller.model.records import Entry

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from controller.core.records.query import ContainerLife, Filter, QueryResult, RecordContext
+from controller.core.records.query import (
+    EVERYTHING,
+    ContainerLife,
+    Filter,
+    QueryResult,
+    Reader,
+    RecordContext,
+    chronicle,
+    may_read,
+)
 from controller.core.records.record import GENESIS, prepare, timestamp
-from controller.core.records.views import chronicle
-from controller.core.records.visibility import EVERYTHING, Reader, may_read
-from controller.journal.index.archive import last_at
-from controller.journal.store.chain import FORMAT, binding
-from controller.journal.store.folder import FILE_MODE
+from controller.journal.index.queries import last_at
+from controller.journal.store.chain import FILE_MODE, FORMAT, binding
 from controller.journal.store.segments import MARK_NAME, DurableMark, name_of
 from controller.model.records import Entry, Record, Role
 from tests.unit.core.happened import search

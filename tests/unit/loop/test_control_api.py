@@ -14,10 +14,9 @@ from controller import __version__
 from controller.core.review.review_form import ReviewForm
 from controller.loop.control_api import ControlApi
 from controller.loop.control_socket import PassRequest, ReviewRequest
-from controller.loop.workers.pass_lock import PassLock
-from controller.loop.workers.triggers import Chore
-from controller.loop.workers.workqueue import WorkQueue
-from controller.model.desired.overrides import ServiceAct
+from controller.loop.worker_slots import PassLock
+from controller.loop.workqueue import Chore, WorkQueue
+from controller.model.desired.desired import ServiceAct
 from controller.model.desired.plan import AnyAction, StartContainer
 from controller.model.errors import EngineError, EngineFailed, EngineUnavailable, UsageError
 from controller.model.names import Key

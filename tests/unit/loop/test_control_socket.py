@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import pytest
 
-from controller.core.drift import failed_runs as failures
+from controller.core.drift import failures
 from controller.core.review.review_form import ReviewForm
 from controller.core.status.report import encode
 from controller.loop.control_socket import (
@@ -26,7 +26,7 @@ from controller.loop.control_socket import (
     pass_request,
 )
 from controller.model.container_output import FailedRun, LogLine
-from controller.model.desired.overrides import ServiceAct, Verb
+from controller.model.desired.desired import ServiceAct, Verb
 from controller.model.errors import EngineUnavailable
 from controller.model.names import Key, service_key
 from controller.system.conversation import QUESTION_MAX, converse

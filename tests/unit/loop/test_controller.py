@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.backoff import CLEAN
+from controller.core.drift.failures import CLEAN
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review.plan_text import change_text
 from controller.core.service.rollout_progress import WATCH_S
-from controller.core.status.details import Report
+from controller.core.status.facts import Report
 from controller.loop.state.store import StateStore
-from controller.loop.workers.triggers import Chore
-from controller.model.desired.desired import Desired, Service, SourceIdentity
-from controller.model.desired.overrides import ServiceAct
+from controller.loop.workqueue import Chore
+from controller.model.desired.desired import Desired, Service, ServiceAct, SourceIdentity
 from controller.model.desired.plan import AnyAction, PullImage, StartContainer, StopContainer
 from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import (

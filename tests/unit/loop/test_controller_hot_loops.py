@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.core.service.rollout_progress import WATCH_S
-from controller.model.desired.overrides import ServiceAct
+from controller.model.desired.desired import ServiceAct
 from controller.model.desired.plan import AnyAction, StartContainer
 from controller.model.errors import EngineError, Refused
 from controller.model.observed import Container, ContainerState, Ending

@@ -10,8 +10,7 @@ import pytest
 
 from controller.core.drift.classify import short_revision
 from controller.loop.full_plan import Convergence
-from controller.model.desired.desired import Service
-from controller.model.desired.overrides import ServiceAct, Verb
+from controller.model.desired.desired import Service, ServiceAct, Verb
 from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,

@@ -17,23 +17,22 @@ from typing import Any
 import pytest
 
 from controller.core.drift.actions import Judge
-from controller.core.status.details import Report
+from controller.core.status.facts import Report
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
-from controller.loop.probes.probe_sockets import ProbeSockets
-from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.prober import ProbedEngine, Prober, ProbeSockets
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
 from controller.loop.supervisor import ControlEndpoints, Supervisor
-from controller.loop.workers.stop_signal import StopSignal
-from controller.loop.workers.triggers import Triggers
-from controller.loop.workers.worker_slots import PULLS, WORKERS, WorkerSlots
+from controller.loop.worker_slots import PULLS, WORKERS, WorkerSlots
+from controller.loop.workqueue import Triggers
 from controller.model.desired.plan import AnyAction, PullImage, StartContainer, StopContainer
 from controller.model.errors import EngineError, EngineUnavailable, Refused
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Context
 from controller.ports import EVENTS_SILENT, EngineEvent
+from controller.system.stop_signal import StopSignal
 from tests import worlds
 from tests.instance import eventually
 from tests.unit.loop.toy import Files, ToyEngine

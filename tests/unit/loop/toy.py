@@ -10,16 +10,16 @@ from pathlib import Path
 from controller.core.drift.actions import Judge
 from controller.core.drift.probe_verdict import Probe, ProbeOutcome, ProbeResult
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
-from controller.core.status.details import Report
+from controller.core.status.facts import Report
 from controller.loop.controller import Controller
 from controller.loop.executor import never
 from controller.loop.operator_api import OperatorApi
 from controller.loop.passes import PassPolicy
-from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts, ignore_commits
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
-from controller.loop.workers.triggers import Chore, Triggers
+from controller.loop.workqueue import Chore, Triggers
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.errors import Conflict, EngineError

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.core.charts.chart import RenderLimitError
+from controller.core.charts.releases import RenderLimitError
 from controller.process import chart_worker
 from controller.process.chart_worker import RenderClock
 

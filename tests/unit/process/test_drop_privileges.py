@@ -13,11 +13,13 @@ import pytest
 from controller.model.errors import StateError
 from controller.process.drop_privileges import (
     EXPECTED_PROGRAM,
+    MountView,
+    Need,
     PrivilegeDrop,
     check_program,
     expected_program,
+    plan_view,
 )
-from controller.process.mount_view import MountView, Need, plan_view
 
 UID, GID = 61234, 61235
 SEEN_FROM_INSIDE = """

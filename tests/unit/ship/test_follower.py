@@ -15,7 +15,7 @@ import pytest
 
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records.record import LINE_MAX_BYTES, parse
-from controller.journal.store.pruned_base import BASE_NAME, PrunedBase
+from controller.journal.store.chain import BASE_NAME, PrunedBase
 from controller.journal.store.reader import records
 from controller.journal.store.segments import MARK_NAME, DurableMark, first_seq_of, list_segments
 from controller.journal.writer.append_log import SegmentLimits
@@ -26,7 +26,7 @@ from controller.model.records import Record
 from controller.ship import fd_server
 from controller.ship.fd_server import JournalFiles, LocalFiles, RemoteFiles
 from controller.ship.follower import Cursor, Diverged, Follower
-from controller.system.atomic_file import write_atomic
+from controller.system.durable_files import write_atomic
 from tests.unit.journal.builders import entry, open_writer
 
 START = Cursor()

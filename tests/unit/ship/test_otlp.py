@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from controller.ship import otlp
-from controller.ship.destination import ToOtlp
+from controller.ship.destination import Rejected, Sender, ToOtlp, Undelivered
 from controller.ship.otlp import OtlpSink
-from controller.ship.sink import Rejected, Sender, Undelivered
 from tests.otlp import Collector
 from tests.unit.ship.test_follower import wrote
 from tests.unit.ship.test_shipper import shipped

@@ -20,10 +20,10 @@ from controller.journal.store.segments import MARK_NAME, DurableMark, first_seq_
 from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.model.errors import StateError
 from controller.ship import shipper
+from controller.ship.destination import Rejected, Sink, Undelivered
 from controller.ship.fd_server import JournalFiles, LocalFiles
 from controller.ship.follower import Cursor, Diverged, Shipped
 from controller.ship.shipper import Shipper, ShipperPaths, SinkStatus, load_cursor, metrics
-from controller.ship.sink import Rejected, Sink, Undelivered
 from controller.ship.sinks import FileSink, NoteSink, OnlyCheckpoints
 from tests.instance import eventually
 from tests.unit.journal.builders import entry, open_writer
@@ -454,7 +454,7 @@ def test_only_checkpoints_go_where_only_they_are_wanted(tmp_path: Path) -> None:
 MORTAL_SHIPPER = """
 import os, signal, sys
 from pathlib import Path
-from controller.app.clock import SystemClock
+from controller.app.process import SystemClock
 from controller.ship import shipper
 from controller.ship.fd_server import LocalFiles
 from controller.ship.sinks import FileSink

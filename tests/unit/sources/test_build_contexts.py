@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.compose.translation.scope import ContextRequest
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings, ContextRequest
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.spec.build import OTHER_DOCKERFILE, Build
+from controller.model.desired.spec.container import OTHER_DOCKERFILE, Build
 from controller.model.errors import Conflict
 from controller.sources.build_contexts import ContextReader, archive
 from controller.sources.directory import DirectorySource, Export

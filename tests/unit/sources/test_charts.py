@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.charts.chart import MAX_TEMPLATES
-from controller.core.charts.releases import merge
+from controller.core.charts.releases import MAX_TEMPLATES, merge
 from controller.core.status.facts import StatusInputs
 from controller.core.status.report import report
 from controller.model.desired.desired import Desired
@@ -298,7 +297,7 @@ def test_the_number_of_templates_and_releases_is_bounded(place: Path, monkeypatc
     assert "chart.too-many" in {problem.code for problem in load(place).problems}
     for name in templates:
         (place / name).unlink()
-    monkeypatch.setattr("controller.core.charts.chart.MAX_RELEASES", 1)
+    monkeypatch.setattr("controller.core.charts.releases.MAX_RELEASES", 1)
     write(place, {"desired-state/two.yaml": RELEASE.replace("name: one", "name: two")})
     desired = load(place)
     assert [problem.code for problem in desired.problems] == ["source.too-many"]
@@ -308,7 +307,7 @@ def test_the_number_of_templates_and_releases_is_bounded(place: Path, monkeypatc
 def test_the_values_and_bytes_of_a_chart_are_bounded(place: Path, monkeypatch):
     bomb = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 9))
     write(place, {f"configs/app/templates/{name}.yaml": bomb for name in "xyz"})
-    monkeypatch.setattr("controller.core.charts.chart.MAX_RENDERED_VALUES", 1_000)
+    monkeypatch.setattr("controller.core.charts.releases.MAX_RENDERED_VALUES", 1_000)
     message = "the chart gives more than 1000 values"
     place_of = "configs/app/templates/y.yaml:0:0 chart.template: "
     told = [f"{p.file}:{p.line}:{p.column} {p.code}: {p.message}" for p in load(place).problems]

@@ -8,7 +8,7 @@ import pytest
 
 from controller.core.compose import projects
 from controller.core.compose.reader import read_project
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings
 from controller.core.manifests.named_files import is_of_trimtab
 from controller.model.desired.desired import Desired
 from controller.model.names import service_key

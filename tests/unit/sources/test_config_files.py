@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.model.files.delivery import FILE_BYTES_MAX
+from controller.model.delivery import FILE_BYTES_MAX
 from controller.sources.directory import DirectorySource
 
 HEAD = "apiVersion: trimtab/v1\nkind: Config\nmetadata: {name: site, owner: team}\n"

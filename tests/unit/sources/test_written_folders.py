@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings
 from controller.model.desired.desired import Desired
 from controller.model.desired.spec.mounts import BindMount
 from controller.model.names import Key

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from controller.app.users import trimtab_gid
+from controller.app.state_folder import trimtab_gid
 from tests.gate.fixtures import CONTEXT, IMAGE, RUNS, Gate
 from tests.gate.roles import CONTROLLER, Peer
 from tests.instance import eventually

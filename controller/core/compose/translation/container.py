@@ -1,15 +1,28 @@
-"""The program of a service and its surroundings: image, command, environment, health, limits."""
+"""The program of a service and its surroundings: image, command, environment, health, limits.
+
+Requests for GPUs as CDI names: ``gpus``, and ``devices`` among the reservations of ``deploy``.
+
+Docker Compose leaves the choice to a driver of the engine. Here the policy grants each device by
+name. The names are the names of ``nvidia-ctk cdi generate``: by index, by UUID, or all.
+
+Builds of a project's services: the context, the Dockerfile, and the name of the image.
+"""
 
 from __future__ import annotations
 
-from typing import Final, cast
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
 
-from controller.core.compose.forms.attributes import FIELD_ROWS
-from controller.core.compose.forms.values import byte_text
+from controller.core.builds import dockerfile
+from controller.core.compose.attributes import FIELD_ROWS
 from controller.core.compose.project import TreePath
-from controller.core.compose.translation.gpus import gpu_requests
 from controller.core.compose.translation.scope import (
+    USUAL_CAPABILITIES,
+    ContextRequest,
     Draft,
+    FoundContext,
     TranslationScope,
     Tree,
     items,
@@ -17,9 +30,77 @@ from controller.core.compose.translation.scope import (
     texts,
     whole_number,
 )
-from controller.core.compose.translation.settings import USUAL_CAPABILITIES
+from controller.core.compose.values import byte_text
+from controller.core.encoding.identifiers import parse_reference
+from controller.model.desired.spec.container import OTHER_DOCKERFILE, identity_of
+from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.model.quantities import format_duration_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+_KIND: Final = "nvidia.com/gpu"
+#: The most devices that a count can name.
+COUNT_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRequest:
+    """A request for GPUs: the CDI names, or why there are none."""
+
+    path: TreePath  # in the service
+    names: tuple[str, ...] = ()
+    fault: str = ""
+
+
+def gpu_requests(service: Tree) -> Iterator[GpuRequest]:
+    """Yield the requests of a service."""
+    reservations = mapping(
+        mapping(mapping(service.get("deploy")).get("resources")).get("reservations")
+    )
+    places: tuple[tuple[TreePath, object], ...] = (
+        (("gpus",), service.get("gpus")),
+        (("deploy", "resources", "reservations", "devices"), reservations.get("devices")),
+    )
+    for path, requests in places:
+        for index, request in enumerate(items(requests)):
+            terms = mapping(request)
+            if fault := _fault(terms):
+                yield GpuRequest((*path, index), fault=fault)
+            else:
+                yield GpuRequest((*path, index), names=_names(terms))
+
+
+def _fault(request: Tree) -> str:
+    """Return why a request has no CDI names, '' if it has."""
+    driver, count = str(request.get("driver") or ""), request.get("count")
+    capabilities = texts(request.get("capabilities"))
+    if driver not in ("", "nvidia", "cdi"):
+        return f"a device of the driver {driver} has no known name"
+    if driver != "cdi" and capabilities and "gpu" not in capabilities:
+        return f"a device with the capabilities {', '.join(capabilities)} has no known name"
+    if driver == "cdi" and not texts(request.get("device_ids")):
+        return "the driver cdi needs the names of devices in device_ids"
+    if request.get("options"):
+        return "options of a device driver are not supported"
+    if isinstance(count, int) and count > COUNT_MAX:
+        return f"{count} devices are more than {COUNT_MAX}"
+    return ""
+
+
+def _names(request: Tree) -> tuple[str, ...]:
+    ids = texts(request.get("device_ids"))
+    if str(request.get("driver") or "") == "cdi":
+        return tuple(ids)
+    if ids:
+        return tuple(f"{_KIND}={each}" for each in ids)
+    count = request.get("count")
+    if isinstance(count, int) and count >= 0:
+        return tuple(f"{_KIND}={index}" for index in range(count))
+    return (f"{_KIND}=all",)
+
 
 _RETRIES_MAX: Final = 10
 #: Drivers that keep a copy here, with the engine's options.
@@ -378,3 +459,142 @@ def _retries(work: Workload, check: Tree) -> None:
         message,
         f"write retries: {_RETRIES_MAX} and start_period: {longer}",
     )
+
+
+_REMOTE: Final = re.compile(r"[a-z+]+://|git@|github\.com/|service:")
+_TAG_MAX: Final = 128
+#: Networks of a build, by the words of Compose.
+_NETWORKS: Final = {"none": "none", "default": "default"}
+#: Values of ``pull_policy`` that say nothing about an image that is built.
+_USUAL: Final = frozenset({"", "build", "missing", "if_not_present", "always"})
+
+
+def put_build(work: Workload) -> None:
+    """Translate ``build``. A tag with a digest of the build names the image, and the image is never pulled."""
+    build = mapping(work.tree.get("build"))
+    _check_words(work, build)
+    request = _request(work, build)
+    if request is None:
+        return
+    found = work.scope.read_context(request)
+    if found.fault is not None:
+        work.refuse(("build", "context"), *found.fault, code="build.context")
+        return
+    for index, platform in enumerate(texts(build.get("platforms"))):
+        if dockerfile.normal_platform(platform) != found.platform:
+            message = f"a build for {platform}: this engine is {found.platform}"
+            work.refuse(("build", "platforms", index), message, "remove the platform")
+    read = _dockerfile(work, build, request, found)
+    if read is None:
+        return
+    spec: dict[str, object] = {
+        "context": found.name,
+        "digest": found.digest,
+        "dockerfile": posixpath.normpath(request.dockerfile)
+        if found.is_inside
+        else OTHER_DOCKERFILE,
+    }
+    if not found.is_inside:
+        spec["dockerfileInline"] = found.dockerfile
+    optional: dict[str, object] = {
+        "bases": [base.image for base in read.bases],
+        "args": _arguments(build),
+        "target": build.get("target"),
+        "labels": {name: str(value) for name, value in mapping(build.get("labels")).items()},
+        "network": build.get("network"),
+        "shm": byte_text(build["shm_size"]) if build.get("shm_size") else None,
+        "pull": bool(build.get("pull")) or None,
+    }
+    spec |= {name: value for name, value in optional.items() if value not in (None, "", {}, [])}
+    work.draft.put("spec.build", spec, "build")
+    image = _built_image(work, identity_of(spec))
+    work.draft.put("spec.image", image, "image" if work.tree.get("image") else "build")
+
+
+def _check_words(work: Workload, build: Tree) -> None:
+    """Refuse values that a build of trimtab can't have. Whole attributes are refused by the table."""
+    network = str(build.get("network") or "")
+    if network and network not in _NETWORKS:
+        work.refuse(
+            ("build", "network"),
+            f"a build can't join the network {network}",
+            "write none, or remove it: the policy says which network a build has",
+        )
+    word = str(work.tree.get("pull_policy") or "")
+    if word not in _USUAL:
+        work.refuse(
+            ("pull_policy",), f"an image that is built can't have pull_policy {word}", "remove it"
+        )
+
+
+def _request(work: Workload, build: Tree) -> ContextRequest | None:
+    context = str(build.get("context") or work.scope.project.folder)
+    if _REMOTE.match(context) or context.startswith("/"):
+        work.refuse(
+            ("build", "context"),
+            f"the context {context} is no folder of the project",
+            "copy the files into a folder beside the Compose file, and name it",
+        )
+        return None
+    inline = build.get("dockerfile_inline")
+    return ContextRequest(
+        posixpath.normpath(context),
+        str(build.get("dockerfile") or "Dockerfile"),
+        None if inline is None else str(inline),
+    )
+
+
+def _dockerfile(
+    work: Workload, build: Tree, request: ContextRequest, found: FoundContext
+) -> dockerfile.Dockerfile | None:
+    """Return the understood Dockerfile; None, with problems, if it can't be built."""
+    target = build.get("target")
+    read = dockerfile.read(
+        found.dockerfile,
+        args=_arguments(build),
+        target=None if target is None else str(target),
+        platform=found.platform,
+    )
+    if isinstance(read, dockerfile.Dockerfile):
+        return read
+    name = posixpath.normpath(f"{request.context}/{request.dockerfile}")
+    for problem in read:
+        _add(work, problem, name if request.inline is None else "")
+    return None
+
+
+def _add(work: Workload, problem: Problem, name: str) -> None:
+    place = f"{name}:{problem.line}: " if name and problem.line else f"{name}: " if name else ""
+    inline = f"line {problem.line} of dockerfile_inline: " if not name and problem.line else ""
+    attribute = (
+        "target"
+        if problem.code == "build.target"
+        else "dockerfile"
+        if name
+        else "dockerfile_inline"
+    )
+    work.refuse(
+        ("build", attribute), f"{place}{inline}{problem.message}", problem.remedy, code=problem.code
+    )
+
+
+def _built_image(work: Workload, identity: str) -> str:
+    """Return the reference of the image: the name that Compose gives, with the digest of the build in its tag."""
+    project = work.scope.project.name
+    written = str(work.tree.get("image") or f"{project}-{work.name}".lower())
+    try:
+        reference = parse_reference(written)
+    except ValueError as error:
+        work.refuse(("image",), f"{written}: {error}", "write a name such as myapp:1.0")
+        return written
+    if reference.digest:
+        message = f"{written} names the digest of an image that is still to be built"
+        work.refuse(("image",), message, "write a name and a tag, without a digest")
+        return written
+    repository = written.rpartition(":")[0] if ":" in written.rpartition("/")[2] else written
+    tag = "" if reference.tag == "latest" else f"{reference.tag}-"
+    return f"{repository}:{tag[: _TAG_MAX - len(identity)]}{identity}"
+
+
+def _arguments(build: Tree) -> dict[str, str]:
+    return {n: str(v) for n, v in mapping(build.get("args")).items() if v is not None}

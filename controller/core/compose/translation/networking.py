@@ -6,17 +6,13 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 from controller.core.compose.project import TreePath
-from controller.core.compose.translation.container import (
-    SERVICE,
-    Workload,
-    refuse_namespace,
-)
-from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.container import SERVICE, Workload, refuse_namespace
 from controller.core.compose.translation.rollout import replicas_of
 from controller.core.compose.translation.scope import (
     DEFAULT_NETWORK,
     TranslationScope,
     Tree,
+    dns_name,
     items,
     mapping,
     texts,

@@ -6,8 +6,7 @@ from typing import Final
 
 from controller.core.compose.project import EXTENSION, TreePath
 from controller.core.compose.translation.container import SERVICE, Workload, usual_capabilities
-from controller.core.compose.translation.names import dns_name
-from controller.core.compose.translation.scope import Draft, Tree, items, mapping, texts
+from controller.core.compose.translation.scope import Draft, Tree, dns_name, items, mapping, texts
 from controller.model.names import JOB_NAME_MAX
 from controller.model.quantities import format_duration_ms
 

@@ -1,20 +1,200 @@
-"""One translation in progress: the names of a project, and the problems found so far."""
+"""One translation in progress: the names of a project, and the problems found so far.
+
+Names of Compose as names of trimtab: DNS labels, bounded, and still to be told apart.
+
+The choices of the policy that complete a Compose file.
+
+The extension ``x-trimtab`` of a project: choices for trimtab that Docker Compose ignores.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, cast
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
-from controller.core.compose.project import ComposeProject, Place, TreePath
-from controller.core.compose.translation.extension import extension_of
-from controller.core.compose.translation.names import dns_name, namespace_of
-from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.encoding.quoting import path_text
+from controller.core.compose.project import EXTENSION, ComposeProject, Place, TreePath
+from controller.core.encoding.text import path_text
 from controller.core.yaml.documents import YamlPath
 from controller.model.desired.spec.network import ALIASES_MAX
 from controller.model.errors import Problem, Severity
-from controller.model.names import JOB_NAME_MAX, SERVICE_NAME_MAX, Key
+from controller.model.names import JOB_NAME_MAX, NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
+from controller.model.policy.document import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+#: Hex digits of the original name's digest behind a name that was cut.
+_DIGITS: Final = 8
+_OTHER = re.compile(r"[^a-z0-9]+")
+
+
+def dns_name(original: str, length: int = SERVICE_NAME_MAX) -> str:
+    """Return the name of a resource for a name of Compose.
+
+    Lower case, with ``-`` for ``_`` and ``.``. A longer name is cut, and ends with a digest of the
+    original, so that two long names stay different.
+    """
+    name = _OTHER.sub("-", original.lower()).strip("-")
+    if is_dns_label(name, length=length):
+        return name
+    digest = hashlib.sha256(original.encode()).hexdigest()[:_DIGITS]
+    head = name[: length - _DIGITS - 1].strip("-")
+    return f"{head}-{digest}" if head else f"x-{digest}"
+
+
+def namespace_of(project: str) -> str:
+    """Return the namespace of a project's resources."""
+    return dns_name(project, NAMESPACE_MAX)
+
+
+#: The capabilities that Docker gives to every container, without those that endanger other
+#: containers or that few images need: NET_RAW, MKNOD, AUDIT_WRITE, SETFCAP, SYS_CHROOT.
+USUAL_CAPABILITIES: Final = (
+    *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE"),
+    *("SETGID", "SETPCAP", "SETUID"),
+)
+#: The owner of projects, if nothing names an owner.
+DEFAULT_OWNER: Final = "default"
+#: The code of the warning that a file must be copied for a Secret. It ends when the Secret is opened.
+SECRET_COPY: Final = "compose.secret-copy"  # noqa: S105 — a code
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeSettings:
+    """The policy's choices. The defaults are those of the policy ``strict``."""
+
+    #: The owner of projects without ``x-trimtab.owner``.
+    owner: str = DEFAULT_OWNER
+    #: The network ``default`` of a project.
+    network: Literal["isolated", "bridge"] = "isolated"
+    #: The host address of a port without an address.
+    address: str = "127.0.0.1"
+    #: The policy admits ports on all addresses of the host.
+    everywhere: bool = False
+    #: The capabilities of a service that drops none.
+    capabilities: tuple[str, ...] = ("CHOWN", "SETGID", "SETUID")
+    #: The policy allows further names of services.
+    aliases: bool = False
+    #: The policy grants builds. Otherwise an image beside a build is run as it is.
+    builds: bool = False
+    #: The size of a tmpfs without a size, in bytes.
+    tmpfs: int = 64 * 1024**2
+    #: The absolute path of the source's root, '' for none: files of a Git source have no place that lasts.
+    directory: str = ""
+    #: The observers of the policy: NAMESPACE/SERVICE.
+    observers: tuple[str, ...] = ()
+
+    @property
+    def home(self) -> str:
+        """The home of a user around the directory, which ``~`` means; '' if there is none."""
+        parts = self.directory.split("/")
+        if parts[:2] == ["", "root"]:
+            return "/root"
+        return "/".join(parts[:3]) if parts[:2] == ["", "home"] and len(parts) > 2 else ""
+
+
+def settings_of(policy: Policy) -> ComposeSettings:
+    """Return the choices of a policy."""
+    networks, owners = policy.networks, policy.owners or ()
+    allowed = policy.capabilities.allowed
+    return ComposeSettings(
+        owner=owners[0].name if len(owners) == 1 else DEFAULT_OWNER,
+        network=networks.compose_default,
+        address=networks.ports.host_ips[0],
+        everywhere="0.0.0.0" in networks.ports.host_ips,  # noqa: S104 - what the policy admits
+        capabilities=tuple(name for name in USUAL_CAPABILITIES if name in allowed),
+        aliases=networks.service_aliases,
+        builds=policy.images.build is not None,
+        tmpfs=policy.resources.tmpfs.default,
+        directory=policy.directory,
+        observers=tuple(
+            f"{each.namespace}/{each.service}"
+            for each in policy.exceptions
+            if each.loosens.observer is not None
+        ),
+    )
+
+
+def owned_by(
+    owners: Sequence[str], settings: Callable[[], ComposeSettings]
+) -> Callable[[], ComposeSettings]:
+    """Return the settings of a Git source: with its only owner, if it lists one alone."""
+
+    def own() -> ComposeSettings:
+        chosen = settings()
+        owner = owners[0] if len(owners) == 1 else chosen.owner
+        return replace(chosen, owner=owner, directory="")
+
+    return own
+
+
+#: The reader of projects takes ``files`` and ``profiles``.
+_MEMBERS: Final = ("files", "networks", "owner", "profiles", "suspend", "volumes")
+#: Members that choose between the objects of Docker Compose and those of trimtab.
+_KEEPING: Final = ("networks", "volumes")
+_CHOICES: Final = ("compose", "trimtab")
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """The valid choices of ``x-trimtab``; the defaults for all others."""
+
+    owner: str = ""  # '' for the owner of the settings
+    is_suspended: bool = False  # services are left as they are, and no job runs
+    keeps_volumes: bool = False  # volumes have the names that Docker Compose gives
+    keeps_networks: bool = False  # the services join the networks that Docker Compose made
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A mistake in ``x-trimtab``."""
+
+    #: The member with the mistake; None for all of ``x-trimtab``.
+    member: str | None
+    message: str
+    remedy: str
+
+
+def extension_of(project: ComposeProject) -> Extension:
+    """Return the choices of a project."""
+    tree = _tree(project)
+    owner = tree.get("owner")
+    return Extension(
+        owner=owner if isinstance(owner, str) else "",
+        is_suspended=tree.get("suspend") is True,
+        keeps_volumes=tree.get("volumes") == "compose",
+        keeps_networks=tree.get("networks") == "compose",
+    )
+
+
+def mistakes_of(project: ComposeProject) -> Iterator[Mistake]:
+    """Yield the mistakes in ``x-trimtab``."""
+    whole = project.tree.get(EXTENSION)
+    if whole is not None and not isinstance(whole, Mapping):
+        yield Mistake(None, f"{EXTENSION} must be a mapping", f"write {EXTENSION}: {{owner: NAME}}")
+    for name, value in _tree(project).items():
+        if name not in _MEMBERS:
+            near = get_close_matches(name, _MEMBERS, 1)
+            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(_MEMBERS)}"
+            yield Mistake(name, f"{EXTENSION} has no member {name}", remedy)
+        elif name == "owner" and not (isinstance(value, str) and value):
+            yield Mistake(name, f"{EXTENSION}.owner must be a name", "write the name of an owner")
+        elif name == "suspend" and not isinstance(value, bool):
+            yield Mistake(name, f"{EXTENSION}.suspend must be true or false", "write true or false")
+        elif name in _KEEPING and value not in _CHOICES:
+            message = f"{EXTENSION}.{name} must be one of {', '.join(_CHOICES)}"
+            yield Mistake(name, message, f"write compose to keep the {name} of Docker Compose")
+
+
+def _tree(project: ComposeProject) -> Mapping[str, object]:
+    tree = project.tree.get(EXTENSION)
+    return cast("Mapping[str, object]", tree) if isinstance(tree, Mapping) else {}
+
 
 Tree = Mapping[str, object]
 #: The digits of a number that is converted; a longer one is a problem of the document.

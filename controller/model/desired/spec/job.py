@@ -7,10 +7,8 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from controller.model.desired.field_types import DurationMs
-from controller.model.desired.spec.fields import Model, image_reference
-from controller.model.desired.spec.rollout import Restart, RestartPolicy
-from controller.model.desired.spec.service import ServiceSpec
+from controller.model.desired.spec.fields import DurationMs, Model, image_reference
+from controller.model.desired.spec.service import Restart, RestartPolicy, ServiceSpec
 from controller.model.names import COMPLETIONS_MAX, PARALLELISM_MAX
 
 SCHEDULE_MAX: Final = 128
@@ -106,7 +104,7 @@ class KeptRuns(Model):
 class JobSpec(ServiceSpec):
     """The spec of a Job.
 
-    The fields of ``NOT_OF_A_JOB`` are refused by ``core.manifests.jobs.job_checks``.
+    The fields of ``NOT_OF_A_JOB`` are refused by ``core.manifests.job_checks``.
     """
 
     #: The image, or {fromService: true} for the image of the service that the run belongs to.

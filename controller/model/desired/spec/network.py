@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec import fields
+from controller.model.desired.spec.fields import PortNumber
 from controller.model.observed import HostPort
 
 #: Ports of one range, names of one network, and items of each list of ``dns``.

@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.broker.builds.context_archive import ContextLimits, JudgedContext, read_context
-from controller.broker.builds.tar_headers import BadContext
+from controller.broker.builds.context_archive import (
+    BadContext,
+    ContextLimits,
+    JudgedContext,
+    read_context,
+)
 from controller.core.builds import context as contexts
 from tests.gate.hostile_builds import HostileBuild, archive, entry, hostile_builds
 

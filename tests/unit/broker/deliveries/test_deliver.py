@@ -10,10 +10,10 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import StoreContent
 from controller.broker.gate.state import GateState
-from controller.core.files import blob
+from controller.core.files import content
 from controller.core.files.content import content_id
 from controller.model.confinement import Confinement, ExpectedMount
-from controller.model.files.delivery import NAMESPACE_BYTES_MAX, FileSet, StoredContent, StoredFiles
+from controller.model.delivery import NAMESPACE_BYTES_MAX, FileSet, StoredContent, StoredFiles
 from controller.model.inventory import Inventory
 from controller.model.records import Actor
 from tests.unit.broker import world
@@ -33,7 +33,7 @@ from tests.unit.broker.dialogue import (
 SITE = FileSet("config", "default", "site")
 FILES = {"page": b"hidden words"}
 CONTENT = content_id(FILES)
-STORE = StoreContent(SITE, CONTENT, blob.encode(FILES))
+STORE = StoreContent(SITE, CONTENT, content.encode_blob(FILES))
 LOOK = StoreContent(SITE, CONTENT)
 
 

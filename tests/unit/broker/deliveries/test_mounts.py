@@ -10,9 +10,9 @@ from controller.broker.deliveries import mounts
 from controller.broker.gate.commands import InspectPaths, MakeFiles
 from controller.broker.gate.refusals import Denied
 from controller.core.engine_api.requests import CreateRequest, FileRequest, MountRequest
-from controller.core.files.layout import variant_id
+from controller.core.files.content import variant_id
 from controller.model.confinement import Confinement, ExpectedMount
-from controller.model.files.delivery import FileSet, StoredContent, StoredFiles, Variant
+from controller.model.delivery import FileSet, StoredContent, StoredFiles, Variant
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import Inventory
 from tests.unit.broker.dialogue import RECORDED, converse, state

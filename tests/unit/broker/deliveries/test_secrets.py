@@ -9,15 +9,9 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import (
-    OpenSecret,
-    SecretNotOpened,
-    SecretOpened,
-    StoreContent,
-)
-from controller.core.secrets.contents import SecretName
-from controller.core.secrets.declared import GeneratedSource
-from controller.model.files.delivery import FileSet, StoredContent, StoredFiles
+from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretOpened, StoreContent
+from controller.core.secrets.declared import GeneratedSource, SecretName
+from controller.model.delivery import FileSet, StoredContent, StoredFiles
 from controller.model.inventory import Inventory
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (

@@ -6,7 +6,7 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ForgetSecret
-from controller.model.files.delivery import FileSet
+from controller.model.delivery import FileSet
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
     ALICE,

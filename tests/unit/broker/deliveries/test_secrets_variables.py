@@ -12,7 +12,7 @@ from controller.broker.deliveries.secrets import VALUE_BYTES_MAX, values_of
 from controller.broker.gate.commands import ReadSecret, SecretValue, WriteRecord
 from controller.broker.gate.refusals import Denied
 from controller.core.engine_api.requests import CreateRequest, VariableRequest
-from controller.model.files.delivery import FileSet, StoredContent, StoredFiles
+from controller.model.delivery import FileSet, StoredContent, StoredFiles
 from controller.model.inventory import Inventory
 from tests.unit.broker.dialogue import state
 

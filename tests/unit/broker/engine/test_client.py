@@ -15,7 +15,7 @@ from controller.model.errors import EngineError, EngineUnavailable, StateError, 
 from controller.model.records import Reply
 from controller.ports import EngineFacts
 from controller.system.slots import Share, Slots, SlotUser
-from controller.system.unix_socket import engine_socket_path
+from controller.system.sockets import engine_socket_path
 from tests.unit.broker.engine_side import INFO, VERSION, EngineSide, chunked, told
 from tests.unit.broker.hostile_answers import BODIES
 

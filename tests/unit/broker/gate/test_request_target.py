@@ -5,19 +5,21 @@ import re
 import pytest
 
 from controller.broker.dispatch import ENDPOINTS
-from controller.broker.gate.query_params import (
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.request_target import (
+    RequestTarget,
+    build_path,
     detach_keys,
     flag,
     left_to_admission,
     must_be_unset,
     number,
+    read_path,
+    read_query,
     validate_query,
     without_repeats,
 )
-from controller.broker.gate.refusals import Denied
-from controller.broker.gate.request_target import RequestTarget, build_path, read_path, read_query
-from controller.broker.gate.router import DENIED, body_limit, find_route, may_be_large
-from controller.broker.gate.routes import ROUTES
+from controller.broker.gate.routes import DENIED, ROUTES, body_limit, find_route, may_be_large
 from controller.core.enforcement.settlement import ProofKind
 from controller.model.mutations import Mutation
 from tests.unit.broker.gate.api_parameters import PARAMETERS

@@ -21,7 +21,7 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify
 from controller.broker.guards.kernel_verify import PAUSES_S, REMEDY
-from controller.core.enforcement.kernel_compare import PolicyBounds
+from controller.core.enforcement.kernel import PolicyBounds
 from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.inventory_json import settings_to_json
 from controller.engine.responses import error_of

@@ -12,7 +12,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import find_shared
 from controller.core.engine_api.requests import SharesRequest
-from controller.core.rules.facts import SharedContainer
+from controller.core.rules.context import SharedContainer
 from controller.model.inventory import ContainerItem
 from tests.unit.broker.dialogue import reply, state
 from tests.unit.broker.world import inspect, inventory, item, labels

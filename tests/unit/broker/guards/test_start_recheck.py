@@ -10,7 +10,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine
 from controller.broker.gate.state import GateState
-from controller.broker.guards import kernel_verify, name_conflicts
+from controller.broker.guards import conflicts, kernel_verify
 from controller.core.records.inventory_json import from_json, to_json
 from controller.core.rules.networks import is_admitted
 from controller.model.confinement import Confinement, ExpectedMount
@@ -285,7 +285,7 @@ def test_what_runs_under_anothers_name_is_a_breach_of_clients_only(
     """The controller puts back the names of its own. Names that were free are taken."""
     container = on(SHARED, SHARED_ID, origin=origin, namespace="default")
     knows = gate(container, IMPLIED, containers={DB: BOBS})
-    assert name_conflicts.find_names(knows, container, POLICY, RENAMED) == found
+    assert conflicts.find_names(knows, container, POLICY, RENAMED) == found
     assert knows.verification.found_names == {WEB: {"x"}}
 
 
@@ -307,7 +307,7 @@ def test_it_is_free_again_once_the_container_shows_it_no_more_or_is_gone() -> No
     knows = gate(container, IMPLIED, containers={DB: BOBS})
     held = {WEB: frozenset({"cache"}), NEW: frozenset({"db"})}
     knows.verification.found_names = held
-    name_conflicts.find_names(knows, container, POLICY, inspect(WEB, "alice-web", "alice"))
+    conflicts.find_names(knows, container, POLICY, inspect(WEB, "alice-web", "alice"))
     assert knows.verification.found_names == {}
     assert rename_to_cache(knows, *RENAMED_NOW).status == 204
 

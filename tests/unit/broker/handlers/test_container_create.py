@@ -15,8 +15,8 @@ from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.core.admission.create import judge_create
-from controller.core.effective.merge import effective
-from controller.core.encoding.image_reference import parse_reference
+from controller.core.effective import effective
+from controller.core.encoding.identifiers import parse_reference
 from controller.core.records.inventory_json import settings_from_json
 from controller.model import names
 from controller.model.host_paths import PathFacts

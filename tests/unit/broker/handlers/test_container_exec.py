@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import (
-    EndProcess,
-    Forward,
-    ReadAccounts,
-    ReadEngine,
-    Relay,
-)
+from controller.broker.gate.commands import EndProcess, Forward, ReadAccounts, ReadEngine, Relay
 from controller.broker.gate.state import CreatedExec, GateState
 from controller.broker.guards.recovery import settle
 from controller.broker.handlers import container_exec
-from controller.core.effective.accounts import Accounts
+from controller.core.effective import Accounts
 from controller.core.encoding.canonical_json import digest
 from controller.core.records.inventory_json import from_json, to_json
 from controller.model.confinement import Confinement

@@ -22,7 +22,7 @@ from controller.broker.gate.commands import (
 )
 from controller.broker.gate.state import GateState
 from controller.broker.handlers import container_exec, container_hooks
-from controller.core.effective.accounts import Accounts
+from controller.core.effective import Accounts
 from controller.model.confinement import NotReadable
 from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED

@@ -6,9 +6,15 @@ import json
 from urllib.parse import urlencode
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.builds import ContextReceived, ReceiveContext, RunBuild
 from controller.broker.gate.call import IMAGE_BYTES_MAX
-from controller.broker.gate.commands import BuildEnded, Forward, ReadEngine
+from controller.broker.gate.commands import (
+    BuildEnded,
+    ContextReceived,
+    Forward,
+    ReadEngine,
+    ReceiveContext,
+    RunBuild,
+)
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.core.admission.builds import BuildRequest, read_build

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.host import path_inspector as module
+from controller.broker.host import path_inspector
 from controller.broker.host.path_inspector import PathInspector, ProtectedPlace, protected_places
 from controller.model.host_paths import DIRECTORY, ENGINE_DATA, PathFacts, StickyParent
 
@@ -107,7 +107,7 @@ def test_what_the_kernel_won_t_open_is_unreadable(
             ctypes.set_errno(code)
             return -1
 
-    monkeypatch.setattr(module, "_libc", Refusing())
+    monkeypatch.setattr(path_inspector, "_libc", Refusing())
     assert look(root) == PathFacts(str(root), "unreadable")
 
 
@@ -170,7 +170,7 @@ def test_what_is_contains_or_lies_under_a_protected_place_is_protected(root: Pat
 def test_without_mountinfo_device_and_inode_still_tell(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_mounts", dict)
+    monkeypatch.setattr(path_inspector, "_mounts", dict)
     place = root / "a" / "state"
     (place / "broker").mkdir(parents=True)
     (root / "a" / "state2").mkdir()
@@ -321,8 +321,8 @@ def test_the_time_zone_of_the_host_is_the_file_behind_its_link(
     (zones / "Etc").mkdir(parents=True)
     (zones / "Etc" / "UTC").write_text("TZif")
     (root / "secret").write_text("")
-    monkeypatch.setattr(module, "ZONES", str(zones))
-    monkeypatch.setattr(module, "TIME_ZONE", (str(link),))
+    monkeypatch.setattr(path_inspector, "ZONES", str(zones))
+    monkeypatch.setattr(path_inspector, "TIME_ZONE", (str(link),))
     link.symlink_to("zoneinfo/Etc/UTC")
     behind = look(zones / "Etc" / "UTC")
     assert look(link) == replace(behind, path=str(link))
@@ -379,7 +379,7 @@ def test_a_device_is_a_console_where_the_kernel_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = tmp_path / "consoles"
-    monkeypatch.setattr(module, "CONSOLES", listed)
+    monkeypatch.setattr(path_inspector, "CONSOLES", listed)
 
     def is_console() -> bool:
         return PathInspector((), own_uid=0).inspect(("/dev/zero",))[0].console
@@ -393,7 +393,7 @@ def test_a_device_is_a_console_where_the_kernel_says_so(
 def test_a_serial_port_is_a_console_where_the_kernel_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CONSOLES", tmp_path / "missing")
+    monkeypatch.setattr(path_inspector, "CONSOLES", tmp_path / "missing")
     port = tmp_path / "ttyUSB0"
     os.mknod(port, 0o600 | stat.S_IFCHR, os.makedev(188, 0))
     found, zero = PathInspector((), own_uid=0).inspect((str(port), "/dev/zero"))

@@ -14,15 +14,26 @@ import pytest
 
 from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretOpened
 from controller.broker.secrets.generated import GeneratedValues
-from controller.broker.secrets.opener import COUNTED_MAX, NEW_MAX, STALLED_S, WINDOW_S, SecretOpener
-from controller.broker.secrets.worker import SecretWorker
-from controller.core.files.blob import DamagedContent, UnopenedContent
-from controller.core.secrets.contents import SecretName
-from controller.core.secrets.declared import GeneratedSource, HostFileSource, SecretSource
+from controller.broker.secrets.opener import (
+    COUNTED_MAX,
+    NEW_MAX,
+    STALLED_S,
+    WINDOW_S,
+    SecretOpener,
+    SecretWorker,
+)
+from controller.core.files.content import DamagedContent, UnopenedContent
+from controller.core.secrets.declared import (
+    AgeSource,
+    GeneratedSource,
+    HostFileSource,
+    SecretName,
+    SecretSource,
+    SopsSource,
+)
 from controller.core.secrets.formats import SopsForm
-from controller.core.secrets.sources import AgeSource, SopsSource
+from controller.model.delivery import FileSet
 from controller.model.errors import SecretError
-from controller.model.files.delivery import FileSet
 from tests.unit.core.secrets.oracle import Keys, encrypt
 
 SHOP, OTHER = Keys(), Keys()

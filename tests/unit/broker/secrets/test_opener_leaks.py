@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from controller.broker.deliveries import secrets
 from controller.broker.deliveries.secrets import values_of
 from controller.broker.dispatch import handle
-from controller.broker.files.store import FileStore
+from controller.broker.files import FileStore
 from controller.broker.gate import mutate
 from controller.broker.gate.call import Author
 from controller.broker.gate.commands import (
@@ -36,11 +36,10 @@ from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.secrets.generated import GeneratedValues
-from controller.broker.secrets.opener import SecretOpener
-from controller.broker.secrets.worker import SecretWorker
+from controller.broker.secrets.opener import SecretOpener, SecretWorker
 from controller.core.engine_api.requests import CreateRequest, VariableRequest
 from controller.core.records.inventory_json import to_json
-from controller.model.files.delivery import FileSet, Variant
+from controller.model.delivery import FileSet, Variant
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Verdict
 from tests.leaks import found_in, leaks_below

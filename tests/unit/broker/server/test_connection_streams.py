@@ -17,8 +17,7 @@ from controller.broker.gate.commands import (
     WriteRecord,
 )
 from controller.broker.gate.state import GateState
-from controller.core.records.query import Filter
-from controller.core.records.views import Page, Question
+from controller.core.records.query import Filter, Page, Question
 from controller.model.records import Record, Reply, Request
 from tests.unit.broker.engine_side import Act, chunked, told
 from tests.unit.broker.serving import (

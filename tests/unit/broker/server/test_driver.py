@@ -24,11 +24,10 @@ from controller.broker.gate.commands import (
     VerifyProof,
     WriteRecord,
 )
-from controller.broker.secrets.worker import SecretWorker
+from controller.broker.secrets.opener import SecretWorker
 from controller.broker.server import driver as module
 from controller.broker.server.driver import Driver
-from controller.core.secrets.contents import SecretName
-from controller.core.secrets.declared import GeneratedSource
+from controller.core.secrets.declared import GeneratedSource, SecretName
 from controller.model.records import Entry, Record, Reply
 from controller.system.slots import SlotUser
 from tests.unit.broker.dialogue import ALICE, BOB, CONTROLLER, TIME

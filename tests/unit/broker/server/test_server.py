@@ -21,7 +21,7 @@ from controller.broker.gate.commands import (
     WriteRecord,
 )
 from controller.broker.gate.state import GateState
-from controller.broker.server import recovery_task
+from controller.broker.server import background_tasks
 from controller.broker.server.server import ServerLimits
 from controller.model.errors import PolicyInvalid, StateError
 from controller.model.policy.document import Policy
@@ -132,7 +132,7 @@ def test_the_broker_ends_with_streams_open_and_answers_due(tmp_path: Path) -> No
 def test_what_isn_t_answered_within_the_grace_is_left_to_recovery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery_task, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(background_tasks, "FIRST_PAUSE_S", 0.001)
 
     async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()

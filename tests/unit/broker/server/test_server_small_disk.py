@@ -13,9 +13,9 @@ import pytest
 from controller.broker import dispatch
 from controller.broker.gate.commands import Command, CommandResult, Relay, WriteRecord
 from controller.broker.gate.state import GateState
-from controller.journal.index import live_index
+from controller.journal.index import queries
 from controller.journal.verify.verify import TrustAnchors, verify
-from controller.journal.writer.disk import RESERVE_SHARE
+from controller.journal.writer.append_log import RESERVE_SHARE
 from controller.model.records import Entry, Record, Reply, Request
 from tests.disk import MIB, Disk, small_disk
 from tests.unit.broker.serving import Bench, ask, body_of, get, post, run, status_of
@@ -84,7 +84,7 @@ if os.geteuid() == 0:
         disk: Disk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # As if the journal were too long to be read without its index.
-        monkeypatch.setattr(live_index, "ALONE_MAX", 0)
+        monkeypatch.setattr(queries, "ALONE_MAX", 0)
         bench = Bench(disk.root, recording, signed=True)
 
         async def test() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from controller.core.proofs.signers import SignerFiles
+from controller.core.proofs.proven_commit import SignerFiles
 from controller.model.records import Reply
 from tests.unit.broker.signed.rich import BOB, LAB, RICH, RichInstance
 from tests.unit.core.proofs.repository import ALICE, MALLORY, Key, Repository, frame, signer_files

@@ -22,10 +22,9 @@ from controller.broker.gate.commands import (
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
 from controller.core.manifests.parse import read_text
-from controller.core.planning.deliveries.secret_binding import bind_secrets
-from controller.core.proofs.signers import SignerFiles
-from controller.core.secrets.contents import SecretName
-from controller.core.secrets.declared import declared_from_json
+from controller.core.planning.deliveries import bind_secrets
+from controller.core.proofs.proven_commit import SignerFiles
+from controller.core.secrets.declared import SecretName, declared_from_json
 from controller.engine.requests import create_request
 from controller.engine.transport import OutgoingRequest
 from controller.model.confinement import EffectiveState, NotReadable

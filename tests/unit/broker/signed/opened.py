@@ -12,10 +12,16 @@ from controller.broker.gate.commands import (
     SecretOpened,
     SecretValue,
 )
-from controller.core.secrets.contents import SecretFiles, content_id
-from controller.core.secrets.declared import HostFileSource, encode_declared
-from controller.core.secrets.opening import open_source
-from controller.core.secrets.sources import AgeSource, OpenRequest, SopsSource
+from controller.core.secrets.declared import (
+    AgeSource,
+    HostFileSource,
+    OpenRequest,
+    SecretFiles,
+    SopsSource,
+    content_id,
+    encode_declared,
+)
+from controller.core.secrets.sops import open_source
 from controller.model.errors import SecretError
 from tests.unit.core.secrets.oracle import Keys
 

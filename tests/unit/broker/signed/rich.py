@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof
-from controller.core.proofs.signers import SignerFiles
+from controller.core.proofs.proven_commit import SignerFiles
 from controller.model.policy.document import Policy
 from tests.unit.broker.signed.instance import Instance
 from tests.unit.broker.signed.opened import armored

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from controller import __version__
-from controller.broker.host.listen_socket import ACL, access_list
+from controller.broker.host.sockets import ACL, access_list
 from controller.cli.commands import doctor
 from controller.cli.commands.doctor import (
     CheckResult,
@@ -22,7 +22,7 @@ from controller.cli.commands.doctor import (
     socket_finding,
 )
 from controller.settings import StateFolder
-from controller.system.unix_socket import broker_sockets
+from controller.system.sockets import broker_sockets
 from tests.unit.cli.reports import condition, resource
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from controller.cli.commands import service
-from controller.cli.commands.history import render
-from controller.cli.commands.service import describe_progress
+from controller.cli.commands.service import describe_progress, render_history
 from controller.cli.main import main
 from controller.loop.state.store import StateStore
 from controller.settings import Instance, StateFolder, write_instance
@@ -312,7 +311,7 @@ def test_words_of_an_image_play_no_tricks_on_a_terminal(
     assert (told.count("\\u001b]0;owned\\u0007"), "\x1b" in told) == (2, False)
     pin = {"by": "uid:0", "since": "now", "reason": hostile}
     history: dict[str, Any] = {"revisions": [], "suspended": None, "pin": pin, "restarting": None}
-    assert "\x1b" not in render(history, width=None)
+    assert "\x1b" not in render_history(history, width=None)
 
 
 def test_a_history_tells_below_what_people_want() -> None:
@@ -322,7 +321,7 @@ def test_a_history_tells_below_what_people_want() -> None:
         "pin": {"by": "uid:3999999999", "since": "now", "reason": "late"},
         "restarting": {"by": "uid:0", "containers": 2},
     }
-    assert render(told, width=None).splitlines()[1:] == [
+    assert render_history(told, width=None).splitlines()[1:] == [
         "suspended by root since then",
         "rolled back by uid:3999999999 since now: late",
         "restart of 2 containers asked by root",
@@ -344,7 +343,7 @@ def test_a_history_fits_80_columns() -> None:
         "reason": "slot 1 keeps failing: it exited with 1",
     }
     told = {"revisions": [revision], "suspended": None, "pin": None, "restarting": None}
-    shown = render(told, width=80)
+    shown = render_history(told, width=80)
     assert max(map(len, shown.splitlines())) <= 80
     assert "…/web:1.4" in shown
     assert "failed: slot 1 keeps failing: it exited with 1" in " ".join(shown.split())

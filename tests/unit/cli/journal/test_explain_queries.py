@@ -15,15 +15,14 @@ from pathlib import Path
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.handlers.own.journal_api import line_for
+from controller.broker.handlers.journal_api import line_for
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.journal.explain import containers_at, render
-from controller.cli.journal.journal_source import BrokerArchive, parse_result
+from controller.cli.journal.filters import BrokerArchive, parse_result
 from controller.cli.main import main
 from controller.core.records.provenance import provenance
-from controller.core.records.query import Filter, QueryResult
-from controller.core.records.views import SHAPING_MAX, chronicle
-from controller.journal.index.archive import FolderArchive
+from controller.core.records.query import SHAPING_MAX, Filter, QueryResult, chronicle
+from controller.journal.index.queries import FolderArchive
 from controller.journal.store.reader import records
 from controller.model.records import Actor, Role
 from controller.settings import Instance, StateFolder, write_instance
@@ -341,9 +340,9 @@ def served(root: Path) -> Iterator[Bench]:
 def test_a_broker_tells_the_same_as_the_files(
     state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from controller.cli.journal import journal_source
+    from controller.cli.journal import filters
 
-    monkeypatch.setattr(journal_source, "PAGE", 3)
+    monkeypatch.setattr(filters, "PAGE", 3)
     with served(state) as bench:
         asked = BrokerArchive(BrokerApi(bench.socket))
         with FolderArchive(bench.journal) as archive:

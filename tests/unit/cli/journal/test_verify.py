@@ -13,7 +13,7 @@ import pytest
 from controller.cli.journal.verify import EXIT_CODES
 from controller.cli.main import main
 from controller.core.records.checkpoint import Checkpoint
-from controller.core.transparency.signed_note import PrivateKey, parse_private, sign_note
+from controller.core.transparency import PrivateKey, parse_private, sign_note
 from controller.journal.store.segments import MARK_NAME, list_segments
 from controller.journal.writer.checkpointer import CheckpointInterval
 from tests.unit.journal.builders import ORIGIN, edit, entry, key_files, open_log, read_public_keys

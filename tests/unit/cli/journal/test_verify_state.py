@@ -23,8 +23,8 @@ from controller.cli.main import main
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records.checkpoint import origin_of, prune_entry
 from controller.core.records.inventory import fold
-from controller.core.transparency.signed_note import PrivateKey
-from controller.journal.store.pruned_base import INVENTORY_NAME
+from controller.core.transparency import PrivateKey
+from controller.journal.store.chain import INVENTORY_NAME
 from controller.journal.store.reader import records
 from controller.journal.store.segments import list_segments
 from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits

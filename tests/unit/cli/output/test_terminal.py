@@ -12,8 +12,8 @@ FOLDER = Path(controller.cli.__file__).parent
 #: Modules that write by themselves, and why.
 OTHERS = {
     "output/terminal.py": "the one place",
-    "containers/printing.py": "lines of containers, escaped by rules of their own",
-    "containers/exec_session.py": "an operator's own session: bytes as they are",
+    "commands/log_lines.py": "lines of containers, escaped by rules of their own",
+    "commands/exec.py": "an operator's own session: bytes as they are",
     "journal/export.py": "the journal's lines as they are, for a file",
 }
 WRITERS = {"click.echo", "click.secho", "print", "sys.stdout.write", "sys.stderr.write"}

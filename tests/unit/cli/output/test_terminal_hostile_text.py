@@ -14,35 +14,32 @@ from typing import Any
 
 import pytest
 
-from controller.cli.clients.wait_for_pass import ProgressPrinter, show_changes
-from controller.cli.commands import history
+from controller.cli.clients.status_report import ProgressPrinter, show_changes
+from controller.cli.commands import apply, service, source
+from controller.cli.commands.apply import Pending, show_done, why_not_converged
 from controller.cli.commands.doctor import CheckResult, show_findings
-from controller.cli.containers.printing import LineOrigin, LinePrinter
+from controller.cli.commands.log_lines import LineOrigin, LinePrinter
 from controller.cli.exit_codes import report as report_error
 from controller.cli.journal import explain
-from controller.cli.journal.record_text import render_story, row
-from controller.cli.journal.table import clock_for, render_changes, render_records
+from controller.cli.journal.table import (
+    clock_for,
+    render_changes,
+    render_records,
+    render_story,
+    row,
+)
 from controller.cli.options import print_json
 from controller.cli.output.terminal import echo
-from controller.cli.plans import approve
-from controller.cli.plans.apply import why_not_converged
-from controller.cli.plans.apply_result import show_done
-from controller.cli.plans.approve import Pending
-from controller.cli.source import group as source_group
 from controller.cli.status.description import describe_resource
-from controller.cli.status.live_view import reachable_services, screen_of
-from controller.cli.status.screen import ChangeLines
+from controller.cli.status.live_view import ChangeLines, reachable_services, screen_of
 from controller.cli.status.sources import describe_source, render_sources
 from controller.cli.status.table import TableView, fit_status, render_status
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.text import printable
 from controller.core.records.provenance import provenance
-from controller.core.records.query import QueryResult, RecordContext
-from controller.core.records.views import chronicle, story
+from controller.core.records.query import QueryResult, RecordContext, chronicle, story
 from controller.core.review.flat_plan import render as render_flat
-from controller.core.review.plan_json import review_json
-from controller.core.review.plan_markdown import render_markdown
+from controller.core.review.plan_json import paint, render_markdown, review_json
 from controller.core.review.plan_text import render_differences, render_review
-from controller.core.review.printed_review import paint
 from controller.model.container_output import LogLine
 from controller.model.errors import UsageError
 from controller.model.records import Record
@@ -153,7 +150,7 @@ def descriptions(value: Any) -> Iterator[str]:
 
 def histories(value: Any) -> Iterator[str]:
     for width in WIDTHS:
-        yield history.render(value, width=width)
+        yield service.render_history(value, width=width)
 
 
 Printed = Callable[[Any], None]
@@ -165,8 +162,8 @@ def print_lines(value: Any) -> None:
 
 def print_sources(value: Any) -> None:
     for each in value:
-        source_group._show(each)
-        echo("  ".join(source_group._row(each)))
+        source._show(each)
+        echo("  ".join(source._row(each)))
 
 
 def print_error(value: Any) -> None:
@@ -198,7 +195,7 @@ def print_screen(value: Any) -> None:
 
 
 def print_approval(value: Any) -> None:
-    echo("\n".join(approve._lines(value)))
+    echo("\n".join(apply._lines(value)))
 
 
 class Answered(ProgressPrinter):

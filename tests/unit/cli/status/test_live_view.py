@@ -14,8 +14,7 @@ from typing import Any
 import click
 import pytest
 
-from controller.app.state_folder import Launch
-from controller.app.users import User
+from controller.app.state_folder import Launch, User
 from controller.cli.status import live_view
 from controller.cli.status.live_view import has_settled, reachable_services, screen_of
 from controller.cli.status.table import TableView

@@ -23,9 +23,9 @@ from typing import Any
 import click
 import pytest
 
-from controller.cli.clients.name_completion import complete_names, complete_namespaces
+from controller.cli.clients.status_report import complete_names, complete_namespaces
 from controller.cli.main import main
-from controller.cli.status.screen import ChangeLines
+from controller.cli.status.live_view import ChangeLines
 from controller.model.errors import EngineUnavailable
 from controller.settings import Instance, StateFolder, state_of, write_instance
 from tests.unit.cli.reports import condition, problem, report, resource

@@ -7,7 +7,7 @@ import pytest
 
 from controller.core.admission.create import CREATE_RULES, needs
 from controller.core.engine_api.parse import parse_create
-from controller.core.rules.facts import HostFacts, Needs, QuotaCounts, VolumeFacts
+from controller.core.rules.context import HostFacts, Needs, QuotaCounts, VolumeFacts
 from controller.model import names
 from controller.model.inventory import PinnedImage, TrustedImage
 from controller.model.observed import Settings

@@ -12,9 +12,8 @@ from controller.core.admission.create import admit_create
 from controller.core.admission.networks_volumes import named_volume
 from controller.core.engine_api.parse import parse_create, parse_volume
 from controller.core.rules.confinement import confinement_from_json
-from controller.core.rules.context import make_case
-from controller.core.rules.facts import HostFacts, NetworkFacts
-from controller.core.rules.images.image_volumes import kept_volumes
+from controller.core.rules.context import HostFacts, NetworkFacts, make_case
+from controller.core.rules.images import kept_volumes
 from controller.model.records import Actor
 from tests.unit.core.creates import (
     CLIENT,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from controller.core.admission.calls import admit_update
 from controller.core.admission.networks_volumes import (
     admit_connect,
     admit_disconnect,
@@ -12,7 +13,6 @@ from controller.core.admission.networks_volumes import (
     admit_volume,
     named_volume,
 )
-from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import (
     parse_connect,
     parse_disconnect,
@@ -20,7 +20,7 @@ from controller.core.engine_api.parse import (
     parse_update,
     parse_volume,
 )
-from controller.core.rules.facts import ContainerFacts, HostFacts, NetworkFacts, VolumeFacts
+from controller.core.rules.context import ContainerFacts, HostFacts, NetworkFacts, VolumeFacts
 from controller.model import names
 from controller.model.observed import Settings
 from tests.unit.core.creates import (

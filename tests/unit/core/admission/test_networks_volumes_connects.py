@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from controller.core.admission.networks_volumes import admit_connect
 from controller.core.engine_api.parse import parse_connect
 from controller.core.engine_api.requests import ConnectRequest
-from controller.core.rules.facts import ContainerFacts, NetworkFacts
+from controller.core.rules.context import ContainerFacts, NetworkFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.policy.document import OPERATOR_OWNER, Policy

@@ -2,7 +2,7 @@
 
 from controller.core.admission.networks_volumes import admit_network, admit_volume
 from controller.core.engine_api.parse import parse_network, parse_volume
-from controller.core.rules.facts import QuotaCounts, VolumeFacts
+from controller.core.rules.context import QuotaCounts, VolumeFacts
 from controller.model import names
 from tests.unit.core.creates import CLIENT, CONTROLLER, OPERATOR, STAMP, STRICT, policy
 

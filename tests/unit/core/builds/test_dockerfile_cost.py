@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from controller.core.builds import dockerfile, ignore
+from controller.core.builds import context, dockerfile
 from tests.growth import LINEAR, growth, steps
 
 SIZE = 64
@@ -45,5 +45,5 @@ def test_a_dockerfile(place: str) -> None:
 
 @pytest.mark.parametrize("place", IGNORED)
 def test_a_list_of_ignored_files(place: str) -> None:
-    found = growth(place, lambda n: steps(partial(ignore.read, IGNORED[place](n))), SIZE)
+    found = growth(place, lambda n: steps(partial(context.read_ignore, IGNORED[place](n))), SIZE)
     assert found.factor <= LINEAR, str(found)

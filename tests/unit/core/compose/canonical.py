@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controller.core.compose.forms.attributes import read_values
+from controller.core.compose.attributes import read_values
+from controller.core.compose.nodes import MAX_NODES, ReadingReport, read_yaml
+from controller.core.compose.nodes import project_of as project_of_nodes
 from controller.core.compose.project import ComposeProject
-from controller.core.compose.text.nodes import ReadingReport
-from controller.core.compose.text.nodes import project_of as project_of_nodes
-from controller.core.compose.text.yaml_nodes import MAX_NODES, read_yaml
-from controller.core.compose.translation.documents import (
-    Translation,
-    parsed_documents,
-    translate,
-)
-from controller.core.compose.translation.scope import FoundPath
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.documents import Translation, parsed_documents, translate
+from controller.core.compose.translation.scope import ComposeSettings, FoundPath
 from controller.core.manifests.check_together import resolve
 from controller.core.yaml.loading import NodeAllowance
 from controller.model.desired.desired import Desired

@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from controller.core.compose.forms.schema import schema
+from controller.core.compose.schema import schema
 
 Strategy = st.SearchStrategy[Any]
 NAMES = ("a", "b", "c")

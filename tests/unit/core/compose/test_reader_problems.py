@@ -2,8 +2,8 @@
 
 import pytest
 
-from controller.core.compose.merging.session import MAX_FILES
 from controller.core.compose.project import ComposeProject, FileAbsent, FileTooBig
+from controller.core.compose.project_files import MAX_FILES
 from controller.core.compose.reader import read_project
 from tests.unit.core.compose.projects import problems, read
 

@@ -13,11 +13,11 @@ from controller.core.drift.availability import (
     availability_of,
     update_good_since,
 )
-from controller.core.engine_api.timestamps import seconds
+from controller.core.engine_api.translate import timestamp_seconds
 from tests.worlds import container, service
 
 STARTED = "2026-01-01T00:00:00Z"
-WALL = seconds(STARTED) or 0.0
+WALL = timestamp_seconds(STARTED) or 0.0
 SPEC = service().spec  # minHealthy 10s
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from controller.core.drift import failures
 from controller.core.drift.failures import ExitCursor
-from controller.core.engine_api import timestamps
+from controller.core.engine_api import translate
 from controller.model.observed import Ending
 from tests.worlds import container, service
 
@@ -317,7 +317,7 @@ def test_what_is_not_down_has_no_cause(state: str) -> None:
     ],
 )
 def test_instants_are_read_as_the_engine_writes_them(written: str, seconds: float | None) -> None:
-    assert timestamps.seconds(written) == seconds
+    assert translate.timestamp_seconds(written) == seconds
 
 
 def test_how_long_it_ran_is_told_by_start_and_end() -> None:
@@ -330,6 +330,6 @@ def test_how_long_it_ran_is_told_by_start_and_end() -> None:
 
 def test_a_mark_is_read_back_as_it_was_written() -> None:
     for mark in (ExitCursor("c1", 3, DOWN), ExitCursor("c1", 0, "", "x", "web.1", ("v1", "v2"))):
-        assert failures.FORM.from_json(failures.FORM.to_json(mark)) == mark
+        assert failures.FAILURES_FORM.from_json(failures.FAILURES_FORM.to_json(mark)) == mark
     with pytest.raises(ValueError, match=r"^id: "):
-        failures.FORM.from_json({"id": 3})
+        failures.FAILURES_FORM.from_json({"id": 3})

@@ -19,7 +19,7 @@ from controller.core.drift.probe_verdict import (
     advance,
     begin,
 )
-from controller.model.desired.spec.health import Healthcheck
+from controller.model.desired.spec.container import Healthcheck
 
 GOOD, BAD = ProbeResult("c", ProbeOutcome.GOOD), ProbeResult("c", ProbeOutcome.BAD, "no")
 

@@ -11,7 +11,7 @@ from controller.core.enforcement.quota_counts import (
     count,
     quota_use,
 )
-from controller.core.rules.facts import QuotaCounts
+from controller.core.rules.context import QuotaCounts
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, OpenIntent, OwnedObject
 from controller.model.observed import Settings

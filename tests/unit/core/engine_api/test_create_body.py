@@ -14,8 +14,8 @@ from controller.core.engine_api.create_body import (
     joined_networks,
     variable_text,
 )
-from controller.core.proofs.requests import shape_of_create
-from controller.model.files.delivery import Delivery
+from controller.core.proofs.render import shape_of_create
+from controller.model.delivery import Delivery
 from controller.model.names import NetworkNames
 from tests.unit.core.engine_api.test_translate import NAMES, check, service
 

@@ -11,7 +11,7 @@ from controller.core.admission.networks_volumes import admit_volume
 from controller.core.engine_api.parse import parse_volume
 from controller.core.engine_api.requests import Grant
 from controller.core.policy.grants import apply_grant, grant_of
-from controller.core.rules.facts import VolumeFacts
+from controller.core.rules.context import VolumeFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.policy.document import Policy

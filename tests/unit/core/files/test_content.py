@@ -6,7 +6,7 @@ import pytest
 
 from controller.core.files import content
 from controller.core.manifests.check_together import desired_of
-from controller.model.files.delivery import FILE_BYTES_MAX, FILES_MAX
+from controller.model.delivery import FILE_BYTES_MAX, FILES_MAX
 
 
 def test_the_id_depends_on_names_and_bytes_alone():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.core.manifests.check_together import desired_of
-from controller.model.files.delivery import Variant
+from controller.model.delivery import Variant
 
 CONFIG = """\
 apiVersion: trimtab/v1

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 from controller.core.jobs import memory as jobs
-from controller.core.jobs.decision import decide, next_look_s
-from controller.core.jobs.progress import (
+from controller.core.jobs.decision import (
     FIRST_PAUSE_S,
     LAST_PAUSE_S,
     JobDecision,
     JobTime,
     JobWord,
+    decide,
+    next_look_s,
     pause_after,
     seconds,
 )

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from controller.core.jobs import memory as jobs
-from controller.core.jobs.decision import decide
-from controller.core.jobs.progress import JobTime, JobWord, seconds
+from controller.core.jobs.decision import JobTime, JobWord, decide, seconds
 from controller.core.jobs.rollout_hooks import (
     HookState,
     RolloutHooks,
@@ -19,7 +18,7 @@ from controller.core.jobs.rollout_hooks import (
     job_for,
     occasion_of,
 )
-from controller.core.planning.jobs.job_plan import job_spec
+from controller.core.planning.job_plan import job_spec
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec
 from controller.model.names import Key, job_key

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.core.jobs import memory as jobs
-from controller.core.rules.facts import RunFacts
+from controller.core.rules.context import RunFacts
 from controller.model import names
 from controller.model.observed import NO_RUNS, JobMemory, JobRun
 from tests.unit.core.creates import (

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.drift.classify import ALIVE, alterations, is_finished
-from controller.core.planning.rollout_order_and_pace import order_of
+from controller.core.planning.context import order_of
 from controller.core.review.flat_plan import render, to_json
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import CreateContainer, RemoveContainer, StopContainer, Wait
-from controller.model.desired.spec.rollout import Order, RunState
+from controller.model.desired.spec.service import Order, RunState
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Image, Observed
 from tests.examples import examples

@@ -9,12 +9,12 @@ import pytest
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord
-from controller.core.planning.next_container import next_name
-from controller.core.planning.rollout_order_and_pace import order_of
+from controller.core.planning.context import order_of
+from controller.core.planning.slot_plan import next_name
 from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Restarting, Service
 from controller.model.desired.plan import ConnectNetwork, StopContainer
-from controller.model.desired.spec.rollout import Order
+from controller.model.desired.spec.service import Order
 from controller.model.names import Key
 from controller.model.observed import Container, HostPort
 from controller.model.records import Verdict

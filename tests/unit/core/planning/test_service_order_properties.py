@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from controller.core.encoding import graph
 from controller.core.manifests.check_together import desired_of
-from controller.core.manifests.dependencies import dependencies_of
+from controller.core.manifests.job_checks import dependencies_of
 from controller.core.planning.service_order import KnownServices
 from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, StartContainer, StopContainer
-from controller.model.desired.spec.rollout import DependencyCondition, RestartPolicy
+from controller.model.desired.spec.service import DependencyCondition, RestartPolicy
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Observed
 from tests.examples import examples

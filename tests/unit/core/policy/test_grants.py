@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 
 import controller
-from controller.core.admission.calls import admit_pull
-from controller.core.admission.exec import admit_exec, admit_exec_of_client
+from controller.core.admission.calls import (
+    admit_exec,
+    admit_exec_of_client,
+    admit_pull,
+    admit_update,
+)
 from controller.core.admission.networks_volumes import admit_network
-from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_update
 from controller.core.engine_api.requests import ExecRequest, Grant, NetworkRequest
-from controller.core.policy.grants import apply_grant, grant_of
+from controller.core.policy.grants import ADVISED_MAX, apply_grant, grant_of, with_grants
 from controller.core.policy.load import load_policy
-from controller.core.policy.remedies import ADVISED_MAX, with_grants
-from controller.core.rules.facts import CreateFacts, HostFacts, QuotaCounts
+from controller.core.rules.context import CreateFacts, HostFacts, QuotaCounts
 from controller.core.rules.identity import judge_owner
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.policy.document import Policy, PolicyOrigin
@@ -34,7 +36,7 @@ from tests.unit.core.creates import (
     judged,
     policy,
 )
-from tests.unit.core.rules.test_devices import (
+from tests.unit.core.rules.test_container_devices import (
     CARD,
     HOOKED,
     OWNERS,

@@ -14,15 +14,14 @@ from controller.broker.gate.routes import CREATE_BODY_MAX
 from controller.cli.clients.offline import preview_creations
 from controller.core.admission.create import admit_create
 from controller.core.admission.networks_volumes import admit_network, admit_volume
-from controller.core.encoding import strict_json
+from controller.core.encoding import json_values
 from controller.core.engine_api.create_body import container_body
 from controller.core.engine_api.parse import parse_create, parse_network, parse_volume
 from controller.core.engine_api.translate import network_body, volume_body
 from controller.core.manifests.check_together import desired_of
 from controller.core.planning.images_networks_volumes import Prerequisites
-from controller.core.planning.next_container import create_of
-from controller.core.rules.context import CONTROLLER
-from controller.core.rules.facts import Stamp
+from controller.core.planning.slot_plan import create_of
+from controller.core.rules.context import CONTROLLER, Stamp
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.desired import Desired, Network, Volume
 from controller.model.desired.plan import CreateContainer, CreateNetwork, CreateVolume
@@ -275,7 +274,7 @@ def sent(body: dict[str, Any]) -> object:
     """Return a body as the broker reads it from the wire."""
     content = json.dumps(body).encode()
     assert len(content) <= CREATE_BODY_MAX, "the broker reads no body of that size"
-    return strict_json.parse(content)
+    return json_values.parse_strict(content)
 
 
 def creates(desired: Desired, rules: Policy) -> Iterator[tuple[str, AdmissionDecision]]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from controller.core.proofs.git_objects import object_id
-from controller.core.proofs.signers import SignerFiles
-from controller.model.policy.sources import SignedSource
+from controller.core.proofs.proven_commit import SignerFiles, object_id
+from controller.model.policy.sections import SignedSource
 
 PERSON = "Alice <alice@example.org> 1790000000 +0000"
 

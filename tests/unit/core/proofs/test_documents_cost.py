@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from controller.core.manifests import check_together
-from controller.core.manifests.checks.claims import ResourceClaim
+from controller.core.manifests.object_checks import ResourceClaim
 from controller.core.proofs.render import render
 from controller.core.yaml.source_excerpt import excerpt
 from tests.examples import examples

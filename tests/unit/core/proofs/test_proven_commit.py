@@ -6,10 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from controller.core.git.signed_object import OBJECT_MAX
-from controller.core.proofs.git_objects import TREE_MAX, InvalidProof, object_id
-from controller.core.proofs.proven_commit import ProvenCommit, prove
-from controller.core.proofs.signers import SignerFiles, Signers
+from controller.core.git.commit_objects import OBJECT_MAX
+from controller.core.proofs.proven_commit import (
+    TREE_MAX,
+    InvalidProof,
+    ProvenCommit,
+    SignerFiles,
+    Signers,
+    object_id,
+    prove,
+)
 from tests.unit.core.proofs.repository import ALICE, MALLORY, Repository, frame, rule, signer_files
 
 NOW = 1_790_000_000.0

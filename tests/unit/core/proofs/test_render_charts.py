@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings
 from controller.core.proofs.render import RenderScope, render
 from controller.model.names import NetworkNames
 from tests.unit.core.proofs.test_render_compose import export, planned, requests

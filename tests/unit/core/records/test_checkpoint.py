@@ -19,8 +19,7 @@ from controller.core.records.checkpoint import (
     read_key,
 )
 from controller.core.records.record import GENESIS, prepare
-from controller.core.transparency.merkle import Range, leaf_hash
-from controller.core.transparency.signed_note import BadNote, Note, PrivateKey, sign_note
+from controller.core.transparency import BadNote, Note, PrivateKey, Range, leaf_hash, sign_note
 from controller.model.records import Entry, Record
 
 IDENTITY = "01890000-0000-7000-8000-000000000000"

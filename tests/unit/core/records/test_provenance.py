@@ -13,8 +13,7 @@ from controller.core.records.provenance import (
     provenance,
     without_replaced,
 )
-from controller.core.records.query import RecordSubject
-from controller.core.records.views import SHAPING_MAX, chronicle, containers, story
+from controller.core.records.query import SHAPING_MAX, RecordSubject, chronicle, containers, story
 from controller.model.desired.desired import TRACED
 from controller.model.observed import Settings
 from tests.unit.core.happened import (

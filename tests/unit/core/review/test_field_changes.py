@@ -21,9 +21,8 @@ from controller.core.review.field_changes import (
 from controller.core.review.plan_json import differences_json, review_json
 from controller.core.review.plan_text import change_text, render_differences, render_review
 from controller.core.review.review import review
-from controller.model.desired.desired import SourceLocation
+from controller.model.desired.desired import Overrides, Revision, SourceLocation
 from controller.model.desired.field_changes import FieldChange
-from controller.model.desired.overrides import Overrides, Revision
 from controller.model.desired.spec.network import Attachment
 from controller.model.desired.spec.service import ServiceSpec
 from tests.examples import examples

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import slot_text
-from controller.core.planning.deliveries.secret_binding import HostSecrets, bind_secrets
+from controller.core.planning.deliveries import HostSecrets, bind_secrets
 from controller.core.review.field_changes import SHOWN, content_changes, slot_changes
 from controller.core.review.host_snapshot import (
     HIDDEN,
@@ -24,13 +24,12 @@ from controller.core.review.host_snapshot import (
     to_json,
 )
 from controller.core.review.plan_text import change_text
-from controller.core.service import revisions
+from controller.core.service import history
 from controller.core.service.overrides import slots_of
-from controller.model.desired.desired import Desired
-from controller.model.desired.overrides import Overrides, Revision
+from controller.model.delivery import FileSet, MountedFiles, StoredContent, StoredFiles
+from controller.model.desired.desired import Desired, Overrides, Revision
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import UsageError
-from controller.model.files.delivery import FileSet, MountedFiles, StoredContent, StoredFiles
 from controller.model.names import Key, job_key
 from controller.model.observed import (
     Container,
@@ -107,7 +106,7 @@ SNAPSHOT = HostSnapshot(
         "version": 1,
         "slots": [[str(KEY), 1, {"count": 1, "cause": SECRET}, None]],
         "courses": {str(KEY): {"failed": SECRET}},
-        "steerings": {str(KEY): revisions.FORM.to_json(Overrides((REVISION,)))},
+        "steerings": {str(KEY): history.FORM.to_json(Overrides((REVISION,)))},
     },
     sources=(SOURCE,),
 )
@@ -176,7 +175,7 @@ def test_another_key_is_refused(key: object) -> None:
 
 def test_an_earlier_revision_is_compared_without_its_values() -> None:
     state = from_text(json.dumps(to_json(SNAPSHOT))).state
-    overrides = revisions.FORM.from_json(state["steerings"][str(KEY)])
+    overrides = history.FORM.from_json(state["steerings"][str(KEY)])
     earlier = slots_of(overrides.revisions[0], SERVICE)
     assert earlier is not None
     assert earlier.revision == SERVICE.revision
@@ -271,7 +270,7 @@ def snapshot_of(on_host: Desired, content: str = CONTENT) -> HostSnapshot:
     return replace(
         SNAPSHOT,
         observed=replace(SNAPSHOT.observed, containers=(container,), files={str(files): stored}),
-        state={"steerings": {str(KEY): revisions.FORM.to_json(Overrides(tuple(kept)))}},
+        state={"steerings": {str(KEY): history.FORM.to_json(Overrides(tuple(kept)))}},
         secrets=HostSecrets.of(bound, restored_at_boot=True),
         workloads=bound.workloads,
     )

@@ -5,11 +5,9 @@ from dataclasses import replace
 from controller.core.manifests.revision_hash import revision_of, service_text, slot_text
 from controller.core.review.plan_json import differences_json, review_json
 from controller.core.review.plan_text import render_differences, render_review
-from controller.core.review.review import NOT_KEPT, review
-from controller.core.review.summary import summary_of
-from controller.model.desired.desired import Service
+from controller.core.review.review import NOT_KEPT, review, summary_of
+from controller.model.desired.desired import Overrides, Revision, Service
 from controller.model.desired.field_changes import Downtime, Review
-from controller.model.desired.overrides import Overrides, Revision
 from controller.model.desired.plan import Blocked
 from controller.model.errors import Problem
 from controller.model.observed import Image

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.host.ip_routes import host_routes
+from controller.broker.host.host_facts import host_routes
 from controller.core.rules.host_routes import (
     EVERYWHERE,
     EVERYWHERE_IPV6,

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from controller.core.addresses.slots import slot_address
+from controller.core.addresses import slot_address
 from controller.core.admission.networks_volumes import admit_network
 from controller.core.engine_api.parse import parse_network
-from controller.core.rules.facts import CreateFacts, NetworkFacts
+from controller.core.rules.context import CreateFacts, NetworkFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.inventory import Inventory

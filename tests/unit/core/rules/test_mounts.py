@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from controller.core.admission.create import admit_create
-from controller.core.rules.facts import HostFacts, VolumeFacts
-from controller.model.files.delivery import FileSet, StoredContent, StoredFiles
+from controller.core.rules.context import HostFacts, VolumeFacts
+from controller.model.delivery import FileSet, StoredContent, StoredFiles
 from controller.model.host_paths import DIRECTORY, ENGINE_DATA, PathFacts, StickyParent
 from tests.unit.core.creates import (
     CLIENT,

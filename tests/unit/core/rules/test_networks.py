@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.rules.facts import NetworkFacts
+from controller.core.rules.context import NetworkFacts
 from controller.model import names
 from tests.unit.core.creates import (
     ALICES,

@@ -9,7 +9,7 @@ import pytest
 
 from controller.core.admission.networks_volumes import admit_connect
 from controller.core.engine_api.parse import parse_connect
-from controller.core.rules.facts import ContainerFacts
+from controller.core.rules.context import ContainerFacts
 from controller.model.observed import Settings
 from tests.unit.core.creates import (
     CONTROLLER,

@@ -11,18 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from controller.core.admission.calls import admit_pull
+from controller.core.admission.calls import admit_pull, admit_update
 from controller.core.admission.preview import preview_action
-from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_update
 from controller.core.engine_api.requests import Finding
 from controller.core.policy.load import load_policy
-from controller.core.rules.facts import HostFacts
+from controller.core.rules.context import HostFacts
 from controller.core.rules.verdict import mode_of
 from controller.model.desired.plan import PullImage
 from controller.model.errors import PolicyInvalid
 from controller.model.names import Key
-from controller.model.policy.modes import ROLLABLE
+from controller.model.policy.sections import ROLLABLE
 from tests.unit.core.creates import (
     CLIENT,
     FACTS,

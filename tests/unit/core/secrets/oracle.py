@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyrage
 
-from controller.core.secrets.age import Identities, parse_identities
+from controller.core.secrets.sops import Identities, parse_identities
 
 SOPS = Path(sys.executable).parent / "sops"
 

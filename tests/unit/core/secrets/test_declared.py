@@ -6,17 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.secrets.contents import is_file_name
 from controller.core.secrets.declared import (
+    AgeSource,
     GeneratedSource,
     HostFileSource,
     SecretSource,
+    SopsSource,
     declared_from_json,
     declared_to_json,
+    is_file_name,
     source_digest,
 )
 from controller.core.secrets.formats import form_of
-from controller.core.secrets.sources import AgeSource, SopsSource
 from controller.model.errors import SecretError
 
 KEYS = st.text(min_size=1, max_size=8).filter(is_file_name)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.secrets.formats import SopsForm, form_of
-from controller.core.secrets.metadata import EncryptionRule, Recipient
 from controller.core.secrets.sealing import (
     has_sealed_comments,
     new_metadata,
@@ -20,6 +19,7 @@ from controller.core.secrets.sealing import (
     seal,
 )
 from controller.core.secrets.sops import contents_of, open_document
+from controller.core.secrets.sops_metadata import EncryptionRule, Recipient
 from controller.model.errors import SecretError
 from tests.examples import examples
 from tests.unit.core.secrets.oracle import Keys, decrypt, encrypt

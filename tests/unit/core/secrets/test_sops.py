@@ -9,9 +9,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from controller.core.secrets.age import Identities
 from controller.core.secrets.formats import SopsForm, form_of
-from controller.core.secrets.sops import contents_of, open_document
+from controller.core.secrets.sops import Identities, contents_of, open_document
 from controller.model.errors import SecretError
 from tests.examples import examples
 from tests.unit.core.secrets.oracle import Keys, encrypt

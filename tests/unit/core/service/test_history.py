@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.core.service.history import history
-from controller.core.service.revisions import record_outcome
-from controller.model.desired.desired import Restarting
-from controller.model.desired.overrides import Overrides, Pin, Suspension
+from controller.core.service.history import history, record_outcome
+from controller.model.desired.desired import Overrides, Pin, Restarting, Suspension
 from controller.model.observed import Image
-from tests.unit.core.service.test_revisions import SINCE, declared_as
+from tests.unit.core.service.test_history_revisions import SINCE, declared_as
 from tests.worlds import IMAGE, WEB, revision
 
 COURSE = record_outcome(declared_as("a", "b"), revision("a"), "good")

@@ -10,15 +10,17 @@ import pytest
 from controller.core.drift.classify import short_revision
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import operator_actions
+from controller.core.service.history import record_outcome, record_rollback
 from controller.core.service.operator_actions import ActionInputs, Decision, decide
-from controller.core.service.revisions import record_outcome, record_rollback
 from controller.core.service.rollout_progress import should_roll_back
-from controller.model.desired.desired import Desired, Restarting, SourceLocation
-from controller.model.desired.overrides import (
+from controller.model.desired.desired import (
     NO_OVERRIDES,
+    Desired,
     Overrides,
     Pin,
+    Restarting,
     ServiceAct,
+    SourceLocation,
     Suspension,
     Verb,
 )

@@ -11,6 +11,7 @@ from controller.core.drift.classify import short_revision
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.review.flat_plan import render, to_json
+from controller.core.service.history import record_document
 from controller.core.service.overrides import (
     apply_overrides,
     persistent_keys,
@@ -18,12 +19,17 @@ from controller.core.service.overrides import (
     shared_resource,
     slots_of,
 )
-from controller.core.service.prune_memory import PruneMemory
-from controller.core.service.revisions import record_document
-from controller.core.service.service_prune_guard import guard
-from controller.model.desired.desired import Desired, Restarting, Service
-from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Suspension
-from controller.model.desired.spec.rollout import Order
+from controller.core.service.prune_guard import PruneMemory, guard
+from controller.model.desired.desired import (
+    NO_OVERRIDES,
+    Desired,
+    Overrides,
+    Pin,
+    Restarting,
+    Service,
+    Suspension,
+)
+from controller.model.desired.spec.service import Order
 from controller.model.names import Key, service_key
 from tests.worlds import HERE, WEB, container, declared, engine, plan, service
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.core.drift.availability import Availability, AvailabilityWord
-from controller.core.drift.backoff import SlotHistory
+from controller.core.drift.failures import SlotHistory
 from controller.core.jobs.rollout_hooks import HookFacts, HookState, HookWord
 from controller.core.service.rollout_progress import (
     FAILURES,

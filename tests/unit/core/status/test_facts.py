@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 
 from controller.cli.status.description import _origins
 from controller.core.engine_api.translate import image_settings
-from controller.core.status.facts import (
-    DROPPED,
-    FactsMemo,
-    origins_of,
-)
-from controller.loop.state import snapshot
+from controller.core.status.facts import DROPPED, FactsMemo, origins_of
+from controller.loop.state import service_tracker
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Image, Observed
 from tests.worlds import container, engine, service
@@ -123,7 +119,7 @@ def test_one_change_costs_the_facts_of_one_service() -> None:
     memo, before = FactsMemo(), engine(container(), container("other"))
     first = [*memo.facts_of((WEB_SERVICE, OTHER_SERVICE), before)]
     part = engine(container(health="unhealthy"))
-    after = snapshot.merge(before, part, WEB_SERVICE.key)
+    after = service_tracker.merge_snapshot(before, part, WEB_SERVICE.key)
     second = [*memo.facts_of((WEB_SERVICE, OTHER_SERVICE), after)]
     assert second[0] != first[0]
     assert second[1] is first[1]

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.core.manifests.check_together import desired_of
-from controller.core.status.details import container_details, details_of
-from controller.core.status.facts import FactsMemo, StatusInputs, all_facts
+from controller.core.status.facts import (
+    FactsMemo,
+    StatusInputs,
+    all_facts,
+    container_details,
+    details_of,
+)
+from controller.model.delivery import MountedFiles
 from controller.model.desired.plan import Plan
-from controller.model.files.delivery import MountedFiles
 from controller.model.observed import Observed
 from tests.worlds import NAMES, container
 

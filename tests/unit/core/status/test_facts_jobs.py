@@ -11,7 +11,7 @@ from controller.core.status.facts import StatusInputs, job_facts
 from controller.core.status.report import report
 from controller.model.desired.plan import Plan
 from controller.model.observed import NO_RUNS, JobRun
-from tests.unit.core.planning.jobs.test_job_plan import AT, JOB, job, ran
+from tests.unit.core.planning.test_job_plan import AT, JOB, job, ran
 from tests.worlds import NAMES, declared, engine, revision, service
 
 

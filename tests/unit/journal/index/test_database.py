@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from controller.core.records.checkpoint import prune_entry
-from controller.core.records.query import Filter
-from controller.core.records.views import Page, Question
-from controller.journal.index import archive as archives
-from controller.journal.index.archive import FolderArchive
+from controller.core.records.query import Filter, Page, Question
+from controller.journal.index import queries
 from controller.journal.index.builder import Builder, IndexLocked
 from controller.journal.index.database import path_of
+from controller.journal.index.queries import FolderArchive
 from controller.journal.store.reader import records
 from controller.journal.store.segments import list_segments, name_of
 from controller.journal.writer.append_log import SegmentLimits
@@ -244,7 +243,7 @@ def test_who_reads_while_another_keeps_it_reads_what_came_since_as_well(folder: 
 def test_an_index_that_is_far_behind_is_left_to_its_keeper(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "TAIL_MAX", 3)
+    monkeypatch.setattr(queries, "TAIL_MAX", 3)
     with Builder(folder) as builder:
         assert [*builder.build(upto=4)] == [4]
         assert found(folder, INTENTS) == [2, 5, 8]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.transparency.signed_note import PrivateKey
+from controller.core.transparency import PrivateKey
 from controller.journal.store.reader import records
 from controller.journal.verify.verify import TrustAnchors, verify
 from tests.unit.journal.builders import NOON

@@ -12,8 +12,7 @@ import pytest
 
 from controller.core.records.checkpoint import Checkpoint
 from controller.core.records.record import GENESIS, parse, prepare
-from controller.core.transparency.merkle import Range
-from controller.core.transparency.signed_note import PrivateKey, parse_private, sign_note
+from controller.core.transparency import PrivateKey, Range, parse_private, sign_note
 from controller.journal.store.reader import records
 from controller.journal.store.segments import MARK_NAME, DurableMark, list_segments, name_of
 from controller.journal.verify.verify import verify

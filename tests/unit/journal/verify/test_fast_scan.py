@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.journal.store.segments import first_seq_of, list_segments
-from controller.journal.verify import fast_scan as scans
+from controller.journal.verify import fast_scan
 from controller.journal.verify.fast_scan import ScanJob
 from tests.unit.journal.builders import NOON
 from tools.benches import records as bench
@@ -38,10 +38,10 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "journal"
 
 
-def asked(folder: Path) -> Iterator[scans.Scanned]:
+def asked(folder: Path) -> Iterator[fast_scan.Scanned]:
     """Have two processes read a journal, however small it is."""
     jobs = [ScanJob(path, first_seq_of(path) - 1) for path in list_segments(folder)]
-    return scans._scan_in_parallel(jobs, 2)
+    return fast_scan._scan_in_parallel(jobs, 2)
 
 
 def test_they_end_when_no_more_is_asked_for(journal: Path) -> None:

@@ -14,7 +14,7 @@ from controller.core.encoding.canonical_json import canonical
 from controller.core.records.record import line_of, parse, prepare
 from controller.journal.store.chain import binding
 from controller.journal.store.segments import MARK_BYTES, MARK_NAME, DurableMark, name_of, read_mark
-from controller.journal.verify import id_check
+from controller.journal.verify import fast_scan
 from controller.journal.verify.verify import verify
 from controller.model.errors import StateError
 from controller.model.records import Entry
@@ -324,7 +324,7 @@ def test_the_end_of_what_an_intent_began_has_its_id(tmp_path: Path) -> None:
 def test_an_id_is_remembered_beyond_the_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(id_check, "_WINDOW", 4)
+    monkeypatch.setattr(fast_scan, "_WINDOW", 4)
     order = [entry(number) for number in range(20)]
     check_stages(tmp_path, [*order, entry(3), entry(50)], "22 its id was used before")
 
@@ -333,7 +333,7 @@ def test_ids_that_go_backwards_are_no_repetition(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock was set back: every id is smaller than many before it."""
-    monkeypatch.setattr(id_check, "_WINDOW", 4)
+    monkeypatch.setattr(fast_scan, "_WINDOW", 4)
     order = [entry(number) for number in [*range(100, 120), *range(20), *range(120, 130)]]
     check_stages(tmp_path, order, "")
 
@@ -341,7 +341,7 @@ def test_ids_that_go_backwards_are_no_repetition(
 def test_a_repetition_among_ids_that_go_backwards_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(id_check, "_WINDOW", 4)
+    monkeypatch.setattr(fast_scan, "_WINDOW", 4)
     order = [entry(number) for number in [*range(100, 120), *range(12), 5, *range(30, 40)]]
     check_stages(tmp_path, order, "34 its id was used before")
 

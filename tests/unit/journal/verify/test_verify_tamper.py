@@ -28,10 +28,11 @@ from controller.core.records.checkpoint import (
     read_checkpoint,
 )
 from controller.core.records.record import GENESIS, parse, prepare
-from controller.core.transparency.merkle import Range, leaf_hash
-from controller.core.transparency.signed_note import (
+from controller.core.transparency import (
     PrivateKey,
     PublicKey,
+    Range,
+    leaf_hash,
     parse_note,
     parse_private,
     sign_note,
@@ -43,7 +44,7 @@ from controller.journal.store.segments import (
     name_of,
     read_lines,
 )
-from controller.journal.verify import fast_scan as scans
+from controller.journal.verify import fast_scan
 from controller.journal.verify.verify import TrustAnchors, Verification, verify
 from controller.journal.writer.append_log import SegmentLimits
 from controller.journal.writer.checkpointer import CheckpointInterval
@@ -717,7 +718,7 @@ def test_big_journals_are_read_by_several_processes_to_the_same_end(
     journal: Signed, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     """Forked, or started anew where there are threads."""
-    monkeypatch.setattr(scans, "PARALLEL_BYTES", 1)
+    monkeypatch.setattr(fast_scan, "PARALLEL_BYTES", 1)
     trust = TrustAnchors(frozenset({journal.key}), journal.copies)
     with ThreadPoolExecutor(1) as pool:
         for _ in range(threads):
@@ -727,16 +728,16 @@ def test_big_journals_are_read_by_several_processes_to_the_same_end(
         assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
 
 
-def killed(jobs: Sequence[scans.ScanJob], writer: Connection, _: Sequence[Connection]) -> None:
-    writer.send(scans.scan(jobs[0]))
+def killed(jobs: Sequence[fast_scan.ScanJob], writer: Connection, _: Sequence[Connection]) -> None:
+    writer.send(fast_scan.scan(jobs[0]))
     os.kill(os.getpid(), SIGKILL)
 
 
 def test_a_process_that_is_killed_at_it_costs_time_alone(
     journal: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scans, "PARALLEL_BYTES", 1)
-    monkeypatch.setattr(scans, "_serve", killed)
+    monkeypatch.setattr(fast_scan, "PARALLEL_BYTES", 1)
+    monkeypatch.setattr(fast_scan, "_serve", killed)
     trust = TrustAnchors(frozenset({journal.key}), journal.copies)
     assert verify(journal.folder, trust, workers=2) == verify(journal.folder, trust)
 
@@ -745,6 +746,6 @@ def test_a_process_that_is_killed_at_it_costs_time_alone(
 def test_what_is_too_much_to_be_kept_is_read_line_by_line(
     journal: Signed, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
-    monkeypatch.setattr(scans, bound, value)
+    monkeypatch.setattr(fast_scan, bound, value)
     trust = TrustAnchors(frozenset({journal.key}), journal.copies)
     assert verify(journal.folder, trust) == verify(journal.folder, trust, thorough=True)

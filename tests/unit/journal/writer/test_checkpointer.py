@@ -16,21 +16,12 @@ from controller.core.records.checkpoint import (
     read_checkpoint,
     read_key,
 )
-from controller.core.transparency.signed_note import (
-    BadNote,
-    PublicKey,
-    parse_note,
-    parse_private,
-)
+from controller.core.transparency import BadNote, PublicKey, parse_note, parse_private
 from controller.journal.store.reader import records
 from controller.journal.store.segments import list_segments, read_lines
 from controller.journal.verify.verify import TrustAnchors, verify
 from controller.journal.writer.append_log import Log, SegmentLimits
-from controller.journal.writer.checkpointer import CheckpointInterval
-from controller.journal.writer.signing_keys import (
-    SigningKeys,
-    hash_key,
-)
+from controller.journal.writer.checkpointer import CheckpointInterval, SigningKeys, hash_key
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.mutations import ROTATE_KEY
 from controller.model.records import Entry, Record

@@ -19,8 +19,8 @@ from controller.core.records.checkpoint import (
     prune_entry,
     read_checkpoint,
 )
-from controller.core.transparency.signed_note import parse_note
-from controller.journal.store.pruned_base import (
+from controller.core.transparency import parse_note
+from controller.journal.store.chain import (
     BASE_NAME,
     INVENTORY_NAME,
     BadBase,
@@ -39,9 +39,9 @@ from controller.journal.writer.retention import (
     RecordPruning,
     Retention,
     RetentionLimits,
+    RetentionThread,
     compress,
 )
-from controller.journal.writer.retention_thread import RetentionThread
 from controller.journal.writer.writer_thread import Writer
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.inventory import Inventory, TrustedImage

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.disruption import budget
-from controller.core.engine_api.timestamps import seconds
+from controller.core import disruption
+from controller.core.engine_api.translate import timestamp_seconds
 from controller.loop.state.disruption_budget import (
     LATER_S,
     REPLACING_S,
@@ -118,7 +118,7 @@ def test_the_time_of_a_slot_begins_again(again: str) -> None:
 
 
 def test_a_service_is_up_once_it_has_run_for_five_seconds() -> None:
-    started = seconds(new.started_at)
+    started = timestamp_seconds(new.started_at)
     assert started is not None
     other = replace(new, key=KEYS[1])
     known, observed = Observed("i1", containers=(other,)), Observed("i1", containers=(new,))
@@ -130,7 +130,7 @@ def test_a_service_is_up_once_it_has_run_for_five_seconds() -> None:
 def test_after_the_window_there_is_room() -> None:
     time = Time()
     share = three_down(time)
-    time.now += budget.WINDOW_S
+    time.now += disruption.WINDOW_S
     assert share.take(KEYS[3], ALL) is None
 
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from controller.core.disruption import budget as rules
-from controller.core.disruption.budget import Budget, Call, Look
+from controller.core import disruption
+from controller.core.disruption import Budget, Call, Look
 from controller.core.planning.quarantine import QuarantineRules
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
@@ -60,19 +60,19 @@ class Gate:
         if isinstance(action, StartContainer):
             if self.broken:
                 return EngineFailed("engine.failed", "it doesn't start")
-            self.fold(rules.Ran(identifier, self.number()))
+            self.fold(disruption.Ran(identifier, self.number()))
         if isinstance(action, ConnectNetwork):
-            self.fold(rules.Joined(identifier, self.number(), action.network))
+            self.fold(disruption.Joined(identifier, self.number(), action.network))
         route = ROUTES.get(type(action))
         if route is None:
             return None
         network = action.network if isinstance(action, DisconnectNetwork) else ""
         now = self.watch.monotonic()
         running = {c.id for c in self.engine.world.containers if c.running}
-        up = frozenset(each for each in running if now - self.since[each] >= rules.RUN_S)
+        up = frozenset(each for each in running if now - self.since[each] >= disruption.RUN_S)
         call = Call(identifier, route, network)
         look = Look(up, target_runs=identifier in running)
-        word = rules.admit(self.budget, call, look, self.age_s)
+        word = disruption.admit(self.budget, call, look, self.age_s)
         if word.finding is not None:
             self.met.append(action.target)
             return OverShare(word.finding.rule, word.finding.reason)
@@ -80,10 +80,10 @@ class Gate:
             intent = str(self.number())
             service = action.object.name
             taken = TakenDown(identifier, service, route, intent, self.count, "", network)
-            self.fold(rules.Begun(taken))
-            self.fold(rules.Closed(intent, "down"))
+            self.fold(disruption.Begun(taken))
+            self.fold(disruption.Closed(intent, "down"))
         if not network:
-            self.fold(rules.Halted(identifier))
+            self.fold(disruption.Halted(identifier))
         return None
 
     def look(self) -> None:
@@ -97,7 +97,7 @@ class Gate:
             if one.id not in self.budget.replicas:
                 networks = (one.admitted or one.settings).networks
                 up = self.stamp if one.running else None
-                self.fold(rules.Created(Replica(one.id, one.key.name, networks, up=up)))
+                self.fold(disruption.Created(Replica(one.id, one.key.name, networks, up=up)))
 
     @property
     def stamp(self) -> RecordTime:
@@ -106,8 +106,8 @@ class Gate:
     def age_s(self, stamp: RecordTime) -> float:
         return self.watch.monotonic() - float(stamp.time)
 
-    def fold(self, event: rules.Event) -> None:
-        self.budget = rules.fold(self.budget, event, self.stamp)
+    def fold(self, event: disruption.Event) -> None:
+        self.budget = disruption.fold(self.budget, event, self.stamp)
 
     def number(self) -> int:
         self.count += 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.failed_runs import LINES_MAX, OF_A_SERVICE, OF_ALL, TEXT_MAX, last_line
+from controller.core.drift.failures import KEPT_OF_ALL, LINES_MAX, OF_A_SERVICE, TEXT_MAX, last_line
 from controller.loop.state.failed_runs import SIZE_MAX, FailureLog, read_runs
 from controller.model.container_output import FailedRun, LogLine
 from controller.model.errors import EngineFailed, StateError
@@ -180,13 +180,13 @@ class Flood(Reader):
 @pytest.mark.parametrize("letter", ["\U0001f480", "\x01", '"', "\udc80"])
 def test_all_that_is_kept_can_be_read_again(tmp_path: Path, letter: str) -> None:
     log = FailureLog(Watch(), file=tmp_path / "failures.json", reader=Flood(letter))
-    for number in range(OF_ALL // OF_A_SERVICE):
+    for number in range(KEPT_OF_ALL // OF_A_SERVICE):
         declared = service(f"web{number}")
         for slot in range(1, OF_A_SERVICE + 1):
             seen = failed(slot % 10, id=f"{number}-{slot}")
             seen = replace(seen, key=declared.key, slot=slot)
             log.record(declared, [seen], controller_restarts=frozenset(), rejected={})
-    assert len(log.runs()) == OF_ALL
+    assert len(log.runs()) == KEPT_OF_ALL
     log.save()
     assert (tmp_path / "failures.json").stat().st_size <= SIZE_MAX
-    assert len(read_runs(tmp_path / "failures.json")) == OF_ALL
+    assert len(read_runs(tmp_path / "failures.json")) == KEPT_OF_ALL

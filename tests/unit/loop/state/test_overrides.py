@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.drift.backoff import CLEAN
 from controller.core.drift.classify import short_revision
-from controller.model.desired.desired import Service
-from controller.model.desired.overrides import ServiceAct, Verb
+from controller.core.drift.failures import CLEAN
+from controller.model.desired.desired import Service, ServiceAct, Verb
 from controller.model.desired.plan import AnyAction, StopContainer
 from controller.model.errors import EngineUnavailable, StateError, UsageError
 from controller.model.observed import Container, ContainerState, Image

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from controller.core.drift import backoff
-from controller.core.drift.backoff import SlotHistory
+from controller.core.drift import failures
+from controller.core.drift.failures import SlotHistory
 from controller.core.planning.planner import KeyPlan
 from controller.loop.state.service_state import to_json
 from controller.loop.state.store import StateStore
-from controller.model.desired.overrides import Overrides, Suspension
+from controller.model.desired.desired import Overrides, Suspension
 from controller.model.desired.plan import StartContainer
 from tests.worlds import WEB
 
@@ -31,7 +31,7 @@ def test_slots_with_failures_are_found() -> None:
     slot = store.slot((WEB, 2))
     slot.history = SlotHistory(count=1)
     assert store.troubled() == {(WEB, 2): slot}
-    slot.history = backoff.CLEAN
+    slot.history = failures.CLEAN
     assert store.troubled() == {}
 
 

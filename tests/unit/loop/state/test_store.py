@@ -12,22 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.drift.backoff import CLEAN, SlotHistory
 from controller.core.drift.contention import Contention
-from controller.core.drift.failures import ExitCursor
+from controller.core.drift.failures import CLEAN, ExitCursor, SlotHistory
 from controller.core.planning.quarantine import QuarantinedContainer
 from controller.core.review import host_snapshot
 from controller.core.review.host_snapshot import HostSnapshot
-from controller.core.service.prune_memory import PruneMemory
+from controller.core.service.prune_guard import PruneMemory
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.loop.state.service_state import Generation
 from controller.loop.state.store import StateStore
 from controller.model.crashpoints import CONTROLLER_POINTS
-from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Suspension
+from controller.model.desired.desired import NO_OVERRIDES, Overrides, Suspension
 from controller.model.errors import StateError
 from controller.model.names import Key, SlotKey, service_key
 from controller.model.observed import Observed
-from controller.system.atomic_file import write_atomic
+from controller.system.durable_files import write_atomic
 
 SUSPENDED = Overrides(suspension=Suspension("uid:0", "2026-01-01T00:00:00Z"))
 WEB, API = service_key("default", "web"), service_key("default", "api")

@@ -11,13 +11,12 @@ from tempfile import TemporaryDirectory
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from controller.core.drift.backoff import SlotHistory
 from controller.core.drift.contention import Contention
-from controller.core.drift.failures import ExitCursor
+from controller.core.drift.failures import ExitCursor, SlotHistory
 from controller.core.planning.quarantine import QuarantinedContainer
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.loop.state.store import StateStore
-from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Suspension
+from controller.model.desired.desired import NO_OVERRIDES, Overrides, Suspension
 from controller.model.errors import StateError
 from controller.model.names import Key, service_key
 

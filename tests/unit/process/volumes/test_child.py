@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli.volume.restore import send_archive
-from controller.process.volumes.archive_writer import ArchiveWriter
+from controller.cli.commands.volume_data import send_archive
+from controller.process.volumes.archive import ArchiveWriter
 from controller.process.volumes.child import EXCHANGE, MARK, VolumeChild, start_restore
 from controller.process.volumes.restore import MARKER
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from controller.process.volumes.archive_format import (
+from controller.process.volumes.archive import (
     BLOCK,
     TRAILER_BYTES,
+    ArchiveWriter,
     BadArchive,
     Trailer,
     sparse_map,
 )
-from controller.process.volumes.archive_writer import ArchiveWriter
 from controller.process.volumes.restore import (
     MARKER,
     NEW,

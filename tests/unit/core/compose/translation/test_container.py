@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings
 from tests.unit.core.compose.canonical import problems, project_of, service
 
 #: What every service has without further attributes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings
 from controller.core.policy.refusals import place_of
 from controller.model.names import Key, service_key
 from tests.unit.core.compose.canonical import desired, problems, translation, trees

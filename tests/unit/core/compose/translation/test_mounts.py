@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.compose.translation.scope import FoundPath
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings, FoundPath
 from tests.unit.core.compose.canonical import (
     FILE,
     problems,

@@ -8,8 +8,7 @@ import pytest
 
 from controller.core.compose.project import ComposeProject, Place
 from controller.core.compose.translation.documents import translate
-from controller.core.compose.translation.scope import FoundPath
-from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.scope import ComposeSettings, FoundPath
 from tests.unit.core.compose.canonical import problems, project_of, service, translation, trees
 
 NETWORKS = "networks:\n  default: {}\n  back: {}\n  front_1: {}\n"

@@ -1,1 +1,0 @@
-"""The broker's delivered files on disk: stored contents, and the folders that containers mount."""

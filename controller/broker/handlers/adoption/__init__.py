@@ -1,1 +1,0 @@
-"""Adoption at the gate: objects with the instance's label, and containers as found."""

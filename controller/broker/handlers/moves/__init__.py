@@ -1,1 +1,0 @@
-"""Moves of services: containers go on under another name of their service."""

@@ -1,1 +1,0 @@
-"""Routes of trimtab itself: health, policy, inventory, looks, records, the journal."""

@@ -1,0 +1,266 @@
+"""Accepting the connections of one listening socket, a few in each turn of the event loop.
+
+Requests of other peers take several turns, so each turn stays short under a flood of connections.
+A failed accept never ends the acceptor.
+
+The broker's listening sockets: a socket for clients, and two reserved sockets.
+
+Operators and the controller have their own sockets, so clients can't fill these backlogs. An access
+control list names the users: modes know a single group only.
+
+The lock file of the state folder decides which broker serves; the sockets are only addresses. So a
+socket file without a listener belongs to a dead broker, and is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from controller.broker.host.peer_credentials import PeerRules
+from controller.model.errors import StateError
+from controller.system.sockets import (
+    CONTROLLER,
+    OPERATOR,
+    SOCKET_MODE,
+    SocketInUse,
+    bind_socket,
+    reserved_socket,
+    set_access,
+)
+
+LOG = logging.getLogger(__name__)
+#: Connections accepted in one turn of the event loop.
+ACCEPTED_AT_ONCE = 32
+#: A paced acceptor rests after so many refused connections.
+REFUSED_AT_ONCE = 8
+#: The rest of a paced acceptor. A refusal takes about 0.06 ms, so a flood gets at most a fifth of
+#: the event loop's time. The other connections wait in the backlog.
+REST_S = 0.002
+#: The pause after an accept that failed for want of resources.
+PAUSE_S = 0.1
+
+
+class Acceptor:
+    """Accepts the connections of a socket that listens and doesn't block.
+
+    *admit* takes over a connection, and returns False if it has refused the connection. A *paced*
+    acceptor rests after refusals.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        admit: Callable[[socket.socket], bool],
+        *,
+        paced: bool = False,
+    ) -> None:
+        self._listening = listening
+        self._admit = admit
+        self._paced = paced
+        self._stopped = False
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._resume()
+
+    def stop(self) -> None:
+        """Accept nothing more, and close the listening socket."""
+        self._stopped = True
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._listening.close()
+        os.close(self._spare)
+
+    def _resume(self) -> None:
+        if not self._stopped:
+            asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _rest(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        loop.call_later(seconds, self._resume)
+
+    def _accept(self) -> None:
+        """Accept the connections that wait in the backlog, a few at a time."""
+        refused = 0
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                connected, _address = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            refused += not self._admit(connected)
+            if self._paced and refused == REFUSED_AT_ONCE:
+                self._rest(REST_S)
+                return
+
+    def _pause(self, error: OSError) -> None:
+        """Accept nothing for a moment: the process, or the host, has no resources left.
+
+        The limits are below the process's own, so that is the host's limit. The first connection of
+        the backlog is closed with the spare descriptor, and learns at once that it isn't served.
+        """
+        LOG.warning("accept.failed error=%s", error)
+        os.close(self._spare)
+        try:
+            connected, _address = self._listening.accept()
+            connected.close()
+        except OSError:
+            pass
+        self._rest(PAUSE_S)
+        try:
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._spare = os.dup(self._listening.fileno())
+
+
+FOLDER_MODE = 0o750
+#: Reserved sockets are for the owner, and for the users of the access control list.
+RESERVED_MODE = 0o600
+#: Connections that wait for the accept. A flood of a client fills the backlog that clients share: a
+#: short one makes others wait for fewer connections of the flood (``unix_socket.connect_in_turn``).
+BACKLOG = 64
+#: Access control lists as the kernel stores them: a version, then entries of a tag, permissions and
+#: an id (linux/posix_acl_xattr.h).
+ACL = "system.posix_acl_access"
+_ACL_VERSION, _ACL_ENTRY = struct.pack("<I", 2), struct.Struct("<HHI")
+_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
+_READ_WRITE, _NO_ID = 6, 0xFFFF_FFFF
+
+
+class Listening(NamedTuple):
+    """A listening socket."""
+
+    socket: socket.socket
+    #: True if clients can't open the socket.
+    reserved: bool
+
+
+class BrokerSockets:
+    """The listening sockets of a broker, until ``remove``.
+
+    *rules* name operators, controller and the group of clients.
+
+    Raises:
+        StateError: a live process serves a path already, or the folder can't be used.
+    """
+
+    def __init__(self, path: Path, rules: PeerRules) -> None:
+        self._reserved: dict[str, Path] = {}
+        self._removal = ExitStack()
+        with ExitStack() as failed:
+            failed.callback(self.remove)
+            found = []
+            # A process that waits for the socket of clients finds the reserved sockets then.
+            for word in (OPERATOR, CONTROLLER):
+                reserved = reserved_socket(path, word)
+                try:
+                    made = listen(reserved, group=rules.group, mode=RESERVED_MODE)
+                except StateError as error:
+                    if error.code != "state.socket":
+                        raise
+                    LOG.warning("socket.skipped path=%s error=%s", reserved, error.message)
+                    continue
+                failed.callback(made.close)
+                self._reserved[word] = reserved
+                found.append(Listening(made, reserved=True))
+                self._remove_later(reserved)
+            self.reserve(rules)
+            found.append(Listening(listen(path, group=rules.group), reserved=False))
+            self._remove_later(path)
+            self.listening: tuple[Listening, ...] = tuple(found)
+            failed.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.remove()
+
+    def reserve(self, rules: PeerRules) -> None:
+        """Let operators, or the controller, and the owner open a reserved socket, and nobody else.
+
+        On a file system without access control lists, others than the owner have the socket of
+        clients.
+        """
+        users = {OPERATOR: rules.operating, CONTROLLER: (rules.controller_uid,)}
+        for word, path in self._reserved.items():
+            try:
+                os.setxattr(path, ACL, access_list(users[word]))
+            except OSError as error:
+                LOG.warning("socket.no-acl path=%s error=%s", path, error.strerror)
+                with suppress(OSError):
+                    path.chmod(RESERVED_MODE)  # also takes the rights of an earlier list away
+
+    def remove(self) -> None:
+        """Remove the files of the sockets. The listener closes the sockets."""
+        self._removal.close()
+
+    def _remove_later(self, path: Path) -> None:
+        status = path.lstat()
+        self._removal.callback(remove_socket, path, (status.st_dev, status.st_ino))
+
+
+def access_list(uids: Iterable[int]) -> bytes:
+    """Return an access control list: the owner and these users read and write, nobody else."""
+    named = [(_USER, _READ_WRITE, uid) for uid in sorted(set(uids))]
+    mask = [(_MASK, _READ_WRITE, _NO_ID)] if named else []
+    entries = [
+        (_OWNER, _READ_WRITE, _NO_ID),
+        *named,
+        (_GROUP, 0, _NO_ID),
+        *mask,
+        (_OTHER, 0, _NO_ID),
+    ]
+    return _ACL_VERSION + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries)
+
+
+def listen(path: Path, *, group: int | None, mode: int = SOCKET_MODE) -> socket.socket:
+    """Return a listening socket at *path*, with a mode and the group *group* (None: leave it).
+
+    A missing folder is created with mode 0750 and the same group.
+
+    Raises:
+        StateError: a live process serves the path already, or the folder can't be used.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        if not path.parent.exists():  # an existing folder keeps its mode: /run is possible
+            path.parent.mkdir(mode=FOLDER_MODE, parents=True)
+            set_access(path.parent, mode=FOLDER_MODE, group=group)
+        bind_socket(listener, path, group=group, mode=mode)
+        listener.listen(BACKLOG)
+    except SocketInUse as error:
+        listener.close()
+        raise StateError(
+            "state.served",
+            f"a process serves {path} already",
+            remedy="stop it first, or name another state folder with --state",
+        ) from error
+    except OSError as error:
+        listener.close()
+        raise StateError(
+            "state.socket",
+            f"{path}: {error.strerror or error}",
+            remedy="let the broker write in the folder of its socket",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def remove_socket(path: Path, identity: tuple[int, int]) -> None:
+    """Remove the socket's file, unless another broker has replaced the file.
+
+    *identity* is the device and inode of the own socket.
+    """
+    with suppress(OSError):
+        status = path.lstat()
+        if (status.st_dev, status.st_ino) == identity:
+            path.unlink()

@@ -1,1 +1,0 @@
-"""Verification and rendering of proofs in the broker, with the render worker."""

@@ -1,1 +1,0 @@
-"""Signed admission at the gate: the controller's changes in namespaces that require signed sources."""

@@ -1,1 +1,0 @@
-"""`try`, `convert` and `schema`: Compose files, containers and docker commands as documents; editor help."""

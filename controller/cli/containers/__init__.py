@@ -1,1 +1,0 @@
-"""`logs` and `exec`: print the output of containers, and run commands in containers."""

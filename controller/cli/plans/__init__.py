@@ -1,1 +1,0 @@
-"""``plan``, ``diff``, ``apply``, ``approve``, ``snapshot``: what would change, and the change once."""

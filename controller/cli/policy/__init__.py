@@ -1,1 +1,0 @@
-"""`policy` and `image`: show, write, reload and query the policy."""

@@ -1,1 +1,0 @@
-"""`secret`: keys of namespaces, and SOPS files to encrypt, edit, rotate and list."""

@@ -1,1 +1,0 @@
-"""`source` and `fetch`: show and steer Git sources, and run their fetcher."""

@@ -1,1 +1,0 @@
-"""`volume` and `network`: list volumes, adopt foreign ones, dump and restore."""

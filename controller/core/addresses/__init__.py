@@ -1,1 +1,0 @@
-"""Addresses of slots: the subnets of networks, and the address that a slot keeps in a network."""

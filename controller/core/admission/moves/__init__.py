@@ -1,1 +1,0 @@
-"""Admission of moves: a service goes on under another name."""

@@ -1,1 +1,0 @@
-"""Containers, and the requests that create them, as services of a Compose project."""

@@ -1,1 +1,0 @@
-"""Forms of Compose attributes: the schema, long forms, typed values, paths and defaults."""

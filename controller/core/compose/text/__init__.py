@@ -1,1 +1,0 @@
-"""Text of Compose files to nodes with places: YAML, variables, env files."""

@@ -1,1 +1,0 @@
-"""Which services are down because of the controller, and whether one more may go."""

@@ -1,1 +1,0 @@
-"""Streams of the engine: the logs of containers, and the lines of a pull."""

@@ -1,1 +1,0 @@
-"""Checks of one document beyond its schema: conflicting choices and invalid names."""

@@ -1,1 +1,0 @@
-"""Documents of kind Job: checks of the document, of jobs with services, and cron schedules."""

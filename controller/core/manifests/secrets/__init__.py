@@ -1,1 +1,0 @@
-"""Declared Secrets: their sources, and what is wrong with them before anything is decrypted."""

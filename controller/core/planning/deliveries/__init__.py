@@ -1,1 +1,0 @@
-"""Files in plans: contents before their containers, and contents changed in place."""

@@ -1,1 +1,0 @@
-"""Moves in plans: which containers go on under another name of their service."""

@@ -1,1 +1,0 @@
-"""Networks in plans: unused ones are removed, and changed ones are remade."""

@@ -1,1 +1,0 @@
-"""Problems in plans: objects of the engine that can't serve for a document."""

@@ -1,1 +1,0 @@
-"""Rules about images: admitted images, and volumes that images declare."""

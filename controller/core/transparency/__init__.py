@@ -1,1 +1,0 @@
-"""Tamper evidence: Merkle trees, signed notes, checkpoints (C2SP)."""

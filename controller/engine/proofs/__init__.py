@@ -1,1 +1,0 @@
-"""Proofs of signed commits, as the controller uploads proofs to the broker."""

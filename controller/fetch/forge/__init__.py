@@ -1,1 +1,0 @@
-"""Forges, such as GitHub, GitLab and Forgejo: their webhooks wake a source, and they get commit statuses."""

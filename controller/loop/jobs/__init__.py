@@ -1,1 +1,0 @@
-"""Jobs as passes see them: the time of decisions about runs, and the jobs of rollouts."""

@@ -1,1 +1,0 @@
-"""Health probes by HTTP and TCP, run by the controller."""

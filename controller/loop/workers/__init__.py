@@ -1,1 +1,0 @@
-"""Concurrency of the controller: work queues, worker slots and the pass lock."""

@@ -1,1 +1,0 @@
-"""Files that the broker delivers to containers: their names, contents, variants and bounds."""

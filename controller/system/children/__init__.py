@@ -1,1 +1,0 @@
-"""Children with requests and answers over pipes, such as the decryption and the render worker."""

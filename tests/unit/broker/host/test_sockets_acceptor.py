@@ -1,0 +1,106 @@
+"""Accepting connections: short turns, rests under a flood, and no socket waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+from controller.broker.host.sockets import ACCEPTED_AT_ONCE, REFUSED_AT_ONCE, REST_S, Acceptor
+from tests.unit.broker.serving import run, until
+
+
+class Door:
+    """A listening socket with waiting connections, and the number of its accepted connections."""
+
+    def __init__(self, path: Path, waiting: int, *, admits: bool = False) -> None:
+        self.accepted = 0
+        self._admits = admits
+        self._open = ExitStack()
+        self.listening = self._open.enter_context(socket.socket(socket.AF_UNIX))
+        self.listening.bind(str(path))
+        self.listening.listen(waiting)
+        self.listening.setblocking(False)
+        for _ in range(waiting):
+            self._open.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+
+    def admit(self, connected: socket.socket) -> bool:
+        self.accepted += 1
+        connected.close()
+        return self._admits
+
+    @asynccontextmanager
+    async def accepting(self, *, paced: bool) -> AsyncIterator[None]:
+        acceptor = Acceptor(self.listening, self.admit, paced=paced)
+        try:
+            yield
+        finally:
+            acceptor.stop()
+            self._open.close()
+
+
+async def turn(condition: Callable[[], bool]) -> None:
+    """Let the event loop take turns until *condition* returns True."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0)
+
+
+def test_a_turn_accepts_a_bounded_number(tmp_path: Path) -> None:
+    async def test() -> None:
+        door = Door(tmp_path / "a.sock", ACCEPTED_AT_ONCE + 5, admits=True)
+        async with door.accepting(paced=True):
+            await turn(lambda: door.accepted > 0)
+            assert door.accepted == ACCEPTED_AT_ONCE
+            await until(lambda: door.accepted == ACCEPTED_AT_ONCE + 5)
+
+    run(test())
+
+
+def test_a_paced_acceptor_rests_after_refusals_and_accepts_all_in_the_end(tmp_path: Path) -> None:
+    async def test() -> None:
+        door = Door(tmp_path / "a.sock", 2 * REFUSED_AT_ONCE)
+        loop = asyncio.get_running_loop()
+        async with door.accepting(paced=True):
+            await turn(lambda: door.accepted > 0)
+            began = loop.time()
+            assert door.accepted == REFUSED_AT_ONCE
+            await turn(lambda: door.accepted > REFUSED_AT_ONCE)
+            assert loop.time() - began >= REST_S / 2
+            assert door.accepted == 2 * REFUSED_AT_ONCE
+
+    run(test())
+
+
+def test_refusals_of_a_reserved_socket_are_no_reason_to_rest(tmp_path: Path) -> None:
+    async def test() -> None:
+        door = Door(tmp_path / "a.sock", 3 * REFUSED_AT_ONCE)
+        async with door.accepting(paced=False):
+            await turn(lambda: door.accepted > 0)
+            assert door.accepted == 3 * REFUSED_AT_ONCE
+
+    run(test())
+
+
+def test_a_connection_waits_for_none_of_another_socket(tmp_path: Path) -> None:
+    async def test() -> None:
+        flooded, quiet = Door(tmp_path / "a.sock", 60), Door(tmp_path / "b.sock", 1)
+        async with flooded.accepting(paced=True), quiet.accepting(paced=False):
+            await turn(lambda: quiet.accepted > 0)
+            assert flooded.accepted <= REFUSED_AT_ONCE
+
+    run(test())
+
+
+def test_a_stopped_acceptor_doesnt_resume_after_its_rest(tmp_path: Path) -> None:
+    async def test() -> None:
+        door = Door(tmp_path / "a.sock", REFUSED_AT_ONCE + 1)
+        async with door.accepting(paced=True):
+            await turn(lambda: door.accepted > 0)
+        await asyncio.sleep(2 * REST_S)
+        assert door.accepted == REFUSED_AT_ONCE
+
+    run(test())
