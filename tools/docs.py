@@ -32,7 +32,7 @@ PARITY = ("<!-- parity: made by make docs -->", "<!-- end of parity -->")
 CORE = Path(create.__file__).parents[1]
 CODES = frozenset(
     re.findall(
-        r"^\| `([a-z0-9.-]+)` ", (PAGE.parent / "errors.md").read_text("utf-8"), re.MULTILINE
+        r"^\| `([a-z0-9.-]+)` ", (PAGE.parent / "errors/gate.md").read_text("utf-8"), re.MULTILINE
     )
 )
 
@@ -68,7 +68,7 @@ in another spelling. What becomes of a field:
 """
 RULES_INTRO = """\
 All rules of a create are asked, in this order, and everything that is wrong is told; the first leads. What each
-id means and what would pass is in [errors.md](errors.md#rules-of-the-gate-what-is-asked-for).
+id means and what would pass is in [errors.md](errors/gate.md#rules-of-the-gate-what-is-asked-for).
 """
 MODES_INTRO = """\
 A rule here may be given a mode in the policy (`modes: {resources.memory: warn}`), to see what a policy would refuse

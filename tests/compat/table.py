@@ -554,7 +554,10 @@ def _tables(meanings: Mapping[str, str]) -> Iterator[str]:
 
 
 BAR = r"\|"
-CODES = Path(__file__).parents[2] / "docs" / "errors.md"
+CODES = "".join(
+    page.read_text()
+    for page in sorted((Path(__file__).parents[2] / "docs" / "errors").glob("*.md"))
+)
 HEAD = """\
 # What works through the broker's socket
 
@@ -583,4 +586,4 @@ a volume instead. After `docker login` is refused, credentials go into `/etc/tri
 """
 
 if __name__ == "__main__":
-    print(page(CODES.read_text()), end="")
+    print(page(CODES), end="")

@@ -7,7 +7,7 @@ import re
 from tests.compat.docker_py_suite import Judgement, Outcome, compare, named_rules, report
 from tests.compat.table import CODES, SUITE, page
 
-NAMED = named_rules(page(CODES.read_text()))
+NAMED = named_rules(page(CODES))
 REFUSED = 'E  docker.errors.APIError: 403 Client Error: Forbidden ("network.links: Links: names of others")'
 STRAIGHT = {name: Outcome(name, "passed") for name in ("a", "b", "c", "d", "e")}
 

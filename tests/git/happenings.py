@@ -328,7 +328,7 @@ _INTRO = """\
 
 Made by `make docs` from the rows of tests, with real repositories, nginx and sshd. Each row happens to one source; a row of
 each state over each server happens, all at once, to one instance on a real engine. No row removes anything. A container is
-replaced only where a healthy newer commit changes its service. [../git.md](../git.md) explains the states, [../errors.md](../errors.md#git-sources) the reasons and what to do.
+replaced only where a healthy newer commit changes its service. [../git.md](../git.md) explains the states, [../errors.md](../errors/git.md#git-sources) the reasons and what to do.
 
 A full disk under the fetcher's folder is `Failing` with `source.disk-full`, and the containers go on. A killed fetcher is
 started again, and reaches the same outcomes.

@@ -1,4 +1,4 @@
-"""docs/errors.md has every code that the program can tell, and no other."""
+"""docs/errors has every code that the program can tell, and no other."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ from controller.model import mutations
 from controller.model.crashpoints import CRASH_POINTS
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
+PAGE = "".join(page.read_text("utf-8") for page in sorted((ROOT / "docs" / "errors").glob("*.md")))
 ROW = re.compile(r"^\| `([A-Za-z0-9.-]+)` \| ([^|]+) \| ?([^|]*)\|$", re.MULTILINE)
 DOTTED = re.compile(r"[a-z][a-z-]*(?:\.[a-z0-9][a-z0-9-]*)+")
 WORD = re.compile(r"[a-z][a-z-]+")
