@@ -1,8 +1,6 @@
 """Services of the machine for every process: ids, crash points, logging, the boot id.
 
-No other module makes ids. Only ``clock`` reads the clock.
-
-The machine's clocks. A separate module keeps the start of simple commands fast.
+No other module makes ids or reads the clock.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ request are never a second request.
 
 A body too long for memory, read piece by piece. No sockets here.
 
-As in ``request_reader``, two parsers must agree: the checks of this module, and llhttp.
+As for a request, two parsers must agree: the checks of this module, and llhttp.
 
 Replies as bytes. The broker frames every reply itself, whatever headers the engine sent.
 """

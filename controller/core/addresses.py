@@ -9,7 +9,7 @@ Subnets with slot addresses.
 
 A network of the controller gets a subnet of the policy's pools. The engine hands out addresses of the
 upper half only: to containers of clients, and to successors until they take over. The lower half
-belongs to slots (``core.addresses``), so no other container gets the address of a slot.
+belongs to slots (see above), so no other container gets the address of a slot.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Which services are down because of the controller, and whether one more may go.
-
-The disruption budget: which services are down because of the controller, and may one more go.
+"""The disruption budget: which services are down because of the controller, and whether one more may go.
 
 A service counts as down from the intent of a controller's mutation that can take a slot of it down,
 until a slot of it has run, unaltered, for 5 s.

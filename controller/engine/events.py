@@ -1,4 +1,6 @@
-"""Events of the engine as hints, from the broker's stream of lines.
+"""Events of the engine as hints, and the host ports that are bound.
+
+Events of the engine as hints, from the broker's stream of lines.
 
 Bound host ports in the network namespace of the process, from ``/proc/net``.
 """

@@ -1,4 +1,6 @@
-"""Parsing the broker's responses into errors and the inventory; encoding the context header.
+"""The broker's responses as errors, inventory and places that a network lost; the context header.
+
+Parsing the broker's responses into errors and the inventory; encoding the context header.
 
 Pure functions on whole responses. ``adapter`` sends the requests.
 

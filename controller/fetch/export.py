@@ -1,4 +1,6 @@
-"""Exported commits: folders of regular files that never change, and the link to the served one.
+"""Exported commits, and the fetcher's memory of served and approved ones.
+
+Exported commits: folders of regular files that never change, and the link to the served one.
 
 A folder appears as a whole, by a rename after its files are durable. The served commit changes by the
 rename of a link.

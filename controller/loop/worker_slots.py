@@ -1,4 +1,6 @@
-"""Worker slots: how many passes run at a time. Pulls run outside these slots.
+"""How many passes run at a time: worker slots, the lock of all passes, and shared creations.
+
+Pulls run outside the worker slots.
 
 A pull can take minutes, and hang for two. Meanwhile its worker gives the slot to another, so
 no registry delays the repair of other services. Pulls have a limit of their own. A pull beyond

@@ -1,4 +1,6 @@
-"""The keyed work queue, after client-go's: deduplicates and delays keys, one worker per key.
+"""The keyed work queue, after client-go's, and the triggers that fill it.
+
+The keyed work queue, after client-go's: deduplicates and delays keys, one worker per key.
 
 A key added while a worker handles the same key is handled once more afterwards, however often it
 was added. So events are cheap: an event source adds the key and keeps nothing.

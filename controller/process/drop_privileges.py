@@ -1,4 +1,6 @@
-"""Run a command as an unprivileged user, without capabilities.
+"""Run a command as an unprivileged user, with a view of the paths that it needs.
+
+Run a command as an unprivileged user, without capabilities.
 
 ``trimtab up`` runs ``python -m controller.process.drop_privileges JSON`` as root. The steps:
 

@@ -1,4 +1,6 @@
-"""A check at the start: the user must be allowed to open the engine's socket.
+"""Checks at the start: access to the engine's socket, and one broker for each instance.
+
+A check at the start: the user must be allowed to open the engine's socket.
 
 An engine that is down is accepted, because trimtab waits for the engine. Missing permissions are an
 error, because waiting doesn't grant them.

@@ -1,4 +1,6 @@
-"""Destinations of shipped records, in the form ``NAME=URL``.
+"""Destinations of shipped records, and the interface of sinks.
+
+Destinations of shipped records, in the form ``NAME=URL``.
 
 The interface of sinks, each with one destination, and the errors of a delivery.
 """

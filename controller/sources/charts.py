@@ -1,4 +1,6 @@
-"""Charts in configs/, read whole and only inside the folder. ``core.charts`` renders charts.
+"""Charts in configs/, read inside the folder, and rendered by a child.
+
+Charts in configs/, read whole and only inside the folder. ``core.charts`` renders charts.
 
 Releases rendered by the chart worker, a child with bounded time and memory.
 

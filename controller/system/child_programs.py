@@ -1,4 +1,6 @@
-"""Run a program of the host with a closed environment and bounds on time, memory and output.
+"""Programs and children of the host with bounds on time, memory and output.
+
+Run a program of the host with a closed environment and bounds on time, memory and output.
 
 A long-lived child that answers requests over two pipes: it is started, asked, renewed and ended.
 

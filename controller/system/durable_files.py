@@ -1,4 +1,6 @@
-"""Durable replacement of a file: after a crash the file has its old content or the new content.
+"""Durable replacement of files, and lock files.
+
+Durable replacement of a file: after a crash the file has its old content or the new content.
 
 Every file that trimtab replaces is written here. The order is the one that POSIX file systems
 need: write a temporary file, fsync the file, rename the file, fsync the folder. Without the last

@@ -1,6 +1,8 @@
-"""The collector of cyclic garbage, in processes with a large state that stays.
+"""Pauses of a process: the collector of garbage, and the longest stall of an event loop.
 
-A full collection visits each object. With the state of 10,000 containers in memory that stops all
+The collector of cyclic garbage, in processes with a large state that stays.
+
+A full collection visits each object. With the state of thousands of containers in memory that stops all
 threads for some 200 ms, again and again. The collections of young objects take a few milliseconds.
 
 The longest stall of an asyncio event loop: the time between two looks at its sockets.

@@ -1,4 +1,6 @@
-"""Unix sockets: bind, detect a live listener, connect in turn, and the engine's address.
+"""Unix sockets, the engine's address, and the TCP ports that are open.
+
+Unix sockets: bind, detect a live listener, connect in turn, and the engine's address.
 
 A broker at ``broker.sock`` has two further sockets, ``broker-operator.sock`` and
 ``broker-controller.sock``. Only operators, or the controller, are allowed to open them, so that

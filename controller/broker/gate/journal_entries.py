@@ -1,4 +1,6 @@
-"""Journal entries: the recorded form of requests, actors and verdicts.
+"""Journal entries: the recorded form of requests, actors, verdicts and the controller's claims.
+
+Journal entries: the recorded form of requests, actors and verdicts.
 
 The header Trimtab-Context: the controller's claims about its request, never facts.
 

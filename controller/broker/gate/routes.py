@@ -1,4 +1,6 @@
-"""The route table: every request that the gate serves, its roles, parameters and proof of effect.
+"""The route table, and the router from a method and a path to one of its rows, or to a refusal.
+
+The route table: every request that the gate serves, its roles, parameters and proof of effect.
 
 Default deny: a request without a route is refused. ``router.DENIED`` lists paths that are refused
 on purpose, with the alternative. ``dispatch.ENDPOINTS`` has the handler of each route by its name,

@@ -1,4 +1,6 @@
-"""The ``filters`` parameter: parsed, bounded, and restricted to objects that the caller can see.
+"""Lists that callers get: their filters and rows, and errors that must not reveal foreign objects.
+
+The ``filters`` parameter: parsed, bounded, and restricted to objects that the caller can see.
 
 A filter must not reveal objects of others. The gate adds labels to filters of containers,
 networks, volumes and events; other filters only narrow the result further. Image filters are

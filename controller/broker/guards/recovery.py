@@ -1,4 +1,6 @@
-"""Recovery: close open intents, and drop disappeared objects from the inventory.
+"""Recovery of open intents and disappeared objects, and signs of a second broker.
+
+Recovery: close open intents, and drop disappeared objects from the inventory.
 
 The driver settles every open intent without a request in progress: at start, after a lost reply,
 and again until the intent is closed. Until then the gate holds the object.

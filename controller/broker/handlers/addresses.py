@@ -135,7 +135,7 @@ def ends_connections(
 def of_item(state: GateState, item: ContainerItem, network: NetworkFacts) -> Flow[str]:
     """Return the address of a container's slot in a network; '' while another container has it.
 
-    A container without a place in the network (``engine.stale_endpoints``) has it until its end.
+    A container without a place in the network (``engine.responses``) has it until its end.
     """
     slot = key_of(item)
     if not slot or not network.subnet:

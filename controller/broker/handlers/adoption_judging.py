@@ -1,4 +1,6 @@
-"""The judgement of containers that are to be adopted as found. Changes nothing.
+"""The judgement of containers that are to be adopted as found, and of ended runs of their jobs.
+
+The judgement of containers that are to be adopted as found. Changes nothing.
 
 The document is admitted first, like a create of the controller. Then the container is compared with
 the admitted create, field by field, and with the kernel's view.

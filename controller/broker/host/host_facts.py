@@ -1,4 +1,6 @@
-"""Reads the files with CDI specifications of the host, within bounds.
+"""Facts of the host for the rules: CDI files, routes, users of a uid, and accounts of an image.
+
+Reads the files with CDI specifications of the host, within bounds.
 
 The routes of the engine's network namespace, in which its networks are.
 

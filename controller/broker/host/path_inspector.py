@@ -1,4 +1,6 @@
-"""Inspection of bind sources: the facts of a host path, without following links.
+"""Facts of host paths without following links, and the folders that the broker makes for mounts.
+
+Inspection of bind sources: the facts of a host path, without following links.
 
 A path is opened component by component with openat2 (RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS).
 So the facts describe one object, and not a name that can refer to another object later. A path

@@ -1,4 +1,6 @@
-"""Reading the effective state of a container's first process from /proc.
+"""A container's processes: the effective state of the first one, and the end of one that an exec left.
+
+Reading the effective state of a container's first process from /proc.
 
 The process is addressed by an open folder in /proc. After the end of the process every read fails,
 so no read is about another process with the same pid. The cgroup of the process must name the

@@ -1,4 +1,6 @@
-"""Recovery in the background: closes open intents after a start and after each lost response.
+"""Background tasks: recovery of open changes, and the watch over containers and exec sessions.
+
+Recovery in the background: closes open intents after a start and after each lost response.
 
 Failed rounds repeat with growing pauses, until the engine answers and no intent is open. A second
 loop removes objects from the inventory that no longer exist, for example a container of

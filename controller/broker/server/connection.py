@@ -1,4 +1,6 @@
-"""One client's connection: requests in, responses out, in sequence.
+"""Connections of clients: accepted in turn, limited by group, and served in sequence.
+
+One client's connection: requests in, responses out, in sequence.
 
 The kernel reports the peer once, at the connect. Every wait for the client has a timeout: 10 s for
 a head after its first byte, 30 s for a body after its head, and two minutes for the next request.

@@ -1,4 +1,6 @@
-"""The record store: the journal, and the inventory folded from the journal.
+"""The record store: the journal, the inventory folded from it, and the rate of records.
+
+The record store: the journal, and the inventory folded from the journal.
 
 Records are folded in the journal's order, each before the caller learns that the record is
 durable. An outcome can be folded optimistically, while its write is under way: the mutation has

@@ -1,4 +1,6 @@
-"""The controller's status report, and the selection of resources by name.
+"""The controller's status report, names on the command line, and progress while a command waits.
+
+The controller's status report, and the selection of resources by name.
 
 What the fetcher wrote about the commits of Git sources: author, subject and signature.
 

@@ -1,4 +1,6 @@
-"""``apply``: make the changes once, wait for convergence, and exit with its code.
+"""``apply`` and ``approve``: make changes once, or allow those that are held back.
+
+``apply``: make the changes once, wait for convergence, and exit with its code.
 
 The result of ``apply`` and ``approve``: exit code, summary line, and the unready resources.
 

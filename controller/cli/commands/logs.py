@@ -1,4 +1,6 @@
-"""``logs``: the output of containers, and the last output of failed containers.
+"""``logs`` and ``logs -f``: the output of present containers, and of failed ones.
+
+``logs``: the output of containers, and the last output of failed containers.
 
 ``logs -f``: follow the present containers, their replacements, and restarts.
 

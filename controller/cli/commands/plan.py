@@ -1,4 +1,6 @@
-"""``plan``: show what would change, here or on the host of a snapshot.
+"""``plan``, ``diff`` and ``snapshot``: show what would change, here or elsewhere.
+
+``plan``: show what would change, here or on the host of a snapshot.
 
 ``diff``: the fields that differ between running containers and their documents.
 

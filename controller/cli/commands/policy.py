@@ -1,4 +1,6 @@
-"""``policy``: show the policy in force, and its verdict on a file or a request.
+"""``policy``, ``policy init``, ``policy reload`` and ``image trust``.
+
+``policy``: show the policy in force, and its verdict on a file or a request.
 
 ``policy reload``: make the running broker read its policy file again.
 

@@ -1,4 +1,6 @@
-"""``rollback``, ``restart``, ``stop``, ``start``, ``suspend``, ``resume``: operator actions on services.
+"""Commands on one service: ``restart``, ``stop``, ``suspend`` and others, ``history``, ``run-job``.
+
+``rollback``, ``restart``, ``stop``, ``start``, ``suspend``, ``resume``: operator actions on services.
 
 The broker records an action first, over the operator's own connection. Then the controller does
 it. Without the record nothing is done.

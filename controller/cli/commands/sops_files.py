@@ -1,4 +1,6 @@
-"""The private keys of the host: make a key, and list recipients.
+"""SOPS files on disk, and the private keys of the host.
+
+The private keys of the host: make a key, and list recipients.
 
 SOPS files on disk: encrypt, edit and rotate them.
 

@@ -1,4 +1,6 @@
-"""``up``, ``broker`` and ``run``: start the processes.
+"""``up``, ``broker``, ``run`` and ``down``: start the processes, or remove what they made.
+
+``up``, ``broker`` and ``run``: start the processes.
 
 ``down``: remove the containers and networks of an instance, or the containers of a project.
 """

@@ -1,4 +1,6 @@
-"""``validate`` and ``render``: check and print documents, without an engine.
+"""``validate``, ``render`` and ``schema``: documents without an engine.
+
+``validate`` and ``render``: check and print documents, without an engine.
 
 ``schema``: the JSON Schema of documents, for editors.
 """

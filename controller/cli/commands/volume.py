@@ -1,4 +1,6 @@
-"""``volume`` and ``network``: the groups of commands, and the list of volumes.
+"""``volume`` and ``network``: list, adopt and remove.
+
+``volume`` and ``network``: the groups of commands, and the list of volumes.
 
 ``volume adopt`` and ``network adopt``: take over one foreign object for a document.
 
@@ -133,8 +135,8 @@ Exit codes: 0 removed, 1 error, nothing runs, or the volume is used or was never
 def remove(name: str, yes: bool, without_dump: bool, state: Path | None, as_json: bool) -> None:
     """Remove a volume with its data.
 
-    The volume must have been dumped, and no container may have it, stopped ones included. trimtab
-    removes no volume by itself, whatever becomes of the documents.
+    The volume must have been dumped, and no container may have it, stopped ones included. A
+    volume of the documents goes by itself only with `retain: false`, after a dump and an approval.
     """
     folder, _ = open_state(state)
     api = BrokerApi(folder.broker_socket)

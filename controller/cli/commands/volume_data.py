@@ -1,4 +1,6 @@
-"""``volume dump``: write the data of a volume as a tar file.
+"""``volume dump`` and ``volume restore``, under a hold that the broker keeps.
+
+``volume dump``: write the data of a volume as a tar file.
 
 ``volume restore``: replace the data of a volume by that of an archive.
 

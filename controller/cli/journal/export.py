@@ -1,4 +1,6 @@
-"""``journal follow`` and ``export``: records as they become durable, and records to hand over.
+"""``journal follow``, ``export`` and ``metrics``, and ``ship``: records that leave the journal.
+
+``journal follow`` and ``export``: records as they become durable, and records to hand over.
 
 ``journal metrics``: the health of the journal for Prometheus, from the running broker.
 

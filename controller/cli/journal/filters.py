@@ -1,4 +1,6 @@
-"""The options that filter records, and the parsing of times and actors.
+"""The options that filter records, and where the records come from: files, or the running broker.
+
+The options that filter records, and the parsing of times and actors.
 
 The journal for commands: its files if the user can read them, else the running broker.
 """

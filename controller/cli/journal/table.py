@@ -1,4 +1,6 @@
-"""The table of ``journal list``: a line for each change, with its outcome.
+"""Records as text: a row of ``journal list``, and the full story of a change.
+
+The table of ``journal list``: a line for each change, with its outcome.
 
 Records as text: the row of a table, and the full story of an intent.
 """

@@ -5,7 +5,7 @@ writes no control character except line ends, tabs, and colours; everything else
 and line ends of a *field* are the caller's affair: a field is escaped by ``printable`` (in tables by
 ``tables.render``) before it becomes part of a text.
 
-The output of containers has rules of its own (``cli.containers``).
+The output of containers has rules of its own (``cli.commands.log_lines``).
 
 Signals to a command that shows something until it is stopped.
 

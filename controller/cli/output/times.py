@@ -1,4 +1,6 @@
-"""Times and durations for people.
+"""Times, durations and names of users for people.
+
+Times and durations for people.
 
 Names of users in place of uids, in records and messages.
 """

@@ -1,4 +1,6 @@
-"""The sections of ``describe``; empty sections are omitted.
+"""``describe``: a resource in full, in sections.
+
+The sections of ``describe``; empty sections are omitted.
 
 ``describe``: a resource in full.
 """

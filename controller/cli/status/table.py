@@ -1,4 +1,6 @@
-"""The table of resources with the problems below, for ``status``, ``up`` and ``apply``.
+"""The table of resources with conditions, ports and problems, for ``status``, ``up`` and ``apply``.
+
+The table of resources with the problems below, for ``status``, ``up`` and ``apply``.
 
 The problems of a status report. Equal problems and remedies are printed once.
 

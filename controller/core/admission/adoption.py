@@ -1,4 +1,6 @@
-"""Adoption: an instance takes over objects with its label that its journal did not create.
+"""Adoption of unknown objects: those with this instance's label, and foreign ones that an operator names.
+
+Adoption: an instance takes over objects with its label that its journal did not create.
 
 Pure. The create that would have led to the container is reconstructed from the engine's inspect.
 The rules judge this create like a new one, and the container must equal its result. A container

@@ -1,4 +1,6 @@
-"""Admission of requests without a body: the query parameters of pull, start, stop, kill and others.
+"""Admission of requests other than creates: query parameters, updates, execs and deliveries.
+
+Admission of requests without a body: the query parameters of pull, start, stop, kill and others.
 
 The query arrives decoded, with each name once. The forwarded query is rebuilt. An unknown parameter
 is refused unless its value is empty or false.

@@ -1,4 +1,6 @@
-"""The admission of a container create: what to look up, the ordered rules, and the decision.
+"""The admission of a container create: what to look up, the ordered rules, host ports, the decision.
+
+The admission of a container create: what to look up, the ordered rules, and the decision.
 
 Pure. The controller runs the same rules as a preview (``core.admission.preview``); the broker's
 decision is authoritative. A create is denied or completed, never silently weakened: the broker

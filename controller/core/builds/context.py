@@ -1,4 +1,6 @@
-"""Contexts of builds: the files that a build gets, and one digest for all of them.
+"""Contexts of builds: the files that a build gets, ``.dockerignore``, and one digest for all.
+
+Contexts of builds: the files that a build gets, and one digest for all of them.
 
 ``.dockerignore``: which paths of a context a build doesn't get, as Docker reads the file.
 

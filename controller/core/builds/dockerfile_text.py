@@ -1,4 +1,6 @@
-"""Lines of a Dockerfile: directives, comments, continued lines and here-documents.
+"""The text of a Dockerfile: lines and here-documents, and the variables in its words.
+
+Lines of a Dockerfile: directives, comments, continued lines and here-documents.
 
 The text is cut as the parsers of all supported engines cut it. Text that two of them would cut in different ways
 is a problem.

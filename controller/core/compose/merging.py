@@ -1,4 +1,6 @@
-"""Several Compose files as one tree: merging, extends, include, and the limits of a project.
+"""Merging of a file over another, by the rules of Compose for each attribute.
+
+Several Compose files as one tree: merging, extends, include, and the limits of a project.
 
 Merging of an override into a base, with the rules of Compose for each attribute.
 

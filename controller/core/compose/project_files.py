@@ -1,4 +1,6 @@
-"""``extends``: services with the attributes of another service, from the same or another file.
+"""The files of a project to one tree: ``extends``, ``include``, ``!reset``, within limits.
+
+``extends``: services with the attributes of another service, from the same or another file.
 
 ``include``: other Compose files with their own folder and variables, as parts of a project.
 

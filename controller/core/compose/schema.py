@@ -1,4 +1,6 @@
-"""Validation by the JSON schema of the Compose Specification, with messages for people.
+"""The JSON schema of the Compose Specification, and attributes that exclude one another.
+
+Validation by the JSON schema of the Compose Specification, with messages for people.
 
 ``compose-spec.json`` is the schema of compose-go ``SCHEMA_VERSION``, unchanged; its licence is
 ``compose-spec.LICENSE``. ``schema`` adds the newer attributes that trimtab reads. The schema is

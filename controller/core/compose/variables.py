@@ -1,4 +1,6 @@
-"""Interpolation of trees: variables in every string, and strings to numbers and booleans by path.
+"""Variables of Compose files, in all forms, and the env files that set them.
+
+Interpolation of trees: variables in every string, and strings to numbers and booleans by path.
 
 Compose casts a string at some paths also where the string has no variable.
 

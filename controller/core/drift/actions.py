@@ -1,4 +1,6 @@
-"""Builds the actions on one container, with their preconditions and verdicts.
+"""The actions on one container, with preconditions and verdicts, and those that undo alterations.
+
+Builds the actions on one container, with their preconditions and verdicts.
 
 A deliberate stop first sets the restart policy to ``no``. Otherwise an engine that restarts between
 the stop and the removal would start the container again.

@@ -1,4 +1,6 @@
-"""Availability: whether a container can take over from the serving container.
+"""Availability of containers, and the state of a dependency as its dependents see it.
+
+Availability: whether a container can take over from the serving container.
 
 A container is available when it runs, its health check (if any) passes, and both have held for
 ``minHealthy``. The first observation of a container credits the time since its start, as the engine

@@ -1,4 +1,6 @@
-"""Contention: another program alters, stops or removes a slot's container again and again.
+"""Contention: another program alters a slot's container again and again, or holds its host port.
+
+Contention: another program alters, stops or removes a slot's container again and again.
 
 Healing at once is right against a mistake. Against a program that never gives up, each side would
 change the container forever. From its fourth alteration within ten minutes a field is contended,

@@ -1,4 +1,6 @@
-"""Exits: how a container's own failures are told apart from stops, and their causes.
+"""Failures of containers: exits told apart from stops, their causes, kept failed runs, and backoff.
+
+Exits: how a container's own failures are told apart from stops, and their causes.
 
 The engine does not report why a container is down. With a restart policy, the engine restarts every
 exited container. So a container that is down under ``always`` was stopped from outside: drift, not

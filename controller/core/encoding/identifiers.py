@@ -1,4 +1,6 @@
-"""Image references by the grammar of distribution/reference, in canonical form.
+"""Identifiers: image references in canonical form, and the time in a UUIDv7.
+
+Image references by the grammar of distribution/reference, in canonical form.
 
 Two references have the same name only if host and path are the same text. Hosts are not guessed,
 case-folded or resolved. Prefixes match whole components: ``ghcr.io/platformnetwork/`` covers

@@ -1,4 +1,6 @@
-"""Typed readers of parsed JSON whose shape is not guaranteed, such as records of older versions.
+"""JSON of others: a strict parser, and typed readers of values without a guaranteed shape.
+
+Typed readers of parsed JSON whose shape is not guaranteed, such as answers of an engine.
 
 A missing member, or a value of another type, reads as empty. No reader raises.
 

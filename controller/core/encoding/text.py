@@ -1,4 +1,6 @@
-"""Texts, paths and values of requests and documents inside a message.
+"""Texts of others inside a message and on a terminal.
+
+Texts, paths and values of requests and documents inside a message.
 
 Untrusted text on a terminal.
 

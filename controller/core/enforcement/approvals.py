@@ -1,4 +1,6 @@
-"""The objects of an approval, as the broker's inventory describes them.
+"""Approvals: what an operator is asked for, the objects of it, and which mutation it admits.
+
+The objects of an approval, as the broker's inventory describes them.
 
 An operator approves what the broker shows, never what the controller says about it. The controller
 only names ids. The digest of a view covers the plan and every member of every shown object, so an

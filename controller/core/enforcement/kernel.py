@@ -1,4 +1,6 @@
-"""The comparison of a container's state in the kernel with its admitted confinement.
+"""The comparison of a container's state and mounts in the kernel with what was admitted.
+
+The comparison of a container's state in the kernel with its admitted confinement.
 
 Pure. The kinds of differences:
 

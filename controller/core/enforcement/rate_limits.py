@@ -1,4 +1,6 @@
-"""Token buckets: the rates of each peer (a uid).
+"""Rates of each peer (a uid): token buckets, and the limit on journal records.
+
+Token buckets: the rates of each peer (a uid).
 
 The number of distinct peers is bounded: all others share one bucket. Times are seconds of a
 monotonic clock. Buckets begin full, so a restart of the broker forgets the use before.

@@ -1,4 +1,6 @@
-"""The log of a build, from the lines of the engine: the step it is at, and its last lines.
+"""Progress and failure of pulls and builds, from the lines of the engine.
+
+The log of a build, from the lines of the engine: the step it is at, and its last lines.
 
 The reason of a failed pull, from the error text of the engine.
 

@@ -1,4 +1,6 @@
-"""The content of a Config: its files, bounded, and its id.
+"""Contents of Configs: files and id, as one file, in archives, on the host, and how long they are kept.
+
+The content of a Config: its files, bounded, and its id.
 
 The id is ``sha256:`` and the SHA-256 of the names and digests of all files, in canonical JSON. So
 equal files have an equal id, in whatever order and from whatever documents they come.

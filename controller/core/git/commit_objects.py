@@ -1,4 +1,6 @@
-"""Raw commits and tags: their fields, and the signature with the bytes that it covers.
+"""Raw commits and tags, and the entries of a commit's tree that can be exported.
+
+Raw commits and tags: their fields, and the signature with the bytes that it covers.
 
 Formats: gitformat-signature(5), git-cat-file(1). An object that two readers could read differently
 is refused: a header that occurs twice, or text after the signature of a tag.

@@ -1,4 +1,6 @@
-"""Commit statuses of forges: the request for an outcome, and what an answer means. No I/O.
+"""Forges without I/O: requests for commit statuses, their answers, and the authentication of webhooks.
+
+Commit statuses of forges: the request for an outcome, and what an answer means. No I/O.
 
 Sources: GitHub REST API "Create a commit status" and "Rate limits", GitLab "Commits API: set the
 pipeline status of a commit", Gitea and Forgejo API ``POST /repos/{owner}/{repo}/statuses/{sha}``.

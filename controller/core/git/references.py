@@ -1,4 +1,6 @@
-"""References: the one to fetch for a Source, out of those that a repository lists.
+"""Which reference a source follows, which commit it serves, and when it is fetched next.
+
+References: the one to fetch for a Source, out of those that a repository lists.
 
 Tags are semantic versions (semver.org 2.0.0), and ranges are written as in Flux and npm.
 

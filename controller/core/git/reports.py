@@ -1,4 +1,6 @@
-"""``feedback.json``: the outcomes of commits, from the controller to the fetcher.
+"""Reports between controller and fetcher: ``feedback.json`` and ``status.json``, to JSON and back.
+
+``feedback.json``: the outcomes of commits, from the controller to the fetcher.
 
 The reader is strict and bounded: the fetcher doesn't trust the controller with its token. An unknown
 version, a wrong type or a text beyond its bound refuses the whole file.
@@ -180,7 +182,7 @@ def parse_feedback(data: bytes) -> tuple[CommitOutcome, ...]:
 
 
 def shorten(text: str) -> str:
-    """Return a printable text of at most ``TEXT_MAX`` characters."""
+    """Return a printable text of at most ``FEEDBACK_MAX`` characters."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return clean if len(clean) <= FEEDBACK_MAX else f"{clean[: FEEDBACK_MAX - 1]}…"
 

@@ -1,4 +1,6 @@
-"""When a job's runs are due, and how the job stands: pure functions of the broker's memory and the time.
+"""When a job's runs are due, which follow, and how the job stands: pure functions of memory and time.
+
+When a job's runs are due, and how the job stands: pure functions of the broker's memory and the time.
 
 A job without a schedule works on one occasion at a time. An occasion in which several runs must succeed
 isn't left between two runs. Otherwise an operator's request comes first, then the trigger's own

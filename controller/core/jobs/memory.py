@@ -1,4 +1,6 @@
-"""The memory of a job's runs, folded from the journal's records by the broker.
+"""The memory of a job's runs, folded from the journal's records, and how a run ended.
+
+The memory of a job's runs, folded from the journal's records by the broker.
 
 Invariant: no number is ever used by two runs of a job, and numbers only grow. The memory outlives
 the containers, so a removed container makes no run due again.

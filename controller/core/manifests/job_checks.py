@@ -1,4 +1,6 @@
-"""Checks of the jobs that a rollout names (``rollout.before`` and ``rollout.after``).
+"""Checks of jobs, of the jobs that rollouts name, and of the dependencies of services.
+
+Checks of the jobs that a rollout names (``rollout.before`` and ``rollout.after``).
 
 Checks of a Job's document beyond its schema, and of jobs with services of their namespace.
 

@@ -1,4 +1,6 @@
-"""The files named in a document: the files of a Config, and the SOPS file of a Secret.
+"""The files that documents name: those of Configs, and the sources of Secrets.
+
+The files named in a document: the files of a Config, and the SOPS file of a Secret.
 
 A YAML file that a document names, or that lies in the folder of a Compose project, is data, unless the
 file says that it is of trimtab.

@@ -1,4 +1,6 @@
-"""Resources that only one replica or service can hold: host ports and written volumes.
+"""Checks of networks and volumes: names on the engine, and what only one replica or service can hold.
+
+Resources that only one replica or service can hold: host ports and written volumes.
 
 Names on the engine of declared volumes and networks: ``engineName``, and who uses it.
 

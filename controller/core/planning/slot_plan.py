@@ -1,4 +1,4 @@
-"""The plan of one slot: start, heal, restart or replace its container, then remove the rest.
+"""The plan of one slot: start, heal, restart or replace its container; keep the older one meanwhile.
 
 A serving container is stopped only for its replacement, and as late as possible. Before the stop,
 the replacement is admitted by the policy and created, with its image present. With StartFirst the
@@ -10,8 +10,7 @@ A denied action is shown in the plan; actions with a dependency on a denied acti
 The predecessor: a slot's older container, kept alive until its replacement is available.
 
 A running predecessor is healed, or restarted if it keeps failing. If none runs, the last good one
-is started again. A replacement that is available at once needs no predecessor: then
-``core.planning.slot_plan`` alone plans the slot.
+is started again. A replacement that is available at once needs no predecessor.
 
 The next container of a slot: its name, and its create action.
 """

@@ -1,7 +1,7 @@
 """Changes of the policy that would permit a refused request: key and value.
 
 The rule that refuses a value names the change (``Finding.permit``); rules without a line of the policy
-name none. ``core.policy.grants`` has the words.
+name none. The words are here.
 
 Remedies that name the line of the policy: key, value, file and line to edit.
 

@@ -1,4 +1,6 @@
-"""The documents of a proven commit, as the controller reads them from the exported folder.
+"""The documents of a proven commit, with its files and charts, as the controller reads them.
+
+The documents of a proven commit, as the controller reads them from the exported folder.
 
 The Releases of a proven commit, rendered by the charts of the same commit.
 

@@ -1,4 +1,6 @@
-"""Queries: the records that match a filter, by time, service, owner, actor, verdict or object.
+"""Queries of the journal, questions that need several of them, and what each reader may see.
+
+Queries: the records that match a filter, by time, service, owner, actor, verdict or object.
 
 One pass over the records in their order. Some records need earlier ones to know their subject: a
 start names only an id, a closing record nothing. The index (``journal.index.database``) stores the

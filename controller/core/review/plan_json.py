@@ -1,4 +1,6 @@
-"""A reviewed plan as JSON: ``plan --json`` and ``diff --json``.
+"""A reviewed plan as JSON and Markdown, and as ``plan`` and ``diff`` print it.
+
+A reviewed plan as JSON: ``plan --json`` and ``diff --json``.
 
 Values are left out if they can be secret. Such a change has ``changed``, ``added`` or ``removed``
 instead of ``old`` and ``new``.

@@ -1,11 +1,13 @@
-"""Rules of networks and ports: a container joins exactly the networks that its mode implies.
+"""Rules of networks, ports and shared namespaces: a container joins exactly what its mode implies.
+
+Rules of networks and ports: a container joins exactly the networks that its mode implies.
 
 Modes:
 
 - ``none``: no network.
 - ``isolated``: the namespace's internal network.
 - ``bridge``: the namespace's network with a way out.
-- ``shared``: the network of another service's container (``core.rules.networks``).
+- ``shared``: the network of another service's container.
 - ``own``, for clients only: a network that the client created.
 
 Published ports need a network with a way out. A container on an internal network therefore also

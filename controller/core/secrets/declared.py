@@ -1,4 +1,6 @@
-"""What a Secret declares: SOPS, age, files of the host, or values that the broker makes.
+"""What a Secret declares, what it is made of, and the files and ids that come of it.
+
+What a Secret declares: SOPS, age, files of the host, or values that the broker makes.
 
 The form in JSON is what the controller sends, and what the broker stores. It holds ciphertext,
 names and lengths, never plain text.

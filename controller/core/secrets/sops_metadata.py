@@ -1,4 +1,6 @@
-"""Encrypted values of SOPS: AES-256-GCM with the path as additional data.
+"""Encrypted values of SOPS, and the metadata of its documents.
+
+Encrypted values of SOPS: AES-256-GCM with the path as additional data.
 
 Source: ``aes/cipher.go`` of SOPS. Nonces have 32 bytes there.
 

@@ -1,4 +1,6 @@
-"""The history of a service: revisions with their outcomes, and overrides.
+"""The history of a service: its revisions with their outcomes, kept for rollbacks and renames.
+
+The history of a service: revisions with their outcomes, and overrides.
 
 The kept revisions of a service, for its history and for rollbacks.
 

@@ -1,4 +1,6 @@
-"""The conditions of a resource: Ready, Progressing, Degraded, Stalled, and others while they hold.
+"""The conditions of a resource, and whether it is as declared.
+
+The conditions of a resource: Ready, Progressing, Degraded, Stalled, and others while they hold.
 
 Pure. A condition has a reason for programs and a message for people.
 

@@ -1,4 +1,6 @@
-"""The Git sources in a status report: what each serves, and what it waits for.
+"""The Git sources in a status report, their holds, and the outcome of each commit.
+
+The Git sources in a status report: what each serves, and what it waits for.
 
 Pure. The fetcher's report is shown and never an input of a decision.
 

@@ -1,4 +1,6 @@
-"""The loader of YAML: libyaml's nodes within limits, and a walk that expands aliases and merge keys.
+"""The loader of YAML, within limits: nodes, aliases, merge keys, plain scalars, errors in plain words.
+
+The loader of YAML: libyaml's nodes within limits, and a walk that expands aliases and merge keys.
 
 Documents and Compose files are read by subclasses of ``NodeReader``. They differ in tags, in the words of
 plain scalars (``plain_scalars``), and in what becomes of a node.

@@ -1,4 +1,6 @@
-"""A walk along the hash chain: each record must continue the record before.
+"""The journal's folder and its hash chain, from the base that pruned segments left.
+
+A walk along the hash chain: each record must continue the record before.
 
 The writer walks its last segment when it opens. Readers walk the part they need, and ``verify``
 walks the whole chain.

@@ -1,4 +1,6 @@
-"""Jumps of the clock between records: back, or more than a year ahead.
+"""Checks beside the chain: clocks, keys, checkpoints, inventory files, reported incidents.
+
+Jumps of the clock between records: back, or more than a year ahead.
 
 Such a jump is no fault, since the broker records the time that its host has, and records are
 ordered by their numbers. But times of records around a jump prove little.

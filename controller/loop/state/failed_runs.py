@@ -1,4 +1,6 @@
-"""The log of failed runs of containers, with their last lines of output; saved in one file.
+"""Logs in memory: failed runs of containers with their last lines, and performed actions.
+
+The log of failed runs of containers, with their last lines of output; saved in one file.
 
 A pass reads a container's output before it acts, because its actions can remove the container.
 Reading is bounded in time: a container is repaired even if its output can't be read.

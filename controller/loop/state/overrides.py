@@ -1,4 +1,6 @@
-"""Operator overrides of the files: pins, suspensions, restarts and automatic rollbacks.
+"""What outlives a pass: operators' overrides of the files, and when a failed action is tried again.
+
+Operator overrides of the files: pins, suspensions, restarts and automatic rollbacks.
 
 ``core.service`` decides; this module makes decisions durable and applies them to the desired state.
 

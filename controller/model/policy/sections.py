@@ -1,4 +1,6 @@
-"""The sections of a policy. The defaults are the values of the policy ``strict``.
+"""The sections of a policy, with devices, builds, rule modes and signed sources. Defaults are strict's.
+
+The sections of a policy. The defaults are the values of the policy ``strict``.
 
 Builds of images through the gate: who may build, from what, and within which bounds.
 

@@ -1,4 +1,6 @@
-"""The build of a service's image, as a Compose project declares it.
+"""Container fields of a service: build, devices, health check, hooks, limits, privileges, shared namespaces.
+
+The build of a service's image, as a Compose project declares it.
 
 Devices of the host for a service.
 

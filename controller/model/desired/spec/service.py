@@ -1,4 +1,6 @@
-"""The spec of a Service, and of a Release, which makes Services.
+"""The spec of a Service and of a Release, with when and how containers are replaced.
+
+The spec of a Service, and of a Release, which makes Services.
 
 When and how containers are pulled, started, restarted and replaced.
 """
