@@ -12,7 +12,7 @@ from tests.sim.pair_documents import Row
 from tests.sim.pairs import ROWS, is_possible, lifetime, meetings, met_in
 from tests.sim.planted import PLANTS
 from tests.sim.scenario import APP_IMAGE
-from tests.sim.stories import APP, Tale, meddle
+from tests.sim.stories import APP, Tale, edit, meddle
 from tests.sim.violation import Violation
 
 
@@ -40,6 +40,15 @@ def test_a_pull_that_is_repeated_for_ever_is_found() -> None:
     assert found.value.invariant == forgetful.invariant
 
 
+class _OldSnapshot(DoomedWorld):
+    """The pass after a pull sees the engine as it was before."""
+
+    def act(self, action: Action, request: Request) -> Reply:
+        if action is Action.PULL:
+            self.faults.arm(Fault.STALE)
+        return super().act(action, request)
+
+
 class _FullDisk(DoomedWorld):
     """The disk is full once the first container is created: nobody can record that."""
 
@@ -52,8 +61,17 @@ class _FullDisk(DoomedWorld):
         return super().act(action, request)
 
 
+ALWAYS = Doc(APP, {"image": f"{APP_IMAGE}:1", "pullPolicy": "Always"})
+
+
 def test_a_pull_follows_a_create_that_nobody_could_record() -> None:
-    app = Doc(APP, {"image": f"{APP_IMAGE}:1", "pullPolicy": "Always"})
-    world = _FullDisk(Tale(frozenset(), (app,), ((5, meddle("rm")),)))
+    world = _FullDisk(Tale(frozenset(), (ALWAYS,), ((5, meddle("rm")),)))
     world.run()
     assert sum("pull-image" in line for line in world.trace.lines) > 1
+
+
+def test_an_image_that_an_old_snapshot_lacks_is_pulled_again() -> None:
+    then = ((20, edit(APP, image=f"{APP_IMAGE}:2")),)
+    world = _OldSnapshot(Tale(frozenset(), (ALWAYS,), then))
+    world.run()
+    assert sum("app&tag=2" in line for line in world.trace.lines) > 1

@@ -374,7 +374,7 @@ class World(Hazards):
         self.note(f"    {reply.status} {reply.body[:160].decode(errors='replace')}")
         if fault is not None:
             self.end_fault(fault, action)
-        else:
+        elif not self.controller.transport.stale:  # an old snapshot lacks what was pulled since
             self.pulls.answered(action, request, reply)
         self._interrupt_pass()
         return reply
