@@ -30,6 +30,7 @@ from tests.sim.stories import (
     Tale,
     by_hand,
     edit,
+    meddle,
     rename,
     service,
 )
@@ -187,6 +188,16 @@ def test_a_planted_bug_about_moves_is_found(plant: Plant, tale: Tale) -> None:
     with plant.growing(), pytest.raises(Violation) as found:
         DoomedWorld(tale).run()
     assert found.value.invariant == plant.invariant
+
+
+@pytest.mark.parametrize("doing", ["disconnect", "alias"])
+def test_a_renamed_service_that_somebody_cut_off_joins_under_its_new_name(doing: str) -> None:
+    world = DoomedWorld(
+        Tale(frozenset(), (service(WEB),), ((10, rename(WEB, RENAMED)), (30, meddle(doing))))
+    )
+    world.run()
+    (only,) = world.people.ours()
+    assert {name for end in only.networks.values() for name in end.aliases or ()} == {RENAMED.name}
 
 
 def claim_ends(world: World) -> str:

@@ -157,6 +157,16 @@ HandOver = Mapping[str, Sequence[Container]]
 NO_HAND_OVER: HandOver = MappingProxyType({})
 
 
+def names_at_join(container: Container, network: str) -> tuple[str, ...]:
+    """Return the service's name, and the further ones to which a container was admitted on a network.
+
+    A moved container answers to its earlier names until it joins a network again: they aren't its own
+    any more, and the gate refuses them.
+    """
+    further = () if container.former else dict(container.admitted_aliases).get(network, ())
+    return (container.key.name, *further)
+
+
 def attach_service_alias(
     handle: ContainerHandle,
     service: Service,
@@ -452,12 +462,11 @@ def _join(
 ) -> Iterator[actions.AnyAction]:
     handle, name = ContainerHandle.of(container), container.key.name
     known = any(name in asked for _, asked in container.aliases)
-    further = dict(container.admitted_aliases)
     networks = [n for n in admitted.networks if joinable is None or n in joinable]
     for network in networks:
         if network not in container.settings.networks and "networks" not in deferred:
             cause = f"{container.name} isn't in its network {network}"
-            own = (name, *further.get(network, ())) if known or with_alias else ()
+            own = names_at_join(container, network) if known or with_alias else ()
             yield handle.connect(network, own, cause)
     for network, names in foreign_aliases(container) if "aliases" not in deferred else ():
         if network not in networks:
@@ -465,7 +474,7 @@ def _join(
         cause = f"{container.name} answers to {' and '.join(names)} on {network}"
         named = with_alias or name in dict(container.aliases)[network]
         yield handle.disconnect(network, cause)
-        yield handle.connect(network, (name, *further.get(network, ())) if named else (), cause)
+        yield handle.connect(network, names_at_join(container, network) if named else (), cause)
 
 
 def _rename(container: Container, admitted: Settings) -> Iterator[actions.AnyAction]:

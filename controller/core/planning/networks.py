@@ -20,7 +20,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from controller.core.drift.actions import ContainerHandle, Judge, is_denied, with_verdicts
+from controller.core.drift.actions import (
+    ContainerHandle,
+    Judge,
+    is_denied,
+    names_at_join,
+    with_verdicts,
+)
 from controller.core.drift.classify import ALIVE
 from controller.core.engine_api.create_body import joined_networks
 from controller.core.planning.images_networks_volumes import (
@@ -140,7 +146,7 @@ def _names_on(container: Container, network: str) -> tuple[str, ...]:
     asked = dict(container.aliases).get(network, ())
     if not {container.key.name, container.former} & set(asked):
         return ()
-    return (container.key.name, *dict(container.admitted_aliases).get(network, ()))
+    return names_at_join(container, network)
 
 
 def _seconds(count: int) -> int:

@@ -214,6 +214,17 @@ def test_a_container_reconnects_under_the_names_that_it_was_admitted_with() -> N
     assert told(heal(lost)[-1])[0] == told(heal(altered)[-1])[0]
 
 
+def test_a_moved_container_reconnects_under_its_present_name_alone() -> None:
+    earlier = (("platform-network", ("api",)),)
+    moved = container(aliases=earlier, admitted_aliases=earlier, former="api")
+    assert heal(moved) == ()
+    lost = replace(moved, settings=replace(moved.settings, networks=()), aliases=())
+    joined = "connect-network aliases=('web',) network=platform-network"
+    assert told(heal(lost)[-1])[0] == joined
+    borrowing = replace(moved, aliases=(("platform-network", ("api", "db")),))
+    assert told(heal(borrowing)[-1])[0] == joined
+
+
 def test_a_container_of_others_at_the_address_of_a_slot_is_named() -> None:
     there = container(holders=(("platform-network", "10.208.0.2", "guest"),))
     (problem,) = taken_addresses(service(), (there, replace(there, state=ContainerState.EXITED)))
