@@ -64,5 +64,5 @@ def test_the_gate_keeps_the_data_if_the_controller_forgets_to_ask(
         return original(*args, approved=True, **named)
 
     original = prune_guard.decide_releases
-    monkeypatch.setattr(prune_guard, "decide", wrong)
+    monkeypatch.setattr(prune_guard, "decide_releases", wrong)
     assert "data" in told((30, dump)).engine.volumes
