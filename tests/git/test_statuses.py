@@ -258,17 +258,6 @@ def test_another_place_at_the_forge_gets_the_present_state(
     assert forge.states() == ["success", "success"]
 
 
-def test_a_memory_without_targets_costs_a_request_each(
-    sending: Sending, forge: ForgeServer
-) -> None:
-    entry = [*SUCCESS.place, "success", SUCCESS.text, 1, sending.clock.at]
-    (sending.folder / "sent.json").write_text(json.dumps({"version": 1, "sent": [entry]}))
-    sending.restart()
-    sending.write(SUCCESS)
-    sending.steps()
-    assert (sending.damage, forge.states()) == (None, ["success"])
-
-
 @pytest.mark.parametrize("status", [401, 422, 201])
 def test_a_sender_that_is_stopped_during_a_request_reports_nothing(
     sending: Sending, forge: ForgeServer, status: int
