@@ -507,3 +507,16 @@ def test_no_takedown_of_a_slot_drops_one_that_counts() -> None:
 )
 def test_a_capacity_is_read_of_settings(settings: Settings, capacity: Capacity) -> None:
     assert Capacity.of(settings) == capacity
+
+
+def test_a_container_that_ended_has_no_time_of_its_start() -> None:
+    gate = ten()
+    before = gate.budget
+    assert before.replicas["c3"].up is not None
+    gate.fold(Halted("c3"))
+    assert gate.budget.replicas == {
+        **before.replicas,
+        "c3": replace(before.replicas["c3"], up=None),
+    }
+    gate.fold(Halted("nobody"))
+    assert set(gate.budget.replicas) == set(before.replicas)

@@ -9,9 +9,11 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.call import Author
 from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine, WriteRecord
-from controller.broker.gate.mutate import Change, perform
+from controller.broker.gate.mutate import Change, perform, refuse_if_held
+from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.model.host_paths import DIRECTORY, ENGINE_DATA, PathFacts
+from controller.model.inventory import OpenIntent
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
 from controller.model.records import Actor, Record, Reply, Verdict
@@ -350,3 +352,12 @@ def test_values_of_secrets_go_to_the_engine_and_into_no_record_and_no_reply() ->
     assert isinstance(other, WriteRecord)
     digest, same = intent.entry.request, other.entry.request
     assert digest == same, "neither digests nor hashes have the value"
+
+
+def test_an_open_change_of_a_network_holds_no_container_of_the_same_name() -> None:
+    asked = {"route": Mutation.NETWORK_CREATE, "object": "web", "summary": {"name": "web"}}
+    knows = state(replace(inventory(), open={"i1": OpenIntent(1, "", "controller", dict(asked))}))
+    refuse_if_held(knows, Mutation.CONTAINER_RENAME, "web")
+    with pytest.raises(Denied) as refused:
+        refuse_if_held(knows, Mutation.NETWORK_REMOVE, "web")
+    assert refused.value.rule == "held"

@@ -11,8 +11,10 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine, WriteRecord
+from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import TIMES_MAX, GateState
 from controller.broker.guards.disruption_budget import is_young
+from controller.broker.guards.lists import encode_filters
 from controller.core.enforcement import approvals
 from controller.core.records import inventory_json
 from controller.core.records.parts import ResultPart
@@ -823,3 +825,21 @@ def test_an_approved_removal_of_data_needs_a_dump(
         assert answer.status == 204
     else:
         assert answer.rule == "volume.not-dumped"
+
+
+def test_an_adopted_container_is_listed_by_its_id_since_it_has_no_label() -> None:
+    """Without it, its service would count as down, and the budget as used up."""
+    all_of_them = services()
+    containers = {**all_of_them.containers}
+    containers[full(9)] = replace(containers[full(9)], adopted=True)
+    knows = state(replace(all_of_them, containers=containers))
+    by_id = build_path(
+        "/containers/json", {"filters": encode_filters({"id": [full(9)], "status": ["running"]})}
+    )
+    forward = Forward("POST", f"/containers/{full(0)}/stop")
+    steps: list[Step] = [shown(0), running(*range(9))]
+    steps.append((ReadEngine(by_id), reply([{"Id": full(9)}])))
+    steps += [("intent", RECORDED), (forward, NO_CONTENT), ("outcome", RECORDED)]
+    asked = request("POST", f"/containers/{full(0)}/stop", actor=CONTROLLER)
+    told = converse(handle(asked, knows), steps, knows)
+    assert told.status == 204
