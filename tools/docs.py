@@ -227,8 +227,9 @@ def denied() -> Iterator[tuple[str, ...]]:
 
 def fields() -> Iterator[str]:
     """Yield the tables of fields, a heading for each body."""
+    bodies = list(dict.fromkeys(body for body, _, _ in BODIES))
     before = ""
-    for body, place, entries in BODIES:
+    for body, place, entries in sorted(BODIES, key=lambda row: bodies.index(row[0])):
         if body != before:
             yield f"### Body: {body}\n"
             before = body
