@@ -9,6 +9,8 @@ PYTHON := .venv/bin/python
 ARGS ?=
 # Which of several of a target: `make sim KIND=sweep`.
 KIND ?=
+# Another Python: `make ring KIND=python` runs unit and golden tests on it.
+OTHER ?= python3.11
 # A folder: of Compose projects (`make ring KIND=compose-diff`), or docker-py's checkout (KIND=docker-py).
 DIR ?=
 # Processes that run test files side by side: as root three more than processors (tests/conftest.py) and
@@ -91,7 +93,7 @@ fuzz: setup ## drawn and hostile input: KIND=gate, cases, git (as root), cost, d
 	  *) echo "make fuzz: KIND is gate, cases, git, cost, documents, render, differential or facts" >&2; exit 2;; \
 	esac
 
-ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, docker-py, compose-diff, compose-side
+ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, docker-py, compose-diff, compose-side, python
 	@case "$(KIND)" in \
 	  signed) $(PYTEST) --signed --numprocesses $(JOBS) --maxprocesses 4 $(SPREAD) tests/e2e $(ARGS);; \
 	  losses) $(PYTEST) -s tests/e2e/test_losses.py --every-loss $(ARGS);; \
@@ -100,7 +102,9 @@ ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, dock
 	  docker-py) $(PYTHON) -m tests.compat.docker_py_suite $(DIR) $(ARGS);; \
 	  compose-diff) $(PYTHON) -m tools.compose_diff $(DIR) $(ARGS);; \
 	  compose-side) $(PYTHON) -m tools.stacks $(DIR) $(ARGS);; \
-	  *) echo "make ring: KIND is signed, losses, engines, compat, docker-py, compose-diff or compose-side" >&2; exit 2;; \
+	  python) export TRIMTAB_VENV=.venv-other TRIMTAB_PYTHON=$(OTHER); tools/setup; \
+	    .venv-other/bin/python -m pytest -q -m "not needs_root" -n 2 $(SPREAD) tests/unit tests/golden $(ARGS);; \
+	  *) echo "make ring: no such KIND; see make help" >&2; exit 2;; \
 	esac
 
 bench: engine ## figures beside bare engine and compose into docs/benchmarks (ARGS="heal --rounds 3", ARGS=gate)

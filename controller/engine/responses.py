@@ -18,7 +18,7 @@ import base64
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from types import MappingProxyType
 from typing import Any, Final, ParamSpec, TypeVar
@@ -372,7 +372,7 @@ class BrokerLook:
     volumes: list[Inspect]
     images: Mapping[str, Inspect | None]
     #: Why a container of a service can't be read (``Observed.unread``).
-    unread: Mapping[Key, str] = MappingProxyType({})
+    unread: Mapping[Key, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, payload: Mapping[str, Any], tagged: Tagged) -> BrokerLook:
