@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -630,7 +631,7 @@ class Listener:
             return False
         connected.setblocking(False)
         serving = self._serve(connected, user, accepted)
-        if user.group in TRUSTED:
+        if user.group in TRUSTED and sys.version_info >= (3, 12):
             # The task starts at once, and not in the next turn of the event loop.
             asyncio.Task(serving, loop=asyncio.get_running_loop(), eager_start=True)
             return True
