@@ -202,7 +202,8 @@ class Broker:
         meter = StallMeter(self._services.clock.monotonic)
         self.state.health.longest_stall_s = meter.longest_s
         selector = partial(WatchedSelector, meter)
-        asyncio.run(self._run(lifeline), loop_factory=lambda: asyncio.SelectorEventLoop(selector()))
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector())) as runner:
+            runner.run(self._run(lifeline))
 
     async def _run(self, lifeline: int | None) -> None:
         loop = asyncio.get_running_loop()

@@ -61,5 +61,6 @@ def test_a_callback_that_takes_long_is_a_stall_of_its_loop() -> None:
         await asyncio.sleep(0)
 
     selector = partial(WatchedSelector, meter)
-    asyncio.run(work(), loop_factory=lambda: asyncio.SelectorEventLoop(selector()))
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector())) as runner:
+        runner.run(work())
     assert meter.longest_s() == 2.0
