@@ -68,7 +68,8 @@ class Acceptor:
         self._admit = admit
         self._paced = paced
         self._stopped = False
-        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        #: None: another thread took the place of the spare descriptor.
+        self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._resume()
 
     def stop(self) -> None:
@@ -76,7 +77,8 @@ class Acceptor:
         self._stopped = True
         asyncio.get_running_loop().remove_reader(self._listening)
         self._listening.close()
-        os.close(self._spare)
+        if self._spare is not None:
+            os.close(self._spare)
 
     def _resume(self) -> None:
         if not self._stopped:
@@ -110,17 +112,15 @@ class Acceptor:
         the backlog is closed with the spare descriptor, and learns at once that it isn't served.
         """
         LOG.warning("accept.failed error=%s", error)
-        os.close(self._spare)
-        try:
-            connected, _address = self._listening.accept()
-            connected.close()
-        except OSError:
-            pass
         self._rest(PAUSE_S)
-        try:
+        # Closed once: from then on the number can be a file of another thread.
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            os.close(spare)
+            with suppress(OSError):
+                self._listening.accept()[0].close()
+        with suppress(OSError):
             self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._spare = os.dup(self._listening.fileno())
 
 
 FOLDER_MODE = 0o750

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
+import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
-from controller.broker.host.sockets import ACCEPTED_AT_ONCE, REFUSED_AT_ONCE, REST_S, Acceptor
+from controller.broker.host.sockets import (
+    ACCEPTED_AT_ONCE,
+    PAUSE_S,
+    REFUSED_AT_ONCE,
+    REST_S,
+    Acceptor,
+)
 from tests.unit.broker.serving import run, until
 
 
@@ -102,5 +112,50 @@ def test_a_stopped_acceptor_doesnt_resume_after_its_rest(tmp_path: Path) -> None
             await turn(lambda: door.accepted > 0)
         await asyncio.sleep(2 * REST_S)
         assert door.accepted == REFUSED_AT_ONCE
+
+    run(test())
+
+
+class Crowded(socket.socket):
+    """A listening socket in a process whose other threads take each descriptor that is free."""
+
+    full = False
+    attempts = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if not self.full:
+            return super().accept()
+        self.attempts += 1
+        with suppress(OSError):
+            self.taken = os.open("/dev/null", os.O_RDONLY)
+        raise OSError(errno.EMFILE, "too many open files")
+
+
+def test_a_descriptor_that_another_thread_took_stays_open_and_no_attempt_follows_at_once(
+    tmp_path: Path,
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def test() -> None:
+        door = Door(tmp_path / "a.sock", 1, admits=True)
+        listening = Crowded(fileno=os.dup(door.listening.fileno()))
+        acceptor = Acceptor(listening, door.admit)
+        gc.collect()  # garbage of earlier tests can hold descriptors, and free them at any time
+        unused = os.dup(listening.fileno())
+        os.close(unused)  # the lowest free descriptor
+        resource.setrlimit(resource.RLIMIT_NOFILE, (unused, before[1]))
+        listening.full = True
+        try:
+            began = asyncio.get_running_loop().time()
+            await until(lambda: listening.attempts >= 4)
+            took = asyncio.get_running_loop().time() - began
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        os.fstat(listening.taken)
+        os.close(listening.taken)
+        assert listening.attempts <= took / PAUSE_S + 3, "one attempt in each pause"
+        listening.full = False
+        await until(lambda: door.accepted == 1)
+        acceptor.stop()
 
     run(test())
