@@ -95,7 +95,7 @@ class StateFolder:
 
     @property
     def ship(self) -> Path:
-        """The shipper's own folder: its cursors and its status."""
+        """The shipper's folder, with cursors and status."""
         return self.root / "ship"
 
     @property

@@ -547,7 +547,7 @@ def _summary_of(listed: Mapping[str, Any]) -> ContainerSummary:
 
 
 class SnapshotEngine:
-    """A ``ports.Engine`` that returns one recorded observation."""
+    """A ``ports.Engine`` with a recorded observation."""
 
     def __init__(self, observed: Observed) -> None:
         self._observed = observed

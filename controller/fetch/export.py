@@ -184,7 +184,7 @@ class CommitApproval:
 
 @dataclass(frozen=True, slots=True)
 class SourceMemory:
-    """What is remembered of one source."""
+    """The fetcher's memory of one source."""
 
     status: SourceStatus
     #: The documents' folder of the served export.

@@ -147,7 +147,7 @@ class _Connection(http.client.HTTPConnection):
         raise error
 
     def cut(self) -> None:
-        """End the connection, however it spends its time."""
+        """Shut the connection down, also during a read or a write."""
         self.is_cut = True
         with suppress(OSError):
             if self.sock is not None:

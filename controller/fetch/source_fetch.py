@@ -100,7 +100,7 @@ class _Newest:
 
 @dataclass(slots=True)
 class SourceFetch:
-    """Fetches one source. Use from one thread."""
+    """Fetches a source. Not safe for several threads."""
 
     name: str
     mirror: Mirror

@@ -356,7 +356,7 @@ class Observed:
 
     @property
     def groups(self) -> Groups:
-        """The containers of each service, whoever created them, by slot and name."""
+        """The containers of each service, of all creators, sorted by slot and name."""
         groups = self._groups
         if not isinstance(groups, dict):
             made: dict[Key, list[Container]] = {}

@@ -236,7 +236,7 @@ class Rejected(Exception):
 
 
 class Sink(Protocol):
-    """Delivers records to one destination. Used by one thread."""
+    """Delivers records to a destination. Not safe for several threads."""
 
     def deliver(self, batch: Sequence[Shipped]) -> None:
         """Deliver a batch; return once every record is delivered.

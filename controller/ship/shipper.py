@@ -103,7 +103,7 @@ def _parse_cursor(members: Any) -> Cursor:
 
 @dataclass(slots=True)
 class _SinkWorker:
-    """Delivers the journal to one sink, in one thread."""
+    """Delivers the journal to a sink, in a thread."""
 
     sink: Sink
     follower: Follower

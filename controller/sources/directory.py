@@ -501,7 +501,7 @@ class DirectorySource:
     def _with_files_of_charts(
         self, by_inputs: Mapping[tuple[object, Chart], tuple[ParsedDocument, ...]]
     ) -> list[ParsedDocument]:
-        """Return the rendered documents, with the files that they name in their charts."""
+        """Return rendered documents with the named files of the charts."""
         found: list[ParsedDocument] = []
         total = 0
         for (_, chart), documents in by_inputs.items():

@@ -163,7 +163,7 @@ def _read(
 
 
 def _await_end(pid: int, *, within_s: float) -> bool:
-    """Wait for the end of a child without reaping it, so that its process group stays its own."""
+    """Wait for the end of a child without reaping: the id of the process group stays taken."""
     handle = os.pidfd_open(pid)
     try:
         return bool(select.select([handle], [], [], within_s)[0])
@@ -172,7 +172,7 @@ def _await_end(pid: int, *, within_s: float) -> bool:
 
 
 def _kill_all(process: subprocess.Popen[bytes]) -> None:
-    """End the program and what it started: they are one process group."""
+    """Kill the process group of the program, and wait for the end of the program."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -75,7 +75,7 @@ class TarKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TarHeader:
-    """One header, as it is written."""
+    """A header of an archive, for writing."""
 
     kind: TarKind
     name: bytes

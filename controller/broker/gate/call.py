@@ -75,7 +75,7 @@ class GateRequest:
 
     @property
     def by(self) -> Author:
-        """The author that its records name."""
+        """The author in the records of the request."""
         return Author(self.id, self.actor, self.context, policy=self.policy.digest)
 
 

@@ -35,7 +35,7 @@ class Denied(Exception):
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The rules that refused, the decisive one first."""
+        """The refusing rules, the decisive rule first."""
         return self.verdict.rules if self.verdict is not None else (self.rule,)
 
     def reply(self, identifier: str) -> Reply:

@@ -278,7 +278,7 @@ def detach_keys(value: str) -> str:
 
 
 def left_to_admission(value: str) -> str:
-    """Whatever it is: admission judges it."""
+    """Any value: admission judges the parameter."""
     return value
 
 

@@ -190,7 +190,7 @@ _LABELS = (names.INSTANCE, names.NAMESPACE, names.SERVICE, names.SLOT)
 
 
 class ListRows:
-    """Encodes the rows of one list for one caller."""
+    """Encodes the rows of a list for a caller."""
 
     def __init__(self, actor: Actor) -> None:
         self._lean = actor.role is Role.CONTROLLER

@@ -641,7 +641,7 @@ class Listener:
         return True
 
     async def _serve(self, connected: socket.socket, user: SlotUser, accepted: Slot) -> None:
-        """Serve one connection from the accept to its end."""
+        """Serve a connection from the accept to the end."""
         task = asyncio.current_task()
         assert task is not None, "a connection is served by a task"
         self._waiting.add(task)

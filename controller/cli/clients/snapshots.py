@@ -40,7 +40,7 @@ NO_FETCHER = Path("/nonexistent")
 
 @dataclass(frozen=True, slots=True)
 class PlannedFiles:
-    """The files of a plan: those of DIR, or those of one Git source."""
+    """The files of a plan: of DIR, or of a Git source."""
 
     folder: Path
     #: The name of the Git source whose documents the folder has; '' for DIR.

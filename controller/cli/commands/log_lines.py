@@ -49,7 +49,7 @@ class LinePrinter:
                 reconfigure(errors="backslashreplace")
 
     def expect(self, labels: Collection[str]) -> None:
-        """Register labels before their lines are printed, so that all prefixes have one width."""
+        """Register labels before printing, so that all prefixes have the same width."""
         for label in labels:
             if label not in self._labels:
                 self._labels.append(label)

@@ -186,7 +186,7 @@ def trust(references: tuple[str, ...], state: Path | None, as_json: bool) -> Non
 def _earlier(
     folder: StateFolder, answers: list[dict[str, Any]]
 ) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the services that run another image than the trusted one of their reference."""
+    """Yield the services with another image than the trusted image of the same reference."""
     status = ask_controller(folder.controller_socket, {"do": "status"})
     for resource in status["resources"]:
         if resource["kind"] != "Service" or not resource.get("digest"):

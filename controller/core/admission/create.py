@@ -221,7 +221,7 @@ _PUBLISHED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PortClaim:
-    """A container with the host ports that it publishes."""
+    """A container and the published host ports."""
 
     owner: str
     name: str

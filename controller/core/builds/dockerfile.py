@@ -210,7 +210,7 @@ class _Stage:
     shell: tuple[str, ...] = _SHELL
 
     def refuse(self, code: str, line: DockerfileLine, message: str, remedy: str = "") -> None:
-        """Keep a problem, for builds that need this stage."""
+        """Keep a problem for builds with the stage."""
         self.problems.append(_problem(code, line, message, remedy))
 
 

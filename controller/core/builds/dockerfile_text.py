@@ -182,7 +182,7 @@ class Heredoc:
 
 @dataclass(frozen=True, slots=True)
 class DockerfileLine:
-    """One instruction, with its continued lines joined."""
+    """An instruction, with continued lines joined."""
 
     #: The number of its first line, from 1.
     number: int

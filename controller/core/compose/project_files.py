@@ -548,7 +548,7 @@ def _add(
     document: ComposeNode,
     resets: tuple[ResetPath, ...],
 ) -> ComposeNode:
-    """Return the tree with one document over it."""
+    """Return the tree, with a document of a later file merged in."""
     report, scope, file = session.report, extends.scope, document.file
     if not isinstance(document.value, dict):
         message = "a Compose file must be a mapping"

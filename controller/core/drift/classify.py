@@ -192,7 +192,7 @@ def restart_of(service: Service, *, controller_restarts: bool = False) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class Alteration:
-    """One difference between a container and its admitted settings."""
+    """A difference between a container and the admitted settings."""
 
     #: A field of ``Settings``, or a word such as ``paused``, ``aliases`` or ``violation``.
     what: str

@@ -42,7 +42,7 @@ ValueReader = Callable[[object], object]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One field of a body: its type, its treatment with the reason, and the rule to refuse it."""
+    """A field of a body: type, treatment, the reason of the treatment, and the refusing rule."""
 
     posture: Posture
     name: str

@@ -45,7 +45,7 @@ _ONCE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DetachedSignature:
-    """A signature, and the bytes that it covers."""
+    """A signature and the signed bytes."""
 
     format: SignatureFormat
     armored: bytes

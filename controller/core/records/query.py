@@ -366,7 +366,7 @@ _ACT: Final = frozenset({"operator"})
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query with its reader and its page size."""
+    """A query with a reader and a page size."""
 
     wanted: Filter = field(default_factory=Filter)
     reader: Reader = EVERYTHING

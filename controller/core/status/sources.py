@@ -213,7 +213,7 @@ def new_holds(desired: Desired, recorded: Holds) -> Iterator[SourceHold]:
 
 
 def without_ended(desired: Desired, recorded: Holds) -> dict[str, tuple[str, str]]:
-    """Return the holds that can go on: those of sources that aren't Ready."""
+    """Return the holds of sources that aren't Ready: other holds have ended."""
     ready = {
         source.key.name
         for source in desired.sources

@@ -274,7 +274,7 @@ class TrustChain:
             self.doubtful = record.seq
 
     def _begun(self, key: PublicKey) -> KeyValidity:
-        """Return a key that signs from here on, with the record that introduced it."""
+        """Return the key of the following signatures, with the introducing record."""
         record = self._introduction
         if record is None:
             return KeyValidity(str(key), None)

@@ -290,7 +290,7 @@ class ResourceRules(Model):
 
 
 class EngineRules(Model):
-    """What the engine may leave undone of a request, because its kernel cannot do it."""
+    """The settings that an engine may drop from a request, for want of support in the kernel."""
 
     #: Limits that containers may lack. A create and a start without another limit are refused.
     ignores: tuple[values.IgnoredLimit, ...] = ()

@@ -231,7 +231,7 @@ def _check_extension(scope: TranslationScope) -> None:
 
 
 def _joined(scope: TranslationScope) -> Mapping[str, list[Tree]]:
-    """Return the terms of all services in each network that one joins."""
+    """Return, for each network, the terms of the services in the network."""
     found: dict[str, list[Tree]] = {}
     for tree in map(mapping, scope.services.values()):
         if not tree.get("network_mode"):

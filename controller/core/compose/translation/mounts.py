@@ -35,7 +35,7 @@ PLAIN: Final = "0444"
 
 
 class ProjectPaths:
-    """The files and folders that a project mounts: what is read, what is written, and their Configs."""
+    """Mounted files and folders of a project: read ones, written ones, and the Configs of the files."""
 
     def __init__(self, scope: TranslationScope) -> None:
         self.scope = scope
