@@ -6,9 +6,8 @@ import threading
 from dataclasses import asdict, replace
 
 from controller import __version__
-from controller.core.review import flat_plan
 from controller.core.status.conditions import ENDED, unmet
-from controller.loop.control_socket import ActRequest, PassRequest, ReviewRequest
+from controller.loop.control_socket import ActRequest, PassRequest
 from controller.loop.full_plan import Convergence, FullPlan
 from controller.loop.operator_api import OperatorApi
 from controller.loop.worker_slots import PassLock
@@ -60,28 +59,27 @@ class ControlApi:
         from controller.core.review.plan_json import review_json
 
         full_plan = self._operator.plan()
-        plan = full_plan.plan
-        going = [asdict(each) for each in approvals.planned_removals(plan, full_plan.observed)]
+        going = approvals.planned_removals(full_plan.plan, full_plan.observed)
         shown = review_json(self._operator.review(full_plan))
-        return {"plan": shown, "text": flat_plan.render(plan), "going": going}
+        return {"plan": shown, "going": [asdict(each) for each in going]}
 
-    def review(self, request: ReviewRequest) -> dict[str, object]:
-        """Return the review of everything, as ``plan`` and ``diff`` print it.
+    def review(self, *, version: str, directory: str) -> dict[str, object]:
+        """Return the review of everything for a command of a version about a DIR.
 
         Reads the files at each request, and observes everything unless nothing changed.
 
         Raises:
             UsageError: the command has another version than this process, or is about another DIR.
         """
-        if (request.version, request.directory) != (__version__, self._directory):
+        if (version, directory) != (__version__, self._directory):
             raise UsageError(
                 "control.differs",
                 f"trimtab {__version__} runs here on {self._directory or 'no directory'}",
                 remedy="name this directory, or restart the controller after an update",
             )
-        from controller.core.review.plan_json import printed_review  # a start prints no plan
+        from controller.core.review.plan_json import answer_json  # a start prints no plan
 
-        return printed_review(self._operator.review(self._operator.plan()), request.form)
+        return answer_json(self._operator.review(self._operator.plan()))
 
     def act(self, request: ActRequest) -> dict[str, object]:
         """Change an override of a service; passes carry it out later.

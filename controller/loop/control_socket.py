@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.drift import failures
-from controller.core.review.review_form import ReviewForm, form_from_json
 from controller.core.service.history import with_failures
 from controller.core.status.report import encode, with_last_lines
 from controller.model.container_output import FailedRun
@@ -62,17 +61,6 @@ class ActRequest:
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewRequest:
-    """A request for the review of the plan, in the form that a command prints."""
-
-    form: ReviewForm
-    #: The version of the command.
-    version: str
-    #: The DIR that the command is about.
-    directory: str
-
-
 class ControlBackend(Protocol):
     """The methods behind the socket."""
 
@@ -86,7 +74,7 @@ class ControlBackend(Protocol):
 
     def plan(self) -> dict[str, object]: ...
 
-    def review(self, request: ReviewRequest) -> dict[str, object]: ...
+    def review(self, *, version: str, directory: str) -> dict[str, object]: ...
 
     def progress(self, since: int) -> dict[str, object]: ...
 
@@ -132,7 +120,8 @@ def _answer(
             backend.await_published(number, timeout_s=wait_s)
             return _read(what, question, backend, backend.failed_runs(peer_uid, owns_all=True))
         case "review":
-            return backend.review(review_request(question))
+            version, directory = (text_member(question, name) for name in ("version", "directory"))
+            return backend.review(version=version, directory=directory)
         case "state":
             _raise_if_not_allowed(peer_uid, own_uid)
             return backend.state(_key(question.get("key")))
@@ -200,20 +189,6 @@ def _raise_if_not_allowed(peer_uid: int, own_uid: int) -> None:
             f"uid {peer_uid} is allowed to look, not to act",
             remedy="run the command as root",
         )
-
-
-def review_request(question: Mapping[str, object]) -> ReviewRequest:
-    """Parse a request for a review.
-
-    Raises:
-        UsageError: a member has the wrong type.
-    """
-    form, directory = form_from_json(question.get("form")), question.get("directory")
-    if form is None:
-        raise wrong_member("form", "the form of a review, as a command of this version sends it")
-    if not isinstance(directory, str):
-        raise wrong_member("directory", "a path")
-    return ReviewRequest(form, text_member(question, "version"), directory)
 
 
 def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassRequest:

@@ -30,8 +30,6 @@ from controller.core.planning.images_networks_volumes import with_image_volumes
 from controller.core.planning.pending_moves import pending_moves, with_moves
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.planning.service_order import KnownServices
-from controller.core.review.flat_plan import render
-from controller.core.review.plan_text import render_review
 from controller.core.review.review import review
 from controller.core.service import history, prune_guard
 from controller.core.service.overrides import apply_overrides
@@ -53,6 +51,7 @@ from controller.model.observed import (
 from controller.model.policy.document import Policy
 from controller.model.policy.values import AnonymousVolumes
 from controller.model.quantities import format_instant, parse_bytes, parse_duration_ms
+from tests.plans import flat_text, render_review
 from tests.worlds import deny
 
 FOLDER = Path(__file__).parent
@@ -69,7 +68,7 @@ def scenes() -> list[str]:
 def texts_of(scene: str) -> dict[str, str]:
     """The plan of one scene, by the file that has it: flat, and as people see it."""
     plan, reviewed = plan_of(scene)
-    return {"plan.txt": render(plan), "shown.txt": render_review(reviewed, width=80)}
+    return {"plan.txt": flat_text(plan), "shown.txt": render_review(reviewed, width=80)}
 
 
 def plan_of(scene: str) -> tuple[Plan, Review]:

@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 from controller.app.controller import parse_pass_policy
 from controller.core.drift.actions import Judge
 from controller.core.planning.quarantine import QuarantineRules
-from controller.core.review import flat_plan
 from controller.core.service.desired_view import DesiredView
 from controller.engine.adapter import BrokerEngine, PolicyCache
 from controller.engine.transport import (
@@ -35,6 +34,7 @@ from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Actor, Reply, Request, Role, Verdict
+from tests.plans import flat_text
 from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
 from tests.sim.clock import VirtualClock
 from tests.sim.faults import Action
@@ -294,7 +294,7 @@ class SimController:
         second = self._plan(view, shuffled, policy, **named)
         if first == second:
             return first
-        told, told_again = flat_plan.render(first), flat_plan.render(second)
+        told, told_again = flat_text(first), flat_text(second)
         if told != told_again or first.digest != second.digest:
             raise Violation(9, f"another plan of the same:\n{told}\n{told_again}")
         return first

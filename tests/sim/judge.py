@@ -7,9 +7,7 @@ from contextlib import contextmanager
 
 from controller.core.engine_api.translate import settings
 from controller.core.jobs.rollout_hooks import occasion_of
-from controller.core.review import flat_plan
 from controller.core.review.plan_json import review_json
-from controller.core.review.plan_text import render_review
 from controller.model import names
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.fields import AS_WRITTEN
@@ -18,6 +16,7 @@ from controller.model.errors import EngineError
 from controller.model.inventory import ContainerItem, Inventory
 from controller.model.names import Key, service_key
 from controller.model.observed import NO_RUNS, JobMemory
+from tests.plans import flat_text, render_review
 from tests.sim.broker import SimBroker
 from tests.sim.checkers import HELD
 from tests.sim.files import Doc, Truth
@@ -344,7 +343,7 @@ class Judge:
             raise Violation(11, f"a plan of {len(first.actions)} actions")
         review = self._world.controller.operator.review(survey)
         shown = render_review(review, width=80, verbose=True), review_json(review)
-        told = flat_plan.render(first) + str(shown) + str(loop.status())
+        told = flat_text(first) + str(shown) + str(loop.status())
         if self._world.secret in told:
             raise Violation(12, "a plan or the status holds a secret")
         if self._world.logged.found:
@@ -355,11 +354,7 @@ class Judge:
         assert self._world.controller is not None, "all is there, so is the controller"
         self._world.controller.transport.turn(None, stale=False)
         plan = self._world.controller.loop.plan_everything().plan
-        return (
-            f"the plan isn't empty:\n{flat_plan.render(plan)}"
-            if plan.actions or plan.blocked
-            else ""
-        )
+        return f"the plan isn't empty:\n{flat_text(plan)}" if plan.actions or plan.blocked else ""
 
     def check_rest(self) -> None:
         """Check that the product holds nothing any more, once all is well."""

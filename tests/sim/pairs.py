@@ -19,7 +19,6 @@ from controller.app.desired_state import DesiredFiles, charts_folder
 from controller.broker.gate.commands import OpenSecret, ReadSecret, SecretOpened, SecretValue
 from controller.core.compose.translation.scope import ComposeSettings, settings_of
 from controller.core.planning.deliveries import AskSecrets, bind_secrets
-from controller.core.review import flat_plan
 from controller.engine.adapter import BrokerEngine
 from controller.engine.requests import BrokerSecrets
 from controller.model import names
@@ -30,6 +29,7 @@ from controller.model.policy.document import Policy
 from controller.model.records import Reply, Request
 from controller.ports import DesiredSource
 from controller.sources.directory import DirectorySource
+from tests.plans import flat_text
 from tests.rendering import in_process
 from tests.sim.controller import request_of
 from tests.sim.faults import Action, Faults
@@ -377,7 +377,7 @@ class PairWorld(World):
             return f"the files weren't read: {desired.problems}"
         errors = [each for each in full.plan.problems if each.severity is Severity.ERROR]
         if full.plan.actions or full.plan.blocked or errors:
-            return f"planned: {flat_plan.render(full.plan)}"
+            return f"planned: {flat_text(full.plan)}"
         if any(service.restarting for service in desired.services):
             return "a restart isn't over"
         for service in desired.services:

@@ -6,11 +6,11 @@
 
 The files of a commit that the fetcher has, in a temporary folder of the calling user.
 
-The running controller's review for ``plan`` and ``diff``, and how a review is printed.
+The running controller's review for ``plan`` and ``diff``.
 
 A running controller has everything in memory that a review needs. Without one, the command looks
-itself, with a broker and a controller of its own (``clients.oneshot``). Both make the same bytes:
-``core.review.plan_json``.
+itself, with a broker and a controller of its own (``clients.oneshot``). Both make the same JSON
+(``core.review.plan_json``), of which ``core.review.plan_text`` makes the text.
 
 ``snapshot``: print what a plan on another machine needs to know of this host.
 """
@@ -20,12 +20,12 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -36,8 +36,8 @@ from controller.cli.clients.status_report import complete_names, matches, raise_
 from controller.cli.exit_codes import EXIT_PENDING
 from controller.cli.options import HostChoice
 from controller.cli.output.tables import terminal_width
-from controller.cli.output.terminal import echo, report_excerpts
-from controller.core.review.review_form import EXCERPT_MARK, ReviewForm
+from controller.cli.output.terminal import echo, excerpts
+from controller.core.review import plan_text
 from controller.model.errors import SourceError, StateError, TrimtabError
 from controller.settings import read_instance, state_of
 
@@ -115,25 +115,23 @@ def inside(name: object) -> PurePosixPath:
     return path
 
 
-def make_printed_review(
-    host: HostChoice, form: ReviewForm, *, reveal: bool = False
-) -> dict[str, Any]:
-    """Return the review of the plan for a host, in the form that ``printed_review`` documents.
+def make_review(host: HostChoice, *, reveal: bool = False) -> dict[str, Any]:
+    """Return the review of the plan for a host, in the form of ``plan_json.answer_json``.
 
     With *reveal* the command looks itself: the controller's socket answers with no secret.
 
     Raises: as ``clients.oneshot.make_review``.
     """
-    answer = None if reveal else ask_for_review(host.root, form, directory=host.directory)
+    answer = None if reveal else ask_for_review(host.root, directory=host.directory)
     if answer is not None:
         return answer
-    from controller.cli.clients.oneshot import make_review
-    from controller.core.review.plan_json import printed_review
+    from controller.cli.clients import oneshot
+    from controller.core.review.plan_json import answer_json
 
-    return printed_review(make_review(host, reveal=reveal), form)
+    return answer_json(oneshot.make_review(host, reveal=reveal))
 
 
-def ask_for_review(root: Path, form: ReviewForm, *, directory: Path) -> dict[str, Any] | None:
+def ask_for_review(root: Path, *, directory: Path) -> dict[str, Any] | None:
     """Return the running controller's review; None if no controller gives one for *directory*.
 
     A controller of another version or another directory gives none. Nor does one without an engine:
@@ -146,44 +144,23 @@ def ask_for_review(root: Path, form: ReviewForm, *, directory: Path) -> dict[str
         "do": "review",
         "version": __version__,
         "directory": str(directory),
-        "form": form.to_json(),
     }
+    socket = state_of(root, instance).controller_socket
     try:
-        answer = ask_controller(
-            state_of(root, instance).controller_socket, question, timeout_s=PLAN_S
-        )
+        return dict(ask_controller(socket, question, timeout_s=PLAN_S))
     except (TrimtabError, ValueError):
         return None
-    assert isinstance(answer, dict)
-    return answer
-
-
-def with_excerpts(text: str, places: list[dict[str, Any]], folder: Path) -> str:
-    """Return a text with the lines of files below *folder* in the places of the marks."""
-    if not places:
-        return text
-    show = report_excerpts(folder)
-
-    def lines() -> Iterator[str]:
-        for line in text.split("\n"):
-            if line.startswith(EXCERPT_MARK):
-                yield from show(places[int(line.removeprefix(EXCERPT_MARK))])
-            else:
-                yield line
-
-    return "\n".join(lines())
-
-
-def differences_of(
-    answer: Mapping[str, Any], is_chosen: Callable[[str], bool]
-) -> tuple[dict[str, Any], str]:
-    """Return the differences of the chosen resources, by key: as ``diff --json``, and as text."""
-    chosen = [each for each in answer["objects"] if is_chosen(each["object"])]
-    objects = [each for item in chosen for each in item["json"]["objects"]]
-    return {"objects": objects}, "\n".join(item["text"] for item in chosen).rstrip()
 
 
 COMMIT = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
+#: The exit code of each outcome of a plan.
+EXIT_CODES: Final = {
+    "invalid": exit_codes.EXIT_INVALID,
+    "refused": exit_codes.EXIT_REFUSED,
+    "pending": EXIT_PENDING,
+    "overridden": exit_codes.EXIT_NOT_CONVERGED,
+    "": 0,
+}
 
 
 @options.command("""\b
@@ -251,14 +228,6 @@ def plan(
     if snapshot_file is not None and against is not None and not Path(against).is_dir():
         # A commit is in the fetcher of an instance, and a snapshot needs no instance.
         raise click.UsageError("with --snapshot, --against needs a folder: check the commit out")
-    output: Literal["text", "json", "markdown"] = "markdown" if markdown else "text"
-    form = ReviewForm(
-        "plan",
-        "json" if as_json else output,
-        width=terminal_width(),
-        verbose=verbose,
-        title=f"trimtab plan on {os.uname().nodename}",
-    )
     with _planned_folder(None if overlay else against, source, root) as planned:
         folder = options.default_directory(planned or directory, root)
         host = options.HostChoice(root, folder, engine, policy)
@@ -268,21 +237,32 @@ def plan(
             from controller.cli.clients.snapshots import PlannedFiles
 
             files = PlannedFiles(folder.absolute(), source, overlay=overlay)
-            answer = _review_against(files, snapshot_file, host, form)
+            answer, where = _review_against(files, snapshot_file, host)
         else:
-            answer = make_printed_review(host, form)
+            answer, where = make_review(host), os.uname().nodename
+        reviewed = answer["plan"]
         if as_json:
-            options.print_json(answer["json"])
+            options.print_json(reviewed)
+        elif markdown:
+            echo(plan_text.render_markdown(reviewed, title=f"trimtab plan on {where}"))
         else:
-            echo(with_excerpts(answer["text"], answer.get("excerpts", []), folder))
-    if answer["invalid"]:
-        return exit_codes.EXIT_INVALID
-    if answer["refused"]:
-        return exit_codes.EXIT_REFUSED
-    if answer["pending"]:
-        return exit_codes.EXIT_PENDING
+            echo(_text_of(reviewed, folder, verbose=verbose))
     is_of_now = against is None and snapshot_file is None
-    return exit_codes.EXIT_NOT_CONVERGED if is_of_now and answer["overridden"] else 0
+    if answer["outcome"] == "overridden" and not is_of_now:
+        return 0
+    return EXIT_CODES[answer["outcome"]]
+
+
+def _text_of(reviewed: dict[str, Any], folder: Path, *, verbose: bool) -> str:
+    """Return a plan as text; a terminal gets the lines of files below *folder* that have problems."""
+    text = plan_text.render_plan(
+        reviewed,
+        width=terminal_width(),
+        paint=plan_text.paint,
+        verbose=verbose,
+        excerpt=excerpts(folder),
+    )
+    return f"{text.rstrip()}\ndigest {reviewed['digest']}"
 
 
 @contextmanager
@@ -311,12 +291,12 @@ def _planned_folder(against: str | None, source: str, root: Path) -> Iterator[Pa
 
 
 def _review_against(
-    planned: PlannedFiles, file: Path | None, host: options.HostChoice, form: ReviewForm
-) -> dict[str, Any]:
-    """Return the printed review of other files for this host, or for the host of a snapshot."""
+    planned: PlannedFiles, file: Path | None, host: options.HostChoice
+) -> tuple[dict[str, Any], str]:
+    """Return the review of other files for this host, or for the host of a snapshot; and where that is."""
     from controller.cli.clients.snapshots import review_snapshot, take_snapshot
     from controller.core.review.host_snapshot import read_snapshot
-    from controller.core.review.plan_json import printed_review
+    from controller.core.review.plan_json import answer_json
 
     if file is None:
         snapshot = take_snapshot(host, planned=planned)
@@ -324,8 +304,8 @@ def _review_against(
     else:
         with file.open("rb") as opened:
             snapshot = read_snapshot(opened)
-    title = f"trimtab plan on {snapshot.host}, as of {snapshot.taken}"
-    return printed_review(review_snapshot(snapshot, planned), replace(form, title=title))
+    answer = answer_json(review_snapshot(snapshot, planned))
+    return answer, f"{snapshot.host}, as of {snapshot.taken}"
 
 
 @options.command("""\b
@@ -357,15 +337,14 @@ def diff(
         options.raise_unless_on_terminal("--show-values", as_json=as_json)
     root = options.state_root(state)
     host = options.HostChoice(root, options.default_directory(None, root), **settings)
-    form = ReviewForm("diff", width=terminal_width())
-    answer = make_printed_review(host, form, reveal=show_values)
+    answer = make_review(host, reveal=show_values)
     known = {"resources": [_resource(key) for key in answer["keys"]]}
     for name in names:
         raise_if_unknown(known, select(known, name=name), name)
-    differences, text = differences_of(answer, lambda key: _is_named(key, names))
-    options.print_result(
-        differences, text if differences["objects"] else "no differences", as_json=as_json
-    )
+    chosen = [each for each in answer["plan"]["objects"] if _is_named(each["object"], names)]
+    differences = plan_text.differences_json({"objects": chosen})
+    text = plan_text.render_differences(chosen, width=terminal_width(), paint=plan_text.paint)
+    options.print_result(differences, text or "no differences", as_json=as_json)
     return EXIT_PENDING if differences["objects"] else 0
 
 

@@ -1,77 +1,59 @@
-"""A plan as text for a terminal: by object, with the changed fields and the steps.
+"""The JSON of a reviewed plan as text for a terminal, in the flat form, and as Markdown.
 
-Pure: the width and the function that colours are arguments. The same review gives the same text.
-``core.review.flat_plan.render`` has the flat form, one line for each action.
+Pure: the width and the function that colours are arguments. The same plan gives the same text. In
+Markdown, for the comment on a pull request, texts of documents and of the engine stand in code spans, so
+that nothing in them is formatted or becomes a link or a mention.
 """
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final, Literal
 
-from controller.core.drift.actions import TAKES_ADDRESS, TAKES_NAME, is_denied, refusals
-from controller.core.drift.classify import short_revision
 from controller.core.encoding.text import printable
-from controller.core.review.flat_plan import INCOMPLETE, action_table, volume_lines
-from controller.core.review.review import NOTHING_TO_DO, hold_word, is_different, summary_of
-from controller.model.desired.field_changes import (
-    Effect,
-    FieldChange,
-    Review,
-    ReviewEntry,
-    ServiceDifference,
-)
-from controller.model.desired.plan import (
-    AnyAction,
-    ConnectNetwork,
-    CreateNetwork,
-    CreateVolume,
-    DeliverFiles,
-    DisconnectNetwork,
-    Plan,
-    PullImage,
-    QuarantineWait,
-    RenameContainer,
-    SignalContainer,
-    StopContainer,
-    UpdateContainer,
-    Wait,
-)
-from controller.model.errors import NOTES, Problem, notes_text
-from controller.model.quantities import format_bytes
+from controller.model.errors import NOTES, Problem, Severity, notes_text
+from controller.model.names import REVISION_DIGITS, revision_digits
 
 Style = Literal["add", "change", "remove", "bad", "dim"]
 Paint = Callable[[Style, str], str]
 #: Returns the lines that show a problem in its file.
 Excerpt = Callable[[Problem], Sequence[str]]
+#: The JSON of a plan (``plan_json.review_json``), or an object within it.
+PlanJson = Mapping[str, Any]
 
-#: The first character of a line, and its colour.
-SIGNS: Final[dict[Effect, tuple[str, Style]]] = {
-    Effect.REMOVE: ("-", "remove"),
-    Effect.REPLACE: ("~", "change"),
-    Effect.CREATE: ("+", "add"),
-    Effect.ADD: ("+", "add"),
-    Effect.SCALE_DOWN: ("-", "remove"),
-    Effect.STOP: ("~", "change"),
-    Effect.RESTART: ("~", "change"),
-    Effect.START: ("~", "change"),
-    Effect.UPDATE: ("~", "change"),
-    Effect.REFUSED: ("!", "bad"),
-    Effect.WAIT: (".", "dim"),
-    Effect.HELD: ("=", "dim"),
-    Effect.NONE: ("=", "dim"),
+#: The first character of a line, and its colour, by the effect on an object.
+SIGNS: Final[Mapping[str, tuple[str, Style]]] = {
+    "remove": ("-", "remove"),
+    "replace": ("~", "change"),
+    "create": ("+", "add"),
+    "add-replicas": ("+", "add"),
+    "scale-down": ("-", "remove"),
+    "stop": ("~", "change"),
+    "restart": ("~", "change"),
+    "start": ("~", "change"),
+    "update": ("~", "change"),
+    "refused": ("!", "bad"),
+    "wait": (".", "dim"),
+    "held": ("=", "dim"),
+    "none": ("=", "dim"),
 }
+NOTHING_TO_DO: Final = "nothing to do"
+INCOMPLETE: Final = (
+    "incomplete: part of the desired state can't be read, so nothing of it is removed"
+)
 #: The most causes shown for one object; the flat form has all of them.
 CAUSES_MAX: Final = 4
-_STYLES: Final[dict[str, Style]] = {"added": "add", "removed": "remove", "changed": "change"}
 WIDTH_MIN: Final = 40
+#: Parameters of Select Graphic Rendition (ECMA-48).
+COLOURS: Final[Mapping[Style, int]] = {"add": 32, "change": 33, "remove": 31, "bad": 31, "dim": 2}
 
 
-def nothing(_problem: Problem) -> Sequence[str]:
-    """Return no lines, for output that leaves the host."""
-    return ()
+def paint(style: Style, text: str) -> str:
+    """Return a line in its colour. Without a terminal, ``terminal.echo`` drops colours."""
+    return f"\x1b[{COLOURS[style]}m{text}\x1b[0m"
 
 
 def plain(_style: Style, text: str) -> str:
@@ -79,43 +61,109 @@ def plain(_style: Style, text: str) -> str:
     return text
 
 
-def render_review(
-    review: Review,
+def nothing(_problem: Problem) -> Sequence[str]:
+    """Return no lines, for a pipe."""
+    return ()
+
+
+def render_plan(
+    plan: PlanJson,
     *,
     width: int | None,
     paint: Paint = plain,
     verbose: bool = False,
     excerpt: Excerpt = nothing,
 ) -> str:
-    """Return a reviewed plan as lines of at most *width* characters, where words allow it.
+    """Return a plan as lines of at most *width* characters, where words allow it.
 
     Args:
-        review: the reviewed plan.
+        plan: the JSON of a reviewed plan.
         width: None for a pipe, in which no line is wrapped.
         paint: colours a text.
         verbose: add the flat form of all actions, with verdicts and the policy's defaults.
         excerpt: returns the lines around a problem in its file.
     """
     page = _Page(width, paint, excerpt)
-    for entry in review.entries:
-        changed = entry.differences and not entry.is_new
-        if entry.actions or entry.holds or changed:
-            page.entry(entry, verbose=verbose)
-    page.rest(review.plan, verbose=verbose)
-    for hint in review.hints:
+    for item in plan["objects"]:
+        actions = [each for each in plan["actions"] if each["object"] == item["object"]]
+        holds = [each for each in plan.get("held", ()) if each["object"] == item["object"]]
+        if actions or holds or not item.get("new"):
+            page.item(item, actions, holds, verbose=verbose)
+    page.rest(plan, verbose=verbose)
+    for hint in plan.get("hints", ()):
         page.put(hint)
-    summary = summary_of(review).text
+    summary = plan["summary"]["text"]
     page.put(summary if summary.startswith(NOTHING_TO_DO) else f"Plan: {summary}")
     return "\n".join(page.lines) + "\n"
 
 
-def render_differences(review: Review, *, width: int | None, paint: Paint = plain) -> str:
-    """Return the different fields, object by object; a single newline if there is none."""
+def differences_json(plan: PlanJson) -> dict[str, list[dict[str, Any]]]:
+    """Return the different fields of a plan, by object, in the shape of ``diff --json``."""
+    items = sorted(plan["objects"], key=lambda item: str(item["object"]).split("/"))
+    return {
+        "objects": [
+            {
+                "object": item["object"],
+                **({"removed": True} if item["effect"] == "remove" else {}),
+                "changes": item["changes"],
+            }
+            for item in items
+            if item.get("different")
+        ]
+    }
+
+
+def render_differences(
+    items: Iterable[PlanJson], *, width: int | None, paint: Paint = plain
+) -> str:
+    """Return the different fields of objects of a plan, object by object, as lines."""
     page = _Page(width, paint)
-    for entry in sorted(review.entries, key=lambda entry: entry.key):
-        if is_different(entry):
-            page.differences(entry)
-    return "\n".join(page.lines) + "\n"
+    for item in sorted(items, key=lambda item: str(item["object"]).split("/")):
+        if item.get("different"):
+            page.differences(item)
+    return "\n".join(page.lines)
+
+
+def action_table(actions: Sequence[PlanJson]) -> list[str]:
+    """Return actions in the flat form: one line each, in columns, with denials below."""
+    rows = [
+        (
+            *(str(each["seq"]), each["action"], each["target"], each["cause"]),
+            "" if each["action"] == "wait" else _verdict_text(each["verdict"]),
+        )
+        for each in actions
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines: list[str] = []
+    for action, (seq, verb, target, cause, verdict) in zip(actions, rows, strict=True):
+        head = f"{seq:>{widths[0]}} {verb:<{widths[1]}} {target:<{widths[2]}}"
+        lines.append(printable(f"{head}   {cause:<{widths[3]}}   {verdict}".rstrip()))
+        lines += [printable(f"    {volume['text']}") for volume in action.get("volumes", ())]
+        lines += _explanation(action["verdict"])
+    return lines
+
+
+def _verdict_text(verdict: PlanJson) -> str:
+    return " ".join((verdict["decision"], *verdict["rules"]))
+
+
+def _explanation(verdict: PlanJson) -> Iterator[str]:
+    if problems := verdict.get("problems"):
+        yield from (textwrap.indent(problem_of(each).render(), "    ") for each in problems)
+    elif verdict["decision"] in ("deny", "audit-deny"):
+        for name in ("reason", "remedy"):
+            if text := verdict.get(name):
+                yield printable(f"    {name}: {text}")
+
+
+def problem_of(members: PlanJson) -> Problem:
+    """Return the problem of its JSON (``flat_plan.problem_json``)."""
+    return Problem(**{**members, "severity": Severity(members["severity"])})
+
+
+def problems_of(plan: PlanJson) -> list[Problem]:
+    """Return the problems of a plan without those of blocked removals, which come first."""
+    return [problem_of(each) for each in plan["problems"][len(plan.get("blocked", ())) :]]
 
 
 class _Page:
@@ -139,135 +187,118 @@ class _Page:
         )
         self.lines += [line if style is None else self._paint(style, line) for line in wrapped]
 
-    def entry(self, entry: ReviewEntry, *, verbose: bool) -> None:
+    def item(
+        self,
+        item: PlanJson,
+        actions: Iterable[PlanJson],
+        holds: Iterable[PlanJson],
+        *,
+        verbose: bool,
+    ) -> None:
         """Add an object with its fields and steps."""
-        sign, style = SIGNS[entry.effect]
-        self.put(f"{sign} {entry.key}  {headline(entry)}", style=style)
-        for hold in entry.holds:
-            self.put(hold.reason, indent="    ")
-            if hold.remedy:
-                self.put(f"remedy: {hold.remedy}", indent="    ")
-        if verbose or not entry.is_new:
-            self._fields(entry)
-        for cause in _causes(entry):
-            self.put(cause, indent="    ")
-        if entry.new_addresses_on is not None:
-            self.put(f"clients: {connections_text(entry.new_addresses_on)}", indent="    ")
-        for steps in _steps(entry.actions):
+        sign, style = SIGNS[item["effect"]]
+        self.put(f"{sign} {item['object']}  {item['text']}", style=style)
+        for hold in holds:
+            self.put(hold["reason"], indent="    ")
+            self._remedy(hold, indent="    ")
+        if verbose or not item.get("new"):
+            self._fields(item)
+        causes = item.get("why", [])
+        more = [f"{len(causes) - CAUSES_MAX} more"] if len(causes) > CAUSES_MAX else []
+        for cause in (*causes[:CAUSES_MAX], *more):
+            self.put(f"why: {cause}", indent="    ")
+        if (networks := item.get("newAddressesOn")) is not None:
+            self.put(f"clients: {connections_text(networks)}", indent="    ")
+        for steps in item.get("steps", ()):
             self.put(steps, indent="      ", style="dim")
-        for action in entry.actions:
-            for line in volume_lines(action):
-                self.put(f"{action.target} gets {line}", indent="    ")
-        self._verdicts(entry.actions)
+        for action in actions:
+            for volume in action.get("volumes", ()):
+                self.put(f"{action['target']} gets {volume['text']}", indent="    ")
+        for refusal in item.get("refusals", ()):
+            self._refusal(refusal)
 
-    def differences(self, entry: ReviewEntry) -> None:
+    def differences(self, item: PlanJson) -> None:
         """Add an object with its fields alone."""
-        new = entry.is_new
-        gone = entry.effect is Effect.REMOVE
-        effect = Effect.REMOVE if gone else Effect.CREATE if new else Effect.REPLACE
-        sign, style = SIGNS[effect]
-        needed = "declared" if entry.key.kind == "Service" else "needed"
-        said = f"  is no longer {needed}" if gone else "  is new" if new else ""
-        self.put(f"{sign} {entry.key}{said}", style=style)
-        self._fields(entry)
+        is_new, is_gone = item.get("new"), item["effect"] == "remove"
+        sign, style = SIGNS["remove" if is_gone else "create" if is_new else "replace"]
+        needed = "declared" if item["object"].startswith("Service/") else "needed"
+        said = f"  is no longer {needed}" if is_gone else "  is new" if is_new else ""
+        self.put(f"{sign} {item['object']}{said}", style=style)
+        self._fields(item)
 
-    def _fields(self, entry: ReviewEntry) -> None:
-        several = sum(bool(each.containers) for each in entry.differences) > 1
-        for difference in entry.differences:
-            if title := _title(difference, several=several):
-                self.put(title, indent="    ")
-            for change in difference.changes:
-                self.put(change_text(change), indent="    ", style=_STYLES[change.what])
-            if difference.note is not None:
-                self.put(f"note: {difference.note}", indent="    ")
+    def _fields(self, item: PlanJson) -> None:
+        groups = [(place, [*each]) for place, each in groupby(item["changes"], key=_place)]
+        several = sum(bool(containers) for (_, _, containers), _ in groups) > 1
+        for (held, revision, containers), changes in groups:
+            if held:
+                self.put("in its document, and not applied:", indent="    ")
+            elif several and revision:
+                short = revision_digits(revision)[:REVISION_DIGITS]
+                self.put(f"{', '.join(containers)} (revision {short}):", indent="    ")
+            for change in changes:
+                self.put(change["text"], indent="    ", style=_style_of(change))
+        for note in dict.fromkeys(item.get("notes", ())):
+            self.put(f"note: {note}", indent="    ")
 
-    def _verdicts(self, actions: Sequence[AnyAction]) -> None:
-        """Add the actions denied by the policy, or only warned about, once for each reason."""
-        shown: set[tuple[str, ...]] = set()
-        warned = [action for action in actions if action.verdict.decision == "audit-deny"]
-        for action in (*refusals(actions), *warned):
-            verdict = action.verdict
-            known = (verdict.decision, *verdict.rules, verdict.reason)
-            if known in shown:
-                continue
-            shown.add(known)
-            word = "refused" if is_denied(action) else "warning, would be refused"
-            rules = " ".join(verdict.rules)
-            self.put(
-                f"{word} by the policy: {action.verb} {action.target} [{rules}]",
-                indent="    ",
-                style="bad",
-            )
-            if verdict.problems:
-                for problem in verdict.problems:
-                    self.put(f"{problem.place}: {problem.code}: {problem.message}", indent="      ")
-                    self.lines += self._excerpt(problem)
-                    if problem.remedy:
-                        self.put(f"remedy: {problem.remedy}", indent="          ")
-                continue
-            if verdict.reason:
-                self.put(f"reason: {verdict.reason}", indent="      ")
-            if verdict.remedy:
-                self.put(f"remedy: {verdict.remedy}", indent="      ")
+    def _remedy(self, members: PlanJson, *, indent: str) -> None:
+        if remedy := members.get("remedy"):
+            self.put(f"remedy: {remedy}", indent=indent)
 
-    def rest(self, plan: Plan, *, verbose: bool) -> None:
+    def _refusal(self, refusal: PlanJson) -> None:
+        """Add an action that the policy denies, or only warns about."""
+        word = "refused" if refusal["decision"] == "deny" else "warning, would be refused"
+        rules = " ".join(refusal["rules"])
+        text = f"{word} by the policy: {refusal['action']} {refusal['target']} [{rules}]"
+        self.put(text, indent="    ", style="bad")
+        for problem in map(problem_of, refusal.get("problems", ())):
+            self.put(f"{problem.place}: {problem.code}: {problem.message}", indent="      ")
+            self.lines += self._excerpt(problem)
+            self._remedy({"remedy": problem.remedy}, indent="          ")
+        if not refusal.get("problems"):
+            if reason := refusal.get("reason"):
+                self.put(f"reason: {reason}", indent="      ")
+            self._remedy(refusal, indent="      ")
+
+    def rest(self, plan: PlanJson, *, verbose: bool) -> None:
         """Add a plan's blocked removals, its problems and, if *verbose*, its flat form."""
-        for blocked in plan.blocked:
-            self.put(
-                f"! {blocked.key}  removal blocked ({blocked.code}): {blocked.reason}", style="bad"
+        for blocked in plan.get("blocked", ()):
+            text = (
+                f"! {blocked['object']}  removal blocked ({blocked['code']}): {blocked['reason']}"
             )
-            if blocked.remedy:
-                self.put(f"remedy: {blocked.remedy}", indent="    ")
-        shown = [problem for problem in plan.problems if problem.code not in NOTES]
-        self.lines += [problem.render(self._excerpt(problem)) for problem in shown]
-        if notes := notes_text(problem.code for problem in plan.problems):
+            self.put(text, style="bad")
+            self._remedy(blocked, indent="    ")
+        problems = problems_of(plan)
+        self.lines += [
+            problem.render(self._excerpt(problem))
+            for problem in problems
+            if problem.code not in NOTES
+        ]
+        if notes := notes_text(problem.code for problem in problems):
             self.put(notes, style="dim")
-        if not plan.complete:
+        if not plan["complete"]:
             self.put(INCOMPLETE)
-        if verbose and plan.actions:
-            self.lines += ["", *action_table(plan.actions)]
-            for seq, action in enumerate(plan.actions, 1):
-                for mutation in action.verdict.mutations:
-                    self.put(f"{seq}: the policy fills in {mutation}", indent="    ")
+        if verbose and plan["actions"]:
+            self.lines += ["", *action_table(plan["actions"])]
+            for action in plan["actions"]:
+                for mutation in action["verdict"].get("mutations", ()):
+                    self.put(f"{action['seq']}: the policy fills in {mutation}", indent="    ")
         if self.lines:
             self.lines.append("")
 
 
-# Headlines
+def _place(change: PlanJson) -> tuple[bool, str, tuple[str, ...]]:
+    """Return what changes of one group share: if they aren't applied, their revision and containers."""
+    containers = tuple(change.get("containers", ()))
+    return change.get("held", False), change.get("revision", ""), containers
 
 
-def headline(entry: ReviewEntry) -> str:
-    """Return the effect on one object: ``replace 2 replicas, one at a time (StartFirst)``."""
-    if entry.key.kind != "Service":
-        return {Effect.CREATE: "create", Effect.REMOVE: "remove"}.get(
-            entry.effect, entry.effect.value
-        )
-    parts = [*_parts(entry), *map(hold_word, entry.holds)]
-    if parts:
-        return ", ".join(parts)
-    if entry.actions and all(isinstance(action, QuarantineWait) for action in entry.actions):
-        return "quarantined"
-    words = {Effect.REFUSED: "refused", Effect.WAIT: "waiting"}
-    return words.get(entry.effect, "no container changes")
+def _style_of(change: PlanJson) -> Style:
+    if "added" in change or change.get("old", "") is None:
+        return "add"
+    return "remove" if "removed" in change or change.get("new", "") is None else "change"
 
 
-def _parts(entry: ReviewEntry) -> Iterator[str]:
-    if entry.replaced:
-        pace = "" if entry.replaced == 1 else f", {_pace(entry)}"
-        yield f"replace {_replicas(entry.replaced)}{pace} ({entry.order})"
-    if entry.added:
-        yield f"create {_replicas(entry.added, entry.replicas)}"
-    if entry.removed:
-        yield f"remove {_replicas(entry.removed)}"
-    if entry.stopped:
-        yield f"stop {_replicas(entry.stopped)}"
-    if entry.started:
-        yield f"start {_replicas(entry.started)}"
-    if entry.updated and not entry.replaced:
-        yield f"update {_replicas(entry.updated)} in place"
-
-
-def connections_text(new_addresses_on: tuple[str, ...]) -> str:
+def connections_text(new_addresses_on: Sequence[str]) -> str:
     """Return what clients of replaced replicas notice."""
     if not new_addresses_on:
         return "open connections to a replaced replica end, and its address stays"
@@ -278,117 +309,115 @@ def connections_text(new_addresses_on: tuple[str, ...]) -> str:
     )
 
 
-def _pace(entry: ReviewEntry) -> str:
-    return "one at a time" if entry.at_once == 1 else f"{entry.at_once} at a time"
+#: GitHub refuses a comment of more than 65,536 characters.
+LENGTH_MAX: Final = 60_000
+_CELL_MAX: Final = 300
 
 
-def _replicas(count: int, of: int = 0) -> str:
-    if count < of:
-        return f"{count} of {of} replicas"
-    return f"{count} replica" if count == 1 else f"{count} replicas"
-
-
-# Fields
-
-
-def change_text(change: FieldChange) -> str:
-    """Return one changed field as a line: ``spec.resources.memory: 64Mi -> 96Mi``."""
-    if change.old is None and change.new is None:
-        text = f"{change.path}: {change.what}{', value unknown' if change.unknown else ''}"
-    elif change.path.endswith("]") and change.what != "changed":  # an item of a list
-        item = change.new or change.old
-        text = f"{change.path}: {change.what}{f' ({item})' if item else ''}"
-    elif change.what == "added":
-        text = f"{change.path}: unset -> {change.new}"
-    elif change.what == "removed":
-        text = f"{change.path}: {change.old} -> unset"
-    else:
-        text = f"{change.path}: {change.old} -> {change.new}"
-    return f"{text} (changed outside trimtab)" if change.kind == "drift" else text
-
-
-def _title(difference: ServiceDifference, *, several: bool) -> str:
-    if difference.held:
-        return "in its document, and not applied:"
-    if several and difference.origin is not None:
-        return f"{', '.join(difference.containers)} (revision {short_revision(difference.origin)}):"
-    return ""
-
-
-# Steps
-
-
-def _causes(entry: ReviewEntry) -> list[str]:
-    """Return the causes, once each. A cause visible in the changed fields is left out."""
-    told_by_fields = any(each.changes for each in entry.differences)
-    changed = {change.path for each in entry.differences for change in each.changes}
-    wanted = entry.effect is Effect.CREATE or "spec.replicas" in changed
-    causes = dict.fromkeys(
-        action.cause
-        for action in entry.actions
-        if not isinstance(
-            action, Wait | ConnectNetwork | CreateNetwork | CreateVolume | DeliverFiles | PullImage
-        )
-        and not _makes_way(action)
-        and not action.cause.endswith(TAKES_ADDRESS)
-        and not (told_by_fields and action.cause.startswith("revision is "))
-        and not (told_by_fields and ", admitted " in action.cause)
-        and not (wanted and action.cause.endswith(" is missing"))
+def render_markdown(plan: PlanJson, *, title: str) -> str:
+    """Return a plan as Markdown of at most ``LENGTH_MAX`` characters."""
+    summary, items = plan["summary"]["text"], plan["objects"]
+    lines = [f"### {title}", ""]
+    if summary.startswith(NOTHING_TO_DO) and not problems_of(plan):
+        return "\n".join([*lines, "Nothing to do.", ""])
+    lines += [f"**Plan:** {_escaped(summary)}", ""]
+    if items:
+        lines += ["| | object | change | clients notice | policy |", "|---|---|---|---|---|"]
+        lines += [_row(item, plan["actions"]) for item in items]
+        lines.append("")
+    held = (
+        f"- {_code(each['object'])}: {_code(each['reason'])}" for each in plan.get("blocked", ())
     )
-    shown = [*causes][:CAUSES_MAX]
-    more = len(causes) - len(shown)
-    return [f"why: {cause}" for cause in shown] + ([f"why: {more} more"] if more else [])
+    lines += _section("Held back", held)
+    lines += _section("Problems", _problem_lines(plan))
+    lines += _section("Changed fields", (line for item in items for line in _field_lines(item)))
+    lines.append(f"Digest {_code(plan['digest'])}")
+    return _bounded(lines)
 
 
-def _steps(actions: Iterable[AnyAction]) -> Iterator[str]:
-    """Yield the actions, one line for successive actions on a target. Denied ones are left out."""
-    target, words = "", list[str]()
-    sequence = [a for a in actions if not is_denied(a) and not _makes_way(a)]
-    for index, action in enumerate(sequence):
-        follower = sequence[index + 1] if index + 1 < len(sequence) else None
-        word = _word(action, follower)
-        if action.target != target and words:
-            yield f"{target}: {', '.join(words)}"
-            words = []
-        target = action.target
-        if word and word not in words[-1:]:
-            words.append(word)
-    if words:
-        yield f"{target}: {', '.join(words)}"
+def _row(item: PlanJson, actions: Iterable[PlanJson]) -> str:
+    sign, _ = SIGNS[item["effect"]]
+    clients = [item["downtime"]["text"]] if "downtime" in item else []
+    if (networks := item.get("newAddressesOn")) is not None:
+        clients.append(connections_text(networks))
+    verdicts = [each["verdict"] for each in actions if each["object"] == item["object"]]
+    policy = _policy_cell(item.get("refusals", ()), verdicts)
+    cells = (f"`{sign}`", _code(item["object"]), item["text"], "; ".join(clients), policy)
+    escaped = (printable(cell).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
-def _makes_way(action: AnyAction) -> bool:
-    """Return True if an action belongs to a connect that takes a name and an address over."""
-    leaves = isinstance(action, DisconnectNetwork) and action.cause.startswith(TAKES_NAME)
-    return leaves or (isinstance(action, ConnectNetwork) and TAKES_ADDRESS in action.cause)
+def _policy_cell(refusals: Iterable[PlanJson], verdicts: Iterable[PlanJson]) -> str:
+    decisions = {verdict["decision"] for verdict in verdicts}
+    if "deny" in decisions:
+        denied = (each for each in refusals if each["decision"] == "deny")
+        rules = dict.fromkeys(rule for each in denied for rule in each["rules"])
+        return f"refused: {', '.join(map(_code, rules))}"
+    if "audit-deny" in decisions:
+        return "a warning"
+    return "allowed" if decisions else ""
 
 
-def _size(action: AnyAction) -> str:
-    size = action.size if isinstance(action, CreateVolume) else None
-    return "" if size is None else f" of {format_bytes(size)}"
+def _problem_lines(plan: PlanJson) -> Iterator[str]:
+    verdicts = (action["verdict"] for action in plan["actions"])
+    refused = (problem_of(each) for verdict in verdicts for each in verdict.get("problems", ()))
+    shown = dict.fromkeys((*problems_of(plan), *refused))
+    for problem in shown:
+        if problem.code in NOTES:
+            continue
+        place = f"{_code(problem.place)} " if problem.place else ""
+        remedy = f" ({_code(problem.remedy)})" if problem.remedy else ""
+        yield f"- {place}{problem.severity.value} {_code(problem.code)}: {_code(problem.message)}{remedy}"
+    if notes := notes_text(problem.code for problem in shown):
+        yield f"- {notes}"
 
 
-def _word(action: AnyAction, follower: AnyAction | None) -> str:
-    """Return a short word for an action; '' for a part of the following action."""
-    same = follower is not None and follower.target == action.target
-    match action:
-        case UpdateContainer() if same and isinstance(follower, StopContainer):
-            return ""
-        case DisconnectNetwork() if same and isinstance(follower, ConnectNetwork):
-            return ""
-        case DisconnectNetwork():
-            return f"leave {action.network}"
-        case ConnectNetwork() if action.cause.startswith(TAKES_NAME):
-            return action.cause.replace("takes", "take", 1)
-        case ConnectNetwork():
-            return f"join {action.network}"
-        case SignalContainer():
-            return f"send {action.signal}"
-        case RenameContainer():
-            return f"rename to {action.name}"
-        case Wait():
-            return f"wait ({action.cause})"
-        case CreateNetwork() | CreateVolume() | DeliverFiles():
-            return f"{action.verb.replace('-', ' ')}{_size(action)}"
-        case _:
-            return action.verb.partition("-")[0]
+def _field_lines(item: PlanJson) -> Iterator[str]:
+    if not item.get("new"):
+        for text in (*(change["text"] for change in item["changes"]), *item.get("notes", ())):
+            yield f"- {_code(item['object'])} {_code(text)}"
+
+
+def _section(title: str, lines: Iterator[str]) -> list[str]:
+    """Return a folded section; nothing without lines."""
+    found = list(lines)
+    if not found:
+        return []
+    head = f"<details><summary>{title} ({len(found)})</summary>"
+    return [head, "", *found, "", "</details>", ""]
+
+
+def _code(text: str) -> str:
+    """Return a text in a code span, with a fence longer than every run of backticks in it."""
+    shown = printable(text).strip()[:_CELL_MAX]
+    fence = "`"
+    while fence in shown:
+        fence += "`"
+    space = " " if "`" in shown else ""
+    return f"{fence}{space}{shown}{space}{fence}"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{c}" if c in "\\`*_[]<>@#" else c for c in printable(text))
+
+
+def _bounded(lines: list[str]) -> str:
+    text = "\n".join(lines) + "\n"
+    if len(text) <= LENGTH_MAX:
+        return text
+    kept: list[str] = []
+    length = 0
+    for line in lines:
+        length += len(line) + 1
+        if length > LENGTH_MAX - 200:
+            break
+        kept.append(line)
+    closing = ["", "</details>", ""] if _is_open(kept) else [""]
+    rest = len(lines) - len(kept)
+    return "\n".join([*kept, *closing, f"… {rest} more lines: see `trimtab plan`", ""])
+
+
+def _is_open(lines: list[str]) -> bool:
+    """Return True if a folded section isn't closed yet."""
+    opened = sum(line.startswith("<details>") for line in lines)
+    return opened > lines.count("</details>")

@@ -24,6 +24,7 @@ from controller.core.planning.context import order_of, replaced_at_once
 from controller.core.planning.images_networks_volumes import KnownImages
 from controller.core.planning.planner import declared_resources
 from controller.core.review import field_changes
+from controller.core.review.plan_text import NOTHING_TO_DO
 from controller.core.service.overrides import STOPPED, display_name, slots_of
 from controller.model.desired.desired import (
     NO_OVERRIDES,
@@ -344,7 +345,6 @@ def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: boo
     return next((effect for effect, applies in kinds if applies), Effect.NONE)
 
 
-NOTHING_TO_DO: Final = "nothing to do"
 AHEAD: Final = ", its document is ahead"
 _SERVICE: Final = "Service"
 

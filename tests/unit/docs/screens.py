@@ -17,7 +17,6 @@ from controller.cli.status.live_view import screen_of
 from controller.cli.status.table import TableView, render_status
 from controller.core.planning.context import SlotPause
 from controller.core.records.query import QueryResult, RecordSubject
-from controller.core.review.plan_text import render_review
 from controller.core.status.facts import Failure, StatusInputs
 from controller.core.status.report import report, with_last_lines
 from controller.model.container_output import FailedRun, LogLine
@@ -26,6 +25,7 @@ from controller.model.names import service_key
 from controller.model.observed import Image
 from controller.model.records import Entry, Record
 from tests.golden.scenes import plan_of
+from tests.plans import render_review
 from tests.worlds import IMAGE_ID, NAMES, container, declared, engine, plan, service
 
 PAGE = Path(__file__).parents[3] / "docs" / "screens.md"

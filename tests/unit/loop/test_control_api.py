@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from controller import __version__
-from controller.core.review.review_form import ReviewForm
 from controller.loop.control_api import ControlApi
-from controller.loop.control_socket import PassRequest, ReviewRequest
+from controller.loop.control_socket import PassRequest
 from controller.loop.worker_slots import PassLock
 from controller.loop.workqueue import Chore, WorkQueue
 from controller.model.desired.desired import ServiceAct
@@ -30,7 +29,7 @@ from tests.worlds import container, declared, engine, service
 
 DIR = "/srv/desired"
 PASS = PassRequest(5.0, approve_prune=False, on_behalf_of="uid:0", key=None)
-PLAN = ReviewRequest(ReviewForm("plan", "json"), __version__, DIR)
+PLAN = {"version": __version__, "directory": DIR}
 
 
 def api_of(house: House) -> ControlApi:
@@ -40,7 +39,7 @@ def api_of(house: House) -> ControlApi:
 
 
 def effects(answer: dict[str, Any]) -> dict[str, str]:
-    return {each["object"]: each["effect"] for each in answer["json"]["objects"]}
+    return {each["object"]: each["effect"] for each in answer["plan"]["objects"]}
 
 
 @pytest.fixture
@@ -54,31 +53,28 @@ def house(tmp_path: Path) -> House:
 
 def test_a_review_is_of_the_present_files_and_containers(house: House) -> None:
     api = api_of(house)
-    assert effects(api.review(PLAN)) == {}
+    assert effects(api.review(**PLAN)) == {}
     house.files.desired = declared(service(), service("new"))  # and nobody noticed
-    assert effects(api.review(PLAN)) == {"Service/default/new": "create"}
+    assert effects(api.review(**PLAN)) == {"Service/default/new": "create"}
     house.engine.change("web.1-" + container().name.rpartition("-")[2], lambda _gone: None)
-    assert effects(api.review(PLAN))["Service/default/web"] == "create"
+    assert effects(api.review(**PLAN))["Service/default/web"] == "create"
 
 
 def test_a_review_changes_nothing(house: House) -> None:
     house.files.desired = declared(service(), service("new"))
-    api_of(house).review(PLAN)
+    api_of(house).review(**PLAN)
     assert house.settle() == []
 
 
 @pytest.mark.parametrize(
     "request_",
-    [
-        ReviewRequest(PLAN.form, "0.0.0", DIR),
-        ReviewRequest(PLAN.form, __version__, "/srv/other"),
-    ],
+    [{**PLAN, "version": "0.0.0"}, {**PLAN, "directory": "/srv/other"}],
 )
 def test_a_review_is_only_for_the_same_version_and_directory(
-    house: House, request_: ReviewRequest
+    house: House, request_: dict[str, str]
 ) -> None:
     with pytest.raises(UsageError) as raised:
-        api_of(house).review(request_)
+        api_of(house).review(**request_)
     assert raised.value.code == "control.differs"
 
 
@@ -128,7 +124,7 @@ def followed(house: House) -> House:
 
 
 def test_an_unchanged_world_is_planned_without_an_observation(followed: House) -> None:
-    assert effects(api_of(followed).review(PLAN)) == {}
+    assert effects(api_of(followed).review(**PLAN)) == {}
     assert api_of(followed).run_pass(PASS)["converged"]
     assert followed.engine.looks == 0
 
@@ -146,7 +142,7 @@ def test_a_plan_looks_at_the_changed_services_alone(followed: House, busy: bool)
         followed.controller.keys.add(worlds.WEB)
     else:
         remove(followed)
-    shown = effects(api_of(followed).review(PLAN))
+    shown = effects(api_of(followed).review(**PLAN))
     assert bool(shown) is not busy
     assert followed.engine.looked_at[-1] == worlds.WEB
 
@@ -171,7 +167,7 @@ def test_an_observation_under_way_serves_the_plan(followed: House) -> None:
     chores.add(Chore.OBSERVE)
     assert chores.get() is Chore.OBSERVE
     followed.engine.looked_at.clear()
-    assert effects(api_of(followed).review(PLAN)) == {}
+    assert effects(api_of(followed).review(**PLAN)) == {}
     assert followed.engine.looked_at == [None]
     assert not chores.is_queued(Chore.OBSERVE), "the look is the chore's"
 
@@ -184,7 +180,7 @@ def test_a_change_that_the_list_shows_after_the_plan_began_is_planned(followed: 
         remove(followed)
 
     followed.engine.before_list = remove_during_the_plan
-    assert effects(api_of(followed).review(PLAN)) == {"Service/default/web": "create"}
+    assert effects(api_of(followed).review(**PLAN)) == {"Service/default/web": "create"}
 
 
 def remove(house: House) -> None:
@@ -232,7 +228,7 @@ def test_any_hint_of_a_change_causes_an_observation(
     followed: House, happening: Callable[[House], None]
 ) -> None:
     happening(followed)
-    api_of(followed).review(PLAN)
+    api_of(followed).review(**PLAN)
     assert followed.engine.looks == 1
     followed.engine.looks = 0
     api_of(followed).run_pass(PASS)

@@ -14,12 +14,10 @@ from typing import Any, get_args
 import pytest
 
 from controller.core.drift import failures
-from controller.core.review.review_form import ReviewForm
 from controller.core.status.report import encode
 from controller.loop.control_socket import (
     ActRequest,
     PassRequest,
-    ReviewRequest,
     act_request,
     answer,
     answer_with,
@@ -79,8 +77,8 @@ class Desk:
     def plan(self) -> dict[str, object]:
         raise EngineUnavailable("broker.unavailable", "nobody there", remedy="wait")
 
-    def review(self, request: ReviewRequest) -> dict[str, object]:
-        return {"asked": request}
+    def review(self, *, version: str, directory: str) -> dict[str, object]:
+        return {"asked": (version, directory)}
 
     def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
         return tuple(run for run in self.runs if owns_all or (uid, run.owner) == (4711, "team"))
@@ -263,11 +261,8 @@ def test_what_is_wanted_of_a_service_is_read_without_what_terminals_obey() -> No
 
 
 def test_whoever_can_connect_may_ask_for_a_review() -> None:
-    form = ReviewForm("plan", width=80)
-    members = {"form": form.to_json(), "directory": "/desired", "version": "1"}
-    assert ask({"do": "review", **members}, uid=4711) == {
-        "asked": ReviewRequest(form, "1", "/desired")
-    }
+    members = {"directory": "/desired", "version": "1"}
+    assert ask({"do": "review", **members}, uid=4711) == {"asked": ("1", "/desired")}
 
 
 def test_an_error_is_an_answer() -> None:
@@ -281,9 +276,8 @@ def test_an_error_is_an_answer() -> None:
     [
         {"do": "fly"},
         {},
-        {"do": "review", "form": {}, "directory": "/desired"},
-        {"do": "review", "form": ReviewForm("plan").to_json()},
-        {"do": "review", "form": ReviewForm("plan").to_json(), "directory": "/", "version": 1},
+        {"do": "review", "directory": 1, "version": "1"},
+        {"do": "review", "directory": "/", "version": 1},
         {"do": "pass", "timeout_s": 0},
         {"do": "pass", "timeout_s": True},
         {"do": "pass", "timeout_s": 1e9},

@@ -12,7 +12,7 @@ import pytest
 
 from controller.core.drift.failures import CLEAN
 from controller.core.planning.quarantine import QuarantineRules
-from controller.core.review.plan_text import change_text
+from controller.core.review.plan_json import change_text
 from controller.core.service.rollout_progress import WATCH_S
 from controller.core.status.facts import Report
 from controller.loop.state.store import StateStore

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli.commands.plan import ask_for_review, with_excerpts
+from controller.cli.commands.plan import _text_of, ask_for_review
 from controller.cli.main import main
-from controller.core.review.plan_json import differences_json, review_json
-from controller.core.review.plan_text import render_review
-from controller.core.review.review_form import EXCERPT_MARK, ReviewForm
+from controller.core.review.plan_json import review_json
+from controller.core.review.plan_text import differences_json
 from controller.loop.control_api import ControlApi
 from controller.loop.worker_slots import PassLock
 from controller.model.desired.desired import ServiceAct
 from controller.model.errors import EngineUnavailable, Problem
+from tests.plans import carried, render_review
 from tests.unit.cli.answering import DIR, answering
 from tests.unit.loop.toy import House
 from tests.worlds import container, declared, deny, engine, service
@@ -89,7 +89,7 @@ def test_differences_are_of_the_named_resources(
 ) -> None:
     made = house.operator.review(house.controller.plan_everything())
     assert run("diff", "--json", state=root) == 2
-    assert json.loads(capsys.readouterr().out) == differences_json(made)
+    assert json.loads(capsys.readouterr().out) == differences_json(carried(made))
     assert run("diff", "default/web", state=root) == 2
     assert "spec.replicas: 1 -> 2" in capsys.readouterr().out
     assert run("diff", "db", state=root) == 0
@@ -108,25 +108,27 @@ def test_an_apply_is_a_pass_of_the_controller(
 
 
 def test_another_directory_is_planned_by_the_command_itself(root: Path, house: House) -> None:
-    form = ReviewForm("plan")
-    assert ask_for_review(root, form, directory=Path("/srv/other")) is None
-    assert ask_for_review(root, form, directory=Path(DIR)) is not None
+    assert ask_for_review(root, directory=Path("/srv/other")) is None
+    assert ask_for_review(root, directory=Path(DIR)) is not None
     house.engine.away = EngineUnavailable("broker.unavailable", "nobody there")
-    assert ask_for_review(root, form, directory=Path(DIR)) is None
+    assert ask_for_review(root, directory=Path(DIR)) is None
 
 
 def test_without_a_controller_the_command_looks_itself(tmp_path: Path) -> None:
-    assert ask_for_review(tmp_path, ReviewForm("plan"), directory=Path(DIR)) is None
+    assert ask_for_review(tmp_path, directory=Path(DIR)) is None
 
 
-def test_lines_of_files_take_the_place_of_marks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_terminal_gets_the_lines_of_files_that_have_problems(
+    root: Path, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "web.yaml").write_text("kind: Service\nspec: {imag: nginx}\n")
+    here = Problem("field.unknown", "x", "web.yaml", 2, 8)
+    gone = replace(here, file="gone.yaml")
+    house.files.desired = replace(house.files.desired, problems=(here, gone))
     monkeypatch.setattr("controller.cli.output.terminal.terminal_width", lambda: 80)
-    place = {"code": "field.unknown", "message": "x", "file": "web.yaml", "line": 2, "column": 8}
-    gone = {**place, "file": "gone.yaml"}
-    text = f"first\n{EXCERPT_MARK}0\nbetween\n{EXCERPT_MARK}1\nlast"
-    lines = with_excerpts(text, [place, gone], tmp_path).split("\n")
-    assert "spec: {imag: " in lines[1]
-    assert (lines[0], lines[3:]) == ("first", ["between", "last"])
+    monkeypatch.setattr("controller.cli.commands.plan.terminal_width", lambda: 80)
+    made = house.operator.review(house.controller.plan_everything())
+    text = _text_of(carried(made), tmp_path, verbose=False)
+    before, after = text.split("web.yaml:2:8: error field.unknown: x\n")
+    assert before.endswith("gone.yaml:2:8: error field.unknown: x\n") or "gone.yaml" in after
+    assert "spec: {imag: " in after.split("\n")[0]

@@ -37,9 +37,8 @@ from controller.cli.status.table import TableView, fit_status, render_status
 from controller.core.encoding.text import printable
 from controller.core.records.provenance import provenance
 from controller.core.records.query import QueryResult, RecordContext, chronicle, story
-from controller.core.review.flat_plan import render as render_flat
-from controller.core.review.plan_json import paint, render_markdown, review_json
-from controller.core.review.plan_text import render_differences, render_review
+from controller.core.review import plan_text
+from controller.core.review.plan_json import review_json
 from controller.model.container_output import LogLine
 from controller.model.errors import UsageError
 from controller.model.records import Record
@@ -306,16 +305,17 @@ def test_no_field_of_an_answer_reaches_the_terminal_raw(
 def test_no_field_of_a_plan_reaches_the_terminal_raw(
     scene: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan, review = plan_of(scene)
+    _, review = plan_of(scene)
     wrong: dict[str, list[str]] = {}
-    for text, (changed_plan, changed) in variants((plan, review)):
+    for text, changed in variants(review):
         try:
+            value: dict[str, Any] = review_json(changed)
             for width in (None, 80):
-                echo(render_review(changed, width=width, paint=paint, verbose=True))
-                echo(render_differences(changed, width=width, paint=paint))
-            echo(render_flat(changed_plan))
-            echo(render_markdown(changed, title="plan"))
-            print_json(review_json(changed))
+                options: dict[str, Any] = {"width": width, "paint": plan_text.paint}
+                echo(plan_text.render_plan(value, **options, verbose=True))
+                echo(plan_text.render_differences(value["objects"], **options))
+            echo(plan_text.render_markdown(value, title="plan"))
+            print_json(value)
         except (KeyError, ValueError, IndexError, AssertionError):
             continue
         if found := faults("".join(capsys.readouterr())):

@@ -11,7 +11,7 @@ from controller.core.engine_api.mount_grammar import VOLUME_NAME
 from controller.core.engine_api.parse import parse_create
 from controller.core.planning.context import order_of, why_order
 from controller.core.planning.images_networks_volumes import volume_rule_of, with_image_volumes
-from controller.core.review.flat_plan import render, to_json
+from controller.core.review.flat_plan import to_json
 from controller.core.rules.confinement import confinement_from_json
 from controller.core.rules.context import CreateFacts, VolumeFacts, make_case
 from controller.core.rules.images import (
@@ -27,6 +27,7 @@ from controller.model.desired.spec.service import Order
 from controller.model.names import service_key
 from controller.model.observed import Image, Observed
 from controller.model.policy.document import Policy
+from tests.plans import flat_text
 from tests.unit.core.creates import (
     CLIENT,
     CONTROLLER,
@@ -303,10 +304,12 @@ def test_the_plan_names_the_volume_and_its_digest_covers_it() -> None:
         word: plan(wanted, seen("/data"), volume_rule=volume_rule_of(rules(word)))
         for word in ("slot", "scratch", "refuse")
     }
-    assert "    /data: volume web.1.data-81ce9a (slot)\n" in render(plans["slot"])
-    assert "    /data: tmpfs (scratch)\n" in render(plans["scratch"])
+    assert "    /data: volume web.1.data-81ce9a (slot)\n" in flat_text(plans["slot"])
+    assert "    /data: tmpfs (scratch)\n" in flat_text(plans["scratch"])
     first = to_json(plans["slot"])["actions"][0]  # type: ignore[index]
-    assert first["volumes"] == [{"path": "/data", "keeping": "slot", "volume": "web.1.data-81ce9a"}]
+    volume = {"path": "/data", "keeping": "slot", "volume": "web.1.data-81ce9a"}
+    text = "/data: volume web.1.data-81ce9a (slot)"
+    assert first["volumes"] == [{**volume, "text": text}]
     assert "volumes" not in to_json(plans["refuse"])["actions"][0]  # type: ignore[index]
     assert len({made.digest for made in plans.values()}) == 3
 

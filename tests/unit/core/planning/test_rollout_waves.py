@@ -11,13 +11,13 @@ from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord
 from controller.core.planning.context import order_of
 from controller.core.planning.slot_plan import next_name
-from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Restarting, Service
 from controller.model.desired.plan import ConnectNetwork, StopContainer
 from controller.model.desired.spec.service import Order
 from controller.model.names import Key
 from controller.model.observed import Container, HostPort
 from controller.model.records import Verdict
+from tests.plans import flat_text
 from tests.worlds import (
     INGRESS,
     ISOLATED,
@@ -69,7 +69,7 @@ def check(
         replace_reasons=replace_reasons,
         paused={WEB: paused} if paused else None,
     )
-    assert squeezed(render(made)) == squeezed(gives)
+    assert squeezed(flat_text(made)) == squeezed(gives)
     perform(made, observed)
 
 

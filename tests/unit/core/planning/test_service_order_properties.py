@@ -13,13 +13,13 @@ from controller.core.encoding import graph
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.job_checks import dependencies_of
 from controller.core.planning.service_order import KnownServices
-from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, StartContainer, StopContainer
 from controller.model.desired.spec.service import DependencyCondition, RestartPolicy
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Observed
 from tests.examples import examples
+from tests.plans import flat_text
 from tests.worlds import begun, declared, engine, perform, plan, service
 
 pytestmark = pytest.mark.slow
@@ -92,7 +92,7 @@ def test_whatever_depends_on_whatever_everything_comes_up_and_in_the_order(wante
                 for key, condition in dependencies_of(mine.key, mine.spec).items():
                     assert was_met(step.before, key, condition), (step.action, key)
         observed = lived(observed, wanted)
-    assert render(plan(desired, observed)) == "nothing to do\n"
+    assert flat_text(plan(desired, observed)) == "nothing to do\n"
     assert len(observed.containers) == sum(one.spec.replicas for one in wanted)
 
 
@@ -106,7 +106,7 @@ def test_each_key_alone_waits_for_what_is_seen_of_the_others(wanted):
             made = plan(desired, mine, only=one.key, known_services=KnownServices(observed))
             observed, _ = perform(begun(made), observed)
             observed = lived(observed, wanted)
-    assert render(plan(desired, observed)) == "nothing to do\n"
+    assert flat_text(plan(desired, observed)) == "nothing to do\n"
 
 
 @many

@@ -6,8 +6,8 @@ from typing import Any
 
 from controller.core.drift.availability import Availability, AvailabilityWord
 from controller.core.drift.classify import Drift, ReplicaState, drift_of
-from controller.core.review.flat_plan import render
 from controller.model.desired.plan import ConnectNetwork, UpdateContainer
+from tests.plans import flat_text
 from tests.unit.core.planning.test_rollout_waves import check
 from tests.worlds import container, declared, deny, engine, plan, service
 
@@ -133,7 +133,7 @@ def test_a_refused_update_leaves_the_container_as_it_is() -> None:
 
 
 def test_a_stale_container_keeps_its_limits_until_it_is_replaced() -> None:
-    text = render(plan(declared(service(**MORE)), engine(container(rev="a"))))
+    text = flat_text(plan(declared(service(**MORE)), engine(container(rev="a"))))
     assert "memory" not in text
 
 

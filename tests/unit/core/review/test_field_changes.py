@@ -18,14 +18,15 @@ from controller.core.review.field_changes import (
     slot_changes,
     written_fields,
 )
-from controller.core.review.plan_json import differences_json, review_json
-from controller.core.review.plan_text import change_text, render_differences, render_review
+from controller.core.review.plan_json import change_text, review_json
+from controller.core.review.plan_text import differences_json
 from controller.core.review.review import review
 from controller.model.desired.desired import Overrides, Revision, SourceLocation
 from controller.model.desired.field_changes import FieldChange
 from controller.model.desired.spec.network import Attachment
 from controller.model.desired.spec.service import ServiceSpec
 from tests.examples import examples
+from tests.plans import carried, render_differences, render_review
 from tests.worlds import WEB, container, declared, engine, plan, service
 
 #: The fields whose values may be secrets, and so are never shown.
@@ -246,5 +247,5 @@ def test_no_value_that_may_be_a_secret_is_in_text_or_json(before, after, there, 
         all_overrides={WEB: Overrides((known,))},
     )
     texts = [render_review(shown, width=80, verbose=True), render_differences(shown, width=None)]
-    texts += [json.dumps(review_json(shown)), json.dumps(differences_json(shown))]
+    texts += [json.dumps(review_json(shown)), json.dumps(differences_json(carried(shown)))]
     assert not [text for text in texts if _SECRET in text]

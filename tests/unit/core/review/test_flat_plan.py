@@ -3,13 +3,13 @@
 from controller.core.review.flat_plan import (
     blocked_json,
     problem_json,
-    render,
     to_json,
     verdict_json,
 )
 from controller.model.desired.plan import Blocked, Plan
 from controller.model.errors import Problem, Severity
 from controller.model.records import Verdict
+from tests.plans import flat_text
 from tests.worlds import WEB, container, declared, deny, engine, plan, service
 
 BLOCKED = Blocked(WEB, "PrunePending", "would be removed, but nothing is left", "approve it")
@@ -20,7 +20,7 @@ ERROR = Problem(
 
 
 def test_nothing_to_do_is_said_so():
-    assert render(Plan()) == "nothing to do\n"
+    assert flat_text(Plan()) == "nothing to do\n"
 
 
 def test_actions_stand_in_columns_with_number_verb_target_cause_and_verdict():
@@ -29,7 +29,7 @@ def test_actions_stand_in_columns_with_number_verb_target_cause_and_verdict():
         engine(*(container(slot=n) for n in range(3, 11)), images={}),
         backoff={(WEB, 2): "failed 2 times, not before 12:00:05"},
     )
-    assert render(made) == (
+    assert flat_text(made) == (
         "1 pull-image       ghcr.io/platformnetwork/web:1   "
         "ghcr.io/platformnetwork/web:1 isn't here   allow\n"
         "2 create-container a-longer-name.1-bbbbbbbb        "
@@ -48,13 +48,13 @@ def test_actions_stand_in_columns_with_number_verb_target_cause_and_verdict():
 
 
 def test_numbers_are_aligned_to_the_right():
-    lines = render(plan(declared(service(replicas=5)), engine())).splitlines()
+    lines = flat_text(plan(declared(service(replicas=5)), engine())).splitlines()
     assert [line[:2] for line in lines] == [f"{n:>2}" for n in range(1, 11)]
 
 
 def test_a_denied_action_says_rule_reason_and_remedy():
     made = plan(declared(service()), engine(), judge=deny("create-container"))
-    assert render(made) == (
+    assert flat_text(made) == (
         "1 create-container web.1-bbbbbbbb   slot 1 is missing   deny some.rule\n"
         "    reason: it may not\n"
         "    remedy: ask somebody\n"
@@ -63,12 +63,12 @@ def test_a_denied_action_says_rule_reason_and_remedy():
 
 def test_only_a_refusal_is_explained():
     mutated = Verdict("mutate", ("limits.default", "caps"), "injected", "", ("memory 2Gi",))
-    assert render(plan(declared(service()), engine(), judge=lambda _: mutated)) == (
+    assert flat_text(plan(declared(service()), engine(), judge=lambda _: mutated)) == (
         "1 create-container web.1-bbbbbbbb   slot 1 is missing   mutate limits.default caps\n"
         "2 start-container  web.1-bbbbbbbb   slot 1 is missing   mutate limits.default caps\n"
     )
     audited = Verdict("audit-deny", ("x",), "it would be refused")
-    assert render(plan(declared(service()), engine(), judge=lambda _: audited)) == (
+    assert flat_text(plan(declared(service()), engine(), judge=lambda _: audited)) == (
         "1 create-container web.1-bbbbbbbb   slot 1 is missing   audit-deny x\n"
         "    reason: it would be refused\n"
         "2 start-container  web.1-bbbbbbbb   slot 1 is missing   audit-deny x\n"
@@ -79,7 +79,7 @@ def test_only_a_refusal_is_explained():
 def test_what_is_blocked_and_problems_and_blindness_come_below():
     bare = Blocked(WEB, "PrunePending", "wait", "")
     made = Plan(blocked=(BLOCKED, bare), problems=(WARNING, ERROR), complete=False)
-    assert render(made) == (
+    assert flat_text(made) == (
         "nothing to do\n"
         "blocked Service/default/web   PrunePending: would be removed, but nothing is left\n"
         "    remedy: approve it\n"
@@ -102,6 +102,7 @@ def test_json_has_the_shape_of_the_contract():
                 "seq": 1,
                 "action": "create-container",
                 "object": "Service/default/web",
+                "target": "web.1-bbbbbbbb",
                 "slot": 1,
                 "cause": "slot 1 is missing",
                 "precondition": {"absent": "web.1-bbbbbbbb"},
@@ -111,6 +112,7 @@ def test_json_has_the_shape_of_the_contract():
                 "seq": 2,
                 "action": "start-container",
                 "object": "Service/default/web",
+                "target": "web.1-bbbbbbbb",
                 "slot": 1,
                 "cause": "slot 1 is missing",
                 "precondition": {"revision": "v2:" + "b" * 64},
@@ -130,6 +132,14 @@ def test_json_shows_blocked_removals_among_the_problems():
         "digest": "d",
         "complete": False,
         "actions": [],
+        "blocked": [
+            {
+                "object": "Service/default/web",
+                "code": "PrunePending",
+                "reason": "would be removed, but nothing is left",
+                "remedy": "approve it",
+            }
+        ],
         "problems": [blocked_json(BLOCKED), problem_json(ERROR)],
     }
 
@@ -177,4 +187,4 @@ def test_a_verdict_says_what_it_has_to_say():
 
 def test_no_value_of_the_environment_is_shown():
     made = plan(declared(service(env={"TOKEN": "hunter2"})), engine())
-    assert "hunter2" not in render(made) + str(to_json(made))
+    assert "hunter2" not in flat_text(made) + str(to_json(made))

@@ -23,7 +23,7 @@ from controller.core.review.host_snapshot import (
     only_of,
     to_json,
 )
-from controller.core.review.plan_text import change_text
+from controller.core.review.plan_json import change_text
 from controller.core.service import history
 from controller.core.service.overrides import slots_of
 from controller.model.delivery import FileSet, MountedFiles, StoredContent, StoredFiles

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from controller.core.manifests.revision_hash import revision_of, service_text, slot_text
-from controller.core.review.plan_json import differences_json, review_json
-from controller.core.review.plan_text import render_differences, render_review
+from controller.core.review.plan_json import review_json
+from controller.core.review.plan_text import differences_json
 from controller.core.review.review import NOT_KEPT, review, summary_of
 from controller.model.desired.desired import Overrides, Revision, Service
 from controller.model.desired.field_changes import Downtime, Review
@@ -12,6 +12,7 @@ from controller.model.desired.plan import Blocked
 from controller.model.errors import Problem
 from controller.model.observed import Image
 from controller.model.records import Verdict
+from tests.plans import carried, render_differences, render_review
 from tests.worlds import (
     IMAGE,
     IMAGE_ID,
@@ -242,7 +243,7 @@ def test_replicas_of_several_revisions_are_compared_each_with_its_own():
         f"    web.1-bbbbbbbb (revision {one}):\n"
         "    spec.image: web:1 -> web:3\n"
         f"    web.2-bbbbbbbb (revision {other}):\n"
-        "    spec.image: web:2 -> web:3\n"
+        "    spec.image: web:2 -> web:3"
     )
 
 
@@ -290,18 +291,25 @@ def test_json_has_effect_slots_and_changes_of_each_object():
         "revision": earlier.revision,
         "containers": ["web.1-bbbbbbbb"],
     }
+    takes = "take the name web on platform-network"
     assert review_json(found)["objects"] == [
         {
             "object": "Service/default/web",
             "effect": "replace",
+            "text": "replace 1 replica (StartFirst)",
             "slots": {"replaced": 1},
             "changes": [{**change, **where} for change in changes],
+            "different": True,
+            "steps": [
+                f"web.1-bbbbbbbb.2: create, start, wait (must be up for 10s), {takes}",
+                "web.1-bbbbbbbb: stop, remove",
+            ],
             "order": "StartFirst",
             "source": {"file": "web.yaml", "line": 1},
             "newAddressesOn": ["platform-network"],
         }
     ]
-    assert differences_json(found) == {
+    assert differences_json(carried(found)) == {
         "objects": [
             {
                 "object": "Service/default/web",
@@ -327,9 +335,9 @@ def test_what_is_to_go_is_a_difference_too():
     found = reviewed(declared(), engine(container()))
     assert render_differences(found, width=80) == (
         "- Network/default/platform-network  is no longer needed\n"
-        "- Service/default/web  is no longer declared\n"
+        "- Service/default/web  is no longer declared"
     )
-    assert differences_json(found)["objects"] == [
+    assert differences_json(carried(found))["objects"] == [
         {"object": "Network/default/platform-network", "removed": True, "changes": []},
         {"object": "Service/default/web", "removed": True, "changes": []},
     ]

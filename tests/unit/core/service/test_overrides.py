@@ -10,7 +10,7 @@ import pytest
 from controller.core.drift.classify import short_revision
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import spec_digest
-from controller.core.review.flat_plan import render, to_json
+from controller.core.review.flat_plan import to_json
 from controller.core.service.history import record_document
 from controller.core.service.overrides import (
     apply_overrides,
@@ -31,6 +31,7 @@ from controller.model.desired.desired import (
 )
 from controller.model.desired.spec.service import Order
 from controller.model.names import Key, service_key
+from tests.plans import flat_text
 from tests.worlds import HERE, WEB, container, declared, engine, plan, service
 
 SINCE = "2026-01-01T00:00:00Z"
@@ -87,7 +88,7 @@ def test_what_nobody_wants_otherwise_is_as_declared() -> None:
 def test_a_suspended_service_is_left_out_of_plans_and_told() -> None:
     desired = steered(declared(service(replicas=2), service("api")), web=SUSPENDED)
     made = plan(desired, engine(container(rev="a"), container("api")))
-    assert render(made) == (
+    assert flat_text(made) == (
         "nothing to do\n"
         "suspended Service/default/web   suspended by uid:0 since 2026-01-01T00:00:00Z\n"
         "    remedy: trimtab resume web\n"

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.review.plan_json import LENGTH_MAX, render_markdown
-from controller.core.review.plan_text import render_review
+from controller.core.review.plan_text import LENGTH_MAX
 from controller.model.desired.field_changes import FieldChange, Review
 from controller.model.desired.plan import Blocked, Plan
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from tests.golden.scenes import plan_of, scenes
+from tests.plans import render_markdown, render_review
 
 CELLS = re.compile(r"(?<!\\)\|")
 HOSTILE = "a|b `x` ``y`` <img src=x> @team [l](http://x) \x1b[2J\nnext"
