@@ -38,7 +38,6 @@ from controller.core.planning.deliveries import AskSecrets, bind_secrets
 from controller.core.planning.images_networks_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.status.facts import Report
-from controller.core.status.report import encode
 from controller.engine.adapter import (
     BrokerEngine,
     PolicyCache,
@@ -208,7 +207,7 @@ def build_controller(
     report_file = state.controller / "status.json"
 
     def publish(report: dict[str, object]) -> None:
-        write_atomic(report_file, encode(report))
+        write_atomic(report_file, json.dumps(report).encode())
 
     commit_files = CommitFiles(state, engine.record_hold)
 

@@ -9,13 +9,14 @@ the question don't count.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.drift import failures
 from controller.core.service.history import with_failures
-from controller.core.status.report import encode, with_last_lines
+from controller.core.status.report import with_last_lines
 from controller.model.container_output import FailedRun
 from controller.model.desired.desired import ServiceAct, Verb
 from controller.model.errors import TrimtabError, UsageError
@@ -171,7 +172,7 @@ def _unless_known(report: dict[str, object], question: Mapping[str, object]) -> 
     if known is None:
         return report
     # The controller makes equal reports in the same order, and canonical JSON takes four times as long.
-    version = hashlib.sha256(encode(report)).hexdigest()
+    version = hashlib.sha256(json.dumps(report).encode()).hexdigest()
     return dict(_UNCHANGED) if version == known else {**report, "version": version}
 
 

@@ -102,7 +102,7 @@ class Reporter:
         cost_s = clock.monotonic() - began
         self._triggers.publish_delay_s = max(PUBLISH_S, PUBLISH_SHARE * cost_s)
         try:
-            if not status.is_same(report, self._published):
+            if report != self._published:
                 with self._changed:  # who waits needs no file
                     self._number += 1
                     self._changed.notify_all()

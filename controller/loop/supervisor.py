@@ -21,7 +21,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.core.status.report import encode
 from controller.loop import control_socket
 from controller.loop.control_api import ControlApi
 from controller.loop.controller import Controller
@@ -126,10 +125,7 @@ class Supervisor:
             own_uid = os.geteuid()
             reply = control_socket.answer_with(self._api, own_uid=own_uid)
             self._control = ConversationServer(
-                self._endpoints.listener,
-                reply,
-                trusted=frozenset({0, own_uid}),
-                encode=encode,
+                self._endpoints.listener, reply, trusted=frozenset({0, own_uid})
             )
             self._control.start()
         self._await_stop()

@@ -37,13 +37,6 @@ log = logging.getLogger("trimtab.control")
 
 #: Returns the answer to a question of the user with a uid.
 Answer = Callable[[Mapping[str, object], int], dict[str, object]]
-#: Returns the JSON of an answer, on one line.
-Encode = Callable[[Mapping[str, object]], bytes]
-
-
-def encode_at_once(answer: Mapping[str, object]) -> bytes:
-    """Return the JSON of a short answer."""
-    return json.dumps(answer, ensure_ascii=False).encode()
 
 
 class _Places:
@@ -78,7 +71,7 @@ class ConversationServer:
 
     *trusted* users have connections and answers of their own, which no other user takes. Every
     other user has a share. A connection over the limit is closed at once. A connection without a
-    question takes no other's turn. Long answers need an *encode* that other threads can interrupt.
+    question takes no other's turn.
     """
 
     def __init__(
@@ -87,11 +80,9 @@ class ConversationServer:
         answer: Answer,
         *,
         trusted: frozenset[int] = frozenset(),
-        encode: Encode = encode_at_once,
     ) -> None:
         self._listener = listener
         self._answer = answer
-        self._encode = encode
         self._trusted = trusted
         self._open = _Places(OPEN, OPEN_OF_A_USER)
         self._answers = _Places(ANSWERS, ANSWERS_OF_A_USER)
@@ -151,14 +142,14 @@ class ConversationServer:
 
         try:
             with peer:
-                converse(peer, answer_in_turn, self._encode)
+                converse(peer, answer_in_turn)
         except Exception:
             log.exception("answering on a socket failed")
         finally:
             opened.leave(uid)
 
 
-def converse(peer: socket.socket, answer: Answer, encode: Encode = encode_at_once) -> None:
+def converse(peer: socket.socket, answer: Answer) -> None:
     """Read one question from a connection and send the answer; the caller closes the connection.
 
     A silent, malformed or broken connection costs a few seconds at most.
@@ -172,7 +163,7 @@ def converse(peer: socket.socket, answer: Answer, encode: Encode = encode_at_onc
             reply = failure("control.malformed", "expected one JSON object on one line")
         else:
             reply = answer(question, peer_uid_of(peer))
-        peer.sendall(encode(reply) + b"\n")
+        peer.sendall(json.dumps(reply).encode() + b"\n")
     except OSError:
         return  # the peer disconnected, or sent nothing in time
 

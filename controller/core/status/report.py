@@ -18,10 +18,8 @@ A report itself has no output, because every user of the controller's socket can
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import zip_longest
 from typing import Any
 
 from controller.core.drift.failures import last_line, run_json
@@ -86,39 +84,6 @@ def report(
         **sources,
         **({"unread": {"since": inputs.unread_since}} if inputs.unread_since else {}),
     }
-
-
-def encode(members: Mapping[str, object]) -> bytes:
-    """Return the JSON of a report, or of an answer with a report: each list row by row.
-
-    One call for thousands of resources would keep the interpreter from all other threads.
-    """
-    return _text(members).encode()
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return (
-            f"{{{', '.join(f'{json.dumps(name)}: {_text(each)}' for name, each in value.items())}}}"
-        )
-    if isinstance(value, list):
-        return f"[{', '.join(json.dumps(row) for row in value)}]"
-    return json.dumps(value)
-
-
-def is_same(one: Report, other: Report | None) -> bool:
-    """Return True if two reports are equal; compares resource by resource, as ``encode`` encodes."""
-    if other is None or one.keys() != other.keys():
-        return False
-    if any(one[name] != other[name] for name in one if name != "resources"):
-        return False
-    return all(mine == its for mine, its in zip_longest(_resources(one), _resources(other)))
-
-
-def _resources(report: Report) -> list[object]:
-    resources = report["resources"]
-    assert isinstance(resources, list), "the resources of a report are a list"
-    return resources
 
 
 def _is_ready(resource: Report) -> bool:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 import threading
 from dataclasses import replace
-from types import FrameType
 from typing import Any, get_args
 
 import pytest
 
 from controller.core.drift import failures
-from controller.core.status.report import encode
 from controller.loop.control_socket import (
     ActRequest,
     PassRequest,
@@ -152,30 +149,6 @@ def test_output_is_for_root_the_own_user_and_whoever_may_read_the_logs(
     kept = [failures.FORM.from_json(each) for each in ask({"do": "failures"}, uid)["runs"]]
     assert [run.key.name for run in kept] == names
     assert all(run.lines == FAILED.lines for run in kept)
-
-
-def test_no_call_of_the_encoder_grows_with_the_report() -> None:
-    """One call for thousands of resources would keep the interpreter from the passes."""
-    desk, encoded = Desk(), [0]
-    row = len(str(desk.resources[0]))
-    desk.resources *= 50
-
-    def note(frame: FrameType, event: str, _argument: object) -> None:
-        if event == "call" and frame.f_code is json.JSONEncoder.encode.__code__:
-            encoded.append(len(str(frame.f_locals["o"])))
-
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with ours, theirs:
-        ours.sendall(b'{"do": "status", "unless": ""}\n')
-        sys.setprofile(note)
-        try:
-            converse(theirs, answer_with(desk, own_uid=os.getuid()), encode)
-        finally:
-            sys.setprofile(None)
-        reply = json.loads(ours.recv(1 << 20))
-    assert reply["resources"] == desk.resources
-    assert len(encoded) > 2 * len(desk.resources)
-    assert max(encoded) <= row
 
 
 def test_a_report_that_the_asker_has_is_not_sent_again() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from controller.core.planning.context import SlotPause
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.status.facts import Failure, StatusInputs
-from controller.core.status.report import encode, is_same, report
+from controller.core.status.report import report
 from controller.model.desired.desired import Desired, Restarting
 from controller.model.desired.plan import Blocked, Plan
 from controller.model.errors import Act, Problem, Severity
@@ -723,28 +721,3 @@ def test_a_moved_service_says_that_its_containers_answer_to_the_former_name() ->
         "its container answers to api until the next replacement (trimtab restart web)",
     )
     assert "Moved" not in said(only(world(declared(service()), engine(container()))))
-
-
-ROWS: list[object] = [{"key": "a", "slots": []}, {"key": "\u00e9", "slots": [{"slot": 1}]}]
-
-
-@pytest.mark.parametrize(
-    "whole",
-    [
-        {"resources": ROWS, "problems": [], "sources": [{"name": "x"}]},
-        {"resources": [], "problems": ["p"]},
-        {"resources": [], "status": {"resources": ROWS, "problems": []}, "known": True},
-        {"resources": [], "slots": {"by number": {1: "a"}}},
-    ],
-)
-def test_a_report_is_encoded_and_compared_as_its_whole(whole: dict[str, object]) -> None:
-    assert encode(whole) == json.dumps(whole).encode()
-    assert is_same(whole, deepcopy(whole))
-    others = [
-        None,
-        {**whole, "problems": ["another"]},
-        {**whole, "more": 1},
-        {**whole, "resources": [*ROWS, {}]},
-        {**whole, "resources": ROWS[:1]},
-    ]
-    assert not any(is_same(whole, other) for other in others)
