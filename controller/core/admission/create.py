@@ -30,6 +30,7 @@ from controller.core.policy.grants import with_grants
 from controller.core.records.parts import CreatePart, SummaryPart
 from controller.core.rules import (
     container,
+    context,
     host_routes,
     identity,
     images,
@@ -38,14 +39,6 @@ from controller.core.rules import (
     networks,
     verdict,
 )
-from controller.core.rules.context import (
-    DEFAULT_VOLUMES_ROOT,
-    Case,
-    CreateFacts,
-    Needs,
-    Stamp,
-    make_case,
-)
 from controller.model import names
 from controller.model.host_paths import is_below
 from controller.model.inventory import ContainerItem
@@ -53,7 +46,7 @@ from controller.model.observed import HostPort
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 
-Rule = Callable[[Case], Iterable[Finding]]
+Rule = Callable[[context.Case], Iterable[Finding]]
 
 #: All rules run, in this order; the first finding leads the verdict.
 CREATE_RULES: tuple[Rule, ...] = (
@@ -115,13 +108,13 @@ def needs(
     *,
     actor: Actor,
     policy: Policy,
-    volumes_root: str = DEFAULT_VOLUMES_ROOT,
-) -> Needs:
+    volumes_root: str = context.DEFAULT_VOLUMES_ROOT,
+) -> context.Needs:
     """Return the objects and paths to look up before the rules can judge this create.
 
     Useful only for a request that the preview does not deny.
     """
-    case = make_case(request, name="", actor=actor, policy=policy)
+    case = context.make_case(request, name="", actor=actor, policy=policy)
     binds = [mount.source for mount in request.mounts if mount.type == "bind"]
     nodes = [device.source for device in request.devices if not device.cdi]
     named = [mount.source for mount in request.mounts if mount.type == "volume"]
@@ -132,7 +125,7 @@ def needs(
     ]
     joined = networks.wanted(case)
     made_here = set(case.networks.all()) if not case.by_controller else set()
-    return Needs(
+    return context.Needs(
         image=case.reference.canonical if case.reference else "",
         paths=tuple(sorted({*binds, *nodes, *(m.source for m in mounts.mount_points(case))})),
         networks=joined,
@@ -142,7 +135,7 @@ def needs(
     )
 
 
-def _with_exceptions_told(findings: tuple[Finding, ...], case: Case) -> tuple[Finding, ...]:
+def _with_exceptions_told(findings: tuple[Finding, ...], case: context.Case) -> tuple[Finding, ...]:
     """Return findings; the first one tells of the service's exceptions that permit nothing here."""
     told = []
     if case.ended:
@@ -163,8 +156,8 @@ def admit_create(
     name: str,
     actor: Actor,
     policy: Policy,
-    facts: CreateFacts | None,
-    stamp: Stamp,
+    facts: context.CreateFacts | None,
+    stamp: context.Stamp,
     platform: str = "",
 ) -> verdict.AdmissionDecision:
     """Judge a create by all rules, on a request that is completed by the image of *facts*.
@@ -178,7 +171,7 @@ def admit_create(
         stamp: the instance and the intent, which become labels.
         platform: the query's ``platform``, '' if unset.
     """
-    case = make_case(
+    case = context.make_case(
         request,
         name=name,
         actor=actor,
@@ -190,7 +183,7 @@ def admit_create(
     return judge_create(case, policy)
 
 
-def judge_create(case: Case, policy: Policy) -> verdict.AdmissionDecision:
+def judge_create(case: context.Case, policy: Policy) -> verdict.AdmissionDecision:
     """Judge a create by all rules. *policy* is the one in force, without the service's exceptions."""
     findings = [*case.request.findings]
     for rule in CREATE_RULES:

@@ -15,20 +15,11 @@ from controller.core.effective import is_reserved
 from controller.core.encoding.identifiers import without_credentials
 from controller.core.encoding.json_values import only_set
 from controller.core.encoding.text import shorten
-from controller.core.engine_api import field_tables
+from controller.core.engine_api import field_tables, requests
 from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.grammar import CDI_DRIVER
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
-from controller.core.engine_api.requests import (
-    CreateRequest,
-    DeviceRequest,
-    EndpointRequest,
-    MountRequest,
-    PortRequest,
-    RequestBody,
-    ResourceLimits,
-)
 from controller.core.records.parts import CreatePart, DevicePart, MountPart
 from controller.core.rules.confinement import confinement_of, number_text
 from controller.core.rules.container import capability, hooks_text, variable_names
@@ -55,7 +46,7 @@ class FinalRequest:
 
     name: str
     image: str
-    request: CreateRequest
+    request: requests.CreateRequest
     networks: JoinedNetworks
     labels: tuple[tuple[str, str], ...]
     changes: tuple[AdmissionPatch, ...]
@@ -105,7 +96,9 @@ def finish(case: Case) -> FinalRequest:
     return replace(final, changes=tuple(_changes(case, final)))
 
 
-def with_defaults(limits: ResourceLimits, policy: Policy, cpus: int) -> ResourceLimits:
+def with_defaults(
+    limits: requests.ResourceLimits, policy: Policy, cpus: int
+) -> requests.ResourceLimits:
     """Return limits with a default for each unset one; never more CPUs than the host has."""
     resources = policy.resources
     memory = limits.memory or resources.memory.default
@@ -119,19 +112,19 @@ def with_defaults(limits: ResourceLimits, policy: Policy, cpus: int) -> Resource
     )
 
 
-def _exposed(request: CreateRequest) -> tuple[str, ...]:
+def _exposed(request: requests.CreateRequest) -> tuple[str, ...]:
     """Return the exposed ports and the published ones: the engine ignores unexposed ports."""
     published = (f"{port.container}/{port.protocol}" for port in request.ports)
     return tuple(sorted({*request.exposed_ports, *published}))
 
 
-def port_with_address(port: PortRequest, policy: Policy) -> PortRequest:
+def port_with_address(port: requests.PortRequest, policy: Policy) -> requests.PortRequest:
     """Return a port with an address of the host, by default the policy's first address."""
     address = host_address(port.host_ip) or policy.networks.ports.host_ips[0]
     return replace(port, host_ip=address)
 
 
-def _bounded(mount: MountRequest, policy: Policy) -> MountRequest:
+def _bounded(mount: requests.MountRequest, policy: Policy) -> requests.MountRequest:
     if mount.type != "tmpfs":
         return mount
     return replace(mount, size=mount.size or policy.resources.tmpfs.default)
@@ -223,7 +216,9 @@ def _changes(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
     return [AdmissionPatch(rule, text) for rule, text, applies in rows if applies]
 
 
-def _volume_changes(asked: CreateRequest, final: CreateRequest) -> Iterator[tuple[str, str, bool]]:
+def _volume_changes(
+    asked: requests.CreateRequest, final: requests.CreateRequest
+) -> Iterator[tuple[str, str, bool]]:
     """Yield the mounts that the policy chose for unnamed volumes."""
     for mount in final.mounts:
         rule = _added_by(asked, mount)
@@ -234,7 +229,7 @@ def _volume_changes(asked: CreateRequest, final: CreateRequest) -> Iterator[tupl
             yield rule, f"{mount.target}: tmpfs of {size} (empty at each start)", True
 
 
-def _added_by(asked: CreateRequest, mount: MountRequest) -> str:
+def _added_by(asked: requests.CreateRequest, mount: requests.MountRequest) -> str:
     """Return the rule by which the policy chose a mount's volume, '' for a requested mount."""
     named = {(each.target, each.type, each.source) for each in asked.mounts}
     if (mount.target, mount.type, mount.source) in named:
@@ -242,7 +237,7 @@ def _added_by(asked: CreateRequest, mount: MountRequest) -> str:
     return "volume.slot" if mount.type == "volume" else "volume.scratch"
 
 
-def body_of(final: FinalRequest) -> RequestBody:
+def body_of(final: FinalRequest) -> requests.RequestBody:
     """Return the body to forward."""
     request = final.request
     ends = {end.network: endpoint_body(end) for end in final.networks.networks}
@@ -261,14 +256,14 @@ def body_of(final: FinalRequest) -> RequestBody:
     }
 
 
-def endpoint_body(end: EndpointRequest) -> RequestBody:
+def endpoint_body(end: requests.EndpointRequest) -> requests.RequestBody:
     """Return the settings of an endpoint, with the address that the gate chose."""
     chosen = {"IPAMConfig": {"IPv4Address": end.address}} if end.address else {}
     return {**members_of(field_tables.ENDPOINT, end), **chosen}
 
 
 def outline_body(
-    request: CreateRequest, *, name: str, actor: Actor, policy: Policy
+    request: requests.CreateRequest, *, name: str, actor: Actor, policy: Policy
 ) -> dict[str, object]:
     """Return the gate's body for a create, also for a refused create.
 
@@ -277,7 +272,7 @@ def outline_body(
     return body_of(finish(make_case(request, name=name, actor=actor, policy=policy)))
 
 
-def _host_config(final: FinalRequest) -> RequestBody:
+def _host_config(final: FinalRequest) -> requests.RequestBody:
     request, mounts = final.request, final.request.mounts
     body = {
         **members_of(field_tables.HOST, request),
@@ -306,7 +301,7 @@ def _host_config(final: FinalRequest) -> RequestBody:
     return {name: value for name, value in body.items() if name not in final.left_out}
 
 
-def _shared_modes(final: FinalRequest) -> RequestBody:
+def _shared_modes(final: FinalRequest) -> requests.RequestBody:
     """Return the modes of the namespaces that are another container's."""
     shared = final.request.shares
     mode = "host" if shared.host else f"container:{final.shared}"
@@ -321,7 +316,7 @@ def _shared_modes(final: FinalRequest) -> RequestBody:
     }
 
 
-def _device(device: DeviceRequest) -> RequestBody:
+def _device(device: requests.DeviceRequest) -> requests.RequestBody:
     return {
         "PathOnHost": device.source,
         "PathInContainer": device.target,
@@ -329,23 +324,23 @@ def _device(device: DeviceRequest) -> RequestBody:
     }
 
 
-def _device_requests(request: CreateRequest) -> list[RequestBody]:
+def _device_requests(request: requests.CreateRequest) -> list[requests.RequestBody]:
     names = [device.source for device in request.devices if device.cdi]
     return [{"Driver": CDI_DRIVER, "DeviceIDs": names}] if names else []
 
 
-def _bind(mount: MountRequest) -> str:
+def _bind(mount: requests.MountRequest) -> str:
     return ":".join(part for part in (mount.source, mount.target, mount.access) if part)
 
 
-def _tmpfs(mount: MountRequest) -> str:
+def _tmpfs(mount: requests.MountRequest) -> str:
     mode = f",mode={mount.mode:o}" if mount.mode is not None else ""
     access = "ro" if mount.read_only else "rw"
     flags = ",".join((*TMPFS_FLAGS, "exec" if mount.executable else "noexec"))
     return f"{access},{flags},size={mount.size}{mode}"
 
 
-def _mount(mount: MountRequest, final: FinalRequest) -> RequestBody:
+def _mount(mount: requests.MountRequest, final: FinalRequest) -> requests.RequestBody:
     members = members_of(field_tables.MOUNT, mount)
     if mount.files is not None:
         return members | {"Type": "bind", "Source": final.file_paths.get(mount.target, "")}
@@ -361,8 +356,8 @@ def _mount(mount: MountRequest, final: FinalRequest) -> RequestBody:
     )
 
 
-def _bindings(ports: tuple[PortRequest, ...]) -> RequestBody:
-    bindings: dict[str, list[RequestBody]] = {}
+def _bindings(ports: tuple[requests.PortRequest, ...]) -> requests.RequestBody:
+    bindings: dict[str, list[requests.RequestBody]] = {}
     for port in ports:
         binding = {"HostIp": port.host_ip, "HostPort": port.host_text}
         bindings.setdefault(f"{port.container}/{port.protocol}", []).append(binding)
@@ -434,7 +429,7 @@ def _shares(case: Case) -> Iterator[str]:
         yield f"{name}:{asked.service}" + (f":{found.id}" if found else "")
 
 
-def _device_part(case: Case, device: DeviceRequest) -> DevicePart:
+def _device_part(case: Case, device: requests.DeviceRequest) -> DevicePart:
     paths = case.facts.paths if case.facts else {}
     found = case.facts.cdi.get(device.source) if case.facts else None
     nodes = found.nodes if found else (device.source,)

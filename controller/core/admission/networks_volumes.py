@@ -27,24 +27,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.policy.grants import with_grants
 from controller.core.records.parts import EndpointPart, NetworkPart, SummaryPart
-from controller.core.rules import identity, networks
-from controller.core.rules.context import (
-    NO_COUNTS,
-    Case,
-    ContainerFacts,
-    CreateFacts,
-    HostFacts,
-    NetworkFacts,
-    Placement,
-    QuotaCounts,
-    Stamp,
-    VolumeFacts,
-    case_of,
-    implied,
-    namespace_of,
-    owner_of,
-    requested_place,
-)
+from controller.core.rules import context, identity, networks, verdict
 from controller.core.rules.host_routes import (
     judge_address,
     judge_macvlan,
@@ -53,14 +36,6 @@ from controller.core.rules.host_routes import (
 )
 from controller.core.rules.images import is_slot_volume
 from controller.core.rules.mounts import judge_remote
-from controller.core.rules.verdict import (
-    AdmissionDecision,
-    AdmissionPatch,
-    deny,
-    enforced_findings,
-    verdict_of,
-    with_tolerated,
-)
 from controller.model import names
 from controller.model.names import qualified
 from controller.model.policy.document import Policy
@@ -68,7 +43,7 @@ from controller.model.quantities import KIB, format_bytes, parse_size
 from controller.model.records import Actor, Role
 
 
-def _is_own_existing(existing: NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
+def _is_own_existing(existing: context.NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
     """Return True if the actor owns the existing network of the same name.
 
     For such a create the engine answers that the network exists.
@@ -85,18 +60,18 @@ def admit_network(
     *,
     actor: Actor,
     policy: Policy,
-    existing: NetworkFacts | None,
-    stamp: Stamp,
+    existing: context.NetworkFacts | None,
+    stamp: context.Stamp,
     routes: tuple[str, ...] = (),
-    counts: QuotaCounts = NO_COUNTS,
+    counts: context.QuotaCounts = context.NO_COUNTS,
     subnets: tuple[str, ...] = (),
-) -> AdmissionDecision:
+) -> verdict.AdmissionDecision:
     """Judge a network create.
 
     *existing* is the network of the same name, if any; *routes* are the host's. *counts* count
     only for a new network, and *subnets* are those that it must not overlap.
     """
-    place = requested_place(dict(request.labels), actor, policy)
+    place = context.requested_place(dict(request.labels), actor, policy)
     owner, namespace = place.owner, place.namespace
     kind = networks.implied_kind(policy, request.name, namespace)
     findings = [
@@ -116,19 +91,19 @@ def admit_network(
         )
     if existing is None:
         findings += identity.judge_network_quota(policy, actor.role, owner, counts)
-    if refused := enforced_findings(findings, policy.modes):
-        return deny(with_grants(refused, policy, by_client=actor.role is Role.CLIENT))
+    if refused := verdict.enforced_findings(findings, policy.modes):
+        return verdict.deny(with_grants(refused, policy, by_client=actor.role is Role.CLIENT))
     forced = actor.role is not Role.CONTROLLER and (policy.networks.client_internal or False)
     internal = request.internal or (forced and kind not in {"ingress", "bridge"})
     changes = []
     if internal and not request.internal:
-        changes.append(AdmissionPatch("network.internal", "internal: no way out"))
+        changes.append(verdict.AdmissionPatch("network.internal", "internal: no way out"))
     final = replace(request, internal=internal)
     if actor.role is Role.CONTROLLER:
         final = with_slot_addresses(final, policy, subnets)
     label = namespace if actor.role is Role.CONTROLLER else ""
     decision = _admit_final_network(final, actor, owner, label, stamp, tuple(changes))
-    return with_tolerated(decision, findings, policy.modes)
+    return verdict.with_tolerated(decision, findings, policy.modes)
 
 
 def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Findings:
@@ -139,8 +114,8 @@ def _network_name(name: str, actor: Actor, policy: Policy, namespace: str) -> Fi
             reason = f"{name!r} is the name of a network that the gate or the engine makes"
             yield Finding("name.reserved", "Name", reason, "choose another name")
         return
-    yield from _in_namespace(name, namespace, "Name", implied(policy, namespace).all())
-    if taken and name not in implied(policy, namespace).all():
+    yield from _in_namespace(name, namespace, "Name", context.implied(policy, namespace).all())
+    if taken and name not in context.implied(policy, namespace).all():
         reason = f"{name!r} is the name of another namespace's network"
         yield Finding("name.reserved", "Name", reason, "choose another name")
 
@@ -209,9 +184,9 @@ def _admit_final_network(
     actor: Actor,
     owner: str,
     namespace: str,
-    stamp: Stamp,
-    changes: tuple[AdmissionPatch, ...],
-) -> AdmissionDecision:
+    stamp: context.Stamp,
+    changes: tuple[verdict.AdmissionPatch, ...],
+) -> verdict.AdmissionDecision:
     labels = _object_labels(request.labels, actor, owner, namespace, stamp)
     options = {
         name: "true" if value else "false"
@@ -230,11 +205,15 @@ def _admit_final_network(
         internal=request.internal,
         subnets=tuple(pool.subnet for pool in request.pools),
     )
-    return AdmissionDecision(verdict_of((), changes), body, summary=summary.members)
+    return verdict.AdmissionDecision(verdict.verdict_of((), changes), body, summary=summary.members)
 
 
 def _object_labels(
-    asked: tuple[tuple[str, str], ...], actor: Actor, owner: str, namespace: str, stamp: Stamp
+    asked: tuple[tuple[str, str], ...],
+    actor: Actor,
+    owner: str,
+    namespace: str,
+    stamp: context.Stamp,
 ) -> dict[str, str]:
     own = {key: value for key, value in asked if not is_reserved(key)}
     service = dict(asked).get(names.SERVICE)
@@ -248,20 +227,20 @@ def admit_implied_network(
     *,
     actor: Actor,
     policy: Policy,
-    stamp: Stamp,
+    stamp: context.Stamp,
     asked: tuple[str, str] = ("", ""),
     taken: tuple[str, ...] = (),
-) -> AdmissionDecision:
+) -> verdict.AdmissionDecision:
     """Return the create of an implied network; the gate creates it on first use.
 
     *asked* are owner and namespace, which only the controller names. The subnet overlaps none of *taken*.
     """
-    namespace = namespace_of(actor, asked[1], policy)
+    namespace = context.namespace_of(actor, asked[1], policy)
     kind = networks.implied_kind(policy, name, namespace)
-    owner = owner_of(actor, asked[0])
+    owner = context.owner_of(actor, asked[0])
     if not kind or (kind == "bridge" and "bridge" not in policy.networks.modes):
         reason = f"{name!r} isn't a network that {owner}'s containers imply"
-        return deny([Finding("network.mode", "Name", reason)])
+        return verdict.deny([Finding("network.mode", "Name", reason)])
     internal, masquerade, icc = _SHAPES[kind]
     request = NetworkRequest(
         name=name,
@@ -276,7 +255,7 @@ def admit_implied_network(
 
 
 def named_volume(
-    request: VolumeRequest, *, actor: Actor, policy: Policy, stamp: Stamp
+    request: VolumeRequest, *, actor: Actor, policy: Policy, stamp: context.Stamp
 ) -> VolumeRequest:
     """Return a volume's create with a name, made from the intent if the request has none.
 
@@ -284,7 +263,7 @@ def named_volume(
     """
     if request.name or actor.role is Role.CONTROLLER or not policy.mounts.create_volumes:
         return request
-    name = f"{owner_of(actor, '')}-{stamp.intent.replace('-', '')[-12:]}"
+    name = f"{context.owner_of(actor, '')}-{stamp.intent.replace('-', '')[-12:]}"
     labels = {**dict(request.labels), ANONYMOUS: ""}
     return replace(request, name=name, labels=tuple(labels.items()))
 
@@ -294,16 +273,16 @@ def admit_volume(
     *,
     actor: Actor,
     policy: Policy,
-    existing: VolumeFacts | None,
-    stamp: Stamp,
-    counts: QuotaCounts = NO_COUNTS,
-) -> AdmissionDecision:
+    existing: context.VolumeFacts | None,
+    stamp: context.Stamp,
+    counts: context.QuotaCounts = context.NO_COUNTS,
+) -> verdict.AdmissionDecision:
     """Judge a volume create; *existing* is the volume of the same name, if any.
 
     For an existing name the engine answers with that volume, whoever the owner is. *counts* count
     only for a new volume.
     """
-    place = requested_place(dict(request.labels), actor, policy)
+    place = context.requested_place(dict(request.labels), actor, policy)
     owner, namespace = place.owner, place.namespace
     by_controller = actor.role is Role.CONTROLLER
     findings = [
@@ -328,19 +307,19 @@ def admit_volume(
         findings += _judge_existing(request, existing, actor, place)
     else:
         findings += identity.judge_volume_quota(policy, actor.role, owner, counts)
-    if refused := enforced_findings(findings, policy.modes):
-        return deny(with_grants(refused, policy, by_client=actor.role is Role.CLIENT))
+    if refused := verdict.enforced_findings(findings, policy.modes):
+        return verdict.deny(with_grants(refused, policy, by_client=actor.role is Role.CLIENT))
     object_labels = _object_labels(
         request.labels, actor, owner, namespace if by_controller else "", stamp
     )
     decision = _admit_final_volume(
         request.name, object_labels, parse_size(request.size) or None, request.remote
     )
-    return with_tolerated(decision, findings, policy.modes)
+    return verdict.with_tolerated(decision, findings, policy.modes)
 
 
 def _judge_existing(
-    request: VolumeRequest, existing: VolumeFacts, actor: Actor, place: Placement
+    request: VolumeRequest, existing: context.VolumeFacts, actor: Actor, place: context.Placement
 ) -> Findings:
     by_controller = actor.role is Role.CONTROLLER
     same = existing.namespace == place.namespace if by_controller else existing.owner == place.owner
@@ -385,14 +364,14 @@ def _judge_slot_volume_name(name: str) -> Findings:
 
 
 def admit_kept_volume(
-    name: str, *, owner: str, namespace: str, service: str, actor: Actor, stamp: Stamp
-) -> AdmissionDecision:
+    name: str, *, owner: str, namespace: str, service: str, actor: Actor, stamp: context.Stamp
+) -> verdict.AdmissionDecision:
     """Return the create of a volume for a slot or a client's container.
 
     *namespace* is the one in the container's label, '' for a client's container.
     """
     if actor.role is not Role.CONTROLLER and (reserved := list(_judge_slot_volume_name(name))):
-        return deny(reserved)
+        return verdict.deny(reserved)
     asked = ((names.SERVICE, service),) if service else ()
     return _admit_final_volume(name, _object_labels(asked, actor, owner, namespace, stamp))
 
@@ -402,7 +381,7 @@ def _admit_final_volume(
     labels: dict[str, str],
     size: int | None = None,
     remote: RemoteVolume | None = None,
-) -> AdmissionDecision:
+) -> verdict.AdmissionDecision:
     """Return the admission of a new volume. The engine gets the size in bytes, in one notation."""
     body: RequestBody = {"Name": name, "Driver": "local", "Labels": labels}
     if size is not None:
@@ -411,7 +390,7 @@ def _admit_final_volume(
         body["DriverOpts"] = remote.driver_options
     owned = {key: value for key, value in labels.items() if is_reserved(key)}
     summary = SummaryPart(name=name, labels=owned)
-    return AdmissionDecision(verdict_of(()), body, summary=summary.members)
+    return verdict.AdmissionDecision(verdict.verdict_of(()), body, summary=summary.members)
 
 
 def admit_connect(
@@ -419,12 +398,12 @@ def admit_connect(
     *,
     actor: Actor,
     policy: Policy,
-    current: ContainerFacts,
-    network: NetworkFacts | None,
+    current: context.ContainerFacts,
+    network: context.NetworkFacts | None,
     now: float,
-    mode_network: NetworkFacts | None = None,
+    mode_network: context.NetworkFacts | None = None,
     address: str = "",
-) -> AdmissionDecision:
+) -> verdict.AdmissionDecision:
     """Judge a network connect of a container of the actor's by the rules of its create.
 
     A container may join the networks that its create could have named, as one more endpoint: by its
@@ -434,7 +413,7 @@ def admit_connect(
     """
     findings = [*request.findings]
     known = {each.name: each for each in (network, mode_network) if each is not None}
-    facts = CreateFacts(host=HostFacts(now=now), networks=known)
+    facts = context.CreateFacts(host=context.HostFacts(now=now), networks=known)
     joined, case = _find_network(request, actor, policy, current, facts)
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
@@ -451,7 +430,7 @@ def admit_connect(
         taken = networks.judge_aliases(case, further=further)
         findings += (replace(each, path="EndpointConfig.Aliases") for each in taken)
     if findings or joined is None:
-        return deny(findings)
+        return verdict.deny(findings)
     named = actor.role is Role.CONTROLLER and current.service in request.endpoint.aliases
     end = replace(request.endpoint, address=address if named else request.endpoint.asked)
     body = only_set(Container=current.id, EndpointConfig=endpoint_body(end))
@@ -461,7 +440,7 @@ def admit_connect(
         aliases=tuple(sorted({*request.endpoint.aliases})),
         slot_addresses={joined.id: end.address} if end.address and not end.asked else {},
     )
-    return AdmissionDecision(verdict_of(()), body, summary=summary.members)
+    return verdict.AdmissionDecision(verdict.verdict_of(()), body, summary=summary.members)
 
 
 def admit_disconnect(
@@ -469,24 +448,24 @@ def admit_disconnect(
     *,
     actor: Actor,
     policy: Policy,
-    current: ContainerFacts,
-    network: NetworkFacts | None,
+    current: context.ContainerFacts,
+    network: context.NetworkFacts | None,
     now: float,
-) -> AdmissionDecision:
+) -> verdict.AdmissionDecision:
     """Judge a network disconnect. A foreign network may be left, but not joined again."""
     findings = [*request.findings]
     known = {network.name: network} if network is not None else {}
-    facts = CreateFacts(host=HostFacts(now=now), networks=known)
+    facts = context.CreateFacts(host=context.HostFacts(now=now), networks=known)
     joined, case = _find_network(request, actor, policy, current, facts)
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     elif actor.role is Role.CLIENT:
         findings += networks.judge_network(case, joined, "network")
     if findings or joined is None:
-        return deny(findings)
+        return verdict.deny(findings)
     body = only_set(Container=current.id, Force=request.force)
     summary = EndpointPart(network=joined.name, name=current.settings.name)
-    return AdmissionDecision(verdict_of(()), body, summary=summary.members)
+    return verdict.AdmissionDecision(verdict.verdict_of(()), body, summary=summary.members)
 
 
 def _unknown(name: str) -> Finding:
@@ -497,16 +476,18 @@ def _find_network(
     request: ConnectRequest,
     actor: Actor,
     policy: Policy,
-    current: ContainerFacts,
-    facts: CreateFacts,
-) -> tuple[NetworkFacts | None, Case]:
+    current: context.ContainerFacts,
+    facts: context.CreateFacts,
+) -> tuple[context.NetworkFacts | None, context.Case]:
     """Return the facts of the requested network, and the container with one more endpoint there."""
     end = request.endpoint
-    case = case_of(current, actor=actor, policy=policy, facts=facts, endpoint=end)
+    case = context.case_of(current, actor=actor, policy=policy, facts=facts, endpoint=end)
     return networks.network_facts(case, end.network), case
 
 
-def _judge_endpoint(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
+def _judge_endpoint(
+    case: context.Case, current: context.ContainerFacts, network: context.NetworkFacts
+) -> Findings:
     """Yield why a container can't have one more endpoint in a network; its mode stays the same."""
     remedy = "create the container again with the needed mode"
     joined = {*current.settings.networks, *current.joined, network.name}

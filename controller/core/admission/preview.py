@@ -18,22 +18,7 @@ from controller.core.engine_api.translate import build_query, network_body, upda
 from controller.core.policy.refusals import verdict_in_document
 from controller.core.rules.context import CONTROLLER, OPERATOR, PREVIEW_STAMP, HostFacts
 from controller.core.rules.verdict import AdmissionDecision, deny
-from controller.model.desired.plan import (
-    AnyAction,
-    AnyWait,
-    BuildImage,
-    ContainerChange,
-    CreateContainer,
-    CreateNetwork,
-    CreateVolume,
-    DeliverFiles,
-    MoveService,
-    PullImage,
-    RemoveNetwork,
-    RemoveVolume,
-    StopContainer,
-    UpdateContainer,
-)
+from controller.model.desired import plan
 from controller.model.policy.document import Policy
 from controller.model.records import ALLOW, Actor, Verdict
 
@@ -41,34 +26,41 @@ from controller.model.records import ALLOW, Actor, Verdict
 _BUILD = "Build"
 
 
-def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | None) -> Verdict:
+def preview_action(
+    policy: Policy, action: plan.AnyAction, body: dict[str, object] | None
+) -> Verdict:
     """Return the gate's expected verdict on a planned action.
 
     *body* is the create body of a ``CreateContainer``, None for every other action.
     """
     match action:
-        case CreateContainer():
+        case plan.CreateContainer():
             decision = check_create(policy, body, name=action.target, actor=CONTROLLER)
             return verdict_in_document(decision, action.service, policy)
-        case CreateNetwork():
+        case plan.CreateNetwork():
             return check_network(policy, network_body(action)).verdict
-        case CreateVolume():
+        case plan.CreateVolume():
             return check_volume(policy, volume_body(action)).verdict
-        case BuildImage():
+        case plan.BuildImage():
             found = check_build(policy, action)
             return deny(found).verdict_for_client if found else ALLOW
-        case PullImage():
+        case plan.PullImage():
             return admit_reference(action.target, policy=policy).verdict_for_client
-        case UpdateContainer():
+        case plan.UpdateContainer():
             return check_update(policy, update_body(action)).verdict_for_client
-        case StopContainer():
+        case plan.StopContainer():
             return admit_stop({"t": str(action.grace_s)}).verdict
         case _:
             return _always_allowed(action)
 
 
 def _always_allowed(
-    _action: ContainerChange | DeliverFiles | MoveService | RemoveNetwork | RemoveVolume | AnyWait,
+    _action: plan.ContainerChange
+    | plan.DeliverFiles
+    | plan.MoveService
+    | plan.RemoveNetwork
+    | plan.RemoveVolume
+    | plan.AnyWait,
 ) -> Verdict:
     """Return the verdict on an action without any bound in the policy."""
     return ALLOW
@@ -89,7 +81,7 @@ def check_create(
     )
 
 
-def check_build(policy: Policy, action: BuildImage) -> tuple[Finding, ...]:
+def check_build(policy: Policy, action: plan.BuildImage) -> tuple[Finding, ...]:
     """Return why a build is refused, by its parameters and the images that it starts from."""
     asked = builds.read_build(build_query(action), actor=CONTROLLER, policy=policy, host="")
     if isinstance(asked, tuple):

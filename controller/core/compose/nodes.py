@@ -19,19 +19,8 @@ import yaml
 
 from controller.core.compose.project import ComposeProject, Place, TreePath
 from controller.core.encoding.text import path_text
+from controller.core.yaml import loading
 from controller.core.yaml.file_limit import MAX_BYTES, too_big
-from controller.core.yaml.loading import (
-    ERRORS,
-    IMPLICIT,
-    STANDARD,
-    Limits,
-    NodeAllowance,
-    NodeReader,
-    is_date,
-    problem_of,
-    resolve_compose,
-    roots,
-)
 from controller.model.errors import Problem, Severity
 
 NodeValue: TypeAlias = (
@@ -300,9 +289,10 @@ def _float_text(number: float) -> str:
 
 #: The number of nodes in all files of a project, with aliases, extends and includes expanded.
 MAX_NODES: Final = 200_000
-LIMITS: Final = Limits("project", MAX_NODES)
+LIMITS: Final = loading.Limits("project", MAX_NODES)
 _STANDARD_TAGS: Final = frozenset(
-    STANDARD + name for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")
+    loading.STANDARD + name
+    for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 )
 RESET, OVERRIDE = "!reset", "!override"
 
@@ -311,7 +301,7 @@ YamlDocument = tuple[ComposeNode, tuple[tuple[str, ...], ...]]
 
 
 def read_yaml(
-    content: bytes, file: str, budget: NodeAllowance, report: ReadingReport
+    content: bytes, file: str, budget: loading.NodeAllowance, report: ReadingReport
 ) -> list[YamlDocument]:
     """Return the documents of a file; none, with a problem in the report, of a bad file."""
     if len(content) > MAX_BYTES:
@@ -327,21 +317,21 @@ def read_yaml(
         return []
     found: list[YamlDocument] = []
     try:
-        for root in roots(text, LIMITS):
+        for root in loading.roots(text, LIMITS):
             reader = _Reader(file, budget, report)
             node = reader.node(root, root, ())
             if node is not None and node.value is not None:
                 found.append((node, tuple(reader.resets)))
-    except ERRORS as error:
-        report.add(problem_of(error, text, file, 1, LIMITS))
+    except loading.ERRORS as error:
+        report.add(loading.problem_of(error, text, file, 1, LIMITS))
         return []
     return found
 
 
-class _Reader(NodeReader[ComposeNode]):
+class _Reader(loading.NodeReader[ComposeNode]):
     """Converts nodes to nodes with places."""
 
-    def __init__(self, file: str, budget: NodeAllowance, report: ReadingReport) -> None:
+    def __init__(self, file: str, budget: loading.NodeAllowance, report: ReadingReport) -> None:
         super().__init__(file, 1, budget, LIMITS)
         self.report = report
         self.resets: list[tuple[str, ...]] = []
@@ -388,20 +378,20 @@ class _Reader(NodeReader[ComposeNode]):
 
     def _scalar(self, source: yaml.ScalarNode) -> bool | int | float | str | None:
         text, tag = str(source.value), source.tag
-        if tag == f"{STANDARD}str" or (source.style and tag == IMPLICIT):
+        if tag == f"{loading.STANDARD}str" or (source.style and tag == loading.IMPLICIT):
             return text
-        if tag not in _STANDARD_TAGS and tag.startswith(STANDARD):
-            name = tag.replace(STANDARD, "!!")
+        if tag not in _STANDARD_TAGS and tag.startswith(loading.STANDARD):
+            name = tag.replace(loading.STANDARD, "!!")
             self.fault((), source, "yaml.tag", f"the tag {name} is not allowed", "remove the tag")
             return text
-        if tag != IMPLICIT and tag not in _STANDARD_TAGS:
+        if tag != loading.IMPLICIT and tag not in _STANDARD_TAGS:
             return text
         remedy = f'quote the value: "{text}"'
-        if is_date(text):
+        if loading.is_date(text):
             message = f"{text} without quotes is a date in YAML"
             self.fault((), source, "compose.date", message, remedy)
             return text
-        value = resolve_compose(text)
+        value = loading.resolve_compose(text)
         if isinstance(value, float) and value - value != 0:
             message = f"{text} is no number that a Compose file can use"
             self.fault((), source, "compose.value", message, remedy)

@@ -10,19 +10,12 @@ import posixpath
 import re
 from collections.abc import Callable
 
-from controller.core.compose.nodes import (
-    ComposeNode,
-    NodePath,
-    PathTable,
-    ReadingReport,
-    RootPath,
-    fail,
-)
+from controller.core.compose import nodes
 
 _REMOTE = ("https://", "http://", "git://", "ssh://", "github.com/", "git@")
 _WINDOWS = re.compile(r"(?:[a-zA-Z]:|\\\\[^\\/.][^\\/]*[\\/][^\\/.]+)[\\/]")
 
-Resolver = Callable[[ComposeNode, str, NodePath], None]
+Resolver = Callable[[nodes.ComposeNode, str, nodes.NodePath], None]
 
 
 def join(folder: str, path: str) -> str:
@@ -30,12 +23,12 @@ def join(folder: str, path: str) -> str:
     return posixpath.normpath(posixpath.join(folder, path))
 
 
-def root_path(folder: str, path: str) -> RootPath:
+def root_path(folder: str, path: str) -> nodes.RootPath:
     """Return a path of a tree: with ``./`` or ``../`` before a relative path."""
     joined = join(folder, path)
     if joined.startswith(("/", "../")) or joined == "..":
-        return RootPath(joined.removeprefix("/") if joined.startswith("//") else joined)
-    return RootPath("." if joined == "." else f"./{joined}")
+        return nodes.RootPath(joined.removeprefix("/") if joined.startswith("//") else joined)
+    return nodes.RootPath("." if joined == "." else f"./{joined}")
 
 
 def file_path(path: str) -> str:
@@ -43,44 +36,44 @@ def file_path(path: str) -> str:
     return posixpath.normpath(path)
 
 
-def resolve_paths(root: ComposeNode, folder: str, report: ReadingReport) -> None:
+def resolve_paths(root: nodes.ComposeNode, folder: str, report: nodes.ReadingReport) -> None:
     """Resolve all paths of a tree that are relative to *folder*."""
     _RESOLVERS.walk(root, report, lambda resolve, node, path: resolve(node, folder, path))
 
 
-def _local(node: ComposeNode, folder: str, path: NodePath) -> None:
+def _local(node: nodes.ComposeNode, folder: str, path: nodes.NodePath) -> None:
     text = node.text
-    if text is None or isinstance(text, RootPath):
+    if text is None or isinstance(text, nodes.RootPath):
         return
     if text.startswith("~"):
         message = f"{text!r} depends on the home folder of a user"
-        fail(node, "compose.home", message, "write a path beside the Compose file", path)
+        nodes.fail(node, "compose.home", message, "write a path beside the Compose file", path)
     if not text.startswith("/") and not _WINDOWS.match(text):
         node.value = root_path(folder, text)
 
 
-def _not_empty(node: ComposeNode, folder: str, path: NodePath) -> None:
+def _not_empty(node: nodes.ComposeNode, folder: str, path: nodes.NodePath) -> None:
     if node.value:
         _local(node, folder, path)
 
 
-def _context(node: ComposeNode, folder: str, path: NodePath) -> None:
+def _context(node: nodes.ComposeNode, folder: str, path: nodes.NodePath) -> None:
     text = node.text or ""
     if "://" not in text and not text.startswith(("service:", *_REMOTE)):
         _not_empty(node, folder, path)
 
 
-def _mount(node: ComposeNode, folder: str, path: NodePath) -> None:
+def _mount(node: nodes.ComposeNode, folder: str, path: nodes.NodePath) -> None:
     kind, source = node.get("type"), node.get("source")
     if kind is None or kind.value != "bind":
         return
     if source is None:
-        fail(node, "compose.missing", "a bind mount without source", "add source", path)
+        nodes.fail(node, "compose.missing", "a bind mount without source", "add source", path)
     if not (source.text or "").startswith("~"):  # the translation knows the home
         _local(source, folder, (*path, "source"))
 
 
-def _driver_options(node: ComposeNode, folder: str, path: NodePath) -> None:
+def _driver_options(node: nodes.ComposeNode, folder: str, path: nodes.NodePath) -> None:
     driver, options = node.get("driver"), node.get("driver_opts")
     if driver is None or driver.value != "local" or options is None:
         return
@@ -89,7 +82,7 @@ def _driver_options(node: ComposeNode, folder: str, path: NodePath) -> None:
         _local(device, folder, (*path, "driver_opts", "device"))
 
 
-_RESOLVERS: PathTable[Resolver] = PathTable(
+_RESOLVERS: nodes.PathTable[Resolver] = nodes.PathTable(
     {
         "services.*.build.context": _context,
         "services.*.env_file.*.path": _not_empty,

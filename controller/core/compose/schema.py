@@ -22,15 +22,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from controller.core.compose.nodes import (
-    ComposeNode,
-    NodePath,
-    PathTable,
-    ReadingReport,
-    fail,
-    plain,
-    problem_at,
-)
+from controller.core.compose import nodes
 from controller.core.encoding.text import kind_of
 from controller.model.errors import Problem
 
@@ -132,9 +124,9 @@ def _validator() -> Draft7Validator:
     return found
 
 
-def validate(root: ComposeNode, report: ReadingReport) -> None:
+def validate(root: nodes.ComposeNode, report: nodes.ReadingReport) -> None:
     """Report every value against the schema."""
-    errors = _validator().iter_errors(plain(root))
+    errors = _validator().iter_errors(nodes.plain(root))
     for number, error in enumerate(errors):
         if number == MAX_ERRORS:
             return
@@ -142,9 +134,9 @@ def validate(root: ComposeNode, report: ReadingReport) -> None:
             report.add(problem)
 
 
-def _problems(error: ValidationError, root: ComposeNode) -> Iterator[Problem]:
+def _problems(error: ValidationError, root: nodes.ComposeNode) -> Iterator[Problem]:
     error = _most_specific(error)
-    path: NodePath = tuple(error.absolute_path)
+    path: nodes.NodePath = tuple(error.absolute_path)
     node = _find(root, path)
     validator, value, bound = str(error.validator), error.instance, _bound(error)
     if validator == "additionalProperties" and isinstance(value, dict):
@@ -153,11 +145,11 @@ def _problems(error: ValidationError, root: ComposeNode) -> Iterator[Problem]:
         for name in bound:
             if name not in value:
                 message = f"{name} is missing"
-                yield problem_at(node, "compose.missing", message, f"add {name}", path)
+                yield nodes.problem_at(node, "compose.missing", message, f"add {name}", path)
     else:
         message, remedy = _words(error, validator, bound)
         code = "compose.type" if validator in {"type", "oneOf"} else "compose.value"
-        yield problem_at(node, code, message, remedy, path)
+        yield nodes.problem_at(node, code, message, remedy, path)
 
 
 def _bound(error: ValidationError) -> Any:
@@ -224,7 +216,9 @@ def _is_other_kind(error: ValidationError) -> bool:
     return not error.relative_path and error.validator in {"type", "oneOf"}
 
 
-def _unknown_keys(error: ValidationError, node: ComposeNode, path: NodePath) -> Iterator[Problem]:
+def _unknown_keys(
+    error: ValidationError, node: nodes.ComposeNode, path: nodes.NodePath
+) -> Iterator[Problem]:
     of_mapping: Any = error.schema
     known = list(of_mapping.get("properties", ()))
     patterns = list(of_mapping.get("patternProperties", ()))
@@ -234,20 +228,20 @@ def _unknown_keys(error: ValidationError, node: ComposeNode, path: NodePath) -> 
         member = node.members[name]
         if not known:
             message, remedy = f"invalid name {name!r}", "use letters, digits, '.', '_' and '-'"
-            yield problem_at(member, "compose.name", message, remedy, path)
+            yield nodes.problem_at(member, "compose.name", message, remedy, path)
             continue
         if name in NEWER:
             message = f"{name} is newer than the supported Compose Specification"
             remedy = f"remove {name}; compose-go {SCHEMA_VERSION} has the supported attributes"
-            yield problem_at(member, "compose.newer", message, remedy, (*path, name))
+            yield nodes.problem_at(member, "compose.newer", message, remedy, (*path, name))
             continue
         close = difflib.get_close_matches(name, known, 1)
         remedy = f"did you mean {close[0]}?" if close else "remove it, or give it a name x-…"
         message = f'unknown key "{name}"'
-        yield problem_at(member, "compose.unknown", message, remedy, (*path, name))
+        yield nodes.problem_at(member, "compose.unknown", message, remedy, (*path, name))
 
 
-def _find(root: ComposeNode, path: NodePath) -> ComposeNode:
+def _find(root: nodes.ComposeNode, path: nodes.NodePath) -> nodes.ComposeNode:
     for part in path:
         found = root.get(part) if isinstance(part, str) else root.items[part]
         if found is None:
@@ -256,44 +250,44 @@ def _find(root: ComposeNode, path: NodePath) -> ComposeNode:
     return root
 
 
-Check = Callable[[ComposeNode, NodePath], None]
+Check = Callable[[nodes.ComposeNode, nodes.NodePath], None]
 
 
-def check_choices(root: ComposeNode, report: ReadingReport) -> None:
+def check_choices(root: nodes.ComposeNode, report: nodes.ReadingReport) -> None:
     """Report mutually exclusive attributes."""
     _CHECKS.walk(root, report, lambda check, node, path: check(node, path))
 
 
-def _external_volume(node: ComposeNode, path: NodePath) -> None:
+def _external_volume(node: nodes.ComposeNode, path: nodes.NodePath) -> None:
     external = node.get("external")
     if external is None or external.value is not True:
         return
     for name, member in node.members.items():
         if name not in {"name", "external"} and not name.startswith("x-"):
             message = f"an external volume can't have {name}"
-            fail(member, "compose.conflict", message, f"remove {name}, or external", path)
+            nodes.fail(member, "compose.conflict", message, f"remove {name}, or external", path)
 
 
 def _sources(*names: str) -> Check:
-    def check(node: ComposeNode, path: NodePath) -> None:
+    def check(node: nodes.ComposeNode, path: nodes.NodePath) -> None:
         present = [name for name in names if name in node.members]
         if len(present) > 1:
             message = f"{' and '.join(present)} exclude one another"
-            fail(node, "compose.conflict", message, "keep one of them", path)
+            nodes.fail(node, "compose.conflict", message, "keep one of them", path)
         if not present and not {"driver", "external"} & node.members.keys():
             choices = ", ".join(names)
-            fail(node, "compose.missing", f"one of {choices} is missing", "add one", path)
+            nodes.fail(node, "compose.missing", f"one of {choices} is missing", "add one", path)
 
     return check
 
 
-def _device_request(node: ComposeNode, path: NodePath) -> None:
+def _device_request(node: nodes.ComposeNode, path: nodes.NodePath) -> None:
     if {"count", "device_ids"} <= node.members.keys():
         message = "count and device_ids exclude one another"
-        fail(node, "compose.conflict", message, "keep one of them", path)
+        nodes.fail(node, "compose.conflict", message, "keep one of them", path)
 
 
-_CHECKS: PathTable[Check] = PathTable(
+_CHECKS: nodes.PathTable[Check] = nodes.PathTable(
     {
         "volumes.*": _external_volume,
         "configs.*": _sources("file", "environment", "content"),

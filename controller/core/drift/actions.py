@@ -22,33 +22,11 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import TypedDict
 
-from controller.core.drift.classify import (
-    ADDRESSES,
-    ALIVE,
-    alterations,
-    foreign_aliases,
-    still_ignored,
-)
+from controller.core.drift import classify
 from controller.core.engine_api.comparable_fields import LIMITS, REQUIRED_LIMITS, member_text
 from controller.core.engine_api.create_body import aliases_on, stop_timeout_s
-from controller.model.desired import plan as actions
+from controller.model.desired import plan
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import (
-    AnyAction,
-    ConnectNetwork,
-    CreateContainer,
-    Delay,
-    DisconnectNetwork,
-    RemoveContainer,
-    RemoveNetwork,
-    RenameContainer,
-    SignalContainer,
-    StartContainer,
-    StopContainer,
-    UnpauseContainer,
-    UpdateContainer,
-    Wait,
-)
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, ContainerState, LimitValue, Settings
@@ -61,7 +39,7 @@ TAKES_ADDRESS = "takes its address"
 #: The engine's default stop timeout, for a container created without one.
 DEFAULT_GRACE_S = 10
 
-Judge = Callable[[AnyAction], Verdict]
+Judge = Callable[[plan.AnyAction], Verdict]
 
 
 class _OnIt(TypedDict):
@@ -90,7 +68,7 @@ class ContainerHandle:
         return cls(container.key, container.name, container.slot, precondition)
 
     @classmethod
-    def to_create(cls, create: CreateContainer) -> ContainerHandle:
+    def to_create(cls, create: plan.CreateContainer) -> ContainerHandle:
         """Return the handle of a container that the plan creates. Its id is not known yet."""
         precondition = Precondition(revision=create.service.revision)
         return cls(create.object, create.target, create.slot, precondition)
@@ -104,52 +82,52 @@ class ContainerHandle:
             "precondition": self.precondition,
         }
 
-    def start(self, cause: str) -> StartContainer:
+    def start(self, cause: str) -> plan.StartContainer:
         """Return the action to start the container."""
-        return StartContainer(**self._on_it(cause))
+        return plan.StartContainer(**self._on_it(cause))
 
-    def set_restart_policy(self, policy: tuple[str, int], cause: str) -> UpdateContainer:
+    def set_restart_policy(self, policy: tuple[str, int], cause: str) -> plan.UpdateContainer:
         """Return the action to set the container's restart policy and its retries."""
-        return UpdateContainer(**self._on_it(cause), restart=policy[0], restart_max=policy[1])
+        return plan.UpdateContainer(**self._on_it(cause), restart=policy[0], restart_max=policy[1])
 
     def correct_restart_policy(
         self, present: str, policy: tuple[str, int]
-    ) -> tuple[UpdateContainer, ...]:
+    ) -> tuple[plan.UpdateContainer, ...]:
         """Return the action to set the restart policy, none if the container has it already."""
         cause = f"restart policy is {present}, want {policy[0]}"
         return (self.set_restart_policy(policy, cause),) if present != policy[0] else ()
 
-    def set_limits(self, limits: Mapping[str, LimitValue], cause: str) -> UpdateContainer:
+    def set_limits(self, limits: Mapping[str, LimitValue], cause: str) -> plan.UpdateContainer:
         """Return the action to set limits of the container, by their names in ``Settings``."""
-        return UpdateContainer(**self._on_it(cause), limits=limits)
+        return plan.UpdateContainer(**self._on_it(cause), limits=limits)
 
-    def stop(self, grace_s: int, cause: str) -> StopContainer:
+    def stop(self, grace_s: int, cause: str) -> plan.StopContainer:
         """Return the action to stop the container."""
-        return StopContainer(**self._on_it(cause), grace_s=grace_s)
+        return plan.StopContainer(**self._on_it(cause), grace_s=grace_s)
 
-    def send_signal(self, signal: str, cause: str) -> SignalContainer:
+    def send_signal(self, signal: str, cause: str) -> plan.SignalContainer:
         """Return the action to send the container a signal."""
-        return SignalContainer(**self._on_it(cause), signal=signal)
+        return plan.SignalContainer(**self._on_it(cause), signal=signal)
 
-    def unpause(self, cause: str) -> UnpauseContainer:
+    def unpause(self, cause: str) -> plan.UnpauseContainer:
         """Return the action to unpause the container."""
-        return UnpauseContainer(**self._on_it(cause))
+        return plan.UnpauseContainer(**self._on_it(cause))
 
-    def rename(self, name: str, cause: str) -> RenameContainer:
+    def rename(self, name: str, cause: str) -> plan.RenameContainer:
         """Return the action to restore the container's own name."""
-        return RenameContainer(**self._on_it(cause), name=name)
+        return plan.RenameContainer(**self._on_it(cause), name=name)
 
-    def connect(self, network: str, aliases: tuple[str, ...], cause: str) -> ConnectNetwork:
+    def connect(self, network: str, aliases: tuple[str, ...], cause: str) -> plan.ConnectNetwork:
         """Return the action to connect the container to a network."""
-        return ConnectNetwork(**self._on_it(cause), network=network, aliases=aliases)
+        return plan.ConnectNetwork(**self._on_it(cause), network=network, aliases=aliases)
 
-    def disconnect(self, network: str, cause: str) -> DisconnectNetwork:
+    def disconnect(self, network: str, cause: str) -> plan.DisconnectNetwork:
         """Return the action to disconnect the container from a network."""
-        return DisconnectNetwork(**self._on_it(cause), network=network)
+        return plan.DisconnectNetwork(**self._on_it(cause), network=network)
 
-    def remove(self, cause: str) -> RemoveContainer:
+    def remove(self, cause: str) -> plan.RemoveContainer:
         """Return the action to remove the container."""
-        return RemoveContainer(**self._on_it(cause))
+        return plan.RemoveContainer(**self._on_it(cause))
 
 
 #: The containers that make way for the address of their slot, by network.
@@ -175,7 +153,7 @@ def attach_service_alias(
     hand_over: HandOver = NO_HAND_OVER,
     *,
     absent: Collection[str] = (),
-) -> list[AnyAction]:
+) -> list[plan.AnyAction]:
     """Return the actions to give a container its service's names as aliases on *networks*.
 
     The engine accepts an alias only at connect, so each network is disconnected and connected
@@ -184,7 +162,7 @@ def attach_service_alias(
     need a network to end in good order. A container without a place in the network can't leave: it keeps
     its interface and its address until its end, and this one gets another address until then.
     """
-    actions = list[AnyAction]()
+    actions = list[plan.AnyAction]()
     for network in networks:
         cause, leaving = f"{TAKES_NAME} {service.key.name} on {network}", list[Container]()
         for other in hand_over.get(network, ()):
@@ -202,12 +180,14 @@ def attach_service_alias(
     return actions
 
 
-def stop_for_good(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
+def stop_for_good(
+    container: Container, service: Service | None, cause: str
+) -> list[plan.AnyAction]:
     """Return the actions to stop a container, safe from a restart by the engine."""
-    handle, actions = ContainerHandle.of(container), list[AnyAction]()
+    handle, actions = ContainerHandle.of(container), list[plan.AnyAction]()
     if container.settings.restart != "no":
         actions.append(handle.set_restart_policy(("no", 0), cause))
-    if container.state in ALIVE:
+    if container.state in classify.ALIVE:
         grace_s = container.stop_grace_s
         if grace_s is None:
             grace_s = DEFAULT_GRACE_S if service is None else stop_timeout_s(service.spec)
@@ -215,18 +195,22 @@ def stop_for_good(container: Container, service: Service | None, cause: str) -> 
     return actions
 
 
-def stop_and_remove(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
+def stop_and_remove(
+    container: Container, service: Service | None, cause: str
+) -> list[plan.AnyAction]:
     """Return the actions to stop and remove a container."""
     if container.state is ContainerState.REMOVING:
         cause = f"{container.name} is being removed"
         return [
-            Delay(object=container.key, target=container.name, slot=container.slot, cause=cause)
+            plan.Delay(
+                object=container.key, target=container.name, slot=container.slot, cause=cause
+            )
         ]
-    stop = stop_for_good(container, service, cause) if container.state in ALIVE else []
+    stop = stop_for_good(container, service, cause) if container.state in classify.ALIVE else []
     return [*stop, ContainerHandle.of(container).remove(cause)]
 
 
-def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
+def atomic_groups(actions: Iterable[plan.AnyAction]) -> list[tuple[plan.AnyAction, ...]]:
     """Return a sequence of actions cut into groups. An executor performs a group as a whole, or not
     at all.
 
@@ -234,7 +218,7 @@ def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
     of the container that takes the address over, and all actions of a network's remake.
     An interruption in between would leave no container serving, with no guarantee of a next pass.
     """
-    rest, groups = list(actions), list[tuple[AnyAction, ...]]()
+    rest, groups = list(actions), list[tuple[plan.AnyAction, ...]]()
     while rest:
         count = _bound(rest)
         groups.append(tuple(rest[:count]))
@@ -242,65 +226,65 @@ def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
     return groups
 
 
-def _bound(rest: Sequence[AnyAction]) -> int:
+def _bound(rest: Sequence[plan.AnyAction]) -> int:
     """Return the size of the group at the start of *rest*."""
     first = rest[0]
     match first:
-        case DisconnectNetwork() | RemoveNetwork() if first.object.kind == "Network":
+        case plan.DisconnectNetwork() | plan.RemoveNetwork() if first.object.kind == "Network":
             mine = takewhile(lambda action: action.object == first.object, rest)
-            return sum(not isinstance(action, Wait) for action in mine)
-        case DisconnectNetwork():
+            return sum(not isinstance(action, plan.Wait) for action in mine)
+        case plan.DisconnectNetwork():
             count = len([*takewhile(lambda action: _leaves(action, first), rest)])
             joins = (_joins_again(action, first) for action in rest[count : count + 1])
             return count + 1 if any(joins) else 1
-        case UpdateContainer(restart="no") if any(_stops(a, first.target) for a in rest[1:2]):
+        case plan.UpdateContainer(restart="no") if any(_stops(a, first.target) for a in rest[1:2]):
             return max(2, _until_start(rest))
-        case StopContainer():
+        case plan.StopContainer():
             return _until_start(rest)
         case _:
             return 1
 
 
-def _leaves(action: AnyAction, first: DisconnectNetwork) -> bool:
+def _leaves(action: plan.AnyAction, first: plan.DisconnectNetwork) -> bool:
     """Return True if an action makes way in the same network, for the same slot."""
     same = (action.object, action.slot) == (first.object, first.slot)
-    return same and isinstance(action, DisconnectNetwork) and action.network == first.network
+    return same and isinstance(action, plan.DisconnectNetwork) and action.network == first.network
 
 
-def _joins_again(action: AnyAction, left: DisconnectNetwork) -> bool:
+def _joins_again(action: plan.AnyAction, left: plan.DisconnectNetwork) -> bool:
     same = (action.object, action.slot) == (left.object, left.slot)
-    return same and isinstance(action, ConnectNetwork) and action.network == left.network
+    return same and isinstance(action, plan.ConnectNetwork) and action.network == left.network
 
 
-def _stops(action: AnyAction, target: str) -> bool:
-    return isinstance(action, StopContainer) and action.target == target
+def _stops(action: plan.AnyAction, target: str) -> bool:
+    return isinstance(action, plan.StopContainer) and action.target == target
 
 
-def _until_start(rest: Sequence[AnyAction]) -> int:
+def _until_start(rest: Sequence[plan.AnyAction]) -> int:
     """Return the number of actions until the slot of the first one is started again; 1 if never."""
     for index, action in enumerate(rest):
-        if action.object != rest[0].object or isinstance(action, Wait):
+        if action.object != rest[0].object or isinstance(action, plan.Wait):
             return 1
-        if isinstance(action, StartContainer) and action.slot == rest[0].slot:
+        if isinstance(action, plan.StartContainer) and action.slot == rest[0].slot:
             given_back = (
-                isinstance(after, UpdateContainer) and after.target == action.target
+                isinstance(after, plan.UpdateContainer) and after.target == action.target
                 for after in rest[index + 1 : index + 2]
             )
             return index + 1 + any(given_back)
     return 1
 
 
-def with_verdicts(actions: Iterable[AnyAction], judge: Judge) -> list[AnyAction]:
+def with_verdicts(actions: Iterable[plan.AnyAction], judge: Judge) -> list[plan.AnyAction]:
     """Return the actions with their verdicts. A wait changes nothing, so it gets no verdict."""
-    return [a if isinstance(a, Wait) else replace(a, verdict=judge(a)) for a in actions]
+    return [a if isinstance(a, plan.Wait) else replace(a, verdict=judge(a)) for a in actions]
 
 
-def is_denied(action: AnyAction) -> bool:
+def is_denied(action: plan.AnyAction) -> bool:
     """Return True if the policy denies an action."""
     return action.verdict.decision == "deny"
 
 
-def refusals(actions: Iterable[AnyAction]) -> list[AnyAction]:
+def refusals(actions: Iterable[plan.AnyAction]) -> list[plan.AnyAction]:
     """Return the denied actions, without repetitions.
 
     Actions whose findings have places in a document come first. An action is left out if the same
@@ -309,7 +293,7 @@ def refusals(actions: Iterable[AnyAction]) -> list[AnyAction]:
     """
     denied = sorted(filter(is_denied, actions), key=lambda action: not action.verdict.problems)
     shown_rules: dict[Key, set[str]] = {}
-    result: list[AnyAction] = []
+    result: list[plan.AnyAction] = []
     for action in denied:
         rules, before = set(action.verdict.rules), shown_rules.setdefault(action.object, set())
         if not rules or not rules <= before:
@@ -318,7 +302,7 @@ def refusals(actions: Iterable[AnyAction]) -> list[AnyAction]:
     return result
 
 
-def until_denied(actions: Sequence[AnyAction]) -> list[AnyAction]:
+def until_denied(actions: Sequence[plan.AnyAction]) -> list[plan.AnyAction]:
     """Return a sequence up to and including its first denied action. Later actions depend on it."""
     for index, action in enumerate(actions):
         if is_denied(action):
@@ -330,20 +314,20 @@ def until_denied(actions: Sequence[AnyAction]) -> list[AnyAction]:
 _TOGETHER = frozenset({"memory", "memory_swap"})
 
 
-def healed_by(action: actions.AnyAction) -> frozenset[str]:
+def healed_by(action: plan.AnyAction) -> frozenset[str]:
     """Return the alterations undone by an action, by ``Alteration.what``."""
     match action:
-        case actions.UpdateContainer():
+        case plan.UpdateContainer():
             return frozenset(
                 [*action.limits, *(("restart", "restart_max") if action.restart else ())]
             )
-        case actions.UnpauseContainer():
+        case plan.UnpauseContainer():
             return frozenset({"paused"})
-        case actions.RenameContainer():
+        case plan.RenameContainer():
             return frozenset({"name"})
-        case actions.ConnectNetwork() | actions.DisconnectNetwork():
-            return frozenset({"networks", "aliases", ADDRESSES})
-        case actions.StartContainer():
+        case plan.ConnectNetwork() | plan.DisconnectNetwork():
+            return frozenset({"networks", "aliases", classify.ADDRESSES})
+        case plan.StartContainer():
             return frozenset({"stopped"})
         case _:
             return frozenset()
@@ -355,7 +339,7 @@ def heal(
     with_alias: bool = True,
     joinable: Collection[str] | None = None,
     deferred: Collection[str] = (),
-) -> tuple[actions.AnyAction, ...]:
+) -> tuple[plan.AnyAction, ...]:
     """Return the actions to heal a container, if ``is_healable`` is true; () without alterations.
 
     Disconnects come first, because they isolate the container. Updates come last, because an engine
@@ -399,7 +383,7 @@ def ignored_settings(service: Service, containers: Iterable[Container]) -> tuple
 
     Not of a limit that every container gets: the policy lets the engine ignore it.
     """
-    members = sorted({name for each in containers for name in still_ignored(each)})
+    members = sorted({name for each in containers for name in classify.still_ignored(each)})
     members = [name for name in members if all(name not in m for m in REQUIRED_LIMITS.values())]
     if not members:
         return ()
@@ -441,14 +425,14 @@ def _warning(service: Service, code: str, message: str, remedy: str) -> Problem:
     )
 
 
-def _leave(container: Container, admitted: Settings) -> Iterator[actions.AnyAction]:
+def _leave(container: Container, admitted: Settings) -> Iterator[plan.AnyAction]:
     for network in container.settings.networks:
         if network not in admitted.networks:
             cause = f"{container.name} is in the network {network}, and wasn't admitted to it"
             yield ContainerHandle.of(container).disconnect(network, cause)
 
 
-def _thaw(container: Container) -> Iterator[actions.AnyAction]:
+def _thaw(container: Container) -> Iterator[plan.AnyAction]:
     if container.state is ContainerState.PAUSED:
         yield ContainerHandle.of(container).unpause(f"{container.name} is paused")
 
@@ -459,7 +443,7 @@ def _join(
     with_alias: bool,  # noqa: FBT001 - heal's own
     joinable: Collection[str] | None,
     deferred: Collection[str],
-) -> Iterator[actions.AnyAction]:
+) -> Iterator[plan.AnyAction]:
     handle, name = ContainerHandle.of(container), container.key.name
     known = any(name in asked for _, asked in container.aliases)
     networks = [n for n in admitted.networks if joinable is None or n in joinable]
@@ -468,7 +452,7 @@ def _join(
             cause = f"{container.name} isn't in its network {network}"
             own = names_at_join(container, network) if known or with_alias else ()
             yield handle.connect(network, own, cause)
-    for network, names in foreign_aliases(container) if "aliases" not in deferred else ():
+    for network, names in classify.foreign_aliases(container) if "aliases" not in deferred else ():
         if network not in networks:
             continue
         cause = f"{container.name} answers to {' and '.join(names)} on {network}"
@@ -477,7 +461,7 @@ def _join(
         yield handle.connect(network, names_at_join(container, network) if named else (), cause)
 
 
-def _rename(container: Container, admitted: Settings) -> Iterator[actions.AnyAction]:
+def _rename(container: Container, admitted: Settings) -> Iterator[plan.AnyAction]:
     if container.name != admitted.name:
         cause = f"{container.name} is called {admitted.name}, and names are final"
         yield ContainerHandle.of(container).rename(admitted.name, cause)
@@ -485,16 +469,16 @@ def _rename(container: Container, admitted: Settings) -> Iterator[actions.AnyAct
 
 def _limit(
     container: Container, admitted: Settings, deferred: Collection[str]
-) -> Iterator[actions.AnyAction]:
+) -> Iterator[plan.AnyAction]:
     limits = [
         each
-        for each in alterations(container)
+        for each in classify.alterations(container)
         if each.what in LIMITS and not _sent_with(each.what) & set(deferred)
     ]
     if not limits:
         return
     changed = frozenset().union(*(_sent_with(each.what) for each in limits))
-    yield actions.UpdateContainer(
+    yield plan.UpdateContainer(
         object=container.key,
         target=container.name,
         cause="; ".join(each.why for each in limits),

@@ -20,16 +20,9 @@ from urllib.parse import quote
 
 from controller.core.encoding.json_values import list_of
 from controller.core.engine_api.translate import ZERO_TIME, settings
+from controller.core.records import parts
 from controller.core.records.container_effects import updated_settings
 from controller.core.records.inventory_json import settings_to_json
-from controller.core.records.parts import (
-    EndpointPart,
-    RequestPart,
-    ResultPart,
-    SettingsPart,
-    StopPart,
-    SummaryPart,
-)
 from controller.model import names
 from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.mutations import Mutation, object_kind
@@ -61,7 +54,7 @@ class SettlementEvidence:
 
     applied: bool
     state: str  # the state of the object; equal after two looks if nothing changed in between
-    result: ResultPart = field(default_factory=ResultPart)
+    result: parts.ResultPart = field(default_factory=parts.ResultPart)
 
 
 def conclude(
@@ -86,7 +79,7 @@ def conclude(
 
 def evidence_path(proof: ProofKind, intent: OpenIntent, identifier: str) -> str:
     """Return the engine's path to the evidence, '' if there is none."""
-    subject = RequestPart.read(intent.request).object
+    subject = parts.RequestPart.read(intent.request).object
     kind = object_kind(_mutation(intent))
     if proof is ProofKind.NONE:
         return ""
@@ -133,7 +126,7 @@ def age_s(intent: OpenIntent | ExecSession, now: float) -> float:
 
 def grace_s(intent: OpenIntent) -> float:
     """Return the grace period of a stop or restart, which extends the route's deadline."""
-    return float(_summary(intent).part(StopPart).grace_s or 0)
+    return float(_summary(intent).part(parts.StopPart).grace_s or 0)
 
 
 def _labelled_object(intent: OpenIntent, identifier: str, answer: Any) -> SettlementEvidence:
@@ -143,7 +136,7 @@ def _labelled_object(intent: OpenIntent, identifier: str, answer: Any) -> Settle
     """
     kind = object_kind(_mutation(intent))
     listed = ([] if answer is None else [answer]) if kind == "volume" else list_of(answer)
-    name = RequestPart.read(intent.request).object
+    name = parts.RequestPart.read(intent.request).object
     ours = [
         each
         for each in listed
@@ -154,7 +147,9 @@ def _labelled_object(intent: OpenIntent, identifier: str, answer: Any) -> Settle
         return SettlementEvidence(applied=False, state=f"{len(listed)}")
     created = str(ours[0].get("Name" if kind == "volume" else "Id", ""))
     is_container = kind == "container"
-    result = ResultPart(container=created) if is_container else ResultPart(object=created)
+    result = (
+        parts.ResultPart(container=created) if is_container else parts.ResultPart(object=created)
+    )
     return SettlementEvidence(applied=True, state=created, result=result)
 
 
@@ -202,7 +197,7 @@ def _rename_evidence(intent: OpenIntent, inspect: Mapping[str, Any]) -> Settleme
 
 
 def _update_evidence(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
-    summary = _summary(intent).part(SettingsPart)
+    summary = _summary(intent).part(parts.SettingsPart)
     wanted, now = settings_to_json(summary.settings), settings_to_json(settings(inspect))
     # Settings that the update did not touch prove nothing about it.
     same = all(wanted[key] == now[key] for key in updated_settings(summary))
@@ -214,7 +209,7 @@ def _network_evidence(
 ) -> Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]:
     def check(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
         networks = settings(inspect).networks
-        joined = _summary(intent).part(EndpointPart).network in networks
+        joined = _summary(intent).part(parts.EndpointPart).network in networks
         return SettlementEvidence(applied=joined is wanted, state=" ".join(networks))
 
     return check
@@ -232,11 +227,11 @@ _FIELDS: dict[str, Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]
 
 
 def _mutation(intent: OpenIntent) -> str:
-    return RequestPart.read(intent.request).route
+    return parts.RequestPart.read(intent.request).route
 
 
-def _summary(intent: OpenIntent) -> SummaryPart:
-    return RequestPart.read(intent.request).summary
+def _summary(intent: OpenIntent) -> parts.SummaryPart:
+    return parts.RequestPart.read(intent.request).summary
 
 
 _RFC3339 = re.compile(r"(.{19})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)

@@ -18,16 +18,10 @@ from controller.model import names
 from controller.model.delivery import Delivery
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer
+from controller.model.desired.spec import mounts
 from controller.model.desired.spec.container import Device, Healthcheck, Hook, IpcMode, Logs
 from controller.model.desired.spec.fields import host_addresses
 from controller.model.desired.spec.job import JobSpec
-from controller.model.desired.spec.mounts import (
-    BindMount,
-    FileMount,
-    Mount,
-    TmpfsMount,
-    VolumeMount,
-)
 from controller.model.desired.spec.network import NetworkMode, Port, SinglePort
 from controller.model.desired.spec.service import RestartPolicy, ServiceSpec
 from controller.model.names import NetworkNames
@@ -268,7 +262,7 @@ def _mounts(service: Service) -> RequestBody:
     """Return ``Mounts``, and ``Tmpfs`` for files that can be executed: only it has the option."""
     body: RequestBody = {"Mounts": [], "Tmpfs": {}}
     for mount in service.spec.mounts:
-        if isinstance(mount, TmpfsMount) and mount.exec:
+        if isinstance(mount, mounts.TmpfsMount) and mount.exec:
             mode = f",mode={mount.mode}" if mount.mode else ""
             body["Tmpfs"][mount.target] = f"exec,size={mount.size}{mode}"
         else:
@@ -276,16 +270,16 @@ def _mounts(service: Service) -> RequestBody:
     return body
 
 
-def _mount(mount: Mount, service: Service) -> RequestBody:
+def _mount(mount: mounts.Mount, service: Service) -> RequestBody:
     match mount:
-        case BindMount():
+        case mounts.BindMount():
             kind, source = "bind", mount.source
-        case VolumeMount():
+        case mounts.VolumeMount():
             kind, source = "volume", service.volume_name(mount.source)
-        case TmpfsMount():
+        case mounts.TmpfsMount():
             options = only_set(SizeBytes=mount.size, Mode=mount.mode and int(mount.mode, 8))
             return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}
-        case FileMount():
+        case mounts.FileMount():
             mounted = (each for each in service.deliveries if not each.variable)
             found = (each for each in mounted if each.target == mount.target)
             # A service without its contents is never created: its document is a problem.
@@ -293,7 +287,7 @@ def _mount(mount: Mount, service: Service) -> RequestBody:
         case _:
             assert_never(mount)
     members = only_set(Type=kind, Source=source, Target=mount.target, ReadOnly=mount.read_only)
-    if isinstance(mount, VolumeMount) and (mount.subpath or mount.no_copy):
+    if isinstance(mount, mounts.VolumeMount) and (mount.subpath or mount.no_copy):
         members["VolumeOptions"] = only_set(Subpath=mount.subpath, NoCopy=mount.no_copy)
     return members
 

@@ -37,19 +37,13 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.files.content import is_content_id
 from controller.model.delivery import is_key
+from controller.model.desired.spec import fields
 from controller.model.desired.spec.container import (
     HOOK_MAX_MS,
     HOOK_MIN_MS,
     HOOKS_MAX,
     is_cdi_name,
     is_device_path,
-)
-from controller.model.desired.spec.fields import (
-    CPUSET,
-    DNS_OPTION,
-    GROUP,
-    HOST_GATEWAY,
-    is_env_name,
 )
 from controller.model.host_paths import is_below
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
@@ -143,7 +137,7 @@ def secret_variables(config: Values, findings: FindingCollector) -> tuple[Variab
         name, _, rest = text.partition("=")
         source, _, content = rest.rpartition("@")
         secret, _, key = source.partition("/")
-        named = is_env_name(name) and is_dns_label(secret, length=SERVICE_NAME_MAX)
+        named = fields.is_env_name(name) and is_dns_label(secret, length=SERVICE_NAME_MAX)
         if not named or not is_key(key) or not is_content_id(content):
             reason = "not of the form NAME=SECRET/KEY@CONTENT"
             findings.add("env.invalid", path, reason, "name a file of a delivered Secret")
@@ -296,14 +290,14 @@ def check_extra_hosts(host: Values, findings: FindingCollector) -> None:
     for index, entry in enumerate(entries):
         name, _, address = entry.partition(":")
         if not is_host_name(name) or not is_host_address(address):
-            reason = f"{quote(entry)} is not NAME:ADDRESS or NAME:{HOST_GATEWAY}"
+            reason = f"{quote(entry)} is not NAME:ADDRESS or NAME:{fields.HOST_GATEWAY}"
             remedy = "write the name, a colon and an IP address"
             findings.add("network.hosts", f"HostConfig.ExtraHosts[{index}]", reason, remedy)
 
 
 def is_host_address(text: str) -> bool:
     """Return True if *text* is an IP address or ``host-gateway``: a target in /etc/hosts."""
-    return text == HOST_GATEWAY or is_address(text)
+    return text == fields.HOST_GATEWAY or is_address(text)
 
 
 def is_address(text: str) -> bool:
@@ -318,7 +312,7 @@ def is_address(text: str) -> bool:
 def check_groups(host: Values, findings: FindingCollector) -> None:
     """Check further groups, by name or number."""
     for index, group in enumerate(host.texts("GroupAdd")):
-        if not GROUP.fullmatch(group):
+        if not fields.GROUP.fullmatch(group):
             where = f"HostConfig.GroupAdd[{index}]"
             reason = f"{quote(group)} is not a group"
             findings.add("user.groups", where, reason, "write a name or a number")
@@ -327,7 +321,7 @@ def check_groups(host: Values, findings: FindingCollector) -> None:
 def check_cpuset(host: Values, path: str, findings: FindingCollector) -> None:
     """Check a set of CPUs, such as ``0-2,4``."""
     text = host.text("CpusetCpus")
-    if text and not CPUSET.fullmatch(text):
+    if text and not fields.CPUSET.fullmatch(text):
         reason = f"{quote(text)} is not a set of CPUs"
         findings.add("resources.cpuset", f"{path}CpusetCpus", reason, "write it as in 0-2,4")
 
@@ -337,7 +331,7 @@ def check_dns(host: Values, findings: FindingCollector) -> None:
     for field, is_valid, form in (
         ("Dns", is_address, "an IP address"),
         ("DnsSearch", _is_search_domain, "a domain name, or '.' for none"),
-        ("DnsOptions", DNS_OPTION.fullmatch, "an option, such as ndots:2"),
+        ("DnsOptions", fields.DNS_OPTION.fullmatch, "an option, such as ndots:2"),
     ):
         entries, where = host.texts(field), f"HostConfig.{field}"
         if len(entries) > DNS_MAX:

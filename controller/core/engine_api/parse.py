@@ -11,31 +11,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from controller.core.engine_api import field_tables, grammar
+from controller.core.engine_api import field_tables, grammar, requests
 from controller.core.engine_api.field_reader import FindingCollector, Values, read_object
 from controller.core.engine_api.grammar import devices
 from controller.core.engine_api.mount_grammar import mounts
 from controller.core.engine_api.remote_volumes import VOLUME_SIZE, read_remote
-from controller.core.engine_api.requests import (
-    ICC,
-    MACVLAN,
-    MASQUERADE,
-    PARENT,
-    ConnectRequest,
-    CreateRequest,
-    EndpointRequest,
-    ExecRequest,
-    ExecStart,
-    Finding,
-    LogConfig,
-    NetworkRequest,
-    Pool,
-    ResourceLimits,
-    RestartRequest,
-    SharesRequest,
-    UpdateRequest,
-    VolumeRequest,
-)
 
 STOP_TIMEOUT_MAX_S = 300
 CONSOLE_MAX = 10_000
@@ -48,7 +28,7 @@ _BUILDX_REMEDY = (
 DETACH_KEYS = re.compile(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", re.ASCII)
 
 
-def parse_create(body: object) -> CreateRequest:
+def parse_create(body: object) -> requests.CreateRequest:
     """Return a create request; its ``findings`` are the faults."""
     findings = FindingCollector()
     config = read_object(field_tables.CONFIG, body, "", findings, legacy=field_tables.LEGACY_NAMES)
@@ -86,13 +66,13 @@ def parse_create(body: object) -> CreateRequest:
     grammar.check_groups(host, findings)
     runtime = _runtime(config, host, findings)
     grammar.check_cpuset(host, "HostConfig.", findings)
-    return CreateRequest(
+    return requests.CreateRequest(
         **config.attributes(field_tables.CONFIG),
         **host.attributes(field_tables.HOST),
         exposed_ports=exposed,
         variables=variables,
         hooks=requested_hooks,
-        shares=SharesRequest(**shares.attributes(field_tables.SHARES)),
+        shares=requests.SharesRequest(**shares.attributes(field_tables.SHARES)),
         healthcheck=health,
         volumes=volumes,
         labels=grammar.labels(config),
@@ -112,7 +92,9 @@ def parse_create(body: object) -> CreateRequest:
     )
 
 
-def _with_remedies(findings: tuple[Finding, ...], image: str) -> tuple[Finding, ...]:
+def _with_remedies(
+    findings: tuple[requests.Finding, ...], image: str
+) -> tuple[requests.Finding, ...]:
     if _BUILDX.fullmatch(image) is None:
         return findings
     return tuple(
@@ -121,7 +103,7 @@ def _with_remedies(findings: tuple[Finding, ...], image: str) -> tuple[Finding, 
     )
 
 
-def parse_config(config: object) -> CreateRequest:
+def parse_config(config: object) -> requests.CreateRequest:
     """Return what containers inherit of an image's config, as a request for it."""
     findings = FindingCollector()
     values = read_object(field_tables.INHERITED, config, "", findings)
@@ -131,7 +113,7 @@ def parse_config(config: object) -> CreateRequest:
     health, volumes = grammar.healthcheck(values, findings), grammar.volume_paths(values, findings)
     grammar.check_working_dir(values, findings)
     grammar.check_signal(values, findings)
-    return CreateRequest(
+    return requests.CreateRequest(
         **values.attributes(field_tables.INHERITED),
         exposed_ports=exposed,
         healthcheck=health,
@@ -141,21 +123,21 @@ def parse_config(config: object) -> CreateRequest:
     )
 
 
-def parse_update(body: object) -> UpdateRequest:
+def parse_update(body: object) -> requests.UpdateRequest:
     """Return an update request."""
     findings = FindingCollector()
     values = read_object(field_tables.UPDATE, body, "", findings)
     if body is None:
         findings.add("body.missing", "body", "an update needs a body")
     grammar.check_cpuset(values, "", findings)
-    return UpdateRequest(
+    return requests.UpdateRequest(
         limits=_limits(values),
         restart=_restart(values, "RestartPolicy", findings),
         findings=findings.all(),
     )
 
 
-def parse_network(body: object) -> NetworkRequest:
+def parse_network(body: object) -> requests.NetworkRequest:
     """Return the request of a network create."""
     findings = FindingCollector()
     values = read_object(field_tables.NETWORK, body, "", findings)
@@ -167,27 +149,32 @@ def parse_network(body: object) -> NetworkRequest:
     if values.values.get("EnableIPv4") is False:
         findings.add("network.options", "EnableIPv4", "networks here have IPv4", "leave it out")
     options = {key: str(value) for key, value in values.members("Options").items()}
-    is_macvlan = values.text("Driver") == MACVLAN
-    return NetworkRequest(
+    is_macvlan = values.text("Driver") == requests.MACVLAN
+    return requests.NetworkRequest(
         **values.attributes(field_tables.NETWORK),
-        masquerade=_switch(options, MASQUERADE, findings),
-        icc=_switch(options, ICC, findings),
+        masquerade=_switch(options, requests.MASQUERADE, findings),
+        icc=_switch(options, requests.ICC, findings),
         pools=tuple(_pools(ipam, findings)),
-        parent=options.get(PARENT, "") if is_macvlan else "",
-        options=tuple(sorted(set(options) - {MASQUERADE, ICC, *((PARENT,) if is_macvlan else ())})),
+        parent=options.get(requests.PARENT, "") if is_macvlan else "",
+        options=tuple(
+            sorted(
+                set(options)
+                - {requests.MASQUERADE, requests.ICC, *((requests.PARENT,) if is_macvlan else ())}
+            )
+        ),
         labels=grammar.labels(values),
         findings=findings.all(),
     )
 
 
-def _pools(ipam: Values, findings: FindingCollector) -> Iterator[Pool]:
+def _pools(ipam: Values, findings: FindingCollector) -> Iterator[requests.Pool]:
     for index, item in enumerate(ipam.items("Config")):
         read = read_object(field_tables.IPAM_CONFIG, item, f"IPAM.Config[{index}]", findings)
         if read.values:
-            yield Pool(**read.attributes(field_tables.IPAM_CONFIG))
+            yield requests.Pool(**read.attributes(field_tables.IPAM_CONFIG))
 
 
-def parse_volume(body: object) -> VolumeRequest:
+def parse_volume(body: object) -> requests.VolumeRequest:
     """Return the request of a volume create."""
     findings = FindingCollector()
     values = read_object(field_tables.VOLUME, body, "", findings)
@@ -195,7 +182,7 @@ def parse_volume(body: object) -> VolumeRequest:
     remote = read_remote(options) if options.keys() - {VOLUME_SIZE} else None
     if isinstance(remote, str):
         findings.add("volume.options", "DriverOpts", remote, "leave out DriverOpts, except size")
-    return VolumeRequest(
+    return requests.VolumeRequest(
         **values.attributes(field_tables.VOLUME),
         size=options.get(VOLUME_SIZE, ""),
         remote=None if isinstance(remote, str) else remote,
@@ -204,31 +191,31 @@ def parse_volume(body: object) -> VolumeRequest:
     )
 
 
-def parse_connect(body: object, *, network: str) -> ConnectRequest:
+def parse_connect(body: object, *, network: str) -> requests.ConnectRequest:
     """Return the request of a network connect; *network* is from the path."""
     findings = FindingCollector()
     values = read_object(field_tables.CONNECT, body, "", findings)
     config = values.values.get("EndpointConfig")
-    return ConnectRequest(
+    return requests.ConnectRequest(
         **values.attributes(field_tables.CONNECT),
         endpoint=grammar.endpoint(network, config, "EndpointConfig", findings)
-        or EndpointRequest(network),
+        or requests.EndpointRequest(network),
         findings=findings.all(),
     )
 
 
-def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
+def parse_disconnect(body: object, *, network: str) -> requests.ConnectRequest:
     """Return the request of a network disconnect."""
     findings = FindingCollector()
     values = read_object(field_tables.DISCONNECT, body, "", findings)
-    return ConnectRequest(
+    return requests.ConnectRequest(
         **values.attributes(field_tables.DISCONNECT),
-        endpoint=EndpointRequest(network),
+        endpoint=requests.EndpointRequest(network),
         findings=findings.all(),
     )
 
 
-def parse_exec(body: object) -> ExecRequest:
+def parse_exec(body: object) -> requests.ExecRequest:
     """Return the request of an exec create."""
     findings = FindingCollector()
     values = read_object(field_tables.EXEC, body, "", findings)
@@ -238,18 +225,18 @@ def parse_exec(body: object) -> ExecRequest:
     grammar.check_user(values, findings)
     grammar.check_environment(values, findings)
     grammar.check_working_dir(values, findings)
-    return ExecRequest(
+    return requests.ExecRequest(
         **values.attributes(field_tables.EXEC),
         console_size=_console_size(values, "ConsoleSize", findings),
         findings=findings.all(),
     )
 
 
-def parse_exec_start(body: object) -> ExecStart:
+def parse_exec_start(body: object) -> requests.ExecStart:
     """Return the request of an exec start."""
     findings = FindingCollector()
     values = read_object(field_tables.EXEC_START, body, "", findings)
-    return ExecStart(
+    return requests.ExecStart(
         **values.attributes(field_tables.EXEC_START),
         console_size=_console_size(values, "ConsoleSize", findings),
         findings=findings.all(),
@@ -265,24 +252,24 @@ def _runtime(config: Values, host: Values, findings: FindingCollector) -> str:
     return runtime or beside
 
 
-def _limits(values: Values) -> ResourceLimits:
-    limits = ResourceLimits(**values.attributes(field_tables.RESOURCES))
+def _limits(values: Values) -> requests.ResourceLimits:
+    limits = requests.ResourceLimits(**values.attributes(field_tables.RESOURCES))
     return replace(limits, memory_swappiness=None) if limits.memory_swappiness == -1 else limits
 
 
-def _restart(values: Values, path: str, findings: FindingCollector) -> RestartRequest:
+def _restart(values: Values, path: str, findings: FindingCollector) -> requests.RestartRequest:
     read = read_object(
         field_tables.RESTART_POLICY, values.values.get("RestartPolicy"), path, findings
     )
-    return RestartRequest(**read.attributes(field_tables.RESTART_POLICY))
+    return requests.RestartRequest(**read.attributes(field_tables.RESTART_POLICY))
 
 
-def _log(host: Values, findings: FindingCollector) -> LogConfig:
+def _log(host: Values, findings: FindingCollector) -> requests.LogConfig:
     read = read_object(
         field_tables.LOG_CONFIG, host.values.get("LogConfig"), "HostConfig.LogConfig", findings
     )
     options = ((key, str(value)) for key, value in read.members("Config").items())
-    return LogConfig(read.text("Type"), tuple(sorted(options)))
+    return requests.LogConfig(read.text("Type"), tuple(sorted(options)))
 
 
 def _check_stop_timeout(config: Values, findings: FindingCollector) -> None:

@@ -16,21 +16,13 @@ from pydantic import Field
 
 from controller.core.manifests.validation_errors import problem_at
 from controller.core.yaml.documents import Document, YamlPath
+from controller.model import names
 from controller.model.desired.desired import SourceIdentity, SourceLocation
 from controller.model.desired.spec.fields import Model
 from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
-from controller.model.names import (
-    DEFAULT_NAMESPACE,
-    NAMESPACE_MAX,
-    PREFIX,
-    SERVICE_NAME_MAX,
-    Key,
-    is_dns_label,
-    qualified,
-)
 
 if TYPE_CHECKING:
     from controller.model.desired.source_spec import SourceSpec
@@ -57,7 +49,7 @@ class Metadata(Model):
     #: A DNS label, at most 27 characters; of a Job 20.
     name: str
     #: A DNS label, at most 20 characters.
-    namespace: str = DEFAULT_NAMESPACE
+    namespace: str = names.DEFAULT_NAMESPACE
     #: The owner, whom the policy can list.
     owner: str
     #: Labels for selection.
@@ -77,7 +69,7 @@ class Manifest(Model):
 class Declaration:
     """A document that is valid by itself."""
 
-    key: Key
+    key: names.Key
     owner: str
     labels: tuple[tuple[str, str], ...]
     spec: AnySpec
@@ -89,7 +81,7 @@ class Declaration:
     #: read, such as in a text without a folder.
     files: tuple[tuple[str, bytes], ...] | None = field(default=None, repr=False)
     #: The earlier keys of the resource.
-    moved: tuple[Key, ...] = ()
+    moved: tuple[names.Key, ...] = ()
 
     @property
     def place(self) -> str:
@@ -117,13 +109,13 @@ class ParsedDocument:
     declaration: Declaration | None
     problems: tuple[Problem, ...]
     #: Without a declaration: the resource that the document possibly declares; None for any resource.
-    key: Key | None
+    key: names.Key | None
     #: The Release that rendered the document, if any.
-    release: Key | None = None
+    release: names.Key | None = None
     #: The readable part of a document with errors. For further checks only, never to act on.
     partial: Declaration | None = None
     #: The earlier keys of the resource, also of a document with errors.
-    moved: tuple[Key, ...] = ()
+    moved: tuple[names.Key, ...] = ()
     #: Without a declaration and a key: the only namespace of what is possibly declared, of a Compose
     #: project that can't be read. '' for any namespace.
     namespace: str = ""
@@ -190,11 +182,11 @@ def valid_name(text: str, length: int) -> str:
 def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
     """Yield the problems of names and labels."""
     for member, text, length in (
-        ("name", metadata.name, SERVICE_NAME_MAX),
-        ("namespace", metadata.namespace, NAMESPACE_MAX),
+        ("name", metadata.name, names.SERVICE_NAME_MAX),
+        ("namespace", metadata.namespace, names.NAMESPACE_MAX),
         ("owner", metadata.owner, OWNER_MAX),
     ):
-        if not is_dns_label(text, length=length):
+        if not names.is_dns_label(text, length=length):
             yield problem_at(
                 document,
                 ("metadata", member),
@@ -212,7 +204,7 @@ def check_volume(document: Document, metadata: HasNames) -> Iterator[Problem]:
 
     The engine has a stricter rule for names of volumes than for other names.
     """
-    name = qualified(metadata.namespace, metadata.name)
+    name = names.qualified(metadata.namespace, metadata.name)
     if len(name) == 1:
         yield problem_at(
             document,
@@ -226,7 +218,7 @@ def check_volume(document: Document, metadata: HasNames) -> Iterator[Problem]:
 
 def is_reserved(label: str) -> bool:
     """Return True if a label's key has trimtab's prefix, in any case or Unicode spelling."""
-    return unicodedata.normalize("NFKC", label).casefold().strip().startswith(PREFIX)
+    return unicodedata.normalize("NFKC", label).casefold().strip().startswith(names.PREFIX)
 
 
 def check_labels(
@@ -239,7 +231,7 @@ def check_labels(
                 document,
                 (*path, key),
                 "label.reserved",
-                f"label {json.dumps(key[:80])} begins with {PREFIX}, which is reserved for trimtab",
+                f"label {json.dumps(key[:80])} begins with {names.PREFIX}, which is reserved for trimtab",
                 remedy="choose another prefix",
                 at_key=True,
             )

@@ -21,16 +21,8 @@ from typing import Final, Protocol
 
 from controller.core.manifests.declaration import Declaration, ParsedDocument
 from controller.core.manifests.parse import KINDS
-from controller.core.secrets import declared
+from controller.core.secrets import declared, formats
 from controller.core.secrets.declared import AgeSource, SopsSource, check_armored, check_names
-from controller.core.secrets.formats import (
-    SopsForm,
-    form_of,
-    invalid,
-    leaves,
-    read_tree,
-    split_metadata,
-)
 from controller.core.yaml.documents import YamlPath
 from controller.model.delivery import CONTENT_BYTES_MAX
 from controller.model.desired.desired import Secret, SourceLocation
@@ -152,7 +144,7 @@ def source_of(secret: DeclaredSecret, spec: SecretSpec) -> declared.SecretSource
     """
     if spec.sops is not None:
         ((name, text),) = secret.files or (("", b""),)
-        return SopsSource(text, form_of(name), name)
+        return SopsSource(text, formats.form_of(name), name)
     if spec.age is not None:
         return AgeSource(dict(spec.age))
     if spec.file is not None:
@@ -176,16 +168,16 @@ def names_of(source: declared.SecretSource) -> frozenset[str]:
             return check_names(lengths)
 
 
-def _sops_names(text: bytes, form: SopsForm, name: str) -> frozenset[str]:
+def _sops_names(text: bytes, form: formats.SopsForm, name: str) -> frozenset[str]:
     from controller.core.secrets.sops_metadata import read_metadata  # loads ciphers
 
-    tree, metadata = split_metadata(read_tree(text, form), form)
+    tree, metadata = formats.split_metadata(formats.read_tree(text, form), form)
     if metadata is None:
-        raise invalid("the file isn't encrypted: it has no sops metadata")
+        raise formats.invalid("the file isn't encrypted: it has no sops metadata")
     read_metadata(metadata)
-    if form is SopsForm.BINARY:
+    if form is formats.SopsForm.BINARY:
         return check_names([name])
-    return check_names("/".join(leaf.path) for leaf in leaves(tree))
+    return check_names("/".join(leaf.path) for leaf in formats.leaves(tree))
 
 
 def declared_secret(secret: DeclaredSecret, spec: SecretSpec) -> Secret:

@@ -29,13 +29,7 @@ from controller.core.charts.releases import (
     too_many_templates,
     unnamed,
 )
-from controller.core.compose.project import (
-    COMPOSE_FILE,
-    FileAbsent,
-    FileOutside,
-    FileTooBig,
-    FileUnreadable,
-)
+from controller.core.compose import project
 from controller.core.compose.projects import (
     ComposeReading,
     FolderEntry,
@@ -191,16 +185,16 @@ class ProvenFiles:
         """Return the content of a file (``ReadFile``)."""
         name = None if path.startswith("/") else self._inside(path)
         if name is None or _GIT in path.split("/"):
-            raise FileOutside("the path leads out of the source")
+            raise project.FileOutside("the path leads out of the source")
         content = self._files.get(name)
         if content is None:
             if name in self._folders:
-                raise FileUnreadable("is no regular file and wasn't opened")
+                raise project.FileUnreadable("is no regular file and wasn't opened")
             if self._is_impossible(name):
-                raise FileUnreadable("the path leads through a file, or is too long")
-            raise FileAbsent("the file does not exist")
+                raise project.FileUnreadable("the path leads through a file, or is too long")
+            raise project.FileAbsent("the file does not exist")
         if len(content) > MAX_BYTES:
-            raise FileTooBig(too_big(name).message)
+            raise project.FileTooBig(too_big(name).message)
         return content
 
     def look(self, path: str, *, listed: bool = True) -> FoundPath:
@@ -267,12 +261,12 @@ def read_documents(
     """Return the documents of the files, of the Compose projects among them, and of the Releases."""
     names = [path for path in sorted(files) if is_read(path)]
     projects = _read_projects(
-        files, [path for path in names if COMPOSE_FILE.fullmatch(path)], scope
+        files, [path for path in names if project.COMPOSE_FILE.fullmatch(path)], scope
     )
     documents: list[ParsedDocument] = []
     read: dict[str, tuple[ParsedDocument, ...]] = {}
     for path in names:
-        if COMPOSE_FILE.fullmatch(path):
+        if project.COMPOSE_FILE.fullmatch(path):
             continue
         content, name = files[path], f"{scope.source}:{path}"
         if len(content) > MAX_BYTES:

@@ -39,6 +39,7 @@ from controller.core.planning.pending_moves import declared_moves
 from controller.core.proofs.documents import DocumentScope, read_documents
 from controller.core.proofs.rendering import every_key
 from controller.model import names
+from controller.model.desired import plan
 from controller.model.desired.desired import (
     Desired,
     GitSource,
@@ -48,13 +49,6 @@ from controller.model.desired.desired import (
     SourceIdentity,
     SourceLocation,
     Volume,
-)
-from controller.model.desired.plan import (
-    AnyAction,
-    CreateNetwork,
-    CreateVolume,
-    DeliverFiles,
-    MoveService,
 )
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.desired.spec.job import FROM_SERVICE, JobSpec, Trigger
@@ -335,18 +329,18 @@ class _Rendered:
                 return problem.message
         return ""
 
-    def add_object(self, action: AnyAction, source: SourceLocation) -> None:
+    def add_object(self, action: plan.AnyAction, source: SourceLocation) -> None:
         if action.object in self._adopted:
             return
         match action:
-            case CreateNetwork():
+            case plan.CreateNetwork():
                 name, body = f"network:{action.target}", translate.network_body(action)
-            case CreateVolume():
+            case plan.CreateVolume():
                 name, body = f"volume:{action.target}", translate.volume_body(action)
-            case DeliverFiles():
+            case plan.DeliverFiles():
                 place = f"{action.kind}/{action.object.namespace}/{action.target}"
                 name, body = f"files:{place}", translate.files_body(action)
-            case MoveService():
+            case plan.MoveService():
                 name, body = f"move:{action.object}", translate.move_body(action)
             case _:
                 return

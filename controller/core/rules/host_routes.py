@@ -9,15 +9,7 @@ from dataclasses import replace
 
 from controller.core import addresses
 from controller.core.encoding.text import quote
-from controller.core.engine_api.requests import (
-    MACVLAN,
-    EndpointRequest,
-    Finding,
-    Findings,
-    Grant,
-    NetworkRequest,
-    Pool,
-)
+from controller.core.engine_api import requests
 from controller.core.rules.context import Case, NetworkFacts
 from controller.core.rules.networks import is_own_network, network_facts
 from controller.model.policy.document import Policy
@@ -94,18 +86,20 @@ def _address(digits: str) -> ipaddress.IPv4Address:
     )
 
 
-def judge_pools(request: NetworkRequest, policy: Policy, routes: tuple[str, ...]) -> Findings:
+def judge_pools(
+    request: requests.NetworkRequest, policy: Policy, routes: tuple[str, ...]
+) -> requests.Findings:
     """Yield the addresses that a network must not have: they could shadow routes of the host."""
     granted = policy.networks.subnets
     if len(request.pools) > POOLS_MAX:
         reason = f"{len(request.pools)} subnets: at most {POOLS_MAX}"
-        yield Finding("network.address", "IPAM.Config", reason, "name fewer")
+        yield requests.Finding("network.address", "IPAM.Config", reason, "name fewer")
         return
     for index, pool in enumerate(request.pools):
         if ":" in pool.subnet:
             yield from _judge_ipv6(pool, request, routes, f"IPAM.Config[{index}]")
             continue
-        if request.driver == MACVLAN:
+        if request.driver == requests.MACVLAN:
             continue  # ``judge_macvlan``: the subnet is that of the host's interface
         if not granted:
             reason = "it could shadow routes of the host"
@@ -130,12 +124,12 @@ def judge_pools(request: NetworkRequest, policy: Policy, routes: tuple[str, ...]
             remedy = "choose another subnet, or leave out Config"
         else:
             continue
-        yield Finding("network.address", f"IPAM.Config[{index}]", reason, remedy)
+        yield requests.Finding("network.address", f"IPAM.Config[{index}]", reason, remedy)
 
 
 def _judge_ipv6(
-    pool: Pool, request: NetworkRequest, routes: tuple[str, ...], path: str
-) -> Findings:
+    pool: requests.Pool, request: requests.NetworkRequest, routes: tuple[str, ...], path: str
+) -> requests.Findings:
     if not request.ipv6:
         reason, remedy = "an IPv6 subnet without EnableIPv6", "set both, or none"
     elif not _is_within(pool.subnet, (UNIQUE_LOCAL,)) or pool.ip_range or pool.gateway:
@@ -149,12 +143,12 @@ def _judge_ipv6(
         remedy = "choose another subnet"
     else:
         return
-    yield Finding("network.address", path, reason, remedy)
+    yield requests.Finding("network.address", path, reason, remedy)
 
 
 def judge_macvlan(
-    request: NetworkRequest, policy: Policy, *, owner: str, namespace: str
-) -> Findings:
+    request: requests.NetworkRequest, policy: Policy, *, owner: str, namespace: str
+) -> requests.Findings:
     """Yield why a network can't be on an interface of the host, with addresses of the host's network."""
     grants = [
         grant
@@ -166,11 +160,11 @@ def judge_macvlan(
             f"a macvlan network on {quote(request.parent)} isn't granted to owner {owner} in "
             f"namespace {namespace}: its containers are machines of the host's own network"
         )
-        yield Finding("network.driver", "Driver", reason, "use bridge")
+        yield requests.Finding("network.driver", "Driver", reason, "use bridge")
         return
     ranges = tuple(grant.range for grant in grants)
     pools = [pool for pool in request.pools if ":" not in pool.subnet]
-    pool = pools[0] if len(pools) == 1 and len(request.pools) == 1 else Pool()
+    pool = pools[0] if len(pools) == 1 and len(request.pools) == 1 else requests.Pool()
     parts = (pool.ip_range, pool.gateway)
     reason = ""
     if request.internal or request.ipv6 or request.masquerade is False or request.icc is False:
@@ -181,10 +175,10 @@ def judge_macvlan(
         reason = "its range or gateway is outside of the subnet"
     if reason:
         remedy = "name one subnet, and a range of it that the policy grants"
-        yield Finding("network.address", "IPAM.Config", reason, remedy)
+        yield requests.Finding("network.address", "IPAM.Config", reason, remedy)
 
 
-def addresses_allowed(case: Case) -> Findings:
+def addresses_allowed(case: Case) -> requests.Findings:
     """A chosen address is free, in a network of the document's namespace or of the client's own."""
     for end in case.request.endpoints:
         if end.asked:
@@ -192,7 +186,7 @@ def addresses_allowed(case: Case) -> Findings:
             yield from judge_address(case, end, path)
 
 
-def judge_address(case: Case, end: EndpointRequest, path: str) -> Findings:
+def judge_address(case: Case, end: requests.EndpointRequest, path: str) -> requests.Findings:
     """Yield why a container can't have a chosen address in a network."""
     facts = network_facts(case, end.network)
     lan = [
@@ -200,22 +194,22 @@ def judge_address(case: Case, end: EndpointRequest, path: str) -> Findings:
         for grant in case.policy.networks.macvlan
         if (grant.owner, grant.namespace) == (case.owner, case.namespace)
     ]
-    on_lan = bool(lan) if facts is None else facts.driver == MACVLAN and case.by_controller
+    on_lan = bool(lan) if facts is None else facts.driver == requests.MACVLAN and case.by_controller
     reason, remedy, permit = "", "leave it out, and use the container's name", None
     if not _is_within(end.asked, (EVERYWHERE,)) or "/" in end.asked:
         reason = f"{quote(end.asked)} is no IPv4 address"
     elif not on_lan and not case.policy.networks.static_addresses:
         reason = "a chosen address can pose as another's"
-        permit = Grant("set", "networks.staticAddresses", True)
+        permit = requests.Grant("set", "networks.staticAddresses", True)
     elif facts is not None and on_lan and not _is_within(end.asked, lan):
         reason = f"{end.asked} is no address of the host's network that the policy grants"
     elif facts is not None and not on_lan:
         reason, remedy = _misplaced(case, end, facts)
     if reason:
-        yield Finding("network.address", path, reason, remedy, permit=permit)
+        yield requests.Finding("network.address", path, reason, remedy, permit=permit)
 
 
-def _misplaced(case: Case, end: EndpointRequest, facts: NetworkFacts) -> tuple[str, str]:
+def _misplaced(case: Case, end: requests.EndpointRequest, facts: NetworkFacts) -> tuple[str, str]:
     """Return why a container can't have an address in a bridge, and the remedy; '' if it can."""
     another = "choose another one"
     if not case.by_controller:
@@ -234,8 +228,8 @@ def _misplaced(case: Case, end: EndpointRequest, facts: NetworkFacts) -> tuple[s
 
 
 def with_slot_addresses(
-    request: NetworkRequest, policy: Policy, taken: Iterable[str]
-) -> NetworkRequest:
+    request: requests.NetworkRequest, policy: Policy, taken: Iterable[str]
+) -> requests.NetworkRequest:
     """Return the create of a network on which slots have addresses, if there is a subnet for it.
 
     The subnet is the requested one, or one of the policy's pools that overlaps none of *taken*. A
@@ -243,13 +237,13 @@ def with_slot_addresses(
     """
     pools = [pool for pool in request.pools if ":" not in pool.subnet]
     others = [pool for pool in request.pools if ":" in pool.subnet]
-    pool = pools[0] if pools else Pool()
+    pool = pools[0] if pools else requests.Pool()
     if request.icc is False or len(pools) > 1 or pool.ip_range or pool.gateway:
         return request
     subnet = pool.subnet or addresses.choose_subnet(policy.networks.address_pools, taken)
     if not addresses.can_be_halved(subnet):
         return request
-    halved = Pool(subnet, addresses.dynamic_range(subnet), addresses.gateway_of(subnet))
+    halved = requests.Pool(subnet, addresses.dynamic_range(subnet), addresses.gateway_of(subnet))
     return replace(request, pools=(halved, *others))
 
 

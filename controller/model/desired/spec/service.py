@@ -12,21 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from controller.model.desired.spec import fields
-from controller.model.desired.spec.container import (
-    OOM_SCORE_ADJ_MIN,
-    Build,
-    DeviceEntry,
-    Healthcheck,
-    IpcMode,
-    Lifecycle,
-    Logs,
-    Observe,
-    Resources,
-    Security,
-    Shares,
-    Ulimits,
-)
+from controller.model.desired.spec import container, fields
 from controller.model.desired.spec.fields import DurationMs, Model
 from controller.model.desired.spec.mounts import Mount, SecretVariable, Variable
 from controller.model.desired.spec.network import Dns, Port, ServiceNetwork
@@ -167,7 +153,7 @@ class ServiceSpec(fields.Model):
     #: The image: a reference with a tag or a digest.
     image: fields.ImageReference
     #: What the image is built from, for a Compose project. Unset: the image is pulled.
-    build: Build | None = None
+    build: container.Build | None = None
     #: When the image is looked up anew.
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     #: Running, or Stopped.
@@ -217,29 +203,29 @@ class ServiceSpec(fields.Model):
     #: The networks of the containers.
     network: ServiceNetwork = ServiceNetwork.model_construct()
     #: Namespaces of another service's containers, in place of own ones.
-    shares: Shares | None = None
+    shares: container.Shares | None = None
     #: Namespaces of the host, for an observer.
-    observe: Observe | None = None
+    observe: container.Observe | None = None
     #: private, shareable (a sidecar can join) or none.
-    ipc: IpcMode = IpcMode.PRIVATE
+    ipc: container.IpcMode = container.IpcMode.PRIVATE
     #: Limits of memory, CPUs and processes.
-    resources: Resources = Resources.model_construct()
+    resources: container.Resources = container.Resources.model_construct()
     #: Devices of the host that the policy grants.
-    devices: Annotated[tuple[DeviceEntry, ...], Field(max_length=fields.LISTED_MAX)] = ()
+    devices: Annotated[tuple[container.DeviceEntry, ...], Field(max_length=fields.LISTED_MAX)] = ()
     #: Limits of each process, by name.
-    ulimits: Ulimits = Field(default_factory=dict)
+    ulimits: container.Ulimits = Field(default_factory=dict)
     #: Settings of the kernel for the containers alone, by name, as the policy lists them.
     sysctls: Annotated[
         dict[fields.SysctlName, fields.SysctlValue], Field(max_length=fields.LISTED_MAX)
     ] = Field(default_factory=dict)
     #: The higher, the sooner the kernel ends the processes if memory runs out.
-    oom_score_adj: Annotated[int, Field(ge=OOM_SCORE_ADJ_MIN, le=1000)] = 0
+    oom_score_adj: Annotated[int, Field(ge=container.OOM_SCORE_ADJ_MIN, le=1000)] = 0
     #: Hardening that a service can change within the policy.
-    security: Security = Security.model_construct()
+    security: container.Security = container.Security.model_construct()
     #: The check that decides whether a container is healthy.
-    healthcheck: Healthcheck | None = None
+    healthcheck: container.Healthcheck | None = None
     #: Commands that the broker runs after a start and before a stop.
-    lifecycle: Lifecycle = Lifecycle.model_construct()
+    lifecycle: container.Lifecycle = container.Lifecycle.model_construct()
     #: The reaction to a container's own exit.
     restart: Restart = Restart.model_construct()
     #: How outdated replicas are replaced.
@@ -247,7 +233,7 @@ class ServiceSpec(fields.Model):
     #: Services and jobs to wait for before the start.
     depends_on: Annotated[tuple[Dependency, ...], Field(max_length=DEPENDENCIES_MAX)] = ()
     #: The driver and the rotation of the containers' logs.
-    logs: Logs = Logs.model_construct()
+    logs: container.Logs = container.Logs.model_construct()
     #: Labels of the containers.
     container_labels: dict[str, str] = Field(default_factory=dict)
 
