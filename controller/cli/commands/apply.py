@@ -22,7 +22,7 @@ import click
 
 from controller.cli import options
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
-from controller.cli.clients.status_report import in_silence, showing_progress
+from controller.cli.clients.status_report import in_silence, show_changes, showing_progress
 from controller.cli.exit_codes import EXIT_INVALID, EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.output.tables import table, terminal_width
 from controller.cli.output.terminal import confirm_approval, echo
@@ -124,7 +124,6 @@ def apply(
     until the command ends, as for 'up'.
     """
     from controller.cli.clients import oneshot
-    from controller.cli.clients.status_report import in_silence, show_changes, showing_progress
 
     root = options.state_root(state)
     question: dict[str, object] = {

@@ -22,6 +22,7 @@ import click
 
 from controller import __version__
 from controller.cli.clients.socket_client import BrokerApi, ask_controller, exchange
+from controller.cli.clients.status_report import key_text, name_of
 from controller.cli.exit_codes import with_program
 from controller.cli.options import command, counted, engine_option, print_json, state_root
 from controller.cli.output.terminal import echo
@@ -281,9 +282,7 @@ def resource_findings(resources: Iterable[Resource]) -> Iterator[CheckResult]:
     """Report resources that the policy refuses, and resources with an unfinished rollout."""
     by_condition: dict[str, list[str]] = {}
     for resource in resources:
-        namespace, name = resource["namespace"], resource["name"]
-        if namespace != "default":
-            name = f"{namespace}/{name}"
+        name = name_of(key_text(resource))
         for condition in resource["conditions"]:
             if condition["status"] == "True":
                 by_condition.setdefault(condition["type"], []).append(name)

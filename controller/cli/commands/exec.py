@@ -33,6 +33,7 @@ from controller.cli.commands.replicas import (
     select,
 )
 from controller.cli.options import open_state, state_option
+from controller.cli.output.terminal import ended_by
 from controller.core.engine_api.log_stream import BadFrame, Frames
 from controller.model.errors import (
     EngineFailed,
@@ -125,14 +126,12 @@ class ExecClient:
             return
         descriptor = sys.stdin.fileno()
         before = termios.tcgetattr(descriptor)
-        handlers = {number: signal.signal(number, _end) for number in _ENDING}
-        try:
-            terminals.setraw(descriptor)
-            yield
-        finally:
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        with ended_by(_ENDING):
+            try:
+                terminals.setraw(descriptor)
+                yield
+            finally:
+                termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
     @contextmanager
     def _resizing(self, identifier: str) -> Iterator[None]:
@@ -185,10 +184,6 @@ def _size() -> tuple[int, int]:
             size = os.get_terminal_size(stream.fileno())
             return size.lines, size.columns
     return 24, 80
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 @click.command(

@@ -33,6 +33,7 @@ from controller.cli.clients.status_report import (
     key_of,
     key_text,
     matches,
+    name_of,
     names_argument,
     project_option,
     resource_of,
@@ -56,7 +57,7 @@ from controller.cli.output.times import current_time, local_time, with_names
 from controller.cli.status.description import occasion_lines, run_lines
 from controller.core.encoding.text import printable, quote_line
 from controller.model.errors import EngineUnavailable, TrimtabError, UsageError
-from controller.model.names import DEFAULT_NAMESPACE, WORKLOADS, revision_digits
+from controller.model.names import WORKLOADS, revision_digits
 from controller.settings import StateFolder
 
 #: Time for the controller's answer, in addition to the timeout of the action.
@@ -312,10 +313,8 @@ class ServiceAction:
             if time.monotonic() >= deadline:
                 problem = "not done within the timeout"
             else:
-                name = self.key.removeprefix("Service/").removeprefix(f"{DEFAULT_NAMESPACE}/")
-                problem = (
-                    f"not done, and nothing more happens by itself: see 'trimtab describe {name}'"
-                )
+                see = f"see 'trimtab describe {name_of(self.key)}'"
+                problem = f"not done, and nothing more happens by itself: {see}"
             echo(printable(f"{self.key}: {problem}"), err=True)
         return code
 

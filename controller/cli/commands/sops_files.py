@@ -15,14 +15,13 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 
 from controller.broker.secrets.key_files import KEYS, key_path, read_key
+from controller.cli.output.terminal import ended_by
 from controller.core.secrets import sealing
 from controller.core.secrets.formats import SOURCE_MAX, SopsForm, form_of, unsupported
 from controller.core.secrets.sops import Identities, SopsDocument, open_document, parse_identities
@@ -312,7 +311,7 @@ def _edited(plain: bytes, name: str, editor: Editor) -> bytes:
             remedy="mount one: mount -t tmpfs tmpfs /dev/shm",
         )
     with (
-        _ended_by_exceptions(),
+        ended_by(_SOPS_ENDING),
         tempfile.TemporaryDirectory(dir=folder, prefix="trimtab-secret-") as closed,
     ):
         path = Path(closed) / name
@@ -320,21 +319,6 @@ def _edited(plain: bytes, name: str, editor: Editor) -> bytes:
         path.write_bytes(plain)
         editor(path)
         return path.read_bytes()
-
-
-@contextmanager
-def _ended_by_exceptions() -> Iterator[None]:
-    """Let a signal that ends this program, such as of a closed terminal, end the block first."""
-    before = {number: signal.signal(number, _end) for number in _SOPS_ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _is_memory(folder: Path) -> bool:

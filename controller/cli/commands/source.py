@@ -114,16 +114,11 @@ Example:
 def list_sources(state: Path | None, as_json: bool) -> None:
     """List the sources: state, served and held commit, and why a source isn't Ready."""
     answer = _ask(state, {"do": "list"})
-    if as_json:
-        options.print_json(answer)
-        return
     sources = answer["sources"]
-    if not sources:
-        echo("no Source was fetched yet")
-        return
     headers = ("NAME", "STATE", "REF", "CURRENT", "HELD", "SINCE", "REASON")
-    echo(table(headers, (_row(each) for each in sources)))
-    for each in sources:
+    text = table(headers, map(_row, sources)) if sources else "no Source was fetched yet"
+    options.print_result(answer, text, as_json=as_json)
+    for each in () if as_json else sources:
         _explain(each)
 
 

@@ -17,17 +17,15 @@ import click
 
 from controller.cli.clients.socket_client import BrokerApi, EngineApi, ask_for_look
 from controller.cli.clients.status_report import resource_of
-from controller.cli.commands.volume_data import confirm, dump, restore
+from controller.cli.commands.volume_data import confirm_loss, dump, restore
 from controller.cli.options import (
     PassingGroup,
     command,
     note_option,
     open_state,
-    print_json,
     print_result,
 )
 from controller.cli.output.tables import table
-from controller.cli.output.terminal import echo
 from controller.core.encoding.text import printable
 from controller.model.errors import EngineError, EngineUnavailable, StateError, UsageError
 from controller.model.names import DEFAULT_NAMESPACE
@@ -152,7 +150,7 @@ def remove(name: str, yes: bool, without_dump: bool, state: Path | None, as_json
     dumped = str(found[0].get("dumped") or "")
     if not yes:
         since = f"dumped at {dumped}" if dumped else "never dumped"
-        confirm(name, "removed", f"Remove the volume {printable(name)} ({since})?")
+        confirm_loss(name, "removed", f"Remove the volume {printable(name)} ({since})?")
     engine = EngineApi(folder.broker_socket, 60.0)
     size = sizes_of(engine.get("/volumes")).get(name)
     engine.fetch(f"/volumes/{name}", "DELETE")
@@ -268,12 +266,6 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
         }
         for each in sorted(inventory["volumes"], key=lambda each: str(each["name"]))
     ]
-    if as_json:
-        print_json({"volumes": volumes, "sizesKnown": sizes is not None})
-        return
-    if not volumes:
-        echo("no volumes")
-        return
     no_size = "-" if sizes is not None else "unknown"
     headers = ("NAME", "NAMESPACE", "OWNER", "ORIGIN", "SIZE", "USED BY")
     rows = (
@@ -284,7 +276,8 @@ def list_volumes(state: Path | None, as_json: bool) -> None:
         )
         for each in volumes
     )
-    echo(table(headers, rows))
+    report = {"volumes": volumes, "sizesKnown": sizes is not None}
+    print_result(report, table(headers, rows) if volumes else "no volumes", as_json=as_json)
 
 
 volume.add_command(list_volumes, "list")

@@ -31,7 +31,7 @@ import click
 from controller.cli.clients.socket_client import BrokerApi, EngineApi
 from controller.cli.exit_codes import EXIT_ERROR
 from controller.cli.options import command, note_option, open_state, print_json, print_result
-from controller.cli.output.terminal import echo, rewrite
+from controller.cli.output.terminal import confirm, echo, rewrite
 from controller.core.encoding.text import printable
 from controller.model.errors import (
     EngineUnavailable,
@@ -60,19 +60,14 @@ STOP_S = 330.0
 END_TRIES, END_PAUSE_S = 12, 5.0
 
 
-def confirm(name: str, fate: str, question: str) -> None:
-    """Ask about an act without a way back, and end the command unless the answer is yes.
-
-    Raises:
-        UsageError: standard input isn't a terminal.
-    """
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "volume.unconfirmed",
-            f"the data of {name} would be {fate}, and standard input isn't a terminal",
-            remedy="repeat it with --yes",
-        )
-    click.confirm(question, abort=True, err=True)
+def confirm_loss(name: str, fate: str, question: str) -> None:
+    """Ask about an act without a way back, as ``terminal.confirm``."""
+    unconfirmed = UsageError(
+        "volume.unconfirmed",
+        f"the data of {name} would be {fate}, and standard input isn't a terminal",
+        remedy="repeat it with --yes",
+    )
+    confirm(question, unconfirmed)
 
 
 @dataclass(slots=True)
@@ -466,7 +461,7 @@ def restore(
         return _finish(folder.broker_socket, name, as_json=as_json)
     assert file is not None, "without --finish there is a file"
     if not yes:
-        confirm(name, "replaced", f"Replace the data of the volume {printable(name)}?")
+        confirm_loss(name, "replaced", f"Replace the data of the volume {printable(name)}?")
     with ExitStack() as stack:
         source = sys.stdin.buffer if file == "-" else stack.enter_context(_opened(file))
         begun = begin_hold(folder.broker_socket, name, "restore", note=note)

@@ -237,8 +237,6 @@ def metrics(state: Path | None, as_json: bool) -> None:
 
     If no broker answers, the only metric is trimtab_broker_up, with the value 0.
     """
-    from controller.cli.clients.socket_client import BrokerApi
-
     folder = open_state(state)[0]
     try:
         health = BrokerApi(folder.broker_socket).get("health")

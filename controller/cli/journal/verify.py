@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import command, note_option, open_state, print_result
 from controller.cli.output.tables import table
 from controller.core.encoding.text import printable
@@ -306,8 +307,6 @@ def rotate_key(note: str, state: Path | None, as_json: bool) -> None:
 
     The running broker generates the key. Copy journal.pub to the other hosts again afterwards.
     """
-    from controller.cli.clients.socket_client import BrokerApi
-
     folder, _ = open_state(state)
     BrokerApi(folder.broker_socket).post("records", {"act": "rotate-key", "note": note[:512]})
     current = str(_read_keys(folder.journal_public)[0].key)
@@ -321,8 +320,6 @@ def _read_keys(path: Path) -> tuple[PublishedKey, ...]:
     Raises:
         StateError: the file can't be read, or isn't a list of keys.
     """
-    from controller.journal.writer.checkpointer import read_published_keys
-
     try:
         key_list = read_published_keys(path)
         if not key_list:

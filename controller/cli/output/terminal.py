@@ -20,8 +20,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -48,20 +48,41 @@ def echo_with_remedy(text: str, remedy: str) -> None:
         echo(printable(f"    remedy: {remedy}"))
 
 
-def confirm_approval(question: str, *, check: str) -> None:
-    """Ask for the confirmation of an approval on the terminal. *check* says what to look at first.
+def confirm(question: str, unconfirmed: UsageError) -> None:
+    """Ask for a confirmation on the terminal, and end the command unless the answer is yes.
 
     Raises:
-        UsageError: standard input isn't a terminal.
+        UsageError: *unconfirmed*; standard input isn't a terminal.
         Abort: the answer is no.
     """
     if not sys.stdin.isatty():
-        raise UsageError(
-            "approve.unconfirmed",
-            "the approval isn't confirmed, and standard input isn't a terminal",
-            remedy=f"check {check}, and repeat the command with --yes",
-        )
+        raise unconfirmed
     click.confirm(question, abort=True, err=True)
+
+
+def confirm_approval(question: str, *, check: str) -> None:
+    """Ask for the confirmation of an approval, as ``confirm``. *check* says what to look at first."""
+    unconfirmed = UsageError(
+        "approve.unconfirmed",
+        "the approval isn't confirmed, and standard input isn't a terminal",
+        remedy=f"check {check}, and repeat the command with --yes",
+    )
+    confirm(question, unconfirmed)
+
+
+@contextmanager
+def ended_by(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Let a signal that ends the program, such as of a closed terminal, end the block first."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def rewrite(text: str) -> None:

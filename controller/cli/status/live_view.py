@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import click
 
 from controller.cli.clients.socket_client import BrokerApi, read_answer, send_question
+from controller.cli.clients.status_report import key_text, name_of
 from controller.cli.options import command_line
 from controller.cli.output.tables import cell_width, wrap
 from controller.cli.output.terminal import SignalWaiter, echo, echo_data, report_excerpts
@@ -39,7 +40,6 @@ from controller.cli.status.table import (
 )
 from controller.core.encoding.text import printable, terminal_text
 from controller.model.errors import NOTES, EngineUnavailable, TrimtabError, notes_text
-from controller.model.names import DEFAULT_NAMESPACE
 from controller.model.quantities import format_instant
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _lines_of(report: dict[str, Any]) -> list[tuple[str, str]]:
     lines = []
     printed: list[dict[str, Any]] = []
     for resource in report["resources"]:
-        key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
+        key = key_text(resource)
         count = ready_of(resource) if resource["kind"] == "Service" else ""
         addresses = " ".join(addresses_of(resource)) if word_of(resource) in SETTLED else ""
         parts = (word_of(resource), count, message_of(resource), addresses)
@@ -335,7 +335,9 @@ def reachable_services(report: dict[str, Any]) -> list[str]:
     Only ``ADDRESSES_MAX`` addresses are tried, since an unreachable address takes a moment.
     """
     published = [
-        (_name_of(resource), url) for resource in report["resources"] for url in urls_of(resource)
+        (name_of(key_text(resource)), url)
+        for resource in report["resources"]
+        for url in urls_of(resource)
     ]
     reachable: dict[str, list[str]] = {}
     for name, url in published[:ADDRESSES_MAX]:
@@ -345,11 +347,6 @@ def reachable_services(report: dict[str, Any]) -> list[str]:
     lines = [printable(f"{name:<{width}}  {'  '.join(urls)}") for name, urls in reachable.items()]
     more = len(published) - ADDRESSES_MAX
     return [*lines, f"and {more} more: see PORTS"] if more > 0 else lines
-
-
-def _name_of(resource: dict[str, Any]) -> str:
-    namespace, name = resource["namespace"], resource["name"]
-    return name if namespace == DEFAULT_NAMESPACE else f"{namespace}/{name}"
 
 
 def _is_reachable(url: str) -> bool:

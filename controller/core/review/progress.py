@@ -11,23 +11,11 @@ from controller.core.service.overrides import display_name
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import (
     AnyAction,
-    BuildImage,
     ConnectNetwork,
     CreateContainer,
-    CreateNetwork,
-    CreateVolume,
-    DeliverFiles,
     DisconnectNetwork,
-    MoveService,
-    PullImage,
     RemoveContainer,
-    RemoveNetwork,
-    RemoveVolume,
     RenameContainer,
-    SignalContainer,
-    StartContainer,
-    StopContainer,
-    UnpauseContainer,
     UpdateContainer,
     Wait,
 )
@@ -126,22 +114,23 @@ def _words(action: AnyAction) -> str | None:
         case RenameContainer():
             return f"renamed {target} to {action.name}"
         case _:
-            return f"{_PAST[type(action)]} {target}"
+            return f"{_PAST[action.verb]} {target}"
 
 
+#: Actions in the past, by their verbs.
 _PAST = {
-    PullImage: "pulled",
-    BuildImage: "built",
-    CreateNetwork: "created network",
-    CreateVolume: "created volume",
-    DeliverFiles: "delivered files",
-    SignalContainer: "signalled",
-    RemoveNetwork: "removed network",
-    RemoveVolume: "removed volume",
-    MoveService: "moved the containers of",
-    CreateContainer: "created",
-    StartContainer: "started",
-    StopContainer: "stopped",
-    UnpauseContainer: "unpaused",
-    RemoveContainer: "removed",
+    "pull-image": "pulled",
+    "build-image": "built",
+    "create-network": "created network",
+    "create-volume": "created volume",
+    "deliver-files": "delivered files",
+    "signal-container": "signalled",
+    "remove-network": "removed network",
+    "remove-volume": "removed volume",
+    "move-service": "moved the containers of",
+    "create-container": "created",
+    "start-container": "started",
+    "stop-container": "stopped",
+    "unpause-container": "unpaused",
+    "remove-container": "removed",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.cli.commands.volume import _raise_if_needed, removal_text, sizes_of
-from controller.cli.commands.volume_data import confirm
+from controller.cli.commands.volume_data import confirm_loss
 from controller.model.errors import StateError, UsageError
 
 DUMPED = {"name": "data", "dumped": "2026-01-01T00:00:00.000Z"}
@@ -34,7 +34,7 @@ def test_a_used_or_never_dumped_volume_stays(
 
 def test_nothing_is_removed_without_a_confirmation() -> None:
     with pytest.raises(UsageError, match="isn't a terminal"):
-        confirm("data", "removed", "Remove it?")
+        confirm_loss("data", "removed", "Remove it?")
 
 
 def test_a_volume_has_the_size_of_its_options_or_none() -> None:
