@@ -79,11 +79,7 @@ SECRETS = f"/run/trimtab/secrets/{INSTANCE}"
 
 
 class BrokerDied(BaseException):
-    """The broker's process ended here. ``answered``: what the client got before."""
-
-    def __init__(self, answered: Reply | None = None) -> None:
-        super().__init__()
-        self.answered = answered
+    """The broker's process ended here."""
 
 
 class NobodyThere(Exception):
@@ -224,11 +220,9 @@ class SimBroker:
             raise NobodyThere
         try:
             value = self._drive(dispatch.handle(request, self.state))
-        except BrokerDied as death:
+        except BrokerDied:
             self.die()
-            if death.answered is None:
-                raise
-            return death.answered
+            raise
         assert isinstance(value, Reply), "no request of the simulation's is relayed"
         if recovery.intents_to_settle(self.state):
             soon = self._places.clock.monotonic() + self._pause_s
@@ -281,16 +275,12 @@ class SimBroker:
 
     def _drive(self, steps: Generator[Command, CommandResult, T]) -> T:
         answer: CommandResult = None
-        early: Reply | None = None
         while True:
             try:
                 command = steps.send(answer)
             except StopIteration as stop:
                 value: T = stop.value
-                assert early is None or early == value, f"answered {early!r}, then {value!r}"
                 return value
-            if isinstance(command, WriteRecord):
-                early = early or command.early
             self._outside.before(command)
             answer = self._carry_out(command)
             self._outside.after(command)

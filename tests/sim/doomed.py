@@ -1,8 +1,7 @@
 """Worlds of one story in which a process dies once, at one moment; every moment has its number.
 
-Where the broker may die: before each command that its gate, its recovery and its records give, once
-it has answered before it records an outcome, and after each write but an intent's (after that comes
-the next command). Where the controller may: before it sends a change, after it was answered, after
+Where the broker may die: before each command that its gate, its recovery and its records give, and
+after each write but an intent's (after that comes the next command). Where the controller may: before it sends a change, after it was answered, after
 each look, and at each point of a save. Between two of these moments nothing happens that outlives
 either of them.
 """
@@ -55,15 +54,13 @@ class DoomedWorld(World):
         self._open = False  # whether what goes on is the story, and not a checker's question
         self._looks = True
 
-    def _moment(
-        self, who: Who, what: str, *, looks: bool = False, answered: Reply | None = None
-    ) -> None:
+    def _moment(self, who: Who, what: str, *, looks: bool = False) -> None:
         if not self._open:
             return
         self.moments.append(Moment(who, what, looks))
         if len(self.moments) - 1 == self._at:
             self.note(f"    dies: {self.moments[-1]}")
-            raise BrokerDied(answered) if who is Who.BROKER else ControllerDied
+            raise BrokerDied if who is Who.BROKER else ControllerDied
 
     # What the story consists of
 
@@ -115,9 +112,6 @@ class DoomedWorld(World):
     def before(self, command: Command) -> None:
         super().before(command)
         self._moment(Who.BROKER, f"before {_told(command)}", looks=self._looks)
-        if isinstance(command, WriteRecord) and command.early is not None:
-            told = f"answered, before {_told(command)}"
-            self._moment(Who.BROKER, told, looks=self._looks, answered=command.early)
 
     def after(self, command: Command) -> None:
         super().after(command)

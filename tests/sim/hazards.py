@@ -111,8 +111,6 @@ class Hazards(Ground):
                 self._fill_disk(now)
             case WriteRecord(entry), Fault.FULL_OUTCOME if entry.stage == "outcome":
                 self._fill_disk(now)
-            case WriteRecord(early=answer), Fault.BROKER_ANSWERED if answer is not None:
-                self._die(now, answer)
             case Forward(), Fault.AWAY if not now.forwarded and now.action is not None:
                 self.faults.count(now.fault, now.action)
                 self.away = True
@@ -165,10 +163,10 @@ class Hazards(Ground):
         if now.action is Action.CREATE and self.random.random() < 0.5:
             self.at(0.02, "somebody takes its labels", self.people.impersonate)
 
-    def _die(self, now: Now, answered: Reply | None = None) -> None:
+    def _die(self, now: Now) -> None:
         assert now.fault is not None and now.action is not None
         self.faults.count(now.fault, now.action)
-        raise BrokerDied(answered)
+        raise BrokerDied
 
     def _fill_disk(self, now: Now) -> None:
         assert now.fault is not None and now.action is not None

@@ -1,13 +1,12 @@
 """A broker that also writes down how long each request waited for records and for the engine.
 
 Run as ``python -m tools.benches.timedbroker broker …``. A wait for a record is the whole wait: form,
-queue, write, flush, fold; and that of an intent for outcomes that were answered before. A wait for
-the engine is a forwarded mutation, from the request to the end of the response.
+queue, write, flush, fold. A wait for the engine is a forwarded mutation, from the request to the end
+of the response.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from pathlib import Path
@@ -15,7 +14,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from controller.broker.engine.client import EngineClient
-from controller.broker.server import driver, record_store
+from controller.broker.server import record_store
 from controller.cli.main import main
 from controller.model.records import Entry, Record
 
@@ -26,19 +25,11 @@ WAITS: Final = "TRIMTAB_BENCH_WAITS"
 class TimedRecordStore(record_store.RecordStore):
     """A record store with timed waits for records."""
 
-    async def write(self, entry: Entry, *, optimistic: bool = False) -> Record | None:
+    async def write(self, entry: Entry) -> Record | None:
         began = perf_counter()
-        record = await super().write(entry, optimistic=optimistic)
-        task = asyncio.current_task()
-        if task is None or task.get_name() != driver.AFTER_ITS_ANSWER:
-            _note("record", perf_counter() - began)
-        return record
-
-    async def is_durable_since(self, rollbacks: int) -> bool:
-        began = perf_counter()
-        known = await super().is_durable_since(rollbacks)
+        record = await super().write(entry)
         _note("record", perf_counter() - began)
-        return known
+        return record
 
 
 _forward = EngineClient.forward

@@ -214,14 +214,9 @@ class ReadProcess:
 
 @dataclass(frozen=True, slots=True)
 class WriteRecord:
-    """Make an entry durable. Result: its Record, or None when the journal can't be written.
-
-    With ``early``, the client gets that reply at once, and the entry, an outcome, takes effect
-    before it is durable. The flow continues to its end; its own reply is discarded.
-    """
+    """Make an entry durable. Result: its Record, or None when the journal can't be written."""
 
     entry: Entry
-    early: Reply | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

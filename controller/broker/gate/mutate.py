@@ -19,11 +19,11 @@ from controller.broker.gate.state import GateState
 from controller.broker.wire import json_reply, refusal
 from controller.core.encoding.json_values import texts_of
 from controller.core.enforcement.settlement import Settled
-from controller.core.records.parts import ActorPart, ProgramPart, RequestPart, ResultPart
+from controller.core.records.parts import ProgramPart, RequestPart, ResultPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.mutations import Mutation, object_kind
-from controller.model.records import Entry, Record, Reply, Role, Verdict
+from controller.model.records import Entry, Record, Reply, Verdict
 
 #: The error code of a change without a reply from the engine.
 OUTCOME_UNKNOWN = "outcome.unknown"
@@ -100,11 +100,6 @@ class Change:
 
 #: Returns the members of an outcome besides the status, after a successful reply of the engine.
 OutcomeDetails = Callable[[Reply], Flow[ResultPart]]
-#: Returns the client's reply from a successful reply of the engine. None: the client's reply isn't
-#: known before the outcome is recorded.
-ReplyHook = Callable[[Reply], Reply | None]
-
-
 #: Runs after the intent is durable; returns the change to forward.
 Preparation = Callable[[Change], Flow[Change]]
 
@@ -115,22 +110,12 @@ def learn_nothing(_: Reply) -> Flow[ResultPart]:
     return ResultPart()
 
 
-def no_early_reply(_: Reply) -> None:
-    """Let the client wait until the outcome is recorded."""
-
-
-def unchanged_reply(reply: Reply) -> Reply:
-    """Return the engine's reply as the client's reply."""
-    return reply
-
-
 def perform(
     state: GateState,
     by: Author,
     change: Change,
     learn: OutcomeDetails = learn_nothing,
     *,
-    early_reply: ReplyHook = no_early_reply,
     despite_hold: bool = False,
     prepare: Preparation | None = None,
 ) -> Flow[Reply]:
@@ -139,9 +124,8 @@ def perform(
     Without a durable intent nothing is forwarded. If the reply is lost, or the outcome can't be
     recorded, the intent stays open and the object is held until recovery closes the intent.
 
-    The controller gets *early_reply* of a successful reply while the outcome is being written, so
-    the early reply must be the caller's whole reply. *despite_hold* is only for stopping a
-    container at once. *prepare* runs between the intent and the change, and may alter the change.
+    *despite_hold* is only for stopping a container at once. *prepare* runs between the intent and
+    the change, and may alter the change.
 
     Raises:
         Denied: ``held``, before anything is recorded.
@@ -170,7 +154,7 @@ def perform(
     state.intents.in_flight.add(by.id)
     state.intents.recorded_at[by.id] = state.clock.monotonic()
     try:
-        return (yield from _forward_recorded(state, intent, change, learn, early_reply, prepare))
+        return (yield from _forward_recorded(state, intent, change, learn, prepare))
     finally:
         state.intents.in_flight.discard(by.id)
         if by.id not in state.inventory.open:
@@ -193,7 +177,6 @@ def _forward_recorded(
     intent: Entry,
     change: Change,
     learn: OutcomeDetails,
-    early_reply: ReplyHook,
     prepare: Preparation | None,
 ) -> Flow[Reply]:
     if not isinstance((yield commands.WriteRecord(intent)), Record):
@@ -250,9 +233,7 @@ def _forward_recorded(
     )
     result |= learned
     outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result.members)
-    yield commands.WriteRecord(
-        outcome, _early_reply(early_reply, reply, ActorPart.read(intent.actor).role)
-    )
+    yield commands.WriteRecord(outcome)
     return reply
 
 
@@ -276,19 +257,6 @@ def _stored_reply(stores: commands.StoreContent, reason: object, identifier: str
         remedy="look at the disk of the state folder; the controller delivers again",
         record=identifier,
     )
-
-
-def _early_reply(early_reply: ReplyHook, reply: Reply, role: str) -> Reply | None:
-    """Return the early reply, for successful changes of the controller only.
-
-    Other clients, and every failure, are answered after the outcome is recorded.
-    """
-    if role != Role.CONTROLLER or reply.status >= 400:
-        return None
-    try:
-        return early_reply(reply)
-    except (Answered, TypeError):  # an unreadable reply must still get its outcome
-        return None
 
 
 def _outcome_details(learn: OutcomeDetails, answer: Reply) -> Flow[ResultPart]:

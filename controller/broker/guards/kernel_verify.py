@@ -27,7 +27,7 @@ from controller.broker.gate.journal_entries import (
     request_of,
     verdict_of,
 )
-from controller.broker.gate.mutate import SHORT_S, Change, Preparation, no_early_reply, perform
+from controller.broker.gate.mutate import SHORT_S, Change, Preparation, perform
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.guards import conflicts
@@ -219,28 +219,18 @@ def perform_verified(
     policy: Policy,
     change: Change,
     *,
-    answers_early: bool = True,
     prepare: Preparation | None = None,
 ) -> Flow[Reply]:
-    """Perform a change that leaves a container running, and stop the container after a breach.
-
-    Without *answers_early* the caller's reply isn't known before the end.
-    """
+    """Perform a change that leaves a container running, and stop the container after a breach."""
     results: list[VerificationResult] = []
 
     def learn(_: Reply) -> Flow[ResultPart]:
         results.append((yield from verify(state, item, policy)))
         return ResultPart(effective=results[0].text)
 
-    def reply_unless_breached(reply: Reply) -> Reply | None:
-        return None if results and results[0].breaches else reply
-
     with state.verification.holding(item.id):
-        early = reply_unless_breached if answers_early else no_early_reply
-        reply = yield from perform(
-            state, call_by, change, learn, early_reply=early, prepare=prepare
-        )
-        if reply_unless_breached(reply) is None:
+        reply = yield from perform(state, call_by, change, learn, prepare=prepare)
+        if results and results[0].breaches:
             return (yield from stop_violator(state, item, results[0], policy))
     return reply
 

@@ -609,5 +609,5 @@ def _create(
         conflicts.reserve_names(call, state, mine),
         conflicts.reserve_ports(call, state, host_ports.host_ports_of_summary(summary)),
     ):
-        reply = yield from perform(state, call.by, change, kept.learn, early_reply=kept.answer)
+        reply = yield from perform(state, call.by, change, kept.learn)
     return (yield from kept.settle(reply, call.id))

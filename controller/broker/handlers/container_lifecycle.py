@@ -16,7 +16,6 @@ from controller.broker.gate.mutate import (
     Change,
     Preparation,
     perform,
-    unchanged_reply,
 )
 from controller.broker.gate.refusals import Answered, Denied, raise_if_denied, refuse_for
 from controller.broker.gate.request_target import build_path
@@ -149,7 +148,7 @@ def _take_down(
         # The memory of a run must not depend on somebody looking at the container in time.
         yield from job_runs.record_end(state, target.item.id, target.inspect)
         change = _change(call, target, judged, build_path(target.path, query))
-        return (yield from perform(state, call.by, change, early_reply=unchanged_reply))
+        return (yield from perform(state, call.by, change))
     grace = 0 if call.verb == "kill" else _grace_s(query, target.inspect)
     extra = StopPart(signal=query["signal"]) if "signal" in query else StopPart()
     if call.verb == "kill" and call.actor.role is Role.CONTROLLER:
@@ -236,7 +235,7 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     body = judged.body or {}
     kept = Kept(state, call.policy, judged.warnings, body, container=container.item.id)
     change = _change(call, container, judged, build_path(f"{container.path}/update"), extra)
-    reply = yield from perform(state, call.by, change, kept.learn, early_reply=kept.answer)
+    reply = yield from perform(state, call.by, change, kept.learn)
     return (yield from kept.settle(reply, call.id))
 
 
@@ -281,9 +280,7 @@ def _post_action(
         prepare = partial(_run_pre_stop, state, container, call.policy, grace_s)
     if verb in _RUNS:
         return (yield from _run_verified(call, state, container, change, prepare))
-    return (
-        yield from perform(state, call.by, change, early_reply=unchanged_reply, prepare=prepare)
-    )
+    return (yield from perform(state, call.by, change, prepare=prepare))
 
 
 def _run_verified(
@@ -298,7 +295,7 @@ def _run_verified(
     starts = call.verb in _STARTS and item.post_start != ""
     with container_hooks.reserved(state, item.id, begins=starts):
         reply = yield from kernel_verify.perform_verified(
-            state, call.by, item, policy, change, answers_early=not starts, prepare=prepare
+            state, call.by, item, policy, change, prepare=prepare
         )
         if starts and reply.status < 300:
             yield from container_hooks.run_post_start(state, item.id, policy, has_started=True)

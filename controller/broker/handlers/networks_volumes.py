@@ -17,7 +17,6 @@ from controller.broker.gate.mutate import (
     OutcomeDetails,
     perform,
     refuse_if_held,
-    unchanged_reply,
 )
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
@@ -306,14 +305,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         ending = addresses.ends_connections(state, call, found, facts)
         if ending is None:
             return (yield from perform(state, call.by, change))
-        # The successor waits for the answer, and for nothing after it.
-        reply = yield from perform(
-            state,
-            call.by,
-            change,
-            early_reply=unchanged_reply,
-            prepare=partial(_end_first, ending),
-        )
+        reply = yield from perform(state, call.by, change, prepare=partial(_end_first, ending))
         yield replace(ending, address="")
         return reply
     mine = conflicts.names_after_join(state, found, network.facts.name, request.endpoint.aliases)

@@ -1,8 +1,7 @@
 """The driver of the gate: executes each command of a flow and sends the result back into the flow.
 
 A mutation continues to its closing record, whatever the client does. Recovery closes a mutation
-that ends without such a record: a lost response, or the end of the broker. A flow whose client has
-an early response continues in the background (docs/decisions/0025).
+that ends without such a record: a lost response, or the end of the broker.
 """
 
 from __future__ import annotations
@@ -46,9 +45,6 @@ PROCESS_S = 2.0  # the timeout for reading a container's process
 #: Processes read at a time, and threads for further reads while some hang.
 READING_MAX, HANGING_MAX = 8, 8
 AHEAD_MAX = 8  # reads of one request that are sent before the flow asks for them
-REST_S = 1.0  # how long the end of the broker waits for flows whose client has its response
-#: The name of the tasks that run such flows.
-AFTER_ITS_ANSWER = "after its answer"
 
 #: Commands during which a mutation stays the only one that is judged.
 _KEEPS_ADMISSION = (
@@ -72,23 +68,14 @@ class StartedFlow(Generic[T]):
     def __init__(
         self,
         flow: Generator[commands.Command, commands.CommandResult, T],
-        rollbacks: int,
         user: SlotUser,
     ) -> None:
         self._flow = flow
         #: The user of the connections to the engine.
         self.user = user
-        #: ``RecordStore.rollbacks`` before the start. None as soon as the state that the flow was
-        #: judged by is durable.
-        self.rollbacks: int | None = rollbacks
         #: The command to execute. None at the end of the flow; then ``value`` is the result.
         self.command: commands.Command | None = None
         self.send(None)
-
-    @property
-    def early(self) -> Reply | None:
-        """The response that the client gets while the flow continues; None without one."""
-        return self.command.early if isinstance(self.command, commands.WriteRecord) else None
 
     @property
     def is_refused(self) -> bool:
@@ -116,10 +103,6 @@ def _read_process(arguments: tuple[int, str, tuple[str, ...]]) -> EffectiveState
 
 def _is_refusal(command: commands.Command) -> bool:
     return isinstance(command, commands.WriteRecord) and command.entry.stage == "refusal"
-
-
-def _is_intent(command: commands.Command) -> bool:
-    return isinstance(command, commands.WriteRecord) and command.entry.stage == "intent"
 
 
 class _EngineReads:
@@ -189,7 +172,6 @@ class Driver:
         queries: JournalQueries,
         files: FileStore,
         authorise: Authorise = send_no_credentials,
-        left_open: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._authorise = authorise
@@ -206,12 +188,6 @@ class Driver:
         self._process_reads = ThreadLimit(_read_process, threads=READING_MAX + HANGING_MAX)
         self._reading = asyncio.Semaphore(READING_MAX)
         self._admission = AdmissionLock()
-        #: Called after a rollback: an intent can be without a closing record.
-        self._left_open = left_open
-        #: The flows whose client has its response.
-        self._rests: set[asyncio.Task[None]] = set()
-        #: How many of them have not executed a command yet.
-        self._rests_not_begun = 0
 
     def keep_contexts_in(self, folder: Path) -> None:
         """Keep the contexts of builds in a folder, as files without names."""
@@ -236,14 +212,12 @@ class Driver:
         holds when the intent is written. A client's or operator's flow that refuses at once doesn't
         wait for the lock; a controller's does, up to ``ADMISSION_S``, and can end ``broker.busy``.
         """
-        if self._rests_not_begun:
-            await asyncio.sleep(0)  # a sent early response is in the inventory before the next flow
         self._store.refresh_health()
         opened: dict[commands.Relay, ResponseReader] = {}
-        flow, continues = None, False
+        flow = None
 
         def start() -> RequestStart:
-            return StartedFlow(begin(), self._store.rollbacks, user)
+            return StartedFlow(begin(), user)
 
         try:
             with ExitStack() as admission:
@@ -256,12 +230,9 @@ class Driver:
                         remedy="check whether the engine hangs, and try again",
                     )
                 value = await self._run(flow, admission, opened, client)
-            continues = flow.command is not None
-            if continues:
-                self._continue(flow)
             return await self._open_result(value, opened, client, user)
         finally:
-            if flow is not None and not continues:
+            if flow is not None:
                 flow.close()
             if (context := context_of(client)) is not None:
                 context.file.close()
@@ -281,25 +252,6 @@ class Driver:
             flow.close()  # the state can change during the wait
         return start() if await self._acquire_admission(admits, admission) else None
 
-    def _continue(self, flow: RequestStart) -> None:
-        """Run a flow whose client has its response to the end, in a task."""
-        self._rests_not_begun += 1
-        task = asyncio.create_task(self._run_rest(flow), name=AFTER_ITS_ANSWER)
-        self._rests.add(task)
-        task.add_done_callback(self._rests.discard)
-
-    async def _run_rest(self, flow: RequestStart) -> None:
-        self._rests_not_begun -= 1
-        rollbacks = self._store.rollbacks
-        try:
-            await self._run(flow, ExitStack(), {}, None)
-        except Exception:
-            LOG.exception("request.failed after its answer")
-        finally:
-            flow.close()
-            if self._store.rollbacks != rollbacks:
-                self._left_open()
-
     async def _acquire_admission(self, actor: Actor, admission: ExitStack) -> bool:
         """Take the admission lock and let *admission* release it. Return False after a timeout."""
         trusted = actor.role in {Role.CONTROLLER, Role.OPERATOR}
@@ -313,7 +265,7 @@ class Driver:
 
     async def run(self, flow: Generator[commands.Command, commands.CommandResult, T]) -> T:
         """Run a flow of the broker itself, without a client."""
-        started = StartedFlow(flow, self._store.rollbacks, BROKER)
+        started = StartedFlow(flow, BROKER)
         try:
             return await self._run(started, ExitStack(), {}, None)
         finally:
@@ -326,7 +278,7 @@ class Driver:
         opened: dict[commands.Relay, ResponseReader],
         client: ClientStream | None,
     ) -> T:
-        """Run a flow to its end, or with a client to its early response.
+        """Run a flow to its end.
 
         *admission* holds the admission lock. Closed, and so released, after the first refusal,
         record or mutation.
@@ -334,8 +286,6 @@ class Driver:
         reads = _EngineReads(self._client, self._authorise, flow.user)
         try:
             while (command := flow.command) is not None:
-                if client is not None and flow.early is not None:
-                    return cast("T", flow.early)
                 if isinstance(command, commands.GiveWay):
                     await asyncio.sleep(0)
                     flow.send(None)
@@ -347,9 +297,7 @@ class Driver:
                 # A refusal changes nothing that others count, and a proof takes seconds.
                 if _is_refusal(command) or isinstance(command, commands.VerifyProof):
                     admission.close()
-                result: commands.CommandResult = None
-                if not _is_intent(command) or await self._is_durable(flow):
-                    result = await self._execute(command, opened, client, flow.user)
+                result = await self._execute(command, opened, client, flow.user)
                 if not isinstance(command, _KEEPS_ADMISSION):
                     admission.close()
                 flow.send(result)
@@ -357,18 +305,9 @@ class Driver:
             reads.discard()
         return flow.value
 
-    async def _is_durable(self, flow: StartedFlow[T]) -> bool:
-        """Return True if the state that the flow was judged by is durable. Waits for the disk."""
-        rollbacks, flow.rollbacks = flow.rollbacks, None
-        return rollbacks is None or await self._store.is_durable_since(rollbacks)
-
     async def close(self) -> None:
-        """End the pulls and the flows without a connection."""
+        """End the pulls."""
         await self._pulls.close()
-        if self._rests:
-            await asyncio.wait(tuple(self._rests), timeout=REST_S)
-        for rest in self._rests:
-            rest.cancel()
 
     async def write(self, entry: Entry) -> Record | None:
         """Write or count an entry of the server itself. Return None without a durable record."""
@@ -403,8 +342,6 @@ class Driver:
         match command:
             case commands.InspectPaths(paths):
                 return await self._inspect(paths)
-            case commands.WriteRecord(entry, early) if early is not None:
-                return await self._store.write(entry, optimistic=True)
             case commands.WriteRecord(entry):
                 return await self._limiter.write(entry)
             case commands.Forward():

@@ -3,9 +3,7 @@
 The record store: the journal, and the inventory folded from the journal.
 
 Records are folded in the journal's order, each before the caller learns that the record is
-durable. An outcome can be folded optimistically, while its write is under way: the mutation has
-happened already. No intent is written on that basis before the outcome is durable
-(``is_durable_since``), and a failed write rolls the inventory back (docs/decisions/0025, 0083).
+durable. So everything is judged by durable records alone.
 
 The snapshot (``broker/inventory.json``) only spares the next start a read of the whole journal. It
 is replaced atomically, after a signed record describes the new content by a hash. A snapshot that no
@@ -27,7 +25,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.broker.gate.state import GateState
@@ -70,12 +68,6 @@ class RecordStore:
         self._snapshot = snapshot
         self._reach = reach
         self._saved_seq = -1
-        #: The inventory of durable records alone, while some entries are optimistic.
-        self._confirmed = state.inventory
-        #: The outcomes folded before they are durable, by id.
-        self._optimistic: dict[str, tuple[Entry, asyncio.Future[Record | None]]] = {}
-        #: How often an optimistic outcome was taken back.
-        self.rollbacks = 0
         #: The number of submitted entries that are not folded yet.
         self._unfolded = 0
         self._idle = asyncio.Event()
@@ -142,11 +134,10 @@ class RecordStore:
         else:
             self._state.inventory = inventories.fold(self._state.inventory, record)
 
-    async def write(self, entry: Entry, *, optimistic: bool = False) -> Record | None:
+    async def write(self, entry: Entry) -> Record | None:
         """Write and fold *entry*. Return the durable record, or None.
 
-        A record is folded also after the caller was cancelled. An *optimistic* entry, an outcome,
-        is in the inventory before the first wait.
+        A record is folded also after the caller was cancelled.
         """
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Record | None] = loop.create_future()
@@ -158,15 +149,9 @@ class RecordStore:
             queued = self.journal.submit(entry)
         except ValueError as error:  # for example too long: a retry would fail too
             LOG.error("journal.unfit id=%s error=%s", entry.id, error)  # noqa: TRY400 - the reason is enough
-            self.rollbacks += optimistic
             return None
         self._unfolded += 1
         self._idle.clear()
-        if optimistic:
-            self._confirmed = self._durable
-            self._optimistic[entry.id] = (entry, result)
-            self._state.inventory = _fold_ahead(self._state.inventory, entry)
-            self._state.remember_time(entry.id)
         queued.add_done_callback(on_done)
         try:
             async with asyncio.timeout(WRITE_S):
@@ -179,15 +164,11 @@ class RecordStore:
     def _fold_result(
         self, identifier: str, future: Future[Record], result: asyncio.Future[Record | None]
     ) -> None:
-        """Fold a written record, or roll an optimistic one back; then release the caller."""
+        """Fold a written record, then release the caller."""
+        record = None
         self._unfolded -= 1
         if not self._unfolded:
             self._idle.set()
-        durable, ahead, record = self._durable, self._state.inventory, None
-        optimistic = self._optimistic.get(identifier, (None, None))[1] is result
-        is_oldest = optimistic and next(iter(self._optimistic)) == identifier
-        if optimistic:
-            del self._optimistic[identifier]
         try:
             record = future.result()
         except (JournalUnavailable, CancelledError) as error:
@@ -195,69 +176,15 @@ class RecordStore:
             if getattr(error, "code", "") != RESERVED:
                 self._state.health.journal_error = str(error) or "the journal is closed"
                 LOG.error("journal.unavailable error=%s", error)  # noqa: TRY400 - the reason is enough
-            self.rollbacks += optimistic
-            if optimistic:
-                ahead = self._refold(durable)
         else:
             self._state.health.journal_error = ""
-            durable = inventories.fold(durable, record)
-            ahead = self._follow(ahead, record, durable, is_oldest=is_oldest)
-            if not optimistic:
-                self._state.remember_time(identifier)
+            self._state.inventory = inventories.fold(self._state.inventory, record)
+            self._state.remember_time(identifier)
             if self._archive is not None:
                 self._archive.wake()
-        self._confirmed, self._state.inventory = durable, ahead
         self._state.health.journal = self.journal.last_health
         if not result.done():
             result.set_result(record)
-
-    def _follow(
-        self, ahead: Inventory, record: Record, durable: Inventory, *, is_oldest: bool
-    ) -> Inventory:
-        """Return the inventory ahead after a record. *durable* already has the record.
-
-        The journal keeps the order of ``submit``: the record stands before each outcome that is still
-        optimistic. A record that *is_oldest* is the first outcome of the inventory ahead, and stays
-        there. The times that it set are those of the record before it, not earlier than its intent,
-        until no outcome is optimistic. No age depends on them (``GateState.age_s``).
-
-        An intent about another object goes on top. The fold of an intent changes the open intents,
-        the takedowns and the used approvals alone, and reads nothing of other objects. So the order of
-        the two makes no difference. After any other record the optimistic outcomes are folded again.
-        """
-        if not self._optimistic:
-            return durable
-        if is_oldest:
-            return replace(ahead, seq=durable.seq, time=durable.time)
-        if record.entry.stage == "intent":
-            intents = (durable.open.get(identifier) for identifier in self._optimistic)
-            asked = record.entry.request.get("object")
-            if all(each is None or each.request.get("object") != asked for each in intents):
-                return inventories.fold(ahead, record)
-        return self._refold(durable)
-
-    def _refold(self, durable: Inventory) -> Inventory:
-        """Return the inventory after durable records and the optimistic outcomes."""
-        for entry, _ in self._optimistic.values():
-            durable = _fold_ahead(durable, entry)
-        return durable
-
-    @property
-    def _durable(self) -> Inventory:
-        """The inventory of durable records alone."""
-        return self._confirmed if self._optimistic else self._state.inventory
-
-    async def is_durable_since(self, rollbacks: int) -> bool:
-        """Wait until all optimistic outcomes are durable. Return True if none was rolled back.
-
-        *rollbacks* is the counter ``rollbacks`` at the moment from which on none is allowed.
-        """
-        if self._optimistic:
-            results = [result for _, result in self._optimistic.values()]
-            _, late = await asyncio.wait(results, timeout=WRITE_S)
-            if late:
-                return False
-        return self.rollbacks == rollbacks
 
     def refresh_health(self) -> None:
         """Copy the journal's health into the state: a journal can recover between two writes."""
@@ -280,7 +207,7 @@ class RecordStore:
         Blocks. The record that describes the snapshot is durable before the file is replaced: after
         a crash in between, the journal still describes the previous file.
         """
-        inventory = self._durable
+        inventory = self._state.inventory
         if inventory.seq == self._saved_seq:
             return
         members = {"format": _FORMAT, "inventory": inventory_json.to_json(inventory)}
@@ -297,12 +224,6 @@ class RecordStore:
             return
         self._reach("inventory.write.after")
         self._saved_seq = inventory.seq
-
-
-def _fold_ahead(inventory: Inventory, entry: Entry) -> Inventory:
-    """Return the inventory after an outcome that has no record yet. ``seq`` stays the same."""
-    record = Record(inventory.seq + 1, inventory.time, entry, "", "")
-    return replace(inventories.fold(inventory, record), seq=inventory.seq)
 
 
 def _read(path: Path) -> bytes:

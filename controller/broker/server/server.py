@@ -267,9 +267,6 @@ class Broker:
             )
             queries = JournalQueries(archive)
 
-            def wake_recovery() -> None:
-                recovery.wake()
-
             secrets = services.secrets
             delivery = None
             if secrets is not None and services.secret_folder is not None:
@@ -285,7 +282,6 @@ class Broker:
                 queries=queries,
                 inspect_paths=self._inspect_paths,
                 authorise=partial(self._authorise, limiter),
-                left_open=wake_recovery,
             )
             driver.use_prover(services.prove)
             driver.keep_contexts_in(self._paths.folder / "builds")

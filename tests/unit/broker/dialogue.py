@@ -130,7 +130,6 @@ class Told:
 
     value: Any
     entries: list[Entry] = field(default_factory=list)
-    early: Reply | None = None  # what the client was answered before
 
     @property
     def status(self) -> int:
@@ -167,8 +166,7 @@ def converse(
 
     A step's command is compared whole, a ``WriteRecord`` only by its stage (its entry is in the
     result): ``("intent", RECORDED)``. A look at what the engine dropped of a create or an update
-    finds nothing, unless the dialogue has the look as a step. What the client was answered early must be what they end
-    with.
+    finds nothing, unless the dialogue has the look as a step.
     """
     told = Told(None)
     rest = list(dialogue)
@@ -180,8 +178,6 @@ def converse(
         except StopIteration as stop:
             assert not rest, f"the gate ended before {rest[0][0]!r}"
             told.value = stop.value
-            early = told.early
-            assert early is None or early == told.value, f"answered {early!r}, then {told.value!r}"
             return told
         if changed is not None and command == changed and not (rest and rest[0][0] == changed):
             changed, answer = None, NOT_FOUND
@@ -193,7 +189,6 @@ def converse(
             assert isinstance(given, _Journal)
             answer = record(knows, command.entry) if given.works else None
             told.entries.append(command.entry)
-            told.early = told.early or command.early
             continue
         assert command == expected, f"\nexpected {expected!r}\ngot      {command!r}"
         answer = shaped(command, given)

@@ -44,16 +44,11 @@ class Books:
         self.released = asyncio.Event()
         self.entries: list[Entry] = []
 
-    rollbacks = 0
-
     def open_secret(self, _command: OpenSecret) -> SecretOpened:
         raise AssertionError("this test opens no Secret")
 
     def refresh_health(self) -> None:
         return None
-
-    async def is_durable_since(self, rollbacks: int) -> bool:
-        return self.rollbacks == rollbacks
 
     async def write(self, entry: Entry) -> Record:
         self.entries.append(entry)

@@ -149,76 +149,6 @@ def creating(number: int) -> tuple[Entry, Entry]:
     return entry(number, request=request), entry(number, "outcome", result=made)
 
 
-def test_an_outcome_is_believed_at_once_and_the_inventory_is_as_of_the_records(
-    tmp_path: Path,
-) -> None:
-    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
-        intent, outcome = creating(1)
-        await books.write(intent)
-        seq = state.inventory.seq
-        writing = asyncio.ensure_future(books.write(outcome, optimistic=True))
-        await asyncio.sleep(0)
-        assert (list(state.inventory.containers), state.inventory.open) == (["c1"], {})
-        assert state.inventory.seq == seq
-        assert await books.is_durable_since(0)
-        record = await writing
-        assert record is not None
-        assert state.inventory.seq == record.seq
-
-    assert check(tmp_path, test).inventory == refolded(tmp_path)
-
-
-def test_what_is_believed_beside_other_records_ends_as_what_they_say(tmp_path: Path) -> None:
-    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
-        intents, outcomes = zip(*(creating(number) for number in range(1, 50)), strict=True)
-        await asyncio.gather(*map(books.write, intents))
-        writing = [
-            asyncio.ensure_future(each)
-            for number, outcome in enumerate(outcomes, 1)
-            for each in (books.write(outcome, optimistic=True), books.write(trust(100 + number)))
-        ]
-        await asyncio.sleep(0)
-        assert (len(state.inventory.containers), state.inventory.open) == (49, {})
-        assert None not in await asyncio.gather(*writing)
-
-    assert check(tmp_path, test).inventory == refolded(tmp_path)
-
-
-def test_what_was_believed_and_cannot_be_written_is_taken_back(tmp_path: Path) -> None:
-    async def test(books: RecordStore, journal: Writer, state: GateState) -> None:
-        (first, done), (second, also) = creating(1), creating(2)
-        await books.write(first)
-        await books.write(second)
-        assert await books.write(done, optimistic=True) is not None
-        before = state.inventory
-        await asyncio.to_thread(journal.close)
-        writing = asyncio.ensure_future(books.write(also, optimistic=True))
-        await asyncio.sleep(0)
-        doubts = books.rollbacks
-        assert state.inventory.containers.keys() == {"c1", "c2"}
-        assert not await books.is_durable_since(doubts)
-        assert await writing is None
-        assert state.inventory == before
-        assert list(state.inventory.open) == [second.id]
-        assert await books.is_durable_since(books.rollbacks)
-
-    assert check(tmp_path, test).inventory == refolded(tmp_path)
-
-
-def test_what_is_only_believed_is_not_saved(tmp_path: Path) -> None:
-    async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
-        intent, outcome = creating(1)
-        await books.write(intent)
-        writing = asyncio.ensure_future(books.write(outcome, optimistic=True))
-        await asyncio.sleep(0)
-        books.save()
-        assert list(state.inventory.containers) == ["c1"]
-        assert list(read_snapshot(tmp_path / "inventory.json").open) == [intent.id]
-        await writing
-
-    check(tmp_path, test)
-
-
 @pytest.mark.parametrize("containers", [1, 10])
 def test_no_call_of_the_encoder_grows_with_the_inventory(tmp_path: Path, containers: int) -> None:
     """One call for thousands of containers keeps the interpreter from the event loop."""
@@ -246,8 +176,7 @@ def test_an_entry_that_can_never_be_recorded_is_none_and_no_outage(tmp_path: Pat
     async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         assert await books.write(entry(1, request={"summary": {"x": 1.5}})) is None
         assert await books.write(entry(1, request={"summary": "x" * 2_000_000})) is None
-        assert await books.write(entry(1, "outcome", result={"x": 1.5}), optimistic=True) is None
-        assert not await books.is_durable_since(0)
+        assert await books.write(entry(1, "outcome", result={"x": 1.5})) is None
         assert state.health.journal_error == ""
 
     check(tmp_path, test)
