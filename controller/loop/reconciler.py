@@ -347,8 +347,9 @@ class Reconciler:
         self, result: passes.Result, service: Service | None, observed: Observed
     ) -> passes.Result:
         """Return a result with the time of the next pass, if time alone changes anything."""
-        if result.requeue_after_s is None and result.outcome is passes.PassOutcome.WAIT:
-            wait_s = self._shortest_wait_s(result.execution.waits, service, observed)
+        ending = [w for w in result.execution.waits if not isinstance(w, NeedsOperator)]
+        if result.requeue_after_s is None and ending:
+            wait_s = self._shortest_wait_s(ending, service, observed)
             result = replace(result, requeue_after_s=wait_s)
         if service is None:
             return result

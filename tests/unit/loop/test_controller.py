@@ -32,7 +32,7 @@ from controller.model.errors import (
     ReplyLost,
     UsageError,
 )
-from controller.model.names import job_key, service_key
+from controller.model.names import ForeignContainer, job_key, service_key
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
@@ -1190,3 +1190,17 @@ def test_a_job_that_was_declared_before_the_start_runs_on_time(tmp_path: Path) -
     home.files.desired = declared(nightly)
     assert home.settle() == []
     assert any("nightly" in action for action in home.let_pass(61))
+
+
+def test_what_waits_for_time_is_done_beside_a_slot_that_waits_for_a_person(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(replicas=2),))
+    copy = ForeignContainer("f0" * 32, "copy", "default", "web", "2", ())
+    home.engine.world = replace(home.engine.world, foreign=(copy,))
+    home.settle()
+    for _ in range(4):
+        home.engine.change(WEB1, lambda c: replace(c, settings=replace(c.settings, pids=9)))
+        home.controller.handle_event(EngineEvent(1, "container", "update", f"id:{WEB1}", None))
+        done = home.settle()
+    assert done == []
+    assert home.condition("web", "Stalled")[0] == "True"
+    assert home.let_pass(3) == [f"update-container {WEB1}"]
