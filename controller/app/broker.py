@@ -7,7 +7,6 @@ import secrets
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from controller.app import process
 from controller.app.policy import access_error, policy_of_directory, read_policy
@@ -26,10 +25,13 @@ from controller.app.state_folder import (
 from controller.broker.dispatch import handle
 from controller.broker.files import SecretDelivery, restore
 from controller.broker.host.capabilities import UMASK, drop_privileges, raise_priority
+from controller.broker.prover import Prover
 from controller.broker.secrets.generated import GeneratedValues, secret_folder
 from controller.broker.secrets.opener import SecretOpener, SecretWorker
 from controller.broker.server.server import Broker, BrokerPaths, HostServices
+from controller.core.proofs.proven_commit import FILE_MAX, SignerFiles
 from controller.core.records.checkpoint import origin_of
+from controller.fetch.verify import KEYS, read_keys
 from controller.journal.index.queries import LiveIndex
 from controller.journal.writer.checkpointer import Checkpointer, KeyFiles, SigningKeys, hash_key
 from controller.journal.writer.retention import KEEP
@@ -41,11 +43,6 @@ from controller.process.start_checks import InstanceLock, check_access, shared_f
 from controller.settings import StateFolder, bind_engine, read_instance, state_of
 from controller.system.durable_files import hold_lock
 from controller.system.sockets import engine_socket_path
-
-if TYPE_CHECKING:
-    from controller.broker.gate.commands import Open, ProofRefused, ProofVerified, VerifyProof
-    from controller.broker.prover import Prover
-    from controller.core.proofs.proven_commit import SignerFiles
 
 
 def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | None) -> int:
@@ -83,7 +80,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     )
     key = hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32))
     opener = _secret_opener(state, key)
-    prover = LazyProver(clock, opener.answer)
+    prover = Prover(_read_key_files, opener.answer, now=clock.now, monotonic=clock.monotonic)
     services = HostServices(
         clock=clock,
         new_id=process.new_id,
@@ -97,7 +94,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         bind_engine=bind_and_claim,
         hash_key=key,
         secrets=opener,
-        prove=prover.prove,
+        prove=prover,
         secret_folder=secret_folder(instance.id),
         reach=reach,
     )
@@ -120,42 +117,12 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     return 0
 
 
-class LazyProver:
-    """Verifies proofs. The code is loaded, and the render worker started, with the first proof."""
-
-    def __init__(self, clock: Clock, open_secret: Open) -> None:
-        self._clock = clock
-        self._open = open_secret
-        self._prover: Prover | None = None
-
-    def prove(self, command: VerifyProof) -> ProofVerified | ProofRefused:
-        """Verify and render a proof. Only a single thread calls the method."""
-        if self._prover is None:
-            from controller.broker.prover import Prover
-
-            self._prover = Prover(
-                _read_key_files,
-                self._open,
-                now=self._clock.now,
-                monotonic=self._clock.monotonic,
-            )
-        return self._prover(command)
-
-    def stop(self) -> None:
-        """End the render worker."""
-        if self._prover is not None:
-            self._prover.stop()
-
-
 def _read_key_files(name: str) -> SignerFiles:
     """Return the files of a folder of keys.
 
     Raises:
         SourceError: the folder can't be used, or has no keys for SSH signatures.
     """
-    from controller.core.proofs.proven_commit import FILE_MAX, SignerFiles
-    from controller.fetch.verify import KEYS, read_keys
-
     keys = read_keys(KEYS / name, owners=(0, os.getuid()))
     files = []
     for path in (keys.allowed_signers, keys.revoked_keys):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller.app.desired_state import (
+    READERS_ON_USE,
     DesiredFiles,
     charts_folder,
     directory_source,
@@ -27,6 +28,7 @@ from controller.app.process import (
     boot_id,
     call_on_termination,
     crash_reach,
+    load_modules,
     log_to_stderr,
 )
 from controller.core.admission.preview import preview_action
@@ -81,6 +83,21 @@ if TYPE_CHECKING:
     from controller.loop.state.saved_state import FeedbackFile, HoldFile
     from controller.model.desired.spec.container import Build
     from controller.model.sources import SourceHold
+
+
+#: What the controller's modules load on use, because commands start faster so.
+LOADED_ON_USE = (
+    *READERS_ON_USE,
+    "app/up",
+    "core/enforcement/approvals",
+    "core/policy/load",
+    "core/review/plan_json",
+    "core/review/progress",
+    "core/review/review",
+    "core/status/sources",
+    "loop/state/saved_state",
+    "sources/build_contexts",
+)
 
 
 def broker_engine(
@@ -387,6 +404,7 @@ def run_controller(
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
     log_to_stderr("controller")
+    load_modules(LOADED_ON_USE)
     instance, state = existing_instance(root)
     lock = hold_lock(state.controller / "lock", program="controller", monotonic=time.monotonic)
     desired_state = directory.absolute() if directory is not None else Path(instance.dir)

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from controller.sources.fetched import FetchedSources
 
 
+#: What readers of documents load on use, because commands start faster so.
+READERS_ON_USE = (
+    "core/manifests/combine",
+    "core/manifests/source_document",
+    "core/secrets/sops_metadata",
+    "sources/charts",
+    "sources/compose_projects",
+    "sources/fetched",
+)
 #: Returns the policy's choices for Compose files.
 AskCompose = Callable[[], ComposeSettings]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from controller.app.child_commands import fetcher_recipe
 from controller.app.policy import PACKAGE
-from controller.app.process import SystemClock, call_on_termination, log_to_stderr
+from controller.app.process import SystemClock, call_on_termination, load_modules, log_to_stderr
 from controller.app.state_folder import (
     Launch,
     fetcher_user,
@@ -112,7 +112,7 @@ def run_fetcher(
         UsageError: *webhook* is no address of this host.
     """
     # Only a process with Sources loads what reads documents and talks to Git.
-    from controller.app.desired_state import directory_source
+    from controller.app.desired_state import READERS_ON_USE, directory_source
     from controller.core.compose.translation.scope import ComposeSettings
     from controller.fetch.credentials import FOLDER
     from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts, serve_requests
@@ -123,6 +123,7 @@ def run_fetcher(
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
     log_to_stderr("fetch")
+    load_modules(READERS_ON_USE)
     instance, state = existing_instance(root)
     lock = hold_lock(state.fetcher / "lock", program=FETCHER, monotonic=time.monotonic)
     clock = SystemClock()

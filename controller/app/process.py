@@ -11,7 +11,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 from controller.core.encoding.text import printable
@@ -68,6 +69,15 @@ def crash_reach(environ: Mapping[str, str]) -> Reach:
 def engine_url(explicit: str | None) -> str:
     """Return the engine's address: as given, else ``$DOCKER_HOST``, else the standard socket."""
     return explicit or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
+
+
+def load_modules(paths: Iterable[str]) -> None:
+    """Import modules that commands load on use, such as ``app/up``, before a service is ready.
+
+    A service loads nothing later: a package that is unpacked meanwhile changes no running process.
+    """
+    for path in paths:
+        import_module(f"controller.{path.replace('/', '.')}")
 
 
 def boot_id() -> str:

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
-from controller.broker.deliveries import secrets
+from controller.broker.deliveries import deliver, secrets
 from controller.broker.gate import journal_entries, redact, routes
 from controller.broker.gate.call import Author, Flow, GateRequest
 from controller.broker.gate.commands import Follow, Relay
@@ -26,14 +23,21 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares, recovery
 from controller.broker.guards.lists import scrub_reply
 from controller.broker.handlers import (
+    adoption_as_found,
     adoption_labelled,
     container_create,
     container_exec,
     container_lifecycle,
     container_read,
     image,
+    image_build,
+    image_remove,
+    info,
+    journal_api,
     look,
     networks_volumes,
+    proof_uploads,
+    prune,
     trimtab_api,
 )
 from controller.core.encoding import json_values
@@ -52,33 +56,12 @@ Handler = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OnUse:
-    """A handler in a module below ``broker``. The first request of its route loads the module.
-
-    Most brokers serve no such request.
-    """
-
-    module: str
-    name: str
-
-    def load(self) -> Callable[[GateRequest, GateState], Any]:
-        """Return the handler's function."""
-        loaded = import_module(f"controller.broker.{self.module.replace('/', '.')}")
-        found: Callable[[GateRequest, GateState], Any] = getattr(loaded, self.name)
-        return found
-
-    def __call__(self, call: GateRequest, state: GateState) -> Any:
-        """Serve a request of the route."""
-        return self.load()(call, state)
-
-
 #: The handler of each route, by the name of the route.
 ENDPOINTS: dict[str, Handler] = {
     "ping": container_read.ping,
     "ping.head": container_read.ping,
     "version": container_read.version,
-    "info": OnUse("handlers/info", "info"),
+    "info": info.info,
     "system.df": container_read.system_df,
     "events": container_read.events,
     "container.list": container_read.container_list,
@@ -100,17 +83,17 @@ ENDPOINTS: dict[str, Handler] = {
     Mutation.CONTAINER_RENAME: container_lifecycle.rename,
     Mutation.CONTAINER_UPDATE: container_lifecycle.update,
     Mutation.CONTAINER_REMOVE: container_lifecycle.remove,
-    "container.prune": OnUse("handlers/prune", "containers"),
-    "network.prune": OnUse("handlers/prune", "networks"),
-    "volume.prune": OnUse("handlers/prune", "volumes"),
-    Mutation.CONTAINER_ADOPT: OnUse("handlers/adoption_as_found", "adopt"),
+    "container.prune": prune.containers,
+    "network.prune": prune.networks,
+    "volume.prune": prune.volumes,
+    Mutation.CONTAINER_ADOPT: adoption_as_found.adopt,
     Mutation.EXEC_CREATE: container_exec.create,
     Mutation.EXEC_START: container_exec.start,
     "exec.inspect": container_exec.inspect,
     "exec.resize": container_exec.resize,
     "distribution.inspect": image.distribution_inspect,
-    Mutation.IMAGE_REMOVE: OnUse("handlers/image_remove", "remove"),
-    Mutation.IMAGE_BUILD: OnUse("handlers/image_build", "build"),
+    Mutation.IMAGE_REMOVE: image_remove.remove,
+    Mutation.IMAGE_BUILD: image_build.build,
     "image.list": image.image_list,
     "image.inspect": image.image_inspect,
     "image.history": image.image_history,
@@ -127,20 +110,20 @@ ENDPOINTS: dict[str, Handler] = {
     "volume.inspect": networks_volumes.volume_inspect,
     Mutation.VOLUME_CREATE: networks_volumes.volume_create,
     Mutation.VOLUME_REMOVE: networks_volumes.volume_remove,
-    Mutation.FILES_DELIVER: OnUse("deliveries/deliver", "deliver"),
+    Mutation.FILES_DELIVER: deliver.deliver,
     "own.secret": secrets.look,
     "own.whoami": trimtab_api.whoami,
     "own.health": trimtab_api.health,
     "own.policy": trimtab_api.policy,
     "own.inventory": trimtab_api.inventory,
     "own.look": look.look,
-    "own.journal": OnUse("handlers/journal_api", "journal"),
-    "own.journal.follow": OnUse("handlers/journal_api", "follow"),
+    "own.journal": journal_api.journal,
+    "own.journal.follow": journal_api.follow,
     "own.strangers": adoption_labelled.strangers,
     "own.approvals": trimtab_api.approvals,
     "own.records": trimtab_api.records,
-    "own.proofs": OnUse("handlers/proof_uploads", "proofs"),
-    "own.proof": OnUse("handlers/proof_uploads", "upload"),
+    "own.proofs": proof_uploads.proofs,
+    "own.proof": proof_uploads.upload,
 }
 
 

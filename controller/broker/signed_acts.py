@@ -1,18 +1,28 @@
 """The controller's changes against the accepted commits of signed sources.
 
-A namespace without such a source, and every other role, passes without a look. ``core.proofs`` is
-imported only while the policy has signed sources.
+A namespace without such a source, and every other role, passes without a look.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from controller.broker.gate.call import GateRequest
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
+from controller.core.proofs.decision import (
+    Evidence,
+    NotProven,
+    RunPins,
+    admit_create,
+    admit_join,
+    admit_object,
+    admit_start,
+    admit_update,
+)
+from controller.core.proofs.shapes import shape_of, shape_of_create
 from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.records.signed_revisions import former_names
 from controller.core.rules.context import Placement, requested_place
@@ -23,10 +33,6 @@ from controller.model.inventory import ContainerItem, PinnedImage
 from controller.model.names import Key
 from controller.model.policy.sections import SignedSource
 from controller.model.records import Role
-
-if TYPE_CHECKING:
-    from controller.core.proofs.decision import Evidence
-
 
 _T = TypeVar("_T")
 _UPLOADED_SOON = (
@@ -58,9 +64,6 @@ def proof_of_create(call: GateRequest, state: GateState, pin: PinnedImage | None
     rule = rule_of_request(call)
     if rule is None:
         return ProofPart()
-    from controller.core.proofs.decision import RunPins, admit_create
-    from controller.core.proofs.render import shape_of_create
-
     pins = RunPins(state.inventory.pins.get(_labels(call.body).get(names.REVISION, "")), pin)
     key = key_of_request(call)
     asked = shape_of_create(call.body) if call.query.keys() <= {"name"} else None
@@ -126,8 +129,6 @@ def forget_outdated(call: GateRequest, state: GateState, files: FileSet, content
     made = None if rule is None else state.proofs.renderings.get(rule.source)
     if rule is None or made is None:
         return
-    from controller.core.proofs.render import shape_of
-
     is_declared = shape_of(call.body) in made.objects.get(_secret(files), {})
     if is_declared and made.contents.get(f"Secret/{files.namespace}/{files.name}") != content:
         del state.proofs.renderings[rule.source]
@@ -148,8 +149,6 @@ def refuse_unsigned_start(call: GateRequest, state: GateState, item: ContainerIt
     """
     rule = _rule(call, item.namespace)
     if rule is not None:
-        from controller.core.proofs.decision import admit_start
-
         _judged(state, rule, lambda known: admit_start(known, item))
 
 
@@ -162,8 +161,6 @@ def proof_of_update(call: GateRequest, state: GateState, item: ContainerItem) ->
     rule = _rule(call, item.namespace)
     if rule is None:
         return ProofPart()
-    from controller.core.proofs.decision import admit_update
-
     return _judged(state, rule, lambda known: admit_update(known, item, call.body))
 
 
@@ -178,7 +175,6 @@ def refuse_unsigned_join(
     rule = _rule(call, item.namespace)
     if rule is None:
         return
-    from controller.core.proofs.decision import NotProven, admit_join
 
     def judge(known: Evidence) -> None:
         aliases = _aliases(call.body)
@@ -203,8 +199,6 @@ def _proof_of_object(
 ) -> ProofPart:
     if rule is None:
         return ProofPart()
-    from controller.core.proofs.decision import admit_object
-
     return _judged(state, rule, lambda known: admit_object(known, name, call.body))
 
 
@@ -222,8 +216,6 @@ def _rule_of_name(call: GateRequest, name: str) -> SignedSource | None:
 
 
 def _judged(state: GateState, rule: SignedSource, judge: Callable[[Evidence], _T]) -> _T:
-    from controller.core.proofs.decision import Evidence, NotProven
-
     made = state.proofs.renderings.get(rule.source)
     known = Evidence(rule, made, state.inventory, state.clock.now())
     try:

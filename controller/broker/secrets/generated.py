@@ -29,17 +29,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from controller.core.secrets.declared import GeneratedSource, SecretFiles, SecretName
 from controller.model.errors import SecretError
 from controller.system.durable_files import write_atomic
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 
 #: Whether missing values are made: ``unless-lost`` if values of the Secret were made before.
 Make = Literal["always", "unless-lost", "never"]
@@ -117,9 +114,6 @@ class GeneratedValues:
         return self.folder / namespace / name
 
     def _cipher(self) -> AESGCM:
-        # Only a Secret with generated values needs ciphers.
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
         return AESGCM(hmac.digest(self.hash_key, b"trimtab generated values v1", hashlib.sha256))
 
     def _read(self, bound: SecretName) -> SecretFiles | None:

@@ -13,9 +13,10 @@ from datetime import datetime
 
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs.memory import SCHEDULE
+from controller.core.manifests.cron_schedule import next_instant, zone_of
 from controller.core.proofs.proven_commit import ProvenCommit
-from controller.core.proofs.render import CreateShape, are_names_of, are_same, shape_of
 from controller.core.proofs.rendering import RenderedObject, RenderedWorkload, Rendering
+from controller.core.proofs.shapes import CreateShape, are_names_of, are_same, shape_of
 from controller.core.records.parts import ProofPart
 from controller.core.records.signed_revisions import find_revision, key_of
 from controller.model import names
@@ -297,9 +298,6 @@ def _is_due(evidence: Evidence, key: str, entry: RenderedWorkload | None, occasi
         return False
     if not occasion.startswith(SCHEDULE):
         return True
-    # Loaded on use: few jobs have a schedule.
-    from controller.core.manifests.cron_schedule import next_instant, zone_of
-
     schedule = entry.schedule
     try:
         instant = datetime.fromisoformat(occasion.removeprefix(SCHEDULE)).timestamp()

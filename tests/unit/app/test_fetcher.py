@@ -83,7 +83,7 @@ def test_the_fetcher_runs_while_dir_declares_a_source(launch: Launch) -> None:
 
 
 def test_nothing_that_talks_to_git_is_loaded_without_a_source() -> None:
-    modules = ("app.controller", "app.fetcher", "app.broker", "app.up", "cli.status.live_view")
+    modules = ("app.controller", "app.fetcher", "app.up", "cli.status.live_view")
     imports = "; ".join(f"import controller.{module}" for module in modules)
     loaded = 'print([n for n in sys.modules if n.startswith(("controller.fetch", "controller.core.git"))])'
     done = subprocess.run(

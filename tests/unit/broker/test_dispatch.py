@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import base64
 import json
-from inspect import signature
 from typing import Any
 
 import pytest
 
-from controller.broker.dispatch import ENDPOINTS, OnUse, handle
+from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.broker.guards.recovery import intents_to_settle
@@ -54,16 +53,6 @@ def ask(
     """Send one request through the gate."""
     knows = knows or state(inventory())
     return converse(handle(request(method, target, **more), knows), dialogue, knows)
-
-
-@pytest.mark.parametrize(
-    "route", [name for name in ENDPOINTS if isinstance(ENDPOINTS[name], OnUse)]
-)
-def test_a_handler_that_is_loaded_on_use_is_there(route: str) -> None:
-    """Its module and function are texts, which no type checker follows."""
-    handler = ENDPOINTS[route]
-    assert isinstance(handler, OnUse)
-    assert [*signature(handler.load()).parameters] == ["call", "state"]
 
 
 def test_a_change_is_recorded_forwarded_and_recorded_again() -> None:

@@ -29,7 +29,7 @@ from controller.core.engine_api.parse import (
     parse_update,
     parse_volume,
 )
-from controller.core.proofs.render import shape_of_create
+from controller.core.proofs.shapes import shape_of_create
 from controller.core.records import parts
 from controller.core.records.container_effects import create_container
 from controller.core.records.inventory import _create_network, _create_volume

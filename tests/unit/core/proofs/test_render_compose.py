@@ -19,8 +19,9 @@ from controller.core.planning.deliveries import bind_secrets
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.proofs.documents import ProvenFiles
 from controller.core.proofs.proven_commit import ProvenCommit
-from controller.core.proofs.render import RenderScope, render, shape_of, shape_of_create
+from controller.core.proofs.render import RenderScope, render
 from controller.core.proofs.rendering import Rendering, every_key
+from controller.core.proofs.shapes import shape_of, shape_of_create
 from controller.model.desired.desired import Desired, GitSource, SourceIdentity, SourceLocation
 from controller.model.desired.plan import CreateNetwork, CreateVolume, DeliverFiles
 from controller.model.desired.source_spec import SourceSpec

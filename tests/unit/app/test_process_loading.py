@@ -1,0 +1,157 @@
+"""What a service can ever import is loaded before it is ready: a replaced package changes no running process."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from controller.app.controller import LOADED_ON_USE
+from controller.app.desired_state import READERS_ON_USE
+
+ROOT = Path(__file__).parents[3]
+
+
+def file_of(module: str) -> Path | None:
+    """Return the file of a module of the project; None for another name."""
+    place = ROOT / module.replace(".", "/")
+    found = (place / "__init__.py", place.with_suffix(".py"))
+    return next((path for path in found if path.is_file()), None)
+
+
+@cache
+def imports(module: str) -> tuple[tuple[str, bool], ...]:
+    """Return the names that a module imports, and whether inside a function."""
+    path = file_of(module)
+    assert path is not None
+    return tuple(_imports(ast.parse(path.read_text()), late=False))
+
+
+def _imports(node: ast.AST, *, late: bool) -> Iterator[tuple[str, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, late) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            yield child.module, late
+            yield from ((f"{child.module}.{alias.name}", late) for alias in child.names)
+        is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        yield from _imports(child, late=late or is_function)
+
+
+def is_module(name: str) -> bool:
+    """Return True if a name is a module's, and not a function's of its parent."""
+    if name.startswith("controller"):
+        return file_of(name) is not None
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def modules(paths: Iterable[str]) -> list[str]:
+    """Return the names of modules, from their paths in the package."""
+    return [f"controller.{path.replace('/', '.')}" for path in paths]
+
+
+#: The modules that each service has loaded as it gets ready: its own, and what the start loads.
+SERVICES = {
+    "broker": ("controller.app.broker", "controller.core.policy.load"),
+    "controller": ("controller.app.controller", *modules(LOADED_ON_USE)),
+    "fetcher": (
+        "controller.app.fetcher",
+        *(name for name, late in imports("controller.app.fetcher") if late and is_module(name)),
+        *modules(READERS_ON_USE),
+    ),
+}
+#: Imports in functions that a service never calls, with the reason.
+NEVER = {
+    "broker": {
+        # The controller makes approvals of a plan; the broker reads them.
+        "controller.core.enforcement.approvals",
+    },
+    "controller": {
+        # The recipe of the shipper, for `trimtab ship` as root.
+        "controller.app.child_commands",
+        # A lock that waits in an event loop, for the broker.
+        "controller.system.durable_files",
+    },
+    "fetcher": {
+        # Policies, records and archives of adopted files: for the broker.
+        "controller.app.policy",
+        "controller.core.files.content",
+        "controller.core.records.parts",
+        # The recipe of the shipper, for `trimtab ship` as root.
+        "controller.app.child_commands",
+        # A lock that waits in an event loop, for the broker.
+        "controller.system.durable_files",
+    },
+}
+
+
+def missed(start: str, loaded: frozenset[str], never: set[str]) -> list[str]:
+    """Return the imports in functions, of all that a module reaches, that aren't loaded."""
+    found, seen, to_see = [], set(), [start]
+    while to_see:
+        module = to_see.pop()
+        if module in seen or file_of(module) is None:
+            continue
+        seen.add(module)
+        for name, late in imports(module):
+            if late and module in never:
+                continue
+            if late and name not in loaded and is_module(name):
+                found.append(f"{module} imports {name}")
+            to_see.append(name)
+    return sorted(found)
+
+
+def modules_after(imported: tuple[str, ...]) -> frozenset[str]:
+    """Return the modules of a new process that imports *imported*."""
+    program = (
+        "import importlib, json, sys\n"
+        f"for name in {imported!r}: importlib.import_module(name)\n"
+        "print(json.dumps(list(sys.modules)))"
+    )
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    return frozenset(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_has_loaded_before_it_is_ready_what_it_can_ever_import(service: str) -> None:
+    loaded = modules_after(SERVICES[service])
+    assert missed(SERVICES[service][0], loaded, NEVER[service]) == []
+
+
+def test_an_import_on_use_that_was_not_loaded_is_seen() -> None:
+    loaded = modules_after(SERVICES["broker"])
+    without = loaded - {"controller.core.proofs.shapes", "controller.core.policy.load"}
+    assert missed("controller.app.broker", without, NEVER["broker"]) == [
+        "controller.app.policy imports controller.core.policy.load"
+    ]
+
+
+def test_the_broker_loads_no_parser_of_documents_and_nothing_of_the_loop() -> None:
+    foreign = (
+        "controller.core.compose.projects",
+        "controller.core.manifests.parse",
+        "controller.core.proofs.render",
+        "controller.loop",
+        "controller.sources",
+        "docker",
+        "jsonschema",
+        "minijinja",
+        "pyrage",
+        "watchfiles",
+    )
+    loaded = modules_after(SERVICES["broker"])
+    assert [name for name in foreign if name in loaded] == []
