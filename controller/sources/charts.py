@@ -42,7 +42,7 @@ from controller.core.charts.releases import (
     unusable,
 )
 from controller.core.manifests.declaration import Declaration
-from controller.core.manifests.validation_errors import problem_at
+from controller.core.manifests.validation_errors import FieldProblem
 from controller.core.yaml.documents import decode
 from controller.model.errors import Problem
 from controller.sources.safe_read import FolderWalk, SourceFile, is_inside, read_whole
@@ -187,7 +187,7 @@ class ChartRenderer:
                 return _deferred(release, f"the render worker failed: {error}")
         remedy = "simplify its schema and templates, or the values"
         message = "rendering takes too much time or memory"
-        return (problem_at(release.document, _CHART, TOO_COSTLY, message, remedy=remedy),)
+        return (FieldProblem(_CHART, TOO_COSTLY, message, remedy=remedy).at(release.document),)
 
 
 _CHART = ("spec", "chart")
@@ -195,7 +195,7 @@ _CHART = ("spec", "chart")
 
 def _deferred(release: Declaration, message: str) -> tuple[Problem, ...]:
     remedy = "a later reading tries again; correct Releases with chart.too-costly"
-    return (problem_at(release.document, _CHART, DEFERRED, message, remedy=remedy),)
+    return (FieldProblem(_CHART, DEFERRED, message, remedy=remedy).at(release.document),)
 
 
 def _digest(request: RenderRequest) -> bytes:

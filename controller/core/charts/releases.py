@@ -28,7 +28,7 @@ from referencing import Registry
 from controller.core.charts.templates import line_of, render_template
 from controller.core.manifests.declaration import Declaration, ParsedDocument
 from controller.core.manifests.parse import parse_document, read_text
-from controller.core.manifests.validation_errors import dotted, explain, problem_at
+from controller.core.manifests.validation_errors import FieldProblem, dotted, explain
 from controller.core.yaml.documents import MAX_PROBLEMS, Document, YamlFault, YamlPath, compose_all
 from controller.core.yaml.documents import YamlPath as ValuePath
 from controller.model.desired.spec.fields import Model
@@ -180,7 +180,7 @@ def unusable(
     message = f"chart {release.spec.chart!r} can't be used: {first.message}{where}"
     remedy = first.remedy or "see the chart's problems, and `trimtab render`"
     path = ("spec", "chart")
-    own = problem_at(release.document, path, "chart.unusable", message, remedy=remedy)
+    own = FieldProblem(path, "chart.unusable", message, remedy=remedy).at(release.document)
     return (own, *(problem for problem in problems if problem.file))
 
 
@@ -192,9 +192,9 @@ def _with_metadata(document: Document, release: Declaration) -> Document:
         return document
     faults = list(document.faults)
     if value.get("kind") == "Release":
-        problem = problem_at(
-            document, ("kind",), "release.nested", "a chart can't hold another Release"
-        )
+        problem = FieldProblem(
+            ("kind",), "release.nested", "a chart can't hold another Release"
+        ).at(document)
         faults.append(YamlFault(("kind",), problem))
     required = {"namespace": release.key.namespace, "owner": release.owner}
     for name, value_required in required.items():
@@ -202,7 +202,7 @@ def _with_metadata(document: Document, release: Declaration) -> Document:
             message = f"metadata.{name} isn't the Release's, which is {value_required}"
             path: YamlPath = ("metadata", name)
             remedy = f"leave it out, or write {{{{ release.{name} }}}}"
-            problem = problem_at(document, path, f"release.{name}", message, remedy=remedy)
+            problem = FieldProblem(path, f"release.{name}", message, remedy=remedy).at(document)
             faults.append(YamlFault(path, problem))
     value = {**value, "metadata": {**metadata, **required}}
     return replace(document, value=value, faults=tuple(faults))
@@ -389,7 +389,7 @@ def _parse_chart_file(chart: Chart) -> tuple[ChartFile | None, list[Problem]]:
     if document is None or problems:
         return None, problems or [Problem("chart.invalid", f"{CHART} is empty", file)]
     if not isinstance(document.value, dict):
-        return None, [problem_at(document, (), "chart.invalid", f"{CHART} is no mapping")]
+        return None, [FieldProblem((), "chart.invalid", f"{CHART} is no mapping").at(document)]
     try:
         chart_file = ChartFile.model_validate_json(json.dumps(document.value))
     except ModelError as error:
@@ -397,7 +397,7 @@ def _parse_chart_file(chart: Chart) -> tuple[ChartFile | None, list[Problem]]:
         return None, [explain(document, ChartFile, detail) for detail in details]
     if chart_file.name != chart.name:
         message = f"the chart calls itself {chart_file.name!r}, and its folder {chart.name!r}"
-        return None, [problem_at(document, ("name",), "chart.invalid", message)]
+        return None, [FieldProblem(("name",), "chart.invalid", message).at(document)]
     return chart_file, []
 
 
@@ -405,7 +405,7 @@ def _parse_defaults(chart: Chart) -> tuple[Document | None, list[Problem]]:
     file, text = f"{chart.place}/{VALUES}", chart.text(VALUES)
     document, problems = _compose_single(text or "", file)
     if document is not None and not isinstance(document.value, dict):
-        problems.append(problem_at(document, (), "chart.invalid", f"{VALUES} is no mapping"))
+        problems.append(FieldProblem((), "chart.invalid", f"{VALUES} is no mapping").at(document))
     return document, problems
 
 
@@ -415,7 +415,7 @@ def _compose_single(text: str, file: str) -> tuple[Document | None, list[Problem
     problems = [fault.problem for document in documents for fault in document.faults]
     if len(documents) > 1:
         message = "one document is all that this file may hold"
-        problems.append(problem_at(documents[1], (), "chart.invalid", message))
+        problems.append(FieldProblem((), "chart.invalid", message).at(documents[1]))
     return (documents[0] if documents else None), problems
 
 
@@ -431,7 +431,7 @@ def _check_values(
         return problems
     schema = document.value
     if not isinstance(schema, dict):
-        return [problem_at(document, (), "chart.schema", f"{SCHEMA} is no object")]
+        return [FieldProblem((), "chart.schema", f"{SCHEMA} is no object").at(document)]
     try:
         Draft202012Validator.check_schema(schema)
         # An empty registry: a reference in a schema never causes a download.
@@ -439,12 +439,12 @@ def _check_values(
         errors = list(islice(validator.iter_errors(values), MAX_PROBLEMS))
     except SchemaError as error:
         message = f"the schema is wrong: {error.message[:300]}"
-        return [problem_at(document, tuple(error.absolute_path), "chart.schema", message)]
+        return [FieldProblem(tuple(error.absolute_path), "chart.schema", message).at(document)]
     except (RenderLimitError, MemoryError) as error:
         return [*attributed((limit_problem(error, file, document.place.line),), release)]
     except Exception as error:  # noqa: BLE001 - no schema is allowed to stop the load
         message = f"the schema can't be used: {type(error).__name__}"
-        return [problem_at(document, (), "chart.schema", message)]
+        return [FieldProblem((), "chart.schema", message).at(document)]
     return [_value_problem(release, defaults, error) for error in errors]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol, TypeAlias
 
 from pydantic import Field
 
-from controller.core.manifests.validation_errors import problem_at
+from controller.core.manifests.validation_errors import FieldProblem
 from controller.core.yaml.documents import Document, YamlPath
 from controller.model import names
 from controller.model.desired.desired import SourceIdentity, SourceLocation
@@ -98,7 +98,9 @@ class Declaration:
         severity: Severity = Severity.ERROR,
     ) -> Problem:
         """Return a problem at a place of the document. An error blinds the document's key."""
-        problem = problem_at(self.document, path, code, message, remedy=remedy, severity=severity)
+        problem = FieldProblem(path, code, message, remedy=remedy, severity=severity).at(
+            self.document
+        )
         return replace(problem, key=self.key)
 
 
@@ -179,7 +181,7 @@ def valid_name(text: str, length: int) -> str:
     return f"write {plain}" if plain and plain[0].isalpha() else ""
 
 
-def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
+def check_metadata(metadata: HasNames) -> Iterator[FieldProblem]:
     """Yield the problems of names and labels."""
     for member, text, length in (
         ("name", metadata.name, names.SERVICE_NAME_MAX),
@@ -187,8 +189,7 @@ def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
         ("owner", metadata.owner, OWNER_MAX),
     ):
         if not names.is_dns_label(text, length=length):
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 ("metadata", member),
                 f"{member}.invalid",
                 f"metadata.{member} {json.dumps(text[:80])} is not a valid name"
@@ -196,18 +197,17 @@ def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
                 expected=f"lower-case letters, digits and '-' inside, at most {length} characters",
                 remedy=valid_name(text, length),
             )
-    yield from check_labels(document, ("metadata", "labels"), metadata.labels)
+    yield from check_labels(("metadata", "labels"), metadata.labels)
 
 
-def check_volume(document: Document, metadata: HasNames) -> Iterator[Problem]:
+def check_volume(metadata: HasNames) -> Iterator[FieldProblem]:
     """Yield the problems of a Volume's name.
 
     The engine has a stricter rule for names of volumes than for other names.
     """
     name = names.qualified(metadata.namespace, metadata.name)
     if len(name) == 1:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("metadata", "name"),
             "volume.name",
             f"metadata.name {json.dumps(name)} is too short for a volume of the engine",
@@ -221,14 +221,11 @@ def is_reserved(label: str) -> bool:
     return unicodedata.normalize("NFKC", label).casefold().strip().startswith(names.PREFIX)
 
 
-def check_labels(
-    document: Document, path: YamlPath, labels: Mapping[str, str]
-) -> Iterator[Problem]:
+def check_labels(path: YamlPath, labels: Mapping[str, str]) -> Iterator[FieldProblem]:
     """Yield the problems of the keys of labels."""
     for key in labels:
         if is_reserved(key):
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, key),
                 "label.reserved",
                 f"label {json.dumps(key[:80])} begins with {names.PREFIX}, which is reserved for trimtab",
@@ -236,8 +233,7 @@ def check_labels(
                 at_key=True,
             )
         elif len(key) > LABEL_KEY_MAX or not key.isprintable() or not key.isascii():
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, key),
                 "label.invalid",
                 f"{json.dumps(key[:80])} is not a valid label key",

@@ -22,8 +22,8 @@ from controller.core.manifests.cron_schedule import fault_of, zone_of
 from controller.core.manifests.declaration import Declaration, valid_name
 from controller.core.manifests.object_checks import exclusive_volumes
 from controller.core.manifests.service_checks import check_service
-from controller.core.manifests.validation_errors import did_you_mean, problem_at
-from controller.core.yaml.documents import Document, YamlPath
+from controller.core.manifests.validation_errors import FieldProblem, did_you_mean
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.spec.job import FROM_SERVICE, NOT_OF_A_JOB, JobSpec, Trigger
 from controller.model.desired.spec.service import DependencyCondition, RestartPolicy, ServiceSpec
 from controller.model.errors import Problem, Severity
@@ -112,12 +112,11 @@ _OF_A_SCHEDULE = {
 }
 
 
-def check_job(document: Document, name: str, spec: JobSpec) -> Iterator[Problem]:
+def check_job(name: str, spec: JobSpec) -> Iterator[FieldProblem]:
     """Yield the problems of a Job with valid fields."""
-    yield from check_service(document, spec)
+    yield from check_service(spec)
     if JOB_NAME_MAX < len(name) <= SERVICE_NAME_MAX:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("metadata", "name"),
             "name.invalid",
             f"metadata.name {json.dumps(name)} has {len(name)} characters; the name of a Job has at "
@@ -125,20 +124,18 @@ def check_job(document: Document, name: str, spec: JobSpec) -> Iterator[Problem]
             expected=f"at most {JOB_NAME_MAX} characters: the number of each run follows the name",
             remedy=valid_name(name, JOB_NAME_MAX),
         )
-    yield from _schedule(document, spec)
+    yield from _schedule(spec)
     if spec.image == FROM_SERVICE and (spec.trigger is not Trigger.ROLLOUT or spec.schedule):
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("spec", "image"),
             "job.image",
             "image is {fromService: true}, and no service asks for the runs of this job",
             remedy="write trigger: Rollout, or name an image",
         )
-    yield from _completions(document, spec)
+    yield from _completions(spec)
     for field, remedy in NOT_OF_A_JOB.items():
         if field in spec.model_fields_set:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 ("spec", field),
                 "job.field",
                 f"spec.{field} is no field of a Job",
@@ -147,10 +144,9 @@ def check_job(document: Document, name: str, spec: JobSpec) -> Iterator[Problem]
             )
 
 
-def _completions(document: Document, spec: JobSpec) -> Iterator[Problem]:
+def _completions(spec: JobSpec) -> Iterator[FieldProblem]:
     if spec.parallelism > spec.completions:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("spec", "parallelism"),
             "job.completions",
             f"spec.parallelism is {spec.parallelism}, and only {spec.completions} "
@@ -159,8 +155,7 @@ def _completions(document: Document, spec: JobSpec) -> Iterator[Problem]:
             remedy=f"set completions: {spec.parallelism}, or a lower parallelism",
         )
     for volume, index in exclusive_volumes(spec).items() if spec.parallelism > 1 else ():
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("spec", "mounts", index),
             "volume.exclusive",
             f"volume {volume} can be written to by one run only, and parallelism is {spec.parallelism}",
@@ -168,13 +163,12 @@ def _completions(document: Document, spec: JobSpec) -> Iterator[Problem]:
         )
 
 
-def _schedule(document: Document, spec: JobSpec) -> Iterator[Problem]:
+def _schedule(spec: JobSpec) -> Iterator[FieldProblem]:
     written = spec.model_fields_set
     if spec.schedule is None:
         for field, name in _OF_A_SCHEDULE.items():
             if field in written:
-                yield problem_at(
-                    document,
+                yield FieldProblem(
                     ("spec", name),
                     "job.schedule",
                     f"spec.{name} is about a schedule, and the job has none",
@@ -185,10 +179,9 @@ def _schedule(document: Document, spec: JobSpec) -> Iterator[Problem]:
     if "trigger" in written:
         message = "a job has either a trigger or a schedule"
         remedy = "remove trigger; 'trimtab run-job' runs any job by hand"
-        yield problem_at(document, ("spec", "trigger"), "job.schedule", message, remedy=remedy)
+        yield FieldProblem(("spec", "trigger"), "job.schedule", message, remedy=remedy)
     if fault := fault_of(spec.schedule):
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("spec", "schedule"),
             "job.schedule",
             f"spec.schedule {json.dumps(spec.schedule[:80])} can't be used: {fault}",
@@ -199,7 +192,7 @@ def _schedule(document: Document, spec: JobSpec) -> Iterator[Problem]:
         zone_of(spec.time_zone)
     except ValueError as error:
         remedy = "write a name such as Europe/Berlin, or UTC"
-        yield problem_at(document, ("spec", "timeZone"), "job.zone", f"{error}", remedy=remedy)
+        yield FieldProblem(("spec", "timeZone"), "job.zone", f"{error}", remedy=remedy)
 
 
 def check_shared_names(declarations: Iterable[Declaration]) -> Iterator[Problem]:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 
 from controller.core.manifests.declaration import Declaration, valid_name
-from controller.core.manifests.validation_errors import problem_at
-from controller.core.yaml.documents import Document, YamlPath
+from controller.core.manifests.validation_errors import FieldProblem
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.desired import BoundName, Service
 from controller.model.desired.spec.mounts import VolumeMount, VolumeSpec
 from controller.model.desired.spec.network import NetworkMode, NetworkSpec, Port, SinglePort
@@ -227,11 +227,10 @@ def check_volume_mounts(
                 yield service.problem(path, "volume.broken", message, remedy)
 
 
-def check_ports(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def check_ports(spec: ServiceSpec) -> Iterator[FieldProblem]:
     """Yield the problems of ports: twice in the list, without a network, or with several replicas."""
     if spec.ports and spec.network.mode is NetworkMode.NONE:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("spec", "ports"),
             "port.no-network",
             "a container on network mode none can't have ports",
@@ -244,10 +243,10 @@ def check_ports(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         ports = [_identity(port) for port in entry.each]
         if twice := [port for port in ports if port in seen]:
             message = f"port {twice[0].container}/{entry.protocol} is listed twice"
-            yield problem_at(document, path, "port.duplicate", message, remedy="remove one of them")
+            yield FieldProblem(path, "port.duplicate", message, remedy="remove one of them")
         seen.update(ports)
         if entry.host is not None and spec.replicas > 1:
-            yield _replicas(document, (*path, "host"), entry, spec.replicas)
+            yield _replicas((*path, "host"), entry, spec.replicas)
 
 
 def _identity(port: SinglePort) -> SinglePort:
@@ -255,10 +254,9 @@ def _identity(port: SinglePort) -> SinglePort:
     return port if port.host else SinglePort(port.container, None, "", port.protocol)
 
 
-def _replicas(document: Document, path: YamlPath, entry: Port, replicas: int) -> Problem:
+def _replicas(path: YamlPath, entry: Port, replicas: int) -> FieldProblem:
     what = "host port" if isinstance(entry.host, int) else "host ports"
-    return problem_at(
-        document,
+    return FieldProblem(
         path,
         "port.replicas",
         f"{what} {entry.host} can belong to one replica only, and replicas is {replicas}",
@@ -278,27 +276,26 @@ def names_of(spec: ServiceSpec) -> Iterator[tuple[str, YamlPath]]:
             yield alias, (*network, "attach", number, "aliases", index)
 
 
-def check_networks(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def check_networks(spec: ServiceSpec) -> Iterator[FieldProblem]:
     """Yield the problems of a network mode with the names and the attached networks."""
     path: YamlPath = ("spec", "network", "attach")
-    yield from _check_mode(document, spec)
+    yield from _check_mode(spec)
     seen: set[str] = set()
     for index, attached in enumerate(spec.network.attach):
         name = attached.name
         if "/" in name:
             message = "attaching to a network of another namespace is not supported yet"
             remedy = "name a Network of this namespace, without a slash"
-            yield problem_at(document, (*path, index), "unsupported", message, remedy=remedy)
+            yield FieldProblem((*path, index), "unsupported", message, remedy=remedy)
         elif not is_dns_label(name, length=SERVICE_NAME_MAX):
             message = f"{json.dumps(name[:80])} is not a valid name of a Network"
             remedy = valid_name(name, SERVICE_NAME_MAX)
-            yield problem_at(document, (*path, index), "network.name", message, remedy=remedy)
+            yield FieldProblem((*path, index), "network.name", message, remedy=remedy)
         elif name in seen:
             message, remedy = f"network {name} is listed twice", "remove one of them"
-            yield problem_at(document, (*path, index), "network.duplicate", message, remedy=remedy)
+            yield FieldProblem((*path, index), "network.duplicate", message, remedy=remedy)
         if attached.address and spec.replicas > 1:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, index, "address"),
                 "address.replicas",
                 f"{attached.address} can belong to one replica only, and replicas is {spec.replicas}",
@@ -307,12 +304,11 @@ def check_networks(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         seen.add(name)
 
 
-def _check_mode(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _check_mode(spec: ServiceSpec) -> Iterator[FieldProblem]:
     network, path = spec.network, ("spec", "network")
     if network.mode is NetworkMode.NONE:
         if network.attach:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, "attach"),
                 "network.none",
                 "a container on network mode none can't be attached to other networks",
@@ -320,8 +316,7 @@ def _check_mode(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
                 at_key=True,
             )
         if network.aliases:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, "aliases"),
                 "network.none",
                 "a container on network mode none has no names on networks",
@@ -330,16 +325,14 @@ def _check_mode(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             )
     if network.mode is NetworkMode.DECLARED:
         if not network.attach:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, "mode"),
                 "network.nothing-declared",
                 "mode declared joins the networks in attach only, and attach is empty",
                 remedy="write attach: [NAME] with a declared Network, or mode: none",
             )
         if network.aliases:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, "aliases"),
                 "network.nothing-implied",
                 "mode declared implies no network on which aliases could resolve",

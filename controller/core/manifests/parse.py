@@ -27,10 +27,10 @@ from controller.core.manifests.job_checks import check_job
 from controller.core.manifests.revision_hash import revision_of
 from controller.core.manifests.service_checks import check_moved, check_service, moved_of
 from controller.core.manifests.validation_errors import (
+    FieldProblem,
     did_you_mean,
     dotted,
     explain,
-    problem_at,
     value_path,
     without_errors,
     word_for,
@@ -195,13 +195,12 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
         expected = "a mapping with apiVersion, kind, metadata and spec"
         message = f"the document is {word_for(value)}; expected {expected}"
         remedy = "write those four keys, or move a file that isn't for trimtab elsewhere"
-        return None, [
-            problem_at(document, (), "document.type", message, expected=expected, remedy=remedy)
-        ]
+        problem = FieldProblem((), "document.type", message, expected=expected, remedy=remedy)
+        return None, [problem.at(document)]
     kind = value.get("kind")
     model = manifest_of(kind) if isinstance(kind, str) else None
     if model is None:
-        return None, [_unknown_kind(document, value)]
+        return None, [_unknown_kind(value).at(document)]
     manifest, details = _validate(model, value)
     problems = [
         explain(document, model, detail)
@@ -218,7 +217,7 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
         manifest, details = _validate(model, remaining)
     if manifest is None:
         return None, problems
-    checks = (problem for problem in _checks(document, manifest) if problem.field not in wrong)
+    checks = (found.at(document) for found in _checks(manifest) if dotted(found.path) not in wrong)
     return _declaration(document, manifest), [*problems, *islice(checks, MAX_PROBLEMS + 1)]
 
 
@@ -240,20 +239,20 @@ def _validate(
         return None, error.errors(include_url=False)
 
 
-def _checks(document: Document, manifest: AnyManifest) -> Iterator[Problem]:
+def _checks(manifest: AnyManifest) -> Iterator[FieldProblem]:
     """Yield the problems of a manifest with valid types."""
-    yield from check_metadata(document, manifest.metadata)
-    yield from check_moved(document, manifest.kind, manifest.metadata)
+    yield from check_metadata(manifest.metadata)
+    yield from check_moved(manifest.kind, manifest.metadata)
     if isinstance(manifest, ServiceManifest):
-        yield from check_service(document, manifest.spec)
+        yield from check_service(manifest.spec)
     if isinstance(manifest, JobManifest):
-        yield from check_job(document, manifest.metadata.name, manifest.spec)
+        yield from check_job(manifest.metadata.name, manifest.spec)
     if isinstance(manifest, VolumeManifest):
-        yield from check_volume(document, manifest.metadata)
+        yield from check_volume(manifest.metadata)
     if manifest.kind == SOURCE_KIND:
         from controller.core.manifests.source_document import check_source
 
-        yield from check_source(document, manifest)
+        yield from check_source(manifest)
 
 
 def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
@@ -284,7 +283,7 @@ def _lines(document: Document) -> tuple[tuple[str, int], ...]:
     return tuple((name, line) for name, line in lines if line is not None)
 
 
-def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
+def _unknown_kind(value: dict[str, object]) -> FieldProblem:
     kind = value.get("kind")
     if value.get("apiVersion") != API_VERSION:
         version = value.get("apiVersion")
@@ -292,13 +291,11 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
         expected = f"apiVersion: {API_VERSION}"
         remedy = _foreign_document_remedy(value)
         path: YamlPath = ("apiVersion",)
-        return problem_at(document, path, "apiversion", message, expected=expected, remedy=remedy)
+        return FieldProblem(path, "apiversion", message, expected=expected, remedy=remedy)
     expected = ", ".join(KINDS[:-1]) + f" or {KINDS[-1]}"
     message = "kind is missing" if kind is None else f"kind {_short(kind)} is unknown"
     remedy = did_you_mean(str(kind), KINDS) or "write kind: Service"
-    return problem_at(
-        document, ("kind",), "kind.unknown", message, expected=expected, remedy=remedy
-    )
+    return FieldProblem(("kind",), "kind.unknown", message, expected=expected, remedy=remedy)
 
 
 def _foreign_document_remedy(value: dict[str, object]) -> str:

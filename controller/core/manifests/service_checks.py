@@ -29,7 +29,7 @@ from controller.core.manifests.object_checks import (
     exclusive_resources,
     exclusive_volumes,
 )
-from controller.core.manifests.validation_errors import problem_at
+from controller.core.manifests.validation_errors import FieldProblem
 from controller.core.yaml.documents import Document, YamlPath
 from controller.model.desired.spec.container import IpcMode, Shares
 from controller.model.desired.spec.fields import is_env_name
@@ -50,7 +50,7 @@ from controller.model.quantities import format_bytes, format_duration_ms
 _SHARES = ("spec", "shares")
 
 
-def check_shares(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def check_shares(spec: ServiceSpec) -> Iterator[FieldProblem]:
     """Yield the problems of one document with shared namespaces."""
     shares = spec.shares
     if spec.observe is not None:
@@ -59,22 +59,19 @@ def check_shares(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             if is_wrong:
                 message = f"spec.{field} beside spec.observe: the namespaces are the host's"
                 path: YamlPath = ("spec", field)
-                yield problem_at(
-                    document, path, "shares.own", message, remedy="remove it", at_key=True
-                )
+                yield FieldProblem(path, "shares.own", message, remedy="remove it", at_key=True)
     if shares is None:
         return
     if not is_dns_label(shares.service, length=SERVICE_NAME_MAX):
         message = f"{json.dumps(shares.service[:80])} is not a valid name of a Service"
         remedy = valid_name(shares.service, SERVICE_NAME_MAX)
-        yield problem_at(document, (*_SHARES, "service"), "shares.name", message, remedy=remedy)
+        yield FieldProblem((*_SHARES, "service"), "shares.name", message, remedy=remedy)
     if not (shares.network or shares.ipc or shares.pid):
         message = "spec.shares names no namespace"
         remedy = "write network: true, ipc: true or pid: true"
-        yield problem_at(document, _SHARES, "shares.nothing", message, remedy=remedy, at_key=True)
+        yield FieldProblem(_SHARES, "shares.nothing", message, remedy=remedy, at_key=True)
     for own_path, namespace in _own_settings(spec, shares):
-        yield problem_at(
-            document,
+        yield FieldProblem(
             own_path,
             "shares.own",
             f"{'.'.join(map(str, own_path))} belongs to the namespace {namespace}, which is that of {shares.service}",
@@ -159,32 +156,31 @@ PROBE_INTERVAL_MIN_MS = 1_000
 PROBE_TIMEOUT_MAX_MS = 60_000
 
 
-def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def check_service(spec: ServiceSpec) -> Iterator[FieldProblem]:
     """Yield the problems of a Service with valid fields."""
-    yield from check_labels(document, ("spec", "containerLabels"), spec.container_labels)
-    yield from _image(document, spec)
-    yield from _env(document, spec)
-    yield from check_ports(document, spec)
-    yield from _mounts(document, spec)
-    yield from check_networks(document, spec)
-    yield from check_shares(document, spec)
-    yield from _limits(document, spec)
-    yield from _devices(document, spec)
-    yield from _order(document, spec)
-    yield from _healthcheck(document, spec)
-    yield from _dependencies(document, spec)
-    yield from _boot(document, spec)
+    yield from check_labels(("spec", "containerLabels"), spec.container_labels)
+    yield from _image(spec)
+    yield from _env(spec)
+    yield from check_ports(spec)
+    yield from _mounts(spec)
+    yield from check_networks(spec)
+    yield from check_shares(spec)
+    yield from _limits(spec)
+    yield from _devices(spec)
+    yield from _order(spec)
+    yield from _healthcheck(spec)
+    yield from _dependencies(spec)
+    yield from _boot(spec)
 
 
-def _image(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _image(spec: ServiceSpec) -> Iterator[FieldProblem]:
     last = spec.image.rpartition("/")[2]
     if "@" in last:
         return
     tag = last.partition(":")[2]
     if tag not in {"", "latest"}:
         return
-    yield problem_at(
-        document,
+    yield FieldProblem(
         ("spec", "image"),
         "image.latest",
         f"image {spec.image} has no version: whichever image has that name at the first start is run",
@@ -193,11 +189,10 @@ def _image(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     )
 
 
-def _env(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _env(spec: ServiceSpec) -> Iterator[FieldProblem]:
     for name in spec.env:
         if not is_env_name(name):
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 ("spec", "env", name),
                 "env.name",
                 f"{json.dumps(name[:80])} is not a valid name of an environment variable",
@@ -206,8 +201,7 @@ def _env(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
                 at_key=True,
             )
     for name, variable in spec.secrets_of_env.items():
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("spec", "env", name),
             "env.secret",
             f"{name} shows the value of {variable.secret}/{variable.key} to the engine's users and to "
@@ -218,13 +212,12 @@ def _env(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         )
 
 
-def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _mounts(spec: ServiceSpec) -> Iterator[FieldProblem]:
     targets: dict[str, int] = {}
     for index, mount in enumerate(spec.mounts):
         path: YamlPath = ("spec", "mounts", index)
         if mount.target in targets:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, "target"),
                 "mount.duplicate",
                 f"two mounts have the target {mount.target}",
@@ -235,8 +228,7 @@ def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             mount.source, length=SERVICE_NAME_MAX
         ):
             slash = "/" in mount.source
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, "source"),
                 "volume.name",
                 f"{json.dumps(mount.source[:80])} is not a valid name of a volume",
@@ -246,8 +238,7 @@ def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
                 else valid_name(mount.source, SERVICE_NAME_MAX),
             )
         if isinstance(mount, BindMount) and not mount.read_only:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 path,
                 "mount.writable",
                 "the bind mount is writable, so the container can change files of the host",
@@ -256,8 +247,7 @@ def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             )
     if spec.replicas > 1:
         for volume, index in exclusive_volumes(spec).items():
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 ("spec", "mounts", index),
                 "volume.exclusive",
                 f"volume {volume} can be written to by one replica only, and replicas is {spec.replicas}",
@@ -265,13 +255,12 @@ def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             )
 
 
-def _devices(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _devices(spec: ServiceSpec) -> Iterator[FieldProblem]:
     seen: set[str] = set()
     for index, device in enumerate(spec.devices):
         target = device.target or device.name
         if target in seen:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 ("spec", "devices", index),
                 "device.duplicate",
                 f"device {target} is listed twice",
@@ -280,11 +269,10 @@ def _devices(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         seen.add(target)
 
 
-def _limits(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _limits(spec: ServiceSpec) -> Iterator[FieldProblem]:
     reservation, memory = spec.resources.memory_reservation, spec.resources.memory
     if reservation is not None and memory is not None and reservation > memory:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("spec", "resources", "memoryReservation"),
             "memory.reservation",
             "spec.resources.memoryReservation is above spec.resources.memory",
@@ -293,7 +281,7 @@ def _limits(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         )
 
 
-def _order(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _order(spec: ServiceSpec) -> Iterator[FieldProblem]:
     held = exclusive_resources(spec)
     for path, order in (
         (("order",), spec.rollout.order),
@@ -301,8 +289,7 @@ def _order(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     ):
         if order is not Order.START_FIRST or not held:
             continue
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("spec", "rollout", *path),
             "rollout.order",
             f"StartFirst is impossible: two replicas can't have {held[0]} at the same time",
@@ -310,13 +297,12 @@ def _order(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         )
 
 
-def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _healthcheck(spec: ServiceSpec) -> Iterator[FieldProblem]:
     check, path = spec.healthcheck, ("spec", "healthcheck")
     if check is None or not check.probed:
         return
     if check.start_interval is not None:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             (*path, "startInterval"),
             "healthcheck.start-interval",
             "spec.healthcheck.startInterval is for exec: other checks are made more often anyway "
@@ -326,8 +312,7 @@ def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         )
     kind = "http" if check.http is not None else "tcp"
     if spec.network.mode is NetworkMode.NONE:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             (*path, kind),
             "healthcheck.no-network",
             f"a {kind} check is impossible: on network mode none the container has no address",
@@ -335,8 +320,7 @@ def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             at_key=True,
         )
     if check.interval < PROBE_INTERVAL_MIN_MS:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             (*path, "interval"),
             "healthcheck.interval",
             f"spec.healthcheck.interval is too small for {kind}",
@@ -344,8 +328,7 @@ def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             remedy=f"write {format_duration_ms(PROBE_INTERVAL_MIN_MS)} or more",
         )
     if check.timeout > PROBE_TIMEOUT_MAX_MS:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             (*path, "timeout"),
             "healthcheck.timeout",
             f"spec.healthcheck.timeout is too large for {kind}",
@@ -354,25 +337,24 @@ def _healthcheck(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         )
 
 
-def _dependencies(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _dependencies(spec: ServiceSpec) -> Iterator[FieldProblem]:
     seen: set[str] = set()
     for index, dependency in enumerate(spec.depends_on):
         name, path = dependency.name, ("spec", "dependsOn", index, "name")
         if not is_dns_label(name, length=SERVICE_NAME_MAX):
             message = f"{json.dumps(name[:80])} is not a valid name of a {dependency.kind}"
             remedy = valid_name(name, SERVICE_NAME_MAX)
-            yield problem_at(document, path, "dependency.name", message, remedy=remedy)
+            yield FieldProblem(path, "dependency.name", message, remedy=remedy)
         elif name in seen:
             message = f"{dependency.kind.lower()} {name} is listed twice"
             remedy = "remove one of them"
-            yield problem_at(document, path, "dependency.duplicate", message, remedy=remedy)
+            yield FieldProblem(path, "dependency.duplicate", message, remedy=remedy)
         seen.add(name)
 
 
-def _boot(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+def _boot(spec: ServiceSpec) -> Iterator[FieldProblem]:
     if spec.restart.boot is Boot.ORDERED and spec.restart.policy is RestartPolicy.NEVER:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("spec", "restart", "boot"),
             "restart.boot",
             "restart.boot is Ordered, and with policy Never nothing is started again",
@@ -384,11 +366,10 @@ MOVABLE = "Service"
 _FORM = "NAME or NAMESPACE/NAME"
 
 
-def check_moved(document: Document, kind: str, metadata: Metadata) -> Iterator[Problem]:
+def check_moved(kind: str, metadata: Metadata) -> Iterator[FieldProblem]:
     """Yield the problems of the earlier names of one document."""
     if metadata.moved and kind != MOVABLE:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("metadata", "moved"),
             "moved.kind",
             f"a {kind} can't be moved; metadata.moved is for kind {MOVABLE}",
@@ -399,8 +380,7 @@ def check_moved(document: Document, kind: str, metadata: Metadata) -> Iterator[P
     for index, moved in enumerate(metadata.moved):
         source = _key_of(moved.source, kind, metadata.namespace)
         if source is None:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 _path(index),
                 "moved.form",
                 f"{json.dumps(moved.source[:80])} is no earlier name of a service",
@@ -408,8 +388,7 @@ def check_moved(document: Document, kind: str, metadata: Metadata) -> Iterator[P
                 remedy="write the name that the document had before",
             )
         elif source.namespace != metadata.namespace:
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 _path(index),
                 "moved.namespace",
                 f"a service can't leave its namespace {source.namespace}",

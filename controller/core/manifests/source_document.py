@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from controller.core.manifests.declaration import OWNER_MAX, Declaration, Manifest, valid_name
-from controller.core.manifests.validation_errors import problem_at
-from controller.core.yaml.documents import Document, YamlPath
+from controller.core.manifests.validation_errors import FieldProblem
+from controller.core.yaml.documents import YamlPath
 from controller.model.desired.desired import GitSource
 from controller.model.desired.source_spec import SourceSpec
-from controller.model.errors import Problem, UsageError
+from controller.model.errors import UsageError
 from controller.model.names import DEFAULT_NAMESPACE, NAMESPACE_MAX, is_dns_label
 
 NAME_MAX = 27
@@ -83,12 +83,11 @@ class SourceManifest(Manifest):
     spec: SourceSpec
 
 
-def check_source(document: Document, manifest: Manifest) -> Iterator[Problem]:
+def check_source(manifest: Manifest) -> Iterator[FieldProblem]:
     """Yield the problems of a Source with valid fields."""
     assert isinstance(manifest, SourceManifest), "only Sources are passed"
     if manifest.metadata.namespace != DEFAULT_NAMESPACE:
-        yield problem_at(
-            document,
+        yield FieldProblem(
             ("metadata", "namespace"),
             "source.namespace",
             "a Source belongs to no namespace",
@@ -99,18 +98,15 @@ def check_source(document: Document, manifest: Manifest) -> Iterator[Problem]:
         ("namespaces", spec.namespaces, NAMESPACE_MAX),
         ("owners", spec.owners, OWNER_MAX),
     ):
-        yield from _check_names(document, ("spec", field), names, length)
+        yield from _check_names(("spec", field), names, length)
 
 
-def _check_names(
-    document: Document, path: YamlPath, names: Iterable[str], length: int
-) -> Iterator[Problem]:
+def _check_names(path: YamlPath, names: Iterable[str], length: int) -> Iterator[FieldProblem]:
     seen: set[str] = set()
     field = str(path[-1])
     for index, name in enumerate(names):
         if not is_dns_label(name, length=length):
-            yield problem_at(
-                document,
+            yield FieldProblem(
                 (*path, index),
                 f"{field.removesuffix('s')}.invalid",
                 f"{json.dumps(name[:80])} is not a valid name",
@@ -119,8 +115,8 @@ def _check_names(
             )
         elif name in seen:
             message = f"{name} is listed twice in spec.{field}"
-            yield problem_at(
-                document, (*path, index), "source.duplicate", message, remedy="remove one of them"
+            yield FieldProblem(
+                (*path, index), "source.duplicate", message, remedy="remove one of them"
             )
         seen.add(name)
 

@@ -11,6 +11,7 @@ import difflib
 import json
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -73,10 +74,10 @@ def explain(document: Document, model: type[BaseModel], detail: ErrorDetails) ->
         example = _EXAMPLES.get(str(path[-1]), f"{path[-1]}: …")
         remedy = f"add {example}" + (f" below {dotted(path[:-1])}" if path[:-1] else "")
         message = f"{name} is missing"
-        return problem_at(document, path, "field.missing", message, remedy=remedy, at_key=True)
+        return FieldProblem(path, "field.missing", message, remedy=remedy, at_key=True).at(document)
     code = "field.type" if kind in _EXPECTED else "field.value"
     message, expected, remedy = _explain_value(path, detail)
-    return problem_at(document, path, code, message, expected=expected, remedy=remedy)
+    return FieldProblem(path, code, message, expected=expected, remedy=remedy).at(document)
 
 
 def _unknown_key(
@@ -87,15 +88,14 @@ def _unknown_key(
     value = document.value
     is_service = isinstance(value, dict) and value.get("kind") == "Service" and path[0] == "spec"
     remedy = (key_remedy(path) if is_service else "") or did_you_mean(key, known)
-    return problem_at(
-        document,
+    return FieldProblem(
         path,
         "field.unknown",
         f"unknown key {json.dumps(key)}" + (f" in {dotted(parent)}" if parent else ""),
         expected=f"one of {', '.join(known)}" if known else "",
         remedy=remedy,
         at_key=True,
-    )
+    ).at(document)
 
 
 def _explain_value(path: YamlPath, detail: ErrorDetails) -> tuple[str, str, str]:
@@ -222,30 +222,36 @@ def _bound(path: YamlPath, bound: object) -> object:
     return bound
 
 
-def problem_at(
-    document: Document,
-    path: YamlPath,
-    code: str,
-    message: str,
-    *,
-    expected: str = "",
-    remedy: str = "",
-    severity: Severity = Severity.ERROR,
-    at_key: bool = False,
-) -> Problem:
-    """Return a problem at the place of the value at *path*, or of its key."""
-    place = document.locate_key(path) if at_key else document.locate(path)
-    return Problem(
-        code,
-        message,
-        place.file or document.file,
-        place.line,
-        place.column,
-        expected,
-        remedy,
-        severity,
-        field=dotted(path) if path else "",
-    )
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """A problem of a field, without its file and line.
+
+    A check of one document's fields yields it and does not need the document.
+    """
+
+    path: YamlPath
+    code: str
+    message: str
+    _: KW_ONLY
+    expected: str = ""
+    remedy: str = ""
+    severity: Severity = Severity.ERROR
+    at_key: bool = False  # at the field's key, not at its value
+
+    def at(self, document: Document) -> Problem:
+        """Return the problem at its place in the document."""
+        place = document.locate_key(self.path) if self.at_key else document.locate(self.path)
+        return Problem(
+            self.code,
+            self.message,
+            place.file or document.file,
+            place.line,
+            place.column,
+            self.expected,
+            self.remedy,
+            self.severity,
+            field=dotted(self.path) if self.path else "",
+        )
 
 
 def value_path(value: object, location: tuple[str | int, ...]) -> YamlPath:

@@ -16,7 +16,7 @@ ROW = re.compile(r"^\| `([A-Za-z0-9.-]+)` \| ([^|]+) \| ?([^|]*)\|$", re.MULTILI
 DOTTED = re.compile(r"[a-z][a-z-]*(?:\.[a-z0-9][a-z0-9-]*)+")
 WORD = re.compile(r"[a-z][a-z-]+")
 #: Who takes a code, and as which of its arguments.
-TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "deny": 3}
+TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "FieldProblem": 1, "deny": 3}
 #: The arguments that are lines of the policy.
 LINES = {"Grant": (1,), "new_bound": (0,), "NumberBounds": (1, 2)}
 #: Texts with a dot that are no codes: places, hosts, loggers, records of the journal, fields.
