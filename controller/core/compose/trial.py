@@ -58,6 +58,7 @@ def reach_of(project: ComposeProject, desired: Desired) -> tuple[ServiceReach, .
     """Return the reach of each service of a project."""
     trees = {name: mapping(tree) for name, tree in mapping(project.tree.get("services")).items()}
     networks = mapping(project.tree.get("networks"))
+    inward = {name for name, tree in networks.items() if mapping(tree).get("internal")}
     joined = {name: _networks_before(_network_owner(tree, trees)) for name, tree in trees.items()}
     found = specs_of(project, desired)
     own = {dns_name(name): spec for name, spec in found.items()}
@@ -65,21 +66,19 @@ def reach_of(project: ComposeProject, desired: Desired) -> tuple[ServiceReach, .
     specs = {name: _sharing(spec, own) for name, spec in found.items()}
     attached = {name: _networks_after(spec) for name, spec in specs.items()}
     outward = {each.key.name for each in desired.networks if not each.spec.internal}
+
+    def after(name: str) -> Side:
+        leads_out = specs[name].network.mode is NetworkMode.BRIDGE or attached[name] & outward
+        ports = tuple(_ports_after(found[name]))
+        return Side(_neighbours(name, attached), bool(leads_out), ports)
+
     return tuple(
         ServiceReach(
             name,
             Side(
-                _neighbours(name, joined),
-                any(_leads_out(each, networks) for each in joined[name]),
-                tuple(_ports_before(tree)),
+                _neighbours(name, joined), bool(joined[name] - inward), tuple(_ports_before(tree))
             ),
-            None
-            if name not in specs
-            else Side(
-                _neighbours(name, attached),
-                specs[name].network.mode is NetworkMode.BRIDGE or bool(attached[name] & outward),
-                tuple(_ports_after(found[name])),
-            ),
+            after(name) if name in specs else None,
         )
         for name, tree in trees.items()
     )
@@ -123,10 +122,6 @@ def _neighbours(name: str, joined: Mapping[str, frozenset[str]]) -> tuple[str, .
     return tuple(
         other for other in sorted(joined) if other != name and joined[other] & joined[name]
     )
-
-
-def _leads_out(network: str, networks: Tree) -> bool:
-    return not mapping(networks.get(network)).get("internal")
 
 
 def _ports_before(tree: Tree) -> Iterator[str]:

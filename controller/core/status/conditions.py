@@ -110,7 +110,7 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
 
 def _moved(facts: Facts, inputs: StatusInputs) -> Iterator[Condition]:
     """Yield the condition Moved while containers answer to an earlier name of their service."""
-    containers = () if inputs.observed is None else inputs.observed.of(facts.key)
+    containers = inputs.containers(facts.key)
     former = sorted({container.former for container in containers if container.former})
     if former:
         count = sum(1 for container in containers if container.former)
@@ -363,7 +363,7 @@ def _quarantined(facts: Facts, inputs: StatusInputs) -> Condition | None:
 
 def _adopted(facts: Facts, inputs: StatusInputs) -> Condition | None:
     """Return the condition AdoptedAsFound while a container was adopted, with its gaps."""
-    mine = () if inputs.observed is None else inputs.observed.of(facts.key)
+    mine = inputs.containers(facts.key)
     texts = [
         f"slot {container.slot}: {container.name} lacks {', '.join(gaps_in_words(container.gaps))}"
         if container.gaps
@@ -380,7 +380,7 @@ def _adopted(facts: Facts, inputs: StatusInputs) -> Condition | None:
 
 def _ignored(facts: Facts, inputs: StatusInputs) -> Condition | None:
     """Return the condition EngineIgnores while a container lacks what the engine dropped."""
-    mine = () if inputs.observed is None else inputs.observed.of(facts.key)
+    mine = inputs.containers(facts.key)
     texts = [
         f"slot {container.slot}: {', '.join(map(member_text, members))}"
         for container in mine

@@ -305,6 +305,10 @@ class StatusInputs:
     #: How far the rollouts of services with jobs are.
     rollouts: Mapping[Key, RolloutStanding] = field(default_factory=dict)
 
+    def containers(self, key: Key) -> tuple[Container, ...]:
+        """Return the observed containers of a service or job."""
+        return () if self.observed is None else self.observed.of(key)
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -342,37 +346,20 @@ class FactsMemo:
     """
 
     def __init__(self) -> None:
-        self._known: dict[Key, _KnownFacts] = {}
+        #: All inputs of the facts of a service, and the facts.
+        self._known: dict[Key, tuple[object, Facts]] = {}
 
     def facts_of(self, services: Iterable[Service], observed: Observed | None) -> Iterator[Facts]:
-        """Yield the facts of all services."""
+        """Yield the facts of all services. Each reading of the files makes new services, of the same parts."""
         before, self._known = self._known, {}
         for service in services:
-            known = before.get(service.key)
             containers = () if observed is None else observed.of(service.key)
-            image = _image_facts(service, observed)
-            if known is None or not known.is_of(service, containers, image):
-                known = _KnownFacts(service, containers, image, _service_facts(service, observed))
+            given = (service, containers, _image_facts(service, observed))
+            known = before.get(service.key)
+            if known is None or known[0] != given:
+                known = (given, _service_facts(service, observed))
             self._known[service.key] = known
-            yield known.facts
-
-
-@dataclass(frozen=True, slots=True)
-class _KnownFacts:
-    """The facts of a service, and all inputs of the facts."""
-
-    service: Service
-    containers: tuple[Container, ...]
-    image: object
-    facts: Facts
-
-    def is_of(self, service: Service, containers: tuple[Container, ...], image: object) -> bool:
-        """Return True if the facts are of these inputs.
-
-        Each reading of the files makes new services, of the same parts.
-        """
-        known = (self.service, self.containers, self.image)
-        return known == (service, containers, image)
+            yield known[1]
 
 
 def _image_facts(service: Service, observed: Observed | None) -> object:
@@ -468,7 +455,7 @@ def job_facts(job: Service, inputs: StatusInputs) -> Facts:
     assert isinstance(job.spec, JobSpec), f"{job.key} is no job"
     observed = inputs.observed
     memory = NO_RUNS if observed is None else observed.jobs.get(job.key, NO_RUNS)
-    containers = () if observed is None else observed.of(job.key)
+    containers = inputs.containers(job.key)
     decision = None
     if observed is not None:
         hooks = RolloutHooks(inputs.desired, observed, observed, inputs.now, inputs.rollouts)
@@ -483,24 +470,13 @@ def job_facts(job: Service, inputs: StatusInputs) -> Facts:
         serving=1,
         revision=job.revision,
         image=job.spec.image,
-        slots=tuple(_run_report(container) for container in containers),
+        slots=tuple(_row_of(each.slot, each, health="") for each in containers),
         details=details_of(job.spec)
         | place_details(job.source)
         | {"runs": [_run_row(run) for run in memory.runs]}
         | {"occasions": [_occasion_row(each) for each in _occasions_shown(memory)]},
         job=decision,
     )
-
-
-def _run_report(container: Container) -> Report:
-    return {
-        "slot": container.slot,
-        "container": container.name,
-        "state": container.state.value,
-        "health": "",
-        "restarts": container.restart_count,
-        **container_details(container),
-    }
 
 
 def _run_row(run: JobRun) -> Report:
@@ -547,14 +523,21 @@ def _slot_report(slot: SlotState, declared_image: str = "") -> Report:
     fills = slot.current if slot.current and slot.current.running else None
     alive = next(iter(slot.alive), None)
     container = fills or alive or slot.current or next(iter(slot.extra), None)
+    if container is None:
+        missing = {"container": "", "state": "missing", "health": "", "restarts": 0}
+        return {"slot": slot.number, **missing}
+    image = {"image": container.image} if container.image != declared_image else {}
+    return _row_of(slot.number, container, health=container.health) | image
+
+
+def _row_of(number: int, container: Container, *, health: str) -> Report:
     return {
-        "slot": slot.number,
-        "container": container.name if container else "",
-        "state": container.state.value if container else "missing",
-        "health": container.health if container else "",
-        "restarts": container.restart_count if container else 0,
-        **({"image": container.image} if container and container.image != declared_image else {}),
-        **(container_details(container) if container else {}),
+        "slot": number,
+        "container": container.name,
+        "state": container.state.value,
+        "health": health,
+        "restarts": container.restart_count,
+        **container_details(container),
     }
 
 
