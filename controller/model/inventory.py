@@ -248,10 +248,9 @@ class Capacity:
     @classmethod
     def of(cls, settings: Settings) -> Capacity:
         """Return the capacity of a container's settings."""
-        quota = settings.cpu_quota * 10**9 // (settings.cpu_period or _CPU_PERIOD_US)
         return cls(
             memory=settings.memory,
-            nano_cpus=settings.nano_cpus or max(0, quota),
+            nano_cpus=settings.quota_cpus,
             pids=max(0, settings.pids),
             cpu_shares=settings.cpu_shares or _CPU_SHARES,
             cpus=_count_cpus(settings.cpuset),
@@ -270,8 +269,7 @@ class Capacity:
         return Capacity(*(0 if inf in pair else int(max(pair)) for pair in _bounds(self, other)))
 
 
-#: The engine's defaults.
-_CPU_PERIOD_US = 100_000
+#: The engine's default.
 _CPU_SHARES = 1024
 #: One CPU or a range of CPUs. The kernel knows at most 8192.
 _CPU_SPAN = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", re.ASCII)

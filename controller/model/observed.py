@@ -55,7 +55,15 @@ class EngineLimits:
     cpuset: str = ""
     pids: int = 0
 
+    @property
+    def quota_cpus(self) -> int:
+        """The CPUs in nano-CPUs, given as ``nano_cpus`` or as quota and period; 0 without a limit."""
+        quota = max(0, self.cpu_quota)
+        return self.nano_cpus or quota * 10**9 // (self.cpu_period or _CPU_PERIOD_US)
 
+
+#: The engine's default.
+_CPU_PERIOD_US = 100_000
 #: The names of all limits.
 LIMIT_NAMES = tuple(each.name for each in fields(EngineLimits))
 

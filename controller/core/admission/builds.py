@@ -111,7 +111,11 @@ def read_build(
     findings += _judge_place(place.owner, place.namespace, actor, policy, rules)
     findings += _judge_fixed(query, rules)
     findings += judge_platform(query.get("platform", ""), host, policy) if host else ()
-    own = {key: value for key, value in labels.items() if not _is_place(key, actor)}
+    own = {
+        key: value
+        for key, value in labels.items()
+        if not (actor.role is Role.CONTROLLER and key in _PLACE)
+    }
     for key in filter(is_reserved, own):
         reason = f"the label {quote(key)} is the gate's own"
         findings.append(Finding("build.label", "labels", reason, "choose another label"))
@@ -147,10 +151,6 @@ def read_build(
         pull=query.get("pull") == "1",
         quiet=query.get("q") == "1",
     )
-
-
-def _is_place(key: str, actor: Actor) -> bool:
-    return actor.role is Role.CONTROLLER and key in _PLACE
 
 
 def _texts(query: Mapping[str, str], name: str, findings: list[Finding]) -> dict[str, str]:

@@ -277,7 +277,11 @@ def admit_exec(
     ``summary`` has the program and the number of arguments. Arguments and values of variables may
     be secrets, so the summary never has them.
     """
-    findings = [*_enabled(policy), *request.findings]
+    findings = [*request.findings]
+    if not policy.exec.enabled:
+        remedy, permit = "look at the container's logs", Grant("set", "exec.enabled", True)
+        reason = "the policy admits no exec"
+        findings.insert(0, Finding("exec.disabled", "", reason, remedy, permit=permit))
     findings += _command(request)
     findings += judge_command_user(request.user, policy, container_user)
     findings += container.judge_environment(request.env, policy)
@@ -366,13 +370,6 @@ def summary_of(request: ExecRequest) -> dict[str, object]:
         tty=request.tty,
         stdin=request.attach_stdin,
     ).members
-
-
-def _enabled(policy: Policy) -> Findings:
-    if not policy.exec.enabled:
-        remedy = "look at the container's logs"
-        permit = Grant("set", "exec.enabled", True)
-        yield Finding("exec.disabled", "", "the policy admits no exec", remedy, permit=permit)
 
 
 def _command(request: ExecRequest) -> Findings:

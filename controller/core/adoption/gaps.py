@@ -187,7 +187,7 @@ def notice_lines(containers: Iterable[Mapping[str, Any]], *, of_project: bool) -
 
     Nothing is said of containers that were refused before their networks were compared.
     """
-    compared = [each for each in containers if _is_compared(each)]
+    compared = [c for c in containers if {f["rule"] for f in c["findings"]} <= _BEYOND_NETWORKS]
     changed = {each["name"]: text for each in compared if (text := _notice_of(each))}
     if not changed:
         if compared:
@@ -199,10 +199,6 @@ def notice_lines(containers: Iterable[Mapping[str, Any]], *, of_project: bool) -
         yield f"  {STALE}"
     if of_project and any(each["leaves"] for each in compared):
         yield f"  {KEEP}"
-
-
-def _is_compared(container: Mapping[str, Any]) -> bool:
-    return {each["rule"] for each in container["findings"]} <= _BEYOND_NETWORKS
 
 
 def _notice_of(container: Mapping[str, Any]) -> str:

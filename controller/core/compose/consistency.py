@@ -15,8 +15,8 @@ from controller.core.compose.nodes import (
     fail,
     problem_at,
 )
+from controller.core.compose.project import SERVICE
 
-_SERVICE = "service:"
 _TESTS = ("CMD", "CMD-SHELL", "NONE")
 
 
@@ -88,8 +88,8 @@ class _Checks:
         for name, node in names.items():
             if name not in declared:
                 self._undefined(node, "network", name, path)
-        if mode is not None and mode.text is not None and mode.text.startswith(_SERVICE):
-            name = mode.text.removeprefix(_SERVICE)
+        if mode is not None and mode.text is not None and mode.text.startswith(SERVICE):
+            name = mode.text.removeprefix(SERVICE)
             if name not in self._services and name not in self._disabled:
                 self._undefined(mode, "service", name, path)
 
@@ -115,7 +115,7 @@ class _Checks:
 
     def references(self, service: ComposeNode, path: NodePath) -> None:
         for section, mounts in (
-            ("volumes", list(_named_volumes(service))),
+            ("volumes", [each for each in volumes_of(service) if "source" in each.members]),
             ("configs", service.items_of("configs")),
             ("secrets", service.items_of("secrets")),
         ):
@@ -170,10 +170,11 @@ def _number(node: ComposeNode) -> int:
     return node.value if isinstance(node.value, int) else 0
 
 
-def _named_volumes(service: ComposeNode) -> Iterator[ComposeNode]:
+def volumes_of(service: ComposeNode) -> Iterator[ComposeNode]:
+    """Yield the mounts of volumes, without those of other kinds."""
     for mount in service.items_of("volumes"):
         kind = mount.get("type")
-        if kind is not None and kind.value == "volume" and "source" in mount.members:
+        if kind is not None and kind.value == "volume":
             yield mount
 
 

@@ -46,11 +46,10 @@ _MOUNT_TERMS: Final = (
 )
 _READ: Final = frozenset(
     {
-        *("Image", "Env", "Cmd", "Entrypoint", "Labels", "Hostname", "Healthcheck", "ExposedPorts"),
-        *("StopSignal", "StopTimeout", "Volumes", "HostConfig", "NetworkingConfig"),
-        *("Binds", "Mounts", "Tmpfs", "PortBindings", "RestartPolicy", "LogConfig", "NanoCpus"),
-        *("NetworkMode", "ShmSize", "Ulimits", "IpcMode", "Runtime", "Devices", "DeviceRequests"),
-        "CgroupnsMode",
+        "Volumes",
+        "HostConfig",
+        "Binds",
+        *(each.member for each in FIELDS if each.compose or each.path),
     }
 )
 
@@ -284,10 +283,9 @@ def _logging(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lost(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[str]:
-    known = _READ | _SILENT | {field.member for field in FIELDS if field.compose}
     for settings in (body, host):
         for name, value in settings.items():
-            if value and value != -1 and name not in known:
+            if value and value != -1 and name not in _READ | _SILENT:
                 yield name
     for each in host.get("Mounts") or ():
         for setting, _, names in _MOUNT_TERMS:

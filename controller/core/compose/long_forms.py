@@ -26,7 +26,7 @@ from controller.core.compose.nodes import (
     fail,
     same,
 )
-from controller.core.encoding.text import kind_of
+from controller.core.compose.values import wrong
 
 #: How mounts below a bind appear on the host, and the other way.
 PROPAGATIONS = frozenset({"rprivate", "private", "rshared", "shared", "rslave", "slave"})
@@ -180,7 +180,6 @@ PORT_SIZE = 500
 
 LongForm = Callable[[ComposeNode, NodePath, ReadingReport], ComposeNode]
 #: A member of a mapping: the key and the value.
-_Entry = tuple[str, ComposeNode]
 
 
 def to_long_forms(root: ComposeNode, report: ReadingReport) -> ComposeNode:
@@ -229,11 +228,6 @@ def nodes_of(source: ComposeNode, value: object) -> ComposeNode:
     return source.at(value)
 
 
-def _wrong(node: ComposeNode, expected: str, path: NodePath) -> None:
-    message = f"must be {expected}, not {kind_of(node.value)}"
-    fail(node, "compose.type", message, f"write {expected}", path)
-
-
 def _list(node: ComposeNode, _path: NodePath, _report: ReadingReport) -> ComposeNode:
     return node.at([node]) if isinstance(node.value, str) else node
 
@@ -266,36 +260,31 @@ def _depends_on(node: ComposeNode, path: NodePath, _report: ReadingReport) -> Co
     members: dict[str, ComposeNode] = {}
     for item in node.items:
         if item.text is None:
-            _wrong(item, "the name of a service", path)
-        members[item.text or ""] = item.at({})
+            wrong(item, "the name of a service", path)
+        members[item.text] = item.at({})
     members = members or node.members
     for name, member in members.items():
         if not isinstance(member.value, dict):
-            _wrong(member, "a mapping with a condition", (*path, name))
+            wrong(member, "a mapping with a condition", (*path, name))
         member.members.setdefault("condition", member.at("service_started"))
         member.members.setdefault("required", member.at(value=True))
     return node.at(members)
 
 
-def _keyed(node: ComposeNode, entry: Callable[[ComposeNode], _Entry]) -> ComposeNode:
-    """Return a list as a mapping of its entries; anything else unchanged."""
+def _networks(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
     if not isinstance(node.value, list):
         return node
-    return node.at(dict(entry(item) for item in node.value))
-
-
-def _networks(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
-    def entry(item: ComposeNode) -> _Entry:
+    members: dict[str, ComposeNode] = {}
+    for item in node.value:
         if item.text is None:
-            _wrong(item, "the name of a network", path)
-        return item.text or "", item.at(None)
-
-    return _keyed(node, entry)
+            wrong(item, "the name of a network", path)
+        members[item.text] = item.at(None)
+    return node.at(members)
 
 
 def _ports(node: ComposeNode, path: NodePath, report: ReadingReport) -> ComposeNode:
     if not isinstance(node.value, list):
-        _wrong(node, "a list of ports", path)
+        wrong(node, "a list of ports", path)
     ports: list[ComposeNode] = []
     for number, item in enumerate(node.items):
         value = item.value
@@ -304,7 +293,7 @@ def _ports(node: ComposeNode, path: NodePath, report: ReadingReport) -> ComposeN
             fail(item, "compose.limit", message, "write shorter ranges", path)
         try:
             if isinstance(value, bool) or not isinstance(value, int | str | dict):
-                _wrong(item, "a port", (*path, number))
+                wrong(item, "a port", (*path, number))
             if isinstance(value, dict):
                 ports.append(item)
             else:
@@ -349,7 +338,7 @@ def _gpus(node: ComposeNode, _path: NodePath, _report: ReadingReport) -> Compose
 
 def _ulimit(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
     if isinstance(node.value, bool) or not isinstance(node.value, int | dict):
-        _wrong(node, "an integer", path)
+        wrong(node, "an integer", path)
     return node
 
 

@@ -156,18 +156,7 @@ class ReadingReport:
     ) -> None:
         """Add a warning about a node."""
         found = problem_at(node, code, message, remedy, path)
-        self.add(
-            Problem(
-                code,
-                found.message,
-                found.file,
-                found.line,
-                found.column,
-                remedy=remedy,
-                severity=Severity.WARNING,
-                field=found.field,
-            )
-        )
+        self.add(replace(found, severity=Severity.WARNING))
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -16,6 +16,8 @@ from controller.model.errors import Problem, Severity
 
 #: The extension with the choices for trimtab, which Docker Compose ignores.
 EXTENSION: Final = "x-trimtab"
+#: Begins the mode of a namespace that names a service of the project.
+SERVICE: Final = "service:"
 #: The names of files that are read as Compose files, never as documents.
 COMPOSE_FILE: Final = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
 #: The path of a value in the tree, such as ``("services", "web", "ports", 0)``.

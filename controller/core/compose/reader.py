@@ -28,11 +28,11 @@ from difflib import SequenceMatcher
 from typing import Final
 
 from controller.core.compose.attributes import read_values
-from controller.core.compose.consistency import check_consistency
+from controller.core.compose.consistency import check_consistency, volumes_of
 from controller.core.compose.long_forms import clean_path, nodes_of
 from controller.core.compose.nodes import ComposeNode, Fault, NodePath, fail, project_of
 from controller.core.compose.paths import file_path, join
-from controller.core.compose.project import EXTENSION, ComposeProject, FileAbsent, ReadFile
+from controller.core.compose.project import EXTENSION, SERVICE, ComposeProject, FileAbsent, ReadFile
 from controller.core.compose.project_files import (
     Incomplete,
     PartScope,
@@ -113,7 +113,6 @@ def _variables_of(
 
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 _SECTIONS = ("networks", "volumes", "configs", "secrets")
-_SERVICE = "service:"
 
 
 def normalize(tree: ComposeNode, name: str, variables: Mapping[str, str]) -> None:
@@ -148,19 +147,15 @@ def _normalize_service(service: ComposeNode, variables: Mapping[str, str]) -> No
         policy.value = "missing"
     build = service.get("build")
     if build is not None:
-        _normalize_build(build, variables)
+        if build.get("dockerfile") is None and build.get("dockerfile_inline") is None:
+            build.members["dockerfile"] = build.at("Dockerfile")
+        _resolve(build.get("args"), variables, keep=False)
     _resolve(service.get("environment"), variables, keep=True)
     for mount in service.items_of("volumes"):
         target = mount.get("target")
         if target is not None and target.text is not None:
             target.value = clean_path(target.text)
     _add_dependencies(service)
-
-
-def _normalize_build(build: ComposeNode, variables: Mapping[str, str]) -> None:
-    if build.get("dockerfile") is None and build.get("dockerfile_inline") is None:
-        build.members["dockerfile"] = build.at("Dockerfile")
-    _resolve(build.get("args"), variables, keep=False)
 
 
 def _resolve(node: ComposeNode | None, variables: Mapping[str, str], *, keep: bool) -> None:
@@ -192,8 +187,8 @@ def _add_dependencies(service: ComposeNode) -> None:
         found.append((parts[0] if len(parts) == 2 else link.text or "", link, True))
     for name in _NAMESPACES:
         mode = service.get(name)
-        if mode is not None and mode.text is not None and mode.text.startswith(_SERVICE):
-            found.append((mode.text.removeprefix(_SERVICE), mode, True))
+        if mode is not None and mode.text is not None and mode.text.startswith(SERVICE):
+            found.append((mode.text.removeprefix(SERVICE), mode, True))
     found += [
         (source.text.partition(":")[0], source, False)
         for source in service.items_of("volumes_from")
@@ -243,7 +238,7 @@ def remove_unused(tree: ComposeNode) -> None:
     }
     for service in tree.members_of("services").values():
         used["networks"] |= service.members_of("networks").keys()
-        used["volumes"] |= set(_sources(_volumes(service)))
+        used["volumes"] |= set(_sources(volumes_of(service)))
         used["secrets"] |= set(_sources(service.items_of("secrets")))
         used["configs"] |= set(_sources(service.items_of("configs")))
         build = service.get("build")
@@ -258,13 +253,6 @@ def remove_unused(tree: ComposeNode) -> None:
             found.value = kept
         else:
             del tree.members[section]
-
-
-def _volumes(service: ComposeNode) -> Iterable[ComposeNode]:
-    for mount in service.items_of("volumes"):
-        kind = mount.get("type")
-        if kind is not None and kind.value == "volume":
-            yield mount
 
 
 def _sources(mounts: Iterable[ComposeNode]) -> Iterable[object]:

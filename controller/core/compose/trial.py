@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.core.compose.project import ComposeProject
-from controller.core.compose.translation.container import SERVICE
+from controller.core.compose.project import SERVICE, ComposeProject
 from controller.core.compose.translation.networking import networks_of
 from controller.core.compose.translation.rollout import restart_of
 from controller.core.compose.translation.scope import Tree, dns_name, items, mapping, texts
@@ -279,7 +278,13 @@ def _gains(services: list[Service], desired: Desired, policy: Policy) -> Iterato
     memory, pids = policy.resources.memory.default, policy.resources.pids.default
     yield TrialChange(
         "gain",
-        _named(services, lambda each: not exclusive_resources(each.spec) and _may_overlap(each)),
+        _named(
+            services,
+            lambda each: (
+                not exclusive_resources(each.spec)
+                and each.spec.rollout.order is not Order.STOP_FIRST
+            ),
+        ),
         "a change stops a container only when its successor is available: open connections end",
     )
     yield TrialChange(
@@ -294,7 +299,9 @@ def _gains(services: list[Service], desired: Desired, policy: Policy) -> Iterato
     )
     yield TrialChange(
         "gain",
-        _named(desired.workloads, _has_files),
+        _named(
+            desired.workloads, lambda each: any(isinstance(m, FileMount) for m in each.spec.mounts)
+        ),
         "a changed file of the project reaches the containers",
     )
     yield TrialChange(
@@ -307,19 +314,11 @@ def _gains(services: list[Service], desired: Desired, policy: Policy) -> Iterato
     )
 
 
-def _may_overlap(service: Service) -> bool:
-    return service.spec.rollout.order is not Order.STOP_FIRST
-
-
 def _changes_address(service: Service, desired: Desired, policy: Policy) -> bool:
     """Return True if a network of a service was or is made by others, or the engine chooses its subnet."""
     attached = {service.network_name(each.name) for each in service.spec.network.attach}
     others = {each.engine_name for each in desired.networks if each.spec.engine_name is not None}
     return not policy.networks.address_pools or bool(attached & others)
-
-
-def _has_files(service: Service) -> bool:
-    return any(isinstance(mount, FileMount) for mount in service.spec.mounts)
 
 
 def _losses(

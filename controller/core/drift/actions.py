@@ -237,7 +237,9 @@ def _bound(rest: Sequence[plan.AnyAction]) -> int:
             count = len([*takewhile(lambda action: _leaves(action, first), rest)])
             joins = (_joins_again(action, first) for action in rest[count : count + 1])
             return count + 1 if any(joins) else 1
-        case plan.UpdateContainer(restart="no") if any(_stops(a, first.target) for a in rest[1:2]):
+        case plan.UpdateContainer(restart="no") if any(
+            isinstance(a, plan.StopContainer) and a.target == first.target for a in rest[1:2]
+        ):
             return max(2, _until_start(rest))
         case plan.StopContainer():
             return _until_start(rest)
@@ -254,10 +256,6 @@ def _leaves(action: plan.AnyAction, first: plan.DisconnectNetwork) -> bool:
 def _joins_again(action: plan.AnyAction, left: plan.DisconnectNetwork) -> bool:
     same = (action.object, action.slot) == (left.object, left.slot)
     return same and isinstance(action, plan.ConnectNetwork) and action.network == left.network
-
-
-def _stops(action: plan.AnyAction, target: str) -> bool:
-    return isinstance(action, plan.StopContainer) and action.target == target
 
 
 def _until_start(rest: Sequence[plan.AnyAction]) -> int:

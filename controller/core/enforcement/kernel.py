@@ -364,7 +364,6 @@ def _masks(effective: EffectiveState) -> Iterator[KernelDifference]:
 PAGE = 4096
 FILTERED = 2  # the Seccomp value in /proc/PID/status of a process with a filter
 NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
-CPU_PERIOD = 100_000
 #: The names in capability.h, by bit.
 CAPABILITIES = (
     "CHOWN",
@@ -523,7 +522,7 @@ def _limits(expected: ExpectedState, limits: CgroupLimits) -> Iterator[KernelDif
     settings, bounds = expected.settings, expected.bounds
     rows = (
         ("memory", limits.memory, settings.memory, bounds.memory, format_bytes),
-        ("CPUs", limits.nano_cpus, nano_cpus(settings), bounds.nano_cpus, format_cpus),
+        ("CPUs", limits.nano_cpus, settings.quota_cpus, bounds.nano_cpus, format_cpus),
         ("processes", limits.pids, settings.pids, bounds.pids, str),
     )
     for name, shown, admitted, most, format_number in rows:
@@ -556,13 +555,6 @@ def _swap(settings: Settings, limits: CgroupLimits) -> Iterator[KernelDifference
     elif memory is not None and together > max(memory, _rounded("memory", settings.memory_swap)):
         reason = f"{format_bytes(together - memory)} of swap: none is admitted"
         yield KernelDifference("effective.limit", reason)
-
-
-def nano_cpus(settings: Settings) -> int:
-    """Return the admitted CPUs in nano-CPUs, given as NanoCpus or as CpuQuota and CpuPeriod."""
-    if settings.nano_cpus or settings.cpu_quota <= 0:
-        return settings.nano_cpus
-    return settings.cpu_quota * 1_000_000_000 // (settings.cpu_period or CPU_PERIOD)
 
 
 def _rounded(name: str, admitted: int, *, down: bool = False) -> int:

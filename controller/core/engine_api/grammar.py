@@ -289,15 +289,10 @@ def check_extra_hosts(host: Values, findings: FindingCollector) -> None:
         findings.add("network.hosts", "HostConfig.ExtraHosts", reason, "leave some out")
     for index, entry in enumerate(entries):
         name, _, address = entry.partition(":")
-        if not is_host_name(name) or not is_host_address(address):
+        if not is_host_name(name) or not (address == fields.HOST_GATEWAY or is_address(address)):
             reason = f"{quote(entry)} is not NAME:ADDRESS or NAME:{fields.HOST_GATEWAY}"
             remedy = "write the name, a colon and an IP address"
             findings.add("network.hosts", f"HostConfig.ExtraHosts[{index}]", reason, remedy)
-
-
-def is_host_address(text: str) -> bool:
-    """Return True if *text* is an IP address or ``host-gateway``: a target in /etc/hosts."""
-    return text == fields.HOST_GATEWAY or is_address(text)
 
 
 def is_address(text: str) -> bool:

@@ -303,12 +303,21 @@ def desired_digest(
                     "key": str(one.key),
                     "owner": one.owner,
                     **({"size": one.spec.size} if one.spec.size else {}),
-                    **({"remote": _remote_terms(one.spec)} if one.spec.remote else {}),
+                    **(
+                        {"remote": one.spec.model_dump(mode="json", by_alias=True)["remote"]}
+                        if one.spec.remote
+                        else {}
+                    ),
                     **_engine_name(one),
                 }
                 for one in volumes
             ],
-            **({"jobs": [_job_terms(job) for job in declared]} if (declared := [*jobs]) else {}),
+            **only_set(
+                jobs=[
+                    {"key": str(job.key), "revision": job.revision, "spec": spec_digest(job)}
+                    for job in jobs
+                ]
+            ),
         }
     )
 
@@ -320,20 +329,12 @@ def _stable_contents(service: Service) -> dict[str, object]:
 
 
 def _network_terms(spec: NetworkSpec) -> dict[str, object]:
-    terms = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return {name: value for name, value in terms.items() if name not in {"internal", "engineName"}}
-
-
-def _remote_terms(spec: VolumeSpec) -> object:
-    return spec.model_dump(mode="json", by_alias=True)["remote"]
+    shown = {"internal", "engine_name"}
+    return spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=shown)
 
 
 def _engine_name(one: Network | Volume) -> dict[str, object]:
     return {"engineName": one.spec.engine_name} if one.spec.engine_name else {}
-
-
-def _job_terms(job: Service) -> dict[str, object]:
-    return {"key": str(job.key), "revision": job.revision, "spec": spec_digest(job)}
 
 
 def _check_doubles(

@@ -108,7 +108,10 @@ def combine(
     made = _Combination({DIR: list(directory.documents)})
     for each in sources:
         made.documents[each.name] = list(_confined(each, made, top))
-    blind = {DIR: own.blind, **{each.name: _is_blind(each, made) for each in sources}}
+    blind = {DIR: own.blind}
+    for each in sources:
+        confined = replace(each.reading, documents=tuple(made.documents[each.name]))
+        blind[each.name] = confined.blind
     unread = {
         name: frozenset(each.blind_namespace for each in documents if each.blind_namespace)
         for name, documents in made.documents.items()
@@ -214,11 +217,6 @@ def _foreign_owner(each: SourceReading, declaration: Declaration) -> Problem:
 def _owned(problem: Problem, each: SourceReading) -> Problem:
     """Return a problem of a source's reading as a problem of the source alone."""
     return replace(problem, key=each.source.key)
-
-
-def _is_blind(each: SourceReading, made: _Combination) -> bool:
-    reading = replace(each.reading, documents=tuple(made.documents[each.name]))
-    return reading.blind
 
 
 def _settle_doubles(

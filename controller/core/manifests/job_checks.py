@@ -204,13 +204,9 @@ def check_shared_names(declarations: Iterable[Declaration]) -> Iterator[Problem]
     for kinds in by_name.values():
         for kind, other in (("Job", "Service"), ("Service", "Job")):
             if kind in kinds and other in kinds:
-                yield _shared_name(kinds[kind], kinds[other].key, kinds[other].place)
-
-
-def _shared_name(declaration: Declaration, other: Key, place: str) -> Problem:
-    message = f"{other} ({place}) has the same name"
-    remedy = "rename one of them; until then nothing is changed for either"
-    return declaration.problem(("metadata", "name"), "job.name", message, remedy)
+                message = f"{kinds[other].key} ({kinds[other].place}) has the same name"
+                remedy = "rename one of them; until then nothing is changed for either"
+                yield kinds[kind].problem(("metadata", "name"), "job.name", message, remedy)
 
 
 #: The kind that a dependency could mean instead.

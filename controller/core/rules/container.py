@@ -96,7 +96,11 @@ def devices_granted(case: Case) -> Findings:
         if grant is None:
             yield _not_granted(case, device)
         elif case.facts is not None:
-            yield from _judge_name(case, device, grant) if device.cdi else _judge_path(case, device)
+            if device.cdi:
+                yield from _judge_name(case, device, grant)
+            else:
+                unread = PathFacts(device.source, "unreadable")
+                yield from _judge_node(case.facts.paths.get(device.source, unread), device)
 
 
 def _not_granted(case: Case, device: DeviceRequest) -> Finding:
@@ -122,11 +126,6 @@ def _permit_device(case: Case, device: DeviceRequest) -> Grant:
             return Grant("add", f"devices.grants.{index}.devices", device.source)
     place = {"owner": case.owner, "namespace": case.namespace}
     return Grant("add", "devices.grants", {**place, "devices": [device.source]})
-
-
-def _judge_path(case: Case, device: DeviceRequest) -> Findings:
-    paths = case.facts.paths if case.facts else {}
-    yield from _judge_node(paths.get(device.source, PathFacts(device.source, "unreadable")), device)
 
 
 def _judge_node(facts: PathFacts, device: DeviceRequest) -> Findings:

@@ -64,9 +64,13 @@ def name_valid(case: Case) -> Findings:
     most = case.policy.names.max
     yield from judge_name(name, "name", most=most, optional=not case.by_controller)
     if case.facts and case.facts.name_taken == "foreign":
-        reason, remedy = f"a container that isn't ours has the name {name}", _foreign_remedy(case)
-        if case.facts.name_of:
-            reason += f": it says that instance {case.facts.name_of} made it"
+        reason, remedy = (
+            f"a container that isn't ours has the name {name}",
+            "rename or remove that one",
+        )
+        if instance := case.facts.name_of:
+            reason += f": it says that instance {instance} made it"
+            remedy += f"; {adopt_remedy(instance)}"
         yield Finding("name.foreign", "name", reason, remedy)
     if not case.by_controller:
         yield from judge_reserved_name(name)
@@ -96,12 +100,6 @@ def host_named(case: Case) -> Findings:
             reason = f'{quote(name)} is not a host name by RFC 1123: it has "_"'
             permit = Grant("set", "names.underscores", True)
             yield Finding("host.name", field, reason, 'write "-" instead', permit=permit)
-
-
-def _foreign_remedy(case: Case) -> str:
-    remedy = "rename or remove that one"
-    instance = case.facts.name_of if case.facts else ""
-    return f"{remedy}; {adopt_remedy(instance)}" if instance else remedy
 
 
 def adopt_remedy(instance: str) -> str:
@@ -145,17 +143,13 @@ def judge_name(
 
 
 def _has_slot_labels(case: Case) -> bool:
-    request = case.request
+    request, slot = case.request, case.request.label(names.SLOT)
     return (
         names.is_dns_label(request.label(names.NAMESPACE), length=names.NAMESPACE_MAX)
         and names.is_dns_label(request.label(names.SERVICE), length=names.SERVICE_NAME_MAX)
-        and _is_slot(request.label(names.SLOT))
+        and (_SLOT.fullmatch(slot) is not None or names.run_of_slot(slot) > 0)
         and _REVISION.fullmatch(request.label(names.REVISION)) is not None
     )
-
-
-def _is_slot(label: str) -> bool:
-    return _SLOT.fullmatch(label) is not None or names.run_of_slot(label) > 0
 
 
 def slot_labelled(case: Case) -> Findings:

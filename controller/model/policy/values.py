@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
-from controller.model.desired.spec.fields import matching, satisfying
+from controller.model.desired.spec.fields import matching, normalized, satisfying
 from controller.model.names import CONTAINER_NAME_MAX, NAMESPACE_MAX, is_dns_label
 from controller.model.quantities import (
     format_bytes,
@@ -75,34 +75,6 @@ def _capability(text: str) -> str:
     return text
 
 
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise ValueError("expected an IP address, such as 127.0.0.1") from None
-
-
-def _subnet(text: str) -> str:
-    try:
-        return str(ipaddress.IPv4Network(text))
-    except ValueError:
-        raise ValueError("expected an IPv4 network, such as 172.16.0.0/12") from None
-
-
-def _range(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError:
-        raise ValueError("expected a network, such as 10.0.0.0/8 or ::/0") from None
-
-
-def _date(text: str) -> str:
-    try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise ValueError("expected a date, such as 2027-01-31") from None
-
-
 AnonymousVolumes = Literal["refuse", "slot", "scratch"]
 #: A limit of every container that an engine may ignore.
 IgnoredLimit = Literal["memory", "swap", "cpus", "pids"]
@@ -119,9 +91,15 @@ ImagePrefix = Annotated[
 ]
 HostPath = Annotated[str, AfterValidator(_clean_path)]
 Capability = Annotated[str, AfterValidator(_capability)]
-Address = Annotated[str, AfterValidator(_address)]
-Subnet = Annotated[str, AfterValidator(_subnet)]
-AddressRange = Annotated[str, AfterValidator(_range)]
+Address = Annotated[
+    str, normalized(ipaddress.ip_address, "expected an IP address, such as 127.0.0.1")
+]
+Subnet = Annotated[
+    str, normalized(ipaddress.IPv4Network, "expected an IPv4 network, such as 172.16.0.0/12")
+]
+AddressRange = Annotated[
+    str, normalized(ipaddress.ip_network, "expected a network, such as 10.0.0.0/8 or ::/0")
+]
 OwnerName = Annotated[
     str,
     satisfying(
@@ -144,5 +122,5 @@ BaseName = Annotated[
         f"lower-case letters, digits and dashes, at most {_BASE_NAME_MAX}",
     ),
 ]
-Day = Annotated[str, AfterValidator(_date)]
+Day = Annotated[str, normalized(date.fromisoformat, "expected a date, such as 2027-01-31")]
 Uid = Annotated[int, Field(ge=0, le=2**32 - 2)]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from controller.core.builds import dockerfile
 from controller.core.compose.attributes import FIELD_ROWS
-from controller.core.compose.project import TreePath
+from controller.core.compose.project import SERVICE, TreePath
 from controller.core.compose.translation.scope import (
     USUAL_CAPABILITIES,
     ContextRequest,
@@ -122,8 +122,6 @@ _PRIVATE: Final = {
 }
 #: The member of ``spec.shares`` for each attribute of a namespace that services can share.
 SHARED: Final = {"network_mode": "network", "ipc": "ipc", "pid": "pid"}
-#: The mode that names a service of the project.
-SERVICE: Final = "service:"
 
 
 class Workload:

@@ -16,7 +16,7 @@ from typing import Final
 
 from controller.core.compose.attributes import ATTRIBUTES, Attribute
 from controller.core.compose.nodes import PathTable
-from controller.core.compose.project import EXTENSION, ComposeProject, Place, TreePath
+from controller.core.compose.project import EXTENSION, ComposeProject, TreePath
 from controller.core.compose.translation.container import (
     Workload,
     is_built,
@@ -461,7 +461,8 @@ def _document(scope: TranslationScope, draft: Draft) -> Document:
         ("metadata", "owner"): (EXTENSION, "owner"),
         **draft.origins,
     }
-    entries = tuple((path, _position(scope.place(origin))) for path, origin in origins.items())
+    places = ((path, scope.place(origin)) for path, origin in origins.items())
+    entries = tuple((path, SourcePosition(at.line, at.column, at.file)) for path, at in places)
     own = entries[0][1]
     lines = {
         path: place.line
@@ -471,7 +472,3 @@ def _document(scope: TranslationScope, draft: Draft) -> Document:
     return Document(
         own.file, "", own.line, value, place=own, lines=lines, places=ValuePlaces(entries)
     )
-
-
-def _position(place: Place) -> SourcePosition:
-    return SourcePosition(place.line, place.column, place.file)

@@ -193,7 +193,11 @@ def _warn_of_variables(
     work: Workload, source: str, target: str, names: tuple[str, ...], origin: TreePath
 ) -> None:
     """Announce files with variables, which are often secret, in a delivered folder."""
-    found = [name for name in names if _is_variables_file(posixpath.basename(name))]
+    found = [
+        name
+        for name in names
+        if name.endswith(".env") or posixpath.basename(name).startswith(".env.")
+    ]
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         message = (
@@ -201,10 +205,6 @@ def _warn_of_variables(
         )
         remedy = "mount a folder without it, and keep secret values in a Secret"
         work.warn(origin, message, remedy, "compose.variables-delivered")
-
-
-def _is_variables_file(name: str) -> bool:
-    return name == ".env" or name.startswith(".env.") or name.endswith(".env")
 
 
 def _fault(

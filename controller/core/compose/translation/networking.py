@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from controller.core.compose.project import TreePath
-from controller.core.compose.translation.container import SERVICE, Workload, refuse_namespace
+from controller.core.compose.project import SERVICE, TreePath
+from controller.core.compose.translation.container import Workload, refuse_namespace
 from controller.core.compose.translation.rollout import replicas_of
 from controller.core.compose.translation.scope import (
     DEFAULT_NETWORK,

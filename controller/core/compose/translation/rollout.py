@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from controller.core.compose.project import EXTENSION, TreePath
-from controller.core.compose.translation.container import SERVICE, Workload, usual_capabilities
+from controller.core.compose.project import EXTENSION, SERVICE, TreePath
+from controller.core.compose.translation.container import Workload, usual_capabilities
 from controller.core.compose.translation.scope import Draft, Tree, dns_name, items, mapping, texts
 from controller.model.names import JOB_NAME_MAX
 from controller.model.quantities import format_duration_ms

@@ -128,6 +128,21 @@ def satisfying(is_valid: Callable[[str], object], fault: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def normalized(read: Callable[[str], object], fault: str) -> AfterValidator:
+    """Return a validator of strings. It returns the text of the value that *read* makes of a string.
+
+    It raises ValueError(*fault*) for a string that *read* rejects.
+    """
+
+    def check(text: str) -> str:
+        try:
+            return str(read(text))
+        except ValueError:
+            raise ValueError(fault) from None
+
+    return AfterValidator(check)
+
+
 def matching(pattern: re.Pattern[str], length: int, expected: str) -> AfterValidator:
     """Return a validator of strings: they match *pattern*, and have at most *length* characters."""
     return satisfying(
@@ -214,20 +229,6 @@ def _plain_address(text: str) -> str:
     return str(address)
 
 
-def _server(text: str) -> str:
-    try:
-        return _plain_address(text)
-    except ValueError:
-        raise ValueError("expected an IP address, such as 192.168.0.1") from None
-
-
-def _container_address(text: str) -> str:
-    try:
-        return str(ipaddress.IPv4Address(text))
-    except ValueError:
-        raise ValueError("expected an IPv4 address, such as 10.80.4.10") from None
-
-
 def _network_range(text: str) -> str:
     try:
         network = ipaddress.IPv4Network(text)
@@ -236,13 +237,6 @@ def _network_range(text: str) -> str:
     if network is None or not 16 <= network.prefixlen <= 29 or str(network) != text:
         raise ValueError("expected an IPv4 network of /16 to /29, such as 10.80.4.0/24")
     return text
-
-
-def _address_range(text: str) -> str:
-    try:
-        return str(ipaddress.IPv4Network(text))
-    except ValueError:
-        raise ValueError("expected an IPv4 network, such as 192.168.1.192/27") from None
 
 
 def _ipv6_range(text: str) -> str:
@@ -314,7 +308,9 @@ HostName = Annotated[str, matching(_HOST_NAME, 63, "a host name, such as web-1")
 DomainName = Annotated[str, matching(_HOST_NAME, 253, "a domain name, such as example.com")]
 SearchDomain = Annotated[str, matching(_SEARCH, 253, "a domain name, or '.' for none")]
 DnsOption = Annotated[str, matching(DNS_OPTION, 36, "an option of resolv.conf, such as ndots:2")]
-DnsServer = Annotated[str, AfterValidator(_server)]
+DnsServer = Annotated[
+    str, normalized(_plain_address, "expected an IP address, such as 192.168.0.1")
+]
 HostAddresses = Annotated[str, AfterValidator(_host_addresses)]
 GroupName = Annotated[str, matching(GROUP, 64, "the name or the number of a group")]
 CpuSet = Annotated[str, matching(CPUSET, 640, "numbers of CPUs, such as 0-2,4")]
@@ -345,9 +341,13 @@ Folder = Annotated[str, AfterValidator(_folder)]
 GracePeriod = Annotated[DurationMs, Field(le=STOP_GRACE_MAX_MS), AfterValidator(_whole_seconds)]
 CpuCount = Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)]
 CapabilityNames = Annotated[tuple[str, ...], AfterValidator(_capabilities)]
-ContainerAddress = Annotated[str, AfterValidator(_container_address)]
+ContainerAddress = Annotated[
+    str, normalized(ipaddress.IPv4Address, "expected an IPv4 address, such as 10.80.4.10")
+]
 NetworkRange = Annotated[str, AfterValidator(_network_range)]
-ContainerRange = Annotated[str, AfterValidator(_address_range)]
+ContainerRange = Annotated[
+    str, normalized(ipaddress.IPv4Network, "expected an IPv4 network, such as 192.168.1.192/27")
+]
 Ipv6Range = Annotated[str, AfterValidator(_ipv6_range)]
 InterfaceName = Annotated[
     str, matching(_INTERFACE, 15, "the name of an interface of the host, such as eth0")

@@ -17,7 +17,6 @@ from controller.core.enforcement.kernel import (
     compare_kernel,
     mask_of,
     names_of,
-    nano_cpus,
     size_of,
     texts_by_kind,
 )
@@ -474,9 +473,9 @@ def test_numbers_are_compared_as_the_kernel_keeps_them() -> None:
 
 
 def test_a_quota_is_cpus_too() -> None:
-    assert nano_cpus(Settings("web", cpu_quota=12345, cpu_period=70000)) == 176_357_142
-    assert nano_cpus(Settings("web", cpu_quota=50_000)) == 500_000_000
-    assert nano_cpus(Settings("web", nano_cpus=7)) == 7
+    assert Settings("web", cpu_quota=12345, cpu_period=70000).quota_cpus == 176_357_142
+    assert Settings("web", cpu_quota=50_000).quota_cpus == 500_000_000
+    assert Settings("web", nano_cpus=7).quota_cpus == 7
 
 
 @pytest.mark.parametrize(
