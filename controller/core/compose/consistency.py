@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from controller.core.compose.attributes import FIELD_ROWS
 from controller.core.compose.nodes import (
     ComposeNode,
     Fault,
@@ -17,6 +18,13 @@ from controller.core.compose.nodes import (
 )
 from controller.core.compose.project import SERVICE
 
+#: The attributes of limits that stand at a second place, below ``deploy.resources``, too.
+_TWICE = tuple(
+    (path[0], other)
+    for path, row in FIELD_ROWS
+    for other, twin in FIELD_ROWS
+    if len(path) == 1 and other[:2] == ("deploy", "resources") and twin.field == row.field
+)
 _TESTS = ("CMD", "CMD-SHELL", "NONE")
 
 
@@ -147,12 +155,7 @@ class _Checks:
         resources = deploy.get("resources") if deploy is not None else None
         if resources is None:
             return
-        for attribute, kind, name in (
-            ("cpus", "limits", "cpus"),
-            ("mem_limit", "limits", "memory"),
-            ("mem_reservation", "reservations", "memory"),
-            ("pids_limit", "limits", "pids"),
-        ):
+        for attribute, (_, _, kind, name) in _TWICE:
             own, group = service.get(attribute), resources.get(kind)
             if own is None or group is None:
                 continue

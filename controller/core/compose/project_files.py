@@ -33,6 +33,7 @@ from controller.core.compose.nodes import (
     RootPath,
     YamlDocument,
     fail,
+    problem_at,
     read_yaml,
     same,
 )
@@ -149,8 +150,7 @@ class Session:
         """
         if not self.budget.spend(_count(node)):
             message, remedy = "the project has too many values", "extend smaller services"
-            place = (node.file, node.line, node.column)
-            self.report.add(Problem("compose.limit", message, *place, remedy=remedy))
+            self.report.add(problem_at(node, "compose.limit", message, remedy))
             raise TooManyFiles
 
     def yaml(self, path: str, referrer: ComposeNode | None) -> list[YamlDocument]:

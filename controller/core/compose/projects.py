@@ -232,6 +232,31 @@ class _Seen:
         self.contexts[request] = found = self._port.context(request)
         return found
 
+    def project(
+        self,
+        namespace: str,
+        place: Place,
+        documents: tuple[ParsedDocument, ...],
+        problems: tuple[Problem, ...] = (),
+        *,
+        bug: Exception | None = None,
+        weight: int = 0,
+    ) -> ReadProject:
+        """Return a project with what was read of it."""
+        return ReadProject(
+            frozenset(self.files),
+            self.paths,
+            self.contexts,
+            namespace,
+            place,
+            frozenset(_included(self.texts)),
+            frozenset(self.outward),
+            documents,
+            problems,
+            bug,
+            weight,
+        )
+
 
 def _read(folder: str, seen: _Seen, settings: ComposeSettings, names: ProjectNames) -> ReadProject:
     folder_name = posixpath.basename(names.top if folder == "." else folder)
@@ -243,18 +268,8 @@ def _read(folder: str, seen: _Seen, settings: ComposeSettings, names: ProjectNam
         documents = tuple(
             replace(each, namespace=own) if each.blind else each for each in documents
         )
-    return ReadProject(
-        frozenset(seen.files),
-        seen.paths,
-        seen.contexts,
-        translation.namespace,
-        project.locate(("name",)),
-        frozenset(_included(seen.texts)),
-        frozenset(seen.outward),
-        documents,
-        problems,
-        weight=project.weight,
-    )
+    place = project.locate(("name",))
+    return seen.project(translation.namespace, place, documents, problems, weight=project.weight)
 
 
 def _failed(folder: str, seen: _Seen, names: ProjectNames, error: Exception) -> ReadProject:
@@ -267,20 +282,8 @@ def _failed(folder: str, seen: _Seen, names: ProjectNames, error: Exception) -> 
         remedy="please report it, with the traceback in the controller's log; other projects go on",
     )
     documents = (ParsedDocument(None, (problem,), None),)
-    namespace = f"failed {folder}"  # no namespace of a project, so it doubles none
-    place = Place(file, 1, 1)
-    return ReadProject(
-        frozenset(seen.files),
-        seen.paths,
-        seen.contexts,
-        namespace,
-        place,
-        frozenset(_included(seen.texts)),
-        frozenset(seen.outward),
-        documents,
-        (),
-        bug=error,
-    )
+    # No namespace of a project, so it doubles none.
+    return seen.project(f"failed {folder}", Place(file, 1, 1), documents, bug=error)
 
 
 def _left_out(folder: str, names: ProjectNames) -> ReadProject:

@@ -30,7 +30,7 @@ from typing import Final
 from controller.core.compose.attributes import read_values
 from controller.core.compose.consistency import check_consistency, volumes_of
 from controller.core.compose.long_forms import clean_path, nodes_of
-from controller.core.compose.nodes import ComposeNode, Fault, NodePath, fail, project_of
+from controller.core.compose.nodes import ComposeNode, Fault, NodePath, fail, problem_at, project_of
 from controller.core.compose.paths import file_path, join
 from controller.core.compose.project import EXTENSION, SERVICE, ComposeProject, FileAbsent, ReadFile
 from controller.core.compose.project_files import (
@@ -456,11 +456,7 @@ class _Reading:
             if isinstance(files.value, list) and all(item.text for item in files.value):
                 return [join(self.folder, item.text or "") for item in files.value]
             message = f"{EXTENSION}.files must be a list of paths"
-            self.session.report.add(
-                Problem(
-                    "compose.type", message, first, files.line, files.column, remedy="write a list"
-                )
-            )
+            self.session.report.add(problem_at(files, "compose.type", message, "write a list"))
         return []
 
     def _dot_env(self) -> dict[str, str]:
@@ -522,10 +518,8 @@ class _Reading:
             if isinstance(chosen.value, list) and all(item.text for item in chosen.value):
                 return [item.text or "" for item in chosen.value]
             message = f"{EXTENSION}.profiles must be a list of names"
-            place = (chosen.file, chosen.line, chosen.column)
-            self.session.report.add(
-                Problem("compose.type", message, *place, remedy="write a list of names")
-            )
+            remedy = "write a list of names"
+            self.session.report.add(problem_at(chosen, "compose.type", message, remedy))
         return [name.strip() for name in variables.get(_PROFILES, "").split(",") if name.strip()]
 
 

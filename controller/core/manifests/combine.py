@@ -16,8 +16,7 @@ from controller.core.manifests.check_together import desired_from, resolve
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.object_checks import ResourceClaim, claims_of, volume_names
 from controller.core.manifests.parse import SOURCE_KIND
-from controller.core.manifests.validation_errors import dotted
-from controller.core.yaml.documents import YamlPath
+from controller.core.manifests.validation_errors import FieldProblem
 from controller.model.desired.desired import (
     Declared,
     Desired,
@@ -60,19 +59,10 @@ class _Combination:
     #: Rejected declarations, by source.
     rejected: dict[str, set[Key]] = field(default_factory=dict)
 
-    def reject(self, name: str, declaration: Declaration, path: YamlPath, problem: Problem) -> None:
-        """Leave a declaration out, with a problem at *path* that concerns the source alone."""
-        place = declaration.document.locate(path)
-        self.problems.append(
-            replace(
-                problem,
-                file=place.file or declaration.document.file,
-                line=place.line,
-                column=place.column,
-                field=dotted(path),
-                key=source_key(name) if name else None,
-            )
-        )
+    def reject(self, name: str, declaration: Declaration, problem: FieldProblem) -> None:
+        """Leave a declaration out, with a problem that concerns the source alone."""
+        key = source_key(name) if name else None
+        self.problems.append(replace(problem.at(declaration.document), key=key))
         self.rejected.setdefault(name, set()).add(declaration.key)
 
 
@@ -154,31 +144,46 @@ def _confined(each: SourceReading, made: _Combination, top: str) -> Iterator[Par
                 yield replace(document, moved=tuple(known))
             else:  # it can't declare that resource, so it blinds nothing
                 made.problems += (_owned(problem, each) for problem in document.problems)
-        elif declaration.key.kind == SOURCE_KIND:
-            problem = Problem(
-                "source.nested",
-                "a Git source can't declare Sources",
-                remedy="declare it in the instance's own directory",
-            )
-            made.reject(each.name, declaration, ("kind",), problem)
-        elif declaration.key.namespace not in spec.namespaces:
-            path: YamlPath = ("metadata", "namespace")
-            made.reject(each.name, declaration, path, _foreign_namespace(each, declaration))
-        elif spec.owners and declaration.owner not in spec.owners:
-            path = ("metadata", "owner")
-            made.reject(each.name, declaration, path, _foreign_owner(each, declaration))
-        elif (index := _mount_of_directory(declaration, top)) is not None:
-            path = ("spec", "mounts", index, "source")
-            made.reject(each.name, declaration, path, _FOLDER_OF_DIRECTORY)
+        elif (problem := _not_permitted(each, declaration, top)) is not None:
+            made.reject(each.name, declaration, problem)
         else:
             yield document
 
 
-_FOLDER_OF_DIRECTORY = Problem(
-    "source.folder",
-    "a folder of the instance's own directory is no Git source's to mount",
-    remedy="mount a volume, or a folder elsewhere",
-)
+def _not_permitted(each: SourceReading, declaration: Declaration, top: str) -> FieldProblem | None:
+    """Return why a Source doesn't permit a declaration; None if it does."""
+    spec, key = each.source.spec, declaration.key
+    if key.kind == SOURCE_KIND:
+        return FieldProblem(
+            ("kind",),
+            "source.nested",
+            "a Git source can't declare Sources",
+            remedy="declare it in the instance's own directory",
+        )
+    if key.namespace not in spec.namespaces:
+        return FieldProblem(
+            ("metadata", "namespace"),
+            "source.foreign",
+            f"Source {each.name} doesn't list namespace {key.namespace}",
+            expected=f"one of {', '.join(spec.namespaces)}",
+            remedy="declare the resource in a listed namespace, or list the namespace in the Source",
+        )
+    if spec.owners and declaration.owner not in spec.owners:
+        return FieldProblem(
+            ("metadata", "owner"),
+            "source.foreign",
+            f"Source {each.name} doesn't list owner {declaration.owner}",
+            expected=f"one of {', '.join(spec.owners)}",
+            remedy="write a listed owner, or list the owner in the Source",
+        )
+    if (index := _mount_of_directory(declaration, top)) is not None:
+        return FieldProblem(
+            ("spec", "mounts", index, "source"),
+            "source.folder",
+            "a folder of the instance's own directory is no Git source's to mount",
+            remedy="mount a volume, or a folder elsewhere",
+        )
+    return None
 
 
 def _mount_of_directory(declaration: Declaration, top: str) -> int | None:
@@ -191,26 +196,6 @@ def _mount_of_directory(declaration: Declaration, top: str) -> int | None:
             if isinstance(mount, BindMount) and is_below(mount.source, top)
         ),
         None,
-    )
-
-
-def _foreign_namespace(each: SourceReading, declaration: Declaration) -> Problem:
-    namespaces = ", ".join(each.source.spec.namespaces)
-    return Problem(
-        "source.foreign",
-        f"Source {each.name} doesn't list namespace {declaration.key.namespace}",
-        expected=f"one of {namespaces}",
-        remedy="declare the resource in a listed namespace, or list the namespace in the Source",
-    )
-
-
-def _foreign_owner(each: SourceReading, declaration: Declaration) -> Problem:
-    owners = ", ".join(each.source.spec.owners)
-    return Problem(
-        "source.foreign",
-        f"Source {each.name} doesn't list owner {declaration.owner}",
-        expected=f"one of {owners}",
-        remedy="write a listed owner, or list the owner in the Source",
     )
 
 
@@ -254,12 +239,13 @@ def _drop(made: _Combination, name: str, key: Key, holder: str) -> None:
         if key not in _keys([document]):
             kept.append(document)
         elif document.declaration is not None:
-            problem = Problem(
+            problem = FieldProblem(
+                ("metadata", "name"),
                 "source.conflict",
                 f"{key} is already served by {f'Source {holder}' if holder else 'DIR'}",
                 remedy="remove one of the documents",
             )
-            made.reject(name, document.declaration, ("metadata", "name"), problem)
+            made.reject(name, document.declaration, problem)
         else:
             key_of = source_key(name) if name else None
             made.problems += (replace(problem, key=key_of) for problem in document.problems)
@@ -284,13 +270,14 @@ def _settle_claims(made: _Combination, serving: Mapping[Key, str], held: HeldCla
             holder = next((each for each in before if each.conflicts(claim)), None)
             if holder is None:
                 continue
-            problem = Problem(
+            problem = FieldProblem(
+                claim.claim.path,
                 "source.conflict",
                 f"{claim.place} belongs to {holder.declaration.key} of "
                 f"{f'Source {holder.name}' if holder.name else 'DIR'}",
                 remedy=claim.remedy,
             )
-            made.reject(claim.name, claim.declaration, claim.claim.path, problem)
+            made.reject(claim.name, claim.declaration, problem)
             rejected.add(id(claim.declaration))
     for name, documents in made.documents.items():
         made.documents[name] = [each for each in documents if id(each.declaration) not in rejected]
