@@ -237,10 +237,7 @@ def _describe_exit(container: Container) -> str:
 
 
 def _by_signal(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
+    name = _signal(number + 128) or f"signal {number}"
     if number == signal.SIGKILL:
         return "killed by SIGKILL (not for its memory)"
     return f"{'crashed' if number in _CRASHES else 'ended'} by {name}"

@@ -11,7 +11,7 @@ from controller.core import addresses
 from controller.core.encoding.text import quote
 from controller.core.engine_api import requests
 from controller.core.rules.context import Case, NetworkFacts
-from controller.core.rules.networks import is_own_network, network_facts
+from controller.core.rules.networks import is_own_network, is_within, network_facts
 from controller.model.policy.document import Policy
 
 POOLS_MAX = 4
@@ -104,7 +104,7 @@ def judge_pools(
         if not granted:
             reason = "it could shadow routes of the host"
             remedy = "leave out Config, or list its range in networks.subnets of the policy"
-        elif not _is_within(pool.subnet, granted):
+        elif not is_within(pool.subnet, granted):
             reason = f"{quote(pool.subnet)} is not an IPv4 network within {', '.join(granted)}"
             remedy = "choose a subnet of those, or leave out Config"
         elif ipaddress.IPv4Network(pool.subnet).prefixlen < PREFIX_LEAST:
@@ -112,7 +112,7 @@ def judge_pools(
             reason = f"{pool.subnet} is larger than a network of the engine's own choice"
             remedy = f"choose a subnet of /{PREFIX_LEAST} or smaller"
         elif not all(
-            _is_within(part, (pool.subnet,)) for part in (pool.ip_range, pool.gateway) if part
+            is_within(part, (pool.subnet,)) for part in (pool.ip_range, pool.gateway) if part
         ):
             reason, remedy = (
                 "its range or gateway is outside of the subnet",
@@ -132,7 +132,7 @@ def _judge_ipv6(
 ) -> requests.Findings:
     if not request.ipv6:
         reason, remedy = "an IPv6 subnet without EnableIPv6", "set both, or none"
-    elif not _is_within(pool.subnet, (UNIQUE_LOCAL,)) or pool.ip_range or pool.gateway:
+    elif not is_within(pool.subnet, (UNIQUE_LOCAL,)) or pool.ip_range or pool.gateway:
         reason = f"{quote(pool.subnet)} is no IPv6 network within {UNIQUE_LOCAL}"
         remedy = "choose one such as fd12:3456:789a::/64, and no range or gateway"
     elif not _IPV6_LEAST <= ipaddress.IPv6Network(pool.subnet).prefixlen <= _IPV6_MOST:
@@ -169,9 +169,9 @@ def judge_macvlan(
     reason = ""
     if request.internal or request.ipv6 or request.masquerade is False or request.icc is False:
         reason = "a macvlan network has neither a firewall of the engine nor IPv6 here"
-    elif not pool.ip_range or not _is_within(pool.ip_range, ranges):
+    elif not pool.ip_range or not is_within(pool.ip_range, ranges):
         reason = f"its range {quote(pool.ip_range)} is not within {', '.join(ranges)}"
-    elif not all(_is_within(part, (pool.subnet,)) for part in parts if part):
+    elif not all(is_within(part, (pool.subnet,)) for part in parts if part):
         reason = "its range or gateway is outside of the subnet"
     if reason:
         remedy = "name one subnet, and a range of it that the policy grants"
@@ -196,12 +196,12 @@ def judge_address(case: Case, end: requests.EndpointRequest, path: str) -> reque
     ]
     on_lan = bool(lan) if facts is None else facts.driver == requests.MACVLAN and case.by_controller
     reason, remedy, permit = "", "leave it out, and use the container's name", None
-    if not _is_within(end.asked, (EVERYWHERE,)) or "/" in end.asked:
+    if not is_within(end.asked, (EVERYWHERE,)) or "/" in end.asked:
         reason = f"{quote(end.asked)} is no IPv4 address"
     elif not on_lan and not case.policy.networks.static_addresses:
         reason = "a chosen address can pose as another's"
         permit = requests.Grant("set", "networks.staticAddresses", True)
-    elif facts is not None and on_lan and not _is_within(end.asked, lan):
+    elif facts is not None and on_lan and not is_within(end.asked, lan):
         reason = f"{end.asked} is no address of the host's network that the policy grants"
     elif facts is not None and not on_lan:
         reason, remedy = _misplaced(case, end, facts)
@@ -245,25 +245,3 @@ def with_slot_addresses(
         return request
     halved = requests.Pool(subnet, addresses.dynamic_range(subnet), addresses.gateway_of(subnet))
     return replace(request, pools=(halved, *others))
-
-
-def _is_within(text: str, ranges: Iterable[str]) -> bool:
-    """Return True if a text is a network or an address within any of *ranges*."""
-    try:
-        network = ipaddress.ip_network(text)
-    except ValueError:
-        return False
-    others = (ipaddress.ip_network(each) for each in ranges)
-    return any(
-        (
-            isinstance(network, ipaddress.IPv4Network)
-            and isinstance(other, ipaddress.IPv4Network)
-            and network.subnet_of(other)
-        )
-        or (
-            isinstance(network, ipaddress.IPv6Network)
-            and isinstance(other, ipaddress.IPv6Network)
-            and network.subnet_of(other)
-        )
-        for other in others
-    )

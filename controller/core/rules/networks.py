@@ -433,7 +433,7 @@ def dns_allowed(case: Case) -> Findings:
     """The policy allows the servers, search domains and options of the container's resolver."""
     request, rules = case.request, case.policy.networks.dns
     for index, server in enumerate(request.dns_servers):
-        if is_address(server) and not _is_within(server, rules.servers):
+        if is_address(server) and not is_within(server, rules.servers):
             ranges = ", ".join(rules.servers) or "none"
             reason = f"{server} is not a DNS server that the policy admits ({ranges})"
             permit = Grant("add", "networks.dns.servers", str(ipaddress.ip_network(server)))
@@ -449,9 +449,15 @@ def dns_allowed(case: Case) -> Findings:
             yield Finding("network.dns", where, reason, "leave it out", permit=permit)
 
 
-def _is_within(address: str, ranges: tuple[str, ...]) -> bool:
-    parsed = ipaddress.ip_address(address)
-    return any(parsed in ipaddress.ip_network(each) for each in ranges)
+def is_within(text: str, ranges: Iterable[str]) -> bool:
+    """Return True if a text is a network or an address within any of *ranges*."""
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return any(
+        network[0] in other and network[-1] in other for other in map(ipaddress.ip_network, ranges)
+    )
 
 
 def aliases_own(case: Case) -> Findings:
