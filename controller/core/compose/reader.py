@@ -230,12 +230,7 @@ def select_profiles(tree: ComposeNode, profiles: Sequence[str]) -> set[str]:
 
 def remove_unused(tree: ComposeNode) -> None:
     """Remove unused resources, in place."""
-    used: dict[str, set[object]] = {
-        "networks": set(),
-        "volumes": set(),
-        "secrets": set(),
-        "configs": set(),
-    }
+    used: dict[str, set[object]] = {section: set() for section in _SECTIONS}
     for service in tree.members_of("services").values():
         used["networks"] |= service.members_of("networks").keys()
         used["volumes"] |= set(_sources(volumes_of(service)))

@@ -131,10 +131,8 @@ def with_asked(observed: Observed, asked: Mapping[str, int]) -> Observed:
 
 def _ended_as_asked(container: Container, asked: float, recorded: Ending | None) -> bool:
     """Return True if a container's last run ended soon after *asked*, and the gate did not ask."""
-    started, ended = (
-        timestamp_seconds(container.started_at),
-        timestamp_seconds(container.finished_at),
-    )
+    started = timestamp_seconds(container.started_at)
+    ended = timestamp_seconds(container.finished_at)
     is_down = container.state is ContainerState.EXITED and container.ending is None
     if not is_down or container.oom_killed or started is None or ended is None:
         return False

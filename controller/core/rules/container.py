@@ -522,10 +522,8 @@ def judge_cpuset(text: str, policy: Policy, host: HostFacts, path: str) -> Findi
     if not text:
         return
     if not policy.resources.cpuset:
-        reason, permit = (
-            "the policy does not admit pinned CPUs",
-            Grant("set", "resources.cpuset", True),
-        )
+        reason = "the policy does not admit pinned CPUs"
+        permit = Grant("set", "resources.cpuset", True)
         yield Finding("resources.cpuset", path, reason, "leave it out", permit=permit)
         return
     cpus = host.cpus
@@ -540,10 +538,8 @@ def root_filesystem(case: Case) -> Findings:
     if case.policy.security.require_read_only_root and not case.request.read_only_root:
         reason = "the policy requires a read-only root filesystem"
         remedy = "set readOnlyRootFilesystem: true, and mount a tmpfs or volume to write to"
-        where, permit = (
-            "HostConfig.ReadonlyRootfs",
-            Grant("set", "security.requireReadOnlyRoot", False),
-        )
+        where = "HostConfig.ReadonlyRootfs"
+        permit = Grant("set", "security.requireReadOnlyRoot", False)
         yield Finding("root-filesystem", where, reason, remedy, tolerable=True, permit=permit)
 
 

@@ -114,10 +114,8 @@ def judge_pools(
         elif not all(
             is_within(part, (pool.subnet,)) for part in (pool.ip_range, pool.gateway) if part
         ):
-            reason, remedy = (
-                "its range or gateway is outside of the subnet",
-                "choose them within it",
-            )
+            reason = "its range or gateway is outside of the subnet"
+            remedy = "choose them within it"
         elif route := overlapping_route(pool.subnet, routes):
             # Traffic of the host and its containers to the route would end in this network.
             reason = f"{pool.subnet} overlaps {route}, to which this host has a route"

@@ -64,10 +64,8 @@ def name_valid(case: Case) -> Findings:
     most = case.policy.names.max
     yield from judge_name(name, "name", most=most, optional=not case.by_controller)
     if case.facts and case.facts.name_taken == "foreign":
-        reason, remedy = (
-            f"a container that isn't ours has the name {name}",
-            "rename or remove that one",
-        )
+        reason = f"a container that isn't ours has the name {name}"
+        remedy = "rename or remove that one"
         if instance := case.facts.name_of:
             reason += f": it says that instance {instance} made it"
             remedy += f"; {adopt_remedy(instance)}"

@@ -422,10 +422,8 @@ def hosts_allowed(case: Case) -> Findings:
         kind = "host-gateway" if address == HOST_GATEWAY else "addresses"
         if kind not in granted:
             reason = f"the policy admits no hosts entries of the kind {kind}"
-            where, permit = (
-                f"HostConfig.ExtraHosts[{index}]",
-                Grant("add", "networks.extraHosts", kind),
-            )
+            where = f"HostConfig.ExtraHosts[{index}]"
+            permit = Grant("add", "networks.extraHosts", kind)
             yield Finding("network.hosts", where, reason, "leave it out", permit=permit)
 
 
@@ -605,10 +603,8 @@ def shares_allowed(case: Case) -> Findings:
         if name not in case.policy.security.shared_namespaces:
             reason = f"the policy admits no services that share the namespace {name}"
             remedy = "leave it out: each container has its own"
-            where, permit = (
-                f"{_PATH}.{_MEMBERS[name]}",
-                Grant("add", "security.sharedNamespaces", name),
-            )
+            where = f"{_PATH}.{_MEMBERS[name]}"
+            permit = Grant("add", "security.sharedNamespaces", name)
             yield Finding("namespace.shared", where, reason, remedy, permit=permit)
     if not names.is_dns_label(asked.service, length=names.SERVICE_NAME_MAX):
         reason = f"{quote(asked.service)} is no name of a service"
