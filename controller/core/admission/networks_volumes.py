@@ -27,13 +27,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.policy.grants import with_grants
 from controller.core.records.parts import EndpointPart, NetworkPart, SummaryPart
-from controller.core.rules import context, identity, networks, verdict
-from controller.core.rules.host_routes import (
-    judge_address,
-    judge_macvlan,
-    judge_pools,
-    with_slot_addresses,
-)
+from controller.core.rules import context, host_routes, identity, networks, verdict
 from controller.core.rules.images import is_slot_volume
 from controller.core.rules.mounts import judge_remote
 from controller.model import names
@@ -81,7 +75,7 @@ def admit_network(
         *identity.judge_name(request.name, "Name", most=policy.names.max, least=1),
         *_network_name(request.name, actor, policy, namespace),
         *_network_kind(request, actor, policy, kind, owner, namespace),
-        *judge_pools(request, policy, routes),
+        *host_routes.judge_pools(request, policy, routes),
     ]
     if existing is not None and not _is_own_existing(existing, actor, owner, kind):
         # A client gets the same answer for another owner's network and for a foreign network.
@@ -100,7 +94,7 @@ def admit_network(
         changes.append(verdict.AdmissionPatch("network.internal", "internal: no way out"))
     final = replace(request, internal=internal)
     if actor.role is Role.CONTROLLER:
-        final = with_slot_addresses(final, policy, subnets)
+        final = host_routes.with_slot_addresses(final, policy, subnets)
     label = namespace if actor.role is Role.CONTROLLER else ""
     decision = _admit_final_network(final, actor, owner, label, stamp, tuple(changes))
     return verdict.with_tolerated(decision, findings, policy.modes)
@@ -149,7 +143,7 @@ def _network_kind(
     request: NetworkRequest, actor: Actor, policy: Policy, kind: str, owner: str, namespace: str
 ) -> Findings:
     if request.driver == MACVLAN and actor.role is Role.CONTROLLER and not kind:
-        yield from judge_macvlan(request, policy, owner=owner, namespace=namespace)
+        yield from host_routes.judge_macvlan(request, policy, owner=owner, namespace=namespace)
     elif request.driver not in {"", "bridge"}:
         reason = f"the driver {request.driver!r}"
         yield Finding("network.driver", "Driver", reason, "use bridge")
@@ -248,7 +242,7 @@ def admit_implied_network(
         masquerade=None if masquerade else False,
         icc=None if icc else False,
     )
-    request = with_slot_addresses(request, policy, taken)
+    request = host_routes.with_slot_addresses(request, policy, taken)
     # The namespace label marks the network as shared: other owners of the namespace join it too.
     # The controller uses the network if it exists, and does not remove it as its own.
     return _admit_final_network(request, actor, owner, namespace, stamp, ())
@@ -425,7 +419,7 @@ def admit_connect(
             findings.append(Finding("network.endpoints", "network", reason, "make it anew"))
         if request.endpoint.asked:
             where = "EndpointConfig.IPAMConfig.IPv4Address"
-            findings += judge_address(case, request.endpoint, where)
+            findings += host_routes.judge_address(case, request.endpoint, where)
         further = actor.role is Role.CONTROLLER or not case.by_controller
         taken = networks.judge_aliases(case, further=further)
         findings += (replace(each, path="EndpointConfig.Aliases") for each in taken)

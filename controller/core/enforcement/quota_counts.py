@@ -12,13 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from controller.core.records.parts import CreatePart, RequestPart, SummaryPart
+from controller.core.rules import identity
 from controller.core.rules.context import QuotaCounts
-from controller.core.rules.identity import (
-    CONTAINER_QUOTA,
-    NETWORK_QUOTA,
-    PORT_QUOTA,
-    VOLUME_QUOTA,
-)
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject
 from controller.model.mutations import Mutation
@@ -203,10 +198,10 @@ def _own_quota(policy: Policy, kind: Kind, owner: str) -> tuple[str, int]:
     """Return the key and the limit of an owner's quota."""
     match kind:
         case "container":
-            return "quotas.perOwner", CONTAINER_QUOTA.most(policy, owner)
+            return "quotas.perOwner", identity.CONTAINER_QUOTA.most(policy, owner)
         case "volume":
-            return "quotas.volumesPerOwner", VOLUME_QUOTA.most(policy, owner)
+            return "quotas.volumesPerOwner", identity.VOLUME_QUOTA.most(policy, owner)
         case "network":
-            return "quotas.networksPerOwner", NETWORK_QUOTA.most(policy, owner)
+            return "quotas.networksPerOwner", identity.NETWORK_QUOTA.most(policy, owner)
         case "port":
-            return "quotas.portsPerOwner", PORT_QUOTA.most(policy, owner)
+            return "quotas.portsPerOwner", identity.PORT_QUOTA.most(policy, owner)

@@ -13,26 +13,14 @@ from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.json_values import only_set
+from controller.core.files import mounts
 from controller.core.files.content import check_config, content_id, files_of
-from controller.core.files.mounts import (
-    KnownContent,
-    check_mounts,
-    deliveries_of,
-    has_files,
-    revision_contents,
-)
-from controller.core.manifests import object_checks
+from controller.core.manifests import job_checks, object_checks
 from controller.core.manifests.declaration import (
     Declaration,
     FolderReading,
     ParsedDocument,
     ResourceSpec,
-)
-from controller.core.manifests.job_checks import (
-    check_shared_names,
-    find_flaws,
-    find_undeclared,
-    service_spec,
 )
 from controller.core.manifests.named_files import check_secret, declared_secret, source_of
 from controller.core.manifests.named_files import names_of as secret_names
@@ -106,7 +94,7 @@ def resolve(
 
     # In this order: later checks leave out the keys that earlier ones blind.
     add(_check_doubles(declarations, blind_keys))
-    add(check_shared_names(services))
+    add(job_checks.check_shared_names(services))
     add(_check_networks(declarations))
     add(object_checks.check_engine_names(declarations))
     add(_check_sources(sources))
@@ -120,16 +108,16 @@ def resolve(
     secrets = [(d, d.spec) for d in declarations if isinstance(d.spec, SecretSpec)]
     add(problem for secret, spec in secrets for problem in check_secret(secret, spec))
     known = _known_contents(configs, blind_keys) | _known_secrets(secrets, blind_keys)
-    mounting = [(d, service_spec(d)) for d in [*services, *partials]]
+    mounting = [(d, job_checks.service_spec(d)) for d in [*services, *partials]]
     add(object_checks.check_volume_mounts(mounting, blind_keys))
     add(check_shared_services(mounting[: len(services)], blind_keys))
-    add(check_mounts(mounting, known, blind_keys))
+    add(mounts.check_mounts(mounting, known, blind_keys))
     # Of two documents with one key, either one will do: both are broken.
     by_key = {declaration.key: declaration for declaration in services}
     known_keys, whole = by_key.keys() | blind_keys, [] if blind else partials
     whole = [each for each in whole if each.key.namespace not in unread]
-    undeclared = find_undeclared(whole, known=known_keys)
-    flaws = find_flaws(by_key, broken=frozenset(blind_keys), blind=blind, unread=unread)
+    undeclared = job_checks.find_undeclared(whole, known=known_keys)
+    flaws = job_checks.find_flaws(by_key, broken=frozenset(blind_keys), blind=blind, unread=unread)
     add([*flaws, *undeclared])
     blind_keys |= unmoved(readings, blind_keys)
     sound = [d for d in declarations if d.key not in blind_keys]
@@ -173,39 +161,41 @@ def desired_of(texts: Mapping[str, str]) -> Desired:
 
 def _known_contents(
     configs: Iterable[tuple[Declaration, ConfigSpec]], blind_keys: Collection[Key]
-) -> dict[Key, KnownContent]:
+) -> dict[Key, mounts.KnownContent]:
     """Return the contents of the sound Configs."""
     known = {}
     for config, spec in configs:
         if config.key not in blind_keys:
             files = files_of(config, spec)
-            known[config.key] = KnownContent(config.owner, content_id(files), frozenset(files))
+            known[config.key] = mounts.KnownContent(
+                config.owner, content_id(files), frozenset(files)
+            )
     return known
 
 
 def _known_secrets(
     secrets: Iterable[tuple[Declaration, SecretSpec]], blind_keys: Collection[Key]
-) -> dict[Key, KnownContent]:
+) -> dict[Key, mounts.KnownContent]:
     """Return the names of the sound Secrets' files. Their contents are known to the broker alone."""
     return {
-        secret.key: KnownContent(secret.owner, "", secret_names(source_of(secret, spec)))
+        secret.key: mounts.KnownContent(secret.owner, "", secret_names(source_of(secret, spec)))
         for secret, spec in secrets
         if secret.key not in blind_keys
     }
 
 
 def _with_references(
-    service: Service, known: Mapping[Key, KnownContent], bound: Mapping[Key, BoundName]
+    service: Service, known: Mapping[Key, mounts.KnownContent], bound: Mapping[Key, BoundName]
 ) -> Service:
     """Return a service with the contents and the engine's names to which its document refers.
 
     Both are a part of the revision.
     """
     names = object_checks.bound_names(service, bound)
-    if not names and not has_files(service.spec):
+    if not names and not mounts.has_files(service.spec):
         return service
-    deliveries = deliveries_of(service.spec, service.key.namespace, known)
-    contents = revision_contents(deliveries, names)
+    deliveries = mounts.deliveries_of(service.spec, service.key.namespace, known)
+    contents = mounts.revision_contents(deliveries, names)
     revision = revision_of(service.owner, service.key, service.spec, contents)
     return replace(service, revision=revision, deliveries=deliveries, bound_names=names)
 
@@ -214,7 +204,7 @@ def _with_resources(
     state: Desired,
     sound: list[Declaration],
     members: Mapping[Key, list[Key]],
-    known: Mapping[Key, KnownContent],
+    known: Mapping[Key, mounts.KnownContent],
     bound: Mapping[Key, BoundName],
 ) -> Desired:
     services: list[Service] = []
@@ -414,7 +404,7 @@ def _check_claims(services: list[Declaration], bound: Mapping[Key, BoundName]) -
     claimed: dict[object, list[tuple[Declaration, ResourceClaim]]] = {}
     for declaration in services:
         name_of = object_checks.volume_names(declaration.key.namespace, bound)
-        for claim in claims_of(service_spec(declaration), name_of):
+        for claim in claims_of(job_checks.service_spec(declaration), name_of):
             claimed.setdefault(claim.group, []).append((declaration, claim))
     found: dict[int, list[tuple[Declaration, ResourceClaim, Declaration]]] = {}
     for claimants in claimed.values():
@@ -444,7 +434,7 @@ def _check_names(services: list[Declaration]) -> Iterator[Problem]:
     """Yield the aliases and host names that are the name of another service of the namespace."""
     known = {declaration.key: declaration for declaration in services}
     for declaration in services:
-        for name, path in names_of(service_spec(declaration)):
+        for name, path in names_of(job_checks.service_spec(declaration)):
             key = declaration.key._replace(name=name.lower())
             other = known.get(key)
             if other is None or other is declaration:
@@ -464,7 +454,7 @@ def _check_attach(
     sound = networks - set(blind_keys)
     known = ", ".join(sorted({key.name for key in sound})[:5])
     for declaration in services:
-        for index, attached in enumerate(service_spec(declaration).network.attach):
+        for index, attached in enumerate(job_checks.service_spec(declaration).network.attach):
             name = attached.name
             key = Key("Network", declaration.key.namespace, name)
             if key in sound or not is_dns_label(name, length=SERVICE_NAME_MAX):

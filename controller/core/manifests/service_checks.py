@@ -16,18 +16,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 
+from controller.core.manifests import object_checks
 from controller.core.manifests.declaration import (
     Declaration,
     Metadata,
     ParsedDocument,
     check_labels,
     valid_name,
-)
-from controller.core.manifests.object_checks import (
-    check_networks,
-    check_ports,
-    exclusive_resources,
-    exclusive_volumes,
 )
 from controller.core.manifests.validation_errors import FieldProblem
 from controller.core.yaml.documents import Document, YamlPath
@@ -161,9 +156,9 @@ def check_service(spec: ServiceSpec) -> Iterator[FieldProblem]:
     yield from check_labels(("spec", "containerLabels"), spec.container_labels)
     yield from _image(spec)
     yield from _env(spec)
-    yield from check_ports(spec)
+    yield from object_checks.check_ports(spec)
     yield from _mounts(spec)
-    yield from check_networks(spec)
+    yield from object_checks.check_networks(spec)
     yield from check_shares(spec)
     yield from _limits(spec)
     yield from _devices(spec)
@@ -246,7 +241,7 @@ def _mounts(spec: ServiceSpec) -> Iterator[FieldProblem]:
                 severity=Severity.WARNING,
             )
     if spec.replicas > 1:
-        for volume, index in exclusive_volumes(spec).items():
+        for volume, index in object_checks.exclusive_volumes(spec).items():
             yield FieldProblem(
                 ("spec", "mounts", index),
                 "volume.exclusive",
@@ -282,7 +277,7 @@ def _limits(spec: ServiceSpec) -> Iterator[FieldProblem]:
 
 
 def _order(spec: ServiceSpec) -> Iterator[FieldProblem]:
-    held = exclusive_resources(spec)
+    held = object_checks.exclusive_resources(spec)
     for path, order in (
         (("order",), spec.rollout.order),
         (("rollback", "order"), spec.rollout.rollback.order),

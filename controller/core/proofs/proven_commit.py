@@ -41,24 +41,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from controller.core.git.commit_objects import (
-    DEPTH_MAX,
-    FILES_MAX,
-    OBJECT_MAX,
-    CommitObject,
-    Refusal,
-    TreeEntry,
-    folders_of,
-    parse_commit,
-    select_files,
-)
+from controller.core.git import commit_objects
 from controller.model.policy.sections import SignedSource
 
 #: Longest proof, in bytes.
 PROOF_MAX = 16 << 20
-OBJECTS_MAX = 4 * FILES_MAX
+OBJECTS_MAX = 4 * commit_objects.FILES_MAX
 #: Most entries of trees below the documents' folder: few trees can list each other without end.
-ENTRIES_MAX = 4 * FILES_MAX
+ENTRIES_MAX = 4 * commit_objects.FILES_MAX
 #: Longest tree, in bytes: that of a folder with the most files, with the longest names.
 TREE_MAX = 4 << 20
 _HEAD = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) (commit|tree|blob) (0|[1-9][0-9]{0,8})\n")
@@ -127,7 +117,7 @@ def read_objects(data: bytes, *, hash_name: str) -> ObjectStore:
         if kind == "blob":
             blobs[claimed] = content
             continue
-        if len(content) > (OBJECT_MAX if kind == "commit" else TREE_MAX):
+        if len(content) > (commit_objects.OBJECT_MAX if kind == "commit" else TREE_MAX):
             raise InvalidProof("proof.too-large", f"the {kind} {claimed} is too long")
         (commits if kind == "commit" else trees)[claimed] = bytes(content)
     id_bytes = 32 if hash_name == "sha256" else 20
@@ -141,7 +131,9 @@ def object_id(kind: str, content: bytes | memoryview, *, hash_name: str) -> str:
     return hashed.hexdigest()
 
 
-def entries_below(store: ObjectStore, tree: str, folder: str) -> tuple[TreeEntry, ...]:
+def entries_below(
+    store: ObjectStore, tree: str, folder: str
+) -> tuple[commit_objects.TreeEntry, ...]:
     """Return the entries of all files below a folder of a commit's tree; '.' is the whole tree.
 
     Raises:
@@ -173,9 +165,11 @@ def has_folder(store: ObjectStore, tree: str, folder: str) -> bool:
 
 def _walk(
     store: ObjectStore, tree: str, prefix: bytes, *, depth: int, count: Iterator[int]
-) -> Iterator[TreeEntry]:
-    if depth > DEPTH_MAX:
-        raise InvalidProof("proof.path", f"a folder lies deeper than {DEPTH_MAX} folders")
+) -> Iterator[commit_objects.TreeEntry]:
+    if depth > commit_objects.DEPTH_MAX:
+        raise InvalidProof(
+            "proof.path", f"a folder lies deeper than {commit_objects.DEPTH_MAX} folders"
+        )
     for mode, name, identifier in _entries(store, tree):
         if next(count) > ENTRIES_MAX:
             raise InvalidProof("proof.tree", f"its trees have more than {ENTRIES_MAX} entries")
@@ -183,12 +177,14 @@ def _walk(
         if mode == _TREE:
             yield from _walk(store, identifier, path + b"/", depth=depth + 1, count=count)
         elif mode == _SUBMODULE:
-            yield TreeEntry(mode, "commit", identifier, 0, path)
+            yield commit_objects.TreeEntry(mode, "commit", identifier, 0, path)
         elif identifier not in store.blobs:
             shown = path.decode("utf-8", "backslashreplace")[:120]
             raise InvalidProof("proof.incomplete", f"the file {shown!r} is missing")
         else:
-            yield TreeEntry(mode, "blob", identifier, len(store.blobs[identifier]), path)
+            yield commit_objects.TreeEntry(
+                mode, "blob", identifier, len(store.blobs[identifier]), path
+            )
 
 
 def _entries(store: ObjectStore, tree: str) -> Iterator[tuple[str, bytes, str]]:
@@ -547,7 +543,7 @@ def prove(
         raise InvalidProof("proof.incomplete", "it has no commit")
     commit = next(iter(store.commits))
     try:
-        commits = {name: parse_commit(raw) for name, raw in store.commits.items()}
+        commits = {name: commit_objects.parse_commit(raw) for name, raw in store.commits.items()}
     except ValueError as error:
         raise InvalidProof("proof.object", f"a commit can't be read: {error}") from error
     signature = commits[commit].signature
@@ -578,7 +574,7 @@ def prove(
     )
 
 
-def _descends(commits: dict[str, CommitObject], commit: str, ancestor: str) -> bool:
+def _descends(commits: dict[str, commit_objects.CommitObject], commit: str, ancestor: str) -> bool:
     """Return True if *ancestor* is *commit*, or is reached over the parents."""
     waiting, seen = [commit], {commit}
     while waiting:
@@ -593,15 +589,15 @@ def _descends(commits: dict[str, CommitObject], commit: str, ancestor: str) -> b
 
 def _charts(store: ObjectStore, tree: str, path: str) -> dict[str, ProvenFile]:
     """Return the files of the charts; none for a commit without charts."""
-    for folder in folders_of(path)[1:]:
+    for folder in commit_objects.folders_of(path)[1:]:
         if has_folder(store, tree, folder):
             return _files(store, tree, folder)
     return {}
 
 
 def _files(store: ObjectStore, tree: str, path: str) -> dict[str, ProvenFile]:
-    listed = select_files(entries_below(store, tree, path), path=path)
-    if isinstance(listed, Refusal):
+    listed = commit_objects.select_files(entries_below(store, tree, path), path=path)
+    if isinstance(listed, commit_objects.Refusal):
         raise InvalidProof("proof.tree", listed.message)
     prefix = "" if path == "." else f"{path}/"
     return {

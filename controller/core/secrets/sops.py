@@ -18,15 +18,7 @@ from typing import assert_never
 
 import pyrage
 
-from controller.core.secrets import formats
-from controller.core.secrets.declared import (
-    AgeSource,
-    OpenRequest,
-    SecretFiles,
-    SopsSource,
-    check_armored,
-    check_contents,
-)
+from controller.core.secrets import declared, formats
 from controller.core.secrets.formats import (
     BINARY_KEY,
     SOURCE_MAX,
@@ -159,7 +151,7 @@ def open_document(source: bytes, form: SopsForm, identities: Identities) -> Sops
     return SopsDocument(metadata, data_key, values)
 
 
-def contents_of(document: SopsDocument, form: SopsForm, name: str) -> SecretFiles:
+def contents_of(document: SopsDocument, form: SopsForm, name: str) -> declared.SecretFiles:
     """Return the files of a document: a binary document is one file called *name*.
 
     Raises:
@@ -171,8 +163,8 @@ def contents_of(document: SopsDocument, form: SopsForm, name: str) -> SecretFile
             raise formats.invalid(
                 "the file isn't a binary document of SOPS", "name it .json, .yaml or .env"
             )
-        return check_contents({name: document.values[0].opened.content})
-    files: SecretFiles = {}
+        return declared.check_contents({name: document.values[0].opened.content})
+    files: declared.SecretFiles = {}
     for value in document.values:
         leaf = value.leaf
         if leaf.in_list or leaf.scalar.value is None:
@@ -184,7 +176,7 @@ def contents_of(document: SopsDocument, form: SopsForm, name: str) -> SecretFile
         if path in files:
             raise formats.invalid(f"two keys give the file {path[:100]}")
         files[path] = value.opened.content
-    return check_contents(files)
+    return declared.check_contents(files)
 
 
 def _data_key(metadata: SopsMetadata, identities: Identities) -> bytes:
@@ -261,7 +253,7 @@ def _check_mac(values: tuple[PlainLeaf, ...], metadata: SopsMetadata, data_key: 
         )
 
 
-def open_source(request: OpenRequest) -> SecretFiles:
+def open_source(request: declared.OpenRequest) -> declared.SecretFiles:
     """Return the files of a Secret.
 
     Raises:
@@ -269,18 +261,18 @@ def open_source(request: OpenRequest) -> SecretFiles:
     """
     identities = parse_identities(request.keys, request.place)
     match request.source:
-        case SopsSource(text=text, form=form, name=name):
+        case declared.SopsSource(text=text, form=form, name=name):
             return contents_of(open_document(text, form, identities), form, name)
-        case AgeSource(files=files):
+        case declared.AgeSource(files=files):
             if sum(map(len, files.values())) > SOURCE_MAX:
                 raise SecretError(
                     "secret.bounds",
                     f"spec.age has more than {SOURCE_MAX} bytes",
                     remedy="split the Secret",
                 )
-            return check_contents(
+            return declared.check_contents(
                 {
-                    key: identities.open(check_armored(text, key), f"spec.age.{key}")
+                    key: identities.open(declared.check_armored(text, key), f"spec.age.{key}")
                     for key, text in files.items()
                 }
             )

@@ -18,19 +18,8 @@ from functools import lru_cache
 
 import yaml
 
+from controller.core.yaml import loading
 from controller.core.yaml.file_limit import MAX_BYTES, too_big
-from controller.core.yaml.loading import (
-    ERRORS,
-    IMPLICIT,
-    Limits,
-    NodeAllowance,
-    NodeReader,
-    TooManyError,
-    is_merge,
-    problem_of,
-    resolve_plain,
-    roots,
-)
 from controller.model.errors import Problem, SourcePosition, ValuePlaces
 
 MAX_DOCUMENTS = 5_000
@@ -39,7 +28,7 @@ MAX_PROBLEMS = 50  # a document
 #: The number of levels with recorded lines of keys: spec.resources.memory has three.
 LINES_DEPTH = 3
 
-LIMITS = Limits("file", MAX_NODES)
+LIMITS = loading.Limits("file", MAX_NODES)
 #: The path of a value: keys and indexes from the root of the document.
 YamlPath = tuple[str | int, ...]
 
@@ -164,10 +153,10 @@ def compose_all(text: str, file: str) -> list[Document]:
         return [_unreadable(file, "", 1, too_big(file))]
     text = text.replace("\r\n", "\n").removeprefix("\ufeff")
     documents: list[Document] = []
-    allowance = NodeAllowance(MAX_NODES)
+    allowance = loading.NodeAllowance(MAX_NODES)
     for line, chunk in _split(text):
         if len(documents) == MAX_DOCUMENTS:
-            error = TooManyError(f"more than {MAX_DOCUMENTS} documents in one file")
+            error = loading.TooManyError(f"more than {MAX_DOCUMENTS} documents in one file")
             documents.append(_unreadable(file, "", line, LIMITS.problem(error, file, line)))
             break
         document = _document(chunk, file, line, allowance)
@@ -194,7 +183,9 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
         start = end
 
 
-def _document(chunk: str, file: str, line: int, allowance: NodeAllowance) -> Document | None:
+def _document(
+    chunk: str, file: str, line: int, allowance: loading.NodeAllowance
+) -> Document | None:
     """Return the document of one chunk; None if it is empty."""
     problem = _forbidden_character(chunk, file, line)
     if problem is not None:
@@ -204,8 +195,8 @@ def _document(chunk: str, file: str, line: int, allowance: NodeAllowance) -> Doc
     try:
         root = tree(chunk)
         value = reader.value(root, ()) if root is not None else None
-    except ERRORS as error:
-        return _unreadable(file, chunk, line, problem_of(error, chunk, file, line, LIMITS))
+    except loading.ERRORS as error:
+        return _unreadable(file, chunk, line, loading.problem_of(error, chunk, file, line, LIMITS))
     if root is None or (value is None and not reader.faults):
         return None
     faults = tuple(reader.faults[:MAX_PROBLEMS])
@@ -256,7 +247,7 @@ def tree(text: str) -> yaml.Node | None:
     Raises:
         ERRORS: as ``roots``.
     """
-    return next(iter(roots(text, LIMITS)), None)
+    return next(iter(loading.roots(text, LIMITS)), None)
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:
@@ -273,17 +264,17 @@ def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | No
         if isinstance(name, yaml.ScalarNode) and name.value == part:
             return name, value
     for name, value in pairs:
-        if is_merge(name):
+        if loading.is_merge(name):
             merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
             hits = (_child(source, part) for source in merged)
             return next((hit for hit in hits if hit is not None), None)
     return None
 
 
-class _Reader(NodeReader[object]):
+class _Reader(loading.NodeReader[object]):
     """Converts nodes to values and collects faults."""
 
-    def __init__(self, file: str, line: int, allowance: NodeAllowance) -> None:
+    def __init__(self, file: str, line: int, allowance: loading.NodeAllowance) -> None:
         super().__init__(file, line, allowance, LIMITS)
         self.faults: list[YamlFault] = []
         self.lines: dict[YamlPath, int] = {}
@@ -303,7 +294,7 @@ class _Reader(NodeReader[object]):
 
     def enter(self, node: yaml.Node, path: YamlPath) -> None:
         super().enter(node, path)
-        if node.tag != IMPLICIT:
+        if node.tag != loading.IMPLICIT:
             tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
             remedy = "remove the tag; quote what is to be a string"
             self.fault(path, node, "yaml.tag", f"the tag {tag} is not allowed", remedy)
@@ -315,7 +306,7 @@ class _Reader(NodeReader[object]):
 
     def key(self, key: yaml.Node, path: YamlPath) -> str | None:
         self.allowance.spend(1)
-        if isinstance(key, yaml.ScalarNode) and key.value and key.tag == IMPLICIT:
+        if isinstance(key, yaml.ScalarNode) and key.value and key.tag == loading.IMPLICIT:
             return str(key.value)
         message = "a key must be a string that isn't empty"
         remedy = "write the key as a word; quote a value that begins with { or ["
@@ -333,4 +324,4 @@ class _Reader(NodeReader[object]):
         text = str(node.value)
         if "\0" in text:
             self.fault(path, node, "yaml.character", "a string can't hold a NUL", "remove it")
-        return text if node.style else resolve_plain(text)
+        return text if node.style else loading.resolve_plain(text)

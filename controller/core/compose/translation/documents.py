@@ -17,12 +17,7 @@ from typing import Final
 from controller.core.compose.attributes import ATTRIBUTES, Attribute
 from controller.core.compose.nodes import PathTable
 from controller.core.compose.project import EXTENSION, ComposeProject, TreePath
-from controller.core.compose.translation.container import (
-    Workload,
-    is_built,
-    put_build,
-    put_container,
-)
+from controller.core.compose.translation import container
 from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
 from controller.core.compose.translation.networking import networks_of, put_networking
 from controller.core.compose.translation.rollout import put_rollout, put_steps
@@ -172,11 +167,11 @@ def translate(
     _check_secret_files(scope)
     plan = MountPlan(scope)
     for name in scope.services:
-        work = Workload(scope, name)
-        for part in (put_container, put_rollout, put_networking):
+        work = container.Workload(scope, name)
+        for part in (container.put_container, put_rollout, put_networking):
             part(work)
-        if is_built(work):
-            put_build(work)
+        if container.is_built(work):
+            container.put_build(work)
         put_mounts(work, plan)
         scope.drafts.append(work.draft)
         put_steps(work)
