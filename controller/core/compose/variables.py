@@ -20,7 +20,9 @@ comments, quotes over several lines, escapes in double quotes, and variables out
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+import typing
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 
 from controller.core.compose.nodes import (
     ComposeNode,
@@ -289,23 +291,6 @@ class EnvFileInvalid(Exception):
         self.reason = reason
 
 
-class _Known(Mapping[str, str]):
-    """Variables of the caller before variables of earlier lines."""
-
-    def __init__(self, outer: Mapping[str, str], own: Mapping[str, str]) -> None:
-        self._outer = outer
-        self._own = own
-
-    def __getitem__(self, name: str) -> str:
-        return self._outer[name] if name in self._outer else self._own[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self._own, **self._outer})
-
-    def __len__(self) -> int:
-        return len({**self._own, **self._outer})
-
-
 def read_env(text: str, variables: Mapping[str, str], missing: Missing) -> dict[str, str]:
     """Return the variables of an env file; *variables* are known from elsewhere.
 
@@ -365,7 +350,8 @@ class _Reader:
         self._missing = missing
         self._outer = variables
         self._found: dict[str, str] = {}
-        self._known = _Known(variables, self._found)
+        # Only read: a variable from outside hides one of the file.
+        self._known = ChainMap(typing.cast("dict[str, str]", variables), self._found)
 
     @property
     def line(self) -> int:
@@ -412,7 +398,12 @@ class _Reader:
                 key, inherited = text[start:end], letter == "\n"
                 end += 1
                 break
-            if letter not in _SPACE and letter not in "_.-[]" and not _is_word(letter):
+            if (
+                letter not in _SPACE
+                and letter not in "_.-[]"
+                and not letter.isalpha()
+                and not letter.isnumeric()
+            ):
                 raise EnvFileInvalid(self.line, f"the name of a variable contains {letter!r}")
             end += 1
         else:
@@ -447,7 +438,8 @@ class _Reader:
             if letter == quote and not escaped:
                 value = "".join(letters)
                 if quote == '"':
-                    value = substitute(_expand(value), self._known, self._missing)
+                    unescaped = _ESCAPE.sub(lambda match: _unescape(match[0]), value)
+                    value = substitute(unescaped, self._known, self._missing)
                 self._at = index
                 return value
             if letter == "\\" and not escaped:
@@ -459,14 +451,6 @@ class _Reader:
             letters.append(letter)
         self._at = start
         raise EnvFileInvalid(self.line, "a quote is opened here and never closed")
-
-
-def _is_word(letter: str) -> bool:
-    return letter.isalpha() or letter.isnumeric()
-
-
-def _expand(text: str) -> str:
-    return _ESCAPE.sub(lambda match: _unescape(match[0]), text)
 
 
 def _unescape(escape: str) -> str:
