@@ -42,6 +42,7 @@ from controller.ports import Clock
 from controller.process.start_checks import InstanceLock, check_access, shared_folder
 from controller.settings import StateFolder, bind_engine, read_instance, state_of
 from controller.system.durable_files import hold_lock
+from controller.system.service_manager import ServiceManager
 from controller.system.sockets import engine_socket_path
 
 
@@ -54,6 +55,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         CredentialsInvalid: the file of registry credentials can't be used.
     """
     process.log_to_stderr("broker")
+    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     if lifeline_fd is None and launch.user.dropped:
         lay_out_own_socket(launch.state, user=launch.user)
     state, instance = launch.state, launch.instance
@@ -97,6 +99,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         prove=prover,
         secret_folder=secret_folder(instance.id),
         reach=reach,
+        manager=manager,
     )
     broker = Broker(
         paths,

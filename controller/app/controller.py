@@ -76,6 +76,7 @@ from controller.sources.watch import watch
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.boot_unit import is_restored_at_boot
 from controller.system.durable_files import hold_lock, write_atomic
+from controller.system.service_manager import WAITING_MAX, ServiceManager
 from controller.system.stop_signal import StopSignal
 from controller.system.syscalls import forbid_core_dumps
 
@@ -359,14 +360,20 @@ def read_report(path: Path) -> dict[str, object] | None:
 
 
 @contextmanager
-def _listening(state: StateFolder, listen_fd: int | None) -> Iterator[socket.socket]:
-    """Listen during the block, on the socket of a parent or on one of this process.
+def _listening(
+    state: StateFolder, listen_fd: int | None, manager: ServiceManager
+) -> Iterator[socket.socket]:
+    """Listen during the block, on the socket of a parent or manager, or on one of this process.
 
     Raises:
         StateError: another controller serves the socket, or the socket can't be bound.
     """
     if listen_fd is not None:
         yield socket.socket(fileno=listen_fd)
+        return
+    if (held := manager.sockets.get(state.controller_socket)) is not None:
+        held.listen(WAITING_MAX)  # also makes this process the one that peers see (SO_PEERCRED)
+        yield held
         return
     from controller.app.up import listen
 
@@ -404,6 +411,7 @@ def run_controller(
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
     log_to_stderr("controller")
+    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     load_modules(LOADED_ON_USE)
     instance, state = existing_instance(root)
     lock = hold_lock(state.controller / "lock", program="controller", monotonic=time.monotonic)
@@ -414,7 +422,7 @@ def run_controller(
         broker_socket or state.broker_socket,
         quarantine_ms=instance.quarantine_ms if quarantine_ms is None else quarantine_ms,
     )
-    with _listening(state, listen_fd) as listener:
+    with _listening(state, listen_fd, manager) as listener:
         endpoints = ControlEndpoints(
             watch=lambda wake, stop: watch(
                 desired_state,
@@ -427,6 +435,7 @@ def run_controller(
             listener=listener,
             lifeline=lifeline_fd,
             directory=str(desired_state),
+            progressed=manager.feed,
         )
         supervisor = Supervisor(
             built.controller,
@@ -441,6 +450,8 @@ def run_controller(
         call_on_termination(built.stop.set)
         previous = read_report(state.controller / "status.json")
         built.controller.begin(previous=previous, problem=built.problem)
+        manager.tell(READY=1, STATUS="converging")
         supervisor.run()
+        manager.tell(STOPPING=1)
     os.close(lock)
     return 0

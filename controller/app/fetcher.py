@@ -32,6 +32,7 @@ from controller.sources.source_scan import SourceScan
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.child_programs import end_programs
 from controller.system.durable_files import hold_lock
+from controller.system.service_manager import WAITING_MAX, ServiceManager
 from controller.system.stop_signal import StopSignal
 from controller.system.syscalls import forbid_core_dumps
 
@@ -123,6 +124,7 @@ def run_fetcher(
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
     log_to_stderr("fetch")
+    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     load_modules(READERS_ON_USE)
     instance, state = existing_instance(root)
     lock = hold_lock(state.fetcher / "lock", program=FETCHER, monotonic=time.monotonic)
@@ -165,6 +167,9 @@ def run_fetcher(
     fetcher.start()
     if listen_fd is not None:
         listener = socket.socket(fileno=listen_fd)
+    elif (held := manager.sockets.get(state.fetch_socket)) is not None:
+        listener = held
+        listener.listen(WAITING_MAX)
     else:
         listener = listen(state.fetch_socket, program=FETCHER, group=None)
     serve_requests(listener, fetcher, operators=owners)
@@ -176,6 +181,7 @@ def run_fetcher(
         name="files",
         daemon=True,
     ).start()
+    manager.tell(READY=1)
     watched = [stop, *(() if lifeline_fd is None else (lifeline_fd,))]
     select.select(watched, (), ())
     ended.set()

@@ -68,6 +68,8 @@ class ControlEndpoints:
     lifeline: int | None = None
     #: The DIR of the controller, for requests that name it.
     directory: str = ""
+    #: Called after each chore and each pass.
+    progressed: Callable[[], None] = lambda: None
 
 
 class Supervisor:
@@ -189,6 +191,7 @@ class Supervisor:
                 chores.add_after(chore, STEP_S)
             finally:
                 chores.done(chore)
+                self._endpoints.progressed()
 
     def _work(self) -> None:
         while self._controller.keys.await_ready():  # waiting for a key needs no slot
@@ -213,6 +216,7 @@ class Supervisor:
             finally:
                 # Before the lock wakes those that wait until no key is in a worker's hands.
                 self._controller.keys.done(key)
+                self._endpoints.progressed()
 
     def _probe(self) -> None:
         prober = self._controller.prober

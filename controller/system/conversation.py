@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
+import select
 import socket
 import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from controller.model.errors import UsageError
+from controller.system.stop_signal import StopSignal
 
 QUESTION_MAX = 64 * 1024
 #: How long a piece of a question takes at most, and how long a connection waits for its answer to begin.
@@ -88,7 +89,8 @@ class ConversationServer:
         self._answers = _Places(ANSWERS, ANSWERS_OF_A_USER)
         self._trusted_open = _Places(TRUSTED_OPEN, TRUSTED_OPEN)
         self._trusted_answers = _Places(TRUSTED_ANSWERS, TRUSTED_ANSWERS)
-        self._stopped = threading.Event()
+        self._stopped = StopSignal()
+        self._listener.setblocking(False)
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
 
     def start(self) -> None:
@@ -96,21 +98,26 @@ class ConversationServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept no further connection. Conversations in progress go on."""
+        """Accept no further connection. Conversations in progress go on.
+
+        The socket itself isn't shut down: a service manager keeps it for the next process.
+        """
         self._stopped.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
         # Closed later: a closed descriptor's number can be that of another server's socket by then.
         self._thread.join(_PAUSE_S * 10)
         self._listener.close()
+        self._stopped.close()
 
     def _accept(self) -> None:
-        while not self._stopped.is_set():
+        waited = (self._listener.fileno(), self._stopped.fileno())
+        while select.select(waited, (), ())[0] and not self._stopped.is_set():
             try:
                 peer, _ = self._listener.accept()
+            except BlockingIOError:
+                continue  # another process accepted the connection
             except OSError:
-                # Out of descriptors, or shut down: don't spin.
-                self._stopped.wait(_PAUSE_S)
+                # Out of descriptors: don't spin.
+                select.select(waited[1:], (), (), _PAUSE_S)
                 continue
             try:
                 uid = peer_uid_of(peer)

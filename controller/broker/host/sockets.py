@@ -21,13 +21,14 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from controller.broker.host.peer_credentials import PeerRules
 from controller.model.errors import StateError
+from controller.system.service_manager import WAITING_MAX
 from controller.system.sockets import (
     CONTROLLER,
     OPERATOR,
@@ -148,13 +149,18 @@ class Listening(NamedTuple):
 class BrokerSockets:
     """The listening sockets of a broker, until ``remove``.
 
-    *rules* name operators, controller and the group of clients.
+    *rules* name operators, controller and the group of clients. *held* are the sockets that a service
+    manager holds, by path. They get owner, mode and access control list here, before the broker
+    accepts a connection; they stay, so that connections wait until the next broker accepts.
 
     Raises:
         StateError: a live process serves a path already, or the folder can't be used.
     """
 
-    def __init__(self, path: Path, rules: PeerRules) -> None:
+    def __init__(
+        self, path: Path, rules: PeerRules, held: Mapping[Path, socket.socket] | None = None
+    ) -> None:
+        self._held = dict(held or {})
         self._reserved: dict[str, Path] = {}
         self._removal = ExitStack()
         with ExitStack() as failed:
@@ -164,7 +170,7 @@ class BrokerSockets:
             for word in (OPERATOR, CONTROLLER):
                 reserved = reserved_socket(path, word)
                 try:
-                    made = listen(reserved, group=rules.group, mode=RESERVED_MODE)
+                    made = self._listen(reserved, group=rules.group, mode=RESERVED_MODE)
                 except StateError as error:
                     if error.code != "state.socket":
                         raise
@@ -173,10 +179,9 @@ class BrokerSockets:
                 failed.callback(made.close)
                 self._reserved[word] = reserved
                 found.append(Listening(made, reserved=True))
-                self._remove_later(reserved)
             self.reserve(rules)
-            found.append(Listening(listen(path, group=rules.group), reserved=False))
-            self._remove_later(path)
+            made = self._listen(path, group=rules.group, mode=SOCKET_MODE)
+            found.append(Listening(made, reserved=False))
             self.listening: tuple[Listening, ...] = tuple(found)
             failed.pop_all()
 
@@ -202,12 +207,35 @@ class BrokerSockets:
                     path.chmod(RESERVED_MODE)  # also takes the rights of an earlier list away
 
     def remove(self) -> None:
-        """Remove the files of the sockets. The listener closes the sockets."""
+        """Remove the files of the broker's own sockets. The listener closes the sockets."""
         self._removal.close()
 
-    def _remove_later(self, path: Path) -> None:
-        status = path.lstat()
-        self._removal.callback(remove_socket, path, (status.st_dev, status.st_ino))
+    def wait_for_another(self) -> None:
+        """Let more connections wait in the held sockets, until the next broker accepts them."""
+        for listener in self._held.values():
+            with suppress(OSError):  # closed already
+                listener.listen(WAITING_MAX)
+
+    def _listen(self, path: Path, *, group: int | None, mode: int) -> socket.socket:
+        """Return the listening socket at *path*: the held one, or one of the broker's own.
+
+        Raises:
+            StateError: as ``listen``, or the held socket's file can't be changed.
+        """
+        held = self._held.get(path)
+        if held is None:
+            made = listen(path, group=group, mode=mode)
+            status = path.lstat()
+            self._removal.callback(remove_socket, path, (status.st_dev, status.st_ino))
+            return made
+        try:
+            set_access(path, mode=mode, group=group)
+            # Also makes this process the one that peers see as the server (SO_PEERCRED).
+            held.listen(BACKLOG)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        held.setblocking(False)
+        return held
 
 
 def access_list(uids: Iterable[int]) -> bytes:
@@ -248,13 +276,17 @@ def listen(path: Path, *, group: int | None, mode: int = SOCKET_MODE) -> socket.
         ) from error
     except OSError as error:
         listener.close()
-        raise StateError(
-            "state.socket",
-            f"{path}: {error.strerror or error}",
-            remedy="let the broker write in the folder of its socket",
-        ) from error
+        raise _unusable(path, error) from error
     listener.setblocking(False)
     return listener
+
+
+def _unusable(path: Path, error: OSError) -> StateError:
+    return StateError(
+        "state.socket",
+        f"{path}: {error.strerror or error}",
+        remedy="let the broker write in the folder of its socket",
+    )
 
 
 def remove_socket(path: Path, identity: tuple[int, int]) -> None:

@@ -48,6 +48,7 @@ from controller.broker.server.connection import (
 from controller.broker.server.driver import Driver
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import JournalShare, RecordLimiter, RecordStore
+from controller.core.encoding.text import printable
 from controller.core.enforcement.rate_limits import Limit
 from controller.core.records.parts import RegistriesPart, RequestPart, ResultPart, VerdictPart
 from controller.model.crashpoints import Reach, pass_by
@@ -59,12 +60,15 @@ from controller.model.records import Entry
 from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.durable_files import hold_lock_async
 from controller.system.event_loop import StallMeter, WatchedSelector, keep_out_of_collections
+from controller.system.service_manager import ServiceManager, without_manager
 from controller.system.slots import FairQueue, SlotHolder, Slots
 from controller.system.sockets import broker_sockets, engine_socket_path
 
 LOG = logging.getLogger(__name__)
 #: After this time threads switch. The default of 5 ms is long: the journal's waits at each record.
 SWITCH_S = 0.0005
+#: Seconds between two signs of life for the service manager.
+SIGN_S = 1.0
 #: The facts of the engine before the engine has answered.
 UNKNOWN_ENGINE = EngineFacts("", "", "", 0, 0)
 
@@ -130,6 +134,8 @@ class HostServices:
     #: The folder in memory that containers mount Secrets from.
     secret_folder: Path | None = None
     reach: Reach = pass_by
+    #: Holds the sockets, and is told what the broker does.
+    manager: ServiceManager = field(default_factory=without_manager)
 
 
 async def _freeze_objects(ready: asyncio.Event) -> None:
@@ -313,7 +319,7 @@ class Broker:
             ):
                 self._background.append(asyncio.ensure_future(task))
             path = self._paths.socket
-            sockets = BrokerSockets(path, self._current_rules())
+            sockets = BrokerSockets(path, self._current_rules(), services.manager.sockets)
             self._sockets = stack.enter_context(sockets)
             listener = Listener(
                 limits=self._limits,
@@ -328,9 +334,12 @@ class Broker:
             LOG.info("broker.serving socket=%s instance=%s", path, state.instance)
             if ready is not None:
                 ready.set()
+            self._background.append(asyncio.ensure_future(self._run_signs(client)))
             try:
                 await stop.wait()
             finally:
+                services.manager.tell(STOPPING=1)
+                sockets.wait_for_another()
                 await self._wind_down(listener, limiter)
         LOG.info("broker.ended")
 
@@ -439,6 +448,22 @@ class Broker:
         return self._credentials.header(host)
 
     # Background tasks.
+
+    async def _run_signs(self, client: EngineClient) -> None:
+        """Tell the service manager that the broker is ready, and that its event loop turns.
+
+        The broker is ready without an engine. The watchdog sees the event loop alone: a slow disk is no
+        reason to end the broker.
+        """
+        manager, told = self._services.manager, ""
+        manager.tell(READY=1)
+        while manager.is_present:
+            status = f"waiting for the engine: {client.error}" if client.error else "serving"
+            if status != told:
+                manager.tell(STATUS=printable(status))
+                told = status
+            manager.feed()
+            await asyncio.sleep(SIGN_S)
 
     async def _run_saves(self, store: RecordStore) -> None:
         while True:

@@ -17,7 +17,7 @@ from controller.broker.host import sockets as listen_socket
 from controller.broker.host.peer_credentials import PeerRules
 from controller.broker.host.sockets import BrokerSockets
 from controller.model.errors import StateError
-from controller.system.sockets import broker_sockets
+from controller.system.sockets import SOCKET_MODE, broker_sockets
 
 CONTROLLER, OPERATOR, CLIENT, CLIENTS = 61001, 61002, 61003, 61010
 #: Prints the names of the sockets that a uid of the group can connect to.
@@ -157,3 +157,27 @@ def test_a_live_brokers_reserved_socket_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(StateError) as caught:
             BrokerSockets(path, rules())
     assert caught.value.code == "state.served"
+
+
+def test_held_sockets_get_owner_and_mode_before_connections_are_accepted_and_stay(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "broker.sock"
+    held = {}
+    for each in broker_sockets(path):
+        held[each] = socket.socket(socket.AF_UNIX)
+        held[each].bind(str(each))
+        each.chmod(0o600)
+        held[each].listen(1)
+    kept = {each: listener.dup() for each, listener in held.items()}
+    with BrokerSockets(path, rules(), held) as sockets:
+        assert {each.socket for each in sockets.listening} == set(held.values())
+        assert stat.S_IMODE(path.stat().st_mode) == SOCKET_MODE
+        sockets.wait_for_another()
+    for listening in sockets.listening:
+        listening.socket.close()
+    for each, listener in kept.items():
+        with listener, socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(each))  # it waits for the next broker
+            listener.setblocking(True)
+            listener.accept()[0].close()
