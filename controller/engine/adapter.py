@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 READ_TIMEOUT_S = 15.0
 LOOK_TIMEOUT_S = 60.0  # a read of the engine for each container, network and image
-TEXTS_MAX = 16  # the broker takes at most so many images in a look
+TEXTS_MAX = 16  # the broker takes at most so many images in a look, and as many known parts
 #: Images whose inspects are kept. The broker needn't read these again while a container uses them.
 IMAGES_KEPT = 256
 #: The broker's code for a look with too many or too large objects for one response.
@@ -131,6 +131,8 @@ class BrokerEngine:
         #: Called with how far a long action of a key is; '' once it has ended.
         self._on_progress = on_progress
         self._reach = reach
+        #: The parts of the inventory that every look repeats, with the broker's tags. Replaced whole.
+        self._tagged: responses.Tagged = responses.NOTHING_TAGGED
         #: The images that were read last, by id. Replaced whole.
         self._images: Mapping[str, responses.Inspect] = {}
         self._reads = Retrying(
@@ -220,16 +222,18 @@ class BrokerEngine:
         query = {"namespace": key.namespace, "service": key.name}
         if images:
             query["images"] = json.dumps(sorted(images))
-        kept = self._images
-        if have := sorted(images & kept.keys()):
-            query["have"] = json.dumps(have)
+        tagged, kept = self._tagged, self._images
+        have = [*sorted(tag for tag, _ in tagged.values()), *sorted(images & kept.keys())]
+        if have:
+            query["have"] = json.dumps(have[:TEXTS_MAX])
         try:
             shown = self._get("/trimtab/v1/look", query, timeout_s=LOOK_TIMEOUT_S)
         except Refused as error:
             if error.code != LOOK_TOO_LARGE:
                 raise
             return None
-        look = responses.BrokerLook.of(shown)
+        look = responses.BrokerLook.of(shown, tagged)
+        self._tagged = look.inventory.tagged
         in_use = {name: kept[name] for name in images - look.images.keys()}
         return replace(look, images={**look.images, **in_use})
 

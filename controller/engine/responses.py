@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from controller.core import disruption
@@ -252,13 +253,19 @@ def _rows(text: str) -> Iterator[Any]:
         raise ValueError("it goes on after its end")
 
 
+#: Members of an inventory with their tags, by name.
+Tagged = Mapping[str, tuple[str, Any]]
 _OBJECT, _FOREIGN = StoredForm(OwnedObject), StoredForm(ForeignContainer)
+NOTHING_TAGGED: Tagged = MappingProxyType({})
 
 
 class InventoryResponse:
-    """The inventory in the response of the broker's route ``/trimtab/v1/inventory``."""
+    """The inventory in the response of the broker's route ``/trimtab/v1/inventory``.
 
-    def __init__(self, payload: Mapping[str, Any]) -> None:
+    *tagged* has the members that a request named by their tags: the response lacks these.
+    """
+
+    def __init__(self, payload: Mapping[str, Any], tagged: Tagged = NOTHING_TAGGED) -> None:
         self.instance = str(payload.get("instance") or "")
         self.engine_id = str(payload.get("engineId") or "")
         self.untested = str(payload.get("untested") or "")
@@ -271,11 +278,16 @@ class InventoryResponse:
         self.volumes = {
             each["name"]: _OBJECT.from_json(each) for each in payload.get("volumes") or ()
         }
-        self.pins: dict[str, Image] = {
+        tags = payload.get("tags") or {}
+        self.pins: dict[str, Image] = _known(tagged, tags, "pins") or {
             revision: Image(id=image.id, digest=image.digest)
             for revision, image in mapping_from_json("pins", payload.get("pins") or ()).items()
         }
-        self.endings: dict[str, Ending] = mapping_from_json("endings", payload.get("endings") or ())
+        self.endings: dict[str, Ending] = _known(tagged, tags, "endings") or mapping_from_json(
+            "endings", payload.get("endings") or ()
+        )
+        #: The members with their tags, for the next request.
+        self.tagged: Tagged = {name: (tag, getattr(self, name)) for name, tag in tags.items()}
         self.taken_down = str(payload.get("takenDown") or "")
         self.files: dict[str, StoredFiles] = mapping_from_json("files", payload.get("files") or ())
         self.jobs: dict[Key, JobMemory] = mapping_from_json("jobs", payload.get("jobs") or ())
@@ -363,9 +375,9 @@ class BrokerLook:
     unread: Mapping[Key, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, payload: Mapping[str, Any]) -> BrokerLook:
+    def of(cls, payload: Mapping[str, Any], tagged: Tagged) -> BrokerLook:
         """Return the response of the broker's route ``/trimtab/v1/look``."""
-        inventory = InventoryResponse(payload["inventory"])
+        inventory = InventoryResponse(payload["inventory"], tagged)
         return cls(
             inventory,
             [Inspected.of(each, inventory) for each in payload["containers"]],
@@ -373,3 +385,9 @@ class BrokerLook:
             payload["volumes"],
             payload["images"],
         )
+
+
+def _known(tagged: Tagged, tags: Mapping[str, str], name: str) -> Any:
+    """Return the known value of an omitted member; None for a member of the response."""
+    tag, value = tagged.get(name, ("", None))
+    return value if tag and tag == tags.get(name) else None

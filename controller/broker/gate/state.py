@@ -292,6 +292,21 @@ class HealthState:
 
 
 @dataclass(slots=True)
+class TagState:
+    """Tags of parts of the inventory. A caller names the tags of its parts, and gets only others."""
+
+    _known: dict[str, tuple[str, object]] = field(default_factory=dict)
+
+    def tag_of(self, name: str, value: object, new_id: NewId) -> str:
+        """Return the tag of a part: a new tag for each changed value."""
+        tag, known = self._known.get(name, ("", None))
+        if not tag or (known is not value and known != value):
+            tag = new_id()
+        self._known[name] = (tag, value)
+        return tag
+
+
+@dataclass(slots=True)
 class GateState:
     """Everything that handlers know besides the request."""
 
@@ -338,6 +353,7 @@ class GateState:
     #: The owners of builds in progress, by the id of the request.
     builds: dict[str, str] = field(default_factory=dict)
     health: HealthState = field(default_factory=HealthState)
+    tags: TagState = field(default_factory=TagState)
 
     def __post_init__(self) -> None:
         """Read the wall clock, once."""

@@ -31,9 +31,10 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     this instance. Networks are read after containers: an endpoint that a container has, and the
     network lacks, is then stale.
 
-    The parameter *have* names images that the caller has, by id. The engine removes no image of a
-    running container, even by force, and an image with the same id is the same image. So the reply
-    leaves out an image in *have* that a running container of the service uses.
+    The parameter *have* names parts that the caller has: members of the inventory by tag, and images
+    by id. The engine removes no image of a running container, even by force, and an image with the
+    same id is the same image. So the reply leaves out an image in *have* that a running container of
+    the service uses.
     """
     yield from recovery.survey_in_doubt(state)
     namespace, service = call.query.get("namespace", ""), call.query.get("service", "")
@@ -54,7 +55,7 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
         "networks": [asdict(each) for each in networks],
         "volumes": [asdict(each) for each in known.volumes.values()],
         "addresses": addresses_to_json(known, f"{namespace}/{service}"),
-        **shared_items(state, known),
+        **shared_items(state, known, have),
         "jobs": mapping_to_json(
             "jobs", {key: each for key, each in known.jobs.items() if key == job}
         ),

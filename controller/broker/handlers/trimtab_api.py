@@ -9,7 +9,7 @@ approved commit, or a descendant, is proven. No other commit of the old line is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.engine_api.tested_engines import untested
-from controller.core.records.inventory_json import ITEM, addresses_to_json, shared_to_json
+from controller.core.records.inventory_json import ITEM, TAGGED, addresses_to_json, shared_to_json
 from controller.core.records.parts import (
     ActPart,
     ApprovalPart,
@@ -327,14 +327,21 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
     return Reply(200, wire.object_of(members), wire.JSON_TYPE)
 
 
-def shared_items(state: GateState, known: Inventory) -> dict[str, object]:
-    """Return the shared members of an inventory, such as pins and endings."""
-    members = shared_to_json(known)
+def shared_items(
+    state: GateState, known: Inventory, have: Collection[str] = ()
+) -> dict[str, object]:
+    """Return the shared members of an inventory, such as pins and endings.
+
+    Members that grow with the host have tags. A member with a tag in *have* is left out.
+    """
+    tags = {name: state.tags.tag_of(name, getattr(known, name), state.new_id) for name in TAGGED}
+    left_out = {name for name, tag in tags.items() if tag in have}
+    members = shared_to_json(known, left_out=left_out)
     if holders := state.split_brain.holders:
         members["foreign"] = [asdict(holder) for holder in holders]
     if warning := untested(state.engine.version, state.engine.image_store):
         members["untested"] = warning
-    return {"engineId": state.engine.engine_id, **members}
+    return {"engineId": state.engine.engine_id, **members, "tags": tags}
 
 
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:

@@ -5,7 +5,7 @@ Mappings are lists of pairs, since their order matters and canonical JSON sorts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from controller.core.encoding.json_values import fields_of, list_of, texts_of
@@ -31,8 +31,8 @@ from controller.model.inventory import (
 from controller.model.names import Key
 from controller.model.observed import Ending, JobMemory, Settings
 
-#: The members of an inventory that are no objects of one service.
-SHARED = ("endings", "files", "jobs", "pins")
+#: The members of an inventory that grow with the host and are no objects of a service.
+TAGGED = ("pins", "endings")
 #: A container of the inventory, in answers of the broker.
 ITEM = StoredForm(ContainerItem, is_whole=True)
 _SETTINGS = StoredForm(Settings)
@@ -72,12 +72,13 @@ def mapping_from_json(name: str, value: object) -> dict[Any, Any]:
     return dict(_MAPPINGS[name].from_json(value))
 
 
-def shared_to_json(known: Inventory) -> dict[str, object]:
-    """Return the shared members, such as pins."""
+def shared_to_json(known: Inventory, *, left_out: Collection[str] = ()) -> dict[str, object]:
+    """Return the shared members, such as pins, without the members of ``TAGGED`` in *left_out*."""
+    shared = {"files", "jobs", *TAGGED} - {*left_out}
     return {
         "takenDown": known.taken_down,
         "holds": [fields_of(hold) for hold in known.holds.values()],
-        **{name: mapping_to_json(name, getattr(known, name)) for name in SHARED},
+        **{name: mapping_to_json(name, getattr(known, name)) for name in sorted(shared)},
     }
 
 

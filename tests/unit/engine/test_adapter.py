@@ -621,6 +621,32 @@ def test_a_look_at_one_service_is_one_request() -> None:
     }
 
 
+def test_members_with_a_known_tag_are_taken_from_the_look_before() -> None:
+    inventory = world().answers["GET /trimtab/v1/inventory"]
+    tags = {"pins": "p1", "endings": "e1"}
+    whole: dict[str, Any] = {
+        "inventory": {**inventory, "tags": tags},
+        "containers": [inspected("c1")],
+        "networks": [],
+        "volumes": [],
+        "images": {},
+    }
+    wire = Wire({"GET /trimtab/v1/look": whole})
+    adapter = engine(wire)
+    first = adapter.observe(images=frozenset(), only=KEY)
+    left = {key: value for key, value in whole["inventory"].items() if key not in tags}
+    wire.answers["GET /trimtab/v1/look"] = {**whole, "inventory": left}
+    second = adapter.observe(images=frozenset(), only=KEY)
+    assert second == first
+    assert second.pins is first.pins
+    assert [query.get("have") for _, _, query, _ in wire.sent] == [None, '["e1", "p1"]']
+    newer = {**inventory, "tags": {**tags, "pins": "p2"}, "pins": []}
+    wire.answers["GET /trimtab/v1/look"] = {**whole, "inventory": newer}
+    assert adapter.observe(images=frozenset(), only=KEY).pins == {}
+    adapter.observe(images=frozenset(), only=KEY)
+    assert wire.sent[-1][2]["have"] == '["e1", "p2"]'
+
+
 def test_an_image_that_the_broker_leaves_out_is_taken_from_the_look_before() -> None:
     config = {"User": "web", "Volumes": {"/data": {}}, "Env": ["TOKEN=hunter2"]}
     shown = {

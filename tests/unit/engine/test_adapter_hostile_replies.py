@@ -78,6 +78,6 @@ def test_a_look_at_one_service_of_unexpected_form_is_that_services_problem() -> 
     for other in altered(CONTAINER):
         told: dict[str, Any] = {"networks": [], "volumes": [], "images": {}, "containers": [other]}
         try:
-            BrokerLook.of({"inventory": inventory, **told})
+            BrokerLook.of({"inventory": inventory, **told}, {})
         except EngineError as error:
             assert error.code == "engine.garbled"

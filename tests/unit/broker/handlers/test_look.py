@@ -10,6 +10,7 @@ from urllib.parse import quote
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine
 from controller.broker.handlers.look import LOOK_BYTES_MAX
+from controller.model.inventory import PinnedImage
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -107,6 +108,33 @@ def test_without_volumes_of_the_instance_none_are_listed() -> None:
     inspected = (ReadEngine(f"/containers/{SLOT}/json"), reply(inspect(SLOT, SERVICE, "team")))
     answer: Any = ask([inspected, NETWORKS], volumes=False).json
     assert (answer["volumes"], answer["inventory"]["volumes"]) == ([], [])
+
+
+def test_members_with_a_tag_that_the_caller_has_are_left_out_until_they_change() -> None:
+    pin = PinnedImage("sha256:1", "", "ghcr.io/platformnetwork/web")
+    knows = state(replace(inventory(), pins={"v2:a": pin}, networks={}, volumes={}))
+
+    def look(*have: str) -> Any:
+        target = "/trimtab/v1/look?namespace=default&service=absent"
+        target += f"&have={quote(json.dumps(have))}"
+        return converse(handle(request("GET", target, actor=CONTROLLER), knows), [], knows).json
+
+    first = look()["inventory"]
+    assert dict(first["pins"])["v2:a"]["id"] == "sha256:1"
+    tags = first["tags"]
+    second = look(*tags.values())["inventory"]
+    assert second["tags"] == tags
+    assert not {"pins", "endings"} & second.keys()
+    knows.inventory = replace(knows.inventory, pins={"v2:a": replace(pin)})  # an equal copy
+    assert look(*tags.values())["inventory"]["tags"] == tags
+    knows.inventory = replace(knows.inventory, pins={})
+    third = look(*tags.values())["inventory"]
+    assert third["pins"] == []
+    assert third["tags"]["endings"] == tags["endings"]
+    assert third["tags"]["pins"] != tags["pins"]
+    knows.inventory = replace(knows.inventory, pins={"v2:a": pin})
+    again = look(*tags.values())["inventory"]
+    assert again["pins"], "a tag is never used again"
 
 
 def test_an_image_that_the_caller_has_and_a_running_container_uses_is_not_read() -> None:
