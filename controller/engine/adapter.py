@@ -74,12 +74,12 @@ if TYPE_CHECKING:
 
 
 READ_TIMEOUT_S = 15.0
-LOOK_TIMEOUT_S = 60.0  # a read of the engine for each container, network and image
+OBSERVE_TIMEOUT_S = 60.0  # a read of the engine for each container, network and image
 TEXTS_MAX = 16  # the broker takes at most so many images in a look, and as many known parts
 #: Images whose inspects are kept. The broker needn't read these again while a container uses them.
 IMAGES_KEPT = 256
 #: The broker's code for a look with too many or too large objects for one response.
-LOOK_TOO_LARGE = "look.too-large"
+OBSERVE_TOO_LARGE = "observe.too-large"
 #: The broker ends a pull after 120 s without progress. This timeout covers a hanging broker.
 PULL_IDLE_TIMEOUT_S = 150.0
 #: After this time without a byte the stream counts as dead, even if only no event happened.
@@ -215,7 +215,9 @@ class BrokerEngine:
             listening=self._listening() if any(c.ports for c in containers) else frozenset(),
         )
 
-    def _look_at(self, key: Key | None, images: frozenset[str]) -> responses.BrokerLook | None:
+    def _look_at(
+        self, key: Key | None, images: frozenset[str]
+    ) -> responses.BrokerObservation | None:
         """Read a service's objects in one request; return None if several requests are needed."""
         if key is None or key.kind not in WORKLOADS or len(images) > TEXTS_MAX:
             return None
@@ -227,12 +229,12 @@ class BrokerEngine:
         if have:
             query["have"] = json.dumps(have[:TEXTS_MAX])
         try:
-            shown = self._get("/trimtab/v1/look", query, timeout_s=LOOK_TIMEOUT_S)
+            shown = self._get("/trimtab/v1/observe", query, timeout_s=OBSERVE_TIMEOUT_S)
         except Refused as error:
-            if error.code != LOOK_TOO_LARGE:
+            if error.code != OBSERVE_TOO_LARGE:
                 raise
             return None
-        look = responses.BrokerLook.of(shown, tagged)
+        look = responses.BrokerObservation.of(shown, tagged)
         self._tagged = look.inventory.tagged
         in_use = {name: kept[name] for name in images - look.images.keys()}
         return replace(look, images={**look.images, **in_use})
@@ -243,13 +245,13 @@ class BrokerEngine:
         older = [(each, kept) for each, kept in self._images.items() if each not in read]
         self._images = dict([*older, *read.items()][-IMAGES_KEPT:])
 
-    def _read_parts(self, images: frozenset[str], only: Key | None) -> responses.BrokerLook:
+    def _read_parts(self, images: frozenset[str], only: Key | None) -> responses.BrokerObservation:
         """Read with a request for each object: everything would be too large for one response."""
         listed = responses.readable(_id_and_instance_of, self._list(only))
         inventory = responses.InventoryResponse(self._get("/trimtab/v1/inventory"))
         own = [identifier for identifier, instance in listed if instance == inventory.instance]
         containers, unread = self._inspect_containers(own, inventory)
-        return responses.BrokerLook(
+        return responses.BrokerObservation(
             inventory,
             containers,
             list(self._inspect_networks(inventory, only)),
@@ -304,7 +306,7 @@ class BrokerEngine:
                     unread[key] = f"{item.admitted.name}: {error.message}"
         return found, unread
 
-    def _containers(self, seen: responses.BrokerLook) -> Iterator[observed.Container]:
+    def _containers(self, seen: responses.BrokerObservation) -> Iterator[observed.Container]:
         for each in seen.containers:
             # The broker hides members of a network that are not in the inventory.
             stale = stale_endpoints(each.endpoints, seen.networks) if each.is_known else frozenset()

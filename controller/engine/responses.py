@@ -360,7 +360,7 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerLook:
+class BrokerObservation:
     """The engine's JSON of one observation, with the inventory.
 
     Networks were read after containers. The inventory was read after the list of containers.
@@ -375,8 +375,8 @@ class BrokerLook:
     unread: Mapping[Key, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, payload: Mapping[str, Any], tagged: Tagged) -> BrokerLook:
-        """Return the response of the broker's route ``/trimtab/v1/look``."""
+    def of(cls, payload: Mapping[str, Any], tagged: Tagged) -> BrokerObservation:
+        """Return the response of the broker's route ``/trimtab/v1/observe``."""
         inventory = InventoryResponse(payload["inventory"], tagged)
         return cls(
             inventory,

@@ -157,7 +157,7 @@ def _no_reads(original: Any) -> Any:
 
 
 def _without_inventory(endpoints: Any) -> Any:
-    reads = {name: endpoints[name] for name in ("own.inventory", "own.look")}
+    reads = {name: endpoints[name] for name in ("own.inventory", "own.observe")}
     wrong = {name: _no_reads(handler) for name, handler in reads.items()}
     return {**endpoints, **wrong}
 

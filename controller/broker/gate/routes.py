@@ -504,8 +504,8 @@ ROUTES = (
     ),
     _read("own.inventory", "GET /inventory", "the inventory", own=True),
     _read(
-        "own.look",
-        "GET /look",
+        "own.observe",
+        "GET /observe",
         "all that a pass of one service reads: containers, networks, volumes, images, inventory",
         roles=CONTROLLER_AND_OPERATORS,
         query={"namespace": short_text, "service": short_text, "images": texts, "have": texts},

@@ -348,7 +348,7 @@ def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float 
     return read_answer(send_question(path, question, timeout_s=timeout_s), path)
 
 
-def ask_for_look(path: Path, key: str, *, timeout_s: float = LOOK_S) -> None:
+def ask_to_observe(path: Path, key: str, *, timeout_s: float = LOOK_S) -> None:
     """Let a running controller look now, for what is on record already.
 
     A failure is ignored: the act is on record, and the controller's next look finds the act. The

@@ -316,7 +316,7 @@ def forget(name: str, note: str, state: Path | None, as_json: bool) -> None:
 
     The act is recorded. The values are lost: a database that knows the old password keeps it.
     """
-    from controller.cli.clients.socket_client import BrokerApi, ask_for_look
+    from controller.cli.clients.socket_client import BrokerApi, ask_to_observe
     from controller.cli.commands.sops_files import check_namespace
     from controller.model.mutations import SECRET_FORGET
 
@@ -325,7 +325,7 @@ def forget(name: str, note: str, state: Path | None, as_json: bool) -> None:
     key = f"Secret/{check_namespace(namespace or 'default')}/{secret_name}"
     answer = BrokerApi(folder.broker_socket).record(SECRET_FORGET, key, note)
     # Without a controller, its start makes the new values.
-    ask_for_look(folder.controller_socket, key, timeout_s=FORGOTTEN_S)
+    ask_to_observe(folder.controller_socket, key, timeout_s=FORGOTTEN_S)
     told = "forgotten" if answer["forgotten"] else "there were none"
     told += "; the next reading makes new values"
     print_result(

@@ -27,7 +27,7 @@ from typing import Any
 import click
 
 from controller.cli.clients import oneshot
-from controller.cli.clients.socket_client import BrokerApi, ask_controller, ask_for_look
+from controller.cli.clients.socket_client import BrokerApi, ask_controller, ask_to_observe
 from controller.cli.clients.status_report import (
     complete_names,
     key_of,
@@ -506,7 +506,7 @@ def run_job(
     _raise_if_without_image(folder, key)
     deadline = time.monotonic() + timeout_s
     occasion = f"manual:{BrokerApi(folder.broker_socket).record('job.run', key, note)['id']}"
-    ask_for_look(folder.controller_socket, key)
+    ask_to_observe(folder.controller_socket, key)
     resource: dict[str, Any] = {}
     while not no_wait:
         with suppress(EngineUnavailable):  # the controller is away: the request stays

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from controller.cli.clients.socket_client import BrokerApi, EngineApi, ask_for_look
+from controller.cli.clients.socket_client import BrokerApi, EngineApi, ask_to_observe
 from controller.cli.clients.status_report import resource_of
 from controller.cli.commands.volume_data import confirm_loss, dump, restore
 from controller.cli.options import (
@@ -67,7 +67,7 @@ def _adopt(
         "adopt-object", name, note, kind=kind.lower(), namespace=namespace, owner=owner
     )
     # The engine has no event for this: without the question, services would wait for the next look.
-    ask_for_look(folder.controller_socket, key)
+    ask_to_observe(folder.controller_socket, key)
     report = {"object": name, "kind": kind, "key": key, "owner": owner, **reply}
     text = f"adopted the {kind.lower()} {name} for {owner} in the namespace {namespace}"
     if users := reply["users"]:

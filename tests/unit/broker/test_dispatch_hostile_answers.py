@@ -50,7 +50,7 @@ NAMES = {"container": WEB, "exec": "f" * 64, "image": REFERENCE, "network": NETW
 NAMES |= {"volume": "alice-data", "kind": "config", "namespace": "default", "name": "site"}
 #: Reads that the altered answers reach: one route for each kind of object and of list.
 READING = (
-    *("container.list", "container.inspect", "container.start", "container.update", "own.look"),
+    *("container.list", "container.inspect", "container.start", "container.update", "own.observe"),
     *("image.list", "image.inspect", "network.list", "network.inspect", "volume.list"),
     *("volume.inspect", "system.info", "own.inventory", "own.strangers", "network.connect"),
 )

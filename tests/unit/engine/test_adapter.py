@@ -608,12 +608,12 @@ def test_a_look_at_one_service_is_one_request() -> None:
         "volumes": [{"Name": "data", "Driver": "local"}],
         "images": {"web:1": {"Id": "sha256:ab"}, "absent:1": None},
     }
-    wire, images = Wire({"GET /trimtab/v1/look": shown}), frozenset({"web:1", "absent:1"})
+    wire, images = Wire({"GET /trimtab/v1/observe": shown}), frozenset({"web:1", "absent:1"})
     assert engine(wire).observe(images=images, only=KEY) == engine(world()).observe(
         images=images, only=LAN
     )
     ((_, path, query, _),) = wire.sent
-    assert path == "/trimtab/v1/look"
+    assert path == "/trimtab/v1/observe"
     assert query == {
         "namespace": "default",
         "service": "web",
@@ -631,17 +631,17 @@ def test_members_with_a_known_tag_are_taken_from_the_look_before() -> None:
         "volumes": [],
         "images": {},
     }
-    wire = Wire({"GET /trimtab/v1/look": whole})
+    wire = Wire({"GET /trimtab/v1/observe": whole})
     adapter = engine(wire)
     first = adapter.observe(images=frozenset(), only=KEY)
     left = {key: value for key, value in whole["inventory"].items() if key not in tags}
-    wire.answers["GET /trimtab/v1/look"] = {**whole, "inventory": left}
+    wire.answers["GET /trimtab/v1/observe"] = {**whole, "inventory": left}
     second = adapter.observe(images=frozenset(), only=KEY)
     assert second == first
     assert second.pins is first.pins
     assert [query.get("have") for _, _, query, _ in wire.sent] == [None, '["e1", "p1"]']
     newer = {**inventory, "tags": {**tags, "pins": "p2"}, "pins": []}
-    wire.answers["GET /trimtab/v1/look"] = {**whole, "inventory": newer}
+    wire.answers["GET /trimtab/v1/observe"] = {**whole, "inventory": newer}
     assert adapter.observe(images=frozenset(), only=KEY).pins == {}
     adapter.observe(images=frozenset(), only=KEY)
     assert wire.sent[-1][2]["have"] == '["e1", "p2"]'
@@ -656,19 +656,19 @@ def test_an_image_that_the_broker_leaves_out_is_taken_from_the_look_before() -> 
         "volumes": [],
         "images": {"sha256:ab": {"Id": "sha256:ab", "Config": config}},
     }
-    wire, images = Wire({"GET /trimtab/v1/look": shown}), frozenset({"sha256:ab"})
+    wire, images = Wire({"GET /trimtab/v1/observe": shown}), frozenset({"sha256:ab"})
     adapter = engine(wire)
     first = adapter.observe(images=images, only=KEY)
     assert first.image_volumes == {"sha256:ab": ("/data",)}
-    wire.answers["GET /trimtab/v1/look"] = {**shown, "images": {}}
+    wire.answers["GET /trimtab/v1/observe"] = {**shown, "images": {}}
     assert adapter.observe(images=images, only=KEY) == first
     assert [query.get("have") for _, _, query, _ in wire.sent] == [None, '["sha256:ab"]']
     assert "hunter2" not in repr(adapter._images), "variables can hold secrets"
 
 
 def test_a_service_too_large_for_one_answer_is_read_in_parts() -> None:
-    large = EngineResponse(413, REFUSAL.replace(b"image.not-allowed", b"look.too-large"))
-    wire = world(**{"GET /trimtab/v1/look": large})
+    large = EngineResponse(413, REFUSAL.replace(b"image.not-allowed", b"observe.too-large"))
+    wire = world(**{"GET /trimtab/v1/observe": large})
     seen = engine(wire).observe(images=frozenset(), only=KEY)
     assert [container.id for container in seen.containers] == ["c1"]
 

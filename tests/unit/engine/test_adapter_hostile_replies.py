@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.engine.events import EventStream
-from controller.engine.responses import BrokerLook
+from controller.engine.responses import BrokerObservation
 from controller.engine.transport import EngineResponse
 from controller.model import names
 from controller.model.errors import EngineError
@@ -28,7 +28,7 @@ CONTAINER = {
 @pytest.mark.parametrize("name", BODIES)
 def test_no_reply_ends_a_look_with_another_error_than_the_engines(name: str) -> None:
     paths = [each for each in world().answers if each.startswith("GET")]
-    for path in (*paths, "GET /trimtab/v1/look", "GET /trimtab/v1/health"):
+    for path in (*paths, "GET /trimtab/v1/observe", "GET /trimtab/v1/health"):
         adapter = engine(world(**{path: EngineResponse(200, BODIES[name])}))
         for ask in (
             adapter.facts,
@@ -78,6 +78,6 @@ def test_a_look_at_one_service_of_unexpected_form_is_that_services_problem() -> 
     for other in altered(CONTAINER):
         told: dict[str, Any] = {"networks": [], "volumes": [], "images": {}, "containers": [other]}
         try:
-            BrokerLook.of({"inventory": inventory, **told}, {})
+            BrokerObservation.of({"inventory": inventory, **told}, {})
         except EngineError as error:
             assert error.code == "engine.garbled"

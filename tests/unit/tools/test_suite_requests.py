@@ -12,7 +12,7 @@ def test_one_service_is_created_and_started_once() -> None:
     assert counted.judgements > 0
     assert len(counted.requests) <= 12
     looks = [path for method, path in counted.requests if method == "GET"]
-    assert set(looks) == {"/trimtab/v1/look"}, "one look is one request"
+    assert set(looks) == {"/trimtab/v1/observe"}, "one look is one request"
     assert count_one_service() == counted
 
 

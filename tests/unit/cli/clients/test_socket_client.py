@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from controller.cli.clients.socket_client import BrokerApi, WholeAnswer, ask_for_look, exchange
+from controller.cli.clients.socket_client import BrokerApi, WholeAnswer, ask_to_observe, exchange
 from controller.model.errors import EngineUnavailable, Refused, UsageError
 from controller.model.names import Key
 from controller.settings import read_instance, state_of
@@ -181,6 +181,6 @@ def test_a_look_that_a_controller_refuses_is_no_error() -> None:
         instance = read_instance(root)
         assert instance is not None
         state = state_of(root, instance)
-        ask_for_look(state.controller_socket, "Volume/shop/data")
+        ask_to_observe(state.controller_socket, "Volume/shop/data")
     assert backend.asked == Key("Volume", "shop", "data")
-    ask_for_look(state.controller_socket, "Volume/shop/data")  # nobody listens
+    ask_to_observe(state.controller_socket, "Volume/shop/data")  # nobody listens

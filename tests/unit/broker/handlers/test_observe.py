@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine
-from controller.broker.handlers.look import LOOK_BYTES_MAX
+from controller.broker.handlers.observe import OBSERVATION_BYTES_MAX
 from controller.model.inventory import PinnedImage
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
@@ -53,7 +53,7 @@ def ask(
     have: str = "[]",
     volumes: bool = True,
 ) -> Told:
-    target = f"/trimtab/v1/look?namespace=default&service=web&have={quote(have)}"
+    target = f"/trimtab/v1/observe?namespace=default&service=web&have={quote(have)}"
     if images:
         target += f"&images={quote(images)}"
     known = inventory()
@@ -90,7 +90,7 @@ def test_the_containers_of_a_look_are_read_at_the_same_time_and_networks_later()
     known, other = inventory(), "c4" * 32
     second = replace(known.containers[SLOT], id=other, slot=2)
     knows = state(replace(known, containers={**known.containers, other: second}))
-    target = "/trimtab/v1/look?namespace=default&service=web"
+    target = "/trimtab/v1/observe?namespace=default&service=web"
     flow = handle(request("GET", target, actor=CONTROLLER), knows)
     first = flow.send(None)
     assert isinstance(first, ReadEngine)
@@ -115,7 +115,7 @@ def test_members_with_a_tag_that_the_caller_has_are_left_out_until_they_change()
     knows = state(replace(inventory(), pins={"v2:a": pin}, networks={}, volumes={}))
 
     def look(*have: str) -> Any:
-        target = "/trimtab/v1/look?namespace=default&service=absent"
+        target = "/trimtab/v1/observe?namespace=default&service=absent"
         target += f"&have={quote(json.dumps(have))}"
         return converse(handle(request("GET", target, actor=CONTROLLER), knows), [], knows).json
 
@@ -166,9 +166,9 @@ def test_a_container_that_is_gone_is_left_out() -> None:
 
 
 def test_a_look_beyond_its_bound_is_refused_and_not_recorded() -> None:
-    big = {**inspect(SLOT, SERVICE, "team"), "Padding": "x" * LOOK_BYTES_MAX}
+    big = {**inspect(SLOT, SERVICE, "team"), "Padding": "x" * OBSERVATION_BYTES_MAX}
     answer = ask([(ReadEngine(f"/containers/{SLOT}/json"), reply(big))])
-    assert (answer.status, answer.rule, answer.entries) == (413, "look.too-large", [])
+    assert (answer.status, answer.rule, answer.entries) == (413, "observe.too-large", [])
 
 
 def test_a_list_of_images_is_bounded() -> None:

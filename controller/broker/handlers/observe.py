@@ -1,4 +1,4 @@
-"""The route ``GET /trimtab/v1/look``: the reads of a pass of one service, in one reply."""
+"""The route ``GET /trimtab/v1/observe``: the reads of a pass of one service, in one reply."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from controller.model.records import Reply
 
 _Read = Callable[[GateRequest, GateState], Flow[Reply]]
 #: The parts of one look: the broker holds a few replies at a time, and each whole.
-LOOK_BYTES_MAX = 4 * 1024 * 1024
+OBSERVATION_BYTES_MAX = 4 * 1024 * 1024
 
 
-def look(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET look``: the reads of one pass in one reply, each as by the route of the object.
+def observe(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``GET observe``: the reads of one pass in one reply, each as by the route of the object.
 
     The inventory names the containers, networks and volumes to read. The engine has no others of
     this instance. Networks are read after containers: an endpoint that a container has, and the
@@ -80,7 +80,7 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 @dataclass(slots=True)
 class _Parts:
-    """Reads the parts of a look by the handlers of their own routes, up to ``LOOK_BYTES_MAX``.
+    """Reads the parts of a look by the handlers of their own routes, up to ``OBSERVATION_BYTES_MAX``.
 
     A part stays in JSON: each container was parsed and written by its own handler.
     """
@@ -116,7 +116,7 @@ class _Parts:
         """Return the JSON of another route's reply, None for a missing object.
 
         Raises:
-            Answered, Denied: as that route, or ``look.too-large``.
+            Answered, Denied: as that route, or ``observe.too-large``.
         """
         call = replace(self.call, query={}, names=named)
         try:
@@ -126,9 +126,9 @@ class _Parts:
                 return None
             raise
         self.size_bytes += len(reply.body)
-        if self.size_bytes > LOOK_BYTES_MAX:
-            reason = f"the objects of the service pass {LOOK_BYTES_MAX} bytes"
-            raise Answered(refusal(413, "look.too-large", reason, remedy="read them one by one"))
+        if self.size_bytes > OBSERVATION_BYTES_MAX:
+            reason = f"the objects of the service pass {OBSERVATION_BYTES_MAX} bytes"
+            raise Answered(refusal(413, "observe.too-large", reason, remedy="read them one by one"))
         return reply.body
 
     def container(self, call: GateRequest, state: GateState) -> Flow[Reply]:
