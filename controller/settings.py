@@ -109,6 +109,16 @@ class StateFolder:
         return self.root / "feedback"
 
     @property
+    def declared_sources(self) -> Path:
+        """A file that the controller keeps while a Source is declared: the fetcher runs as long."""
+        return self.feedback / "sources"
+
+    @property
+    def verified(self) -> Path:
+        """The result of the last verification of the journal that was kept."""
+        return self.root / "verified.json"
+
+    @property
     def broker_socket(self) -> Path:
         return self.run / "broker.sock"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from controller.app.state_folder import (
     lay_out_own_socket,
     prepare,
     raise_if_lost,
+    shipper_user,
     trimtab_gid,
 )
 from controller.broker.dispatch import handle
@@ -40,7 +43,8 @@ from controller.model.crashpoints import Reach
 from controller.model.errors import SourceError, StateError
 from controller.ports import Clock
 from controller.process.start_checks import InstanceLock, check_access, shared_folder
-from controller.settings import StateFolder, bind_engine, read_instance, state_of
+from controller.settings import SHORT_RUN, StateFolder, bind_engine, read_instance, state_of
+from controller.ship import fd_server
 from controller.system.durable_files import hold_lock
 from controller.system.service_manager import ServiceManager
 from controller.system.sockets import engine_socket_path
@@ -111,6 +115,8 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     )
     raise_priority()
     drop_privileges()
+    if (listener := manager.sockets.get(SHORT_RUN / "ship.sock")) is not None:
+        _serve_shipper(listener, state)
     try:
         broker.run(lifeline=lifeline_fd)
     finally:
@@ -118,6 +124,13 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         prover.stop()
         lock.release()
     return 0
+
+
+def _serve_shipper(listener: socket.socket, state: StateFolder) -> None:
+    """Open the journal's files for the shipper, in a thread that ends with the process."""
+    files = fd_server.LocalFiles(state.journal)
+    serve = partial(fd_server.serve_connections, listener, files, uids=(shipper_user(None).uid,))
+    threading.Thread(target=serve, name="shipper", daemon=True).start()
 
 
 def _read_key_files(name: str) -> SignerFiles:

@@ -300,6 +300,8 @@ class CommitFiles:
         self._state = state
         self._record_hold = record_hold
         self._files: tuple[HoldFile, FeedbackFile] | None = None
+        #: The file is there that lets the fetcher run.
+        self._is_marked = state.declared_sources.exists()
 
     def publish(self, desired: Desired, report: Report) -> None:
         """Record holds that began, and write outcomes that changed.
@@ -308,7 +310,14 @@ class CommitFiles:
             OSError: a file can't be written. The other is written.
         """
         if not desired.sources:
+            if self._is_marked and not desired.blind and not desired.blind_keys:
+                self._state.declared_sources.unlink(missing_ok=True)
+                self._is_marked = False
             return
+        if not self._is_marked:
+            self._state.feedback.mkdir(mode=0o700, exist_ok=True)
+            self._state.declared_sources.touch(mode=0o640)
+            self._is_marked = True
         if self._files is None:
             from controller.loop.state.saved_state import FeedbackFile, HoldFile
 

@@ -183,7 +183,11 @@ def run_fetcher(
     ).start()
     manager.tell(READY=1)
     watched = [stop, *(() if lifeline_fd is None else (lifeline_fd,))]
-    select.select(watched, (), ())
+    # As a unit of its own, the fetcher ends when no Source is declared any more.
+    pause = SCAN_S if manager.sockets else None
+    while not select.select(watched, (), (), pause)[0] and state.declared_sources.exists():
+        pass
+    manager.tell(STOPPING=1)
     ended.set()
     end_programs()
     fetcher.stop()

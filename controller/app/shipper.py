@@ -1,7 +1,8 @@
 """The shipper's processes.
 
 As root, two: a privileged parent, which opens the journal's files and passes their descriptors,
-and a child with the shipper's user for everything else. Otherwise a single process.
+and a child with the shipper's user for everything else. Otherwise a single process, for which a broker
+with systemd's socket opens the files.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from controller.app.state_folder import lay_out_shipper, shipper_user
 from controller.broker.host.capabilities import drop_privileges
 from controller.journal.store.reader import readable
 from controller.model.errors import UsageError
-from controller.settings import Instance, StateFolder
+from controller.settings import SHORT_RUN, Instance, StateFolder
 from controller.ship import fd_server
 from controller.ship.destination import Destination, read_destination
 from controller.system.durable_files import hold_lock
 from controller.system.syscalls import forbid_core_dumps
+
+#: The socket at which a broker opens the journal's files for the shipper's user.
+SHIP_SOCKET = SHORT_RUN / "ship.sock"
 
 
 def ship(
@@ -47,6 +51,8 @@ def ship(
         raise UsageError("ship.destination", "two destinations have one name", remedy="rename one")
     handed: dict[str, object] = {"folder": str(state.ship), "instance": instance.id}
     if os.getuid() != 0:
+        if (opened := fd_server.connect(SHIP_SOCKET)) is not None:
+            return run_shipper(handed, destinations, metrics=metrics, opened=opened)
         with readable(state.journal):
             fd_server.LocalFiles(state.journal).names()
         state.ship.mkdir(mode=0o700, exist_ok=True)
@@ -73,12 +79,16 @@ def ship(
 
 
 def run_shipper(
-    handed: Mapping[str, object], destinations: Sequence[Destination], *, metrics: Path | None
+    handed: Mapping[str, object],
+    destinations: Sequence[Destination],
+    *,
+    metrics: Path | None,
+    opened: fd_server.JournalFiles | None = None,
 ) -> int:
     """Run the shipper until a signal arrives; return the exit code.
 
-    *handed* comes from the parent: ``folder`` (cursors and status), ``instance``, and either
-    ``handle`` (the descriptor of the parent's file server) or ``journal`` (a path).
+    *handed* comes from the parent: ``folder`` (cursors and status), ``instance``, and, without
+    *opened*, either ``handle`` (the descriptor of the parent's file server) or ``journal`` (a path).
 
     Raises:
         StateError: the journal doesn't continue the shipped records, or another shipper runs.
@@ -94,7 +104,7 @@ def run_shipper(
     folder, clock = Path(str(handed["folder"])), SystemClock()
     lock = hold_lock(folder / "lock", program="shipper", monotonic=time.monotonic)
     handle = handed.get("handle")
-    files = (
+    files = opened or (
         fd_server.RemoteFiles(socket.socket(fileno=handle))
         if isinstance(handle, int)
         else fd_server.LocalFiles(Path(str(handed["journal"])))

@@ -2,7 +2,8 @@
 
 The journal is private to the broker's user. ``trimtab ship`` as root keeps one small process that
 opens the journal's files read-only, and passes their descriptors to the unprivileged process. The
-unprivileged process parses the files and talks to the network. File names are checked, links aren't
+unprivileged process parses the files and talks to the network. As a unit of its own, the shipper
+starts without root, and the broker opens the files, for the shipper's user alone. File names are checked, links aren't
 followed, and there is no other request.
 """
 
@@ -14,12 +15,14 @@ import re
 import socket
 import stat
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Protocol
 
 from controller.journal.store.chain import BASE_NAME
 from controller.journal.store.segments import MARK_NAME, list_segments
 from controller.model.errors import StateError
+from controller.system.conversation import peer_uid_of
 
 _NAME = re.compile(r"[0-9]{20}\.jsonl(?:\.gz)?|\.head|\.pruned")
 _LIST: Final = b"list"
@@ -108,6 +111,29 @@ def serve(peer: socket.socket, files: JournalFiles) -> None:
     with contextlib.suppress(OSError):
         while question := peer.recv(_PACKET_BYTES):
             _answer(peer, question, files)
+
+
+def serve_connections(
+    listener: socket.socket, files: JournalFiles, *, uids: Collection[int]
+) -> None:
+    """Serve the connections of users, one after the other, until the process ends."""
+    listener.setblocking(True)
+    while True:
+        peer, _ = listener.accept()
+        with peer:
+            if peer_uid_of(peer) in uids:
+                serve(peer, files)
+
+
+def connect(path: Path) -> RemoteFiles | None:
+    """Return the files that the broker opens for this user; None if it serves none at *path*."""
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        peer.connect(str(path))
+    except OSError:
+        peer.close()
+        return None
+    return RemoteFiles(peer)
 
 
 def _answer(peer: socket.socket, question: bytes, files: JournalFiles) -> None:

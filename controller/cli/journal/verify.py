@@ -7,6 +7,7 @@ A separate module, so that commands that only read don't import the code for sig
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,11 +19,13 @@ import click
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import command, note_option, open_state, print_result
 from controller.cli.output.tables import table
+from controller.cli.output.times import current_time
 from controller.core.encoding.text import printable
 from controller.core.records.checkpoint import Checkpoint, parse_checkpoint
 from controller.core.transparency import BadNote, PublicKey, parse_note, parse_public
 from controller.journal.writer.checkpointer import PublishedKey, ends_of, read_published_keys
 from controller.model.errors import StateError, error_reason
+from controller.system.durable_files import write_atomic
 
 if TYPE_CHECKING:
     from controller.journal.verify.checks import KeyValidity
@@ -88,6 +91,7 @@ Exit codes: 0 every record is as it was written; else what the first bad one is:
     help="Begin at the last checkpoint before this record.",
 )
 @click.option("--thorough", is_flag=True, help="Parse each line, also of signed records; slower.")
+@click.option("--keep", is_flag=True, help="Keep the result in verified.json of the state folder.")
 def verify(
     folder: Path | None,
     copy: Path | None,
@@ -95,6 +99,7 @@ def verify(
     kept: tuple[Path, ...],
     begin: int,
     thorough: bool,
+    keep: bool,
     state: Path | None,
     as_json: bool,
 ) -> int:
@@ -108,6 +113,8 @@ def verify(
     from controller.journal.verify.verify import verify as verify_folder
 
     files, state_folder, snapshot, given = list(kept), None, None, None
+    if keep and not (folder is None and copy is None and begin == 1):
+        raise click.UsageError("--keep is for all of the instance's own journal")
     if folder is None and copy is None:
         state_folder = open_state(state)[0]
         folder, snapshot = state_folder.journal, state_folder.inventory_snapshot
@@ -115,6 +122,7 @@ def verify(
             given = published_keys(state_folder.journal_public)
         if _size(state_folder.journal_checkpoint):
             files.append(state_folder.journal_checkpoint)
+    kept_in = state_folder.verified if state_folder is not None and keep else None
     journal = copy or folder or Path()
     given = given or trusted_keys(trusted, journal)
     keys = given.ends
@@ -135,19 +143,52 @@ def verify(
             workers=len(os.sched_getaffinity(0)),
             snapshot=snapshot,
         )
-    except Unsigned as error:
-        return _report_fault(as_json, "signature", str(error))
-    except StateError as error:
-        if error.code != "journal.unreadable":
-            raise
-        return _report_fault(as_json, "unreadable", f"{error.message} ({error.remedy})")
+    except (Unsigned, StateError) as error:
+        fault, reason = _fault_of(error)
+        _keep(kept_in, fault, None)
+        return _report_fault(as_json, fault, reason)
     if state_folder is not None:
         published = compare_published(state_folder.journal_checkpoint, signed=result.signed)
         result = replace(result, notes=result.notes + published)
     code = EXIT_CODES.get(result.fault, 0)
+    _keep(kept_in, result.fault or "ok", result)
     report = {"ok": result.ok, "code": code, **asdict(result)}
     print_result(report, render_verification(result), as_json=as_json)
     return code
+
+
+def _fault_of(error: Unsigned | StateError) -> tuple[str, str]:
+    """Return the fault and the reason of a journal that can't be checked.
+
+    Raises:
+        StateError: another fault than that of a journal.
+    """
+    if isinstance(error, Unsigned):
+        return "signature", str(error)
+    if error.code != "journal.unreadable":
+        raise error
+    return "unreadable", f"{error.message} ({error.remedy})"
+
+
+def _keep(path: Path | None, word: str, result: Verification | None) -> None:
+    """Replace the kept result: what was found and since when, head and keys; no head without *result*."""
+    if path is None:
+        return
+    now = current_time()
+    kept: dict[str, object] = {"format": 1, "result": word, "at": now, "since": now}
+    if result is not None:
+        kept["records"], kept["head"] = result.records, result.last_hash
+        kept["signed"], kept["trusted"] = result.signed, result.trusted
+        kept["keys"] = [each.key for each in result.keys]
+    try:
+        former = json.loads(path.read_bytes())
+        if all(
+            former.get(name) == kept.get(name) for name in ("format", "result", "keys", "trusted")
+        ):
+            kept["since"] = float(former["since"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # the first one, or a damaged file
+    write_atomic(path, f"{json.dumps(kept, indent=2)}\n".encode(), mode=0o644)
 
 
 def _size(path: Path) -> int:

@@ -199,11 +199,12 @@ def test_without_sources_nothing_of_them_is_imported(tmp_path: Path) -> None:
     (tmp_path / "web.yaml").write_text(service("web"))
     code = (
         "import sys; from pathlib import Path; import controller.app.controller\n"
-        "from controller.app.desired_state import *\n"
+        "from controller.app.desired_state import *; from controller.settings import StateFolder\n"
         f"place = Path({str(tmp_path)!r})\n"
         "found = DesiredFiles(directory_source(place), place / 'fetcher', dict).load()\n"
         "assert found == directory_source(place).load() and len(found.services) == 1\n"
-        "controller.app.controller.CommitFiles(place, print).publish(found, {'resources': []})\n"
+        "state = StateFolder(place, place)\n"
+        "controller.app.controller.CommitFiles(state, print).publish(found, {'resources': []})\n"
         "names = ('source_document', 'commit_files', 'commit_outcomes', 'core.git.feedback',"
         " 'source_spec', 'combine', 'fetched', 'model.sources',"
         " 'core.git', 'controller.fetch')\n"

@@ -31,6 +31,7 @@ def test_the_shipped_unit_counts_for_its_state_folder_once_it_is_enabled(tmp_pat
 @pytest.mark.parametrize(
     ("line", "counts"),
     [
+        ("ReadWritePaths=/var/lib/trimtab /run/trimtab", True),
         ("RuntimeDirectory=trimtab", True),
         ("RuntimeDirectory=other", False),
         ("ReadWritePaths=-/run/trimtab", True),
@@ -43,10 +44,10 @@ def test_the_shipped_unit_counts_for_its_state_folder_once_it_is_enabled(tmp_pat
 def test_a_unit_that_cannot_write_the_folder_of_secrets_does_not_count(
     tmp_path: Path, line: str, counts: bool
 ) -> None:
-    replaced = "ProtectSystem=strict" if line.startswith("Protect") else "RuntimeDirectory=trimtab"
+    writable = "ReadWritePaths=/var/lib/trimtab /run/trimtab"
+    replaced = "ProtectSystem=strict" if line.startswith("Protect") else writable
     shipped = SHIPPED.read_text()
     assert f"{replaced}\n" in shipped
-    assert "RuntimeDirectoryPreserve=yes\n" in shipped, "else the folder goes with the unit"
     assert usual_bases()[0] == SECRETS
     enable(tmp_path, shipped.replace(f"{replaced}\n", f"{line}\n"))
     assert is_restored_at_boot(Path(ROOT), [tmp_path]) == counts

@@ -451,3 +451,39 @@ def test_a_clock_that_jumps_all_the_time_is_noted_some_times(
     assert len(told["clock_jumps"]) == 100
     assert words.count("note: the clock went back") == 10
     assert "note: the clock jumped at 90 or more further records" in words
+
+
+def exit_code(argv: list[str]) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    return ended.value.code
+
+
+def test_a_kept_result_tells_head_and_keys_and_since_when_it_is_the_same(
+    made: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "state"
+    shutil.copytree(made, root)
+    verify = ["journal", "verify", "--state", str(root), "--keep"]
+    assert exit_code(verify) == 0
+    first = json.loads((root / "verified.json").read_bytes())
+    assert first["result"] == "ok"
+    assert first["since"] == first["at"]
+    assert first["head"]
+    assert len(first["keys"]) == 1
+    assert (root / "verified.json").stat().st_mode & 0o777 == 0o644
+    assert exit_code(verify) == 0
+    again = json.loads((root / "verified.json").read_bytes())
+    assert again["since"] == first["since"] < again["at"]
+
+    segment = list_segments(root / "broker" / "journal")[-1]
+    segment.write_bytes(segment.read_bytes().replace(b"web:9", b"evil:9"))
+    assert exit_code(verify) != 0
+    bad = json.loads((root / "verified.json").read_bytes())
+    assert bad["result"] != "ok"
+    assert bad["since"] == bad["at"]
+
+
+def test_a_result_of_a_part_or_of_a_copy_is_not_kept(made: Path) -> None:
+    assert exit_code(["journal", "verify", "--state", str(made), "--keep", "--from", "3"]) == 64
+    assert not (made / "verified.json").exists()

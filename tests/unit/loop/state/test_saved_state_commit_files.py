@@ -131,3 +131,21 @@ def test_outcomes_are_written_when_they_change_and_remembered(tmp_path: Path) ->
     FeedbackFile(folder).update(asking(WEB), report(web={}))
     states = [each.state for each in parse_feedback(path.read_bytes()) if each.namespace == "shop"]
     assert states == [OutcomeState.PENDING]
+
+
+def test_the_fetcher_is_asked_for_while_a_source_is_declared_and_files_are_readable(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "controller").mkdir()
+    state = StateFolder(tmp_path, tmp_path / "run")
+    asked = asking(WEB)
+    for began in range(2):
+        files = CommitFiles(state, lambda _: None)
+        files.publish(asked, report(web=READY))
+        assert state.declared_sources.exists()
+        files.publish(replace(asked, sources=(), blind=True), report(web=READY))
+        assert state.declared_sources.exists()
+        if began:  # a restart of the controller knows the file
+            files = CommitFiles(state, lambda _: None)
+        files.publish(replace(asked, sources=(), blind=False), report(web=READY))
+        assert not state.declared_sources.exists()
