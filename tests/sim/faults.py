@@ -48,6 +48,7 @@ class Fault(StrEnum):
     BROKER_BEFORE_INTENT = "broker dies before the intent"
     BROKER_AFTER_INTENT = "broker dies after the intent"
     BROKER_AFTER_FORWARD = "broker dies after forwarding"
+    BROKER_ANSWERED = "broker dies once it answered"
     BROKER_AFTER_OUTCOME = "broker dies after the outcome"
     ANSWER_LOST = "broker's answer lost"
     CONTROLLER_BEFORE = "controller dies before sending"
@@ -71,8 +72,26 @@ PLANNED = tuple(action for action in Action if action not in UNPLANNED)
 #: A fault, and the action that it meets.
 Cell = tuple[Fault, Action]
 
+#: Of these the controller keeps nothing from an answer.
+LATE = frozenset(
+    {
+        Action.PULL,
+        Action.CREATE_NETWORK,
+        Action.REMOVE_NETWORK,
+        Action.CREATE_VOLUME,
+        Action.CONNECT,
+        Action.DISCONNECT,
+    }
+)
+#: Cells that can't be met, and why.
+UNREACHABLE: dict[Cell, str] = {
+    (Fault.BROKER_ANSWERED, action): "a death after the outcome is the same" for action in LATE
+}
+
 #: All cells, in the order in which seeds are aimed at them.
-CELLS: tuple[Cell, ...] = tuple((fault, action) for fault in Fault for action in PLANNED)
+CELLS: tuple[Cell, ...] = tuple(
+    (fault, action) for fault in Fault for action in PLANNED if (fault, action) not in UNREACHABLE
+)
 
 #: How likely a fault by chance is, from world to world.
 LIKELIHOODS = (0.0, 0.03, 0.1, 0.2)
@@ -164,7 +183,9 @@ def table(met: Counter[tuple[Fault, Action]]) -> list[str]:
         f"{'':34}" + " ".join(f"{action.value.replace('-container', ''):>14}" for action in PLANNED)
     ]
     for fault in Fault:
-        cells = [str(met[fault, action]) for action in PLANNED]
+        cells = [
+            "-" if (fault, action) in UNREACHABLE else str(met[fault, action]) for action in PLANNED
+        ]
         lines.append(f"{fault.value:34}" + " ".join(f"{cell:>14}" for cell in cells))
     return lines
 

@@ -368,6 +368,9 @@ class World(Hazards):
         try:
             self.checkers.request_begins(request)
             reply = self.broker.serve(request)
+            if fault is Fault.BROKER_ANSWERED and reply.status < 400:
+                self.faults.count(fault, action)
+                self.broker.die()
         finally:
             self.now = before
         self._after_broker()
