@@ -59,6 +59,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         CredentialsInvalid: the file of registry credentials can't be used.
     """
     process.log_to_stderr("broker")
+    process.load_modules(())
     manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     if lifeline_fd is None and launch.user.dropped:
         lay_out_own_socket(launch.state, user=launch.user)

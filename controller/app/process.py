@@ -71,13 +71,24 @@ def engine_url(explicit: str | None) -> str:
     return explicit or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
 
 
+#: What Python and libraries load on use: codecs, and pydantic's types of stored forms.
+LIBRARIES_ON_USE = (
+    "encodings/ascii",
+    "encodings/idna",
+    "encodings/latin_1",
+    "pydantic/dataclasses",
+    "pydantic/type_adapter",
+)
+
+
 def load_modules(paths: Iterable[str]) -> None:
     """Import modules that commands load on use, such as ``app/up``, before a service is ready.
 
     A service loads nothing later: a package that is unpacked meanwhile changes no running process.
     """
-    for path in paths:
-        import_module(f"controller.{path.replace('/', '.')}")
+    own = (f"controller/{path}" for path in paths)
+    for path in (*LIBRARIES_ON_USE, *own):
+        import_module(path.replace("/", "."))
 
 
 def boot_id() -> str:

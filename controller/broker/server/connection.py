@@ -144,8 +144,10 @@ class Connection:
     ) -> None:
         #: True while a response is due: the end of the broker waits for it.
         self.busy = False
-        #: Set at the end of the broker: no further request is read.
+        #: Set at the end of the broker: no request is read but the first one.
         self.closing = False
+        #: True once a request was answered.
+        self.answered = False
         self._reader = reader
         self._writer = writer
         self._peer = peer
@@ -175,7 +177,7 @@ class Connection:
 
     async def _serve(self) -> None:
         try:
-            while not self.closing:
+            while not (self.closing and self.answered):
                 parsed = await self._read_request()
                 if parsed is None:
                     return
@@ -188,7 +190,7 @@ class Connection:
                     return
                 if not await self._serve_one(parsed):
                     return
-                self.busy = False
+                self.busy, self.answered = False, True
         except OSError:
             return  # the client hung up
         finally:
@@ -538,6 +540,8 @@ def _part(shares: Mapping[str, Share], part: float) -> dict[str, Share]:
 
 #: How long a refused connection stays open, so that its client can still send the request.
 REFUSE_S = 0.5
+#: How long a connection without a request has for its first one, once the broker ends.
+FIRST_S = 0.5
 #: The groups that are served in the turn of their accept.
 TRUSTED = frozenset({PeerGroup.OPERATOR, PeerGroup.CONTROLLER})
 
@@ -580,6 +584,7 @@ class Listener:
         self._on_end = on_end
         self._on_refusal = on_refusal
         self._acceptors: tuple[Acceptor, ...] = ()
+        self._stopping = False
         self._waiting: set[asyncio.Task[None]] = set()
         self._serving: dict[asyncio.Task[None], Connection] = {}
         #: Refused connections, and what closes each later. The oldest is first.
@@ -601,22 +606,34 @@ class Listener:
         )
 
     def stop(self) -> None:
-        """Accept nothing more. Cancel waiting and idle connections; let the others finish."""
+        """Accept nothing more. Cancel idle connections; let the others finish.
+
+        A connection that was just accepted has ``FIRST_S`` for its first request: nobody else would
+        answer it.
+        """
+        self._stopping = True
         for acceptor in self._acceptors:
             acceptor.stop()
-        for waiting in self._waiting:
-            waiting.cancel()
         for refused in [*self._refused]:
             self._close_refused(refused)
         for task, connection in self._serving.items():
             connection.closing = True
+            if not connection.busy and connection.answered:
+                task.cancel()
+        asyncio.get_running_loop().call_later(FIRST_S, self._cancel_silent)
+
+    def _cancel_silent(self) -> None:
+        """Cancel connections that wait, or that have no request."""
+        for waiting in self._waiting:
+            waiting.cancel()
+        for task, connection in self._serving.items():
             if not connection.busy:
                 task.cancel()
 
     async def wait(self, *, timeout_s: float) -> None:
         """Wait for the connections that still answer a request."""
-        if self._serving:
-            await asyncio.wait(tuple(self._serving), timeout=timeout_s)
+        if tasks := self.tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
 
     def _admit(self, connected: socket.socket) -> bool:
         """Serve an accepted connection. Return False if the connection is refused or gone."""
@@ -689,6 +706,7 @@ class Listener:
             context=self._context,
             is_slot_wanted=partial(self._slots.is_wanted, user),
         )
+        connection.closing = self._stopping
         self._serving[task] = connection
         try:
             await connection.serve()

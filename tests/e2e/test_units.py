@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.docs.units import BROKER, MARKS, PAGE, UNITS, exposure, missed, services, with_table
+from tests.e2e.units import BROKER, MARKS, PAGE, UNITS, exposure, missed, services, with_table
 
 #: Directives that give a unit other mounts, processes, devices or users than the engine's.
 OTHER_VIEW = re.compile(
@@ -70,7 +70,7 @@ def test_no_unit_takes_the_runtime_folder_with_it() -> None:
 
 def test_the_page_has_the_figures_and_a_reason_for_each_of_the_brokers() -> None:
     text = PAGE.read_text("utf-8")
-    assert text == with_table(text), "run python -m tests.unit.docs.units"
+    assert text == with_table(text), "run python -m tests.e2e.units"
     reasons = text.partition(MARKS[1])[2]
     told = set(
         re.findall(r"`([^`]+)`", "\n".join(re.findall(r"^\| (.+?) \|", reasons, re.MULTILINE)))

@@ -1,6 +1,6 @@
 """Writes the table of the units' exposure into docs/operations/services.md.
 
-``python -m tests.unit.docs.units`` writes it; a test holds the page to what systemd says.
+``python -m tests.e2e.units`` writes it; a test holds the page to what systemd says.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "configs" / "systemd"
 PAGE = ROOT / "docs" / "operations" / "services.md"
-MARKS = ("<!-- exposure: made by python -m tests.unit.docs.units -->", "<!-- end of exposure -->")
+MARKS = ("<!-- exposure: made by python -m tests.e2e.units -->", "<!-- end of exposure -->")
 BROKER = "trimtab-broker.service"
 _TOTAL = re.compile(r"exposure level for \S+: ([0-9.]+)")
 

@@ -1,0 +1,293 @@
+"""Broker and controller as services of systemd: it holds their sockets, and is told their states.
+
+A test stands for systemd: it binds the sockets, starts each process with them, and hears what it tells.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from controller.system.sockets import broker_sockets
+from tests.instance import Host, eventually
+from tests.unprivileged import as_user
+
+pytestmark = pytest.mark.needs_root
+USER = "trimtab"
+#: Starts a command of trimtab with the sockets as systemd hands them. Writes the names of modules that the
+#: process imports from then on into a file.
+ENTRY = """
+import os, sys
+count, names, *argv = sys.argv[1:]
+handles = [os.dup(int(each)) for each in count.split(",") if each]
+handles = [os.dup2(each, 100 + place) for place, each in enumerate(handles)]
+for place, each in enumerate(handles):
+    os.dup2(each, 3 + place)
+    os.close(each)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(handles)))
+names = os.open(names, os.O_WRONLY | os.O_APPEND)
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        os.write(names, f"{name}\\n".encode())
+
+sys.meta_path.insert(0, Finder)
+from controller.cli.main import main
+main(argv)
+"""
+DOCUMENTS = """\
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: web, owner: team}
+spec:
+  image: "trimtab.local/web:1"
+  rollout: {minHealthy: 0s}
+  mounts:
+    - {type: config, source: page, target: /page}
+    - {type: secret, source: password, target: /password}
+---
+apiVersion: trimtab/v1
+kind: Config
+metadata: {name: page, owner: team}
+spec: {data: {index.html: hello}}
+---
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: password, owner: team}
+spec: {generate: {password: {length: 24}}}
+---
+apiVersion: trimtab/v1
+kind: Job
+metadata: {name: later, owner: team}
+spec: {image: "trimtab.local/web:1", schedule: "0 4 1 1 *"}
+"""
+COMPOSE = """\
+name: stack
+services:
+  api: {image: "trimtab.local/web:1", labels: {a: b}}
+"""
+SOURCE = """\
+apiVersion: trimtab/v1
+kind: Source
+metadata: {name: remote, owner: team}
+spec: {git: {url: "https://127.0.0.1:1/none.git"}, namespaces: [remote]}
+"""
+
+
+@dataclass
+class Manager:
+    """The service manager of one instance."""
+
+    host: Host
+    #: The listening sockets by path, and the file of imports by service.
+    held: dict[Path, socket.socket] = field(default_factory=dict)
+    imports: dict[str, Path] = field(default_factory=dict)
+
+    def hold(self, *paths: Path, mode: int = 0o600, gid: int = 0) -> None:
+        """Bind sockets, as a .socket unit does."""
+        for path in paths:
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(path))
+            path.chmod(mode)
+            os.chown(path, 0, gid)
+            listener.listen(4096)
+            self.held[path] = listener
+
+    @contextmanager
+    def service(
+        self, name: str, *argv: str, paths: tuple[Path, ...], uid: int = 0, gid: int = 0
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a service during the block. The block begins as the service is ready."""
+        self.imports[name] = names = self.host.folder / f"{name}.imports"
+        names.touch()
+        names.chmod(0o666)
+        handles = [self.held[path].fileno() for path in paths]
+        listed = ",".join(map(str, handles))
+        whole = [sys.executable, "-c", ENTRY, listed, str(names), *argv]
+        command = as_user(whole, uid=uid, gid=gid) if uid else whole
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            address = self.host.folder / f"{name}.notify"
+            address.unlink(missing_ok=True)
+            told.bind(str(address))
+            address.chmod(0o666)
+            told.settimeout(60)
+            environment = self.host.environment(NOTIFY_SOCKET=str(address), HOME="/nonexistent")
+            with self.host.log.open("ab") as log:
+                process = subprocess.Popen(
+                    self.host.engine.inside(*command),
+                    env=environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=handles,
+                    cwd=self.host.folder,
+                )
+            try:
+                states: list[str] = []
+                while "READY=1" not in states:
+                    states += told.recv(4096).decode().splitlines()
+                yield process
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=60)
+
+    @contextmanager
+    def broker(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the broker with its sockets."""
+        host, uid = self.host, pwd.getpwnam(USER).pw_uid
+        argv = ("broker", str(host.directory), "--policy", host.policy, "--state", str(host.state))
+        paths = broker_sockets(host.broker_socket)
+        users = ("--controller-uid", str(uid))
+        with self.service("broker", *argv, *users, *options, paths=paths) as process:
+            yield process
+
+    @contextmanager
+    def controller(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the controller with its socket, as its user."""
+        host, user = self.host, pwd.getpwnam(USER)
+        path = host.broker_socket.with_name("controller.sock")
+        argv = ("run", str(host.directory), "--broker", str(host.broker_socket))
+        ids = {"uid": user.pw_uid, "gid": user.pw_gid}
+        with self.service("controller", *argv, paths=(path,), **ids) as process:
+            yield process
+
+    def imported(self, name: str) -> list[str]:
+        """Return the modules that a service has imported so far."""
+        return self.imports[name].read_text().split()
+
+
+@pytest.fixture
+def manager(host: Host) -> Iterator[Manager]:
+    made = Manager(host)
+    run = host.broker_socket.parent
+    run.mkdir(parents=True)
+    made.hold(*broker_sockets(host.broker_socket))
+    gid = pwd.getpwnam(USER).pw_gid
+    made.hold(run / "controller.sock", mode=0o660, gid=gid)
+    try:
+        yield made
+    finally:
+        for listener in made.held.values():
+            listener.close()
+
+
+def asked(path: Path, target: str) -> bytes:
+    """Return what the broker answers to a request on a connection of its own."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(path))
+        connection.sendall(
+            f"GET {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n".encode()
+        )
+        found = b""
+        while chunk := connection.recv(4096):
+            found += chunk
+        return found
+
+
+def test_every_connection_is_answered_while_the_broker_is_replaced(
+    manager: Manager, record_property: Callable[[str, object], None]
+) -> None:
+    ended = threading.Event()
+    answers: list[bytes] = []
+    waits: list[float] = []
+
+    def answer_more() -> None:
+        before = len(answers)
+        eventually(lambda: len(answers) > before + 5, what="requests")
+
+    def ask() -> None:
+        while not ended.is_set():
+            began = time.monotonic()
+            answers.append(asked(manager.host.broker_socket, "/_ping")[:15])
+            waits.append(time.monotonic() - began)
+
+    with ExitStack() as stack:
+        stack.enter_context(manager.broker())
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            for _ in range(2):
+                answer_more()
+                stack.close()
+                stack.enter_context(manager.broker())
+            answer_more()
+        finally:
+            ended.set()
+            thread.join()
+    assert set(answers) == {b"HTTP/1.1 200 OK"}
+    record_property("longest wait in s", round(max(waits), 2))
+
+
+def test_the_broker_is_ready_and_answers_without_an_engine(manager: Manager) -> None:
+    with manager.broker("--engine", "unix:///nonexistent/docker.sock"):
+        health = asked(manager.host.broker_socket, "/trimtab/v1/health")
+        assert health.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_services_import_nothing_after_they_are_ready(manager: Manager) -> None:
+    host = manager.host
+    host.write("web.yaml", DOCUMENTS)
+    with manager.broker():
+        gate = len(manager.imported("broker"))
+        with manager.controller():
+            loop = len(manager.imported("controller"))
+            eventually(lambda: host.is_ready("web"), what="the service runs")
+            host.write("compose.yaml", COMPOSE)
+            host.write("source.yaml", SOURCE)
+            host.write("broken.yaml", "kind: Service\nmetadata: {name: x}\nspec: {imag: 1}\n")
+            for command in COMMANDS:
+                host.cli(*command, expect=(0, 1, 2, 3, 4, 5))
+            host.remove("broken.yaml")
+            host.engine.run_inside(
+                ["docker", "-H", f"unix://{host.broker_socket}", "ps", "-a"], check=False
+            )
+            for target in ("/info", "/version", "/images/json", "/events?until=1", "/unknown"):
+                asked(host.broker_socket, target)
+            host.cli("down", expect=(0, 1, 2, 4, 5))
+            late = manager.imported("broker")[gate:], manager.imported("controller")[loop:]
+    assert late == ([], [])
+
+
+#: Commands that reach the routes of the broker and the questions of the controller.
+COMMANDS = (
+    ("status",),
+    ("status", "--json"),
+    ("describe", "web"),
+    ("plan",),
+    ("plan", "--json"),
+    ("diff",),
+    ("snapshot",),
+    ("restart", "web", "--timeout", "60s"),
+    ("history", "web"),
+    ("rollback", "web"),
+    ("logs", "web"),
+    ("exec", "web", "--", "true"),
+    ("stop", "web"),
+    ("start", "web"),
+    ("suspend", "web"),
+    ("resume", "web"),
+    ("approve", "--yes"),
+    ("policy", "show"),
+    ("policy", "reload"),
+    ("journal", "list"),
+    ("journal", "explain", "web"),
+    ("image", "trust", "trimtab.local/web:1"),
+    ("adopt", "--instance", "0123456789abcdef"),
+    ("volume", "list"),
+    ("source", "list"),
+    ("doctor",),
+)
