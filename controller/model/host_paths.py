@@ -40,8 +40,8 @@ class PathFacts:
     """One path of the host, inspected with openat2 without following symbolic links."""
 
     path: str
-    #: dir, file, socket, other, symlink (some component is a link), missing, unreadable. What is known
-    #: of a missing path are the folders above it.
+    #: dir, file, socket, other, symlink (some component is a link), missing, unreadable, other-view (the
+    #: engine sees another tree). What is known of a missing path are the folders above it.
     kind: str
     device: int = 0
     inode: int = 0

@@ -5,6 +5,7 @@ A test stands for systemd: it binds the sockets, starts each process with them, 
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import signal
@@ -108,7 +109,13 @@ class Manager:
 
     @contextmanager
     def service(
-        self, name: str, *argv: str, paths: tuple[Path, ...], uid: int = 0, gid: int = 0
+        self,
+        name: str,
+        *argv: str,
+        paths: tuple[Path, ...],
+        around: tuple[str, ...] = (),
+        uid: int = 0,
+        gid: int = 0,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a service during the block. The block begins as the service is ready."""
         self.imports[name] = names = self.host.folder / f"{name}.imports"
@@ -127,7 +134,7 @@ class Manager:
             environment = self.host.environment(NOTIFY_SOCKET=str(address), HOME="/nonexistent")
             with self.host.log.open("ab") as log:
                 process = subprocess.Popen(
-                    self.host.engine.inside(*command),
+                    self.host.engine.inside(*around, *command),
                     env=environment,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -145,13 +152,16 @@ class Manager:
                 process.wait(timeout=60)
 
     @contextmanager
-    def broker(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    def broker(
+        self, *options: str, around: tuple[str, ...] = ()
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """Run the broker with its sockets."""
         host, uid = self.host, pwd.getpwnam(USER).pw_uid
         argv = ("broker", str(host.directory), "--policy", host.policy, "--state", str(host.state))
         paths = broker_sockets(host.broker_socket)
         users = ("--controller-uid", str(uid))
-        with self.service("broker", *argv, *users, *options, paths=paths) as process:
+        whole = (*argv, *users, *options)
+        with self.service("broker", *whole, paths=paths, around=around) as process:
             yield process
 
     @contextmanager
@@ -160,8 +170,8 @@ class Manager:
         host, user = self.host, pwd.getpwnam(USER)
         path = host.broker_socket.with_name("controller.sock")
         argv = ("run", str(host.directory), "--broker", str(host.broker_socket))
-        ids = {"uid": user.pw_uid, "gid": user.pw_gid}
-        with self.service("controller", *argv, paths=(path,), **ids) as process:
+        uid, gid = user.pw_uid, user.pw_gid
+        with self.service("controller", *argv, paths=(path,), uid=uid, gid=gid) as process:
             yield process
 
     def imported(self, name: str) -> list[str]:
@@ -184,14 +194,16 @@ def manager(host: Host) -> Iterator[Manager]:
             listener.close()
 
 
-def asked(path: Path, target: str) -> bytes:
+def asked(path: Path, target: str, body: object = None) -> bytes:
     """Return what the broker answers to a request on a connection of its own."""
+    sent = b"" if body is None else json.dumps(body).encode()
+    head = f"{'POST' if sent else 'GET'} {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n"
+    if sent:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n"
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(str(path))
-        connection.sendall(
-            f"GET {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n".encode()
-        )
+        connection.sendall(f"{head}\r\n".encode() + sent)
         found = b""
         while chunk := connection.recv(4096):
             found += chunk
@@ -260,6 +272,24 @@ def test_services_import_nothing_after_they_are_ready(manager: Manager) -> None:
             host.cli("down", expect=(0, 1, 2, 4, 5))
             late = manager.imported("broker")[gate:], manager.imported("controller")[loop:]
     assert late == ([], [])
+
+
+def test_mounts_are_refused_if_the_broker_sees_another_tree_than_the_engine(
+    manager: Manager,
+) -> None:
+    """As in a unit with ``ProtectHome=tmpfs``."""
+    host = manager.host
+    mount = {"Type": "bind", "Source": str(host.folder), "Target": "/srv"}
+    asks = {"Image": "trimtab.local/web:1", "HostConfig": {"Mounts": [mount]}}
+    shell = 'mount -t tmpfs own /home && exec "$@"'
+    other = ("unshare", "--mount", "--propagation", "private", "sh", "-c", shell, "own")
+    for around, refused in (((), False), (other, True)):
+        with manager.broker(around=around):
+            operators = host.broker_socket.with_name("broker-operator.sock")
+            answer = asked(operators, "/containers/create?name=mounts", asks)
+            assert (b"mount.other-view" in answer) == refused, answer
+            checks = host.cli("doctor", expect=(0, 1)).stdout
+            assert ("each see another /home" in checks) == refused, checks
 
 
 #: Commands that reach the routes of the broker and the questions of the controller.

@@ -15,9 +15,7 @@ bounds. What is read chooses no right: the numbers are judged, and then written 
 from __future__ import annotations
 
 import os
-import socket
 import stat
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from controller.core.rules.host_routes import (
     parse_ipv6_routes,
     parse_routes,
 )
+from controller.system.host_views import OWN_ROOT, differing_folder, root_of, server_of
 
 FILES_MAX = 64
 FILE_BYTES_MAX = 1024 * 1024
@@ -77,24 +76,27 @@ def _read(path: str) -> bytes | None:
     return content if len(content) <= FILE_BYTES_MAX else None
 
 
-_CONNECT_S = 1.0
-_UCRED = struct.Struct("iII")  # pid, uid, gid
-
-
 def engine_routes(engine_socket: str) -> tuple[str, ...]:
     """Return the networks to which the host of an engine has routes.
 
     If these can't be read, the broker's own routes: most engines share its network namespace.
     """
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_CONNECT_S)
-            connection.connect(engine_socket)
-            found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        pid, _, _ = _UCRED.unpack(found)
-        return _routes(Path(f"/proc/{pid}/net"))
+        return _routes(Path(f"/proc/{server_of(engine_socket)}/net"))
     except (OSError, ValueError):
         return host_routes()
+
+
+def other_view(engine_socket: str) -> str:
+    """Return the first folder that the engine's process sees otherwise; '' if none, or unknown.
+
+    Unknown is the view of an engine that is away, of another pid namespace, or of another user.
+    """
+    try:
+        pid = server_of(engine_socket)
+        return differing_folder(OWN_ROOT, root_of(pid)) if pid else ""
+    except OSError:
+        return ""
 
 
 def host_routes(folder: Path = Path("/proc/self/net")) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares
 from controller.broker.guards import recovery as split_brain
 from controller.broker.host.capabilities import descriptor_limit
-from controller.broker.host.host_facts import engine_routes
+from controller.broker.host.host_facts import engine_routes, other_view
 from controller.broker.host.path_inspector import PathInspector, protected_places
 from controller.broker.host.peer_credentials import PeerRules, user_of
 from controller.broker.host.registry_auth import Credentials
@@ -422,7 +422,12 @@ class Broker:
         return self._rules
 
     def _inspect_paths(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
-        """Inspect bind sources. Blocks as long as the file systems do."""
+        """Inspect bind sources. Blocks as long as the file systems do.
+
+        The broker would judge another tree than the engine mounts, if their views differ.
+        """
+        if other_view(self._engine_socket):
+            return tuple(PathFacts(path, "other-view") for path in paths)
         places = self._paths
         root = self.state.volumes_root.removesuffix("/volumes")
         protected = protected_places(

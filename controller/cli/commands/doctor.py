@@ -38,7 +38,8 @@ from controller.model.quantities import format_duration_ms
 from controller.process.start_checks import remedy_for, user_name
 from controller.settings import GROUP, STANDARD_SOCKET, StateFolder, read_instance, state_of
 from controller.system.boot_unit import ENGINE_UNIT, is_restored_at_boot
-from controller.system.sockets import broker_sockets, open_ports
+from controller.system.host_views import differing_folder, root_of, server_of
+from controller.system.sockets import broker_sockets, engine_socket_path, open_ports
 
 MINIMUM_API = (1, 44)
 #: Bytes of an engine's answer.
@@ -267,6 +268,7 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
     else:
         yield from _broker(health, separated=bool(caller.get("separated", True)))
         yield socket_finding(folder)
+        yield from view_findings(folder.broker_socket, engine_socket_path(instance.engine))
         yield from (CheckResult("signed", *row) for row in signed_rows(proofs))
     try:
         report = ask_controller(folder.controller_socket, {"do": "status"})
@@ -291,6 +293,19 @@ def resource_findings(resources: Iterable[Resource]) -> Iterator[CheckResult]:
             more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
             listed = f"{message}: {', '.join(names[:NAMES_MAX])}{more}"
             yield CheckResult(check, level, listed, remedy)
+
+
+def view_findings(broker: Path, engine: str) -> Iterator[CheckResult]:
+    """Compare the host as broker and engine see it. Nothing if this user can't look."""
+    try:
+        pids = server_of(str(broker)), server_of(engine)
+        folder = differing_folder(*map(root_of, pids)) if all(pids) else ""
+    except OSError:
+        return
+    if folder:
+        message = f"broker and engine each see another {folder}: mounts of the host are refused"
+        remedy = "start the broker without PrivateTmp=, ProtectHome= and the like"
+        yield CheckResult("view", "error", message, remedy)
 
 
 def boot_findings(resources: Iterable[Resource], root: Path) -> Iterator[CheckResult]:

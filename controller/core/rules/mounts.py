@@ -281,6 +281,11 @@ _KINDS = {
     "socket": ("mount.socket", "is a socket", "no policy allows that"),
     "other": ("mount.kind", "is neither a folder nor a file", "mount a folder or a file"),
     "unreadable": ("mount.unreadable", "can't be looked at by the broker", "check its rights"),
+    "other-view": (
+        "mount.other-view",
+        "isn't what the engine would mount: the broker sees another /tmp, /home or /dev",
+        "start the broker without PrivateTmp=, ProtectHome= and the like; see 'trimtab doctor'",
+    ),
 }
 
 

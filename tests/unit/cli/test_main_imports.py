@@ -72,16 +72,7 @@ def test_the_broker_loads_nothing_of_the_controllers(tmp_path: Path) -> None:
         *("controller.loop", "controller.engine", "controller.sources"),
         # The models of documents take a sixth of its start.
         *("controller.model.desired.desired", "controller.model.desired.plan"),
-        *("controller.core.manifests", "controller.core.drift", "controller.core.planning"),
-        # Handlers of rare requests are loaded with the first request.
-        *(f"controller.broker.handlers.{name}" for name in ("dry_run", "own.journal_api", "info")),
-        *(
-            "controller.broker.handlers.image_remove",
-            "controller.broker.handlers.adoption_as_found",
-        ),
-        *("controller.broker.handlers.proof_uploads", "controller.broker.deliveries.deliver"),
-        # Only a Secret with generated values needs ciphers.
-        "cryptography.hazmat.primitives.ciphers",
+        *("controller.core.manifests.parse", "controller.core.drift", "controller.core.planning"),
     )
 
 

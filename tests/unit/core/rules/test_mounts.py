@@ -96,6 +96,7 @@ def test_some_sources_no_policy_allows(source):
         ("socket", "mount.socket"),
         ("other", "mount.kind"),
         ("unreadable", "mount.unreadable"),
+        ("other-view", "mount.other-view"),
     ],
 )
 def test_a_source_is_a_folder_or_a_file_that_is_there(kind, rule):
