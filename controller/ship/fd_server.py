@@ -10,11 +10,13 @@ followed, and there is no other request.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import socket
 import stat
 import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Protocol
@@ -27,6 +29,8 @@ from controller.system.conversation import peer_uid_of
 _NAME = re.compile(r"[0-9]{20}\.jsonl(?:\.gz)?|\.head|\.pruned")
 _LIST: Final = b"list"
 _PACKET_BYTES: Final = 64 * 1024
+#: The pause after an accept that failed for want of resources.
+PAUSE_S: Final = 1.0
 #: Names in one answer, the newest ones: no shipper lags behind by more segments.
 _NAMES_MAX: Final = 1500
 assert _NAME.fullmatch(MARK_NAME) and _NAME.fullmatch(BASE_NAME)
@@ -91,6 +95,10 @@ class RemoteFiles:
         _, (handle, *_) = self._ask(name.encode())
         return handle
 
+    def close(self) -> None:
+        """End the connection."""
+        self._peer.close()
+
     def _ask(self, question: bytes) -> tuple[bytes, list[int]]:
         with self._lock:
             try:
@@ -116,10 +124,16 @@ def serve(peer: socket.socket, files: JournalFiles) -> None:
 def serve_connections(
     listener: socket.socket, files: JournalFiles, *, uids: Collection[int]
 ) -> None:
-    """Serve the connections of users, one after the other, until the process ends."""
+    """Serve the connections of users, one after the other, until the listener is shut down."""
     listener.setblocking(True)
     while True:
-        peer, _ = listener.accept()
+        try:
+            peer, _ = listener.accept()
+        except OSError as error:
+            if error.errno in {errno.EBADF, errno.EINVAL}:
+                return
+            time.sleep(PAUSE_S)  # the host has no descriptor left
+            continue
         with peer:
             if peer_uid_of(peer) in uids:
                 serve(peer, files)

@@ -26,10 +26,15 @@ def serving(tmp_path: Path, uids: Collection[int]) -> Iterator[Path]:
         listener.listen()
         listener.setblocking(False)  # as a service manager leaves it
         files = LocalFiles(tmp_path)
-        threading.Thread(
-            target=serve_connections, args=(listener, files), kwargs={"uids": uids}, daemon=True
-        ).start()
-        yield path
+        thread = threading.Thread(
+            target=serve_connections, args=(listener, files), kwargs={"uids": uids}
+        )
+        thread.start()
+        try:
+            yield path
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def test_the_shippers_user_gets_read_only_descriptors_of_the_journal_alone(tmp_path: Path) -> None:
@@ -44,6 +49,7 @@ def test_the_shippers_user_gets_read_only_descriptors_of_the_journal_alone(tmp_p
         os.close(handle)
         with pytest.raises(FileNotFoundError):
             files.open("../journal.key")
+        files.close()
 
 
 def test_another_user_gets_no_answer(tmp_path: Path) -> None:
@@ -52,6 +58,7 @@ def test_another_user_gets_no_answer(tmp_path: Path) -> None:
         assert files is not None
         with pytest.raises(StateError, match=r"gone"):
             files.names()
+        files.close()
 
 
 def test_without_a_socket_nobody_opens_the_files(tmp_path: Path) -> None:
