@@ -201,6 +201,20 @@ class WorkerFailed(Exception):
     """The child ended, was late, or broke the protocol."""
 
 
+def identity_of(file: str) -> tuple[int, ...]:
+    """Return what changes when a file is replaced; () for a missing file."""
+    try:
+        status = os.stat(file)  # noqa: PTH116 - of a module's file, a text
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+#: The package's first file as this process loaded it: a replaced package has another.
+_PACKAGE = str(Path(__file__).parents[1] / "__init__.py")
+_LOADED = identity_of(_PACKAGE)
+
+
 @dataclass(frozen=True, slots=True)
 class ChildBounds:
     """The bounds of a child's requests and answers."""
@@ -222,8 +236,11 @@ class FramedChild:
         *,
         monotonic: Callable[[], float],
         wait: Callable[[float], None] = time.sleep,
+        package: str = _PACKAGE,
     ) -> None:
         self._command = command
+        self._package = package
+        self._loaded = _LOADED if package == _PACKAGE else identity_of(package)
         self._bounds = bounds
         self._monotonic = monotonic
         self._wait = wait
@@ -298,6 +315,9 @@ class FramedChild:
         if self._child is not None and self._child.poll() is None and not is_worn:
             return self._child
         self._end()
+        # A worker of another version would answer a process that runs on.
+        if identity_of(self._package) != self._loaded:
+            raise WorkerFailed("the package was replaced since this process started: restart it")
         early = 0.0 if self._started is None else self._started + RESTART_S - self._monotonic()
         if early > 0 and not is_worn:
             self._wait(early)
