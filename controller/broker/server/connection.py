@@ -60,6 +60,7 @@ from controller.broker.wire import (
     refusal,
     reply_bytes,
 )
+from controller.core.encoding.text import printable
 from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.records import Actor, Entry, Reply, Request, Verdict
@@ -148,6 +149,8 @@ class Connection:
         self.closing = False
         #: True once a request was answered.
         self.answered = False
+        #: The open stream, as method and path; '' without one.
+        self.stream = ""
         self._reader = reader
         self._writer = writer
         self._peer = peer
@@ -160,6 +163,11 @@ class Connection:
         self._requests = RequestReader(body_limit)
         #: The read that runs while a request is answered.
         self._ahead: asyncio.Task[bytes] | None = None
+
+    @property
+    def uid(self) -> int:
+        """The uid of the client."""
+        return self._peer.uid
 
     async def serve(self) -> None:
         """Serve requests until either side ends the connection. Drop responses left unread.
@@ -290,7 +298,10 @@ class Connection:
         reach("client.receive.after")
         with ExitStack() as held:
             answer = await self._answer(request, client, held, admits=mutates)
+            if isinstance(answer, Follow | OpenResponse):
+                self.stream = printable(f"{parsed.method} {parsed.path}")[:STREAM_MAX]
             await self._give(answer, client, reach, to_head=parsed.method == "HEAD")
+            self.stream = ""
         if client.body is not None and not client.body.complete:
             await self._linger()
         return client.keep_alive and not client.gone
@@ -540,6 +551,8 @@ def _part(shares: Mapping[str, Share], part: float) -> dict[str, Share]:
 
 #: How long a refused connection stays open, so that its client can still send the request.
 REFUSE_S = 0.5
+#: The most of a stream's request that the log shows.
+STREAM_MAX = 200
 #: How long a connection without a request has for its first one, once the broker ends.
 FIRST_S = 0.5
 #: The groups that are served in the turn of their accept.
@@ -618,7 +631,9 @@ class Listener:
             self._close_refused(refused)
         for task, connection in self._serving.items():
             connection.closing = True
-            if not connection.busy and connection.answered:
+            if connection.stream:
+                LOG.warning("stream.cut uid=%d request=%s", connection.uid, connection.stream)
+            if not connection.busy and (connection.answered or connection.stream):
                 task.cancel()
         asyncio.get_running_loop().call_later(FIRST_S, self._cancel_silent)
 

@@ -1,6 +1,7 @@
 """Responses in parts: relayed, hijacked, or watched during a mutation."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
@@ -184,6 +185,23 @@ def test_a_client_that_leaves_ends_the_stream_at_the_engine(tmp_path: Path) -> N
         engine.end()
 
     check(tmp_path, {"GET /v1.45/logs": engine}, talk)
+
+
+def test_a_stream_that_the_end_of_the_broker_cuts_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Talk(STREAM)
+
+    async def talk(bench: Bench) -> None:
+        reader, writer = await asyncio.open_unix_connection(bench.socket)
+        writer.write(get("/logs"))
+        _, output = await engine.met()
+        output.write(b"5\r\nline\n\r\n")
+        await reader.readuntil(b"line\n")
+        engine.end()
+
+    check(tmp_path, {"GET /v1.45/logs": engine}, talk)
+    assert f"stream.cut uid={os.getuid()} request=GET /logs" in caplog.text
 
 
 def test_a_client_that_only_ended_its_own_side_gets_the_whole_stream(tmp_path: Path) -> None:
