@@ -61,7 +61,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     process.log_to_stderr("broker")
     process.load_modules(())
     manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
-    if lifeline_fd is None and launch.user.dropped:
+    if lifeline_fd is None and launch.user.dropped and not manager.sockets:
         lay_out_own_socket(launch.state, user=launch.user)
     state, instance = launch.state, launch.instance
     check_access(engine_socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep)

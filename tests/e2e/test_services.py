@@ -1,6 +1,7 @@
 """Broker and controller as services of systemd: it holds their sockets, and is told their states.
 
-A test stands for systemd: it binds the sockets, starts each process with them, and hears what it tells.
+A test stands for systemd: it binds the sockets, starts each process with them and with the capabilities of
+its unit, and hears what it tells.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from controller.system.sockets import broker_sockets
+from tests.e2e.units import BROKER, UNITS
 from tests.instance import Host, eventually
 from tests.unprivileged import as_user
 
@@ -161,6 +164,7 @@ class Manager:
         paths = broker_sockets(host.broker_socket)
         users = ("--controller-uid", str(uid))
         whole = (*argv, *users, *options)
+        around = (*around, "setpriv", f"--bounding-set=-all{bounded()}", "--no-new-privs", "--")
         with self.service("broker", *whole, paths=paths, around=around) as process:
             yield process
 
@@ -192,6 +196,13 @@ def manager(host: Host) -> Iterator[Manager]:
     finally:
         for listener in made.held.values():
             listener.close()
+
+
+def bounded() -> str:
+    """Return the capabilities of the broker's unit, in the words of setpriv(1)."""
+    found = re.search(r"^CapabilityBoundingSet=(.+)$", (UNITS / BROKER).read_text(), re.MULTILINE)
+    assert found is not None
+    return "".join(f",+{each.removeprefix('CAP_').lower()}" for each in found[1].split())
 
 
 def asked(path: Path, target: str, body: object = None) -> bytes:
