@@ -203,7 +203,7 @@ def broker(
     """Run the broker alone: the privileged gate before the engine, and the journal's only writer.
 
     The controller runs beside it as a user of its own ('trimtab run'). DIR is that of the instance, else
-    ./desired-state. Git sources need the fetcher, which only 'trimtab up' starts.
+    ./desired-state. Git sources need the fetcher ('trimtab fetch').
     """
     with importing():
         from controller.app.broker import open_launch, run_broker

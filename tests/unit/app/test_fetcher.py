@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from controller.app.fetcher import SCAN_S, FetcherChild
 from controller.app.state_folder import FETCHER, Launch, controller_user, prepare
 from controller.cli.clients.socket_client import ask_controller
 from controller.core.git.reports import parse_status
+from controller.model.errors import TrimtabError
 from controller.model.sources import SourceState
 from controller.process.process_group import ProcessGroup
 from tests.git.repository import DOCUMENT, Repository
@@ -80,6 +82,40 @@ def test_the_fetcher_runs_while_dir_declares_a_source(launch: Launch) -> None:
     finally:
         fetcher.stop()
         group.stop()
+
+
+#: Runs a command with one socket, as systemd hands it.
+WITH_SOCKET = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+from controller.cli.main import main
+main(sys.argv[2:])
+"""
+
+
+def test_as_a_unit_it_ends_by_itself_when_no_source_is_declared(launch: Launch) -> None:
+    state = launch.state
+    state.fetcher.mkdir()
+    state.declared_sources.touch()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(state.fetch_socket))
+        listener.listen()
+        argv = ("fetch", launch.instance.dir, "--state", str(state.root))
+        fetcher = subprocess.Popen(
+            (sys.executable, "-c", WITH_SOCKET, str(listener.fileno()), *argv),
+            pass_fds=(listener.fileno(),),
+        )
+        try:
+            with pytest.raises(TrimtabError, match=r"source\.unknown"):
+                ask_controller(state.fetch_socket, {"do": "sync", "name": "none"}, timeout_s=60)
+            assert fetcher.poll() is None
+            state.declared_sources.unlink()
+            assert fetcher.wait(timeout=60) == 0
+        finally:
+            fetcher.kill()
+            fetcher.wait()
+        assert state.fetch_socket.is_socket()
 
 
 def test_nothing_that_talks_to_git_is_loaded_without_a_source() -> None:
