@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(PYTHON) -m pytest
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup users engine run down test check lint format sim fuzz ring bench mutants docs lock clean
+.PHONY: help setup users engine run down test check lint format sim fuzz ring bench mutants docs deb release lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
