@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(PYTHON) -m pytest
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup users engine run down test check lint format sim fuzz ring bench mutants docs deb release lock clean
+.PHONY: help setup users engine run down test check lint format sim fuzz ring bench mutants docs deb lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -119,9 +119,12 @@ docs: setup ## write the pages of docs/ anew that are made from code
 	@$(PYTHON) -m tests.e2e.drifts
 	@$(PYTHON) -m tests.git.happenings
 
+deb: setup ## the package for Debian 13, amd64, below dist/ (any user)
+	@tools/deb
+
 lock: setup ## write constraints.txt anew (ARGS="--upgrade" takes newer releases)
 	@tools/lock $(ARGS)
 
 clean: ## remove what set-up and the tools' caches made (no state, no engine)
-	@rm -rf .venv build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
