@@ -199,7 +199,10 @@ def read_instance(root: Path) -> Instance | None:
         members = json.loads(path.read_text())
         if members.keys() >= {"id", "dir", "engine"} and "format" not in members:
             raise _older(root, members)
-        if (form := members.pop("format")) != FORMAT:
+        form = members.pop("format")
+        if isinstance(form, int) and form > FORMAT:
+            raise _newer(root, form)
+        if form != FORMAT:
             raise ValueError(f"its format is {form!r:.20}, not {FORMAT}")  # noqa: TRY301 - as others
         return Instance(**members)
     except FileNotFoundError:
@@ -225,6 +228,14 @@ def _older(root: Path, members: Mapping[str, object]) -> StateError:
         f"{root} was written by trimtab from before its first release, in a format that isn't read",
         remedy="move the folder away and keep it, then take the running containers over: "
         f"'trimtab adopt {members['dir']} {words} --yes'",
+    )
+
+
+def _newer(root: Path, form: int) -> StateError:
+    return StateError(
+        "state.newer",
+        f"{root} is of format {form}, and this trimtab reads format {FORMAT}; nothing was changed",
+        remedy="install the newer trimtab again, or name another state folder with --state",
     )
 
 

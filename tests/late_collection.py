@@ -44,7 +44,7 @@ class LateTests(pytest.Item):
         tests = self._tests()
         if not tests:
             # The test before left set up what it shares with this file, as this was to follow.
-            self.session._setupstate.teardown_exact(self.following)  # noqa: SLF001
+            self.session._setupstate.teardown_exact(self.following)
         for number, self.test in enumerate(tests, 1):
             following = tests[number] if number < len(tests) else self.following
             self.config.hook.pytest_runtest_protocol(item=self.test, nextitem=following)

@@ -82,6 +82,8 @@ def _listening(handles: range) -> Iterator[tuple[Path, socket.socket]]:
         is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if listener.family == socket.AF_UNIX and is_listening:
             yield Path(os.fsdecode(listener.getsockname())), listener
+        else:
+            listener.close()
 
 
 def without_manager() -> ServiceManager:

@@ -11,6 +11,7 @@ import pytest
 
 from controller.model.errors import StateError
 from controller.settings import (
+    FORMAT,
     SYSTEM_STATE,
     Instance,
     bind_engine,
@@ -83,7 +84,7 @@ def test_a_state_folder_belongs_to_the_first_engine_that_answered(tmp_path: Path
         '{"id": 1}',
         '{"unknown": 1}',
         '{"format": 1, "id": "x"}',
-        '{"format": 2, "id": "x", "dir": "/d", "engine": "unix:///e"}',
+        '{"format": 0, "id": "x", "dir": "/d", "engine": "unix:///e"}',
         "\0" * 64,
     ],
 )
@@ -109,6 +110,17 @@ def test_a_state_folder_from_before_the_first_format_is_refused(tmp_path: Path) 
         f"trimtab adopt {INSTANCE.dir} --instance {INSTANCE.id} --state {tmp_path} "
         in caught.value.remedy
     )
+
+
+def test_a_state_folder_of_a_newer_format_is_told_as_newer_and_stays(tmp_path: Path) -> None:
+    write_instance(tmp_path, INSTANCE)
+    path = tmp_path / "instance.json"
+    text = json.dumps({**json.loads(path.read_text()), "format": FORMAT + 1})
+    path.write_text(text)
+    with pytest.raises(StateError, match="nothing was changed") as caught:
+        read_instance(tmp_path)
+    assert caught.value.code == "state.newer"
+    assert path.read_text() == text
 
 
 @pytest.mark.needs_root

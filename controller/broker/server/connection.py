@@ -526,7 +526,7 @@ class SlotLimits:
         return sum(share.total for share in shares) + mine
 
     def within(self, descriptors: int) -> Self:
-        """Return these limits, or smaller ones that need at most *descriptors*.
+        """Return limits that need at most *descriptors*: the same limits, or a part of each.
 
         Every group keeps at least one slot of each kind.
         """

@@ -264,7 +264,7 @@ def judge_base(image: str, path: str, policy: Policy) -> tuple[Finding, ...]:
 def _judge_archives(
     dockerfile: Dockerfile, name: str, archives: Collection[str]
 ) -> Iterable[Finding]:
-    """Yield each ADD that can name an archive: no build unpacks one, since nobody knows its size."""
+    """Refuse each ADD of an archive: the size of the unpacked files is unknown before the build."""
     instructions = (each for _, listed in dockerfile.stages for each in listed)
     for each in instructions if archives else ():
         sources = {posixpath.normpath(f"/{source}") for source in each.added}

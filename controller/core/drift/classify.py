@@ -98,7 +98,7 @@ class ReplicaState:
 
     @cached_property
     def other_limits(self) -> Mapping[str, LimitValue]:
-        """The declared limits that differ from the admitted ones, by their names in ``Settings``."""
+        """Declared limits with another value than at admission, by name in ``Settings``."""
         return {} if self.service is None else other_limits(self.container, self.service)
 
     @property

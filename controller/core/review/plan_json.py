@@ -112,7 +112,7 @@ def _entry(entry: ReviewEntry) -> dict[str, object]:
 
 
 def changes_json(differences: Iterable[ServiceDifference]) -> list[dict[str, object]]:
-    """Return changed fields, each with its revision and containers."""
+    """Return a JSON object for each changed field, with the revision and containers of the change."""
     return [
         {**_change(change), **dict(_found_in(difference))}
         for difference in differences

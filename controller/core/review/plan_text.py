@@ -287,7 +287,7 @@ class _Page:
 
 
 def _place(change: PlanJson) -> tuple[bool, str, tuple[str, ...]]:
-    """Return what changes of one group share: if they aren't applied, their revision and containers."""
+    """Return the key of a group of changes: whether it is held back, the revision, the containers."""
     containers = tuple(change.get("containers", ()))
     return change.get("held", False), change.get("revision", ""), containers
 

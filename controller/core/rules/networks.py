@@ -469,7 +469,7 @@ def aliases_own(case: Case) -> Findings:
 
 
 def judge_aliases(case: Case, *, further: bool) -> Findings:
-    """Yield the aliases that aren't the container's own, nor one of the *further* ones that are free."""
+    """Refuse each alias but the container's own names; *further* permits free names, too."""
     own = {case.service, case.name, *case.policy.networks.aliases}
     if not case.by_controller:
         own.add(case.request.label(COMPOSE_SERVICE))

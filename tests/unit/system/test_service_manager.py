@@ -48,6 +48,8 @@ def test_sockets_are_known_by_their_paths_and_stay_with_no_child(tmp_path: Path)
         assert [*found] == [tmp_path / "gate.sock"]
         assert environ == {"A": "b"}
         (held,) = found.values()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(first + 1)
         assert not os.get_inheritable(held.fileno())
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(tmp_path / "gate.sock"))
