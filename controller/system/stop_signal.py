@@ -31,8 +31,9 @@ class StopSignal:
         return self._read_end
 
     def close(self) -> None:
-        """Close the pipe."""
+        """Close the pipe; any number of times."""
         ends = (self._read_end, self._write_end)
         self._read_end = self._write_end = -1
         for end in ends:
-            os.close(end)
+            if end >= 0:
+                os.close(end)

@@ -86,6 +86,7 @@ def served(path: Path, desk: Desk, trusted: frozenset[int]) -> Iterator[Path]:
     server.start()
     yield path
     server.stop()
+    server.stop()  # a second time, as by a caller's clean-up
     with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
         late.connect(str(path))
 
