@@ -21,10 +21,12 @@ def blocks_of(section: str) -> list[str]:
     return BLOCK.findall(body)
 
 
-def test_the_two_commands_are_targets_of_the_makefile() -> None:
-    (block,) = blocks_of("Two commands")
-    named = re.findall(r"^make (\w+)", block, re.MULTILINE)
+def test_the_two_commands_and_the_package_are_targets_of_the_makefile() -> None:
+    commands, package = blocks_of("Two commands")
+    named = re.findall(r"^make (\w+)", commands, re.MULTILINE)
     assert named == ["run", "test"]
+    named += re.findall(r"^make (\w+)", package, re.MULTILINE)
+    assert named[2:] == ["deb"]
     makefile = (PROJECT / "Makefile").read_text()
     assert all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in named)
 
