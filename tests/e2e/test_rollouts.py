@@ -209,7 +209,12 @@ def await_ends(host: Host, scenes: Sequence[Scene], old: Mapping[str, list[str]]
         return there and re.search(scene.condition, told(host, scene.name)) is not None
 
     for scene in scenes:
-        eventually(lambda scene=scene: ended(scene), what=scene.name)  # type: ignore[misc]
+        try:
+            eventually(lambda scene=scene: ended(scene), what=scene.name)  # type: ignore[misc]
+        except AssertionError as error:
+            error.add_note(f"told: {told(host, scene.name)}; runs: {revisions(host, scene.name)}")
+            error.add_note(f"recorded: {journaled(host)[scene.name]}")
+            raise
     # A container that failed is removed once its last output was read.
     for scene in scenes:
         eventually(
