@@ -45,10 +45,11 @@ def test_charts_without_end_are_problems_of_their_releases_alone_and_cost_a_read
         for name, bomb in COSTLY.items()
     }
     first, second = source.load(), source.load()
-    assert {code for code, _, _ in told(first).values()} <= {TOO_COSTLY, DEFERRED}
-    assert {key: where[1:] for key, where in told(first).items()} == {
-        key: where[1:] for key, where in expected.items()
-    }
+    assert told(first).keys() == expected.keys()
+    for key, (code, file, line) in told(first).items():
+        # No line of a chart is known that was left to the next reading.
+        assert code in {TOO_COSTLY, DEFERRED}
+        assert (file, line) == (expected[key][1], expected[key][2] if code == TOO_COSTLY else 1)
     assert told(second) == expected
     for desired in (first, second):
         names = [str(each.key) for each in desired.services]
