@@ -64,7 +64,7 @@ from controller.model.desired.plan import (
 from controller.model.desired.spec.container import Build
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
 from controller.model.mutations import SOURCE_HELD
-from controller.model.names import WORKLOADS, Key, NetworkNames, workload_key
+from controller.model.names import WORKLOADS, Key, NetworkNames, short_commit, workload_key
 from controller.model.observed import HostPort, Observed
 from controller.model.records import Context, Role, Verdict
 from controller.ports import ContainerSummary, EngineFacts, Events
@@ -396,7 +396,7 @@ class BrokerEngine:
         """
         told: dict[str, object] = {"act": SOURCE_HELD, "object": str(hold.key)}
         body = told | {"commit": hold.commit, "reason": hold.reason, "message": hold.message}
-        cause = f"commit {hold.commit[:12]} isn't served: {hold.reason}"
+        cause = f"commit {short_commit(hold.commit)} isn't served: {hold.reason}"
         context = Context(cause=cause, file=hold.file, line=hold.line, commit=hold.commit)
         self._send(OutgoingRequest("POST", "/trimtab/v1/records", body=body), context)
 

@@ -15,6 +15,7 @@ from typing import Any
 from controller.engine.transport import OutgoingRequest
 from controller.model.desired.desired import GitSource
 from controller.model.errors import Act, EngineError, Problem, Severity
+from controller.model.names import short_commit
 
 #: Seconds until a refused proof is uploaded again.
 RETRY_S = 60.0
@@ -87,7 +88,7 @@ class BrokerProofs:
             remedy = "put the documents into a folder without big files"
             return _problem(source, commit, reason, remedy)
         try:
-            self._upload(_request(name, proof), f"the proof of commit {commit[:12]}")
+            self._upload(_request(name, proof), f"the proof of commit {short_commit(commit)}")
         except EngineError as error:
             is_temporary = error.act is not Act.STALLED
             delay_s = READ_AGAIN_S if is_temporary else RETRY_S
@@ -108,7 +109,7 @@ def _request(name: str, proof: bytes) -> OutgoingRequest:
 def _problem(source: GitSource, commit: str, reason: str, remedy: str) -> Problem:
     return Problem(
         "source.unproven",
-        f"the broker accepts no change by commit {commit[:12]} of Source {source.key.name}: {reason}",
+        f"the broker accepts no change by commit {short_commit(commit)} of Source {source.key.name}: {reason}",
         source.source.file,
         source.source.line,
         remedy=remedy,

@@ -39,6 +39,7 @@ from controller.fetch.export import ExportFolder, SourceMemory
 from controller.fetch.mirror import TOO_MANY, Mirror, RemoteAccess
 from controller.model.desired.source_spec import GitSpec, SourceSpec, VerifyMode
 from controller.model.errors import SourceError
+from controller.model.names import short_commit
 from controller.model.sources import CommitInfo, CommitSignature, SourceState
 
 #: Longest proof, as the broker takes it.
@@ -170,7 +171,7 @@ class SourceFetch:
         if sum(file.size_bytes for file in listed.files) > READ_MAX_BYTES:
             raise SourceError(
                 "source.too-large",
-                f"the files of commit {commit[:12]} have more than {READ_MAX_BYTES >> 20} MiB",
+                f"the files of commit {short_commit(commit)} have more than {READ_MAX_BYTES >> 20} MiB",
                 remedy="check the commit out, and name its folder",
             )
         return commit, list(self.mirror.read_files(listed.files))
@@ -337,7 +338,7 @@ class SourceFetch:
                 return self.verify(keys, self._tag_signature(spec.git, newest)), None
             signature = None
             for commit in self._to_verify(spec.verify.mode, memory, newest):
-                about = f"commit {commit[:12]}"
+                about = f"commit {short_commit(commit)}"
                 raw = self.mirror.read("commit", commit)
                 signature = self.verify(keys, parse_commit(raw).signature)
         except SourceError as error:

@@ -246,6 +246,11 @@ def revision_digits(revision: str) -> str:
     return revision.rpartition(":")[2]
 
 
+def short_commit(commit: str) -> str:
+    """Return the first digits of a commit's id, as people see them."""
+    return commit[:12]
+
+
 def container_name(
     namespace: str, service: str, *, slot: int, revision: str, attempt: int = 1
 ) -> str:

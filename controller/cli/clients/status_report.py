@@ -38,7 +38,7 @@ from controller.cli.output.terminal import echo, rewrite
 from controller.cli.output.times import span
 from controller.core.encoding.text import printable
 from controller.model.errors import EngineUnavailable, Problem, StateError, TrimtabError
-from controller.model.names import COMMIT_ID
+from controller.model.names import COMMIT_ID, short_commit
 from controller.settings import StateFolder
 
 if TYPE_CHECKING:
@@ -299,7 +299,6 @@ def _named(status: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
 
 #: Bytes of the file about one commit.
 INFO_MAX = 64 * 1024
-SHORT_COMMIT = 12
 #: A file of a Git source, and its commit.
 _NAME = re.compile(r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?):")
 #: Members of the file that are about the export.
@@ -329,7 +328,7 @@ def known_commits(places: Iterable[tuple[str, str]], fetcher: Path) -> Iterator[
 
 def commit_line(info: CommitInfo) -> str:
     """Return a commit as a line: ``commit 3f2a91bc5d07 by Ann, 2026-…: web: 2; unsigned``."""
-    parts = f"commit {info.commit[:SHORT_COMMIT]} by {info.author or 'an unknown author'}"
+    parts = f"commit {short_commit(info.commit)} by {info.author or 'an unknown author'}"
     parts += f", {info.committed}" if info.committed else ""
     parts += f": {info.subject}" if info.subject else ""
     signature = info.signature

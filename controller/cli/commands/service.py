@@ -57,7 +57,7 @@ from controller.cli.output.times import current_time, local_time, with_names
 from controller.cli.status.description import occasion_lines, run_lines
 from controller.core.encoding.text import printable, quote_line
 from controller.model.errors import EngineUnavailable, TrimtabError, UsageError
-from controller.model.names import WORKLOADS, revision_digits
+from controller.model.names import WORKLOADS, revision_digits, short_commit
 from controller.settings import StateFolder
 
 #: Time for the controller's answer, in addition to the timeout of the action.
@@ -370,7 +370,6 @@ def describe_progress(resource: dict[str, Any]) -> tuple[str, int | None]:
 
 #: Characters of a failed container's last line.
 LINE_MAX = 120
-SHORT_COMMIT = 12
 COLUMNS = (
     Column("REVISION"),
     Column("GENERATION", rank=3, optional=True),
@@ -454,7 +453,7 @@ def _place(revision: dict[str, Any]) -> str:
     """Return the document's place; of a Git source (``SOURCE:FILE``) with the commit."""
     place = f"{revision['file']}:{revision['line']}"
     if ":" in revision["file"] and revision["commit"]:
-        return f"{place} of {revision['commit'][:SHORT_COMMIT]}"
+        return f"{place} of {short_commit(revision['commit'])}"
     return place
 
 

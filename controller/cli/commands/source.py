@@ -21,6 +21,7 @@ from controller.cli.output.terminal import confirm_approval, echo, echo_with_rem
 from controller.core.encoding.text import printable
 from controller.model.errors import UsageError
 from controller.model.mutations import SOURCE_LINE
+from controller.model.names import short_commit
 
 
 @options.command("""\b
@@ -47,7 +48,9 @@ def accept(name: str, commit: str, yes: bool, note: str, state: Path | None, as_
     if not yes:
         confirm_approval("Go on with the new commit?", check="both commits")
     done = broker.record(SOURCE_LINE, name, note, digest=line["digest"])
-    text = f"approved {printable(str(done['commit'])[:12])}; the controller uploads its proof"
+    text = (
+        f"approved {printable(short_commit(str(done['commit'])))}; the controller uploads its proof"
+    )
     options.print_result(done, text, as_json=as_json)
 
 
@@ -140,7 +143,7 @@ def log(name: str, state: Path | None, as_json: bool) -> None:
     rows = (
         (
             marks.get(each["commit"], ""),
-            each["commit"][:12],
+            short_commit(each["commit"]),
             printable(each.get("committed", "")),
             printable(each.get("author", "")),
             printable(each.get("subject", "")),
@@ -264,7 +267,7 @@ def _explain(each: dict[str, Any]) -> None:
 
 
 def _short(commit: dict[str, Any] | None) -> str:
-    return printable(str(commit["commit"])[:12]) if commit else "-"
+    return printable(short_commit(str(commit["commit"]))) if commit else "-"
 
 
 for _name, _command in (

@@ -116,8 +116,6 @@ Examples:
     help="With --git: a folder of /etc/trimtab/keys; one of its keys must have signed the commit.",
 )
 @webhook_option
-@click.option("--web", metavar="ADDR", hidden=True)
-@click.option("--no-web", is_flag=True, hidden=True)
 def up(
     directory: Path | None,
     state: Path | None,
@@ -130,8 +128,6 @@ def up(
     credentials: str | None,
     keys: str | None,
     webhook: str | None,
-    web: str | None,
-    no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when a web page exists
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -144,8 +140,6 @@ def up(
     """
     if git_url is not None and directory is not None:
         raise click.UsageError("give DIR or --git, not both")
-    if web is not None:
-        raise click.UsageError("--web: the web page is not supported yet")
     with importing():
         from controller.app.process import log_to_stderr
         from controller.app.state_folder import LaunchOptions

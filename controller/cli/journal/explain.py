@@ -28,6 +28,7 @@ from controller.core.records.parts import ClaimsPart, ProofPart, RequestPart
 from controller.core.records.query import Filter
 from controller.model.errors import StateError
 from controller.model.mutations import ADOPT, Mutation
+from controller.model.names import short_commit
 
 if TYPE_CHECKING:
     from controller.core.records.provenance import Fact, Provenance
@@ -52,7 +53,6 @@ STATE_HEADERS = (
     "WHY",
 )
 _ADOPTIONS = frozenset({ADOPT, Mutation.CONTAINER_ADOPT.value})
-SHORT_COMMIT = 12
 #: Records in a page. A page has all records of each of its containers, so it can be longer.
 PAGE = 100
 AS_FAR_AS = "according to the journal, which doesn't record containers that end by themselves"
@@ -280,12 +280,12 @@ def _from(fact: Fact) -> str:
     source, proof = _claims(fact.origin).source, _proof(fact.origin)
     if proof.commit:
         # Without the line, which the controller claims.
-        place = f"{proof.source}:{proof.path} of {proof.commit[:SHORT_COMMIT]}"
+        place = f"{proof.source}:{proof.path} of {short_commit(proof.commit)}"
         return f"{place}, proven: signed by {proof.signer}"
     if not source.file:
         adopted = fact.origin.about.action in _ADOPTIONS
         return "the adoption" if adopted else "the request"
-    commit = f" of {source.commit[:SHORT_COMMIT]}" if source.commit else ""
+    commit = f" of {short_commit(source.commit)}" if source.commit else ""
     return f"{source.file}:{fact.line}{commit}"
 
 

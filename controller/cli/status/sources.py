@@ -10,10 +10,10 @@ import click
 from controller.cli.output.tables import Column, clip, render
 from controller.cli.output.times import until
 from controller.core.encoding.text import printable
+from controller.model.names import short_commit
 
 SourceJson = dict[str, Any]
 
-SHORT_COMMIT = 12
 _DASH = frozenset({"-"})
 _STYLES = {
     "Ready": "green",
@@ -59,7 +59,7 @@ def _row(source: SourceJson, now: float) -> tuple[str, ...]:
 
 def short(commit: str) -> str:
     """Return a commit in short form, ``-`` for none."""
-    return commit[:SHORT_COMMIT] or "-"
+    return short_commit(commit) or "-"
 
 
 def select_source(status: dict[str, Any], name: str) -> SourceJson | None:

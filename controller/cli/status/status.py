@@ -36,6 +36,7 @@ from controller.cli.status.table import (
 )
 from controller.core.encoding.text import printable
 from controller.model.errors import EngineUnavailable
+from controller.model.names import short_commit
 
 REFRESH_S = 1.0
 
@@ -162,7 +163,6 @@ def warn_if_outdated(fetched: FetchedReport) -> int:
     return EXIT_NOTHING_RUNS
 
 
-_SHORT_COMMIT = 12
 Level = Literal["ok", "warning"]
 
 
@@ -175,15 +175,15 @@ def signed_rows(proofs: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
             message = f"{where}: no commit was accepted, so the controller can change nothing"
             yield "warning", message, "'trimtab status' says why the source has no proof"
         elif rendered != commit:
-            message = f"{where}: the broker has no proof of {commit[:_SHORT_COMMIT]}"
+            message = f"{where}: the broker has no proof of {short_commit(commit)}"
             yield "warning", message, "nothing, if the broker started just now; else see the status"
         else:
             message = (
-                f"{where}: only what {commit[:_SHORT_COMMIT]} declares, signed by {each['signer']}"
+                f"{where}: only what {short_commit(commit)} declares, signed by {each['signer']}"
             )
             yield "ok", message, ""
         if line := each.get("line"):
-            other = f"{str(line['commit'])[:_SHORT_COMMIT]}, signed by {line['signer']}"
+            other = f"{short_commit(str(line['commit']))}, signed by {line['signer']}"
             message = f"{where}: {other}, isn't a descendant of it"
             remedy = f"after a rewritten history: trimtab source accept {each['source']} COMMIT"
             yield "warning", message, remedy

@@ -26,6 +26,7 @@ from typing import Self
 
 from controller.core.git.commit_objects import Refusal
 from controller.model.desired.source_spec import GitRef
+from controller.model.names import short_commit
 from controller.model.sources import CommitInfo
 
 #: What ``git ls-remote`` is asked for if versions are followed.
@@ -281,14 +282,14 @@ def decide(findings: CommitFindings, *, source: str, approved_by: str = "") -> C
             continue
         if approved_by:
             return Serve(approved_by)
-        remedy = _APPROVE.format(name=source, commit=findings.newest.commit[:12])
+        remedy = _APPROVE.format(name=source, commit=short_commit(findings.newest.commit))
         remedy = f"{reason.remedy}; or {remedy}" if reason.remedy else remedy
         return Hold(Refusal(reason.code, reason.message, remedy), approvable=True)
     return Serve()
 
 
 def _backward(findings: CommitFindings) -> Refusal | None:
-    commit = findings.newest.commit[:12]
+    commit = short_commit(findings.newest.commit)
     match findings.relation:
         case Relation.OLDER:
             return Refusal(
@@ -315,7 +316,7 @@ def _empty(findings: CommitFindings) -> Refusal | None:
         return None
     return Refusal(
         "source.empty",
-        f"commit {findings.newest.commit[:12]} has no document below the source's folder",
+        f"commit {short_commit(findings.newest.commit)} has no document below the source's folder",
         "check spec.git.path",
     )
 

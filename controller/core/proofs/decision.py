@@ -21,7 +21,7 @@ from controller.core.records.parts import ProofPart
 from controller.core.records.signed_revisions import find_revision, key_of
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, PinnedImage, SignedRevision
-from controller.model.names import Key
+from controller.model.names import Key, short_commit
 from controller.model.observed import NO_RUNS, Settings
 from controller.model.policy.sections import SignedSource
 
@@ -135,7 +135,7 @@ def admit_object(evidence: Evidence, name: str, body: object) -> ProofPart:
     made = evidence.current()
     found = made.objects.get(name, {}).get(shape_of(body) or "")
     if found is None:
-        reason = f"commit {made.proven.commit[:12]} declares no {name} in this form"
+        reason = f"commit {short_commit(made.proven.commit)} declares no {name} in this form"
         raise NotProven("proof.unproven", reason, _REMEDY)
     return _part(found.resource, made.proven, found)
 
@@ -283,7 +283,7 @@ def _recorded(evidence: Evidence, made: Rendering, key: str, shape: str) -> Sign
     if found is None or not found.started:
         return None
     if found.key in made.proven.revoked:
-        reason = f"commit {found.commit[:12]} is signed with the key {found.key}, which is revoked"
+        reason = f"commit {short_commit(found.commit)} is signed with the key {found.key}, which is revoked"
         raise NotProven("proof.key-revoked", reason, _REMEDY)
     return found
 
@@ -338,7 +338,7 @@ def _is_admitted(admitted: Settings, name: str, value: object) -> bool:
 
 
 def _unproven(made: Rendering, key: str) -> NotProven:
-    commit = made.proven.commit[:12]
+    commit = short_commit(made.proven.commit)
     if key in made.unsupported:
         reason = f"{key} can't be proven: {made.unsupported[key]}"
         return NotProven("proof.unsupported", reason, "declare it without, or lift the requirement")

@@ -42,6 +42,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from controller.core.git import commit_objects
+from controller.model.names import short_commit
 from controller.model.policy.sections import SignedSource
 
 #: Longest proof, in bytes.
@@ -548,7 +549,7 @@ def prove(
         raise InvalidProof("proof.object", f"a commit can't be read: {error}") from error
     signature = commits[commit].signature
     if signature is None:
-        raise InvalidProof("proof.unsigned", f"the commit {commit[:12]} has no signature")
+        raise InvalidProof("proof.unsigned", f"the commit {short_commit(commit)} has no signature")
     if signature.format != "ssh":
         raise InvalidProof(
             "proof.key-unsupported",
@@ -560,7 +561,9 @@ def prove(
     if not _descends(commits, commit, accepted):
         tip = commits[commit]
         line = OtherLine(commit, signer, key.fingerprint, tip.committed, tip.subject)
-        reason = f"no line of the proof leads from {commit[:12]} to {accepted[:12]}"
+        reason = (
+            f"no line of the proof leads from {short_commit(commit)} to {short_commit(accepted)}"
+        )
         raise NotNewer(reason, line)
     tree = commits[commit].tree
     return ProvenCommit(

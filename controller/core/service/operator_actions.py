@@ -36,14 +36,12 @@ from controller.model.desired.desired import (
 from controller.model.desired.plan import AnyAction, RemoveNetwork
 from controller.model.desired.spec.service import PullPolicy, RunState
 from controller.model.errors import UsageError
-from controller.model.names import Key, revision_digits
+from controller.model.names import Key, revision_digits, short_commit
 from controller.model.observed import Container, ContainerState, Observed
 from controller.model.records import Precondition
 
 #: The most services that can be suspended at the same time.
 SUSPENDED_MAX = 10_000
-#: The digits of a commit in a text.
-SHORT_COMMIT = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +213,8 @@ def _commits(service: Service, earlier: Revision) -> str:
     source = service.source
     if not source.origin:
         return ""
-    was = f" of commit {earlier.source.commit[:SHORT_COMMIT]}" if earlier.source.commit else ""
-    return f"{was}; Source {source.origin} is ahead, at commit {source.commit[:SHORT_COMMIT]}"
+    was = f" of commit {short_commit(earlier.source.commit)}" if earlier.source.commit else ""
+    return f"{was}; Source {source.origin} is ahead, at commit {short_commit(source.commit)}"
 
 
 def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision:

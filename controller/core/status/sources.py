@@ -26,7 +26,7 @@ from controller.core.status.conditions import Word, standing_of
 from controller.core.status.facts import Report
 from controller.model.desired.desired import Declared, Desired, GitSource, SourceScope
 from controller.model.errors import Problem, Severity
-from controller.model.names import Key
+from controller.model.names import Key, short_commit
 from controller.model.sources import (
     CommitInfo,
     CommitOutcome,
@@ -37,7 +37,6 @@ from controller.model.sources import (
 )
 
 HELD, FAILING, UNREPORTED = "SourceHeld", "SourceFailing", "SourceUnreported"
-SHORT_COMMIT = 12
 #: The state of a source whose served files have errors.
 DEGRADED = "Degraded"
 #: The states that need attention, with the code of the problem.
@@ -75,7 +74,7 @@ def source_problems(desired: Desired) -> Iterator[Problem]:
         if status.state is SourceState.FAILING:
             message = f"Source {name} can't be fetched: {status.message}"
         else:
-            commit = f"commit {newer.commit[:SHORT_COMMIT]}" if newer else "a newer commit"
+            commit = f"commit {short_commit(newer.commit)}" if newer else "a newer commit"
             message = f"Source {name}: {commit} isn't served: {status.message}"
         yield Problem(
             _CODES[status.state],
