@@ -301,9 +301,3 @@ class Archive(Protocol):
 
 #: Returns a new UUIDv7 as text.
 NewId = Callable[[], str]
-
-
-class ActionPerformer(Protocol):
-    """The part of the engine that the executor uses."""
-
-    def perform(self, action: AnyAction, context: Context) -> str: ...

@@ -61,7 +61,8 @@ def answer(
     try:
         if question.get("do") in ("files", "sync", "hold", "resume", "approve"):
             _raise_if_not_allowed(peer_uid, operators)
-        return _answer(question, conversation.requester(question, "by", peer_uid), backend)
+        by = conversation.requester(conversation.text_member(question, "by"), peer_uid)
+        return _answer(question, by, backend)
     except TrimtabError as error:
         return conversation.failure(error.code, error.message, remedy=error.remedy)
 

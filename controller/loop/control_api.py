@@ -2,68 +2,336 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 from controller import __version__
+from controller.core.drift import failures
+from controller.core.drift.actions import is_denied
+from controller.core.drift.failures import Readers
+from controller.core.planning.deliveries import source_of
+from controller.core.planning.images_networks_volumes import KnownImages
+from controller.core.planning.pending_moves import present_key
+from controller.core.service.history import history, with_failures
+from controller.core.service.operator_actions import Decision, unknown
 from controller.core.status.conditions import ENDED, unmet
-from controller.loop.control_socket import ActRequest, PassRequest
-from controller.loop.full_plan import Convergence, FullPlan
-from controller.loop.operator_api import OperatorApi
+from controller.core.status.facts import Report
+from controller.core.status.report import with_last_lines
+from controller.loop.control_socket import (
+    ActRequest,
+    Bare,
+    BareRequest,
+    HistoryRequest,
+    PassRequest,
+    ProgressRequest,
+    ReportRequest,
+    ReviewRequest,
+    StateRequest,
+    raise_if_not_allowed,
+    read_request,
+)
+from controller.loop.controller import Controller
+from controller.loop.executor import Execution
+from controller.loop.full_plan import Convergence, ExactRun, FullPlan, convergence_of, plan_changed
+from controller.loop.passes import observe_key
+from controller.loop.state import service_state, service_tracker
+from controller.loop.state.overrides import retry_refused
 from controller.loop.worker_slots import PassLock
-from controller.model.errors import EngineError, UsageError
-from controller.model.names import Key
-from controller.ports import Clock
+from controller.loop.workqueue import Chore
+from controller.model.container_output import FailedRun
+from controller.model.desired.desired import NO_OVERRIDES, ServiceAct
+from controller.model.errors import Act, EngineError, TrimtabError, UsageError
+from controller.model.names import WORKLOADS, Key
+from controller.model.observed import Observed
+from controller.system.conversation import failure, requester
 
 #: How often a waiting request checks the convergence, besides after each action.
 CONVERGENCE_S = 1.0
+#: How old actions are that ``done_since`` shows if there are no newer ones.
+RECENT_S = 60.0
+#: How long a plan waits for an observation of everything under way; then it observes everything.
+OBSERVED_S = 600.0
+#: More changed services than these are observed together with all others.
+LOOKS_MAX = 32
 _KNOWN_TO_BROKER = frozenset({"Job", "Network", "Volume"})
+_UNCHANGED: Mapping[str, object] = {"unchanged": True}
 
 
 class ControlApi:
-    """``control_socket.ControlBackend`` over a controller. Thread-safe.
+    """The requests of operators to one controller. Thread-safe.
 
     *stopped* is set once the process stops: waiting requests then end. *directory* is the DIR of the
-    controller.
+    controller. Users of the uids *trusted* are allowed to act, and to read all output.
     """
 
     def __init__(
         self,
-        operator: OperatorApi,
+        controller: Controller,
         pass_lock: PassLock,
-        clock: Clock,
         stopped: threading.Event,
         *,
-        directory: str,
+        directory: str = "",
+        trusted: frozenset[int] = frozenset({0}),
     ) -> None:
-        self._operator = operator
-        self._controller = operator.controller
+        self._controller = controller
+        self._shared = controller.shared
+        self._reconciler = controller.reconciler
+        self._overrides = controller.overrides
+        self._engine = controller.parts.engine
+        self._store = controller.parts.store
+        self._clock = controller.parts.clock
         self._pass_lock = pass_lock
-        self._clock = clock
         self._stopped = stopped
         self._directory = directory
-        # These questions need no work of this class.
-        self.status = self._controller.status
-        self.published = self._controller.reporter.published
-        self.await_published = self._controller.reporter.await_published
-        self.progress = operator.progress
-        self.history = operator.history
-        self.state = operator.state
-        self.secret_contents = operator.secret_contents
-        self.failed_runs = operator.failed_runs
+        self._trusted = trusted
 
-    def plan(self) -> dict[str, object]:
+    def answer(self, question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
+        """Return the answer to one question; a TrimtabError becomes ``{"error": …}``."""
+        try:
+            return self._answer(question, peer_uid)
+        except TrimtabError as error:
+            return failure(error.code, error.message, remedy=error.remedy)
+
+    def _answer(self, question: Mapping[str, object], uid: int) -> dict[str, object]:
+        raise_if_not_allowed(question, uid, trusted=uid in self._trusted)
+        match read_request(question):
+            case BareRequest(do=do):
+                return self._answer_bare(do, uid)
+            case ReportRequest() as request:
+                return self._report(request, uid)
+            case ReviewRequest(version=version, directory=directory):
+                return self._review(version, directory)
+            case HistoryRequest() as request:
+                revisions = self.history(request.key)
+                runs = self._failed_runs(uid)
+                return with_failures(revisions, runs) if request.output else revisions
+            case StateRequest(key=key):
+                return self._state(key)
+            case ProgressRequest(since=since):
+                return self.progress(since)
+            case PassRequest() as request:
+                return self.run_pass(request, uid)
+            case ActRequest() as request:
+                return self._act(request, uid)
+
+    def _answer_bare(self, do: Bare, uid: int) -> dict[str, object]:
+        match do:
+            case "ping":
+                return {"pong": True}
+            case "plan":
+                return self._plan_shown()
+            case "failures":
+                return {"runs": [failures.FORM.to_json(run) for run in self._failed_runs(uid)]}
+            case "secrets":
+                return self._secret_contents()
+            case "observe":
+                return self._observe()
+
+    # Status
+
+    def _report(self, request: ReportRequest, uid: int) -> dict[str, object]:
+        """Return the status; a trusted user can wait for a changed one."""
+        reporter = self._controller.reporter
+        number = reporter.published()
+        reply = self._report_now(request, uid)
+        if request.wait_s and uid in self._trusted and reply == _UNCHANGED:
+            reporter.await_published(number, timeout_s=request.wait_s)
+            reply = self._report_now(request, uid)
+        return reply
+
+    def _report_now(self, request: ReportRequest, uid: int) -> dict[str, object]:
+        report = self._with_output(self._controller.status(), request, uid)
+        if request.unless is None:
+            return report
+        # The controller makes equal reports in the same order, and canonical JSON takes four times as long.
+        version = hashlib.sha256(json.dumps(report).encode()).hexdigest()
+        return dict(_UNCHANGED) if version == request.unless else {**report, "version": version}
+
+    def _with_output(
+        self, report: Report, request: ReportRequest | PassRequest, uid: int
+    ) -> Report:
+        """Return a report, with the last lines of failed containers if the request asks for them."""
+        return with_last_lines(report, self._failed_runs(uid)) if request.output else report
+
+    def _failed_runs(self, uid: int) -> tuple[FailedRun, ...]:
+        """Return the failed runs whose output a user is allowed to read."""
+        with self._shared.lock:
+            policy = self._shared.policy
+        readers = Readers() if policy is None else policy.readers
+        runs = self._reconciler.failure_log.runs()
+        return tuple(
+            run for run in runs if uid in self._trusted or readers.may_read(uid, run.owner)
+        )
+
+    def progress(self, since: int) -> dict[str, object]:
+        """Return the actions after number *since*, and the progress of long actions by object."""
+        from controller.core.review.progress import acts_json  # a start shows no actions
+
+        progress = self._controller.parts.triggers.progress()
+        actions = self._reconciler.action_log.actions()
+        last = actions[-1].number if actions else 0
+        return {
+            "acts": acts_json(actions, since=since),
+            "last": last,
+            "working": {str(key): text for key, text in progress.items()},
+        }
+
+    def done_since(self, number: int) -> dict[str, object]:
+        """Return the actions after *number* with a summary; without any, the last minute's summary."""
+        from controller.core.review.progress import acts_json, summary_of_acts
+
+        actions = self._reconciler.action_log.actions()
+        since = self._clock.now() - RECENT_S
+        with self._shared.lock:
+            desired = self._shared.view.desired
+        newer = [action for action in actions if action.number > number]
+        recent = [action for action in actions if action.at > since]
+        done: dict[str, object] = {
+            "summary": summary_of_acts(
+                newer, desired, earlier=(each for each in recent if each.number <= number)
+            ).to_json(),
+            "acts": acts_json(actions, since=number),
+        }
+        if recent and not newer:
+            done["recently"] = summary_of_acts(recent, desired).text
+        return done
+
+    def history(self, key: Key) -> dict[str, object]:
+        """Return a service's revisions, in the form of ``history --json``.
+
+        Raises:
+            UsageError: the service is unknown.
+        """
+        shared = self._shared
+        with shared.lock:
+            observed, service = shared.observed, shared.view.desired.service(key)
+            overrides = self._store.all_overrides().get(key, NO_OVERRIDES)
+            declared = None if shared.declared is None else shared.declared.service(key)
+        if service is None and overrides == NO_OVERRIDES:
+            raise unknown(key)
+        generation = self._store.of(key).generation
+        containers = () if observed is None else observed.of(key)
+        return history(
+            key,
+            overrides,
+            declared="" if declared is None else declared.revision,
+            limits=None if declared is None else declared.limits,
+            generation=0 if generation is None else generation.number,
+            pins={} if observed is None else observed.pins,
+            running=Counter(container.revision for container in containers),
+        )
+
+    def _state(self, key: Key) -> dict[str, object]:
+        """Return all that the controller knows of a resource, for people who look for a fault.
+
+        Raises:
+            UsageError: the resource is unknown.
+        """
+        with self._shared.lock:
+            state = self._store.states().get(key)
+            if state is None:
+                raise unknown(key)
+            return service_state.to_json(state)
+
+    def _secret_contents(self) -> dict[str, object]:
+        """Return the content id of each Secret that the broker has opened, by its source."""
+        if self._shared.declared is None:
+            self._controller.reload()
+        with self._shared.lock:
+            declared = self._shared.declared
+        secrets = () if declared is None else declared.secrets
+        return {"contents": {source_of(each): each.content for each in secrets if each.content}}
+
+    # Overrides
+
+    def act(self, act: ServiceAct, *, only_ask: bool = False) -> Decision:
+        """Change the overrides of a service, as operators do. Durable once this method returns.
+
+        With *only_ask* nothing changes; the decision says what would change.
+
+        Raises:
+            UsageError: the act isn't possible; the message names the reason and alternatives.
+            StateError: the state can't be saved; nothing changed.
+            EngineError: the containers to restart can't be observed.
+        """
+        controller, shared = self._controller, self._shared
+        if shared.declared is None:
+            controller.reload()
+        fresh, rebuilt = None, None
+        if act.verb == "restart":  # replaces the containers that exist now
+            service = shared.view.desired.service(act.key)
+            images = frozenset[str]() if service is None else frozenset({service.spec.image})
+            fresh = self._engine.observe(images=images, only=act.key)
+            rebuilt = None if service is None else KnownImages(fresh).rebuilt(service)
+        with shared.lock:
+            if fresh is not None and shared.observed is not None:
+                shared.observed = service_tracker.merge_snapshot(shared.observed, fresh, act.key)
+            observed = fresh or shared.observed
+            assert shared.declared is not None, "the files were read"
+            containers = () if observed is None else observed.of(act.key)
+            decision = self._overrides.decide(
+                act,
+                shared.declared,
+                containers,
+                rebuilt="" if rebuilt is None else rebuilt.id,
+                renamed=None
+                if shared.observed is None
+                else present_key(act.key, shared.declared, shared.observed),
+            )
+            if only_ask or not decision.changed:
+                return decision
+            self._overrides.save(act.key, decision)
+            if act.verb in ("resume", "start"):
+                self._reconciler.tracker.retry_rollout(act.key)
+            controller.restart_convergence(act.key)
+        controller.keys.add(act.key)
+        controller.chores.add(Chore.OBSERVE)  # the prune guard decides again
+        controller.changed()
+        return decision
+
+    def _act(self, request: ActRequest, uid: int) -> dict[str, object]:
+        """Change an override of a service; passes carry it out later.
+
+        The answer to a suspension or a stop waits until earlier actions have ended, at most
+        until the request's timeout; ``quiet`` is False on timeout.
+        """
+        deadline = self._clock.monotonic() + request.timeout_s
+        by = requester(request.on_behalf_of, uid)
+        act = ServiceAct(request.do, request.key, by, to=request.to, reason=request.note)
+        decision = self.act(act, only_ask=request.only_ask)
+        quiet = True
+        if request.do in ("suspend", "stop") and not request.only_ask:
+            quiet = self._controller.keys.await_done(request.key, timeout_s=request.timeout_s)
+            left_s = max(0.0, deadline - self._clock.monotonic())
+            quiet = self._pass_lock.await_shared(timeout_s=left_s) and quiet
+        return {
+            "changed": decision.changed,
+            "text": decision.text,
+            "revision": decision.revision,
+            "anew": decision.anew,
+            "quiet": quiet,
+        }
+
+    # Plans
+
+    def _plan_shown(self) -> dict[str, object]:
         """Return the plan of everything, and the removals permitted by an approval."""
         # A start prints no plan.
         from controller.core.enforcement import approvals
         from controller.core.review.plan_json import review_json
 
-        full_plan = self._operator.plan()
+        full_plan = self.plan()
         going = approvals.planned_removals(full_plan.plan, full_plan.observed)
-        shown = review_json(self._operator.review(full_plan))
+        shown = review_json(self._controller.review(full_plan))
         return {"plan": shown, "going": [asdict(each) for each in going]}
 
-    def review(self, *, version: str, directory: str) -> dict[str, object]:
+    def _review(self, version: str, directory: str) -> dict[str, object]:
         """Return the review of everything for a command of a version about a DIR.
 
         Reads the files at each request, and observes everything unless nothing changed.
@@ -79,42 +347,149 @@ class ControlApi:
             )
         from controller.core.review.plan_json import answer_json  # a start prints no plan
 
-        return answer_json(self._operator.review(self._operator.plan()))
+        return answer_json(self._controller.review(self.plan()))
 
-    def act(self, request: ActRequest) -> dict[str, object]:
-        """Change an override of a service; passes carry it out later.
+    def plan(self) -> FullPlan:
+        """Return the plan of everything, by the present files, containers and policy.
 
-        The answer to a suspension or a stop waits until earlier actions have ended, at most
-        until the request's timeout; ``quiet`` is False on timeout.
+        An observation of everything under way is waited for, and serves the plan: what changes
+        meanwhile shows in the engine's list, or queues a key or another observation.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
         """
-        deadline = self._clock.monotonic() + request.timeout_s
-        decision = self._operator.act(request.act, only_ask=request.only_ask)
-        quiet = True
-        if request.act.verb in ("suspend", "stop") and not request.only_ask:
-            keys = self._controller.keys
-            quiet = keys.await_done(request.act.key, timeout_s=request.timeout_s)
-            left_s = max(0.0, deadline - self._clock.monotonic())
-            quiet = self._pass_lock.await_shared(timeout_s=left_s) and quiet
-        return {
-            "changed": decision.changed,
-            "text": decision.text,
-            "revision": decision.revision,
-            "anew": decision.anew,
-            "quiet": quiet,
-        }
+        self._controller.chores.await_done(Chore.OBSERVE, timeout_s=OBSERVED_S)
+        return self._plan_by_looks() or self._controller.plan_everything()
 
-    def observe(self) -> dict[str, object]:
+    def _plan_by_looks(self) -> FullPlan | None:
+        """Return the plan by the last snapshot, with a look at each service that changed since.
+
+        None if many services changed, or anything else. Nothing is done by such a plan: who applies the
+        plan observes everything first.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
+        """
+        with self._shared.lock:
+            view, observed = self._shared.view, self._shared.observed
+            followed = self._shared.followed
+        if observed is None or not followed or self._controller.chores.is_queued(Chore.OBSERVE):
+            return None
+        full_plan, changed = self._plan_while_listing(observed)
+        keys = changed | self._controller.keys.busy
+        if len(keys) > LOOKS_MAX or any(key.kind not in WORKLOADS for key in keys):
+            return None
+        for key in sorted(keys):
+            part = observe_key(self._engine, key, view, observed)
+            observed = service_tracker.merge_snapshot(observed, part, key)
+        if keys:
+            full_plan = self._controller.plan_everything(observed)
+        return full_plan if self._has_same_inputs(full_plan) else None
+
+    def _plan_unchanged(self) -> FullPlan | None:
+        """Return the plan of everything by the last snapshot; None if something changed since.
+
+        A list of the containers replaces the inspection of each. The list shows no changed limit and
+        no network: their events do, and queue a key or an observation.
+        """
+        with self._shared.lock:
+            observed, followed = self._shared.observed, self._shared.followed
+        if observed is None or not followed:
+            return None
+        with suppress(EngineError):
+            full_plan, changed = self._plan_while_listing(observed)
+            return full_plan if not changed and self._is_current(full_plan) else None
+        return None
+
+    def _plan_while_listing(self, observed: Observed) -> tuple[FullPlan, frozenset[Key]]:
+        """Return the plan by *observed*, and the services that the engine's list shows changed.
+
+        Engine and broker make the list while this process plans: at 10,000 containers, both take
+        long. The plan holds only if nothing changed.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
+        """
+        with ThreadPoolExecutor(1, "list") as pool:
+            listing = pool.submit(self._engine.list_containers)
+            full_plan = self._controller.plan_everything(observed)
+            return full_plan, service_tracker.changed_services(observed, listing.result())
+
+    def _is_current(self, full_plan: FullPlan) -> bool:
+        """Return True if files, policy and snapshot are those of the last observation, and no hint waits."""
+        with self._shared.lock:
+            is_last = self._shared.observed is full_plan.observed
+        return is_last and self._controller.keys.idle and self._has_same_inputs(full_plan)
+
+    def _has_same_inputs(self, full_plan: FullPlan) -> bool:
+        """Return True if files and policy are those of the last observation, and none is due."""
+        shared = self._shared
+        with shared.lock:
+            return (
+                shared.followed
+                and shared.unreachable is None
+                and shared.policy is not None
+                and shared.policy.digest == full_plan.policy.digest
+                and shared.declared == full_plan.declared
+                and not self._controller.chores.is_queued(Chore.OBSERVE)
+            )
+
+    def apply_exactly(self, digest: str, *, approved: bool, requested_by: str) -> Execution:
+        """Plan again and, if the plan's digest is *digest*, perform exactly its actions.
+
+        No passes may run meanwhile.
+
+        Raises:
+            UsageError: the plan has changed.
+            EngineError: engine or broker can't be reached.
+        """
+        controller = self._controller
+        full_plan = controller.observe_everything(
+            approved=approved, requested_by=requested_by, plan=digest if approved else ""
+        )
+        if not approved and full_plan.plan.digest != digest:
+            raise plan_changed(full_plan.plan.digest, digest)
+        holds = full_plan.view.desired.holds
+
+        def stopping() -> bool:
+            with self._shared.lock:  # operators may have changed overrides after the plan
+                changed = self._shared.view.desired.holds != holds
+            return changed or controller.parts.stopping()
+
+        run = ExactRun(
+            self._reconciler,
+            full_plan,
+            digest,
+            approved=approved,
+            requested_by=requested_by,
+            stopping=stopping,
+            clock=self._clock,
+        )
+        execution = run.execute(full_plan.plan.actions)
+        with self._shared.lock:
+            controller.record_downtime(execution)
+        return execution
+
+    # Passes on request
+
+    def _observe(self) -> dict[str, object]:
         """Observe everything by the policy of now, and try at once what was refused.
 
         Raises:
             EngineError: engine or broker can't be reached.
         """
         full_plan = self._controller.observe_everything()
-        self._operator.retry_refused()  # by the policy that was just read
-        self._operator.forget_denials(full_plan)
+        self._retry_refused()  # by the policy that was just read
+        # Forget why services stalled whose plan has actions now, and none is denied any more.
+        denied = {action.object for action in full_plan.plan.actions if is_denied(action)}
+        with self._shared.lock:
+            for key, stall in self._store.failures().items():
+                if stall.act is Act.STALLED and key not in denied and full_plan.plan.of(key):
+                    self._store.of(key).failure = None
+        self._controller.changed()
         return {}
 
-    def run_pass(self, request: PassRequest) -> dict[str, object]:
+    def run_pass(self, request: PassRequest, uid: int) -> dict[str, object]:
         """Converge until everything is as desired, no action is possible, or the timeout passes.
 
         The answer has all actions meanwhile, including the actions of other passes. A pass of everything
@@ -122,13 +497,13 @@ class ControlApi:
         does. ``unmet`` has the resources that aren't as declared.
         """
         began, before = self._clock.monotonic(), self._controller.reconciler.action_log.last
-        deadline = began + request.timeout_s
+        deadline, requested_by = began + request.timeout_s, requester(request.on_behalf_of, uid)
         if request.plan:
-            convergence = self._apply(request, deadline)
+            convergence = self._apply(request, requested_by, deadline)
         else:
             with self._pass_lock.open():
-                convergence = self._converge(request, deadline)
-        status = self.status()
+                convergence = self._converge(request, requested_by, deadline)
+        status = self._controller.status()
         left = unmet(status) if request.key is None else []
         ended = convergence.converged and any(each["standing"] in ENDED for each in left)
         return {
@@ -136,11 +511,11 @@ class ControlApi:
             "stuck": convergence.stuck or ended,
             "seconds": round(self._clock.monotonic() - began, 1),
             "unmet": left,
-            **self._operator.done_since(before),
-            "status": status,
+            **self.done_since(before),
+            "status": self._with_output(status, request, uid),
         }
 
-    def _apply(self, request: PassRequest, deadline: float) -> Convergence:
+    def _apply(self, request: PassRequest, requested_by: str, deadline: float) -> Convergence:
         """Perform one plan while no pass runs."""
         wait_s = max(0.0, deadline - self._clock.monotonic())
         with self._pass_lock.exclusive(timeout_s=wait_s) as granted:
@@ -150,15 +525,15 @@ class ControlApi:
                     "passes that run already didn't end in time",
                     remedy="try again, or with a longer --timeout",
                 )
-            execution = self._operator.apply_exactly(
-                request.plan, approved=request.approve_prune, requested_by=request.on_behalf_of
+            execution = self.apply_exactly(
+                request.plan, approved=request.approve_prune, requested_by=requested_by
             )
             if execution.error is not None:
                 raise execution.error
-            convergence = self._operator.convergence()
+            convergence = self.convergence()
             while convergence.converged and convergence.starting and not self._is_over(deadline):
                 self._pass_lock.wait_for(self._stopped.is_set, timeout_s=CONVERGENCE_S)
-                convergence = self._operator.convergence()
+                convergence = self.convergence()
             converged = convergence.converged and not execution.refused
             return replace(convergence, converged=converged and not convergence.starting)
 
@@ -166,31 +541,31 @@ class ControlApi:
         """Return True if a request must be answered now."""
         return self._clock.monotonic() >= deadline or self._stopped.is_set()
 
-    def _converge(self, request: PassRequest, deadline: float) -> Convergence:
+    def _converge(self, request: PassRequest, requested_by: str, deadline: float) -> Convergence:
         keys, approved = self._controller.keys, request.approve_prune
         log, is_first, was_stuck = self._controller.reconciler.action_log, True, False
         # A requested run of a job, or an adopted object, changes nothing but what the broker knows.
         is_known_there = request.key is not None and request.key.kind in _KNOWN_TO_BROKER
         unchanged = None if approved or is_known_there else self._plan_unchanged()
         if unchanged is not None:
-            convergence = self._operator.convergence_of(unchanged, request.key)
+            convergence = self.convergence_of(unchanged, request.key)
             if convergence.settled:
                 return convergence
-        self._operator.retry_refused(request.key)
+        self._retry_refused(request.key)
         while True:
             acted, convergence = log.last, Convergence(converged=False, stuck=False)
             try:
                 full_plan = self._controller.observe_everything(
                     approved=approved,
-                    requested_by=request.on_behalf_of,
+                    requested_by=requested_by,
                     plan=request.approved if approved else "",
                 )
                 approved = False
-                convergence = self._operator.convergence_of(full_plan, request.key)
+                convergence = self.convergence_of(full_plan, request.key)
                 if (
                     is_first and not convergence.settled
                 ):  # the prune guard removes after a second look
-                    convergence = self._operator.convergence(request.key)
+                    convergence = self.convergence(request.key)
                 is_first = False
                 # A pass that still runs records the snapshot from before its actions.
                 if convergence.settled and not self._is_busy(request.key):
@@ -210,16 +585,32 @@ class ControlApi:
             if convergence.settled and log.last == acted and not self._is_busy(request.key):
                 return convergence
 
+    def _retry_refused(self, only: Key | None = None) -> None:
+        """Try refused actions at once: a person who asks for a pass may have removed the cause."""
+        retry_refused(self._store, self._controller.keys.add, only)
+
+    def convergence(self, only: Key | None = None) -> Convergence:
+        """Observe everything, and return how far everything, or *only* one key, has converged.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
+        """
+        return self.convergence_of(self._controller.observe_everything(), only)
+
+    def convergence_of(self, full_plan: FullPlan, only: Key | None = None) -> Convergence:
+        """Return how far everything, or *only* one key, has converged by a plan of everything."""
+        desired = full_plan.view.desired
+        starting = full_plan.starting if only is None else full_plan.starting & {only}
+        with self._shared.lock:
+            if only is None:
+                starting |= self._reconciler.tracker.settling(desired, full_plan.observed)
+            convergence = convergence_of(full_plan.plan, self._store.failures(), only)
+        return replace(convergence, starting=bool(starting))
+
     def _is_busy(self, only: Key | None) -> bool:
         """Return True if a pass of any key, or of *only* one key, runs or is due."""
         keys = self._controller.keys
         return keys.is_queued(only) if only is not None else not keys.idle
-
-    def _plan_unchanged(self) -> FullPlan | None:
-        try:
-            return self._operator.plan_unchanged()
-        except EngineError:
-            return None
 
     def _wait_for_news(self, convergence: Convergence, acted: int, longest_s: float) -> None:
         """Wait until passes have changed something since action *acted*, at most *longest_s*.

@@ -1,277 +1,183 @@
-"""The control socket: one JSON line in, one JSON line out, then the server closes the connection.
+"""The requests of the control socket: one JSON object with a member ``do`` each, read into a class.
 
 Every connected client is allowed to read the status. The output of containers is restricted
 to root, the controller's own user, and users that the policy lets read their logs. Only root and
 the controller's own user are allowed to change anything. SO_PEERCRED determines the user; claims in
-the question don't count.
+a request don't count.
+
+Members that a request doesn't have are ignored.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Final, Literal, get_args
 
-from controller.core.drift import failures
-from controller.core.service.history import with_failures
-from controller.core.status.report import with_last_lines
-from controller.model.container_output import FailedRun
-from controller.model.desired.desired import ServiceAct, Verb
-from controller.model.errors import TrimtabError, UsageError
-from controller.model.names import Key
-from controller.system.conversation import (
-    Answer,
-    failure,
-    requester,
-    text_member,
-    unknown_request,
-    wrong_member,
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    TypeAdapter,
+    ValidationError,
 )
+
+from controller.model.desired.desired import Verb
+from controller.model.errors import UsageError
+from controller.model.names import Key
+from controller.system.conversation import TEXT_MAX, printable_text, unknown_request, wrong_member
 
 PASS_TIMEOUT_S = 60.0
 PASS_TIMEOUT_MAX_S = 3600.0
 #: The longest wait for a changed status.
 WAIT_MAX_S = 60.0
-_UNCHANGED: Mapping[str, object] = {"unchanged": True}
+#: The requests that only root and the controller's own user are allowed to send.
+RESTRICTED: Final = (*get_args(Verb), "pass", "observe", "secrets", "state")
+
+_EXPECTED: Final = {
+    "approve_prune": "true or false",
+    "key": "KIND/NAMESPACE/NAME",
+    "only_ask": "true or false",
+    "output": "true or false",
+    "since": "the number of an act",
+    "timeout_s": f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}",
+    "wait_s": f"a number of seconds up to {WAIT_MAX_S:g}",
+}
+
+Bare = Literal["ping", "plan", "failures", "secrets", "observe"]
+KeyText = Annotated[Key, PlainValidator(lambda text: Key.parse(str(text)))]
+Text = Annotated[str, BeforeValidator(printable_text)]
+TimeoutS = Annotated[float, Field(strict=True, gt=0, le=PASS_TIMEOUT_MAX_S)]
+
+
+@dataclass(frozen=True, slots=True)
+class BareRequest:
+    """A request without other members."""
+
+    do: Bare
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRequest:
+    """A request for the status. Answers to requests with *unless* have the status's version."""
+
+    do: Literal["status"]
+    #: With the last lines of failed containers.
+    output: StrictBool = False
+    #: The version of the status that the asker has, or ''; an unchanged status isn't sent again.
+    unless: object = None
+    #: How long the answer to a trusted user waits for a changed status.
+    wait_s: Annotated[float, Field(strict=True, ge=0, le=WAIT_MAX_S)] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRequest:
+    """A request for the review of everything, from a command of a version about a DIR."""
+
+    do: Literal["review"]
+    version: Text = ""
+    directory: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """A request for the revisions of a service."""
+
+    do: Literal["history"]
+    key: KeyText
+    #: With the last lines of failed containers.
+    output: StrictBool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StateRequest:
+    """A request for all that the controller knows of a resource."""
+
+    do: Literal["state"]
+    key: KeyText
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRequest:
+    """A request for the actions after a number."""
+
+    do: Literal["progress"]
+    since: StrictInt = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PassRequest:
     """A request to converge everything, one key, or exactly one plan, and to wait for that."""
 
-    timeout_s: float
-    approve_prune: bool
-    on_behalf_of: str
+    do: Literal["pass"] = "pass"
     #: The only key to wait for; None: everything.
-    key: Key | None
+    key: KeyText | None = None
     #: The digest of the only plan to apply.
-    plan: str = ""
-    #: The digest of the plan that an operator approved, including blocked removals.
-    approved: str = ""
+    plan: Text = ""
+    #: An operator approves blocked removals, of the plan with the digest ``approved``.
+    approve_prune: StrictBool = False
+    approved: Text = ""
+    on_behalf_of: Text = ""
+    timeout_s: TimeoutS = PASS_TIMEOUT_S
+    #: With the last lines of failed containers.
+    output: StrictBool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ActRequest:
     """A request to change an override of a service."""
 
-    act: ServiceAct
+    do: Verb
+    key: KeyText
+    #: The revision of a rollback.
+    to: Text = ""
+    #: The reason.
+    note: Text = ""
+    on_behalf_of: Text = ""
     #: Return the decision without changing anything.
-    only_ask: bool
-    timeout_s: float
+    only_ask: StrictBool = False
+    timeout_s: TimeoutS = PASS_TIMEOUT_S
 
 
-class ControlBackend(Protocol):
-    """The methods behind the socket."""
-
-    def status(self) -> dict[str, object]: ...
-
-    def published(self) -> int:
-        """Return the number of statuses that were published so far."""
-
-    def await_published(self, number: int, *, timeout_s: float) -> None:
-        """Wait until more than *number* statuses were published, at most *timeout_s* seconds."""
-
-    def plan(self) -> dict[str, object]: ...
-
-    def review(self, *, version: str, directory: str) -> dict[str, object]: ...
-
-    def progress(self, since: int) -> dict[str, object]: ...
-
-    def history(self, key: Key) -> dict[str, object]: ...
-
-    def state(self, key: Key) -> dict[str, object]: ...
-
-    def secret_contents(self) -> dict[str, object]: ...
-
-    def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]: ...
-
-    def run_pass(self, request: PassRequest) -> dict[str, object]: ...
-
-    def act(self, request: ActRequest) -> dict[str, object]: ...
-
-    def observe(self) -> dict[str, object]:
-        """Observe everything, and try at once what was refused; the policy has changed."""
+ControlRequest = (
+    BareRequest
+    | ReportRequest
+    | ReviewRequest
+    | HistoryRequest
+    | StateRequest
+    | ProgressRequest
+    | PassRequest
+    | ActRequest
+)
+_REQUESTS: TypeAdapter[ControlRequest] = TypeAdapter(
+    Annotated[ControlRequest, Field(discriminator="do")]
+)
 
 
-def answer(
-    question: Mapping[str, object], *, peer_uid: int, own_uid: int, backend: ControlBackend
-) -> dict[str, object]:
-    """Return the answer to one question; a TrimtabError becomes ``{"error": …}``."""
-    try:
-        return _answer(question, peer_uid=peer_uid, own_uid=own_uid, backend=backend)
-    except TrimtabError as error:
-        return failure(error.code, error.message, remedy=error.remedy)
+def read_request(question: Mapping[str, object]) -> ControlRequest:
+    """Return the request of a JSON object.
 
-
-def _answer(
-    question: Mapping[str, object], *, peer_uid: int, own_uid: int, backend: ControlBackend
-) -> dict[str, object]:
-    match question.get("do"):
-        case "ping":
-            return {"pong": True}
-        case "status" | "plan" | "history" | "failures" as what:
-            is_trusted = peer_uid in (0, own_uid)
-            number, wait_s = backend.published(), _wait_s(question)
-            runs = backend.failed_runs(peer_uid, owns_all=is_trusted)
-            reply = _read(what, question, backend, runs)
-            if wait_s == 0.0 or not is_trusted or reply != _UNCHANGED:
-                return reply
-            backend.await_published(number, timeout_s=wait_s)
-            return _read(what, question, backend, backend.failed_runs(peer_uid, owns_all=True))
-        case "review":
-            version, directory = (text_member(question, name) for name in ("version", "directory"))
-            return backend.review(version=version, directory=directory)
-        case "state":
-            _raise_if_not_allowed(peer_uid, own_uid)
-            return backend.state(_key(question.get("key")))
-        case "secrets" | "observe" as what:
-            _raise_if_not_allowed(peer_uid, own_uid)
-            return backend.secret_contents() if what == "secrets" else backend.observe()
-        case "progress":
-            return backend.progress(_since(question))
-        case "pass":
-            _raise_if_not_allowed(peer_uid, own_uid)
-            done = backend.run_pass(pass_request(question, peer_uid=peer_uid))
-            # The failures of this pass are known only now.
-            runs = backend.failed_runs(peer_uid, owns_all=True)
-            return _with_last_lines(done, runs) if question.get("output") is True else done
-        case "rollback" | "restart" | "suspend" | "resume" | "stop" | "start" as verb:
-            _raise_if_not_allowed(peer_uid, own_uid)
-            return backend.act(act_request(verb, question, peer_uid=peer_uid))
-        case other:
-            raise unknown_request(other)
-
-
-def _read(
-    what: str, question: Mapping[str, object], backend: ControlBackend, runs: tuple[FailedRun, ...]
-) -> dict[str, object]:
-    """Answer a read-only question; *runs* are the failed runs whose output the peer may read."""
-    output = question.get("output") is True
-    match what:
-        case "status":
-            report = with_last_lines(backend.status(), runs) if output else backend.status()
-            return _unless_known(report, question)
-        case "plan":
-            return backend.plan()
-        case "history":
-            history = backend.history(_key(question.get("key")))
-            return with_failures(history, runs) if output else history
-        case _:
-            return {"runs": [failures.FORM.to_json(run) for run in runs]}
-
-
-def _unless_known(report: dict[str, object], question: Mapping[str, object]) -> dict[str, object]:
-    """Return a report with its version. A question names the version that the asker has, or ''.
-
-    Asked again and again, an unchanged report costs neither side more than a digest. Trusted users
-    can ask for an answer only after a change: ``wait_s`` is the longest wait.
+    Raises:
+        UsageError: the request is unknown, or a member has the wrong type.
     """
-    known = question.get("unless")
-    if known is None:
-        return report
-    # The controller makes equal reports in the same order, and canonical JSON takes four times as long.
-    version = hashlib.sha256(json.dumps(report).encode()).hexdigest()
-    return dict(_UNCHANGED) if version == known else {**report, "version": version}
+    try:
+        return _REQUESTS.validate_python(question)
+    except ValidationError as error:
+        place = error.errors(include_url=False)[0]["loc"]
+        if not place:
+            raise unknown_request(question.get("do")) from error
+        member = str(place[1])
+        text = f"text of at most {TEXT_MAX} characters"
+        raise wrong_member(member, _EXPECTED.get(member, text)) from error
 
 
-def _with_last_lines(done: dict[str, object], runs: Iterable[FailedRun]) -> dict[str, object]:
-    """Return the answer to a pass, with the failed runs in its status."""
-    status = done["status"]
-    assert isinstance(status, dict), "a pass is answered with a status"
-    return {**done, "status": with_last_lines(status, runs)}
-
-
-def _raise_if_not_allowed(peer_uid: int, own_uid: int) -> None:
-    if peer_uid not in (0, own_uid):
+def raise_if_not_allowed(question: Mapping[str, object], peer_uid: int, *, trusted: bool) -> None:
+    """Raise UsageError for a request that a user isn't allowed to send."""
+    if question.get("do") in RESTRICTED and not trusted:
         raise UsageError(
             "control.denied",
             f"uid {peer_uid} is allowed to look, not to act",
             remedy="run the command as root",
         )
-
-
-def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassRequest:
-    """Parse a request for a pass.
-
-    Raises:
-        UsageError: a member has the wrong type.
-    """
-    key = question.get("key")
-    return PassRequest(
-        _timeout_s(question),
-        _flag(question, "approve_prune"),
-        requester(question, "on_behalf_of", peer_uid),
-        None if key is None else _key(key),
-        text_member(question, "plan"),
-        text_member(question, "approved"),
-    )
-
-
-def act_request(verb: Verb, question: Mapping[str, object], *, peer_uid: int) -> ActRequest:
-    """Parse a request to change an override.
-
-    Raises:
-        UsageError: a member has the wrong type.
-    """
-    act = ServiceAct(
-        verb,
-        _key(question.get("key")),
-        requester(question, "on_behalf_of", peer_uid),
-        to=text_member(question, "to"),
-        reason=text_member(question, "note"),
-    )
-    return ActRequest(act, _flag(question, "only_ask"), _timeout_s(question))
-
-
-def _flag(question: Mapping[str, object], member: str) -> bool:
-    flag = question.get(member, False)
-    if not isinstance(flag, bool):
-        raise wrong_member(member, "true or false")
-    return flag
-
-
-def _timeout_s(question: Mapping[str, object]) -> float:
-    timeout_s = question.get("timeout_s", PASS_TIMEOUT_S)
-    if (
-        isinstance(timeout_s, bool)
-        or not isinstance(timeout_s, int | float)
-        or not 0 < timeout_s <= PASS_TIMEOUT_MAX_S
-    ):
-        raise wrong_member("timeout_s", f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}")
-    return float(timeout_s)
-
-
-def _wait_s(question: Mapping[str, object]) -> float:
-    wait_s = question.get("wait_s", 0.0)
-    if (
-        isinstance(wait_s, bool)
-        or not isinstance(wait_s, int | float)
-        or not 0 <= wait_s <= WAIT_MAX_S
-    ):
-        raise wrong_member("wait_s", f"a number of seconds up to {WAIT_MAX_S:g}")
-    return float(wait_s)
-
-
-def _since(question: Mapping[str, object]) -> int:
-    since = question.get("since", 0)
-    if isinstance(since, bool) or not isinstance(since, int):
-        raise wrong_member("since", "the number of an act")
-    return since
-
-
-def _key(text: object) -> Key:
-    try:
-        return Key.parse(str(text))
-    except ValueError as error:
-        raise wrong_member("key", "KIND/NAMESPACE/NAME") from error
-
-
-def answer_with(backend: ControlBackend, *, own_uid: int) -> Answer:
-    """Return the answers of *backend*, for a ``ConversationServer``."""
-
-    def reply(question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
-        return answer(question, peer_uid=peer_uid, own_uid=own_uid, backend=backend)
-
-    return reply

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from controller.core.planning import planner
-from controller.core.planning.images_networks_volumes import image_references
+from controller.core.planning.images_networks_volumes import image_references, with_image_volumes
 from controller.core.planning.networks import services_cut_off
 from controller.core.planning.service_order import Ordering
 from controller.core.review.performed_actions import down_s
@@ -42,6 +43,9 @@ from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
+
+if TYPE_CHECKING:
+    from controller.model.desired.field_changes import Review
 
 FIRST_OBSERVE_S = 2.0
 #: Events of containers that possibly serve no longer: their keys precede the others.
@@ -253,6 +257,21 @@ class Controller:
         """
         with self._observing:
             return self._plan_everything(last, approved=False, record=False)
+
+    def review(self, full_plan: FullPlan, *, reveal: bool = False) -> Review:
+        """Return a plan with the changed fields; *reveal* includes secret values."""
+        from controller.core.review.review import review  # a start shows no plan
+
+        return review(
+            full_plan.plan,
+            declared=full_plan.declared,
+            desired=with_image_volumes(
+                full_plan.view.desired, full_plan.observed, full_plan.policy.volume_rule
+            ),
+            observed=full_plan.observed,
+            all_overrides=self._store.all_overrides(),
+            reveal=reveal,
+        )
 
     def list_containers(self) -> None:
         """Compare the engine's list with the last snapshot, and queue services with differences.

@@ -7,11 +7,13 @@ failed action ends the execution. No mutation is ever repeated here. An atomic g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from controller.core.drift.actions import atomic_groups, is_denied
-from controller.loop.worker_slots import SharedCreations, existing
+from controller.loop.state.failed_runs import ActionLog
+from controller.loop.worker_slots import OutsideSlot, SharedCreations, existing, in_place
 from controller.model.desired.plan import (
     IN_PLACE,
     AnyAction,
@@ -25,11 +27,10 @@ from controller.model.desired.plan import (
     RemoveContainer,
     Wait,
 )
-from controller.model.errors import Conflict, EngineError
+from controller.model.errors import Conflict, EngineError, TooManyRequests
 from controller.model.names import Key
-from controller.model.observed import Observed
 from controller.model.records import UNMET, Context
-from controller.ports import ActionPerformer
+from controller.ports import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,98 +70,104 @@ class Execution:
         return bool(self.done) or self.failed is not None
 
 
-def never(_action: AnyAction | None = None) -> bool:
-    """Return False: defer no action, open no barrier, do not stop."""
+def never() -> bool:
+    """Return False: do not stop."""
     return False
 
 
-def execute(
-    actions: Iterable[AnyAction],
-    *,
-    engine: ActionPerformer,
-    context: Callable[[AnyAction], Context],
-    observe: Callable[[AnyAction], Observed],
-    is_deferred: Callable[[AnyAction], bool] = never,
-    await_open: Callable[[Barrier], bool] = never,
-    creations: SharedCreations | None = None,
-    stopping: Callable[[], bool] = never,
-) -> Execution:
-    """Perform *actions* in order until one fails. Errors of the engine are returned, not raised.
+class Run(ABC):
+    """One execution of actions, in order until one fails. A run executes one sequence.
 
-    Args:
-        actions: one key's sequence, or a whole plan.
-        engine: performs the actions.
-        context: returns the claims to send with an action.
-        observe: takes a fresh snapshot with an action's object, to find a shared creation.
-        is_deferred: returns True for an action whose retry isn't due.
-        await_open: called at a barrier; returns True to perform the actions behind the barrier. May
-            block, and raise an EngineError.
-        creations: shares created objects with concurrent executions. None: no other execution runs,
-            and an existing object is a conflict.
-        stopping: returns True if the process stops: the current group is finished, no further
-            group begins.
+    Each performed action is an entry of *log*. A subclass decides what is deferred, whether a barrier is
+    open, and when to stop. *creations* shares created objects with concurrent runs; None: no other run
+    executes, and an existing object is a conflict. *outside_slot*: how pulls leave their worker's slot.
     """
-    sequence = tuple(actions)
-    removed = frozenset(a.target for a in sequence if isinstance(a, RemoveContainer))
-    run = _Run(engine, context, observe, removed, creations)
-    for group in atomic_groups(sequence):
-        first = run.current = group[0]
-        if first.object in run.closed:
-            continue
-        try:
-            if isinstance(first, Wait):
-                run.wait(first, await_open)
-            elif refused := [action for action in group if is_denied(action)]:
-                run.refused += refused
-            elif run.is_deferred(group, is_deferred):
-                run.deferred += group
-            elif stopping():
-                return replace(run.result(), interrupted=True)
-            else:
-                for action in group:
-                    run.perform(action)
-        except EngineError as error:
-            return run.result(run.current, error)
-    return run.result()
 
+    def __init__(
+        self,
+        engine: Engine,
+        log: ActionLog,
+        creations: SharedCreations | None = None,
+        outside_slot: OutsideSlot = in_place,
+    ) -> None:
+        self._engine = engine
+        self._log = log
+        self._creations = creations
+        self._outside_slot = outside_slot
+        #: The names of the containers that the sequence removes.
+        self._removed: frozenset[str] = frozenset()
+        #: The ids of created containers, by name.
+        self._created: dict[str, str] = {}
+        self._done: list[ActionDone] = []
+        self._waits: list[Wait] = []
+        self._refused: list[AnyAction] = []
+        self._deferred: list[AnyAction] = []
+        #: The keys whose barrier is closed.
+        self._closed: set[Key] = set()
+        self._current: AnyAction | None = None
 
-@dataclass(slots=True)
-class _Run:
-    """The state of one execution."""
+    # Decisions of a subclass
 
-    engine: ActionPerformer
-    context: Callable[[AnyAction], Context]
-    observe: Callable[[AnyAction], Observed]
-    #: The names of the containers that the sequence removes.
-    removed: frozenset[str]
-    creations: SharedCreations | None
-    #: The ids of created containers, by name.
-    created: dict[str, str] = field(default_factory=dict)
-    done: list[ActionDone] = field(default_factory=list)
-    waits: list[Wait] = field(default_factory=list)
-    refused: list[AnyAction] = field(default_factory=list)
-    deferred: list[AnyAction] = field(default_factory=list)
-    #: The keys whose barrier is closed.
-    closed: set[Key] = field(default_factory=set)
-    current: AnyAction | None = None
+    @abstractmethod
+    def context(self, action: AnyAction) -> Context:
+        """Return the claims to send with an action."""
 
-    def wait(self, action: Wait, await_open: Callable[[Barrier], bool]) -> None:
+    @abstractmethod
+    def stopping(self) -> bool:
+        """Return True to finish the current group and begin no further one."""
+
+    def is_deferred(self, _action: AnyAction) -> bool:
+        """Return True for an action whose retry isn't due."""
+        return False
+
+    def await_open(self, _barrier: Barrier) -> bool:
+        """Return True to perform the actions behind a barrier. May block, and raise an EngineError."""
+        return False
+
+    # Execution
+
+    def execute(self, actions: Iterable[AnyAction]) -> Execution:
+        """Perform *actions*: one key's sequence, or a whole plan.
+
+        Errors of the engine are returned, not raised.
+        """
+        sequence = tuple(actions)
+        self._removed = frozenset(a.target for a in sequence if isinstance(a, RemoveContainer))
+        for group in atomic_groups(sequence):
+            first = self._current = group[0]
+            if first.object in self._closed:
+                continue
+            try:
+                if isinstance(first, Wait):
+                    self._wait(first)
+                elif refused := [action for action in group if is_denied(action)]:
+                    self._refused += refused
+                elif self._is_deferred(group):
+                    self._deferred += group
+                elif self.stopping():
+                    return replace(self._result(), interrupted=True)
+                else:
+                    for action in group:
+                        self._perform_or_share(action)
+            except EngineError as error:
+                return replace(self._result(), failed=self._current, error=error)
+        return self._result()
+
+    def _wait(self, action: Wait) -> None:
         """Skip a wait; a closed barrier ends the sequence of its key."""
-        if isinstance(action, Barrier) and await_open(action):
+        if isinstance(action, Barrier) and self.await_open(action):
             return
-        self.waits.append(action)
+        self._waits.append(action)
         if isinstance(action, Barrier):
-            self.closed.add(action.object)
+            self._closed.add(action.object)
 
-    def is_deferred(
-        self, group: Sequence[AnyAction], is_deferred: Callable[[AnyAction], bool]
-    ) -> bool:
+    def _is_deferred(self, group: Sequence[AnyAction]) -> bool:
         """Return True if an action of a group, or one of its dependencies, is deferred."""
-        if any(self._depends(action, on) for action in group for on in self.deferred):
+        if any(self._depends(action, on) for action in group for on in self._deferred):
             return True
         # From last to first: a stop takes from the disruption budget, which must not be spent on a
         # group whose other actions are deferred.
-        return any(is_deferred(action) for action in reversed(group))
+        return any(self.is_deferred(action) for action in reversed(group))
 
     def _depends(self, action: AnyAction, on: AnyAction) -> bool:
         """Return True if an action is useless without the earlier action *on*."""
@@ -168,15 +175,15 @@ class _Run:
         if action.object != on.object or on.slot not in (0, action.slot):
             return False
         # No action depends on the repair of a container that the sequence removes.
-        return not (isinstance(on, IN_PLACE) and on.target in self.removed)
+        return not (isinstance(on, IN_PLACE) and on.target in self._removed)
 
-    def perform(self, action: AnyAction) -> None:
-        """Perform one action, or share the creation of another pass."""
-        self.current = action
-        if self.creations is None or not isinstance(action, CreateNetwork | CreateVolume):
+    def _perform_or_share(self, action: AnyAction) -> None:
+        """Perform one action, or share the creation of another run."""
+        self._current = action
+        if self._creations is None or not isinstance(action, CreateNetwork | CreateVolume):
             self._perform(action)
             return
-        with self.creations.creating(action) as waited:
+        with self._creations.creating(action) as waited:
             if waited and self._share(action):
                 return
             try:
@@ -186,18 +193,36 @@ class _Run:
                     raise
 
     def _share(self, action: CreateNetwork | CreateVolume) -> bool:
-        """Return True if another pass created the object; the action is then done."""
-        existing_id = existing(action, self.observe(action))
+        """Return True if another run created the object; the action is then done."""
+        existing_id = existing(action, self._engine.observe(images=frozenset(), only=action.object))
         if existing_id:
-            self.done.append(ActionDone(action, existing_id, shared=True))
+            self._done.append(ActionDone(action, existing_id, shared=True))
         return bool(existing_id)
 
     def _perform(self, action: AnyAction) -> None:
         ready = self._resolve(action)
-        created_id = self.engine.perform(ready, self.context(action))
+        try:
+            created_id = self._send(ready)
+        except EngineError as error:
+            self._log.append(ready, error)
+            raise
+        self._log.append(ready)
         if isinstance(action, CreateContainer):
-            self.created[action.target] = created_id
-        self.done.append(ActionDone(action, created_id or ready.precondition.id))
+            self._created[action.target] = created_id
+        self._done.append(ActionDone(action, created_id or ready.precondition.id))
+
+    def _send(self, action: AnyAction) -> str:
+        """Send one action to the engine, a pull outside the worker's slot.
+
+        Raises:
+            TooManyRequests: the action is a pull, and the limit of pulls is reached.
+        """
+        if not isinstance(action, PullImage):
+            return self._engine.perform(action, self.context(action))
+        with self._outside_slot() as granted:
+            if not granted:
+                raise TooManyRequests("pull.busy", "as many pulls run as may at a time")
+            return self._engine.perform(action, self.context(action))
 
     def _resolve(self, action: AnyAction) -> AnyAction:
         """Return an action with the id of its object, known from the plan or from the creation.
@@ -209,15 +234,12 @@ class _Run:
         creates = isinstance(action, CreateNetwork | CreateVolume | CreateContainer)
         if creates or wanted.id or isinstance(action, PullImage | DeliverFiles | MoveService):
             return action
-        created_id = self.created.get(action.target)
+        created_id = self._created.get(action.target)
         if created_id is None:
             raise Conflict(UNMET, f"the container {action.target} is gone")
         return replace(action, precondition=replace(wanted, id=created_id))
 
-    def result(
-        self, failed: AnyAction | None = None, error: EngineError | None = None
-    ) -> Execution:
+    def _result(self) -> Execution:
         """Return the results so far."""
-        done, waits = tuple(self.done), tuple(self.waits)
-        refused, deferred = tuple(self.refused), tuple(self.deferred)
-        return Execution(done, waits, refused, deferred, failed, error)
+        done, waits = tuple(self._done), tuple(self._waits)
+        return Execution(done, waits, tuple(self._refused), tuple(self._deferred))

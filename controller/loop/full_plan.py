@@ -1,19 +1,28 @@
-"""Full plans: a snapshot of everything, its plan, and the convergence."""
+"""Full plans: a snapshot of everything, its plan, and the convergence.
+
+An exact plan is performed as it was shown, and waits for each of its barriers to open. Passes never
+wait: a pass ends at a closed barrier, and the next pass observes again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.prune_guard import PruneDecision
 from controller.core.status.facts import Failure
-from controller.loop.passes import PassPolicy
-from controller.model.desired.desired import Desired
-from controller.model.desired.plan import NeedsOperator, Plan
-from controller.model.errors import Act, Severity, UsageError
+from controller.loop.executor import Run
+from controller.loop.passes import PassPolicy, claims
+from controller.loop.reconciler import Reconciler
+from controller.loop.state.disruption_budget import running_keys
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.plan import AnyAction, Barrier, NeedsOperator, Plan, Wait
+from controller.model.errors import Act, Conflict, Severity, UsageError
 from controller.model.names import Key
 from controller.model.observed import Observed
+from controller.model.records import UNMET, Context
+from controller.ports import Timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +112,106 @@ def plan_changed(now: str, digest: str) -> UsageError:
         f"the plan is {now} now, not {digest}",
         remedy="look at it again with 'trimtab plan'",
     )
+
+
+#: How often a waiting plan observes its barrier.
+GATE_POLL_S = 0.5
+
+
+class ExactRun(Run):
+    """The execution of exactly one plan, while no pass runs.
+
+    *digest* is that of the shown plan. *approved*: an operator approved the plan, which then is exempt
+    from the disruption budget. *stopping* returns True if no further action is to begin.
+    """
+
+    def __init__(
+        self,
+        loop: Reconciler,
+        full_plan: FullPlan,
+        digest: str,
+        *,
+        approved: bool,
+        requested_by: str,
+        stopping: Callable[[], bool],
+        clock: Timer,
+    ) -> None:
+        super().__init__(loop.engine, loop.action_log)
+        self._loop = loop
+        self._full_plan = full_plan
+        self._desired = full_plan.view.desired
+        self._digest = digest
+        self._approved = approved
+        self._requested_by = requested_by
+        self._stopping = stopping
+        self._clock = clock
+
+    def context(self, action: AnyAction) -> Context:
+        return claims(self._desired, action, self._digest, self._requested_by)
+
+    def stopping(self) -> bool:
+        return self._stopping()
+
+    def is_deferred(self, action: AnyAction) -> bool:
+        """Begin a network's remake only within the disruption budget. Defers no action.
+
+        Raises:
+            OverShare: too many services are down. Nothing is disconnected.
+        """
+        key, full_plan = action.object, self._full_plan
+        if key.kind == "Network" and not self._approved:
+            observed, wall = full_plan.observed, self._clock.now()
+            refusal = self._loop.budget.take_for(
+                key,
+                action,
+                full_plan.plan,
+                observed,
+                lambda: running_keys(observed, observed, key, wall=wall),
+            )
+            if refusal is not None:
+                raise refusal
+        return False
+
+    def await_open(self, barrier: Barrier) -> bool:
+        """Wait until a barrier opens; return True.
+
+        Raises:
+            Conflict: the barrier never opens, or not within the service's progress deadline.
+            EngineError: the engine can't be observed.
+        """
+        service = self._desired.service(barrier.object)
+        assert service is not None, f"a barrier of {barrier.object}, which isn't declared"
+        deadline_s = service.spec.rollout.progress_deadline / 1000
+        deadline = self._clock.monotonic() + deadline_s
+        while True:
+            if barrier.on:
+                is_open, failed, pause_s = self._look_at_dependencies(barrier.object)
+            else:
+                is_open, failed, pause_s = self._look_at_target(barrier, service)
+            if is_open:
+                return True
+            late = self._clock.monotonic() >= deadline
+            if failed or late or self.stopping():
+                why = failed or (f"not within {deadline_s:g} s" if late else "stopped")
+                what = barrier.cause if barrier.on else f"{barrier.target} isn't available"
+                raise Conflict(UNMET, f"{what}: {why}")
+            self._clock.pause(pause_s)
+
+    def _look_at_target(self, barrier: Barrier, service: Service) -> tuple[bool, str, float]:
+        """Return whether a barrier is open, why it never opens, and the pause until the next look."""
+        loop, tracker = self._loop, self._loop.tracker
+        observed = self._engine.observe(images=frozenset(), only=barrier.object)
+        hooks = loop.jobs.hooks(self._desired, observed).facts(service)
+        rollout = tracker.observe_rollout(service, observed, stalled=False, hooks=hooks)
+        is_open = tracker.is_available(service, observed, barrier.target)
+        opens_in_s = tracker.available_in_s(service, observed)
+        pause_s = GATE_POLL_S if opens_in_s is None else min(GATE_POLL_S, opens_in_s + 0.01)
+        return is_open, rollout.failed, pause_s
+
+    def _look_at_dependencies(self, key: Key) -> tuple[bool, str, float]:
+        view, policy = self._full_plan.view, self._full_plan.policy
+        observed = self._engine.observe(images=frozenset())
+        plan = self._loop.plan(view, observed, policy, only=key, known=observed)
+        waits = [a for a in plan.of(key) if isinstance(a, Wait) and a.on]
+        failed = next((wait.cause for wait in waits if isinstance(wait, NeedsOperator)), "")
+        return not waits, failed, GATE_POLL_S

@@ -21,10 +21,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.loop import control_socket
 from controller.loop.control_api import ControlApi
 from controller.loop.controller import Controller
-from controller.loop.operator_api import OperatorApi
 from controller.loop.worker_slots import PassLock, WorkerSlots
 from controller.loop.workqueue import Chore
 from controller.model.errors import EngineError, StateError
@@ -100,13 +98,6 @@ class Supervisor:
         self._stop = stop
         self._stopped = threading.Event()
         self._pass_lock = PassLock(paused=paused)
-        self._api = ControlApi(
-            OperatorApi(controller),
-            self._pass_lock,
-            clock,
-            self._stopped,
-            directory=endpoints.directory,
-        )
         self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
         self._events: Events | None = None
         self._control: ConversationServer | None = None
@@ -124,10 +115,16 @@ class Supervisor:
         if self._endpoints.watch is not None:
             self._start("files", self._watch)
         if self._endpoints.listener is not None:
-            own_uid = os.geteuid()
-            reply = control_socket.answer_with(self._api, own_uid=own_uid)
+            trusted = frozenset({0, os.geteuid()})
+            api = ControlApi(
+                self._controller,
+                self._pass_lock,
+                self._stopped,
+                directory=self._endpoints.directory,
+                trusted=trusted,
+            )
             self._control = ConversationServer(
-                self._endpoints.listener, reply, trusted=frozenset({0, own_uid})
+                self._endpoints.listener, api.answer, trusted=trusted
             )
             self._control.start()
         self._await_stop()

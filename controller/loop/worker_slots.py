@@ -21,7 +21,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from controller.core.drift import contention
 from controller.core.drift.contention import Contention
@@ -29,13 +29,9 @@ from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
     CreateVolume,
-    PullImage,
     RemoveNetwork,
 )
-from controller.model.errors import TooManyRequests
 from controller.model.observed import Observed
-from controller.model.records import Context
-from controller.ports import ActionPerformer
 
 #: The default number of worker slots.
 WORKERS = 4
@@ -130,27 +126,6 @@ class WorkerSlots:
 def in_place() -> Iterator[bool]:
     """Keep the slot: an ``OutsideSlot`` for a caller with a single thread."""
     yield True
-
-
-@dataclass(frozen=True, slots=True)
-class OutsideSlotPerformer:
-    """An ``ActionPerformer`` with pulls outside the worker slots."""
-
-    engine: ActionPerformer
-    outside_slot: OutsideSlot
-
-    def perform(self, action: AnyAction, context: Context) -> str:
-        """Perform an action.
-
-        Raises:
-            TooManyRequests: the action is a pull, and the limit of pulls is reached.
-        """
-        if not isinstance(action, PullImage):
-            return self.engine.perform(action, context)
-        with self.outside_slot() as granted:
-            if not granted:
-                raise TooManyRequests("pull.busy", "as many pulls run as may at a time")
-            return self.engine.perform(action, context)
 
 
 class PassLock:

@@ -30,7 +30,7 @@ OPEN, OPEN_OF_A_USER = 64, 32
 _PAUSE_S = 0.5
 #: A question arrives in few pieces. Each may take ``TIMEOUT_S``.
 PIECE_BYTES, PIECES_MAX = 8192, 32
-_TEXT_MAX = 512
+TEXT_MAX = 512
 _CLAIM_MAX = 200
 _PEERCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 
@@ -186,17 +186,28 @@ def text_member(question: Mapping[str, object], member: str) -> str:
     Raises:
         UsageError: the member is no text, or too long.
     """
-    text = question.get(member) or ""
-    if not isinstance(text, str) or len(text) > _TEXT_MAX:
-        raise wrong_member(member, f"text of at most {_TEXT_MAX} characters")
+    try:
+        return printable_text(question.get(member))
+    except ValueError as error:
+        raise wrong_member(member, str(error)) from error
+
+
+def printable_text(value: object) -> str:
+    """Return a text without control characters; '' for a missing one.
+
+    Raises:
+        ValueError: *value* is no text, or too long.
+    """
+    text = value or ""
+    if not isinstance(text, str) or len(text) > TEXT_MAX:
+        raise ValueError(f"text of at most {TEXT_MAX} characters")
     return "".join(character for character in text if character.isprintable())
 
 
-def requester(question: Mapping[str, object], member: str, peer_uid: int) -> str:
-    """Return the requesting user: the kernel's uid, followed by the claim in a member."""
+def requester(claim: str, peer_uid: int) -> str:
+    """Return the requesting user: the kernel's uid, followed by the *claim* of a question."""
     who = f"uid:{peer_uid}"
-    claim = text_member(question, member).removeprefix(who).strip()[:_CLAIM_MAX]
-    return f"{who} {claim}".strip()
+    return f"{who} {claim.removeprefix(who).strip()[:_CLAIM_MAX]}".strip()
 
 
 def wrong_member(member: str, expected: str) -> UsageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,12 +24,13 @@ from controller.engine.transport import (
     NotSent,
     OutgoingRequest,
 )
+from controller.loop.control_api import ControlApi
 from controller.loop.controller import Controller
-from controller.loop.operator_api import OperatorApi
 from controller.loop.passes import PassPolicy
 from controller.loop.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
+from controller.loop.worker_slots import PassLock
 from controller.loop.workqueue import Chore, Triggers
 from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key
@@ -269,7 +271,7 @@ class SimController:
             )
         )
         self.promptness = Promptness(self.loop, chores, keys, is_deaf)
-        self.operator = OperatorApi(self.loop)
+        self.operator = ControlApi(self.loop, PassLock(), threading.Event())
         self._plan = self.loop.reconciler.plan
         self._plans = itertools.count()
         self.loop.reconciler.plan = self._planned  # type: ignore[method-assign]

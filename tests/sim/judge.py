@@ -341,7 +341,7 @@ class Judge:
         slots = sum(s.spec.replicas for s in survey.view.desired.services)
         if len(first.actions) > 12 * (len(survey.observed.containers) + slots + 2):
             raise Violation(11, f"a plan of {len(first.actions)} actions")
-        review = self._world.controller.operator.review(survey)
+        review = self._world.controller.loop.review(survey)
         shown = render_review(review, width=80, verbose=True), review_json(review)
         told = flat_text(first) + str(shown) + str(loop.status())
         if self._world.secret in told:

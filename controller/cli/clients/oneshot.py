@@ -123,14 +123,12 @@ def make_review(host: HostChoice, *, reveal: bool = False) -> Review:
         StateError: the state folder can't be used.
         Refused: *reveal* is set, and the caller isn't an operator.
     """
-    from controller.loop.operator_api import OperatorApi
-
     with planning_controller(host) as (state, instance, built):
         if reveal:
             note = f"by uid {os.getuid()}"
             BrokerApi(state.broker_socket).record(SHOW_VALUES, instance.id, note)
         full_plan = built.controller.plan_everything()
-        return OperatorApi(built.controller).review(full_plan, reveal=reveal)
+        return built.controller.review(full_plan, reveal=reveal)
 
 
 def ask_for_pass(

@@ -93,47 +93,26 @@ class DisruptionBudget:
                     return refusal
         return None
 
-    def share_of(
-        self, key: Key, plan: Plan, observed: Observed, running: Callable[[], frozenset[Key]]
-    ) -> Callable[[AnyAction], OverShare | None]:
-        """Return a function that counts the service of an action as down, or returns the refusal.
+    def take_for(
+        self,
+        key: Key,
+        action: AnyAction,
+        plan: Plan,
+        observed: Observed,
+        running: Callable[[], frozenset[Key]],
+    ) -> OverShare | None:
+        """Count *key* as down if an action of its *plan* takes it down, or return the refusal.
 
-        The first disconnect of a network's remake counts all services of the network.
+        The first disconnect of a network's remake counts all services of the network. *running* returns
+        the services that are up.
         """
         if key.kind == "Network":
+            leaves = isinstance(action, DisconnectNetwork)
             cut_off = services_cut_off(plan.of(key), observed)
-
-            def take_network(action: AnyAction) -> OverShare | None:
-                leaves = isinstance(action, DisconnectNetwork)
-                return self.take_all(cut_off, running()) if leaves else None
-
-            return take_network
+            return self.take_all(cut_off, running()) if leaves else None
         slots = planned_takedowns.counted_slots(plan.of(key), observed.of(key), self.steady(key))
-
-        def take(action: AnyAction) -> OverShare | None:
-            down = planned_takedowns.takes_down(action, slots)
-            return self.take(key, running()) if down else None
-
-        return take
-
-    def remake_guard(
-        self, plan: Plan, observed: Observed, *, wall: float
-    ) -> Callable[[AnyAction], bool]:
-        """Return a function that lets an exact plan begin a remake only within the budget.
-
-        The function never defers an action. It raises OverShare, so that nothing is disconnected.
-        """
-
-        def check(action: AnyAction) -> bool:
-            key = action.object
-            if isinstance(action, DisconnectNetwork) and key.kind == "Network":
-                running = running_keys(observed, observed, key, wall=wall)
-                refusal = self.take_all(services_cut_off(plan.of(key), observed), running)
-                if refusal is not None:
-                    raise refusal
-            return False
-
-        return check
+        down = planned_takedowns.takes_down(action, slots)
+        return self.take(key, running()) if down else None
 
     def _is_down(self, key: Key, now: float) -> bool:
         """Return True if a service that was taken down isn't up again, and still counts.

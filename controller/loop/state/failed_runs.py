@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -32,8 +32,7 @@ from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.model.observed import Container
 from controller.model.quantities import format_instant
-from controller.model.records import Context
-from controller.ports import ActionPerformer, Clock, OutputReader
+from controller.ports import Clock, OutputReader
 
 #: The reading time of one pass; each read has a limit of its own (``OutputReader``).
 PASS_S = 3.0
@@ -197,21 +196,3 @@ class ActionLog:
         """Return the logged actions, the oldest first."""
         with self._lock:
             return tuple(self._actions)
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """An ``ActionPerformer`` with a log: each performed action is an entry."""
-
-    engine: ActionPerformer
-    log: ActionLog
-
-    def perform(self, action: AnyAction, context: Context) -> str:
-        """Perform an action on the engine; raises the engine's errors."""
-        try:
-            created_id = self.engine.perform(action, context)
-        except EngineError as error:
-            self.log.append(action, error)
-            raise
-        self.log.append(action)
-        return created_id

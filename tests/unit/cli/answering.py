@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from controller.loop.control_socket import ControlBackend, answer_with
+from controller.loop.control_api import ControlApi
 from controller.settings import Instance, state_of, write_instance
 from controller.system.conversation import ConversationServer
 
@@ -17,8 +17,8 @@ DIR = "/srv/desired"
 
 
 @contextmanager
-def answering(backend: ControlBackend) -> Iterator[Path]:
-    """Yield a state folder with an instance on ``DIR``, and *backend* behind its control socket."""
+def answering(api: ControlApi) -> Iterator[Path]:
+    """Yield a state folder with an instance on ``DIR``, and *api* behind its control socket."""
     with TemporaryDirectory(prefix="trimtab-", dir="/tmp") as folder:  # sun_path is short
         root = Path(folder)
         instance = Instance(id="0123456789abcdef", dir=DIR, engine="unix:///nonexistent/none.sock")
@@ -28,9 +28,7 @@ def answering(backend: ControlBackend) -> Iterator[Path]:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(state.controller_socket))
         listener.listen()
-        own_uid = os.getuid()
-        reply = answer_with(backend, own_uid=own_uid)
-        server = ConversationServer(listener, reply, trusted=frozenset({own_uid}))
+        server = ConversationServer(listener, api.answer, trusted=frozenset({os.getuid()}))
         server.start()
         try:
             yield root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -94,7 +95,11 @@ def test_commands_beside_a_running_controller_start_light(tmp_path: Path) -> Non
     """Each is a request to the controller. What is heavy is in memory there."""
     house = House(tmp_path)
     api = ControlApi(
-        house.operator, PassLock(paused=False), house.watch, threading.Event(), directory=DIR
+        house.controller,
+        PassLock(),
+        threading.Event(),
+        directory=DIR,
+        trusted=frozenset({os.getuid()}),
     )
     house.settle()
     commands = (("status",), ("plan",), ("plan", "--json"), ("plan", "-v"), ("diff",), ("apply",))

@@ -17,7 +17,7 @@ from controller.loop.worker_slots import PassLock
 from controller.loop.workqueue import Chore, WorkQueue
 from controller.model.desired.desired import ServiceAct
 from controller.model.desired.plan import AnyAction, StartContainer
-from controller.model.errors import EngineError, EngineFailed, EngineUnavailable, UsageError
+from controller.model.errors import EngineError, EngineFailed, EngineUnavailable
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_instant
@@ -28,14 +28,14 @@ from tests.unit.loop.toy import House, ToyEngine
 from tests.worlds import container, declared, engine, service
 
 DIR = "/srv/desired"
-PASS = PassRequest(5.0, approve_prune=False, on_behalf_of="uid:0", key=None)
-PLAN = {"version": __version__, "directory": DIR}
+PASS = PassRequest(timeout_s=5.0)
+REVIEW = {"do": "review", "version": __version__, "directory": DIR}
 
 
 def api_of(house: House) -> ControlApi:
     stopped = threading.Event()
     stopped.set()  # a pass then waits for nothing
-    return ControlApi(house.operator, PassLock(paused=False), house.watch, stopped, directory=DIR)
+    return ControlApi(house.controller, PassLock(), stopped, directory=DIR)
 
 
 def effects(answer: dict[str, Any]) -> dict[str, str]:
@@ -53,34 +53,33 @@ def house(tmp_path: Path) -> House:
 
 def test_a_review_is_of_the_present_files_and_containers(house: House) -> None:
     api = api_of(house)
-    assert effects(api.review(**PLAN)) == {}
+    assert effects(api.answer(REVIEW, 0)) == {}
     house.files.desired = declared(service(), service("new"))  # and nobody noticed
-    assert effects(api.review(**PLAN)) == {"Service/default/new": "create"}
+    assert effects(api.answer(REVIEW, 0)) == {"Service/default/new": "create"}
     house.engine.change("web.1-" + container().name.rpartition("-")[2], lambda _gone: None)
-    assert effects(api.review(**PLAN))["Service/default/web"] == "create"
+    assert effects(api.answer(REVIEW, 0))["Service/default/web"] == "create"
 
 
 def test_a_review_changes_nothing(house: House) -> None:
     house.files.desired = declared(service(), service("new"))
-    api_of(house).review(**PLAN)
+    api_of(house).answer(REVIEW, 0)
     assert house.settle() == []
 
 
 @pytest.mark.parametrize(
     "request_",
-    [{**PLAN, "version": "0.0.0"}, {**PLAN, "directory": "/srv/other"}],
+    [{**REVIEW, "version": "0.0.0"}, {**REVIEW, "directory": "/srv/other"}],
 )
 def test_a_review_is_only_for_the_same_version_and_directory(
     house: House, request_: dict[str, str]
 ) -> None:
-    with pytest.raises(UsageError) as raised:
-        api_of(house).review(**request_)
-    assert raised.value.code == "control.differs"
+    answer: Any = api_of(house).answer(request_, 0)
+    assert answer["error"]["code"] == "control.differs"
 
 
 def test_a_pass_with_nothing_to_do_observes_once(house: House) -> None:
     before = house.engine.looks
-    answer = api_of(house).run_pass(PASS)
+    answer = api_of(house).run_pass(PASS, 0)
     assert (answer["converged"], answer["acts"]) == (True, [])
     assert house.engine.looks - before == 1
 
@@ -101,10 +100,10 @@ class DrivenLock(PassLock):
 
 def test_a_pass_that_waits_for_time_looks_after_actions_and_once_a_second(house: House) -> None:
     waiting = DrivenLock(house)
-    api = ControlApi(house.operator, waiting, house.watch, threading.Event(), directory=DIR)
+    api = ControlApi(house.controller, waiting, threading.Event(), directory=DIR)
     house.files.desired = declared(service(rev="c", rollout={"minHealthy": "20s"}))
     began, looks = house.watch.time, len(house.engine.looked_at)
-    answer = api.run_pass(replace(PASS, timeout_s=60.0))
+    answer = api.run_pass(replace(PASS, timeout_s=60.0), 0)
     assert answer["converged"]
     assert [running.revision for running in house.engine.world.containers] == [worlds.revision("c")]
     assert 20 < house.watch.time - began < 22
@@ -124,15 +123,15 @@ def followed(house: House) -> House:
 
 
 def test_an_unchanged_world_is_planned_without_an_observation(followed: House) -> None:
-    assert effects(api_of(followed).review(**PLAN)) == {}
-    assert api_of(followed).run_pass(PASS)["converged"]
+    assert effects(api_of(followed).answer(REVIEW, 0)) == {}
+    assert api_of(followed).run_pass(PASS, 0)["converged"]
     assert followed.engine.looks == 0
 
 
 @pytest.mark.parametrize("kind", ["Job", "Network", "Volume"])
 def test_what_only_the_broker_knows_is_asked_for(followed: House, kind: str) -> None:
     key = Key(kind, "default", "data")
-    api_of(followed).run_pass(replace(PASS, key=key))
+    api_of(followed).run_pass(replace(PASS, key=key), 0)
     assert followed.engine.looks == 1
 
 
@@ -142,7 +141,7 @@ def test_a_plan_looks_at_the_changed_services_alone(followed: House, busy: bool)
         followed.controller.keys.add(worlds.WEB)
     else:
         remove(followed)
-    shown = effects(api_of(followed).review(**PLAN))
+    shown = effects(api_of(followed).answer(REVIEW, 0))
     assert bool(shown) is not busy
     assert followed.engine.looked_at[-1] == worlds.WEB
 
@@ -167,7 +166,7 @@ def test_an_observation_under_way_serves_the_plan(followed: House) -> None:
     chores.add(Chore.OBSERVE)
     assert chores.get() is Chore.OBSERVE
     followed.engine.looked_at.clear()
-    assert effects(api_of(followed).review(**PLAN)) == {}
+    assert effects(api_of(followed).answer(REVIEW, 0)) == {}
     assert followed.engine.looked_at == [None]
     assert not chores.is_queued(Chore.OBSERVE), "the look is the chore's"
 
@@ -180,7 +179,7 @@ def test_a_change_that_the_list_shows_after_the_plan_began_is_planned(followed: 
         remove(followed)
 
     followed.engine.before_list = remove_during_the_plan
-    assert effects(api_of(followed).review(**PLAN)) == {"Service/default/web": "create"}
+    assert effects(api_of(followed).answer(REVIEW, 0)) == {"Service/default/web": "create"}
 
 
 def remove(house: House) -> None:
@@ -228,10 +227,10 @@ def test_any_hint_of_a_change_causes_an_observation(
     followed: House, happening: Callable[[House], None]
 ) -> None:
     happening(followed)
-    api_of(followed).review(**PLAN)
+    api_of(followed).answer(REVIEW, 0)
     assert followed.engine.looks == 1
     followed.engine.looks = 0
-    api_of(followed).run_pass(PASS)
+    api_of(followed).run_pass(PASS, 0)
     assert followed.engine.looks >= 1
 
 
@@ -239,9 +238,7 @@ def test_any_hint_of_a_change_causes_an_observation(
 
 
 def driven(house: House) -> ControlApi:
-    return ControlApi(
-        house.operator, DrivenLock(house), house.watch, threading.Event(), directory=DIR
-    )
+    return ControlApi(house.controller, DrivenLock(house), threading.Event(), directory=DIR)
 
 
 def told(answer: Any) -> tuple[Any, Any, list[tuple[str, ...]]]:
@@ -261,16 +258,16 @@ def test_a_rolled_back_service_is_not_converged_then_nor_later(tmp_path: Path) -
     house.engine.fault = never_starts
     house.files.desired = declared(bad)
     left = [("Service/default/web", "failed", "RolledBack", "Automatic")]
-    answer: Any = driven(house).run_pass(replace(PASS, timeout_s=300.0))
+    answer: Any = driven(house).run_pass(replace(PASS, timeout_s=300.0), 0)
     assert told(answer) == (False, True, left)
     assert "no such command" in answer["unmet"][0]["message"]
-    assert told(driven(house).run_pass(PASS)) == (False, True, left)
+    assert told(driven(house).run_pass(PASS, 0)) == (False, True, left)
 
 
 def test_a_new_service_is_not_converged_before_it_was_up_for_min_healthy(house: House) -> None:
     house.files.desired = declared(service(), service("new"))
     began = house.watch.time
-    assert told(driven(house).run_pass(replace(PASS, timeout_s=60.0))) == (True, False, [])
+    assert told(driven(house).run_pass(replace(PASS, timeout_s=60.0), 0)) == (True, False, [])
     assert house.watch.time - began >= 10
 
 
@@ -292,7 +289,7 @@ def test_a_new_service_that_dies_within_min_healthy_is_not_converged(house: Hous
 
     house.engine.fault = fault
     house.files.desired = declared(service(), service("new"))
-    answer: Any = driven(house).run_pass(replace(PASS, timeout_s=60.0))
+    answer: Any = driven(house).run_pass(replace(PASS, timeout_s=60.0), 0)
     assert (answer["converged"], [each["object"] for each in answer["unmet"]]) == (
         False,
         ["Service/default/new"],
@@ -301,16 +298,16 @@ def test_a_new_service_that_dies_within_min_healthy_is_not_converged(house: Hous
 
 def test_a_suspended_service_with_a_changed_document_is_not_converged(house: House) -> None:
     house.operator.act(ServiceAct("suspend", service().key, "uid:0"))
-    assert told(driven(house).run_pass(PASS)) == (True, False, [])
+    assert told(driven(house).run_pass(PASS, 0)) == (True, False, [])
     house.files.desired = declared(service(rev="c"))
     left = [("Service/default/web", "suspended", "Suspended", "ByCommand")]
-    assert told(driven(house).run_pass(PASS)) == (False, True, left)
+    assert told(driven(house).run_pass(PASS, 0)) == (False, True, left)
 
 
 def test_an_exact_plan_is_not_applied_before_it_was_up_for_min_healthy(house: House) -> None:
     house.files.desired = declared(service(), service("new"))
     digest = house.operator.plan().plan.digest
     began = house.watch.time
-    answer = driven(house).run_pass(replace(PASS, timeout_s=60.0, plan=digest))
+    answer = driven(house).run_pass(replace(PASS, timeout_s=60.0, plan=digest), 0)
     assert told(answer) == (True, False, [])
     assert house.watch.time - began >= 10

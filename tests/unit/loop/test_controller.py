@@ -645,13 +645,13 @@ def test_a_review_says_what_changed_since_the_document_was_acted_on(tmp_path: Pa
     home = house(tmp_path, services=(service(),))
     home.settle()
     home.files.desired = declared(service(replicas=2))
-    (entry,) = home.operator.review(home.controller.plan_everything()).entries
+    (entry,) = home.controller.review(home.controller.plan_everything()).entries
     changes = [change_text(c) for each in entry.differences for c in each.changes]
     assert changes == ["spec.replicas: 1 -> 2"]
     home.declare(service(replicas=2))
     home.settle()
     home.restart()
-    assert home.operator.review(home.controller.plan_everything()).entries == ()
+    assert home.controller.review(home.controller.plan_everything()).entries == ()
 
 
 def test_what_was_done_is_told_to_whoever_asks(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from controller.loop.executor import Execution, execute, never
+from controller.loop.executor import Execution, Run, never
+from controller.loop.state.failed_runs import ActionLog
+from controller.loop.worker_slots import SharedCreations
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
@@ -18,7 +21,7 @@ from controller.model.desired.plan import (
 from controller.model.errors import EngineFailed
 from controller.model.records import UNMET, Context, Precondition, Verdict
 from tests import worlds
-from tests.unit.loop.toy import ToyEngine
+from tests.unit.loop.toy import ToyEngine, Watch
 from tests.worlds import IMAGE, WEB, container, declared, service
 
 WEB1, WEB2 = "web.1-bbbbbbbb", "web.2-bbbbbbbb"
@@ -29,14 +32,37 @@ def plan_for(engine: ToyEngine, replicas: int = 1) -> tuple[AnyAction, ...]:
     return worlds.plan(declared(service(replicas=replicas)), engine.world).actions
 
 
-def run(engine: ToyEngine, *actions: AnyAction, **more: object) -> Execution:
-    return execute(
-        actions,
-        engine=engine,
-        context=lambda action: Context(cause=action.cause),
-        observe=lambda action: engine.observe(images=frozenset(), only=action.object),
-        **more,  # type: ignore[arg-type]
-    )
+class Sequence(Run):
+    """A run with decisions of a test."""
+
+    def __init__(
+        self,
+        engine: ToyEngine,
+        *,
+        is_deferred: Callable[[AnyAction], bool] = lambda _action: False,
+        stopping: Callable[[], bool] = never,
+        creations: SharedCreations | None = None,
+    ) -> None:
+        super().__init__(engine, ActionLog(Watch()), creations)
+        self._deferring, self._stop = is_deferred, stopping
+
+    def context(self, action: AnyAction) -> Context:
+        return Context(cause=action.cause)
+
+    def stopping(self) -> bool:
+        return self._stop()
+
+    def is_deferred(self, action: AnyAction) -> bool:
+        return self._deferring(action)
+
+
+def run(
+    engine: ToyEngine,
+    *actions: AnyAction,
+    is_deferred: Callable[[AnyAction], bool] = lambda _action: False,
+    stopping: Callable[[], bool] = never,
+) -> Execution:
+    return Sequence(engine, is_deferred=is_deferred, stopping=stopping).execute(actions)
 
 
 def check(execution: Execution, *, done: list[str], failed: str = "", code: str = "") -> None:
@@ -205,8 +231,17 @@ def test_what_cannot_be_put_in_place_holds_nothing_if_it_is_to_go() -> None:
 
 def test_a_stop_lets_the_running_action_finish_and_begins_no_other() -> None:
     engine = ToyEngine()
-    execution = run(
-        engine, *plan_for(engine), is_deferred=never, stopping=lambda: len(engine.done) == 1
-    )
+    execution = run(engine, *plan_for(engine), stopping=lambda: len(engine.done) == 1)
     check(execution, done=EVERYTHING[:1])
     assert execution.interrupted
+
+
+def test_each_action_is_logged_once_performed_or_failed() -> None:
+    engine = ToyEngine()
+    engine.fault = lambda action: (
+        EngineFailed("engine.failed", "it can't") if action.verb == "start-container" else None
+    )
+    sequence = Sequence(engine)
+    sequence.execute(plan_for(engine))
+    entries = [(e.number, e.action.verb, e.error) for e in sequence._log.actions()]
+    assert entries == [(1, "create-container", None), (2, "start-container", "it can't")]

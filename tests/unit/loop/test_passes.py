@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.core.service.desired_view import DesiredView
-from controller.loop.passes import look_at
+from controller.loop.passes import observe_key
 from controller.model.observed import Image, Observed
 from tests import worlds
 from tests.unit.loop.toy import ToyEngine
@@ -23,7 +23,7 @@ def test_a_look_asks_for_the_pin_or_else_for_the_reference(*, before: bool, now:
     pinned = replace(bare, images={**bare.images, PINNED.id: PINNED}, pins={web.revision: PINNED})
     engine = ToyEngine(pinned if now else bare)
     view = DesiredView(worlds.declared(web))
-    seen: Observed = look_at(engine, web.key, view, pinned if before else bare)
+    seen: Observed = observe_key(engine, web.key, view, pinned if before else bare)
     # The broker drops a pin when a person restarts the service, and has one after the first create.
     assert (PINNED.id if now else web.spec.image) in seen.images
     assert engine.looks == (1 if before == now else 2)
@@ -35,5 +35,5 @@ def test_a_new_pin_on_the_image_of_the_reference_needs_no_second_look() -> None:
     image = bare.images[web.spec.image]
     assert image is not None
     engine = ToyEngine(replace(bare, pins={web.revision: image}))
-    look_at(engine, web.key, DesiredView(worlds.declared(web)), bare)
+    observe_key(engine, web.key, DesiredView(worlds.declared(web)), bare)
     assert engine.asked_images == [frozenset({web.spec.image})]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from controller.loop.executor import ActionDone, Execution, execute
+from controller.loop.executor import ActionDone, Execution
 from controller.loop.worker_slots import SharedCreations
 from controller.model.desired.plan import (
     AnyAction,
@@ -21,6 +21,7 @@ from controller.model.observed import Observed
 from controller.model.records import Context, Precondition
 from controller.ports import EngineEvent
 from tests.unit.loop.test_controller import house
+from tests.unit.loop.test_executor import Sequence
 from tests.unit.loop.toy import House, ToyEngine
 from tests.worlds import ISOLATED, WEB, engine, network, service
 
@@ -105,13 +106,7 @@ def test_what_is_not_ours_is_never_used_in_the_place_of_what_is_missing() -> Non
     )
 
     def run() -> Execution:
-        return execute(
-            [action],
-            engine=there,
-            context=lambda _action: Context(),
-            observe=lambda _action: there.world,
-            creations=SharedCreations(),
-        )
+        return Sequence(there, creations=SharedCreations()).execute([action])
 
     error = run().error
     assert error is not None and error.message == "platform-network already exists"

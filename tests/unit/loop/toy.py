@@ -11,14 +11,15 @@ from controller.core.drift.actions import Judge
 from controller.core.drift.probe_verdict import Probe, ProbeOutcome, ProbeResult
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.status.facts import Report
+from controller.loop.control_api import ControlApi
 from controller.loop.controller import Controller
 from controller.loop.executor import never
-from controller.loop.operator_api import OperatorApi
 from controller.loop.passes import PassPolicy
 from controller.loop.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts, ignore_commits
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
+from controller.loop.worker_slots import PassLock
 from controller.loop.workqueue import Chore, Triggers
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
@@ -207,7 +208,7 @@ class House:
     failure_log: FailureLog | None = None
     stopping: Callable[[], bool] = never
     controller: Controller = field(init=False)
-    operator: OperatorApi = field(init=False)
+    operator: ControlApi = field(init=False)
     triggers: Triggers = field(init=False)
     memory: StateStore = field(init=False)
 
@@ -236,7 +237,7 @@ class House:
                 stopping=self._is_stopping,
             )
         )
-        self.operator = OperatorApi(self.controller)
+        self.operator = ControlApi(self.controller, PassLock(), threading.Event())
         self.controller.begin(problem=problem)
         self.controller.subscribed()
 

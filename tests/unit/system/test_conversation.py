@@ -190,5 +190,5 @@ def unread(client: socket.socket) -> int:
 
 
 def test_the_kernel_names_who_asks_and_a_claim_only_adds_to_it() -> None:
-    assert requester({"by": "uid:0 alice"}, "by", 0) == "uid:0 alice"
-    assert requester({"by": "uid:0"}, "by", 990) == "uid:990 uid:0"
+    assert requester("uid:0 alice", 0) == "uid:0 alice"
+    assert requester("uid:0", 990) == "uid:990 uid:0"

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from controller.cli.clients.socket_client import BrokerApi, WholeAnswer, ask_to_observe, exchange
+from controller.loop.control_api import ControlApi
+from controller.loop.control_socket import PassRequest
+from controller.loop.worker_slots import PassLock
 from controller.model.errors import EngineUnavailable, Refused, UsageError
 from controller.model.names import Key
 from controller.settings import read_instance, state_of
 from tests.unit.cli.answering import answering
+from tests.unit.loop.toy import House
 
 if TYPE_CHECKING:
-    from controller.loop.control_socket import ControlBackend, PassRequest
+    from controller.loop.control_socket import PassRequest
 
 
 def exchange_with(answer: bytes, *, body: bytes | None = None) -> tuple[bytes, WholeAnswer]:
@@ -166,22 +171,23 @@ def test_a_refused_stream_is_an_error_with_its_rule(tmp_path: Path) -> None:
         pass
 
 
-class Refusing:
+class Refusing(ControlApi):
     """A controller that obeys nobody."""
 
     asked: Key | None = None
 
-    def run_pass(self, request: PassRequest) -> dict[str, object]:
+    def run_pass(self, request: PassRequest, uid: int) -> dict[str, object]:
         self.asked = request.key
-        raise UsageError("control.denied", "only root may ask for a pass")
+        raise UsageError("control.denied", f"only root may ask for a pass, not {uid}")
 
 
-def test_a_look_that_a_controller_refuses_is_no_error() -> None:
-    backend = Refusing()
-    with answering(cast("ControlBackend", backend)) as root:
+def test_a_look_that_a_controller_refuses_is_no_error(tmp_path: Path) -> None:
+    trusted = frozenset({os.getuid()})
+    api = Refusing(House(tmp_path).controller, PassLock(), threading.Event(), trusted=trusted)
+    with answering(api) as root:
         instance = read_instance(root)
         assert instance is not None
         state = state_of(root, instance)
         ask_to_observe(state.controller_socket, "Volume/shop/data")
-    assert backend.asked == Key("Volume", "shop", "data")
+    assert api.asked == Key("Volume", "shop", "data")
     ask_to_observe(state.controller_socket, "Volume/shop/data")  # nobody listens

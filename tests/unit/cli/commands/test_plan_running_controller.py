@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,9 +38,10 @@ def house(tmp_path: Path) -> House:
 
 @pytest.fixture
 def root(house: House) -> Iterator[Path]:
-    stopped = threading.Event()
-    lock = PassLock(paused=False)
-    api = ControlApi(house.operator, lock, house.watch, stopped, directory=DIR)
+    trusted = frozenset({os.getuid()})
+    api = ControlApi(
+        house.controller, PassLock(), threading.Event(), directory=DIR, trusted=trusted
+    )
     with answering(api) as root:
         yield root
 
@@ -54,7 +56,7 @@ def run(*arguments: str, state: Path) -> int:
 def test_a_plan_is_the_controllers(
     root: Path, house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = house.operator.review(house.controller.plan_everything())
+    made = house.controller.review(house.controller.plan_everything())
     assert run("plan", state=root) == 2
     text = render_review(made, width=None).rstrip()
     assert capsys.readouterr().out == f"{text}\ndigest {made.plan.digest}\n"
@@ -87,7 +89,7 @@ def test_a_document_that_an_override_keeps_from_its_service_is_no_success(
 def test_differences_are_of_the_named_resources(
     root: Path, house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = house.operator.review(house.controller.plan_everything())
+    made = house.controller.review(house.controller.plan_everything())
     assert run("diff", "--json", state=root) == 2
     assert json.loads(capsys.readouterr().out) == differences_json(carried(made))
     assert run("diff", "default/web", state=root) == 2
@@ -127,7 +129,7 @@ def test_a_terminal_gets_the_lines_of_files_that_have_problems(
     house.files.desired = replace(house.files.desired, problems=(here, gone))
     monkeypatch.setattr("controller.cli.output.terminal.terminal_width", lambda: 80)
     monkeypatch.setattr("controller.cli.commands.plan.terminal_width", lambda: 80)
-    made = house.operator.review(house.controller.plan_everything())
+    made = house.controller.review(house.controller.plan_everything())
     text = _text_of(carried(made), tmp_path, verbose=False)
     before, after = text.split("web.yaml:2:8: error field.unknown: x\n")
     assert before.endswith("gone.yaml:2:8: error field.unknown: x\n") or "gone.yaml" in after

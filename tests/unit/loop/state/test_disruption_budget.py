@@ -9,6 +9,10 @@ import pytest
 
 from controller.core import disruption
 from controller.core.engine_api.translate import timestamp_seconds
+from controller.core.service.desired_view import DesiredView
+from controller.core.service.prune_guard import PruneDecision, PruneMemory
+from controller.loop.executor import never
+from controller.loop.full_plan import ExactRun, FullPlan
 from controller.loop.state.disruption_budget import (
     LATER_S,
     REPLACING_S,
@@ -19,10 +23,12 @@ from controller.loop.state.disruption_budget import (
 )
 from controller.loop.state.store import StateStore
 from controller.model.desired.plan import DisconnectNetwork, Plan
-from controller.model.errors import Act, OverShare
+from controller.model.errors import Act
 from controller.model.names import Key, service_key
 from controller.model.observed import ContainerState, Observed
-from controller.model.records import Precondition
+from controller.model.records import UNMET, Precondition
+from tests import worlds
+from tests.unit.loop.toy import House
 from tests.worlds import container
 
 KEYS = [service_key("default", f"s{number}") for number in range(10)]
@@ -161,29 +167,44 @@ def remake_of(count: int) -> tuple[Plan, Observed]:
 def test_a_remake_counts_all_services_of_its_network_or_none() -> None:
     share = DisruptionBudget(StateStore(Path("unused")), Time())
     plan, observed = remake_of(4)
-    take = share.share_of(LAN, plan, observed, lambda: ALL)
-    assert [error is None for error in map(take, plan.actions)] == [False] * 4
+    taken = [share.take_for(LAN, a, plan, observed, lambda: ALL) for a in plan.actions]
+    assert [error is None for error in taken] == [False] * 4
     # None of them counts.
     assert [share.take(key, ALL) for key in KEYS[4:7]] == [None] * 3
     share = DisruptionBudget(StateStore(Path("unused")), Time())
     plan, observed = remake_of(3)
-    take = share.share_of(LAN, plan, observed, lambda: ALL)
-    assert [take(action) for action in plan.actions] == [None] * 3
+    taken = [share.take_for(LAN, a, plan, observed, lambda: ALL) for a in plan.actions]
+    assert taken == [None] * 3
     assert share.take(KEYS[3], ALL) is not None
 
 
-def test_an_exact_plan_begins_no_remake_beyond_the_budget() -> None:
-    share = DisruptionBudget(StateStore(Path("unused")), Time())
-    plan, observed = remake_of(4)
-    later = replace(
-        observed,
-        containers=tuple(
-            replace(c, started_at="2026-01-01T00:00:00Z") for c in observed.containers
-        ),
+def exact_run(house: House, plan: Plan, observed: Observed, *, approved: bool) -> ExactRun:
+    decision = PruneDecision(frozenset(), (), PruneMemory())
+    desired = worlds.declared()
+    full_plan = FullPlan(DesiredView(desired), observed, decision, house.rules(), plan, desired)
+    loop = house.controller.reconciler
+    return ExactRun(
+        loop,
+        full_plan,
+        plan.digest,
+        approved=approved,
+        requested_by="uid:0",
+        stopping=never,
+        clock=house.watch,
     )
-    guard = share.remake_guard(plan, later, wall=LATER)
-    with pytest.raises(OverShare, match="disruption budget"):
-        guard(plan.actions[0])
+
+
+def test_an_exact_plan_begins_no_remake_beyond_the_budget(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.watch.time = LATER
+    plan, observed = remake_of(4)
+    since = "2026-01-01T00:00:00Z"
+    up = replace(
+        observed, containers=tuple(replace(c, started_at=since) for c in observed.containers)
+    )
+    for approved, code in ((False, "blast.radius"), (True, UNMET)):
+        error = exact_run(house, plan, up, approved=approved).execute(plan.actions).error
+        assert error is not None and error.code == code
+    assert house.engine.done == []
     plan, observed = remake_of(3)
-    guard = share.remake_guard(plan, observed, wall=LATER)
-    assert guard(plan.actions[0]) is False
+    assert not exact_run(house, plan, observed, approved=False).is_deferred(plan.actions[0])

@@ -131,7 +131,7 @@ def kept_in(house: House) -> Reader:
 
 
 def runs_of(house: House) -> tuple[FailedRun, ...]:
-    return house.operator.failed_runs(0, owns_all=True)
+    return house.controller.reconciler.failure_log.runs()
 
 
 def test_a_pass_reads_before_it_removes(tmp_path: Path) -> None:
