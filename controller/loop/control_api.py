@@ -38,7 +38,13 @@ from controller.loop.control_socket import (
 )
 from controller.loop.controller import Controller
 from controller.loop.executor import Execution
-from controller.loop.full_plan import Convergence, ExactRun, FullPlan, convergence_of, plan_changed
+from controller.loop.full_plan import (
+    Convergence,
+    FullPlan,
+    PlanExecutor,
+    convergence_of,
+    plan_changed,
+)
 from controller.loop.passes import observe_key
 from controller.loop.state import service_state, service_tracker
 from controller.loop.state.overrides import retry_refused
@@ -456,7 +462,7 @@ class ControlApi:
                 changed = self._shared.view.desired.holds != holds
             return changed or controller.parts.stopping()
 
-        run = ExactRun(
+        run = PlanExecutor(
             self._reconciler,
             full_plan,
             digest,

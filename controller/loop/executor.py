@@ -75,12 +75,12 @@ def never() -> bool:
     return False
 
 
-class Run(ABC):
-    """One execution of actions, in order until one fails. A run executes one sequence.
+class Executor(ABC):
+    """Performs one sequence of actions, in order until one fails.
 
     Each performed action is an entry of *log*. A subclass decides what is deferred, whether a barrier is
-    open, and when to stop. *creations* shares created objects with concurrent runs; None: no other run
-    executes, and an existing object is a conflict. *outside_slot*: how pulls leave their worker's slot.
+    open, and when to stop. *creations* shares created objects with other executors; None: there is no
+    other one, and an existing object is a conflict. *outside_slot*: how pulls leave their worker's slot.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class Run(ABC):
         return not (isinstance(on, IN_PLACE) and on.target in self._removed)
 
     def _perform_or_share(self, action: AnyAction) -> None:
-        """Perform one action, or share the creation of another run."""
+        """Perform one action, or share the creation of another executor."""
         self._current = action
         if self._creations is None or not isinstance(action, CreateNetwork | CreateVolume):
             self._perform(action)
@@ -193,7 +193,7 @@ class Run(ABC):
                     raise
 
     def _share(self, action: CreateNetwork | CreateVolume) -> bool:
-        """Return True if another run created the object; the action is then done."""
+        """Return True if another executor created the object; the action is then done."""
         existing_id = existing(action, self._engine.observe(images=frozenset(), only=action.object))
         if existing_id:
             self._done.append(ActionDone(action, existing_id, shared=True))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.prune_guard import PruneDecision
 from controller.core.status.facts import Failure
-from controller.loop.executor import Run
+from controller.loop.executor import Executor
 from controller.loop.passes import PassPolicy, claims
 from controller.loop.reconciler import Reconciler
 from controller.loop.state.disruption_budget import running_keys
@@ -118,7 +118,7 @@ def plan_changed(now: str, digest: str) -> UsageError:
 GATE_POLL_S = 0.5
 
 
-class ExactRun(Run):
+class PlanExecutor(Executor):
     """The execution of exactly one plan, while no pass runs.
 
     *digest* is that of the shown plan. *approved*: an operator approved the plan, which then is exempt

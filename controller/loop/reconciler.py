@@ -24,7 +24,7 @@ from controller.core.service import prune_guard
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
-from controller.loop.executor import Execution, Run, never
+from controller.loop.executor import Execution, Executor, never
 from controller.loop.passes import (
     OUTCOMES,
     JobViews,
@@ -230,7 +230,7 @@ class Reconciler:
         return self.jobs.steady_now()
 
 
-class Pass(Run):
+class Pass(Executor):
     """One pass of one key. The last snapshot of everything has the resources other than the key."""
 
     def __init__(

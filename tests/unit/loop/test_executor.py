@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.loop.executor import Execution, Run, never
+from controller.loop.executor import Execution, Executor, never
 from controller.loop.state.failed_runs import ActionLog
 from controller.loop.worker_slots import SharedCreations
 from controller.model.desired.plan import (
@@ -32,7 +32,7 @@ def plan_for(engine: ToyEngine, replicas: int = 1) -> tuple[AnyAction, ...]:
     return worlds.plan(declared(service(replicas=replicas)), engine.world).actions
 
 
-class Sequence(Run):
+class Sequence(Executor):
     """A run with decisions of a test."""
 
     def __init__(

@@ -12,7 +12,7 @@ from controller.core.engine_api.translate import timestamp_seconds
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.prune_guard import PruneDecision, PruneMemory
 from controller.loop.executor import never
-from controller.loop.full_plan import ExactRun, FullPlan
+from controller.loop.full_plan import FullPlan, PlanExecutor
 from controller.loop.state.disruption_budget import (
     LATER_S,
     REPLACING_S,
@@ -178,12 +178,12 @@ def test_a_remake_counts_all_services_of_its_network_or_none() -> None:
     assert share.take(KEYS[3], ALL) is not None
 
 
-def exact_run(house: House, plan: Plan, observed: Observed, *, approved: bool) -> ExactRun:
+def plan_executor(house: House, plan: Plan, observed: Observed, *, approved: bool) -> PlanExecutor:
     decision = PruneDecision(frozenset(), (), PruneMemory())
     desired = worlds.declared()
     full_plan = FullPlan(DesiredView(desired), observed, decision, house.rules(), plan, desired)
     loop = house.controller.reconciler
-    return ExactRun(
+    return PlanExecutor(
         loop,
         full_plan,
         plan.digest,
@@ -203,8 +203,8 @@ def test_an_exact_plan_begins_no_remake_beyond_the_budget(tmp_path: Path) -> Non
         observed, containers=tuple(replace(c, started_at=since) for c in observed.containers)
     )
     for approved, code in ((False, "blast.radius"), (True, UNMET)):
-        error = exact_run(house, plan, up, approved=approved).execute(plan.actions).error
+        error = plan_executor(house, plan, up, approved=approved).execute(plan.actions).error
         assert error is not None and error.code == code
     assert house.engine.done == []
     plan, observed = remake_of(3)
-    assert not exact_run(house, plan, observed, approved=False).is_deferred(plan.actions[0])
+    assert not plan_executor(house, plan, observed, approved=False).is_deferred(plan.actions[0])
