@@ -1,7 +1,7 @@
-"""Process settings: the state folder, the engine, the policy and the controller's user.
+"""The state folder: where it is, the identity of its instance, and the settings in force.
 
-All settings are read once at start, and frozen. Environment, working directory and uid are
-arguments.
+The broker alone reads the file of settings. It writes what it read to ``settings.json``, from which the
+other processes and commands read. Environment, working directory and uid are arguments.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from controller.model.errors import StateError
 from controller.model.policy.shipped import DEFAULT_POLICY
+from controller.model.settings import InstanceSettings, read_settings, to_json
 from controller.system.durable_files import write_atomic
 
-#: The format of all files in the state folder, and of the journal.
+#: The format of all files in the state folder, and of the journal, that this trimtab writes and reads.
 FORMAT = 1
-STANDARD_SOCKET = "unix:///var/run/docker.sock"
+#: The oldest format that a trimtab must read to use what this one writes.
+READABLE = 1
 SYSTEM_STATE = Path("/var/lib/trimtab")
-#: The default file of registry credentials.
-REGISTRY_AUTH = Path("/etc/trimtab/registry.json")
+#: The file of settings of the system's instance. Others have theirs in the state folder.
+SYSTEM_SETTINGS = Path("/etc/trimtab/trimtab.yaml")
 GROUP = "trimtab"
 #: The parent of the sockets' folder for state folders with long paths.
 SHORT_RUN = Path("/run/trimtab")
@@ -31,22 +34,24 @@ SOCKET_PATH_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """The content of ``instance.json``: the identity and the settings of a state folder."""
+    """The content of ``instance.json``: the identity of a state folder."""
 
     id: str
+    #: The directory of the desired state that it is bound to.
     dir: str
-    engine: str
     #: '' until an engine answered for the first time.
     engine_id: str = ""
-    policy: str = DEFAULT_POLICY
-    #: The file of registry credentials; '' for ``REGISTRY_AUTH``.
-    registry_auth: str = ""
     #: The folder of the sockets.
     run: str = ""
-    #: How long pruned containers are kept.
-    quarantine_ms: int = 0
-    #: The address of the listener for webhooks, such as ``127.0.0.1:9000``; '' for none.
-    webhook: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The content of ``settings.json``: what the broker read last."""
+
+    settings: InstanceSettings = field(default_factory=InstanceSettings)
+    #: Of the file of settings; '' before the first start.
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +202,14 @@ def read_instance(root: Path) -> Instance | None:
     path = root / "instance.json"
     try:
         members = json.loads(path.read_text())
-        if members.keys() >= {"id", "dir", "engine"} and "format" not in members:
+        if members.keys() >= {"id", "dir", "engine"}:
             raise _older(root, members)
         form = members.pop("format")
-        if isinstance(form, int) and form > FORMAT:
-            raise _newer(root, form)
-        if form != FORMAT:
-            raise ValueError(f"its format is {form!r:.20}, not {FORMAT}")  # noqa: TRY301 - as others
-        return Instance(**members)
+        if (readable := _integer(form["readable"])) > FORMAT:
+            raise _newer(root, readable)
+        # A newer trimtab has members that this one needn't know.
+        known = members if _integer(form["written"]) <= FORMAT else _known(members)
+        return Instance(**known)
     except FileNotFoundError:
         return None
     except PermissionError as error:
@@ -219,6 +224,16 @@ def read_instance(root: Path) -> Instance | None:
         ) from error
 
 
+def _integer(value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"its format is {value!r:.20}")
+    return value
+
+
+def _known(members: Mapping[str, str]) -> dict[str, str]:
+    return {name: members[name] for name in Instance.__slots__ if name in members}
+
+
 def _older(root: Path, members: Mapping[str, object]) -> StateError:
     options = {"instance": members["id"], "state": root, "engine": members["engine"]}
     options["policy"] = members.get("policy", DEFAULT_POLICY)
@@ -231,10 +246,11 @@ def _older(root: Path, members: Mapping[str, object]) -> StateError:
     )
 
 
-def _newer(root: Path, form: int) -> StateError:
+def _newer(root: Path, readable: int) -> StateError:
     return StateError(
         "state.newer",
-        f"{root} is of format {form}, and this trimtab reads format {FORMAT}; nothing was changed",
+        f"{root} needs a trimtab that reads format {readable}, and this one reads format {FORMAT}; "
+        "nothing was changed",
         remedy="install the newer trimtab again, or name another state folder with --state",
     )
 
@@ -246,8 +262,16 @@ def write_instance(root: Path, instance: Instance) -> None:
         StateError: the folder can't be written.
     """
     path = root / "instance.json"
+    members = {"format": {"written": FORMAT, "readable": READABLE}, **asdict(instance)}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        former = json.loads(path.read_text())
+        if former["format"]["written"] > FORMAT:  # of a newer trimtab, whose members stay
+            members = {**former, **asdict(instance)}
+    _write(path, members)
+
+
+def _write(path: Path, members: Mapping[str, object]) -> None:
     try:
-        members = {"format": FORMAT, **asdict(instance)}
         write_atomic(path, f"{json.dumps(members, indent=2)}\n".encode(), mode=0o644)
     except OSError as error:
         raise StateError(
@@ -255,6 +279,44 @@ def write_instance(root: Path, instance: Instance) -> None:
             f"{path}: {error.strerror}",
             remedy="make the state folder writable, or name another with --state",
         ) from error
+
+
+def settings_file(root: Path) -> Path:
+    """Return the file of settings of a state folder."""
+    return SYSTEM_SETTINGS if root == SYSTEM_STATE else root / "trimtab.yaml"
+
+
+def read_in_force(root: Path) -> InForce:
+    """Return the settings that the broker read last; the defaults before its first start.
+
+    Raises:
+        StateError: the file can't be read or is damaged.
+    """
+    path = root / "settings.json"
+    try:
+        members = json.loads(path.read_text())
+        read = read_settings(members["settings"])
+        if members["format"] != FORMAT or read.faults:
+            raise ValueError("; ".join(f.message for f in read.faults) or "another format")  # noqa: TRY301 - as others
+        return InForce(read.settings, str(members["digest"]))
+    except FileNotFoundError:
+        return InForce()
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise StateError(
+            "state.damaged",
+            f"{path} can't be read as settings: {error}",
+            remedy="start the broker again: it writes the file",
+        ) from error
+
+
+def write_in_force(root: Path, in_force: InForce) -> None:
+    """Replace ``settings.json`` durably.
+
+    Raises:
+        StateError: the folder can't be written.
+    """
+    members = {"digest": in_force.digest, "settings": to_json(in_force.settings)}
+    _write(root / "settings.json", {"format": FORMAT, **members})
 
 
 def bind_engine(root: Path, engine_id: str) -> None:

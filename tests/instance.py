@@ -131,11 +131,12 @@ class Host:
 
     def up(self, *options: str, **extra: str) -> None:
         """Start ``trimtab up`` in the background; its output goes to ``log``."""
+        self.up_as_before(str(self.directory), "--policy", self.policy, *options, **extra)
+
+    def up_as_before(self, *options: str, **extra: str) -> None:
+        """Start ``trimtab up`` with the directory and the policy of its settings."""
         assert self.process is None or self.process.poll() is not None, "up runs already"
-        argv = [
-            TRIMTAB,
-            *self.prepared(["up", str(self.directory), "--policy", self.policy, *options]),
-        ]
+        argv = [TRIMTAB, *self.prepared(["up", *options])]
         argv += ["--state", str(self.state)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -1,7 +1,7 @@
 """Writes docs/gate.md from the code: the tables of routes, fields and rules that the gate has.
 
 ``python -m tools.docs`` writes the page, the table of create fields in docs/desired-state.md, that of the
-attributes in docs/compose.md, and the JSON Schema in docs/schema. Tests hold them to what the code says.
+attributes in docs/compose.md, that of the settings, and the JSON Schema in docs/schema. Tests hold them to what the code says.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from controller.core.engine_api.field_reader import Field, Posture
 from controller.core.manifests.json_schema import schema_of_all
 from controller.model.policy.sections import ROLLABLE
 from controller.model.records import Role
+from controller.model.settings import KEYS, SettingKey
 from tools import parity
 
 PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 DESIRED_STATE = PAGE.with_name("desired-state.md")
 SCHEMA = PAGE.parent / "schema" / "trimtab.schema.json"
+SETTINGS = PAGE.with_name("settings.md")
+SETTINGS_MARKS = ("<!-- settings: made by make docs -->", "<!-- end of settings -->")
 PARITY = ("<!-- parity: made by make docs -->", "<!-- end of parity -->")
 CORE = Path(create.__file__).parents[1]
 CODES = frozenset(
@@ -170,9 +173,25 @@ def _parity_row(row: parity.ParityRow) -> tuple[str, str, str]:
 
 def with_parity(page: str) -> str:
     """Return docs/desired-state.md with the table of today between its two marks."""
-    before, _, rest = page.partition(PARITY[0])
-    _, _, after = rest.partition(PARITY[1])
-    return f"{before}{PARITY[0]}\n\n{parity_table()}\n{PARITY[1]}{after}"
+    return _with_table(page, PARITY, parity_table())
+
+
+def with_settings(page: str) -> str:
+    """Return docs/settings.md with the table of today between its two marks."""
+    heads = ("key", "what it is", "value", "default", "who reads it", "live")
+    return _with_table(page, SETTINGS_MARKS, table(heads, map(_settings_row, KEYS)))
+
+
+def _settings_row(key: SettingKey) -> tuple[str, ...]:
+    units = ", ".join(f"`{each}`" for each in key.processes)
+    live = "yes" if key.live else "no"
+    return (f"`{key.name}`", key.means, key.told, key.default, units, live)
+
+
+def _with_table(page: str, marks: tuple[str, str], made: str) -> str:
+    before, _, rest = page.partition(marks[0])
+    _, _, after = rest.partition(marks[1])
+    return f"{before}{marks[0]}\n\n{made}\n{marks[1]}{after}"
 
 
 def schema_text() -> str:
@@ -328,3 +347,4 @@ if __name__ == "__main__":
     SCHEMA.parent.mkdir(exist_ok=True)
     SCHEMA.write_text(schema_text(), "utf-8")
     DESIRED_STATE.write_text(with_parity(DESIRED_STATE.read_text("utf-8")), "utf-8")
+    SETTINGS.write_text(with_settings(SETTINGS.read_text("utf-8")), "utf-8")

@@ -7,23 +7,25 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from controller.app import process
-from controller.app.policy import access_error, policy_of_directory, read_policy
+from controller.app.policy import AccessCheck, access_error, policy_of_directory, read_policy
 from controller.app.process import SystemClock
 from controller.app.state_folder import (
-    UNCHANGED,
     Launch,
-    LaunchOptions,
     User,
-    controller_user,
+    choose_settings,
     lay_out_own_socket,
     prepare,
     raise_if_lost,
+    read_file,
     shipper_user,
+    start_options,
     trimtab_gid,
+    user_of,
 )
 from controller.broker.dispatch import handle
 from controller.broker.files import SecretDelivery, restore
@@ -43,7 +45,14 @@ from controller.model.crashpoints import Reach
 from controller.model.errors import SourceError, StateError
 from controller.ports import Clock
 from controller.process.start_checks import InstanceLock, check_access, shared_folder
-from controller.settings import SHORT_RUN, StateFolder, bind_engine, read_instance, state_of
+from controller.settings import (
+    SHORT_RUN,
+    StateFolder,
+    bind_engine,
+    read_instance,
+    state_of,
+    write_in_force,
+)
 from controller.ship import fd_server
 from controller.system.durable_files import hold_lock
 from controller.system.service_manager import ServiceManager
@@ -64,17 +73,19 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     if lifeline_fd is None and launch.user.dropped and not manager.sockets:
         lay_out_own_socket(launch.state, user=launch.user)
     state, instance = launch.state, launch.instance
-    check_access(engine_socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep)
+    check_access(
+        engine_socket_path(launch.settings.engine), monotonic=time.monotonic, wait=time.sleep
+    )
     clock = SystemClock()
     reach = process.crash_reach(os.environ)
     paths = BrokerPaths(
         state=state.root,
         socket=socket_path or state.broker_socket,
         policy=launch.policy,
-        engine=instance.engine,
+        engine=launch.settings.engine,
         desired_state=Path(instance.dir),
         registry_auth=launch.registry_auth,
-        registry_auth_required=bool(instance.registry_auth),
+        registry_auth_required=bool(launch.settings.registry_auth),
     )
     lock = InstanceLock(shared_folder(os.getuid()), state.root, instance.id)
 
@@ -82,9 +93,13 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         bind_engine(state.root, engine_id)
         lock.claim(engine_id)
 
-    check_access_to_policy = partial(
-        access_error, broker_uid=os.getuid(), controller_uid=launch.user.uid
-    )
+    def open_for_writing() -> Writer:
+        """Open the journal, and tell the other processes the settings: this broker has the lock."""
+        journal = open_journal(state, instance.id, clock=clock, reach=reach)
+        write_in_force(state.root, launch.in_force)
+        return journal
+
+    check_access_to_policy = access_check(launch.user)
     key = hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32))
     opener = _secret_opener(state, key)
     prover = Prover(_read_key_files, opener.answer, now=clock.now, monotonic=clock.monotonic)
@@ -94,7 +109,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         load_policy=lambda: policy_of_directory(
             read_policy(launch.policy, check_access=check_access_to_policy), instance.dir
         ),
-        open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
+        open_journal=open_for_writing,
         open_archive=lambda journal: LiveIndex(
             state.journal, durable=lambda: journal.last_seq, clock=clock
         ),
@@ -154,34 +169,40 @@ def open_launch(
     root: Path,
     *,
     directory: Path,
-    engine: str | None,
-    policy: str | None,
+    options: Mapping[str, str],
     controller_uid: int | None,
     rebind: bool = False,
-    chosen: LaunchOptions = UNCHANGED,
 ) -> Launch:
     """Open or create the state folder for a broker; ``up`` created the folder for its own broker.
 
+    *options* are values of the settings, by the names of keys.
+
     Raises:
         StateError: as ``prepare`` and ``raise_if_lost``.
-        UsageError: as ``prepare``.
+        SettingsInvalid: as ``choose_settings``, or others can change the file of settings.
+        UsageError: as ``prepare`` and ``start_options``.
     """
     raise_if_lost(root)
-    instance = read_instance(root)
+    wanted = start_options(root, options, directory=directory, rebind=rebind)
+    chosen = choose_settings(root, wanted)
     if controller_uid is None:
-        user = controller_user(None, uid=os.getuid())
+        user = user_of(chosen.settings, options)
     else:
         user = User(controller_uid, trimtab_gid(), dropped=os.getuid() == 0)
+    read_file(root, check_access=access_check(user))
     return prepare(
         root,
+        chosen,
         directory=directory,
-        engine=engine or (instance.engine if instance is not None else process.engine_url(None)),
-        policy=policy,
         user=user,
         new_instance_id=process.new_instance_id(),
         rebind=rebind,
-        chosen=chosen,
     )
+
+
+def access_check(user: User) -> AccessCheck:
+    """Return what refuses a file that the controller's user or other users can change."""
+    return partial(access_error, broker_uid=os.getuid(), controller_uid=user.uid)
 
 
 def restore_files(root: Path) -> list[tuple[str, str]] | None:

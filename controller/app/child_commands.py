@@ -51,8 +51,6 @@ def broker_recipe(launch: Launch, environ: Mapping[str, str]) -> Recipe:
         *_python(),
         "broker",
         *("--state", str(launch.state.root)),
-        *("--engine", launch.instance.engine),
-        *("--policy", str(launch.policy)),
         *("--controller-uid", str(launch.user.uid)),
         *("--lifeline", "{lifeline}"),
     )
@@ -118,7 +116,6 @@ def fetcher_recipe(
         *("--state", str(launch.state.root)),
         *("--listen-fd", str(listener.fileno())),
         *("--lifeline", "{lifeline}"),
-        *(("--webhook", launch.instance.webhook) if launch.instance.webhook else ()),
     )
     environment = _inherited(environ)
     if user.dropped:
@@ -127,10 +124,11 @@ def fetcher_recipe(
             *_python_needs(),
             Need(Path(launch.instance.dir).parent, "the folder that holds DIR"),
             Need(state.fetcher, "the fetcher's state", writable=True),
-            Need(state.root / "instance.json", "the instance's settings"),
+            Need(state.root / "instance.json", "the instance's identity"),
+            Need(state.root / "settings.json", "the settings in force"),
             Need(state.feedback, "the outcomes of commits"),
         ]
-        engine = Path(engine_socket_path(launch.instance.engine))
+        engine = Path(engine_socket_path(launch.settings.engine))
         hidden = (state.run, state.broker, state.controller, engine)
         argv = _dropping(argv, user, needs, hidden=hidden)
         environment[EXPECTED_PROGRAM] = expected_program(Path(sys.executable), PACKAGE)

@@ -71,7 +71,7 @@ from controller.model.policy.document import Policy
 from controller.model.records import Verdict
 from controller.ports import DesiredSource
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
-from controller.settings import StateFolder, existing_instance
+from controller.settings import StateFolder, existing_instance, read_in_force
 from controller.sources.watch import watch
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.boot_unit import is_restored_at_boot
@@ -423,13 +423,14 @@ def run_controller(
     manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     load_modules(LOADED_ON_USE)
     instance, state = existing_instance(root)
+    in_force = read_in_force(root)
     lock = hold_lock(state.controller / "lock", program="controller", monotonic=time.monotonic)
     desired_state = directory.absolute() if directory is not None else Path(instance.dir)
     built = build_controller(
         state,
         desired_state,
         broker_socket or state.broker_socket,
-        quarantine_ms=instance.quarantine_ms if quarantine_ms is None else quarantine_ms,
+        quarantine_ms=in_force.settings.quarantine_ms if quarantine_ms is None else quarantine_ms,
     )
     with _listening(state, listen_fd, manager) as listener:
         endpoints = ControlEndpoints(

@@ -27,7 +27,7 @@ from controller.app.up import listen
 from controller.model.errors import TrimtabError
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.process.process_group import ProcessGroup
-from controller.settings import existing_instance
+from controller.settings import existing_instance, read_in_force
 from controller.sources.source_scan import SourceScan
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.child_programs import end_programs
@@ -173,8 +173,9 @@ def run_fetcher(
     else:
         listener = listen(state.fetch_socket, program=FETCHER, group=None)
     serve_requests(listener, fetcher, operators=owners)
-    if webhook:
-        serve_webhooks(webhook, fetcher.wake)
+    address = read_in_force(root).settings.webhook if webhook is None else webhook
+    if address:
+        serve_webhooks(address, fetcher.wake)
     threading.Thread(
         target=partial(watch, closed=documents.closed),
         args=(desired_state, fetcher.reload, ended),

@@ -18,7 +18,6 @@ from pathlib import Path
 from controller.core.encoding.text import printable
 from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
 from controller.model.errors import UsageError
-from controller.settings import STANDARD_SOCKET
 
 #: The environment variable that names a crash point; only tests set it.
 CRASH_AT = "TRIMTAB_CRASH_AT"
@@ -64,11 +63,6 @@ def crash_reach(environ: Mapping[str, str]) -> Reach:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return reach
-
-
-def engine_url(explicit: str | None) -> str:
-    """Return the engine's address: as given, else ``$DOCKER_HOST``, else the standard socket."""
-    return explicit or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
 
 
 #: What Python and libraries load on use: codecs, and pydantic's types of stored forms.

@@ -9,22 +9,34 @@ share the caller's uid.
 from __future__ import annotations
 
 import grp
+import hashlib
 import os
 import pwd
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from controller import settings
-from controller.app.policy import policy_file
-from controller.model.errors import StateError, UsageError
+from controller.app.policy import AccessCheck, policy_file, read_acl
+from controller.model.errors import SettingsInvalid, StateError, UsageError, error_reason
+from controller.model.policy.shipped import SHIPPED_POLICIES
+from controller.model.settings import REGISTRY_AUTH, InstanceSettings, SettingsRead, values_of
 from controller.process.process_group import POLL_S
-from controller.settings import GROUP
+from controller.settings import (
+    GROUP,
+    InForce,
+    Instance,
+    StateFolder,
+    read_instance,
+    run_folder,
+    settings_file,
+    state_of,
+    write_instance,
+)
 from controller.system.durable_files import write_atomic
-from controller.system.sockets import has_listener
+from controller.system.sockets import engine_socket_path, has_listener
 
 #: The default user of the shipper.
 SHIPPER = "trimtab-ship"
@@ -66,6 +78,17 @@ def controller_user(name: str | None, *, uid: int) -> User:
     if gid == 0:
         raise StateError("user.unfit", f"the group of {wanted!r} is root's")
     return User(entry.pw_uid, gid, dropped=True)
+
+
+def user_of(chosen: InstanceSettings, options: Mapping[str, str]) -> User:
+    """Return the controller's user by the settings, and by the *options* of a start.
+
+    Raises:
+        UsageError: as ``controller_user``.
+        StateError: as ``controller_user``.
+    """
+    uid, name = os.getuid(), options.get("users.controller")
+    return controller_user(name or (chosen.controller_user if uid == 0 else None) or None, uid=uid)
 
 
 def shipper_user(name: str | None) -> User:
@@ -131,49 +154,152 @@ FREE_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class LaunchOptions:
-    """Settings of an instance for a start to change. None leaves a setting unchanged."""
+class ChosenSettings:
+    """The file of settings as a start finds it, and with the options of the start."""
 
-    #: How long pruned containers are kept.
-    quarantine_ms: int | None = None
-    #: The file of registry credentials.
-    registry_auth: Path | None = None
-    #: The address of the listener for webhooks; '' for none.
-    webhook: str | None = None
+    file: Path
+    #: The file's text, with the options in it.
+    text: str
+    read: SettingsRead
+    #: False if the options change nothing in the file.
+    is_new: bool
+
+    @property
+    def settings(self) -> InstanceSettings:
+        """The settings in force after the start."""
+        return self.read.settings
+
+    @property
+    def in_force(self) -> InForce:
+        """The settings with their digest, for other processes."""
+        return InForce(self.settings, text_digest(self.text))
 
 
-UNCHANGED = LaunchOptions()
+def text_digest(text: str) -> str:
+    """Return the digest of a file of settings."""
+    return f"sha256:{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()}"
+
+
+def read_file(
+    root: Path, *, check_access: AccessCheck | None = None
+) -> tuple[Path, str, SettingsRead]:
+    """Return a state folder's file of settings, its text, and what it says. No file: no text.
+
+    Raises:
+        SettingsInvalid: the file can't be read or has mistakes, or *check_access* finds that others can
+            change it.
+    """
+    from controller.core.settings_file import load_settings  # a parser: slow to load
+
+    file = settings_file(root)
+    try:
+        with file.open(encoding="utf-8", errors="surrogateescape") as opened:
+            if check_access is not None:
+                number = opened.fileno()
+                exposed = check_access(file, os.fstat(number), read_acl(number))
+                if exposed is not None:
+                    raise SettingsInvalid(
+                        "settings.exposed", exposed.message, remedy=exposed.remedy
+                    )
+            text = opened.read()
+    except FileNotFoundError:
+        text = ""
+    except OSError as error:
+        raise SettingsInvalid(
+            "settings.unreadable", f"{file} can't be read: {error_reason(error)}", remedy="mend it"
+        ) from error
+    return file, text, load_settings(text, str(file))
+
+
+def choose_settings(root: Path, options: Mapping[str, str]) -> ChosenSettings:
+    """Return the settings of a start: those of the file, where its *options* name no others.
+
+    *options* are values by the names of keys. Nothing is written.
+
+    Raises:
+        SettingsInvalid: the file has mistakes, or an option has another form than its key.
+        UsageError: an option names an unknown policy.
+    """
+    if root.exists():
+        _raise_if_foreign(root)
+    file, text, read = read_file(root)
+    present = values_of(read.settings)
+    changes = {name: value for name, value in options.items() if present[name] != value}
+    if not changes:
+        return ChosenSettings(file, text, read, is_new=False)
+    from controller.core.settings_file import load_settings, with_values
+
+    text = with_values(text, str(file), changes)
+    return ChosenSettings(file, text, load_settings(text, str(file)), is_new=True)
+
+
+def start_options(
+    root: Path, options: Mapping[str, str], *, directory: Path, rebind: bool
+) -> dict[str, str]:
+    """Return the options of a start, with what binds a new instance: the directory, and ``$DOCKER_HOST``.
+
+    Raises:
+        StateError: ``instance.json`` can't be read.
+        UsageError: the engine's address isn't a Unix socket.
+    """
+    added = {}
+    is_new = read_instance(root) is None
+    if is_new and (engine := os.environ.get("DOCKER_HOST")):
+        added["engine"] = engine
+    if is_new or rebind:
+        added["desiredState"] = str(directory)
+    wanted = {**added, **options}
+    if "engine" in wanted:
+        engine_socket_path(wanted["engine"])
+    return wanted
+
+
+def policy_setting(name: str | None) -> str | None:
+    """Return an option ``--policy`` as a value of the settings: a shipped policy, or an absolute path.
+
+    Raises:
+        UsageError: the policy is unknown.
+    """
+    return name if name is None or name in SHIPPED_POLICIES else str(policy_file(name))
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """The parameters of the children of ``up``."""
 
-    state: settings.StateFolder
-    instance: settings.Instance
+    state: StateFolder
+    instance: Instance
+    in_force: InForce
     user: User
-    policy: Path
+
+    @property
+    def settings(self) -> InstanceSettings:
+        """The values of the settings."""
+        return self.in_force.settings
+
+    @property
+    def policy(self) -> Path:
+        """The file of the policy."""
+        return policy_file(self.settings.policy)
 
     @property
     def registry_auth(self) -> Path:
         """The file of registry credentials; the standard file is allowed to be missing."""
-        return Path(self.instance.registry_auth or settings.REGISTRY_AUTH)
+        return Path(self.settings.registry_auth or REGISTRY_AUTH)
 
 
 def prepare(
     root: Path,
+    chosen: ChosenSettings,
     *,
     directory: Path,
-    engine: str,
-    policy: str | None,
     user: User,
     new_instance_id: str,
     rebind: bool = False,
-    chosen: LaunchOptions = UNCHANGED,
 ) -> Launch:
-    """Create or open the state folder, and save the instance's settings.
+    """Create or open the state folder, and write the settings with the options of the start.
 
-    Settings without a value (None) keep their saved values.
+    *directory* is that of the options, else the instance's own, else that of the settings.
 
     Raises:
         StateError: the folder can't be created, belongs to another user, or to another DIR.
@@ -182,32 +308,43 @@ def prepare(
     if root.exists():
         _raise_if_foreign(root)
     _raise_if_no_directory(root, directory)
-    with _writing(root, remedy="name another with --state"):
-        root.mkdir(parents=True, exist_ok=True)
-    instance = settings.read_instance(root)
-    if instance is None:
-        instance = settings.Instance(id=new_instance_id, dir=str(directory), engine=engine)
-        instance = replace(instance, run=str(settings.run_folder(root, instance.id)))
-    if instance.dir != str(directory) and not rebind:
+    instance = read_instance(root)
+    bound = instance.dir if instance is not None else str(directory)
+    if bound != str(directory) and not rebind:
         raise StateError(
             "state.other-dir",
-            f"{root} converges {instance.dir}, not {directory}",
+            f"{root} converges {bound}, not {directory}",
             remedy="give --rebind to move this instance to the new DIR, or another --state",
         )
-    policy_path = policy_file(policy if policy is not None else instance.policy)
-    run = str(settings.state_of(root, instance).run)
-    settled = replace(instance, dir=str(directory), engine=engine, policy=str(policy_path), run=run)
-    if chosen.quarantine_ms is not None:
-        settled = replace(settled, quarantine_ms=chosen.quarantine_ms)
-    if chosen.webhook is not None:
-        settled = replace(settled, webhook=chosen.webhook)
-    if chosen.registry_auth is not None:
-        settled = replace(settled, registry_auth=str(chosen.registry_auth.absolute()))
-    if settled != instance or settings.read_instance(root) is None:
-        settings.write_instance(root, settled)
-    state = settings.state_of(root, settled)
+    if chosen.settings.desired_state not in {"", str(directory)}:
+        raise other_directory(chosen.file, chosen.settings.desired_state, bound)
+    policy_file(chosen.settings.policy)
+    with _writing(root, remedy="name another with --state"):
+        root.mkdir(parents=True, exist_ok=True)
+    if instance is None:
+        instance = Instance(id=new_instance_id, dir=str(directory))
+        instance = replace(instance, run=str(run_folder(root, instance.id)))
+    run = str(state_of(root, instance).run)
+    settled = replace(instance, dir=str(directory), run=run)
+    if chosen.is_new:
+        with _writing(chosen.file, remedy="make it writable, or name another folder with --state"):
+            chosen.file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(chosen.file, chosen.text.encode(errors="surrogateescape"), mode=0o644)
+    if settled != instance or read_instance(root) is None:
+        write_instance(root, settled)
+    state = state_of(root, settled)
     lay_out(state, user=user)
-    return Launch(state, settled, user, policy_path)
+    return Launch(state, settled, chosen.in_force, user)
+
+
+def other_directory(file: Path, directory: str, bound: str) -> StateError:
+    """Return the error of settings with another directory than the instance is bound to."""
+    return StateError(
+        "settings.rebind",
+        f"{file} names desiredState {directory}, and the instance is bound to {bound}: its containers "
+        "would be removed",
+        remedy=f"write desiredState: {bound}, or move the instance with 'trimtab settings rebind'",
+    )
 
 
 def raise_if_lost(root: Path) -> None:
@@ -217,7 +354,7 @@ def raise_if_lost(root: Path) -> None:
         StateError: the folder has a journal, and no instance.json.
     """
     journal = root / "broker" / "journal"
-    is_new = settings.read_instance(root) is None
+    is_new = read_instance(root) is None
     if is_new and journal.is_dir() and any(journal.iterdir()):
         raise StateError(
             "state.damaged",
@@ -249,7 +386,7 @@ def _raise_if_no_directory(root: Path, directory: Path) -> None:
 
     If DIR vanishes later, as with an unmounted disk, the controller waits.
     """
-    instance = settings.read_instance(root)
+    instance = read_instance(root)
     is_bound = instance is not None and instance.dir == str(directory)
     if is_bound or directory.is_dir():
         return
@@ -281,10 +418,10 @@ def await_free(root: Path) -> None:
     Raises:
         StateError: a process still serves the state folder after ``FREE_WAIT_S``.
     """
-    instance = settings.read_instance(root)
+    instance = read_instance(root)
     if instance is None:
         return
-    state = settings.state_of(root, instance)
+    state = state_of(root, instance)
     deadline = time.monotonic() + FREE_WAIT_S
     for path in (state.broker_socket, state.controller_socket):
         while has_listener(path):
@@ -297,7 +434,7 @@ def await_free(root: Path) -> None:
             time.sleep(POLL_S)
 
 
-def lay_out(state: settings.StateFolder, *, user: User) -> None:
+def lay_out(state: StateFolder, *, user: User) -> None:
     """Create the subfolders with the owners and modes that ARCHITECTURE.md lists.
 
     Raises:
@@ -325,7 +462,7 @@ def lay_out(state: settings.StateFolder, *, user: User) -> None:
             _hand_over(path, user)
 
 
-def lay_out_own_socket(state: settings.StateFolder, *, user: User) -> None:
+def lay_out_own_socket(state: StateFolder, *, user: User) -> None:
     """Let a controller of another user serve without a parent: the folder of the sockets is root's.
 
     Raises:

@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from controller.app.child_commands import broker_recipe, controller_recipe
-from controller.app.process import engine_url, new_instance_id
+from controller.app.process import new_instance_id
 from controller.app.state_folder import (
-    UNCHANGED,
     Launch,
-    LaunchOptions,
     User,
     await_free,
-    controller_user,
+    choose_settings,
     prepare,
     raise_if_lost,
+    start_options,
+    user_of,
 )
 from controller.model.errors import StateError
 from controller.process.process_group import ProcessGroup
@@ -36,34 +36,34 @@ def prepare_launch(
     root: Path,
     *,
     directory: Path,
-    engine: str | None,
-    policy: str | None,
-    controller_user_name: str | None,
+    options: Mapping[str, str],
     rebind: bool,
-    chosen: LaunchOptions = UNCHANGED,
     instance_id: str = "",
 ) -> Launch:
     """Make the state folder ready for ``up``. A new instance gets *instance_id*, if given.
 
+    *options* are values of the settings, by the names of keys (``model.settings.choose``).
+
     Raises:
         StateError: as ``prepare``, ``await_free`` and ``raise_if_lost``, or the caller has no access
             to the engine's socket.
-        UsageError: as ``prepare`` and ``controller_user``.
+        SettingsInvalid: as ``choose_settings``.
+        UsageError: as ``prepare``, ``start_options`` and ``controller_user``.
     """
     await_free(root)
     if not instance_id:
         raise_if_lost(root)
-    url = engine_url(engine)
-    check_access(engine_socket_path(url), monotonic=time.monotonic, wait=time.sleep)
+    wanted = start_options(root, options, directory=directory, rebind=rebind)
+    chosen = choose_settings(root, wanted)
+    socket_path = engine_socket_path(chosen.settings.engine)
+    check_access(socket_path, monotonic=time.monotonic, wait=time.sleep)
     return prepare(
         root,
+        chosen,
         directory=directory,
-        engine=url,
-        policy=policy,
-        user=controller_user(controller_user_name, uid=os.getuid()),
+        user=user_of(chosen.settings, options),
         new_instance_id=instance_id or new_instance_id(),
         rebind=rebind,
-        chosen=chosen,
     )
 
 

@@ -17,7 +17,16 @@ from controller.core.encoding.text import printable_json
 from controller.model.errors import StateError, UsageError
 from controller.model.policy.shipped import SHIPPED_POLICIES
 from controller.model.quantities import parse_duration_ms
-from controller.settings import Instance, StateFolder, find_state, read_instance, state_of
+from controller.model.settings import SYSTEM_DIRECTORY
+from controller.settings import (
+    SYSTEM_STATE,
+    Instance,
+    StateFolder,
+    find_state,
+    read_instance,
+    settings_file,
+    state_of,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -158,13 +167,22 @@ def open_state(explicit: Path | None) -> tuple[StateFolder, Instance]:
 def default_directory(directory: Path | None, root: Path) -> Path:
     """Return the given directory, else the one of *root*'s instance, else ``./desired-state``.
 
+    A new instance takes the directory of its file of settings, if there is one.
+
     Raises:
         UsageError: no directory is given, and there is no default.
+        SettingsInvalid: the file of settings has mistakes.
     """
     if directory is not None:
         return directory.absolute()
     if (instance := read_instance(root)) is not None:
         return Path(instance.dir)
+    if settings_file(root).exists():
+        from controller.app.state_folder import read_file  # a parser: slow to load
+
+        named = read_file(root)[2].settings.desired_state
+        if named or root == SYSTEM_STATE:
+            return Path(named or SYSTEM_DIRECTORY)
     folder = Path.cwd() / "desired-state"
     if not folder.exists():
         raise UsageError(

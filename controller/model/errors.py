@@ -6,6 +6,7 @@ The tree::
       UsageError                 wrong use of a command (exit 64)
       InvalidDesiredState        the files have errors (exit 3)
       PolicyInvalid              the policy file has errors: the broker does not start
+      SettingsInvalid            the file of settings has errors: the broker does not start
       CredentialsInvalid         the file of registry credentials cannot be used
       StateError                 the state folder is locked, another engine's, or not writable
       SourceError                a Git source could not be fetched, verified or exported
@@ -176,6 +177,10 @@ class InvalidDesiredState(TrimtabError):
 
 class PolicyInvalid(TrimtabError):
     """The policy file cannot be used. The message has file, line and reason."""
+
+
+class SettingsInvalid(TrimtabError):
+    """The file of settings cannot be used. The message has file, line, reason and remedy."""
 
 
 class CredentialsInvalid(TrimtabError):

@@ -232,7 +232,9 @@ def test_a_state_folder_serves_one_up_on_its_engine_and_only_whole(host: Host) -
     said = refused(host)
     assert "[state.damaged]" in said
     assert str(file) in said
-    file.write_text(json.dumps({n: each for n, each in json.loads(good).items() if n != "format"}))
+    former = {**json.loads(good), "engine": host.engine.host}
+    del former["format"]
+    file.write_text(json.dumps(former))
     said = refused(host)
     assert "[state.older]" in said
     assert (

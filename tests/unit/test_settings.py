@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controller.model.errors import StateError
+from controller.model.settings import InstanceSettings
 from controller.settings import (
     FORMAT,
     SYSTEM_STATE,
+    InForce,
     Instance,
     bind_engine,
     find_state,
+    read_in_force,
     read_instance,
     run_folder,
+    write_in_force,
     write_instance,
 )
 
-INSTANCE = Instance(id="i1", dir="/srv/desired", engine="unix:///run/docker.sock")
+INSTANCE = Instance(id="i1", dir="/srv/desired")
 
 
 def check(
@@ -77,15 +82,13 @@ def test_a_state_folder_belongs_to_the_first_engine_that_answered(tmp_path: Path
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "{",
-        "[]",
-        '{"id": "x"}',
-        '{"id": 1}',
-        '{"unknown": 1}',
-        '{"format": 1, "id": "x"}',
-        '{"format": 0, "id": "x", "dir": "/d", "engine": "unix:///e"}',
-        "\0" * 64,
+        *("", "{", "[]", '{"id": "x"}', '{"id": 1}', '{"unknown": 1}', "\0" * 64),
+        '{"format": 1, "id": "x", "dir": "/d"}',
+        '{"format": {"written": 1, "readable": 1}, "id": "x"}',
+        '{"format": {"written": 1, "readable": 1}, "id": "x", "dir": "/d", "more": ""}',
+        '{"format": {"written": 1, "readable": 0}, "id": "x", "dir": "/d"}',
+        '{"format": {"written": 1, "readable": "1"}, "id": "x", "dir": "/d"}',
+        '{"format": {"readable": 1}, "id": "x", "dir": "/d"}',
     ],
 )
 def test_a_damaged_instance_is_an_error_and_stays_as_it_is(tmp_path: Path, text: str) -> None:
@@ -98,11 +101,8 @@ def test_a_damaged_instance_is_an_error_and_stays_as_it_is(tmp_path: Path, text:
 
 
 def test_a_state_folder_from_before_the_first_format_is_refused(tmp_path: Path) -> None:
-    write_instance(tmp_path, INSTANCE)
-    path = tmp_path / "instance.json"
-    members = json.loads(path.read_text())
-    assert members.pop("format") == 1
-    path.write_text(json.dumps(members))
+    members = {"id": INSTANCE.id, "dir": INSTANCE.dir, "engine": "unix:///e", "policy": "home"}
+    (tmp_path / "instance.json").write_text(json.dumps(members))
     with pytest.raises(StateError) as caught:
         read_instance(tmp_path)
     assert caught.value.code == "state.older"
@@ -115,12 +115,40 @@ def test_a_state_folder_from_before_the_first_format_is_refused(tmp_path: Path) 
 def test_a_state_folder_of_a_newer_format_is_told_as_newer_and_stays(tmp_path: Path) -> None:
     write_instance(tmp_path, INSTANCE)
     path = tmp_path / "instance.json"
-    text = json.dumps({**json.loads(path.read_text()), "format": FORMAT + 1})
+    form = {"written": FORMAT + 1, "readable": FORMAT + 1}
+    text = json.dumps({**json.loads(path.read_text()), "format": form, "more": "x"})
     path.write_text(text)
     with pytest.raises(StateError, match="nothing was changed") as caught:
         read_instance(tmp_path)
     assert caught.value.code == "state.newer"
     assert path.read_text() == text
+
+
+def test_a_newer_folder_that_this_format_can_read_keeps_what_it_does_not_know(
+    tmp_path: Path,
+) -> None:
+    write_instance(tmp_path, INSTANCE)
+    path = tmp_path / "instance.json"
+    form = {"written": FORMAT + 1, "readable": FORMAT}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": form, "more": "x"}))
+    assert read_instance(tmp_path) == INSTANCE
+    bind_engine(tmp_path, "E1")
+    assert read_instance(tmp_path) == replace(INSTANCE, engine_id="E1")
+    kept = json.loads(path.read_text())
+    assert (kept["format"], kept["more"]) == (form, "x")
+
+
+def test_settings_in_force_are_those_of_the_last_start(tmp_path: Path) -> None:
+    assert read_in_force(tmp_path) == InForce()
+    told = InForce(
+        InstanceSettings(policy="home", webhook="[::1]:1", verify_key=("/k",)), "sha256:0"
+    )
+    write_in_force(tmp_path, told)
+    assert read_in_force(tmp_path) == told
+    (tmp_path / "settings.json").write_text('{"format": 1, "settings": {"unknown": 1}}')
+    with pytest.raises(StateError) as caught:
+        read_in_force(tmp_path)
+    assert caught.value.code == "state.damaged"
 
 
 @pytest.mark.needs_root

@@ -57,7 +57,7 @@ def run() -> list[Figure]:
         root = Path(folder) / "state"
         layout = StateFolder(root=root, run=root / "run")
         layout.broker.mkdir(parents=True)
-        instance = Instance(id="b" * 16, dir="/", engine="unix:///", run=str(layout.run))
+        instance = Instance(id="b" * 16, dir="/", run=str(layout.run))
         write_instance(root, instance)
         written = fill(layout.journal, now)
         figures = verifying(layout.journal, written, each)

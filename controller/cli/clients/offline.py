@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from controller.cli.clients.socket_client import BrokerApi
 from controller.model.errors import EngineUnavailable
 from controller.model.policy.shipped import DEFAULT_POLICY
-from controller.settings import read_instance, state_of
+from controller.settings import read_in_force, read_instance, state_of
 
 if TYPE_CHECKING:
     from controller.core.engine_api.requests import Finding
@@ -154,7 +154,7 @@ def policy_in_force(explicit: str | None, root: Path, directory: Path | None = N
             body = BrokerApi(state_of(root, instance).broker_socket).get("policy")
             return policy_from_route(body).at(SystemClock().now())
         except EngineUnavailable:
-            explicit = instance.policy
+            explicit = read_in_force(root).settings.policy
     policy = read_policy(policy_file(explicit or DEFAULT_POLICY)).at(SystemClock().now())
     folder = directory or (instance and instance.dir)
     return policy_of_directory(policy, folder) if folder else policy

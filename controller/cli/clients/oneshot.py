@@ -17,7 +17,8 @@ from controller.cli.options import HostChoice
 from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
 from controller.model.mutations import DOWN, SHOW_VALUES
 from controller.model.names import Key
-from controller.settings import Instance, StateFolder, read_instance, state_of
+from controller.model.settings import choose
+from controller.settings import Instance, StateFolder, read_in_force, read_instance, state_of
 from controller.system.sockets import has_listener
 
 if TYPE_CHECKING:
@@ -51,24 +52,24 @@ def broker_of(host: HostChoice, *, instance_id: str = "") -> Iterator[StateFolde
     from controller.app import up  # a slow import
 
     directory = host.directory if instance is None else Path(instance.dir)
-    launch = _launch(host, instance, directory, instance_id=instance_id)
+    launch = _launch(host, directory, instance_id=instance_id)
     with up.run_broker_only(launch):
         yield launch.state
 
 
 def _launch(
-    host: HostChoice, instance: Instance | None, directory: Path, **settings: Any
+    host: HostChoice, directory: Path, *, rebind: bool = False, instance_id: str = ""
 ) -> Launch:
-    """Return the launch of a command's own processes, on the engine of the instance if none is named."""
+    """Return the launch of a command's own processes, on the engine of the settings if none is named."""
     from controller.app import up  # a slow import
+    from controller.app.state_folder import policy_setting
 
     return up.prepare_launch(
         host.root,
         directory=directory,
-        engine=host.engine or (instance.engine if instance is not None else None),
-        policy=host.policy,
-        controller_user_name=None,
-        **{"rebind": False, **settings},
+        options=choose(engine=host.engine, policy=policy_setting(host.policy)),
+        rebind=rebind,
+        instance_id=instance_id,
     )
 
 
@@ -86,7 +87,7 @@ def planning_controller(
             state,
             host.directory,
             state.broker_socket,
-            quarantine_ms=instance.quarantine_ms,
+            quarantine_ms=read_in_force(host.root).settings.quarantine_ms,
             acts=False,
             secrets=_ask_controller_for_secrets(state),
         )
@@ -183,7 +184,7 @@ def ask_for_pass(
             return ask(state)
     from controller.app import up  # a slow import
 
-    launch = _launch(host, instance, host.directory, rebind=rebind)
+    launch = _launch(host, host.directory, rebind=rebind)
     with up.run_both(launch, paused=True):
         return ask(launch.state)
 
@@ -220,7 +221,7 @@ def take_down(
     from controller.core.service.operator_actions import teardown
     from controller.loop.state.saved_state import saved_dependencies
 
-    host = HostChoice(state.root, Path(instance.dir), instance.engine, instance.policy)
+    host = HostChoice(state.root, Path(instance.dir), None, None)
     with broker_of(host) as serving:
         note = f"by uid {os.getuid()}"
         BrokerApi(serving.broker_socket).record(DOWN, instance.id, note)

@@ -42,7 +42,13 @@ from controller.model.names import (
     service_key,
 )
 from controller.model.quantities import format_instant
-from controller.settings import Instance, read_instance, run_folder, write_instance
+from controller.settings import (
+    Instance,
+    read_in_force,
+    read_instance,
+    run_folder,
+    write_instance,
+)
 
 if TYPE_CHECKING:
     from controller.loop.full_plan import FullPlan
@@ -652,7 +658,7 @@ def adopt(
     broker_of = partial(
         _broker_of,
         directory=options.default_directory(directory, root),
-        engine=engine or (instance.engine if instance is not None else None),
+        engine=engine or (read_in_force(root).settings.engine if instance is not None else None),
         policy=policy,
     )
     is_here = instance is not None and instance.id == lost

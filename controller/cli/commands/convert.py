@@ -175,10 +175,14 @@ def _inspected(names: Sequence[str], root: Path) -> Iterator[ConvertedContainer]
     """
     from controller.cli.clients.socket_client import EngineApi
     from controller.core.compose.from_container import body_of_inspect, service_of
-    from controller.settings import read_instance, state_of
+    from controller.settings import read_in_force, read_instance, state_of
 
     instance = read_instance(root)
-    named = os.environ.get("DOCKER_HOST", "") if instance is None else instance.engine
+    named = (
+        os.environ.get("DOCKER_HOST", "")
+        if instance is None
+        else read_in_force(root).settings.engine
+    )
     engine = named.removeprefix("unix://") or _STANDARD_SOCKET
     socket = state_of(root, instance).broker_socket if instance is not None else Path(engine)
     for name in names:

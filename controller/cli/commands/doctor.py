@@ -35,8 +35,9 @@ from controller.core.enforcement.kept_settings import ignored_limits
 from controller.core.engine_api.tested_engines import REMEDY, image_store, untested
 from controller.model.errors import TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
+from controller.model.settings import STANDARD_SOCKET
 from controller.process.start_checks import remedy_for, user_name
-from controller.settings import GROUP, STANDARD_SOCKET, StateFolder, read_instance, state_of
+from controller.settings import GROUP, StateFolder, read_in_force, read_instance, state_of
 from controller.system.boot_unit import ENGINE_UNIT, is_restored_at_boot
 from controller.system.host_views import differing_folder, root_of, server_of
 from controller.system.sockets import broker_sockets, engine_socket_path, open_ports
@@ -258,8 +259,11 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
         return
     yield CheckResult("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
     folder = state_of(root, instance)
-    yield _policy_file(Path(instance.policy), folder)
-    yield _quarantine(instance.quarantine_ms)
+    from controller.app.policy import policy_file  # loads what reads policies
+
+    current = read_in_force(root).settings
+    yield _policy_file(policy_file(current.policy), folder)
+    yield _quarantine(current.quarantine_ms)
     api = BrokerApi(folder.broker_socket)
     try:
         health, caller, proofs = map(api.get, ("health", "whoami", "proofs"))
@@ -268,7 +272,7 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
     else:
         yield from _broker(health, separated=bool(caller.get("separated", True)))
         yield socket_finding(folder)
-        yield from view_findings(folder.broker_socket, engine_socket_path(instance.engine))
+        yield from view_findings(folder.broker_socket, engine_socket_path(current.engine))
         yield from (CheckResult("signed", *row) for row in signed_rows(proofs))
     try:
         report = ask_controller(folder.controller_socket, {"do": "status"})

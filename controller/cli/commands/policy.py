@@ -52,7 +52,7 @@ from controller.core.encoding.text import printable
 from controller.core.service.overrides import display_name
 from controller.model.errors import StateError, TrimtabError, UsageError
 from controller.model.names import Key
-from controller.settings import StateFolder, read_instance
+from controller.settings import StateFolder, read_in_force, read_instance
 from controller.system.durable_files import write_atomic
 
 if TYPE_CHECKING:
@@ -322,10 +322,11 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
         echo(text, nl=False)
         return
     _write(target, text)
-    instance = read_instance(state_root(state))
+    root = state_root(state)
+    instance = read_instance(root)
     directory = instance.dir if instance is not None else "desired-state"
     following = f"trimtab up {directory} --policy {target.absolute()}"
-    if instance is not None and instance.policy == str(target.absolute()):
+    if instance is not None and read_in_force(root).settings.policy == str(target.absolute()):
         following = "trimtab policy reload"
     report = {"file": str(target.absolute()), "next": following}
     lines = [f"wrote {target.absolute()}", f"next: {following}"]

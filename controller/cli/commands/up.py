@@ -36,10 +36,8 @@ from controller.cli.options import (
 from controller.cli.output.terminal import echo
 from controller.core.encoding.text import printable
 from controller.model.errors import UsageError
+from controller.model.settings import QUARANTINE_MAX_MS, choose
 from controller.system.event_loop import importing
-
-#: After a month, nobody remembers the purpose of a stopped container.
-QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
 
 auth_option = click.option(
     "--registry-auth",
@@ -66,6 +64,20 @@ quarantine_option = click.option(
     help="Keep pruned containers, stopped, that long before they are removed, such as 24h "
     "(default: as set before, else 0s).",
 )
+
+
+def chosen_options(
+    *, policy: str | None, registry_auth: Path | None, **options: Any
+) -> dict[str, str]:
+    """Return the options of a start as values of the settings.
+
+    Raises:
+        UsageError: the policy is unknown.
+    """
+    from controller.app.state_folder import policy_setting
+
+    auth = None if registry_auth is None else str(registry_auth.absolute())
+    return choose(policy=policy_setting(policy), registry_auth=auth, **options)
 
 
 @command("""\b
@@ -129,7 +141,10 @@ def up(
     keys: str | None,
     webhook: str | None,
     as_json: bool,
-    **settings: Any,
+    engine: str | None,
+    policy: str | None,
+    controller_user_name: str | None,
+    rebind: bool,
 ) -> None:
     """Run trimtab here in the foreground, and show each change.
 
@@ -142,7 +157,6 @@ def up(
         raise click.UsageError("give DIR or --git, not both")
     with importing():
         from controller.app.process import log_to_stderr
-        from controller.app.state_folder import LaunchOptions
         from controller.app.up import prepare_launch, run_both
         from controller.cli.status.live_view import watch
 
@@ -158,8 +172,15 @@ def up(
     launch = prepare_launch(
         root,
         directory=default_directory(directory, root),
-        chosen=LaunchOptions(quarantine_ms, registry_auth, webhook),
-        **settings,
+        options=chosen_options(
+            engine=engine or os.environ.get("DOCKER_HOST") or None,
+            policy=policy,
+            quarantine_ms=quarantine_ms,
+            registry_auth=registry_auth,
+            webhook=webhook,
+            controller_user=controller_user_name,
+        ),
+        rebind=rebind,
     )
     with run_both(launch) as assembly:
         watch(assembly, launch, as_json=as_json)
@@ -191,8 +212,11 @@ def broker(
     socket_path: Path | None,
     quarantine_ms: int | None,
     lifeline_fd: int | None,
+    engine: str | None,
+    policy: str | None,
+    controller_uid: int | None,
+    rebind: bool,
     as_json: bool,  # noqa: ARG001 - may follow any command
-    **settings: Any,
 ) -> int:
     """Run the broker alone: the privileged gate before the engine, and the journal's only writer.
 
@@ -201,12 +225,19 @@ def broker(
     """
     with importing():
         from controller.app.broker import open_launch, run_broker
-        from controller.app.state_folder import LaunchOptions
 
-    chosen = LaunchOptions(quarantine_ms, registry_auth)
     root = state_root(state)
     launch = open_launch(
-        root, directory=default_directory(directory, root), chosen=chosen, **settings
+        root,
+        directory=default_directory(directory, root),
+        options=chosen_options(
+            engine=engine,
+            policy=policy,
+            quarantine_ms=quarantine_ms,
+            registry_auth=registry_auth,
+        ),
+        controller_uid=controller_uid,
+        rebind=rebind,
     )
     return run_broker(launch, socket_path=socket_path, lifeline_fd=lifeline_fd)
 

@@ -32,7 +32,7 @@ from controller.cli.output.times import current_time, span
 from controller.core.encoding.text import printable
 from controller.core.records.query import Filter, QueryResult
 from controller.model.errors import EngineUnavailable, StateError, TrimtabError
-from controller.settings import StateFolder
+from controller.settings import StateFolder, read_in_force
 
 if TYPE_CHECKING:
     from controller.cli.journal.filters import JournalSource
@@ -311,7 +311,13 @@ Examples:
 Exit codes of --status: 0 shown, 1 no shipper runs: its last state is shown.
 """
 )
-@click.option("--to", "targets", multiple=True, metavar="NAME=URL", help="Where to; repeatable.")
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    metavar="NAME=URL",
+    help="Where to; repeatable (default: ship.to of the settings).",
+)
 @click.option(
     "--status", "show", is_flag=True, help="Show the position of each destination, and exit."
 )
@@ -352,9 +358,17 @@ def ship(
     folder, instance = open_state(state)
     if show:
         return _show_status(folder, as_json=as_json)
-    if not targets:
-        raise click.UsageError("name at least one destination: --to NAME=URL")
-    return shipper.ship(folder, instance, targets=targets, user_name=user, metrics=metrics)
+    current = read_in_force(folder.root).settings
+    if not (targets or current.ship_to):
+        raise click.UsageError("name at least one destination: --to NAME=URL, or ship.to")
+    written = Path(current.ship_metrics) if current.ship_metrics else None
+    return shipper.ship(
+        folder,
+        instance,
+        targets=targets or current.ship_to,
+        user_name=user,
+        metrics=metrics or written,
+    )
 
 
 def _show_status(folder: StateFolder, *, as_json: bool) -> int:

@@ -25,6 +25,7 @@ from controller.core.records.checkpoint import Checkpoint, parse_checkpoint
 from controller.core.transparency import BadNote, PublicKey, parse_note, parse_public
 from controller.journal.writer.checkpointer import PublishedKey, ends_of, read_published_keys
 from controller.model.errors import StateError, error_reason
+from controller.settings import read_in_force
 from controller.system.durable_files import write_atomic
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ Exit codes: 0 every record is as it was written; else what the first bad one is:
     "trusted",
     multiple=True,
     metavar="FILE|KEY",
-    help="Use this public key alone (default: journal.pub of the state folder).",
+    help="Use this public key alone (default: verify.key of the settings, else journal.pub of the state folder).",
 )
 @click.option(
     "--checkpoint",
@@ -118,6 +119,9 @@ def verify(
     if folder is None and copy is None:
         state_folder = open_state(state)[0]
         folder, snapshot = state_folder.journal, state_folder.inventory_snapshot
+        current = read_in_force(state_folder.root).settings
+        trusted = trusted or current.verify_key
+        files = files or [Path(path) for path in current.verify_checkpoint]
         if not trusted:
             given = published_keys(state_folder.journal_public)
         if _size(state_folder.journal_checkpoint):

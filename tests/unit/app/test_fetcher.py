@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from controller.app.fetcher import SCAN_S, FetcherChild
-from controller.app.state_folder import FETCHER, Launch, controller_user, prepare
+from controller.app.state_folder import FETCHER, Launch, choose_settings, controller_user, prepare
 from controller.cli.clients.socket_client import ask_controller
 from controller.core.git.reports import parse_status
 from controller.model.errors import TrimtabError
 from controller.model.sources import SourceState
 from controller.process.process_group import ProcessGroup
+from controller.settings import write_in_force
 from tests.git.repository import DOCUMENT, Repository
 from tests.instance import eventually
 
@@ -41,14 +42,15 @@ def launch() -> Iterator[Launch]:
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "desired").mkdir()
-        yield prepare(
+        prepared = prepare(
             folder / "state",
+            choose_settings(folder / "state", {"policy": "development"}),
             directory=folder / "desired",
-            engine="unix:///var/run/docker.sock",
-            policy="development",
             user=controller_user(None, uid=os.getuid()),
             new_instance_id="ab" * 8,
         )
+        write_in_force(prepared.state.root, prepared.in_force)  # as the broker does
+        yield prepared
 
 
 def test_the_fetcher_runs_while_dir_declares_a_source(launch: Launch) -> None:

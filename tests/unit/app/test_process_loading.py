@@ -64,7 +64,10 @@ def modules(paths: Iterable[str]) -> list[str]:
 
 #: The modules that each service has loaded as it gets ready: its own, and what the start loads.
 SERVICES = {
-    "broker": ("controller.app.broker", "controller.core.policy.load"),
+    "broker": (
+        *("controller.app.broker", "controller.core.policy.load"),
+        "controller.core.settings_file",
+    ),
     "controller": ("controller.app.controller", *modules(LOADED_ON_USE)),
     "fetcher": (
         "controller.app.fetcher",
@@ -79,12 +82,16 @@ NEVER = {
         "controller.core.enforcement.approvals",
     },
     "controller": {
+        # The broker and commands read the file of settings.
+        "controller.app.state_folder",
         # The recipe of the shipper, for `trimtab ship` as root.
         "controller.app.child_commands",
         # A lock that waits in an event loop, for the broker.
         "controller.system.durable_files",
     },
     "fetcher": {
+        # The broker and commands read the file of settings.
+        "controller.app.state_folder",
         # Policies, records and archives of adopted files: for the broker.
         "controller.app.policy",
         "controller.core.files.content",

@@ -7,20 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.state_folder import Launch, LaunchOptions, User, prepare, raise_if_lost
+from controller.app.state_folder import (
+    ChosenSettings,
+    Launch,
+    User,
+    choose_settings,
+    prepare,
+    raise_if_lost,
+)
 from controller.model.errors import StateError, UsageError
+from controller.model.settings import InstanceSettings, SettingsRead
 from controller.settings import read_instance
 
 
-def prepared(root: Path, *, quarantine_ms: int | None) -> Launch:
+def prepared(root: Path, **options: str) -> Launch:
     return prepare(
         root,
+        choose_settings(root, options),
         directory=root.parent / "desired",
-        engine="unix:///nowhere.sock",
-        policy="strict",
         user=User(os.getuid(), os.getgid(), dropped=False),
         new_instance_id="i1",
-        chosen=LaunchOptions(quarantine_ms),
     )
 
 
@@ -28,9 +34,9 @@ def test_a_quarantine_is_the_instances_until_another_is_given(tmp_path: Path) ->
     root = tmp_path / "state"
     (tmp_path / "desired").mkdir()
     seen = []
-    for given in (None, 86_400_000, None, 0):
-        assert prepared(root, quarantine_ms=given).instance == read_instance(root)
-        seen.append(prepared(root, quarantine_ms=None).instance.quarantine_ms)
+    for given in ({}, {"quarantine": "24h"}, {}, {"quarantine": "0s"}):
+        assert prepared(root, **given).instance == read_instance(root)
+        seen.append(prepared(root).settings.quarantine_ms)
     assert seen == [0, 86_400_000, 86_400_000, 0]
 
 
@@ -40,11 +46,15 @@ def test_root_takes_no_state_folder_that_another_user_made(tmp_path: Path) -> No
     root.mkdir()
     os.chown(root, 61234, 61234)
     with pytest.raises(StateError) as caught:
+        choose_settings(root, {"policy": "home"})
+    assert caught.value.code == "state.stranger"
+    with pytest.raises(StateError) as caught:
         prepare(
             root,
+            ChosenSettings(
+                root / "trimtab.yaml", "", SettingsRead(InstanceSettings()), is_new=False
+            ),
             directory=tmp_path / "desired",
-            engine="unix:///nowhere.sock",
-            policy="strict",
             user=User(61235, 61235, dropped=True),
             new_instance_id="i1",
         )
@@ -57,27 +67,27 @@ def test_no_instance_is_bound_to_a_directory_that_is_not_there(tmp_path: Path, k
     if kind == "file":
         (tmp_path / "desired").touch()
     with pytest.raises(UsageError, match=r"doesn't exist|isn't a directory") as caught:
-        prepared(tmp_path / "state", quarantine_ms=None)
+        prepared(tmp_path / "state")
     assert caught.value.code == "dir.missing"
     assert not (tmp_path / "state").exists()
 
 
 def test_an_instance_starts_while_its_directory_is_away(tmp_path: Path) -> None:
     (tmp_path / "desired").mkdir()
-    prepared(tmp_path / "state", quarantine_ms=None)
+    prepared(tmp_path / "state")
     (tmp_path / "desired").rmdir()
-    assert prepared(tmp_path / "state", quarantine_ms=None).instance.dir.endswith("/desired")
+    assert prepared(tmp_path / "state").instance.dir.endswith("/desired")
 
 
 def test_a_folder_with_a_journal_gets_no_new_id(tmp_path: Path) -> None:
     root = tmp_path / "state"
     (tmp_path / "desired").mkdir()
-    prepared(root, quarantine_ms=None)
+    prepared(root)
     (root / "broker" / "journal").mkdir(exist_ok=True)
     (root / "broker" / "journal" / "000001.jsonl").touch()
     (root / "instance.json").unlink()
     with pytest.raises(StateError) as caught:
         raise_if_lost(root)
     assert caught.value.code == "state.damaged"
-    prepared(root, quarantine_ms=None)  # with an id that an operator names
+    prepared(root)  # with an id that an operator names
     raise_if_lost(root)

@@ -21,7 +21,7 @@ def answering(api: ControlApi) -> Iterator[Path]:
     """Yield a state folder with an instance on ``DIR``, and *api* behind its control socket."""
     with TemporaryDirectory(prefix="trimtab-", dir="/tmp") as folder:  # sun_path is short
         root = Path(folder)
-        instance = Instance(id="0123456789abcdef", dir=DIR, engine="unix:///nonexistent/none.sock")
+        instance = Instance(id="0123456789abcdef", dir=DIR)
         write_instance(root, instance)
         state = state_of(root, instance)
         state.run.mkdir()

@@ -9,6 +9,7 @@ from controller.broker.dispatch import ENDPOINTS
 from controller.broker.gate.routes import ROUTES
 from controller.model import mutations
 from controller.model.crashpoints import CRASH_POINTS
+from controller.model.settings import KEYS
 
 ROOT = Path(__file__).parents[3]
 PAGE = "".join(page.read_text("utf-8") for page in sorted((ROOT / "docs" / "errors").glob("*.md")))
@@ -76,6 +77,7 @@ def codes() -> set[str]:
             found |= set(told(path.read_text("utf-8")))
     words = {str(value) for value in vars(mutations).values() if isinstance(value, str)}
     names = {*(route.name for route in ROUTES), *map(str, ENDPOINTS), *CRASH_POINTS, *words}
+    names |= {key.name for key in KEYS}  # of settings
     return {code for code in found - names if not ELSE.fullmatch(code)}
 
 

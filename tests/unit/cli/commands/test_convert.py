@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from controller.cli.main import main
-from controller.settings import Instance, state_of, write_instance
+from controller.model.settings import InstanceSettings
+from controller.settings import InForce, Instance, state_of, write_in_force, write_instance
 
 
 def run(
@@ -121,8 +122,9 @@ def test_a_container_that_is_foreign_to_the_broker_is_read_from_the_engine(
     with TemporaryDirectory(prefix="trimtab-", dir="/tmp") as folder:  # sun_path is short
         root, engine = Path(folder) / "state", Path(folder) / "engine.sock"
         root.mkdir()
-        instance = Instance(id="0123456789abcdef", dir="/srv/desired", engine=f"unix://{engine}")
+        instance = Instance(id="0123456789abcdef", dir="/srv/desired")
         write_instance(root, instance)
+        write_in_force(root, InForce(InstanceSettings(engine=f"unix://{engine}")))
         broker = state_of(root, instance).broker_socket
         broker.parent.mkdir()
         monkeypatch.setenv("DOCKER_HOST", f"unix://{engine}")

@@ -115,7 +115,7 @@ def state(tmp_path: Path) -> StateFolder:
     layout = StateFolder(root, root / "run")
     for folder in (root, layout.run, layout.controller):
         folder.mkdir()
-    instance = Instance(id="1" * 16, dir="/d", engine="unix:///e", run=str(layout.run))
+    instance = Instance(id="1" * 16, dir="/d", run=str(layout.run))
     write_instance(root, instance)
     return layout
 

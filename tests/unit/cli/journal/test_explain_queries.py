@@ -56,7 +56,7 @@ def the_story() -> Happened:
 def made(root: Path, happened: Happened) -> Path:
     layout = StateFolder(root=root, run=root / "run")
     layout.broker.mkdir(parents=True)
-    write_instance(root, Instance(id="1" * 16, dir="/d", engine="unix:///e", run=str(layout.run)))
+    write_instance(root, Instance(id="1" * 16, dir="/d", run=str(layout.run)))
     told = [(NOON + number, each.entry) for number, each in enumerate(happened.records, 1)]
     write_entries(layout.journal, told, of_a_segment=100)
     return root

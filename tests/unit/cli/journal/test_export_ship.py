@@ -21,9 +21,7 @@ from controller.settings import Instance, StateFolder, write_instance
 def state(tmp_path: Path) -> StateFolder:
     found = StateFolder(root=tmp_path, run=tmp_path / "run")
     found.ship.mkdir()
-    write_instance(
-        tmp_path, Instance(id="1" * 16, dir="/d", engine="unix:///e", run=str(tmp_path / "run"))
-    )
+    write_instance(tmp_path, Instance(id="1" * 16, dir="/d", run=str(tmp_path / "run")))
     return found
 
 

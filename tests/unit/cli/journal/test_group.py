@@ -35,7 +35,7 @@ def state(tmp_path: Path) -> Path:
     root = tmp_path / "state"
     layout = StateFolder(root=root, run=root / "run")
     layout.broker.mkdir(parents=True)
-    write_instance(root, Instance(id="1" * 16, dir="/d", engine="unix:///e", run=str(layout.run)))
+    write_instance(root, Instance(id="1" * 16, dir="/d", run=str(layout.run)))
     clock = FixedClock()
     log = open_log(layout.journal, clock=clock)
     for one in the_entries():

@@ -19,7 +19,8 @@ from controller.cli.status import live_view
 from controller.cli.status.live_view import has_settled, reachable_services, screen_of
 from controller.cli.status.table import TableView
 from controller.model.errors import TrimtabError
-from controller.settings import Instance, state_of
+from controller.model.settings import InstanceSettings
+from controller.settings import InForce, Instance, state_of
 from controller.system.conversation import ConversationServer
 from tests.unit.cli.reports import condition, report, resource
 
@@ -38,9 +39,10 @@ def port(number: int) -> dict[str, Any]:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Launch:
-    instance = Instance("1" * 8, "/srv/desired", "unix:///x", run=str(tmp_path))
+    instance = Instance("1" * 8, "/srv/desired", run=str(tmp_path))
     user = User(os.getuid(), os.getgid(), dropped=False)
-    return Launch(state_of(tmp_path, instance), instance, user, tmp_path / "home.yaml")
+    in_force = InForce(InstanceSettings(policy=str(tmp_path / "home.yaml")))
+    return Launch(state_of(tmp_path, instance), instance, in_force, user)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ PATIENCE_S = 30.0
 def state(tmp_path: Path) -> StateFolder:
     (tmp_path / "run").mkdir()
     (tmp_path / "controller").mkdir()
-    instance = Instance("1" * 8, "/srv/desired", "unix:///x", run=str(tmp_path / "run"))
+    instance = Instance("1" * 8, "/srv/desired", run=str(tmp_path / "run"))
     write_instance(tmp_path, instance)
     return state_of(tmp_path, instance)
 
