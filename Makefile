@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(PYTHON) -m pytest
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup users engine run down test check lint format sim fuzz ring bench mutants docs deb lock clean
+.PHONY: help setup users engine run down test check lint format sim fuzz ring bench mutants docs deb release lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -121,6 +121,9 @@ docs: setup ## write the pages of docs/ anew that are made from code
 
 deb: setup ## the package for Debian 13, amd64, below dist/ (any user)
 	@tools/deb
+
+release: setup ## wheel, source distribution, the package, the list of parts (SBOM) and checksums, below dist/ (any user)
+	@tools/release
 
 lock: setup ## write constraints.txt anew (ARGS="--upgrade" takes newer releases)
 	@tools/lock $(ARGS)
