@@ -82,6 +82,7 @@ SECTIONS = {
             "commands/adopt",
             "Take over running containers, or those of a lost state folder.",
         ),
+        "release": ("commands/release", "Let containers go as ordinary ones, before a purge."),
         "completion": ("commands/completion", "Print the completion script of a shell."),
         "version": ("commands/version", "Print the version."),
     },

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from math import inf
 from operator import attrgetter
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from typing import Final, TypeVar
 
 from controller.model.confinement import Confinement
 from controller.model.delivery import StoredFiles
-from controller.model.names import Key, run_slot
+from controller.model.names import ForeignContainer, Key, container_name, run_slot
 from controller.model.observed import Ending, JobMemory, Settings
 
 _K = TypeVar("_K")
@@ -417,6 +418,8 @@ class Inventory:
     #: The latest time of any record. Not part of the inventory's value.
     time: str = field(default="", compare=False)
     containers: Mapping[str, ContainerItem] = field(default_factory=dict)
+    #: Containers that an operator released, by id, until they are gone or adopted again.
+    released: Mapping[str, ContainerItem] = field(default_factory=dict)
     networks: dict[str, OwnedObject] = field(default_factory=dict)
     volumes: dict[str, OwnedObject] = field(default_factory=dict)
     ledger: dict[str, TrustedImage] = field(default_factory=dict)
@@ -451,6 +454,32 @@ class Inventory:
             known = ContainerItems(known)
             object.__setattr__(self, "containers", known)
         return known
+
+
+def released_holders(inventory: Inventory) -> tuple[ForeignContainer, ...]:
+    """Return the released containers as holders of their slots, volumes and networks."""
+    return tuple(
+        ForeignContainer(
+            *(item.id, item.admitted.name, item.namespace, item.service, item.slot_label),
+            writes=item.volumes,
+            released=True,
+            networks=item.admitted.networks,
+        )
+        for item in inventory.released.values()
+    )
+
+
+def next_name(inventory: Inventory, item: ContainerItem) -> str:
+    """Return the name of the next container in the slot of *item*, of its revision."""
+    known = (*inventory.containers.values(), *inventory.released.values())
+    taken = {each.admitted.name for each in known}
+    place = (item.namespace, item.service)
+    return next(
+        name
+        for attempt in count(1)
+        if (name := container_name(*place, slot=item.slot, revision=item.revision, attempt=attempt))
+        not in taken
+    )
 
 
 def moving(inventory: Inventory, source: Key) -> tuple[ContainerItem, ...]:

@@ -24,6 +24,7 @@ class Mutation(StrEnum):
     CONTAINER_UPDATE = "container.update"
     CONTAINER_REMOVE = "container.remove"
     CONTAINER_ADOPT = "container.adopt"
+    CONTAINER_RELEASE = "container.release"
     EXEC_CREATE = "exec.create"
     EXEC_START = "exec.start"
     IMAGE_PULL = "image.pull"

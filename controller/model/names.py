@@ -183,24 +183,29 @@ def workload_key(namespace: str, name: str, slot_label: str) -> Key:
     return Key("Job" if run_of_slot(slot_label) else "Service", namespace, name)
 
 
-#: The code of a running container with our label that the inventory lacks.
+#: The code of a container with a service's slot that nobody may change: unknown, or released.
 FOREIGN = "container.foreign"
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignContainer:
-    """A container with the label of this instance that the inventory lacks, and that runs or may run.
+    """A container that holds its slot, and isn't supervised: nobody changes it, and nothing starts next to it.
 
-    Its labels prove nothing, so nobody changes it, and nothing starts next to it.
+    Either an operator released it; or it carries the label of this instance, the inventory lacks it, and it
+    runs or may run. Then its labels prove nothing.
     """
 
     id: str
     name: str
-    #: As the labels say; '' without a label.
+    #: As the labels say; '' without a label. Of a released one, as it was admitted.
     namespace: str = ""
     service: str = ""
     slot: str = ""
-    writes: tuple[str, ...] = ()  # the named volumes mounted writable, sorted
+    #: The named volumes mounted writable, sorted; of a released one, all that it mounts.
+    writes: tuple[str, ...] = ()
+    released: bool = False
+    #: The networks that a released one needs at its next start.
+    networks: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -211,7 +216,13 @@ class ForeignContainer:
     def remedy(self) -> str:
         """What an operator can do."""
         end = f"docker stop {self.name} && docker rm {self.name}"
-        return f"take it over with 'trimtab adopt', or end it: {end}"
+        how = f" {self.name} --as {self.namespace}/{self.service}" if self.released else ""
+        return f"take it over with 'trimtab adopt{how}', or end it: {end}"
+
+    @property
+    def reason(self) -> str:
+        """Why nobody changes it."""
+        return "was released" if self.released else "isn't in this instance's inventory"
 
 
 def qualified(namespace: str, name: str) -> str:

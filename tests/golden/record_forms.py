@@ -137,7 +137,10 @@ def _members(inventory: Inventory) -> dict[str, str]:
         },
         "open": {each: f"{intent.role} {intent.uid}" for each, intent in inventory.open.items()},
         **{name: items(name) for name in ("networks", "volumes", "ledger", "sessions", "replicas")},
-        **{name: items(name) for name in ("taken", "approvals", "endings", "holds", "accepted")},
+        **{
+            name: items(name)
+            for name in ("released", "taken", "approvals", "endings", "holds", "accepted")
+        },
         "takenDown": inventory.taken_down,
         "files": [
             {**asdict(stored.files), "contents": [*map(asdict, stored.contents)]}

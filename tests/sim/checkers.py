@@ -64,6 +64,8 @@ _TAKING = frozenset(
 )
 
 
+#: The changes that the engine gets as other ones.
+_FORWARDED_AS: dict[str, str] = {Mutation.CONTAINER_RELEASE: Mutation.CONTAINER_UPDATE}
 #: The parts of a create that differ between the containers of one revision.
 _OF_A_CONTAINER = frozenset({"HostConfig", "Labels", "NetworkingConfig"})
 _LIMITS = frozenset({"Memory", "MemorySwap", "NanoCpus", "PidsLimit", "RestartPolicy"})
@@ -243,7 +245,7 @@ class Checkers:
         fitting = [
             intent
             for intent in self.intents.values()
-            if intent.route == mutated.route
+            if mutated.route in (intent.route, _FORWARDED_AS.get(intent.route))
             and (mutated.route == Mutation.IMAGE_PULL or intent.subject == mutated.subject)
         ]
         for intent in reversed(fitting):

@@ -545,6 +545,15 @@ ROUTES = (
         own=True,
     ),
     _change(
+        Mutation.CONTAINER_RELEASE,
+        "POST /releases",
+        "turn a service's container into an ordinary one, which stays when trimtab goes",
+        roles=OPERATORS,
+        body="release",
+        evidence=ProofKind.FIELD,
+        own=True,
+    ),
+    _change(
         TRUST, "POST /trust", "vouch for a local image", roles=OPERATORS, body="trust", own=True
     ),
     _read(

@@ -22,7 +22,7 @@ from controller.core.enforcement.quota_counts import Counted
 from controller.core.enforcement.rate_limits import Buckets
 from controller.core.engine_api.progress import Access
 from controller.core.engine_api.requests import ExecRequest
-from controller.model.inventory import Inventory
+from controller.model.inventory import Inventory, released_holders
 from controller.model.names import ForeignContainer
 from controller.model.policy.document import Policy
 from controller.model.records import Role
@@ -405,6 +405,11 @@ class GateState:
         major, _, minor = self.engine.api_version.partition(".")
         known = minor.isascii() and minor.isdigit() and major == "1"
         return min(NEWEST_API, (1, int(minor))) if known else NEWEST_API
+
+    @property
+    def holders(self) -> tuple[ForeignContainer, ...]:
+        """The containers that nobody supervises, and next to which nothing starts."""
+        return (*self.split_brain.holders, *released_holders(self.inventory))
 
     @property
     def doubted_namespaces(self) -> frozenset[str]:

@@ -158,6 +158,17 @@ def refuse_network_removal(
             "disconnect them first: docker network disconnect",
             subject=network,
         )
+    if released := [
+        item.admitted.name
+        for item in state.inventory.released.values()
+        if network in item.admitted.networks
+    ]:
+        raise Denied(
+            "network.in-use",
+            f"{min(released)} was released, and is on {network}",
+            "remove that container first, or adopt it again",
+            subject=network,
+        )
     left = {
         taken.container
         for taken in state.inventory.taken.values()

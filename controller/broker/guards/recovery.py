@@ -103,13 +103,16 @@ def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:
 def refuse_if_slot_held(state: GateState, item: ContainerItem) -> None:
     """Refuse to start a container while an unknown one runs, or may run, in the same slot.
 
+    A released container keeps all slots of its service.
+
     Raises:
         Denied: ``container.foreign``.
     """
     place = (item.namespace, item.service, item.slot_label)
-    for holder in state.split_brain.holders if item.slot_label else ():
-        if (holder.namespace, holder.service, holder.slot) == place:
-            reason = f"{holder.name} has the slot, and isn't in this instance's inventory"
+    for holder in state.holders if item.slot_label else ():
+        slot = item.slot_label if holder.released else holder.slot
+        if (holder.namespace, holder.service, slot) == place:
+            reason = f"{holder.name} has the slot, and {holder.reason}"
             raise Denied(FOREIGN, reason, holder.remedy, status=409, subject=item.id)
 
 
@@ -221,10 +224,11 @@ def _holder(row: Mapping[str, Any], name: str) -> ForeignContainer:
 def unknown_containers(state: GateState, listed: Any) -> Iterable[tuple[str, str, str]]:
     """Yield id, name and intent of containers that neither the inventory nor an open create has."""
     inventory = state.inventory
+    known = inventory.containers.keys() | inventory.released.keys()
     for each in listed or ():
         labels: Mapping[str, str] = each.get("Labels") or {}
         identifier, intent = str(each.get("Id", "")), labels.get(names.INTENT, "")
-        if labels.get(names.INSTANCE) != state.instance or identifier in inventory.containers:
+        if labels.get(names.INSTANCE) != state.instance or identifier in known:
             continue
         if intent not in inventory.open:
             listed_names = [str(name).removeprefix("/") for name in each.get("Names") or ()]
@@ -364,7 +368,7 @@ def _forget_gone(state: GateState) -> Flow[int]:
     record_listed(state, containers)
     missing = [
         (mutations.CONTAINER_GONE, f"/containers/{key}/json", key)
-        for key in _missing_from(inventory.containers, containers, "Id")
+        for key in _missing_from((*inventory.containers, *inventory.released), containers, "Id")
     ]
     missing += [
         (mutations.NETWORK_GONE, f"/networks/{key}", key)

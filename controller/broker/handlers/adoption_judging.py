@@ -59,7 +59,7 @@ from controller.core.rules.logs import log_with_defaults
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.confinement import Gap
-from controller.model.inventory import ContainerItem, Inventory
+from controller.model.inventory import ContainerItem, Inventory, next_name
 from controller.model.mutations import JOB_ADOPTED, Mutation
 from controller.model.names import Key
 from controller.model.observed import NO_RUNS, Settings
@@ -206,7 +206,8 @@ class AdoptionJudge:
             if ids.count(candidate.id) > 1:
                 reason, remedy = "the request names it twice", "name it once, for one slot"
                 candidate.findings.append(Finding("adopt.owned", "container", reason, remedy))
-            candidate.findings += likeness.judge_identity(inspect)
+            was_ours = candidate.id in self._state.inventory.released
+            candidate.findings += likeness.judge_identity(inspect, was_ours=was_ours)
             if not candidate.findings:
                 yield from self._judge(candidate, inspect)
             if not any(each.rule == "adopt.owned" for each in candidate.findings):
@@ -288,12 +289,16 @@ class AdoptionJudge:
         self, candidate: AdoptionCandidate
     ) -> Flow[tuple[container_create.Lookups, AdmissionDecision]]:
         """Judge the create of the document, as one of the controller's."""
+        # A released container may have the very name that its document leads to.
+        known = self._state.inventory
+        released = known.released.get(candidate.id)
+        name = candidate.asked.name if released is None else next_name(known, released)
         call = replace(
             self._call,
             id=candidate.intent,
             actor=CONTROLLER,
             body=candidate.taken.create,
-            query={"name": candidate.asked.name},
+            query={"name": name},
         )
         found, _, judged = yield from container_create.judge(call, self._state, makes_networks=True)
         return found, judged
@@ -316,6 +321,7 @@ class AdoptionJudge:
         existing = self.request_of(inspect, image)
         present = mapping_of(mapping_of(inspect.get("Config")).get("Labels"))
         inherited = mapping_of(mapping_of(image.get("Config")).get("Labels"))
+        was_ours = candidate.id in self._state.inventory.released
         labels = {key: value for key, value in present.items() if not is_reserved(key)}
         asked = {key: value for key, value in document.labels if not is_reserved(key)}
         found = candidate.compared = likeness.comparable(existing, image)
@@ -326,7 +332,7 @@ class AdoptionJudge:
         candidate.gaps = tuple(dict.fromkeys(gap.value for gap in gaps))
         candidate.findings += [
             *existing.findings,
-            *likeness.judge_reserved_labels(present, inherited),
+            *(() if was_ours else likeness.judge_reserved_labels(present, inherited)),
             *judge_labels(labels.items(), policy, Role.CONTROLLER, ""),
             *hardening.judge_hardening(host, document, policy.logs.drivers),
             *likeness.judge_mode(inspect, document),

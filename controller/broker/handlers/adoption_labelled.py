@@ -240,7 +240,11 @@ class _Survey:
             if misfit(inspect, ENGINE_OBJECT):
                 continue  # an object of unexpected form is nobody's
             claim = adoption.claim_of(kind, inspect)
-            if _is_known(inventory, claim) or claim.intent in inventory.open:
+            if (
+                _is_known(inventory, claim)
+                or claim.id in inventory.released
+                or claim.intent in inventory.open
+            ):
                 continue
             status = str((inspect.get("State") or {}).get("Status") or "")
             created = str(inspect.get("Created") or inspect.get("CreatedAt") or "")

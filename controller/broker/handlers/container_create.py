@@ -145,7 +145,8 @@ class Kept:
         answer = self.answer(reply)
         if answer is not None:
             return answer
-        item = self.state.inventory.containers.get(self.container)
+        known = self.state.inventory
+        item = known.containers.get(self.container) or known.released.get(self.container)
         if item is not None:
             yield from remove_unstarted(self.state, item, Verdict("allow", (RULE,)))
         findings = tuple(judge_ignored(self.ignored, self.policy))
@@ -200,7 +201,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         # Last: a commit can have been accepted during the look-ups.
         proof = signed_acts.proof_of_create(call, state, found.pin)
         _refuse_moved_volumes(state, found)
-        return (yield from _create(call, state, judged, found, values, proof))
+        return (yield from create_judged(call, state, judged, found, values=values, proof=proof))
 
 
 def _refuse_moved_volumes(state: GateState, found: Lookups) -> None:
@@ -581,19 +582,29 @@ def _placement(labels: Mapping[str, Any]) -> tuple[str, str, str]:
     return owner, namespace, service
 
 
-def _create(
+def create_judged(
     call: GateRequest,
     state: GateState,
     judged: AdmissionDecision,
     found: Lookups,
-    values: tuple[str, ...],
-    proof: ProofPart,
+    *,
+    values: tuple[str, ...] = (),
+    proof: ProofPart | None = None,
+    released: bool = False,
 ) -> Flow[Reply]:
+    """Create an admitted container, with the *values* of its Secrets in the environment.
+
+    *released*: it takes the place of a released one, and is never supervised.
+    """
     assert judged.settings is not None, "an admitted create has settings"
     image = found.image
     query = dict(judged.query)
     summary = SummaryPart.read(judged.summary) | CreatePart(
-        image_id=image.id, digest=image.digest, settings=judged.settings, proof=proof
+        image_id=image.id,
+        digest=image.digest,
+        settings=judged.settings,
+        proof=proof or ProofPart(),
+        is_released=released,
     )
     summary |= container_hooks.summary_of(state, found.request.hooks)
     summary |= _identities(found, summary)

@@ -277,7 +277,7 @@ def _post_action(
         change = replace(change, runs=container.inspect.get("Config") or {})
     prepare = None
     if verb in _STOPS and container.item.hooks and grace_s > 0:
-        prepare = partial(_run_pre_stop, state, container, call.policy, grace_s)
+        prepare = partial(run_pre_stop, state, container, call.policy, grace_s)
     if verb in _RUNS:
         return (yield from _run_verified(call, state, container, change, prepare))
     return (yield from perform(state, call.by, change, prepare=prepare))
@@ -302,7 +302,7 @@ def _run_verified(
     return reply
 
 
-def _run_pre_stop(
+def run_pre_stop(
     state: GateState, container: OwnContainer, policy: Policy, grace_s: int, change: Change
 ) -> Flow[Change]:
     """Run the hooks of a stop, and leave the rest of the grace period to the program."""

@@ -312,6 +312,7 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
             "ledger": [asdict(trusted) for trusted in known.ledger.values()],
             "sessions": [asdict(session) for session in known.sessions.values()],
             "addresses": addresses_to_json(known),
+            "released": [ITEM.to_json(item) for item in known.released.values()],
             **shared_items(state, known),
         }
     containers: list[bytes | None] = []
@@ -337,7 +338,7 @@ def shared_items(
     tags = {name: state.tags.tag_of(name, getattr(known, name), state.new_id) for name in TAGGED}
     left_out = {name for name, tag in tags.items() if tag in have}
     members = shared_to_json(known, left_out=left_out)
-    if holders := state.split_brain.holders:
+    if holders := state.holders:
         members["foreign"] = [asdict(holder) for holder in holders]
     if warning := untested(state.engine.version, state.engine.image_store):
         members["untested"] = warning

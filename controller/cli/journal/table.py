@@ -211,6 +211,7 @@ _PAST_FORMS: Final = {
     "build": "built",
     "pull": "pulled",
     "adopt": "adopted",
+    "release": "released",
     "approve": "approved",
     "gone": "gone",
 }

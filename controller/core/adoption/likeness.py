@@ -215,10 +215,13 @@ def _remedy(now: object) -> str:
     return "change the document, or let trimtab create the container"
 
 
-def judge_identity(inspect: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the reasons why the name, the labels or the state of a container refuse its adoption."""
+def judge_identity(inspect: Mapping[str, Any], *, was_ours: bool = False) -> Iterator[Finding]:
+    """Yield the reasons why the name or the state of a container refuse its adoption.
+
+    *was_ours*: it was released, so trimtab gave it its name.
+    """
     name = str(inspect.get("Name") or "").removeprefix("/")
-    if is_controllers_name(name):
+    if is_controllers_name(name) and not was_ours:
         reason = f"{quote(name)} is a name as trimtab gives them to its own containers"
         yield Finding("adopt.name", "Name", reason, "rename it, if it isn't a forgery")
     state = mapping_of(inspect.get("State"))

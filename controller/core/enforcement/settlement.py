@@ -221,6 +221,7 @@ _FIELDS: dict[str, Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]
     Mutation.CONTAINER_RENAME: _rename_evidence,
     Mutation.CONTAINER_UPDATE: _update_evidence,
     Mutation.CONTAINER_ADOPT: _update_evidence,
+    Mutation.CONTAINER_RELEASE: _update_evidence,
     Mutation.NETWORK_CONNECT: _network_evidence(wanted=True),
     Mutation.NETWORK_DISCONNECT: _network_evidence(wanted=False),
 }

@@ -348,8 +348,8 @@ def why_full(after: Stored, files: FileSet) -> str:
 
 
 def used_contents(inventory: Inventory) -> Iterator[tuple[FileSet, str]]:
-    """Yield the contents of delivered files in the mounts of containers."""
-    for item in inventory.containers.values():
+    """Yield the contents of delivered files in the mounts of containers, also of released ones."""
+    for item in (*inventory.containers.values(), *inventory.released.values()):
         for mount in item.confined.mounts if item.confined is not None else ():
             if mount.type in FILE_KINDS:
                 yield FileSet(mount.type, item.namespace, mount.source), mount.content

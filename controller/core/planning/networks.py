@@ -227,6 +227,8 @@ def unused_networks(
     needed = {network.engine_name for network in desired.networks}
     for service in desired.workloads:
         needed.update(joined_networks(service, names))
+    for released in observed.foreign:
+        needed.update(released.networks)
     removed = {
         a.precondition.id for a in actions if isinstance(a, RemoveContainer) and not is_denied(a)
     }

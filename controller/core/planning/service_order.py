@@ -228,8 +228,7 @@ class Ordering:
         return Blocker(f"{cause}, which waits for it in turn", keys, FAILED)
 
     def _held_by_foreign(self, service: Service) -> Blocker | None:
-        """Return why *service* waits for containers with our label outside the inventory; None without
-        any.
+        """Return why *service* waits for containers that nobody supervises; None without any.
 
         Such a container has a slot of the service, or writes to a volume that the service has alone. Its
         revision says nothing: another key of the broker's gives the same document another revision.
@@ -244,7 +243,7 @@ class Ordering:
             held = slot + [wanted[volume] for volume in each.writes if volume in wanted]
             if held:
                 what = " and ".join(held)
-                reason = f"{each.name} has {what}, and isn't in this instance's inventory"
+                reason = f"{each.name} has {what}, and {each.reason}"
                 return Blocker(f"{reason} ({each.remedy})", (), FOREIGN)
         return None
 

@@ -229,6 +229,8 @@ def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     items = inventory.items.having(item)
     pins = _pinned(inventory.pins, item, summary, items)
     inventory = replace(inventory, containers=items, pins=pins)
+    if summary.is_released:
+        return _let_go(inventory, item)
     return _remember_run(inventory, item, summary, closing.time) if item.is_run else inventory
 
 
@@ -246,7 +248,27 @@ def adopt_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     item = replace(
         item, started=True, adopted=True, gaps=closing.summary.part(parts.AdoptionPart).gaps
     )
+    inventory = replace(inventory, released=without(inventory.released, item.id))
     return with_item(inventory, replace(item, effective=closing.result.effective))
+
+
+def release_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
+    """Let a container go: the inventory remembers it as released, and nothing else of it."""
+    item = inventory.containers.get(closing.object)
+    if item is None or not closing.applied:
+        return inventory
+    restart = closing.summary.part(parts.SettingsPart).settings.restart
+    item = replace(item, admitted=replace(item.admitted, restart=restart))
+    now = RecordTime(closing.id, closing.time)
+    return with_events(_let_go(inventory, item), (disruption.Gone(item.id),), now)
+
+
+def _let_go(inventory: Inventory, item: ContainerItem) -> Inventory:
+    return replace(
+        inventory,
+        containers=inventory.items.lacking(item.id),
+        released={**inventory.released, item.id: item},
+    )
 
 
 def _remember_run(
@@ -344,7 +366,11 @@ def forget_container(
 ) -> Inventory:
     """Forget a container that is gone. *end* is the end of a run without a recorded end."""
     inventory = end_run(inventory, identifier, end, now.time)
-    inventory = replace(inventory, containers=inventory.items.lacking(identifier))
+    inventory = replace(
+        inventory,
+        containers=inventory.items.lacking(identifier),
+        released=without(inventory.released, identifier),
+    )
     return with_events(inventory, (disruption.Gone(identifier),), now)
 
 

@@ -494,6 +494,7 @@ def _start_exec(inventory: Inventory, closing: parts.Closing) -> Inventory:
 _EFFECTS: dict[str, RecordEffect] = {
     Mutation.CONTAINER_CREATE: container_effects.create_container,
     Mutation.CONTAINER_ADOPT: container_effects.adopt_container,
+    Mutation.CONTAINER_RELEASE: container_effects.release_container,
     Mutation.CONTAINER_START: _start_container,
     Mutation.CONTAINER_RESTART: _start_container,
     Mutation.CONTAINER_KILL: container_effects.record_signal,

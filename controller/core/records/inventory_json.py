@@ -40,6 +40,7 @@ _ADDRESSES = StoredForm(list[tuple[str, list[tuple[str, str]]]])
 #: The mappings of an inventory, as pairs.
 _MAPPINGS: dict[str, StoredForm[Any]] = {
     "containers": StoredForm(list[tuple[str, ContainerItem]]),
+    "released": StoredForm(list[tuple[str, ContainerItem]]),
     "networks": StoredForm(list[tuple[str, OwnedObject]]),
     "volumes": StoredForm(list[tuple[str, OwnedObject]]),
     "ledger": StoredForm(list[tuple[str, TrustedImage]]),
@@ -56,6 +57,8 @@ _MAPPINGS: dict[str, StoredForm[Any]] = {
     "accepted": StoredForm(list[tuple[str, AcceptedCommit]]),
     "signed": StoredForm(list[tuple[str, tuple[SignedRevision, ...]]]),
 }
+#: Left out of a snapshot while they are empty.
+_OPTIONAL = frozenset({"released"})
 
 
 def mapping_to_json(name: str, values: Mapping[Any, Any]) -> Any:
@@ -101,7 +104,11 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "taken_down": inventory.taken_down,
         "taken_over": sorted(inventory.taken_over),
         "addresses": addresses_to_json(inventory),
-        **{name: mapping_to_json(name, getattr(inventory, name)) for name in _MAPPINGS},
+        **{
+            name: mapping_to_json(name, values)
+            for name in _MAPPINGS
+            if (values := getattr(inventory, name)) or name not in _OPTIONAL
+        },
     }
 
 
@@ -117,7 +124,11 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         taken_down=str(value["taken_down"]),
         taken_over=frozenset(value["taken_over"]),
         addresses=addresses_from_json(value["addresses"]),
-        **{name: mapping_from_json(name, value[name]) for name in _MAPPINGS},
+        **{
+            name: mapping_from_json(name, value[name])
+            for name in _MAPPINGS
+            if name in value or name not in _OPTIONAL
+        },
     )
 
 

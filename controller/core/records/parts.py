@@ -277,6 +277,8 @@ class CreatePart(ImagePart, SettingsPart, EndpointPart, ProgramPart):
     shares: tuple[str, ...] = texts("shares", optional=True)
     hooks: str = text("hooks", optional=True)  # the keyed digest of the hooks; '' for none
     has_post_start: bool = flag("postStart", optional=True)  # there are hooks of the start
+    #: The container takes the place of a released one, and is released from its creation on.
+    is_released: bool = flag("released", optional=True)
     healthcheck: tuple[str, ...] = texts("healthcheck")
     #: The policy exceptions used by the container.
     exceptions: tuple[str, ...] = texts("exceptions")

@@ -339,13 +339,18 @@ def teardown(
 ) -> tuple[tuple[AnyAction, ...], ...]:
     """Return the actions that remove all containers, and then all networks, of the instance.
 
+    Networks that released containers need stay.
+
     The actions come in waves; each wave begins after the one before. Services precede their
     dependencies, as *depends* has them. Containers within a wave are independent.
     """
     waves = _waves(
         observed.containers, depends, lambda container: _removal(container, grace_s=grace_s)
     )
-    networks = sorted((n for n in observed.networks if n.ours), key=lambda n: n.name)
+    needed = {name for released in observed.foreign for name in released.networks}
+    networks = sorted(
+        (n for n in observed.networks if n.ours and n.name not in needed), key=lambda n: n.name
+    )
     removals = tuple(
         RemoveNetwork(
             object=Key("Network", network.namespace or "default", network.name),

@@ -19,7 +19,7 @@ from controller.core.engine_api import field_tables as tables
 from controller.core.engine_api.field_reader import Field
 from controller.model.records import Actor, Role
 from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR
-from tests.unit.broker.world import NETWORK, REFERENCE, REVISION, WEB
+from tests.unit.broker.world import NETWORK, REFERENCE, REVISION, SLOT, WEB
 
 #: The tables of objects inside other objects, by the field that has them.
 NESTED = {
@@ -76,6 +76,7 @@ OTHER_BODIES: dict[str, tuple[dict[str, Any], ...]] = {
             "note": "x",
         },
     ),
+    "release": ({"container": SLOT, "files": {"/a": "/b"}, "keepRestart": True, "note": "x"},),
     "approval": ({"plan": "a" * 64, "objects": [WEB]},),
     "record": (
         {"act": "note", "object": "x", "note": "x"},

@@ -1,0 +1,142 @@
+"""Releases in simulated worlds: whatever dies, the service's one container runs, and the repeated request does the rest.
+
+The broker may die before each of its commands. The real gate, controller and engine's rules go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from controller.broker.gate import state as gate_state
+from controller.broker.gate.commands import Command
+from controller.core.records import container_effects
+from controller.model import inventory as inventories
+from controller.model import names
+from controller.model.records import Reply, Request
+from tests.sim.broker import BrokerDied
+from tests.sim.faults import Faults
+from tests.sim.files import Doc
+from tests.sim.people import OPERATOR
+from tests.sim.places import label
+from tests.sim.planted import Plant, always
+from tests.sim.stories import FILES, SITE, WEB, Tale, service
+from tests.sim.violation import Violation
+from tests.sim.world import World
+
+#: The invariants: one container on the data, and nothing of ours beside it.
+DATA, OURS = 5, 4
+
+COPY = "/var/lib/platform/copy"
+PLAIN = Tale(frozenset(), (service(WEB),))
+WITH_FILES = Tale(frozenset(), (Doc(SITE, {"data": {"a": "1"}}), service(WEB, mounts=FILES[:1])))
+#: More commands than a release gives.
+MOMENTS_MAX = 80
+
+
+class ReleasingWorld(World):
+    """A world in which the broker dies before the command of a number, counted from the release on."""
+
+    def __init__(self, story: Tale, at: int = -1) -> None:
+        super().__init__(0, story=story, faults=Faults.none())
+        self.count = -1
+        self._at = at
+
+    def before(self, command: Command) -> None:
+        super().before(command)
+        if self.count < 0:
+            return
+        self.count += 1
+        if self.count == self._at:
+            raise BrokerDied
+
+    def post(self, **body: Any) -> Reply | None:
+        data = json.dumps(body).encode()
+        headers = (("content-type", "application/json"),)
+        return self.ask(Request("POST", "/trimtab/v1/releases", "", headers, data, OPERATOR))
+
+    @property
+    def running(self) -> list[str]:
+        return [
+            c.id
+            for c in self.engine.containers.values()
+            if c.status == "running" and label(c, names.SERVICE) == WEB.name
+        ]
+
+    def release(self) -> Reply | None:
+        """Release what is left to release, as the command does."""
+        reply: Reply | None = None
+        state = self.broker.state
+        known = [] if state is None else [*state.inventory.containers, *state.inventory.released]
+        for identifier in known:
+            asked = self.post(container=identifier, dryRun=True)
+            if asked is None or asked.status != 200:
+                continue
+            found = json.loads(asked.body)["container"]
+            files = {each["target"]: COPY for each in found["files"]}
+            if found["findings"]:
+                continue
+            self.marks.touched.add(identifier)
+            reply = self.post(container=identifier, files=files)
+        return reply
+
+
+def tell(world: ReleasingWorld) -> None:
+    """Tell the story of one release; raise Violation if it goes wrong."""
+    with world.begun():
+        world.live(60)
+        (before,) = world.running
+        world.count = 0
+        world.release()
+        world.live(120)
+        world.count = -1
+        world.release()
+        world.live(300)
+        state = world.broker.state
+        if state is None or len(world.running) != 1:
+            raise Violation(DATA, f"{len(world.running)} containers of the service run")
+        known = state.inventory
+        if known.containers or [*known.released] != world.running or known.open:
+            raise Violation(OURS, "the service's one container isn't released")
+        started = world.engine.containers[world.running[0]]
+        kept = before == started.id
+        if kept != (world.story is PLAIN):
+            raise Violation(DATA, "a container without files was replaced, or one with files kept")
+
+
+@pytest.mark.parametrize("story", [PLAIN, WITH_FILES], ids=["plain", "with-files"])
+def test_a_released_service_goes_on_alone(story: Tale) -> None:
+    tell(ReleasingWorld(story))
+
+
+@pytest.mark.parametrize("story", [PLAIN, WITH_FILES], ids=["plain", "with-files"])
+def test_wherever_the_broker_dies_the_repeated_release_does_the_rest(story: Tale) -> None:
+    for at in range(1, MOMENTS_MAX, 2):
+        tell(ReleasingWorld(story, at))
+
+
+PLANTS = (
+    Plant(
+        DATA,
+        "start-beside-a-released-one",
+        "the slot of a released container counts as free",
+        (
+            (inventories, "released_holders", always(lambda _inventory: ())),
+            (gate_state, "released_holders", always(lambda _inventory: ())),
+        ),
+    ),
+    Plant(
+        OURS,
+        "released-and-supervised",
+        "the container in the place of a released one is supervised",
+        ((container_effects, "_let_go", always(lambda inventory, _item: inventory)),),
+    ),
+)
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.patch)
+def test_a_planted_bug_about_released_containers_is_found(plant: Plant) -> None:
+    with plant.growing(), pytest.raises(Violation):
+        tell(ReleasingWorld(WITH_FILES))
