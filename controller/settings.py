@@ -26,6 +26,8 @@ SYSTEM_STATE = Path("/var/lib/trimtab")
 #: The file of settings of the system's instance. Others have theirs in the state folder.
 SYSTEM_SETTINGS = Path("/etc/trimtab/trimtab.yaml")
 GROUP = "trimtab"
+#: The folder in a state folder in which a restore makes the state folder.
+RESTORING = ".restoring"
 #: The parent of the sockets' folder for state folders with long paths.
 SHORT_RUN = Path("/run/trimtab")
 #: sun_path is 108 bytes (unix(7)); beyond this the sockets move to /run.
@@ -41,6 +43,8 @@ class Instance:
     dir: str
     #: '' until an engine answered for the first time.
     engine_id: str = ""
+    #: How often the folder was restored from a backup.
+    epoch: int = 0
     #: The folder of the sockets.
     run: str = ""
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 from controller.core.encoding.text import printable
-from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
+from controller.model.crashpoints import COMMAND_POINTS, CRASH_POINTS, Reach, pass_by
 from controller.model.errors import UsageError
 
 #: The environment variable that names a crash point; only tests set it.
@@ -51,7 +51,7 @@ def crash_reach(environ: Mapping[str, str]) -> Reach:
     if not wanted:
         return pass_by
     name, _, count = wanted.partition(":")
-    if name not in CRASH_POINTS:
+    if name not in CRASH_POINTS + COMMAND_POINTS:
         raise UsageError("crash-point.unknown", f"{CRASH_AT} names no crash point: {name}")
     left = int(count or "1")
 

@@ -26,6 +26,7 @@ from controller.model.settings import REGISTRY_AUTH, InstanceSettings, SettingsR
 from controller.process.process_group import POLL_S
 from controller.settings import (
     GROUP,
+    RESTORING,
     InForce,
     Instance,
     StateFolder,
@@ -355,6 +356,12 @@ def raise_if_lost(root: Path) -> None:
     """
     journal = root / "broker" / "journal"
     is_new = read_instance(root) is None
+    if is_new and (root / RESTORING).exists():
+        raise StateError(
+            "state.restoring",
+            f"a restore in {root} didn't get to its end",
+            remedy="repeat the command 'trimtab restore'",
+        )
     if is_new and journal.is_dir() and any(journal.iterdir()):
         raise StateError(
             "state.damaged",

@@ -139,6 +139,8 @@ def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
         call = _parse_request(request, policy, identifier, actor, context)
         route = call.route.name
         client_shares.refuse_if_spent(call, state)
+        if call.route.kind == "mutate":
+            recovery.refuse_if_restored(call, state)
         if call.route.kind == "mutate" and not call.route.own:
             yield from recovery.refuse_if_forked(call, state)
         elif route == "own.secret":  # it may generate values

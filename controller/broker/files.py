@@ -325,12 +325,19 @@ class FileStore:
         except OSError as error:
             return str(error.strerror)
 
-    def restore(self) -> Iterator[tuple[FileSet, str]]:
-        """Make every folder again that existed. Yield each that can't be made, with the reason."""
+    def restore(self, *, missing_only: bool = False) -> Iterator[tuple[FileSet, str]]:
+        """Make every folder again that existed. Yield each that can't be made, with the reason.
+
+        With *missing_only*, stable folders that exist stay as they are: their content can be later than
+        what a restored state folder knows.
+        """
         for files in self._all():
             for made in self._variants(files):
                 wanted = [(content, False) for content in made.contents]
-                for content, stable in [*wanted, *([("", True)] if made.stable else [])]:
+                is_stable = made.stable and not (
+                    missing_only and self._folder(files, "", made.variant, stable=True).is_dir()
+                )
+                for content, stable in [*wanted, *([("", True)] if is_stable else [])]:
                     reason = self.make(files, content, variant_id(made.variant), stable=stable)
                     if reason:
                         yield files, reason
@@ -572,19 +579,21 @@ async def run_upkeep(files: FileStore, state: GateState, *, every_s: float) -> N
         await _keep_up(files, state, every_s)
     finally:
         with suppress(OSError, ValueError):
-            if state.split_brain.is_alone:
+            if state.split_brain.is_alone and not state.inventory.restored:
                 files.clear_memory(_mounted(state.inventory), everything=True)
 
 
 async def _keep_up(files: FileStore, state: GateState, every_s: float) -> None:
     try:
-        for failed, reason in await asyncio.to_thread(lambda: list(files.restore())):
+        missing_only = bool(state.inventory.restored)
+        made = await asyncio.to_thread(lambda: list(files.restore(missing_only=missing_only)))
+        for failed, reason in made:
             LOG.error("files.unrestored files=%s error=%s", failed, reason)
     except (OSError, ValueError):
         LOG.exception("files.unrestored by a fault")
     while True:
         await asyncio.sleep(every_s)
-        if not state.split_brain.is_alone:
+        if not state.split_brain.is_alone or state.inventory.restored:
             continue
         try:
             await asyncio.to_thread(files.clear_memory, _mounted(state.inventory))

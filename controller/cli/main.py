@@ -78,6 +78,8 @@ SECTIONS = {
         "volume": ("commands/volume", "List, dump and restore volumes; adopt a foreign one."),
         "files": ("commands/files", "Restore the files of Configs before the engine starts."),
         "run": ("commands/up", "Run the controller alone, behind a broker."),
+        "backup": ("commands/backup", "Make or verify a backup of the state folder."),
+        "restore": ("commands/backup", "Make a state folder of a backup."),
         "adopt": (
             "commands/adopt",
             "Take over running containers, or those of a lost state folder.",

@@ -43,6 +43,13 @@ CONTROLLER_POINTS = (
     "state.fsync.before",
     "state.fsync.after",
 )
+#: Of the commands ``backup`` and ``restore``.
+COMMAND_POINTS = (
+    "backup.member.after",
+    "backup.fsync.before",
+    "restore.move.before",
+    "restore.move.after",
+)
 CRASH_POINTS = BROKER_POINTS + CONTROLLER_POINTS
 
 #: Called when a point is reached. Only mutations pass the points of these tables, not reads.

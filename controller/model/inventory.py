@@ -437,6 +437,8 @@ class Inventory:
     #: Stored contents of delivered files, by ``str(FileSet)``.
     files: Mapping[str, StoredFiles] = field(default_factory=dict)
     taken_down: str = ""  # the record of the last ``trimtab down``
+    #: The time of the last record before a restore that no operator has confirmed; '' otherwise.
+    restored: str = ""
     taken_over: frozenset[str] = frozenset()  # namespaces with objects of a lost state folder
     jobs: Mapping[Key, JobMemory] = field(default_factory=dict)
     #: Dumps and restores in progress, by the name of the volume.

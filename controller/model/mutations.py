@@ -74,6 +74,11 @@ DOWN = "down"  # the act of an operator's record: the whole instance is taken do
 JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the signing key from here on
 ROTATE_KEY = "journal.rotate-key"  # stage operator: a new key is requested
 JOURNAL_PRUNE = "journal.prune"  # stage operator, by the broker: the pruned records
+STATE_BACKED_UP = "state.backed-up"  # stage operator: signed at once, and the end of a backup
+STATE_RESTORED = (
+    "state.restored"  # stage operator: the folder was restored; nothing is changed from here on
+)
+STATE_CONFIRMED = "state.confirmed"  # stage operator: what was made after the backup was looked at
 JOURNAL_INVENTORY = "journal.inventory"  # stage read, by the broker: a snapshot, by its digest
 INVENTORY_REJECTED = "journal.inventory-rejected"  # stage operator, by the broker: a bad snapshot
 VALUES_SHOW = "values.show"  # stage read: an operator saw values of documents that may be secret

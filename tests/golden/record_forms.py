@@ -142,6 +142,7 @@ def _members(inventory: Inventory) -> dict[str, str]:
             for name in ("released", "taken", "approvals", "endings", "holds", "accepted")
         },
         "takenDown": inventory.taken_down,
+        "restored": inventory.restored,
         "files": [
             {**asdict(stored.files), "contents": [*map(asdict, stored.contents)]}
             for stored in inventory.files.values()

@@ -61,6 +61,7 @@ from controller.model.names import FOREIGN, ForeignContainer
 from controller.model.records import Entry, Record, Reply, Role, Verdict
 
 CODE = "state.forked"
+UNCONFIRMED = "state.unconfirmed"
 REMEDY = (
     "if another trimtab runs on a copy of this state folder, end it; then look at "
     "'trimtab adopt', which takes over what was made"
@@ -72,10 +73,29 @@ def begin_in_doubt(state: GateState) -> None:
     """Begin: every labelled container with a later intent than the inventory is somebody else's."""
     known = state.inventory
     if known.time:
-        state.split_brain.alone_since = datetime.fromisoformat(known.time).timestamp()
+        # A restored folder knows nothing of what was made between the backup and the restore.
+        since = known.restored or known.time
+        state.split_brain.alone_since = datetime.fromisoformat(since).timestamp()
     elif known.seq:  # saved before times were
         state.split_brain.alone_since = state.start_wall
     state.split_brain.in_doubt = True
+
+
+def refuse_if_restored(call: GateRequest, state: GateState) -> None:
+    """Refuse changes of the controller and of clients after a restore, until an operator confirms it.
+
+    The inventory lacks what was made after the backup, whether or not the objects are still there.
+
+    Raises:
+        Denied: ``state.unconfirmed``.
+    """
+    if state.inventory.restored and call.actor.role is not Role.OPERATOR:
+        raise Denied(
+            UNCONFIRMED,
+            f"the state folder was restored from a backup of {state.inventory.restored}, and nobody "
+            "has confirmed what was made after it",
+            "look at 'trimtab adopt', and confirm it with 'trimtab adopt --yes'",
+        )
 
 
 def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:

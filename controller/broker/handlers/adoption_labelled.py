@@ -112,7 +112,8 @@ def strangers(call: GateRequest, state: GateState) -> Flow[Reply]:
         state = replace(state, file_roots={**state.file_roots, "config": config_root(folder)})
     found = yield from _Survey(call.policy, state).run()
     shown = [candidate.to_json() for candidate in found]
-    return json_reply(200, {"instance": state.instance, "objects": shown})
+    restored = state.inventory.restored
+    return json_reply(200, {"instance": state.instance, "objects": shown, "restored": restored})
 
 
 def adopt_labelled(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:

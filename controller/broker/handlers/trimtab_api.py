@@ -53,6 +53,8 @@ from controller.model.mutations import (
     SOURCE_ACTS,
     SOURCE_HELD,
     SOURCE_LINE,
+    STATE_BACKED_UP,
+    STATE_CONFIRMED,
     VALUES_SHOW,
 )
 from controller.model.policy.document import Policy
@@ -141,7 +143,9 @@ SERVICE_PREFIX = "service."
 ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
 #: Acts with a route of their own in the journal.
-_ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {act: act for act in SOURCE_ACTS}
+_ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {
+    act: act for act in (*SOURCE_ACTS, STATE_BACKED_UP, STATE_CONFIRMED)
+}
 _ACTS = {"adopt": adoption_labelled.adopt_labelled, SERVICE_MOVED: move_service}
 _ACTS |= {**volumes.ACTS, **secrets.ACTS, **LINE_ACTS}
 TEXT_MAX = 512
@@ -225,6 +229,7 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
             "loop": {"longestStallMs": round(state.health.longest_stall_s() * 1000)},
             "quotas": _quotas(state),
             "openIntents": len(state.inventory.open),
+            "restored": state.inventory.restored,
             "strangers": _sample(state.split_brain.unknown),
             "rivals": _sample(state.split_brain.rivals),
             "long": _sample(

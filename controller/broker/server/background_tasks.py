@@ -101,7 +101,8 @@ class RecoveryTask:
             await asyncio.sleep(HOLDS_S)
             rounds += 1
             try:
-                await self._driver.run(volumes.end_expired_holds(self._state))
+                if not self._state.inventory.restored:  # a hold of the backup ended long ago
+                    await self._driver.run(volumes.end_expired_holds(self._state))
             except Exception:
                 LOG.exception("recovery.holds.failed")
             if rounds * HOLDS_S < FORGET_S:
@@ -141,8 +142,8 @@ class RecoveryTask:
         """Forget missing objects. Remove containers never started by an earlier broker process."""
         forgotten = await self._driver.run(recovery.forget_gone(self._state))
         removed = 0
-        if self._state.split_brain.rivals:
-            return  # another broker of this instance can be about to start these containers
+        if self._state.split_brain.rivals or self._state.inventory.restored:
+            return  # another broker of this instance can be about to start these containers, or has
         for identifier in recovery.stale_containers(self._state):
             removed += await self._driver.run(recovery.remove_stale(self._state, identifier))
         if forgotten or removed:
@@ -279,6 +280,8 @@ class ContainerWatcher:
         del self._due[identifier]
         try:
             await self._driver.run(job_runs.look_for_end(self._state, identifier))
+            if self._state.inventory.restored:
+                return  # a later change of the container isn't in the inventory
             result = await self._driver.run(kernel_verify.verify_container(self._state, identifier))
         except Exception:
             # A bug in the check of one container must not stop the checks of the others.

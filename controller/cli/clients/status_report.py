@@ -197,7 +197,13 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
         message = f"the last good credentials stay in use: {error}"
         remedy = "correct the file: it is read again at the next pull"
         problems.append(Problem("registry-auth.invalid", message, remedy=remedy))
-    if some := health.get("rivals", {}).get("some"):
+    if since := health.get("restored"):
+        message = f"nothing is changed: the state folder was restored from a backup of {since}"
+        remedy = (
+            "look at 'trimtab adopt', and confirm what was made since with 'trimtab adopt --yes'"
+        )
+        problems.append(Problem("state.unconfirmed", message, remedy=remedy))
+    elif some := health.get("rivals", {}).get("some"):
         made = ", ".join(sorted(name or identifier[:12] for identifier, name in some.items()))
         message = f"nothing is changed: another broker of this instance made {made}"
         remedy = "see 'trimtab doctor'"

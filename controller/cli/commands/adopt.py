@@ -31,6 +31,7 @@ from controller.core.adoption.gaps import gap_lines, notice_lines, object_lines,
 from controller.core.encoding.text import printable
 from controller.model.confinement import GAPS
 from controller.model.errors import EngineError, StateError, UsageError
+from controller.model.mutations import STATE_CONFIRMED
 from controller.model.names import (
     DEFAULT_NAMESPACE,
     NAMESPACE_MAX,
@@ -656,7 +657,7 @@ def adopt(
         )
     lost = instance_id or (instance.id if instance is not None else "")
     broker_of = partial(
-        _broker_of,
+        broker_api,
         directory=options.default_directory(directory, root),
         engine=engine or (read_in_force(root).settings.engine if instance is not None else None),
         policy=policy,
@@ -664,21 +665,20 @@ def adopt(
     is_here = instance is not None and instance.id == lost
     with broker_of(root, lost) if is_here else _temporary_broker(broker_of, lost) as api:
         # The containers mount files from the folder that is to take them over.
-        objects = api.get("strangers", {"state": str(root)})["objects"]
+        found = api.get("strangers", {"state": str(root)})
+        objects, restored = found["objects"], found["restored"]
     if not as_json:
-        _print_objects(objects)
-    if not yes or not objects:
+        print_objects(objects)
+    if not yes or not (objects or restored):
         if as_json:
             options.print_json({"instance": lost, "objects": objects})
-        elif objects:
+        elif objects or restored:
             echo("Nothing was changed; repeat it with --yes to take these over.")
         return EXIT_REFUSED if any(map(_is_refused, objects)) else 0
     if not is_here:
         _take_id(root, instance, lost, broker_of)
     with broker_of(root, lost) as api:
-        replies = list(_adopt(api, objects, note))
-    adopted = [item for reply in replies for item in reply["adopted"]]
-    left = [item for reply in replies for item in reply["left"]]
+        adopted, left = take_over(api, lost, objects, note, restored=bool(restored))
     report = {"instance": lost, "adopted": adopted, "left": left}
     text = f"Took over {len(adopted)} of {len(objects)}. 'trimtab up' continues with them."
     options.print_result(report, text, as_json=as_json)
@@ -690,7 +690,7 @@ BrokerOf = Callable[[Path, str], AbstractContextManager[BrokerApi]]
 
 
 @contextmanager
-def _broker_of(root: Path, instance_id: str, **settings: Any) -> Iterator[BrokerApi]:
+def broker_api(root: Path, instance_id: str, **settings: Any) -> Iterator[BrokerApi]:
     """Yield the running broker of a state folder, else a broker that ends with the block."""
     from controller.cli.clients import oneshot
 
@@ -740,19 +740,31 @@ def _take_id(root: Path, instance: Instance | None, lost: str, broker_of: Broker
     write_instance(root, replace(instance, id=lost, run=str(run_folder(root, lost))))
 
 
-def _adopt(api: BrokerApi, objects: list[Any], note: str) -> Iterator[Any]:
-    """Adopt the listed objects in order: networks and volumes come before their containers."""
-    full_note = f"{note} (by uid {os.getuid()})".strip()
+def take_over(
+    api: BrokerApi, instance: str, objects: list[Any], note: str, *, restored: bool
+) -> tuple[list[Any], list[Any]]:
+    """Adopt the listed objects in order: networks and volumes come before their containers.
+
+    In a *restored* state folder, changes go on afterwards. Return the adopted and the other objects.
+    """
+    full_note = f"{note} (by uid {os.getuid()})".strip()[:512]
+    adopted, left = list[Any](), list[Any]()
     for first in range(0, len(objects), BATCH):
         subjects = [item["subject"] for item in objects[first : first + BATCH]]
-        yield api.post("records", {"act": "adopt", "objects": subjects, "note": full_note[:512]})
+        reply = api.post("records", {"act": "adopt", "objects": subjects, "note": full_note})
+        adopted += reply["adopted"]
+        left += reply["left"]
+    if restored:
+        api.record(STATE_CONFIRMED, instance, full_note)
+    return adopted, left
 
 
 def _is_refused(item: Any) -> bool:
     return bool(item["verdict"]["decision"] == "deny")
 
 
-def _print_objects(objects: list[Any]) -> None:
+def print_objects(objects: list[Any]) -> None:
+    """Print the table of objects outside the inventory, and why some stay foreign."""
     if not objects:
         echo("No object outside the inventory carries this instance's id.")
         return

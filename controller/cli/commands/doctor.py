@@ -422,6 +422,12 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield CheckResult("policy", "error", f"the last reload failed: {mistake}", remedy)
     yield from _registry_auth(health.get("registryAuth") or {})
     yield from _quotas(health.get("quotas") or {})
+    if since := health.get("restored"):
+        message = f"nothing is changed: the state folder was restored from a backup of {since}"
+        remedy = (
+            "look at 'trimtab adopt', and confirm what was made since with 'trimtab adopt --yes'"
+        )
+        yield CheckResult("restored", "error", message, remedy)
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})
     yield from _long_containers(health.get("long") or {})
     if not separated:

@@ -137,6 +137,11 @@ def asks_for_key(entry: Entry) -> bool:
     return _is_act(entry, mutations.ROTATE_KEY)
 
 
+def ends_backup(entry: Entry) -> bool:
+    """Return True if the entry is the end of a backup."""
+    return _is_act(entry, mutations.STATE_BACKED_UP)
+
+
 def content_digest(content: bytes) -> str:
     """Return the digest of an inventory file in journal records: ``sha256:HEX``."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"

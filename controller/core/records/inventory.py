@@ -75,6 +75,10 @@ def _apply_other(inventory: Inventory, record: Record) -> Inventory:
             return signed_revisions.approve_line(inventory, record)
         case "operator" if route == mutations.SOURCE_ACCEPTED:
             return signed_revisions.accept_commit(inventory, record)
+        case "operator" if route == mutations.STATE_RESTORED:
+            return replace(inventory, restored=request.summary.before or record.time)
+        case "operator" if route == mutations.STATE_CONFIRMED:
+            return replace(inventory, restored="")
         case "operator":
             return _apply_operator_act(inventory, record, request)
         case "violation" if not parts.ResultPart.read(entry.result).is_put_back:

@@ -102,6 +102,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "seq": inventory.seq,
         "time": inventory.time,
         "taken_down": inventory.taken_down,
+        "restored": inventory.restored,
         "taken_over": sorted(inventory.taken_over),
         "addresses": addresses_to_json(inventory),
         **{
@@ -122,6 +123,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         seq=int(value["seq"]),
         time=str(value["time"]),
         taken_down=str(value["taken_down"]),
+        restored=str(value.get("restored", "")),
         taken_over=frozenset(value["taken_over"]),
         addresses=addresses_from_json(value["addresses"]),
         **{

@@ -390,6 +390,13 @@ class HoldPart(ActPart, SizePart, EndPart):
     digest: str = text("digest")  # of the archive
 
 
+class RestorePart(ActPart):
+    """Of the restore of a backup: ``before`` is the time of the backup's last record."""
+
+    epoch: int | None = number("epoch")  # of the state folder, from here on
+    head: str = text("head")  # the hash of the backup's last record
+
+
 class AdoptionPart(CreatePart, ActPart):
     """Of adoptions of objects."""
 

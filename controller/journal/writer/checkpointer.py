@@ -39,6 +39,7 @@ from controller.core.records.checkpoint import (
     asks_for_key,
     checkpoint_entry,
     described_snapshot,
+    ends_backup,
     key_entry,
     parse_checkpoint,
     pruned_by,
@@ -519,9 +520,11 @@ class Checkpointer:
 def _must_be_signed(record: Record) -> bool:
     """Return True if a checkpoint must cover the record at once.
 
-    Once such a record is durable, records are removed, or an inventory file is replaced.
+    Once such a record is durable, records are removed, an inventory file is replaced, or a backup ends
+    with its checkpoint.
     """
-    return bool(pruned_by(record)) or described_snapshot(record) is not None
+    is_about_files = bool(pruned_by(record)) or described_snapshot(record) is not None
+    return is_about_files or ends_backup(record.entry)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def test_a_fault_of_the_disk_ends_neither_the_restoring_nor_the_collecting() -> 
 
         left = 2
 
-        def restore(self) -> Iterator[tuple[FileSet, str]]:
+        def restore(self, *, missing_only: bool) -> Iterator[tuple[FileSet, str]]:
             raise ValueError("a damaged list of folders")
 
         def clear_memory(
@@ -64,16 +64,21 @@ def test_a_fault_of_the_disk_ends_neither_the_restoring_nor_the_collecting() -> 
     asyncio.run(upkeep())
 
 
-@pytest.mark.parametrize(("listed", "unknown"), [(False, {}), (True, {WEB: "web.1-0"})])
+@pytest.mark.parametrize(
+    ("listed", "unknown", "since"),
+    [(False, {}, ""), (True, {WEB: "web.1-0"}, ""), (True, {}, "2026-01-01T12:00:00.000Z")],
+    ids=["in doubt", "unknown", "restored"],
+)
 def test_nothing_is_removed_while_containers_of_ours_are_unknown(
-    listed: bool, unknown: dict[str, str]
+    listed: bool, unknown: dict[str, str], since: str
 ) -> None:
     restored = threading.Event()
 
     class Files:
         """A store that must stay as it is."""
 
-        def restore(self) -> Iterator[tuple[FileSet, str]]:
+        def restore(self, *, missing_only: bool) -> Iterator[tuple[FileSet, str]]:
+            assert missing_only == bool(since)
             restored.set()
             return iter(())
 
@@ -86,6 +91,7 @@ def test_nothing_is_removed_while_containers_of_ours_are_unknown(
     async def upkeep() -> None:
         forked = state()
         forked.split_brain.listed, forked.split_brain.unknown = listed, unknown
+        forked.inventory = replace(forked.inventory, restored=since)
         task = asyncio.ensure_future(run_upkeep(Files(), forked, every_s=0.0))  # type: ignore[arg-type]
         assert await asyncio.to_thread(restored.wait, 10.0)
         for _ in range(5):

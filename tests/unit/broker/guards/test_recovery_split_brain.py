@@ -254,3 +254,23 @@ def test_what_cannot_be_looked_at_is_not_changed_and_stays_in_doubt() -> None:
 def test_an_id_tells_when_it_was_made() -> None:
     assert timestamp_s(minted(1.25)) == NOON + 1.25
     assert timestamp_s("id-1") is None
+
+
+@pytest.mark.parametrize(
+    ("actor", "target"), [(CONTROLLER, STOP), (ALICE, REMOVE)], ids=["controller", "client"]
+)
+def test_a_restored_folder_changes_nothing_until_an_operator_confirms_it(
+    actor: Any, target: tuple[str, str]
+) -> None:
+    """Also if no unknown container is there: one can have come and gone."""
+    knows = state(replace(inventory(), restored="2026-01-01T12:00:00.000Z"))
+    told = converse(handle(request(*target, actor=actor), knows), [("refusal", RECORDED)], knows)
+    assert (told.status, told.rule) == (403, "state.unconfirmed")
+
+
+def test_what_was_made_between_a_backup_and_its_restore_is_another_brokers() -> None:
+    """The record of the restore is later."""
+    times = ("2026-01-01T13:00:00.000Z", "2026-01-01T12:00:00.000Z")
+    knows = state(replace(inventory(), time=times[0], restored=times[1]))
+    recovery.begin_in_doubt(knows)
+    assert recovery.is_rival(knows, minted(10))
