@@ -399,7 +399,7 @@ class Controller:
         for service in view.desired.services:
             if service.key in keys - blocked - view.desired.suspended:
                 facts = hooks.facts(service)
-                rollout = tracker.observe_rollout(service, observed, stalled=False, hooks=facts)
+                rollout = tracker.observe_rollout(service, observed, hooks=facts)
                 self._record_rollout(service, rollout, observed)
                 if (due_s := tracker.due_in_s(service, observed)) is not None:
                     self.keys.add_after(service.key, due_s)

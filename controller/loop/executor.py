@@ -64,11 +64,6 @@ class Execution:
         """The successful actions, and the failed one."""
         return tuple(done.action for done in self.done), self.failed
 
-    @property
-    def changed(self) -> bool:
-        """True if the engine was changed, or possibly was."""
-        return bool(self.done) or self.failed is not None
-
 
 def never() -> bool:
     """Return False: do not stop."""

@@ -202,7 +202,7 @@ class PlanExecutor(Executor):
         loop, tracker = self._loop, self._loop.tracker
         observed = self._engine.observe(images=frozenset(), only=barrier.object)
         hooks = loop.jobs.hooks(self._desired, observed).facts(service)
-        rollout = tracker.observe_rollout(service, observed, stalled=False, hooks=hooks)
+        rollout = tracker.observe_rollout(service, observed, hooks=hooks)
         is_open = tracker.is_available(service, observed, barrier.target)
         opens_in_s = tracker.available_in_s(service, observed)
         pause_s = GATE_POLL_S if opens_in_s is None else min(GATE_POLL_S, opens_in_s + 0.01)

@@ -316,7 +316,7 @@ class Pass(Executor):
         return loop.tracker.observe_rollout(
             self._service,
             self._observed,
-            stalled=self._state.is_stalled,
+            awaits_others=self._state.awaits_others,
             hooks=self._hooks().facts(self._service),
         )
 
@@ -544,7 +544,7 @@ class Pass(Executor):
         if self._service is not None:
             failure = result.failure
             is_helpless = failure is not None and failure.act is not Act.RETRY
-            self._state.is_stalled = bool(result.waits) or is_helpless
+            self._state.awaits_others = bool(result.waits) or is_helpless
             self._state.pass_error = "" if failure is None else failure.message
             times.append(tracker.due_in_s(self._service, observed))
         if self._workload is not None and result.outcome is not PassOutcome.ACTED:

@@ -118,12 +118,12 @@ class RolloutView:
 
 
 def advance(
-    progress: RolloutProgress, view: RolloutView, *, elapsed_s: float, stalled: bool
+    progress: RolloutProgress, view: RolloutView, *, elapsed_s: float, awaits_others: bool
 ) -> RolloutProgress:
     """Return the progress after an observation.
 
-    *elapsed_s* is the time since the observation before; 0 at the first one. *stalled*: a person or
-    another service must act before the rollout can continue, so no deadline runs.
+    *elapsed_s* is the time since the observation before; 0 at the first one. *awaits_others*: a person,
+    another service or the engine must act before the rollout can continue, so no deadline runs.
     """
     service = view.service
     if not is_of(progress, service):
@@ -144,7 +144,7 @@ def advance(
     reached = view.reached
     furthest = _most(progress.furthest, reached)
     # A job has deadlines of its own.
-    got_further = furthest != progress.furthest or stalled or view.hooks.before is not None
+    got_further = furthest != progress.furthest or awaits_others or view.hooks.before is not None
     idle_s = 0.0 if got_further else min(progress.idle_s + elapsed_s, _SECONDS_MAX)
     progress = replace(
         progress,

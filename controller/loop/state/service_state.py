@@ -118,8 +118,9 @@ class ServiceState:
     attempts: dict[ActionKey, Attempt] = field(default_factory=dict)
     #: The waits of the last pass for other services.
     waits: tuple[Wait, ...] = ()
-    #: True if the last pass ended with a problem that isn't the rollout's fault.
-    is_stalled: bool = False
+    #: True if the last pass waits for a person, another service or the engine: no deadline of the
+    #: rollout runs meanwhile.
+    awaits_others: bool = False
     #: Acting passes, failed observations, and unexpected exceptions in a row.
     acting: int = 0
     unobserved: int = 0

@@ -130,12 +130,17 @@ class ServiceTracker:
         state.history, state.exit_cursor = history, failures.cursor_of(container, cursor)
 
     def observe_rollout(
-        self, service: Service, observed: Observed, *, stalled: bool, hooks: HookFacts = NO_HOOKS
+        self,
+        service: Service,
+        observed: Observed,
+        *,
+        awaits_others: bool = False,
+        hooks: HookFacts = NO_HOOKS,
     ) -> RolloutProgress:
         """Record a pass's observation of one service; return the progress of its rollout.
 
-        *stalled*: only a person can solve the problem of the service's last pass. *hooks* are the jobs
-        before and after the rollout.
+        *awaits_others*: the last pass waits for a person, another service or the engine. *hooks* are the
+        jobs before and after the rollout.
         """
         key, now = service.key, self._clock.monotonic()
         state = self._store.of(key)
@@ -145,7 +150,9 @@ class ServiceTracker:
         state.advanced_at = now
         view = replace(self._rollout_view(service, observed), hooks=hooks)
         elapsed_s = min(max(0.0, now - advanced), _look_s(before))
-        after = rollout_progress.advance(before, view, elapsed_s=elapsed_s, stalled=stalled)
+        after = rollout_progress.advance(
+            before, view, elapsed_s=elapsed_s, awaits_others=awaits_others
+        )
         if before.revision and not rollout_progress.is_of(before, service):
             # Failures of another revision, or with other limits, don't count for this one.
             for slot in state.slots.values():

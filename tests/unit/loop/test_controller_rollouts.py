@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.drift.classify import short_revision
+from controller.core.manifests.check_together import desired_of
 from controller.loop.full_plan import Convergence
 from controller.model.desired.desired import Service, ServiceAct, Verb
 from controller.model.desired.plan import (
@@ -203,6 +204,31 @@ def test_what_cannot_be_made_within_the_deadline_is_gone_back_from_and_its_last_
     _, reason = outcome(home, "green")
     assert "got no further within 10m" in reason
     assert reason.endswith("; no space left on device")
+
+
+def test_no_deadline_runs_while_another_service_is_waited_for(tmp_path: Path) -> None:
+    home = house(tmp_path)
+
+    def fault(action: AnyAction) -> EngineFailed | None:
+        failed = isinstance(action, CreateContainer) and action.object.name == "db"
+        return EngineFailed("engine.failed", "no space left on device") if failed else None
+
+    home.engine.fault = fault
+    head = "apiVersion: trimtab/v1\nkind: Service\nmetadata: {name: %s, owner: team}\n"
+    spec = "spec: {image: ghcr.io/team/web:1, env: {C: green}, dependsOn: [%s]}\n"
+    texts = {f"{n}.yaml": (head + spec) % (n, on) for n, on in (("web", "{name: db}"), ("db", ""))}
+    home.files.desired = desired_of(texts)
+    home.controller.files_changed()
+
+    def green() -> str:
+        (latest,) = (r for r in home.store.of(WEB).overrides.revisions if r.generation == 2)
+        return latest.outcome
+
+    home.let_pass(1500)
+    assert (running(home), green()) == ([called("blue")], "")
+    home.engine.fault = lambda _action: None
+    home.let_pass(600)
+    assert green() == "good"
 
 
 def starts_fail(home: House, name: str) -> None:

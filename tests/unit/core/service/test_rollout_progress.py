@@ -37,11 +37,11 @@ def scene(*containers, wanted=None, settling=(), failures=None):
     return RolloutView(wanted or service(), containers, waiting, histories)
 
 
-def walk(*looks, start=BEGUN, stalled=False):
+def walk(*looks, start=BEGUN, awaits_others=False):
     """The course after looks of (seconds since the one before, scene)."""
     course = start
     for elapsed_s, seen in looks:
-        course = advance(course, seen, elapsed_s=elapsed_s, stalled=stalled)
+        course = advance(course, seen, elapsed_s=elapsed_s, awaits_others=awaits_others)
     return course
 
 
@@ -110,7 +110,7 @@ def test_what_its_check_was_promised_is_waited_for():
 
 def test_while_a_person_must_act_no_deadline_runs():
     stuck = scene(container(rev="a"))
-    assert walk((9999, stuck), (9999, stuck), stalled=True).failed == ""
+    assert walk((9999, stuck), (9999, stuck), awaits_others=True).failed == ""
 
 
 def test_an_unhealthy_replica_fails_it_at_once():
