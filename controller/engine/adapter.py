@@ -92,7 +92,7 @@ OUTPUT_TIMEOUT_S = 2.0
 READ_PAUSE_S = 0.05
 READ_PAUSE_MAX_S = 1.0
 
-_OBSERVE_CONTEXT = responses.encode_context(Context(cause="look"))
+_OBSERVE_CONTEXT = responses.encode_context(Context(cause="observe"))
 _OUTPUT_CONTEXT = responses.encode_context(
     Context(cause="keep the last output of a failed container")
 )

@@ -367,29 +367,30 @@ class ControlApi:
         self._controller.chores.await_done(Chore.OBSERVE, timeout_s=OBSERVED_S)
         return self._plan_by_looks() or self._controller.plan_everything()
 
-    def _plan_by_looks(self) -> FullPlan | None:
+    def _plan_by_looks(self, *, looks_max: int = LOOKS_MAX) -> FullPlan | None:
         """Return the plan by the last snapshot, with a look at each service that changed since.
 
-        None if many services changed, or anything else. Nothing is done by such a plan: who applies the
-        plan observes everything first.
+        None if more than *looks_max* services changed, or anything else. Nothing is done by such a plan:
+        who applies the plan observes everything first.
 
         Raises:
             EngineError: engine or broker can't be reached.
         """
+        controller = self._controller
         with self._shared.lock:
             view, observed = self._shared.view, self._shared.observed
             followed = self._shared.followed
-        if observed is None or not followed or self._controller.chores.is_queued(Chore.OBSERVE):
+        if observed is None or not followed or controller.chores.is_queued(Chore.OBSERVE):
             return None
         full_plan, changed = self._plan_while_listing(observed)
-        keys = changed | self._controller.keys.busy
-        if len(keys) > LOOKS_MAX or any(key.kind not in WORKLOADS for key in keys):
+        keys = changed | controller.keys.busy
+        if len(keys) > looks_max or any(key.kind not in WORKLOADS for key in keys):
             return None
         for key in sorted(keys):
             part = observe_key(self._engine, key, view, observed)
             observed = service_tracker.merge_snapshot(observed, part, key)
         if keys:
-            full_plan = self._controller.plan_everything(observed)
+            full_plan = controller.plan_everything(observed)
         return full_plan if self._has_same_inputs(full_plan) else None
 
     def _plan_unchanged(self) -> FullPlan | None:
@@ -398,13 +399,11 @@ class ControlApi:
         A list of the containers replaces the inspection of each. The list shows no changed limit and
         no network: their events do, and queue a key or an observation.
         """
-        with self._shared.lock:
-            observed, followed = self._shared.observed, self._shared.followed
-        if observed is None or not followed:
-            return None
         with suppress(EngineError):
-            full_plan, changed = self._plan_while_listing(observed)
-            return full_plan if not changed and self._is_current(full_plan) else None
+            full_plan = self._plan_by_looks(looks_max=0)
+            with self._shared.lock:
+                is_last = full_plan is not None and self._shared.observed is full_plan.observed
+            return full_plan if is_last and self._controller.keys.idle else None
         return None
 
     def _plan_while_listing(self, observed: Observed) -> tuple[FullPlan, frozenset[Key]]:
@@ -420,12 +419,6 @@ class ControlApi:
             listing = pool.submit(self._engine.list_containers)
             full_plan = self._controller.plan_everything(observed)
             return full_plan, service_tracker.changed_services(observed, listing.result())
-
-    def _is_current(self, full_plan: FullPlan) -> bool:
-        """Return True if files, policy and snapshot are those of the last observation, and no hint waits."""
-        with self._shared.lock:
-            is_last = self._shared.observed is full_plan.observed
-        return is_last and self._controller.keys.idle and self._has_same_inputs(full_plan)
 
     def _has_same_inputs(self, full_plan: FullPlan) -> bool:
         """Return True if files and policy are those of the last observation, and none is due."""

@@ -66,15 +66,7 @@ class Controller:
         self.shared = SharedState(parts.store)
         self.keys, self.chores = parts.triggers.keys, parts.triggers.chores
         self.prober = parts.engine.prober
-        self.reconciler = Reconciler(
-            parts.engine,
-            parts.store,
-            clock=parts.clock,
-            random=parts.random,
-            quarantine_rules=parts.quarantine_rules,
-            failure_log=parts.failure_log,
-            outside_slot=parts.outside_slot,
-        )
+        self.reconciler = Reconciler(parts)
         self.overrides = OverrideStore(parts.store, parts.clock)
         self._store = parts.store
         self._clock = parts.clock

@@ -185,9 +185,9 @@ class PlanExecutor(Executor):
         deadline = self._clock.monotonic() + deadline_s
         while True:
             if barrier.on:
-                is_open, failed, pause_s = self._look_at_dependencies(barrier.object)
+                is_open, failed, pause_s = self._observe_dependencies(barrier.object)
             else:
-                is_open, failed, pause_s = self._look_at_target(barrier, service)
+                is_open, failed, pause_s = self._observe_target(barrier, service)
             if is_open:
                 return True
             late = self._clock.monotonic() >= deadline
@@ -197,8 +197,8 @@ class PlanExecutor(Executor):
                 raise Conflict(UNMET, f"{what}: {why}")
             self._clock.pause(pause_s)
 
-    def _look_at_target(self, barrier: Barrier, service: Service) -> tuple[bool, str, float]:
-        """Return whether a barrier is open, why it never opens, and the pause until the next look."""
+    def _observe_target(self, barrier: Barrier, service: Service) -> tuple[bool, str, float]:
+        """Return whether a barrier is open, why it never opens, and the pause until the next observation."""
         loop, tracker = self._loop, self._loop.tracker
         observed = self._engine.observe(images=frozenset(), only=barrier.object)
         hooks = loop.jobs.hooks(self._desired, observed).facts(service)
@@ -208,7 +208,7 @@ class PlanExecutor(Executor):
         pause_s = GATE_POLL_S if opens_in_s is None else min(GATE_POLL_S, opens_in_s + 0.01)
         return is_open, rollout.failed, pause_s
 
-    def _look_at_dependencies(self, key: Key) -> tuple[bool, str, float]:
+    def _observe_dependencies(self, key: Key) -> tuple[bool, str, float]:
         view, policy = self._full_plan.view, self._full_plan.policy
         observed = self._engine.observe(images=frozenset())
         plan = self._loop.plan(view, observed, policy, only=key, known=observed)

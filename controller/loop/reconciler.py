@@ -17,7 +17,7 @@ from controller.core.drift.availability import FAILED
 from controller.core.jobs.rollout_hooks import RolloutHooks
 from controller.core.manifests.job_checks import dependencies_of
 from controller.core.planning import planner, quarantine
-from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
+from controller.core.planning.quarantine import Moment, Quarantine
 from controller.core.planning.service_order import KnownServices, Ordering
 from controller.core.policy.refusals import with_document_fields
 from controller.core.service import prune_guard
@@ -38,13 +38,13 @@ from controller.loop.passes import (
     next_run_s,
     observe_key,
 )
+from controller.loop.shared_state import ControllerParts
 from controller.loop.state.disruption_budget import DisruptionBudget, running_keys
 from controller.loop.state.failed_runs import ActionLog, FailureLog
 from controller.loop.state.overrides import Retries, delay_s, signature
 from controller.loop.state.service_state import Attempt
 from controller.loop.state.service_tracker import ServiceTracker, refreshed
-from controller.loop.state.store import StateStore
-from controller.loop.worker_slots import OutsideSlot, SharedCreations, in_place
+from controller.loop.worker_slots import SharedCreations
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import (
     AnyAction,
@@ -74,7 +74,6 @@ from controller.model.errors import (
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Context
-from controller.ports import Clock, Engine
 
 #: How long a wait without a known end lasts at most; usually an event ends it sooner.
 WAIT_S = 5.0
@@ -94,30 +93,18 @@ ALTERING = (StartContainer, StopContainer, UnpauseContainer, DisconnectNetwork, 
 class Reconciler:
     """Runs passes. Two passes of one key never run at the same time (``WorkQueue``)."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        store: StateStore,
-        *,
-        clock: Clock,
-        random: Callable[[], float],
-        quarantine_rules: QuarantineRules = AT_ONCE,
-        failure_log: FailureLog | None = None,
-        outside_slot: OutsideSlot = in_place,
-    ) -> None:
-        self.engine = engine
-        self.store = store
-        self.clock = clock
-        self.random = random
-        self.jobs = JobViews(store, clock)
-        self._quarantine_rules = quarantine_rules
-        self.outside_slot = outside_slot
-        self.action_log = ActionLog(clock)
-        self.tracker = ServiceTracker(store, clock)
-        self.failure_log = FailureLog(clock) if failure_log is None else failure_log
+    def __init__(self, parts: ControllerParts) -> None:
+        self.engine, self.store, self.clock = parts.engine, parts.store, parts.clock
+        self.random = parts.random
+        self.outside_slot = parts.outside_slot
+        self._quarantine_rules = parts.quarantine_rules
+        self.jobs = JobViews(parts.store, parts.clock)
+        self.action_log = ActionLog(parts.clock)
+        self.tracker = ServiceTracker(parts.store, parts.clock)
+        self.failure_log = parts.failure_log or FailureLog(parts.clock)
         self.creations = SharedCreations()
-        self.retries = Retries(store, clock, random)
-        self.budget = DisruptionBudget(store, clock.monotonic)
+        self.retries = Retries(parts.store, parts.clock, parts.random)
+        self.budget = DisruptionBudget(parts.store, parts.clock.monotonic)
 
     def run(
         self,

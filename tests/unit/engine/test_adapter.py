@@ -275,7 +275,7 @@ def test_a_mutation_carries_the_claims_and_a_look_only_its_cause() -> None:
             "plan": "abc",
             "precondition": {"id": "c1", "revision": SERVICE.revision},
         },
-        {"cause": "look"},
+        {"cause": "observe"},
     ]
 
 
