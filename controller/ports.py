@@ -117,8 +117,6 @@ class Engine(Protocol):
     Every method raises a ``model.errors.EngineError``; none retries a mutation.
     """
 
-    def facts(self) -> EngineFacts: ...
-
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
         """Return a snapshot. With ``only``, the snapshot has the containers of that service alone."""
         ...

@@ -67,7 +67,7 @@ from controller.model.mutations import SOURCE_HELD
 from controller.model.names import WORKLOADS, Key, NetworkNames, short_commit, workload_key
 from controller.model.observed import HostPort, Observed
 from controller.model.records import Context, Role, Verdict
-from controller.ports import ContainerSummary, EngineFacts, Events
+from controller.ports import ContainerSummary, Events
 
 if TYPE_CHECKING:
     from controller.model.sources import SourceHold
@@ -144,24 +144,6 @@ class BrokerEngine:
         )
 
     # Observing
-
-    @responses.reads
-    def facts(self) -> EngineFacts:
-        """Return the facts of the engine behind the broker.
-
-        Raises:
-            EngineUnavailable: the broker or the engine doesn't respond.
-        """
-        engine = self._get("/trimtab/v1/health").get("engine") or {}
-        if not engine.get("reachable"):
-            raise EngineUnavailable("engine.unreachable", "the broker can't reach the engine")
-        return EngineFacts(
-            engine_id=str(engine.get("id") or ""),
-            version=str(engine.get("version") or ""),
-            api_version=str(engine.get("apiVersion") or ""),
-            cpus=int(engine.get("cpus") or 0),
-            memory_bytes=int(engine.get("memoryBytes") or 0),
-        )
 
     def read_own_route(self, name: str) -> Any:
         """Return the JSON of one of the broker's own routes, for example ``policy``."""
@@ -557,9 +539,6 @@ class SnapshotEngine:
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:  # noqa: ARG002
         """Return the observation; an image that wasn't looked up then counts as missing."""
         return self._observed
-
-    def facts(self) -> EngineFacts:
-        _refuse()
 
     def list_containers(self) -> frozenset[ContainerSummary]:
         _refuse()

@@ -333,7 +333,6 @@ class ProbedEngine:
         #: When a container was asked to end, by the last event: ``endings.with_asked``. Replaced whole.
         self._asked: Mapping[str, int] = {}
         self._followed_since_ns = 0
-        self.facts = engine.facts
         self.list_containers = engine.list_containers
         self.perform = engine.perform
         self.events = engine.events

@@ -790,12 +790,6 @@ def test_what_is_no_list_is_a_failure_of_the_engine(body: bytes) -> None:
         [*parse_rows(EngineResponse(200, body))]
 
 
-def test_an_unreachable_engine_is_waited_for() -> None:
-    wire = Wire({"GET /trimtab/v1/health": {"engine": {"reachable": False}}})
-    with pytest.raises(errors.EngineUnavailable):
-        engine(wire).facts()
-
-
 def container_event(action: str, **attributes: str) -> dict[str, object]:
     return {
         "Type": "container",

@@ -28,10 +28,9 @@ CONTAINER = {
 @pytest.mark.parametrize("name", BODIES)
 def test_no_reply_ends_a_look_with_another_error_than_the_engines(name: str) -> None:
     paths = [each for each in world().answers if each.startswith("GET")]
-    for path in (*paths, "GET /trimtab/v1/observe", "GET /trimtab/v1/health"):
+    for path in (*paths, "GET /trimtab/v1/observe"):
         adapter = engine(world(**{path: EngineResponse(200, BODIES[name])}))
         for ask in (
-            adapter.facts,
             adapter.list_containers,
             lambda made=adapter: made.observe(images=frozenset({"web:1"})),
             lambda made=adapter: made.observe(images=frozenset({"web:1"}), only=KEY),

@@ -27,7 +27,7 @@ from controller.model.errors import Conflict, EngineError
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 from controller.model.records import UNMET, Context
-from controller.ports import ContainerSummary, EngineEvent, EngineFacts
+from controller.ports import ContainerSummary, EngineEvent
 from tests import worlds
 
 
@@ -65,9 +65,6 @@ class ToyEngine:
     #: Called once a look at everything is taken, and before it is returned.
     after_look: Callable[[], None] = lambda: None
     before_list: Callable[[ToyEngine], None] = lambda _engine: None
-
-    def facts(self) -> EngineFacts:
-        return EngineFacts("engine", "26.1", "1.45", 2, 1 << 30)
 
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
         self.looks += 1
