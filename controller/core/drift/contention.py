@@ -27,7 +27,6 @@ from types import MappingProxyType
 
 from controller.core.drift.actions import healed_by
 from controller.core.drift.classify import ALIVE, alterations
-from controller.core.encoding.stored_form import StoredForm
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction
 from controller.model.observed import Container, HostPort
@@ -121,10 +120,6 @@ def not_before(contention: Contention) -> float:
 def is_contended(contention: Contention, now: float) -> bool:
     """Return True if a field is contended and was altered recently."""
     return contention.rounds > 0 and now - contention.times[-1] < WITHIN_S
-
-
-#: A slot's contentions, by field.
-FORM = StoredForm(dict[str, Contention])
 
 
 _LISTEN = "0A"

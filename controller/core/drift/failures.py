@@ -117,9 +117,6 @@ class ExitCursor:
     violations: tuple[str, ...] = ()
 
 
-FAILURES_FORM = StoredForm(ExitCursor)
-
-
 def cursor_of(container: Container, before: ExitCursor | None = None) -> ExitCursor:
     """Return the cursor after an observation of a container; *before* is the former cursor."""
     unhealthy = before.unhealthy if before is not None and before.id == container.id else ""
@@ -501,7 +498,6 @@ class SlotHistory:
 
 
 CLEAN = SlotHistory()
-BACKOFF_FORM = StoredForm(SlotHistory)
 
 
 def record_failure(

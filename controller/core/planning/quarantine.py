@@ -20,7 +20,6 @@ from controller.core.drift.actions import (
     with_verdicts,
 )
 from controller.core.drift.classify import ALIVE, ReplicaState, cause_of
-from controller.core.encoding.stored_form import StoredForm
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, QuarantineWait
 from controller.model.desired.spec.service import RestartPolicy, RunState
@@ -68,9 +67,6 @@ class QuarantinedContainer:
     boot: str
     #: Wall clock time of the end, only for people.
     until_s: float
-
-
-FORM = StoredForm(QuarantinedContainer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,6 @@ from pydantic import PlainSerializer
 
 from controller.core import disruption
 from controller.core.drift.classify import ALIVE
-from controller.core.encoding.stored_form import StoredForm
 from controller.core.planning.pending_moves import claimed_keys
 from controller.core.planning.planner import unread_keys
 from controller.model.desired.desired import Declared, Desired, Service, SourceScope
@@ -74,9 +73,6 @@ class PruneMemory:
     released: _Keys = frozenset()
     #: Those of ``released`` whose removal is approved.
     removing: _Keys = frozenset()
-
-
-PRUNE_MEMORY_FORM = StoredForm(PruneMemory)
 
 
 RELEASE_CODE = "PrunePending"

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.classify import ALIVE, ReplicaState, unhealthy_cause
 from controller.core.drift.failures import CLEAN, SlotHistory
-from controller.core.encoding.stored_form import StoredForm
 from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts, HookWord
 from controller.model.desired.desired import DeclaredLimits, Overrides, RevisionOutcome, Service
 from controller.model.desired.spec.service import OnFailure, RunState
@@ -62,7 +61,6 @@ class RolloutProgress:
 
 
 NEW = RolloutProgress()
-FORM = StoredForm(RolloutProgress)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,22 +16,24 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from controller.core.drift import contention, failures
-from controller.core.drift import failures as backoff
+from controller.core.drift.contention import Contention
+from controller.core.drift.failures import CLEAN, ExitCursor, SlotHistory
 from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.manifests.job_checks import dependencies_of
 from controller.core.manifests.revision_hash import spec_digest
-from controller.core.planning import planner, quarantine
+from controller.core.planning import planner
 from controller.core.planning.planner import KeyPlan
 from controller.core.planning.quarantine import QuarantinedContainer
-from controller.core.service import history, prune_guard, rollout_progress
+from controller.core.service import history, rollout_progress
 from controller.core.service.prune_guard import PruneMemory
+from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
 from controller.loop.state.service_state import Generation, ServiceState, SlotMemory
 from controller.model.crashpoints import Reach, pass_by
@@ -55,6 +57,30 @@ SIZE_MAX = 64 * 1024 * 1024
 BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """The content of the file. Its member names are a stored form: they never change."""
+
+    version: int
+    prune: PruneMemory
+    #: Key and number of each slot with failures or counted exits; None for no failure.
+    slots: tuple[tuple[Key, int, SlotHistory | None, ExitCursor | None], ...]
+    #: Digest, number and acted-on number.
+    generations: dict[Key, tuple[str, int, int]]
+    quarantine: dict[str, QuarantinedContainer] = field(default_factory=dict)
+    takenDown: str = ""  # noqa: N815 - a member's name
+    #: Contentions by slot.
+    fights: tuple[tuple[Key, int, dict[str, Contention]], ...] = ()
+    #: Overrides.
+    steerings: dict[Key, Overrides] = field(default_factory=dict)
+    #: The progress of rollouts.
+    courses: dict[Key, RolloutProgress] = field(default_factory=dict)
+    dependencies: dict[Key, tuple[Key, ...]] = field(default_factory=dict)
+
+
+FORM = StoredForm(SavedState)
+
+
 class StateStore:
     """The state of all services, and of the loop. Thread-safe. ``save`` writes changes."""
 
@@ -73,7 +99,7 @@ class StateStore:
         #: The networks that passes are remaking, by the engine's name.
         self.networks_remade: frozenset[str] = frozenset()
         #: The content of the file, as far as it is known.
-        self._written = self.to_json()
+        self._written = self._content()
 
     def of(self, key: Key) -> ServiceState:
         """Return the state of a resource; a new one of an unknown resource."""
@@ -137,13 +163,12 @@ class StateStore:
 
     def troubled(self) -> dict[SlotKey, SlotMemory]:
         """Return the slots with failures or contentions."""
-        clean = backoff.CLEAN
         with self.lock:  # which an added slot takes
             return {
                 slot.slot: slot
                 for state in self._states.values()
                 for slot in state.slots.values()
-                if slot.contentions or (slot.history is not clean and slot.history != clean)
+                if slot.contentions or (slot.history is not CLEAN and slot.history != CLEAN)
             }
 
     def all_overrides(self) -> dict[Key, Overrides]:
@@ -258,7 +283,7 @@ class StateStore:
             OSError: the file can't be read.
             BROKEN: the content is damaged.
         """
-        self._restore(read_state(self._file))
+        self._restore(FORM.from_json(read_state(self._file)))
 
     def load(self, *, stamp: str) -> Problem | None:
         """Read an existing file; move a damaged file aside, to a name ending in *stamp*.
@@ -296,111 +321,65 @@ class StateStore:
             StateError: the file can't be written; the next save tries again.
         """
         with self._saving:
-            content = self.to_json()
+            content = self._content()
             if content == self._written:
                 return False
-            write_state(self._file, _encode(content), self._reach)
+            data = json.dumps(FORM.to_json(content), separators=(",", ":"), sort_keys=True)
+            write_state(self._file, data.encode(), self._reach)
             self._written = content
             return True
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of the file. Member names are a stored form: they never change."""
+        """Return the content of the file."""
+        content: dict[str, Any] = FORM.to_json(self._content())
+        return content
+
+    def _content(self) -> SavedState:
         states = sorted(self.states().items())
         slots = [slot for _, state in states for _, slot in sorted(state.slots.copy().items())]
-        return {
-            "version": VERSION,
-            "prune": prune_guard.PRUNE_MEMORY_FORM.to_json(self.prune),
-            "quarantine": {
-                id_: quarantine.FORM.to_json(c) for id_, c in self.quarantined.copy().items()
-            },
-            "takenDown": self.taken_down,
-            "slots": [
-                [
-                    str(slot.slot[0]),
-                    slot.slot[1],
-                    backoff.BACKOFF_FORM.to_json(slot.history)
-                    if slot.history != backoff.CLEAN
-                    else None,
-                    failures.FAILURES_FORM.to_json(slot.exit_cursor) if slot.exit_cursor else None,
-                ]
+        return SavedState(
+            VERSION,
+            self.prune,
+            tuple(
+                (*slot.slot, None if slot.history == CLEAN else slot.history, slot.exit_cursor)
                 for slot in slots
-                if slot.history != backoff.CLEAN or slot.exit_cursor
-            ],
-            "fights": [
-                [str(slot.slot[0]), slot.slot[1], contention.FORM.to_json(dict(slot.contentions))]
-                for slot in slots
-                if slot.contentions
-            ],
-        } | {
-            member: {
-                str(key): form.to_json(value)
-                for key, state in states
-                if (value := getattr(state, form.name)) != form.default
-            }
-            for member, form in _forms().items()
-        }
-
-    def _restore(self, value: Mapping[str, Any]) -> None:
-        """Parse a file's content."""
-        read = StateStore(self._file)  # all of it is parsed before any of it is used
-        for key, number, past, cursor in value["slots"]:
-            slot = read.slot((Key.parse(key), int(number)))
-            slot.history = backoff.CLEAN if past is None else backoff.BACKOFF_FORM.from_json(past)
-            slot.exit_cursor = None if cursor is None else failures.FAILURES_FORM.from_json(cursor)
-        for key, number, fields in value.get("fights", ()):
-            read.slot((Key.parse(key), int(number))).contentions = contention.FORM.from_json(fields)
-        for member, form in _forms().items():
-            entries = value[member] if member == "generations" else value.get(member, {})
-            for key, each in entries.items():
-                setattr(read.of(Key.parse(key)), form.name, form.from_json(each))
-        kept = {id_: quarantine.FORM.from_json(c) for id_, c in value.get("quarantine", {}).items()}
-        memory, taken_down = (
-            prune_guard.PRUNE_MEMORY_FORM.from_json(value["prune"]),
-            str(value.get("takenDown", "")),
+                if slot.history != CLEAN or slot.exit_cursor
+            ),
+            {k: (g.digest, g.number, g.observed) for k, s in states if (g := s.generation)},
+            self.quarantined.copy(),
+            self.taken_down,
+            tuple((*slot.slot, dict(slot.contentions)) for slot in slots if slot.contentions),
+            {k: s.overrides for k, s in states if s.overrides != NO_OVERRIDES},
+            {k: s.rollout for k, s in states if s.rollout != rollout_progress.NEW},
+            {k: tuple(sorted(s.dependencies)) for k, s in states if s.dependencies},
         )
+
+    def _restore(self, saved: SavedState) -> None:
+        states: dict[Key, ServiceState] = {}
+
+        def state_of(key: Key) -> ServiceState:
+            return states.setdefault(key, ServiceState(key))
+
+        def slot_of(key: Key, number: int) -> SlotMemory:
+            return state_of(key).slots.setdefault(number, SlotMemory((key, number)))
+
+        for key, number, failures, cursor in saved.slots:
+            slot_of(key, number).history = CLEAN if failures is None else failures
+            slot_of(key, number).exit_cursor = cursor
+        for key, number, contentions in saved.fights:
+            slot_of(key, number).contentions = contentions
+        for key, generation in saved.generations.items():
+            state_of(key).generation = Generation(*generation)
+        for key, overrides in saved.steerings.items():
+            state_of(key).overrides = overrides
+        for key, rollout in saved.courses.items():
+            state_of(key).rollout = rollout
+        for key, dependencies in saved.dependencies.items():
+            state_of(key).dependencies = frozenset(dependencies)
         with self.lock:
-            self._states = read._states
-            self.quarantined, self.prune, self.taken_down = kept, memory, taken_down
-        self._written = self.to_json()
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """The stored form of one field of ``ServiceState``."""
-
-    name: str
-    default: object
-    to_json: Callable[[Any], object]
-    from_json: Callable[[Any], object]
-
-
-def _forms() -> dict[str, _Form]:
-    """Return the forms by the member of the file."""
-    return {
-        "generations": _Form(
-            "generation",
-            None,
-            lambda g: [g.digest, g.number, g.observed],
-            lambda v: Generation(str(v[0]), int(v[1]), int(v[2])),
-        ),
-        "steerings": _Form("overrides", NO_OVERRIDES, history.FORM.to_json, history.FORM.from_json),
-        "courses": _Form(
-            "rollout",
-            rollout_progress.NEW,
-            rollout_progress.FORM.to_json,
-            rollout_progress.FORM.from_json,
-        ),
-        "dependencies": _Form(
-            "dependencies",
-            frozenset(),
-            lambda keys: sorted(map(str, keys)),
-            lambda v: frozenset(map(Key.parse, v)),
-        ),
-    }
-
-
-def _encode(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+            self._states, self.prune = states, saved.prune
+            self.quarantined, self.taken_down = saved.quarantine, saved.takenDown
+        self._written = self._content()
 
 
 def write_state(file: Path, data: bytes, reach: Reach) -> None:

@@ -8,7 +8,6 @@ import pytest
 from controller.core.drift.actions import ContainerHandle
 from controller.core.drift.contention import (
     CALM,
-    FORM,
     Contention,
     is_contended,
     not_before,
@@ -16,7 +15,10 @@ from controller.core.drift.contention import (
     record_healing,
     update,
 )
+from controller.core.encoding.stored_form import StoredForm
 from tests.worlds import container
+
+FORM = StoredForm(dict[str, Contention])
 
 
 def fought(*times: float) -> Contention:

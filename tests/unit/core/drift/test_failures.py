@@ -8,9 +8,12 @@ import pytest
 
 from controller.core.drift import failures
 from controller.core.drift.failures import ExitCursor
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.engine_api import translate
 from controller.model.observed import Ending
 from tests.worlds import container, service
+
+FAILURES_FORM = StoredForm(ExitCursor)
 
 DOWN = "2026-01-01T00:00:10Z"
 
@@ -330,6 +333,6 @@ def test_how_long_it_ran_is_told_by_start_and_end() -> None:
 
 def test_a_mark_is_read_back_as_it_was_written() -> None:
     for mark in (ExitCursor("c1", 3, DOWN), ExitCursor("c1", 0, "", "x", "web.1", ("v1", "v2"))):
-        assert failures.FAILURES_FORM.from_json(failures.FAILURES_FORM.to_json(mark)) == mark
+        assert FAILURES_FORM.from_json(FAILURES_FORM.to_json(mark)) == mark
     with pytest.raises(ValueError, match=r"^id: "):
-        failures.FAILURES_FORM.from_json({"id": 3})
+        FAILURES_FORM.from_json({"id": 3})

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from controller.core.drift.failures import (
-    BACKOFF_FORM,
     CLEAN,
     SlotHistory,
     frequency,
@@ -16,6 +15,9 @@ from controller.core.drift.failures import (
     retry_not_before,
     without_future,
 )
+from controller.core.encoding.stored_form import StoredForm
+
+BACKOFF_FORM = StoredForm(SlotHistory)
 
 
 def after(*instants: float, up_s: float = 0.0) -> SlotHistory:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.planning.quarantine import (
-    FORM,
     Moment,
     Quarantine,
     QuarantinedContainer,
@@ -21,6 +21,8 @@ from controller.core.planning.quarantine import (
 from controller.model.desired.desired import Service
 from controller.model.observed import Container
 from tests.worlds import WEB, container, declared, deny, engine, plan, service
+
+FORM = StoredForm(QuarantinedContainer)
 
 DAY = 86_400.0
 DOWN = container(state="exited", admitted={"restart": "no"})

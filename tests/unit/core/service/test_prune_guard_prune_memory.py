@@ -4,8 +4,11 @@ import json
 
 import pytest
 
-from controller.core.service.prune_guard import PRUNE_MEMORY_FORM, PruneMemory
+from controller.core.encoding.stored_form import StoredForm
+from controller.core.service.prune_guard import PruneMemory
 from controller.model.names import service_key
+
+PRUNE_MEMORY_FORM = StoredForm(PruneMemory)
 
 WEB = service_key("shop", "web")
 

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from controller.core.service.prune_guard import PRUNE_MEMORY_FORM, PruneDecision, PruneMemory, guard
+from controller.core.encoding.stored_form import StoredForm
+from controller.core.service.prune_guard import PruneDecision, PruneMemory, guard
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import Plan, RemoveVolume
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.names import Key
 from controller.model.observed import Observed, ObservedVolume
 from tests.worlds import HERE, container, declared, engine, perform, plan, service, volume
+
+PRUNE_MEMORY_FORM = StoredForm(PruneMemory)
 
 DATA = Key("Volume", "team", "data")
 RELEASED = replace(volume("data", namespace="team"), spec=VolumeSpec(retain=False))

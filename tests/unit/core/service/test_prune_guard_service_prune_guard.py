@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.service.prune_guard import (
     APPROVE,
     KEEP,
-    PRUNE_MEMORY_FORM,
     SETTLE_S,
     WINDOW_S,
     PruneDecision,
@@ -19,6 +19,8 @@ from controller.model.desired.desired import Desired
 from controller.model.names import Key, service_key
 from controller.model.observed import Observed
 from tests.worlds import HERE, container, declared, engine, service
+
+PRUNE_MEMORY_FORM = StoredForm(PruneMemory)
 
 GONE = replace(HERE, present=False)
 EMPTY = replace(HERE, documents=0)

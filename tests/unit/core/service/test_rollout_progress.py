@@ -6,10 +6,10 @@ import pytest
 
 from controller.core.drift.availability import Availability, AvailabilityWord
 from controller.core.drift.failures import SlotHistory
+from controller.core.encoding.stored_form import StoredForm
 from controller.core.jobs.rollout_hooks import HookFacts, HookState, HookWord
 from controller.core.service.rollout_progress import (
     FAILURES,
-    FORM,
     NEW,
     WATCH_S,
     RolloutProgress,
@@ -21,6 +21,8 @@ from controller.core.service.rollout_progress import (
 )
 from controller.model.names import job_key
 from tests.worlds import container, revision, service
+
+FORM = StoredForm(RolloutProgress)
 
 OLD, B = revision("a"), revision("b")
 SETTLING = Availability(AvailabilityWord.SETTLING)
