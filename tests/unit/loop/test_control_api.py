@@ -213,7 +213,7 @@ def queue_an_observation(house: House) -> None:
 
 
 def lose_the_engine(house: House) -> None:
-    house.controller.connection_lost(EngineUnavailable("engine.unreachable", "away"))
+    house.controller.connection_lost(EngineUnavailable("broker.unavailable", "away"))
 
 
 @pytest.mark.parametrize(
