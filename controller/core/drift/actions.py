@@ -273,8 +273,25 @@ def _until_start(rest: Sequence[plan.AnyAction]) -> int:
 
 
 def with_verdicts(actions: Iterable[plan.AnyAction], judge: Judge) -> list[plan.AnyAction]:
-    """Return the actions with their verdicts. A wait changes nothing, so it gets no verdict."""
+    """Return independent actions with their verdicts. A wait changes nothing, so it gets no verdict."""
     return [a if isinstance(a, plan.Wait) else replace(a, verdict=judge(a)) for a in actions]
+
+
+def judged_sequence(actions: Iterable[plan.AnyAction], judge: Judge) -> list[plan.AnyAction]:
+    """Return actions with their verdicts, each of which depends on those before."""
+    return until_denied(with_verdicts(actions, judge))
+
+
+def judged_whole(
+    actions: Iterable[plan.AnyAction], judge: Judge
+) -> tuple[list[plan.AnyAction], bool]:
+    """Return actions that are useful only together, with their verdicts, and True if all are allowed.
+
+    If any is denied, only the denied ones are returned.
+    """
+    judged = with_verdicts(actions, judge)
+    refused = [action for action in judged if is_denied(action)]
+    return refused or judged, not refused
 
 
 def is_denied(action: plan.AnyAction) -> bool:

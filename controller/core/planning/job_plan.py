@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from controller.core.drift.actions import (
     ContainerHandle,
-    is_denied,
+    judged_sequence,
+    judged_whole,
     stop_for_good,
-    until_denied,
     with_verdicts,
 )
 from controller.core.drift.classify import ALIVE
@@ -100,7 +100,7 @@ def _open_run(
         if run.number not in decision.overdue:
             return []
         stops = stop_for_good(container, context.service, decision.message)
-        return until_denied(with_verdicts(stops, context.judge))
+        return judged_sequence(stops, context.judge)
     return [_awaited_end(run, container.name, context)]
 
 
@@ -128,15 +128,11 @@ def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> bool:
     create = _creation(job, new, name, prerequisites)
     start = ContainerHandle.to_create(create).start(new.cause)
     actions = [*prerequisites.missing(job, creating=True), create, start]
-    judged = with_verdicts(actions, context.judge)
-    refused = [action for action in judged if is_denied(action)]
-    if refused:
-        plan.actions += refused
-        return False
-    for action in judged:
+    judged, is_allowed = judged_whole(actions, context.judge)
+    for action in judged if is_allowed else ():
         prerequisites.record_created(action)
     plan.actions += judged
-    return True
+    return is_allowed
 
 
 def first_run(job: Service, memory: JobMemory, prerequisites: Prerequisites) -> CreateContainer:

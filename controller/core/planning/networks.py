@@ -24,8 +24,8 @@ from controller.core.drift.actions import (
     ContainerHandle,
     Judge,
     is_denied,
+    judged_whole,
     names_at_join,
-    with_verdicts,
 )
 from controller.core.drift.classify import ALIVE
 from controller.core.engine_api.create_body import joined_networks
@@ -110,9 +110,7 @@ def plan_remake(
         network_creation(outdated.declared, why),
         *(handles[c.id].connect(name, _names_on(c, name), why) for c in members),
     ]
-    judged = with_verdicts(actions, judge)
-    refused = [action for action in judged if is_denied(action)]
-    return NetworkRemake(refused or judged)
+    return NetworkRemake(judged_whole(actions, judge)[0])
 
 
 def remake_blocker(outdated: OutdatedNetwork | None) -> Blocker | None:

@@ -19,9 +19,9 @@ from controller.core.drift.actions import (
     Judge,
     ignored_settings,
     is_denied,
+    judged_sequence,
     taken_addresses,
     unknown_members,
-    until_denied,
     with_verdicts,
 )
 from controller.core.encoding.canonical_json import digest
@@ -258,8 +258,7 @@ class _PlanBuilder:
         if outdated is not None:
             self._plan_remake(outdated)
             return
-        creation = with_verdicts(self.prerequisites.declared(resource), self.judge)
-        for action in until_denied(creation):
+        for action in judged_sequence(self.prerequisites.declared(resource), self.judge):
             if not is_denied(action):
                 self.prerequisites.record_created(action)
             self.actions.append(action)
@@ -341,7 +340,7 @@ class _PlanBuilder:
         calm = [container for container in containers if container.id not in busy]
         made = {(a.kind, a.target) for a in planned if isinstance(a, DeliverFiles)}
         changed = changed_files(service, calm, self.desired, self.observed, made=made)
-        return until_denied(with_verdicts(changed, self.judge))
+        return judged_sequence(changed, self.judge)
 
     def _plan_workload(self, context: ServiceContext) -> RolloutPlan | JobPlan:
         key = context.key

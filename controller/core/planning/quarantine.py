@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from controller.core.drift.actions import (
     ContainerHandle,
     Judge,
+    judged_sequence,
     stop_and_remove,
     stop_for_good,
-    until_denied,
     with_verdicts,
 )
 from controller.core.drift.classify import ALIVE, ReplicaState, cause_of
@@ -161,7 +161,7 @@ def removal_actions(
     actions: list[AnyAction] = []
     for container in containers:
         cause = cause_of(ReplicaState(container, None))
-        actions += until_denied(with_verdicts(_removal(container, cause, quarantine), judge))
+        actions += judged_sequence(_removal(container, cause, quarantine), judge)
     return actions
 
 

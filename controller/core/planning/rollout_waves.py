@@ -13,10 +13,9 @@ from itertools import takewhile
 
 from controller.core.drift.actions import (
     is_denied,
+    judged_sequence,
     stop_and_remove,
     stop_for_good,
-    until_denied,
-    with_verdicts,
 )
 from controller.core.drift.availability import AvailabilityWord
 from controller.core.drift.classify import (
@@ -83,7 +82,7 @@ def plan_service(context: ServiceContext) -> RolloutPlan:
             replica = ReplicaState(container, service)
             if replica.is_surplus:
                 actions = stop_and_remove(container, service, cause_of(replica))
-                plan.actions += until_denied(with_verdicts(actions, context.judge))
+                plan.actions += judged_sequence(actions, context.judge)
     return plan
 
 
@@ -101,7 +100,7 @@ def _stop(context: ServiceContext, plan: RolloutPlan) -> None:
         cause = cause_of(replica) if alive else down
         started = container.state is not ContainerState.CREATED
         actions = stop_for_good(container, context.service, cause) if started else []
-        plan.actions += until_denied(with_verdicts(actions, context.judge))
+        plan.actions += judged_sequence(actions, context.judge)
 
 
 # Waves

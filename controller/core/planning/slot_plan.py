@@ -26,6 +26,8 @@ from controller.core.drift.actions import (
     ContainerHandle,
     attach_service_alias,
     is_denied,
+    judged_sequence,
+    judged_whole,
     stop_and_remove,
     stop_for_good,
     until_denied,
@@ -192,20 +194,19 @@ def plan_current(slot: SlotState, context: ServiceContext) -> SlotPlan:
         return _plan_running(slot, current, context)
     if is_finished(current, service, controller_restarts=controller_restarts):
         # A finished task is not restarted. Its own restart policy is restored.
-        before = with_verdicts(
-            _restart_policy_actions(current, service, restart_of(service)), context.judge
-        )
-        return SlotPlan(slot.number, until_denied(before), after=_cleanup_actions(slot, context))
+        updates = _restart_policy_actions(current, service, restart_of(service))
+        before = judged_sequence(updates, context.judge)
+        return SlotPlan(slot.number, before, after=_cleanup_actions(slot, context))
     if current.state is ContainerState.RESTARTING:
         policy = context.restart_policy(slot.number)
         updates = [
             *_restart_policy_actions(current, service, policy),
             *limit_actions(current, context),
         ]
-        actions = with_verdicts(updates, context.judge)
+        actions = judged_sequence(updates, context.judge)
         cause = context.backoff_reason(slot.number) or slot.why
         blocked = blocked_plan(slot, context, cause, current.name)
-        return replace(blocked, before=[*until_denied(actions), *blocked.before])
+        return replace(blocked, before=[*actions, *blocked.before])
     return replace_slot(slot, context)
 
 
@@ -278,9 +279,8 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
         slot.number,
         # Repairs are independent: a denied one does not stop the others.
         [
-            *with_verdicts(healing, judge),
-            *with_verdicts(limits, judge),
-            *until_denied(with_verdicts(before, judge)),
+            *with_verdicts([*healing, *limits], judge),
+            *judged_sequence(before, judge),
         ],
         barrier=barrier,
         after=until_denied([*after, *later, *_cleanup_actions(slot, context, ended_by=alias)]),
@@ -376,7 +376,7 @@ def replace_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
     blocked = _blocked_replacement(slot, context)
     if blocked is not None:
         return blocked
-    service, judge = context.service, context.judge
+    service = context.service
     stop_first = _containers_to_stop_first(slot, context)
     overlaps = len(stop_first) < len(slot.alive)
     leftovers = _leftovers(slot, service)
@@ -400,11 +400,11 @@ def replace_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
         # Only a running container gets the name: a stopped one without a network can't be healed.
         *([] if overlaps else new.attach_alias),
     ]
-    before = with_verdicts(before, judge)
-    after = with_verdicts(new.attach_alias if overlaps else [], judge)
-    refused = [action for action in (*before, *after) if is_denied(action)]
-    if refused:
-        return SlotPlan(slot.number, refused, blocked=True)
+    alias = new.attach_alias if overlaps else []
+    judged, is_allowed = judged_whole([*before, *alias], context.judge)
+    if not is_allowed:
+        return SlotPlan(slot.number, judged, blocked=True)
+    before, after = judged[: len(before)], judged[len(before) :]
     if slot.current is None and overlaps and service.image_volumes is None:
         # Two containers must not write to a volume that the image declares. Until the image is
         # pulled, its volumes are unknown, so only the prerequisites (slot 0) are made.
@@ -576,7 +576,7 @@ def _cleanup_actions(
             removal: list[AnyAction] = [ContainerHandle.of(extra).remove(cause)]
         else:
             removal = stop_and_remove(extra, context.service, cause)
-        actions += until_denied(with_verdicts(removal, context.judge))
+        actions += judged_sequence(removal, context.judge)
     return actions
 
 
@@ -669,8 +669,8 @@ def _plan_fallback(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
     next_name = container_name_in(slot, context)
     start: list[AnyAction] = [*healing, handle.start(f"it serves until {next_name} can")]
     start += handle.correct_restart_policy(predecessor.settings.restart, policy)
-    start = with_verdicts(start, context.judge)
-    if any(is_denied(action) for action in start):
+    start, is_allowed = judged_whole(start, context.judge)
+    if not is_allowed:
         return None
     running = replace(predecessor, state=ContainerState.RUNNING)
     extra = tuple(running if each is predecessor else each for each in slot.extra)
