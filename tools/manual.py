@@ -21,7 +21,7 @@ from controller.cli.main import cli
 
 #: Characters that roff reads as its own, or prints as others: every text must be copied as it was written.
 ESCAPED = str.maketrans(
-    {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
+    {"|": "|\\:", "\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
 )
 ENVIRONMENT = {
     "TRIMTAB_STATE": "The state folder, as --state.",

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import distribution
 from pathlib import Path
 
-from tools import wheel
+from tools import release_pins, wheel
 
 ROOT = Path(__file__).parents[2]
 #: 2026-01-01, the time of the commit.
@@ -24,6 +25,7 @@ class Release:
     """What ``tools/release`` wrote into a folder."""
 
     folder: Path
+    is_borrowed: bool  # the packages that trimtab needs are those of the tests' own environment
 
     @cached_property
     def files(self) -> dict[str, bytes]:
@@ -55,14 +57,31 @@ def build(checkout: Path, *, umask: int, **environ: str) -> Release:
         date = {"GIT_COMMITTER_DATE": f"@{COMMIT_TIME_S} +0000", "GIT_CONFIG_GLOBAL": os.devnull}
         subprocess.run((*git, *command), cwd=checkout, env={**os.environ, **date}, check=True)
     apart = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
-    done = subprocess.run(
+    ours = {**apart, **QUICK, **environ, "TRIMTAB_VENV": sys.prefix}
+    done = _make(checkout, umask, ours)
+    if is_borrowed := "the pinned packages could not be installed" in done.stderr:
+        borrow(checkout / "borrowed")
+        done = _make(checkout, umask, {**ours, "TRIMTAB_SITE": str(checkout / "borrowed")})
+    assert done.returncode == 0, done.stderr
+    return Release(checkout / "dist", is_borrowed)
+
+
+def _make(checkout: Path, umask: int, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         (str(checkout / "tools" / "release"),),
-        env={**apart, **QUICK, **environ, "TRIMTAB_VENV": sys.prefix},
+        env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
         umask=umask,
     )
-    assert done.returncode == 0, done.stderr
-    return Release(checkout / "dist")
+
+
+def borrow(folder: Path) -> None:
+    """Copy what trimtab needs from the tests' own environment, which has the same pins."""
+    for name in release_pins.needed("trimtab", release_pins.EXTRAS):
+        for file in distribution(name).files or ():
+            if file.parts[0] != ".." and "__pycache__" not in file.parts:
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file.locate(), folder / file)
