@@ -93,7 +93,7 @@ fuzz: setup ## drawn and hostile input: KIND=gate, cases, git (as root), cost, d
 	  *) echo "make fuzz: KIND is gate, cases, git, cost, documents, render, differential or facts" >&2; exit 2;; \
 	esac
 
-ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, docker-py, compose-diff, compose-side, python
+ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, docker-py, compose-diff, compose-side, python, python-share
 	@case "$(KIND)" in \
 	  signed) $(PYTEST) --signed --numprocesses $(JOBS) --maxprocesses 4 $(SPREAD) tests/e2e $(ARGS);; \
 	  losses) $(PYTEST) -s tests/e2e/test_losses.py --every-loss $(ARGS);; \
@@ -104,6 +104,8 @@ ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, dock
 	  compose-side) $(PYTHON) -m tools.stacks $(DIR) $(ARGS);; \
 	  python) export TRIMTAB_VENV=.venv-other TRIMTAB_PYTHON=$(OTHER); tools/setup; \
 	    .venv-other/bin/python -m pytest -q -m "not needs_root" -n 2 $(SPREAD) tests/unit tests/golden $(ARGS);; \
+	  python-share) export TRIMTAB_VENV=.venv-other TRIMTAB_PYTHON=$(OTHER); tools/setup; \
+	    .venv-other/bin/python -m pytest -q tests/unit/test_imports.py tests/golden $(ARGS);; \
 	  *) echo "make ring: no such KIND; see make help" >&2; exit 2;; \
 	esac
 

@@ -70,17 +70,19 @@ def modules(root: Path) -> list[Path]:
     return sorted(path.relative_to(root) for path in found if path.name != "__init__.py")
 
 
-def mutate(path: Path, *, percent: float, seed: int) -> tuple[list[Mutant], int]:
+def mutate(path: Path, *, percent: float, most: int | None, seed: int) -> tuple[list[Mutant], int]:
     """Put mutants into a module of the copy, which is the working directory.
 
     Returns:
-        Those that were put in, so many in a hundred at random, and how many there could be.
+        Those that were put in, so many in a hundred and at *most* so many, at random, and how many
+        there could be.
     """
     code = flattened(cst.parse_module(path.read_text())).code
     module, mutations, ignored_classes, ignored_functions = create_mutations(str(path), code)
     mutations = [m for m in mutations if isinstance(_function(m), cst.FunctionDef)]
     possible = len(mutations)
     wanted = math.ceil(possible * percent / 100)
+    wanted = wanted if most is None else min(wanted, most)
     chosen = random.Random(f"{seed} {path}").sample(range(possible), wanted)  # noqa: S311 - a sample
     mutations = [mutations[index] for index in sorted(chosen)]
     made = combine_mutations_to_source(module, mutations, ignored_classes, ignored_functions)

@@ -20,7 +20,7 @@ def table(
     for mutants, possible in made:
         if not mutants:
             continue
-        found = Counter(results[mutant] for mutant in mutants)
+        found = Counter(results[mutant] for mutant in mutants if mutant in results)
         lines.append(_line(mutants[0].module.removeprefix("controller.core."), possible, found))
         everything += found
     lines.append(_line("all", sum(possible for _, possible in made), everything))

@@ -6,6 +6,7 @@ mutmut's own runner collects the tests anew for each mutant, which takes many ti
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -43,6 +44,8 @@ class Runner:
     """A pytest plugin: runs the tests as they are, then against each mutant."""
 
     mutants: Sequence[Mutant]
+    #: On the clock of `time.monotonic`: neither a test nor a mutant begins later.
+    until_s: float = math.inf
     jobs: int = os.cpu_count() or 1
     results: dict[Mutant, str] = field(default_factory=dict)
     broken: str = ""  # why no test can be run
@@ -79,6 +82,8 @@ class Runner:
         """
         set_mutant_under_test("stats")
         for item, following in zip(items, [*items[1:], None], strict=True):
+            if time.monotonic() > self.until_s:
+                break
             began = time.process_time()
             failed = self._fails(item, following)
             took_s = time.process_time() - began
@@ -99,6 +104,9 @@ class Runner:
         for number, mutant in enumerate(self.mutants, 1):
             if number % TOLD_EVERY == 0:
                 print(f"mutants: {number} of {len(self.mutants)}", file=sys.stderr)
+            if time.monotonic() > self.until_s:
+                print(f"mutants: no time for {len(self.mutants) - number + 1}", file=sys.stderr)
+                break
             tests = self._reaching.get(mutant.function)
             if not tests:
                 self.results[mutant] = UNTESTED

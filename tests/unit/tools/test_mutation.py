@@ -6,6 +6,7 @@ this file.
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,9 +68,9 @@ def test_a_sample_is_the_same_each_time_and_says_what_it_changes(
     path = Path("package/module.py")
     path.parent.mkdir()
 
-    def made(percent: float) -> tuple[list[Mutant], int]:
+    def made(percent: float, most: int | None = None) -> tuple[list[Mutant], int]:
         path.write_text(MODULE)
-        return mutate(path, percent=percent, seed=0)
+        return mutate(path, percent=percent, most=most, seed=0)
 
     everything, possible = made(100)
     assert len(everything) == possible
@@ -84,6 +85,7 @@ def test_a_sample_is_the_same_each_time_and_says_what_it_changes(
     assert some == made(25)[0]
     assert len(some) == -(-possible // 4)
     assert {each.change for each in some} <= set(changes)
+    assert [len(made(100, most=most)[0]) for most in (2, possible + 1)] == [2, possible]
 
 
 def test_the_table_counts_what_no_test_reaches_among_the_survivors() -> None:
@@ -100,3 +102,70 @@ def test_the_table_counts_what_no_test_reaches_among_the_survivors() -> None:
         ["all", "9", "4", "2", "1", "1", "50.0"],
     ]
     assert len(list(report.survivors(results))) == 2
+    # What there was no time for isn't counted.
+    lines, share = report.table([(mutants, 9)], {mutants[0]: KILLED})
+    assert (lines[-1].split(), share) == (["all", "9", "1", "1", "0", "0", "100.0"], 100.0)
+
+
+def test_a_clone_without_the_commit_compares_with_its_oldest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tools.mutation.choosing import changed
+
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+    project = tmp_path / "project"
+    git("init", str(project))
+    names = [f"controller/core/{name}.py" for name in "abc"]
+    (project / "controller/core").mkdir(parents=True)
+    for name in names:
+        (project / name).write_text("")
+        git("-C", str(project), "add", ".")
+        git("-C", str(project), "commit", "-m", name)
+    assert changed(project, "HEAD~1") == {Path(names[2])}
+    assert capsys.readouterr().err == ""
+    # The oldest commit has the first file.
+    assert changed(project, "HEAD~20") == {Path(name) for name in names[1:]}
+    assert "no commit HEAD~20 here" in capsys.readouterr().err
+    git("clone", "--depth", "1", project.as_uri(), str(tmp_path / "shallow"))
+    assert changed(tmp_path / "shallow", "HEAD~1") == set()
+    assert "no commit HEAD~1 here" in capsys.readouterr().err
+
+
+def test_a_short_run_has_a_few_modules_and_an_equal_share_of_each() -> None:
+    from tools.mutation.choosing import EACH, draw
+
+    paths = [Path(f"{number}.py") for number in range(9)]
+    drawn, each = draw(paths, 3 * EACH, seed=1)
+    assert (len(drawn), each) == (3, EACH)
+    assert draw(paths, 3 * EACH, seed=1)[0] == drawn
+    assert drawn not in [draw(paths, 3 * EACH, seed=2)[0], draw(paths, 3 * EACH, seed=3)[0]]
+    assert draw(paths[:1], 3 * EACH, seed=1) == (paths[:1], 3 * EACH)
+    assert draw([], 3 * EACH, seed=1)[0] == []
+
+
+def test_the_tests_of_a_module_import_it_or_stand_in_the_core_and_import_a_user(
+    tmp_path: Path,
+) -> None:
+    from tools.mutation.choosing import tests_of
+
+    files = {
+        "controller/core/room/fact.py": "",
+        "controller/core/room/user.py": "from controller.core.room.fact import it",
+        "controller/core/room/other.py": "from controller.model import names",
+        "tests/unit/core/room/test_fact.py": "from controller.core.room import fact",
+        "tests/unit/core/room/test_user.py": "import controller.core.room.user",
+        "tests/unit/core/room/test_other.py": "import controller.core.room.other",
+        "tests/unit/loop/test_fact.py": "def test(): from controller.core.room.fact import it",
+        "tests/unit/loop/test_user.py": "import controller.core.room.user",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert tests_of(tmp_path, [Path("controller/core/room/fact.py")]) == [
+        "tests/unit/core/room/test_fact.py",
+        "tests/unit/core/room/test_user.py",
+        "tests/unit/loop/test_fact.py",
+    ]
