@@ -38,6 +38,7 @@ SECTIONS = {
             "Show what containers print, or what failed ones printed last.",
         ),
         "doctor": ("commands/doctor", "Check this host and the instance."),
+        "support-bundle": ("commands/support", "Write facts for a bug report, without secrets."),
     },
     "Change": {
         "exec": ("commands/exec", "Run a command in a running container."),
@@ -90,7 +91,12 @@ SECTIONS = {
     },
 }
 #: The name of a command's attribute, where the command's own name is taken.
-_ATTRIBUTES = {"exec": "execute", "run-job": "run_job", "try": "attempt"}
+_ATTRIBUTES = {
+    "exec": "execute",
+    "run-job": "run_job",
+    "support-bundle": "support_bundle",
+    "try": "attempt",
+}
 COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}
 #: Commands of docker, compose and kubectl -> what does the same here.
 ELSEWHERE = {

@@ -91,18 +91,21 @@ def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
     """Check engine, state folder, broker, controller and host; exit 1 if a check is an error."""
     root = state_root(state)
     url = engine or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
-    findings = [
-        *own_findings(),
-        *engine_findings(url, served=_is_served(root)),
-        *disk_findings("state folder", root),
-        *instance_findings(root),
-        *host_findings(),
-    ]
+    findings = [*all_findings(root, url)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
         show_findings(findings)
     return 1 if any(finding.level == "error" for finding in findings) else 0
+
+
+def all_findings(root: Path, url: str) -> Iterator[CheckResult]:
+    """Yield the result of every check of an instance, with the engine at an address."""
+    yield from own_findings()
+    yield from engine_findings(url, served=_is_served(root))
+    yield from disk_findings("state folder", root)
+    yield from instance_findings(root)
+    yield from host_findings()
 
 
 def show_findings(findings: Iterable[CheckResult]) -> None:
