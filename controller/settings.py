@@ -10,12 +10,12 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from controller.model.errors import StateError
 from controller.model.policy.shipped import DEFAULT_POLICY
-from controller.model.settings import InstanceSettings, read_settings, to_json
+from controller.model.settings import InForce, read_settings, to_json
 from controller.system.durable_files import write_atomic
 
 #: The format of all files in the state folder, and of the journal, that this trimtab writes and reads.
@@ -47,15 +47,6 @@ class Instance:
     epoch: int = 0
     #: The folder of the sockets.
     run: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """The content of ``settings.json``: what the broker read last."""
-
-    settings: InstanceSettings = field(default_factory=InstanceSettings)
-    #: Of the file of settings; '' before the first start.
-    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

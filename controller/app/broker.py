@@ -12,18 +12,26 @@ from functools import partial
 from pathlib import Path
 
 from controller.app import process
-from controller.app.policy import AccessCheck, access_error, policy_of_directory, read_policy
+from controller.app.policy import (
+    AccessCheck,
+    access_error,
+    policy_file,
+    policy_of_directory,
+    read_policy,
+)
 from controller.app.process import SystemClock
 from controller.app.state_folder import (
     Launch,
     User,
     choose_settings,
     lay_out_own_socket,
+    other_directory,
     prepare,
     raise_if_lost,
     read_file,
     shipper_user,
     start_options,
+    text_digest,
     trimtab_gid,
     user_of,
 )
@@ -34,6 +42,7 @@ from controller.broker.prover import Prover
 from controller.broker.secrets.generated import GeneratedValues, secret_folder
 from controller.broker.secrets.opener import SecretOpener, SecretWorker
 from controller.broker.server.server import Broker, BrokerPaths, HostServices
+from controller.broker.server.settings_reload import SettingsSource
 from controller.core.proofs.proven_commit import FILE_MAX, SignerFiles
 from controller.core.records.checkpoint import origin_of
 from controller.fetch.verify import KEYS, read_keys
@@ -43,6 +52,8 @@ from controller.journal.writer.retention import KEEP
 from controller.journal.writer.writer_thread import Writer
 from controller.model.crashpoints import Reach
 from controller.model.errors import SourceError, StateError
+from controller.model.policy.document import Policy
+from controller.model.settings import InForce, InstanceSettings
 from controller.ports import Clock
 from controller.process.start_checks import InstanceLock, check_access, shared_folder
 from controller.settings import (
@@ -50,6 +61,7 @@ from controller.settings import (
     StateFolder,
     bind_engine,
     read_instance,
+    settings_file,
     state_of,
     write_in_force,
 )
@@ -82,6 +94,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         state=state.root,
         socket=socket_path or state.broker_socket,
         policy=launch.policy,
+        settings=settings_file(state.root),
         engine=launch.settings.engine,
         desired_state=Path(instance.dir),
         registry_auth=launch.registry_auth,
@@ -99,16 +112,25 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         write_in_force(state.root, launch.in_force)
         return journal
 
-    check_access_to_policy = access_check(launch.user)
+    refuse_exposed = access_check(launch.user)
+
+    def load_policy(settings: InstanceSettings) -> Policy:
+        policy = read_policy(policy_file(settings.policy), check_access=refuse_exposed)
+        return policy_of_directory(policy, instance.dir)
+
+    def read_settings() -> InForce:
+        file, text, read = read_file(state.root, check_access=refuse_exposed)
+        if read.settings.desired_state not in {"", instance.dir}:
+            raise other_directory(file, read.settings.desired_state, instance.dir)
+        return InForce(read.settings, text_digest(text))
+
     key = hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32))
     opener = _secret_opener(state, key)
     prover = Prover(_read_key_files, opener.answer, now=clock.now, monotonic=clock.monotonic)
     services = HostServices(
         clock=clock,
         new_id=process.new_id,
-        load_policy=lambda: policy_of_directory(
-            read_policy(launch.policy, check_access=check_access_to_policy), instance.dir
-        ),
+        load_policy=partial(load_policy, launch.settings),
         open_journal=open_for_writing,
         open_archive=lambda journal: LiveIndex(
             state.journal, durable=lambda: journal.last_seq, clock=clock
@@ -120,6 +142,13 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         secret_folder=secret_folder(instance.id),
         reach=reach,
         manager=manager,
+        settings=SettingsSource(
+            started=launch.in_force,
+            read=read_settings,
+            policy_file=lambda settings: policy_file(settings.policy),
+            load_policy=load_policy,
+            publish=partial(write_in_force, state.root),
+        ),
     )
     broker = Broker(
         paths,

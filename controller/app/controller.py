@@ -69,6 +69,7 @@ from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy
 from controller.model.records import Verdict
+from controller.model.settings import Process, digest_of
 from controller.ports import DesiredSource
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, existing_instance, read_in_force
@@ -445,6 +446,7 @@ def run_controller(
             listener=listener,
             lifeline=lifeline_fd,
             directory=str(desired_state),
+            settings=digest_of(in_force.settings, Process.CONTROLLER),
             progressed=manager.feed,
         )
         supervisor = Supervisor(

@@ -22,21 +22,29 @@ from pathlib import Path
 from controller.app.policy import AccessCheck, policy_file, read_acl
 from controller.model.errors import SettingsInvalid, StateError, UsageError, error_reason
 from controller.model.policy.shipped import SHIPPED_POLICIES
-from controller.model.settings import REGISTRY_AUTH, InstanceSettings, SettingsRead, values_of
+from controller.model.settings import (
+    REGISTRY_AUTH,
+    SYSTEM_DIRECTORY,
+    InForce,
+    InstanceSettings,
+    SettingsRead,
+    values_of,
+)
 from controller.process.process_group import POLL_S
 from controller.settings import (
     GROUP,
     RESTORING,
-    InForce,
+    SYSTEM_STATE,
     Instance,
     StateFolder,
+    existing_instance,
     read_instance,
     run_folder,
     settings_file,
     state_of,
     write_instance,
 )
-from controller.system.durable_files import write_atomic
+from controller.system.durable_files import hold_lock, write_atomic
 from controller.system.sockets import engine_socket_path, has_listener
 
 #: The default user of the shipper.
@@ -182,9 +190,9 @@ def text_digest(text: str) -> str:
 
 
 def read_file(
-    root: Path, *, check_access: AccessCheck | None = None
+    root: Path, *, check_access: AccessCheck | None = None, file: Path | None = None
 ) -> tuple[Path, str, SettingsRead]:
-    """Return a state folder's file of settings, its text, and what it says. No file: no text.
+    """Return a state folder's file of settings, or *file*, its text, and what it says. No file: no text.
 
     Raises:
         SettingsInvalid: the file can't be read or has mistakes, or *check_access* finds that others can
@@ -192,7 +200,7 @@ def read_file(
     """
     from controller.core.settings_file import load_settings  # a parser: slow to load
 
-    file = settings_file(root)
+    given, file = file, file or settings_file(root)
     try:
         with file.open(encoding="utf-8", errors="surrogateescape") as opened:
             if check_access is not None:
@@ -203,9 +211,9 @@ def read_file(
                         "settings.exposed", exposed.message, remedy=exposed.remedy
                     )
             text = opened.read()
-    except FileNotFoundError:
-        text = ""
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and given is None:
+            return file, "", SettingsRead(InstanceSettings())
         raise SettingsInvalid(
             "settings.unreadable", f"{file} can't be read: {error_reason(error)}", remedy="mend it"
         ) from error
@@ -346,6 +354,36 @@ def other_directory(file: Path, directory: str, bound: str) -> StateError:
         "would be removed",
         remedy=f"write desiredState: {bound}, or move the instance with 'trimtab settings rebind'",
     )
+
+
+def rebind_instance(root: Path) -> tuple[str, str]:
+    """Bind an instance to the directory of its file of settings. Return the directories before and after.
+
+    Raises:
+        StateError: there is no instance, or a broker or a controller runs.
+        SettingsInvalid: the file has mistakes, or names no directory.
+        UsageError: the directory isn't there.
+    """
+    instance, state = existing_instance(root)
+    file, _, read = read_file(root)
+    wanted = read.settings.desired_state or (SYSTEM_DIRECTORY if root == SYSTEM_STATE else "")
+    if not wanted:
+        raise SettingsInvalid(
+            "settings.invalid",
+            f"{file} names no directory",
+            remedy="write desiredState: DIR into it",
+        )
+    _raise_if_no_directory(root, Path(wanted))
+    locks = []
+    try:
+        for folder, program in ((state.broker, "broker"), (state.controller, "controller")):
+            lock = folder / "lock"
+            locks.append(hold_lock(lock, program=program, monotonic=time.monotonic, wait_s=0.0))
+        write_instance(root, replace(instance, dir=wanted))
+    finally:
+        for held in locks:
+            os.close(held)
+    return instance.dir, wanted
 
 
 def raise_if_lost(root: Path) -> None:

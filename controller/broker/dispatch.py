@@ -39,6 +39,7 @@ from controller.broker.handlers import (
     observe,
     proof_uploads,
     prune,
+    settings,
     trimtab_api,
 )
 from controller.core.encoding import json_values
@@ -124,6 +125,7 @@ ENDPOINTS: dict[str, Handler] = {
     "own.strangers": adoption_labelled.strangers,
     "own.approvals": trimtab_api.approvals,
     "own.records": trimtab_api.records,
+    "own.settings": settings.reload_settings,
     "own.proofs": proof_uploads.proofs,
     "own.proof": proof_uploads.upload,
 }

@@ -86,6 +86,7 @@ SECTIONS = {
             "Take over running containers, or those of a lost state folder.",
         ),
         "release": ("commands/release", "Let containers go as ordinary ones, before a purge."),
+        "settings": ("commands/settings", "Check, show and reload the file of settings."),
         "completion": ("commands/completion", "Print the completion script of a shell."),
         "version": ("commands/version", "Print the version."),
     },

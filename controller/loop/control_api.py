@@ -73,7 +73,7 @@ class ControlApi:
     """The requests of operators to one controller. Thread-safe.
 
     *stopped* is set once the process stops: waiting requests then end. *directory* is the DIR of the
-    controller. Users of the uids *trusted* are allowed to act, and to read all output.
+    controller, and *settings* the digest of its settings. Users of the uids *trusted* are allowed to act, and to read all output.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class ControlApi:
         stopped: threading.Event,
         *,
         directory: str = "",
+        settings: str = "",
         trusted: frozenset[int] = frozenset({0}),
     ) -> None:
         self._controller = controller
@@ -95,6 +96,7 @@ class ControlApi:
         self._pass_lock = pass_lock
         self._stopped = stopped
         self._directory = directory
+        self._settings = settings
         self._trusted = trusted
 
     def answer(self, question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
@@ -153,6 +155,8 @@ class ControlApi:
 
     def _report_now(self, request: ReportRequest, uid: int) -> dict[str, object]:
         report = self._with_output(self._controller.status(), request, uid)
+        if self._settings:
+            report = {**report, "settings": self._settings}
         if request.unless is None:
             return report
         # The controller makes equal reports in the same order, and canonical JSON takes four times as long.

@@ -66,6 +66,8 @@ class ControlEndpoints:
     lifeline: int | None = None
     #: The DIR of the controller, for requests that name it.
     directory: str = ""
+    #: The digest of the controller's settings, for its reports.
+    settings: str = ""
     #: Called after each chore and each pass.
     progressed: Callable[[], None] = lambda: None
 
@@ -121,6 +123,7 @@ class Supervisor:
                 self._pass_lock,
                 self._stopped,
                 directory=self._endpoints.directory,
+                settings=self._endpoints.settings,
                 trusted=trusted,
             )
             self._control = ConversationServer(

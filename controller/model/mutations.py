@@ -51,6 +51,7 @@ SERVICE_RESUME = "service.resume"
 SOURCE_HOLD = "source.hold"
 SOURCE_RESUME = "source.resume"
 SOURCE_APPROVE = "source.approve"
+SETTINGS_RELOADED = "settings.reloaded"  # stage operator, or policy after SIGHUP
 SOURCE_HELD = "source.held"  # stage operator, by the controller: a newer commit isn't served
 SOURCE_ACCEPTED = "source.accepted"  # stage operator, by the controller: a proven commit
 SOURCE_LINE = "source.line"  # stage operator: the next commit of a signed source isn't a descendant

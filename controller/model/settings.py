@@ -5,6 +5,8 @@ Plain values, not models of a library: also processes read them that start light
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -60,6 +62,15 @@ class InstanceSettings:
     def quarantine_ms(self) -> int:
         """How long pruned containers are kept, in milliseconds."""
         return parse_duration_ms(self.quarantine)
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The content of ``settings.json``: what the broker read last."""
+
+    settings: InstanceSettings = field(default_factory=InstanceSettings)
+    #: Of the file of settings; '' before the first start.
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +344,16 @@ def values_of(settings: InstanceSettings) -> dict[str, str | tuple[str, ...]]:
 def changed_keys(before: InstanceSettings, after: InstanceSettings) -> tuple[SettingKey, ...]:
     """Return the keys with different values, in the order of the table."""
     return tuple(key for key in KEYS if getattr(before, key.field) != getattr(after, key.field))
+
+
+def digest_of(settings: InstanceSettings, process: Process) -> str:
+    """Return a digest of what a process takes at its start alone: it differs while a restart is needed."""
+    values = {
+        key.name: getattr(settings, key.field)
+        for key in KEYS
+        if process in key.processes and not key.live
+    }
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def choose(

@@ -35,7 +35,7 @@ def codes(host: Host) -> set[str]:
     Asked for in the way of the command, but without starting one: this is polled.
     """
     status = host.status() or {"problems": []}
-    found = [*broker_problems(host.broker_socket), *status["problems"]]
+    found = [*broker_problems(host.broker_socket, host.state), *status["problems"]]
     # Nobody can fetch the source of a signed host.
     return {problem["code"] for problem in found} - {"SourceFailing"}
 

@@ -75,3 +75,77 @@ def test_a_folder_that_needs_a_newer_trimtab_is_left_as_it_is(host: Host) -> Non
         assert "[state.newer]" in host.cli(*command, expect=1).stderr
     assert "[state.newer]" in refused(host, "--quarantine", "1h")
     assert content(host.state) == before
+
+
+def codes_of_status(host: Host) -> set[str]:
+    told = host.json("status", expect=(0, 5))
+    return {str(problem["code"]) for problem in told["problems"]}
+
+
+def test_a_reload_puts_live_keys_in_force_and_names_the_restart_of_others(host: Host) -> None:
+    host.write("web.yaml", web())
+    with host.running():
+        before = host.running_ids("web")
+        policy = host.folder / "mine.yaml"
+        policy.write_text(Path(host.policy).read_text().replace("name: development", "name: mine"))
+        edited = settings(host).read_text().replace(host.policy, str(policy))
+        settings(host).write_text(f"{edited}quarantine: 24h\n")
+        rows = host.json("settings", "diff", expect=2)["changes"]
+        assert [row["key"] for row in rows] == ["policy", "quarantine"]
+        assert codes_of_status(host) == set(), "nothing is in force yet"
+        told = host.json("settings", "reload")
+        assert told["restart"] == {"policy": [], "quarantine": ["trimtab-controller.service"]}
+        assert in_force(host)["policy"] == str(policy)
+        assert host.json("policy", "show")["name"] == "mine"
+        host.cli("settings", "diff")
+        assert codes_of_status(host) == {"settings.restart"}
+        (record,) = [
+            each
+            for each in host.records("operator")
+            if each["request"]["route"] == "settings.reloaded"
+        ]
+        assert record["request"]["summary"] == {
+            "keys": ["policy", "quarantine"],
+            "settingsDigest": told["digest"],
+        }
+        valid = settings(host).read_text()
+        settings(host).write_text(f"{valid}engine: tcp://elsewhere\npolizy: home\n")
+        said = host.cli("settings", "reload", expect=4).stderr
+        assert "[settings.invalid]" in said
+        assert f"{settings(host)}:6: polizy is no setting" in said
+        assert host.json("settings", "show")["digest"] == told["digest"]
+        assert codes_of_status(host) == {"settings.invalid", "settings.restart"}
+        host.cli("settings", "check", expect=1)
+        settings(host).write_text(valid)
+        assert host.json("settings", "reload")["restart"] == {}
+        assert host.running_ids("web") == before
+    host.up_as_before()
+    host.await_ready("web")
+    assert codes_of_status(host) == set()
+    host.stop()
+
+
+def test_another_directory_is_refused_until_the_instance_is_bound_to_it(host: Host) -> None:
+    host.write("web.yaml", web())
+    other = host.folder / "other"
+    other.mkdir()
+    with host.running():
+        before = host.running_ids("web")
+        bound = settings(host).read_text()
+        settings(host).write_text(bound.replace(str(host.directory), str(other)))
+        assert "[settings.rebind]" in host.cli("settings", "reload", expect=4).stderr
+        assert "[state.held]" in host.cli("settings", "rebind", expect=1).stderr
+        assert in_force(host)["desiredState"] == str(host.directory)
+    host.up_as_before()
+    assert host.process is not None
+    assert host.process.wait(timeout=60) == 1
+    assert "[settings.rebind]" in host.said()
+    assert host.running_ids("web") == before
+    (other / "web.yaml").write_text(web())
+    told = host.json("settings", "rebind")
+    assert told == {"before": str(host.directory), "after": str(other)}
+    host.up_as_before()
+    host.await_ready("web")
+    assert host.running_ids("web") == before
+    assert in_force(host)["desiredState"] == str(other)
+    host.stop()

@@ -34,13 +34,16 @@ from controller.broker.gate.commands import (
     ReadEngine,
     ReadProcess,
     ReadSecret,
+    ReadSettings,
     ReceiveContext,
     Relay,
     RunBuild,
     SecretNotOpened,
     SecretOpened,
     SecretValue,
+    SettingsRefused,
     StoreContent,
+    UseSettings,
     VerifyProof,
     WriteRecord,
     encode_list,
@@ -308,6 +311,8 @@ class SimBroker:
                 return None  # no layers lie on the simulated host
             case ReadProcess():
                 return self._outside.process(command)
+            case ReadSettings() | UseSettings():
+                return SettingsRefused("settings.invalid", "no file in the simulation", "")
             case (
                 EndProcess() | QueryJournal() | Relay() | GiveWay() | ReceiveContext() | RunBuild()
             ):

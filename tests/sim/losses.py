@@ -124,7 +124,8 @@ PARTS: Mapping[str, Callable[[LossWorld], None]] = {
     r"broker/files/.*": _contents,
     r"files/.*": _folders,
     r"controller/state\.json": _memory,
-    # The journal's keys, its mark and its index, locks, sockets, and reports.
+    # Options of the start, and what the broker told the others of them; the journal's keys, its mark and its index, locks, sockets, and reports.
+    r"trimtab\.yaml|settings\.json": _nothing,
     r"broker/journal\.key|journal\.pub|journal\.checkpoint": _nothing,
     r"broker/index\.sqlite.*": _nothing,
     r"(broker|controller)/lock": _nothing,

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from controller.model.errors import StateError
-from controller.model.settings import InstanceSettings
+from controller.model.settings import InForce, InstanceSettings
 from controller.settings import (
     FORMAT,
     SYSTEM_STATE,
-    InForce,
     Instance,
     bind_engine,
     find_state,

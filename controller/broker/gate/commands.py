@@ -23,8 +23,10 @@ from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.delivery import FileSet, StoredFiles, Variant
 from controller.model.host_paths import PathFacts
 from controller.model.names import NetworkNames
+from controller.model.policy.document import Policy
 from controller.model.policy.sections import SignedSource
 from controller.model.records import Entry, Record, Reply
+from controller.model.settings import InForce, SettingKey
 
 if TYPE_CHECKING:
     from controller.core.proofs.proven_commit import OtherLine
@@ -505,6 +507,37 @@ def is_lost(reason: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """Read the file of settings again, and the files that it names. Result: SettingsFound or SettingsRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsFound:
+    """Settings that can be put in force."""
+
+    in_force: InForce
+    #: The keys with other values than those in force.
+    changed: tuple[SettingKey, ...]
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsRefused:
+    """Why nothing of the file of settings is put in force."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class UseSettings:
+    """Put the settings of the last ``ReadSettings`` in force. Result: None, or SettingsRefused."""
+
+    found: SettingsFound
+
+
+@dataclass(frozen=True, slots=True)
 class GiveWay:
     """Let the requests of others continue first. Result: None.
 
@@ -531,6 +564,8 @@ OtherCommand = (
     | VerifyProof
     | ReceiveContext
     | RunBuild
+    | ReadSettings
+    | UseSettings
 )
 Command = ReadEngine | GiveWay | OtherCommand
 CommandResult = (
@@ -555,5 +590,7 @@ CommandResult = (
     | BuildEnded
     | ContextReceived
     | ContextRefused
+    | SettingsFound
+    | SettingsRefused
     | bool
 )

@@ -556,6 +556,13 @@ ROUTES = (
     _change(
         TRUST, "POST /trust", "vouch for a local image", roles=OPERATORS, body="trust", own=True
     ),
+    _change(
+        "own.settings",
+        "POST /settings",
+        "read the file of settings again, and put it in force",
+        roles=OPERATORS,
+        own=True,
+    ),
     _read(
         "own.approvals",
         "POST /approvals",

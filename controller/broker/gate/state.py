@@ -283,6 +283,12 @@ class HealthState:
     policy_error: str = ""
     #: How often the policy file was read again, with or without success.
     policy_reloads: int = 0
+    #: The digest of the file of settings that is in force.
+    settings_digest: str = ""
+    #: Why the last reload kept the previous settings: the mistakes, a line each; '' without any.
+    settings_error: str = ""
+    #: Keys of the broker's with other values than at its start: they need a restart.
+    settings_waiting: tuple[str, ...] = ()
     #: Why the previous registry credentials stay in use.
     access_error: str = ""
 

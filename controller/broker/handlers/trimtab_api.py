@@ -217,6 +217,11 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "error": state.health.policy_error,
                 "reloads": state.health.policy_reloads,
             },
+            "settings": {
+                "digest": state.health.settings_digest,
+                "error": state.health.settings_error,
+                "waiting": list(state.health.settings_waiting),
+            },
             "registryAuth": {
                 "file": state.access.file,
                 "registries": sorted(state.access.hosts),

@@ -72,6 +72,7 @@ def protected_places(
     *,
     state: str,
     policy: str,
+    settings: str = "",
     desired_state: str = "",
     sockets: tuple[tuple[str, str], ...] = (),
     engine_data: str = "",
@@ -85,6 +86,7 @@ def protected_places(
     that can hold both the data and the engine's socket, so that volumes are recognised as data.
     """
     places = [ProtectedPlace("state folder", state), ProtectedPlace("policy", policy)]
+    places.append(ProtectedPlace("file of settings", settings))
     places.append(ProtectedPlace("registry credentials", credentials))
     places.append(ProtectedPlace(DIRECTORY, desired_state))
     places += [ProtectedPlace("folder of secrets", path) for path in secrets]

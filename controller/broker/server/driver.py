@@ -25,9 +25,11 @@ from controller.broker.files import FileStore
 from controller.broker.gate import commands
 from controller.broker.gate.call import Flow, unavailable_reason
 from controller.broker.gate.commands import ReceiveContext, RunBuild
+from controller.broker.gate.state import HealthState
 from controller.broker.host import connections, host_facts, path_inspector, processes
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import RecordLimiter, RecordStore
+from controller.broker.server.settings_reload import SettingsReload
 from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire import refusal
 from controller.model.confinement import EffectiveState, NotReadable
@@ -182,6 +184,7 @@ class Driver:
         self._uploads = Path()
         self._openings = ThreadLimit(files.open_secret, threads=OPENINGS_MAX, idle_s=None)
         self._proofs = ThreadLimit(commands.refuse_proofs, threads=1, idle_s=None)
+        self._settings = SettingsReload(None, HealthState(), lambda _found: None, own_uid=0)
         self._limiter = limiter
         self._queries = queries
         self._inspections = ThreadLimit(inspect_paths, threads=INSPECTIONS_MAX)
@@ -192,6 +195,10 @@ class Driver:
     def keep_contexts_in(self, folder: Path) -> None:
         """Keep the contexts of builds in a folder, as files without names."""
         self._uploads = folder
+
+    def use_settings(self, settings: SettingsReload) -> None:
+        """Reload settings by *settings*."""
+        self._settings = settings
 
     def use_prover(self, prove: commands.Prove | None) -> None:
         """Verify proofs by *prove*; None refuses all proofs."""
@@ -354,6 +361,8 @@ class Driver:
                 return await self._read_process(pid, container, targets, after_s)
             case commands.OpenSecret() | commands.VerifyProof():
                 return await self._open_in_thread(command)
+            case commands.ReadSettings() | commands.UseSettings():
+                return await self._settings.execute(command)
             case ReceiveContext() | RunBuild():
                 assert client is not None, "a build without a client"
                 return await self._build(command, client, user)

@@ -29,6 +29,7 @@ from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares
 from controller.broker.guards import recovery as split_brain
+from controller.broker.handlers.settings import reload_changed
 from controller.broker.host.capabilities import descriptor_limit
 from controller.broker.host.host_facts import engine_routes, other_view
 from controller.broker.host.path_inspector import PathInspector, protected_places
@@ -48,6 +49,7 @@ from controller.broker.server.connection import (
 from controller.broker.server.driver import Driver
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import JournalShare, RecordLimiter, RecordStore
+from controller.broker.server.settings_reload import SettingsReload, SettingsSource, UsableSettings
 from controller.core.encoding.text import printable
 from controller.core.enforcement.rate_limits import Limit
 from controller.core.records.parts import RegistriesPart, RequestPart, ResultPart, VerdictPart
@@ -86,6 +88,8 @@ class BrokerPaths:
     engine: str
     #: The desired-state directory, protected from bind mounts. None: no protection.
     desired_state: Path | None = None
+    #: The file of settings, which names the policy.
+    settings: Path | None = None
     #: The file with registry credentials. None: no credentials.
     registry_auth: Path | None = None
     #: False allows the file to be missing.
@@ -134,6 +138,8 @@ class HostServices:
     #: The folder in memory that containers mount Secrets from.
     secret_folder: Path | None = None
     reach: Reach = pass_by
+    #: The file of settings; None: this broker has none.
+    settings: SettingsSource | None = None
     #: Holds the sockets, and is told what the broker does.
     manager: ServiceManager = field(default_factory=without_manager)
 
@@ -186,6 +192,11 @@ class Broker:
             hash_key=services.hash_key,
             routes=partial(engine_routes, self._engine_socket),
         )
+        self._load_policy = services.load_policy
+        self._settings = SettingsReload(
+            services.settings, self.state.health, self._use_settings, own_uid=self._rules.own_uid
+        )
+        self._reload = asyncio.Event()
         self._queue = FairQueue(self._is_trusted)
         self._background: list[asyncio.Task[None]] = []
         self._sockets: BrokerSockets | None = None
@@ -248,6 +259,7 @@ class Broker:
             StateError: see ``run``.
         """
         services, state = self._services, self.state
+        self._reload = reload or self._reload
         async with AsyncExitStack() as stack:
             store, archive = await stack.enter_async_context(self._open_store())
             client = EngineClient(
@@ -290,6 +302,7 @@ class Broker:
                 authorise=partial(self._authorise, limiter),
             )
             driver.use_prover(services.prove)
+            driver.use_settings(self._settings)
             driver.keep_contexts_in(self._paths.folder / "builds")
             stack.push_async_callback(driver.close)
             recovery = RecoveryTask(driver=driver, state=state, client=client)
@@ -315,7 +328,7 @@ class Broker:
                 ExecReaper(driver=driver, state=state).run(),
                 self._run_saves(store),
                 run_upkeep(files, state, every_s=self._limits.collect_s),
-                self._run_reloads(reload or asyncio.Event(), limiter),
+                self._run_reloads(self._reload, driver, limiter),
             ):
                 self._background.append(asyncio.ensure_future(task))
             path = self._paths.socket
@@ -433,6 +446,7 @@ class Broker:
         protected = protected_places(
             state=str(places.state),
             policy=str(places.policy),
+            settings=str(places.settings or ""),
             desired_state=str(places.desired_state or ""),
             sockets=(
                 *(("broker socket", str(each)) for each in broker_sockets(places.socket)),
@@ -475,17 +489,17 @@ class Broker:
             await asyncio.sleep(self._limits.save_s)
             await asyncio.to_thread(store.save)
 
-    async def _run_reloads(self, reload: asyncio.Event, limiter: RecordLimiter) -> None:
-        """Reload policy and credentials. An invalid policy leaves the previous policy in force."""
+    async def _run_reloads(
+        self, reload: asyncio.Event, driver: Driver, limiter: RecordLimiter
+    ) -> None:
+        """Reload settings, policy and credentials. What is invalid leaves the previous one in force."""
         while True:
             await reload.wait()
             reload.clear()
+            await driver.run(reload_changed(self.state))
+            reload.clear()
             try:
-                self.state.policy = await asyncio.to_thread(self._services.load_policy)
-                self.state.health.policy_error = ""
-                if self._sockets is not None:
-                    self._sockets.reserve(self._current_rules())
-                LOG.info("policy.loaded digest=%s", self.state.policy.digest)
+                self._use_policy(await asyncio.to_thread(self._load_policy))
             except PolicyInvalid as error:
                 self.state.health.policy_error = message = redact.lines(str(error))
                 LOG.error("policy.invalid error=%s: the last good one stays", message)  # noqa: TRY400
@@ -493,6 +507,25 @@ class Broker:
             self.state.health.policy_reloads += 1
             await self._record_policy(limiter)
             await self._reload_credentials(limiter)
+
+    def _use_policy(self, policy: Policy) -> None:
+        self.state.policy = policy
+        self.state.health.policy_error = ""
+        if self._sockets is not None:
+            self._sockets.reserve(self._current_rules())
+        LOG.info("policy.loaded digest=%s", policy.digest)
+
+    def _use_settings(self, found: UsableSettings) -> None:
+        """Put live settings in force: policy and credentials."""
+        settings, source = found.in_force.settings, self._services.settings
+        assert source is not None, "settings have a file"
+        self._load_policy = partial(source.load_policy, settings)
+        self._credentials = found.credentials or self._credentials
+        self._paths = replace(
+            self._paths, policy=found.policy_file, registry_auth=found.registry_auth
+        )
+        self._use_policy(found.policy)
+        self._reload.set()  # for the records of both
 
     async def _reload_credentials(self, limiter: RecordLimiter) -> None:
         try:

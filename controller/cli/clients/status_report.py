@@ -23,7 +23,7 @@ import shutil
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,10 @@ from controller.cli.output.tables import clip
 from controller.cli.output.terminal import echo, rewrite
 from controller.cli.output.times import span
 from controller.core.encoding.text import printable
-from controller.model.errors import EngineUnavailable, Problem, StateError, TrimtabError
+from controller.model.errors import EngineUnavailable, Problem, Severity, StateError, TrimtabError
 from controller.model.names import COMMIT_ID, short_commit
-from controller.settings import StateFolder
+from controller.model.settings import Process, digest_of
+from controller.settings import SYSTEM_STATE, StateFolder, read_in_force
 
 if TYPE_CHECKING:
     from controller.model.sources import CommitInfo
@@ -169,10 +170,51 @@ def fetch_status(state: Path | None) -> dict[str, Any]:
     folder, _ = open_state(state)
     answer = ask_controller(folder.controller_socket, {"do": "status", "output": True})
     assert isinstance(answer, dict)
-    return {**answer, "problems": [*broker_problems(folder.broker_socket), *answer["problems"]]}
+    problems = _as_json(settings_problems(folder.root, None, answer))
+    problems = [*broker_problems(folder.broker_socket, folder.root), *problems]
+    return {**answer, "problems": [*problems, *answer["problems"]]}
 
 
-def broker_problems(path: Path) -> list[dict[str, Any]]:
+def fetch_settings_problems(folder: StateFolder) -> list[Problem]:
+    """Return what needs a restart, of the processes that answer."""
+    health, answer = None, None
+    with suppress(TrimtabError):
+        health = BrokerApi(folder.broker_socket).get("health")
+    with suppress(TrimtabError):
+        answer = ask_controller(folder.controller_socket, {"do": "status"})
+    return settings_problems(folder.root, health, answer)
+
+
+def settings_problems(
+    root: Path, health: Mapping[str, Any] | None, report: Mapping[str, Any] | None
+) -> list[Problem]:
+    """Return the problems of processes that run with other settings than those in force.
+
+    *health* is the broker's, *report* the controller's; None for a process that isn't looked at.
+    """
+    found = (health or {}).get("settings", {})
+    problems = []
+    if error := found.get("error"):
+        message = f"the last good settings stay in force: {error.replace(chr(10), '; ')}"
+        remedy = "correct the file, then run 'trimtab settings reload'"
+        problems.append(Problem("settings.invalid", message, remedy=remedy))
+    behind = []
+    if waiting := found.get("waiting"):
+        behind.append((Process.BROKER, f" of {', '.join(waiting)}"))
+    if report is not None and (started := report.get("settings")):
+        current = read_in_force(root).settings
+        if digest_of(current, Process.CONTROLLER) != started:
+            behind.append((Process.CONTROLLER, ""))
+    for process, keys in behind:
+        message = f"{process} runs with other settings{keys} than those in force"
+        unit = f"systemctl restart {process}.service"
+        remedy = unit if root == SYSTEM_STATE else "start trimtab again"
+        warning = Severity.WARNING
+        problems.append(Problem("settings.restart", message, remedy=remedy, severity=warning))
+    return problems
+
+
+def broker_problems(path: Path, root: Path) -> list[dict[str, Any]]:
     """Return the problems that the broker reports; empty if the broker doesn't answer."""
     try:
         health = BrokerApi(path).get("health")
@@ -208,6 +250,10 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
         message = f"nothing is changed: another broker of this instance made {made}"
         remedy = "see 'trimtab doctor'"
         problems.append(Problem("state.forked", message, remedy=remedy))
+    return _as_json([*problems, *settings_problems(root, health, None)])
+
+
+def _as_json(problems: list[Problem]) -> list[dict[str, Any]]:
     if not problems:
         return []
     from controller.core.review.flat_plan import problem_json  # a slow import, and rarely needed

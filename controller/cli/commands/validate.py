@@ -187,10 +187,11 @@ def _document(resource: Service | Network | Volume) -> dict[str, Any]:
 Examples:
   trimtab schema > trimtab.schema.json      all kinds, for editors
   trimtab schema Service | jq '.properties.spec'
+  trimtab schema settings                   the file of settings
 """)
 @click.argument("kind", required=False)
 def schema(kind: str | None, state: Path | None, as_json: bool) -> None:  # noqa: ARG001 - of every command
-    """Print the JSON Schema of documents: of one KIND, or of all kinds.
+    """Print the JSON Schema of documents: of one KIND, or of all kinds; or that of the settings.
 
     An editor with a YAML language server completes and checks documents by the schema. See
     docs/editors.md.
@@ -199,16 +200,19 @@ def schema(kind: str | None, state: Path | None, as_json: bool) -> None:  # noqa
 
 
 def schema_of(kind: str | None) -> dict[str, Any]:
-    """Return the JSON Schema of a kind, or of all kinds.
+    """Return the JSON Schema of a kind, of all kinds, or of the file of settings.
 
     Raises:
         UsageError: there is no such kind.
     """
     from controller.core.manifests.json_schema import schema_of_all, schema_of_kind
     from controller.core.manifests.parse import KINDS, manifest_of
+    from controller.model.settings import json_schema
 
     if kind is None:
         return schema_of_all()
+    if kind == "settings":
+        return json_schema()
     model = manifest_of(kind)
     if model is None:
         known = ", ".join(KINDS)

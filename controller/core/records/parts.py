@@ -416,6 +416,13 @@ class RegistriesPart(SummaryPart):
     registries: tuple[str, ...] = texts("registries")  # with credentials
 
 
+class LoadedSettingsPart(SummaryPart):
+    """Of reloads of settings."""
+
+    keys: tuple[str, ...] = texts("keys")  # with other values than before
+    settings_digest: str = text("settingsDigest")  # of the file
+
+
 class RequestPart(Payload):
     """The member ``request``: the operation and its object."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.app.broker import open_launch
 from controller.app.state_folder import (
     ChosenSettings,
     Launch,
@@ -14,8 +15,9 @@ from controller.app.state_folder import (
     choose_settings,
     prepare,
     raise_if_lost,
+    rebind_instance,
 )
-from controller.model.errors import StateError, UsageError
+from controller.model.errors import SettingsInvalid, StateError, UsageError
 from controller.model.settings import InstanceSettings, SettingsRead
 from controller.settings import read_instance
 
@@ -91,3 +93,35 @@ def test_a_folder_with_a_journal_gets_no_new_id(tmp_path: Path) -> None:
     assert caught.value.code == "state.damaged"
     prepared(root)  # with an id that an operator names
     raise_if_lost(root)
+
+
+def test_settings_that_others_can_change_start_no_broker(tmp_path: Path) -> None:
+    """They name the policy."""
+    root = tmp_path / "state"
+    (tmp_path / "desired").mkdir()
+    prepared(root, policy="home")
+    (root / "trimtab.yaml").chmod(0o666)
+    with pytest.raises(SettingsInvalid) as caught:
+        open_launch(
+            root, directory=tmp_path / "desired", options={}, controller_uid=os.getuid() + 1
+        )
+    assert caught.value.code == "settings.exposed"
+
+
+def test_settings_with_another_directory_start_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "state"
+    (tmp_path / "desired").mkdir()
+    prepared(root)
+    (root / "trimtab.yaml").write_text(f"desiredState: {tmp_path}/other\n")
+    with pytest.raises(StateError) as caught:
+        prepared(root)
+    assert caught.value.code == "settings.rebind"
+    with pytest.raises(UsageError) as missing:
+        rebind_instance(root)
+    assert missing.value.code == "dir.missing"
+    (tmp_path / "other").mkdir()
+    before, after = rebind_instance(root)
+    assert (before, after) == (str(tmp_path / "desired"), str(tmp_path / "other"))
+    found = read_instance(root)
+    assert found is not None
+    assert found.dir == after

@@ -28,8 +28,10 @@ from controller.broker.gate.commands import (
     ReadAccounts,
     ReadEngine,
     ReadProcess,
+    ReadSettings,
     Relay,
     SecretNotOpened,
+    SettingsRefused,
     StoreContent,
     WriteRecord,
 )
@@ -104,6 +106,8 @@ def act(command: Command) -> CommandResult:  # noqa: C901 - a table
             return ""
         case OpenSecret():
             return SecretNotOpened("secret.worker", "not here")
+        case ReadSettings():
+            return SettingsRefused("settings.invalid", "not here", "")
         case GiveWay():
             return None
         case _:

@@ -539,6 +539,7 @@ def test_health_answers_whatever_is_wrong() -> None:
             "reserved": True,
         },
         "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3", "reloads": 0},
+        "settings": {"digest": "", "error": "", "waiting": []},
         "registryAuth": {"file": "/auth", "registries": ["ghcr.io"], "error": "exposed"},
         "connections": {"served": {"client": 3}, "refused": 7},
         "loop": {"longestStallMs": 1500},

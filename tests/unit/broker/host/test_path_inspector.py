@@ -261,6 +261,7 @@ def test_what_is_guarded_of_a_broker() -> None:
     found = protected_places(
         state="/var/lib/trimtab",
         policy="/etc/trimtab/strict.yaml",
+        settings="/etc/trimtab/trimtab.yaml",
         desired_state="/srv/desired",
         sockets=(("broker socket", "/srv/run/b.sock"), ("engine socket", "/run/docker.sock")),
         engine_data="/var/lib/docker",
@@ -269,6 +270,7 @@ def test_what_is_guarded_of_a_broker() -> None:
     assert places == {
         "/var/lib/trimtab": "state folder",
         "/etc/trimtab/strict.yaml": "policy",
+        "/etc/trimtab/trimtab.yaml": "file of settings",
         "/srv/desired": "desired-state directory",
         "/srv/run/b.sock": "broker socket",
         "/srv/run": "folder of the broker socket",

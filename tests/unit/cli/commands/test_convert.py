@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from controller.cli.main import main
-from controller.model.settings import InstanceSettings
-from controller.settings import InForce, Instance, state_of, write_in_force, write_instance
+from controller.model.settings import InForce, InstanceSettings
+from controller.settings import Instance, state_of, write_in_force, write_instance
 
 
 def run(

@@ -19,8 +19,8 @@ from controller.cli.status import live_view
 from controller.cli.status.live_view import has_settled, reachable_services, screen_of
 from controller.cli.status.table import TableView
 from controller.model.errors import TrimtabError
-from controller.model.settings import InstanceSettings
-from controller.settings import InForce, Instance, state_of
+from controller.model.settings import InForce, InstanceSettings
+from controller.settings import Instance, state_of
 from controller.system.conversation import ConversationServer
 from tests.unit.cli.reports import condition, report, resource
 
