@@ -109,7 +109,7 @@ def test_a_reload_puts_live_keys_in_force_and_names_the_restart_of_others(host: 
             "settingsDigest": told["digest"],
         }
         valid = settings(host).read_text()
-        settings(host).write_text(f"{valid}engine: tcp://elsewhere\npolizy: home\n")
+        settings(host).write_text(f"{valid}registryAuth: elsewhere\npolizy: home\n")
         said = host.cli("settings", "reload", expect=4).stderr
         assert "[settings.invalid]" in said
         assert f"{settings(host)}:6: polizy is no setting" in said
