@@ -547,6 +547,7 @@ def test_health_answers_whatever_is_wrong() -> None:
         "strangers": {"count": 1, "some": {STRAY: "copy"}},
         "long": {"count": 1, "some": {WEB: "web"}},
         "rivals": {"count": 0, "some": {}},
+        "restored": "",
     }
     found = ask("/trimtab/v1/health", [(look, lost())], knows, actor=OPERATOR).json
     quotas = found.pop("quotas")
