@@ -197,7 +197,7 @@ class Reconciler:
                 containers,
                 pruned=pruned,
                 keep_s=keep_s,
-                now=Moment(self.clock.now(), self.clock.monotonic(), self._quarantine_rules.boot),
+                now=self._moment(),
             )
             # A snapshot of everything lacks the containers that don't exist any more.
             others = {} if only is None else {i: c for i, c in known.items() if i not in ids}
@@ -206,8 +206,10 @@ class Reconciler:
     def quarantine(self) -> Quarantine:
         """Return what is left of the quarantine of each container."""
         keep_s = self._quarantine_rules.keep_s
-        now = Moment(self.clock.now(), self.clock.monotonic(), self._quarantine_rules.boot)
-        return quarantine.quarantine_at(self.store.quarantined, keep_s=keep_s, now=now)
+        return quarantine.quarantine_at(self.store.quarantined, keep_s=keep_s, now=self._moment())
+
+    def _moment(self) -> Moment:
+        return Moment(self.clock.now(), self.clock.monotonic(), self._quarantine_rules.boot)
 
     def guard_now(self) -> float:
         """Return the prune guard's time: the wall clock's at the start, then without jumps.
@@ -541,8 +543,7 @@ class Pass(Executor):
     def _shortest_wait_s(self, waits: Iterable[Wait]) -> float:
         """Return when the first of *waits* can end; usually an event ends it sooner."""
         now, tracker = self._loop.clock.now(), self._loop.tracker
-        start_pauses, left = tracker.start_pauses(now), self._loop.quarantine().left
-        repair_pauses = tracker.repair_pauses(now)
+        pauses, left = tracker.pauses(now), self._loop.quarantine().left
         service = self._service
         available_s = None if service is None else tracker.available_in_s(service, self._observed)
 
@@ -550,10 +551,8 @@ class Pass(Executor):
             slot = (wait.object, wait.slot)
             if isinstance(wait, QuarantineWait) and wait.precondition.id in left:
                 return left[wait.precondition.id].seconds
-            if slot in start_pauses:
-                return start_pauses[slot].until - now
-            if slot in repair_pauses:
-                return max(0.0, min(repair_pauses[slot].values()) - now)
+            if slot in pauses:
+                return pauses[slot].until - now
             if isinstance(wait, Barrier) and not wait.on and available_s is not None:
                 return available_s
             return WAIT_S

@@ -138,11 +138,7 @@ class Reporter:
             plan=plan,
             networks=NetworkNames() if policy is None else policy.networks,
             generations={k: (g.number, g.observed) for k, s in states if (g := s.generation)},
-            breaches=tracker.violations(now),
-            pauses=tracker.pauses(now),
-            causes={k: slot.history.cause for k, slot in self._parts.store.troubled().items()},
-            crash_looping=tracker.crash_frequencies(now),
-            contended=tracker.contended_fields(now),
+            troubles=tracker.troubles(now),
             times={
                 service.key: times
                 for service in view.desired.services

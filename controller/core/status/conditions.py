@@ -27,7 +27,7 @@ from controller.core.jobs.decision import JobDecision, JobWord
 from controller.core.planning.service_order import HOOK_FAILED
 from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import STOPPED, display_name
-from controller.core.status.facts import READY_WORDS, Facts, StatusInputs
+from controller.core.status.facts import NO_TROUBLE, READY_WORDS, Facts, StatusInputs
 from controller.model.desired.desired import Desired, OverrideReason
 from controller.model.desired.plan import AnyAction, Barrier, NeedsOperator, QuarantineWait, Wait
 from controller.model.desired.spec.job import JobSpec, Trigger
@@ -250,7 +250,7 @@ def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     for action in inputs.plan.of(facts.key):
         if isinstance(action, NeedsOperator) and action.code != HOOK_FAILED:
             return [Condition("Stalled", "True", action.code, action.cause)]
-    if any(key == facts.key for key, _slot in inputs.breaches):
+    if any(trouble.breach for trouble in inputs.troubles_of(facts.key).values()):
         messages = [*_breaches(facts, inputs)][:1]
         return [Condition("Stalled", "True", BREACHED, message) for message in messages]
     if facts.job is not None and facts.job.word is JobWord.FAILED and facts.job.next_run is None:
@@ -288,9 +288,7 @@ def _paused(facts: Facts, inputs: StatusInputs) -> Condition | None:
 
 def _contended(facts: Facts, inputs: StatusInputs) -> Condition | None:
     """Return the condition Contended if another program keeps altering or ending containers."""
-    mine = [
-        (slot, names) for (key, slot), names in sorted(inputs.contended.items()) if key == facts.key
-    ]
+    mine = [(slot, each.contended) for slot, each in inputs.troubles_of(facts.key).items()]
     altered = [
         f"slot {slot}: {', '.join(name.replace('_', ' ') for name in fields)}"
         for slot, names in mine
@@ -312,17 +310,13 @@ def _contended(facts: Facts, inputs: StatusInputs) -> Condition | None:
 
 def _crash_loop(facts: Facts, inputs: StatusInputs) -> Condition | None:
     failing = [
-        f"slot {slot} failed {often}{_because(inputs.causes.get((key, slot)))}"
-        for (key, slot), often in sorted(inputs.crash_looping.items())
-        if key == facts.key
+        f"slot {slot} failed {each.crash_looping}" + (f": {each.cause}" if each.cause else "")
+        for slot, each in inputs.troubles_of(facts.key).items()
+        if each.crash_looping
     ]
     if not failing or not facts.desired:
         return None
     return Condition("CrashLoop", "True", "KeepsFailing", "; ".join(failing))
-
-
-def _because(cause: str | None) -> str:
-    return f": {cause}" if cause else ""
 
 
 def _violation(facts: Facts, inputs: StatusInputs) -> Condition | None:
@@ -342,13 +336,14 @@ def _violation(facts: Facts, inputs: StatusInputs) -> Condition | None:
 def _breaches(facts: Facts, inputs: StatusInputs) -> Iterator[str]:
     """Yield a message for each slot whose container the broker ended because of a violation."""
     for row in facts.slots:
-        slot = (facts.key, int(str(row["slot"])))
-        record = row.get("violation") or inputs.breaches.get(slot)
+        slot = int(str(row["slot"]))
+        trouble = inputs.troubles.get((facts.key, slot), NO_TROUBLE)
+        record = row.get("violation") or trouble.breach
         if not record:
             continue
         # The row can already show the next container.
-        name = row["container"] if row.get("violation") else f"the last container of slot {slot[1]}"
-        cause = row.get("cause") if row.get("violation") else inputs.causes.get(slot)
+        name = row["container"] if row.get("violation") else f"the last container of slot {slot}"
+        cause = row.get("cause") if row.get("violation") else trouble.cause
         why = cause or "was ended by the broker"
         yield f"{name} {why} (see 'trimtab journal show {record}'; find out who else changes it)"
 

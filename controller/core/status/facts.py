@@ -68,7 +68,7 @@ from controller.model.desired.spec.mounts import (
 from controller.model.desired.spec.network import SinglePort
 from controller.model.desired.spec.service import RunState, ServiceSpec
 from controller.model.errors import Act, Problem, Severity
-from controller.model.names import Key, NetworkNames
+from controller.model.names import Key, NetworkNames, SlotKey
 from controller.model.observed import NO_RUNS, Container, JobMemory, JobOccasion, JobRun, Observed
 from controller.model.records import Verdict
 
@@ -264,6 +264,25 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotTrouble:
+    """Failures of a slot's containers, and what another program does to them."""
+
+    #: The cause of the last failure.
+    cause: str = ""
+    #: How often the slot failed; '' unless the slot is in a crash loop.
+    crash_looping: str = ""
+    #: The id of the violation's record, if the broker ended the last container of a crash loop.
+    breach: str = ""
+    #: The fields that another program keeps altering.
+    contended: tuple[str, ...] = ()
+    #: Until when a start or a repair waits.
+    pause: SlotPause | None = None
+
+
+NO_TROUBLE = SlotTrouble()
+
+
+@dataclass(frozen=True, slots=True)
 class StatusInputs:
     """The inputs of a status report."""
 
@@ -274,16 +293,7 @@ class StatusInputs:
     networks: NetworkNames
     #: By key: the generation of the accepted spec, and the last one that was fully applied.
     generations: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
-    #: How often the slots in a crash loop failed.
-    crash_looping: Mapping[tuple[Key, int], str] = field(default_factory=dict)
-    #: The fields of each slot that another program keeps altering.
-    contended: Mapping[tuple[Key, int], tuple[str, ...]] = field(default_factory=dict)
-    #: The cause of each slot's last failure.
-    causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
-    #: Slots in a crash loop whose last container the broker ended, with the id of the
-    #: violation's record.
-    breaches: Mapping[tuple[Key, int], str] = field(default_factory=dict)
-    pauses: Mapping[tuple[Key, int], SlotPause] = field(default_factory=dict)
+    troubles: Mapping[SlotKey, SlotTrouble] = field(default_factory=dict)
     #: Failed rollouts, with the reason.
     failed: Mapping[Key, str] = field(default_factory=dict)
     #: When the revisions of services were declared.
@@ -304,6 +314,10 @@ class StatusInputs:
     now: JobTime = NO_TIME
     #: How far the rollouts of services with jobs are.
     rollouts: Mapping[Key, RolloutStanding] = field(default_factory=dict)
+
+    def troubles_of(self, key: Key) -> dict[int, SlotTrouble]:
+        """Return the troubles of a service's slots, in the order of the slots."""
+        return {slot: each for (k, slot), each in sorted(self.troubles.items()) if k == key}
 
     def containers(self, key: Key) -> tuple[Container, ...]:
         """Return the observed containers of a service or job."""

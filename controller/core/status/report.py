@@ -29,6 +29,7 @@ from controller.core.review.flat_plan import blocked_json, problem_json
 from controller.core.service.overrides import display_name
 from controller.core.status.conditions import conditions_of
 from controller.core.status.facts import (
+    NO_TROUBLE,
     Facts,
     FactsMemo,
     Report,
@@ -135,10 +136,10 @@ def _resource(
 
 def _pauses(facts: Facts, inputs: StatusInputs) -> Iterator[SlotPause]:
     """Yield the pauses of a resource: those of its slots, and the retry of a failed action."""
-    for row in facts.slots:
-        pause = inputs.pauses.get((facts.key, int(str(row["slot"]))))
-        if pause is not None:
-            yield pause
+    shown = {int(str(row["slot"])) for row in facts.slots}
+    for slot, trouble in inputs.troubles_of(facts.key).items():
+        if slot in shown and trouble.pause is not None:
+            yield trouble.pause
     failure = inputs.failures.get(facts.key)
     if failure is not None and failure.retry_at is not None:
         yield SlotPause(f"{failure.code}: {failure.message}", failure.retry_at)
@@ -153,10 +154,9 @@ def _next_try(pauses: Iterable[SlotPause]) -> Report:
 
 def _recalled(row: Report, key: Key, inputs: StatusInputs) -> Report:
     """Return a slot's row with the cause of its last failure, unless the row has a current cause."""
-    slot = (key, int(str(row["slot"])))
-    cause, pause = inputs.causes.get(slot, ""), inputs.pauses.get(slot)
-    row = {"cause": cause, **row} if cause else row
-    return row if pause is None else {**row, **_next_try([pause])}
+    trouble = inputs.troubles.get((key, int(str(row["slot"]))), NO_TROUBLE)
+    row = {"cause": trouble.cause, **row} if trouble.cause else row
+    return row if trouble.pause is None else {**row, **_next_try([trouble.pause])}
 
 
 def _digest(facts: Facts, observed: Observed | None) -> str:

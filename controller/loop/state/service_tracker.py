@@ -24,6 +24,7 @@ from controller.core.planning.context import PlanContext, SlotPause
 from controller.core.records import container_effects
 from controller.core.service import rollout_progress
 from controller.core.service.rollout_progress import RolloutProgress, RolloutView
+from controller.core.status.facts import SlotTrouble
 from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import (
@@ -349,11 +350,6 @@ class ServiceTracker:
             looping |= {n for n in slots if self._store.slot((service.key, n)).history.count}
         return frozenset(looping)
 
-    def violations(self, now: float) -> dict[SlotKey, str]:
-        """Return the crash-looping slots whose last container the broker ended, with the record."""
-        looping = self.crash_looping(now)
-        return {slot: v for slot in looping if (v := self._store.slot(slot).history.violation)}
-
     def start_pauses(self, now: float) -> dict[SlotKey, SlotPause]:
         """Return the slots in which no container is started now: backoff or contention."""
         paused = {
@@ -370,14 +366,6 @@ class ServiceTracker:
                 cause = f" (it {history.cause})" if history.cause else ""
                 paused[slot] = SlotPause(f"failed {times}{cause}", until)
         return paused
-
-    def crash_frequencies(self, now: float) -> dict[SlotKey, str]:
-        """Return how often the crash-looping slots failed."""
-        return {
-            slot: failures.frequency(state.history, now)
-            for slot, state in self._store.troubled().items()
-            if failures.is_crash_looping(state.history, now)
-        }
 
     def pauses(self, now: float) -> dict[SlotKey, SlotPause]:
         """Return the slots in which a start or a repair waits for an instant."""
@@ -400,15 +388,20 @@ class ServiceTracker:
                 pauses[slot] = later
         return pauses
 
-    def contended_fields(self, now: float) -> dict[SlotKey, tuple[str, ...]]:
-        """Return the fields altered again and again by another client, by slot."""
-        fields = {
-            slot: tuple(
-                name for name, each in sorted(state.contentions.items()) if is_contended(each, now)
+    def troubles(self, now: float) -> dict[SlotKey, SlotTrouble]:
+        """Return the troubles of all slots with failures or contentions."""
+        pauses, troubles = self.pauses(now), {}
+        for slot, state in self._store.troubled().items():
+            history, contentions = state.history, sorted(state.contentions.items())
+            is_looping = failures.is_crash_looping(history, now)
+            troubles[slot] = SlotTrouble(
+                history.cause,
+                crash_looping=failures.frequency(history, now) if is_looping else "",
+                breach=history.violation if is_looping else "",
+                contended=tuple(name for name, each in contentions if is_contended(each, now)),
+                pause=pauses.get(slot),
             )
-            for slot, state in self._store.troubled().items()
-        }
-        return {slot: names for slot, names in fields.items() if names}
+        return troubles
 
     def available_in_s(self, service: Service, observed: Observed) -> float | None:
         """Return when the next container becomes available by time alone; None if none does."""

@@ -17,7 +17,7 @@ from controller.cli.status.live_view import screen_of
 from controller.cli.status.table import TableView, render_status
 from controller.core.planning.context import SlotPause
 from controller.core.records.query import QueryResult, RecordSubject
-from controller.core.status.facts import Failure, StatusInputs
+from controller.core.status.facts import Failure, SlotTrouble, StatusInputs
 from controller.core.status.report import report, with_last_lines
 from controller.model.container_output import FailedRun, LogLine
 from controller.model.errors import Act
@@ -91,9 +91,13 @@ def a_report() -> dict[str, Any]:
         observed=observed,
         plan=plan(desired, observed, backoff={loop: "failed 3 times in a row"}),
         networks=NAMES,
-        crash_looping={loop: "3 times"},
-        causes={loop: "exited with 1"},
-        pauses={loop: SlotPause("failed 3 times in a row", NOW + 40)},
+        troubles={
+            loop: SlotTrouble(
+                "exited with 1",
+                crash_looping="3 times",
+                pause=SlotPause("failed 3 times in a row", NOW + 40),
+            )
+        },
         failures={service_key("default", "api"): Failure(Act.STALLED, image, missing)},
     )
     given = report(world, previous=None, now="2026-03-01T12:00:00Z")

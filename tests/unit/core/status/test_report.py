@@ -9,7 +9,7 @@ import pytest
 
 from controller.core.planning.context import SlotPause
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
-from controller.core.status.facts import Failure, StatusInputs
+from controller.core.status.facts import Failure, SlotTrouble, StatusInputs
 from controller.core.status.report import report
 from controller.model.desired.desired import Desired, Restarting
 from controller.model.desired.plan import Blocked, Plan
@@ -318,7 +318,8 @@ def test_the_next_try_of_each_slot_and_of_a_failed_action_is_an_instant_with_its
         (WEB, 2): SlotPause("memory altered again and again", 1772366500.0),
         (service_key("default", "x"), 3): SlotPause("of another service", 1.0),
     }
-    one = world(declared(service(replicas=3)), engine(), pauses=pauses)
+    troubles = {slot: SlotTrouble(pause=pause) for slot, pause in pauses.items()}
+    one = world(declared(service(replicas=3)), engine(), troubles=troubles)
     found = only(one)
     first = {
         "at": "2026-03-01T12:00:40Z",
@@ -340,13 +341,15 @@ def test_the_next_try_of_each_slot_and_of_a_failed_action_is_an_instant_with_its
 
 def test_a_crash_loop_is_named_with_its_slots():
     often = "5 times in 10 min"
-    looping = dict.fromkeys(((WEB, 2), (WEB, 1), (service_key("default", "x"), 3)), often)
-    found = only(world(declared(service(replicas=2)), engine(), crash_looping=looping))
+    looping = dict.fromkeys(
+        ((WEB, 2), (WEB, 1), (service_key("default", "x"), 3)), SlotTrouble(crash_looping=often)
+    )
+    found = only(world(declared(service(replicas=2)), engine(), troubles=looping))
     failing = f"slot 1 failed {often}; slot 2 failed {often}"
     assert said(found)["CrashLoop"] == ("True", "KeepsFailing", failing)
     assert said(found)["Ready"][:2] == ("False", "KeepsFailing")
     stopped = declared(service(state="Stopped"))
-    assert "CrashLoop" not in said(only(world(stopped, engine(), crash_looping=looping)))
+    assert "CrashLoop" not in said(only(world(stopped, engine(), troubles=looping)))
 
 
 def test_a_crash_loop_says_why_the_last_failure_was_one_also_while_it_runs_again():
@@ -354,8 +357,10 @@ def test_a_crash_loop_says_why_the_last_failure_was_one_also_while_it_runs_again
     one = world(
         declared(service(replicas=2)),
         engine(container(restart_count=5), container(slot=2, state="exited", exit_code=3)),
-        crash_looping={(WEB, 1): "8 times in a row"},
-        causes={(WEB, 1): why, (WEB, 2): "exited with 2"},
+        troubles={
+            (WEB, 1): SlotTrouble(why, crash_looping="8 times in a row"),
+            (WEB, 2): SlotTrouble("exited with 2"),
+        },
     )
     found = only(one)
     assert said(found)["CrashLoop"][2] == f"slot 1 failed 8 times in a row: {why}"
@@ -363,8 +368,11 @@ def test_a_crash_loop_says_why_the_last_failure_was_one_also_while_it_runs_again
 
 
 def test_what_is_altered_again_and_again_is_named_by_slot_and_field():
-    contended = {(WEB, 2): ("memory", "memory_swap"), (service_key("default", "x"), 1): ("pids",)}
-    found = only(world(declared(service(replicas=2)), engine(), contended=contended))
+    contended = {
+        (WEB, 2): SlotTrouble(contended=("memory", "memory_swap")),
+        (service_key("default", "x"), 1): SlotTrouble(contended=("pids",)),
+    }
+    found = only(world(declared(service(replicas=2)), engine(), troubles=contended))
     assert said(found)["Contended"] == (
         "True",
         "AlteredAgain",
@@ -374,8 +382,11 @@ def test_what_is_altered_again_and_again_is_named_by_slot_and_field():
         ),
     )
     assert "Contended" not in said(only(world(declared(service()), engine())))
-    ended = {(WEB, 1): ("memory", "removed", "stopped"), (WEB, 2): ("removed",)}
-    assert said(only(world(declared(service()), engine(), contended=ended)))["Contended"][2] == (
+    ended = {
+        (WEB, 1): SlotTrouble(contended=("memory", "removed", "stopped")),
+        (WEB, 2): SlotTrouble(contended=("removed",)),
+    }
+    assert said(only(world(declared(service()), engine(), troubles=ended)))["Contended"][2] == (
         "altered again and again: slot 1: memory; ended from outside again and again: "
         "slot 1: its container is removed and stopped; slot 2: its container is removed (find out who "
         "else changes it; trimtab repairs it after growing pauses)"
@@ -477,9 +488,9 @@ def test_a_crash_loop_of_violations_is_stalled_also_while_the_next_container_run
     one = world(
         declared(service()),
         engine(container()),
-        crash_looping={(WEB, 1): "5 times in 10 min"},
-        causes={(WEB, 1): cause},
-        breaches={(WEB, 1): "v1"},
+        troubles={
+            (WEB, 1): SlotTrouble(cause, crash_looping="5 times in 10 min", breach="v1"),
+        },
     )
     told = said(only(one))
     remedy = "(see 'trimtab journal show v1'; find out who else changes it)"
@@ -492,12 +503,12 @@ def test_a_crash_loop_of_violations_is_stalled_also_while_the_next_container_run
 def test_the_gravest_hindrance_says_why_something_is_not_ready():
     desired = declared(service(), problems=(Problem("x", "m", key=WEB),))
     blocked = (Blocked(WEB, "PrunePending", "would go", "approve"),)
-    looping = {(WEB, 1): "5 times in 10 min"}
-    everything = world(desired, engine(), planned={"blocked": blocked}, crash_looping=looping)
+    looping = {(WEB, 1): SlotTrouble(crash_looping="5 times in 10 min")}
+    everything = world(desired, engine(), planned={"blocked": blocked}, troubles=looping)
     assert said(only(everything))["Ready"][1] == "PrunePending"
-    assert said(only(world(desired, engine(), crash_looping=looping)))["Ready"][1] == "x"
+    assert said(only(world(desired, engine(), troubles=looping)))["Ready"][1] == "x"
     calm = declared(service())
-    assert said(only(world(calm, engine(), crash_looping=looping)))["Ready"][1] == "KeepsFailing"
+    assert said(only(world(calm, engine(), troubles=looping)))["Ready"][1] == "KeepsFailing"
 
 
 def test_what_is_blocked_is_pending_and_among_the_problems():
