@@ -23,6 +23,7 @@ import click
 from controller import __version__
 from controller.cli.clients.socket_client import BrokerApi, ask_controller, exchange
 from controller.cli.clients.status_report import key_text, name_of
+from controller.cli.commands.file_modes import OpenFile, close_file, open_files
 from controller.cli.exit_codes import with_program
 from controller.cli.options import command, counted, engine_option, print_json, state_root
 from controller.cli.output.terminal import echo
@@ -35,9 +36,17 @@ from controller.core.enforcement.kept_settings import ignored_limits
 from controller.core.engine_api.tested_engines import REMEDY, image_store, untested
 from controller.model.errors import TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
-from controller.model.settings import STANDARD_SOCKET
+from controller.model.settings import REGISTRY_AUTH, STANDARD_SOCKET
 from controller.process.start_checks import remedy_for, user_name
-from controller.settings import GROUP, StateFolder, read_in_force, read_instance, state_of
+from controller.settings import (
+    GROUP,
+    SYSTEM_SETTINGS,
+    StateFolder,
+    read_in_force,
+    read_instance,
+    settings_file,
+    state_of,
+)
 from controller.system.boot_unit import ENGINE_UNIT, is_restored_at_boot
 from controller.system.host_views import differing_folder, root_of, server_of
 from controller.system.sockets import broker_sockets, engine_socket_path, open_ports
@@ -85,13 +94,20 @@ class CheckResult:
 Examples:
   trimtab doctor
   trimtab doctor --json | jq '.[] | select(.level != "ok")'
+  sudo trimtab doctor --fix                  close files that are open to others, and check
 """)
+@click.option(
+    "--fix", is_flag=True, help="First mend what loses nothing: take surplus access from files."
+)
 @engine_option
-def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
-    """Check engine, state folder, broker, controller and host; exit 1 if a check is an error."""
+def doctor(engine: str | None, fix: bool, state: Path | None, as_json: bool) -> int:
+    """Check engine, state folder, broker, controller and host; exit 1 if a check is an error.
+
+    With --fix, each act is printed. Nothing is removed, stopped or restarted, and no access is given.
+    """
     root = state_root(state)
     url = engine or os.environ.get("DOCKER_HOST") or STANDARD_SOCKET
-    findings = [*all_findings(root, url)]
+    findings = [*(fixes(root) if fix else ()), *all_findings(root, url)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -106,6 +122,43 @@ def all_findings(root: Path, url: str) -> Iterator[CheckResult]:
     yield from disk_findings("state folder", root)
     yield from instance_findings(root)
     yield from host_findings()
+
+
+def fixes(root: Path) -> Iterator[CheckResult]:
+    """Take surplus access from the files of an instance, and yield each act."""
+    for found in _open_files(root):
+        try:
+            close_file(found)
+        except OSError as error:
+            message = f"{found.told}: {error.strerror}"
+            yield CheckResult("fix", "error", message, "run it as root: sudo trimtab doctor --fix")
+        else:
+            yield CheckResult("fix", "ok", f"chmod {found.wanted:04o} {found.path}")
+
+
+def _open_files(root: Path) -> list[OpenFile]:
+    try:
+        instance = read_instance(root)
+        settings = read_in_force(root).settings
+    except TrimtabError:
+        return []
+    if instance is None:
+        return []
+    from controller.app.policy import policy_file  # loads what reads policies
+
+    registry_auth = Path(settings.registry_auth or REGISTRY_AUTH)
+    found = open_files(state_of(root, instance), policy_file(settings.policy), registry_auth)
+    return [*found]
+
+
+def _modes(root: Path) -> Iterator[CheckResult]:
+    """Check that the files of the instance are open to nobody else."""
+    found = _open_files(root)
+    for each in found:
+        remedy = f"chmod {each.wanted:04o} {each.path}, or 'trimtab doctor --fix'"
+        yield CheckResult("modes", "warning", each.told, remedy)
+    if not found:
+        yield CheckResult("modes", "ok", "no file of the instance is open to others")
 
 
 def show_findings(findings: Iterable[CheckResult]) -> None:
@@ -266,7 +319,8 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
 
     current = read_in_force(root).settings
     yield _policy_file(policy_file(current.policy), folder)
-    yield _quarantine(current.quarantine_ms)
+    yield from _modes(root)
+    yield _quarantine(current.quarantine_ms, settings_file(root))
     api = BrokerApi(folder.broker_socket)
     try:
         health, caller, proofs = map(api.get, ("health", "whoami", "proofs"))
@@ -357,18 +411,14 @@ def source_findings(
 
 def _fetcher_folder(folder: Path) -> Iterator[CheckResult]:
     try:
-        mode = folder.stat().st_mode
+        folder.stat()
     except FileNotFoundError:
         remedy = "start 'trimtab up' anew: it starts the fetcher while a Source is declared"
         yield CheckResult("fetcher", "warning", f"{folder} doesn't exist", remedy)
     except OSError as error:
         yield CheckResult("fetcher", "hint", f"{folder}: {error.strerror}", "run doctor as root")
     else:
-        if mode & 0o027:
-            message = f"{folder} is open to others than the fetcher and the controller"
-            yield CheckResult("fetcher", "warning", message, f"chmod 0750 {folder}")
-        else:
-            yield CheckResult("fetcher", "ok", str(folder))
+        yield CheckResult("fetcher", "ok", str(folder))
     if os.geteuid() == 0 and not _is_user(FETCH_USER):
         remedy = f"create the system user {FETCH_USER}"
         yield CheckResult("fetcher", "hint", f"there is no user {FETCH_USER}", remedy)
@@ -382,11 +432,16 @@ def _is_user(name: str) -> bool:
     return True
 
 
-def _quarantine(milliseconds: int) -> CheckResult:
+def _quarantine(milliseconds: int, file: Path) -> CheckResult:
     if milliseconds:
         message = f"pruned containers are kept for {format_duration_ms(milliseconds)}"
         return CheckResult("quarantine", "ok", message)
-    remedy = "'trimtab up --quarantine 24h' keeps them, stopped, for a day"
+    how = (
+        "'systemctl restart trimtab-broker trimtab-controller'"
+        if file == SYSTEM_SETTINGS
+        else "start 'trimtab up' again"
+    )
+    remedy = f"to keep them, stopped, for a day: write 'quarantine: 24h' into {file}, then {how}"
     return CheckResult("quarantine", "hint", "pruned containers are removed at once", remedy)
 
 

@@ -21,7 +21,7 @@ from controller.cli.commands.doctor import (
     resource_findings,
     socket_finding,
 )
-from controller.settings import StateFolder
+from controller.settings import SYSTEM_SETTINGS, StateFolder
 from controller.system.sockets import broker_sockets
 from tests.unit.cli.reports import condition, resource
 
@@ -94,11 +94,17 @@ def test_an_untested_engine_is_a_hint(
 
 
 def test_a_hint_has_a_remedy_and_is_no_ok() -> None:
-    assert doctor._quarantine(0) == CheckResult(
+    file = Path("/srv/state/trimtab.yaml")
+    begin = "to keep them, stopped, for a day: write 'quarantine: 24h' into"
+    assert doctor._quarantine(0, file) == CheckResult(
         "quarantine",
         "hint",
         "pruned containers are removed at once",
-        "'trimtab up --quarantine 24h' keeps them, stopped, for a day",
+        f"{begin} {file}, then start 'trimtab up' again",
+    )
+    units = "'systemctl restart trimtab-broker trimtab-controller'"
+    assert (
+        doctor._quarantine(0, SYSTEM_SETTINGS).remedy == f"{begin} {SYSTEM_SETTINGS}, then {units}"
     )
 
 
@@ -137,7 +143,6 @@ def test_sources_and_what_fetching_needs_are_findings(
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda _name: None)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    tmp_path.chmod(0o755)
     now = 1767225600.0 + 60  # a minute after the last success
     rows = [_source(), _source(name="late", lastSuccess="2025-12-31T00:00:00Z")]
     rows.append(_source(name="held", state="Held", message="unsigned", remedy="sign it"))
@@ -147,11 +152,7 @@ def test_sources_and_what_fetching_needs_are_findings(
         rows, tmp_path, now=now)]  # fmt: skip
     assert found == [
         ("git", "error", "the git command isn't installed", "install git"),
-        (
-            *("fetcher", "warning"),
-            f"{tmp_path} is open to others than the fetcher and the controller",
-            f"chmod 0750 {tmp_path}",
-        ),
+        ("fetcher", "ok", str(tmp_path), ""),
         ("source", "ok", "source team is Ready", ""),
         (
             *("source", "warning"),
