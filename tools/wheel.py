@@ -1,6 +1,6 @@
 """Builds the wheel and the source distribution of trimtab: the same files make the same bytes.
 
-``python tools/wheel.py FOLDER`` writes both below FOLDER, ``--time`` prints the time of every file in
+``python tools/wheel.py FOLDER`` writes both below FOLDER and prints the wheel's path, ``--time`` prints the time of every file in
 them: SOURCE_DATE_EPOCH, else the commit's. Neither the modes of the checkout's files nor what lies beside them has an effect.
 """
 
@@ -115,12 +115,12 @@ def build(root: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def main() -> None:
-    """Build, or print the time of the files: ``--time``."""
+    """Build and print the wheel's path, or print the time of the files: ``--time``."""
     if sys.argv[1] == "--time":
         print(epoch(ROOT))
         return
-    for path in build(ROOT, Path(sys.argv[1])):
-        print(path)
+    wheel, _ = build(ROOT, Path(sys.argv[1]))
+    print(wheel)
 
 
 if __name__ == "__main__":
