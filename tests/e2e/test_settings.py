@@ -9,6 +9,7 @@ import yaml
 
 from tests.e2e.test_hard_times import refused
 from tests.instance import Host, web
+from tests.unit.journal.builders import newer
 
 
 def settings(host: Host) -> Path:
@@ -149,3 +150,19 @@ def test_another_directory_is_refused_until_the_instance_is_bound_to_it(host: Ho
     assert host.running_ids("web") == before
     assert in_force(host)["desiredState"] == str(other)
     host.stop()
+
+
+def test_a_journal_of_a_newer_trimtab_is_left_as_it_is(host: Host) -> None:
+    host.write("web.yaml", web())
+    with host.running():
+        pass
+    segment = max((host.state / "broker" / "journal").glob("*.jsonl"))
+    with segment.open("rb+") as file:
+        last = file.read().splitlines()[-1]
+        file.write(newer(last) + b"\n")
+    before = content(host.state)
+    assert "[state.newer]" in refused(host)
+    assert "[state.newer]" in host.cli("plan", expect=1).stderr
+    told = host.json("journal", "verify", expect=18)
+    assert (told["fault"], told["reason"]) == ("newer", "it is of a newer trimtab, with later")
+    assert content(host.state) == before

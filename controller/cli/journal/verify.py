@@ -43,6 +43,7 @@ EXIT_CODES: Final = {
     "unreadable": 15,
     "life": 16,
     "inventory": 17,
+    "newer": 18,
 }
 
 _JUMPS_SHOWN: Final = 10
@@ -60,7 +61,7 @@ Exit codes: 0 every record is as it was written; else what the first bad one is:
   10 changed, or not continuing the one before   14 cut off at the end
   11 missing, or in another's place              15 unreadable
   12 a checkpoint without the right signature    16 an intent closed twice, an id used again
-  13 other records than those that were signed
+  13 other records than those that were signed     18 of a newer trimtab, which can verify on
   17 all records are good, but an inventory file isn't the one that they describe
    1 there is no journal, or no key in FILE
 """,
@@ -221,7 +222,8 @@ def render_verification(result: Verification) -> str:
         lines.append(f"{result.records} records, chain intact; but {result.reason}")
     else:
         place = f"{result.file or 'the folder'}, line {result.line}"
-        lines.append(f"record {result.first_bad} is bad ({place}): {result.reason}")
+        how = "can't be read by this version" if result.fault == "newer" else "is bad"
+        lines.append(f"record {result.first_bad} {how} ({place}): {result.reason}")
         lines.append(f"{result.records} earlier records are intact")
     lines += _signature_lines(result)
     if result.pruned:

@@ -50,6 +50,10 @@ class BadLine(ValueError):
     """A line is not a record; the text gives the reason."""
 
 
+class NewerLine(BadLine):
+    """A whole line of a record with members or a stage that only a newer version knows."""
+
+
 def timestamp(now: float) -> str:
     """Return the wall time *now* (seconds since the epoch) as RFC 3339, UTC, milliseconds."""
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
@@ -181,13 +185,26 @@ def parse(line: bytes) -> Record:
 
     Raises:
         BadLine: the bytes differ from the record's canonical line, or the hash is wrong.
+        NewerLine: the line is whole, and of a newer version.
+    """
+    record, newer = parse_any(line)
+    if newer:
+        raise NewerLine(newer)
+    return record
+
+
+def parse_any(line: bytes) -> tuple[Record, str]:
+    """Read one line, also of a newer version. Return what this version doesn't know of it, or ''.
+
+    Raises:
+        BadLine: the bytes differ from the record's canonical line, or the hash is wrong.
     """
     members = _members(line)
-    _check_form(members)
+    newer = _check_form(members)
     own = members["hash"]
     if _hash_without_member(line, members) != own:
         raise BadLine("its hash isn't that of its content")
-    return Record(
+    record = Record(
         seq=members["seq"],
         time=members["time"],
         entry=Entry(
@@ -198,6 +215,7 @@ def parse(line: bytes) -> Record:
         prev=members["prev"],
         hash=own,
     )
+    return record, newer
 
 
 def parse_or_none(line: bytes) -> Record | None:
@@ -245,11 +263,10 @@ def _members(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _check_form(members: dict[str, Any]) -> None:
+def _check_form(members: dict[str, Any]) -> str:
+    """Check all that this version knows. Return what it doesn't know, or ''."""
     if not members.keys() >= _REQUIRED:
         raise BadLine(f"it lacks {', '.join(sorted(_REQUIRED - members.keys()))}")
-    if not members.keys() <= _KNOWN:
-        raise BadLine(f"it has unknown members: {', '.join(sorted(members.keys() - _KNOWN))}")
     seq = members["seq"]
     if type(seq) is not int or seq < 1:
         raise BadLine("seq isn't a positive integer")
@@ -262,11 +279,13 @@ def _check_form(members: dict[str, Any]) -> None:
     except ValueError as error:
         raise BadLine("time is not a valid date") from error
     stage = members["stage"]
-    if not isinstance(stage, str) or stage not in _STAGES:
+    if not isinstance(stage, str):
         raise BadLine(f"unknown stage {stage!r}")
     for part in ENTRY_PARTS:
         if part in members and (not isinstance(members[part], dict) or not members[part]):
             raise BadLine(f"{part} isn't an object with members")
+    unknown = [*sorted(members.keys() - _KNOWN), *((stage,) if stage not in _STAGES else ())]
+    return f"it is of a newer trimtab, with {', '.join(unknown)}" if unknown else ""
 
 
 def _hash_without_member(line: bytes, members: dict[str, Any]) -> str:

@@ -29,7 +29,15 @@ from typing import TYPE_CHECKING, Final
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records.checkpoint import DescribedInventory, content_digest, described_pruned
 from controller.core.records.parts import ResultPart
-from controller.core.records.record import GENESIS, LINE_MAX_BYTES, BadLine, parse, parse_or_none
+from controller.core.records.record import (
+    GENESIS,
+    LINE_MAX_BYTES,
+    BadLine,
+    NewerLine,
+    parse,
+    parse_any,
+    parse_or_none,
+)
 from controller.journal.store.segments import (
     MARK_NAME,
     BadMark,
@@ -219,6 +227,7 @@ class ChainFault(StrEnum):
     CUT = "cut"  # the end is missing
     UNREADABLE = "unreadable"
     INVENTORY = "inventory"  # all records are good, an inventory file isn't the described one
+    NEWER = "newer"  # a newer version wrote a record with members that this one doesn't know
     LIFE = "life"  # an intent is closed twice, or is missing; or an id is used again
 
 
@@ -251,6 +260,20 @@ class Damage(Exception):
         self.unreadable = unreadable
 
 
+def fault_of(error: BadLine) -> ChainFault:
+    """Return the fault of a line that can't be read."""
+    return ChainFault.NEWER if isinstance(error, NewerLine) else ChainFault.CHANGED
+
+
+def newer_journal(folder: Path, damage: Damage) -> StateError:
+    """Return the error of a journal with a record of a newer version: it isn't damaged."""
+    return StateError(
+        "state.newer",
+        f"the journal in {folder} was written by a newer trimtab: {damage}; nothing was changed",
+        remedy=f"install the newer trimtab again; 'trimtab journal verify {folder}' says more",
+    )
+
+
 def binding(*, segment: int, seq: int, digest: str) -> dict[str, object]:
     """Return the member of a ``segment`` record that names the record before, and its segment.
 
@@ -281,10 +304,11 @@ class ChainWalk:
 
     - ``seq``, ``hash``, ``data``: the last accepted record, and its line.
     - ``file``, ``line``, ``offset``: the place right after the last accepted record.
+    - ``newer``: the first record of a newer version. It is damage unless *allows_newer*.
     - ``unfinished``: the size in bytes of an unfinished last line.
     """
 
-    def __init__(self, folder: Path, *, after: int = 0) -> None:
+    def __init__(self, folder: Path, *, after: int = 0, allows_newer: bool = False) -> None:
         # Read the mark before listing: the listed segments then hold every record it covers.
         self._bad_file = ""
         self.mark: DurableMark | None = None
@@ -296,6 +320,8 @@ class ChainWalk:
             self._bad_file = str(error)
         self.segments = self._without_pruned(list_segments(folder))
         self._after = after
+        self._allows_newer = allows_newer
+        self.newer: Damage | None = None
         self.seq = 0
         self.hash = GENESIS
         self.data = b""
@@ -384,9 +410,10 @@ class ChainWalk:
             raise self.damage(str(error), ChainFault.UNREADABLE, unreadable=True) from None
         if line is None or not line.whole:
             raise self.damage("it is missing", ChainFault.CUT)
-        record = self._parse(line)
+        record, newer = self._parse(line)
         if record.seq != self._after:
             raise self.damage(f"it is record {record.seq}", ChainFault.GAP)
+        self._note(newer)
         self._accept(record, line)
         return skip + 1
 
@@ -404,8 +431,9 @@ class ChainWalk:
                         raise self.damage("its line is cut short", ChainFault.CUT, unreadable=True)
                     self.unfinished = path.stat().st_size - line.offset
                     return
-                record = self._parse(line)
+                record, newer = self._parse(line)
                 self._check_place(record, line, index)
+                self._note(newer)
                 self._accept(record, line)
                 yield record
         except BadSegment as error:
@@ -416,11 +444,20 @@ class ChainWalk:
         self.line = skip + 1
         self.offset = 0 if not skip else self.offset
 
-    def _parse(self, line: Line) -> Record:
+    def _parse(self, line: Line) -> tuple[Record, str]:
         try:
-            return parse(line.data)
+            return parse_any(line.data)
         except BadLine as error:
             raise self.damage(str(error), unreadable=True) from None
+
+    def _note(self, newer: str) -> None:
+        """Take what this version doesn't know of the next record, which is in its place."""
+        if not newer:
+            return
+        found = self.damage(newer, ChainFault.NEWER)
+        if not self._allows_newer:
+            raise found
+        self.newer = self.newer or found
 
     def _check_place(self, record: Record, line: Line, index: int) -> None:
         if record.seq != self.seq + 1:

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from controller.core.records.record import GENESIS, LINE_MAX_BYTES, BadLine, parse
-from controller.journal.store.chain import BASE_NAME, BadBase, ChainWalk, Damage, read_base
+from controller.journal.store.chain import (
+    BASE_NAME,
+    BadBase,
+    ChainFault,
+    ChainWalk,
+    Damage,
+    fault_of,
+    newer_journal,
+    read_base,
+)
 from controller.journal.store.segments import (
     UNPACK_ERRORS,
     BadSegment,
@@ -125,7 +134,7 @@ def _parse_next(place: Position, line: bytes, file: str) -> Record:
     try:
         record = parse(line)
     except BadLine as error:
-        raise _damage(place, str(error), file) from None
+        raise _damage(place, str(error), file, fault_of(error)) from None
     if record.seq != place.seq + 1:
         raise _damage(place, f"it is record {record.seq}", file)
     if record.prev != place.hash:
@@ -133,9 +142,11 @@ def _parse_next(place: Position, line: bytes, file: str) -> Record:
     return record
 
 
-def _damage(place: Position, reason: str, file: str) -> Damage:
+def _damage(
+    place: Position, reason: str, file: str, fault: ChainFault = ChainFault.CHANGED
+) -> Damage:
     line = place.seq - place.segment + 2  # one record a line
-    return Damage(reason, seq=place.seq + 1, file=file, line=line, offset=place.offset)
+    return Damage(reason, fault, seq=place.seq + 1, file=file, line=line, offset=place.offset)
 
 
 class RecordReader:
@@ -215,6 +226,8 @@ def readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except Damage as damage:
+        if damage.fault is ChainFault.NEWER:
+            raise newer_journal(folder, damage) from damage
         raise _damaged(folder, f"damaged at {damage}") from damage
     except (BadLine, BadSegment, PositionLost) as error:
         raise _damaged(folder, f"damaged: {error}") from error

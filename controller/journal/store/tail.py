@@ -13,7 +13,7 @@ from pathlib import Path
 
 from controller.core.records.parts import ResultPart
 from controller.core.records.record import parse_or_none
-from controller.journal.store.chain import ChainWalk, Damage
+from controller.journal.store.chain import ChainFault, ChainWalk, Damage, newer_journal
 from controller.journal.store.segments import (
     COMPRESSED,
     first_seq_of,
@@ -152,8 +152,10 @@ def _torn_or_raise(folder: Path, walk: ChainWalk, damage: Damage) -> TornTail:
     """Return the torn tail that explains *damage*.
 
     Raises:
-        StateError: no crash of the writer leaves such damage.
+        StateError: no crash of the writer leaves such damage, or a newer version wrote the record.
     """
+    if damage.fault is ChainFault.NEWER:
+        raise newer_journal(folder, damage) from damage
     segment = walk.segments[-1] if walk.segments else None
     mark = walk.mark
     if (

@@ -292,7 +292,8 @@ class _Audit:
     def walk(self) -> None:
         """Parse the records after the last good checkpoint."""
         self._chain.forget()
-        walk = self._walk = ChainWalk(self._folder, after=self._seq)
+        # A record of a newer version is told only if the records around it are as written.
+        walk = self._walk = ChainWalk(self._folder, after=self._seq, allows_newer=True)
         self._check_mark(walk)
         for record in _records_of(walk):
             if reason := self._ids.check(record):
@@ -311,6 +312,8 @@ class _Audit:
         if damage := self._ids.finish():
             raise damage
         self._end()
+        if walk.newer is not None:
+            raise walk.newer
 
     def _check_mark(self, walk: ChainWalk) -> None:
         """Compare the mark with its record, if the first pass covered that record."""

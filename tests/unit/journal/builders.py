@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from controller.core.encoding.canonical_json import canonical
 from controller.core.records.checkpoint import origin_of
 from controller.core.transparency import PublicKey
 from controller.journal.store.segments import list_segments
@@ -225,6 +228,15 @@ def intent_or_outcome(number: int) -> Entry:
         request: dict[str, object] = {"object": f"web.{number // 2}", "route": "container.start"}
         return entry(number // 2, "intent", request=request)
     return entry(number // 2, "outcome", result={"status": 204, "durationMs": 12})
+
+
+def newer(line: bytes) -> bytes:
+    """Return the line of a record after that of *line*, as a newer version could write it."""
+    members = json.loads(line)
+    members |= {"later": {"x": 1}, "prev": members.pop("hash"), "seq": members["seq"] + 1}
+    members["id"] = uuid7(9_000 + members["seq"])
+    own = hashlib.sha256(canonical(members)).hexdigest()
+    return canonical({**members, "hash": own})
 
 
 def edit(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:

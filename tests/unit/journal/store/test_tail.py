@@ -28,6 +28,7 @@ from tests.unit.journal.builders import (
     entry,
     intent_or_outcome,
     key_files,
+    newer,
     open_log,
     uuid7,
     write_journal,
@@ -542,3 +543,16 @@ def test_a_published_checkpoint_that_proves_nothing_stops_nothing(
     assert log.signed == 31
     assert told in caplog.text
     assert bool(caplog.records) == bool(told)
+
+
+def test_a_record_of_a_newer_version_is_neither_damage_nor_a_torn_tail(journal: Path) -> None:
+    edit(journal / LAST, lambda lines: [*lines, newer(lines[-1].rstrip()) + b"\n"])
+    before = all_below(journal.parent)
+    with pytest.raises(StateError) as caught:
+        open_log(journal)
+    assert caught.value.code == "state.newer"
+    assert f"record 10 ({LAST}, line 5): it is of a newer trimtab, with later" in str(caught.value)
+    with pytest.raises(StateError) as read:
+        [*records(journal)]
+    assert read.value.code == "state.newer"
+    assert all_below(journal.parent) == before

@@ -18,7 +18,7 @@ from controller.journal.verify import fast_scan
 from controller.journal.verify.verify import verify
 from controller.model.errors import StateError
 from controller.model.records import Entry
-from tests.unit.journal.builders import edit, entry, open_log, write_journal
+from tests.unit.journal.builders import edit, entry, newer, open_log, write_journal
 
 # Records 1-5, 6-10 and 11-14: the first of each is the segment record.
 FIRST = "00000000000000000001.jsonl"
@@ -381,3 +381,37 @@ def canonical_without_hash(journal: Path) -> bytes:
     del members["hash"]
     assert line_of(read_last(journal)).startswith(b"{")
     return canonical(members)
+
+
+def test_a_record_of_a_newer_version_is_told_as_newer(journal: Path) -> None:
+    edit(journal / THIRD, lambda lines: [*lines, newer(lines[-1].rstrip()) + b"\n"])
+    found = verify(journal)
+    assert (found.fault, found.first_bad, found.records, found.ok) == ("newer", 15, 14, False)
+    assert found.reason == "it is of a newer trimtab, with later"
+
+
+def test_what_was_changed_is_told_also_behind_a_record_of_a_newer_version(journal: Path) -> None:
+    """Otherwise whoever changes a record could have it pass for a newer one."""
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        return [*lines[:2], newer(lines[1].rstrip()) + b"\n", *lines[3:]]
+
+    edit(journal / THIRD, change)
+    (journal / MARK_NAME).unlink()
+    found = verify(journal)
+    assert (found.fault, found.first_bad) == ("changed", 14)
+
+
+@pytest.mark.parametrize("place", ["prev", "seq"])
+def test_a_newer_record_in_anothers_place_is_noticed(journal: Path, place: str) -> None:
+    def change(lines: list[bytes]) -> list[bytes]:
+        origin = lines[-1] if place == "prev" else lines[-2]
+        line = newer(origin.rstrip())
+        if place == "prev":
+            line = line.replace(b'"prev":"', b'"prev":"0', 1)
+        return [*lines, line + b"\n"]
+
+    edit(journal / THIRD, change)
+    found = verify(journal)
+    assert found.fault in {"changed", "gap"}
+    assert found.first_bad == 15
