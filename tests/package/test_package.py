@@ -22,7 +22,7 @@ import pytest
 
 from controller.cli.main import cli
 from controller.settings import FORMAT
-from tests.memory import session_folder
+from tests.memory import MEMORY, session_folder
 from tests.package import debian_root
 from tests.package.debian_root import Layer
 from tests.package.releases import COMMIT_TIME_S, ROOT, Release, build
@@ -220,10 +220,15 @@ def test_the_manual_page_has_every_command_and_option() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in memory, if there is some: an overlay isn't written above another overlay."""
+def folder() -> Iterator[Path]:
+    """A folder in memory: a container's disk can be an overlay, which takes no overlay above it."""
     with session_folder() as found:
+        if MEMORY is not None:
+            yield found
+            return
+        subprocess.run(("mount", "-t", "tmpfs", "-o", "mode=755", "tests", str(found)), check=True)
         yield found
+        subprocess.run(("umount", str(found)), check=True)
 
 
 @pytest.fixture(scope="module")
