@@ -174,6 +174,25 @@ def _check_key(text: bytes, key: PublicKey) -> None:
 
 
 @contextmanager
+def scratch(file: Path) -> Iterator[Path]:
+    """Yield a folder for dumps of volumes beside a backup. One that a killed backup left is removed."""
+    folder = file.with_name(f".{file.name}.volumes")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise StateError(
+            "backup.unwritable",
+            f"{folder}: {error.strerror}",
+            remedy="name a file in a folder with room that you can write",
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def _readable(root: Path) -> Iterator[None]:
     """Raise StateError for files that the caller can't read."""
     try:

@@ -67,7 +67,10 @@ def test_a_restored_folder_takes_over_what_was_made_after_the_backup(
     host.write("web.yaml", web(extra=MOUNTS))
     file = host.folder / "monday.trimtab"
     with host.running():
-        made = host.json("backup", str(file), "--recipient", recipient(identity))
+        made = host.json(
+            "backup", str(file), "--recipient", recipient(identity), "--volumes", "all"
+        )
+        assert (made["volumes"], made["volumesLeftOut"]) == (["data"], [])
         assert file.stat().st_mode & 0o777 == 0o600
         known = password(host, "web")
         host.write("later.yaml", web("later"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.commands.volume_data import dump_to, raise_if_not_root
 from controller.cli.exit_codes import EXIT_REFUSED
 from controller.cli.options import (
     PassingGroup,
@@ -23,7 +26,7 @@ from controller.cli.options import (
 )
 from controller.cli.output.terminal import confirm, echo
 from controller.core.encoding.text import printable
-from controller.model.errors import StateError, UsageError
+from controller.model.errors import Refused, StateError, UsageError
 from controller.model.mutations import STATE_BACKED_UP
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ def backup() -> None:
     """\b
 Examples:
   trimtab backup /mnt/backup/monday.trimtab --recipient age1…
+  trimtab backup /mnt/backup/monday.trimtab --recipient age1… --volumes all
   trimtab backup /mnt/backup/evidence.trimtab --without-keys
 
 \b
@@ -76,12 +80,28 @@ Exit codes: 0 made, 1 error or nothing runs, 4 refused, 64 wrong usage.
     help="Encrypt keys and generated values to this public key of age.",
 )
 @click.option("--without-keys", is_flag=True, help="Leave out keys and generated values.")
-def make(file: Path, recipient: str, without_keys: bool, state: Path | None, as_json: bool) -> None:
+@click.option(
+    "--volumes",
+    "wanted",
+    multiple=True,
+    metavar="NAME|all",
+    help="Dump this volume into FILE, or all of the instance's. Repeatable.",
+)
+@click.option("--live", is_flag=True, help="Let containers run while their volumes are dumped.")
+def make(
+    file: Path,
+    recipient: str,
+    without_keys: bool,
+    wanted: tuple[str, ...],
+    live: bool,
+    state: Path | None,
+    as_json: bool,
+) -> None:
     """Write journal, files, settings, policy and keys of a running instance to FILE.
 
     The backup ends with a record in the journal that says who made it, and with the checkpoint that
-    signs it. FILE appears once it is whole and durable. Volumes aren't part of it: 'trimtab volume
-    dump' copies each.
+    signs it. FILE appears once it is whole and durable. Volumes are dumped as by 'trimtab volume dump',
+    which stops their containers meanwhile; each volume that FILE lacks is named.
     """
     from controller.app import backup as making
     from controller.app.backup_file import check_recipient
@@ -97,20 +117,45 @@ def make(file: Path, recipient: str, without_keys: bool, state: Path | None, as_
         check_recipient(recipient)
     folder, instance = open_state(state)
     api = BrokerApi(folder.broker_socket, CUT_S)
-    volumes = [str(each["name"]) for each in api.get("inventory")["volumes"]]
+    known = sorted(str(each["name"]) for each in api.get("inventory")["volumes"])
+    chosen = known if "all" in wanted else [*dict.fromkeys(wanted)]
+    if missing := [name for name in chosen if name not in known]:
+        raise StateError(
+            "volume.unknown",
+            f"this instance has no volume {missing[0]}",
+            remedy="'trimtab volume list' lists all",
+        )
+    if chosen:
+        raise_if_not_root()
     keys = f"keys to {recipient}" if recipient else "without keys"
     note = f"{file.absolute()}, {keys} (by uid {os.getuid()})"
-    manifest = making.make(
-        folder,
-        instance,
-        file.absolute(),
-        recipient=recipient,
-        ask_for_cut=lambda: str(api.record(STATE_BACKED_UP, instance.id, note)["id"]),
-        volumes={},
-        left_out=tuple(sorted(volumes)),
-        reach=crash_reach(os.environ),
-    )
+    with making.scratch(file.absolute()) as dumps:
+        for name in chosen:
+            with left_out_if_refused(name, all_wanted="all" in wanted):
+                dump_to(folder.broker_socket, name, dumps / name, live=live, note=note)
+        dumped = {name: dumps / name for name in chosen if (dumps / name).exists()}
+        manifest = making.make(
+            folder,
+            instance,
+            file.absolute(),
+            recipient=recipient,
+            ask_for_cut=lambda: str(api.record(STATE_BACKED_UP, instance.id, note)["id"]),
+            volumes=dumped,
+            left_out=tuple(name for name in known if name not in dumped),
+            reach=crash_reach(os.environ),
+        )
     print_result(_report(file, manifest), printable(_text(file, manifest)), as_json=as_json)
+
+
+@contextmanager
+def left_out_if_refused(name: str, *, all_wanted: bool) -> Iterator[None]:
+    """Name a volume that can't be dumped, such as a folder of another machine, and go on without it."""
+    try:
+        yield
+    except Refused as error:
+        if not all_wanted:
+            raise
+        echo(printable(f"{name}: left out: {error.message} [{error.code}]"), err=True)
 
 
 def _report(file: Path, manifest: BackupManifest) -> dict[str, Any]:

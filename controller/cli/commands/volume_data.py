@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import click
 
@@ -52,6 +52,9 @@ from controller.process.volumes.child import (
     start_finish,
     start_restore,
 )
+
+if TYPE_CHECKING:
+    from controller.app.backup_file import Readable
 
 RENEW_S = 5.0
 #: The longest grace of a stop, and spare time; the end of a hold starts containers.
@@ -276,6 +279,39 @@ def dump(
     return finish_hold(begun, "dumped", totals, as_json=as_json, err=output is None)
 
 
+def dump_to(socket: Path, name: str, output: Path, *, live: bool, note: str) -> dict[str, Any]:
+    """Dump a volume to a file, as a part of a backup. Return the members of ``--json``.
+
+    Raises:
+        Refused: the gate refuses the dump.
+        TrimtabError: the dump failed.
+    """
+    begun = begin_hold(socket, name, "dump", live=live, note=note)
+    with ended_at_failure(begun):
+        result = _dump(begun, output, live=live)
+    digest = f"sha256:{result['sha256']}"
+    reply = begun.end("succeeded", digest=digest, bytes=result["bytes"], files=result["entries"])
+    _name(f"{name}: left out", result["skipped"], result["skippedCount"])
+    _name(f"{name}: changed while it was read", result["changed"], result["changedCount"])
+    report_failures(reply)
+    return result
+
+
+def restore_from(socket: Path, name: str, source: Readable, *, note: str) -> None:
+    """Replace the data of a volume by the archive in *source*, as a part of a restore.
+
+    Raises:
+        TrimtabError: the gate refuses it, or the archive can't be restored.
+    """
+    begun = begin_hold(socket, name, "restore", note=note)
+    with ended_at_failure(begun):
+        totals = _restore(begun, source)
+    digest = f"sha256:{totals['sha256']}"
+    report_failures(
+        begun.end("succeeded", digest=digest, bytes=totals["bytes"], files=totals["entries"])
+    )
+
+
 def _dump(begun: BegunHold, output: Path | None, *, live: bool) -> dict[str, Any]:
     if not live:
         begun.keep()
@@ -477,7 +513,7 @@ def _opened(file: str) -> BinaryIO:
         raise StateError("volume.archive", f"{file}: {error_reason(error)}") from error
 
 
-def _restore(begun: BegunHold, source: BinaryIO) -> dict[str, Any]:
+def _restore(begun: BegunHold, source: Readable) -> dict[str, Any]:
     child = start_restore(begun.path)
     begun.keep()
     try:
@@ -511,7 +547,7 @@ def _mark(child: VolumeChild) -> None:
         raise _bad(str(error)) from error
 
 
-def send_archive(child: VolumeChild, source: BinaryIO, volume: str) -> dict[str, Any]:
+def send_archive(child: VolumeChild, source: Readable, volume: str) -> dict[str, Any]:
     """Send an archive to the child, wait for the unpacking, and verify the archive.
 
     Return its ``sha256``, ``bytes`` and ``entries``.
