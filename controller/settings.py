@@ -45,6 +45,8 @@ class Instance:
     engine_id: str = ""
     #: How often the folder was restored from a backup.
     epoch: int = 0
+    #: The instance and the head of the backup that it began with on another engine: ``ID@HASH``.
+    restored_from: str = ""
     #: The folder of the sockets.
     run: str = ""
 

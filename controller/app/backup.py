@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -78,6 +78,8 @@ from controller.settings import (
 from controller.system.durable_files import fsync_folder, write_atomic
 from controller.system.sockets import engine_socket_path
 
+#: The folder with the journal of the instance before, in a state folder of another engine.
+FORMER: Final = "former"
 _SIGNING: Final = "broker/journal.key"
 #: The files of a state folder that a backup has encrypted.
 _SECRETS: Final = (_SIGNING, "broker/secrets.key", "broker/generated")
@@ -93,6 +95,15 @@ _BLOCK: Final = 1024 * 1024
 AskForCut = Callable[[], str]
 
 
+@dataclass(frozen=True, slots=True)
+class DumpedVolume:
+    """A volume for a backup."""
+
+    archive: Path
+    #: The body of its create by documents; empty for a volume that they didn't make.
+    body: Mapping[str, object]
+
+
 def make(
     state: StateFolder,
     instance: Instance,
@@ -100,7 +111,7 @@ def make(
     *,
     recipient: str,
     ask_for_cut: AskForCut,
-    volumes: Mapping[str, Path],
+    volumes: Mapping[str, DumpedVolume],
     left_out: tuple[str, ...],
     reach: Reach = pass_by,
 ) -> BackupManifest:
@@ -112,7 +123,7 @@ def make(
         file: The backup, which doesn't exist yet.
         recipient: The age recipient of keys and generated values; '' leaves them out.
         ask_for_cut: Has the broker write the record of the backup.
-        volumes: The archive of each volume's dump, by the volume's name.
+        volumes: The dumped volumes, by name.
         left_out: The names of the instance's other volumes.
         reach: Reports the crash points of the command.
 
@@ -121,9 +132,9 @@ def make(
         EngineError: no broker answers.
     """
     with backup_file.written(file, reach=reach) as backup, _readable(state.root):
-        for name, path in volumes.items():
-            with path.open("rb") as dump:
-                backup.add(f"{VOLUMES}{name}.tar", dump, path.stat().st_size)
+        for name, volume in volumes.items():
+            with volume.archive.open("rb") as dump:
+                backup.add(f"{VOLUMES}{name}.tar", dump, volume.archive.stat().st_size)
         _add_files(backup, state.root, FILES)
         generated = _read_files(state.root, _SECRETS) if recipient else {}
         with _cut(state.journal, ask_for_cut) as (record, cut, files):
@@ -149,6 +160,7 @@ def make(
             recipient=recipient,
             volumes=tuple(volumes),
             left_out=left_out,
+            bodies={name: each.body for name, each in volumes.items() if each.body},
             identity=asdict(instance),
         )
         backup.add_bytes(MANIFEST, manifest.to_bytes())
@@ -471,16 +483,108 @@ def prepare_same_engine(staged: Path, root: Path, backup: ReadBackup, *, uid: in
     run = str(run_folder(root, former.id))
     instance = replace(former, epoch=former.epoch + 1, run=run)
     write_instance(staged, instance)
+    _record_restore(staged, instance, backup.manifest, uid=uid)
+    return instance
+
+
+def prepare_other_engine(
+    staged: Path, root: Path, backup: ReadBackup, *, engine: str, uid: int
+) -> Instance:
+    """Make an unpacked backup a state folder of a new instance on another engine. Return the instance.
+
+    The former journal is kept in ``former``, in the form of a state folder. Keys and generated values come
+    along, so that programs find the passwords that they know.
+
+    Raises:
+        StateError: ``restore.keys-missing``, or the journal can't be written.
+    """
+    if not (staged / "broker" / "secrets.key").exists():
+        raise StateError(
+            "restore.keys-missing",
+            "the backup has neither secrets.key nor generated values: on another engine, programs would "
+            "get other passwords than their data has",
+            remedy="restore a backup that was made with --recipient",
+        )
+    former = Instance(**backup.manifest.identity)
+    kept = staged / FORMER
+    (kept / "broker").mkdir(parents=True)
+    for name in (JOURNAL, CHECKPOINT, PUBLIC):
+        (staged / name).rename(kept / name)
+    write_instance(kept, former)
+    for name in (_SIGNING, *FILES):  # a new key, and contents that are delivered anew
+        path = staged / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for path in (*kept.rglob("*"), kept):
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    identifier = process.new_instance_id()
+    instance = Instance(
+        id=identifier,
+        dir=former.dir,
+        engine_id=engine,
+        run=str(run_folder(root, identifier)),
+        restored_from=_origin(backup.manifest),
+    )
+    write_instance(staged, instance)
+    _record_restore(staged, instance, backup.manifest, uid=uid)
+    return instance
+
+
+def _origin(manifest: BackupManifest) -> str:
+    return f"{manifest.instance}@{manifest.head}"
+
+
+def unfinished(root: Path, file: Path) -> tuple[Instance, BackupManifest] | None:
+    """Return the instance that a restore of this backup on another engine began with; None without one.
+
+    Raises:
+        StateError: as ``backup_file.read``.
+    """
+    instance = read_instance(root)
+    if instance is None or not instance.restored_from:
+        return None
+    read = backup_file.read(file, lambda _name, content: _skip(content))
+    is_same = instance.restored_from == _origin(read.manifest)
+    return (instance, read.manifest) if is_same else None
+
+
+#: Gets the name of a volume and its archive, and reads the archive to its end.
+TakeVolume = Callable[[str, Readable], None]
+
+
+def read_volumes(file: Path, take: TakeVolume) -> None:
+    """Give each volume's archive in a verified backup to *take*.
+
+    Raises:
+        StateError: as ``backup_file.read``.
+    """
+
+    def keep(member: str, content: Readable) -> None:
+        if member.startswith(VOLUMES):
+            take(member.removeprefix(VOLUMES).removesuffix(".tar"), content)
+        _skip(content)
+
+    backup_file.read(file, keep)
+
+
+def _record_restore(
+    staged: Path, instance: Instance, manifest: BackupManifest, *, uid: int
+) -> None:
+    """Write the record of the restore, and sign it."""
     state = state_of(staged, instance)
     files = KeyFiles(state.journal_key, state.journal_public, state.journal_checkpoint)
     clock, origin = process.SystemClock(), origin_of(instance.id)
     keys = SigningKeys(files, name=origin, new_seed=lambda: secrets.token_bytes(32))
     checkpointer = Checkpointer(keys, origin=origin, clock=clock, new_id=process.new_id)
+    former = manifest.instance if instance.id != manifest.instance else ""
     summary = RestorePart(
         act="restore",
-        before=backup.manifest.time,
+        before=manifest.time,
         epoch=instance.epoch,
-        head=backup.manifest.head,
+        head=manifest.head,
+        former=former,
     )
     request = RequestPart(route=STATE_RESTORED, object=instance.id, summary=summary)
     actor = ActorPart(role=Role.OPERATOR.value, uid=uid)
@@ -489,7 +593,6 @@ def prepare_same_engine(staged: Path, root: Path, backup: ReadBackup, *, uid: in
         state.journal, clock=clock, new_id=process.new_id, checkpointer=checkpointer
     ) as log:
         log.append(entry)
-    return instance
 
 
 def _names(folder: Path) -> set[str]:

@@ -75,6 +75,8 @@ class BackupManifest:
     #: The volumes in the file, and the instance's other ones.
     volumes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    #: The body of the create of each volume in the file that documents made, by its name.
+    bodies: Mapping[str, Any] = field(default_factory=dict)
     #: ``instance.json`` without its format.
     identity: Mapping[str, Any] = field(default_factory=dict)
 

@@ -439,6 +439,8 @@ class Inventory:
     taken_down: str = ""  # the record of the last ``trimtab down``
     #: The time of the last record before a restore that no operator has confirmed; '' otherwise.
     restored: str = ""
+    #: The instance of the backup that this one began with on another engine, as long; '' otherwise.
+    restored_from: str = ""
     taken_over: frozenset[str] = frozenset()  # namespaces with objects of a lost state folder
     jobs: Mapping[Key, JobMemory] = field(default_factory=dict)
     #: Dumps and restores in progress, by the name of the volume.

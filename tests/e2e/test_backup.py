@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyrage
 import pytest
 
-from tests.instance import Host, web
+from tests.engine import PrivateEngine
+from tests.instance import Host, eventually, web
 
 GENERATED = """\
 apiVersion: trimtab/v1
@@ -59,6 +62,17 @@ def password(host: Host, service: str) -> str:
     return host.engine.docker("exec", name, "cat", "/run/secrets/password").stdout
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[Host]:
+    """A folder beside another engine."""
+    host = Host(PrivateEngine())
+    try:
+        yield host
+    finally:
+        host.close()
+        host.engine.close()
+
+
 def test_a_restored_folder_takes_over_what_was_made_after_the_backup(
     host: Host, identity: Path
 ) -> None:
@@ -94,4 +108,80 @@ def test_a_restored_folder_takes_over_what_was_made_after_the_backup(
         assert {each["Id"]: each["State"]["StartedAt"] for each in host.containers()} == before
         assert host.json("plan")["actions"] == []
         assert password(host, "web") == known
+    assert host.nothing_open()
+
+
+def test_on_another_engine_services_find_their_data_and_their_passwords(
+    host: Host, elsewhere: Host, identity: Path
+) -> None:
+    host.write("secret.yaml", GENERATED)
+    host.write("site.yaml", CONFIG)
+    host.write("web.yaml", web(extra=MOUNTS))
+    file, bare = host.folder / "monday.trimtab", host.folder / "bare.trimtab"
+    with host.running():
+        (name,) = host.names("web")
+        host.engine.docker("exec", "--user", "0", name, "sh", "-c", "echo kept >/data/rows")
+        known = password(host, "web")
+        made = host.json(
+            "backup", str(file), "--recipient", recipient(identity), "--volumes", "all"
+        )
+        host.cli("backup", str(bare), "--without-keys")
+    restore = ("restore", "--engine", elsewhere.engine.host, "--identity", str(identity))
+    assert "[restore.keys-missing]" in elsewhere.cli(*restore, str(bare), expect=1).stderr
+    told = elsewhere.cli(*restore, str(file), expect=64)
+    assert "volumes that would be made and filled: data" in told.stdout
+    assert not elsewhere.state.exists(), "without a confirmation nothing is changed"
+    assert elsewhere.engine.docker("volume", "ls", "-q").stdout == ""
+    done = elsewhere.json(*restore, str(file), "--yes")
+    assert (done["restoredFrom"], done["filled"]) == (host.instance, ["data"])
+    assert elsewhere.instance == done["instance"] != host.instance
+    former = elsewhere.state / "former"
+    checked = json.loads(
+        elsewhere.cli("journal", "verify", str(former / "broker" / "journal"), "--json").stdout
+    )
+    assert (checked["ok"], checked["last_hash"]) == (True, made["head"])
+    first = next(each for each in elsewhere.records() if each["stage"] == "operator")
+    assert first["request"]["route"] == "state.restored"
+    assert first["request"]["summary"]["former"] == host.instance
+    elsewhere.directory = host.directory
+    with elsewhere.running():
+        (name,) = elsewhere.names("web")
+        assert elsewhere.engine.docker("exec", name, "cat", "/data/rows").stdout == "kept\n"
+        assert password(elsewhere, "web") == known
+        assert elsewhere.json("plan")["actions"] == []
+
+
+def test_a_backup_or_a_restore_that_is_killed_leaves_nothing_half(
+    host: Host, identity: Path
+) -> None:
+    host.write("web.yaml", web())
+    file = host.folder / "monday.trimtab"
+    back_up = ("backup", str(file), "--recipient", recipient(identity))
+    with host.running():
+        for point in ("backup.member.after:3", "backup.fsync.before"):
+            host.cli(*back_up, expect=-9, TRIMTAB_CRASH_AT=point)
+            assert not file.exists()
+        host.cli(*back_up)
+        assert [each.name for each in host.folder.glob(".monday*")] == []
+        host.write("later.yaml", web("later"))
+        host.await_ready("later")
+    before = {each["Id"]: each["State"]["StartedAt"] for each in host.containers()}
+    restore = ("restore", str(file), "--identity", str(identity), "--replace", "--yes")
+    instance = host.instance
+    for point in ("restore.move.before:1", "restore.move.before:3"):
+        host.cli(*restore, expect=-9, TRIMTAB_CRASH_AT=point)
+    assert "[state.restoring]" in host.cli("plan", expect=1).stderr, "nothing starts there"
+    host.cli(*restore, expect=-9, TRIMTAB_CRASH_AT="restore.move.after")
+    host.up()
+    try:
+        told = eventually(lambda: (host.status() or {}).get("problems"), what="it is held")
+        assert [each["code"] for each in told] == ["state.unconfirmed"]
+        assert {each["Id"]: each["State"]["StartedAt"] for each in host.containers()} == before
+        assert host.cli("adopt").stdout.count("later") == 1
+        host.cli("adopt", "--yes")
+        host.await_ready("web", "later")
+    finally:
+        host.stop()
+    assert host.instance == instance
+    assert {each["Id"]: each["State"]["StartedAt"] for each in host.containers()} == before
     assert host.nothing_open()

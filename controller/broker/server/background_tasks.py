@@ -101,7 +101,8 @@ class RecoveryTask:
             await asyncio.sleep(HOLDS_S)
             rounds += 1
             try:
-                if not self._state.inventory.restored:  # a hold of the backup ended long ago
+                known = self._state.inventory
+                if known.restored_from or not known.restored:  # one of the backup ended long ago
                     await self._driver.run(volumes.end_expired_holds(self._state))
             except Exception:
                 LOG.exception("recovery.holds.failed")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.clients.socket_client import BrokerApi
-from controller.cli.commands.volume_data import dump_to, raise_if_not_root
+from controller.app.process import crash_reach
+from controller.cli.clients.socket_client import BrokerApi, EngineApi
+from controller.cli.commands.adopt import broker_api, print_objects, take_over
+from controller.cli.commands.volume_data import dump_to, raise_if_not_root, restore_from
 from controller.cli.exit_codes import EXIT_REFUSED
 from controller.cli.options import (
     PassingGroup,
@@ -20,17 +23,18 @@ from controller.cli.options import (
     counted,
     engine_option,
     open_state,
-    print_json,
     print_result,
     state_root,
 )
 from controller.cli.output.terminal import confirm, echo
 from controller.core.encoding.text import printable
 from controller.model.errors import Refused, StateError, UsageError
-from controller.model.mutations import STATE_BACKED_UP
+from controller.model.mutations import STATE_BACKED_UP, STATE_CONFIRMED
+from controller.model.names import NAMESPACE, OWNER, SERVICE
 
 if TYPE_CHECKING:
-    from controller.app.backup_file import BackupManifest
+    from controller.app.backup_file import BackupManifest, Readable, ReadBackup
+    from controller.settings import Instance
 
 #: The broker writes one record and its checkpoint.
 CUT_S = 30.0
@@ -105,7 +109,6 @@ def make(
     """
     from controller.app import backup as making
     from controller.app.backup_file import check_recipient
-    from controller.app.process import crash_reach
 
     if bool(recipient) == without_keys:
         raise UsageError(
@@ -117,7 +120,8 @@ def make(
         check_recipient(recipient)
     folder, instance = open_state(state)
     api = BrokerApi(folder.broker_socket, CUT_S)
-    known = sorted(str(each["name"]) for each in api.get("inventory")["volumes"])
+    volumes = {str(each["name"]): each for each in api.get("inventory")["volumes"]}
+    known = sorted(volumes)
     chosen = known if "all" in wanted else [*dict.fromkeys(wanted)]
     if missing := [name for name in chosen if name not in known]:
         raise StateError(
@@ -133,7 +137,12 @@ def make(
         for name in chosen:
             with left_out_if_refused(name, all_wanted="all" in wanted):
                 dump_to(folder.broker_socket, name, dumps / name, live=live, note=note)
-        dumped = {name: dumps / name for name in chosen if (dumps / name).exists()}
+        engine = EngineApi(folder.broker_socket)
+        dumped = {
+            name: making.DumpedVolume(dumps / name, _body(volumes[name], engine))
+            for name in chosen
+            if (dumps / name).exists()
+        }
         manifest = making.make(
             folder,
             instance,
@@ -145,6 +154,20 @@ def make(
             reach=crash_reach(os.environ),
         )
     print_result(_report(file, manifest), printable(_text(file, manifest)), as_json=as_json)
+
+
+def _body(volume: dict[str, Any], engine: EngineApi) -> dict[str, object]:
+    """Return the body of the create of a volume; empty for one that documents didn't make."""
+    if volume["origin"] != "controller" or volume.get("adopted"):
+        return {}
+    inspect = engine.get(f"/volumes/{volume['name']}")
+    places = (OWNER, NAMESPACE, SERVICE)
+    labels = {key: value for key, value in (inspect["Labels"] or {}).items() if key in places}
+    return {
+        "Name": volume["name"],
+        "Labels": labels,
+        "DriverOpts": dict(inspect.get("Options") or {}),
+    }
 
 
 @contextmanager
@@ -251,60 +274,152 @@ def restore(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Make the state folder of a backup again, on the engine that the backup is of.
+    """Make a state folder of a backup.
 
-    The instance keeps its id. Objects that were made after the backup are listed like those of 'adopt',
-    and taken over together. Until that is recorded, nothing is changed by the restored instance.
-    Without --yes, the command says what it would do, and asks.
+    On the engine of the backup, the instance keeps its id. Objects that were made after the backup are
+    listed like those of 'adopt', and taken over together. On another engine a new instance begins, with
+    the same settings, keys and generated values; its volumes are restored first. Until all that is
+    recorded, nothing is changed by the restored instance. Without --yes, the command says what it would
+    do, and asks.
     """
     from controller.app import backup as making
-    from controller.app.process import crash_reach
-    from controller.cli.commands.adopt import broker_api, print_objects, take_over
 
     root = state_root(state)
+    wish = _Wish(file, root, identity, engine, yes, as_json)
+    if (begun := making.unfinished(root, file)) is not None:
+        instance, manifest = begun
+        with broker_api(root, instance.id, **wish.host(instance)) as api:
+            if api.get("health")["restored"]:
+                return _fill_volumes(api, wish, instance, manifest)
     making.raise_unless_free(root, replace=replace)
-    reach = crash_reach(os.environ)
     with making.unpacked(file, root, identity=identity) as (staged, read):
-        manifest = read.manifest
         settings = making.restore_settings(staged, root, read)
-        url = engine or settings.engine
-        if (found := making.engine_id(url)) != manifest.engine_id:
-            raise StateError(
-                "restore.other-engine",
-                f"{file} is of engine {manifest.engine_id}, and {found} answers at {url}",
-                remedy="name the backup's engine with --engine",
-            )
-        instance = making.prepare_same_engine(staged, root, read, uid=os.getuid())
-        host = {"directory": Path(instance.dir), "engine": engine, "policy": None}
-        with broker_api(staged, instance.id, **host) as api:
-            objects = api.get("strangers", {"state": str(root)})["objects"]
-        if not as_json:
-            echo(printable(_text(file, manifest)))
-            print_objects(objects)
-            made = counted(len(objects), "object")
-            echo(f"{root} would be instance {instance.id} again, and take over {made}.")
-        if not yes:
+        found = making.engine_id(engine or settings.engine)
+        if found == read.manifest.engine_id:
+            instance, objects, former = _restore_here(wish, staged, read)
+        else:
+            instance, former = _restore_elsewhere(wish, staged, read, found)
+    if former is not None and not as_json:
+        echo(f"What was there is in {former}.")
+    with broker_api(root, instance.id, **wish.host(instance)) as api:
+        if found != read.manifest.engine_id:
+            return _fill_volumes(api, wish, instance, read.manifest)
+        adopted, left = take_over(api, instance.id, objects, f"restore of {file}", restored=True)
+    report = {
+        **_report(file, read.manifest),
+        "state": str(root),
+        "former": str(former or ""),
+        "adopted": adopted,
+        "left": left,
+    }
+    text = f"Restored {root}, and took over {len(adopted)} of {len(objects)}."
+    print_result(report, f"{text}\n{_next(root)}", as_json=as_json)
+    return EXIT_REFUSED if left else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """The arguments of a restore."""
+
+    file: Path
+    root: Path
+    identity: Path | None
+    engine: str | None
+    yes: bool
+    as_json: bool
+
+    def host(self, instance: Instance) -> dict[str, Any]:
+        """Return the options of a broker for the command."""
+        return {"directory": Path(instance.dir), "engine": self.engine, "policy": None}
+
+    def confirm(self, told: str) -> None:
+        """Say what would happen, and ask."""
+        if not self.as_json:
+            echo(printable(told))
+        if not self.yes:
             unconfirmed = UsageError(
                 "restore.unconfirmed",
                 "nothing was changed, and standard input isn't a terminal",
                 remedy="repeat it with --yes",
             )
             confirm("Restore it?", unconfirmed)
-        former = making.place(staged, root, reach=reach)
-    with broker_api(root, instance.id, **host) as api:
-        adopted, left = take_over(api, instance.id, objects, f"restore of {file}", restored=True)
+
+
+def _next(root: Path) -> str:
+    return f"'{command_line('up', root)}' goes on with it, or its services do."
+
+
+def _restore_here(
+    wish: _Wish, staged: Path, read: ReadBackup
+) -> tuple[Instance, list[Any], Path | None]:
+    """Put the same instance into its place. Return it, the unknown objects, and where the former folder is."""
+    from controller.app import backup as making
+
+    instance = making.prepare_same_engine(staged, wish.root, read, uid=os.getuid())
+    with broker_api(staged, instance.id, **wish.host(instance)) as api:
+        objects = list(api.get("strangers", {"state": str(wish.root)})["objects"])
+    if not wish.as_json:
+        print_objects(objects)
+    made = counted(len(objects), "object")
+    again = f"{wish.root} would be instance {instance.id} again, and take over {made}."
+    wish.confirm(f"{_text(wish.file, read.manifest)}\n{again}")
+    return instance, objects, making.place(staged, wish.root, reach=crash_reach(os.environ))
+
+
+def _restore_elsewhere(
+    wish: _Wish, staged: Path, read: ReadBackup, engine_id: str
+) -> tuple[Instance, Path | None]:
+    """Put a new instance into its place. Return it, and where the former folder is."""
+    from controller.app import backup as making
+
+    manifest = read.manifest
+    instance = making.prepare_other_engine(
+        staged, wish.root, read, engine=engine_id, uid=os.getuid()
+    )
+    raise_if_not_root()
+    filled = ", ".join(manifest.bodies) or "none"
+    empty = [
+        name for name in (*manifest.volumes, *manifest.left_out) if name not in manifest.bodies
+    ]
+    lines = [
+        _text(wish.file, manifest),
+        f"{wish.root} would be the new instance {instance.id} on engine {engine_id}.",
+        f"volumes that would be made and filled: {filled}",
+    ]
+    if empty:
+        lines.append(f"volumes that would begin empty, or stay missing: {', '.join(empty)}")
+    lines.append(f"The instance {manifest.instance} must not go on: see the end of this command.")
+    wish.confirm("\n".join(lines))
+    return instance, making.place(staged, wish.root, reach=crash_reach(os.environ))
+
+
+def _fill_volumes(api: BrokerApi, wish: _Wish, instance: Instance, manifest: BackupManifest) -> int:
+    """Make and fill the volumes of a new instance, then let it change things."""
+    from controller.app.backup import FORMER, read_volumes
+
+    note = f"restore of {wish.file}"
+    engine = EngineApi(api.path, CUT_S)
+    for body in manifest.bodies.values():
+        engine.fetch("/volumes/create", "POST", body)
+
+    def fill(name: str, archive: Readable) -> None:
+        if name in manifest.bodies:
+            restore_from(api.path, name, archive, note=note)
+
+    read_volumes(wish.file, fill)
+    api.record(STATE_CONFIRMED, instance.id, f"{note} (by uid {os.getuid()})")
+    text = (
+        f"Restored {wish.root} as instance {instance.id}, with {counted(len(manifest.bodies), 'volume')}.\n"
+        f"The former journal: trimtab journal verify --state {wish.root / FORMER}\n"
+        f"End the instance {manifest.instance} where it was: trimtab down, and never start it again.\n"
+        f"{_next(wish.root)}"
+    )
     report = {
-        **_report(file, manifest),
-        "state": str(root),
-        "former": str(former or ""),
-        "adopted": adopted,
-        "left": left,
+        **_report(wish.file, manifest),
+        "state": str(wish.root),
+        "instance": instance.id,
+        "restoredFrom": manifest.instance,
+        "filled": list(manifest.bodies),
     }
-    if as_json:
-        print_json(report)
-    else:
-        if former is not None:
-            echo(f"What was there is in {former}.")
-        echo(f"Restored {root}, and took over {len(adopted)} of {len(objects)}.")
-        echo(f"'{command_line('up', root)}' goes on with it.")
-    return EXIT_REFUSED if left else 0
+    print_result(report, printable(text), as_json=wish.as_json)
+    return 0

@@ -76,9 +76,11 @@ def _apply_other(inventory: Inventory, record: Record) -> Inventory:
         case "operator" if route == mutations.SOURCE_ACCEPTED:
             return signed_revisions.accept_commit(inventory, record)
         case "operator" if route == mutations.STATE_RESTORED:
-            return replace(inventory, restored=request.summary.before or record.time)
+            former = request.summary.part(parts.RestorePart).former
+            since = request.summary.before or record.time
+            return replace(inventory, restored=since, restored_from=former)
         case "operator" if route == mutations.STATE_CONFIRMED:
-            return replace(inventory, restored="")
+            return replace(inventory, restored="", restored_from="")
         case "operator":
             return _apply_operator_act(inventory, record, request)
         case "violation" if not parts.ResultPart.read(entry.result).is_put_back:

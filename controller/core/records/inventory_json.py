@@ -103,6 +103,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "time": inventory.time,
         "taken_down": inventory.taken_down,
         "restored": inventory.restored,
+        "restored_from": inventory.restored_from,
         "taken_over": sorted(inventory.taken_over),
         "addresses": addresses_to_json(inventory),
         **{
@@ -124,6 +125,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         time=str(value["time"]),
         taken_down=str(value["taken_down"]),
         restored=str(value.get("restored", "")),
+        restored_from=str(value.get("restored_from", "")),
         taken_over=frozenset(value["taken_over"]),
         addresses=addresses_from_json(value["addresses"]),
         **{

@@ -395,6 +395,8 @@ class RestorePart(ActPart):
 
     epoch: int | None = number("epoch")  # of the state folder, from here on
     head: str = text("head")  # the hash of the backup's last record
+    #: The instance of the backup, if this is another one.
+    former: str = text("former", optional=True)
 
 
 class AdoptionPart(CreatePart, ActPart):
