@@ -14,6 +14,7 @@ from controller.broker.gate.commands import Forward, Lost, ReadEngine, SharedPul
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.image import read_progress
 from controller.core.engine_api.progress import Access
+from controller.model import names
 from controller.model.inventory import PinnedImage, TrustedImage
 from controller.model.records import Actor, Reply
 from tests.unit.broker.dialogue import (
@@ -621,6 +622,26 @@ def test_a_volume_is_made_and_ours() -> None:
     answer = ask("POST", "/volumes/create", dialogue, knows, body={"Name": "more"})
     assert (answer.status, answer.json["Mountpoint"]) == (201, "")
     assert knows.inventory.volumes["more"].intent == "id-1"
+
+
+def test_operators_make_volumes_of_documents_while_a_backup_is_restored_elsewhere() -> None:
+    """Then the controller mounts it; at any other time an operator's volume is the operator's own."""
+    since = replace(inventory(), restored="2026-01-01T12:00:00.000Z", restored_from="f00")
+    asked = {names.OWNER: "team", names.NAMESPACE: "shop", names.SERVICE: "web"}
+    body = {"Name": "shop.more", "Labels": asked}
+    made = {**asked, names.ORIGIN: "controller", names.INTENT: "id-1", names.INSTANCE: "i1"}
+    knows = state(since)
+    told = reply({"Name": "shop.more", "Labels": made}, 201)
+    dialogue: list[Step] = [
+        (ReadEngine("/volumes/shop.more"), NOT_FOUND),
+        *changed(Sent("/volumes/create"), told),
+    ]
+    answer = ask("POST", "/volumes/create", dialogue, knows, body=body, actor=OPERATOR)
+    assert answer.status == 201
+    kept = knows.inventory.volumes["shop.more"]
+    assert (kept.namespace, kept.owner, kept.origin) == ("shop", "team", "controller")
+    refused = ask("POST", "/volumes/create", [("refusal", RECORDED)], knows, body=body)
+    assert (refused.status, refused.rule) == (403, "state.unconfirmed")
 
 
 @pytest.mark.parametrize("under_way", [False, True])
