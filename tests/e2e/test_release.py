@@ -7,8 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.test_configs import config, mounting, said
+from tests.e2e.test_secrets import Namespace, namespace, service
+from tests.e2e.test_secrets import mounting as mounting_secret
 from tests.instance import Host, eventually, web
+
+__all__ = ["namespace"]
 
 
 def inspect(host: Host, container: str) -> dict[str, Any]:
@@ -76,3 +82,37 @@ def test_with_files_an_ordinary_container_with_copies_takes_its_place(host: Host
     host.engine.docker("restart", "-t", "1", new)
     assert said(host) == "first;"
     host.engine.docker("rm", "-f", new)
+
+
+@pytest.mark.needs_root
+def test_a_whole_instance_is_released_with_secrets_ports_and_boot_order(
+    host: Host, namespace: Namespace
+) -> None:
+    copies = host.folder / "copies"
+    (host.directory / ".sops").mkdir()
+    (host.directory / ".sops" / "db.yaml").write_text(namespace.sops({"password": "open sesame"}))
+    host.write("db.yaml", namespace.document("{sops: .sops/db.yaml}"))
+    port = "ports: [{container: 8080, host: 18650, hostIP: 127.0.0.1}]"
+    host.write("web.yaml", service(namespace, f"{mounting_secret('db')}\n{port}"))
+    host.write("plain.yaml", web("plain", extra="restart: {boot: Ordered}"))
+    with host.running():
+        eventually(lambda: host.is_ready("web", namespace=namespace.name), what="web is ready")
+        host.await_ready("plain")
+        (plain,), (old,) = host.running_ids("plain"), host.running_ids("web")
+        assert inspect(host, plain)["HostConfig"]["RestartPolicy"]["Name"] == "no"
+        released = host.json("release", "--all", "--to", str(copies), "--yes")["released"]
+        assert plain in released
+        (new,) = {*released} - {plain}
+        assert new != old
+        assert inspect(host, plain)["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+        starts = [each for each in host.records("outcome") if "effective" in each["result"]]
+        assert starts[-1]["result"]["effective"] == "verified"
+        ports = inspect(host, new)["HostConfig"]["PortBindings"]
+        assert ports == inspect(host, new)["NetworkSettings"]["Ports"]
+    places = [*copies.glob("*/*")]
+    assert [place.stat().st_mode & 0o777 for place in places] == [0o700]
+    for container in (plain, new):
+        host.engine.docker("restart", "-t", "1", container)
+    assert "open sesame" in host.engine.docker("exec", new, "cat", "/run/db/data").stdout
+    assert "open sesame" not in str(host.records())
+    host.engine.docker("rm", "-f", plain, new)

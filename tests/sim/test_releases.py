@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controller.broker.gate import state as gate_state
-from controller.broker.gate.commands import Command
+from controller.broker.gate.commands import Command, Forward, Lost
 from controller.core.records import container_effects
 from controller.model import inventory as inventories
 from controller.model import names
@@ -115,6 +115,41 @@ def test_a_released_service_goes_on_alone(story: Tale) -> None:
 def test_wherever_the_broker_dies_the_repeated_release_does_the_rest(story: Tale) -> None:
     for at in range(1, MOMENTS_MAX, 2):
         tell(ReleasingWorld(story, at))
+
+
+class RefusingWorld(ReleasingWorld):
+    """A world in which the engine fails to start any other container than those that ran before."""
+
+    def __init__(self) -> None:
+        super().__init__(WITH_FILES)
+        self.able: list[str] = []
+
+    def forward(self, command: Forward) -> Reply | Lost:
+        starts = command.path.endswith("/start")
+        if starts and self.able and not any(each in command.path for each in self.able):
+            refused = Reply(500, b'{"message": "no room"}')
+            self.checkers.answered(self.checkers.forwarding(command), refused)
+            return refused
+        return super().forward(command)
+
+
+def test_if_the_new_container_cannot_start_the_old_one_runs_again() -> None:
+    world = RefusingWorld()
+    with world.begun():
+        world.live(60)
+        world.able = world.running
+        reply = world.release()
+        assert reply is not None
+        assert (reply.status, b"no room" in reply.body) == (500, True)
+        assert world.running == world.able
+        state = world.broker.state
+        assert state is not None
+        assert [*state.inventory.released] == world.able
+        world.able = []
+        assert (reply := world.release()) is not None
+        assert reply.status == 200
+        world.live(60)
+        assert [*state.inventory.released] == world.running
 
 
 PLANTS = (
