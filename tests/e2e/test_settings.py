@@ -159,7 +159,7 @@ def test_a_journal_of_a_newer_trimtab_is_left_as_it_is(host: Host) -> None:
     segment = max((host.state / "broker" / "journal").glob("*.jsonl"))
     with segment.open("rb+") as file:
         last = file.read().splitlines()[-1]
-        file.write(newer(last) + b"\n")
+        file.write(newer(last, stage="read") + b"\n")
     before = content(host.state)
     assert "[state.newer]" in refused(host)
     assert "[state.newer]" in host.cli("plan", expect=1).stderr

@@ -230,10 +230,11 @@ def intent_or_outcome(number: int) -> Entry:
     return entry(number // 2, "outcome", result={"status": 204, "durationMs": 12})
 
 
-def newer(line: bytes) -> bytes:
+def newer(line: bytes, *, stage: str = "") -> bytes:
     """Return the line of a record after that of *line*, as a newer version could write it."""
     members = json.loads(line)
     members |= {"later": {"x": 1}, "prev": members.pop("hash"), "seq": members["seq"] + 1}
+    members["stage"] = stage or members["stage"]
     members["id"] = uuid7(9_000 + members["seq"])
     own = hashlib.sha256(canonical(members)).hexdigest()
     return canonical({**members, "hash": own})
