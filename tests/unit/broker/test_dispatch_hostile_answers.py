@@ -44,6 +44,8 @@ from tests.unit.broker.guards.test_recovery import MUTATIONS, opened
 from tests.unit.broker.hostile_answers import BODIES, altered_bodies, good_answer
 from tests.unit.broker.world import NETWORK, REFERENCE, WEB, inventory
 
+pytestmark = pytest.mark.slow
+
 ANSWER_MAX = 4 * 1024 * 1024
 ACTORS = {Role.CLIENT: ALICE, Role.OPERATOR: OPERATOR, Role.CONTROLLER: CONTROLLER}
 NAMES = {"container": WEB, "exec": "f" * 64, "image": REFERENCE, "network": NETWORK}

@@ -72,6 +72,8 @@ from tests.unit.core.creates import (
     policy,
 )
 
+pytestmark = pytest.mark.slow
+
 Body = dict[str, Any]
 ROUTE = ROUTES[0]
 SOURCE = {"require": "signed", "keys": "release", "path": "deploy", "since": "0" * 40}

@@ -179,6 +179,7 @@ FOUND = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300))
 @example(FOUND[0])
 @example(FOUND[1])

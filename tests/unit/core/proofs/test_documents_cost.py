@@ -15,6 +15,8 @@ from tests.growth import LINEAR
 from tests.unit.core.proofs.document_cost import BOUNDED, SCOPE, SEED, growths
 from tests.unit.core.proofs.document_places import all_places, drawn, file
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 #: `make fuzz KIND=documents` measures every place, and each run these: places that once grew faster.
 ALWAYS = (
