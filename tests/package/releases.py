@@ -39,11 +39,13 @@ class Release:
 
 
 def build(checkout: Path, *, umask: int, **environ: str) -> Release:
-    """Copy the working tree into a clone of its own, and build there."""
+    """Copy the working tree into a clone of its own, with modes as of *umask*, and build there."""
     for name in wheel.sources(ROOT):
         target = checkout / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target, follow_symlinks=False)
+        if not target.is_symlink():
+            target.chmod(target.stat().st_mode & ~umask)
     git = (
         "git",
         "-c",
