@@ -79,7 +79,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         PolicyInvalid: the policy can't be used.
         CredentialsInvalid: the file of registry credentials can't be used.
     """
-    process.log_to_stderr("broker")
+    process.log_to_stderr("broker", launch.settings.log)
     process.load_modules(())
     manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     if lifeline_fd is None and launch.user.dropped and not manager.sockets:

@@ -420,11 +420,11 @@ def run_controller(
     """
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
-    log_to_stderr("controller")
     manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     load_modules(LOADED_ON_USE)
     instance, state = existing_instance(root)
     in_force = read_in_force(root)
+    log_to_stderr("controller", in_force.settings.log)
     lock = hold_lock(state.controller / "lock", program="controller", monotonic=time.monotonic)
     desired_state = directory.absolute() if directory is not None else Path(instance.dir)
     built = build_controller(

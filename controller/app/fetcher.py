@@ -123,10 +123,11 @@ def run_fetcher(
 
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
-    log_to_stderr("fetch")
     manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     load_modules(READERS_ON_USE)
     instance, state = existing_instance(root)
+    in_force = read_in_force(root)
+    log_to_stderr("fetch", in_force.settings.log)
     lock = hold_lock(state.fetcher / "lock", program=FETCHER, monotonic=time.monotonic)
     clock = SystemClock()
     desired_state = directory.absolute() if directory is not None else Path(instance.dir)
@@ -173,8 +174,7 @@ def run_fetcher(
     else:
         listener = listen(state.fetch_socket, program=FETCHER, group=None)
     serve_requests(listener, fetcher, operators=owners)
-    address = read_in_force(root).settings.webhook if webhook is None else webhook
-    if address:
+    if address := in_force.settings.webhook if webhook is None else webhook:
         serve_webhooks(address, fetcher.wake)
     threading.Thread(
         target=partial(watch, closed=documents.closed),

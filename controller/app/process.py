@@ -93,12 +93,12 @@ def boot_id() -> str:
         return ""
 
 
-def log_to_stderr(name: str) -> None:
-    """Log to stderr, a line per message, as journald and docker expect."""
+def log_to_stderr(name: str, level: str = "WARNING") -> None:
+    """Log to stderr, a line per message, as journald and docker expect. ``$TRIMTAB_LOG`` wins over *level*."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(f"%(asctime)s {name} %(levelname)s %(message)s"))
-    level = os.environ.get("TRIMTAB_LOG", "WARNING").upper()
-    logging.basicConfig(handlers=[handler], level=level)
+    chosen = os.environ.get("TRIMTAB_LOG", level).upper()
+    logging.basicConfig(handlers=[handler], level=chosen)
 
 
 class OneLine(logging.Formatter):

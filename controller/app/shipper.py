@@ -21,7 +21,7 @@ from controller.app.state_folder import lay_out_shipper, shipper_user
 from controller.broker.host.capabilities import drop_privileges
 from controller.journal.store.reader import readable
 from controller.model.errors import UsageError
-from controller.settings import SHORT_RUN, Instance, StateFolder
+from controller.settings import SHORT_RUN, Instance, StateFolder, read_in_force
 from controller.ship import fd_server
 from controller.ship.destination import Destination, read_destination
 from controller.system.durable_files import hold_lock
@@ -49,7 +49,8 @@ def ship(
     names = [destination.name for destination in destinations]
     if len(set(names)) != len(names):
         raise UsageError("ship.destination", "two destinations have one name", remedy="rename one")
-    handed: dict[str, object] = {"folder": str(state.ship), "instance": instance.id}
+    level = read_in_force(state.root).settings.log
+    handed: dict[str, object] = {"folder": str(state.ship), "instance": instance.id, "log": level}
     if os.getuid() != 0:
         if (opened := fd_server.connect(SHIP_SOCKET)) is not None:
             return run_shipper(handed, destinations, metrics=metrics, opened=opened)
@@ -87,7 +88,7 @@ def run_shipper(
 ) -> int:
     """Run the shipper until a signal arrives; return the exit code.
 
-    *handed* comes from the parent: ``folder`` (cursors and status), ``instance``, and, without
+    *handed* comes from the parent: ``folder`` (cursors and status), ``instance``, ``log`` (a level), and, without
     *opened*, either ``handle`` (the descriptor of the parent's file server) or ``journal`` (a path).
 
     Raises:
@@ -100,7 +101,7 @@ def run_shipper(
     from controller.ship.sinks import open_sink
 
     forbid_core_dumps()
-    log_to_stderr("ship")
+    log_to_stderr("ship", str(handed["log"]))
     folder, clock = Path(str(handed["folder"])), SystemClock()
     lock = hold_lock(folder / "lock", program="shipper", monotonic=time.monotonic)
     handle = handed.get("handle")

@@ -255,7 +255,8 @@ def start_options(
     is_new = read_instance(root) is None
     if is_new and (engine := os.environ.get("DOCKER_HOST")):
         added["engine"] = engine
-    if is_new or rebind:
+    is_default = root == SYSTEM_STATE and str(directory) == SYSTEM_DIRECTORY
+    if rebind or (is_new and not is_default):
         added["desiredState"] = str(directory)
     wanted = {**added, **options}
     if "engine" in wanted:

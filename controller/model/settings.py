@@ -24,6 +24,7 @@ REGISTRY_AUTH = "/etc/trimtab/registry.json"
 #: After a month, nobody remembers the purpose of a stopped container.
 QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
 LIST_MAX = 32
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class Process(StrEnum):
@@ -57,6 +58,8 @@ class InstanceSettings:
     ship_metrics: str = ""
     verify_key: tuple[str, ...] = ()
     verify_checkpoint: tuple[str, ...] = ()
+    #: The lowest level of messages in the logs.
+    log: str = "WARNING"
 
     @property
     def quarantine_ms(self) -> int:
@@ -112,6 +115,7 @@ _ADDRESS = SettingForm(
 )
 _USER = SettingForm("the name of a user", r"^[a-z_][a-z0-9_-]{0,31}$")
 _DESTINATION = SettingForm("NAME=URL", r"^[a-z0-9-]+=\S+$")
+_LEVEL = SettingForm(", ".join(LEVELS), f"^({'|'.join(LEVELS)})$")
 _KEY = SettingForm("an absolute path, or a public key", r"^\S(.*\S)?$")
 
 
@@ -254,6 +258,14 @@ KEYS: Sequence[SettingKey] = (
         (Process.VERIFY,),
         live=True,
         many=True,
+    ),
+    SettingKey(
+        "log",
+        "log",
+        _LEVEL,
+        "The lowest level of messages in the logs; `$TRIMTAB_LOG` of a process wins",
+        "WARNING",
+        (Process.BROKER, Process.CONTROLLER, Process.FETCHER, Process.SHIPPER),
     ),
 )
 BY_NAME: Mapping[str, SettingKey] = {key.name: key for key in KEYS}

@@ -40,7 +40,7 @@ def test_up_goes_on_with_its_former_options_and_options_win(host: Host) -> None:
         "quarantine": "24h",
     }
     assert yaml.safe_load(settings(host).read_text()) == written
-    assert in_force(host) == written
+    assert in_force(host) == {**written, "log": "WARNING"}
     commented = f"# mine\n{settings(host).read_text()}"
     settings(host).write_text(commented)
     host.up_as_before(DOCKER_HOST="")

@@ -68,6 +68,7 @@ def test_all_keys_are_shown_with_their_defaults(
     assert rows["git.webhook"].split() == ["-", "(none)", "restart"]
     told = json.loads(run(capsys, written, "settings", "show", "--json")[1])
     shown = {"engine": "unix:///var/run/docker.sock", "policy": "home", "quarantine": "1h"}
+    shown["log"] = "WARNING"
     assert told == {"digest": "sha256:1", "settings": shown}
 
 
