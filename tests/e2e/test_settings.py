@@ -166,3 +166,22 @@ def test_a_journal_of_a_newer_trimtab_is_left_as_it_is(host: Host) -> None:
     told = host.json("journal", "verify", expect=18)
     assert (told["fault"], told["reason"]) == ("newer", "it is of a newer trimtab, with later")
     assert content(host.state) == before
+
+
+def test_a_signal_does_what_the_command_does(host: Host) -> None:
+    host.write("web.yaml", web())
+    with host.running():
+        valid = settings(host).read_text()
+        for text, codes in (("quarantine: no\n", {"settings.invalid"}), ("", set())):
+            settings(host).write_text(valid + text)
+            host.cli("policy", "reload")
+            assert codes_of_status(host) == codes
+        settings(host).write_text(f"{valid}quarantine: 24h\n")
+        host.cli("policy", "reload")
+        assert in_force(host)["quarantine"] == "24h"
+        (record,) = [
+            each
+            for each in host.records("policy")
+            if each["request"]["route"] == "settings.reloaded"
+        ]
+        assert record["request"]["summary"]["keys"] == ["quarantine"]

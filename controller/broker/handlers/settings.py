@@ -47,11 +47,13 @@ def reload_settings(call: GateRequest, state: GateState) -> Flow[Reply]:
 def reload_changed(state: GateState) -> Flow[None]:
     """Put changed settings in force, as SIGHUP asks for; the record is the broker's own."""
     found = yield ReadSettings()
-    if not isinstance(found, SettingsFound) or not found.changed:
+    if not isinstance(found, SettingsFound):
         return
-    entry = Entry(state.new_id(), "policy", actor=actor_of(BROKER), request=_request(found))
-    if (yield WriteRecord(entry)) is not None:
-        yield UseSettings(found)
+    if found.changed:
+        entry = Entry(state.new_id(), "policy", actor=actor_of(BROKER), request=_request(found))
+        if (yield WriteRecord(entry)) is None:
+            return
+    yield UseSettings(found)
 
 
 def _request(found: SettingsFound) -> dict[str, object]:

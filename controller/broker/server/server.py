@@ -197,6 +197,7 @@ class Broker:
             services.settings, self.state.health, self._use_settings, own_uid=self._rules.own_uid
         )
         self._reload = asyncio.Event()
+        self._is_reloading = False
         self._queue = FairQueue(self._is_trusted)
         self._background: list[asyncio.Task[None]] = []
         self._sockets: BrokerSockets | None = None
@@ -496,8 +497,9 @@ class Broker:
         while True:
             await reload.wait()
             reload.clear()
+            self._is_reloading = True
             await driver.run(reload_changed(self.state))
-            reload.clear()
+            self._is_reloading = False
             try:
                 self._use_policy(await asyncio.to_thread(self._load_policy))
             except PolicyInvalid as error:
@@ -525,7 +527,8 @@ class Broker:
             self._paths, policy=found.policy_file, registry_auth=found.registry_auth
         )
         self._use_policy(found.policy)
-        self._reload.set()  # for the records of both
+        if not self._is_reloading:
+            self._reload.set()  # for the records of both
 
     async def _reload_credentials(self, limiter: RecordLimiter) -> None:
         try:

@@ -123,7 +123,8 @@ class SettingsReload:
         if source is None or last is None or found is not last:
             return SettingsRefused("settings.changed", "another reload came first", "try again")
         try:
-            await asyncio.to_thread(source.publish, found.in_force)
+            if found.in_force != self._current:
+                await asyncio.to_thread(source.publish, found.in_force)
         except TrimtabError as error:
             return SettingsRefused(error.code, error.message, error.remedy)
         self._current = found.in_force
