@@ -202,9 +202,10 @@ def settings_problems(
     if waiting := found.get("waiting"):
         behind.append((Process.BROKER, f" of {', '.join(waiting)}"))
     if report is not None and (started := report.get("settings")):
-        current = read_in_force(root).settings
-        if digest_of(current, Process.CONTROLLER) != started:
-            behind.append((Process.CONTROLLER, ""))
+        with suppress(StateError):  # a damaged file: the broker's next start writes it
+            current = read_in_force(root).settings
+            if digest_of(current, Process.CONTROLLER) != started:
+                behind.append((Process.CONTROLLER, ""))
     for process, keys in behind:
         message = f"{process} runs with other settings{keys} than those in force"
         unit = f"systemctl restart {process}.service"

@@ -22,7 +22,7 @@ import click
 
 from controller import __version__
 from controller.cli.clients.socket_client import BrokerApi, ask_controller, exchange
-from controller.cli.clients.status_report import key_text, name_of
+from controller.cli.clients.status_report import key_text, name_of, settings_problems
 from controller.cli.commands.file_modes import OpenFile, close_file, open_files
 from controller.cli.exit_codes import with_program
 from controller.cli.options import command, counted, engine_option, print_json, state_root
@@ -34,7 +34,7 @@ from controller.core.encoding.json_values import texts_of
 from controller.core.encoding.text import printable
 from controller.core.enforcement.kept_settings import ignored_limits
 from controller.core.engine_api.tested_engines import REMEDY, image_store, untested
-from controller.model.errors import TrimtabError, error_reason
+from controller.model.errors import Problem, TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
 from controller.model.settings import REGISTRY_AUTH, STANDARD_SOCKET
 from controller.process.start_checks import remedy_for, user_name
@@ -306,7 +306,7 @@ def _size_of(path: str, names: Collection[str]) -> str:
 def instance_findings(root: Path) -> Iterator[CheckResult]:
     """Check the state folder, its policy, and its running processes."""
     try:
-        instance = read_instance(root)
+        instance, current = read_instance(root), read_in_force(root).settings
     except TrimtabError as error:
         yield CheckResult("state", "error", error.message, error.remedy)
         return
@@ -317,7 +317,6 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
     folder = state_of(root, instance)
     from controller.app.policy import policy_file  # loads what reads policies
 
-    current = read_in_force(root).settings
     yield _policy_file(policy_file(current.policy), folder)
     yield from _modes(root)
     yield _quarantine(current.quarantine_ms, settings_file(root))
@@ -328,17 +327,25 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
         yield CheckResult("broker", "warning", error.message, error.remedy)
     else:
         yield from _broker(health, separated=bool(caller.get("separated", True)))
+        yield from _settings(settings_problems(root, health, None))
         yield socket_finding(folder)
         yield from view_findings(folder.broker_socket, engine_socket_path(current.engine))
         yield from (CheckResult("signed", *row) for row in signed_rows(proofs))
     try:
         report = ask_controller(folder.controller_socket, {"do": "status"})
         yield CheckResult("controller", "ok", f"serves {folder.controller_socket}")
+        yield from _settings(settings_problems(root, None, report))
         yield from resource_findings(report["resources"])
         yield from boot_findings(report["resources"], root)
         yield from source_findings(report.get("sources", []), folder.fetcher, now=current_time())
     except TrimtabError as error:
         yield CheckResult("controller", "warning", error.message, error.remedy)
+
+
+def _settings(problems: Iterable[Problem]) -> Iterator[CheckResult]:
+    """Report what a process doesn't take of the file of settings."""
+    for problem in problems:
+        yield CheckResult("settings", "warning", problem.message, problem.remedy)
 
 
 def resource_findings(resources: Iterable[Resource]) -> Iterator[CheckResult]:

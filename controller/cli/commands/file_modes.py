@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.settings import StateFolder
+from controller.settings import StateFolder, settings_file
 
 #: Bits of access. Others, such as set-group-id, stay as they are.
 _ACCESS = 0o777
@@ -46,6 +46,7 @@ def open_files(state: StateFolder, policy: Path, registry_auth: Path) -> Iterato
         state.ship: 0o700,
         # A group of the owner's own may write it.
         policy: 0o775,
+        settings_file(state.root): 0o775,
         registry_auth: 0o700,
     }
     for path, access in most.items():

@@ -53,6 +53,7 @@ def test_what_trimtab_makes_is_closed(state: StateFolder) -> None:
         ("fetcher", 0o2775, 0o2750),
         (".", 0o777, 0o755),
         ("policy.yaml", 0o666, 0o664),
+        ("trimtab.yaml", 0o666, 0o664),
         ("registry.json", 0o644, 0o600),
     ],
 )
