@@ -174,28 +174,28 @@ def _unbounded(_original: Any) -> Any:
 
 
 def _client_body(original: Any) -> Any:
-    def create(call: Any, state: Any, judged: Any, image: Any, *rest: Any) -> Any:
+    def create(call: Any, state: Any, judged: Any, image: Any, **rest: Any) -> Any:
         mixed = {**call.body, **(judged.body or {})}
-        return (yield from original(call, state, replace(judged, body=mixed), image, *rest))
+        return (yield from original(call, state, replace(judged, body=mixed), image, **rest))
 
     return create
 
 
 def _client_host_config(original: Any) -> Any:
-    def create(call: Any, state: Any, judged: Any, image: Any, *rest: Any) -> Any:
+    def create(call: Any, state: Any, judged: Any, image: Any, **rest: Any) -> Any:
         body = judged.body or {}
         mixed = {**body, "HostConfig": {**body["HostConfig"], **call.body["HostConfig"]}}
-        return (yield from original(call, state, replace(judged, body=mixed), image, *rest))
+        return (yield from original(call, state, replace(judged, body=mixed), image, **rest))
 
     return create
 
 
 def _soft(original: Any) -> Any:
-    def create(call: Any, state: Any, judged: Any, image: Any, *rest: Any) -> Any:
+    def create(call: Any, state: Any, judged: Any, image: Any, **rest: Any) -> Any:
         body = judged.body or {}
         host = {name: value for name, value in body["HostConfig"].items() if name != "CapDrop"}
         softened = replace(judged, body={**body, "HostConfig": host})
-        return (yield from original(call, state, softened, image, *rest))
+        return (yield from original(call, state, softened, image, **rest))
 
     return create
 
@@ -373,8 +373,8 @@ def _counted(original: Any) -> Any:
 
 
 def _keeps_reservations(original: Any) -> Any:
-    def create(call: Any, state: Any, judged: Any, *rest: Any) -> Any:
-        reply = yield from original(call, state, judged, *rest)
+    def create(call: Any, state: Any, judged: Any, *rest: Any, **more: Any) -> Any:
+        reply = yield from original(call, state, judged, *rest, **more)
         state.reservations.ports[call.id] = PortClaim("", "")
         return reply
 
@@ -489,19 +489,19 @@ PLANTS = (
         3,
         "client-body",
         "unknown members of a client's body are passed on",
-        ((container_create, "_create", _client_body),),
+        ((container_create, "create_judged", _client_body),),
     ),
     Plant(
         3,
         "client-host-config",
         "a client's HostConfig is laid over the rebuilt one",
-        ((container_create, "_create", _client_host_config),),
+        ((container_create, "create_judged", _client_host_config),),
     ),
     Plant(
         3,
         "capabilities-kept",
         "CapDrop isn't forwarded",
-        ((container_create, "_create", _soft),),
+        ((container_create, "create_judged", _soft),),
     ),
     Plant(
         4,
@@ -691,7 +691,7 @@ PLANTS = (
         11,
         "reservations-kept",
         "each create leaves a reservation behind",
-        ((container_create, "_create", _keeps_reservations),),
+        ((container_create, "create_judged", _keeps_reservations),),
     ),
     Plant(
         12,
