@@ -210,7 +210,7 @@ def check_recipient(recipient: str) -> None:
         pyrage.x25519.Recipient.from_str(recipient)
     except pyrage.RecipientError:
         raise UsageError(
-            "backup.recipient",
+            "backup.bad-recipient",
             f"{recipient[:80]!r} is not an age recipient",
             remedy="write a public key, which begins with age1: 'age-keygen' makes a pair",
         ) from None

@@ -25,6 +25,7 @@ REGISTRY_AUTH = "/etc/trimtab/registry.json"
 QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
 LIST_MAX = 32
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+BACKUPS_KEPT = 7
 
 
 class Process(StrEnum):
@@ -35,6 +36,7 @@ class Process(StrEnum):
     FETCHER = "trimtab-fetch"
     SHIPPER = "trimtab-ship"
     VERIFY = "trimtab-verify"
+    BACKUP = "trimtab-backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,13 @@ class InstanceSettings:
     verify_checkpoint: tuple[str, ...] = ()
     #: The lowest level of messages in the logs.
     log: str = "WARNING"
+    backup_to: str = ""
+    #: A public key of age; '' leaves keys and generated values out.
+    backup_recipient: str = ""
+    #: Names of volumes, or ``all``.
+    backup_volumes: tuple[str, ...] = ()
+    #: How many backups of the timer are kept; '' for ``BACKUPS_KEPT``.
+    backup_keep: str = ""
 
     @property
     def quarantine_ms(self) -> int:
@@ -83,6 +92,8 @@ class SettingForm:
     told: str
     pattern: str
     fits: Callable[[str], bool] = lambda _text: True
+    #: The file may have an integer.
+    is_number: bool = False
 
     def is_valid(self, text: object) -> bool:
         """Return True if a value of a file has the form."""
@@ -93,6 +104,8 @@ class SettingForm:
     @property
     def schema(self) -> dict[str, object]:
         """The JSON Schema of the form."""
+        if self.is_number:
+            return {"type": "integer", "minimum": 1}
         return {"type": "string", "pattern": self.pattern}
 
 
@@ -116,6 +129,9 @@ _ADDRESS = SettingForm(
 _USER = SettingForm("the name of a user", r"^[a-z_][a-z0-9_-]{0,31}$")
 _DESTINATION = SettingForm("NAME=URL", r"^[a-z0-9-]+=\S+$")
 _LEVEL = SettingForm(", ".join(LEVELS), f"^({'|'.join(LEVELS)})$")
+_RECIPIENT = SettingForm("a public key of age: age1…", r"^age1[0-9a-z]{58}$")
+_VOLUME = SettingForm("the name of a volume, or all", r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
+_COUNT = SettingForm("a number from 1", r"^[1-9][0-9]{0,3}$", is_number=True)
 _KEY = SettingForm("an absolute path, or a public key", r"^\S(.*\S)?$")
 
 
@@ -155,6 +171,8 @@ class SettingKey:
 
     def read(self, value: object) -> str | tuple[str, ...] | None:
         """Return the value of the field; None if *value* has another form."""
+        if self.form.is_number and type(value) is int:
+            value = str(value)
         if not self.many:
             return value if isinstance(value, str) and self.form.is_valid(value) else None
         if not isinstance(value, list) or len(value) > LIST_MAX:
@@ -267,6 +285,43 @@ KEYS: Sequence[SettingKey] = (
         "WARNING",
         (Process.BROKER, Process.CONTROLLER, Process.FETCHER, Process.SHIPPER),
     ),
+    SettingKey(
+        "backup.to",
+        "backup_to",
+        _PATH,
+        "The folder for the backups of the timer",
+        "none: no backup is made",
+        (Process.BACKUP,),
+        live=True,
+    ),
+    SettingKey(
+        "backup.recipient",
+        "backup_recipient",
+        _RECIPIENT,
+        "Encrypt keys and generated values to this key",
+        "none: they are left out",
+        (Process.BACKUP,),
+        live=True,
+    ),
+    SettingKey(
+        "backup.volumes",
+        "backup_volumes",
+        _VOLUME,
+        "The volumes to dump; their containers are stopped meanwhile",
+        "none",
+        (Process.BACKUP,),
+        live=True,
+        many=True,
+    ),
+    SettingKey(
+        "backup.keep",
+        "backup_keep",
+        _COUNT,
+        "How many backups stay in the folder; older ones of this instance are removed",
+        f"{BACKUPS_KEPT}",
+        (Process.BACKUP,),
+        live=True,
+    ),
 )
 BY_NAME: Mapping[str, SettingKey] = {key.name: key for key in KEYS}
 SECTIONS = frozenset(key.path[0] for key in KEYS if len(key.path) > 1)
@@ -343,7 +398,8 @@ def to_json(settings: InstanceSettings) -> dict[str, object]:
             continue
         folder, _, last = name.rpartition(".")
         target = shown.setdefault(folder, {}) if folder else shown
-        target[last] = list(value) if isinstance(value, tuple) else value
+        is_number = BY_NAME[name].form.is_number
+        target[last] = [*value] if isinstance(value, tuple) else int(value) if is_number else value
     return shown
 
 

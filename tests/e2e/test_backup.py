@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyrage
 import pytest
 
+from tests.e2e.units import UNITS
 from tests.engine import PrivateEngine
-from tests.instance import Host, eventually, web
+from tests.instance import TRIMTAB, Host, eventually, web
 
 GENERATED = """\
 apiVersion: trimtab/v1
@@ -111,6 +114,35 @@ def test_a_restored_folder_takes_over_what_was_made_after_the_backup(
     assert host.nothing_open()
 
 
+def scheduled_backups_follow_the_settings(host: Host, key: str) -> None:
+    """With the capabilities that the unit leaves."""
+    assert "no backup is made" in host.cli("backup", "--scheduled").stderr
+    folder = host.folder / "kept"
+    folder.mkdir()
+    settings = host.state / "trimtab.yaml"
+    lines = f"backup: {{to: {folder}, recipient: {key}, volumes: [all], keep: 1}}\n"
+    settings.write_text(settings.read_text() + lines)
+    host.cli("settings", "reload")
+    unit = (UNITS / "trimtab-backup.service").read_text()
+    (kept,) = re.findall(r"^CapabilityBoundingSet=(.+)$", unit, re.MULTILINE)
+    words = "".join(f",+{each.removeprefix('CAP_').lower()}" for each in kept.split())
+    bounded = ("setpriv", f"--bounding-set=-all{words}", "--no-new-privs", "--")
+    (folder / f"{host.instance}-20260101T000000Z.trimtab").touch()
+    (folder / "another.trimtab").touch()
+    done = subprocess.run(
+        host.engine.inside(*bounded, TRIMTAB, "backup", "--scheduled", "--state", str(host.state)),
+        env=host.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "volume data: included" in done.stdout
+    made = {each.name for each in folder.iterdir()} - {"another.trimtab"}
+    assert len(made) == 1
+    assert f"{host.instance}-20260101T000000Z.trimtab" not in made
+
+
 def test_on_another_engine_services_find_their_data_and_their_passwords(
     host: Host, elsewhere: Host, identity: Path
 ) -> None:
@@ -126,6 +158,7 @@ def test_on_another_engine_services_find_their_data_and_their_passwords(
             "backup", str(file), "--recipient", recipient(identity), "--volumes", "all"
         )
         host.cli("backup", str(bare), "--without-keys")
+        scheduled_backups_follow_the_settings(host, recipient(identity))
     restore = ("restore", "--engine", elsewhere.engine.host, "--identity", str(identity))
     assert "[restore.keys-missing]" in elsewhere.cli(*restore, str(bare), expect=1).stderr
     told = elsewhere.cli(*restore, str(file), expect=64)

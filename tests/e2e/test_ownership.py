@@ -118,6 +118,7 @@ def test_a_copy_of_a_state_folder_is_noticed_on_its_own_engine(host: Host) -> No
     copy.state = host.folder / "copy"
     subprocess.run(["cp", "--archive", host.state, copy.state], check=True)
     with host.running():
+        assert "each member is as it was written" in typed(host, "Back it up")
         second = second_controller(host)
         copy.up()
         assert copy.process is not None

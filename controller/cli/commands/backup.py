@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,10 +32,12 @@ from controller.core.encoding.text import printable
 from controller.model.errors import Refused, StateError, UsageError
 from controller.model.mutations import STATE_BACKED_UP, STATE_CONFIRMED
 from controller.model.names import NAMESPACE, OWNER, SERVICE
+from controller.model.settings import BACKUPS_KEPT
+from controller.settings import read_in_force
 
 if TYPE_CHECKING:
     from controller.app.backup_file import BackupManifest, Readable, ReadBackup
-    from controller.settings import Instance
+    from controller.settings import Instance, StateFolder
 
 #: The broker writes one record and its checkpoint.
 CUT_S = 30.0
@@ -76,7 +79,7 @@ Exit codes: 0 made, 1 error or nothing runs, 4 refused, 64 wrong usage.
 """,
     name="make",
 )
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--recipient",
     metavar="AGE1…",
@@ -92,12 +95,16 @@ Exit codes: 0 made, 1 error or nothing runs, 4 refused, 64 wrong usage.
     help="Dump this volume into FILE, or all of the instance's. Repeatable.",
 )
 @click.option("--live", is_flag=True, help="Let containers run while their volumes are dumped.")
+@click.option(
+    "--scheduled", is_flag=True, help="As the settings 'backup' say, which name a folder for FILE."
+)
 def make(
-    file: Path,
+    file: Path | None,
     recipient: str,
     without_keys: bool,
     wanted: tuple[str, ...],
     live: bool,
+    scheduled: bool,
     state: Path | None,
     as_json: bool,
 ) -> None:
@@ -107,18 +114,54 @@ def make(
     signs it. FILE appears once it is whole and durable. Volumes are dumped as by 'trimtab volume dump',
     which stops their containers meanwhile; each volume that FILE lacks is named.
     """
-    from controller.app import backup as making
-    from controller.app.backup_file import check_recipient
-
+    if scheduled == (file is not None):
+        raise click.UsageError("expected FILE, or --scheduled")
+    folder, instance = open_state(state)
+    if file is None:
+        _make_scheduled(folder, instance, as_json=as_json)
+        return
     if bool(recipient) == without_keys:
         raise UsageError(
             "backup.keys",
             "keys and generated values are encrypted, or left out",
             remedy="give either --recipient AGE1… or --without-keys",
         )
+    made = _make(folder, instance, file.absolute(), recipient, wanted, live=live)
+    print_result(_report(file, made), printable(_text(file, made)), as_json=as_json)
+
+
+def _make_scheduled(folder: StateFolder, instance: Instance, *, as_json: bool) -> None:
+    """Make a backup as the settings say, and remove the oldest ones beyond their number."""
+    settings = read_in_force(folder.root).settings
+    if not settings.backup_to:
+        echo("no backup is made: the setting backup.to names no folder", err=True)
+        return
+    place = Path(settings.backup_to)
+    file = place / f"{instance.id}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.trimtab"
+    made = _make(
+        folder, instance, file, settings.backup_recipient, settings.backup_volumes, live=False
+    )
+    former = sorted(place.glob(f"{instance.id}-????????T??????Z.trimtab"))
+    for each in former[: -int(settings.backup_keep or BACKUPS_KEPT)]:
+        each.unlink()
+    print_result(_report(file, made), printable(_text(file, made)), as_json=as_json)
+
+
+def _make(
+    folder: StateFolder,
+    instance: Instance,
+    file: Path,
+    recipient: str,
+    wanted: tuple[str, ...],
+    *,
+    live: bool,
+) -> BackupManifest:
+    """Dump the wanted volumes, and make a backup."""
+    from controller.app import backup as making
+    from controller.app.backup_file import check_recipient
+
     if recipient:
         check_recipient(recipient)
-    folder, instance = open_state(state)
     api = BrokerApi(folder.broker_socket, CUT_S)
     volumes = {str(each["name"]): each for each in api.get("inventory")["volumes"]}
     known = sorted(volumes)
@@ -132,8 +175,8 @@ def make(
     if chosen:
         raise_if_not_root()
     keys = f"keys to {recipient}" if recipient else "without keys"
-    note = f"{file.absolute()}, {keys} (by uid {os.getuid()})"
-    with making.scratch(file.absolute()) as dumps:
+    note = f"{file}, {keys} (by uid {os.getuid()})"
+    with making.scratch(file) as dumps:
         for name in chosen:
             with left_out_if_refused(name, all_wanted="all" in wanted):
                 dump_to(folder.broker_socket, name, dumps / name, live=live, note=note)
@@ -143,17 +186,16 @@ def make(
             for name in chosen
             if (dumps / name).exists()
         }
-        manifest = making.make(
+        return making.make(
             folder,
             instance,
-            file.absolute(),
+            file,
             recipient=recipient,
             ask_for_cut=lambda: str(api.record(STATE_BACKED_UP, instance.id, note)["id"]),
             volumes=dumped,
             left_out=tuple(name for name in known if name not in dumped),
             reach=crash_reach(os.environ),
         )
-    print_result(_report(file, manifest), printable(_text(file, manifest)), as_json=as_json)
 
 
 def _body(volume: dict[str, Any], engine: EngineApi) -> dict[str, object]:

@@ -35,6 +35,12 @@ WHOLE = {
     "ship": {"to": ["a=file:///srv/a"], "metrics": "/srv/m.prom"},
     "log": "INFO",
     "verify": {"key": ["/srv/k", "name+0+key"], "checkpoint": ["/srv/c"]},
+    "backup": {
+        "to": "/srv/backup",
+        "recipient": f"age1{'q' * 58}",
+        "volumes": ["all"],
+        "keep": 3,
+    },
 }
 
 
