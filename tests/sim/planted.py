@@ -38,9 +38,10 @@ from controller.loop import executor, prober, reconciler, shared_state
 from controller.loop.state import overrides as override_store
 from controller.loop.state import overrides as retries
 from controller.loop.state import service_tracker
+from controller.loop.state.store import SavedState
 from controller.model import names
 from controller.model.confinement import KernelDifference
-from controller.model.desired.desired import Overrides, SourceIdentity
+from controller.model.desired.desired import SourceIdentity
 from controller.model.desired.plan import CreateContainer, StopContainer, UpdateContainer, Wait
 from controller.model.desired.spec.service import DependencyCondition, Order
 from controller.model.errors import Conflict
@@ -414,8 +415,10 @@ def _logs_bodies(original: Any) -> Any:
 
 def _unsuspended(original: Any) -> Any:
     def to_json(self: StoredForm[Any], value: Any) -> Any:
-        kept = replace(value, suspension=None) if isinstance(value, Overrides) else value
-        return original(self, kept)
+        if isinstance(value, SavedState):
+            kept = {k: replace(each, suspension=None) for k, each in value.steerings.items()}
+            value = replace(value, steerings=kept)
+        return original(self, value)
 
     return to_json
 
