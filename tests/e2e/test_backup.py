@@ -165,7 +165,10 @@ def test_on_another_engine_services_find_their_data_and_their_passwords(
     assert "volumes that would be made and filled: data" in told.stdout
     assert not elsewhere.state.exists(), "without a confirmation nothing is changed"
     assert elsewhere.engine.docker("volume", "ls", "-q").stdout == ""
+    elsewhere.cli(*restore, str(file), "--yes", expect=-9, TRIMTAB_CRASH_AT="restore.move.after")
+    begun = elsewhere.instance
     done = elsewhere.json(*restore, str(file), "--yes")
+    assert done["instance"] == begun, "it goes on where it was killed"
     assert (done["restoredFrom"], done["filled"]) == (host.instance, ["data"])
     assert elsewhere.instance == done["instance"] != host.instance
     former = elsewhere.state / "former"
