@@ -93,7 +93,7 @@ fuzz: setup ## drawn and hostile input: KIND=gate, cases, git (as root), cost, d
 	  *) echo "make fuzz: KIND is gate, cases, git, cost, documents, render, differential or facts" >&2; exit 2;; \
 	esac
 
-ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, docker-py, compose-diff, compose-side, python, python-share
+ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, docker-py, compose-diff, compose-side, python, python-share, package
 	@case "$(KIND)" in \
 	  signed) $(PYTEST) --signed --numprocesses $(JOBS) --maxprocesses 4 $(SPREAD) tests/e2e $(ARGS);; \
 	  losses) $(PYTEST) -s tests/e2e/test_losses.py --every-loss $(ARGS);; \
@@ -102,6 +102,7 @@ ring: engine ## a long ring, as root: KIND=signed, losses, engines, compat, dock
 	  docker-py) $(PYTHON) -m tests.compat.docker_py_suite $(DIR) $(ARGS);; \
 	  compose-diff) $(PYTHON) -m tools.compose_diff $(DIR) $(ARGS);; \
 	  compose-side) $(PYTHON) -m tools.stacks $(DIR) $(ARGS);; \
+	  package) $(PYTHON) -m tests.e2e.package_life $(ARGS);; \
 	  python) export TRIMTAB_VENV=.venv-other TRIMTAB_PYTHON=$(OTHER); tools/setup; \
 	    .venv-other/bin/python -m pytest -q -m "not needs_root" -n 2 $(SPREAD) tests/unit tests/golden $(ARGS);; \
 	  python-share) export TRIMTAB_VENV=.venv-other TRIMTAB_PYTHON=$(OTHER); tools/setup; \

@@ -16,10 +16,17 @@ from typing import Final
 
 from controller.core.records.checkpoint import Checkpoint, checkpoint_entry, key_entry
 from controller.core.records.inventory_json import settings_to_json
-from controller.core.records.record import GENESIS, prepare, timestamp
+from controller.core.records.record import GENESIS, parse, prepare, timestamp
 from controller.core.transparency import PrivateKey, Range, leaf_hash, sign_note
 from controller.journal.store.chain import FILE_MODE, FOLDER_MODE, FORMAT, binding
-from controller.journal.store.segments import MARK_NAME, DurableMark, name_of
+from controller.journal.store.segments import (
+    MARK_NAME,
+    DurableMark,
+    first_seq_of,
+    list_segments,
+    name_of,
+    read_lines,
+)
 from controller.model.observed import Settings
 from controller.model.records import Entry, Stage
 
@@ -125,6 +132,24 @@ def write_journal(
     return Written(chain.seq, chain.written, world.services, world.names())
 
 
+def lengthen(folder: Path, size: int, *, key: PrivateKey, end: float) -> Written:
+    """Add refusals, which change nothing, to a broker's journal at rest until it has *size* bytes more.
+
+    *key* is the broker's own, and *end* the time of the last record (seconds since the epoch).
+    """
+    world = World(40, random.Random(5))  # noqa: S311 - nothing secret
+    chain = Chain(folder, start=end, step=0, key=key)
+    chain.resume()
+    # Ids of UUIDv7 in order: those that come are newer than those that are there.
+    world.begin_at(int(end * 1000) - FIRST_MS)
+    for shape, values in world.refusals():
+        chain.add(shape, values)
+        if chain.written >= size:
+            break
+    chain.close()
+    return Written(chain.seq, chain.written, world.services, ())
+
+
 class Chain:
     """Lines into segments, each linked to the one before; the mark at the end."""
 
@@ -137,6 +162,16 @@ class Chain:
         self._prev, self._first, self._size = GENESIS, 0, 0
         self._buffer = bytearray()
         self._path: Path | None = None
+
+    def resume(self) -> None:
+        """Go on after the records that are there, in a new segment."""
+        for segment in list_segments(self._folder):
+            self._path, self._first = segment, first_seq_of(segment)
+            for line in read_lines(segment):
+                record = parse(line.data)
+                self.seq, self._prev = record.seq, record.hash
+                self._leaves.append(leaf_hash(line.data))
+        self._size = SEGMENT_BYTES + 1
 
     def add(self, shape: Shape, values: Values) -> None:
         """Write one record, and before it a segment's own where one begins."""
@@ -231,6 +266,17 @@ class World:
     def names(self) -> tuple[str, ...]:
         """Return the names of the containers that fill the slots now."""
         return tuple(_text(slot.values[b"name"]) for slot in self._slots if slot.values)
+
+    def begin_at(self, number: int) -> None:
+        """Give the ids that come these numbers."""
+        self._number = number
+
+    def refusals(self) -> Iterator[tuple[Shape, Values]]:
+        """Yield refused requests, without end."""
+        for slot in self._slots:
+            slot.values = self._container(slot)
+        while True:
+            yield from self._refused(self._dice.choice(self._slots))
 
     def happenings(self) -> Iterator[tuple[Shape, Values]]:
         """Yield what is to be recorded, without end."""
