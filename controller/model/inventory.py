@@ -215,6 +215,7 @@ class ExecSession:
     intent: str  # of the start
     time: str  # of the intent's record: RFC 3339, UTC
     hook: str = ""  # postStart or preStop, if the exec is a hook
+    detached: bool = False  # nobody takes its output
 
 
 @dataclass(frozen=True, slots=True)

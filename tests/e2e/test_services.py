@@ -255,6 +255,29 @@ def test_every_connection_is_answered_while_the_broker_is_replaced(
     record_property("gate", [f"longest wait over two restarts: {max(waits):.2f} s"])
 
 
+def test_a_command_whose_output_a_restart_cuts_is_no_success(manager: Manager) -> None:
+    host = manager.host
+    host.write("web.yaml", DOCUMENTS)
+    with ExitStack() as stack:
+        broker = stack.enter_context(ExitStack())
+        broker.enter_context(manager.broker())
+        stack.enter_context(manager.controller())
+        eventually(lambda: host.is_ready("web"), what="the service runs")
+        (container,) = host.running_ids("web")
+        gate = ("docker", "--host", f"unix://{host.broker_socket}")
+        command = ("exec", container, "/bin/sh", "-c", "echo open; exec sleep 600")
+        with subprocess.Popen(
+            host.engine.inside(*gate, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == b"open\n"
+            broker.close()
+            broker.enter_context(manager.broker())
+            assert process.wait(timeout=60) == 1
+            assert b"exec.interrupted" in process.stderr.read()
+
+
 def test_the_broker_is_ready_and_answers_without_an_engine(manager: Manager) -> None:
     with manager.broker("--engine", "unix:///nonexistent/docker.sock"):
         health = asked(manager.host.broker_socket, "/trimtab/v1/health")

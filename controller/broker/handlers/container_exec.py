@@ -314,10 +314,31 @@ def inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     details = yield from read_json(f"/exec/{identifier}/json")
     if details is None:
         raise _unknown(identifier)
+    _refuse_if_cut(state, identifier, details)
     process = details.get("ProcessConfig") or {}
     shown = {name: details[name] for name in _SHOWN if name in details}
     shown["ProcessConfig"] = {name: process[name] for name in _SHOWN_PROCESS if name in process}
     return json_reply(200, shown)
+
+
+def _refuse_if_cut(state: GateState, identifier: str, details: dict[str, Any]) -> None:
+    """Refuse to show a running exec whose output an earlier broker carried until its end.
+
+    Clients ask when the output ends, and take "no exit code yet" for a success.
+
+    Raises:
+        Denied: ``exec.interrupted``.
+    """
+    session = state.inventory.sessions.get(identifier)
+    carried = session is None or session.detached or identifier in state.execs.created
+    if not carried and details.get("Running"):
+        raise Denied(
+            "exec.interrupted",
+            "the broker was replaced while the command ran: its output is cut, and the command goes on",
+            "run it again; trimtab journal list --action exec.end shows how this one ends",
+            status=409,
+            subject=identifier,
+        )
 
 
 def resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:

@@ -68,6 +68,8 @@ class RecordStore:
         self._snapshot = snapshot
         self._reach = reach
         self._saved_seq = -1
+        #: Which record ``load`` reads.
+        self.reading = 0
         #: The number of submitted entries that are not folded yet.
         self._unfolded = 0
         self._idle = asyncio.Event()
@@ -91,7 +93,7 @@ class RecordStore:
 
         def read() -> Iterator[Record]:
             nonlocal described
-            for record in self.journal.records(after=inventory.seq):
+            for record in self._records(inventory.seq):
                 described = checkpoint.described_snapshot(record) or described
                 yield record
 
@@ -99,12 +101,17 @@ class RecordStore:
         if is_rejected:
             self._reject(content, described)
 
+    def _records(self, after: int) -> Iterator[Record]:
+        for record in self.journal.records(after=after):
+            self.reading = record.seq
+            yield record
+
     def _is_described(self, seq: int, digest: str) -> bool:
         """Return True if a signed record describes the snapshot of the records up to *seq*."""
         if seq > self.journal.last_seq:
             return False
         signed = self.journal.signed_at_open or self.journal.last_seq
-        for record in self.journal.records(after=seq):
+        for record in self._records(seq):
             described = checkpoint.described_snapshot(record)
             if described is not None and (described.until, described.digest) == (seq, digest):
                 return record.seq <= signed

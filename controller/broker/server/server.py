@@ -71,6 +71,8 @@ LOG = logging.getLogger(__name__)
 SWITCH_S = 0.0005
 #: Seconds between two signs of life for the service manager.
 SIGN_S = 1.0
+#: How long the service manager waits for the next sign while the journal is read, in microseconds.
+LOADING_US = 60_000_000
 #: The facts of the engine before the engine has answered.
 UNKNOWN_ENGINE = EngineFacts("", "", "", 0, 0)
 
@@ -379,7 +381,11 @@ class Broker:
             store = RecordStore(
                 journal, self.state, snapshot, archive=archive, reach=services.reach
             )
-            await asyncio.to_thread(store.load)
+            signs = asyncio.ensure_future(self._run_signs_of_loading(store))
+            try:
+                await asyncio.to_thread(store.load)
+            finally:
+                signs.cancel()
             self.state.start_seq = journal.last_seq
             split_brain.begin_in_doubt(self.state)
             self.state.health.journal_error = journal.error
@@ -468,6 +474,21 @@ class Broker:
         return self._credentials.header(host)
 
     # Background tasks.
+
+    async def _run_signs_of_loading(self, store: RecordStore) -> None:
+        """Tell the service manager that the broker goes on reading: it ends a start without READY.
+
+        A journal that is read from its first record can take minutes. A disk that gives nothing more gets
+        no longer time.
+        """
+        manager, told = self._services.manager, -1
+        while manager.is_present:
+            if store.reading != told:
+                told = store.reading
+                manager.tell(
+                    EXTEND_TIMEOUT_USEC=LOADING_US, STATUS=f"reading the journal: record {told}"
+                )
+            await asyncio.sleep(SIGN_S)
 
     async def _run_signs(self, client: EngineClient) -> None:
         """Tell the service manager that the broker is ready, and that its event loop turns.

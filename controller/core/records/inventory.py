@@ -492,6 +492,7 @@ def _start_exec(inventory: Inventory, closing: parts.Closing) -> Inventory:
         closing.id,
         closing.time,
         summary.hook,
+        summary.detach,
     )
     return replace(inventory, sessions={**inventory.sessions, identifier: session})
 

@@ -22,6 +22,7 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.policy.document import Policy
 from controller.model.records import Entry, Record, Stage
 from controller.ports import NewId
+from controller.system.service_manager import ServiceManager, without_manager
 from tests.unit.broker.engine_side import EngineSide
 
 CONTROLLER = 54321
@@ -70,6 +71,7 @@ class Bench:
     bind_engine: Callable[[str], None] | None = None
     signed: bool = False  # the journal is
     registry_auth: Path | None = None
+    manager: ServiceManager = field(default_factory=without_manager)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     reload: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -99,6 +101,7 @@ class Bench:
             ),
             bind_engine=self.bind_engine or self.known_engines.append,
             reach=self.reach,
+            manager=self.manager,
         )
         places = BrokerPaths(
             state=self.root,

@@ -580,6 +580,21 @@ def test_a_session_of_an_earlier_broker_has_its_time_by_the_wall_clock() -> None
     looked_after(knows, running, ("operator", RECORDED), (EndProcess(77, WEB), ""))
 
 
+def test_an_exec_whose_output_was_cut_is_no_success() -> None:
+    """A client asks for the exit code when the output ends: there is none while the command goes on."""
+    known = inventory(sessions={EXEC: ExecSession(EXEC, WEB, 0, "i9", TIME)})
+    knows = state(known)
+    target = f"/exec/{EXEC}/json"
+    running = (LOOK_EXEC, exec_of(Running=True, Pid=77))
+    told = ask(knows, "GET", target, [running, ("refusal", RECORDED)])
+    assert (told.status, told.rule) == (409, "exec.interrupted")
+    ended = ask(knows, "GET", target, [(LOOK_EXEC, exec_of(ExitCode=3))])
+    assert (ended.status, ended.json["ExitCode"]) == (200, 3)
+    detached = ExecSession(EXEC, WEB, 0, "i9", TIME, detached=True)
+    shown = ask(state(inventory(sessions={EXEC: detached})), "GET", target, [running])
+    assert (shown.status, shown.json["Running"]) == (200, True)
+
+
 def test_a_start_whose_answer_was_lost_is_recovered_and_looked_after() -> None:
     knows = state(inventory())
     made(knows)

@@ -26,6 +26,7 @@ from controller.broker.server.server import ServerLimits
 from controller.model.errors import PolicyInvalid, StateError
 from controller.model.policy.document import Policy
 from controller.model.records import Reply, Request
+from controller.system.service_manager import ServiceManager
 from tests.unit.broker.engine_side import told
 from tests.unit.broker.serving import (
     STRICT,
@@ -84,6 +85,24 @@ def test_after_its_end_nothing_of_the_broker_is_left_but_its_books(tmp_path: Pat
     served(bench)
     policies = [record.entry.verdict for record in bench.recorded("policy")]
     assert policies == [{"policy": STRICT.digest}] * 2
+
+
+def test_a_manager_waits_as_long_as_the_journal_is_read(tmp_path: Path) -> None:
+    """A start without READY is ended after a while, but not one that goes on reading."""
+    bench = Bench(tmp_path, ok)
+    served(bench)
+    (tmp_path / "broker" / "inventory.json").unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(5)
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        bench.manager = ServiceManager(environ, pid=1, monotonic=bench.clock.monotonic)
+        served(bench)
+        first = manager.recv(4096).decode().splitlines()
+        assert [each.partition("=")[0] for each in first] == ["EXTEND_TIMEOUT_USEC", "STATUS"]
+        assert first[1].startswith("STATUS=reading the journal")
+        while manager.recv(4096) != b"READY=1":
+            pass
 
 
 def test_the_broker_ends_with_streams_open_and_answers_due(tmp_path: Path) -> None:
