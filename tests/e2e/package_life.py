@@ -77,6 +77,36 @@ print(json.dumps({"answers": len(waits), "longest": max(waits), "failed": failed
 """
 
 
+#: Prints what the broker would know of many paths of the host, for comparing two views of it.
+VERDICTS: Final = """import json, os
+from dataclasses import asdict
+from controller.broker.host.path_inspector import PathInspector, protected_places
+
+def below(folder, depth):
+    yield folder
+    try:
+        names = sorted(os.listdir(folder)) if depth else []
+    except OSError:
+        return
+    for name in names:
+        if not name.isdecimal():
+            yield from below(os.path.join(folder, name), depth - 1)
+
+with open("/proc/self/mountinfo") as file:
+    mounts = [line.split()[4] for line in file]
+paths = sorted({*below("/", 2), *below("/run", 3), *below("/var/lib/trimtab", 3), *below("/etc/trimtab", 4), *mounts})
+state = "/var/lib/trimtab"
+protected = protected_places(
+    state=state, policy="/etc/trimtab/policy.yaml", settings="/etc/trimtab/trimtab.yaml",
+    desired_state="/etc/trimtab/desired-state", engine_data="/var/lib/docker",
+    sockets=(("broker socket", state + "/run/broker.sock"), ("engine socket", "/run/docker.sock")),
+    secrets=("/run/trimtab/secrets",),
+)
+facts = PathInspector(protected, own_uid=0).inspect(tuple(paths))
+print(json.dumps([asdict(each) for each in facts], sort_keys=True, default=str))
+"""
+
+
 @dataclass
 class Life:
     """One run: the machine, the two versions, and what was found."""
@@ -111,6 +141,26 @@ class Life:
         (folder / "compose.yaml").write_text(COMPOSE)
         self.is_ready()
         self.container = self.ids()
+
+    def paths_inside_and_outside(self) -> None:
+        """The broker's facts of paths are the same in its unit and outside of any."""
+        machine = self.machine
+        machine.path("/root/verdicts.py").write_text(VERDICTS)
+        command = ("/usr/lib/trimtab/bin/python3", "-I", "/root/verdicts.py")
+        unit = machine.path("/usr/lib/systemd/system/trimtab-broker.service").read_text()
+        own = r"^(Type|ExecReload|Sockets|Restart\w*|WatchdogSec|PartOf|Requires|Wants|After)=.*\n"
+        text = re.sub(own, "", unit, flags=re.MULTILINE)
+        text = re.sub(r"^ExecStart=.*$", f"ExecStart={' '.join(command)}", text, flags=re.MULTILINE)
+        text = text.replace(
+            "[Service]\n", "[Service]\nType=oneshot\nStandardOutput=truncate:/root/inside.json\n"
+        )
+        machine.path("/etc/systemd/system/verdicts.service").write_text(text)
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "start", "verdicts.service")
+        inside = json.loads(machine.path("/root/inside.json").read_text())
+        outside = json.loads(machine.run(*command))
+        assert inside == outside, [each for each in inside if each not in outside][:3]
+        print(f"    {len(inside)} paths", flush=True)
 
     def reboot(self) -> None:
         self.machine.power_off()
@@ -275,6 +325,7 @@ SERVICES: Final = ("trimtab-broker.service", "trimtab-controller.service")
 STEPS: Final[tuple[Callable[[Life], None], ...]] = (
     Life.install,
     Life.project,
+    Life.paths_inside_and_outside,
     Life.reboot,
     Life.upgrade_with_a_mistake,
     Life.upgrade,
