@@ -57,8 +57,11 @@ class Identities:
             SecretError: for other recipients, or no age file.
         """
         data = sealed.encode() if isinstance(sealed, str) else sealed
+        # White space around armor is none of it, but the last bytes of a binary file can look like it.
+        if not data.startswith(b"age-encryption.org/"):
+            data = data.strip()
         try:
-            return bytes(pyrage.decrypt(data.strip(), list(self._keys)))
+            return bytes(pyrage.decrypt(data, list(self._keys)))
         except pyrage.DecryptError as error:
             if "matching keys" in str(error).lower():
                 raise self.wrong_key(what) from None

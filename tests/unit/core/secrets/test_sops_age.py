@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyrage
 import pytest
 
 from controller.core.secrets.sops import parse_identities
@@ -46,3 +47,10 @@ def test_a_file_for_another_key_names_our_recipient() -> None:
         KEYS.identities.open(Keys().sealed(b"x"), "spec.age.pw")
     assert caught.value.code == "secret.wrong-key"
     assert KEYS.recipient in caught.value.message
+
+
+def test_a_binary_file_is_read_whatever_byte_it_ends_in() -> None:
+    recipients = [pyrage.x25519.Recipient.from_str(KEYS.recipient)]
+    sealed = [pyrage.encrypt(b"hello", recipients) for _ in range(500)]
+    assert {each[-1:].isspace() for each in sealed} == {True, False}
+    assert {KEYS.identities.open(each, "x") for each in sealed} == {b"hello"}
