@@ -26,6 +26,9 @@ from controller.model.names import Key
 from controller.model.observed import NO_RUNS
 from controller.model.records import Entry
 
+#: Changes that can end a run.
+_ENDING = frozenset({mutations.Mutation.CONTAINER_STOP, mutations.Mutation.CONTAINER_KILL})
+
 
 def run_facts(state: GateState, labels: Mapping[str, Any]) -> RunFacts | None:
     """Return what the inventory knows of a new run's job; None for a container that is no run."""
@@ -139,13 +142,28 @@ def _goes_on(state: GateState, identifier: str) -> bool:
 
 
 def record_end(state: GateState, identifier: str, inspect: Mapping[str, Any]) -> Flow[None]:
-    """Record the end of a run that the engine shows as ended. A failed write changes nothing."""
-    if not _goes_on(state, identifier):
+    """Record the end of a run that the engine shows as ended. A failed write changes nothing.
+
+    A change under way can have ended the run: the change looks itself, when its outcome is known.
+    """
+    if not _goes_on(state, identifier) or _is_being_ended(state, identifier):
         return
     end = run_end.end_of(inspect, state.inventory.endings.get(identifier))
     if end is not None:
         code = (inspect.get("State") or {}).get("ExitCode")
         yield from _record(state, identifier, end, code if isinstance(code, int) else None)
+
+
+def _is_being_ended(state: GateState, identifier: str) -> bool:
+    for key, intent in state.inventory.open.items():
+        request = RequestPart.read(intent.request)
+        if (
+            key in state.intents.in_flight
+            and request.object == identifier
+            and request.route in _ENDING
+        ):
+            return True
+    return False
 
 
 def _record(

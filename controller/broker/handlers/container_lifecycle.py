@@ -153,7 +153,10 @@ def _take_down(
     extra = StopPart(signal=query["signal"]) if "signal" in query else StopPart()
     if call.verb == "kill" and call.actor.role is Role.CONTROLLER:
         extra |= StopPart(contents=present_contents(state, target.item))
-    return (yield from _post_action(call, state, target, judged, grace_s=grace, extra=extra))
+    reply = yield from _post_action(call, state, target, judged, grace_s=grace, extra=extra)
+    if target.item.is_run and reply.status < 400:
+        yield from job_runs.look_for_end(state, target.item.id)
+    return reply
 
 
 def _grace_s(query: Mapping[str, str], inspect: Mapping[str, Any]) -> int:

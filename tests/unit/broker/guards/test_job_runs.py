@@ -106,6 +106,33 @@ def test_a_read_records_the_end_of_a_run_once() -> None:
     assert [entry for entry in again.entries if is_end(entry)] == []
 
 
+def test_a_stop_under_way_records_the_end_itself() -> None:
+    """Others who see the ended run before the outcome don't take the end for one from outside."""
+    knows = knowing()
+    stop: dict[str, object] = {"route": mutations.Mutation.CONTAINER_STOP, "object": SLOT}
+    before = knows.inventory
+    knows.inventory = replace(before, open={"i": OpenIntent(9, AT, "controller", stop)})
+    knows.intents.in_flight.add("i")
+    read = request("GET", f"/containers/{SLOT}/json", actor=CONTROLLER)
+    seen = converse(handle(read, knows), [(LOOK, reply(ended(137)))], knows)
+    assert [entry for entry in seen.entries if is_end(entry)] == []
+    knows.inventory = before
+    running = inspect(SLOT, NAME, "team", State={"Status": "running", "Running": True})
+    steps: list[Step] = [
+        (LOOK, reply(running)),
+        ("intent", RECORDED),
+        (Forward("POST", f"/containers/{SLOT}/stop", by="id-2"), NO_CONTENT),
+        ("outcome", RECORDED),
+        (LOOK, reply(ended(137))),
+        ("operator", RECORDED),
+    ]
+    asked = request("POST", f"/containers/{SLOT}/stop", actor=OPERATOR)
+    answer = converse(handle(asked, knows), steps, knows)
+    (end,) = [entry for entry in answer.entries if is_end(entry)]
+    told = "was stopped by operator, and exited with 137"
+    assert end.result == {"exitCode": 137, "reason": told}
+
+
 def test_a_removal_records_the_end_before_the_container_is_gone() -> None:
     asked = request("DELETE", f"/containers/{SLOT}", actor=OPERATOR)
     knows = knowing()
