@@ -30,7 +30,7 @@ from controller.model import names
 from controller.model.mutations import Mutation
 from tests import engine as engines
 from tests.gate import meanings, predictions, wire
-from tests.gate.fixtures import IMAGE, World
+from tests.gate.fixtures import CONTEXT, IMAGE, World, controller_labels
 from tests.gate.meanings import Asked, Stage
 from tests.gate.tap import Tapped
 from tests.gate.wire import Answer
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 WORKERS = 4
 SOURCE = "/tmp/policy-x"
+REVISION = "v2:" + "5a" * 32
 ANSWER_S = 60.0
 SETTLE_S = 3.0
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class Worker:
         self._world = world
         self._tally = tally
         self._engine = Line(self._to_engine)
-        self._lines = {who: self._line(who) for who in ("alice", "operator")}
+        self._lines = {who: self._line(who) for who in ("alice", "operator", "controller")}
         self.tag = f"fz{next(SERIAL)}-"  # nobody else's in this process, whatever the world
         self._made = ""  # the id of what was made for an input
         self._stage = self._make_stage()
@@ -155,7 +156,9 @@ class Worker:
     def _must(self, who: str, method: str, path: str, body: object = None) -> Any:
         """Change something through the broker, for an input to come."""
         raw = None if body is None else json.dumps(body).encode()
-        answer = self._lines[who].ask(wire.request(method, f"/v1.45{path}".encode(), raw), method)
+        headers: dict[str, str | None] = {"Trimtab-Context": CONTEXT} if who == "controller" else {}
+        request = wire.request(method, f"/v1.45{path}".encode(), raw, headers)
+        answer = self._lines[who].ask(request, method)
         assert answer.good, f"{who}: {method} {path}: {answer}"
         with self._tally.lock:
             self._tally.prepared += 1
@@ -164,6 +167,13 @@ class Worker:
     def _container(self, name: str, **host: object) -> str:
         body = {"Image": IMAGE, "Labels": {names.SERVICE: "web"}, "HostConfig": host}
         return str(self._must("alice", "POST", f"/containers/create?name={name}", body)["Id"])
+
+    def _slot(self, service: str) -> str:
+        """Have the controller make a service's container."""
+        labels = controller_labels(service, slot=1, revision=REVISION, image=IMAGE)
+        name = names.container_name("pins", service, slot=1, revision=REVISION)
+        body = {"Image": IMAGE, "Labels": labels, "HostConfig": {"NetworkMode": "none"}}
+        return str(self._must("controller", "POST", f"/containers/create?name={name}", body)["Id"])
 
     def _make_stage(self) -> Stage:
         networks = (f"{self.tag}left", f"{self.tag}right")
@@ -220,6 +230,8 @@ class Worker:
 
     def _judge(self, asked: Asked) -> str:
         self._prepare(asked)
+        if asked.route == Mutation.CONTAINER_RELEASE:
+            asked = meanings.of_container(asked, self._made)
         before = self._before(asked)
         # A pull names nothing of a worker's own: one at a time, so that it is told whose it was.
         with PULLING if _is_pull_route(asked) else nullcontext():
@@ -250,6 +262,10 @@ class Worker:
         match asked.route:
             case Mutation.CONTAINER_REMOVE:
                 self._made = self._container(asked.about, NetworkMode="none")
+            case Mutation.CONTAINER_RELEASE:
+                self._made = self._slot(asked.about)
+                self._put_into(self._made, asked.state)
+                return
             case Mutation.NETWORK_REMOVE:
                 made = self._must("alice", "POST", "/networks/create", {"Name": asked.about})
                 self._made = str(made["Id"])
@@ -286,10 +302,12 @@ class Worker:
 
     def _before(self, asked: Asked) -> Any:
         container = {
+            Mutation.CONTAINER_RELEASE: self._made,
             Mutation.NETWORK_CONNECT: self._stage.loose,
             Mutation.NETWORK_DISCONNECT: self._stage.loose,
         }.get(Mutation(asked.route), asked.about)
-        if container in {self._stage.loose, *self._runners}:
+        mine = container in {self._stage.loose, *self._runners}
+        if mine or asked.route == Mutation.CONTAINER_RELEASE:
             return predictions.container(self._look(f"/containers/{container}/json"))
         return None
 
@@ -340,12 +358,17 @@ class Worker:
                 pass
         expect = AFTER[asked.route]
         container = asked.about if asked.about in self._runners else self._stage.loose
+        if asked.route == Mutation.CONTAINER_RELEASE:
+            container = self._made
         shown = predictions.container(self._look(f"/containers/{container}/json"))
         return expect(asked, before), shown
 
     def _clean(self, asked: Asked) -> None:
         """Remove what is left of an input's own object."""
         if asked.about in {"", self._stage.loose, *self._runners, *self._stage.networks}:
+            return
+        if asked.route == Mutation.CONTAINER_RELEASE:  # the engine's alone, if it was released
+            self._meddle("DELETE", f"/containers/{self._made}?force=1")
             return
         kind = asked.route.partition(".")[0] + "s"
         suffix = "/json" if kind == "containers" else ""
@@ -394,6 +417,7 @@ AFTER: dict[str, Callable[[Asked, Any], Any]] = {
     Mutation.CONTAINER_UNPAUSE: predictions.after_signal,
     Mutation.CONTAINER_RENAME: predictions.renamed,
     Mutation.CONTAINER_UPDATE: predictions.updated,
+    Mutation.CONTAINER_RELEASE: predictions.released,
     Mutation.NETWORK_CONNECT: predictions.connected,
     Mutation.NETWORK_DISCONNECT: predictions.disconnected,
 }

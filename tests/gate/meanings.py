@@ -7,6 +7,7 @@ understand, ``raw_body`` and ``raw_query`` are bytes for one of the many ways to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -96,14 +97,26 @@ def draw(seed: int, number: int, stage: Stage) -> Asked:
     return _written(make(dice, stage, number), dice)
 
 
+def _target(asked: Asked, dice: Random) -> tuple[str, str]:
+    if asked.route == Mutation.CONTAINER_RELEASE:  # of trimtab's own: no version, no query
+        return asked.path, ""
+    path = dice.choice(["/v1.45", "/v1.44", ""]) + asked.path
+    return path, spelling.query(_with_zeroes(asked, dice), dice)
+
+
+def _completed(asked: Asked, table: Any, dice: Random) -> Any:
+    if asked.route == Mutation.CONTAINER_RELEASE:  # no unknown member means nothing there
+        return asked.body
+    return spelling.with_zeroes(asked.body or {}, table, dice)
+
+
 def _written(asked: Asked, dice: Random) -> Asked:
     """Choose a spelling, or a misspelling."""
     table = BODIES.get(asked.route, ())
-    path = dice.choice(["/v1.45", "/v1.44", ""]) + asked.path
-    query = spelling.query(_with_zeroes(asked, dice), dice)
+    path, query = _target(asked, dice)
     body, wrong = None, ""
     if asked.body is not None:
-        body = spelling.spelled(spelling.with_zeroes(asked.body, table, dice), dice)
+        body = spelling.spelled(_completed(asked, table, dice), dice)
     elif asked.method == "POST" and dice.random() < 0.2:  # nobody reads it
         body = spelling.spelled({**dict(asked.query), "Privileged": True}, dice)
     if dice.random() < WRONG_SHARE:
@@ -420,6 +433,35 @@ def _remove(dice: Random, stage: Stage, number: int) -> Asked:
     )
 
 
+def _release(dice: Random, stage: Stage, number: int) -> Asked:
+    body: dict[str, Any] = {"container": "0" * 64}  # until there is one: ``of_container``
+    fields = {
+        "files": {},
+        "keepRestart": _some(dice, 0.5),
+        "dryRun": False,
+        "note": dice.choice(TEXTS),
+    }
+    body |= {key: fields[key] for key in dice.sample(list(fields), dice.randrange(5))}
+    return Asked(
+        number,
+        Mutation.CONTAINER_RELEASE,
+        "operator",
+        "POST",
+        "/trimtab/v1/releases",
+        [],
+        body,
+        about=f"{stage.tag}{number}",
+        state=dice.choice(["running", "running", "stopped"]),
+    )
+
+
+def of_container(asked: Asked, identifier: str) -> Asked:
+    """Return a release of the container that was made for it."""
+    raw = re.sub(r"(?:0|\\u0030){64}", identifier, asked.raw_body or "")
+    body = {**(asked.body or {}), "container": identifier}
+    return _replace(asked, body=body, raw_body=raw)
+
+
 def _pull(dice: Random, _stage: Stage, number: int) -> Asked:
     repository, _, tag = IMAGE.rpartition(":")
     pairs = dice.choice(
@@ -550,6 +592,7 @@ MAKERS: dict[str, Maker] = {
     Mutation.CONTAINER_RENAME: _rename,
     Mutation.CONTAINER_UPDATE: _update,
     Mutation.CONTAINER_REMOVE: _remove,
+    Mutation.CONTAINER_RELEASE: _release,
     Mutation.IMAGE_PULL: _pull,
     Mutation.NETWORK_CREATE: _network,
     Mutation.NETWORK_REMOVE: _network_remove,

@@ -241,6 +241,19 @@ def updated(asked: Asked, before: Shown) -> Shown | None:
     return shown
 
 
+def released(asked: Asked, before: Shown) -> Shown:
+    """Return a container after its release: what runs is restarted by the engine from now on."""
+    shown = deepcopy(before)
+    keeps = (asked.body or {}).get("keepRestart", False)
+    if (
+        asked.state == "running"
+        and not keeps
+        and before["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    ):
+        shown["HostConfig"]["RestartPolicy"] = _restart({"Name": "unless-stopped"})
+    return shown
+
+
 def after_signal(asked: Asked, before: Shown) -> Shown:
     """Return a container after start, stop, restart, kill, pause or unpause."""
     verb = asked.path.rpartition("/")[2]

@@ -10,6 +10,7 @@ not applied whose effect came after all.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from collections import Counter
@@ -31,6 +32,7 @@ from controller.broker.gate.commands import (
 )
 from controller.broker.gate.routes import ROUTES
 from controller.core.records.record import CLOSING
+from controller.model import names
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.mutations import Mutation
 from controller.model.records import Actor, Record, Reply, Request, Role
@@ -45,6 +47,8 @@ from tests.sim.journal import SimJournal
 
 T = TypeVar("T")
 ROOT = Actor(uid=0, gid=0, pid=1, role=Role.OPERATOR)
+CONTROLLER = Actor(uid=990, gid=990, pid=41, role=Role.CONTROLLER)
+CONTEXT = base64.urlsafe_b64encode(b'{"cause":"sweep"}').decode().rstrip("=")
 JSON = (("content-type", "application/json"),)
 WEB, APP = "trimtab.local/web:1", "ghcr.io/platformnetwork/app:1"
 DEADLINES = {route.name: route.deadline_s for route in ROUTES}
@@ -188,10 +192,15 @@ class World:
 
     # Life.
 
-    def ask(self, method: str, path: str, body: object = None, query: str = "") -> Reply:
+    def ask(
+        self, method: str, path: str, body: object = None, query: str = "", actor: Actor = ROOT
+    ) -> Reply:
         content = b"" if body is None else json.dumps(body).encode()
-        headers = (("content-type", "application/json"),) if content else ()
-        request = Request(method, f"/v1.45{path}", query, headers, content, ROOT)
+        headers: tuple[tuple[str, str], ...] = JSON if content else ()
+        if actor.role is Role.CONTROLLER:
+            headers += (("trimtab-context", CONTEXT),)
+        target = path if path.startswith("/trimtab/") else f"/v1.45{path}"
+        request = Request(method, target, query, headers, content, actor)
         value = self.broker.serve(request)
         assert isinstance(value, Reply)
         return value
@@ -295,6 +304,28 @@ def exec_start(world: World) -> Callable[[], Reply]:
     return lambda: world.ask("POST", f"/exec/{made}/start", {"Detach": True})
 
 
+SLOT = {
+    names.OWNER: "platform",
+    names.NAMESPACE: "default",
+    names.SERVICE: "web",
+    names.SLOT: "1",
+    names.REVISION: "v2:" + "5a" * 32,
+    names.IMAGE: WEB,
+}
+PLACE = names.container_name("default", "web", slot=1, revision=SLOT[names.REVISION])
+
+
+def release(world: World) -> Callable[[], Reply]:
+    """A service's container, which the engine doesn't restart until it is released."""
+    body = {"Image": WEB, "Labels": SLOT, "HostConfig": {"NetworkMode": "none"}}
+    made = world.ask("POST", "/containers/create", body, f"name={PLACE}", CONTROLLER)
+    assert made.status == 201, made.body
+    own = str(json.loads(made.body)["Id"])
+    started = world.ask("POST", f"/containers/{own}/start", actor=CONTROLLER)
+    assert started.status == 204, started.body
+    return lambda: world.ask("POST", "/trimtab/v1/releases", {"container": own})
+
+
 Scene = Callable[[World], Callable[[], Reply]]
 SCENES: dict[str, Scene] = {
     Mutation.CONTAINER_CREATE: lambda world: (
@@ -309,6 +340,7 @@ SCENES: dict[str, Scene] = {
     Mutation.CONTAINER_RENAME: on_container("/rename", query="name=other"),
     Mutation.CONTAINER_UPDATE: on_container("/update", body={"CpuShares": 512}),
     Mutation.CONTAINER_REMOVE: remove,
+    Mutation.CONTAINER_RELEASE: release,
     Mutation.EXEC_CREATE: on_container("/exec", body={"Cmd": ["true"]}),
     Mutation.EXEC_START: exec_start,
     Mutation.IMAGE_PULL: lambda world: lambda: world.ask("POST", "/images/create", None, PULL),
@@ -401,7 +433,8 @@ def test_every_route_that_changes_something_has_its_scene() -> None:
     # A prune is a sum of removals, each with an intent of its own.
     prunes = {"container.prune", "network.prune", "volume.prune"}
     routes = {route.name for route in ROUTES if route.kind == "mutate" and not route.own} - prunes
-    assert routes - settled_as_others == set(SCENES)
+    # A release is a route of trimtab's own that changes the engine.
+    assert routes - settled_as_others == set(SCENES) - {Mutation.CONTAINER_RELEASE}
 
 
 RUNS: Counter[str] = Counter()
