@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 PACKAGES: Final = (
-    *("systemd", "systemd-sysv", "dbus", "debconf", "ca-certificates", "python3"),
+    *("systemd", "systemd-sysv", "dbus", "debconf", "ca-certificates", "procps", "python3"),
     *("docker.io", "docker-cli", "iptables"),
 )
 SUITE: Final = "trixie"
