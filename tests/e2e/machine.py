@@ -96,7 +96,7 @@ class Machine:
 
     def inside(self, *argv: str) -> tuple[str, ...]:
         """Return the command that runs *argv* in the machine."""
-        spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd")
+        spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
         clean = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root")
         quiet = ("DEBIAN_FRONTEND=noninteractive",)
         return ("nsenter", "--target", str(self._init), *spaces, *clean, *quiet, *argv)

@@ -83,6 +83,8 @@ from dataclasses import asdict
 from controller.broker.host.path_inspector import PathInspector, protected_places
 
 def below(folder, depth):
+    if folder == "/run/systemd":
+        return  # it names the unit that looks
     yield folder
     try:
         names = sorted(os.listdir(folder)) if depth else []
