@@ -275,8 +275,10 @@ class Life:
         self.dpkg("--install", f"/root/{package}")
         assert self.broker() != before
         machine.path("/root/enough").touch()
-        found: dict[str, Any] = json.loads(asker.communicate(timeout=60)[0])
+        told = asker.communicate(timeout=60)[0]
         machine.path("/root/enough").unlink()
+        assert told.startswith("{"), told[-2000:]
+        found: dict[str, Any] = json.loads(told)
         assert not found["failures"], found
         ends = [(each.communicate(timeout=20)[0][-200:], each.returncode) for each in streams]
         log = machine.run("journalctl", "--boot", "--unit", "trimtab-broker", "--output", "cat")
