@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -24,18 +25,21 @@ def needed(name: str, extras: tuple[str, ...]) -> set[str]:
     queue = [(name, extras)]
     seen = set(queue)
     while queue:
-        parent, wanted = queue.pop()
-        for text in requires(parent) or ():
-            requirement = Requirement(text)
-            marker = requirement.marker
-            if marker and not any(marker.evaluate({"extra": extra}) for extra in ("", *wanted)):
-                continue
-            child = (canonicalize_name(requirement.name), tuple(sorted(requirement.extras)))
+        for child in children(*queue.pop()):
             found.add(child[0])
             if child not in seen:
                 seen.add(child)
                 queue.append(child)
     return found
+
+
+def children(name: str, extras: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the distributions that *name* with *extras* asks for itself, each with the extras asked for."""
+    for text in requires(name) or ():
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if not marker or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield canonicalize_name(requirement.name), tuple(sorted(requirement.extras))
 
 
 def pins(constraints: str) -> dict[str, str]:

@@ -67,7 +67,11 @@ def test_the_checksums_are_those_of_all_files(release: Release) -> None:
 def test_the_list_of_parts_has_each_pin_and_nothing_that_varies(release: Release) -> None:
     listed = json.loads(release.path(".cdx.json").read_bytes())
     assert listed["bomFormat"] == "CycloneDX"
-    assert "serialNumber" not in listed
+    needs = {each["ref"]: each.get("dependsOn", ()) for each in listed["dependencies"]}
+    assert len(needs) == len(listed["components"]) + 1
+    assert {ref for refs in needs.values() for ref in refs} == needs.keys() - {
+        listed["metadata"]["component"]["bom-ref"]
+    }
     assert listed["metadata"]["timestamp"] == "2026-01-01T00:00:00+00:00"
     assert listed["metadata"]["component"]["name"] == "trimtab"
     parts = {part["name"]: part["version"] for part in listed["components"]}

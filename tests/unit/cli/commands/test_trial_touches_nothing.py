@@ -32,7 +32,6 @@ def note(event, args):
     elif event.startswith(CHANGES) and event not in READS:
         events.append([event, ""])
 sys.addaudithook(note)
-sys.modules["isoduration"] = None  # jsonschema would load it with all that it loads; only tools of developers bring it
 from controller.cli.main import main
 try:
     main(sys.argv[1:])
