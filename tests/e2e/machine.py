@@ -10,11 +10,11 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from tests.instance import eventually
 
 PACKAGES: Final = (
     *("systemd", "systemd-sysv", "dbus", "debconf", "ca-certificates", "procps", "python3"),
@@ -66,8 +66,8 @@ class Machine:
                 stderr=console,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
-        self.wait_for(self._has_init, BOOT_S, "no process 1")
-        self.wait_for(self._is_up, BOOT_S, "services are still starting")
+        eventually(self._has_init, within_s=BOOT_S, what="process 1")
+        eventually(self._is_up, within_s=BOOT_S, what="the start of all services")
 
     def power_off(self) -> None:
         """Stop the machine as an operator does, and wait until it is gone."""
@@ -133,18 +133,6 @@ class Machine:
     def path(self, name: str) -> Path:
         """Return where a file of the machine is here."""
         return self.root / name.lstrip("/")
-
-    def wait_for(self, holds: Callable[[], bool], patience_s: float, problem: str) -> None:
-        """Wait until something holds.
-
-        Raises:
-            MachineError: it didn't within *patience_s*.
-        """
-        end = time.monotonic() + patience_s
-        while not holds():
-            if time.monotonic() > end:
-                raise MachineError(f"{problem} after {patience_s:.0f} s")
-            time.sleep(0.2)
 
     def _has_init(self) -> bool:
         console = self._console

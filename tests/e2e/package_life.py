@@ -25,6 +25,7 @@ from controller.app.process import SystemClock
 from controller.core.transparency import parse_private
 from controller.settings import StateFolder
 from tests.e2e.machine import Machine, MachineError, missing
+from tests.instance import eventually
 from tools import demo_images
 from tools.benches.records import lengthen
 from tools.busybox import find_static_busybox
@@ -252,7 +253,7 @@ class Life:
     def reinstall(self) -> None:
         self.dpkg("--install", f"/root/{self.new}")
         assert self.active() == ["active", "active"]
-        self.machine.wait_for(lambda: "web" in self.status(), READY_S, "web isn't shown")
+        eventually(lambda: "web" in self.status(), within_s=READY_S, what="web is shown")
         self.same()
 
     # What the steps share.
@@ -303,9 +304,9 @@ class Life:
             return re.search(r"web\s.*1/1.*Ready", self.status()) is not None
 
         try:
-            self.machine.wait_for(ready, READY_S, "web isn't Ready")
-        except MachineError as problem:
-            raise MachineError(f"{problem}\n{self.status()}") from None
+            eventually(ready, within_s=READY_S, what="web is Ready")
+        except AssertionError as problem:
+            raise AssertionError(f"{problem}\n{self.status()}") from None
 
     def ids(self) -> str:
         return self.machine.run("docker", "ps", "--quiet", "--no-trunc").strip()

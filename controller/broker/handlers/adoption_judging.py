@@ -594,7 +594,7 @@ def _judge(judge: AdoptionJudge, run: EndedRun, state: GateState) -> Flow[None]:
 
 
 def record_runs(call: GateRequest, state: GateState, runs: list[EndedRun], note: str) -> Flow[None]:
-    """Record each run that counts, and a hold for each other job."""
+    """Record for each job that its ended run succeeded, or why the job is held."""
     for run in runs:
         by = Author(state.new_id(), call.actor, policy=call.policy.digest)
         labels = {names.NAMESPACE: run.job.namespace, names.SERVICE: run.job.name}

@@ -47,7 +47,7 @@ class SettingsSource:
 
 @dataclass(frozen=True, slots=True)
 class UsableSettings(SettingsFound):
-    """Settings with all that was read for them."""
+    """Settings of the file, with the policy and the credentials that the settings name."""
 
     policy_file: Path
     #: Of another file than before; None: those in use stay.

@@ -278,7 +278,10 @@ def with_verdicts(actions: Iterable[plan.AnyAction], judge: Judge) -> list[plan.
 
 
 def judged_sequence(actions: Iterable[plan.AnyAction], judge: Judge) -> list[plan.AnyAction]:
-    """Return actions with their verdicts, each of which depends on those before."""
+    """Return a sequence of actions with their verdicts, up to and including the first denied action.
+
+    Later actions depend on the denied one.
+    """
     return until_denied(with_verdicts(actions, judge))
 
 

@@ -264,7 +264,13 @@ def _members(line: bytes) -> dict[str, Any]:
 
 
 def _check_form(members: dict[str, Any]) -> str:
-    """Check all that this version knows. Return what it doesn't know, or ''."""
+    """Check the members that this version knows.
+
+    Return the names of unknown members, as of a newer version, in words; '' if there are none.
+
+    Raises:
+        BadLine: a known member is missing, or has the wrong form.
+    """
     if not members.keys() >= _REQUIRED:
         raise BadLine(f"it lacks {', '.join(sorted(_REQUIRED - members.keys()))}")
     seq = members["seq"]

@@ -451,7 +451,10 @@ class ChainWalk:
             raise self.damage(str(error), unreadable=True) from None
 
     def _note(self, newer: str) -> None:
-        """Take what this version doesn't know of the next record, which is in its place."""
+        """Remember the first record of a newer version, or refuse the record.
+
+        *newer* names the members that this version doesn't know; '' for none.
+        """
         if not newer:
             return
         found = self.damage(newer, ChainFault.NEWER)

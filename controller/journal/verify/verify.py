@@ -81,7 +81,7 @@ from controller.model.records import Record
 
 @dataclass(frozen=True, slots=True)
 class TrustAnchors:
-    """What the caller trusts, apart from the journal itself."""
+    """The keys and checkpoints that the caller trusts, apart from the journal itself."""
 
     #: Trusted keys. If empty, the keys in the journal are trusted.
     keys: frozenset[PublicKey] = frozenset()
