@@ -448,7 +448,7 @@ def _extract_keys(file: Path, staged: Path, keys: Mapping[str, bytes]) -> None:
 
 
 def restore_settings(staged: Path, root: Path, backup: ReadBackup) -> InstanceSettings:
-    """Give an unpacked backup its settings, and return them. Those of the system's own file win.
+    """Write the settings of an unpacked backup, and return the settings. The system's own file wins.
 
     The policy of the backup is used if its file is missing on this host.
 

@@ -130,7 +130,7 @@ def cut_short(file: Path) -> StateError:
 
 
 def tampered(file: Path, what: str) -> StateError:
-    """Return the error about a file whose content isn't what was written."""
+    """Return the error about a file whose content was changed."""
     return StateError(
         "backup.tampered",
         f"{file} was changed or is damaged: {what}",
@@ -146,7 +146,7 @@ class Readable(Protocol):
 
 
 class _Counted:
-    """A content whose bytes are hashed as they are read."""
+    """A content that is hashed while its bytes are read."""
 
     def __init__(self, content: Readable) -> None:
         self._file = content

@@ -230,7 +230,7 @@ def open_launch(
 
 
 def access_check(user: User) -> AccessCheck:
-    """Return what refuses a file that the controller's user or other users can change."""
+    """Return a check that refuses files which the controller's user or other users can change."""
     return partial(access_error, broker_uid=os.getuid(), controller_uid=user.uid)
 
 

@@ -221,7 +221,7 @@ def read_file(
 
 
 def choose_settings(root: Path, options: Mapping[str, str]) -> ChosenSettings:
-    """Return the settings of a start: those of the file, where its *options* name no others.
+    """Return the settings of a start: the *options*, and the file for every key without an option.
 
     *options* are values by the names of keys. Nothing is written.
 

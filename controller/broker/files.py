@@ -326,7 +326,7 @@ class FileStore:
             return str(error.strerror)
 
     def restore(self, *, missing_only: bool = False) -> Iterator[tuple[FileSet, str]]:
-        """Make every folder again that existed. Yield each that can't be made, with the reason.
+        """Make the former folders again. Yield each folder that can't be made, with the reason.
 
         With *missing_only*, stable folders that exist stay as they are: their content can be later than
         what a restored state folder knows.

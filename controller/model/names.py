@@ -189,7 +189,7 @@ FOREIGN = "container.foreign"
 
 @dataclass(frozen=True, slots=True)
 class ForeignContainer:
-    """A container that holds its slot, and isn't supervised: nobody changes it, and nothing starts next to it.
+    """A container without supervision that holds a slot: nobody changes the container, and nothing starts beside it.
 
     Either an operator released it; or it carries the label of this instance, the inventory lacks it, and it
     runs or may run. Then its labels prove nothing.

@@ -414,7 +414,7 @@ class GateState:
 
     @property
     def holders(self) -> tuple[ForeignContainer, ...]:
-        """The containers that nobody supervises, and next to which nothing starts."""
+        """The containers without supervision: nothing starts beside them."""
         return (*self.split_brain.holders, *released_holders(self.inventory))
 
     @property

@@ -66,7 +66,7 @@ class _Asked:
 
 @dataclass(slots=True)
 class _Release:
-    """A container to release, and what would become of it."""
+    """A container to release, with the outcome of the release."""
 
     item: ContainerItem
     inspect: Mapping[str, Any]
@@ -283,7 +283,7 @@ def _take_its_place(
     found: _Release,
     made: tuple[GateRequest, container_create.Lookups, AdmissionDecision],
 ) -> Flow[Reply]:
-    """Create the container with the copies, stop the other one, start the new one, remove the other.
+    """Create a container with the copies, stop the old container, start the new one, remove the old one.
 
     If the new one can't be started, it is removed, and the other one started again.
 

@@ -176,7 +176,7 @@ def fetch_status(state: Path | None) -> dict[str, Any]:
 
 
 def fetch_settings_problems(folder: StateFolder) -> list[Problem]:
-    """Return what needs a restart, of the processes that answer."""
+    """Ask broker and controller, and return ``settings_problems`` of the answers."""
     health, answer = None, None
     with suppress(TrimtabError):
         health = BrokerApi(folder.broker_socket).get("health")
@@ -188,7 +188,7 @@ def fetch_settings_problems(folder: StateFolder) -> list[Problem]:
 def settings_problems(
     root: Path, health: Mapping[str, Any] | None, report: Mapping[str, Any] | None
 ) -> list[Problem]:
-    """Return the problems of processes that run with other settings than those in force.
+    """Return a problem for each process that runs with settings other than the settings in force.
 
     *health* is the broker's, *report* the controller's; None for a process that isn't looked at.
     """

@@ -169,7 +169,7 @@ def _versions() -> dict[str, object]:
 
 
 def _settings(settings: InstanceSettings) -> list[dict[str, object]]:
-    """Return which keys are set, and the values that are times."""
+    """Return the keys that are set, and the values of keys with times."""
     plain = InstanceSettings()
     found = []
     for key in BY_NAME.values():

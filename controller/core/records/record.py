@@ -194,7 +194,7 @@ def parse(line: bytes) -> Record:
 
 
 def parse_any(line: bytes) -> tuple[Record, str]:
-    """Read one line, also of a newer version. Return what this version doesn't know of it, or ''.
+    """Read a record's line, also of a newer version. Return the record and its unknown members in words, or ''.
 
     Raises:
         BadLine: the bytes differ from the record's canonical line, or the hash is wrong.

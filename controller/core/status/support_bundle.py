@@ -1,4 +1,4 @@
-"""What a support bundle has: the allowed fields of reports, each with the form of its values.
+"""The contents of a support bundle: the allowed fields of reports, each with the form of its values.
 
 Pure. A bundle is built of this list alone: a field that isn't listed is left out, and so is a value of
 another form. No form admits free text. So no value that somebody wrote is in a bundle, apart from names
@@ -27,7 +27,7 @@ ROWS_MAX, TEXT_MAX = 10_000, 80
 
 @dataclass(frozen=True, slots=True)
 class AllowedForm:
-    """The form of a value, and what it is for people."""
+    """The form of a value, with its description for people."""
 
     told: str
     select: Select
@@ -44,7 +44,7 @@ def _matching(told: str, pattern: str) -> AllowedForm:
 
 
 def _word(*words: str) -> AllowedForm:
-    """Return the form of one of some words. Any other text is ``other``."""
+    """Return the form of a text from a closed list of words. Any other text is ``other``."""
 
     def select(value: object) -> object:
         return value if value in words else "other" if isinstance(value, str) and value else None
