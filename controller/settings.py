@@ -221,6 +221,20 @@ def read_instance(root: Path) -> Instance | None:
         ) from error
 
 
+def raise_if_restoring(root: Path) -> None:
+    """Refuse a folder without an instance where a restore was cut off.
+
+    Raises:
+        StateError: ``state.restoring``.
+    """
+    if (root / RESTORING).exists():
+        raise StateError(
+            "state.restoring",
+            f"a restore in {root} didn't get to its end",
+            remedy="repeat the command 'trimtab restore'",
+        )
+
+
 def _integer(value: object) -> int:
     if type(value) is not int or value < 1:
         raise ValueError(f"its format is {value!r:.20}")

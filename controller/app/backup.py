@@ -620,7 +620,7 @@ def place(staged: Path, root: Path, *, reach: Reach = pass_by) -> Path | None:
     Raises:
         StateError: a file can't be moved.
     """
-    former = sorted(_names(root) - {*_STAY, RESTORING}, key=lambda name: name != _INSTANCE)
+    former = sorted(_names(root) - {*_STAY, RESTORING}, key=lambda name: (name != _INSTANCE, name))
     aside = (
         root.with_name(f"{root.name}.before-{time.strftime('%Y%m%dT%H%M%S')}") if former else None
     )
@@ -634,7 +634,7 @@ def place(staged: Path, root: Path, *, reach: Reach = pass_by) -> Path | None:
         fsync_folder(root)
         _place_settings(staged, root)
         made = _names(staged) - {*_STAY, _PLACING}
-        for name in sorted(made, key=lambda name: name == _INSTANCE):
+        for name in sorted(made, key=lambda name: (name == _INSTANCE, name)):
             fsync_folder(root)
             reach("restore.move.before")
             (staged / name).rename(root / name)

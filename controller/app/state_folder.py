@@ -33,11 +33,11 @@ from controller.model.settings import (
 from controller.process.process_group import POLL_S
 from controller.settings import (
     GROUP,
-    RESTORING,
     SYSTEM_STATE,
     Instance,
     StateFolder,
     existing_instance,
+    raise_if_restoring,
     read_instance,
     run_folder,
     settings_file,
@@ -395,12 +395,8 @@ def raise_if_lost(root: Path) -> None:
     """
     journal = root / "broker" / "journal"
     is_new = read_instance(root) is None
-    if is_new and (root / RESTORING).exists():
-        raise StateError(
-            "state.restoring",
-            f"a restore in {root} didn't get to its end",
-            remedy="repeat the command 'trimtab restore'",
-        )
+    if is_new:
+        raise_if_restoring(root)
     if is_new and journal.is_dir() and any(journal.iterdir()):
         raise StateError(
             "state.damaged",

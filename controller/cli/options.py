@@ -23,6 +23,7 @@ from controller.settings import (
     Instance,
     StateFolder,
     find_state,
+    raise_if_restoring,
     read_instance,
     settings_file,
     state_of,
@@ -156,6 +157,7 @@ def open_state(explicit: Path | None) -> tuple[StateFolder, Instance]:
     except PermissionError as error:
         raise StateError("state.unreadable", f"{root}: {error.strerror}") from error
     if instance is None:
+        raise_if_restoring(root)
         raise StateError(
             "state.missing",
             f"no instance at {root}",
@@ -172,11 +174,13 @@ def default_directory(directory: Path | None, root: Path) -> Path:
     Raises:
         UsageError: no directory is given, and there is no default.
         SettingsInvalid: the file of settings has mistakes.
+        StateError: a restore of the instance was cut off.
     """
     if directory is not None:
         return directory.absolute()
     if (instance := read_instance(root)) is not None:
         return Path(instance.dir)
+    raise_if_restoring(root)
     if settings_file(root).exists():
         from controller.app.state_folder import read_file  # a parser: slow to load
 

@@ -42,6 +42,7 @@ from controller.settings import (
     GROUP,
     SYSTEM_SETTINGS,
     StateFolder,
+    raise_if_restoring,
     read_in_force,
     read_instance,
     settings_file,
@@ -307,6 +308,8 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
     """Check the state folder, its policy, and its running processes."""
     try:
         instance, current = read_instance(root), read_in_force(root).settings
+        if instance is None:
+            raise_if_restoring(root)
     except TrimtabError as error:
         yield CheckResult("state", "error", error.message, error.remedy)
         return
