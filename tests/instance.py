@@ -332,7 +332,10 @@ class Host:
         raise AssertionError(f"no {role} among the children of up")
 
     def close(self) -> None:
-        """End what runs, and remove everything of this instance from the engine."""
+        """End what runs, and remove everything of this instance from the engine.
+
+        An engine of the tests' own has no other instance: without instance.json, everything of trimtab's goes.
+        """
         if self.process is not None and self.process.poll() is None:
             # In order: a create that is cut off may come into being after the look below.
             try:
@@ -341,18 +344,23 @@ class Host:
                 self.process.kill()
                 self.process.wait()
         try:
-            if (self.state / "instance.json").exists() and self.engine.answers():
-                self._remove_all()
+            label = f"{LABEL}.instance"
+            if (self.state / "instance.json").exists():
+                label += f"={self.instance}"
+            elif not self.engine.private:
+                label = ""  # nobody knows what was this instance's
+            if label and self.engine.answers():
+                self._remove_all(label)
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _remove_all(self) -> None:
-        """Remove this instance's containers, then its networks and volumes.
+    def _remove_all(self, label: str) -> None:
+        """Remove the containers with a label, then the networks and volumes.
 
         Asked for in the way of ``docker rm --force``, but without starting it: every test ends here.
         Raises AssertionError for what stays: the tests after this one would meet it.
         """
-        mine = f"filters={quote(json.dumps({'label': [f'{LABEL}.instance={self.instance}']}))}"
+        mine = f"filters={quote(json.dumps({'label': [label]}))}"
         _, containers = self._asked(f"/containers/json?all=1&{mine}")
         with ThreadPoolExecutor(4) as pool:
             list(
