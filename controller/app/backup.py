@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -610,6 +611,12 @@ def _place_settings(staged: Path, root: Path) -> None:
     made.unlink()
 
 
+def _free_name(wanted: str) -> Path:
+    """Return the path, or a numbered one if a restore of the same second took the path."""
+    names = (Path(f"{wanted}-{number}" if number > 1 else wanted) for number in count(1))
+    return next(path for path in names if not path.exists())
+
+
 def place(staged: Path, root: Path, *, reach: Reach = pass_by) -> Path | None:
     """Put a made state folder into its place. Return where the former content is; None without any.
 
@@ -621,9 +628,7 @@ def place(staged: Path, root: Path, *, reach: Reach = pass_by) -> Path | None:
         StateError: a file can't be moved.
     """
     former = sorted(_names(root) - {*_STAY, RESTORING}, key=lambda name: (name != _INSTANCE, name))
-    aside = (
-        root.with_name(f"{root.name}.before-{time.strftime('%Y%m%dT%H%M%S')}") if former else None
-    )
+    aside = _free_name(f"{root}.before-{time.strftime('%Y%m%dT%H%M%S')}") if former else None
     try:
         (staged / _PLACING).touch()
         if aside is not None:

@@ -221,6 +221,18 @@ def test_a_restored_folder_goes_on_with_the_journal_and_the_same_keys(
     ]
 
 
+def test_restores_of_one_second_keep_each_what_was_there(
+    made: Path, identity: Path, tmp_path: Path
+) -> None:
+    root, kept = tmp_path / "new", set()
+    for _ in range(4):
+        with backup.unpacked(made, root, identity=identity) as (staged, read):
+            backup.prepare_same_engine(staged, root, read, uid=7)
+            kept.add(backup.place(staged, root))
+    assert len(kept) == 4
+    assert {each for each in kept if each and (each / "instance.json").exists()} == kept - {None}
+
+
 def flip(data: bytes) -> bytes:
     return data[:-2] + bytes([data[-2] ^ 1]) + data[-1:]
 
