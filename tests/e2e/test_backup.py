@@ -95,6 +95,9 @@ def test_a_restored_folder_takes_over_what_was_made_after_the_backup(
         checked = host.json("backup", "verify", str(file))
         assert checked["ok"]
         assert checked["head"] == made["head"]
+        said = host.cli("backup", "verify", str(file)).stdout.splitlines()
+        assert said[1] == f"keys and generated values: encrypted to {recipient(identity)}"
+        assert said[2] == "volume data: included"
     before = {each["Id"]: each["State"]["StartedAt"] for each in host.containers()}
     instance = host.instance
     restore = ("restore", str(file), "--identity", str(identity))

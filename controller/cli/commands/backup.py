@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +127,7 @@ def make(
             remedy="give either --recipient AGE1… or --without-keys",
         )
     made = _make(folder, instance, file.absolute(), recipient, wanted, live=live)
-    print_result(_report(file, made), printable(_text(file, made)), as_json=as_json)
+    print_result(_report(file, made), "\n".join(_lines(file, made)), as_json=as_json)
 
 
 def _make_scheduled(folder: StateFolder, instance: Instance, *, as_json: bool) -> None:
@@ -144,7 +144,7 @@ def _make_scheduled(folder: StateFolder, instance: Instance, *, as_json: bool) -
     former = sorted(place.glob(f"{instance.id}-????????T??????Z.trimtab"))
     for each in former[: -int(settings.backup_keep or BACKUPS_KEPT)]:
         each.unlink()
-    print_result(_report(file, made), printable(_text(file, made)), as_json=as_json)
+    print_result(_report(file, made), "\n".join(_lines(file, made)), as_json=as_json)
 
 
 def _make(
@@ -237,7 +237,7 @@ def _report(file: Path, manifest: BackupManifest) -> dict[str, Any]:
     }
 
 
-def _text(file: Path, manifest: BackupManifest) -> str:
+def _lines(file: Path, manifest: BackupManifest) -> list[str]:
     lines = [f"{file}: instance {manifest.instance}, {manifest.records} records, {manifest.time}"]
     if manifest.recipient:
         lines.append(f"keys and generated values: encrypted to {manifest.recipient}")
@@ -245,7 +245,7 @@ def _text(file: Path, manifest: BackupManifest) -> str:
         lines.append("keys and generated values: left out")
     lines += [f"volume {name}: included" for name in manifest.volumes]
     lines += [f"volume {name}: left out" for name in manifest.left_out]
-    return "\n".join(lines)
+    return [printable(line) for line in lines]
 
 
 @command(
@@ -280,9 +280,9 @@ def verify(file: Path, trusted: tuple[str, ...], state: Path | None, as_json: bo
     keys = trusted_keys(trusted, file.absolute().parent).ends
     manifest, result = check(file, keys=frozenset(keys))
     signed = f"signed by {'a key that is trusted' if keys else 'the key in it'}"
-    text = f"{_text(file, manifest)}\neach member is as it was written; {signed}"
+    lines = [*_lines(file, manifest), f"each member is as it was written; {signed}"]
     report = {**_report(file, manifest), "ok": result.ok, "trusted": bool(keys)}
-    print_result(report, printable(text), as_json=as_json)
+    print_result(report, "\n".join(lines), as_json=as_json)
 
 
 backup.add_command(make)
@@ -374,10 +374,11 @@ class _Wish:
         """Return the options of a broker for the command."""
         return {"directory": Path(instance.dir), "engine": self.engine, "policy": None}
 
-    def confirm(self, told: str) -> None:
+    def confirm(self, lines: Sequence[str]) -> None:
         """Say what would happen, and ask."""
         if not self.as_json:
-            echo(printable(told))
+            for line in lines:
+                echo(printable(line))
         if not self.yes:
             unconfirmed = UsageError(
                 "restore.unconfirmed",
@@ -388,7 +389,7 @@ class _Wish:
 
 
 def _next(root: Path) -> str:
-    return f"'{command_line('up', root)}' goes on with it, or its services do."
+    return f"To go on: {command_line('up', root)}, or systemctl start trimtab.target"
 
 
 def _restore_here(
@@ -404,7 +405,7 @@ def _restore_here(
         print_objects(objects)
     made = counted(len(objects), "object")
     again = f"{wish.root} would be instance {instance.id} again, and take over {made}."
-    wish.confirm(f"{_text(wish.file, read.manifest)}\n{again}")
+    wish.confirm([*_lines(wish.file, read.manifest), again])
     return instance, objects, making.place(staged, wish.root, reach=crash_reach(os.environ))
 
 
@@ -424,14 +425,14 @@ def _restore_elsewhere(
         name for name in (*manifest.volumes, *manifest.left_out) if name not in manifest.bodies
     ]
     lines = [
-        _text(wish.file, manifest),
+        *_lines(wish.file, manifest),
         f"{wish.root} would be the new instance {instance.id} on engine {engine_id}.",
         f"volumes that would be made and filled: {filled}",
     ]
     if empty:
         lines.append(f"volumes that would begin empty, or stay missing: {', '.join(empty)}")
     lines.append(f"The instance {manifest.instance} must not go on: see the end of this command.")
-    wish.confirm("\n".join(lines))
+    wish.confirm(lines)
     return instance, making.place(staged, wish.root, reach=crash_reach(os.environ))
 
 
@@ -450,11 +451,12 @@ def _fill_volumes(api: BrokerApi, wish: _Wish, instance: Instance, manifest: Bac
 
     read_volumes(wish.file, fill)
     api.record(STATE_CONFIRMED, instance.id, f"{note} (by uid {os.getuid()})")
-    text = (
-        f"Restored {wish.root} as instance {instance.id}, with {counted(len(manifest.bodies), 'volume')}.\n"
-        f"The former journal: trimtab journal verify --state {wish.root / FORMER}\n"
-        f"End the instance {manifest.instance} where it was: trimtab down, and never start it again.\n"
-        f"{_next(wish.root)}"
+    filled = counted(len(manifest.bodies), "volume")
+    lines = (
+        f"Restored {wish.root} as instance {instance.id}, with {filled}.",
+        f"The former journal: trimtab journal verify --state {wish.root / FORMER}",
+        f"End the instance {manifest.instance} where it was: trimtab down, and never start it again.",
+        _next(wish.root),
     )
     report = {
         **_report(wish.file, manifest),
@@ -463,5 +465,5 @@ def _fill_volumes(api: BrokerApi, wish: _Wish, instance: Instance, manifest: Bac
         "restoredFrom": manifest.instance,
         "filled": list(manifest.bodies),
     }
-    print_result(report, printable(text), as_json=wish.as_json)
+    print_result(report, "\n".join(map(printable, lines)), as_json=wish.as_json)
     return 0
