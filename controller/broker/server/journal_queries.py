@@ -114,6 +114,8 @@ class JournalQueries:
                 continue
             for match in page.found:
                 await client.send(follow.line(match))
-            after = page.following or max(question.wanted.after, durable)
+            # The page can hold records that became durable after *durable* was read.
+            seen = page.found[-1].record.seq if page.found else 0
+            after = page.following or max(question.wanted.after, durable, seen)
             question = replace(question, wanted=replace(question.wanted, after=after))
             sent_until = -1 if page.following else durable

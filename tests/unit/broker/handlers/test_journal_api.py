@@ -281,10 +281,14 @@ def test_a_follower_does_not_hold_up_the_broker_s_end(bench: Bench) -> None:
 
 
 class Archived:
-    """An archive with records that a test adds; ``failing`` says what asking it raises."""
+    """An archive with records that a test adds; ``failing`` says what asking it raises.
+
+    ``late`` are records that become durable once it is asked.
+    """
 
     def __init__(self) -> None:
         self.found: list[QueryResult] = []
+        self.late: list[QueryResult] = []
         self.failing: StateError | None = None
         self.asked: list[Question] = []
         self.was_asked = asyncio.Event()
@@ -301,6 +305,8 @@ class Archived:
         self._loop.call_soon_threadsafe(self.was_asked.set)
         if self.failing is not None:
             raise self.failing
+        self.found += self.late
+        self.late = []
         rest = [each for each in self.found if each.record.seq > question.wanted.after]
         page = tuple(rest[: question.limit])
         return Page(page, page[-1].record.seq if len(rest) > len(page) else 0)
@@ -387,6 +393,22 @@ def test_a_follower_reads_page_by_page_and_goes_on_after_a_failure() -> None:
         assert all(question.limit == 200 and not question.last for question in archive.asked)
         archive.found.append(found(451, Entry(ID, "read")))
         assert json.loads(await answers.readline())["seq"] == 451
+
+    asking(test)
+
+
+def test_a_record_that_becomes_durable_while_a_follower_is_served_is_sent_once() -> None:
+    async def test(
+        _asker: JournalQueries, archive: Archived, follow: Callable[[Reader], Any]
+    ) -> None:
+        archive.found = [found(1, Entry(ID, "read"))]
+        archive.late = [found(2, Entry(ID, "read"))]
+        answers, _ = await follow(EVERYTHING)
+        await answers.readuntil(b"\r\n\r\n")
+        seqs = [json.loads(await answers.readline())["seq"] for _ in range(2)]
+        archive.found.append(found(3, Entry(ID, "read")))
+        seqs.append(json.loads(await answers.readline())["seq"])
+        assert seqs == [1, 2, 3]
 
     asking(test)
 
