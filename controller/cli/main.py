@@ -37,6 +37,7 @@ SECTIONS = {
             "commands/logs",
             "Show what containers print, or what failed ones printed last.",
         ),
+        "wait": ("commands/wait", "Wait until resources are ready, or gone."),
         "doctor": ("commands/doctor", "Check this host and the instance."),
         "support-bundle": ("commands/support", "Write facts for a bug report, without secrets."),
     },
