@@ -36,6 +36,8 @@ from controller.core.compose.translation.scope import ComposeSettings, settings_
 from controller.core.drift.failures import Readers
 from controller.core.encoding.identifiers import is_image_id
 from controller.core.engine_api.create_body import container_body
+from controller.core.metrics.exposition import MetricsOwner
+from controller.core.metrics.families import merged
 from controller.core.planning.deliveries import AskSecrets, bind_secrets
 from controller.core.planning.images_networks_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
@@ -64,7 +66,7 @@ from controller.loop.worker_slots import WorkerSlots
 from controller.loop.workqueue import Chore, Triggers
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
-from controller.model.errors import Problem, StateError
+from controller.model.errors import EngineError, Problem, StateError
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy
@@ -80,6 +82,7 @@ from controller.system.durable_files import hold_lock, write_atomic
 from controller.system.service_manager import WAITING_MAX, ServiceManager
 from controller.system.stop_signal import StopSignal
 from controller.system.syscalls import forbid_core_dumps
+from controller.system.usage import CgroupReader
 
 if TYPE_CHECKING:
     from controller.loop.state.saved_state import FeedbackFile, HoldFile
@@ -287,8 +290,24 @@ def build_controller(
         failure_log=failure_log,
         outside_slot=worker_slots.outside_slot,
         stopping=stop.is_set,
+        read_use=CgroupReader(clock.monotonic).read,
     )
     return BuiltController(Controller(parts), engine, files, worker_slots, stop, problem)
+
+
+def metrics_writer(path: Path, engine: BrokerEngine) -> Callable[[str], None]:
+    """Return a function that writes the controller's metrics to a file, with the broker's."""
+
+    def write(own: str) -> None:
+        try:
+            of_broker = engine.read_metrics()
+        except EngineError:
+            of_broker = None
+        text = merged({MetricsOwner.BROKER: of_broker, MetricsOwner.CONTROLLER: own})
+        # The controller's user can lack the right to read (and sync) Prometheus' folder.
+        write_atomic(path, text.encode(errors="replace"), mode=0o644, folder_sync_required=False)
+
+    return write
 
 
 class CommitFiles:
@@ -434,6 +453,7 @@ def run_controller(
         quarantine_ms=in_force.settings.quarantine_ms if quarantine_ms is None else quarantine_ms,
     )
     with _listening(state, listen_fd, manager) as listener:
+        textfile = in_force.settings.metrics_textfile
         endpoints = ControlEndpoints(
             watch=lambda wake, stop: watch(
                 desired_state,
@@ -447,6 +467,7 @@ def run_controller(
             lifeline=lifeline_fd,
             directory=str(desired_state),
             settings=digest_of(in_force.settings, Process.CONTROLLER),
+            write_metrics=metrics_writer(Path(textfile), built.engine) if textfile else None,
             progressed=manager.feed,
         )
         supervisor = Supervisor(

@@ -149,6 +149,10 @@ class BrokerEngine:
         """Return the JSON of one of the broker's own routes, for example ``policy``."""
         return self._get(f"/trimtab/v1/{name}")
 
+    def read_metrics(self) -> str:
+        """Return the broker's metrics as text for Prometheus."""
+        return self._read("/trimtab/v1/metrics").body.decode(errors="replace")
+
     def ask_content(self, request: OutgoingRequest, cause: str) -> str:
         """Return the broker's answer to a question about a Secret, its content id."""
         return self._send(request, Context(cause=cause))

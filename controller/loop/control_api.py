@@ -45,6 +45,7 @@ from controller.loop.full_plan import (
     convergence_of,
     plan_changed,
 )
+from controller.loop.metrics import ControllerMetrics
 from controller.loop.passes import observe_key
 from controller.loop.state import service_state, service_tracker
 from controller.loop.state.overrides import retry_refused
@@ -85,6 +86,7 @@ class ControlApi:
         directory: str = "",
         settings: str = "",
         trusted: frozenset[int] = frozenset({0}),
+        metrics: ControllerMetrics | None = None,
     ) -> None:
         self._controller = controller
         self._shared = controller.shared
@@ -98,6 +100,7 @@ class ControlApi:
         self._directory = directory
         self._settings = settings
         self._trusted = trusted
+        self._metrics = metrics or ControllerMetrics(controller, self._clock.now())
 
     def answer(self, question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
         """Return the answer to one question; a TrimtabError becomes ``{"error": …}``."""
@@ -134,6 +137,8 @@ class ControlApi:
                 return {"pong": True}
             case "plan":
                 return self._plan_shown()
+            case "metrics":
+                return {"text": self._metrics.text()}
             case "failures":
                 return {"runs": [failures.FORM.to_json(run) for run in self._failed_runs(uid)]}
             case "secrets":

@@ -46,7 +46,7 @@ _EXPECTED: Final = {
     "wait_s": f"a number of seconds up to {WAIT_MAX_S:g}",
 }
 
-Bare = Literal["ping", "plan", "failures", "secrets", "observe"]
+Bare = Literal["ping", "plan", "failures", "secrets", "observe", "metrics"]
 KeyText = Annotated[Key, PlainValidator(lambda text: Key.parse(str(text)))]
 Text = Annotated[str, BeforeValidator(printable_text)]
 TimeoutS = Annotated[float, Field(strict=True, gt=0, le=PASS_TIMEOUT_MAX_S)]

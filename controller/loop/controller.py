@@ -14,6 +14,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from controller.core.drift.heals import heals
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import image_references, with_image_volumes
 from controller.core.planning.networks import services_cut_off
@@ -29,6 +30,7 @@ from controller.loop.executor import Execution
 from controller.loop.full_plan import FullPlan, approved_keys
 from controller.loop.passes import PassOutcome, PassPolicy, Result, is_declared, next_runs
 from controller.loop.reconciler import WAIT_S, Reconciler
+from controller.loop.sampler import Sampler
 from controller.loop.shared_state import ControllerParts, SharedState
 from controller.loop.state import service_tracker
 from controller.loop.state.overrides import AWAY_LONGEST_S, OverrideStore, delay_s
@@ -72,6 +74,7 @@ class Controller:
         self._clock = parts.clock
         self._random = parts.random
         self.reporter = Reporter(self.reconciler, self.shared, parts)
+        self.sampler = Sampler(parts.read_use, self._sampled, parts.clock)
         self.publish = self.reporter.publish
         self._lock = self.shared.lock
         #: Held while the files are read or everything is observed.
@@ -226,6 +229,7 @@ class Controller:
                 shared.observed = observed
                 shared.policy = full_plan.policy
                 shared.unreachable, shared.unreachable_count = None, 0
+                shared.observed_at = self._clock.now()
                 keys = self._adopt_planned(full_plan)
                 for key in keys if requested_by else ():
                     self._store.of(key).requested_by = requested_by
@@ -273,6 +277,7 @@ class Controller:
         self.chores.add_after(Chore.LIST, self._spread(LIST_S))
         policy, listed = self.parts.fetch_policy(), self.parts.engine.list_containers()
         with self._lock:
+            self.shared.observed_at = self._clock.now()
             observed, before = self.shared.observed, self.shared.policy
         if observed is None or before is None or before.digest != policy.digest:
             self.chores.add(Chore.OBSERVE)
@@ -406,6 +411,7 @@ class Controller:
             view, policy, observed = self.shared.view, self.shared.policy, self.shared.observed
         if policy is None or observed is None:
             return None  # the first observation of everything queues the key again
+        began = self._clock.monotonic()
         result = self.reconciler.run(
             key,
             view,
@@ -414,11 +420,13 @@ class Controller:
             stopping=lambda: self.parts.stopping() or self.shared.is_superseded(key, view),
         )
         self._record_result(key, view, result)
+        self._count_pass(result.outcome, self._clock.monotonic() - began)
         return result
 
     def crashed(self, key: Key, error: Exception) -> None:
         """Record an unexpected exception of a pass (a bug), and queue the key again."""
         count = self.shared.record_crash(key, error)
+        self._count_pass("crashed", 0.0)
         failure = EngineError("internal.error", str(error))
         self.keys.add_after(key, delay_s(failure, count, self._random))
         self.changed()
@@ -447,6 +455,7 @@ class Controller:
     ) -> None:
         """Record a pass's effects on overrides and revisions; the caller holds the lock."""
         key = service.key
+        self._count_heals(service, result, observed)
         if self.overrides.record_restart(key, observed.of(key)):
             self._apply_overrides()
         if result.rollout is not None and self.shared.view.goal(key) == view.goal(key):
@@ -454,6 +463,24 @@ class Controller:
         if result.outcome is PassOutcome.DONE:
             self._record_applied(service, view)
         self.record_downtime(result.execution)
+
+    def _count_pass(self, outcome: str, duration_s: float) -> None:
+        with self._lock:
+            self.shared.counted["trimtab_passes_total", outcome] += 1
+            self.shared.pass_s += duration_s
+
+    def _count_heals(self, service: Service, result: Result, observed: Observed) -> None:
+        """Count the containers that a pass put back; the caller holds the lock."""
+        done = [each.action for each in result.execution.done]
+        is_good = self._store.of(service.key).rollout.good == service.revision
+        for drift in heals(service, observed.of(service.key), done, is_good=is_good):
+            self.shared.counted["trimtab_heals_total", drift] += 1
+
+    def _sampled(self) -> tuple[Observed | None, frozenset[Key]]:
+        """Return the last snapshot, and the declared services."""
+        with self._lock:
+            services = self.shared.view.desired.services
+            return self.shared.observed, frozenset(service.key for service in services)
 
     def record_downtime(self, execution: Execution) -> None:
         """Record how long stopped slots were down; the caller holds the lock."""
@@ -468,7 +495,8 @@ class Controller:
 
     def _record_rollout(self, service: Service, rollout: RolloutProgress, seen: Observed) -> None:
         """Record a rollout's outcome, and roll a failed one back; the caller holds the lock."""
-        self.overrides.record_outcome(service, rollout)
+        if outcome := self.overrides.record_outcome(service, rollout):
+            self.shared.counted["trimtab_rollouts_total", outcome] += 1
         if not rollout.failed or not is_of(rollout, service):
             return
         declared = self.shared.declared
@@ -478,6 +506,7 @@ class Controller:
             self._add_state_problem(error)
             return
         if rolled_back:
+            self.shared.counted["trimtab_rollouts_total", "rolled-back"] += 1
             self.restart_convergence(service.key)
             self.keys.add(service.key)
 

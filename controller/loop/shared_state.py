@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from controller.core.status.facts import Failure, Report
 from controller.loop.executor import never
 from controller.loop.passes import PassOutcome, PassPolicy, Result
 from controller.loop.prober import ProbedEngine
+from controller.loop.sampler import ReadUse, read_no_use
 from controller.loop.state import service_tracker
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
@@ -57,6 +59,7 @@ class ControllerParts:
     outside_slot: OutsideSlot = in_place
     #: Returns True once the process stops: no further action begins.
     stopping: Callable[[], bool] = never
+    read_use: ReadUse = read_no_use
 
 
 @dataclass(slots=True)
@@ -82,6 +85,12 @@ class SharedState:
     unreachable_count: int = 0
     #: A counter of the changes of everything that a report shows.
     version: int = 0
+    #: When the engine was last compared with the last snapshot, or observed; None before.
+    observed_at: float | None = None
+    #: What was counted since the start, by the name of a metric and its labels.
+    counted: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    #: The duration of all passes, in seconds.
+    pass_s: float = 0.0
     #: The controller's own problems, by subject.
     problems: dict[str, Problem] = field(default_factory=dict)
 

@@ -1,6 +1,7 @@
 """The supervisor: the threads of the controller.
 
 - ``files``, ``events`` and ``probes`` only queue keys and chores.
+- ``samples`` and ``metrics`` take samples and write metrics, if somebody wants them.
 - ``chores`` runs the chores, ``worker-N`` the passes.
 - ``control`` accepts connections on the control socket, and starts a short-lived thread for each.
 
@@ -20,9 +21,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from controller.loop.control_api import ControlApi
 from controller.loop.controller import Controller
+from controller.loop.metrics import ControllerMetrics
 from controller.loop.worker_slots import PassLock, WorkerSlots
 from controller.loop.workqueue import Chore
 from controller.model.errors import EngineError, StateError
@@ -50,6 +53,8 @@ SEEN_MAX = 2048
 STEP_S = 1.0
 #: The longest step of the prober. A container to probe ends a step.
 PROBER_STEP_S = 60.0
+#: The pause between two writes of the metrics' file.
+METRICS_S = 15.0
 
 log = logging.getLogger("trimtab.loop")
 
@@ -68,6 +73,8 @@ class ControlEndpoints:
     directory: str = ""
     #: The digest of the controller's settings, for its reports.
     settings: str = ""
+    #: Writes the controller's metrics, with the broker's. Raises OSError.
+    write_metrics: Callable[[str], None] | None = None
     #: Called after each chore and each pass.
     progressed: Callable[[], None] = lambda: None
 
@@ -113,6 +120,10 @@ class Supervisor:
             self._start(f"worker-{n}", self._work) for n in range(1, self._worker_slots.threads + 1)
         ]
         threads.append(self._start("probes", self._probe))
+        self._start("samples", self._sample)
+        metrics = ControllerMetrics(self._controller, self._clock.now())
+        if (write := self._endpoints.write_metrics) is not None:
+            threads.append(self._start("metrics", partial(self._write_metrics, metrics, write)))
         self._start("events", self._subscribe)
         if self._endpoints.watch is not None:
             self._start("files", self._watch)
@@ -125,6 +136,7 @@ class Supervisor:
                 directory=self._endpoints.directory,
                 settings=self._endpoints.settings,
                 trusted=trusted,
+                metrics=metrics,
             )
             self._control = ConversationServer(
                 self._endpoints.listener, api.answer, trusted=trusted
@@ -158,6 +170,7 @@ class Supervisor:
         self._controller.keys.shut_down()
         self._controller.chores.shut_down()
         self._controller.prober.wake()
+        self._controller.sampler.stop()
         self._pass_lock.close()
         if self._events is not None:
             self._events.close()
@@ -226,6 +239,28 @@ class Supervisor:
             except Exception:
                 log.exception("probing failed; it goes on")
                 self._stopped.wait(STEP_S)
+
+    def _sample(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._controller.sampler.run()
+            except Exception:
+                log.exception("sampling failed; it goes on")
+                self._stopped.wait(STEP_S)
+
+    def _write_metrics(self, metrics: ControllerMetrics, write: Callable[[str], None]) -> None:
+        """Write the metrics again and again; a failed write is logged, once for each reason."""
+        logged = ""
+        while not self._stopped.wait(METRICS_S):
+            try:
+                write(metrics.text())
+                logged = ""
+            except OSError as error:
+                if str(error) != logged:
+                    logged = str(error)
+                    log.warning("metrics.unwritable error=%s", logged)
+            except Exception:
+                log.exception("writing metrics failed; it goes on")
 
     def _watch(self) -> None:
         assert self._endpoints.watch is not None

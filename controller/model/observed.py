@@ -197,6 +197,17 @@ NO_RUNS = JobMemory()
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerUse:
+    """What the kernel counts of a running container."""
+
+    #: Processor time since its start, in seconds.
+    cpu_s: float
+    #: Without inactive pages of files, which the kernel gives back when memory is short.
+    memory_bytes: int
+    processes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """A container of this instance."""
 

@@ -58,6 +58,7 @@ class InstanceSettings:
     controller_user: str = ""
     ship_to: tuple[str, ...] = ()
     ship_metrics: str = ""
+    metrics_textfile: str = ""
     verify_key: tuple[str, ...] = ()
     verify_checkpoint: tuple[str, ...] = ()
     #: The lowest level of messages in the logs.
@@ -256,6 +257,14 @@ KEYS: Sequence[SettingKey] = (
         "The file of the shipper's metrics, for Prometheus' textfile collector",
         "none",
         (Process.SHIPPER,),
+    ),
+    SettingKey(
+        "metrics.textfile",
+        "metrics_textfile",
+        _PATH,
+        "The file of broker's and controller's metrics, for Prometheus' textfile collector",
+        "none",
+        (Process.CONTROLLER,),
     ),
     SettingKey(
         "verify.key",

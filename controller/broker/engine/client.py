@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import TypeVar
 
 from controller.broker.engine.response import (
     NoList,
@@ -55,6 +56,7 @@ _VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
 #: The user of the broker's own requests.
 BROKER = SlotUser("broker", 0)
 ALL_IN_USE = "all connections to the engine are in use"
+T = TypeVar("T")
 
 
 class RequestNotSent(Exception):
@@ -80,7 +82,8 @@ class EngineClient:
     """Requests to the engine behind one socket.
 
     *admit* is called with the engine after each new connection to an unknown engine, before any
-    other request. An exception from *admit* keeps the engine unreachable.
+    other request. An exception from *admit* keeps the engine unreachable. *count* is called with the
+    method and the status of each request, None without an answer.
     """
 
     def __init__(
@@ -90,8 +93,10 @@ class EngineClient:
         admit: Callable[[ConnectedEngine], None] = lambda _engine: None,
         reach: Reach = pass_by,
         slots: Slots | None = None,
+        count: Callable[[str, int | None], None] = lambda _method, _status: None,
     ) -> None:
         self._path = path
+        self._count_answer = count
         self._slots = slots
         self._admit = admit
         self._reach = reach
@@ -143,7 +148,7 @@ class EngineClient:
         if isinstance(slot := await self._take_slot(user), Lost):
             return slot
         try:
-            return await self._read(request, deadline_s)
+            return self._counted(request, await self._read(request, deadline_s))
         finally:
             slot.release()
 
@@ -165,7 +170,7 @@ class EngineClient:
         if isinstance(slot := await self._take_slot(user), Lost):
             return slot
         try:
-            return await self._connect_and_exchange(request, deadline_s)
+            return self._counted(request, await self._connect_and_exchange(request, deadline_s))
         finally:
             slot.release()
 
@@ -198,8 +203,13 @@ class EngineClient:
             slot.release()
             if not isinstance(error, RequestNotSent | ResponseBroken | TimeoutError):
                 raise
-            return self._lost(error, deadline_s)
-        return stream
+            return self._counted(request, self._lost(error, deadline_s))
+        return self._counted(request, stream)
+
+    def _counted(self, request: _Request, answer: T) -> T:
+        """Return an answer after it was counted."""
+        self._count_answer(request.method, getattr(answer, "status", None))
+        return answer
 
     async def _take_slot(self, user: SlotUser) -> Slot | Lost:
         """Return a slot for one connection; Lost if all slots of the user stay in use."""

@@ -485,6 +485,13 @@ ROUTES = (
     # The API of trimtab itself
     _read("own.whoami", "GET /whoami", "the caller's role and owner", own=True),
     _read("own.health", "GET /health", "engine, journal and policy", own=True),
+    _read(
+        "own.metrics",
+        "GET /metrics",
+        "the broker's metrics, as text for Prometheus",
+        roles=CONTROLLER_AND_OPERATORS,
+        own=True,
+    ),
     _read("own.policy", "GET /policy", "the policy in force", own=True),
     _read(
         "own.proofs",

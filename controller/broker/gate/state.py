@@ -279,6 +279,10 @@ class HealthState:
     refused_connections: int = 0
     #: Returns the longest stall of the event loop in the last one to two minutes.
     longest_stall_s: Callable[[], float] = lambda: 0.0
+    #: Returns the processor time of the process in seconds, and its memory in bytes.
+    process_use: Callable[[], tuple[float, int]] = lambda: (0.0, 0)
+    #: What was counted since the start, by the name of a metric and its labels.
+    counted: Counter[tuple[str, ...]] = field(default_factory=Counter)
     #: Why the last reload kept the previous policy: its mistakes, a line each; '' without any.
     policy_error: str = ""
     #: How often the policy file was read again, with or without success.

@@ -32,6 +32,7 @@ from controller.broker.gate.state import GateState
 from controller.core.encoding.canonical_json import canonical_by_item
 from controller.core.enforcement import rate_limits
 from controller.core.enforcement.rate_limits import Limit, Tally
+from controller.core.metrics.broker_values import of_record
 from controller.core.records import checkpoint, inventory_json
 from controller.core.records import inventory as inventories
 from controller.core.records.parts import ActorPart, RequestPart, VerdictPart
@@ -186,6 +187,8 @@ class RecordStore:
         else:
             self._state.health.journal_error = ""
             self._state.inventory = inventories.fold(self._state.inventory, record)
+            for counter, number in of_record(record.entry):
+                self._state.health.counted[counter] += number
             self._state.remember_time(identifier)
             if self._archive is not None:
                 self._archive.wake()

@@ -52,6 +52,7 @@ from controller.broker.server.record_store import JournalShare, RecordLimiter, R
 from controller.broker.server.settings_reload import SettingsReload, SettingsSource, UsableSettings
 from controller.core.encoding.text import printable
 from controller.core.enforcement.rate_limits import Limit
+from controller.core.metrics.broker_values import engine_answer
 from controller.core.records.parts import RegistriesPart, RequestPart, ResultPart, VerdictPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import CredentialsInvalid, EngineError, PolicyInvalid
@@ -65,6 +66,7 @@ from controller.system.event_loop import StallMeter, WatchedSelector, keep_out_o
 from controller.system.service_manager import ServiceManager, without_manager
 from controller.system.slots import FairQueue, SlotHolder, Slots
 from controller.system.sockets import broker_sockets, engine_socket_path
+from controller.system.usage import process_use
 
 LOG = logging.getLogger(__name__)
 #: After this time threads switch. The default of 5 ms is long: the journal's waits at each record.
@@ -221,6 +223,7 @@ class Broker:
             self._limits = self._limits.within(descriptors)
         meter = StallMeter(self._services.clock.monotonic)
         self.state.health.longest_stall_s = meter.longest_s
+        self.state.health.process_use = process_use
         selector = partial(WatchedSelector, meter)
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector())) as runner:
             runner.run(self._run(lifeline))
@@ -270,6 +273,7 @@ class Broker:
                 admit=self._admit,
                 reach=services.reach,
                 slots=Slots(self._limits.engine, wait_s=self._limits.wait_s),
+                count=self._count_answer,
             )
             stack.callback(client.close)
             try:
@@ -392,6 +396,9 @@ class Broker:
             yield store, archive
             await store.wait_until_folded()
             store.save()
+
+    def _count_answer(self, method: str, status: int | None) -> None:
+        self.state.health.counted[engine_answer(method, status)] += 1
 
     def _admit(self, engine: ConnectedEngine) -> None:
         self._services.bind_engine(engine.facts.engine_id)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -178,12 +178,15 @@ class ActionLog:
         self._lock = threading.Lock()
         self._actions: deque[PerformedAction] = deque(maxlen=ACTS_MAX)
         self._last = 0
+        #: By verb and outcome.
+        self._counted: Counter[tuple[str, str]] = Counter()
 
     def append(self, action: AnyAction, error: EngineError | None = None) -> None:
         """Add a performed action or, with an *error*, a failed action."""
         with self._lock:
             self._last += 1
             failure = None if error is None else error.message
+            self._counted[action.verb, "done" if error is None else "failed"] += 1
             self._actions.append(PerformedAction(self._last, self._clock.now(), action, failure))
 
     @property
@@ -196,3 +199,8 @@ class ActionLog:
         """Return the logged actions, the oldest first."""
         with self._lock:
             return tuple(self._actions)
+
+    def counted(self) -> Counter[tuple[str, str]]:
+        """Return the number of actions since the start, by verb and outcome (done, failed)."""
+        with self._lock:
+            return self._counted.copy()

@@ -170,17 +170,21 @@ class OverrideStore:
             state = self._store.of(key)
             state.overrides = replace(state.overrides, down_ms=round(seconds * 1000))
 
-    def record_outcome(self, service: Service, rollout: RolloutProgress) -> None:
-        """Record whether a service's revision is good or has failed, once its rollout shows that."""
+    def record_outcome(self, service: Service, rollout: RolloutProgress) -> str:
+        """Record whether a service's revision is good or has failed, once its rollout shows that.
+
+        Return what was recorded: good or failed, '' for nothing new.
+        """
         overrides = self._store.of(service.key).overrides
         revision = overrides.find_revision(service.revision, service.limits)
         outcome = outcome_of(rollout)
         if revision is None or not is_of(rollout, service) or outcome in ("", revision.outcome):
-            return
+            return ""
         after = history.record_outcome(
             overrides, service.revision, outcome, rollout.failed, service.limits
         )
         self._store.of(service.key).overrides = after
+        return outcome
 
 
 RETRY_FIRST_S = 1.0

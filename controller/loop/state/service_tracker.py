@@ -10,6 +10,7 @@ Snapshots: merge a key's snapshot into the snapshot of everything.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from operator import attrgetter
@@ -60,6 +61,8 @@ class ServiceTracker:
     def __init__(self, store: StateStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        #: The failures of each service's containers since the start.
+        self.restarts: Counter[Key] = Counter()
         #: True until everything was observed after an interruption, such as a restart of the engine.
         self.is_interrupted = True
 
@@ -119,6 +122,7 @@ class ServiceTracker:
             # The gap is longer than a crash loop's window: the failures aren't all recent.
             count = min(count, 1)
         state.counted_at = at
+        self.restarts[slot[0]] += count
         for _ in range(count):
             history = failures.record_failure(
                 history,

@@ -33,6 +33,7 @@ WHOLE = {
     "git": {"webhook": "127.0.0.1:9000"},
     "users": {"controller": "loop"},
     "ship": {"to": ["a=file:///srv/a"], "metrics": "/srv/m.prom"},
+    "metrics": {"textfile": "/run/m.prom"},
     "log": "INFO",
     "verify": {"key": ["/srv/k", "name+0+key"], "checkpoint": ["/srv/c"]},
     "backup": {

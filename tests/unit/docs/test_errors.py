@@ -29,7 +29,7 @@ ELSE = re.compile(
     r"|opentelemetry\..*|service\.(name|version|instance\.id)|records\.missing|sink\.failed"
     r"|(spec|metadata)\..*|container\.(cpuset|isolation|name|networks|others|volumes)|docker\.service|network\.attach|rollout\.parallelism"
     r"|healthcheck\.(http\..*|tcp\.port|retries)|restart\.policy"
-    r"|files\.content|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
+    r"|files\.content|cgroup\.controllers|system\.slice|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
 #: Made of a field's name: ``f"{field}.invalid"`` in core/manifests/declaration.py.
 MADE = {"name.invalid", "namespace.invalid", "owner.invalid"}

@@ -1,0 +1,42 @@
+"""The route ``GET metrics``: the broker's counters and health, as text for Prometheus."""
+
+from __future__ import annotations
+
+from controller import __version__
+from controller.broker.gate.call import Flow, GateRequest
+from controller.broker.gate.state import GateState
+from controller.core.metrics.broker_values import BrokerFacts, broker_values
+from controller.core.metrics.exposition import CONTENT_TYPE, MetricsOwner, ProcessFacts
+from controller.core.metrics.families import text_of
+from controller.model.records import Reply
+
+
+def metrics(_call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``GET metrics``. Asks neither the engine nor the disk."""
+    yield from ()
+    health = state.health
+    facts = BrokerFacts(
+        last_seq=state.inventory.seq,
+        signed=health.journal.signed,
+        indexed=health.indexed,
+        is_writable=not health.journal_error,
+        free_bytes=health.journal.free_bytes,
+        is_reserved=health.journal.reserved,
+        is_clock_doubted=health.journal.clock_doubted,
+        unrecorded_refusals=health.unrecorded_refusals,
+        open_intents=len(state.inventory.open),
+        unknown_containers=len(state.split_brain.unknown),
+        is_engine_identified=bool(state.engine.engine_id),
+        longest_stall_s=health.longest_stall_s(),
+        connections=health.connections(),
+        refused_connections=health.refused_connections,
+        reload_failed={
+            "policy": bool(health.policy_error),
+            "settings": bool(health.settings_error),
+            "registryAuth": bool(health.access_error),
+        },
+    )
+    cpu_s, memory_bytes = health.process_use()
+    process = ProcessFacts(__version__, cpu_s, memory_bytes, began=state.start_wall)
+    text = text_of(MetricsOwner.BROKER, broker_values(facts, health.counted), process)
+    return Reply(200, text.encode(errors="replace"), (("content-type", CONTENT_TYPE),))

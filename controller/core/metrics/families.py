@@ -1,0 +1,279 @@
+"""All metrics: one table, of which the texts and docs/operations/monitoring.md are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from controller.core.metrics.exposition import (
+    BOUNDS,
+    Family,
+    MetricsOwner,
+    MetricValues,
+    ProcessFacts,
+    exposition,
+    joined,
+    own_values,
+)
+
+_broker = partial(Family, owner=MetricsOwner.BROKER)
+_controller = partial(Family, owner=MetricsOwner.CONTROLLER)
+_shipper = partial(Family, owner=MetricsOwner.SHIPPER, labels=("sink",))
+_each = partial(Family, owner=MetricsOwner.EACH)
+_RESOURCE = ("kind", "namespace", "name")
+_SERVICE = ("namespace", "name")
+
+_SERIES_DROPPED: Final = _each(
+    "trimtab_series_dropped",
+    "gauge",
+    "MetricValues that are left out, because the process has more than it exposes.",
+    labels=("process",),
+)
+_UP: Final = _each(
+    "trimtab_up",
+    "gauge",
+    "1 if the process answered, so that its metrics are in the text.",
+    labels=("process",),
+)
+#: In the order of the text. What comes first is kept if there is too much: sums before single services,
+#: and what is wrong before what is not.
+FAMILIES: Final = (
+    _each(
+        "trimtab_build_info",
+        "gauge",
+        "1, for each process with its version.",
+        labels=("process", "version"),
+    ),
+    _each(
+        "trimtab_process_cpu_seconds_total",
+        "counter",
+        "Processor time of the process, in user and system mode.",
+        labels=("process",),
+    ),
+    _each(
+        "trimtab_process_resident_memory_bytes",
+        "gauge",
+        "Memory of the process.",
+        labels=("process",),
+    ),
+    _each(
+        "trimtab_process_start_time_seconds",
+        "gauge",
+        "When the process began to count, in Unix time.",
+        labels=("process",),
+    ),
+    _SERIES_DROPPED,
+    _UP,
+    # The broker
+    _broker(
+        "trimtab_admissions_total",
+        "counter",
+        "Judged changes by verdict (allow, mutate, deny, audit-deny), with the deciding rule of a denial.",
+        labels=("verdict", "rule"),
+    ),
+    _broker(
+        "trimtab_changes_total",
+        "counter",
+        "Recorded outcomes of changes: done, failed, or recovered after a lost answer.",
+        labels=("outcome",),
+    ),
+    _broker(
+        "trimtab_violations_total",
+        "counter",
+        "Containers whose effective state was not what was admitted, by rule.",
+        labels=("rule",),
+    ),
+    _broker("trimtab_open_intents", "gauge", "Recorded changes without a recorded outcome."),
+    _broker(
+        "trimtab_unknown_containers",
+        "gauge",
+        "Containers with this instance's label that the broker did not create.",
+    ),
+    _broker("trimtab_journal_records_total", "counter", "Records of the journal."),
+    _broker(
+        "trimtab_journal_unsigned_records",
+        "gauge",
+        "Records after the last signed checkpoint.",
+    ),
+    _broker(
+        "trimtab_journal_writable",
+        "gauge",
+        "1 while records can be written; nothing changes on the engine while they can't.",
+    ),
+    _broker("trimtab_journal_free_bytes", "gauge", "Free space on the journal's file system."),
+    _broker(
+        "trimtab_journal_reserved",
+        "gauge",
+        "1 while the rest of the disk is kept for the controller, operators and closing records.",
+    ),
+    _broker(
+        "trimtab_journal_clock_doubted",
+        "gauge",
+        "1 while the clock is in doubt, and no record is removed for its age.",
+    ),
+    _broker(
+        "trimtab_journal_index_behind_records",
+        "gauge",
+        "Records that the index of the journal lacks.",
+    ),
+    _broker(
+        "trimtab_unrecorded_refusals_total",
+        "counter",
+        "Refusals that were answered and could not be recorded.",
+    ),
+    _broker(
+        "trimtab_engine_requests_total",
+        "counter",
+        "Requests to the engine by method and class of the answer (2xx to 5xx, or lost).",
+        labels=("method", "answer"),
+    ),
+    _broker(
+        "trimtab_engine_identified",
+        "gauge",
+        "1 once the engine has told the broker who it is.",
+    ),
+    _broker(
+        "trimtab_event_loop_longest_stall_seconds",
+        "gauge",
+        "The longest turn of the broker's event loop in the last one to two minutes.",
+    ),
+    _broker(
+        "trimtab_connections",
+        "gauge",
+        "Connections that are served now, by group of peers.",
+        labels=("group",),
+    ),
+    _broker(
+        "trimtab_connections_refused_total",
+        "counter",
+        "Connections that were refused, since their group or their user has too many.",
+    ),
+    _broker(
+        "trimtab_reload_failed",
+        "gauge",
+        "1 while a file is invalid, and what was in force before stays in force.",
+        labels=("file",),
+    ),
+    # The controller
+    _controller(
+        "trimtab_engine_reachable",
+        "gauge",
+        "1 if the last observation reached the engine.",
+    ),
+    _controller(
+        "trimtab_observed_timestamp_seconds",
+        "gauge",
+        "When everything was observed last, in Unix time.",
+    ),
+    _controller(
+        "trimtab_passes_total",
+        "counter",
+        "Passes by outcome: done, acted, retry, wait, stalled, crashed.",
+        labels=("outcome",),
+    ),
+    _controller("trimtab_pass_seconds_total", "counter", "Duration of all passes."),
+    _controller("trimtab_queue_keys", "gauge", "Resources that wait for a pass."),
+    _controller(
+        "trimtab_actions_total",
+        "counter",
+        "Actions that the controller asked for, by verb and outcome (done, failed).",
+        labels=("verb", "outcome"),
+    ),
+    _controller(
+        "trimtab_heals_total",
+        "counter",
+        "Containers put back after they drifted, by what was found: missing, altered, stopped, unhealthy.",
+        labels=("drift",),
+    ),
+    _controller(
+        "trimtab_rollouts_total",
+        "counter",
+        "Rollouts by outcome: good, failed, rolled-back.",
+        labels=("outcome",),
+    ),
+    _controller(
+        "trimtab_resources",
+        "gauge",
+        "Resources by their worst condition; Ready means as declared.",
+        labels=("condition",),
+    ),
+    _controller(
+        "trimtab_problems",
+        "gauge",
+        "Problems of the report, in files and outside of them.",
+    ),
+    _controller(
+        "trimtab_source_ready",
+        "gauge",
+        "1 for a Git source that serves its newest commit without an error.",
+        labels=("source", "state"),
+    ),
+    _controller(
+        "trimtab_resource_condition",
+        "gauge",
+        "1 for the worst condition of each resource that is not as declared.",
+        labels=(*_RESOURCE, "condition", "reason"),
+    ),
+    _controller(
+        "trimtab_resource_condition_since_seconds",
+        "gauge",
+        "Since when a resource has its worst condition, in Unix time.",
+        labels=(*_RESOURCE, "condition"),
+    ),
+    _controller(
+        "trimtab_resource_ready",
+        "gauge",
+        "1 if a resource is as declared.",
+        labels=_RESOURCE,
+    ),
+    _controller(
+        "trimtab_service_restarts_total",
+        "counter",
+        "Failures of a service's containers: exits, and checks that failed for too long.",
+        labels=_SERVICE,
+    ),
+    _controller(
+        "trimtab_service_cpu_seconds_total",
+        "counter",
+        "Processor time of a service's containers, those that were replaced included.",
+        labels=_SERVICE,
+    ),
+    _controller(
+        "trimtab_service_memory_bytes",
+        "gauge",
+        "Memory of a service's containers, without inactive pages of files.",
+        labels=_SERVICE,
+    ),
+    # The shipper
+    _shipper("trimtab_ship_lag_records", "gauge", "Records that aren't delivered yet."),
+    _shipper("trimtab_ship_lag_seconds", "gauge", "Age of the oldest record that isn't delivered."),
+    _shipper("trimtab_ship_delivered_total", "counter", "Records delivered since the start."),
+    _shipper(
+        "trimtab_ship_missing_total",
+        "counter",
+        "Records that were pruned before they were delivered.",
+    ),
+    _shipper(
+        "trimtab_ship_rejected_total",
+        "counter",
+        "Records that the receiver refused for good, since the start.",
+    ),
+    _shipper("trimtab_ship_up", "gauge", "1 while the last delivery succeeded, and none hangs."),
+)
+
+
+def merged(texts: Mapping[MetricsOwner, str | None]) -> str:
+    """Return the texts of processes as one, with ``trimtab_up``; None: the process doesn't answer."""
+    answers: MetricValues = {(_UP.name, owner): text is not None for owner, text in texts.items()}
+    up, _ = exposition([_UP], answers)
+    return joined([up, *(text for text in texts.values() if text is not None)])
+
+
+def text_of(owner: MetricsOwner, values: MetricValues, process: ProcessFacts) -> str:
+    """Return the text of broker or controller, with the values that each process has."""
+    families = [each for each in FAMILIES if each.owner in {owner, MetricsOwner.EACH}]
+    own = own_values(owner, process)
+    text, dropped = exposition(families, {**own, **values}, BOUNDS[owner])
+    last, _ = exposition([_SERIES_DROPPED], {(_SERIES_DROPPED.name, owner): dropped})
+    return text + last

@@ -1,0 +1,56 @@
+"""The controller's metrics: what was counted, the status report in numbers, and the use of services."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from controller import __version__
+from controller.core.metrics.controller_values import ControllerFacts, controller_values
+from controller.core.metrics.exposition import MetricsOwner, ProcessFacts
+from controller.core.metrics.families import text_of
+from controller.core.metrics.samples import SAMPLE_S
+from controller.loop.controller import Controller
+from controller.system.usage import process_use
+
+
+class ControllerMetrics:
+    """Makes the text of metrics. *began*: when the process began to count, in Unix time. Thread-safe."""
+
+    def __init__(self, controller: Controller, began: float) -> None:
+        self._controller = controller
+        self._began = began
+
+    def text(self) -> str:
+        """Return the metrics as text for Prometheus. Causes no pass and no observation."""
+        controller = self._controller
+        shared, reconciler = controller.shared, controller.reconciler
+        report, look = controller.status(), controller.sampler.look(fresh_s=2 * SAMPLE_S)
+        rows = report["resources"]
+        assert isinstance(rows, list), "a report has resources"
+        with shared.lock:
+            counted: Counter[tuple[str, ...]] = shared.counted.copy()
+            restarts = reconciler.tracker.restarts.copy()
+            pass_s, observed_at = shared.pass_s, shared.observed_at
+            is_reachable = shared.unreachable is None and observed_at is not None
+        for (verb, outcome), number in reconciler.action_log.counted().items():
+            counted["trimtab_actions_total", verb, outcome] = number
+        facts = ControllerFacts(
+            report={**report, "resources": [_attended(row) for row in rows]},
+            is_engine_reachable=is_reachable,
+            observed_at=observed_at,
+            pass_s=pass_s,
+            queued=controller.keys.waiting,
+            restarts=restarts,
+            use=look.services,
+        )
+        cpu_s, memory_bytes = process_use()
+        process = ProcessFacts(__version__, cpu_s, memory_bytes, began=self._began)
+        return text_of(MetricsOwner.CONTROLLER, controller_values(facts, counted), process)
+
+
+def _attended(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its worst condition."""
+    true = [each["type"] for each in row["conditions"] if each["status"] == "True"]
+    worst = "Ready" if "Ready" in true or not true else true[0]
+    return {"worst": worst, "severity": "ok" if worst == "Ready" else "warning", **row}
