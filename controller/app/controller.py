@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller import __version__
 from controller.app.desired_state import (
     READERS_ON_USE,
     DesiredFiles,
@@ -30,6 +31,7 @@ from controller.app.process import (
     crash_reach,
     load_modules,
     log_to_stderr,
+    new_id,
 )
 from controller.core.admission.preview import preview_action
 from controller.core.compose.translation.scope import ComposeSettings, settings_of
@@ -100,6 +102,7 @@ LOADED_ON_USE = (
     "core/review/progress",
     "core/review/review",
     "core/status/sources",
+    "core/view/view",
     "loop/state/saved_state",
     "sources/build_contexts",
 )
@@ -289,6 +292,9 @@ def build_controller(
         quarantine_rules=QuarantineRules(quarantine_ms / 1000, boot_id()),
         failure_log=failure_log,
         outside_slot=worker_slots.outside_slot,
+        run=new_id()[-8:],  # random
+        host=_host,
+        verified=partial(read_report, state.verified),
         stopping=stop.is_set,
         read_use=CgroupReader(clock.monotonic).read,
     )
@@ -308,6 +314,10 @@ def metrics_writer(path: Path, engine: BrokerEngine) -> Callable[[str], None]:
         write_atomic(path, text.encode(errors="replace"), mode=0o644, folder_sync_required=False)
 
     return write
+
+
+def _host() -> Report:
+    return {"name": socket.gethostname(), "trimtab": __version__}
 
 
 class CommitFiles:

@@ -33,6 +33,7 @@ from controller.loop.control_socket import (
     ReportRequest,
     ReviewRequest,
     StateRequest,
+    ViewRequest,
     raise_if_not_allowed,
     read_request,
 )
@@ -53,10 +54,10 @@ from controller.loop.worker_slots import PassLock
 from controller.loop.workqueue import Chore
 from controller.model.container_output import FailedRun
 from controller.model.desired.desired import NO_OVERRIDES, ServiceAct
-from controller.model.errors import Act, EngineError, TrimtabError, UsageError
+from controller.model.errors import Act, EngineError, EngineUnavailable, TrimtabError, UsageError
 from controller.model.names import WORKLOADS, Key
 from controller.model.observed import Observed
-from controller.system.conversation import failure, requester
+from controller.system.conversation import AnswerLine, failure, requester
 
 #: How often a waiting request checks the convergence, besides after each action.
 CONVERGENCE_S = 1.0
@@ -102,20 +103,22 @@ class ControlApi:
         self._trusted = trusted
         self._metrics = metrics or ControllerMetrics(controller, self._clock.now())
 
-    def answer(self, question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
+    def answer(self, question: Mapping[str, object], peer_uid: int) -> AnswerLine:
         """Return the answer to one question; a TrimtabError becomes ``{"error": …}``."""
         try:
             return self._answer(question, peer_uid)
         except TrimtabError as error:
             return failure(error.code, error.message, remedy=error.remedy)
 
-    def _answer(self, question: Mapping[str, object], uid: int) -> dict[str, object]:
+    def _answer(self, question: Mapping[str, object], uid: int) -> AnswerLine:
         raise_if_not_allowed(question, uid, trusted=uid in self._trusted)
         match read_request(question):
             case BareRequest(do=do):
                 return self._answer_bare(do, uid)
             case ReportRequest() as request:
                 return self._report(request, uid)
+            case ViewRequest() as request:
+                return self._view(request, uid)
             case ReviewRequest(version=version, directory=directory):
                 return self._review(version, directory)
             case HistoryRequest() as request:
@@ -157,6 +160,22 @@ class ControlApi:
             reporter.await_published(number, timeout_s=request.wait_s)
             reply = self._report_now(request, uid)
         return reply
+
+    def _view(self, request: ViewRequest, uid: int) -> bytes:
+        """Return what changed in the view; a trusted user can wait for the next version.
+
+        Raises:
+            EngineUnavailable: there is no view yet.
+        """
+        wait_s = request.wait_s if uid in self._trusted else 0.0
+        view = self._controller.reporter.views.answer(request.have, wait_s=wait_s)
+        if view is None:
+            raise EngineUnavailable(
+                "controller.starting",
+                "the controller has just started, and has not made a status yet",
+                remedy="ask again in a second",
+            )
+        return view
 
     def _report_now(self, request: ReportRequest, uid: int) -> dict[str, object]:
         report = self._with_output(self._controller.status(), request, uid)

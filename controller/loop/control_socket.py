@@ -73,6 +73,17 @@ class ReportRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewRequest:
+    """A request for what changed in the view since a version (docs/view.md)."""
+
+    do: Literal["view"]
+    #: The version that the asker has; '' or an unknown one for everything.
+    have: Text = ""
+    #: How long the answer waits for a version after *have*.
+    wait_s: Annotated[float, Field(strict=True, ge=0, le=WAIT_MAX_S)] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewRequest:
     """A request for the review of everything, from a command of a version about a DIR."""
 
@@ -144,6 +155,7 @@ class ActRequest:
 ControlRequest = (
     BareRequest
     | ReportRequest
+    | ViewRequest
     | ReviewRequest
     | HistoryRequest
     | StateRequest

@@ -57,6 +57,12 @@ class ControllerParts:
     failure_log: FailureLog | None = None
     #: How pulls leave their worker's slot.
     outside_slot: OutsideSlot = in_place
+    #: The name of this life of the process, in the versions of the view.
+    run: str = "run"
+    #: Returns the member ``host`` of the view.
+    host: Callable[[], Report] = dict
+    #: Returns the content of ``verified.json``; None without one.
+    verified: Callable[[], object] = lambda: None
     #: Returns True once the process stops: no further action begins.
     stopping: Callable[[], bool] = never
     read_use: ReadUse = read_no_use

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from controller.core.engine_api.tested_engines import REMEDY, UNTESTED
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import Prerequisites, with_image_volumes
 from controller.core.planning.planner import KeyPlan
 from controller.core.planning.slot_plan import hypothetical_create
+from controller.core.service.history import history
 from controller.core.status import report as status
 from controller.core.status.facts import FactsMemo, Report, StatusInputs, revision_times
+from controller.core.view.attention import attended
 from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
+from controller.loop.view_publisher import ViewPublisher
 from controller.loop.workqueue import PUBLISH_S
-from controller.model.desired.desired import Desired
+from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import Plan
 from controller.model.errors import EngineError, Problem, Severity, StateError
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
 from controller.model.records import Verdict
+
+if TYPE_CHECKING:
+    from controller.core.view.view import ViewInputs
 
 #: The maximum age of a report while nothing changes: ``status --watch`` asks twice a second.
 FRESH_S = 5.0
@@ -46,6 +55,9 @@ class Reporter:
         self._memo = FactsMemo()
         #: The desired state of the previous report.
         self._desired = Desired()
+        self.views = ViewPublisher(
+            parts.run, parts.clock.monotonic, host=parts.host, verified=parts.verified
+        )
         self._published: Report | None = None
         #: The number of published reports.
         self._number = 0
@@ -77,8 +89,47 @@ class Reporter:
             inputs = self._inputs(shared, plans, now)
             instant = format_instant(now)
             report = status.report(inputs, previous=self._previous, now=instant, memo=self._memo)
+            report["resources"] = [attended(row) for row in status.rows_of(report)]
             self._previous, self._desired = report, inputs.desired
+            self.views.publish(partial(self._view_inputs, report, inputs, instant))
             return report, inputs.desired
+
+    def _view_inputs(self, report: Report, inputs: StatusInputs, instant: str) -> ViewInputs:
+        """Return the facts of a view, from a report and what it was made of."""
+        from controller.core.view.view import ViewInputs  # loaded for readers of the view
+
+        return ViewInputs(
+            report,
+            desired=inputs.desired,
+            observed=inputs.observed,
+            plan=inputs.plan,
+            acts=self._reconciler.action_log.actions(),
+            revisions={
+                service.key: self._revisions(service, inputs) for service in inputs.desired.services
+            },
+            host=self._host(inputs),
+            at=instant,
+        )
+
+    def _host(self, inputs: StatusInputs) -> Report:
+        with self._shared.lock:
+            policy = self._shared.policy
+        return {
+            "instance": "" if inputs.observed is None else inputs.observed.instance,
+            "policy": "" if policy is None else policy.digest,
+        }
+
+    def _revisions(self, service: Service, inputs: StatusInputs) -> object:
+        containers = inputs.containers(service.key)
+        return history(
+            service.key,
+            self._parts.store.of(service.key).overrides,
+            declared=service.revision,
+            limits=service.limits,
+            generation=inputs.generations.get(service.key, (0, 0))[0],
+            pins={} if inputs.observed is None else inputs.observed.pins,
+            running=Counter(container.revision for container in containers),
+        )["revisions"]
 
     def published(self) -> int:
         """Return the number of published reports."""

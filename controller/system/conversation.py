@@ -36,8 +36,10 @@ _PEERCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 
 log = logging.getLogger("trimtab.control")
 
+#: An answer: a JSON object, or its text.
+AnswerLine = dict[str, object] | bytes
 #: Returns the answer to a question of the user with a uid.
-Answer = Callable[[Mapping[str, object], int], dict[str, object]]
+Answer = Callable[[Mapping[str, object], int], AnswerLine]
 
 
 class _Places:
@@ -138,7 +140,7 @@ class ConversationServer:
             ).start()
 
     def _serve(self, peer: socket.socket, uid: int, opened: _Places, answers: _Places) -> None:
-        def answer_in_turn(question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
+        def answer_in_turn(question: Mapping[str, object], peer_uid: int) -> AnswerLine:
             if not answers.take(uid, timeout_s=TIMEOUT_S):
                 remedy = "wait for the answers to your other questions"
                 return failure("control.busy", "too many questions at a time", remedy=remedy)
@@ -166,11 +168,13 @@ def converse(peer: socket.socket, answer: Answer) -> None:
         if line is None:
             return
         question = _parse_json(line)
+        reply: AnswerLine
         if question is None:
             reply = failure("control.malformed", "expected one JSON object on one line")
         else:
             reply = answer(question, peer_uid_of(peer))
-        peer.sendall(json.dumps(reply).encode() + b"\n")
+        text = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+        peer.sendall(text + b"\n")
     except OSError:
         return  # the peer disconnected, or sent nothing in time
 

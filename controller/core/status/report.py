@@ -87,6 +87,13 @@ def report(
     }
 
 
+def rows_of(report: Report) -> list[Report]:
+    """Return the rows of a report."""
+    rows = report["resources"]
+    assert isinstance(rows, list), "a report's resources are a list"
+    return rows
+
+
 def _is_ready(resource: Report) -> bool:
     conditions = resource["conditions"]
     assert isinstance(conditions, list), "a resource's conditions are a list"
@@ -187,9 +194,7 @@ def with_last_lines(report: Report, runs: Iterable[FailedRun]) -> Report:
     by_key: dict[Key, list[FailedRun]] = {}
     for run in runs:
         by_key.setdefault(run.key, []).append(run)
-    resources = report["resources"]
-    assert isinstance(resources, list), "a report's resources are a list"
-    return {**report, "resources": [_explained(each, by_key) for each in resources]}
+    return {**report, "resources": [_explained(each, by_key) for each in rows_of(report)]}
 
 
 def _explained(resource: dict[str, Any], by_key: Mapping[Key, list[FailedRun]]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def api_of(house: House) -> ControlApi:
     return ControlApi(house.controller, PassLock(), stopped, directory=DIR)
 
 
-def effects(answer: dict[str, Any]) -> dict[str, str]:
+def effects(answer: Any) -> dict[str, str]:
     return {each["object"]: each["effect"] for each in answer["plan"]["objects"]}
 
 

@@ -79,7 +79,8 @@ def api_of(desk: Desk) -> ControlApi:
 
 
 def ask(desk: Desk, question: Mapping[str, object], uid: int = 0) -> dict[str, Any]:
-    return api_of(desk).answer(question, uid)
+    reply = api_of(desk).answer(question, uid)
+    return json.loads(reply) if isinstance(reply, bytes) else reply
 
 
 def code(reply: dict[str, Any]) -> str:
@@ -299,3 +300,11 @@ def test_whoever_can_connect_may_see_what_is_done(desk: Desk) -> None:
         assert ask(desk, question, uid=1000).keys() == {"acts", "last", "working"}
     for wrong in (True, "7", None):
         assert code(ask(desk, {"do": "progress", "since": wrong})) == "control.malformed"
+
+
+def test_a_reader_of_the_view_gets_everything_and_then_what_changed(desk: Desk) -> None:
+    desk.controller.publish()
+    whole = ask(desk, {"do": "view", "have": ""}, uid=4711)
+    assert (whole["full"], [row["name"] for row in whole["resources"]]) == (True, ["db", "web"])
+    same = ask(desk, {"do": "view", "have": whole["version"]}, uid=4711)
+    assert (same["full"], same["version"], same["resources"]) == (False, whole["version"], [])

@@ -16,6 +16,7 @@ from controller.cli.commands.wait import Goal
 from controller.cli.main import main
 from controller.loop.control_api import ControlApi
 from controller.loop.worker_slots import PassLock
+from controller.system.conversation import AnswerLine
 from tests.unit.cli.answering import DIR, answering
 from tests.unit.loop.toy import House
 from tests.worlds import container, engine, network, service
@@ -27,7 +28,7 @@ class Api(ControlApi):
     happenings: dict[int, Callable[[], object]]
     asked = 0
 
-    def answer(self, question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
+    def answer(self, question: Mapping[str, object], peer_uid: int) -> AnswerLine:
         self.asked += 1
         self.happenings.pop(self.asked, lambda: None)()
         return super().answer(question, peer_uid)

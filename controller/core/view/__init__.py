@@ -1,0 +1,1 @@
+"""The view of a host: one value for the page, metrics, notifications and commands."""

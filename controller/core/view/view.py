@@ -1,0 +1,230 @@
+"""The view: one JSON value about everything, in versions, of which a reader takes what changed.
+
+Pure. docs/view.md describes the value. A version is ``RUN-NUMBER``: a run is one life of the controller, and
+numbers rise within it. A reader with an unknown version gets everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from controller.core.drift.actions import is_denied
+from controller.core.review.performed_actions import PerformedAction
+from controller.core.review.progress import acts_json
+from controller.core.status.facts import Report
+from controller.core.status.report import rows_of
+from controller.core.view.attention import state_of
+from controller.core.view.fields import fields_of, place_of
+from controller.model.desired.desired import Desired, Service, SourceLocation
+from controller.model.desired.plan import AnyAction, Plan
+from controller.model.names import Key
+from controller.model.observed import Container, Observed
+
+FORMAT: Final = 1
+#: The acts of a view, the newest ones.
+ACTS_MAX: Final = 100
+#: The pending actions of a view.
+PLAN_MAX: Final = 1000
+#: The removed resources that a view remembers. A reader with an older version gets everything.
+GONE_MAX: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ViewInputs:
+    """The facts of a view: a status report, and the values that it was made of."""
+
+    #: In the shape of ``status --json``, with attended rows (``core.view.attention``).
+    report: Report
+    desired: Desired = field(default_factory=Desired)
+    #: None if the engine is unreachable or was not observed yet.
+    observed: Observed | None = None
+    plan: Plan = field(default_factory=Plan)
+    acts: tuple[PerformedAction, ...] = ()
+    #: The member ``revisions`` of each service.
+    revisions: Mapping[Key, object] = field(default_factory=dict)
+    #: The member ``host``.
+    host: Report = field(default_factory=dict)
+    #: The content of ``verified.json``; None without one.
+    verified: object = None
+    #: The instant of the report, as RFC 3339.
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One version of the view."""
+
+    run: str
+    number: int
+    #: The members that each answer has in full.
+    head: Report
+    #: The rows by key, in order.
+    rows: Mapping[str, Report]
+    #: The number of the version in which each row changed last.
+    changed: Mapping[str, int]
+    #: Removed rows by key: the number of the version without it, and the owner.
+    gone: Mapping[str, tuple[int, str]]
+    #: The version from which on every removal is remembered.
+    since: int = 1
+
+    @property
+    def version(self) -> str:
+        return f"{self.run}-{self.number}"
+
+
+class FieldsMemo:
+    """The fields of the services in the last view: a view after one change works out those of one service."""
+
+    def __init__(self) -> None:
+        self._known: dict[Key, tuple[object, list[Report]]] = {}
+
+    def fields_of(
+        self, services: Iterable[Service], observed: Observed | None
+    ) -> Iterator[tuple[Key, list[Report]]]:
+        """Yield the fields of all services."""
+        before, self._known = self._known, {}
+        for service in services:
+            containers: tuple[Container, ...] = () if observed is None else observed.of(service.key)
+            given = (service, containers)
+            known = before.get(service.key)
+            if known is None or known[0] != given:
+                known = (given, fields_of(service, containers))
+            self._known[service.key] = known
+            yield service.key, known[1]
+
+
+def next_view(previous: View | None, inputs: ViewInputs, memo: FieldsMemo, *, run: str) -> View:
+    """Return the version after *previous*; the same number if nothing changed but the instant."""
+    rows = _rows(inputs, memo)
+    head = _head(inputs)
+    if previous is None or previous.run != run:
+        return View(run, 1, head, rows, dict.fromkeys(rows, 1), {})
+    number = previous.number + 1
+    changed = {
+        key: previous.changed[key] if previous.rows.get(key) == row else number
+        for key, row in rows.items()
+    }
+    left = {
+        key: (number, str(row["owner"]))
+        for key, row in previous.rows.items()
+        if key not in rows or rows[key]["owner"] != row["owner"]
+    }
+    is_same = number not in changed.values() and not left
+    if is_same and {**head, "at": ""} == {**previous.head, "at": ""}:
+        number = previous.number
+    gone, since = _remembered({**previous.gone, **left}, previous.since)
+    return View(run, number, head, rows, changed, gone, since)
+
+
+def _remembered(
+    gone: Mapping[str, tuple[int, str]], since: int
+) -> tuple[Mapping[str, tuple[int, str]], int]:
+    surplus = len(gone) - GONE_MAX
+    if surplus <= 0:
+        return gone, since
+    oldest = sorted(gone.items(), key=lambda item: item[1][0])
+    return dict(oldest[surplus:]), oldest[surplus - 1][1][0]
+
+
+def answer(view: View, have: str) -> dict[str, object]:
+    """Return what a reader with the version *have* lacks: the changed rows, or all of them.
+
+    ``gone`` is applied first: a key in both was made anew.
+    """
+    run, _, number = have.rpartition("-")
+    is_known = run == view.run and number.isdecimal() and view.since <= int(number) <= view.number
+    after = int(number) if is_known else 0
+    return {
+        "format": FORMAT,
+        "version": view.version,
+        "full": not is_known,
+        **view.head,
+        "resources": [row for key, row in view.rows.items() if view.changed[key] > after],
+        "gone": [key for key, (left, _) in view.gone.items() if is_known and left > after],
+    }
+
+
+def merged(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the full view of two answers in a row, the newer one about what changed since the older."""
+    if newer["full"]:
+        return {**newer}
+    rows = {key_of(row): row for row in older["resources"] if key_of(row) not in newer["gone"]}
+    rows |= {key_of(row): row for row in newer["resources"]}
+    ordered = [rows[key] for key in sorted(rows, key=Key.parse)]
+    return {**newer, "full": True, "resources": ordered, "gone": []}
+
+
+def key_of(row: Mapping[str, Any]) -> str:
+    """Return the key of a row: ``KIND/NAMESPACE/NAME``."""
+    return f"{row['kind']}/{row['namespace']}/{row['name']}"
+
+
+def _rows(inputs: ViewInputs, memo: FieldsMemo) -> dict[str, Report]:
+    places = _places(inputs.desired)
+    fields = dict(memo.fields_of(inputs.desired.services, inputs.observed))
+    rows: dict[str, Report] = {}
+    for row in rows_of(inputs.report):
+        key = Key.parse(key_of(row))
+        source = places.get(key)
+        rows[str(key)] = {
+            **row,
+            "declared": None if source is None else place_of(source),
+            **({"fields": fields[key]} if key in fields else {}),
+            **({"revisions": inputs.revisions[key]} if key in inputs.revisions else {}),
+        }
+    return rows
+
+
+def _places(desired: Desired) -> dict[Key, SourceLocation]:
+    places = {each.key: each.source for each in desired.workloads}
+    places |= {each.key: each.source for each in desired.networks}
+    places |= {each.key: each.source for each in desired.volumes}
+    places |= {each.key: each.source for each in desired.configs}
+    places |= {each.key: each.source for each in desired.secrets}
+    places |= {each.key: each.source for each in desired.releases}
+    return places
+
+
+def _head(inputs: ViewInputs) -> Report:
+    report = inputs.report
+    return {
+        "at": inputs.at,
+        "host": inputs.host,
+        "state": state_of(report),
+        "problems": report["problems"],
+        "sources": report.get("sources", []),
+        **({"unread": report["unread"]} if "unread" in report else {}),
+        "acts": _acts(inputs.acts[-ACTS_MAX:]),
+        "plan": [_pending(action) for action in inputs.plan.actions[:PLAN_MAX]],
+        "verified": inputs.verified,
+    }
+
+
+def _acts(acts: Iterable[PerformedAction]) -> list[Report]:
+    """Return performed actions, the newest last."""
+    return [
+        {
+            "at": act["time"],
+            "key": act["object"],
+            "verb": act["action"],
+            "target": act["target"],
+            "cause": act["cause"],
+            "text": act["text"],
+            "outcome": "failed" if "error" in act else "done",
+            **({"error": act["error"]} if "error" in act else {}),
+        }
+        for act in acts_json(acts, since=0)
+    ]
+
+
+def _pending(action: AnyAction) -> Report:
+    return {
+        "key": str(action.object),
+        "verb": action.verb,
+        "target": action.target,
+        "cause": action.cause,
+        "text": f"{action.verb} {action.target}: {action.cause}",
+        **({"denied": list(action.verdict.rules)} if is_denied(action) else {}),
+    }

@@ -1,0 +1,101 @@
+"""Versions of the view for readers. Without a reader in the last minutes, nothing is made, and nothing loaded."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from controller.core.status.facts import Report
+
+if TYPE_CHECKING:
+    from controller.core.view.view import FieldsMemo, View, ViewInputs
+
+#: How long after a reader's last request views are made with each status.
+WATCHED_S = 180.0
+
+
+class ViewPublisher:
+    """Makes versions of the view, and renders what readers lack: once for all of them. Thread-safe.
+
+    *run* names the life of this process. *host* returns the member ``host``, and *verified* the content of
+    ``verified.json``.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        monotonic: Callable[[], float],
+        *,
+        host: Callable[[], Report] = dict,
+        verified: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._run = run
+        self._monotonic = monotonic
+        self._host = host
+        self._verified = verified
+        self._changed = threading.Condition()
+        self._memo: FieldsMemo | None = None
+        #: Returns the facts of the last status; None before the first one.
+        self._facts: Callable[[], ViewInputs] | None = None
+        self._view: View | None = None
+        #: The view was made of the last facts.
+        self._is_current = False
+        #: The answers about the present view, by the version that readers have.
+        self._rendered: dict[str, bytes] = {}
+        self._asked_at: float | None = None
+        self._is_stopped = False
+
+    def publish(self, facts: Callable[[], ViewInputs]) -> None:
+        """Take the facts of a new status, and make a version of the view if anybody reads it."""
+        with self._changed:
+            self._facts, self._is_current = facts, False
+            asked = self._asked_at
+            if asked is not None and self._monotonic() - asked < WATCHED_S:
+                self._make(facts)
+
+    def answer(self, have: str, *, wait_s: float) -> bytes | None:
+        """Return what a reader with the version *have* lacks, as JSON; None before the first status.
+
+        A reader of the present version waits for the next one, at most *wait_s* seconds.
+        """
+        with self._changed:
+            self._asked_at = self._monotonic()
+            if self._facts is None:
+                return None
+            view = self._make(self._facts)
+            if view.version == have:
+                self._changed.wait_for(lambda: self._is_over(have), wait_s)
+                self._asked_at = self._monotonic()
+                view = self._make(self._facts)
+            if have not in self._rendered:
+                from controller.core.view.view import answer
+
+                self._rendered[have] = json.dumps(answer(view, have)).encode()
+            return self._rendered[have]
+
+    def stop(self) -> None:
+        """Answer readers that wait."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    def _is_over(self, have: str) -> bool:
+        """Return True if a reader with the version *have* waits no longer."""
+        return self._is_stopped or self._view is None or self._view.version != have
+
+    def _make(self, facts: Callable[[], ViewInputs]) -> View:
+        """Return the view of the last facts, made at most once."""
+        if self._view is not None and self._is_current:
+            return self._view
+        from controller.core.view.view import FieldsMemo, next_view
+
+        self._memo = self._memo or FieldsMemo()
+        inputs = facts()
+        inputs = replace(inputs, host={**self._host(), **inputs.host}, verified=self._verified())
+        self._view = next_view(self._view, inputs, self._memo, run=self._run)
+        self._is_current, self._rendered = True, {}
+        self._changed.notify_all()
+        return self._view
