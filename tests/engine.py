@@ -16,6 +16,7 @@ import fcntl
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,22 @@ CLONE_NEWNET = 0x40000000
 # Collecting garbage at five times the live memory instead of twice saves 6 to 10 % of an engine's
 # processor time, and no answer of the engine depends on when garbage is collected.
 ECONOMY = {"GOGC": "400"}
+
+# Below the ports that the kernel gives to connections: what a program is to listen on later isn't
+# taken by a connection meanwhile.
+PORTS = range(15000, 32000)
+
+
+def listen_here(port: int = 0) -> Socket:
+    """A listening TCP socket on loopback of this network; 0: on a free port."""
+    return create_server(("127.0.0.1", port))
+
+
+def free_port(listen: Callable[[int], Socket] = listen_here) -> int:
+    """A port of the network of *listen* that a program can listen on later."""
+    while True:
+        with contextlib.suppress(OSError), listen(random.choice(PORTS)) as probe:
+            return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +94,7 @@ class Engine(Protocol):
         timeout_s: float = 60,
     ) -> subprocess.CompletedProcess[str]: ...
     def connect(self, port: int, host: str = "127.0.0.1") -> Socket: ...
-    def listen(self) -> Socket: ...
+    def listen(self, port: int = 0) -> Socket: ...
     def http_get(
         self, port: int, host: str = "127.0.0.1", path: str = "/", *, timeout_s: float = 5
     ) -> Page: ...
@@ -145,9 +162,9 @@ class _Client:
         """
         return self._make_inside(lambda: create_connection((host, port), timeout=5))
 
-    def listen(self) -> Socket:
-        """A listening TCP socket on a free port of loopback, made inside the engine's network."""
-        return self._make_inside(lambda: create_server(("127.0.0.1", 0)))
+    def listen(self, port: int = 0) -> Socket:
+        """A listening TCP socket on loopback, made inside the engine's network; 0: on a free port."""
+        return self._make_inside(lambda: create_server(("127.0.0.1", port)))
 
     def _make_inside(self, make: Callable[[], Socket]) -> Socket:
         made: list[Socket] = []

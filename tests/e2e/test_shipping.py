@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import write_certificate
+from tests.engine import free_port
 from tests.instance import TRIMTAB, Host, descendants, eventually, web
 from tests.otlp import Collector
 
@@ -38,12 +39,6 @@ input(type="imudp" address="127.0.0.1" port="{udp}" ruleset="udp")
 """
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 class Rsyslog:
     """Debian's rsyslogd with a configuration of its own."""
 
@@ -54,7 +49,7 @@ class Rsyslog:
         self.ports = {
             "tcp": free_port(),
             "tls": free_port(),
-            "udp": free_port(socket.SOCK_DGRAM),
+            "udp": free_port(),
         }
         self._process: subprocess.Popen[bytes] | None = None
         (self.folder / "rsyslog.conf").write_text(CONFIG.format(folder=self.folder, **self.ports))

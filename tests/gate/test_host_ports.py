@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.engine import free_port
 from tests.gate.fixtures import IMAGE, World
 from tests.gate.wire import Answer
 
@@ -27,12 +27,7 @@ def world(engine: PrivateEngine | FoundEngine) -> Iterator[World]:
         made.close()
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return str(probe.getsockname()[1])
-
-
-PORT = free_port()
+PORT = str(free_port())
 
 
 def create(world: World, who: str, name: str) -> Answer:

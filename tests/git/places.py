@@ -19,8 +19,9 @@ from pathlib import Path
 from controller.fetch.credentials import FOLDER as CREDENTIALS
 from controller.fetch.mirror import GitLimits
 from controller.fetch.verify import KEYS
+from tests.engine import listen_here
 from tests.git.repository import Repository, git
-from tests.git.servers import FaultyServer, NginxServer, SshServer, listen_here
+from tests.git.servers import FaultyServer, NginxServer, SshServer
 from tests.instance import Host
 
 PASSWORD = "a token"
@@ -52,7 +53,7 @@ class Surroundings:
     #: Begins the command lines that start in the network of the fetcher.
     inside: Sequence[str] = ()
     #: Returns a listening socket in that network.
-    listen: Callable[[], socket.socket] = listen_here
+    listen: Callable[[int], socket.socket] = listen_here
 
 
 @dataclass

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.engine import free_port, listen_here
 from tests.instance import eventually
 
 BACKEND = "/usr/lib/git-core/git-http-backend"
@@ -28,29 +29,12 @@ PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 USER = "git"
 
 
-_GIVEN: set[int] = set()
-
-
-def listen_here() -> socket.socket:
-    """Return a listening socket on a free port of this network."""
-    return socket.create_server(("127.0.0.1", 0))
-
-
-def free_port(listen: Callable[[], socket.socket] = listen_here) -> int:
-    """Return a free port of the network of *listen*, another one each time."""
-    while True:
-        with listen() as probe:
-            port = int(probe.getsockname()[1])
-        if port not in _GIVEN:
-            _GIVEN.add(port)
-            return port
-
-
 class _Program:
     """A program in the foreground, with a log in its folder."""
 
     def __init__(self, folder: Path, name: str, argv: Sequence[str]) -> None:
-        with (folder / f"{name}.log").open("ab") as log:
+        self._log = folder / f"{name}.log"
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 argv,
                 env={"PATH": PATH},
@@ -65,6 +49,12 @@ class _Program:
         os.killpg(self._process.pid, signal.SIGTERM)
         self._process.wait()
 
+    def has_written(self, file: Path) -> bool:
+        """Return True once the running program has made a file; its end is an AssertionError."""
+        code = self._process.poll()
+        assert code is None, f"{self._log.name} ended with {code}: {self._log.read_text()}"
+        return file.exists()
+
 
 class NginxServer:
     """nginx, which serves the repositories in *root* by git-http-backend to ``git:PASSWORD``."""
@@ -76,7 +66,7 @@ class NginxServer:
         *,
         password: str,
         inside: Sequence[str] = (),
-        listen: Callable[[], socket.socket] = listen_here,
+        listen: Callable[[int], socket.socket] = listen_here,
     ) -> None:
         self.folder = folder
         folder.mkdir()
@@ -99,9 +89,10 @@ class NginxServer:
         self._programs.append(_Program(self.folder, "fcgiwrap", bridge))
         eventually((self.folder / "backend.sock").is_socket)
         words = (*self._inside, "nginx", "-c", str(self.folder / "nginx.conf"))
-        self._programs.append(_Program(self.folder, "nginx", words))
+        self._programs.append(nginx := _Program(self.folder, "nginx", words))
         # nginx listens before it writes the file.
-        eventually((self.folder / "nginx.pid").exists, what=f"nginx in {self.folder}")
+        pid = self.folder / "nginx.pid"
+        eventually(lambda: nginx.has_written(pid), what=f"nginx in {self.folder}")
 
     def stop(self) -> None:
         while self._programs:
@@ -156,7 +147,7 @@ class SshServer:
         folder: Path,
         *,
         inside: Sequence[str] = (),
-        listen: Callable[[], socket.socket] = listen_here,
+        listen: Callable[[int], socket.socket] = listen_here,
     ) -> None:
         self.folder = folder
         folder.mkdir()
@@ -192,9 +183,9 @@ class SshServer:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         pid.unlink(missing_ok=True)
         words = (*self._inside, "/usr/sbin/sshd", "-D", "-e", "-f", str(config))
-        self._programs.append(_Program(self.folder, "sshd", words))
+        self._programs.append(sshd := _Program(self.folder, "sshd", words))
         # sshd listens before it writes the file.
-        eventually(pid.exists, what=f"sshd in {self.folder}")
+        eventually(lambda: sshd.has_written(pid), what=f"sshd in {self.folder}")
 
     def stop(self) -> None:
         while self._programs:
@@ -324,8 +315,8 @@ class _QuietServer(ThreadingHTTPServer):
 class FaultyServer:
     """An HTTP server that fails in the ways that nginx never would."""
 
-    def __init__(self, root: Path, listen: Callable[[], socket.socket] = listen_here) -> None:
-        listener = listen()
+    def __init__(self, root: Path, listen: Callable[[int], socket.socket] = listen_here) -> None:
+        listener = listen(0)
         ended = threading.Event()
         self._handler = type("Handler", (_Handler,), {"root": root, "ended": ended})
         self._ended = ended
