@@ -136,6 +136,8 @@ def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
         "ship/__init__.py": "import controller.loop\n",
         "ship/sinks.py": "import opentelemetry\n",
         "ship/otlp.py": "import opentelemetry\n",
+        "web/__init__.py": "",
+        "web/pages/__init__.py": "import socket\n",
         "cli/commands/completion.py": "import controller.cli.main\n",
         **dict.fromkeys(("cli/__init__.py", "cli/main.py", "cli/commands/__init__.py"), ""),
         **dict.fromkeys(("journal/__init__.py", "process.py", "settings.py", "sources.py"), ""),
@@ -155,6 +157,7 @@ def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
     assert done.returncode != 0
     for found in (
         "controller.core -> random",
+        "controller.web.pages -> socket",
         "controller.model -> controller.core",
         "controller.loop -> docker",
         "controller.loop -> controller.broker",

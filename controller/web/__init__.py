@@ -1,0 +1,1 @@
+"""The page: what people see of a host in a browser."""

@@ -1,0 +1,36 @@
+"""The pages of a host: pure functions from a view to HTML. ``port`` has the values of both sides."""
+
+from controller.web.pages.port import (
+    Away,
+    Fetched,
+    LogLine,
+    Logs,
+    LogsNeeded,
+    Needs,
+    Page,
+    PageName,
+    Records,
+    RecordsNeeded,
+    Route,
+    Session,
+    route_of,
+)
+from controller.web.pages.render import needs_of, render
+
+__all__ = [
+    "Away",
+    "Fetched",
+    "LogLine",
+    "Logs",
+    "LogsNeeded",
+    "Needs",
+    "Page",
+    "PageName",
+    "Records",
+    "RecordsNeeded",
+    "Route",
+    "Session",
+    "needs_of",
+    "render",
+    "route_of",
+]

@@ -1,0 +1,1 @@
+// The live updates of the pages.
