@@ -16,7 +16,7 @@ from pathlib import Path
 from controller.model.errors import StateError
 from controller.model.policy.shipped import DEFAULT_POLICY
 from controller.model.settings import InForce, read_settings, to_json
-from controller.system.durable_files import write_atomic
+from controller.system.durable_files import try_lock, write_atomic
 
 #: The format of all files in the state folder, and of the journal, that this trimtab writes and reads.
 FORMAT = 1
@@ -328,6 +328,18 @@ def write_in_force(root: Path, in_force: InForce) -> None:
     """
     members = {"digest": in_force.digest, "settings": to_json(in_force.settings)}
     _write(root / "settings.json", {"format": FORMAT, **members})
+
+
+def read_started_settings(path: Path) -> str:
+    """Return the digest in a lock file, for a running process; '' without one, or without rights."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        return ""
+    with file:
+        if try_lock(file.fileno()):  # nobody runs; a process that starts waits for the lock
+            return ""
+        return file.read(64).decode(errors="replace")
 
 
 def bind_engine(root: Path, engine_id: str) -> None:

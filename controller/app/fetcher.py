@@ -15,7 +15,13 @@ from pathlib import Path
 
 from controller.app.child_commands import fetcher_recipe
 from controller.app.policy import PACKAGE
-from controller.app.process import SystemClock, call_on_termination, load_modules, log_to_stderr
+from controller.app.process import (
+    SystemClock,
+    call_on_termination,
+    hold_process_lock,
+    load_modules,
+    log_to_stderr,
+)
 from controller.app.state_folder import (
     Launch,
     fetcher_user,
@@ -25,13 +31,13 @@ from controller.app.state_folder import (
 )
 from controller.app.up import listen
 from controller.model.errors import TrimtabError
+from controller.model.settings import Process, digest_of
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.process.process_group import ProcessGroup
 from controller.settings import existing_instance, read_in_force
 from controller.sources.source_scan import SourceScan
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.child_programs import end_programs
-from controller.system.durable_files import hold_lock
 from controller.system.service_manager import WAITING_MAX, ServiceManager
 from controller.system.stop_signal import StopSignal
 from controller.system.syscalls import forbid_core_dumps
@@ -128,7 +134,11 @@ def run_fetcher(
     instance, state = existing_instance(root)
     in_force = read_in_force(root)
     log_to_stderr("fetch", in_force.settings.log)
-    lock = hold_lock(state.fetcher / "lock", program=FETCHER, monotonic=time.monotonic)
+    lock = hold_process_lock(
+        state.fetcher / "lock",
+        program=FETCHER,
+        settings=digest_of(in_force.settings, Process.FETCHER),
+    )
     clock = SystemClock()
     desired_state = directory.absolute() if directory is not None else Path(instance.dir)
     # A container that could declare a Source would choose who gets the credentials.

@@ -18,6 +18,7 @@ from pathlib import Path
 from controller.core.encoding.text import printable
 from controller.model.crashpoints import COMMAND_POINTS, CRASH_POINTS, Reach, pass_by
 from controller.model.errors import UsageError
+from controller.system.durable_files import hold_lock
 
 #: The environment variable that names a crash point; only tests set it.
 CRASH_AT = "TRIMTAB_CRASH_AT"
@@ -83,6 +84,20 @@ def load_modules(paths: Iterable[str]) -> None:
     own = (f"controller/{path}" for path in paths)
     for path in (*LIBRARIES_ON_USE, *own):
         import_module(path.replace("/", "."))
+
+
+def hold_process_lock(path: Path, *, program: str, settings: str) -> int:
+    """Do the same as ``hold_lock``, and note in the file with which settings a process started.
+
+    *settings* is their ``digest_of``. ``read_started_settings`` reads it.
+
+    Raises:
+        StateError: as ``hold_lock``.
+    """
+    handle = hold_lock(path, program=program, monotonic=time.monotonic)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, settings.encode(), 0)
+    return handle
 
 
 def boot_id() -> str:

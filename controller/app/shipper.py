@@ -16,15 +16,20 @@ from pathlib import Path
 
 from controller import __version__
 from controller.app.child_commands import shipper_argv, shipper_environment
-from controller.app.process import SystemClock, call_on_termination, log_to_stderr
+from controller.app.process import (
+    SystemClock,
+    call_on_termination,
+    hold_process_lock,
+    log_to_stderr,
+)
 from controller.app.state_folder import lay_out_shipper, shipper_user
 from controller.broker.host.capabilities import drop_privileges
 from controller.journal.store.reader import readable
 from controller.model.errors import UsageError
+from controller.model.settings import Process, digest_of
 from controller.settings import SHORT_RUN, Instance, StateFolder, read_in_force
 from controller.ship import fd_server
 from controller.ship.destination import Destination, read_destination
-from controller.system.durable_files import hold_lock
 from controller.system.syscalls import forbid_core_dumps
 
 #: The socket at which a broker opens the journal's files for the shipper's user.
@@ -49,8 +54,13 @@ def ship(
     names = [destination.name for destination in destinations]
     if len(set(names)) != len(names):
         raise UsageError("ship.destination", "two destinations have one name", remedy="rename one")
-    level = read_in_force(state.root).settings.log
-    handed: dict[str, object] = {"folder": str(state.ship), "instance": instance.id, "log": level}
+    settings = read_in_force(state.root).settings
+    handed: dict[str, object] = {
+        "folder": str(state.ship),
+        "instance": instance.id,
+        "log": settings.log,
+        "settings": digest_of(settings, Process.SHIPPER),
+    }
     if os.getuid() != 0:
         if (opened := fd_server.connect(SHIP_SOCKET)) is not None:
             return run_shipper(handed, destinations, metrics=metrics, opened=opened)
@@ -88,8 +98,8 @@ def run_shipper(
 ) -> int:
     """Run the shipper until a signal arrives; return the exit code.
 
-    *handed* comes from the parent: ``folder`` (cursors and status), ``instance``, ``log`` (a level), and, without
-    *opened*, either ``handle`` (the descriptor of the parent's file server) or ``journal`` (a path).
+    *handed* comes from the parent: ``folder`` (cursors and status), ``instance``, ``log`` (a level), ``settings`` (their
+    digest), and, without *opened*, either ``handle`` (the descriptor of the parent's file server) or ``journal`` (a path).
 
     Raises:
         StateError: the journal doesn't continue the shipped records, or another shipper runs.
@@ -103,7 +113,8 @@ def run_shipper(
     forbid_core_dumps()
     log_to_stderr("ship", str(handed["log"]))
     folder, clock = Path(str(handed["folder"])), SystemClock()
-    lock = hold_lock(folder / "lock", program="shipper", monotonic=time.monotonic)
+    digest = str(handed["settings"])
+    lock = hold_process_lock(folder / "lock", program="shipper", settings=digest)
     handle = handed.get("handle")
     files = opened or (
         fd_server.RemoteFiles(socket.socket(fileno=handle))

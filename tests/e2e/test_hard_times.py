@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from controller.cli.clients.status_report import broker_problems
+from controller.settings import StateFolder
 from tests.instance import Host, eventually, has, web
 
 
@@ -35,7 +36,10 @@ def codes(host: Host) -> set[str]:
     Asked for in the way of the command, but without starting one: this is polled.
     """
     status = host.status() or {"problems": []}
-    found = [*broker_problems(host.broker_socket, host.state), *status["problems"]]
+    found = [
+        *broker_problems(host.broker_socket, StateFolder(host.state, host.state / "run")),
+        *status["problems"],
+    ]
     # Nobody can fetch the source of a signed host.
     return {problem["code"] for problem in found} - {"SourceFailing"}
 

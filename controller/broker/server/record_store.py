@@ -51,6 +51,10 @@ SETTLE_S = 1.0
 _FORMAT = 1
 
 
+class LoadingEnded(Exception):
+    """The broker is to end while it still reads its journal."""
+
+
 class RecordStore:
     """Writes entries and keeps ``state.inventory`` up to date. Belongs to one event loop."""
 
@@ -71,13 +75,19 @@ class RecordStore:
         self._saved_seq = -1
         #: Which record ``load`` reads.
         self.reading = 0
+        self._is_ending: Callable[[], bool] = bool
         #: The number of submitted entries that are not folded yet.
         self._unfolded = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def load(self) -> None:
-        """Load the inventory and fold the journal. Blocks; call this before serving."""
+    def load(self, *, is_ending: Callable[[], bool] = bool) -> None:
+        """Load the inventory and fold the journal. Blocks; call this before serving.
+
+        Raises:
+            LoadingEnded: *is_ending* returned True before a record was read.
+        """
+        self._is_ending = is_ending
         content = _read(self._snapshot)
         inventory = _parse(content)
         is_rejected = False
@@ -104,6 +114,8 @@ class RecordStore:
 
     def _records(self, after: int) -> Iterator[Record]:
         for record in self.journal.records(after=after):
+            if self._is_ending():
+                raise LoadingEnded
             self.reading = record.seq
             yield record
 

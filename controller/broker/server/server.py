@@ -48,7 +48,12 @@ from controller.broker.server.connection import (
 )
 from controller.broker.server.driver import Driver
 from controller.broker.server.journal_queries import JournalQueries
-from controller.broker.server.record_store import JournalShare, RecordLimiter, RecordStore
+from controller.broker.server.record_store import (
+    JournalShare,
+    LoadingEnded,
+    RecordLimiter,
+    RecordStore,
+)
 from controller.broker.server.settings_reload import SettingsReload, SettingsSource, UsableSettings
 from controller.core.encoding.text import printable
 from controller.core.enforcement.rate_limits import Limit
@@ -267,7 +272,11 @@ class Broker:
         services, state = self._services, self.state
         self._reload = reload or self._reload
         async with AsyncExitStack() as stack:
-            store, archive = await stack.enter_async_context(self._open_store())
+            try:
+                store, archive = await stack.enter_async_context(self._open_store(stop))
+            except LoadingEnded:
+                LOG.info("broker.ended")
+                return
             client = EngineClient(
                 self._engine_socket,
                 admit=self._admit,
@@ -366,10 +375,13 @@ class Broker:
     # Start and end of the parts.
 
     @asynccontextmanager
-    async def _open_store(self) -> AsyncIterator[tuple[RecordStore, Archive]]:
+    async def _open_store(self, stop: asyncio.Event) -> AsyncIterator[tuple[RecordStore, Archive]]:
         """Hold the lock file, open journal and index, and load the inventory.
 
         The inventory is up to date with the journal. The index can still be under construction.
+
+        Raises:
+            LoadingEnded: *stop* was set meanwhile.
         """
         services = self._services
         lock = await hold_lock_async(
@@ -387,7 +399,7 @@ class Broker:
             )
             signs = asyncio.ensure_future(self._run_signs_of_loading(store))
             try:
-                await asyncio.to_thread(store.load)
+                await asyncio.to_thread(store.load, is_ending=stop.is_set)
             finally:
                 signs.cancel()
             self.state.start_seq = journal.last_seq

@@ -40,7 +40,7 @@ from controller.core.encoding.text import printable
 from controller.model.errors import EngineUnavailable, Problem, Severity, StateError, TrimtabError
 from controller.model.names import COMMIT_ID, short_commit
 from controller.model.settings import Process, digest_of
-from controller.settings import SYSTEM_STATE, StateFolder, read_in_force
+from controller.settings import SYSTEM_STATE, StateFolder, read_in_force, read_started_settings
 
 if TYPE_CHECKING:
     from controller.model.sources import CommitInfo
@@ -170,8 +170,8 @@ def fetch_status(state: Path | None) -> dict[str, Any]:
     folder, _ = open_state(state)
     answer = ask_controller(folder.controller_socket, {"do": "status", "output": True})
     assert isinstance(answer, dict)
-    problems = _as_json(settings_problems(folder.root, None, answer))
-    problems = [*broker_problems(folder.broker_socket, folder.root), *problems]
+    problems = _as_json(settings_problems(folder, None, answer))
+    problems = [*broker_problems(folder.broker_socket, folder), *problems]
     return {**answer, "problems": [*problems, *answer["problems"]]}
 
 
@@ -182,15 +182,16 @@ def fetch_settings_problems(folder: StateFolder) -> list[Problem]:
         health = BrokerApi(folder.broker_socket).get("health")
     with suppress(TrimtabError):
         answer = ask_controller(folder.controller_socket, {"do": "status"})
-    return settings_problems(folder.root, health, answer)
+    return settings_problems(folder, health, answer)
 
 
 def settings_problems(
-    root: Path, health: Mapping[str, Any] | None, report: Mapping[str, Any] | None
+    folder: StateFolder, health: Mapping[str, Any] | None, report: Mapping[str, Any] | None
 ) -> list[Problem]:
     """Return a problem for each process that runs with settings other than the settings in force.
 
-    *health* is the broker's, *report* the controller's; None for a process that isn't looked at.
+    *health* is the broker's; None without a look at the broker. *report* is the controller's; None without a look
+    at the other processes.
     """
     found = (health or {}).get("settings", {})
     problems = []
@@ -201,21 +202,29 @@ def settings_problems(
     behind = []
     if waiting := found.get("waiting"):
         behind.append((Process.BROKER, f" of {', '.join(waiting)}"))
-    if report is not None and (started := report.get("settings")):
+    if report is not None:
+        started = {
+            Process.CONTROLLER: str(report.get("settings", "")),
+            Process.FETCHER: read_started_settings(folder.fetcher / "lock"),
+            Process.SHIPPER: read_started_settings(folder.ship / "lock"),
+        }
         with suppress(StateError):  # a damaged file: the broker's next start writes it
-            current = read_in_force(root).settings
-            if digest_of(current, Process.CONTROLLER) != started:
-                behind.append((Process.CONTROLLER, ""))
+            current = read_in_force(folder.root).settings
+            behind += [
+                (process, "")
+                for process, digest in started.items()
+                if digest and digest != digest_of(current, process)
+            ]
     for process, keys in behind:
         message = f"{process} runs with other settings{keys} than those in force"
         unit = f"systemctl restart {process}.service"
-        remedy = unit if root == SYSTEM_STATE else "start trimtab again"
+        remedy = unit if folder.root == SYSTEM_STATE else "start trimtab again"
         warning = Severity.WARNING
         problems.append(Problem("settings.restart", message, remedy=remedy, severity=warning))
     return problems
 
 
-def broker_problems(path: Path, root: Path) -> list[dict[str, Any]]:
+def broker_problems(path: Path, folder: StateFolder) -> list[dict[str, Any]]:
     """Return the problems that the broker reports; empty if the broker doesn't answer."""
     try:
         health = BrokerApi(path).get("health")
@@ -251,7 +260,7 @@ def broker_problems(path: Path, root: Path) -> list[dict[str, Any]]:
         message = f"nothing is changed: another broker of this instance made {made}"
         remedy = "see 'trimtab doctor'"
         problems.append(Problem("state.forked", message, remedy=remedy))
-    return _as_json([*problems, *settings_problems(root, health, None)])
+    return _as_json([*problems, *settings_problems(folder, health, None)])
 
 
 def _as_json(problems: list[Problem]) -> list[dict[str, Any]]:

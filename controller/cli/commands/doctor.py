@@ -330,14 +330,14 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
         yield CheckResult("broker", "warning", error.message, error.remedy)
     else:
         yield from _broker(health, separated=bool(caller.get("separated", True)))
-        yield from _settings(settings_problems(root, health, None))
+        yield from _settings(settings_problems(folder, health, None))
         yield socket_finding(folder)
         yield from view_findings(folder.broker_socket, engine_socket_path(current.engine))
         yield from (CheckResult("signed", *row) for row in signed_rows(proofs))
     try:
         report = ask_controller(folder.controller_socket, {"do": "status"})
         yield CheckResult("controller", "ok", f"serves {folder.controller_socket}")
-        yield from _settings(settings_problems(root, None, report))
+        yield from _settings(settings_problems(folder, None, report))
         yield from resource_findings(report["resources"])
         yield from boot_findings(report["resources"], root)
         yield from source_findings(report.get("sources", []), folder.fetcher, now=current_time())

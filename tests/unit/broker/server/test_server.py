@@ -23,6 +23,7 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.state import GateState
 from controller.broker.server import background_tasks
 from controller.broker.server.server import ServerLimits
+from controller.journal.store.reader import records
 from controller.model.errors import PolicyInvalid, StateError
 from controller.model.policy.document import Policy
 from controller.model.records import Reply, Request
@@ -103,6 +104,24 @@ def test_a_manager_waits_as_long_as_the_journal_is_read(tmp_path: Path) -> None:
         assert first[1].startswith("STATUS=reading the journal")
         while manager.recv(4096) != b"READY=1":
             pass
+
+
+def test_a_broker_that_still_reads_its_journal_ends_and_loses_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ok)
+    served(bench)
+    (tmp_path / "broker" / "inventory.json").unlink()
+    before = list(records(bench.journal))
+
+    async def test() -> None:
+        stop = asyncio.Event()
+        stop.set()
+        await bench.broker().serve(stop)
+
+    run(test())
+    assert list(records(bench.journal)) == before
+    assert not (tmp_path / "broker" / "inventory.json").exists()
+    served(bench)
+    assert list(records(bench.journal))[: len(before)] == before
 
 
 def test_the_broker_ends_with_streams_open_and_answers_due(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 
 import jsonschema
 import pytest
 
+from controller.app.process import hold_process_lock
 from controller.cli.clients.status_report import settings_problems
 from controller.model.settings import (
     KEYS,
@@ -113,16 +115,33 @@ def test_a_reload_tells_key_by_key(
 def test_a_process_with_other_settings_is_told_until_it_starts_again(state: StateFolder) -> None:
     write_in_force(state.root, IN_FORCE)
     started = {"settings": digest_of(IN_FORCE.settings, Process.CONTROLLER)}
-    assert settings_problems(state.root, None, started) == []
+    assert settings_problems(state, None, started) == []
     live = InstanceSettings(policy="strict", quarantine="1h", webhook="x:1")
     write_in_force(state.root, InForce(live, "sha256:2"))
-    assert settings_problems(state.root, None, started) == []
+    assert settings_problems(state, None, started) == []
     write_in_force(state.root, InForce(InstanceSettings(quarantine="2h"), "sha256:3"))
-    (problem,) = settings_problems(state.root, None, started)
+    (problem,) = settings_problems(state, None, started)
     assert (problem.code, problem.severity.value) == ("settings.restart", "warning")
     health = {"settings": {"error": "f:1: no\nf:2: no", "waiting": ["engine"]}}
-    codes = [each.code for each in settings_problems(state.root, health, None)]
+    codes = [each.code for each in settings_problems(state, health, None)]
     assert codes == ["settings.invalid", "settings.restart"]
+
+
+@pytest.mark.parametrize("process", [Process.FETCHER, Process.SHIPPER])
+def test_a_process_without_a_socket_of_its_own_is_told_while_it_runs(
+    state: StateFolder, process: Process
+) -> None:
+    write_in_force(state.root, IN_FORCE)
+    path = (state.fetcher if process is Process.FETCHER else state.ship) / "lock"
+    path.parent.mkdir(parents=True)
+    started = digest_of(IN_FORCE.settings, process)
+    lock = hold_process_lock(path, program=process, settings=started)
+    assert settings_problems(state, None, {}) == []
+    write_in_force(state.root, InForce(InstanceSettings(log="DEBUG"), "sha256:2"))
+    (problem,) = settings_problems(state, None, {})
+    assert problem.message.startswith(f"{process} runs with other settings")
+    os.close(lock)
+    assert settings_problems(state, None, {}) == []
 
 
 def test_the_schema_is_one_for_editors(
