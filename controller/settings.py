@@ -252,7 +252,8 @@ def _older(root: Path, members: Mapping[str, object]) -> StateError:
     return StateError(
         "state.older",
         f"{root} was written by trimtab from before its first release, in a format that isn't read",
-        remedy="move the folder away and keep it, then take the running containers over: "
+        remedy="move all of it but its folder 'files', which containers mount, to another folder and keep that; then take "
+        "the running containers over: "
         f"'trimtab adopt {members['dir']} {words} --yes'",
     )
 

@@ -348,6 +348,7 @@ def test_folders_belong_to_whom_the_processes_are(installed: Layer) -> None:
         "/etc/trimtab 755 root:root",
         "/etc/trimtab/desired-state 755 root:root",
         "/run/trimtab 755 root:root",
+        "/run/trimtab/metrics 755 trimtab:trimtab",
         "/run/trimtab/secrets 700 root:root",
         f"{STATE} 755 root:root",
         f"{STATE}/feedback 2750 trimtab:trimtab-fetch",
@@ -403,6 +404,22 @@ def test_a_removal_leaves_what_is_yours_and_a_return_finds_it(
     ]
     assert enabled(host) == units
     assert (host.upper / "etc/trimtab/policy.yaml").read_text() == "# mine\n"
+
+
+@pytest.mark.needs_root
+def test_a_removal_names_what_does_not_start_after_a_reboot(host: Layer) -> None:
+    mounts: list[object] = [{"slot": 1, "files": [{"target": "/etc/web"}]}]
+    names = {"web": mounts, "plain": [{"slot": 1}], "b\x1b[2J": mounts, "api": mounts}
+    rows = [
+        {"kind": "Service", "namespace": "shop", "name": name, "slots": slots}
+        for name, slots in names.items()
+    ]
+    folder = host.upper / STATE[1:] / "controller"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "status.json").write_text(json.dumps({"resources": rows}))
+    done = host.run("dpkg", "--remove", "trimtab")
+    assert "these don't start after a reboot: shop/api, shop/web; to keep them" in done.stderr
+    assert "trimtab release --all" in done.stderr
 
 
 @pytest.mark.needs_root
