@@ -48,7 +48,10 @@ class Door:
             yield
         finally:
             acceptor.stop()
-            self._open.close()
+            self.close()
+
+    def close(self) -> None:
+        self._open.close()
 
 
 async def turn(condition: Callable[[], bool]) -> None:
@@ -157,5 +160,6 @@ def test_a_descriptor_that_another_thread_took_stays_open_and_no_attempt_follows
         listening.full = False
         await until(lambda: door.accepted == 1)
         acceptor.stop()
+        door.close()
 
     run(test())

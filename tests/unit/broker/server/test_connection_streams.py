@@ -198,7 +198,10 @@ def test_a_stream_that_the_end_of_the_broker_cuts_is_named(
         _, output = await engine.met()
         output.write(b"5\r\nline\n\r\n")
         await reader.readuntil(b"line\n")
+        bench.stop.set()
+        await reader.read()
         engine.end()
+        writer.close()
 
     check(tmp_path, {"GET /v1.45/logs": engine}, talk)
     assert f"stream.cut uid={os.getuid()} request=GET /logs" in caplog.text
