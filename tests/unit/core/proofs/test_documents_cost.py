@@ -43,7 +43,7 @@ def test_a_comparison_of_all_pairs_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(check_together, "find_conflicts", pairwise)
     places = [place for place in all_places() if place.name == ALWAYS[0]]
-    assert [each.factor > LINEAR for each in growths(places, SIZE)] == [True]
+    assert [each.factor > LINEAR for each in growths(places, SIZE // 4)] == [True]
 
 
 def test_the_patterns_of_broken_projects_and_of_excerpts_do_not_backtrack() -> None:
