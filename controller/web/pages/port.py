@@ -16,7 +16,7 @@ from typing import Any, Final
 #: A namespace or a name as an address may have it; other names exist only escaped.
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
 _KEY: Final = re.compile(rf"/([A-Z][A-Za-z]{{2,31}})/({_NAME})/({_NAME})(/logs)?", re.ASCII)
-_RECORD: Final = re.compile(r"/journal/([0-9]{1,16})", re.ASCII)
+_RECORD: Final = re.compile(r"/journal/([0-9a-f-]{36})", re.ASCII)
 
 
 class PageName(StrEnum):
@@ -28,7 +28,7 @@ class PageName(StrEnum):
     #: The output of a service's containers.
     LOGS = "logs"
     JOURNAL = "journal"
-    #: One record with the records of the same request.
+    #: The records of one request.
     RECORD = "record"
     PROBLEMS = "problems"
     SOURCES = "sources"
@@ -43,8 +43,8 @@ class Route:
     page: PageName
     #: ``KIND/NAMESPACE/NAME`` of a resource; '' for other pages.
     key: str = ""
-    #: The number of a record; 0 for other pages.
-    seq: int = 0
+    #: The id that the records of one request share; '' for other pages.
+    record: str = ""
 
 
 _PLAIN: Final = {
@@ -61,7 +61,7 @@ def route_of(path: str) -> Route | None:
     if (page := _PLAIN.get(path)) is not None:
         return Route(page)
     if (found := _RECORD.fullmatch(path)) is not None:
-        return Route(PageName.RECORD, seq=int(found[1]))
+        return Route(PageName.RECORD, record=found[1])
     if (found := _KEY.fullmatch(path)) is None:
         return None
     page = PageName.LOGS if found[4] else PageName.RESOURCE
