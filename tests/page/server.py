@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         sent = self.world.number
         while True:
             with self.world.news:
-                self.world.news.wait_for(lambda: self.world.number != sent, 1.0)
+                self.world.news.wait_for(lambda sent=sent: self.world.number != sent, 1.0)
                 is_new, sent = self.world.number != sent, self.world.number
             try:
                 self.wfile.write(f"data: {sent}\n\n".encode() if is_new else b": still here\n\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -70,7 +71,7 @@ def row(
         "" if is_well else bad[0]["since"],
         status="True" if is_well else "False",
     )
-    revision = f"v2:{abs(hash_of(name)):064x}"
+    revision = f"v2:{hash_of(name):064x}"
     slots = [
         {
             "slot": number,
@@ -78,7 +79,7 @@ def row(
             "state": "running" if number <= ready else "missing",
             "health": "healthy" if number <= ready else "",
             "restarts": 0,
-            "id": f"{abs(hash_of(name)) + number:064x}",
+            "id": f"{(hash_of(name) ^ number):064x}",
             "started": ago(days=6, hours=number),
         }
         for number in range(1, max(desired, ready) + 1)
@@ -94,7 +95,7 @@ def row(
             "ready": ready,
             "revision": revision if kind == "Service" else "",
             "image": image,
-            "digest": f"sha256:{abs(hash_of(image or name)):064x}",
+            "digest": f"sha256:{hash_of(image or name):064x}",
             "generation": 3,
             "observedGeneration": 3,
             "conditions": [ready_condition, *bad],
@@ -112,7 +113,7 @@ def row(
 
 def hash_of(text: str) -> int:
     """Return a number for a text, the same in each process."""
-    return int.from_bytes(text.encode("utf-8", "surrogatepass")[:24].ljust(24, b"\x07"))
+    return int(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), 16)
 
 
 def view_of(rows: Iterable[Row], *, problems: Iterable[Row] = (), **more: Any) -> Row:
@@ -292,6 +293,9 @@ def ordinary() -> Row:
             for n in range(1, 7)
         ),
     ]
+    for each in rows:
+        if each["worst"] == "PrunePending":
+            each["declared"] = None
     rows[0]["slots"][0].update(
         state="running",
         health="unhealthy",

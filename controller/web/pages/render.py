@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, ChainableUndefined
+from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from controller.core.encoding.text import printable, printable_output
@@ -90,8 +90,8 @@ def needs_of(
 
 
 def _journal_query(query: Mapping[str, str], now: datetime) -> dict[str, str]:
-    asked = {name: query[name] for name in _FILTERS if _SAFE.fullmatch(query.get(name, ""))}
-    asked = {name: value for name, value in asked.items() if value}
+    given = {name: query.get(name, "") for name in _FILTERS}
+    asked = {name: value for name, value in given.items() if value and _SAFE.fullmatch(value)}
     if not _NUMBER.fullmatch(asked.get("upto", "0")):
         del asked["upto"]
     if (hours := _SPANS.get(query.get("since", ""))) is not None:
