@@ -13,15 +13,15 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import controller.web
+from controller.model.container_output import LogLine
 from controller.web.pages import (
     Away,
     Fetched,
-    LogLine,
-    Logs,
+    PageLogs,
     PageName,
+    PageRoute,
     Records,
-    Route,
-    Session,
+    WebSession,
     needs_of,
     render,
     route_of,
@@ -48,7 +48,7 @@ class World:
     records: tuple[Mapping[str, Any], ...] | Away = ()
     output: tuple[str, ...] = ("listening on :8080",)
     away_since: datetime | None = None
-    session: Session = field(default_factory=lambda: Session("ann", logs=None))
+    session: WebSession = field(default_factory=lambda: WebSession("ann", logs=None))
     has_events: bool = True
     number: int = 0
     news: threading.Condition = field(default_factory=threading.Condition)
@@ -61,13 +61,13 @@ class World:
 
     def page(self, path: str, query: Mapping[str, str]) -> tuple[int, str, str]:
         """Return status, HTML and ETag of a page."""
-        route = route_of(path) or Route(PageName.NOT_FOUND)
+        route = route_of(path) or PageRoute(PageName.NOT_FOUND)
         needs = needs_of(route, self.view, query, self.session, worlds.NOW)
         found = self._found(needs.records.query) if needs.records else None
         logs = None
         if needs.logs:
             lines = tuple(LogLine(worlds.ago(minutes=1), "stdout", text) for text in self.output)
-            logs = Logs(needs.logs.container, lines)
+            logs = PageLogs(needs.logs.container, lines)
         fetched = Fetched(worlds.NOW, self.away_since, found, logs)
         page = render(route, self.view, query, self.session, fetched)
         return page.status, page.html, page.etag
@@ -134,7 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = self.world.number
         while True:
             with self.world.news:
-                self.world.news.wait_for(lambda sent=sent: self.world.number != sent, 1.0)
+                if self.world.number == sent:
+                    self.world.news.wait(1.0)
                 is_new, sent = self.world.number != sent, self.world.number
             try:
                 self.wfile.write(f"data: {sent}\n\n".encode() if is_new else b": still here\n\n")

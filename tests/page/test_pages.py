@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.web.pages import Away, PageName, Route, Session, needs_of, route_of
+from controller.web.pages import Away, PageName, PageRoute, WebSession, needs_of, route_of
 from tests.page import worlds
 from tests.page.server import World
 
@@ -114,14 +114,14 @@ def test_each_state_of_a_host_has_its_words() -> None:
 
 
 def test_output_is_shown_only_to_sessions_that_may_see_it() -> None:
-    blind = World(worlds.ordinary(), session=Session("ann"))
+    blind = World(worlds.ordinary(), session=WebSession("ann"))
     page = html_of(blind, "/Service/shop/api")
     assert "invoice" not in page
     assert "/logs" not in page
     route = route_of("/Service/shop/api/logs")
     assert route is not None
     assert needs_of(route, blind.view, {}, blind.session, worlds.NOW).logs is None
-    seeing = World(worlds.ordinary(), session=Session("ann", logs=frozenset({"platform"})))
+    seeing = World(worlds.ordinary(), session=WebSession("ann", logs=frozenset({"platform"})))
     assert "invoice" in html_of(seeing, "/Service/shop/api")
     assert needs_of(route, seeing.view, {"container": "other"}, seeing.session, worlds.NOW).logs
 
@@ -193,7 +193,7 @@ def test_the_etag_is_that_of_the_text() -> None:
 
 def test_the_query_of_the_journal_has_only_what_the_broker_takes() -> None:
     asked = {"service": "shop/web", "since": "24h", "actor": "op erator", "upto": "1e9", "x": "1"}
-    needs = needs_of(Route(PageName.JOURNAL), None, asked, Session(), worlds.NOW)
+    needs = needs_of(PageRoute(PageName.JOURNAL), None, asked, WebSession(), worlds.NOW)
     assert needs.records is not None
     assert needs.records.query == {
         "service": "shop/web",

@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any, Final
 
+from controller.model.container_output import LogLine
+
 #: A namespace or a name as an address may have it; other names exist only escaped.
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
 _KEY: Final = re.compile(rf"/([A-Z][A-Za-z]{{2,31}})/({_NAME})/({_NAME})(/logs)?", re.ASCII)
@@ -37,7 +39,7 @@ class PageName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class PageRoute:
     """A page, and the object of it."""
 
     page: PageName
@@ -56,20 +58,20 @@ _PLAIN: Final = {
 }
 
 
-def route_of(path: str) -> Route | None:
+def route_of(path: str) -> PageRoute | None:
     """Return the page of a path; None for a path that no page has."""
     if (page := _PLAIN.get(path)) is not None:
-        return Route(page)
+        return PageRoute(page)
     if (found := _RECORD.fullmatch(path)) is not None:
-        return Route(PageName.RECORD, record=found[1])
+        return PageRoute(PageName.RECORD, record=found[1])
     if (found := _KEY.fullmatch(path)) is None:
         return None
     page = PageName.LOGS if found[4] else PageName.RESOURCE
-    return Route(page, f"{found[1]}/{found[2]}/{found[3]}")
+    return PageRoute(page, f"{found[1]}/{found[2]}/{found[3]}")
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class WebSession:
     """The reader of a page."""
 
     #: The name of the token, or the user of the Unix socket.
@@ -103,18 +105,7 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line of a container's output."""
-
-    #: RFC 3339; '' if unknown.
-    time: str
-    #: ``stdout`` or ``stderr``.
-    stream: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Logs:
+class PageLogs:
     """The last lines of one container, oldest first."""
 
     container: str
@@ -140,7 +131,7 @@ class LogsNeeded:
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class PageNeeds:
     """What a page needs besides the view."""
 
     records: RecordsNeeded | None = None
@@ -156,13 +147,13 @@ class Fetched:
     #: When the controller answered last, if it doesn't answer now; None while it does.
     controller_away_since: datetime | None = None
     records: Records | Away | None = None
-    logs: Logs | Away | None = None
+    logs: PageLogs | Away | None = None
     #: A sentence of the server for the reader, such as the reason of a refused login.
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class RenderedPage:
     """A rendered page. ``etag`` is a digest of the text, in quotation marks."""
 
     status: int

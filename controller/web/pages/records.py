@@ -31,7 +31,7 @@ _NOT_MODIFIED, _ERRORS = 304, 400
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RecordedChange:
     """A request with its closing record, or a single record."""
 
     seq: int
@@ -56,7 +56,7 @@ class Change:
     commit: str
 
 
-def changes_of(lines: Iterable[Mapping[str, Any]]) -> list[Change]:
+def changes_of(lines: Iterable[Mapping[str, Any]]) -> list[RecordedChange]:
     """Return the changes in lines of the broker's journal, the newest first."""
     pairs: list[list[Mapping[str, Any]]] = []
     open_pairs: dict[str, list[Mapping[str, Any]]] = {}
@@ -71,7 +71,7 @@ def changes_of(lines: Iterable[Mapping[str, Any]]) -> list[Change]:
     return [_change(pair[0], pair[-1]) for pair in reversed(pairs)]
 
 
-def _change(first: Mapping[str, Any], last: Mapping[str, Any]) -> Change:
+def _change(first: Mapping[str, Any], last: Mapping[str, Any]) -> RecordedChange:
     record, about = first["record"], mapping_of(first.get("about"))
     actor = ActorPart.read(mapping_of(record.get("actor")))
     request = RequestPart.read(mapping_of(record.get("request")))
@@ -82,7 +82,7 @@ def _change(first: Mapping[str, Any], last: Mapping[str, Any]) -> Change:
     is_id = len(name) == 64 and set(name) <= set("0123456789abcdef")
     service = str(about.get("service", ""))
     outcome, kind = _outcome(last["record"], result, verdict)
-    return Change(
+    return RecordedChange(
         record["seq"],
         str(record["id"]),
         str(record["time"]),

@@ -21,13 +21,13 @@ from controller.web.pages import records, resources
 from controller.web.pages.port import (
     Fetched,
     LogsNeeded,
-    Needs,
-    Page,
     PageName,
+    PageNeeds,
+    PageRoute,
     Records,
     RecordsNeeded,
-    Route,
-    Session,
+    RenderedPage,
+    WebSession,
 )
 
 #: The records of one page of the journal, and of a resource.
@@ -54,7 +54,7 @@ def _shown(value: object) -> object:
 
 #: A member that an older controller lacks is blank.
 _TEMPLATES: Final = Environment(
-    loader=PackageLoader("controller.web.pages"),
+    loader=PackageLoader(__name__.rpartition(".")[0]),
     autoescape=True,
     finalize=_shown,
     undefined=ChainableUndefined,
@@ -64,29 +64,29 @@ _TEMPLATES: Final = Environment(
 
 
 def needs_of(
-    route: Route,
+    route: PageRoute,
     view: Mapping[str, Any] | None,
     query: Mapping[str, str],
-    session: Session,
+    session: WebSession,
     now: datetime,
-) -> Needs:
+) -> PageNeeds:
     """Return what a page needs besides the view."""
     match route.page:
         case PageName.RECORD:
-            return Needs(RecordsNeeded({"record": route.record, "limit": "10"}))
+            return PageNeeds(RecordsNeeded({"record": route.record, "limit": "10"}))
         case PageName.JOURNAL:
-            return Needs(RecordsNeeded(_journal_query(query, now)))
+            return PageNeeds(RecordsNeeded(_journal_query(query, now)))
         case PageName.RESOURCE:
             kind, namespace, name = route.key.split("/")
             asked = {"service": f"{namespace}/{name}", "limit": str(RECORDS_OF_A_RESOURCE * 2)}
-            return Needs(RecordsNeeded(asked) if kind in {"Service", "Job"} else None)
+            return PageNeeds(RecordsNeeded(asked) if kind in {"Service", "Job"} else None)
         case PageName.LOGS:
             container = _container_of(_row_of(view, route.key), query, session)
             if not container:
-                return Needs()
-            return Needs(logs=LogsNeeded(route.key, container, LINES_SHOWN))
+                return PageNeeds()
+            return PageNeeds(logs=LogsNeeded(route.key, container, LINES_SHOWN))
         case _:
-            return Needs()
+            return PageNeeds()
 
 
 def _journal_query(query: Mapping[str, str], now: datetime) -> dict[str, str]:
@@ -106,7 +106,9 @@ def _row_of(view: Mapping[str, Any] | None, key: str) -> Mapping[str, Any] | Non
     return next((row for row in rows if resources.key_of(row) == key), None)
 
 
-def _container_of(row: Mapping[str, Any] | None, query: Mapping[str, str], session: Session) -> str:
+def _container_of(
+    row: Mapping[str, Any] | None, query: Mapping[str, str], session: WebSession
+) -> str:
     """Return the container whose output is asked for: one of the row's slots; '' without any."""
     if row is None or not session.sees_logs_of(row["owner"]):
         return ""
@@ -116,12 +118,12 @@ def _container_of(row: Mapping[str, Any] | None, query: Mapping[str, str], sessi
 
 
 def render(
-    route: Route,
+    route: PageRoute,
     view: Mapping[str, Any] | None,
     query: Mapping[str, str],
-    session: Session,
+    session: WebSession,
     fetched: Fetched,
-) -> Page:
+) -> RenderedPage:
     """Return a page of a view; None is a view that never arrived. *query*: the parameters of the address."""
     row = _row_of(view, route.key) if route.key else None
     name, status = route.page, 200
@@ -149,7 +151,7 @@ def render(
     }
     html = _TEMPLATES.get_template(f"{template}.html").render(context)
     digest = hashlib.sha256(html.encode()).hexdigest()[:32]
-    return Page(status, html, f'"{digest}"')
+    return RenderedPage(status, html, f'"{digest}"')
 
 
 _Part = Mapping[str, Any]
@@ -160,7 +162,11 @@ def _nothing(*_given: object) -> dict[str, Any]:
 
 
 def _start(
-    _row: _Part | None, view: _Part, query: Mapping[str, str], _session: Session, fetched: Fetched
+    _row: _Part | None,
+    view: _Part,
+    query: Mapping[str, str],
+    _session: WebSession,
+    fetched: Fetched,
 ) -> dict[str, Any]:
     rows = view["resources"]
     people = resources.entries_of(r for r in rows if r["severity"] in {"page", "warning"})
@@ -180,7 +186,7 @@ def _start(
 
 
 def _resource(
-    row: _Part | None, view: _Part, _query: Mapping[str, str], session: Session, fetched: Fetched
+    row: _Part | None, view: _Part, _query: Mapping[str, str], session: WebSession, fetched: Fetched
 ) -> dict[str, Any]:
     assert row is not None, "a resource without a row is not found"
     key = resources.key_of(row)
@@ -202,7 +208,11 @@ def _resource(
 
 
 def _logs(
-    row: _Part | None, _view: _Part, query: Mapping[str, str], session: Session, _fetched: Fetched
+    row: _Part | None,
+    _view: _Part,
+    query: Mapping[str, str],
+    session: WebSession,
+    _fetched: Fetched,
 ) -> dict[str, Any]:
     names = [] if row is None else [s["container"] for s in row["slots"] if s["container"]]
     return {
@@ -213,7 +223,11 @@ def _logs(
 
 
 def _journal(
-    _row: _Part | None, _view: _Part, query: Mapping[str, str], _session: Session, fetched: Fetched
+    _row: _Part | None,
+    _view: _Part,
+    query: Mapping[str, str],
+    _session: WebSession,
+    fetched: Fetched,
 ) -> dict[str, Any]:
     upto = query.get("upto", "")
     return {
@@ -224,7 +238,11 @@ def _journal(
 
 
 def _record(
-    _row: _Part | None, _view: _Part, _query: Mapping[str, str], _session: Session, fetched: Fetched
+    _row: _Part | None,
+    _view: _Part,
+    _query: Mapping[str, str],
+    _session: WebSession,
+    fetched: Fetched,
 ) -> dict[str, Any]:
     lines = fetched.records.lines if isinstance(fetched.records, Records) else ()
     parts = [

@@ -46,7 +46,7 @@ _STALLED_BY_AN_IMAGE: Final = ("image.", "pull.", "policy.")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Cause:
     """Resources with one cause, and what follows for people."""
 
     rows: tuple[Mapping[str, Any], ...]
@@ -93,11 +93,11 @@ def _condition_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((each for each in row["conditions"] if each["type"] == row["worst"]), {})
 
 
-def entry_of(rows: Sequence[Mapping[str, Any]]) -> Entry:
+def entry_of(rows: Sequence[Mapping[str, Any]]) -> Cause:
     """Return the entry of resources with the same cause; the first one speaks for all."""
     first = rows[0]
     condition = _condition_of(first)
-    return Entry(
+    return Cause(
         tuple(rows),
         first["severity"],
         first["worst"],
@@ -110,7 +110,7 @@ def entry_of(rows: Sequence[Mapping[str, Any]]) -> Entry:
     )
 
 
-def entries_of(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
+def entries_of(rows: Iterable[Mapping[str, Any]]) -> list[Cause]:
     """Return the resources by cause, the most urgent first, then the latest first."""
     causes = defaultdict[tuple[str, ...], list[Mapping[str, Any]]](list)
     for row in rows:
@@ -126,7 +126,7 @@ def entries_of(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RowsTable:
     """A page of the table of resources."""
 
     rows: tuple[Mapping[str, Any], ...]
@@ -145,7 +145,7 @@ class Table:
         return (self.page - 1) * ROWS_SHOWN + 1
 
 
-def table_of(rows: Sequence[Mapping[str, Any]], query: Mapping[str, str]) -> Table:
+def table_of(rows: Sequence[Mapping[str, Any]], query: Mapping[str, str]) -> RowsTable:
     """Return the rows of a page that a filter leaves: ``q``, ``state``, ``kind``, ``ns``, ``owner``, ``page``."""
     text = query.get("q", "").casefold()
     wanted = {"severity": "state", "kind": "kind", "namespace": "ns", "owner": "owner"}
@@ -160,7 +160,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], query: Mapping[str, str]) -> Tab
     pages = max(1, -(-len(found) // ROWS_SHOWN))
     asked = query.get("page", "")
     page = min(max(int(asked), 1), pages) if asked.isdecimal() and len(asked) < 7 else 1
-    return Table(
+    return RowsTable(
         tuple(found[(page - 1) * ROWS_SHOWN : page * ROWS_SHOWN]),
         len(found),
         len(rows) - len(found),
