@@ -36,6 +36,9 @@ _ENGINE_CODES: Final = (
 )
 _DISK_CODES: Final = ("image.disk",)
 _REGISTRY_CODES: Final = ("image.registry", "image.rate-limited")
+#: The reason of a resource whose document can't be read.
+_BLIND: Final = "Blind"
+_FILES_TITLE: Final = "documents have errors"
 _WORDS: Final[Mapping[str, Gravity]] = {"warning": "warning", "page": "page"}
 _NOT_SERVED: Final = frozenset({"Held", "Failing", "Broken", "Degraded"})
 
@@ -76,6 +79,8 @@ def _of_row(row: Mapping[str, Any], now: float) -> Iterator[Symptom]:
     text = shorten("; ".join(word for word in words if word), TEXT_MAX)
     if reason in _ENGINE_CODES:
         yield _engine(since, affected)
+    elif reason == _BLIND:
+        yield Symptom(FILES, gravity, _FILES_TITLE, text, since, affected)
     elif reason in _DISK_CODES:
         yield Symptom(DISK, gravity, "the disk is full", text, since, affected)
     elif reason in _REGISTRY_CODES:
@@ -95,15 +100,19 @@ def _engine(since: float, affected: Affected | None) -> Symptom:
 
 def _of_problems(view: Mapping[str, Any], now: float) -> Iterator[Symptom]:
     """Yield the problems that aren't told by the row of a resource."""
+    rows = (_mapping(row) for row in _list(view.get("resources")))
+    conditions = (_mapping(each) for row in rows for each in _list(row.get("conditions")))
+    told = [str(each.get("message", "")) for each in conditions]
     for each in map(_mapping, _list(view.get("problems"))):
-        code = str(each.get("code", ""))
+        code, message = str(each.get("code", "")), str(each.get("message", ""))
+        is_told = bool(message) and any(text.startswith(message) for text in told)
         if code in _ENGINE_CODES:
             yield _engine(now, None)
-        elif each.get("severity") == "error" and not each.get("key"):
+        elif each.get("severity") == "error" and not is_told:
             place = f"{each.get('file', '')}:{each.get('line', '')}".strip(":")
-            words = (place, str(each.get("message", "")))
+            words = (place, message)
             text = _text(": ".join(word for word in words if word))
-            yield Symptom(FILES, "warning", "documents have errors", text, now)
+            yield Symptom(FILES, "warning", _FILES_TITLE, text, now)
 
 
 def _of_sources(view: Mapping[str, Any], now: float) -> Iterator[Symptom]:
@@ -118,14 +127,13 @@ def _of_sources(view: Mapping[str, Any], now: float) -> Iterator[Symptom]:
 
 
 def _joined(found: list[Symptom]) -> list[Symptom]:
-    """Return the symptoms without the errors of documents beyond the first: one text tells of all."""
-    first = next((each for each in found if each.cause == FILES), None)
-    if first is None:
+    """Return the symptoms, with one text for all errors of documents."""
+    errors = [each for each in found if each.cause == FILES and each.affected is None]
+    if not errors:
         return found
-    count = sum(each.cause == FILES for each in found)
-    more = f" (and {count - 1} more)" if count > 1 else ""
-    text = f"{shorten(first.text, TEXT_MAX - len(more))}{more}"
-    return [*(each for each in found if each.cause != FILES), replace(first, text=text)]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    text = f"{shorten(errors[0].text, TEXT_MAX - len(more))}{more}"
+    return [replace(each, text=text) if each.cause == FILES else each for each in found]
 
 
 def _route(row: Mapping[str, Any]) -> NoticeRoute | None:
