@@ -141,7 +141,8 @@ class _Turn:
             if notice.incident in self.told:
                 told = replace(self.told[notice.incident], at=self.now, is_held=False)
                 self.told[notice.incident] = told
-        self.made = [*_together(self.held, self.now, most=1), *self.made]
+        held = [replace(notice, at=self.now) for notice in self.held]
+        self.made = [*_together(held, self.now, most=1), *self.made]
         self.held = []
 
     def _holds(self, incident: Incident) -> bool:
