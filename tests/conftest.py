@@ -35,6 +35,7 @@ COMPUTING = (
     "sim/test_crash_sweep.py",
     "sim",
     "hostile",
+    "page",
     "package",
     "unit/sources/test_watch.py",
     "unit/loop/state/test_disruption_budget_ordinary_use.py",

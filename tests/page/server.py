@@ -51,6 +51,8 @@ class World:
     session: WebSession = field(default_factory=lambda: WebSession("ann", logs=None))
     has_events: bool = True
     number: int = 0
+    #: The streams of events so far.
+    streams: int = 0
     news: threading.Condition = field(default_factory=threading.Condition)
 
     def tell(self, view: Mapping[str, Any]) -> None:
@@ -131,7 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
-        sent = self.world.number
+        with self.world.news:
+            sent = self.world.number
+            self.world.streams += 1
         while True:
             with self.world.news:
                 if self.world.number == sent:
