@@ -31,9 +31,9 @@ from tests.unprivileged import as_user
 pytestmark = pytest.mark.needs_root
 USER = "trimtab"
 #: Starts a command of trimtab with the sockets as systemd hands them. Writes the names of modules that the
-#: process imports from then on into a file.
+#: process imports from then on into a file. By SIGUSR1 the process imports one more, which doesn't exist.
 ENTRY = """
-import os, sys
+import os, signal, sys
 count, names, *argv = sys.argv[1:]
 handles = [os.dup(int(each)) for each in count.split(",") if each]
 handles = [os.dup2(each, 100 + place) for place, each in enumerate(handles)]
@@ -48,6 +48,13 @@ class Finder:
     def find_spec(name, path=None, target=None):
         os.write(names, f"{name}\\n".encode())
 
+def plant(*_):
+    try:
+        import planted
+    except ImportError:
+        pass
+
+signal.signal(signal.SIGUSR1, plant)
 sys.meta_path.insert(0, Finder)
 from controller.cli.main import main
 main(argv)
@@ -306,6 +313,19 @@ def test_services_import_nothing_after_they_are_ready(manager: Manager) -> None:
             host.cli("down", expect=(0, 1, 2, 4, 5))
             late = manager.imported("broker")[gate:], manager.imported("controller")[loop:]
     assert late == ([], [])
+
+
+def test_an_import_after_a_service_is_ready_is_seen(manager: Manager) -> None:
+    def is_seen(name: str, process: subprocess.Popen[bytes]) -> None:
+        ready = len(manager.imported(name))
+        process.send_signal(signal.SIGUSR1)
+        eventually(
+            lambda: manager.imported(name)[ready:] == ["planted"], what=f"the import of the {name}"
+        )
+
+    with manager.broker() as broker, manager.controller() as controller:
+        is_seen("broker", broker)
+        is_seen("controller", controller)
 
 
 def test_mounts_are_refused_if_the_broker_sees_another_tree_than_the_engine(
