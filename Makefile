@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(PYTHON) -m pytest
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup users engine run down test check lint format sim fuzz ring bench mutants docs deb release lock clean
+.PHONY: help setup users engine run down test check lint format sim fuzz ring bench mutants docs screens deb release lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -121,6 +121,9 @@ docs: setup ## write the pages of docs/ anew that are made from code
 	@$(PYTHON) -m tests.unit.docs.screens
 	@$(PYTHON) -m tests.e2e.drifts
 	@$(PYTHON) -m tests.git.happenings
+
+screens: engine ## photograph the pages for docs/images, as root: with Debian's fonts-inter as in the pictures there
+	@$(PYTHON) -m tests.page.screens
 
 deb: setup ## the package for Debian 13, amd64, below dist/ (any user)
 	@tools/deb
