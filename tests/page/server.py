@@ -70,7 +70,8 @@ class World:
         if needs.logs:
             lines = tuple(LogLine(worlds.ago(minutes=1), "stdout", text) for text in self.output)
             logs = PageLogs(needs.logs.container, lines)
-        fetched = Fetched(worlds.NOW, self.away_since, found, logs)
+        samples = worlds.samples() if needs.samples else ()
+        fetched = Fetched(worlds.NOW, self.away_since, found, logs, samples)
         page = render(route, self.view, query, self.session, fetched)
         return page.status, page.html, page.etag
 

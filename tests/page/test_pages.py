@@ -113,6 +113,25 @@ def test_each_state_of_a_host_has_its_words() -> None:
     assert "gate doesn't answer" in html_of(World(worlds.ordinary(), Away.BROKER), "/journal")
 
 
+def test_a_failed_verification_is_the_first_sentence_of_every_page() -> None:
+    view = worlds.ordinary()
+    view["verified"] = {
+        **view["verified"],
+        "result": "chain",
+        "since": worlds.NOW.timestamp() - 7200,
+    }
+    for path in PATHS[:4]:
+        text = text_of(html_of(World(view), path))
+        assert "The journal's verification failed : chain, since 07:41:30 (2 h)" in text
+    assert "verification failed" not in html_of(World(worlds.ordinary()), "/")
+
+
+def test_samples_are_drawn_and_their_last_value_is_told() -> None:
+    html = html_of(World(worlds.ordinary()), "/Service/shop/web")
+    assert html.count("<polyline") == 2
+    assert "0.14 cores" in text_of(html)
+
+
 def test_output_is_shown_only_to_sessions_that_may_see_it() -> None:
     blind = World(worlds.ordinary(), session=WebSession("ann"))
     page = html_of(blind, "/Service/shop/api")

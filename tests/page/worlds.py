@@ -134,7 +134,17 @@ def view_of(rows: Iterable[Row], *, problems: Iterable[Row] = (), **more: Any) -
         "sources": [],
         "acts": [],
         "plan": [],
-        "verified": {"at": ago(hours=6, minutes=41), "key": "8f21c0aa93d1", "records": 41817},
+        "verified": {
+            "format": 1,
+            "result": "ok",
+            "at": (NOW - timedelta(hours=6, minutes=41)).timestamp(),
+            "since": (NOW - timedelta(days=30)).timestamp(),
+            "records": 41817,
+            "head": f"{7:064x}",
+            "signed": 41817,
+            "trusted": 41817,
+            "keys": ["8f21c0aa93d1"],
+        },
         "resources": resources,
         "gone": [],
     }
@@ -163,6 +173,41 @@ def field(path: str, desired: str | None, running: str | None, line: int = 0, **
         "origin": origin,
         **more,
     }
+
+
+def revision(
+    short: str, version: str, since: str, digest: str, commit: str, *, current: bool = False
+) -> Row:
+    """Return a row of ``history --json``."""
+    return {
+        "revision": f"v2:{short:0<64}",
+        "generation": 3,
+        "since": since,
+        "image": f"ghcr.io/harbour/shop-web:{version}",
+        "digest": f"sha256:{digest:0<64}",
+        "file": "shop/web.yaml",
+        "line": 1,
+        "commit": commit,
+        "outcome": "" if current else "complete",
+        "reason": "",
+        "limits": "",
+        "current": current,
+        "declared": current,
+        "pinned": False,
+        "containers": 2 if current else 1,
+    }
+
+
+def samples() -> tuple[tuple[float, float | None, int], ...]:
+    """Return an hour of samples, with a burst."""
+    return tuple(
+        (
+            NOW.timestamp() - 60 * (60 - n),
+            0.11 + 0.01 * ((n * 7) % 5) + (0.3 if 34 < n < 40 else 0),
+            180_000_000 + 600_000 * n + 4_000_000 * ((n * 3) % 4),
+        )
+        for n in range(60)
+    )
 
 
 def ordinary() -> Row:
@@ -196,12 +241,6 @@ def ordinary() -> Row:
         ports=[
             {"container": 8080, "protocol": "tcp", "host": 443, "address": "", "scheme": "http"}
         ],
-        samples={
-            "cpu": [
-                0.11 + 0.05 * ((n * 7) % 5) / 5 + (0.3 if 34 < n < 40 else 0) for n in range(60)
-            ],
-            "memory": [180e6 + 0.6e6 * n + 4e6 * ((n * 3) % 4) for n in range(60)],
-        },
         fields=[
             field("spec.env.DATABASE_URL", None, None, 14, hidden=True),
             field(
@@ -213,24 +252,8 @@ def ordinary() -> Row:
             field("spec.resources.pids", None, "256"),
         ],
         revisions=[
-            {
-                "revision": "v2:162de490" + "0" * 56,
-                "since": ago(minutes=2),
-                "image": "ghcr.io/harbour/shop-web:4.2.0",
-                "digest": "sha256:9891d03d7008dd58",
-                "source": "shop/web.yaml:1",
-                "commit": COMMIT,
-                "state": "current",
-            },
-            {
-                "revision": "v2:337f68c6" + "0" * 56,
-                "since": ago(days=6),
-                "image": "ghcr.io/harbour/shop-web:4.1.3",
-                "digest": "sha256:51be5903c41ea726",
-                "source": "shop/web.yaml:1",
-                "commit": "aa20fe7c1f0e2b9d4a68",
-                "state": "superseded",
-            },
+            revision("162de490", "4.2.0", ago(minutes=2), "9891d03d7008dd58", COMMIT, current=True),
+            revision("337f68c6", "4.1.3", ago(days=6), "51be5903c41ea726", "aa20fe7c1f0e2b9d"),
         ],
     )
     rows = [
@@ -369,11 +392,20 @@ def ordinary() -> Row:
         sources=[
             {
                 "name": "deploy",
+                "state": "Ready",
+                "commit": COMMIT,
                 "url": "https://git.example.org/platform/deploy.git",
                 "ref": "main",
-                "commit": COMMIT,
-                "fetchedAt": ago(seconds=31),
-                "state": "Ready",
+                "path": "prod",
+                "resources": 18,
+                "reason": "",
+                "message": "",
+                "remedy": "",
+                "current": {"commit": COMMIT, "author": "Ann", "subject": "shop: web 4.2.0"},
+                "candidate": None,
+                "since": ago(days=2),
+                "lastFetch": ago(seconds=31),
+                "failures": 0,
             }
         ],
         acts=[

@@ -136,6 +136,8 @@ class PageNeeds:
 
     records: RecordsNeeded | None = None
     logs: LogsNeeded | None = None
+    #: The service whose samples of the last hour are shown: ``KIND/NAMESPACE/NAME``; '' for none.
+    samples: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,8 @@ class Fetched:
     controller_away_since: datetime | None = None
     records: Records | Away | None = None
     logs: PageLogs | Away | None = None
+    #: Samples of the last hour, the oldest first: Unix time, processors (None if unknown), bytes.
+    samples: tuple[tuple[float, float | None, int], ...] = ()
     #: A sentence of the server for the reader, such as the reason of a refused login.
     note: str = ""
 

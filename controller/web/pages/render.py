@@ -79,7 +79,9 @@ def needs_of(
         case PageName.RESOURCE:
             kind, namespace, name = route.key.split("/")
             asked = {"service": f"{namespace}/{name}", "limit": str(RECORDS_OF_A_RESOURCE * 2)}
-            return PageNeeds(RecordsNeeded(asked) if kind in {"Service", "Job"} else None)
+            if kind not in {"Service", "Job"}:
+                return PageNeeds()
+            return PageNeeds(RecordsNeeded(asked), samples=route.key if kind == "Service" else "")
         case PageName.LOGS:
             container = _container_of(_row_of(view, route.key), query, session)
             if not container:
@@ -191,7 +193,6 @@ def _resource(
     assert row is not None, "a resource without a row is not found"
     key = resources.key_of(row)
     failures = [slot["lastFailure"] for slot in row["slots"] if slot.get("lastFailure")]
-    samples = row.get("samples") or {}
     return {
         "key": key,
         "cause": resources.entry_of([row]),
@@ -200,8 +201,11 @@ def _resource(
         "sees_logs": session.sees_logs_of(row["owner"]),
         "sparklines": [
             (title, unit, values, resources.sparkline_of(values))
-            for title, unit, member in (("CPU", "cores", "cpu"), ("Memory", "bytes", "memory"))
-            if (values := samples.get(member))
+            for title, unit, values in (
+                ("CPU", "cores", [cpus for _, cpus, _ in fetched.samples if cpus is not None]),
+                ("Memory", "bytes", [float(size) for _, _, size in fetched.samples]),
+            )
+            if len(values) > 1
         ],
         **_changes(fetched, RECORDS_OF_A_RESOURCE),
     }
@@ -285,16 +289,18 @@ def _link(query: Mapping[str, str], changed: Mapping[str, object]) -> str:
     )
 
 
-def _instant(time: str) -> datetime:
-    """Return the instant of an RFC 3339 text; the earliest one for another text."""
+def _instant(time: str | float) -> datetime:
+    """Return the instant of an RFC 3339 text or of a Unix time; the earliest one for another value."""
     try:
+        if isinstance(time, int | float):
+            return datetime.fromtimestamp(time, UTC)
         found = datetime.fromisoformat(re.sub(r"(\.[0-9]{6})[0-9]+", r"\1", str(time)))
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return datetime.min.replace(tzinfo=UTC)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _moment(time: str, now: datetime) -> str:
+def _moment(time: str | float, now: datetime) -> str:
     """Return the time of day in the zone of *now*, with the date of any other day."""
     local = _instant(time)
     if local.year == 1:
@@ -306,7 +312,7 @@ def _moment(time: str, now: datetime) -> str:
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
-def _age(time: str, now: datetime) -> str:
+def _age(time: str | float, now: datetime) -> str:
     """Return how long ago a time was, in its largest unit."""
     instant = _instant(time)
     if instant.year == 1:
@@ -329,5 +335,6 @@ _TEMPLATES.filters["output"] = lambda text: Markup.escape(
 )
 _TEMPLATES.filters["bytes"] = _bytes
 _TEMPLATES.filters["digest"] = lambda text: str(text).rpartition(":")[2][:12]
+_TEMPLATES.filters["rfc3339"] = lambda time: f"{_instant(time):%Y-%m-%dT%H:%M:%SZ}"
 _TEMPLATES.globals["address"] = resources.address_of
 _TEMPLATES.globals["key_of"] = resources.key_of
