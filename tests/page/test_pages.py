@@ -94,6 +94,12 @@ def test_a_record_names_who_did_what_and_the_verdict() -> None:
     assert "allow" in text
 
 
+def test_an_object_without_a_page_is_no_link() -> None:
+    html = html_of(World(worlds.ordinary(), worlds.journal()), "/journal")
+    assert re.search(r'data-label="To">\s*miner\s*</td>', html)
+    assert re.search(r'<a href="/Service/shop/web">\s*shop.web.1-162de490', html)
+
+
 def test_the_journal_as_of_a_record_has_nothing_later_and_says_what_is_not_recorded() -> None:
     text = text_of(html_of(World(worlds.ordinary(), worlds.journal()), "/journal", upto="41714"))
     assert "Journal as of record 41714" in text

@@ -39,7 +39,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "RolledBack": ("trimtab history REF", "trimtab resume REF"),
     "Suspended": ("trimtab resume REF",),
     "Contended": ("trimtab journal list --service REF",),
-    "PolicyViolation": ("trimtab policy explain",),
+    "PolicyViolation": ("trimtab describe REF",),
 }
 _NAME_MAX: Final = 63
 _STALLED_BY_AN_IMAGE: Final = ("image.", "pull.", "policy.")
@@ -67,7 +67,8 @@ def key_of(row: Mapping[str, Any]) -> str:
 
 def address_of(key: str) -> str:
     """Return the address of a resource's page; '' for a key that can't stand in an address."""
-    return f"/{key}" if route_of(f"/{key}") is not None else ""
+    route = route_of(f"/{key}")
+    return f"/{key}" if route is not None and route.key == key != "" else ""
 
 
 def reference_of(row: Mapping[str, Any]) -> str:
