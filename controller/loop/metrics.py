@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from controller import __version__
 from controller.core.metrics.controller_values import ControllerFacts, controller_values
@@ -26,8 +25,6 @@ class ControllerMetrics:
         controller = self._controller
         shared, reconciler = controller.shared, controller.reconciler
         report, look = controller.status(), controller.sampler.look(fresh_s=2 * SAMPLE_S)
-        rows = report["resources"]
-        assert isinstance(rows, list), "a report has resources"
         with shared.lock:
             counted: Counter[tuple[str, ...]] = shared.counted.copy()
             restarts = reconciler.tracker.restarts.copy()
@@ -36,7 +33,7 @@ class ControllerMetrics:
         for (verb, outcome), number in reconciler.action_log.counted().items():
             counted["trimtab_actions_total", verb, outcome] = number
         facts = ControllerFacts(
-            report={**report, "resources": [_attended(row) for row in rows]},
+            report=report,
             is_engine_reachable=is_reachable,
             observed_at=observed_at,
             pass_s=pass_s,
@@ -47,10 +44,3 @@ class ControllerMetrics:
         cpu_s, memory_bytes = process_use()
         process = ProcessFacts(__version__, cpu_s, memory_bytes, began=self._began)
         return text_of(MetricsOwner.CONTROLLER, controller_values(facts, counted), process)
-
-
-def _attended(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with its worst condition."""
-    true = [each["type"] for each in row["conditions"] if each["status"] == "True"]
-    worst = "Ready" if "Ready" in true or not true else true[0]
-    return {"worst": worst, "severity": "ok" if worst == "Ready" else "warning", **row}

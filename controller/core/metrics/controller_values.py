@@ -52,7 +52,7 @@ def controller_values(facts: ControllerFacts, counted: Counter[tuple[str, ...]])
     for row in urgent:
         values |= _condition(row)
     for row in rows:
-        values["trimtab_resource_ready", *_labels(row)] = row["worst"] == "Ready" or _is_ready(row)
+        values["trimtab_resource_ready", *_labels(row)] = _is_ready(row)
     services = [
         Key(row["kind"], row["namespace"], row["name"]) for row in rows if row["kind"] == "Service"
     ]
@@ -79,7 +79,7 @@ def _condition(row: Mapping[str, Any]) -> MetricValues:
     """Return the worst condition of a resource that isn't as declared."""
     worst = row["worst"]
     found = next((each for each in row["conditions"] if each["type"] == worst), None)
-    if found is None or (worst == "Ready" and found["status"] == "True"):
+    if found is None or row["severity"] == "ok":
         return {}
     labels = (*_labels(row), worst)
     since = datetime.fromisoformat(found["since"]).timestamp()

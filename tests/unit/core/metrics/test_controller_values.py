@@ -72,6 +72,17 @@ def test_a_resource_as_declared_has_no_condition_and_another_one_its_worst() -> 
     assert values["trimtab_resources", "CrashLoop"] == 1
 
 
+def test_a_resource_that_only_starts_is_not_ready_and_a_note_is_no_condition() -> None:
+    starting = row("web", "Ready", "progress", ready=False)
+    noted = row("api", "Moved", "ok")
+    noted["conditions"].append({"type": "Moved", "status": "True", "reason": "X", "since": SINCE})
+    values = controller_values(facts(starting, noted), Counter())
+    assert not values["trimtab_resource_ready", "Service", "shop", "web"]
+    assert values["trimtab_resource_ready", "Service", "shop", "api"]
+    told = {key[3:] for key in values if key[0] == "trimtab_resource_condition"}
+    assert told == {("web", "Ready", "AsDeclared")}
+
+
 def test_a_service_has_its_restarts_and_its_use_once_known() -> None:
     values = controller_values(facts(row("web"), row("api")), Counter())
     assert values["trimtab_service_restarts_total", "shop", "web"] == 3
