@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: How long after a reader's last request views are made with each status.
 WATCHED_S = 180.0
+#: The answers that are kept about one version: readers can name any version as theirs.
+RENDERED_MAX = 16
 
 
 class ViewPublisher:
@@ -46,7 +48,6 @@ class ViewPublisher:
         #: The answers about the present view, by the version that readers have.
         self._rendered: dict[str, bytes] = {}
         self._asked_at: float | None = None
-        self._is_stopped = False
 
     def publish(self, facts: Callable[[], ViewInputs]) -> None:
         """Take the facts of a new status, and make a version of the view if anybody reads it."""
@@ -73,18 +74,14 @@ class ViewPublisher:
             if have not in self._rendered:
                 from controller.core.view.view import answer
 
+                if len(self._rendered) >= RENDERED_MAX:
+                    self._rendered.clear()
                 self._rendered[have] = json.dumps(answer(view, have)).encode()
             return self._rendered[have]
 
-    def stop(self) -> None:
-        """Answer readers that wait."""
-        with self._changed:
-            self._is_stopped = True
-            self._changed.notify_all()
-
     def _is_over(self, have: str) -> bool:
         """Return True if a reader with the version *have* waits no longer."""
-        return self._is_stopped or self._view is None or self._view.version != have
+        return self._view is None or self._view.version != have
 
     def _make(self, facts: Callable[[], ViewInputs]) -> View:
         """Return the view of the last facts, made at most once."""

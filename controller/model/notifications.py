@@ -168,7 +168,7 @@ class ViewSymptoms:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One cause with all that it affects, from its begin to its end."""
+    """A cause, the resources that the cause affects, and the time from begin to end."""
 
     id: str
     cause: str
@@ -223,7 +223,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The state of one destination: what it was told, and what is still to be sent."""
+    """The state of one destination: the incidents told to the destination, and the unsent messages."""
 
     told: Mapping[str, Told] = field(default_factory=dict)
     queue: tuple[Notice, ...] = ()

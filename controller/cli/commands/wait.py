@@ -189,7 +189,7 @@ Examples:
   trimtab wait --for=delete web --timeout 60s           until it is gone
   trimtab wait --for=condition=Complete shop/migrate    until a job has succeeded
   trimtab wait -n shop --all                            until a whole project is ready
-  git push && trimtab wait web api --timeout 10m
+  trimtab source sync shop && trimtab wait web api --timeout 10m
 
 \b
 Exit codes: 0 met, 1 an error or nothing ran until the end, 5 not in time.

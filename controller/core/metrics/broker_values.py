@@ -1,4 +1,4 @@
-"""What the broker counts: its records, its requests to the engine, and its health."""
+"""The broker's counters: records, requests to the engine, and the health of the broker."""
 
 from __future__ import annotations
 

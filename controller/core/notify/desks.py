@@ -104,7 +104,7 @@ class _Turn:
     held: list[Notice] = field(default_factory=list)
 
     def go_on(self, incident: Incident) -> None:
-        """Tell what there is to say of an incident that goes on."""
+        """Make the message that is due for an incident without an end, if a message is due."""
         before = self.told.get(incident.id)
         scope = scope_of(incident, self.target, self.routes)
         event = _event(incident, before, self.target, self.now)
@@ -136,7 +136,7 @@ class _Turn:
         (self.held if self._holds(incident) else self.made).append(notice)
 
     def end_quiet(self) -> None:
-        """Tell what was held back, as one message."""
+        """Send all messages that quiet hours held back, as one message."""
         for notice in self.held:
             if notice.incident in self.told:
                 told = replace(self.told[notice.incident], at=self.now, is_held=False)

@@ -1,4 +1,4 @@
-"""The journal's records as changes: who did what to which object, why, and with which outcome."""
+"""The journal's records as changes: actor, act, object, cause and outcome."""
 
 from __future__ import annotations
 
