@@ -25,7 +25,8 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+# Playwright leaves its event loop running in this thread, where no other file's tests can run one.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
