@@ -461,10 +461,9 @@ def _next_container(
         handle, restart = ContainerHandle.of(current), current.settings.restart
         # A container that is down has no connections, so it gets its service's present name.
         networks = _networks_without_alias(current, context, former_counts=False)
-        for network in displaced_on(current, staying):
-            why = f"another container of slot {slot.number} has its address"
-            prepare += (handle.disconnect(network, why), handle.connect(network, (), why))
-            networks = (*networks, network)
+        displaced = displaced_on(current, staying)
+        prepare += _moves_away(handle, displaced, slot.number)
+        networks = (*networks, *displaced)
     else:
         create = create_of(
             service,
@@ -481,6 +480,16 @@ def _next_container(
     hand_over = hand_over_by(staying, context)
     alias = attach_service_alias(handle, service, networks, base, hand_over)
     return _NextContainer(handle, prepare, _start_actions(slot, context, handle, restart), alias)
+
+
+def _moves_away(
+    handle: ContainerHandle, displaced: Iterable[str], slot: int
+) -> Iterable[AnyAction]:
+    """Yield the actions that give a stopped container other addresses: its own are in use."""
+    why = f"another container of slot {slot} has its address"
+    for network in displaced:
+        yield handle.disconnect(network, why)
+        yield handle.connect(network, (), why)
 
 
 def _start_actions(
@@ -667,8 +676,14 @@ def _plan_fallback(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
     handle, policy = ContainerHandle.of(predecessor), restart_of(context.service)
     healing, _ = serving_container.healing_actions(predecessor, context, with_alias=True)
     next_name = container_name_in(slot, context)
-    start: list[AnyAction] = [*healing, handle.start(f"it serves until {next_name} can")]
+    # A replacement that is given up runs on, at the address that the predecessor was created with.
+    alive = [*slot.alive, *([slot.current] if slot.current and slot.current.state in ALIVE else [])]
+    displaced = displaced_on(predecessor, alive)
+    start: list[AnyAction] = [*healing, *_moves_away(handle, displaced, slot.number)]
+    start.append(handle.start(f"it serves until {next_name} can"))
     start += handle.correct_restart_policy(predecessor.settings.restart, policy)
+    hand_over, base = hand_over_by(alive, context), context.prerequisites.names
+    start += attach_service_alias(handle, context.service, displaced, base, hand_over)
     start, is_allowed = judged_whole(start, context.judge)
     if not is_allowed:
         return None

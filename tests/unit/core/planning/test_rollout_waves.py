@@ -1448,6 +1448,32 @@ def test_the_last_good_one_serves_again_beside_one_that_is_ill_once_its_rollout_
     assert (made.actions[0].verb, made.actions[0].target) == ("start-container", "web.1-aaaaaaaa")
 
 
+def test_the_last_good_one_takes_the_address_back_from_one_that_is_ill():
+    """An engine refuses to start a container at an address that another one has."""
+    place = (("platform-network", "172.30.0.2"),)
+    good = container(rev="a", state="exited", chosen=place, slot_addresses=place)
+    ill = container(health="unhealthy", addresses=place, chosen=place, slot_addresses=place)
+    made = plan(
+        declared(service(healthcheck={"exec": ["/check"]})),
+        engine(good, ill, networks=(replace(ISOLATED, has_slot_addresses=True),)),
+        backoff={(WEB, 1): "later"},
+        paused={WEB: "the rollout failed"},
+    )
+    assert [(a.verb, a.target) for a in made.actions] == [
+        ("disconnect-network", good.name),
+        ("connect-network", good.name),
+        ("start-container", good.name),
+        ("disconnect-network", ill.name),
+        ("disconnect-network", good.name),
+        ("connect-network", good.name),
+        ("connect-network", ill.name),
+        ("wait", ill.name),
+    ]
+    # Without a name at first, since the address goes with the name.
+    joins = [a.aliases for a in made.actions if isinstance(a, ConnectNetwork)]
+    assert joins == [(), ("web",), ()]
+
+
 def test_of_several_that_are_up_the_one_that_serves_is_put_back_in_place():
     made = plan(
         declared(service()),
