@@ -1,7 +1,5 @@
 """The table of resources with conditions, ports and problems, for ``status``, ``up`` and ``apply``.
 
-The table of resources with the problems below, for ``status``, ``up`` and ``apply``.
-
 The problems of a status report. Equal problems and remedies are printed once.
 
 The conditions of a resource for people: a word and a message.
@@ -16,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -34,6 +32,7 @@ from controller.cli.output.tables import (
 from controller.cli.output.terminal import ReportExcerpts, echo
 from controller.cli.output.times import age, current_time, parse_time, until, with_names
 from controller.core.encoding.text import printable
+from controller.core.view.attention import GRAVITY
 from controller.model.errors import NOTES, notes_text
 from controller.model.names import revision_digits
 
@@ -132,10 +131,7 @@ def _names(keys: list[str]) -> str:
     return ", ".join(names)
 
 
-#: Conditions that need attention, the gravest first, with their colours. First the action of the
-#: user: change a document or the policy, approve a removal, repair a failure; then conditions that
-#: trimtab repairs; then choices of users.
-GRAVE = {
+_COLOURS_OF_GRAVE: Final = {
     "PolicyViolation": "red",
     "PrunePending": "yellow",
     "CrashLoop": "red",
@@ -150,6 +146,8 @@ GRAVE = {
     "Quarantined": "yellow",
     "Moved": None,
 }
+#: The conditions that need attention, the gravest first, with their colours.
+GRAVE: Final = {name: _COLOURS_OF_GRAVE[name] for name in GRAVITY if name in _COLOURS_OF_GRAVE}
 #: Of a Ready service with containers as they were found: not grave, but worth a word.
 ADOPTED = "AdoptedAsFound"
 #: The word, and the reason of Suspended, of a service that 'trimtab stop' stopped.

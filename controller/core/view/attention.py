@@ -47,7 +47,7 @@ class Attention:
 
     #: The type of the condition.
     worst: str
-    level: Urgency
+    severity: Urgency
     #: What happens next, in our words alone: no text of a document, an image or a container.
     next: str
     who: Who
@@ -59,9 +59,9 @@ class Meaning:
 
     condition: str
     reason: str
-    level: Urgency
+    severity: Urgency
     #: While the resource doesn't serve as declared.
-    level_if_down: Urgency
+    severity_if_down: Urgency
     who: Who
     next: str
 
@@ -290,8 +290,8 @@ def actor_of_stalled(reason: str) -> Who:
 
 
 def _attention(meaning: Meaning, *, is_down: bool) -> Attention:
-    level = meaning.level_if_down if is_down else meaning.level
-    return Attention(meaning.condition, level, meaning.next, meaning.who)
+    severity = meaning.severity_if_down if is_down else meaning.severity
+    return Attention(meaning.condition, severity, meaning.next, meaning.who)
 
 
 def attended(row: Mapping[str, Any]) -> dict[str, object]:
@@ -300,7 +300,7 @@ def attended(row: Mapping[str, Any]) -> dict[str, object]:
     return {
         **row,
         "worst": attention.worst,
-        "severity": attention.level.value,
+        "severity": attention.severity.value,
         "next": attention.next,
         "who": attention.who.value,
     }
@@ -333,7 +333,7 @@ def state_of(report: Mapping[str, Any], *, rows_only: bool = False) -> dict[str,
     """
     rows = report["resources"]
     word = _STATES[everything(report, rows_only=rows_only)]
-    counts = {level.value: sum(row["severity"] == level.value for row in rows) for level in Urgency}
+    counts = {each.value: sum(row["severity"] == each.value for row in rows) for each in Urgency}
     as_declared = sum(standing_of(row).word is Word.AS_DECLARED for row in rows)
     problems = sum(each["severity"] == "error" for each in report["problems"])
     counts |= {"total": len(rows), "asDeclared": as_declared, "problems": problems}

@@ -2,11 +2,114 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.core.view.attention import Urgency, Who, actor_of_stalled, attention_of
+from controller.core.view.attention import (
+    OPERATORS_FAMILIES,
+    Urgency,
+    Who,
+    actor_of_stalled,
+    attention_of,
+)
+
+ERRORS = Path(__file__).parents[4] / "docs" / "errors"
+#: The families of codes that are no reason of Stalled, or whose cause stands in a document.
+OTHERS = frozenset(
+    [
+        "api",
+        "approve",
+        "backup",
+        "body",
+        "build",
+        "bundle",
+        "chart",
+        "client",
+        "command",
+        "compose",
+        "config",
+        "context",
+        "control",
+        "controller",
+        "crash-point",
+        "cwd",
+        "default",
+        "dependency",
+        "device",
+        "dir",
+        "docker",
+        "document",
+        "engine-name",
+        "env",
+        "exec",
+        "export",
+        "failure",
+        "field",
+        "file",
+        "filters",
+        "git",
+        "hardening",
+        "header",
+        "healthcheck",
+        "hook",
+        "image",
+        "job",
+        "kind",
+        "label",
+        "line",
+        "log",
+        "logs",
+        "memory",
+        "mount",
+        "move",
+        "moved",
+        "name",
+        "namespace",
+        "nothing",
+        "observe",
+        "owner",
+        "path",
+        "port",
+        "problem",
+        "process",
+        "project",
+        "query",
+        "record",
+        "records",
+        "remove",
+        "request",
+        "resource",
+        "resources",
+        "restart",
+        "restore",
+        "resume",
+        "rollback",
+        "rollout",
+        "route",
+        "settings",
+        "shares",
+        "ship",
+        "signal",
+        "snapshot",
+        "socket",
+        "source",
+        "stale",
+        "start",
+        "stop",
+        "suspend",
+        "update",
+        "usage",
+        "user",
+        "values",
+        "webhook",
+        "wire",
+        "workdir",
+        "yaml",
+    ]
+)
 
 
 def row_of(
@@ -21,7 +124,7 @@ def row_of(
 
 
 @pytest.mark.parametrize(
-    ("row", "worst", "level", "who"),
+    ("row", "worst", "severity", "who"),
     [
         (row_of(ready=("True", "AsDeclared")), "Ready", Urgency.OK, Who.NOBODY),
         (row_of(("Progressing", "Acting")), "Progressing", Urgency.PROGRESS, Who.TRIMTAB),
@@ -43,10 +146,17 @@ def row_of(
         (row_of(ready=("Unknown", "EngineUnavailable")), "Ready", Urgency.WARNING, Who.OPERATOR),
     ],
 )
-def test_the_worst_condition_says_how_urgent_it_is_and_who_must_act(row, worst, level, who):
+def test_the_worst_condition_says_how_urgent_it_is_and_who_must_act(row, worst, severity, who):
     found = attention_of(row)
-    assert (found.worst, found.level, found.who) == (worst, level, who)
+    assert (found.worst, found.severity, found.who) == (worst, severity, who)
 
 
 def test_several_rules_are_judged_by_the_first():
     assert actor_of_stalled("mount.source, image.mutable") is Who.AUTHOR
+
+
+def test_each_family_of_codes_is_known_as_the_operators_or_as_another() -> None:
+    """A new family must be decided on: else its first resource would wake the wrong person."""
+    pages = "".join(page.read_text("utf-8") for page in ERRORS.glob("*.md"))
+    families = set(re.findall(r"^\| `([A-Za-z0-9-]+)\.", pages, re.MULTILINE))
+    assert families - OPERATORS_FAMILIES == OTHERS
