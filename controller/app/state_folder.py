@@ -477,7 +477,7 @@ def await_free(root: Path) -> None:
 
 
 def lay_out(state: StateFolder, *, user: User) -> None:
-    """Create the subfolders with the owners and modes that ARCHITECTURE.md lists.
+    """Create the subfolders with the owners and modes that docs/operations/state.md lists.
 
     Raises:
         StateError: a folder can't be created.
