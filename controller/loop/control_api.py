@@ -20,9 +20,9 @@ from controller.core.planning.images_networks_volumes import KnownImages
 from controller.core.planning.pending_moves import present_key
 from controller.core.service.history import history, with_failures
 from controller.core.service.operator_actions import Decision, unknown
-from controller.core.status.conditions import ENDED, unmet
 from controller.core.status.facts import Report
 from controller.core.status.report import with_last_lines
+from controller.core.status.standing import ENDED, unmet
 from controller.loop.control_socket import (
     ActRequest,
     Bare,

@@ -142,7 +142,7 @@ def status(
 
 
 def _exit_code_of(selected: dict[str, Any], *, rows_only: bool) -> int:
-    from controller.core.status.conditions import Word, everything
+    from controller.core.status.standing import Word, everything
 
     match everything(selected, rows_only=rows_only):
         case Word.AS_DECLARED:

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from controller.core.status.conditions import Word, standing_of
 from controller.core.status.facts import Report
+from controller.core.status.standing import Word, standing_of
 from controller.model.desired.desired import Declared, Desired, GitSource, SourceScope
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key, short_commit

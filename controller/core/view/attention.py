@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from controller.core.status.conditions import Word, everything, standing_of
+from controller.core.status.standing import Word, everything, standing_of
 
 
 class Urgency(StrEnum):

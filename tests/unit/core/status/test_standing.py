@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.status.conditions import Word, everything, standing_of, unmet
+from controller.core.status.standing import Word, everything, standing_of, unmet
 from tests.unit.cli.reports import condition, problem, report, resource
 
 READY = condition("Ready", reason="AsDeclared")
