@@ -17,6 +17,7 @@ from controller.model.errors import StateError
 from controller.model.policy.shipped import DEFAULT_POLICY
 from controller.model.settings import InForce, read_settings, to_json
 from controller.system.durable_files import try_lock, write_atomic
+from controller.system.sockets import CONTROLLER_SOCKET
 
 #: The format of all files in the state folder, and of the journal, that this trimtab writes and reads.
 FORMAT = 1
@@ -131,7 +132,7 @@ class StateFolder:
 
     @property
     def controller_socket(self) -> Path:
-        return self.run / "controller.sock"
+        return self.run / CONTROLLER_SOCKET
 
     @property
     def own_socket(self) -> Path:
@@ -139,7 +140,7 @@ class StateFolder:
 
         Then ``controller_socket`` is a link of the broker's to it.
         """
-        return self.run / "controller" / "controller.sock"
+        return self.run / "controller" / CONTROLLER_SOCKET
 
 
 def find_state(explicit: Path | None, *, environ: Mapping[str, str], cwd: Path, uid: int) -> Path:
@@ -185,7 +186,7 @@ def _raise_if_foreign(found: Path, *, uid: int) -> None:
 def run_folder(root: Path, instance_id: str) -> Path:
     """Return the folder of the sockets: ``run/``, or a folder in /run if the path is too long."""
     folder = root / "run"
-    if len(os.fsencode(folder / "controller.sock")) <= SOCKET_PATH_MAX:
+    if len(os.fsencode(folder / CONTROLLER_SOCKET)) <= SOCKET_PATH_MAX:
         return folder
     return SHORT_RUN / instance_id
 

@@ -220,8 +220,8 @@ def routes() -> Iterator[str]:
 
 def route_row(route: Route) -> tuple[str, ...]:
     """Return one route's cells."""
-    everyone = route.roles == endpoints.ALL
-    roles = "all" if everyone else ", ".join(sorted(role.value for role in route.roles))
+    roles = ", ".join(sorted(role.value for role in route.roles))
+    roles = {endpoints.ALL: "all", endpoints.ALL_AND_VIEWERS: "all, viewer"}.get(route.roles, roles)
     query = "; ".join(parameter(name, check) for name, check in route.query.items())
     path = (OWN_PREFIX if route.own else "") + route.template
     evidence = route.evidence.value if route.kind == "mutate" and not route.own else ""
@@ -342,7 +342,9 @@ def _dotted(node: ast.AST) -> set[str]:
 
 
 if __name__ == "__main__":
-    assert {role.value for role in endpoints.ALL} == {role.value for role in Role} - {"broker"}
+    assert {role.value for role in endpoints.ALL_AND_VIEWERS} == {role.value for role in Role} - {
+        "broker"
+    }
     PAGE.write_text(page(), "utf-8")
     SCHEMA.parent.mkdir(exist_ok=True)
     SCHEMA.write_text(schema_text(), "utf-8")

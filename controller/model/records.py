@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from controller.model.errors import Problem
 
@@ -19,7 +19,29 @@ class Role(StrEnum):
     CONTROLLER = "controller"
     OPERATOR = "operator"
     CLIENT = "client"
+    VIEWER = "viewer"
     BROKER = "broker"  # the broker itself: recovery, its own pulls
+
+
+#: Roles that learn nothing about other owners.
+RESTRICTED: Final = frozenset({Role.CLIENT, Role.VIEWER})
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerScope:
+    """The owners that a viewer reads about."""
+
+    #: None for all owners.
+    owners: frozenset[str] | None = frozenset()
+    #: The owners of the containers with readable output.
+    logs: frozenset[str] = frozenset()
+
+    def has(self, owner: str) -> bool:
+        """Return True if the viewer reads about an owner's objects."""
+        return self.owners is None or owner in self.owners
+
+
+NO_SCOPE: Final = ViewerScope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +53,7 @@ class Actor:
     pid: int  # only a hint
     role: Role
     owner: str = ""  # the client's owner by the policy
+    scope: ViewerScope = NO_SCOPE  # of a viewer, by the policy
     #: False if controller and operator share a uid. The role then rests on the request's claim.
     separated: bool = True
 

@@ -2,8 +2,8 @@
 
 Unix sockets: bind, detect a live listener, connect in turn, and the engine's address.
 
-A broker at ``broker.sock`` has two further sockets, ``broker-operator.sock`` and
-``broker-controller.sock``. Only operators, or the controller, are allowed to open them, so that
+A broker at ``broker.sock`` has further sockets: ``broker-operator.sock``, ``broker-controller.sock`` and
+``broker-viewer.sock``. Only operators, the controller, or viewers, are allowed to open them, so that
 nobody else fills their backlogs.
 
 The TCP ports of the host that are open on all addresses.
@@ -21,10 +21,12 @@ from controller.model.errors import UsageError
 
 #: Owner and group connect; nobody else does.
 SOCKET_MODE = 0o660
+#: The name of the controller's socket, beside the broker's.
+CONTROLLER_SOCKET = "controller.sock"
 _UNIX = "unix://"
 #: The words in the names of a broker's reserved sockets. An operator's user is sometimes the
 #: controller's user too.
-OPERATOR, CONTROLLER = "operator", "controller"
+OPERATOR, CONTROLLER, VIEWER = "operator", "controller", "viewer"
 
 
 class SocketInUse(Exception):
@@ -66,13 +68,13 @@ def connect_in_turn(connection: socket.socket, path: Path, *, timeout_s: float) 
 
 
 def reserved_socket(path: Path, word: str) -> Path:
-    """Return the path of a reserved socket (OPERATOR, CONTROLLER) of the broker at *path*."""
+    """Return the path of a reserved socket (OPERATOR, CONTROLLER, VIEWER) of the broker at *path*."""
     return path.with_name(f"{path.stem}-{word}{path.suffix}")
 
 
 def broker_sockets(path: Path) -> tuple[Path, ...]:
     """Return the paths of all sockets of the broker at *path*, the reserved ones first."""
-    return reserved_socket(path, OPERATOR), reserved_socket(path, CONTROLLER), path
+    return (*(reserved_socket(path, word) for word in (OPERATOR, CONTROLLER, VIEWER)), path)
 
 
 def connect_to_broker(path: Path, *, timeout_s: float) -> socket.socket:

@@ -51,6 +51,7 @@ ALL = frozenset({Role.CONTROLLER, Role.OPERATOR, Role.CLIENT})
 PEOPLE = frozenset({Role.OPERATOR, Role.CLIENT})
 OPERATORS = frozenset({Role.OPERATOR})
 CONTROLLER_AND_OPERATORS = frozenset({Role.CONTROLLER, Role.OPERATOR})
+ALL_AND_VIEWERS = ALL | {Role.VIEWER}
 
 #: The longest time of a pull without progress; the engine has no limit of its own.
 PULL_IDLE_S = 120.0
@@ -193,6 +194,7 @@ ROUTES = (
         "container.logs",
         f"GET {_C}/logs",
         "its output",
+        roles=ALL_AND_VIEWERS,
         query={
             **flags("follow", "stdout", "stderr"),
             "since": instant,
@@ -483,13 +485,19 @@ ROUTES = (
         own=True,
     ),
     # The API of trimtab itself
-    _read("own.whoami", "GET /whoami", "the caller's role and owner", own=True),
+    _read(
+        "own.whoami",
+        "GET /whoami",
+        "the caller's role and owner",
+        roles=ALL_AND_VIEWERS,
+        own=True,
+    ),
     _read("own.health", "GET /health", "engine, journal and policy", own=True),
     _read(
         "own.metrics",
         "GET /metrics",
-        "the broker's metrics, as text for Prometheus",
-        roles=CONTROLLER_AND_OPERATORS,
+        "the broker's metrics, as text for Prometheus; for viewers of all owners",
+        roles=CONTROLLER_AND_OPERATORS | {Role.VIEWER},
         own=True,
     ),
     _read("own.policy", "GET /policy", "the policy in force", own=True),
@@ -522,6 +530,7 @@ ROUTES = (
         "own.journal",
         "GET /journal",
         "records that the caller may read, one JSON line each",
+        roles=ALL_AND_VIEWERS,
         query={**RECORD_FILTER, "limit": number(1, 10_000), "about": flag, "there": rfc3339_time},
         own=True,
     ),
@@ -529,6 +538,7 @@ ROUTES = (
         "own.journal.follow",
         "GET /journal/follow",
         "records as they become durable, those after one or from now on",
+        roles=ALL_AND_VIEWERS,
         query={**RECORD_FILTER, "about": flag},
         own=True,
     ),

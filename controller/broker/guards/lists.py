@@ -37,7 +37,7 @@ from controller.core.effective import is_reserved
 from controller.core.encoding import json_values
 from controller.core.encoding.json_values import parse_object
 from controller.model import names
-from controller.model.records import Actor, Reply, Request, Role
+from controller.model.records import RESTRICTED, Actor, Reply, Request, Role
 
 VALUES_MAX = 64
 PATTERN_MAX = 255
@@ -281,8 +281,8 @@ _ATTACHED = re.compile(r'name:"(?P<name>[^"]*)"')
 
 
 def scrub_reply(reply: Reply, request: Request, actor: Actor, state: GateState) -> Reply:
-    """Return a reply for this caller: errors to clients are scrubbed."""
-    if actor.role is not Role.CLIENT or reply.status < 400 or not reply.body:
+    """Return a reply for this caller: errors to clients and viewers are scrubbed."""
+    if actor.role not in RESTRICTED or reply.status < 400 or not reply.body:
         return reply
     error = parse_object(reply.body)
     message = error.get("message")

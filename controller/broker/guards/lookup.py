@@ -31,7 +31,7 @@ from controller.core.rules.context import (
 )
 from controller.model import mutations, names
 from controller.model.inventory import ContainerItem, OwnedObject
-from controller.model.records import UNMET, Actor, Role
+from controller.model.records import RESTRICTED, UNMET, Actor, Role
 
 T = TypeVar("T")
 
@@ -58,7 +58,9 @@ class OwnContainer:
 
 
 def can_see(actor: Actor, owner: str) -> bool:
-    """Return True if the actor can see and change objects of an owner."""
+    """Return True if the actor can see objects of an owner, and change them where a route lets it."""
+    if actor.role is Role.VIEWER:
+        return actor.scope.has(owner)
     return actor.role is not Role.CLIENT or (owner != "" and owner == actor.owner)
 
 
@@ -207,10 +209,10 @@ def foreign_object(missing: str, subject: str) -> Denied:
 def not_found(actor: Actor, missing: str, subject: str) -> Exception:
     """Return the exception for a missing object.
 
-    A client gets (and the journal keeps) the same refusal as for a foreign object, and so can't
+    A client or viewer gets (and the journal keeps) the same refusal as for a foreign object, and so can't
     find out names of others. Controller and operators see all objects, and get a plain 404.
     """
-    if actor.role is Role.CLIENT:
+    if actor.role in RESTRICTED:
         return foreign_object(missing, subject)
     return Answered(message_reply(404, missing))
 

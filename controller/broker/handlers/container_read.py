@@ -19,7 +19,7 @@ from controller.broker.gate.call import (
 )
 from controller.broker.gate.commands import Relay, Rows
 from controller.broker.gate.journal_entries import record_read
-from controller.broker.gate.refusals import Answered
+from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import OLDEST_API, GateState
 from controller.broker.guards import job_runs, lists, lookup
@@ -360,8 +360,25 @@ def container_stream(call: GateRequest, state: GateState) -> Flow[Reply | Relay]
     """Handle ``/containers/{container}/`` ``logs``, ``stats``, ``attach``, ``wait``, ``resize``.
 
     Reads of output are journaled.
+
+    Raises:
+        Denied: ``viewer.details``, ``viewer.logs``: a viewer isn't allowed to read that.
     """
+    is_viewer = call.actor.role is Role.VIEWER
+    if is_viewer and call.query.get("details") == "1":
+        raise Denied(
+            "viewer.details",
+            "the details of a log are variables and labels of the container",
+            "leave `details` out: a viewer reads the lines alone",
+        )
     container = yield from lookup.find_requested(call, state)
+    if is_viewer and (owner := container.item.owner) not in call.actor.scope.logs:
+        raise Denied(
+            "viewer.logs",
+            f"the policy lets this viewer read no output of {owner}",
+            f"add {owner} to the viewer's `logs` in the policy",
+            subject=container.item.id,
+        )
     if call.verb in {"logs", "attach"}:
         yield from record_read(call, container.item.id)
     path = build_path(f"{container.path}/{call.verb}", call.query)

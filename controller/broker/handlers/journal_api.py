@@ -25,9 +25,9 @@ from controller.core.records.query import (
     subject_to_json,
 )
 from controller.core.records.record import line_of
-from controller.model.records import Actor, Reply, Role
+from controller.model.records import RESTRICTED, Actor, Reply, Role
 
-#: Records in one answer.
+#: Records in one answer; of clients and viewers.
 PAGE_MAX = 500
 PAGE_MAX_OF_CLIENTS = 200
 #: Bytes of lines that are made at a time. A short line costs as much as one of so many bytes.
@@ -42,7 +42,7 @@ _NUMBERS = frozenset({"after", "upto"})
 def journal(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET journal``: the last matching records, or the first ones ``after`` a number."""
     query, actor = call.query, call.actor
-    most = PAGE_MAX_OF_CLIENTS if actor.role is Role.CLIENT else PAGE_MAX
+    most = PAGE_MAX_OF_CLIENTS if actor.role in RESTRICTED else PAGE_MAX
     question = Question(
         filter_of(query),
         reader_of(actor),
@@ -91,7 +91,7 @@ def filter_of(query: Mapping[str, str]) -> Filter:
 
 def reader_of(actor: Actor) -> Reader:
     """Return the actor as a reader of records."""
-    return Reader(actor.role, actor.uid, actor.owner)
+    return Reader(actor.role, actor.uid, actor.owner, actor.scope)
 
 
 def _line_for(call: GateRequest, state: GateState) -> partial[bytes]:
@@ -108,7 +108,7 @@ def line_for(found: QueryResult, *, actor: Actor, state: GateState, with_about: 
     else:
         shown = redact_record(found.record, reader)
         result = shown.get("result")
-        if actor.role is Role.CLIENT and result and result.get("error"):
+        if actor.role in RESTRICTED and result and result.get("error"):
             said = str(shown.get("request", ""))
             result = {**result, "error": scrub_text(str(result["error"]), said, actor, state)}
             shown = {**shown, "result": result}

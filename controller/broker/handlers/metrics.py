@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from controller import __version__
 from controller.broker.gate.call import Flow, GateRequest
+from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.core.metrics.broker_values import BrokerFacts, broker_values
 from controller.core.metrics.exposition import CONTENT_TYPE, MetricsOwner, ProcessFacts
 from controller.core.metrics.families import text_of
-from controller.model.records import Reply
+from controller.model.records import Reply, Role
 
 
-def metrics(_call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET metrics``. Asks neither the engine nor the disk."""
+def metrics(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``GET metrics``. Asks neither the engine nor the disk.
+
+    Raises:
+        Denied: ``viewer.metrics``: the viewer doesn't read about all owners, whom figures count.
+    """
     yield from ()
+    if call.actor.role is Role.VIEWER and call.actor.scope.owners is not None:
+        raise Denied(
+            "viewer.metrics",
+            "metrics count the objects of all owners, and this viewer reads about some",
+            "write `owners: all` for the viewer in the policy",
+        )
     health = state.health
     facts = BrokerFacts(
         last_seq=state.inventory.seq,

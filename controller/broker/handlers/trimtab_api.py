@@ -166,8 +166,19 @@ def whoami(call: GateRequest, state: GateState) -> Flow[Reply]:
             "owner": actor.owner,
             "separated": actor.separated,
             "instance": state.instance,
+            **_scope_json(actor),
         },
     )
+
+
+def _scope_json(actor: Actor) -> dict[str, object]:
+    if actor.role is not Role.VIEWER:
+        return {}
+    owners = actor.scope.owners
+    return {
+        "owners": "all" if owners is None else sorted(owners),
+        "logs": sorted(actor.scope.logs),
+    }
 
 
 def health(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -289,6 +300,7 @@ def _client_policy(actor: Actor, policy: Policy) -> dict[str, object]:
         "clients": [{"uid": actor.uid, "owner": actor.owner}],
         "operators": [],
         "containerPeers": [],
+        "viewers": [],
         "owners": _select(whole["owners"], listed),
         "exceptions": _select(whole["exceptions"], excepted),
     }

@@ -14,14 +14,14 @@ import re
 import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from controller.model.records import Actor, Role
+from controller.model.records import Actor, Role, ViewerScope
 from controller.system.slots import SlotUser
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,6 +42,7 @@ class PeerGroup(StrEnum):
     OPERATOR = "operator"
     CONTROLLER = "controller"
     CLIENT = "client"
+    VIEWER = "viewer"
     NO_ROLE = "no-role"
     BROKER = "broker"
 
@@ -68,6 +69,8 @@ class PeerRules:
     operators: frozenset[int] = frozenset()
     #: Pairs of a client's uid and its owner name.
     clients: tuple[tuple[int, str], ...] = ()
+    #: Viewers by uid. A viewer needs no group.
+    viewers: Mapping[int, ViewerScope] = field(default_factory=dict)
     #: The uids allowed to connect from another pid namespace. Operators are never allowed.
     container_peers: frozenset[int] = frozenset()
     #: The gid of the group trimtab, None without such a group.
@@ -116,12 +119,14 @@ def identify(peer: Peer, rules: PeerRules, *, claims_controller: bool) -> Actor 
             "the controller's requests carry a Trimtab-Context, and this one has none",
             "ask as an operator, or as a client that the policy names",
         )
+    if (scope := rules.viewers.get(peer.uid)) is not None:
+        return Actor(peer.uid, peer.gid, peer.pid, Role.VIEWER, scope=scope)
     owner = dict(rules.clients).get(peer.uid)
     if owner is None:
         return UnknownPeer(
             "role.denied",
             f"the policy names no role for uid {peer.uid}",
-            "name the uid under `operators` or `clients` in the policy",
+            "name the uid under `operators`, `clients` or `viewers` in the policy",
         )
     if rules.group is not None and rules.group not in peer.groups | {peer.gid}:
         return UnknownPeer(
@@ -168,6 +173,8 @@ def user_of(
         group = PeerGroup.OPERATOR if uid in rules.operating else PeerGroup.CONTROLLER
         if (locate or locate_process)(pid) not in {"here", "hidden"}:
             group = PeerGroup.NO_ROLE
+    elif uid in rules.viewers:
+        group = PeerGroup.VIEWER
     else:
         group = PeerGroup.CLIENT if uid in rules.client_uids else PeerGroup.NO_ROLE
     return SlotUser(group, uid)

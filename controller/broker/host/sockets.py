@@ -5,10 +5,11 @@ Accepting the connections of one listening socket, a few in each turn of the eve
 Requests of other peers take several turns, so each turn stays short under a flood of connections.
 A failed accept never ends the acceptor.
 
-The broker's listening sockets: a socket for clients, and two reserved sockets.
+The broker's listening sockets: a socket for clients, and three reserved sockets.
 
-Operators and the controller have their own sockets, so clients can't fill these backlogs. An access
-control list names the users: modes know a single group only.
+Operators, the controller and viewers have their own sockets, so others can't fill these backlogs. An access
+control list names the users: modes know a single group only. Lists also let viewers, who are in no group,
+search the folder of the sockets and open the controller's socket.
 
 The lock file of the state folder decides which broker serves; the sockets are only addresses. So a
 socket file without a listener belongs to a dead broker, and is replaced.
@@ -20,19 +21,22 @@ import asyncio
 import logging
 import os
 import socket
-import struct
-from collections.abc import Callable, Iterable, Mapping
+import stat
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from controller.broker.host.peer_credentials import PeerRules
 from controller.model.errors import StateError
+from controller.system.access_lists import ACL, READ_WRITE, SEARCH, access_list, let_in
 from controller.system.service_manager import WAITING_MAX
 from controller.system.sockets import (
     CONTROLLER,
+    CONTROLLER_SOCKET,
     OPERATOR,
     SOCKET_MODE,
+    VIEWER,
     SocketInUse,
     bind_socket,
     reserved_socket,
@@ -130,19 +134,13 @@ RESERVED_MODE = 0o600
 #: Connections that wait for the accept. A flood of a client fills the backlog that clients share: a
 #: short one makes others wait for fewer connections of the flood (``unix_socket.connect_in_turn``).
 BACKLOG = 64
-#: Access control lists as the kernel stores them: a version, then entries of a tag, permissions and
-#: an id (linux/posix_acl_xattr.h).
-ACL = "system.posix_acl_access"
-_ACL_VERSION, _ACL_ENTRY = struct.pack("<I", 2), struct.Struct("<HHI")
-_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
-_READ_WRITE, _NO_ID = 6, 0xFFFF_FFFF
 
 
 class Listening(NamedTuple):
     """A listening socket."""
 
     socket: socket.socket
-    #: True if clients can't open the socket.
+    #: True if only operators, or the controller, can open the socket.
     reserved: bool
 
 
@@ -161,13 +159,16 @@ class BrokerSockets:
         self, path: Path, rules: PeerRules, held: Mapping[Path, socket.socket] | None = None
     ) -> None:
         self._held = dict(held or {})
+        self._folder = path.parent
+        #: The viewers that a controller's socket lets in, with the socket's inode.
+        self._let_in: tuple[int, frozenset[int]] | None = None
         self._reserved: dict[str, Path] = {}
         self._removal = ExitStack()
         with ExitStack() as failed:
             failed.callback(self.remove)
             found = []
             # A process that waits for the socket of clients finds the reserved sockets then.
-            for word in (OPERATOR, CONTROLLER):
+            for word in (OPERATOR, CONTROLLER, VIEWER):
                 reserved = reserved_socket(path, word)
                 try:
                     made = self._listen(reserved, group=rules.group, mode=RESERVED_MODE)
@@ -178,7 +179,7 @@ class BrokerSockets:
                     continue
                 failed.callback(made.close)
                 self._reserved[word] = reserved
-                found.append(Listening(made, reserved=True))
+                found.append(Listening(made, reserved=word != VIEWER))
             self.reserve(rules)
             made = self._listen(path, group=rules.group, mode=SOCKET_MODE)
             found.append(Listening(made, reserved=False))
@@ -192,12 +193,16 @@ class BrokerSockets:
         self.remove()
 
     def reserve(self, rules: PeerRules) -> None:
-        """Let operators, or the controller, and the owner open a reserved socket, and nobody else.
+        """Let operators, the controller, or viewers, and the owner open a reserved socket, and nobody else.
 
         On a file system without access control lists, others than the owner have the socket of
-        clients.
+        clients, and viewers none.
         """
-        users = {OPERATOR: rules.operating, CONTROLLER: (rules.controller_uid,)}
+        users = {
+            OPERATOR: rules.operating,
+            CONTROLLER: (rules.controller_uid,),
+            VIEWER: rules.viewers.keys(),
+        }
         for word, path in self._reserved.items():
             try:
                 os.setxattr(path, ACL, access_list(users[word]))
@@ -205,6 +210,36 @@ class BrokerSockets:
                 LOG.warning("socket.no-acl path=%s error=%s", path, error.strerror)
                 with suppress(OSError):
                     path.chmod(RESERVED_MODE)  # also takes the rights of an earlier list away
+        self._open_folder(rules.viewers.keys())
+        self.open_controller(rules.viewers.keys())
+
+    def _open_folder(self, viewers: Collection[int]) -> None:
+        """Let viewers search the folder of the sockets, unless everybody can."""
+        try:
+            status = self._folder.stat()
+            if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IXOTH:
+                let_in(self._folder, viewers, SEARCH)
+        except OSError as error:
+            LOG.warning("socket.no-acl path=%s error=%s", self._folder, error.strerror)
+
+    def open_controller(self, viewers: Collection[int]) -> None:
+        """Let viewers open the controller's socket in the folder, also one that appeared since.
+
+        A link, or a socket of the controller's own user, is left to that user.
+        """
+        path = self._folder / CONTROLLER_SOCKET
+        try:
+            status = path.lstat()
+            wanted = (status.st_ino, frozenset(viewers))
+            is_own = stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid()
+            # The mode of a socket without rights of its group isn't final yet.
+            if is_own and status.st_mode & stat.S_IRWXG and wanted != self._let_in:
+                self._let_in = wanted
+                let_in(path, viewers, READ_WRITE)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            LOG.warning("socket.no-acl path=%s error=%s", path, error.strerror)
 
     def remove(self) -> None:
         """Remove the files of the broker's own sockets. The listener closes the sockets."""
@@ -236,20 +271,6 @@ class BrokerSockets:
             raise _unusable(path, error) from error
         held.setblocking(False)
         return held
-
-
-def access_list(uids: Iterable[int]) -> bytes:
-    """Return an access control list: the owner and these users read and write, nobody else."""
-    named = [(_USER, _READ_WRITE, uid) for uid in sorted(set(uids))]
-    mask = [(_MASK, _READ_WRITE, _NO_ID)] if named else []
-    entries = [
-        (_OWNER, _READ_WRITE, _NO_ID),
-        *named,
-        (_GROUP, 0, _NO_ID),
-        *mask,
-        (_OTHER, 0, _NO_ID),
-    ]
-    return _ACL_VERSION + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries)
 
 
 def listen(path: Path, *, group: int | None, mode: int = SOCKET_MODE) -> socket.socket:

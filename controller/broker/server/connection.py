@@ -7,7 +7,7 @@ a head after its first byte, 30 s for a body after its head, and two minutes for
 
 The limits on connections and answers: of each group of peers, and of the broker to the engine.
 
-Operators, the controller, clients and peers without a role have connections of their own, and so
+Operators, the controller, clients, viewers and peers without a role have connections of their own, and so
 has the broker for its own tasks. Each accepted connection costs a file descriptor, also while it
 waits for a slot, so the number of accepted connections is bounded too: by group and by uid.
 
@@ -484,6 +484,7 @@ class SlotLimits:
             PeerGroup.OPERATOR: Share(128, 64),
             PeerGroup.CONTROLLER: Share(96, 96),
             PeerGroup.CLIENT: Share(192, 64),
+            PeerGroup.VIEWER: Share(32, 16),
             PeerGroup.NO_ROLE: Share(16, 8),
         }
     )
@@ -493,6 +494,7 @@ class SlotLimits:
             PeerGroup.OPERATOR: Share(256, 128),
             PeerGroup.CONTROLLER: Share(192, 192),
             PeerGroup.CLIENT: Share(1024, 256),
+            PeerGroup.VIEWER: Share(64, 32),
             PeerGroup.NO_ROLE: Share(512, 256),
         }
     )
@@ -502,6 +504,7 @@ class SlotLimits:
             PeerGroup.OPERATOR: Share(160, 96),
             PeerGroup.CONTROLLER: Share(128, 128),
             PeerGroup.CLIENT: Share(256, 80),
+            PeerGroup.VIEWER: Share(24, 12),
             PeerGroup.BROKER: Share(64, 64),
         }
     )
@@ -512,6 +515,7 @@ class SlotLimits:
             PeerGroup.OPERATOR: Share(16, 8),
             PeerGroup.CONTROLLER: Share(16, 16),
             PeerGroup.CLIENT: Share(8, 2),
+            PeerGroup.VIEWER: Share(4, 2),
         }
     )
     #: How long a connection waits for a slot, and a request for a connection to the engine or for

@@ -18,7 +18,7 @@ from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire import refusal
 from controller.core.records.query import Page, Question
 from controller.model.errors import StateError
-from controller.model.records import Reply, Role
+from controller.model.records import RESTRICTED, Reply, Role
 from controller.ports import Archive
 from controller.system.slots import AdmissionLock, Share, Slots, SlotUser
 
@@ -36,7 +36,7 @@ BUSY = JournalNotReadable(
 )
 
 
-#: Followers at a time: of all clients together, and of one uid.
+#: Followers at a time: of all clients together, or of all viewers, and of one uid.
 FOLLOWERS = Share(16, 4)
 
 
@@ -49,14 +49,14 @@ class JournalQueries:
         self._turn = AdmissionLock()
         of_others = Share(sys.maxsize, followers.of_a_user)
         shares: dict[str, Share] = {
-            role: followers if role is Role.CLIENT else of_others for role in Role
+            role: followers if role in RESTRICTED else of_others for role in Role
         }
         self._followers = Slots(shares, wait_s=0.0)
 
     async def ask(self, question: Question) -> Page | JournalNotReadable:
         """Run a query in turn, and return its page."""
         reader = question.reader
-        trusted = reader.role is not Role.CLIENT
+        trusted = reader.role not in RESTRICTED
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._turn.acquire(reader.uid, trusted=trusted)

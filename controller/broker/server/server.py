@@ -78,6 +78,8 @@ LOG = logging.getLogger(__name__)
 SWITCH_S = 0.0005
 #: Seconds between two signs of life for the service manager.
 SIGN_S = 1.0
+#: Seconds between two looks for a new socket of the controller, while the policy lists viewers.
+ACCESS_S = 1.0
 #: How long the service manager waits for the next sign while the journal is read, in microseconds.
 LOADING_US = 60_000_000
 #: The facts of the engine before the engine has answered.
@@ -343,6 +345,7 @@ class Broker:
                 watcher.run_checks(),
                 ExecReaper(driver=driver, state=state).run(),
                 self._run_saves(store),
+                self._run_access(),
                 run_upkeep(files, state, every_s=self._limits.collect_s),
                 self._run_reloads(self._reload, driver, limiter),
             ):
@@ -456,6 +459,7 @@ class Broker:
                 self._rules,
                 operators=frozenset(policy.operators),
                 clients=tuple((client.uid, client.owner) for client in policy.clients),
+                viewers={viewer.uid: viewer.scope for viewer in policy.viewers},
                 container_peers=frozenset(policy.container_peers),
             )
         return self._rules
@@ -524,6 +528,14 @@ class Broker:
                 told = status
             manager.feed()
             await asyncio.sleep(SIGN_S)
+
+    async def _run_access(self) -> None:
+        """Let viewers open a socket of the controller that appears later than the policy."""
+        while True:
+            viewers = self._current_rules().viewers.keys()
+            await asyncio.sleep(ACCESS_S if viewers else self._limits.save_s)
+            if self._sockets is not None:
+                self._sockets.open_controller(self._current_rules().viewers.keys())
 
     async def _run_saves(self, store: RecordStore) -> None:
         while True:

@@ -506,7 +506,7 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
 
 def socket_finding(folder: StateFolder) -> CheckResult:
     """Check the sockets of operators and the controller: clients can't open these sockets."""
-    operators, controllers, _ = broker_sockets(folder.broker_socket)
+    operators, controllers, *_ = broker_sockets(folder.broker_socket)
     try:
         status, user, _ = controllers.stat(), folder.controller.stat().st_uid, operators.stat()
         # With an access control list, the group's bits are the mask of the list.

@@ -14,7 +14,7 @@ from controller.cli.exit_codes import EXIT_REFUSED
 from controller.cli.options import command, policy_option, print_json, state_root
 from controller.cli.output.terminal import echo
 from controller.model.errors import UsageError
-from controller.model.records import Actor, Role
+from controller.model.records import Actor, Role, ViewerScope
 
 if TYPE_CHECKING:
     from controller.broker.handlers.dry_run import Explanation
@@ -37,18 +37,20 @@ _COLOURS = {"refused": "red", "let-through": "yellow", "changed": "cyan"}
 
 
 def actor_of(text: str) -> Actor:
-    """Return the actor of ``controller``, ``operator`` or ``client:OWNER``.
+    """Return the actor of ``controller``, ``operator``, ``client:OWNER`` or ``viewer``.
 
     Raises:
         UsageError: the text names no role.
     """
     role, _, owner = text.partition(":")
+    if text == "viewer":
+        return Actor(uid=-1, gid=-1, pid=0, role=Role.VIEWER, scope=ViewerScope(owners=None))
     if (role == "client") == bool(owner) and role in {"client", "controller", "operator"}:
         return Actor(uid=-1, gid=-1, pid=0, role=Role(role), owner=owner)
     raise UsageError(
         "role.unknown",
         f"{text!r} isn't a role of the gate",
-        remedy="write controller, operator or client:OWNER",
+        remedy="write controller, operator, client:OWNER or viewer",
     )
 
 
@@ -58,7 +60,7 @@ as_option = click.option(
     metavar="ROLE",
     default="operator",
     show_default=True,
-    help="The role of the caller: client:OWNER, controller or operator.",
+    help="The role of the caller: client:OWNER, controller, operator or viewer.",
 )
 
 

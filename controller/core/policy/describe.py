@@ -209,6 +209,10 @@ def _people(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "operators", f"uid {_join(str(uid) for uid in policy.operators)}"
     for client in policy.clients:
         yield "client", f"uid {client.uid} for {client.owner}"
+    for viewer in policy.viewers:
+        owners = "all owners" if viewer.owners == "all" else _join(viewer.owners)
+        output = "no output" if viewer.logs == "none" else f"output of {_join(viewer.logs)}"
+        yield "viewer", f"uid {viewer.uid} reads the state of {owners}, {output}"
     for rule, mode in sorted(policy.modes.items()):
         if mode != "enforce":
             yield f"{mode} only", rule

@@ -35,7 +35,7 @@ from controller.core.records.parts import ActorPart, RequestPart, is_applied
 from controller.core.records.record import CLOSING, record_members
 from controller.model import mutations, names
 from controller.model.mutations import ADOPT, Mutation
-from controller.model.records import Record, Role
+from controller.model.records import NO_SCOPE, RESTRICTED, Record, Role, ViewerScope
 
 #: The shortest prefix of an id that a query matches.
 ID_PREFIX_MIN: Final = 4
@@ -255,11 +255,23 @@ OF_OWNERS: Final = CHANGES | {"read"}
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The reader of the journal: a role and, for a client, its uid and owner."""
+    """The reader of the journal: a role and, for a client or viewer, its uid and owners."""
 
     role: Role = Role.OPERATOR
     uid: int = -1
     owner: str = ""
+    scope: ViewerScope = NO_SCOPE
+
+    @property
+    def owners(self) -> frozenset[str] | None:
+        """The owners whose records a client or a viewer reads; None for those of everybody."""
+        if self.role is Role.VIEWER:
+            return self.scope.owners
+        return frozenset({self.owner} - {""})
+
+    def is_of(self, owner: str) -> bool:
+        """Return True if a client or a viewer reads the records of an owner's objects."""
+        return self.owners is None or owner in self.owners
 
 
 EVERYTHING: Final = Reader()
@@ -274,11 +286,10 @@ def may_read(reader: Reader, record: Record, about: RecordSubject) -> bool:
         case Role.CONTROLLER:
             changes = entry.stage in CHANGES or _adopts(record, about)
             return changes or actor.role == Role.CONTROLLER
-        case Role.CLIENT:
-            own = (actor.role, actor.uid) == (Role.CLIENT, reader.uid)
-            of_owner = reader.owner != "" and about.owner == reader.owner
+        case Role.CLIENT | Role.VIEWER:
+            own = (actor.role, actor.uid) == (reader.role, reader.uid)
             of_owners = entry.stage in OF_OWNERS or _adopts(record, about)
-            return (own and entry.stage in ASKED) or (of_owner and of_owners)
+            return (own and entry.stage in ASKED) or (of_owners and reader.is_of(about.owner))
 
 
 def _adopts(record: Record, about: RecordSubject) -> bool:
@@ -290,12 +301,12 @@ def redact_record(record: Record, reader: Reader) -> dict[str, Any]:
     """Return the visible members of a record for a reader other than an operator.
 
     The hash chain is left out: hashing guesses would reveal the missing members. The controller
-    sees the whole rest, and so does a client for its own requests. For requests of others a client
-    sees only the actor's role, and not the person in ``onBehalfOf``.
+    sees the whole rest, and so does a client for its own requests. For requests of others clients and viewers
+    see only the actor's role, and not the person in ``onBehalfOf``.
     """
     entry = record.entry
     asker = ActorPart.read(entry.actor)
-    own = (asker.role, asker.uid) == (Role.CLIENT, reader.uid)
+    own = (asker.role, asker.uid) == (reader.role, reader.uid)
     persons = reader.role is Role.CONTROLLER
     actor = entry.actor if own or persons else ActorPart(role=asker.role).members
     redacted = replace(
@@ -314,10 +325,10 @@ def _without(names: Collection[str], part: Mapping[str, Any]) -> dict[str, Any]:
 def redact_subject(result: QueryResult, reader: Reader) -> RecordSubject:
     """Return the visible part of a record's subject.
 
-    For a refused request a client gets the object as it named the object, without the owner.
+    For a refused request a client or viewer gets the object as it named the object, without the owner.
     """
     record, about = result
-    if reader.role is not Role.CLIENT or (reader.owner and about.owner == reader.owner):
+    if reader.role not in RESTRICTED or reader.is_of(about.owner):
         return about
     name = RequestPart.read(record.entry.request).object
     return RecordSubject(name=name, action=about.action, method=about.method)

@@ -56,6 +56,7 @@ _SOCKET_NAMES = (
     "broker.sock",
     "broker-operator.sock",
     "broker-controller.sock",
+    "broker-viewer.sock",
 )
 _WRITABLE_BY_OTHERS = 0o022
 

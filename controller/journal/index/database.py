@@ -214,7 +214,8 @@ def _readers(database: sqlite3.Connection, reader: Reader) -> list[Term]:
         changes, stages = _words(database, "stage", CHANGES)
         return [(f"{changes} OR {adopts} OR {own}", (*stages, *adoptions, *roles))]
     asked, asked_stages = _words(database, "stage", ASKED)
-    owner, owners = _words(database, "owner", {reader.owner} if reader.owner else ())
+    of_all: Term = ("TRUE", ())
+    owner, owners = of_all if reader.owners is None else _words(database, "owner", reader.owners)
     of_owner, owner_stages = _words(database, "stage", OF_OWNERS)
     values = (*roles, reader.uid, *asked_stages, *owners, *owner_stages, *adoptions)
     own_requests = f"({own} AND uid = ? AND {asked})"

@@ -36,7 +36,7 @@ from controller.journal.store.chain import Damage
 from controller.journal.store.reader import PositionLost, readable, records_after, start_of
 from controller.journal.store.segments import list_segments, read_mark
 from controller.model.errors import StateError
-from controller.model.records import Role
+from controller.model.records import RESTRICTED
 from controller.ports import Clock
 
 #: Records after the index that a query reads one by one; beyond, a temporary index is built.
@@ -129,7 +129,7 @@ class IndexSnapshot:
 
 def _is_wanted(life: query.ContainerLife, question: Question) -> bool:
     about, wanted, reader = life.about, question.wanted, question.reader
-    if reader.role is Role.CLIENT and (not reader.owner or about.owner != reader.owner):
+    if reader.role in RESTRICTED and not reader.is_of(about.owner):
         return False
     return query.concerns(about, wanted)
 

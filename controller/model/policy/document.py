@@ -31,6 +31,7 @@ from controller.model.policy.sections import (
     Mode,
     SignedSource,
 )
+from controller.model.records import ViewerScope
 
 #: The owner of objects created by operators by hand.
 OPERATOR_OWNER = "operator"
@@ -60,6 +61,22 @@ class PolicyClient(Model):
 
     uid: values.Uid
     owner: values.OwnerName
+
+
+class PolicyViewer(Model):
+    """A user of the host who reads the state of owners, and changes nothing."""
+
+    uid: values.Uid
+    owners: Literal["all"] | Annotated[tuple[values.OwnerName, ...], Field(min_length=1)]
+    #: The owners of the containers with readable output.
+    logs: Literal["none"] | Annotated[tuple[values.OwnerName, ...], Field(min_length=1)] = "none"
+
+    @property
+    def scope(self) -> ViewerScope:
+        return ViewerScope(
+            owners=None if self.owners == "all" else frozenset(self.owners),
+            logs=frozenset() if self.logs == "none" else frozenset(self.logs),
+        )
 
 
 class Loosens(Model):
@@ -152,6 +169,7 @@ class Policy(Model):
     sources: Annotated[tuple[SignedSource, ...], Field(max_length=SOURCES_MAX)] = ()
     operators: tuple[values.Uid, ...] = ()
     clients: tuple[PolicyClient, ...] = ()
+    viewers: tuple[PolicyViewer, ...] = ()
     #: Uids allowed to connect from a container (another pid namespace than the broker's).
     container_peers: tuple[values.Uid, ...] = ()
     #: Rules that are not enforced yet, by their id; see ``model.policy.sections``.
@@ -362,6 +380,7 @@ def _modes(policy: Policy) -> Iterable[tuple[str, str]]:
 def _observers(policy: Policy) -> Iterable[tuple[str, str]]:
     """The gate answers the uid of an observer nothing: its processes are in the host's pid namespace."""
     listed = {*policy.operators, *policy.container_peers, *(each.uid for each in policy.clients)}
+    listed |= {each.uid for each in policy.viewers}
     listed |= {each.uid for each in policy.mounts.projects}
     listed |= {uid for owner in policy.owners or () for uid in owner.uids}
     for index, exemption in enumerate(policy.exceptions):
@@ -373,6 +392,18 @@ def _observers(policy: Policy) -> Iterable[tuple[str, str]]:
                 path,
                 f"the observer's uid {uid} is somebody's in this policy: choose one that nobody has",
             )
+
+
+def _viewers(policy: Policy) -> Iterable[tuple[str, str]]:
+    clients = [each.uid for each in policy.clients]
+    for index, viewer in enumerate(policy.viewers):
+        path = f"viewers.{index}"
+        if viewer.uid in [each.uid for each in policy.viewers[:index]]:
+            yield f"{path}.uid", f"the uid {viewer.uid} is listed twice"
+        if viewer.uid == 0 or viewer.uid in {*policy.operators, *clients}:
+            yield f"{path}.uid", f"the uid {viewer.uid} is an operator or a client already"
+        if hidden := sorted(each for each in viewer.scope.logs if not viewer.scope.has(each)):
+            yield f"{path}.logs", f"{hidden[0]!r} isn't among the viewer's owners"
 
 
 def _people(policy: Policy) -> Iterable[tuple[str, str]]:
@@ -390,9 +421,15 @@ def _people(policy: Policy) -> Iterable[tuple[str, str]]:
             yield f"clients.{index}.uid", f"the uid {client.uid} is an operator already"
         if client.owner == OPERATOR_OWNER:
             yield f"clients.{index}.owner", "objects made by operators have that owner"
+    yield from _viewers(policy)
     yield from _observers(policy)
     used = [(f"clients.{index}.owner", c.owner) for index, c in enumerate(policy.clients)]
     used += [(f"exceptions.{index}.owner", e.owner) for index, e in enumerate(policy.exceptions)]
+    used += [
+        (f"viewers.{index}", owner)
+        for index, viewer in enumerate(policy.viewers)
+        for owner in sorted({*(viewer.scope.owners or ()), *viewer.scope.logs} - {OPERATOR_OWNER})
+    ]
     for path, owner in used if policy.owners is not None else ():
         if owner not in owners:
             yield path, f"{owner!r} isn't in the list of owners"

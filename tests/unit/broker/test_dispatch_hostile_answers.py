@@ -34,7 +34,7 @@ from controller.broker.handlers.image import read_progress
 from controller.broker.server.background_tasks import containers_of
 from controller.core.engine_api import progress
 from controller.core.engine_api.progress import PullProgress
-from controller.model.records import Reply, Request, Role
+from controller.model.records import Actor, Reply, Request, Role, ViewerScope
 from tests.growth import LINEAR, steps
 from tests.unit.broker.cost import POLICY, act
 from tests.unit.broker.cost_places import BODIES as LEAST
@@ -47,7 +47,13 @@ from tests.unit.broker.world import NETWORK, REFERENCE, WEB, inventory
 pytestmark = pytest.mark.slow
 
 ANSWER_MAX = 4 * 1024 * 1024
-ACTORS = {Role.CLIENT: ALICE, Role.OPERATOR: OPERATOR, Role.CONTROLLER: CONTROLLER}
+VIEWER = Actor(1100, 1100, 15, Role.VIEWER, scope=ViewerScope(None, frozenset({"alice"})))
+ACTORS = {
+    Role.CLIENT: ALICE,
+    Role.OPERATOR: OPERATOR,
+    Role.CONTROLLER: CONTROLLER,
+    Role.VIEWER: VIEWER,
+}
 NAMES = {"container": WEB, "exec": "f" * 64, "image": REFERENCE, "network": NETWORK}
 NAMES |= {"volume": "alice-data", "kind": "config", "namespace": "default", "name": "site"}
 #: Reads that the altered answers reach: one route for each kind of object and of list.

@@ -23,7 +23,7 @@ from controller.core.records.record import GENESIS, prepare, timestamp
 from controller.journal.index.queries import last_at
 from controller.journal.store.chain import FILE_MODE, FORMAT, binding
 from controller.journal.store.segments import MARK_NAME, DurableMark, name_of
-from controller.model.records import Entry, Record, Role
+from controller.model.records import RESTRICTED, Entry, Record, Role, ViewerScope
 from tests.unit.core.happened import search
 from tests.unit.journal.builders import NOON, uuid7
 
@@ -56,6 +56,8 @@ READERS = (
     Reader(Role.CLIENT, 1001, "team-a"),
     Reader(Role.CLIENT, 1002, "team-b"),
     Reader(Role.CLIENT, 1001, ""),
+    Reader(Role.VIEWER, 1001, "", ViewerScope(frozenset({"team-a", "team-b"}))),
+    Reader(Role.VIEWER, 1004, "", ViewerScope(None)),
 )
 
 
@@ -249,7 +251,8 @@ class Naive:
         found: list[int] = []
         for life in sorted(lives.values(), key=lambda life: life.since):
             there = life.since <= seq and (not life.gone or life.gone > seq)
-            if there and (reader.role is not Role.CLIENT or reader.owner == life.about.owner):
+            hidden = reader.role in RESTRICTED and not reader.is_of(life.about.owner)
+            if there and not hidden:
                 told = chronicle(partial(self.find, reader=reader), life.about.id, upto=seq)
                 found += [each.record.seq for each in told]
         return found

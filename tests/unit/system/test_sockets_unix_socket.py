@@ -72,6 +72,7 @@ def test_a_broker_is_reached_by_the_best_socket_that_is_served(tmp_path: Path) -
     assert [each.name for each in broker_sockets(path)] == [
         "broker-operator.sock",
         "broker-controller.sock",
+        "broker-viewer.sock",
         "broker.sock",
     ]
     with pytest.raises(FileNotFoundError):
@@ -87,7 +88,7 @@ def test_a_broker_is_reached_by_the_best_socket_that_is_served(tmp_path: Path) -
 
 def test_a_reserved_socket_with_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "broker.sock"
-    operators, _, _ = broker_sockets(path)
+    operators, *_ = broker_sockets(path)
     with closing(bound(path)) as shared, closing(bound(operators)) as listener:
         shared.listen()
         with filled(listener, operators), pytest.raises(BlockingIOError):

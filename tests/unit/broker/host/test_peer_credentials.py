@@ -19,15 +19,16 @@ from controller.broker.host.peer_credentials import (
     peer_of,
     user_of,
 )
-from controller.model.records import Actor
+from controller.model.records import Actor, ViewerScope
 
 ME = os.geteuid()
-CONTROLLER, OPERATOR, ALICE, STRANGER, GROUP = 998, 1000, 1001, 1002, 900
+CONTROLLER, OPERATOR, ALICE, STRANGER, VIEWER, GROUP = 998, 1000, 1001, 1002, 1003, 900
 RULES = PeerRules(
     controller_uid=CONTROLLER,
     own_uid=0,
     operators=frozenset({OPERATOR}),
     clients=((ALICE, "alice"),),
+    viewers={VIEWER: ViewerScope(frozenset({"alice"}))},
     group=GROUP,
 )
 
@@ -60,6 +61,24 @@ def test_the_role_comes_from_uid_and_claim() -> None:
     check(peer(ALICE), "role.denied")
     check(peer(ALICE), "client/alice", rules=replace(RULES, group=None))
     check(peer(STRANGER, GROUP), "role.denied")
+
+
+def test_a_viewer_needs_no_group_and_no_claim_and_has_connections_of_its_own() -> None:
+    for claims in (False, True):
+        check(peer(VIEWER), "viewer", claims=claims)
+        check(peer(VIEWER, GROUP), "viewer", claims=claims)
+    found = identify(peer(VIEWER), RULES, claims_controller=False)
+    assert isinstance(found, Actor)
+    assert found.scope == ViewerScope(frozenset({"alice"}))
+    for where in ("elsewhere", "gone", "hidden"):
+        check(peer(VIEWER, where=where), "peer.namespace")
+    for rules in (replace(RULES, controller_uid=VIEWER), replace(RULES, own_uid=VIEWER)):
+        assert "viewer" not in repr(identify(peer(VIEWER), rules, claims_controller=True))
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        rules = replace(RULES, own_uid=ME + 1, operators=frozenset(), viewers={ME: ViewerScope()})
+        group = "operator" if ME == 0 else "viewer"
+        assert user_of(ours, rules).group == group
 
 
 def test_a_controller_that_shares_an_operator_s_uid_is_told_by_its_claim_alone() -> None:

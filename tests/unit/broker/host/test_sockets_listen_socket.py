@@ -17,9 +17,10 @@ from controller.broker.host import sockets as listen_socket
 from controller.broker.host.peer_credentials import PeerRules
 from controller.broker.host.sockets import BrokerSockets
 from controller.model.errors import StateError
-from controller.system.sockets import SOCKET_MODE, broker_sockets
+from controller.model.records import ViewerScope
+from controller.system.sockets import CONTROLLER_SOCKET, SOCKET_MODE, bind_socket, broker_sockets
 
-CONTROLLER, OPERATOR, CLIENT, CLIENTS = 61001, 61002, 61003, 61010
+CONTROLLER, OPERATOR, CLIENT, VIEWER, CLIENTS, NOBODY = 61001, 61002, 61003, 61004, 61010, 65534
 #: Prints the names of the sockets that a uid of the group can connect to.
 CONNECTS = """
 import os, socket, sys
@@ -31,16 +32,20 @@ for path in sys.argv[3:]:
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(path)
-        except PermissionError:
+        except (PermissionError, FileNotFoundError):
             continue
     print(os.path.basename(path))
 """
 
 
-def rules(*operators: int, group: int | None = None) -> PeerRules:
-    operating = frozenset(operators)
-    own = os.geteuid()
-    return PeerRules(controller_uid=CONTROLLER, own_uid=own, operators=operating, group=group)
+def rules(*operators: int, group: int | None = None, viewers: tuple[int, ...] = ()) -> PeerRules:
+    return PeerRules(
+        controller_uid=CONTROLLER,
+        own_uid=os.geteuid(),
+        operators=frozenset(operators),
+        group=group,
+        viewers=dict.fromkeys(viewers, ViewerScope()),
+    )
 
 
 @contextmanager
@@ -53,10 +58,10 @@ def serving(path: Path, found: PeerRules) -> Iterator[BrokerSockets]:
                 each.socket.close()
 
 
-def reached(uid: int, path: Path) -> list[str]:
-    """Return the names of the sockets that a uid of the group of clients connects to."""
-    paths = [str(each) for each in broker_sockets(path)]
-    argv = [sys.executable, "-I", "-c", CONNECTS, str(uid), str(CLIENTS), *paths]
+def reached(uid: int, path: Path, *, group: int = CLIENTS) -> list[str]:
+    """Return the names of the sockets that a uid of a group connects to: the broker's and the controller's."""
+    paths = [str(each) for each in (*broker_sockets(path), path.with_name(CONTROLLER_SOCKET))]
+    argv = [sys.executable, "-I", "-c", CONNECTS, str(uid), str(group), *paths]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -118,7 +123,7 @@ def test_operators_and_controller_have_a_socket_that_nobody_else_opens() -> None
         path = Path(folder) / "run" / "broker.sock"
         with serving(path, rules(OPERATOR, group=CLIENTS)) as sockets:
             Path(folder).chmod(0o755)
-            assert [each.reserved for each in sockets.listening] == [True, True, False]
+            assert [each.reserved for each in sockets.listening] == [True, True, False, False]
             assert reached(OPERATOR, path) == ["broker-operator.sock", "broker.sock"]
             assert reached(CONTROLLER, path) == ["broker-controller.sock", "broker.sock"]
             assert reached(CLIENT, path) == ["broker.sock"]
@@ -128,10 +133,52 @@ def test_operators_and_controller_have_a_socket_that_nobody_else_opens() -> None
         assert not list(path.parent.iterdir())
 
 
+@pytest.mark.needs_root
+def test_viewers_open_their_own_socket_and_the_controllers_without_a_group() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        path = Path(folder) / "run" / "broker.sock"
+        Path(folder).chmod(0o755)
+        both, controllers = (
+            ["broker-viewer.sock", CONTROLLER_SOCKET],
+            path.with_name(CONTROLLER_SOCKET),
+        )
+        with serving(path, rules(group=CLIENTS, viewers=(VIEWER,))) as sockets:
+            assert reached(VIEWER, path, group=NOBODY) == both[:1]
+            with closing(socket.socket(socket.AF_UNIX)) as late:
+                bind_socket(late, controllers, group=CLIENTS)
+                late.listen()
+                sockets.open_controller({VIEWER})
+                assert reached(VIEWER, path, group=NOBODY) == both
+                assert reached(CLIENT, path, group=NOBODY) == []
+                assert reached(CLIENT, path) == ["broker.sock", CONTROLLER_SOCKET]
+                sockets.reserve(rules(group=CLIENTS, viewers=(OPERATOR,)))
+                assert reached(VIEWER, path, group=NOBODY) == [], "no viewer by the new policy"
+                assert reached(OPERATOR, path, group=NOBODY) == both
+                sockets.reserve(rules(group=CLIENTS))
+                assert reached(OPERATOR, path, group=NOBODY) == []
+                assert reached(CLIENT, path) == ["broker.sock", CONTROLLER_SOCKET]
+                modes = [stat.S_IMODE(each.stat().st_mode) for each in (path.parent, controllers)]
+                assert modes == [0o750, 0o660]
+            controllers.unlink()
+
+
+@pytest.mark.needs_root
+def test_no_viewer_gets_what_the_controllers_user_put_in_place_of_its_socket(
+    tmp_path: Path,
+) -> None:
+    path, secret = tmp_path / "run" / "broker.sock", tmp_path / "secret"
+    secret.write_text("")
+    with serving(path, rules(group=CLIENTS)) as sockets:
+        path.with_name(CONTROLLER_SOCKET).symlink_to(secret)
+        sockets.reserve(rules(group=CLIENTS, viewers=(VIEWER,)))
+        assert not os.listxattr(secret)
+        path.with_name(CONTROLLER_SOCKET).unlink()
+
+
 def test_without_access_lists_only_the_owner_has_the_reserved_sockets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_arguments: object) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     path = tmp_path / "broker.sock"
@@ -140,11 +187,11 @@ def test_without_access_lists_only_the_owner_has_the_reserved_sockets(
         monkeypatch.setattr(os, "setxattr", fail)
         sockets.reserve(rules(OPERATOR))
         modes = [stat.S_IMODE(each.stat().st_mode) for each in broker_sockets(path)]
-    assert modes == [0o600, 0o600, 0o660]
+    assert modes == [0o600, 0o600, 0o600, 0o660]
 
 
 def test_a_path_that_is_too_long_for_reserved_sockets_still_serves(tmp_path: Path) -> None:
-    path = tmp_path / ("x" * (100 - len(str(tmp_path)) - len("/.sock")) + ".sock")
+    path = tmp_path / ("x" * (102 - len(str(tmp_path)) - len("/.sock")) + ".sock")
     with serving(path, rules()) as sockets:
         assert [each.reserved for each in sockets.listening] == [False]
         assert list(tmp_path.iterdir()) == [path]

@@ -6,7 +6,7 @@ from controller.broker.host.capabilities import NOFILE
 from controller.broker.host.peer_credentials import PeerGroup
 from controller.broker.server.connection import SlotLimits
 
-PEERS = {PeerGroup.OPERATOR, PeerGroup.CONTROLLER, PeerGroup.CLIENT, PeerGroup.NO_ROLE}
+PEERS = {*PeerGroup} - {PeerGroup.BROKER}
 
 
 def test_every_group_has_connections_of_its_own() -> None:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import pytest
 
 from controller import __version__
-from controller.broker.host.sockets import ACL, access_list
 from controller.cli.commands import doctor
 from controller.cli.commands.doctor import (
     CheckResult,
@@ -22,6 +21,7 @@ from controller.cli.commands.doctor import (
     socket_finding,
 )
 from controller.settings import SYSTEM_SETTINGS, StateFolder
+from controller.system.access_lists import ACL, access_list
 from controller.system.sockets import broker_sockets
 from tests.unit.cli.reports import condition, resource
 

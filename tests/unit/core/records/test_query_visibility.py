@@ -16,13 +16,16 @@ from controller.core.records.query import (
     redact_subject,
 )
 from controller.core.records.record import GENESIS
-from controller.model.records import Entry, Record, Role, Stage
+from controller.model.records import Entry, Record, Role, Stage, ViewerScope
 
 ALICE = Reader(Role.CLIENT, 1001, "team-a")
 ALICES_COLLEAGUE = Reader(Role.CLIENT, 1003, "team-a")
 BOB = Reader(Role.CLIENT, 1002, "team-b")
 NOBODY = Reader(Role.CLIENT, 1001, "")
 CONTROLLER = Reader(Role.CONTROLLER, 990)
+#: Reads about team-b, as a uid that is a client's elsewhere.
+VIEWER = Reader(Role.VIEWER, 1001, "", ViewerScope(frozenset({"team-b"}), frozenset({"team-b"})))
+ALL_VIEWER = Reader(Role.VIEWER, 1004, "", ViewerScope(None))
 READERS = {
     "operator": EVERYTHING,
     "controller": CONTROLLER,
@@ -30,12 +33,15 @@ READERS = {
     "colleague": ALICES_COLLEAGUE,
     "bob": BOB,
     "nobody": NOBODY,
+    "viewer": VIEWER,
+    "all-viewer": ALL_VIEWER,
 }
 BY = {
     "controller": {"uid": 990, "gid": 990, "pid": 5, "role": "controller"},
     "operator": {"uid": 0, "gid": 0, "pid": 6, "role": "operator"},
     "alice": {"uid": 1001, "gid": 1001, "pid": 7, "role": "client"},
     "broker": {"uid": 0, "gid": 0, "pid": 0, "role": "broker"},
+    "viewer": {"uid": 1001, "gid": 1001, "pid": 9, "role": "viewer"},
     "stranger": {"uid": 1001, "gid": 1, "pid": 8, "role": "none"},
 }
 
@@ -52,22 +58,24 @@ def found(stage: Stage, by: str, owner: str, **parts: dict[str, object]) -> Quer
     ("stage", "by", "owner", "readers"),
     [
         # Changes: whose they are, whoever asked for them.
-        ("intent", "controller", "team-a", "operator controller alice colleague"),
-        ("intent", "operator", "team-a", "operator controller alice colleague"),
-        ("outcome", "operator", "team-b", "operator controller bob"),
-        ("recovered", "broker", "team-a", "operator controller alice colleague"),
-        ("violation", "broker", "team-b", "operator controller bob"),
-        ("intent", "controller", "", "operator controller"),
+        ("intent", "controller", "team-a", "operator controller alice colleague all-viewer"),
+        ("intent", "operator", "team-a", "operator controller alice colleague all-viewer"),
+        ("outcome", "operator", "team-b", "operator controller bob viewer all-viewer"),
+        ("recovered", "broker", "team-a", "operator controller alice colleague all-viewer"),
+        ("violation", "broker", "team-b", "operator controller bob viewer all-viewer"),
+        ("intent", "controller", "", "operator controller all-viewer"),
         # What was looked at is its owner's to know; not the controller's, if somebody else did.
-        ("read", "operator", "team-a", "operator alice colleague"),
-        ("read", "alice", "team-a", "operator alice colleague nobody"),
-        ("read", "controller", "team-b", "operator controller bob"),
+        ("read", "operator", "team-a", "operator alice colleague all-viewer"),
+        ("read", "alice", "team-a", "operator alice colleague nobody all-viewer"),
+        ("read", "controller", "team-b", "operator controller bob viewer all-viewer"),
         # Refusals tell of who was refused: nobody else's business.
         ("refusal", "alice", "team-b", "operator alice nobody"),
         ("refusal", "operator", "team-a", "operator"),
         ("refusal", "controller", "team-a", "operator controller"),
         ("refusal", "stranger", "", "operator"),
         ("summary", "alice", "", "operator alice nobody"),
+        ("read", "viewer", "team-a", "operator alice colleague viewer all-viewer"),
+        ("refusal", "viewer", "team-a", "operator viewer"),
         # How the broker and its operators work.
         ("operator", "operator", "team-a", "operator"),
         ("policy", "broker", "", "operator"),
@@ -84,8 +92,8 @@ def test_who_may_read_a_record(stage: Stage, by: str, owner: str, readers: str) 
 @pytest.mark.parametrize(
     ("stage", "owner", "readers"),
     [
-        ("operator", "team-a", "operator controller alice colleague"),
-        ("operator", "", "operator controller"),
+        ("operator", "team-a", "operator controller alice colleague all-viewer"),
+        ("operator", "", "operator controller all-viewer"),
         ("refusal", "team-a", "operator"),
     ],
 )

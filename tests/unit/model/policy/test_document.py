@@ -50,6 +50,10 @@ def test_a_policy_reads_back_what_it_wrote_and_its_digest_tells_it_apart():
     assert policy.digest != Policy.from_json(STRICT).digest
 
 
+def viewer(**changes):
+    return {"uid": 7, "owners": ["alice"], **changes}
+
+
 def exception(**changes):
     return {
         "owner": "alice",
@@ -119,6 +123,27 @@ def test_an_exception_holds_to_the_end_of_its_last_day():
             {"owners": [ALICE], "clients": [{"uid": 7, "owner": "bob"}]},
             "clients.0.owner",
             "list of owners",
+        ),
+        ({"viewers": [{"uid": 7}]}, "viewers.0.owners", "required"),
+        ({"viewers": [{"uid": 7, "owners": []}]}, "viewers.0.owners", "at least 1"),
+        ({"viewers": [{"uid": 7, "owners": "none"}]}, "viewers.0.owners", "all"),
+        ({"viewers": [{"uid": 7, "owners": "all", "logs": "all"}]}, "viewers.0.logs", "none"),
+        ({"viewers": [viewer(), viewer()]}, "viewers.1.uid", "twice"),
+        ({"viewers": [viewer(uid=0)]}, "viewers.0.uid", "operator or a client"),
+        (
+            {"clients": [{"uid": 7, "owner": "alice"}], "viewers": [viewer()]},
+            "viewers.0.uid",
+            "operator or a client",
+        ),
+        ({"viewers": [viewer(logs=["bob"])]}, "viewers.0.logs", "isn't among"),
+        ({"owners": [ALICE], "viewers": [viewer(owners=["bob"])]}, "viewers.0", "list of owners"),
+        (
+            {
+                "viewers": [viewer(uid=2000)],
+                "exceptions": [exception(loosens={"observer": 2000})],
+            },
+            "exceptions.0.loosens.observer",
+            "somebody's",
         ),
         ({"exceptions": [exception(reason="because")]}, "exceptions.0.reason", "10 characters"),
         ({"exceptions": [exception(expires="soon")]}, "exceptions.0.expires", "date"),
