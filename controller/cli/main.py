@@ -38,6 +38,9 @@ SECTIONS = {
             "Show what containers print, or what failed ones printed last.",
         ),
         "wait": ("commands/wait", "Wait until resources are ready, or gone."),
+        "stats": ("commands/stats", "Show processors, memory and restarts of containers."),
+        "top": ("commands/stats", "The same as stats."),
+        "metrics": ("commands/metrics", "Print the metrics for Prometheus."),
         "doctor": ("commands/doctor", "Check this host and the instance."),
         "support-bundle": ("commands/support", "Write facts for a bug report, without secrets."),
     },
@@ -97,6 +100,7 @@ _ATTRIBUTES = {
     "exec": "execute",
     "run-job": "run_job",
     "support-bundle": "support_bundle",
+    "top": "stats",
     "try": "attempt",
 }
 COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}

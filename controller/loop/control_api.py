@@ -15,6 +15,7 @@ from controller import __version__
 from controller.core.drift import failures
 from controller.core.drift.actions import is_denied
 from controller.core.drift.failures import Readers
+from controller.core.metrics.stats import stats
 from controller.core.planning.deliveries import source_of
 from controller.core.planning.images_networks_volumes import KnownImages
 from controller.core.planning.pending_moves import present_key
@@ -28,11 +29,11 @@ from controller.loop.control_socket import (
     Bare,
     BareRequest,
     HistoryRequest,
+    KeyRequest,
     PassRequest,
     ProgressRequest,
     ReportRequest,
     ReviewRequest,
-    StateRequest,
     ViewRequest,
     raise_if_not_allowed,
     read_request,
@@ -125,8 +126,9 @@ class ControlApi:
                 revisions = self.history(request.key)
                 runs = self._failed_runs(uid)
                 return with_failures(revisions, runs) if request.output else revisions
-            case StateRequest(key=key):
-                return self._state(key)
+            case KeyRequest() as request:
+                is_state = request.do == "state"
+                return self._state(request.key) if is_state else self._samples(request.key)
             case ProgressRequest(since=since):
                 return self.progress(since)
             case PassRequest() as request:
@@ -142,12 +144,25 @@ class ControlApi:
                 return self._plan_shown()
             case "metrics":
                 return {"text": self._metrics.text()}
+            case "stats":
+                return self._stats()
             case "failures":
                 return {"runs": [failures.FORM.to_json(run) for run in self._failed_runs(uid)]}
             case "secrets":
                 return self._secret_contents()
             case "observe":
                 return self._observe()
+
+    def _samples(self, key: Key) -> dict[str, object]:
+        """Return the samples of a service; an empty list for another resource."""
+        return {"samples": self._controller.sampler.samples_of(key)}
+
+    def _stats(self) -> dict[str, object]:
+        """Return the present use of the running containers. Causes no observation."""
+        look = self._controller.sampler.look()
+        with self._shared.lock:
+            observed = self._shared.observed
+        return stats(observed, look)
 
     # Status
 

@@ -46,7 +46,7 @@ _EXPECTED: Final = {
     "wait_s": f"a number of seconds up to {WAIT_MAX_S:g}",
 }
 
-Bare = Literal["ping", "plan", "failures", "secrets", "observe", "metrics"]
+Bare = Literal["ping", "plan", "failures", "secrets", "observe", "metrics", "stats"]
 KeyText = Annotated[Key, PlainValidator(lambda text: Key.parse(str(text)))]
 Text = Annotated[str, BeforeValidator(printable_text)]
 TimeoutS = Annotated[float, Field(strict=True, gt=0, le=PASS_TIMEOUT_MAX_S)]
@@ -103,10 +103,10 @@ class HistoryRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class StateRequest:
-    """A request for all that the controller knows of a resource."""
+class KeyRequest:
+    """A request about a resource: all that the controller knows, or the last hour's samples of its use."""
 
-    do: Literal["state"]
+    do: Literal["state", "samples"]
     key: KeyText
 
 
@@ -158,7 +158,7 @@ ControlRequest = (
     | ViewRequest
     | ReviewRequest
     | HistoryRequest
-    | StateRequest
+    | KeyRequest
     | ProgressRequest
     | PassRequest
     | ActRequest

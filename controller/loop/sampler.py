@@ -54,14 +54,18 @@ class Sampler:
         return self._look(fresh_s)
 
     def samples_of(self, key: Key) -> tuple[tuple[float, float | None, int], ...]:
-        """Return the samples of a service in the last hour: Unix time, processors, bytes."""
+        """Return the samples of a service in the last hour: Unix time, processors, bytes.
+
+        Samples are taken for a while, as by ``look``.
+        """
+        self.look(fresh_s=SAMPLE_S)
         with self._looking:
             return self._history.samples_of(key)
 
     def run(self) -> None:
         """Take a sample every ``SAMPLE_S`` while somebody wants samples, until ``stop``."""
         while self._await_wanted():
-            self._look(0.0)
+            self._look(FRESH_S)
             with self._wanted:
                 self._wanted.wait_for(lambda: self._stopped, SAMPLE_S)
 

@@ -5,10 +5,11 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 #: The longest value of a label, in characters.
@@ -130,6 +131,31 @@ def _escaped(label: str) -> str:
 def _number(value: float) -> str:
     """Return a value without needless digits: counters count whole things, times have milliseconds."""
     return str(int(value)) if value == int(value) else f"{value:.3f}"
+
+
+_LINE: Final = re.compile(r"(?P<name>[a-z_]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+_LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_ESCAPE: Final = re.compile(r"\\(.)")
+
+
+def series_of(text: str) -> list[dict[str, Any]]:
+    """Return the values of a text of ``exposition``: ``{"name", "labels", "value"}`` each."""
+    found = (_LINE.fullmatch(line) for line in text.split("\n"))
+    return [
+        {
+            "name": line["name"],
+            "labels": {
+                label: _unescaped(value) for label, value in _LABEL.findall(line["labels"] or "")
+            },
+            "value": float(line["value"]),
+        }
+        for line in found
+        if line is not None
+    ]
+
+
+def _unescaped(label: str) -> str:
+    return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else found[1], label)
 
 
 def joined(texts: Iterable[str]) -> str:

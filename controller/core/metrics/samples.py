@@ -141,8 +141,9 @@ class History:
         cpus, memory = self._cpus.get(key), self._memory.get(key)
         if cpus is None or memory is None:
             return ()
+        begin = self._times[-1] - SAMPLE_S * SAMPLES_MAX  # nobody may have looked for long
         return tuple(
             (at, None if cpu != cpu else round(cpu, 4), int(size))  # noqa: PLR0124 - nan
             for at, cpu, size in zip(self._times, cpus, memory, strict=True)
-            if size == size  # noqa: PLR0124 - the service was not there yet
+            if size == size and at > begin  # noqa: PLR0124 - nan: the service was not there yet
         )

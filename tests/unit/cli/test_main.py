@@ -75,8 +75,8 @@ def test_wrong_usage_exits_with_64(arguments: list[str], capsys) -> None:
 
 
 def test_a_mistyped_command_is_told_the_one_that_was_meant(capsys) -> None:
-    run("statsu")
-    assert "there is no command 'statsu': did you mean 'status'?" in capsys.readouterr().err
+    run("staus")
+    assert "there is no command 'staus': did you mean 'status'?" in capsys.readouterr().err
 
 
 def test_a_command_of_docker_is_told_the_one_that_does_so_here(capsys) -> None:

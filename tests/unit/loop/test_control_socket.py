@@ -25,6 +25,7 @@ from controller.model.container_output import FailedRun, LogLine
 from controller.model.desired.desired import Verb
 from controller.model.errors import EngineUnavailable
 from controller.model.names import service_key
+from controller.model.observed import ContainerUse
 from controller.system.conversation import QUESTION_MAX, converse
 from tests.unit.loop.toy import House
 from tests.worlds import container, engine, service
@@ -80,7 +81,8 @@ def api_of(desk: Desk) -> ControlApi:
 
 def ask(desk: Desk, question: Mapping[str, object], uid: int = 0) -> dict[str, Any]:
     reply = api_of(desk).answer(question, uid)
-    return json.loads(reply) if isinstance(reply, bytes) else reply
+    answer: dict[str, Any] = json.loads(reply if isinstance(reply, bytes) else json.dumps(reply))
+    return answer
 
 
 def code(reply: dict[str, Any]) -> str:
@@ -161,6 +163,21 @@ def test_a_trusted_asker_waits_for_a_changed_report(desk: Desk, uid: int, waits:
 def test_a_wait_is_bounded(desk: Desk, wait_s: object) -> None:
     question = {"do": "status", "unless": "", "wait_s": wait_s}
     assert code(ask(desk, question)) == "control.malformed"
+
+
+def test_the_use_of_containers_is_for_whoever_can_connect(desk: Desk) -> None:
+    assert ask(desk, {"do": "samples", "key": str(FAILED.key)}, uid=4711) == {"samples": []}
+    desk.read_use = lambda ids: {each: ContainerUse(1.0, 1 << 20) for each in ids}
+    desk.restart()
+    desk.engine.world = engine(container())
+    desk.declare(service())
+    desk.let_pass(120)
+    looks = desk.engine.looks
+    (row,) = ask(desk, {"do": "stats"}, uid=4711)["containers"]
+    assert (row["key"], row["memoryBytes"], row["cpus"]) == (str(FAILED.key), 1 << 20, None)
+    samples = ask(desk, {"do": "samples", "key": str(FAILED.key)}, uid=4711)
+    assert samples == {"samples": [[desk.watch.now(), None, 1 << 20]]}
+    assert desk.engine.looks == looks, "no look at the engine"
 
 
 def test_output_is_only_given_to_those_who_ask_for_it(desk: Desk) -> None:

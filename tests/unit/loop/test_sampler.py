@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 
-from controller.loop.sampler import WANTED_S, Sampler
+from controller.loop.sampler import FRESH_S, WANTED_S, Sampler
 from controller.model.observed import ContainerUse
 from tests import worlds
 from tests.instance import eventually
@@ -46,11 +46,16 @@ def test_nothing_is_read_before_the_first_observation() -> None:
 
 def test_samples_are_taken_while_somebody_wants_them() -> None:
     kernel, watch = Kernel(), Watch()
-    sampler = Sampler(kernel, lambda: (WORLD, ()), watch)
+
+    def slow(ids: Collection[str]) -> Mapping[str, ContainerUse]:
+        watch.time += FRESH_S  # so that the figures are old when the thread looks
+        return kernel(ids)
+
+    sampler = Sampler(slow, lambda: (WORLD, ()), watch)
     thread = threading.Thread(target=sampler.run, daemon=True)
     thread.start()
     assert kernel.asked == [], "nobody asked"
-    sampler.look()
+    assert len(sampler.samples_of(WEB.key)) == 1, "whoever asks for samples looks"
     eventually(lambda: len(kernel.asked) >= 2, what="a sample of the thread")
     watch.time += WANTED_S + 1
     sampler.stop()

@@ -16,6 +16,7 @@ from controller.loop.controller import Controller
 from controller.loop.executor import never
 from controller.loop.passes import PassPolicy
 from controller.loop.prober import ProbedEngine, Prober
+from controller.loop.sampler import ReadUse, read_no_use
 from controller.loop.shared_state import ControllerParts, ignore_commits
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
@@ -204,6 +205,7 @@ class House:
     publish_commits: Callable[[Desired, Report], None] = ignore_commits
     failure_log: FailureLog | None = None
     stopping: Callable[[], bool] = never
+    read_use: ReadUse = read_no_use
     controller: Controller = field(init=False)
     operator: ControlApi = field(init=False)
     triggers: Triggers = field(init=False)
@@ -232,6 +234,7 @@ class House:
                 quarantine_rules=self.keeping,
                 failure_log=self.failure_log,
                 stopping=self._is_stopping,
+                read_use=self.read_use,
             )
         )
         self.operator = ControlApi(self.controller, PassLock(), threading.Event())

@@ -10,6 +10,7 @@ from controller.core.metrics.exposition import (
     TextBounds,
     exposition,
     joined,
+    series_of,
 )
 from tests.examples import examples
 
@@ -63,3 +64,13 @@ def test_joined_texts_have_each_family_once() -> None:
     )
     assert joined([one, two]) == both
     assert joined([]) == ""
+
+
+@given(room=st.text(max_size=200), wall=st.text(max_size=5))
+@settings(max_examples=examples(60))
+def test_the_values_of_a_text_are_read_back(room: str, wall: str) -> None:
+    text, _ = exposition([HEAT, RUNS], {("heat_celsius", room, wall): 2.5, ("runs_total",): 3})
+    assert series_of(text) == [
+        {"name": "heat_celsius", "labels": {"room": room, "wall": wall}, "value": 2.5},
+        {"name": "runs_total", "labels": {}, "value": 3.0},
+    ]

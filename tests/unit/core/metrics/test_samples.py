@@ -98,6 +98,14 @@ def test_samples_of_a_service_that_came_later_begin_with_it_and_end_with_it() ->
     assert history.samples_of(WEB) == ()
 
 
+def test_samples_from_before_the_last_hour_are_not_shown() -> None:
+    history = History()
+    history.add(UseLook(0.0, services={WEB: Use(0.0, 1)}))
+    for at in (5000.0, 5010.0):  # nobody looked in between
+        history.add(UseLook(at, services={WEB: Use(0.0, 2)}))
+    assert [at for at, _, _ in history.samples_of(WEB)] == [5000.0, 5010.0]
+
+
 def test_more_services_than_the_bound_keep_no_samples() -> None:
     history = History()
     many = {Key("Service", "n", f"s{n}"): Use(0.0, 1) for n in range(SERVICES_MAX + 10)}
