@@ -219,6 +219,15 @@ def test_a_list_that_is_older_than_a_restart_shows_the_run_before() -> None:
     assert gate.judge("c3", age_s=0.1).finding is not None
 
 
+def test_a_slot_that_anybody_stopped_keeps_no_service_up_though_the_list_shows_it() -> None:
+    """A list of the engine may be older than the stop."""
+    gate = ten("c0", "c1", "c2")
+    gate.run("helper", "s3")
+    assert gate.judge("c3") == BudgetDecision("slot")
+    gate.fold(Halted("helper"))
+    assert gate.judge("c3").finding is not None
+
+
 def test_what_was_stopped_as_one_of_two_counts_once_the_other_ends() -> None:
     gate = ten("c0", "c1")
     gate.run("helper", "s2")
@@ -471,6 +480,19 @@ def test_more_than_can_be_kept_is_refused_and_the_first_is_dropped() -> None:
     assert gate.judge("c3").finding is not None
     last = gate.begin("x")
     assert set(gate.budget.taken) == {*begun[1:], last}
+
+
+def test_of_more_than_can_be_kept_the_one_that_was_down_first_is_dropped() -> None:
+    gate = ten()
+    begun = []
+    for number in range(TAKEN_MAX):
+        gate.run(f"x{number}", f"x{number}")
+        begun.append(gate.begin(f"x{number}"))
+    for number, intent in enumerate((begun[1], begun[0], begun[2])):
+        gate.now = float(number)
+        gate.fold(Closed(intent, "down"))
+    last = gate.begin("c3")
+    assert {*begun, last} - {*gate.budget.taken} == {begun[1]}
 
 
 def test_no_takedown_of_a_slot_drops_one_that_counts() -> None:
