@@ -178,6 +178,7 @@ def pass_policy(policy: Policy, policy_digest: str) -> PassPolicy:
         volume_rule=volume_rule_of(policy),
         readers=readers,
         valid_until=policy.next_end,
+        signed=frozenset(each for source in policy.sources for each in source.namespaces),
     )
 
 

@@ -48,11 +48,15 @@ SECTIONS = {
         "exec": ("commands/exec", "Run a command in a running container."),
         "restart": ("commands/service", "Replace the containers of services, one by one."),
         "rollback": ("commands/service", "Return services to an earlier revision."),
+        "scale": ("commands/service", "Run another number of replicas for a while."),
         "stop": ("commands/service", "Stop services, and keep them stopped."),
         "start": ("commands/service", "Start services that were stopped."),
         "suspend": ("commands/service", "Stop changing services until they are resumed."),
         "run-job": ("commands/service", "Run a job now."),
-        "resume": ("commands/service", "Return services to their documents: unpin, resume, retry."),
+        "resume": (
+            "commands/service",
+            "Return services to their documents: unpin, unscale, retry.",
+        ),
     },
     "Git": {
         "source": (
@@ -110,7 +114,6 @@ ELSEWHERE = {
     "ls": "'trimtab status --projects' lists projects",
     "get": "'trimtab status' lists resources",
     "events": "'trimtab journal list' shows what happened",
-    "scale": "write replicas (Compose: deploy.replicas) into the file",
     "rm": "'trimtab down NAME' removes containers until 'trimtab start'; for good, delete the document",
     "delete": "delete the document; 'trimtab down NAME' removes containers until 'trimtab start'",
     "kill": "'trimtab stop NAME' stops a service, 'trimtab restart NAME' replaces its containers",

@@ -35,6 +35,7 @@ from controller.loop.control_socket import (
     ReportRequest,
     ReviewRequest,
     ViewRequest,
+    malformed,
     raise_if_not_allowed,
     read_request,
 )
@@ -332,6 +333,7 @@ class ControlApi:
                 renamed=None
                 if shared.observed is None
                 else present_key(act.key, shared.declared, shared.observed),
+                is_signed=shared.policy is not None and act.key.namespace in shared.policy.signed,
             )
             if only_ask or not decision.changed:
                 return decision
@@ -352,7 +354,17 @@ class ControlApi:
         """
         deadline = self._clock.monotonic() + request.timeout_s
         by = requester(request.on_behalf_of, uid)
-        act = ServiceAct(request.do, request.key, by, to=request.to, reason=request.note)
+        if request.do == "scale" and request.replicas is None:
+            raise malformed("replicas")
+        act = ServiceAct(
+            request.do,
+            request.key,
+            by,
+            to=request.to,
+            reason=request.note,
+            replicas=request.replicas or 0,
+            until=None if request.for_s is None else self._clock.now() + request.for_s,
+        )
         decision = self.act(act, only_ask=request.only_ask)
         quiet = True
         if request.do in ("suspend", "stop") and not request.only_ask:

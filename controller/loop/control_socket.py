@@ -24,9 +24,10 @@ from pydantic import (
     ValidationError,
 )
 
+from controller.core.records.parts import SCALED_MAX_S
 from controller.model.desired.desired import Verb
 from controller.model.errors import UsageError
-from controller.model.names import Key
+from controller.model.names import REPLICAS_MAX, Key
 from controller.system.conversation import TEXT_MAX, printable_text, unknown_request, wrong_member
 
 PASS_TIMEOUT_S = 60.0
@@ -38,9 +39,11 @@ RESTRICTED: Final = (*get_args(Verb), "pass", "observe", "secrets", "state")
 
 _EXPECTED: Final = {
     "approve_prune": "true or false",
+    "for_s": f"a number of seconds up to {SCALED_MAX_S}",
     "key": "KIND/NAMESPACE/NAME",
     "only_ask": "true or false",
     "output": "true or false",
+    "replicas": f"a number from 0 to {REPLICAS_MAX}",
     "since": "the number of an act",
     "timeout_s": f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}",
     "wait_s": f"a number of seconds up to {WAIT_MAX_S:g}",
@@ -147,6 +150,9 @@ class ActRequest:
     #: The reason.
     note: Text = ""
     on_behalf_of: Text = ""
+    #: The number of replicas of a scaling, and after how many seconds the scaling ends.
+    replicas: Annotated[int, Field(strict=True, ge=0, le=REPLICAS_MAX)] | None = None
+    for_s: Annotated[int, Field(strict=True, gt=0, le=SCALED_MAX_S)] | None = None
     #: Return the decision without changing anything.
     only_ask: StrictBool = False
     timeout_s: TimeoutS = PASS_TIMEOUT_S
@@ -180,9 +186,12 @@ def read_request(question: Mapping[str, object]) -> ControlRequest:
         place = error.errors(include_url=False)[0]["loc"]
         if not place:
             raise unknown_request(question.get("do")) from error
-        member = str(place[1])
-        text = f"text of at most {TEXT_MAX} characters"
-        raise wrong_member(member, _EXPECTED.get(member, text)) from error
+        raise malformed(str(place[1])) from error
+
+
+def malformed(member: str) -> UsageError:
+    """Return the error for a request with a member of the wrong type, or without it."""
+    return wrong_member(member, _EXPECTED.get(member, f"text of at most {TEXT_MAX} characters"))
 
 
 def raise_if_not_allowed(question: Mapping[str, object], peer_uid: int, *, trusted: bool) -> None:

@@ -350,6 +350,8 @@ class Controller:
         accepted = accept_desired(declared, self._store, observed, now=now)
         for key in accepted:
             self._store.restart_passes(key)
+        if (ends_in_s := self.overrides.end_scalings()) is not None:
+            self.chores.add_after(Chore.RELOAD, ends_in_s)
         desired = self.overrides.apply(declared)
         shared.replace_view(DesiredView(desired, decision.prunable, decision.blocked))
         shared.declared = declared
@@ -384,7 +386,7 @@ class Controller:
         problems = (*view.desired.problems, *plan.problems)
         blocked = {p.key for p in problems if p.key and p.severity is Severity.ERROR}
         blocked |= {blocked.key for blocked in plan.blocked}
-        held = {hold.key for hold in view.desired.holds}
+        held = view.desired.held
         for key in keys - blocked:
             if (generation := self._store.of(key).generation) is not None:
                 self._store.of(key).failure = None

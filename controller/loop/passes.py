@@ -64,6 +64,8 @@ class PassPolicy:
     readers: Readers = field(default_factory=Readers)
     #: The choices that complete Compose files.
     compose: ComposeSettings = field(default_factory=ComposeSettings)
+    #: The namespaces with a signed source.
+    signed: frozenset[str] = frozenset()
 
 
 class PassOutcome(StrEnum):

@@ -278,7 +278,7 @@ class Pass(Executor):
             execution=execution,
         )
         result = replace(result, requeue_after_s=self._next_pass_s(result))
-        is_done = result.outcome is PassOutcome.DONE and not self._plan.holds
+        is_done = result.outcome is PassOutcome.DONE and self._key not in desired.held
         if is_done and generation is not None and is_declared(desired, self._key):
             loop.store.mark_acted_on(self._key, generation.number)
         return result

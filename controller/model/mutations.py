@@ -48,6 +48,7 @@ SERVICE_ROLLBACK = "service.rollback"  # stage operator: a request to the contro
 SERVICE_RESTART = "service.restart"
 SERVICE_SUSPEND = "service.suspend"
 SERVICE_RESUME = "service.resume"
+SERVICE_SCALE = "service.scale"
 SOURCE_HOLD = "source.hold"
 SOURCE_RESUME = "source.resume"
 SOURCE_APPROVE = "source.approve"
@@ -87,7 +88,13 @@ VALUES_SHOW = "values.show"  # stage read: an operator saw values of documents t
 SHOW_VALUES = "show-values"
 
 #: The acts of an operator on a service.
-SERVICE_ACTS = (SERVICE_ROLLBACK, SERVICE_RESTART, SERVICE_SUSPEND, SERVICE_RESUME)
+SERVICE_ACTS = (
+    SERVICE_ROLLBACK,
+    SERVICE_RESTART,
+    SERVICE_SUSPEND,
+    SERVICE_RESUME,
+    SERVICE_SCALE,
+)
 
 #: The acts of an operator on a Git source.
 SOURCE_ACTS = (SOURCE_HOLD, SOURCE_RESUME, SOURCE_APPROVE)

@@ -1,6 +1,6 @@
-"""Commands on one service: ``restart``, ``stop``, ``suspend`` and others, ``history``, ``run-job``.
+"""Commands on one service: ``restart``, ``stop``, ``scale`` and others, ``history``, ``run-job``.
 
-``rollback``, ``restart``, ``stop``, ``start``, ``suspend``, ``resume``: operator actions on services.
+``rollback``, ``restart``, ``stop``, ``start``, ``suspend``, ``resume``, ``scale``: operator actions on services.
 
 The broker records an action first, over the operator's own connection. Then the controller does
 it. Without the record nothing is done.
@@ -18,10 +18,11 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -42,6 +43,7 @@ from controller.cli.clients.status_report import (
 from controller.cli.exit_codes import EXIT_ERROR, EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.options import (
     command,
+    duration_ms,
     json_option,
     note_option,
     open_state,
@@ -57,7 +59,7 @@ from controller.cli.output.times import current_time, local_time, with_names
 from controller.cli.status.description import occasion_lines, run_lines
 from controller.core.encoding.text import printable, quote_line
 from controller.model.errors import EngineUnavailable, TrimtabError, UsageError
-from controller.model.names import WORKLOADS, revision_digits, short_commit
+from controller.model.names import REPLICAS_MAX, WORKLOADS, revision_digits, short_commit
 from controller.settings import StateFolder
 
 #: Time for the controller's answer, in addition to the timeout of the action.
@@ -84,6 +86,8 @@ class Options:
     timeout_s: float
     state: Path | None
     as_json: bool
+    #: After how many seconds a scaling ends; None: not by itself.
+    for_s: int | None = None
 
 
 def action(examples: str) -> Callable[[Callable[..., int]], click.Command]:
@@ -182,12 +186,61 @@ def resume(names: tuple[str, ...], **options: Any) -> int:
     return act("resume", names, Options(**options))
 
 
+@command(f"""\b
+Examples:
+  trimtab scale web=5
+  trimtab scale web=5 worker=0 --for 2h --note "the sale"
+  trimtab resume web                         back to the document's number
+{EXIT_CODES}""")
+@click.argument(
+    "wanted",
+    metavar="NAME=N...",
+    nargs=-1,
+    required=True,
+    callback=lambda _context, _option, value: dict(map(_number_of, value)),
+    shell_complete=complete_names,
+)
+@click.option(
+    "--for",
+    "for_s",
+    metavar="DURATION",
+    callback=lambda _context, _option, value: value and max(1, duration_ms(value) // 1000),
+    help="Return to the document's number after this time: 30m, 2h.",
+)
+@note_option
+@click.option("--no-wait", is_flag=True, help="Don't wait until it is done.")
+@timeout_option("How long to wait")
+def scale(wanted: dict[str, int], **options: Any) -> int:
+    """Run another number of replicas than the documents of services say.
+
+    The number stays until a document declares other replicas, until 'trimtab resume', or for the time
+    of --for. Rollouts and repairs go on meanwhile.
+    """
+    return act("scale", (*wanted,), Options(namespace=None, **options), replicas=wanted)
+
+
+def _number_of(text: str) -> tuple[str, int]:
+    """Return the name and the number of ``NAME=N``."""
+    name, _, number = text.rpartition("=")
+    if not name or not number.isascii() or not number.isdecimal() or int(number) > REPLICAS_MAX:
+        message = f"{text!r} isn't NAME=N, with N from 0 to {REPLICAS_MAX}, such as web=3"
+        raise click.BadParameter(message)
+    return name, int(number)
+
+
 def act(
-    verb: str, names: tuple[str, ...], options: Options, *, to: str = "", remove: bool = False
+    verb: str,
+    names: tuple[str, ...],
+    options: Options,
+    *,
+    to: str = "",
+    remove: bool = False,
+    replicas: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
     """Plan an action for each service, record it, do it, and wait for its end; return the exit code.
 
-    With *remove*, the containers of stopped services are removed.
+    With *remove*, the containers of stopped services are removed. *replicas* are the numbers of a
+    scaling, by name.
 
     Raises:
         EngineUnavailable: nothing runs.
@@ -197,7 +250,15 @@ def act(
         UsageError: the action isn't possible, of a project for none of its services.
     """
     folder, _ = open_state(options.state)
-    actions = _possible(_actions(folder, verb, names, options, to), is_project=not names)
+    if replicas:
+        actions = [
+            ServiceAction(folder, verb, key_text(row), to, options, replicas=number)
+            for name, number in replicas.items()
+            for row in services_of(folder, (name,), None)
+        ]
+    else:
+        actions = _actions(folder, verb, names, options, to)
+    actions = _possible(actions, is_project=not names)
     deadline = time.monotonic() + options.timeout_s
     for each in actions:
         each.do()
@@ -258,7 +319,15 @@ def _possible(actions: list[ServiceAction], *, is_project: bool) -> list[Service
 class ServiceAction:
     """An action on one service, step by step."""
 
-    def __init__(self, state: StateFolder, verb: str, key: str, to: str, options: Options) -> None:
+    def __init__(
+        self,
+        state: StateFolder,
+        verb: str,
+        key: str,
+        to: str,
+        options: Options,
+        replicas: int | None = None,
+    ) -> None:
         self.key = key
         self._state, self._verb, self._options = state, verb, options
         self._question: dict[str, object] = {
@@ -269,6 +338,11 @@ class ServiceAction:
             "on_behalf_of": os.environ.get("SUDO_USER", ""),
             "timeout_s": options.timeout_s,
         }
+        #: The members of the record of a scaling.
+        self._scaling = {}
+        if replicas is not None:
+            self._question |= {"replicas": replicas, "for_s": options.for_s}
+            self._scaling = {"replicas": replicas, "seconds": options.for_s}
         self._plan: Any = {}
         #: The answers so far, for ``--json``.
         self.report: dict[str, Any] = {}
@@ -286,7 +360,9 @@ class ServiceAction:
             if not options.as_json:
                 _print_line(f"{self.key}: {plan['text']}; nothing to do")
             return
-        record = _record(self._state, self._verb, self.key, plan, note=options.note)
+        record = _record(
+            self._state, self._verb, self.key, plan, note=options.note, **self._scaling
+        )
         if self._verb == "rollback":
             # The recorded revision, even if a better one exists now.
             self._question["to"] = plan["revision"]
@@ -319,10 +395,13 @@ class ServiceAction:
         return code
 
 
-def _record(state: StateFolder, verb: str, key: str, plan: Any, *, note: str) -> str:
+def _record(
+    state: StateFolder, verb: str, key: str, plan: Any, *, note: str, **scaling: int | None
+) -> str:
     """Record the action with the broker, and return the record's id."""
     act = f"service.{_RECORDED.get(verb, verb)}"
     members = {name: plan[name] for name in ("revision", "anew") if plan[name]}
+    members |= {name: number for name, number in scaling.items() if number is not None}
     return str(BrokerApi(state.broker_socket).record(act, key, note, **members)["id"])
 
 

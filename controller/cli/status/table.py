@@ -142,6 +142,7 @@ _COLOURS_OF_GRAVE: Final = {
     "Degraded": "yellow",
     "Suspended": "yellow",
     "RolledBack": "yellow",
+    "Scaled": "yellow",
     "PolicyWarning": "yellow",
     "Quarantined": "yellow",
     "Moved": None,

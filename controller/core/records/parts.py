@@ -376,6 +376,8 @@ class ServicePart(ActPart):
     #: True if a restart resolves the image of the revision again.
     resolves_image: bool = flag("anew", optional=True)
     moved_from: str = text("movedFrom", optional=True)  # the former key of a service
+    replicas: int | None = number("replicas", optional=True)  # of a scaling
+    for_s: int | None = number("seconds", optional=True)  # after which a scaling ends
 
 
 class JobPart(ServicePart, EndPart):
@@ -573,7 +575,9 @@ def is_removed(record: Record) -> bool:
 
 NOTE_MAX = 512
 _REASON = re.compile(r"[a-z][a-z.-]{0,63}", re.ASCII)
-_MEMBERS = frozenset({"act", "object", "revision", "anew", "note"})
+_MEMBERS = frozenset({"act", "object", "revision", "anew", "note", "replicas", "seconds"})
+#: The longest time of a scaling.
+SCALED_MAX_S = 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -587,6 +591,9 @@ class ServiceRecord:
     #: A restart resolves the image of the revision again, and forgets its pin.
     anew: bool = False
     note: str = ""
+    #: The number of replicas of a scaling, and after how many seconds the scaling ends.
+    replicas: int | None = None
+    for_s: int | None = None
 
     @property
     def summary(self) -> dict[str, object]:
@@ -597,6 +604,8 @@ class ServiceRecord:
             labels={names.NAMESPACE: self.key.namespace, names.SERVICE: self.key.name},
             revision=self.revision,
             resolves_image=self.anew,
+            replicas=self.replicas,
+            for_s=self.for_s,
         ).members
 
 
@@ -620,7 +629,24 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
         return f"anew is true or false, and true for {mutations.SERVICE_RESTART} of a revision only"
     if not isinstance(note, str) or len(note) > NOTE_MAX:
         return f"note isn't a text of at most {NOTE_MAX} characters"
-    return ServiceRecord(act, key, revision, anew, note)
+    scaling = _read_scaling(act, body)
+    return (
+        scaling
+        if isinstance(scaling, str)
+        else ServiceRecord(act, key, revision, anew, note, *scaling)
+    )
+
+
+def _read_scaling(act: str, body: Mapping[str, object]) -> tuple[int | None, int | None] | str:
+    """Return the replicas and the seconds of an act, or a text about the fault in the body."""
+    replicas, seconds = body.get("replicas"), body.get("seconds")
+    if act != mutations.SERVICE_SCALE:
+        return f"{act} is of no replicas" if body.keys() & {"replicas", "seconds"} else (None, None)
+    if type(replicas) is not int or not 0 <= replicas <= names.REPLICAS_MAX:
+        return f"replicas isn't a number from 0 to {names.REPLICAS_MAX}"
+    if "seconds" in body and (type(seconds) is not int or not 0 < seconds <= SCALED_MAX_S):
+        return f"seconds isn't a number from 1 to {SCALED_MAX_S}"
+    return replicas, seconds if type(seconds) is int else None
 
 
 def read_run_request(body: Mapping[str, object]) -> ServiceRecord | str:

@@ -66,13 +66,16 @@ def record_document(
 ) -> Overrides:
     """Return a service's overrides after its document was read.
 
-    A changed document ends a pin. A service with nothing to run ends a restart.
+    A changed document ends a pin, a changed number of replicas a scaling. A service with nothing to run
+    ends a restart.
 
     *since* is now, as RFC 3339. *containers* is None if unknown.
     """
     overrides = _declared(overrides, service, generation, since)
     if not is_pinned(overrides, service):
         overrides = replace(overrides, pin=None)
+    if not is_scaled(overrides, service):
+        overrides = replace(overrides, scaling=None)
     at_rest = service.spec.state is RunState.STOPPED or service.spec.replicas == 0
     if overrides.restarting is not None and at_rest:
         overrides = replace(overrides, restarting=None)
@@ -89,6 +92,20 @@ def is_pinned(overrides: Overrides, service: Service) -> bool:
     if pin is None or not pin.automatic:
         return pin is not None and pin.asked in (service.revision, spec_digest(service))
     return pin.asked == service.revision and pin.asked_limits == service.limits
+
+
+def is_scaled(overrides: Overrides, service: Service) -> bool:
+    """Return True if a service is scaled, and its document still declares the same replicas."""
+    scaling = overrides.scaling
+    return scaling is not None and scaling.declared == service.spec.replicas
+
+
+def without_ended(overrides: Overrides, now: float) -> Overrides:
+    """Return the overrides at *now*, in seconds since the epoch: without a scaling that has ended."""
+    scaling = overrides.scaling
+    if scaling is None or scaling.until is None or now < scaling.until:
+        return overrides
+    return replace(overrides, scaling=None)
 
 
 def finish_restart(overrides: Overrides, containers: Iterable[Container]) -> Overrides:
@@ -279,6 +296,7 @@ def history(
         "generation": generation,
         "suspended": asdict(overrides.suspension) if overrides.suspension else None,
         "pin": asdict(pin) if pin else None,
+        "scaling": asdict(overrides.scaling) if overrides.scaling else None,
         "restarting": {"by": restarting.by, "containers": len(restarting.ids)}
         if restarting
         else None,

@@ -1,4 +1,4 @@
-"""Operator actions: the effect of stop, start, suspend, resume, rollback and restart on a service.
+"""Operator actions: the effect of stop, start, suspend, resume, rollback, restart and scale on a service.
 
 An action is decided as a whole before anything is done. An impossible action is an error with an
 alternative. An automatic rollback uses the same function as a person's.
@@ -21,7 +21,15 @@ from controller.core.encoding import graph
 from controller.core.engine_api.comparable_fields import limits_text
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import history
-from controller.core.service.overrides import display_name, pin_conflict, shared_resource, slots_of
+from controller.core.service.overrides import (
+    apply_overrides,
+    display_name,
+    pin_conflict,
+    scale_conflicts,
+    shared_resource,
+    slots_of,
+    with_scaling,
+)
 from controller.model.desired.desired import (
     NO_OVERRIDES,
     Desired,
@@ -29,6 +37,7 @@ from controller.model.desired.desired import (
     Pin,
     Restarting,
     Revision,
+    Scaling,
     Service,
     ServiceAct,
     Suspension,
@@ -38,6 +47,7 @@ from controller.model.desired.spec.service import PullPolicy, RunState
 from controller.model.errors import UsageError
 from controller.model.names import Key, revision_digits, short_commit
 from controller.model.observed import Container, ContainerState, Observed
+from controller.model.quantities import format_instant
 from controller.model.records import Precondition
 
 #: The most services that can be suspended at the same time.
@@ -60,6 +70,8 @@ class ActionInputs:
     rebuilt: str = ""
     #: The present key of a renamed service, if the action names the earlier one.
     renamed: Key | None = None
+    #: True in a namespace with a signed source (G45).
+    is_signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,8 @@ def decide(act: ServiceAct, inputs: ActionInputs, *, now: str) -> Decision:
             return _rollback(act, inputs, now)
         case "restart":
             return _restart(act, inputs)
+        case "scale":
+            return _scale(act, inputs, now)
         case _:
             assert_never(act.verb)
 
@@ -156,7 +170,8 @@ def _start(act: ServiceAct, inputs: ActionInputs) -> Decision:
 def _resume(act: ServiceAct, inputs: ActionInputs) -> Decision:
     before = inputs.all_overrides.get(act.key, NO_OVERRIDES)
     service = inputs.declared.service(act.key)
-    if before.suspension is None and before.pin is None and not inputs.failed:
+    scaling = before.scaling
+    if before.suspension is None and before.pin is None and scaling is None and not inputs.failed:
         if service is not None and service.spec.suspend:
             raise UsageError(
                 "resume.declared",
@@ -166,11 +181,12 @@ def _resume(act: ServiceAct, inputs: ActionInputs) -> Decision:
             )
         if service is None and not inputs.containers and not inputs.declared.is_unread(act.key):
             raise unknown(act.key)
-        return Decision(before, changed=False, text="neither suspended, pinned nor paused")
+        return Decision(before, changed=False, text="neither suspended, pinned, scaled nor paused")
     ended = ["suspended"] if before.suspension else []
     ended += [f"pinned to {short_revision(before.pin.revision)}"] if before.pin else []
+    ended += [f"scaled to {scaling.replicas}"] if scaling else []
     ended += ["paused"] if inputs.failed and not before.pin else []
-    after = replace(before, suspension=None, pin=None)
+    after = replace(before, suspension=None, pin=None, scaling=None)
     return Decision(after, changed=True, text=f"no longer {' and '.join(ended)}")
 
 
@@ -253,7 +269,8 @@ def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision
 def _check_fit(key: Key, service: Service, earlier: Revision, inputs: ActionInputs) -> None:
     """Raise an error if a service cannot run an earlier revision now."""
     name, which = display_name(key), short_revision(earlier.revision)
-    slots = slots_of(earlier, service)
+    overrides = inputs.all_overrides.get(key, NO_OVERRIDES)
+    slots = slots_of(earlier, with_scaling(service, overrides))
     if slots is None:
         raise UsageError(
             "rollback.lost",
@@ -292,6 +309,48 @@ def _restart(act: ServiceAct, inputs: ActionInputs) -> Decision:
         revision=history.in_force(before, service.revision),
         anew=service.spec.pull_policy is PullPolicy.ALWAYS or bool(inputs.rebuilt),
     )
+
+
+def _scale(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
+    service, before = _workable(act, inputs)
+    name, declared, count = display_name(act.key), service.spec.replicas, act.replicas
+    if service.spec.state is RunState.STOPPED:
+        raise UsageError(
+            "scale.stopped",
+            f"{name} has no replicas to scale: its document says state: Stopped",
+            remedy="write state: Running there",
+        )
+    if count == declared:
+        text = f"{_replicas(count)}, as its document says"
+        after = replace(before, scaling=None)
+        return Decision(after, changed=before.scaling is not None, text=text)
+    if count > declared and inputs.is_signed:
+        raise UsageError(
+            "scale.signed",
+            f"the signed commit of {name} declares {_replicas(declared)}, and permits no more",
+            remedy=f"write replicas: {count}, sign the commit, and let it be fetched",
+        )
+    now_in_force = with_scaling(service, before).spec.replicas
+    after = replace(before, scaling=Scaling(count, declared, act.by, now, act.until))
+    inputs_after = {**inputs.all_overrides, act.key: after}
+    services = apply_overrides(inputs.declared, inputs_after).services
+    for _, why in scale_conflicts(services, act.key):
+        raise UsageError(
+            "scale.misfit",
+            f"{name} can't have {_replicas(count)}: {why}",
+            remedy="change the documents that are named, or scale to another number",
+        )
+    until = "" if act.until is None else f" until {format_instant(act.until)}"
+    scaling = before.scaling
+    if scaling and (scaling.replicas, scaling.until) == (count, act.until):
+        text = f"already scaled to {count} by {scaling.by} since {scaling.since}"
+        return Decision(before, changed=False, text=text)
+    text = f"scales from {now_in_force} to {_replicas(count)}{until}; its document says {declared}"
+    return Decision(after, changed=True, text=text)
+
+
+def _replicas(count: int) -> str:
+    return "1 replica" if count == 1 else f"{count} replicas"
 
 
 def _workable(act: ServiceAct, inputs: ActionInputs) -> tuple[Service, Overrides]:

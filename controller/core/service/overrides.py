@@ -1,9 +1,13 @@
-"""Overrides: applies suspensions, pins and restarts by people to the declared state.
+"""Overrides: applies suspensions, pins, scalings and restarts by people to the declared state.
 
 A suspended service is left alone. A pinned service has the slot settings of an earlier revision.
 Its replicas, and all settings of the service as a whole, come from the current document. A pin ends
 when the document changes; an automatic pin ends only with a change of the slot settings. A pinned
 revision can conflict with newer documents of other services: then all of them are left alone.
+
+A scaled service has another number of replicas than its document says. A scaling ends when the document
+declares another number, and at its own time. A scaling that a newer document doesn't permit leaves the
+service alone.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from controller.core.files.mounts import revision_contents
 from controller.core.manifests.check_together import desired_digest
 from controller.core.manifests.object_checks import claims_of, exclusive_resources
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
-from controller.core.service.history import is_pinned, kept_spec
+from controller.core.service.history import is_pinned, is_scaled, kept_spec
 from controller.model.delivery import Delivery
 from controller.model.desired.desired import (
     NO_OVERRIDES,
@@ -27,12 +31,15 @@ from controller.model.desired.desired import (
     Overrides,
     Pin,
     Revision,
+    Scaling,
     Service,
     Suspension,
 )
 from controller.model.desired.spec.service import Order
+from controller.model.errors import Severity
 from controller.model.names import DEFAULT_NAMESPACE, Key
 from controller.model.observed import HostPort
+from controller.model.quantities import format_instant
 
 #: The reason of a service that an operator stopped.
 STOPPED = "Stopped"
@@ -53,7 +60,8 @@ def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -
         if overrides.suspension is not None and key not in there:
             holds.append(suspension_of(key, overrides.suspension, None))
     pinned = {hold.key for hold in holds if hold.word == "pinned"}
-    holds += _clashes(services, pinned)
+    scaled = {hold.key for hold in holds if hold.word == "scaled"}
+    holds += (*_clashes(services, pinned), *_scale_clashes(services, scaled))
     if not holds and all(a is b for a, b in zip(services, declared.services, strict=True)):
         return declared
     result = replace(declared, services=tuple(services), holds=tuple(sorted(holds, key=_order)))
@@ -104,9 +112,20 @@ def _with_overrides(service: Service, overrides: Overrides) -> tuple[Service, li
             holds.append(_pinned(service, pin, earlier.limits))
             spec = earlier.spec.model_copy(update={"rollout": service.spec.rollout.of_rollback})
             service = replace(earlier, spec=spec, because=_because(pin))
+    if overrides.scaling is not None and is_scaled(overrides, service):
+        holds.append(_scaled(service.key, overrides.scaling))
+        service = with_scaling(service, overrides)
     if overrides.restarting is not None:
         service = replace(service, restarting=overrides.restarting)
     return service, holds
+
+
+def with_scaling(service: Service, overrides: Overrides) -> Service:
+    """Return a service with the number of replicas that it is scaled to, if it is scaled."""
+    if overrides.scaling is None or not is_scaled(overrides, service):
+        return service
+    spec = service.spec.model_copy(update={"replicas": overrides.scaling.replicas})
+    return replace(service, spec=spec)
 
 
 def slots_of(earlier: Revision | None, service: Service) -> Service | None:
@@ -182,6 +201,17 @@ def _pinned(service: Service, pin: Pin, limits: DeclaredLimits) -> OverrideReaso
     return OverrideReason(service.key, "pinned", code, reason, remedy, revision=pin.revision)
 
 
+def _scaled(key: Key, scaling: Scaling) -> OverrideReason:
+    until = "" if scaling.until is None else f" until {format_instant(scaling.until)}"
+    reason = (
+        f"scaled to {scaling.replicas} by {scaling.by} since {scaling.since}{until}; "
+        f"its document says {scaling.declared}"
+    )
+    remedy = f"change replicas in its document, or trimtab resume {display_name(key)}"
+    code = "ByCommand" if scaling.until is None else "Limited"
+    return OverrideReason(key, "scaled", code, reason, remedy)
+
+
 def _because(pin: Pin) -> str:
     return f"rolled back by {pin.by}" + (f", since {pin.reason}" if pin.reason else "")
 
@@ -238,8 +268,32 @@ def _clashes(services: Iterable[Service], pinned: set[Key]) -> Iterator[Override
                 yield _clash(other.key, one.key, reason)
 
 
-def _clash(key: Key, pinned: Key, reason: str) -> OverrideReason:
-    remedy = (
-        f"trimtab resume {display_name(pinned)}, or change what its document or the other one wants"
-    )
+def _scale_clashes(services: Iterable[Service], scaled: set[Key]) -> Iterator[OverrideReason]:
+    for key in sorted(scaled):
+        for left_alone, why in scale_conflicts(services, key):
+            reason = f"{key.name} is scaled to a number that doesn't fit: {why}"
+            yield _clash(left_alone, key, reason)
+
+
+def scale_conflicts(services: Iterable[Service], scaled: Key) -> Iterator[tuple[Key, str]]:
+    """Yield the services whose documents don't permit the number of a scaled service, with the reason."""
+    from controller.core.manifests.service_checks import check_service  # the status loads none
+
+    by_key = {service.key: service for service in services}
+    for problem in check_service(by_key[scaled].spec):
+        if problem.severity is Severity.ERROR:
+            yield scaled, problem.message
+    for one in by_key.values():
+        shares = one.spec.shares
+        other = None if shares is None else by_key.get(one.key._replace(name=shares.service))
+        if other is None or scaled not in {one.key, other.key}:
+            continue
+        count, others = one.spec.replicas, other.spec.replicas
+        if count > others > 0:
+            names = display_name(one.key), display_name(other.key)
+            yield one.key, f"{count} replicas of {names[0]} can't share with {others} of {names[1]}"
+
+
+def _clash(key: Key, overridden: Key, reason: str) -> OverrideReason:
+    remedy = f"trimtab resume {display_name(overridden)}, or change what its document or the other one wants"
     return OverrideReason(key, "suspended", "Clash", reason, remedy)

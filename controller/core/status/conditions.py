@@ -98,7 +98,7 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         *pending,
         *named,
         *suspended,
-        *(condition for condition in held if condition.type == "RolledBack"),
+        *(condition for condition in held if condition.type != "Suspended"),
         *_moved(facts, inputs),
     ]
 
@@ -129,9 +129,12 @@ def _job_conditions(facts: Facts) -> Iterator[Condition]:
         yield Condition("Failed", "True", JOB_FAILED, facts.job.message)
 
 
+#: The condition of an override.
+_OF_HOLD: Final = {"suspended": "Suspended", "pinned": "RolledBack", "scaled": "Scaled"}
+
+
 def _held(hold: OverrideReason) -> Condition:
-    kind = "Suspended" if hold.word == "suspended" else "RolledBack"
-    return Condition(kind, "True", hold.code, f"{hold.reason} ({hold.remedy})")
+    return Condition(_OF_HOLD[hold.word], "True", hold.code, f"{hold.reason} ({hold.remedy})")
 
 
 def _ready(facts: Facts, inputs: StatusInputs, blockers: Sequence[Condition]) -> Condition:

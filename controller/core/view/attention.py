@@ -158,6 +158,22 @@ MEANINGS: Final = (
         "the chosen revision goes on until its document is changed, or it is resumed",
     ),
     Meaning(
+        "Scaled",
+        "Limited",
+        _OK,
+        _OK,
+        _NOBODY,
+        "trimtab returns to the document's number by itself",
+    ),
+    Meaning(
+        "Scaled",
+        "",
+        _WARNING,
+        _WARNING,
+        _OPERATOR,
+        "the chosen number stays until its document's replicas are changed, or it is resumed",
+    ),
+    Meaning(
         "PolicyWarning",
         "",
         _WARNING,

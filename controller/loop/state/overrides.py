@@ -28,7 +28,13 @@ from controller.core.service.rollout_progress import (
 )
 from controller.loop.state.service_state import ActionKey, Attempt
 from controller.loop.state.store import StateStore
-from controller.model.desired.desired import NO_OVERRIDES, Desired, Service, ServiceAct
+from controller.model.desired.desired import (
+    NO_OVERRIDES,
+    Desired,
+    Overrides,
+    Service,
+    ServiceAct,
+)
 from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
@@ -63,7 +69,24 @@ class OverrideStore:
 
     def apply(self, declared: Desired) -> Desired:
         """Return the desired state for passes: the files' with all overrides applied."""
-        return apply_overrides(declared, self._store.all_overrides())
+        return apply_overrides(declared, self._in_force())
+
+    def _in_force(self) -> dict[Key, Overrides]:
+        """Return the overrides of each service, without those that have ended by themselves."""
+        now = self._clock.now()
+        return {
+            key: history.without_ended(overrides, now)
+            for key, overrides in self._store.all_overrides().items()
+        }
+
+    def end_scalings(self) -> float | None:
+        """Forget the scalings that have ended; return the seconds until the next one ends, if any."""
+        now, ends = self._clock.now(), list[float]()
+        for key, overrides in self._store.all_overrides().items():
+            self._store.of(key).overrides = after = history.without_ended(overrides, now)
+            if after.scaling is not None and after.scaling.until is not None:
+                ends.append(after.scaling.until - now)
+        return min(ends, default=None)
 
     def declare(self, files: Desired, observed: Observed | None) -> tuple[Desired, Desired]:
         """Return the files' state under the revisions that containers have, and with overrides.
@@ -97,10 +120,11 @@ class OverrideStore:
         *,
         rebuilt: str = "",
         renamed: Key | None = None,
+        is_signed: bool = False,
     ) -> Decision:
         """Return the decision on an operator's act; *containers* belong to its service.
 
-        *rebuilt*, *renamed*: see ``ActionInputs``.
+        *rebuilt*, *renamed*, *is_signed*: see ``ActionInputs``.
 
         Raises:
             UsageError: the act isn't possible; the message names the reason and alternatives.
@@ -108,12 +132,13 @@ class OverrideStore:
         generation = self._store.of(act.key).generation
         inputs = ActionInputs(
             declared=declared,
-            all_overrides=self._store.all_overrides(),
+            all_overrides=self._in_force(),
             containers=containers,
             generation=0 if generation is None else generation.number,
             failed=self._store.of(act.key).rollout.failed,
             rebuilt=rebuilt,
             renamed=renamed,
+            is_signed=is_signed,
         )
         return decide(act, inputs, now=format_instant(self._clock.now()))
 

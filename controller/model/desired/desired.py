@@ -288,11 +288,12 @@ class GitSource:
 class OverrideReason:
     """Why a service is not brought to its declared state: an operator overrides it.
 
-    A suspended service is left unchanged. A pinned service runs an earlier revision.
+    A suspended service is left unchanged. A pinned service runs an earlier revision. A scaled one has
+    another number of replicas.
     """
 
     key: Key
-    word: Literal["suspended", "pinned"]
+    word: Literal["suspended", "pinned", "scaled"]
     code: str  # the reason of the condition in the status
     reason: str
     remedy: str
@@ -408,6 +409,11 @@ class Desired:
     @property
     def suspended(self) -> frozenset[Key]:
         return frozenset(hold.key for hold in self.holds if hold.word == "suspended")
+
+    @property
+    def held(self) -> frozenset[Key]:
+        """The services that overrides keep from their documents; a number of replicas doesn't count."""
+        return frozenset(hold.key for hold in self.holds if hold.word != "scaled")
 
     @property
     def whole(self) -> bool:
@@ -595,6 +601,19 @@ class Suspension:
 
 
 @dataclass(frozen=True, slots=True)
+class Scaling:
+    """A service has another number of replicas, until its document declares another one."""
+
+    replicas: int
+    #: The number in the document at the time of the act.
+    declared: int
+    by: str
+    since: str
+    #: When the override ends, in seconds since the epoch; None: not by itself.
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Overrides:
     """The revisions and overrides of one service."""
 
@@ -603,6 +622,7 @@ class Overrides:
     pin: Pin | None = None
     suspension: Suspension | None = None
     restarting: Restarting | None = None
+    scaling: Scaling | None = None
     #: The service-wide fields, as JSON, of the last document acted on completely.
     applied: str | None = None
     #: The downtime of the last StopFirst replacement, from before the stop until after the start.
@@ -617,7 +637,7 @@ class Overrides:
 
 NO_OVERRIDES = Overrides()
 
-Verb = Literal["rollback", "restart", "suspend", "resume", "stop", "start"]
+Verb = Literal["rollback", "restart", "suspend", "resume", "stop", "start", "scale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -632,3 +652,7 @@ class ServiceAct:
     reason: str = ""
     #: Requested by a failed rollout, not by an operator.
     automatic: bool = False
+    #: The number of replicas of a scaling.
+    replicas: int = 0
+    #: When a scaling ends, in seconds since the epoch; None: not by itself.
+    until: float | None = None

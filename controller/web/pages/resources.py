@@ -37,6 +37,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "Stalled": ("trimtab describe REF", "trimtab resume REF"),
     "Paused": ("trimtab diff REF", "trimtab resume REF"),
     "RolledBack": ("trimtab history REF", "trimtab resume REF"),
+    "Scaled": ("trimtab resume REF",),
     "Suspended": ("trimtab resume REF",),
     "Contended": ("trimtab journal list --service REF",),
     "PolicyViolation": ("trimtab describe REF",),

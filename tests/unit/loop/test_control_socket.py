@@ -188,7 +188,7 @@ def test_output_is_only_given_to_those_who_ask_for_it(desk: Desk) -> None:
 
 @pytest.mark.parametrize("verb", get_args(Verb))
 def test_only_they_may_act_on_a_service(desk: Desk, verb: str) -> None:
-    question = {"do": verb, "key": "Service/default/web", "only_ask": True}
+    question = {"do": verb, "key": "Service/default/web", "only_ask": True, "replicas": 1}
     # A service that was never rolled out before has nothing to go back to.
     answer = ask(desk, question, uid=OWN)
     assert answer["error"]["code"] != "control.denied" if verb == "rollback" else answer["quiet"]
@@ -255,6 +255,10 @@ def test_an_error_is_an_answer(desk: Desk) -> None:
         {"do": "suspend", "key": "Service/default/web", "only_ask": 1},
         {"do": "suspend", "key": "Service/default/web", "timeout_s": -1},
         {"do": "rollback", "key": "Service/default/web", "to": 7},
+        {"do": "scale", "key": "Service/default/web"},
+        {"do": "scale", "key": "Service/default/web", "replicas": 1000},
+        {"do": "scale", "key": "Service/default/web", "replicas": True},
+        {"do": "scale", "key": "Service/default/web", "replicas": 1, "for_s": 0},
         {"do": "rollback", "key": "Service/default/web", "note": "x" * 513},
     ],
 )

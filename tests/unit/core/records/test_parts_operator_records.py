@@ -21,6 +21,11 @@ REVISION = "v2:" + "b" * 64
         ({"act": "service.suspend"}, {}),
         ({"act": "service.resume", "note": "all well"}, {"note": "all well"}),
         ({"act": "service.rollback", "revision": REVISION}, {"revision": REVISION}),
+        ({"act": "service.scale", "replicas": 0}, {"replicas": 0}),
+        (
+            {"act": "service.scale", "replicas": 5, "seconds": 7200},
+            {"replicas": 5, "for_s": 7200},
+        ),
         ({"act": "service.restart"}, {}),
         ({"act": "service.restart", "revision": REVISION}, {"revision": REVISION}),
         (
@@ -56,6 +61,12 @@ def test_an_act_is_read(more: dict[str, object], record: dict[str, object]) -> N
         ),
         ({"act": "service.suspend", "note": "x" * (NOTE_MAX + 1)}, "note isn't a text"),
         ({"act": "service.suspend", "note": 1}, "note isn't a text"),
+        ({"act": "service.suspend", "replicas": 1}, "service.suspend is of no replicas"),
+        ({"act": "service.scale"}, "replicas isn't a number from 0 to 999"),
+        ({"act": "service.scale", "replicas": True}, "replicas isn't a number"),
+        ({"act": "service.scale", "replicas": 1000}, "replicas isn't a number"),
+        ({"act": "service.scale", "replicas": 1, "seconds": 0}, "seconds isn't a number"),
+        ({"act": "service.scale", "replicas": 1, "seconds": 1e3}, "seconds isn't a number"),
     ],
 )
 def test_what_is_no_act_is_told(body: dict[str, object], wrong: str) -> None:

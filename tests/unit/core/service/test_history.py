@@ -36,6 +36,7 @@ def test_the_newest_revision_comes_first_with_all_that_is_known_of_it() -> None:
         "generation": 2,
         "suspended": None,
         "pin": None,
+        "scaling": None,
         "restarting": None,
         "revisions": [
             {

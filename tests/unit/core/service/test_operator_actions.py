@@ -19,11 +19,14 @@ from controller.model.desired.desired import (
     Overrides,
     Pin,
     Restarting,
+    Scaling,
+    Service,
     ServiceAct,
     SourceLocation,
     Suspension,
     Verb,
 )
+from controller.model.desired.spec.container import Shares
 from controller.model.errors import UsageError
 from controller.model.names import service_key
 from controller.model.observed import Container
@@ -46,14 +49,19 @@ def act(
     *containers: Container,
     desired: Desired | None = None,
     to: str = "",
+    replicas: int = 0,
+    until: float | None = None,
+    is_signed: bool = False,
 ) -> Decision:
     ground = ActionInputs(
         declared=declared(C) if desired is None else desired,
         all_overrides={WEB: steering},
         containers=containers,
         generation=3,
+        is_signed=is_signed,
     )
-    return decide(ServiceAct(verb, WEB, BY, to=to, reason="why"), ground, now=NOW)
+    wanted = ServiceAct(verb, WEB, BY, to=to, reason="why", replicas=replicas, until=until)
+    return decide(wanted, ground, now=NOW)
 
 
 def refused(
@@ -62,10 +70,20 @@ def refused(
     *containers: Container,
     desired: Desired | None = None,
     to: str = "",
+    replicas: int = 0,
+    is_signed: bool = False,
 ) -> str:
     """The code, message and remedy of an act that can't be."""
     with pytest.raises(UsageError) as caught:
-        act(verb, steering, *containers, desired=desired, to=to)
+        act(
+            verb,
+            steering,
+            *containers,
+            desired=desired,
+            to=to,
+            replicas=replicas,
+            is_signed=is_signed,
+        )
     return f"{caught.value.code}: {caught.value.message} ({caught.value.remedy})"
 
 
@@ -126,7 +144,7 @@ def test_resuming_ends_suspension_and_pin() -> None:
 
 def test_resuming_what_runs_as_declared_changes_nothing() -> None:
     done = act("resume", GOOD)
-    assert (done.changed, done.text) == (False, "neither suspended, pinned nor paused")
+    assert (done.changed, done.text) == (False, "neither suspended, pinned, scaled nor paused")
 
 
 def test_what_its_document_suspends_only_that_resumes() -> None:
@@ -358,3 +376,76 @@ def test_a_restart_takes_an_image_that_was_built_again() -> None:
     assert (done.changed, done.anew) == (True, True)
     assert done.text == "1 container to be replaced, by the rebuilt image sha256:new"
     assert not act("restart", GOOD, container()).anew
+
+
+def sharing(replicas: int = 1) -> Service:
+    """The service that shares the network of api."""
+    spec = written(f"replicas: {replicas}").spec
+    shares = Shares(service="api", network=True)
+    return replace(service(), spec=spec.model_copy(update={"shares": shares}))
+
+
+TWO = declared(written("replicas: 2"))
+SCALED = Scaling(5, 2, BY, NOW)
+
+
+def test_a_service_is_scaled_to_a_number_that_its_document_does_not_say() -> None:
+    done = act("scale", GOOD, desired=TWO, replicas=5)
+    assert done.overrides == replace(GOOD, scaling=SCALED)
+    assert done.text == "scales from 2 to 5 replicas; its document says 2"
+    further = act("scale", done.overrides, desired=TWO, replicas=1, until=1769997600.0)
+    assert further.text == (
+        "scales from 5 to 1 replica until 2026-02-02T02:00:00Z; its document says 2"
+    )
+    again = act("scale", done.overrides, desired=TWO, replicas=5)
+    assert (again.changed, again.text) == (False, f"already scaled to 5 by {BY} since {NOW}")
+
+
+def test_the_documents_number_and_a_resume_end_a_scaling() -> None:
+    scaled = replace(GOOD, scaling=SCALED)
+    done = act("scale", scaled, desired=TWO, replicas=2)
+    assert (done.overrides, done.text) == (GOOD, "2 replicas, as its document says")
+    assert not act("scale", GOOD, desired=TWO, replicas=2).changed
+    resumed = act("resume", scaled, desired=TWO)
+    assert (resumed.overrides, resumed.text) == (GOOD, "no longer scaled to 5")
+
+
+@pytest.mark.parametrize(
+    ("desired", "told"),
+    [
+        (
+            declared(written("ports: [{container: 80, host: 8080}]")),
+            "scale.misfit: web can't have 2 replicas: host port 8080 can belong to one replica only, ",
+        ),
+        (
+            declared(written("mounts: [{type: volume, source: data, target: /d}]")),
+            "scale.misfit: web can't have 2 replicas: volume data can be written to by one replica only, ",
+        ),
+        (
+            declared(sharing(), service("api")),
+            "scale.misfit: web can't have 2 replicas: 2 replicas of web can't share with 1 of api ",
+        ),
+        (
+            declared(written("state: Stopped")),
+            "scale.stopped: web has no replicas to scale: its document says state: Stopped ",
+        ),
+        (declared(written("suspend: true")), "service.suspended: "),
+        (declared(blind_keys=[WEB]), "service.blind: "),
+    ],
+)
+def test_a_number_that_documents_do_not_permit_is_refused(desired: Desired, told: str) -> None:
+    assert refused("scale", desired=desired, replicas=2).startswith(told)
+    if told.startswith("scale.misfit"):
+        assert act("scale", desired=desired, replicas=0).changed
+
+
+def test_a_signed_namespace_has_at_most_the_number_that_its_commit_declares() -> None:
+    told = "scale.signed: the signed commit of web declares 2 replicas, and permits no more "
+    assert refused("scale", desired=TWO, replicas=3, is_signed=True).startswith(told)
+    assert act("scale", desired=TWO, replicas=1, is_signed=True).changed
+
+
+def test_a_rollback_that_does_not_fit_the_number_in_force_is_refused() -> None:
+    published = written("ports: [{container: 80, host: 8080}]")
+    scaled = replace(course(published, C), scaling=Scaling(2, 1, BY, NOW))
+    assert refused("rollback", scaled, to=published.revision).startswith("rollback.misfit: ")

@@ -11,7 +11,7 @@ from controller.core.drift.classify import short_revision
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.review.flat_plan import to_json
-from controller.core.service.history import record_document
+from controller.core.service.history import record_document, without_ended
 from controller.core.service.overrides import (
     apply_overrides,
     persistent_keys,
@@ -26,9 +26,11 @@ from controller.model.desired.desired import (
     Overrides,
     Pin,
     Restarting,
+    Scaling,
     Service,
     Suspension,
 )
+from controller.model.desired.spec.container import Shares
 from controller.model.desired.spec.service import Order
 from controller.model.names import Key, service_key
 from tests.plans import flat_text
@@ -326,3 +328,69 @@ def test_a_rollback_has_a_pace_of_its_own() -> None:
     rollout = desired.services[0].spec.rollout
     assert (rollout.min_healthy, rollout.order) == (1000, Order.STOP_FIRST)
     assert declared(today).services[0].spec.rollout.min_healthy == 60_000
+
+
+def scaled(replicas: int, of: int = 1) -> Overrides:
+    return Overrides(scaling=Scaling(replicas, of, "uid:0", SINCE))
+
+
+def test_a_scaled_service_has_its_number_and_goes_on_otherwise() -> None:
+    desired = steered(declared(written("replicas: 2")), web=scaled(3, of=2))
+    assert desired.services[0].spec.replicas == 3
+    assert desired.services[0].revision == written("replicas: 2").revision
+    assert (desired.suspended, desired.held) == (frozenset(), frozenset())
+    reason = f"scaled to 3 by uid:0 since {SINCE}; its document says 2"
+    remedy = "change replicas in its document, or trimtab resume web"
+    assert told(desired) == [(WEB, "scaled", "ByCommand", reason, remedy)]
+    assert desired.digest != declared(written("replicas: 2")).digest
+
+
+def test_another_number_in_the_document_ends_a_scaling_and_nothing_else_does() -> None:
+    blue = replace(course(BLUE), scaling=Scaling(3, 1, "uid:0", SINCE))
+    documents = (written("env: {C: green}"), written("replicas: 2"))
+    kept, ended = (
+        record_document(blue, each, generation=2, since=SINCE, containers=()) for each in documents
+    )
+    assert (kept.scaling, ended.scaling) == (blue.scaling, None)
+    assert steered(declared(documents[1]), web=blue).services[0].spec.replicas == 2
+
+
+def test_a_scaling_ends_at_its_time() -> None:
+    limited = Overrides(scaling=Scaling(3, 1, "uid:0", SINCE, until=100.0))
+    assert without_ended(limited, 99.9) is limited
+    assert without_ended(limited, 100.0) == NO_OVERRIDES
+    assert without_ended(scaled(3), 1e12) == scaled(3)
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_a_pinned_service_is_scaled_too(count: int) -> None:
+    pin = replace(
+        course(BLUE, written("replicas: 2"), pinned=BLUE), scaling=scaled(count, 2).scaling
+    )
+    desired = steered(declared(written("replicas: 2")), web=pin)
+    assert (desired.services[0].revision, desired.services[0].spec.replicas) == (
+        BLUE.revision,
+        count,
+    )
+    assert [hold.word for hold in desired.holds] == ["pinned", "scaled"]
+
+
+def test_a_document_that_does_not_permit_the_number_any_more_leaves_the_service_alone() -> None:
+    published = written("ports: [{container: 80, host: 8080}]")
+    desired = steered(declared(published), web=scaled(2))
+    assert desired.suspended == {WEB}
+    (clash,) = (hold for hold in desired.holds if hold.code == "Clash")
+    assert clash.reason.startswith("web is scaled to a number that doesn't fit: host port 8080 can")
+    assert clash.remedy.startswith("trimtab resume web, or change ")
+
+
+def test_those_who_share_with_a_scaled_down_service_are_left_alone() -> None:
+    shares = Shares(service="api", network=True)
+    spec = written("replicas: 2").spec.model_copy(update={"shares": shares})
+    sharing = replace(service(), spec=spec)
+    desired = steered(declared(sharing, service("api", replicas=2)), api=scaled(1, of=2))
+    assert desired.suspended == {WEB}
+    assert (
+        steered(declared(sharing, service("api", replicas=2)), api=scaled(0, of=2)).suspended
+        == set()
+    )

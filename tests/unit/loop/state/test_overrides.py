@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,8 @@ def house(folder: Path, *resources: Service, there: tuple[Container, ...] = ()) 
     return made
 
 
-def act(home: House, verb: Verb, to: str = "") -> str:
-    return home.operator.act(ServiceAct(verb, WEB, BY, to=to)).text
+def act(home: House, verb: Verb, to: str = "", **scaling: Any) -> str:
+    return home.operator.act(ServiceAct(verb, WEB, BY, to=to, **scaling)).text
 
 
 def rolled_out(folder: Path) -> House:
@@ -280,3 +281,51 @@ def test_no_rollout_fails_for_what_becomes_of_a_suspended_service(tmp_path: Path
     home.engine.change("web.1-bbbbbbbb", lambda c: replace(c, health="unhealthy"))
     home.let_pass(3600)
     assert home.store.of(WEB).rollout.failed == ""
+
+
+@pytest.mark.parametrize("after", [lambda home: home, restarted])
+def test_a_scaled_service_keeps_its_number_through_rollouts_until_it_is_resumed(
+    tmp_path: Path, after: Callable[[House], House]
+) -> None:
+    home = house(tmp_path, BLUE)
+    assert act(home, "scale", replicas=3).startswith("scales from 1 to 3 replicas")
+    after(home).declare(GREEN)
+    home.settle()
+    green = short_revision(GREEN.revision)
+    assert running(home) == [f"web.{n}-{green}" for n in (1, 2, 3)]
+    assert home.condition("web", "Scaled") == ("True", "ByCommand")
+    assert home.condition("web", "Ready") == ("True", "AsDeclared")
+    resources = home.controller.status()["resources"]
+    assert isinstance(resources, list)
+    (row,) = resources
+    assert row["observedGeneration"] == row["generation"] == 2
+    act(home, "resume")
+    home.settle()
+    assert running(home) == [f"web.1-{green}"]
+    assert home.condition("web", "Scaled") == ("", "")
+
+
+@pytest.mark.parametrize("after", [lambda home: home, restarted])
+def test_a_scaling_with_an_end_ends_by_itself_at_its_time(
+    tmp_path: Path, after: Callable[[House], House]
+) -> None:
+    home = house(tmp_path, BLUE)
+    act(home, "scale", replicas=3, until=home.watch.now() + 600)
+    home.settle()
+    assert home.condition("web", "Scaled") == ("True", "Limited")
+    after(home).let_pass(590)
+    assert len(running(home)) == 3
+    home.let_pass(20)
+    assert running(home) == [f"web.1-{short_revision(BLUE.revision)}"]
+    assert home.store.of(WEB).overrides.scaling is None
+
+
+def test_another_number_in_the_document_ends_a_scaling(tmp_path: Path) -> None:
+    home = house(tmp_path, BLUE)
+    act(home, "scale", replicas=0)
+    home.let_pass(60)
+    assert running(home) == []
+    home.declare(written("env: {C: blue}", AT_ONCE, "replicas: 2"))
+    home.settle()
+    assert len(running(home)) == 2
+    assert home.condition("web", "Scaled") == ("", "")
