@@ -1,7 +1,7 @@
 """Writes docs/gate.md from the code: the tables of routes, fields and rules that the gate has.
 
 ``python -m tools.docs`` writes the page, the table of create fields in docs/desired-state.md, that of the
-attributes in docs/compose.md, that of the settings, and the JSON Schema in docs/schema. Tests hold them to what the code says.
+attributes in docs/compose.md, those of the settings and the metrics, and the JSON Schema in docs/schema. Tests hold them to what the code says.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from controller.core.engine_api import field_tables
 from controller.core.engine_api.container_fields import BOUNDED
 from controller.core.engine_api.field_reader import Field, Posture
 from controller.core.manifests.json_schema import schema_of_all
+from controller.core.metrics.families import FAMILIES
 from controller.model.policy.sections import ROLLABLE
 from controller.model.records import Role
 from controller.model.settings import KEYS, SettingKey
@@ -31,6 +32,8 @@ DESIRED_STATE = PAGE.with_name("desired-state.md")
 SCHEMA = PAGE.parent / "schema" / "trimtab.schema.json"
 SETTINGS = PAGE.with_name("settings.md")
 SETTINGS_MARKS = ("<!-- settings: made by make docs -->", "<!-- end of settings -->")
+MONITORING = PAGE.parent / "operations" / "monitoring.md"
+METRICS_MARKS = ("<!-- metrics: made by make docs -->", "<!-- end of metrics -->")
 PARITY = ("<!-- parity: made by make docs -->", "<!-- end of parity -->")
 CORE = Path(create.__file__).parents[1]
 CODES = frozenset(
@@ -180,6 +183,22 @@ def with_settings(page: str) -> str:
     """Return docs/settings.md with the table of today between its two marks."""
     heads = ("key", "what it is", "value", "default", "who reads it", "live")
     return _with_table(page, SETTINGS_MARKS, table(heads, map(_settings_row, KEYS)))
+
+
+def with_metrics(page: str) -> str:
+    """Return docs/operations/monitoring.md with the table of today between its two marks."""
+    rows = (
+        (
+            f"`{each.name}`",
+            each.kind,
+            each.owner,
+            ", ".join(f"`{n}`" for n in each.labels),
+            each.about,
+        )
+        for each in FAMILIES
+    )
+    made = table(("metric", "type", "process", "labels", "meaning"), rows)
+    return _with_table(page, METRICS_MARKS, made)
 
 
 def _settings_row(key: SettingKey) -> tuple[str, ...]:
@@ -349,4 +368,5 @@ if __name__ == "__main__":
     SCHEMA.parent.mkdir(exist_ok=True)
     SCHEMA.write_text(schema_text(), "utf-8")
     DESIRED_STATE.write_text(with_parity(DESIRED_STATE.read_text("utf-8")), "utf-8")
+    MONITORING.write_text(with_metrics(MONITORING.read_text("utf-8")), "utf-8")
     SETTINGS.write_text(with_settings(SETTINGS.read_text("utf-8")), "utf-8")

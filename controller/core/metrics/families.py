@@ -27,7 +27,7 @@ _SERVICE = ("namespace", "name")
 _SERIES_DROPPED: Final = _each(
     "trimtab_series_dropped",
     "gauge",
-    "MetricValues that are left out, because the process has more than it exposes.",
+    "Values that are left out, because the process has more than it exposes.",
     labels=("process",),
 )
 _UP: Final = _each(
