@@ -428,3 +428,24 @@ def test_a_choice_of_nothing_is_told(
         assert run(state, *arguments) == code
         assert both.said == []
     assert text in capsys.readouterr().err
+
+
+def test_a_scaling_is_recorded_with_its_number_and_its_time(
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(state, READY) as both:
+        assert run(state, "scale", "web=0", "--for", "2h") == 0
+    (_, asked), (_, record), (_, done) = both.said
+    assert (asked["do"], asked["replicas"], asked["for_s"]) == ("scale", 0, 7200)
+    assert record == {
+        "act": "service.scale",
+        "object": WEB_KEY,
+        "note": "",
+        "revision": REVISION,
+        "replicas": 0,
+        "seconds": 7200,
+    }
+    assert {**asked, "only_ask": False} == {**done, "only_ask": False}
+    for wrong in ("web", "web=", "=3", "web=-1", "web=1000", "web=١"):
+        assert run(state, "scale", wrong) == 64
+        assert "isn't NAME=N, with N from 0 to 999" in capsys.readouterr().err

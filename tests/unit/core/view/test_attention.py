@@ -24,8 +24,8 @@ controller crash-point cwd default dependency device dir docker document engine-
 export failure field file filters git hardening header healthcheck hook image job kind label
 line log logs memory mount move moved name namespace nothing observe owner path port problem
 process project query record records remove request resource resources restart restore resume
-rollback rollout route settings shares ship signal snapshot socket source stale start stop
-suspend update usage user values webhook wire workdir yaml
+rollback rollout route scale settings shares ship signal snapshot socket source stale start stop
+suspend update usage user values viewer webhook wire workdir yaml
 """
 
 
