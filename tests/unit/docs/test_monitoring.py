@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 
@@ -31,6 +32,17 @@ def test_each_alert_is_of_metrics_that_exist_and_has_a_section() -> None:
         assert found and set(found) <= names, alert["alert"]
         assert alert["annotations"]["runbook"].endswith(f"#{alert['alert'].lower()}")
         assert f"### {alert['alert']}\n" in PAGE
+
+
+def test_the_dashboard_asks_for_metrics_and_labels_that_exist() -> None:
+    labels = {each.name: set(each.labels) for each in FAMILIES}
+    panels = json.loads((RULES / "dashboard.json").read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for target in (target for panel in panels for target in panel["targets"]):
+        names = re.findall(r"trimtab_[a-z_]+", target["expr"])
+        assert names and set(names) <= labels.keys(), target
+        shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        assert shown <= set.union(*(labels[name] for name in names)), target
 
 
 @pytest.mark.parametrize("words", [("check", "alerts.yaml"), ("test", "alerts_test.yaml")])
