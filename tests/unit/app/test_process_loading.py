@@ -134,11 +134,13 @@ def modules_after(imported: tuple[str, ...]) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.slow
 def test_a_service_has_loaded_before_it_is_ready_what_it_can_ever_import(service: str) -> None:
     loaded = modules_after(SERVICES[service])
     assert missed(SERVICES[service][0], loaded, NEVER[service]) == []
 
 
+@pytest.mark.slow
 def test_an_import_on_use_that_was_not_loaded_is_seen() -> None:
     loaded = modules_after(SERVICES["broker"])
     without = loaded - {"controller.core.proofs.shapes", "controller.core.policy.load"}
@@ -147,6 +149,7 @@ def test_an_import_on_use_that_was_not_loaded_is_seen() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_broker_loads_no_parser_of_documents_and_nothing_of_the_loop() -> None:
     foreign = (
         "controller.core.compose.projects",

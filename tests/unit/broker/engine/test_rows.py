@@ -86,6 +86,7 @@ def test_a_list_has_limits() -> None:
         parse(b'"' + b"x" * (rows.WHOLE_MAX + 10), size=1 << 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1 << 12, 1 << 16])
 def test_a_long_row_costs_its_long_members_only(size: int) -> None:
     labels = {"io.trimtab.owner": 'a"{[\\', **{f"pad{n}": "}]\\" * 1000 for n in range(2000)}}
