@@ -169,6 +169,7 @@ def pass_policy(policy: Policy, policy_digest: str) -> PassPolicy:
     readers = Readers(
         operators=frozenset({0, *policy.operators}),
         owners={client.uid: client.owner for client in policy.clients},
+        viewers={viewer.uid: viewer.scope for viewer in policy.viewers},
     )
     return PassPolicy(
         compose=settings_of(policy),

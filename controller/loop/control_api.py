@@ -35,9 +35,12 @@ from controller.loop.control_socket import (
     ReportRequest,
     ReviewRequest,
     ViewRequest,
+    denied_to_viewers,
     malformed,
     raise_if_not_allowed,
+    raise_if_partial,
     read_request,
+    unknown_viewer,
 )
 from controller.loop.controller import Controller
 from controller.loop.executor import Execution
@@ -119,8 +122,8 @@ class ControlApi:
                 return self._answer_bare(do, uid)
             case ReportRequest() as request:
                 return self._report(request, uid)
-            case ViewRequest() as request:
-                return self._view(request, uid)
+            case ViewRequest(have=have, wait_s=wait_s):
+                return self._view(have, wait_s if uid in self._trusted else 0.0)
             case ReviewRequest(version=version, directory=directory):
                 return self._review(version, directory)
             case HistoryRequest() as request:
@@ -136,6 +139,37 @@ class ControlApi:
                 return self.run_pass(request, uid)
             case ActRequest() as request:
                 return self._act(request, uid)
+
+    def answer_viewer(self, question: Mapping[str, object], peer_uid: int) -> AnswerLine:
+        """Return the answer to a viewer, or to a user who isn't in the group of the socket."""
+        try:
+            return self._answer_viewer(question, peer_uid)
+        except TrimtabError as error:
+            return failure(error.code, error.message, remedy=error.remedy)
+
+    def has_viewer(self, uid: int) -> bool:
+        """Return True if the policy that was read last lists a viewer."""
+        policy = self._shared.policy  # without the lock: accepts of others wait for this answer
+        return policy is not None and uid in policy.readers.viewers
+
+    def _answer_viewer(self, question: Mapping[str, object], uid: int) -> AnswerLine:
+        with self._shared.lock:
+            policy = self._shared.policy
+        if policy is None:
+            raise _starting("has not read the policy yet")
+        scope = policy.readers.viewers.get(uid)
+        if scope is None:
+            raise unknown_viewer(uid)
+        match read_request(question):
+            case ViewRequest(have=have, wait_s=wait_s):
+                return self._view(have, wait_s, scope.owners)
+            case BareRequest(do="metrics"):
+                raise_if_partial(scope)
+                return {"text": self._metrics.text()}
+            case BareRequest(do="ping"):
+                return {"pong": True}
+            case request:
+                raise denied_to_viewers(request.do)
 
     def _answer_bare(self, do: Bare, uid: int) -> dict[str, object]:
         match do:
@@ -177,20 +211,15 @@ class ControlApi:
             reply = self._report_now(request, uid)
         return reply
 
-    def _view(self, request: ViewRequest, uid: int) -> bytes:
-        """Return what changed in the view; a trusted user can wait for the next version.
+    def _view(self, have: str, wait_s: float, owners: frozenset[str] | None = None) -> bytes:
+        """Return what changed in the view since a version, or wait for the next one.
 
         Raises:
             EngineUnavailable: there is no view yet.
         """
-        wait_s = request.wait_s if uid in self._trusted else 0.0
-        view = self._controller.reporter.views.answer(request.have, wait_s=wait_s)
+        view = self._controller.reporter.views.answer(have, wait_s=wait_s, owners=owners)
         if view is None:
-            raise EngineUnavailable(
-                "controller.starting",
-                "the controller has just started, and has not made a status yet",
-                remedy="ask again in a second",
-            )
+            raise _starting("has not made a status yet")
         return view
 
     def _report_now(self, request: ReportRequest, uid: int) -> dict[str, object]:
@@ -687,3 +716,11 @@ class ControlApi:
             return keys.idle and (is_over or is_passed or log.last != acted)
 
         self._pass_lock.wait_for(has_news, timeout_s=longest_s)
+
+
+def _starting(reason: str) -> EngineUnavailable:
+    return EngineUnavailable(
+        "controller.starting",
+        f"the controller has just started, and {reason}",
+        remedy="ask again in a second",
+    )

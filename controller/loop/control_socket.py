@@ -1,6 +1,7 @@
 """The requests of the control socket: one JSON object with a member ``do`` each, read into a class.
 
-Every connected client is allowed to read the status. The output of containers is restricted
+Every user in the group of the socket is allowed to read the status. A viewer of the policy reads the view
+and metrics alone. The output of containers is restricted
 to root, the controller's own user, and users that the policy lets read their logs. Only root and
 the controller's own user are allowed to change anything. SO_PEERCRED determines the user; claims in
 a request don't count.
@@ -28,6 +29,7 @@ from controller.core.records.parts import SCALED_MAX_S
 from controller.model.desired.desired import Verb
 from controller.model.errors import UsageError
 from controller.model.names import REPLICAS_MAX, Key
+from controller.model.records import ViewerScope
 from controller.system.conversation import TEXT_MAX, printable_text, unknown_request, wrong_member
 
 PASS_TIMEOUT_S = 60.0
@@ -202,3 +204,31 @@ def raise_if_not_allowed(question: Mapping[str, object], peer_uid: int, *, trust
             f"uid {peer_uid} is allowed to look, not to act",
             remedy="run the command as root",
         )
+
+
+def raise_if_partial(scope: ViewerScope) -> None:
+    """Raise UsageError for a viewer of some owners: metrics count the resources of all."""
+    if scope.owners is not None:
+        raise UsageError(
+            "viewer.metrics",
+            "metrics count the resources of all owners, and this viewer reads about some",
+            remedy="write `owners: all` for the viewer in the policy",
+        )
+
+
+def unknown_viewer(uid: int) -> UsageError:
+    """Return the error for a user who is neither in the socket's group nor a viewer."""
+    return UsageError(
+        "viewer.unknown",
+        f"the policy that the controller read last has no viewer with uid {uid}",
+        remedy="add the uid to `viewers` in the policy, then trimtab policy reload",
+    )
+
+
+def denied_to_viewers(request: str) -> UsageError:
+    """Return the error for a request other than for the view and metrics."""
+    return UsageError(
+        "viewer.denied",
+        f"a viewer reads the view and metrics, and {request!r} is neither",
+        remedy="ask for the view; an operator's `trimtab` has the rest",
+    )

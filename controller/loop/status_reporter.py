@@ -22,7 +22,7 @@ from controller.core.view.attention import attended
 from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
-from controller.loop.view_publisher import ViewPublisher
+from controller.loop.view_publisher import ViewPublisher, Views
 from controller.loop.workqueue import PUBLISH_S
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import Plan
@@ -55,8 +55,15 @@ class Reporter:
         self._memo = FactsMemo()
         #: The desired state of the previous report.
         self._desired = Desired()
-        self.views = ViewPublisher(
-            parts.run, parts.clock.monotonic, host=parts.host, verified=parts.verified
+        self.views = Views(
+            parts.run,
+            lambda run, scope: ViewPublisher(
+                run,
+                parts.clock.monotonic,
+                host=parts.host,
+                verified=parts.verified,
+                scope=scope,
+            ),
         )
         self._published: Report | None = None
         #: The number of published reports.

@@ -31,7 +31,7 @@ from controller.loop.workqueue import Chore
 from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
-from controller.system.conversation import ConversationServer
+from controller.system.conversation import ConversationServer, Guests
 from controller.system.event_loop import keep_out_of_collections, postpone_full_collections
 from controller.system.stop_signal import StopSignal
 
@@ -139,7 +139,10 @@ class Supervisor:
                 metrics=metrics,
             )
             self._control = ConversationServer(
-                self._endpoints.listener, api.answer, trusted=trusted
+                self._endpoints.listener,
+                api.answer,
+                trusted=trusted,
+                guests=Guests(api.answer_viewer, api.has_viewer),
             )
             self._control.start()
         self._await_stop()

@@ -6,9 +6,10 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from controller.core.status.facts import Report
+from controller.model.records import ViewerScope
 
 if TYPE_CHECKING:
     from controller.core.view.view import FieldsMemo, View, ViewInputs
@@ -17,10 +18,51 @@ if TYPE_CHECKING:
 WATCHED_S = 180.0
 #: The answers that are kept about one version: readers can name any version as theirs.
 RENDERED_MAX = 16
+EVERYBODY: Final = ViewerScope(owners=None)
+
+
+class Views:
+    """The view of everything, and a view for each scope that viewers read. Thread-safe."""
+
+    def __init__(self, run: str, make: Callable[[str, ViewerScope], ViewPublisher]) -> None:
+        self._run = run
+        self._make = make
+        #: The number of views made for scopes: a version of one means nothing in another.
+        self._made = 0
+        self._lock = threading.Lock()
+        self._facts: Callable[[], ViewInputs] | None = None
+        self._by_owners = {EVERYBODY.owners: make(run, EVERYBODY)}
+
+    def publish(self, facts: Callable[[], ViewInputs]) -> None:
+        """Take the facts of a new status. Forget the scopes that nobody reads any more."""
+        with self._lock:
+            self._facts = facts
+            self._by_owners = {
+                owners: view
+                for owners, view in self._by_owners.items()
+                if owners is None or view.is_watched()
+            }
+            views = [*self._by_owners.values()]
+        for view in views:
+            view.publish(facts)
+
+    def answer(
+        self, have: str, *, wait_s: float, owners: frozenset[str] | None = None
+    ) -> bytes | None:
+        """Return what a reader about *owners* (None: all) lacks, as ``ViewPublisher.answer``."""
+        with self._lock:
+            view = self._by_owners.get(owners)
+            if view is None:
+                self._made += 1
+                view = self._make(f"{self._run}.{self._made}", ViewerScope(owners))
+                self._by_owners[owners] = view
+                if self._facts is not None:
+                    view.publish(self._facts)
+        return view.answer(have, wait_s=wait_s)
 
 
 class ViewPublisher:
-    """Makes versions of the view, and renders what readers lack: once for all of them. Thread-safe.
+    """Makes versions of the view of a scope, and renders what readers lack: once for all of them. Thread-safe.
 
     *run* names the life of this process. *host* returns the member ``host``, and *verified* the content of
     ``verified.json``.
@@ -33,11 +75,14 @@ class ViewPublisher:
         *,
         host: Callable[[], Report] = dict,
         verified: Callable[[], object] = lambda: None,
+        scope: ViewerScope = EVERYBODY,
     ) -> None:
+        self._scope = scope
         self._run = run
         self._monotonic = monotonic
         self._host = host
         self._verified = verified
+        self._hidden = frozenset[str]()
         self._changed = threading.Condition()
         self._memo: FieldsMemo | None = None
         #: Returns the facts of the last status; None before the first one.
@@ -53,9 +98,13 @@ class ViewPublisher:
         """Take the facts of a new status, and make a version of the view if anybody reads it."""
         with self._changed:
             self._facts, self._is_current = facts, False
-            asked = self._asked_at
-            if asked is not None and self._monotonic() - asked < WATCHED_S:
+            if self.is_watched():
                 self._make(facts)
+
+    def is_watched(self) -> bool:
+        """Return True if a reader asked within the last minutes."""
+        asked = self._asked_at
+        return asked is not None and self._monotonic() - asked < WATCHED_S
 
     def answer(self, have: str, *, wait_s: float) -> bytes | None:
         """Return what a reader with the version *have* lacks, as JSON; None before the first status.
@@ -72,11 +121,14 @@ class ViewPublisher:
                 self._asked_at = self._monotonic()
                 view = self._make(self._facts)
             if have not in self._rendered:
+                from controller.core.view.scope import blanked
                 from controller.core.view.view import answer
 
                 if len(self._rendered) >= RENDERED_MAX:
                     self._rendered.clear()
-                self._rendered[have] = json.dumps(answer(view, have)).encode()
+                lacks = answer(view, have)
+                shown = blanked(lacks, self._hidden) if self._hidden else lacks
+                self._rendered[have] = json.dumps(shown).encode()
             return self._rendered[have]
 
     def _is_over(self, have: str) -> bool:
@@ -87,11 +139,15 @@ class ViewPublisher:
         """Return the view of the last facts, made at most once."""
         if self._view is not None and self._is_current:
             return self._view
+        from controller.core.view.scope import hidden_names, scoped
         from controller.core.view.view import FieldsMemo, next_view
 
         self._memo = self._memo or FieldsMemo()
         inputs = facts()
         inputs = replace(inputs, host={**self._host(), **inputs.host}, verified=self._verified())
+        if self._scope.owners is not None:
+            self._hidden = hidden_names(inputs, self._scope)
+            inputs = replace(scoped(inputs, self._scope), verified=None)
         self._view = next_view(self._view, inputs, self._memo, run=self._run)
         self._is_current, self._rendered = True, {}
         self._changed.notify_all()

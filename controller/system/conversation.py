@@ -13,8 +13,11 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from controller.model.errors import UsageError
+from controller.system.peer_groups import peer_groups
 from controller.system.stop_signal import StopSignal
 
 QUESTION_MAX = 64 * 1024
@@ -26,6 +29,10 @@ TRUSTED_ANSWERS, TRUSTED_OPEN = 16, 128
 ANSWERS, ANSWERS_OF_A_USER = 8, 4
 #: Open connections of all other users, and of one of them.
 OPEN, OPEN_OF_A_USER = 64, 32
+#: Questions of all guests answered at a time, a wait for the next view among them, and those of one of them.
+GUEST_ANSWERS, GUEST_ANSWERS_OF_A_USER = 24, 8
+#: Open connections of all guests, and of one of them.
+GUEST_OPEN, GUEST_OPEN_OF_A_USER = 48, 16
 #: The pause after a failed accept, such as one without a free descriptor.
 _PAUSE_S = 0.5
 #: A question arrives in few pieces. Each may take ``TIMEOUT_S``.
@@ -69,10 +76,27 @@ class _Places:
             self._changed.notify_all()
 
 
+class Guests(NamedTuple):
+    """Users who get other answers than the group of the socket."""
+
+    answer: Answer
+    #: Returns True for the uid of a guest who is possibly in the group too.
+    has: Callable[[int], bool]
+
+
+class _Audience(NamedTuple):
+    """Users with answers and places in common."""
+
+    answer: Answer
+    open: _Places
+    answers: _Places
+
+
 class ConversationServer:
     """Serves a listening socket until it is stopped: a short-lived thread for each connection.
 
-    *trusted* users have connections and answers of their own, which no other user takes. Every
+    *trusted* users, and *guests*, have connections and answers of their own, which no other user takes. With guests,
+    a user outside the group of the socket's file is one. Every
     other user has a share. A connection over the limit is closed at once. A connection without a
     question takes no other's turn.
     """
@@ -83,14 +107,22 @@ class ConversationServer:
         answer: Answer,
         *,
         trusted: frozenset[int] = frozenset(),
+        guests: Guests | None = None,
     ) -> None:
         self._listener = listener
-        self._answer = answer
         self._trusted = trusted
-        self._open = _Places(OPEN, OPEN_OF_A_USER)
-        self._answers = _Places(ANSWERS, ANSWERS_OF_A_USER)
-        self._trusted_open = _Places(TRUSTED_OPEN, TRUSTED_OPEN)
-        self._trusted_answers = _Places(TRUSTED_ANSWERS, TRUSTED_ANSWERS)
+        self._guests = guests
+        self._of_trusted = _Audience(
+            answer, _Places(TRUSTED_OPEN, TRUSTED_OPEN), _Places(TRUSTED_ANSWERS, TRUSTED_ANSWERS)
+        )
+        self._of_others = _Audience(
+            answer, _Places(OPEN, OPEN_OF_A_USER), _Places(ANSWERS, ANSWERS_OF_A_USER)
+        )
+        self._of_guests = _Audience(
+            answer if guests is None else guests.answer,
+            _Places(GUEST_OPEN, GUEST_OPEN_OF_A_USER),
+            _Places(GUEST_ANSWERS, GUEST_ANSWERS_OF_A_USER),
+        )
         self._stopped = StopSignal()
         self._listener.setblocking(False)
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
@@ -123,31 +155,40 @@ class ConversationServer:
                 continue
             try:
                 uid = peer_uid_of(peer)
+                audience = self._audience_of(peer, uid)
             except OSError:
                 peer.close()
                 continue
-            trusted = uid in self._trusted
-            opened = self._trusted_open if trusted else self._open
-            if not opened.take(uid):
+            if not audience.open.take(uid):
                 peer.close()
                 continue
-            answers = self._trusted_answers if trusted else self._answers
             threading.Thread(
-                target=self._serve,
-                args=(peer, uid, opened, answers),
-                name="conversation",
-                daemon=True,
+                target=self._serve, args=(peer, uid, audience), name="conversation", daemon=True
             ).start()
 
-    def _serve(self, peer: socket.socket, uid: int, opened: _Places, answers: _Places) -> None:
+    def _audience_of(self, peer: socket.socket, uid: int) -> _Audience:
+        """Return the users to whom a peer belongs.
+
+        Raises:
+            OSError: the peer disconnected, or the socket's file is gone.
+        """
+        if uid in self._trusted:
+            return self._of_trusted
+        if self._guests is None:
+            return self._of_others
+        group = Path(self._listener.getsockname()).stat().st_gid
+        is_guest = self._guests.has(uid) or group not in peer_groups(peer)
+        return self._of_guests if is_guest else self._of_others
+
+    def _serve(self, peer: socket.socket, uid: int, audience: _Audience) -> None:
         def answer_in_turn(question: Mapping[str, object], peer_uid: int) -> AnswerLine:
-            if not answers.take(uid, timeout_s=TIMEOUT_S):
+            if not audience.answers.take(uid, timeout_s=TIMEOUT_S):
                 remedy = "wait for the answers to your other questions"
                 return failure("control.busy", "too many questions at a time", remedy=remedy)
             try:
-                return self._answer(question, peer_uid)
+                return audience.answer(question, peer_uid)
             finally:
-                answers.leave(uid)
+                audience.answers.leave(uid)
 
         try:
             with peer:
@@ -155,7 +196,7 @@ class ConversationServer:
         except Exception:
             log.exception("answering on a socket failed")
         finally:
-            opened.leave(uid)
+            audience.open.leave(uid)
 
 
 def converse(peer: socket.socket, answer: Answer) -> None:

@@ -7,8 +7,6 @@ namespace, such as a container with access to the socket.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import re
 import signal
@@ -22,14 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 from controller.model.records import Actor, Role, ViewerScope
+from controller.system.peer_groups import peer_groups
 from controller.system.slots import SlotUser
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_SO_PEERGROUPS = 59
 _SO_PEERPIDFD = 77
 _UCRED = struct.Struct("iII")  # pid, uid, gid
-#: Groups read at first: the memory for all costs more than the call. NGROUPS_MAX of the kernel.
-_FEW_GROUPS, _GROUPS_MAX = 64, 65536
 _NSPID = re.compile(r"^NSpid:\t([0-9\t]+)$", re.MULTILINE | re.ASCII)
 
 #: The pid namespace of a peer: the broker's, another, of an ended process, or not readable.
@@ -191,20 +186,7 @@ def peer_of(connection: socket.socket, *, locate: Callable[[int], Where] | None 
     where = (locate or locate_process)(pid)
     if where == "here" and not _is_alive(connection):
         where = "gone"
-    return Peer(uid=uid, gid=gid, pid=pid, groups=_groups(connection), where=where)
-
-
-def _groups(connection: socket.socket) -> frozenset[int]:
-    """Return the peer's supplementary groups. Python's getsockopt supports only 256 groups."""
-    option = (connection.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS)
-    for count in (_FEW_GROUPS, _GROUPS_MAX):
-        groups = (ctypes.c_uint32 * count)()
-        size = ctypes.c_uint32(ctypes.sizeof(groups))
-        if _libc.getsockopt(*option, groups, ctypes.byref(size)) == 0:
-            return frozenset(groups[: size.value // ctypes.sizeof(ctypes.c_uint32)])
-        if ctypes.get_errno() != errno.ERANGE:
-            break
-    return frozenset()  # no group grants nothing
+    return Peer(uid=uid, gid=gid, pid=pid, groups=peer_groups(connection), where=where)
 
 
 def _is_alive(connection: socket.socket) -> bool:

@@ -45,6 +45,7 @@ from controller.model.desired.desired import Service
 from controller.model.desired.spec.service import RestartPolicy
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_bytes
+from controller.model.records import ViewerScope
 
 #: The longest part of an engine's error that is read, and the longest part that is repeated.
 _TEXT_MAX = 4000
@@ -286,11 +287,13 @@ _STREAMS: dict[str, StreamName] = {"stdout": "stdout", "stderr": "stderr"}
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """The users who are allowed to read output, by the policy."""
+    """The users who are allowed to read output, and the viewers, by the policy."""
 
     operators: frozenset[int] = frozenset({0})
     #: Owners by uid.
     owners: Mapping[int, str] = field(default_factory=dict)
+    #: Viewers by uid; they read no output here.
+    viewers: Mapping[int, ViewerScope] = field(default_factory=dict)
 
     def may_read(self, uid: int, owner: str) -> bool:
         """Return True if the user is allowed to read the output of that owner's services."""

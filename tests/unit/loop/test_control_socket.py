@@ -26,6 +26,7 @@ from controller.model.desired.desired import Verb
 from controller.model.errors import EngineUnavailable
 from controller.model.names import service_key
 from controller.model.observed import ContainerUse
+from controller.model.records import ViewerScope
 from controller.system.conversation import QUESTION_MAX, converse
 from tests.unit.loop.toy import House
 from tests.worlds import container, engine, service
@@ -51,10 +52,14 @@ HISTORY = {"do": "history", "key": str(FAILED.key)}
 
 
 class Desk(House):
-    """A controller with failed runs of two services. User 4711 is allowed to read one team's logs."""
+    """A controller with failed runs of two services. User 4711 is allowed to read one team's logs.
+
+    User 1100 is a viewer of the team, and 1101 of everybody.
+    """
 
     def rules(self) -> PassPolicy:
-        return replace(super().rules(), readers=Readers(owners={4711: "team"}))
+        viewers = {1100: ViewerScope(frozenset({"team"})), 1101: ViewerScope(None)}
+        return replace(super().rules(), readers=Readers(owners={4711: "team"}, viewers=viewers))
 
 
 @pytest.fixture
@@ -329,3 +334,63 @@ def test_a_reader_of_the_view_gets_everything_and_then_what_changed(desk: Desk) 
     assert (whole["full"], [row["name"] for row in whole["resources"]]) == (True, ["db", "web"])
     same = ask(desk, {"do": "view", "have": whole["version"]}, uid=4711)
     assert (same["full"], same["version"], same["resources"]) == (False, whole["version"], [])
+
+
+def ask_as_viewer(desk: Desk, question: Mapping[str, object], uid: int = 1100) -> dict[str, Any]:
+    reply = api_of(desk).answer_viewer(question, uid)
+    return json.loads(reply) if isinstance(reply, bytes) else reply
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        *({"do": do} for do in ("status", "plan", "failures", "secrets", "observe", "review")),
+        *({"do": do} for do in ("pass", "progress")),
+        *({"do": do, "key": str(FAILED.key)} for do in ("history", "state", *get_args(Verb))),
+    ],
+    ids=lambda question: str(question["do"]),
+)
+def test_a_viewer_asks_for_nothing_but_the_view_and_metrics(
+    desk: Desk, question: dict[str, object]
+) -> None:
+    desk.controller.publish()
+    looks, version = desk.engine.looks, desk.controller.shared.version
+    for uid in (1100, 1101):
+        assert code(ask_as_viewer(desk, question, uid)) == "viewer.denied"
+        assert ask_as_viewer(desk, {"do": "view"}, uid)["full"]
+    assert (desk.engine.looks, desk.controller.shared.version) == (looks, version)
+    assert desk.controller.keys.idle
+
+
+def test_a_viewer_reads_the_rows_of_its_owners_and_waits_for_their_next_version(desk: Desk) -> None:
+    desk.declare(service(), service("db", owner="dba"))
+    desk.let_pass(120)
+    desk.controller.publish()
+    own = ask_as_viewer(desk, {"do": "view"})
+    whole = ask_as_viewer(desk, {"do": "view"}, uid=1101)
+    assert [row["name"] for row in own["resources"]] == ["web"]
+    assert [row["name"] for row in whole["resources"]] == ["db", "web"]
+    assert "default/db" not in json.dumps(own)
+    with ThreadPoolExecutor(1) as pool:
+        waits = {"do": "view", "have": own["version"], "wait_s": 30}
+        waiting = pool.submit(ask_as_viewer, desk, waits)
+        desk.declare(service(replicas=2), service("db", owner="dba"))
+        desk.let_pass(120)
+        desk.controller.publish()
+        lacks = waiting.result(60)
+    assert (lacks["full"], [row["name"] for row in lacks["resources"]]) == (False, ["web"])
+
+
+def test_metrics_are_for_viewers_of_all_owners(desk: Desk) -> None:
+    desk.controller.publish()
+    assert "trimtab_resource_ready" in ask_as_viewer(desk, {"do": "metrics"}, 1101)["text"]
+    assert code(ask_as_viewer(desk, {"do": "metrics"})) == "viewer.metrics"
+
+
+def test_nobody_is_a_viewer_without_the_policy(desk: Desk) -> None:
+    api = api_of(desk)
+    assert (api.has_viewer(1100), api.has_viewer(4711)) == (True, False)
+    assert code(ask_as_viewer(desk, {"do": "view"}, uid=4711)) == "viewer.unknown"
+    desk.controller.shared.policy = None
+    assert not api.has_viewer(1100)
+    assert code(ask_as_viewer(desk, {"do": "view"})) == "controller.starting"

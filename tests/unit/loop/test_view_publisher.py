@@ -6,7 +6,7 @@ import json
 
 from controller.core.status.facts import Report
 from controller.core.view.view import ViewInputs
-from controller.loop.view_publisher import RENDERED_MAX, WATCHED_S, ViewPublisher
+from controller.loop.view_publisher import RENDERED_MAX, WATCHED_S, ViewPublisher, Views
 
 REPORT: Report = {"resources": [], "problems": []}
 
@@ -45,3 +45,21 @@ def test_readers_of_one_version_share_an_answer_and_made_up_versions_take_no_mem
     for number in range(10 * RENDERED_MAX):
         assert json.loads(views.answer(f"other-{number}", wait_s=0.0) or b"")["full"]
         assert len(views._rendered) <= RENDERED_MAX
+
+
+def test_each_set_of_owners_has_versions_of_its_own_that_mean_nothing_elsewhere() -> None:
+    now, facts, alice, bob = [0.0], Facts(), frozenset({"alice"}), frozenset({"bob"})
+    views = Views("run", lambda run, scope: ViewPublisher(run, lambda: now[0], scope=scope))
+    assert views.answer("", wait_s=0.0, owners=alice) is None
+    views.publish(facts)
+    first, second, whole = (
+        json.loads(views.answer("", wait_s=0.0, owners=owners) or b"")["version"]
+        for owners in (alice, bob, None)
+    )
+    assert (first, second, whole) == ("run.1-1", "run.2-1", "run-1")
+    for owners, have, full in ((alice, first, False), (alice, second, True), (None, first, True)):
+        assert json.loads(views.answer(have, wait_s=0.0, owners=owners) or b"")["full"] is full
+    now[0] += WATCHED_S
+    views.publish(facts)
+    anew = json.loads(views.answer(first, wait_s=0.0, owners=alice) or b"")
+    assert (anew["full"], anew["version"]) == (True, "run.3-1"), "nobody read the scope for a while"

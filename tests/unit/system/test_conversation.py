@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -18,16 +19,18 @@ import pytest
 from controller.system import conversation
 from controller.system.conversation import (
     ANSWERS_OF_A_USER,
+    GUEST_ANSWERS_OF_A_USER,
     OPEN_OF_A_USER,
     PIECES_MAX,
     QUESTION_MAX,
     TRUSTED_ANSWERS,
     ConversationServer,
+    Guests,
     requester,
 )
 
 PATIENCE_S = 30.0
-STRANGER = 61012
+STRANGER, GROUP = 61012, 61013
 #: Asks as another user over some connections, and holds 400 silent ones until its input ends.
 HOLD = """
 import os, socket, sys
@@ -77,12 +80,14 @@ def path(desk: Desk, trusted: frozenset[int]) -> Iterator[Path]:
         yield from served(Path(folder) / "sock", desk, trusted)
 
 
-def served(path: Path, desk: Desk, trusted: frozenset[int]) -> Iterator[Path]:
+def served(
+    path: Path, desk: Desk, trusted: frozenset[int], guests: Guests | None = None
+) -> Iterator[Path]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     path.chmod(0o666)
     listener.listen(200)
-    server = ConversationServer(listener, desk.answer, trusted=trusted)
+    server = ConversationServer(listener, desk.answer, trusted=trusted, guests=guests)
     server.start()
     yield path
     server.stop()
@@ -167,6 +172,50 @@ def test_other_users_take_no_connection_and_no_turn_of_a_trusted_one(
             assert b'"uid"' in client.recv(100)
             client.close()
         holder.communicate(b"")
+
+
+#: Asks as a user of a group, and prints the answer.
+ASK_IN_GROUP = """
+import os, socket, sys
+uid, group, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+os.setgroups([])
+os.setresgid(group, group, group)
+os.setresuid(uid, uid, uid)
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(path)
+    connection.sendall(b"{}\\n")
+    sys.stdout.buffer.write(connection.recv(100))
+"""
+
+
+@pytest.mark.needs_root
+def test_guests_have_answers_and_places_of_their_own(desk: Desk) -> None:
+    at_desk = Desk()
+    guests = Guests(
+        lambda _question, uid: {"guest": at_desk.answer({}, uid)["uid"]}, {STRANGER}.__contains__
+    )
+
+    def answer_of(uid: int, group: int) -> bytes:
+        argv = [sys.executable, "-c", ASK_IN_GROUP, str(uid), str(group), str(path)]
+        return subprocess.run(argv, capture_output=True, check=True).stdout
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        for path in served(Path(folder) / "sock", desk, frozenset(), guests):
+            os.chown(path, 0, GROUP)
+            assert b'"uid"' in answer_of(STRANGER + 2, GROUP), "a user of the group"
+            assert b'"guest"' in answer_of(STRANGER + 2, GROUP + 1), "a user of no group"
+            assert b'"guest"' in answer_of(STRANGER, GROUP), "a guest who is in the group too"
+            at_desk.may_answer.clear()
+            script = [sys.executable, "-c", HOLD, str(STRANGER), str(path)]
+            with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+                assert holder.stdout is not None
+                assert holder.stdout.readline() == b"held\n"
+                for _ in range(GUEST_ANSWERS_OF_A_USER):
+                    assert at_desk.asked.acquire(timeout=PATIENCE_S)
+                assert b'"uid"' in answer_of(STRANGER + 2, GROUP), "no guest takes a turn of others"
+                at_desk.may_answer.set()
+                holder.communicate(b"")
 
 
 @pytest.mark.parametrize("text", [b"x" * (QUESTION_MAX + 1), b"{" * PIECES_MAX])

@@ -146,7 +146,7 @@ def test_the_kernel_tells_uid_pid_and_all_groups() -> None:
     name = f"trimtab-test-{os.getpid()}"
     ours, process = accepted(f"\0{name}", sys.executable, "-c", CONNECT, "1234", groups, f"@{name}")
     with ours:
-        expected = Peer(1234, 1234, process.pid, frozenset(range(2000, 2600)), "here")
+        expected = Peer(1234, 1234, process.pid, frozenset({1234, *range(2000, 2600)}), "here")
         assert peer_of(ours) == expected
         ours.send(b"x")
         process.wait(20)
