@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import pyrage
+
 from controller.app.process import SystemClock
 from controller.core.transparency import parse_private
 from controller.settings import StateFolder
@@ -43,8 +45,11 @@ COMPOSE: Final = """services:
     configs:
       - source: page
         target: /www/page.html
+    volumes: [data:/data]
 configs:
   page: {file: ./page.html}
+volumes:
+  data: {}
 """
 #: Asks over and over, each time by a connection of its own, and tells how long the longest answer took.
 ASKER: Final = """import http.client, json, os, socket, sys, threading, time
@@ -144,6 +149,32 @@ class Life:
         (folder / "compose.yaml").write_text(COMPOSE)
         self.is_ready()
         self.container = self.ids()
+
+    def daily_units(self) -> None:
+        """The units of the timers make a backup that can be verified, and verify the journal."""
+        machine = self.machine
+        timers = machine.run("systemctl", "is-active", *(f"{each}.timer" for each in DAILY))
+        assert timers.split() == ["active", "active"], timers
+        folder = machine.path(BACKUPS)
+        folder.mkdir(mode=0o700)
+        recipient = pyrage.x25519.Identity.generate().to_public()
+        settings = machine.path("/etc/trimtab/trimtab.yaml")
+        lines = f"backup: {{to: {BACKUPS}, recipient: {recipient}, volumes: [all]}}\n"
+        settings.write_text(f"{settings.read_text()}\n{lines}")
+        machine.run("trimtab", "settings", "reload")
+        for unit in DAILY:
+            machine.run("systemctl", "start", f"{unit}.service")
+        (file,) = folder.iterdir()
+        made = json.loads(
+            machine.run("trimtab", "backup", "verify", f"{BACKUPS}/{file.name}", "--json")
+        )
+        assert (made["ok"], made["volumes"], made["volumesLeftOut"]) == (True, ["shop.data"], [])
+        verified = json.loads(machine.path(str(STATE.verified)).read_text())
+        assert verified["result"] == "ok", verified
+        assert verified["records"] >= made["records"]
+        print(f"    {file.name}, {verified['records']} records", flush=True)
+        self.is_ready()
+        self.same()
 
     def paths_inside_and_outside(self) -> None:
         """The broker's facts of paths are the same in its unit and outside of any."""
@@ -327,9 +358,12 @@ class Life:
 
 
 SERVICES: Final = ("trimtab-broker.service", "trimtab-controller.service")
+DAILY: Final = ("trimtab-backup", "trimtab-verify")
+BACKUPS: Final = "/var/backups/trimtab"
 STEPS: Final[tuple[Callable[[Life], None], ...]] = (
     Life.install,
     Life.project,
+    Life.daily_units,
     Life.paths_inside_and_outside,
     Life.reboot,
     Life.upgrade_with_a_mistake,
