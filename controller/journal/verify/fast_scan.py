@@ -4,7 +4,8 @@ The scan is for signed records. Hash, link and tree leaf of each line are comput
 bytes; members are found at the places where the writer puts them. Together with a good signature,
 the scan proves that each byte is as the broker wrote it, in canonical form
 (``core.records.record.prepare``). The scan never reports a fault: an unexpected byte ends the scan,
-and ``chain.ChainWalk`` parses the rest and names the fault.
+and ``chain.ChainWalk`` parses the rest and names the fault. A newer version's stage ends the scan. Its member can
+pass, if the line has the known members at their places: the signature covers the member too.
 
 Check record ids: each intent is closed once, by a later record, and has a new id.
 
@@ -25,14 +26,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from signal import SIG_IGN, SIGINT, signal
 from threading import active_count
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, get_args
 
 from controller.core.records.record import CLOSING, LINE_MAX_BYTES
 from controller.core.transparency import Range, leaf_hash
 from controller.journal.store.chain import ChainFault, ChainWalk, Damage
 from controller.journal.store.segments import first_seq_of, open_segment, segment_size
 from controller.journal.verify.checks import ClockCheck
-from controller.model.records import Record
+from controller.model.records import Record, Stage
 
 ID_BYTES: Final = 36
 #: The effect of a record on its id: opens an intent, closes one, stands alone, or can follow one.
@@ -40,6 +41,7 @@ OPENS, CLOSES, STANDS, FOLLOWS = b"o", b"c", b"s", b"f"
 ROW_BYTES: Final = ID_BYTES + 1
 
 _LIVES: Final = {
+    **{stage.encode(): STANDS for stage in get_args(Stage)},
     b"intent": OPENS,
     b"outcome": CLOSES,
     b"recovered": CLOSES,
@@ -145,6 +147,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
                 or rest[108:118] != _AFTER_ID
                 or (rest[118:182] != link and link)
                 or (stage == b"segment") != (opens and not link)
+                or stage not in _LIVES  # a newer version's
                 or data[-1:] != b"\n"
                 or point_bytes > POINTS_MAX_BYTES
                 or sha256(head + rest[66:]).hexdigest().encode() != own
@@ -162,7 +165,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
                 clock.last = before.decode("latin-1")
                 clock.observe(seq, time.decode("latin-1"))
             leaves.append(leaf_hash(line))
-            rows += rest[72:108] + _LIVES.get(stage, STANDS)
+            rows += rest[72:108] + _LIVES[stage]
             scanned.last, link = seq, own
             if seq in job.marks:
                 scanned.marked[seq] = tree()
@@ -231,7 +234,6 @@ def _serve(jobs: Sequence[ScanJob], writer: Connection, readers: Sequence[Connec
 #: Ids in the newer half of the window that finds reused ids; the journal is read again for others.
 _WINDOW: Final = 65_536
 _OPENS, _CLOSES, _FOLLOWS = ord(OPENS), ord(CLOSES), ord(FOLLOWS)
-_ID_LIVES: Final = {"intent": OPENS, "operator": FOLLOWS}
 
 
 class IdLifetimes:
@@ -255,8 +257,8 @@ class IdLifetimes:
 
     def check(self, record: Record) -> str:
         """Return the fault in a record's stage or id, or ''."""
-        stage = record.entry.stage
-        life = CLOSES if stage in CLOSING else _ID_LIVES.get(stage, STANDS)
+        # A stage that only a newer version knows can follow an intent.
+        life = _LIVES.get(record.entry.stage.encode(), FOLLOWS)
         return self._check(record.seq, record.entry.id, life[0])
 
     def check_rows(self, first: int, rows: bytes) -> tuple[int, str]:

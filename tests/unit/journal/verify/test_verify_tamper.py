@@ -7,6 +7,8 @@ and parsed from there, and parsed as a whole. Both say the same.
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import os
 import shutil
 import zlib
@@ -20,6 +22,7 @@ from typing import NamedTuple
 
 import pytest
 
+from controller.core.encoding.canonical_json import canonical
 from controller.core.records.checkpoint import (
     Checkpoint,
     checkpoint_entry,
@@ -526,6 +529,46 @@ def resigned(entries: Entries, *keys: PrivateKey, named: PrivateKey | None = Non
     note = sign_note(str(Checkpoint(ORIGIN, tree.end, tree.root)), keys)
     made = checkpoint_entry(uuid7(5_000_000), note, tree, (named or keys[-1]).public)
     return [*before, (made, time)]
+
+
+@pytest.mark.parametrize(
+    ("later", "follows", "fault"),
+    [
+        ({"stage": "progress"}, False, "newer"),
+        ({"stage": "progress"}, True, "newer"),
+        ({"later": 1}, False, "newer"),
+        # A member at another place ends no scan: the record is as it was written.
+        ({"before": {"x": 1}}, False, ""),
+        ({"scope": 1}, False, ""),
+        ({"weight": 1}, False, ""),
+    ],
+)
+@pytest.mark.parametrize("thorough", [False, True])
+def test_a_signed_record_of_a_newer_version_is_never_damage(
+    journal: Signed, later: dict[str, object], fault: str, *, follows: bool, thorough: bool
+) -> None:
+    first = list_segments(journal.folder)[0]
+    whole = lines_of(journal.folder)[:8]  # until the second checkpoint
+    for path in list_segments(journal.folder):
+        path.unlink()
+    members, lines, prev = [json.loads(line) for line in whole], list[bytes](), GENESIS
+    assert members[5]["stage"] == "intent"
+    own = {} if follows else {"id": uuid7(9_000)}
+    members.insert(6, {**members[5], **own, **later})
+    for seq, each in enumerate(members, 1):
+        each |= {"seq": seq, "prev": prev}
+        del each["hash"]
+        prev = hashlib.sha256(canonical(each)).hexdigest()
+        lines.append(canonical({**each, "hash": prev}))
+    tree = Range().extend(map(leaf_hash, lines))
+    note = sign_note(str(Checkpoint(ORIGIN, tree.end, tree.root)), (journal.old,))
+    made = checkpoint_entry(uuid7(5_000_000), note, tree, journal.old.public)
+    record, line = prepare(made).seal(seq=10, time=str(members[-1]["time"]), prev=prev)
+    first.write_bytes(b"".join(each + b"\n" for each in (*lines, line)))
+    (journal.folder / MARK_NAME).write_bytes(DurableMark(10, record.hash).to_bytes())
+    found = verify(journal.folder, TrustAnchors(frozenset({journal.old.public})), thorough=thorough)
+    assert found.fault == ("newer" if thorough else fault), found
+    assert found.first_bad == (7 if found.fault else None)
 
 
 def test_an_old_key_on_a_newer_record_is_noticed(journal: Signed) -> None:
