@@ -466,6 +466,8 @@ def main() -> int:
             )
         finally:
             machine.kill()
+    if late := [name for name, longest_s in life.longest_s.items() if longest_s > GOAL_S]:
+        outcome += f"; {', '.join(late)}: beyond the goal of {GOAL_S:g} s"
     add_line(done, life.longest_s, outcome)
     return 0 if done == len(STEPS) else 1
 
