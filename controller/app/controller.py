@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import controller.system.peer_groups  # noqa: F401 (of the first peer)
 from controller import __version__
 from controller.app.desired_state import (
     READERS_ON_USE,
@@ -102,6 +103,7 @@ LOADED_ON_USE = (
     "core/review/progress",
     "core/review/review",
     "core/status/sources",
+    "core/view/scope",
     "core/view/view",
     "loop/state/saved_state",
     "sources/build_contexts",

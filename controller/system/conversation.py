@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controller.model.errors import UsageError
-from controller.system.peer_groups import peer_groups
 from controller.system.stop_signal import StopSignal
 
 QUESTION_MAX = 64 * 1024
@@ -177,6 +176,9 @@ class ConversationServer:
         if self._guests is None:
             return self._of_others
         group = Path(self._listener.getsockname()).stat().st_gid
+        # Loads ctypes, which commands don't need; services load it at their start.
+        from controller.system.peer_groups import peer_groups
+
         is_guest = self._guests.has(uid) or group not in peer_groups(peer)
         return self._of_guests if is_guest else self._of_others
 

@@ -49,8 +49,12 @@ def test_charts_without_end_are_problems_of_their_releases_alone_and_cost_a_read
     for key, (code, file, line) in told(first).items():
         # No line of a chart is known that was left to the next reading.
         assert code in {TOO_COSTLY, DEFERRED}
-        assert (file, line) == (expected[key][1], expected[key][2] if code == TOO_COSTLY else 1)
-    assert told(second) == expected
+        assert file == expected[key][1]
+        assert line in {0, expected[key][2] if code == TOO_COSTLY else 1}
+    for key, (code, file, line) in told(second).items():
+        # Where the limit of time ends the work between two lines, no line is known either.
+        assert (code, file) == expected[key][:2]
+        assert line in {0, expected[key][2]}
     for desired in (first, second):
         names = [str(each.key) for each in desired.services]
         assert names == ["Service/shop/rendered", "Service/shop/web"]

@@ -15,7 +15,7 @@ from tests.unit.broker.serving import Bench, ask, post, run
 from tests.unit.broker.world import REFERENCE, image, inventory, policy
 
 #: The most modules and rooms on the way. One more is a reason to ask whose subject the step is.
-MODULES, ROOMS = 82, 22
+MODULES, ROOMS = 83, 22
 BODY = {"Image": REFERENCE, "HostConfig": {"NetworkMode": "none"}}
 
 
