@@ -148,9 +148,9 @@ class ReservationState:
 
     #: Objects that are being created, for quotas, by the id of their intent.
     objects: dict[str, Counted] = field(default_factory=dict)
-    #: DNS names of a container (``guards.name_conflicts``).
+    #: DNS names of a container (``guards.conflicts``).
     names: dict[str, DnsNames] = field(default_factory=dict)
-    #: Host ports of a container (``guards.port_conflicts``).
+    #: Host ports of a container (``guards.conflicts``).
     ports: dict[str, PortClaim] = field(default_factory=dict)
     #: A slot, and its addresses by the network's id (``handlers.addresses``).
     addresses: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
@@ -167,7 +167,7 @@ class ShareState:
 
 @dataclass(slots=True)
 class HoldState:
-    """Dumps and restores of volumes in progress (``handlers.volumes.holds``)."""
+    """Dumps and restores of volumes in progress (``handlers.volumes``)."""
 
     #: When the command of a hold was last heard of, by the hold's id, monotonic.
     renewed_at: dict[str, float] = field(default_factory=dict)

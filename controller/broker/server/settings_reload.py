@@ -1,4 +1,4 @@
-"""The reload of settings: the file is read and checked as a whole, and then in force as far as it is live."""
+"""The reload of settings, by SIGHUP or a request: read and checked as a whole, then in force as far as live."""
 
 from __future__ import annotations
 

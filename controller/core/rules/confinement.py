@@ -1,4 +1,4 @@
-"""The confinement of a container: fixed at its create, recorded in the journal, and read back."""
+"""The confinement that a create fixes, as the journal records it. The rules are in ``core.rules.container``."""
 
 from __future__ import annotations
 
