@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import controller.system.peer_groups  # noqa: F401 (of the first peer)
 from controller import __version__
 from controller.app.desired_state import (
     READERS_ON_USE,

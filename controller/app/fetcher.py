@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import controller.system.peer_groups  # noqa: F401 (of the first peer)
 from controller.app.child_commands import fetcher_recipe
 from controller.app.policy import PACKAGE
 from controller.app.process import (

@@ -33,6 +33,7 @@ from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
 from controller.system.conversation import ConversationServer, Guests
 from controller.system.event_loop import keep_out_of_collections, postpone_full_collections
+from controller.system.peer_groups import peer_groups
 from controller.system.stop_signal import StopSignal
 
 #: Seconds after which a thread hands the interpreter on: requests wait for a thread that plans.
@@ -142,7 +143,7 @@ class Supervisor:
                 self._endpoints.listener,
                 api.answer,
                 trusted=trusted,
-                guests=Guests(api.answer_viewer, api.has_viewer),
+                guests=Guests(api.answer_viewer, api.has_viewer, peer_groups),
             )
             self._control.start()
         self._await_stop()

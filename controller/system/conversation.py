@@ -81,6 +81,8 @@ class Guests(NamedTuple):
     answer: Answer
     #: Returns True for the uid of a guest who is possibly in the group too.
     has: Callable[[int], bool]
+    #: Returns the groups of a peer (``peer_groups``, which loads ctypes: commands import this module too).
+    groups_of: Callable[[socket.socket], frozenset[int]]
 
 
 class _Audience(NamedTuple):
@@ -176,10 +178,7 @@ class ConversationServer:
         if self._guests is None:
             return self._of_others
         group = Path(self._listener.getsockname()).stat().st_gid
-        # Loads ctypes, which commands don't need; services load it at their start.
-        from controller.system.peer_groups import peer_groups
-
-        is_guest = self._guests.has(uid) or group not in peer_groups(peer)
+        is_guest = self._guests.has(uid) or group not in self._guests.groups_of(peer)
         return self._of_guests if is_guest else self._of_others
 
     def _serve(self, peer: socket.socket, uid: int, audience: _Audience) -> None:

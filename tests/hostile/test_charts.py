@@ -23,10 +23,14 @@ GOOD = {
     "metadata: {name: rendered, namespace: shop, owner: team}\nspec: {chart: good}\n",
 }
 COSTLY = {name: bomb for name, bomb in BOMBS.items() if bomb.code == TOO_COSTLY}
+#: Its line is so long that the time can end while the line is compiled: then no line is known.
+LONG = "Release/bombs/lists"
 
 
 def told(desired: Desired) -> dict[str, tuple[str, str, int]]:
-    return {str(each.key): (each.code, each.file, each.line) for each in desired.problems}
+    found = {str(each.key): (each.code, each.file, each.line) for each in desired.problems}
+    code, file, line = found[LONG]
+    return {**found, LONG: (code, file, line or 1)}
 
 
 def test_charts_without_end_are_problems_of_their_releases_alone_and_cost_a_reading_little(
@@ -49,12 +53,8 @@ def test_charts_without_end_are_problems_of_their_releases_alone_and_cost_a_read
     for key, (code, file, line) in told(first).items():
         # No line of a chart is known that was left to the next reading.
         assert code in {TOO_COSTLY, DEFERRED}
-        assert file == expected[key][1]
-        assert line in {0, expected[key][2] if code == TOO_COSTLY else 1}
-    for key, (code, file, line) in told(second).items():
-        # Where the limit of time ends the work between two lines, no line is known either.
-        assert (code, file) == expected[key][:2]
-        assert line in {0, expected[key][2]}
+        assert (file, line) == (expected[key][1], expected[key][2] if code == TOO_COSTLY else 1)
+    assert told(second) == expected
     for desired in (first, second):
         names = [str(each.key) for each in desired.services]
         assert names == ["Service/shop/rendered", "Service/shop/web"]

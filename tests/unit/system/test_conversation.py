@@ -28,6 +28,7 @@ from controller.system.conversation import (
     Guests,
     requester,
 )
+from controller.system.peer_groups import peer_groups
 
 PATIENCE_S = 30.0
 STRANGER, GROUP = 61012, 61013
@@ -192,7 +193,9 @@ with socket.socket(socket.AF_UNIX) as connection:
 def test_guests_have_answers_and_places_of_their_own(desk: Desk) -> None:
     at_desk = Desk()
     guests = Guests(
-        lambda _question, uid: {"guest": at_desk.answer({}, uid)["uid"]}, {STRANGER}.__contains__
+        lambda _question, uid: {"guest": at_desk.answer({}, uid)["uid"]},
+        {STRANGER}.__contains__,
+        peer_groups,
     )
 
     def answer_of(uid: int, group: int) -> bytes:
