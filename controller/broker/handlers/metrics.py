@@ -6,6 +6,8 @@ from controller import __version__
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
+from controller.broker.guards import client_shares
+from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.metrics.broker_values import BrokerFacts, broker_values
 from controller.core.metrics.exposition import CONTENT_TYPE, MetricsOwner, ProcessFacts
 from controller.core.metrics.families import text_of
@@ -26,6 +28,7 @@ def metrics(call: GateRequest, state: GateState) -> Flow[Reply]:
             "write `owners: all` for the viewer in the policy",
         )
     health = state.health
+    used = quota_use(all_counted(state.inventory, state.reservations.objects), state.policy)
     facts = BrokerFacts(
         last_seq=state.inventory.seq,
         signed=health.journal.signed,
@@ -37,6 +40,8 @@ def metrics(call: GateRequest, state: GateState) -> Flow[Reply]:
         unrecorded_refusals=health.unrecorded_refusals,
         open_intents=len(state.inventory.open),
         unknown_containers=len(state.split_brain.unknown),
+        fullest_quota_percent=max((use.percent for use in used), default=0),
+        waiting_clients=len(client_shares.waiting(state)),
         is_engine_identified=bool(state.engine.engine_id),
         longest_stall_s=health.longest_stall_s(),
         connections=health.connections(),

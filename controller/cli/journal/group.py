@@ -175,6 +175,5 @@ for each in (
     *(explain.explain, explain.blame, explain.state_at),
     *(export.follow, export.export),
     *(verify.verify, verify.keys, verify.rotate_key),
-    export.metrics,
 ):
     journal.add_command(each)

@@ -62,6 +62,8 @@ class BrokerFacts:
     unrecorded_refusals: int
     open_intents: int
     unknown_containers: int
+    fullest_quota_percent: int
+    waiting_clients: int
     is_engine_identified: bool
     longest_stall_s: float
     #: By group of peers.
@@ -85,6 +87,8 @@ def broker_values(facts: BrokerFacts, counted: Counter[tuple[str, ...]]) -> Metr
         ("trimtab_journal_clock_doubted",): facts.is_clock_doubted,
         ("trimtab_journal_index_behind_records",): max(0, last - facts.indexed),
         ("trimtab_unrecorded_refusals_total",): facts.unrecorded_refusals,
+        ("trimtab_quota_fullest_percent",): facts.fullest_quota_percent,
+        ("trimtab_clients_waiting",): facts.waiting_clients,
         ("trimtab_engine_identified",): facts.is_engine_identified,
         ("trimtab_event_loop_longest_stall_seconds",): facts.longest_stall_s,
         ("trimtab_connections_refused_total",): facts.refused_connections,

@@ -123,6 +123,16 @@ FAMILIES: Final = (
         "Refusals that were answered and could not be recorded.",
     ),
     _broker(
+        "trimtab_quota_fullest_percent",
+        "gauge",
+        "Use of the fullest quota; trimtab doctor names the quota.",
+    ),
+    _broker(
+        "trimtab_clients_waiting",
+        "gauge",
+        "Clients that are refused changes because they spent their share of the journal.",
+    ),
+    _broker(
         "trimtab_engine_requests_total",
         "counter",
         "Requests to the engine by method and class of the answer (2xx to 5xx, or lost).",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from controller.broker.dispatch import handle
+from controller.broker.guards import client_shares
+from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR, Told, converse, request, state
+from tests.unit.broker.world import inventory, policy
 
 
 def ask(actor: Actor, **counted: int) -> Told:
@@ -25,3 +28,14 @@ def test_operators_and_the_controller_get_counters_and_health_without_a_record()
         assert 'trimtab_admissions_total{verdict="deny",rule="mount"} 3\n' in text
         assert "trimtab_journal_writable 0\n" in text
         assert 'trimtab_build_info{process="broker"' in text
+
+
+def test_quotas_and_clients_that_wait_are_counted() -> None:
+    knows = state(inventory(), policy=policy(quotas={"mutationsPerSecond": 1}))
+    while client_shares.take_mutation(knows, ALICE):
+        pass
+    asked = request("GET", "/trimtab/v1/metrics", actor=OPERATOR)
+    lines = converse(handle(asked, knows), (), knows).value.body.decode().split("\n")
+    fullest = quota_use(all_counted(knows.inventory, {}), knows.policy)[0].percent
+    assert fullest > 0
+    assert {f"trimtab_quota_fullest_percent {fullest}", "trimtab_clients_waiting 1"} < {*lines}
