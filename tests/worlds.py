@@ -206,6 +206,7 @@ def engine(
     return Observed(
         instance="here",
         engine_id="engine",
+        engine_version="26.1.5",
         containers=containers,
         networks=networks,
         volumes=volumes,

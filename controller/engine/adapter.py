@@ -176,6 +176,7 @@ class BrokerEngine:
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
+            engine_version=inventory.engine_version,
             untested=inventory.untested,
             containers=containers,
             networks=networks,

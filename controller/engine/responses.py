@@ -268,6 +268,7 @@ class InventoryResponse:
     def __init__(self, payload: Mapping[str, Any], tagged: Tagged = NOTHING_TAGGED) -> None:
         self.instance = str(payload.get("instance") or "")
         self.engine_id = str(payload.get("engineId") or "")
+        self.engine_version = str(payload.get("engineVersion") or "")
         self.untested = str(payload.get("untested") or "")
         self.containers = {
             item["id"]: ITEM.from_json(item) for item in payload.get("containers") or ()

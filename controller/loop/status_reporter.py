@@ -123,6 +123,7 @@ class Reporter:
             policy = self._shared.policy
         return {
             "instance": "" if inputs.observed is None else inputs.observed.instance,
+            "engine": "" if inputs.observed is None else inputs.observed.engine_version,
             "policy": "" if policy is None else policy.digest,
         }
 

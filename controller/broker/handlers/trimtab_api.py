@@ -364,7 +364,8 @@ def shared_items(
         members["foreign"] = [asdict(holder) for holder in holders]
     if warning := untested(state.engine.version, state.engine.image_store):
         members["untested"] = warning
-    return {"engineId": state.engine.engine_id, **members, "tags": tags}
+    about = {"engineId": state.engine.engine_id, "engineVersion": state.engine.version}
+    return {**about, **members, "tags": tags}
 
 
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:

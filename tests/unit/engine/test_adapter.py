@@ -525,6 +525,7 @@ def world(**answers: object) -> Wire:
     inventory = {
         "instance": "i",
         "engineId": "E",
+        "engineVersion": "26.1.5",
         "containers": [item("c1"), item("c2")],
         "networks": [
             owned("n1", "platform-network", "default"),
@@ -550,7 +551,7 @@ def world(**answers: object) -> Wire:
 def test_a_snapshot_holds_what_is_ours_and_leaves_out_what_vanished_on_the_way() -> None:
     wire = world()
     seen = engine(wire).observe(images=frozenset({"web:1", "absent:1"}), only=LAN)
-    assert (seen.instance, seen.engine_id) == ("i", "E")
+    assert (seen.instance, seen.engine_id, seen.engine_version) == ("i", "E", "26.1.5")
     assert [container.id for container in seen.containers] == ["c1"]
     admitted = seen.containers[0].admitted
     assert admitted is not None

@@ -332,6 +332,7 @@ def test_a_reader_of_the_view_gets_everything_and_then_what_changed(desk: Desk) 
     desk.controller.publish()
     whole = ask(desk, {"do": "view", "have": ""}, uid=4711)
     assert (whole["full"], [row["name"] for row in whole["resources"]]) == (True, ["db", "web"])
+    assert whole["host"]["engine"] == "26.1.5"
     same = ask(desk, {"do": "view", "have": whole["version"]}, uid=4711)
     assert (same["full"], same["version"], same["resources"]) == (False, whole["version"], [])
 
