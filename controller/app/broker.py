@@ -67,8 +67,8 @@ from controller.settings import (
 )
 from controller.ship import fd_server
 from controller.system.durable_files import hold_lock
-from controller.system.service_manager import ServiceManager
 from controller.system.sockets import engine_socket_path
+from controller.system.systemd import ServiceManager
 
 
 def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | None) -> int:

@@ -79,11 +79,10 @@ from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, existing_instance, read_in_force
 from controller.sources.watch import watch
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
-from controller.system.boot_unit import is_restored_at_boot
 from controller.system.durable_files import hold_lock, write_atomic
-from controller.system.service_manager import WAITING_MAX, ServiceManager
-from controller.system.stop_signal import StopSignal
+from controller.system.runtime import StopSignal
 from controller.system.syscalls import forbid_core_dumps
+from controller.system.systemd import WAITING_MAX, ServiceManager, is_restored_at_boot
 from controller.system.usage import CgroupReader
 
 if TYPE_CHECKING:

@@ -67,10 +67,10 @@ from controller.model.policy.document import Policy
 from controller.model.records import Entry
 from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.durable_files import hold_lock_async
-from controller.system.event_loop import StallMeter, WatchedSelector, keep_out_of_collections
-from controller.system.service_manager import ServiceManager, without_manager
+from controller.system.runtime import StallMeter, WatchedSelector, keep_out_of_collections
 from controller.system.slots import FairQueue, SlotHolder, Slots
 from controller.system.sockets import broker_sockets, engine_socket_path
+from controller.system.systemd import ServiceManager, without_manager
 from controller.system.usage import process_use
 
 LOG = logging.getLogger(__name__)

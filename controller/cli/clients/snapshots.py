@@ -32,7 +32,7 @@ from controller.model.desired.field_changes import Review
 from controller.model.quantities import format_instant
 from controller.ports import DesiredSource
 from controller.sources.directory import DirectorySource
-from controller.system.boot_unit import is_restored_at_boot
+from controller.system.systemd import is_restored_at_boot
 
 #: The fetcher's folder on another machine than the host.
 NO_FETCHER = Path("/nonexistent")

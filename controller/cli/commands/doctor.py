@@ -48,9 +48,14 @@ from controller.settings import (
     settings_file,
     state_of,
 )
-from controller.system.boot_unit import ENGINE_UNIT, is_restored_at_boot
-from controller.system.host_views import differing_folder, root_of, server_of
 from controller.system.sockets import broker_sockets, engine_socket_path, open_ports
+from controller.system.systemd import (
+    ENGINE_UNIT,
+    differing_folder,
+    is_restored_at_boot,
+    root_of,
+    server_of,
+)
 
 MINIMUM_API = (1, 44)
 #: Bytes of an engine's answer.

@@ -32,7 +32,7 @@ from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Context
 from controller.ports import EVENTS_SILENT, EngineEvent
-from controller.system.stop_signal import StopSignal
+from controller.system.runtime import StopSignal
 from tests import worlds
 from tests.instance import eventually
 from tests.unit.loop.toy import Files, ToyEngine

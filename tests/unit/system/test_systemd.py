@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.system.service_manager import ServiceManager, without_manager
+from controller.system.systemd import ServiceManager, without_manager
 
 PID = 42
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.system.host_views import FOLDERS, OWN_ROOT, differing_folder, root_of, server_of
+from controller.system.systemd import FOLDERS, OWN_ROOT, differing_folder, root_of, server_of
 
 
 def made(root: Path) -> Path:

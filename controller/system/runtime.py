@@ -1,4 +1,4 @@
-"""Pauses of a process: the collector of garbage, and the longest stall of an event loop.
+"""The runtime of a process: its stop request, the garbage collector, the stalls of its event loop.
 
 The collector of cyclic garbage, in processes with a large state that stays.
 
@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import selectors
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 #: After so many collections of younger objects, the collector itself begins a full one. By default
@@ -117,3 +118,36 @@ class WatchedSelector(selectors.EpollSelector):
             return super().select(timeout)
         finally:
             self._meter.begin_turn()
+
+
+class StopSignal:
+    """A flag that can be waited for with ``select``.
+
+    A signal handler can run while its own thread holds a lock, so ``set`` takes none.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._read_end, self._write_end = os.pipe()
+
+    def set(self) -> None:
+        """Request the stop; any number of times, also after ``close``."""
+        self._is_set = True
+        with suppress(OSError):
+            os.write(self._write_end, b".")
+
+    def is_set(self) -> bool:
+        """Return True once the stop was requested."""
+        return self._is_set
+
+    def fileno(self) -> int:
+        """Return the descriptor, readable once the stop was requested."""
+        return self._read_end
+
+    def close(self) -> None:
+        """Close the pipe; any number of times."""
+        ends = (self._read_end, self._write_end)
+        self._read_end = self._write_end = -1
+        for end in ends:
+            if end >= 0:
+                os.close(end)

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from controller.system.event_loop import (
+from controller.system.runtime import (
     importing,
     keep_out_of_collections,
     postpone_full_collections,

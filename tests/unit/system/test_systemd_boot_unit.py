@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.broker.secrets.generated import usual_bases
-from controller.system.boot_unit import SECRETS, is_restored_at_boot
+from controller.system.systemd import SECRETS, is_restored_at_boot
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "systemd" / "trimtab-files.service"
 ROOT = "/var/lib/trimtab"

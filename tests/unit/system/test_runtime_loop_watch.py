@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from controller.system.event_loop import PERIOD_S, StallMeter, WatchedSelector
+from controller.system.runtime import PERIOD_S, StallMeter, WatchedSelector
 
 
 class Clock:
