@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.broker.handlers import service_move
+from controller.broker.handlers import trimtab_api
 from controller.core.planning import pending_moves
 from controller.core.records import container_effects
 from controller.core.service import prune_guard
@@ -75,7 +75,7 @@ PLANTS = (
         FOREIGN,
         "moved-on-the-controllers-word",
         "the gate records each move that the controller asks for",
-        ((service_move, "judge_move", always(lambda *_args, **_named: ())),),
+        ((trimtab_api, "judge_move", always(lambda *_args, **_named: ())),),
     ),
 )
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from controller.broker.engine import rows
-from controller.broker.engine.rows import ListTooLong
+from controller.broker.engine import response
+from controller.broker.engine.response import ListTooLong
 from controller.core.charts import templates
 from controller.core.enforcement import quota_counts
 from controller.core.rules import context, identity
 from controller.model import names
 from controller.model.records import Role
-from tests.unit.broker.engine import test_rows
+from tests.unit.broker.engine import test_response_rows as test_rows
 from tests.unit.core.admission import test_create
 from tests.unit.core.charts import test_templates
 from tests.unit.core.enforcement import test_quota_counts
@@ -51,7 +51,7 @@ def _for_all(original: Any) -> Any:
 
 PLANTED = {
     "a long row fails the whole list": Planted(
-        rows,
+        response,
         "ObjectCutter",
         lambda _: _too_long,
         partial(test_rows.test_a_long_row_costs_its_long_members_only, 1 << 16),

@@ -29,7 +29,7 @@ from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares
 from controller.broker.guards import recovery as split_brain
-from controller.broker.handlers.settings import reload_changed
+from controller.broker.handlers.trimtab_api import reload_changed
 from controller.broker.host.capabilities import descriptor_limit
 from controller.broker.host.host_facts import engine_routes, other_view
 from controller.broker.host.path_inspector import PathInspector, protected_places

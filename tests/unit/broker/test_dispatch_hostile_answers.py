@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.engine.rows import EventLines, ListBroken, ListTooLong, RowParser
+from controller.broker.engine.response import EventLines, ListBroken, ListTooLong, RowParser
 from controller.broker.engine.shared_pulls import _kind_of
 from controller.broker.gate import redact
 from controller.broker.gate.commands import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.secrets.generated import usual_bases
+from controller.broker.secrets.opener import usual_bases
 from controller.system.systemd import SECRETS, is_restored_at_boot
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "systemd" / "trimtab-files.service"

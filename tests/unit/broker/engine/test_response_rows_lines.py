@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.broker.engine.rows import LINE_MAX, EventLines
+from controller.broker.engine.response import LINE_MAX, EventLines
 
 LABELS = {f"pad{n}": "x" * 4000 for n in range(200)}
 

@@ -16,7 +16,7 @@ from controller.broker.gate.commands import (
     UseSettings,
 )
 from controller.broker.gate.journal_entries import actor_of
-from controller.broker.handlers.settings import reload_changed
+from controller.broker.handlers.trimtab_api import reload_changed
 from controller.core.records.parts import LoadedSettingsPart, RequestPart
 from controller.model.settings import BY_NAME, InForce
 from tests.unit.broker.dialogue import (

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.broker.engine import rows
-from controller.broker.engine.rows import ObjectCutter
+from controller.broker.engine import response
+from controller.broker.engine.response import ObjectCutter
 
 TEXTS = st.text(st.sampled_from('ab"\\{}[],: \n\u00e4\U0001f600'), max_size=12)
 VALUES = st.recursive(
@@ -42,7 +42,7 @@ def test_the_short_members_are_read_and_the_object_ends_where_it_ends(
     members: dict[str, Any], size: int, indent: int | None, rest: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "MEMBER_MAX", MEMBER_MAX)
+        patch.setattr(response, "MEMBER_MAX", MEMBER_MAX)
         text = json.dumps(members, indent=indent, ensure_ascii=False)
         found, after = read(text[1:] + rest, size)
     assert after == rest
@@ -58,7 +58,7 @@ def test_the_short_members_are_read_and_the_object_ends_where_it_ends(
 )
 def test_what_is_no_json_is_noticed(text: str) -> None:
     with pytest.raises(ValueError, match="it has no"):
-        read(text + " " * rows.MEMBER_MAX * 2, 4096)
+        read(text + " " * response.MEMBER_MAX * 2, 4096)
 
 
 def test_a_member_that_is_nested_too_deeply_is_left_out() -> None:
@@ -71,6 +71,6 @@ def test_memory_is_that_of_a_member() -> None:
     cutter.feed('"Id":"a","Labels":{')
     for number in range(1000):
         assert cutter.feed(f'"{number}":"{"x" * 8000}",') is None
-        assert len(cutter._text) <= rows.MEMBER_MAX + 8100
+        assert len(cutter._text) <= response.MEMBER_MAX + 8100
     assert cutter.feed('"":""},"State":"y"} rest') == " rest"
     assert cutter.members == {"Id": "a", "State": "y"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.secrets.generated import secret_folder, usual_bases
+from controller.broker.secrets.opener import secret_folder, usual_bases
 
 NOBODY = 65534
 

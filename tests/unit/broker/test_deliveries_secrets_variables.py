@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.broker.deliveries.secrets import VALUE_BYTES_MAX, values_of
+from controller.broker.deliveries import VALUE_BYTES_MAX, values_of
 from controller.broker.gate.commands import ReadSecret, SecretValue, WriteRecord
 from controller.broker.gate.refusals import Denied
 from controller.core.engine_api.requests import CreateRequest, VariableRequest

@@ -17,7 +17,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.engine.relay import ClientStream
 from controller.broker.gate.commands import Follow, GiveWay, JournalNotReadable, QueryJournal
-from controller.broker.handlers.journal_api import TURN_BYTES
+from controller.broker.handlers.trimtab_reads import TURN_BYTES
 from controller.broker.server.journal_queries import JournalQueries
 from controller.core.records.query import (
     EVERYTHING,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.broker.engine import rows
-from controller.broker.engine.rows import ListBroken, ListTooLong, RowParser
+from controller.broker.engine import response
+from controller.broker.engine.response import ListBroken, ListTooLong, RowParser
 from controller.broker.gate.commands import Rows, encode_list
 
 TEXTS = st.text(max_size=12)
@@ -83,7 +83,7 @@ def test_a_list_has_limits() -> None:
     with pytest.raises(ListTooLong):
         parse(b"[" + b",".join([big] * 130) + b"]", size=1 << 20)
     with pytest.raises(ListTooLong):
-        parse(b'"' + b"x" * (rows.WHOLE_MAX + 10), size=1 << 20)
+        parse(b'"' + b"x" * (response.WHOLE_MAX + 10), size=1 << 20)
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_a_long_row_costs_its_long_members_only(size: int) -> None:
     listed = [{"Id": "a", "Labels": {"x": "y"}}, long, {"Id": "c", "Labels": None}, long]
     short = {"Id": "b", "Names": ["/b"], "State": "created"}
     data = json.dumps(listed).encode()
-    assert len(data) > 6 * rows.ROW_MAX
+    assert len(data) > 6 * response.ROW_MAX
     assert parse(data, size=size) == [listed[0], short, listed[2], short]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.broker.host.connections import execute
+from controller.broker.host.processes import execute
 
 pytestmark = pytest.mark.needs_root
 
@@ -43,7 +43,7 @@ def server() -> Iterator[subprocess.Popen[str]]:
 BROKER = """
 import sys
 from controller.broker.host.capabilities import drop_privileges
-from controller.broker.host.connections import execute
+from controller.broker.host.processes import execute
 drop_privileges()
 sys.stdout.write(execute(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
 """

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine
-from controller.broker.handlers.observe import OBSERVATION_BYTES_MAX
+from controller.broker.handlers.trimtab_reads import OBSERVATION_BYTES_MAX
 from controller.model.inventory import PinnedImage
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
