@@ -38,8 +38,7 @@ from controller.core.compose.translation.scope import ComposeSettings, settings_
 from controller.core.drift.failures import Readers
 from controller.core.encoding.identifiers import is_image_id
 from controller.core.engine_api.create_body import container_body
-from controller.core.metrics.exposition import MetricsOwner
-from controller.core.metrics.families import merged
+from controller.core.metrics.families import MetricsOwner, merged
 from controller.core.planning.deliveries import AskSecrets, bind_secrets
 from controller.core.planning.images_networks_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
@@ -96,12 +95,12 @@ LOADED_ON_USE = (
     *READERS_ON_USE,
     "app/up",
     "core/enforcement/approvals",
-    "core/policy/load",
+    "core/policy/text",
     "core/review/plan_json",
     "core/review/progress",
     "core/review/review",
     "core/status/sources",
-    "core/view/scope",
+    "core/view/view",
     "core/view/view",
     "loop/state/saved_state",
     "sources/build_contexts",

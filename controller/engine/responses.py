@@ -26,11 +26,10 @@ from typing import Any, Final, ParamSpec, TypeVar
 from controller.core import disruption
 from controller.core.addresses import key_of
 from controller.core.encoding import json_values
-from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.json_values import parse_object
+from controller.core.encoding.json_values import canonical, parse_object
 from controller.core.encoding.stored_form import StoredForm
-from controller.core.engine_api import progress, translate
-from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
+from controller.core.engine_api import streams, translate
+from controller.core.engine_api.engine_objects import ENGINE_OBJECT, misfit
 from controller.core.records.inventory_json import ITEM, addresses_from_json, mapping_from_json
 from controller.engine.transport import EngineResponse
 from controller.model.delivery import StoredFiles
@@ -152,8 +151,8 @@ def error_of(response: EngineResponse, *, mutation: bool) -> EngineError:
     message = str(gate.get("reason") or payload.get("message") or f"status {response.status}")
     message, remedy = message[:MESSAGE_MAX], str(gate.get("remedy") or "")[:MESSAGE_MAX]
     rule = str(gate.get("rule") or "")
-    if rule in progress.PULL_ERROR_ACTS:
-        return PullFailed(rule, message, act=progress.PULL_ERROR_ACTS[rule], remedy=remedy)
+    if rule in streams.PULL_ERROR_ACTS:
+        return PullFailed(rule, message, act=streams.PULL_ERROR_ACTS[rule], remedy=remedy)
     kind, code = _kind_of(response.status, rule=rule, mutation=mutation)
     return kind(rule or code, message, remedy=remedy, status=response.status)
 
@@ -187,7 +186,7 @@ def pull_error(response: EngineResponse, image: str) -> EngineError | None:
         lost = gate.get("rule") == OUTCOME_UNKNOWN
         return error_of(EngineResponse(_NO_REPLY if lost else 500, response.body), mutation=True)
     if payload.get("error"):
-        return EngineFailed(progress.PULL_ERROR_OTHER, f"{image}: {payload['error']}"[:MESSAGE_MAX])
+        return EngineFailed(streams.PULL_ERROR_OTHER, f"{image}: {payload['error']}"[:MESSAGE_MAX])
     return None
 
 

@@ -15,10 +15,10 @@ from controller import __version__
 from controller.core.drift import failures
 from controller.core.drift.actions import is_denied
 from controller.core.drift.failures import Readers
-from controller.core.metrics.stats import stats
+from controller.core.metrics.samples import stats
+from controller.core.planning.context import present_key
 from controller.core.planning.deliveries import source_of
 from controller.core.planning.images_networks_volumes import KnownImages
-from controller.core.planning.pending_moves import present_key
 from controller.core.service.history import history, with_failures
 from controller.core.service.operator_actions import Decision, unknown
 from controller.core.status.facts import Report

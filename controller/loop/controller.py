@@ -14,16 +14,15 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from controller.core.drift.heals import heals
+from controller.core.drift.classify import heals
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import image_references, with_image_volumes
 from controller.core.planning.networks import services_cut_off
 from controller.core.planning.service_order import Ordering
 from controller.core.review.performed_actions import down_s
 from controller.core.service import prune_guard
-from controller.core.service.desired_view import DesiredView
 from controller.core.service.overrides import persistent_keys
-from controller.core.service.prune_guard import PruneDecision
+from controller.core.service.prune_guard import DesiredView, PruneDecision
 from controller.core.service.rollout_progress import RolloutProgress, is_of
 from controller.core.status.facts import Report
 from controller.loop.executor import Execution

@@ -11,7 +11,7 @@ from controller.core.planning import planner
 from controller.core.planning.networks import possibly_unused
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.service import prune_guard
-from controller.core.service.desired_view import DesiredView
+from controller.core.service.prune_guard import DesiredView
 from controller.core.status.facts import Failure, Report
 from controller.loop.executor import never
 from controller.loop.passes import PassOutcome, PassPolicy, Result

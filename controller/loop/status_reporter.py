@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from controller.core.engine_api.tested_engines import REMEDY, UNTESTED
+from controller.core.engine_api.engine_objects import REMEDY, UNTESTED
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import Prerequisites, with_image_volumes
 from controller.core.planning.planner import KeyPlan

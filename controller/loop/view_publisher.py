@@ -121,8 +121,7 @@ class ViewPublisher:
                 self._asked_at = self._monotonic()
                 view = self._make(self._facts)
             if have not in self._rendered:
-                from controller.core.view.scope import blanked
-                from controller.core.view.view import answer
+                from controller.core.view.view import answer, blanked
 
                 if len(self._rendered) >= RENDERED_MAX:
                     self._rendered.clear()
@@ -139,8 +138,7 @@ class ViewPublisher:
         """Return the view of the last facts, made at most once."""
         if self._view is not None and self._is_current:
             return self._view
-        from controller.core.view.scope import hidden_names, scoped
-        from controller.core.view.view import FieldsMemo, next_view
+        from controller.core.view.view import FieldsMemo, hidden_names, next_view, scoped
 
         self._memo = self._memo or FieldsMemo()
         inputs = facts()

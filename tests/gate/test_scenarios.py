@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from controller.app.state_folder import trimtab_gid
-from controller.core.engine_api.tested_engines import CONTAINERD, image_store
+from controller.core.engine_api.engine_objects import CONTAINERD, image_store
 from controller.model import names
 from tests.gate import wire
 from tests.gate.fixtures import CONTEXT, IMAGE, OTHER, PATIENCE_S, RUNS, Knobs, World

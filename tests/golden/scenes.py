@@ -25,9 +25,8 @@ from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import service_text, slot_text
 from controller.core.planning import planner
-from controller.core.planning.context import PlanContext
+from controller.core.planning.context import PlanContext, pending_moves, with_moves
 from controller.core.planning.images_networks_volumes import with_image_volumes
-from controller.core.planning.pending_moves import pending_moves, with_moves
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.planning.service_order import KnownServices
 from controller.core.review.review import review

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from controller.app.controller import parse_pass_policy
 from controller.core.drift.actions import Judge
 from controller.core.planning.quarantine import QuarantineRules
-from controller.core.service.desired_view import DesiredView
+from controller.core.service.prune_guard import DesiredView
 from controller.engine.adapter import BrokerEngine, PolicyCache
 from controller.engine.transport import (
     ConnectionBroken,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from controller.broker.handlers import trimtab_api
-from controller.core.planning import pending_moves
+from controller.core.planning import context
 from controller.core.records import container_effects
 from controller.core.service import prune_guard
 from controller.loop import passes
@@ -113,7 +113,7 @@ MOVES = (
         "claimed-and-pruned",
         "containers of a claimed name are removed like those of a removed document",
         (
-            (pending_moves, "pending_moves", always(lambda _desired, _observed: ())),
+            (context, "pending_moves", always(lambda _desired, _observed: ())),
             (passes, "pending_moves", always(lambda _desired, _observed: ())),
             (prune_guard, "claimed_keys", always(lambda _desired, _observed: frozenset())),
         ),

@@ -49,7 +49,7 @@ from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
 from controller.core.effective import needs_accounts
 from controller.core.encoding.identifiers import is_image_id
-from controller.core.enforcement import quota_counts
+from controller.core.enforcement import limits
 from controller.core.enforcement.kept_settings import (
     ignored_by_create,
     ignored_by_update,
@@ -330,14 +330,14 @@ def _facts_of_image(
     return (yield from images.with_accounts(facts, inspect))
 
 
-def _implied_objects(found: Lookups) -> dict[str, quota_counts.Counted]:
+def _implied_objects(found: Lookups) -> dict[str, limits.Counted]:
     """Return the networks and volumes that are created with a container, by their intent."""
     networks = {
-        identifier: quota_counts.counted_of("network", SummaryPart.read(judged.summary))
+        identifier: limits.counted_of("network", SummaryPart.read(judged.summary))
         for identifier, judged in found.unmade.values()
     }
     volumes = {
-        identifier: quota_counts.counted_of("volume", SummaryPart.read(judged.summary))
+        identifier: limits.counted_of("volume", SummaryPart.read(judged.summary))
         for identifier, judged in found.unmade_volumes.values()
     }
     return {**networks, **volumes}
@@ -508,7 +508,7 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
 def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
     """Return all facts, with the current counts."""
     owner, namespace, service = _placement(_labels(found.by_text))
-    counted = quota_counts.all_counted(state.inventory, state.reservations.objects)
+    counted = limits.all_counted(state.inventory, state.reservations.objects)
     return CreateFacts(
         host=found.host,
         image=found.image,
@@ -520,15 +520,15 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
         cdi=found.cdi,
         shared=found.shared,
         uid_user=found.uid_user,
-        service_count=quota_counts.count_of_service(
+        service_count=limits.count_of_service(
             state.inventory,
             state.reservations.objects,
             owner=owner,
             namespace=namespace,
             service=service,
         ),
-        owner_count=quota_counts.containers_of(counted, owner),
-        counts=quota_counts.count(counted, owner=owner, role=role),
+        owner_count=limits.containers_of(counted, owner),
+        counts=limits.count(counted, owner=owner, role=role),
         new_volumes=len(found.unmade_volumes),
         new_networks=len(found.unmade),
         files=state.inventory.files,
@@ -613,7 +613,7 @@ def create_judged(
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
     kept = Kept(state, call.policy, judged.warnings, judged.body or {}, judged.settings)
-    counted = quota_counts.counted_of("container", SummaryPart.read(judged.summary))
+    counted = limits.counted_of("container", SummaryPart.read(judged.summary))
     with (
         reserving(state.reservations.objects, {call.id: counted}),
         conflicts.reserve_names(call, state, mine),

@@ -51,7 +51,7 @@ from controller.core.encoding.identifiers import (
     without_credentials,
 )
 from controller.core.encoding.json_values import list_of, mapping_member, texts_of
-from controller.core.engine_api import progress as pull_errors
+from controller.core.engine_api import streams as pull_errors
 from controller.core.records.parts import (
     ImagePart,
     RequestPart,

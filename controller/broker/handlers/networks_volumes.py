@@ -44,7 +44,7 @@ from controller.broker.guards.recovery import forget_gone
 from controller.broker.wire import json_reply, refusal
 from controller.core.addresses import key_of, slot_address, slot_key, subnets_of, with_addresses
 from controller.core.admission import networks_volumes
-from controller.core.enforcement.quota_counts import all_counted, count
+from controller.core.enforcement.limits import all_counted, count
 from controller.core.engine_api import parse
 from controller.core.engine_api.translate import HELD, OUTSIDERS
 from controller.core.records.parts import (

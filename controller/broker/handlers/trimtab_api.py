@@ -35,13 +35,13 @@ from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import adoption_labelled, volumes
 from controller.broker.wire import json_reply
 from controller.core.admission.service_move import FORM, PASSING, judge_move, read_move, subject_of
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.core.encoding.text import quote
 from controller.core.enforcement import approvals as approval_requests
 from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
-from controller.core.enforcement.quota_counts import all_counted, quota_use
-from controller.core.engine_api.tested_engines import untested
+from controller.core.enforcement.limits import all_counted, quota_use
+from controller.core.engine_api.engine_objects import untested
 from controller.core.records.inventory_json import ITEM, TAGGED, addresses_to_json, shared_to_json
 from controller.core.records.parts import (
     ActPart,

@@ -23,10 +23,9 @@ from controller.broker.guards.lists import scrub_text
 from controller.broker.handlers import container_read, image, networks_volumes
 from controller.broker.handlers.trimtab_api import shared_items
 from controller.broker.wire import json_reply, refusal
-from controller.core.enforcement.quota_counts import all_counted, quota_use
+from controller.core.enforcement.limits import all_counted, quota_use
 from controller.core.metrics.broker_values import BrokerFacts, broker_values
-from controller.core.metrics.exposition import CONTENT_TYPE, MetricsOwner, ProcessFacts
-from controller.core.metrics.families import text_of
+from controller.core.metrics.families import CONTENT_TYPE, MetricsOwner, ProcessFacts, text_of
 from controller.core.records.inventory_json import ITEM, addresses_to_json, mapping_to_json
 from controller.core.records.query import (
     Filter,

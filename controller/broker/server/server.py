@@ -56,7 +56,7 @@ from controller.broker.server.record_store import (
 )
 from controller.broker.server.settings_reload import SettingsReload, SettingsSource, UsableSettings
 from controller.core.encoding.text import printable
-from controller.core.enforcement.rate_limits import Limit
+from controller.core.enforcement.limits import Limit
 from controller.core.metrics.broker_values import engine_answer
 from controller.core.records.parts import RegistriesPart, RequestPart, ResultPart, VerdictPart
 from controller.model.crashpoints import Reach, pass_by

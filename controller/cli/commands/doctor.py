@@ -33,7 +33,7 @@ from controller.cli.status.table import Resource
 from controller.core.encoding.json_values import texts_of
 from controller.core.encoding.text import printable
 from controller.core.enforcement.kept_settings import ignored_limits
-from controller.core.engine_api.tested_engines import REMEDY, image_store, untested
+from controller.core.engine_api.engine_objects import REMEDY, image_store, untested
 from controller.model.errors import Problem, TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
 from controller.model.settings import REGISTRY_AUTH, STANDARD_SOCKET

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.core.jobs.decision import JobTime, JobWord, RolloutRun, attempt
 from controller.core.jobs.memory import ROLLOUT
 from controller.core.manifests.revision_hash import VERSION

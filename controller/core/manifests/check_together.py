@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import assert_never, cast
 
-from controller.core.encoding.canonical_json import digest
-from controller.core.encoding.json_values import only_set
+from controller.core.encoding.json_values import digest, only_set
 from controller.core.files import mounts
 from controller.core.files.content import check_config, content_id, files_of
 from controller.core.manifests import job_checks, object_checks

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from controller.core.engine_api.create_body import joined_networks
 from controller.core.engine_api.mount_grammar import is_known_volume, size_of_volume
-from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote, remote_of
+from controller.core.engine_api.requests import RemoteVolume, read_remote, remote_of
 from controller.core.planning.deliveries import FileDeliveries
 from controller.core.rules.context import (
     Placement,

@@ -26,8 +26,7 @@ from controller.core.jobs.decision import (
     decide,
     seconds,
 )
-from controller.core.jobs.memory import ON_CHANGE
-from controller.core.jobs.run_rules import HELD
+from controller.core.jobs.memory import HELD, ON_CHANGE
 from controller.core.planning.context import ServiceContext
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.model.desired.desired import Service

@@ -26,7 +26,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from controller.core.enforcement.rate_limits import LIMITED
+from controller.core.enforcement.limits import LIMITED
 from controller.core.records.checkpoint import CHECKPOINT_MAX_BYTES
 from controller.core.records.parts import ActorPart, OutagePart, RepairPart, ResultPart
 from controller.core.records.record import (

@@ -31,7 +31,7 @@ from math import inf
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from controller.core.encoding.canonical_json import canonical_by_item
+from controller.core.encoding.json_values import canonical_by_item
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.core.records.checkpoint import content_digest

@@ -13,7 +13,7 @@ from controller.broker.gate.commands import GiveWay, ReadEngine, Relay
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.container_read import is_own_event
 from controller.broker.handlers.trimtab_api import INVENTORY_STEP
-from controller.core.engine_api.progress import Access
+from controller.core.engine_api.streams import Access
 from controller.core.records.checkpoint import asks_for_key
 from controller.model.inventory import OpenIntent
 from controller.model.records import Actor, Reply

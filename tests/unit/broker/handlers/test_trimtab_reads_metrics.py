@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.broker.dispatch import handle
 from controller.broker.guards import client_shares
-from controller.core.enforcement.quota_counts import all_counted, quota_use
+from controller.core.enforcement.limits import all_counted, quota_use
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR, Told, converse, request, state
 from tests.unit.broker.world import inventory, policy

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.core.records.checkpoint import (

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.encoding.identifiers import parse_reference
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import load_policy
 from controller.model.errors import PolicyInvalid
 from controller.model.inventory import TrustedImage
 from controller.model.policy.document import Policy

@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.policy.load import load_policy
-from controller.core.policy.template import ADDRESSES, Publish, TemplateAnswers, policy_text
+from controller.core.policy.text import (
+    ADDRESSES,
+    Publish,
+    TemplateAnswers,
+    load_policy,
+    policy_text,
+)
 from controller.model.errors import PolicyInvalid
 from controller.model.policy.values import AnonymousVolumes
 from tests.examples import examples

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.planning.pending_moves import (
+from controller.core.planning.context import (
     claimed_keys,
     pending_moves,
     present_key,

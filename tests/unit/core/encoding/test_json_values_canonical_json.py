@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.core.encoding.canonical_json import canonical, canonical_by_item
+from controller.core.encoding.json_values import canonical, canonical_by_item
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.engine_api.tested_engines import TESTED, image_store, untested
+from controller.core.engine_api.engine_objects import TESTED, image_store, untested
 from tools.engine_setups import SETUPS
 
 PAGE = Path(__file__).parents[4] / "docs" / "engines.md"

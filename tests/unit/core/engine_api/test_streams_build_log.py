@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from controller.core.engine_api.progress import KEPT_LINES, BuildLog, advance_build, describe_build
+from controller.core.engine_api.streams import KEPT_LINES, BuildLog, advance_build, describe_build
 
 
 def after(*texts: str) -> BuildLog:

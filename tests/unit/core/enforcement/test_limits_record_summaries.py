@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.enforcement.rate_limits import (
+from controller.core.enforcement.limits import (
     NAMES_MAX,
     OTHERS,
     Bucket,

@@ -1,6 +1,6 @@
 """A policy as text: one line for each of its settings."""
 
-from controller.core.policy.describe import describe
+from controller.core.policy.text import describe
 from controller.model.policy.document import Policy
 
 STRICT = """\

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
+from controller.core.engine_api.engine_objects import ENGINE_OBJECT, misfit
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,15 @@ from controller.core.review.performed_actions import PerformedAction
 from controller.core.status.facts import StatusInputs
 from controller.core.status.report import report, rows_of
 from controller.core.view.attention import attended
-from controller.core.view.scope import blanked, hidden_names, scoped
-from controller.core.view.view import FieldsMemo, ViewInputs, answer, next_view
+from controller.core.view.view import (
+    FieldsMemo,
+    ViewInputs,
+    answer,
+    blanked,
+    hidden_names,
+    next_view,
+    scoped,
+)
 from controller.model.desired.desired import Desired, Service
 from controller.model.errors import Problem
 from controller.model.names import service_key

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from controller.core.engine_api import progress as pull_progress
-from controller.core.engine_api.progress import (
+from controller.core.engine_api import streams as pull_progress
+from controller.core.engine_api.streams import (
     LAYERS_MAX,
     PullProgress,
     advance_pull,

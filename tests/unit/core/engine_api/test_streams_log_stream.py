@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.engine_api.log_stream import (
+from controller.core.engine_api.streams import (
     FRAME_MAX,
     LINE_MAX,
     BadFrame,

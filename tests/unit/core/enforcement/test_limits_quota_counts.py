@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.core.enforcement.quota_counts import (
+from controller.core.enforcement.limits import (
     Counted,
     QuotaUse,
     all_counted,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.metrics.exposition import (
+from controller.core.metrics.families import (
     Family,
     MetricsOwner,
     MetricValues,

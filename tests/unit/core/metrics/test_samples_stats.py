@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core.metrics.samples import Use, UseLook
-from controller.core.metrics.stats import stats
+from controller.core.metrics.samples import Use, UseLook, stats
 from tests import worlds
 
 WEB = worlds.container(slot=2)

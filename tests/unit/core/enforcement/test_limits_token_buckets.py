@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.enforcement.rate_limits import Bucket, TokenRate, left, spend, wait_s
+from controller.core.enforcement.limits import Bucket, TokenRate, left, spend, wait_s
 
 SHARE = TokenRate(per_s=2.0, burst=10.0, peers=2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.core.engine_api.progress import (
+from controller.core.engine_api.streams import (
     PULL_ERROR_ACTS,
     Access,
     explain_pull_error,
