@@ -52,9 +52,9 @@ from controller.engine.adapter import (
     no_archive,
 )
 from controller.engine.docker_client import SdkTransport
-from controller.engine.events import bound_ports
 from controller.engine.proof_uploads import BrokerProofs
 from controller.engine.requests import BrokerSecrets
+from controller.engine.responses import bound_ports
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.prober import ProbedEngine, Prober, ProbeSockets

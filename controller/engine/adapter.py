@@ -42,9 +42,7 @@ from controller.core.engine_api.streams import (
     is_multiplexed,
 )
 from controller.engine import requests, responses
-from controller.engine.events import WATCHED, WATCHED_ACTIONS, EventStream
-from controller.engine.responses import stale_endpoints
-from controller.engine.transport import (
+from controller.engine.requests import (
     ConnectionBroken,
     EngineResponse,
     EngineStream,
@@ -52,6 +50,7 @@ from controller.engine.transport import (
     OutgoingRequest,
     Transport,
 )
+from controller.engine.responses import WATCHED, WATCHED_ACTIONS, EventStream, stale_endpoints
 from controller.model import names, observed
 from controller.model.container_output import LogLine
 from controller.model.crashpoints import Reach, pass_by

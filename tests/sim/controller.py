@@ -18,7 +18,7 @@ from controller.core.drift.actions import Judge
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.service.prune_guard import DesiredView
 from controller.engine.adapter import BrokerEngine, PolicyCache
-from controller.engine.transport import (
+from controller.engine.requests import (
     ConnectionBroken,
     EngineResponse,
     NotSent,

@@ -23,7 +23,7 @@ from typing import TypeVar
 import yaml
 
 from controller.app.state_folder import trimtab_gid
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.fetch.verify import KEYS
 from controller.system.runtime import PERIOD_S
 from tests import engine as engines

@@ -13,15 +13,14 @@ from typing import Any
 import pytest
 
 from controller.engine.adapter import TEXTS_MAX, BrokerEngine, ignore_progress
-from controller.engine.events import event_of
-from controller.engine.requests import split_reference
-from controller.engine.responses import parse_rows
-from controller.engine.transport import (
+from controller.engine.requests import (
     ConnectionBroken,
     EngineResponse,
     NotSent,
     OutgoingRequest,
+    split_reference,
 )
+from controller.engine.responses import event_of, parse_rows
 from controller.model import errors
 from controller.model.desired.desired import TRACED, Service, SourceLocation
 from controller.model.desired.plan import (

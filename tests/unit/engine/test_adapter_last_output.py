@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.engine.transport import ConnectionBroken, EngineResponse
+from controller.engine.requests import ConnectionBroken, EngineResponse
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound
 from tests.unit.core.engine_api.test_streams_log_stream import ONE, TWO, message
