@@ -9,7 +9,7 @@ import pytest
 
 from controller.core.records.record import prepare
 from controller.model.records import Entry, Record, Stage
-from controller.ship.formats import attributes, cef, counted, severity, syslog
+from controller.ship.destination import attributes, cef, counted, severity, syslog
 
 ID = "01a20fe6-44d2-7dd3-9e35-0a2b0be8551e"
 HEADER = re.compile(
