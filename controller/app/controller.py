@@ -63,8 +63,7 @@ from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.overrides import retry_refused
 from controller.loop.state.store import StateStore
 from controller.loop.supervisor import ControlEndpoints, Supervisor
-from controller.loop.worker_slots import WorkerSlots
-from controller.loop.workqueue import Chore, Triggers
+from controller.loop.workqueue import Chore, Triggers, WorkerSlots
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.errors import EngineError, Problem, StateError

@@ -55,8 +55,7 @@ from controller.loop.metrics import ControllerMetrics
 from controller.loop.passes import observe_key
 from controller.loop.state import service_state, service_tracker
 from controller.loop.state.overrides import retry_refused
-from controller.loop.worker_slots import PassLock
-from controller.loop.workqueue import Chore
+from controller.loop.workqueue import Chore, PassLock
 from controller.model.container_output import FailedRun
 from controller.model.desired.desired import NO_OVERRIDES, ServiceAct
 from controller.model.errors import Act, EngineError, EngineUnavailable, TrimtabError, UsageError

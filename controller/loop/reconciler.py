@@ -44,7 +44,7 @@ from controller.loop.state.failed_runs import ActionLog, FailureLog
 from controller.loop.state.overrides import Retries, delay_s, signature
 from controller.loop.state.service_state import Attempt
 from controller.loop.state.service_tracker import ServiceTracker, refreshed
-from controller.loop.worker_slots import SharedCreations
+from controller.loop.workqueue import SharedCreations
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import (
     AnyAction,

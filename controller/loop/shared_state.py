@@ -20,8 +20,7 @@ from controller.loop.sampler import ReadUse, read_no_use
 from controller.loop.state import service_tracker
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
-from controller.loop.worker_slots import OutsideSlot, in_place
-from controller.loop.workqueue import Triggers
+from controller.loop.workqueue import OutsideSlot, Triggers, in_place
 from controller.model.desired.desired import Desired
 from controller.model.errors import Act, EngineError, OverShare, Problem, Severity, StateError
 from controller.model.names import Key

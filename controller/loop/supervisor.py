@@ -26,8 +26,7 @@ from functools import partial
 from controller.loop.control_api import ControlApi
 from controller.loop.controller import Controller
 from controller.loop.metrics import ControllerMetrics
-from controller.loop.worker_slots import PassLock, WorkerSlots
-from controller.loop.workqueue import Chore
+from controller.loop.workqueue import Chore, PassLock, WorkerSlots
 from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events

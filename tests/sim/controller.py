@@ -30,8 +30,7 @@ from controller.loop.passes import PassPolicy
 from controller.loop.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
-from controller.loop.worker_slots import PassLock
-from controller.loop.workqueue import Chore, Triggers
+from controller.loop.workqueue import Chore, PassLock, Triggers
 from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key
 from controller.model.observed import Observed

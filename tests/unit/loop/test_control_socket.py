@@ -20,7 +20,7 @@ from controller.loop.control_api import ControlApi
 from controller.loop.control_socket import ActRequest, PassRequest, read_request
 from controller.loop.passes import PassPolicy
 from controller.loop.state.failed_runs import FailureLog
-from controller.loop.worker_slots import PassLock
+from controller.loop.workqueue import PassLock
 from controller.model.container_output import FailedRun, LogLine
 from controller.model.desired.desired import Verb
 from controller.model.errors import EngineUnavailable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from controller.loop.worker_slots import PassLock
+from controller.loop.workqueue import PassLock
 
 
 def passer(turns: PassLock, entered: threading.Event, leave: threading.Event) -> threading.Thread:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.loop.executor import ActionDone, Execution
-from controller.loop.worker_slots import SharedCreations
+from controller.loop.workqueue import SharedCreations
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,

@@ -6,7 +6,7 @@ import json
 
 from controller.core.status.facts import Report
 from controller.core.view.view import ViewInputs
-from controller.loop.view_publisher import RENDERED_MAX, WATCHED_S, ViewPublisher, Views
+from controller.loop.status_reporter import RENDERED_MAX, WATCHED_S, ViewPublisher, Views
 
 REPORT: Report = {"resources": [], "problems": []}
 

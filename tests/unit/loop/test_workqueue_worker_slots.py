@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 
-from controller.loop.worker_slots import WorkerSlots
+from controller.loop.workqueue import WorkerSlots
 from tests.instance import eventually
 from tests.switches import only_when_blocked
 
