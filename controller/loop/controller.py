@@ -46,7 +46,7 @@ from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
 
 if TYPE_CHECKING:
-    from controller.model.desired.field_changes import Review
+    from controller.model.desired.plan import Review
 
 FIRST_OBSERVE_S = 2.0
 #: Events of containers that possibly serve no longer: their keys precede the others.

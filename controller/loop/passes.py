@@ -39,7 +39,7 @@ from controller.model.desired.plan import (
     Plan,
     Wait,
 )
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.service import JobSpec
 from controller.model.errors import (
     Act,
 )

@@ -34,8 +34,7 @@ from controller.core.service import history, prune_guard
 from controller.core.service.overrides import apply_overrides
 from controller.core.service.prune_guard import PruneMemory
 from controller.model.desired.desired import Desired, Overrides, Pin, Revision, Service
-from controller.model.desired.field_changes import Review
-from controller.model.desired.plan import Plan
+from controller.model.desired.plan import Plan, Review
 from controller.model.desired.spec.service import RestartPolicy
 from controller.model.names import DEFAULT_NAMESPACE, NetworkNames, container_name, service_key
 from controller.model.observed import (

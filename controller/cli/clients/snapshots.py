@@ -28,7 +28,7 @@ from controller.core.planning.images_networks_volumes import (
 from controller.core.review import host_snapshot
 from controller.core.review.review import review
 from controller.loop.state.store import BROKEN, StateStore
-from controller.model.desired.field_changes import Review
+from controller.model.desired.plan import Review
 from controller.model.quantities import format_instant
 from controller.ports import DesiredSource
 from controller.sources.directory import DirectorySource

@@ -45,10 +45,9 @@ from controller.model.desired.desired import (
     SourceIdentity,
     Volume,
 )
-from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
-from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
+from controller.model.desired.spec.service import JobSpec, ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import DEFAULT_NAMESPACE, SERVICE_NAME_MAX, Key, is_dns_label
 from controller.model.observed import HostPort

@@ -39,9 +39,8 @@ from controller.model.desired.plan import (
     PullImage,
     RemoveVolume,
 )
-from controller.model.desired.spec.job import FROM_SERVICE
 from controller.model.desired.spec.mounts import VolumeMount
-from controller.model.desired.spec.service import Order, PullPolicy
+from controller.model.desired.spec.service import FROM_SERVICE, Order, PullPolicy
 from controller.model.errors import Problem
 from controller.model.names import (
     DEFAULT_NAMESPACE,

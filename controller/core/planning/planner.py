@@ -80,7 +80,7 @@ from controller.model.desired.plan import (
     UpdateContainer,
     Wait,
 )
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.service import JobSpec
 from controller.model.errors import Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import NO_RUNS, Container, Observed

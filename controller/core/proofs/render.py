@@ -43,8 +43,7 @@ from controller.model.desired.desired import (
     Volume,
 )
 from controller.model.desired.source_spec import SourceSpec
-from controller.model.desired.spec.job import FROM_SERVICE, JobSpec, Trigger
-from controller.model.desired.spec.service import RunState
+from controller.model.desired.spec.service import FROM_SERVICE, JobSpec, RunState, Trigger
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 

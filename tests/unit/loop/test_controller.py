@@ -19,7 +19,7 @@ from controller.loop.state.store import StateStore
 from controller.loop.workqueue import Chore
 from controller.model.desired.desired import Desired, Service, ServiceAct, SourceIdentity
 from controller.model.desired.plan import AnyAction, PullImage, StartContainer, StopContainer
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.service import JobSpec
 from controller.model.errors import (
     Act,
     Conflict,
