@@ -118,8 +118,6 @@ def _split(kind: str, device: str) -> tuple[str, str]:
     server, _, path = device.partition(":")
     return server, path
 
-    pass
-
 
 #: Options of a bridge network: masquerading, and traffic between its containers.
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
