@@ -410,8 +410,9 @@ class Controller:
         """Run a pass of *key*, and queue the next; None before the first observation of everything."""
         with self._lock:
             view, policy, observed = self.shared.view, self.shared.policy, self.shared.observed
-        if policy is None or observed is None:
-            return None  # the first observation of everything queues the key again
+            if policy is None or observed is None:
+                self.shared.passed.add(key)  # the first observation queues the key again
+                return None
         began = self._clock.monotonic()
         result = self.reconciler.run(
             key,

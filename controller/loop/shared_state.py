@@ -79,8 +79,8 @@ class SharedState:
     #: The last snapshot of everything, updated by the snapshots of passes.
     observed: Observed | None = None
     policy: PassPolicy | None = None
-    #: The keys of passes that ended since the last observation of everything began. The snapshots of these
-    #: passes are possibly newer than the observation's.
+    #: The keys of passes that ended since the last observation of everything began, or that came too
+    #: early for the first. What these passes are about is possibly newer than the observation.
     passed: set[Key] = field(default_factory=set)
     #: The engine's events are followed: a change since the last snapshot queues a key or a chore.
     followed: bool = False
