@@ -31,6 +31,7 @@ SECTIONS = {
     },
     "Look": {
         "status": ("status/status", "List resources: ready, condition, ports, problems."),
+        "get": ("status/get", "Show resources by kind and name, as kubectl does."),
         "describe": ("status/description", "Show one resource in detail."),
         "history": ("commands/service", "Show the revisions of a service."),
         "logs": (
@@ -112,7 +113,6 @@ COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.
 ELSEWHERE = {
     "ps": "'trimtab status' lists services with their containers",
     "ls": "'trimtab status --projects' lists projects",
-    "get": "'trimtab status' lists resources",
     "events": "'trimtab journal list' shows what happened",
     "rm": "'trimtab down NAME' removes containers until 'trimtab start'; for good, delete the document",
     "delete": "delete the document; 'trimtab down NAME' removes containers until 'trimtab start'",

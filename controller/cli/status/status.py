@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,9 +43,15 @@ REFRESH_S = 1.0
 
 
 def watch_status(
-    state: Path | None, name: str | None, namespace: str | None, *, wide: bool, as_json: bool
+    state: Path | None,
+    choose: Callable[[dict[str, Any]], dict[str, Any]],
+    *,
+    wide: bool,
+    as_json: bool,
 ) -> int:
     """Show the status until Ctrl-C, also while nothing runs; return the exit code of an interrupt.
+
+    *choose* returns a report with the rows to show.
 
     Raises:
         StateError: there is no instance, or the user isn't allowed to connect.
@@ -54,7 +61,7 @@ def watch_status(
         changes = ChangeLines(as_json=as_json, timestamps=True)
         while not signals.stopped:
             try:
-                changes.show(select(fetch_status(state), name=name, namespace=namespace))
+                changes.show(choose(fetch_status(state)))
             except EngineUnavailable as error:
                 changes.wait(error)
             signals.wait(REFRESH_S)
@@ -62,9 +69,8 @@ def watch_status(
     with Screen(alternate=True) as screen:
         while not signals.stopped:
             report, head = _fetch_report(state)
-            selected = select(report, name=name, namespace=namespace)
             view = TableView(screen.width, current_time(), wide)
-            screen.draw(f"{head}\n{fit_status(selected, view, screen.height - 1)}")
+            screen.draw(f"{head}\n{fit_status(choose(report), view, screen.height - 1)}")
             signals.wait(REFRESH_S)
     return EXIT_INTERRUPTED
 
@@ -126,12 +132,13 @@ def status(
     """
     as_json = as_json or output == "json"
     view = terminal_view(wide=wide or output == "wide")
+    choose = partial(select, name=name, namespace=namespace)
     if watch and exit_code:
         raise click.UsageError("--exit-code asks once, and --watch has no end")
     if watch:
-        return watch_status(state, name, namespace, wide=view.wide, as_json=as_json)
+        return watch_status(state, choose, wide=view.wide, as_json=as_json)
     fetched = fetch(state, now=view.now)
-    selected = select(fetched.report, name=name, namespace=namespace)
+    selected = choose(fetched.report)
     raise_if_unknown(fetched.report, selected, name)
     text = render_projects(selected, view) if projects else render_status(selected, view)
     print_result(selected, text, as_json=as_json)
