@@ -83,7 +83,7 @@ class RevisionTimes:
     in_force: str
     #: The revision to which a failed rollout went back; '' if none did.
     back_to: str = ""
-    #: True if there was a revision before.
+    #: True if an earlier revision was good: one that never ran is no version to return to.
     has_earlier: bool = False
 
 
@@ -97,7 +97,7 @@ def revision_times(overrides: Overrides) -> RevisionTimes | None:
         declared,
         declared if kept is None else kept.since,
         pin.revision if pin is not None and pin.automatic else "",
-        len(overrides.revisions) > 1,
+        any(each.outcome == "good" for each in overrides.revisions[:-1]),
     )
 
 

@@ -55,8 +55,9 @@ def test_the_times_are_those_of_the_declarations() -> None:
     declared = both.revisions[-1].since
     assert revision_times(NO_OVERRIDES) is None
     assert revision_times(both) == RevisionTimes(declared, declared, has_earlier=True)
+    assert revision_times(course(blue, green)) == RevisionTimes(declared, declared)
     pin = Pin(blue.revision, 1, green.revision, "trimtab", TWO, automatic=True)
-    pinned = course(blue, green, pinned=blue)
+    pinned = record_outcome(course(blue, green, pinned=blue), blue.revision, "good")
     earlier = pinned.revisions[0].since
     assert revision_times(pinned) == RevisionTimes(declared, earlier, has_earlier=True)
     assert pin.automatic
