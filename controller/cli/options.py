@@ -119,6 +119,35 @@ class PassingGroup(click.Group):
         return super().parse_args(ctx, [*rest[:1], *options, *rest[1:]] if rest else args)
 
 
+class DefaultGroup(PassingGroup):
+    """A passing group with a command for arguments that name none."""
+
+    def __init__(self, *arguments: Any, default: str, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self._default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Insert the default command if no command is named."""
+        if not self._names_command(args) and not {"-h", "--help"} & set(args):
+            args = [self._default, *args]
+        return super().parse_args(ctx, args)
+
+    def _names_command(self, args: list[str]) -> bool:
+        takes_value = {
+            name
+            for parameter in self.commands[self._default].params
+            if isinstance(parameter, click.Option) and not parameter.is_flag
+            for name in parameter.opts
+        }
+        rest = iter(args)
+        for word in rest:
+            if not word.startswith("-"):
+                return True
+            if word in takes_value:
+                next(rest, None)
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class HostChoice:
     """The instance of a command, and the options of a new broker of the instance."""

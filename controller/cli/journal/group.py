@@ -27,7 +27,7 @@ from controller.cli.journal.table import (
     render_records,
     render_story,
 )
-from controller.cli.options import PassingGroup, command
+from controller.cli.options import DefaultGroup, command
 from controller.cli.output.tables import terminal_width
 from controller.cli.output.terminal import echo, echo_data
 from controller.cli.output.times import current_time
@@ -35,33 +35,9 @@ from controller.core.records.query import Filter
 from controller.model.errors import StateError
 
 
-class JournalGroup(PassingGroup):
-    """A group with ``list`` as its default command."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert ``list`` if no command is named."""
-        if not self._names_command(args) and not {"-h", "--help"} & set(args):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-    def _names_command(self, args: list[str]) -> bool:
-        takes_value = {
-            name
-            for parameter in list_records.params
-            if isinstance(parameter, click.Option) and not parameter.is_flag
-            for name in parameter.opts
-        }
-        rest = iter(args)
-        for word in rest:
-            if not word.startswith("-"):
-                return True
-            if word in takes_value:
-                next(rest, None)
-        return False
-
-
 @click.group(
-    cls=JournalGroup,
+    cls=DefaultGroup,
+    default="list",
     epilog="""\b
 Examples:
   trimtab journal --since 1h                    what happened lately
