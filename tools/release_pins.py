@@ -1,6 +1,6 @@
 """Prints the pins of constraints.txt that trimtab itself needs, with their hashes.
 
-``python tools/release_pins.py``: what `trimtab[otlp]` installs, without the tools of developers.
+``python tools/release_pins.py``: what `trimtab[otlp,web]` installs, without the tools of developers.
 The distributions are found in this environment, which tools/setup made of constraints.txt.
 """
 
@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("otlp",)
+EXTRAS = ("otlp", "web")
 
 
 def needed(name: str, extras: tuple[str, ...]) -> set[str]:

@@ -38,6 +38,7 @@ SECTIONS = {
             "commands/logs",
             "Show what containers print, or what failed ones printed last.",
         ),
+        "web": ("commands/web", "Show the page of this host in a browser."),
         "wait": ("commands/wait", "Wait until resources are ready, or gone."),
         "stats": ("commands/stats", "Show processors, memory and restarts of containers."),
         "top": ("commands/stats", "The same as stats."),

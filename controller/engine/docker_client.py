@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import urllib3
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 
-from controller.engine.requests import (
+from controller.engine.transport import (
     ConnectionBroken,
     EngineResponse,
     NotSent,

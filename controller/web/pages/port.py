@@ -93,6 +93,8 @@ class Away(Enum):
     BROKER = "broker"
     #: The journal can't be read, or its files are damaged.
     JOURNAL = "journal"
+    #: The log driver keeps no output that can be read, or the engine doesn't answer.
+    OUTPUT = "output"
     #: The viewer or the session isn't allowed to read it.
     DENIED = "denied"
 

@@ -22,14 +22,14 @@ TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "FieldProblem": 1, "deny": 3}
 LINES = {"Grant": (1,), "new_bound": (0,), "NumberBounds": (1, 2)}
 #: Texts with a dot that are no codes: places, hosts, loggers, records of the journal, fields.
 ELSE = re.compile(
-    r"github\.com|docker\.service|.*\.(html|json|yaml|yml|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|(secrets\.key|keys\.age)|(index\.)?docker\.io|io\.|com\.|ca\.pem|state\.json\.damaged|trimtab\.(control|loop|up|fetch)|controller\..*\.drop|controller\.web\.pages"
+    r"github\.com|http\.response\.start|docker\.service|.*\.(html|json|yaml|yml|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|(secrets\.key|keys\.age)|(index\.)?docker\.io|io\.|com\.|ca\.pem|state\.json\.damaged|trimtab\.(control|loop|up|fetch)|controller\..*\.drop|controller\.web\.pages"
     r"|com\..*|(policy|registry-auth)\.load|registry-1\.docker\.io|ghcr\.io"
     r"|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
     r"|trimtab\.(ship|journal|seq|id|stage|hash|route|object|decision|rules|actor\..*|error|container|cause)"
     r"|opentelemetry\..*|service\.(name|version|instance\.id)|records\.missing|sink\.failed"
     r"|(spec|metadata)\..*|container\.(cpuset|isolation|name|networks|others|volumes)|docker\.service|network\.attach|rollout\.parallelism"
     r"|healthcheck\.(http\..*|tcp\.port|retries)|restart\.policy"
-    r"|images\.allow|networks\.ports\.granted|files\.content|cgroup\.controllers|system\.slice|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
+    r"|files\.content|cgroup\.controllers|system\.slice|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
 #: Made of a field's name: ``f"{field}.invalid"`` in core/manifests/declaration.py.
 MADE = {"name.invalid", "namespace.invalid", "owner.invalid"}
@@ -72,7 +72,7 @@ def codes() -> set[str]:
     for path in (ROOT / "controller").rglob("*.py"):
         # Findings of the first have a subject and no code; the others name keys of the policy,
         # attributes of Compose, or fields.
-        others = {"attributes.py", "foreign_fields.py"}
+        others = {"template.py", "attributes.py", "foreign_fields.py"}
         if path.name not in {"doctor.py", *others}:
             found |= set(told(path.read_text("utf-8")))
     words = {str(value) for value in vars(mutations).values() if isinstance(value, str)}

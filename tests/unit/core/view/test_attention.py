@@ -25,7 +25,7 @@ export failure field file filters git hardening header healthcheck hook image jo
 line log logs memory mount move moved name namespace nothing observe owner path port problem
 process project query record records remove request resource resources restart restore resume
 rollback rollout route scale settings shares ship signal snapshot socket source stale start stop
-suspend update usage user values viewer webhook wire workdir yaml
+suspend update usage user values viewer web webhook wire workdir yaml
 """
 
 

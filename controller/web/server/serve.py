@@ -1,0 +1,123 @@
+"""Serves an application on a listening socket, with limits on connections, heads of requests and readers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from controller.web.server.connections import SocketAddress
+
+CONNECTIONS_MAX: Final = 128
+#: The longest line and headers of a request, in bytes.
+HEAD_BYTES_MAX: Final = 16 * 1024
+#: Seconds for a whole head, from the connection or the last answer on.
+HEAD_S: Final = 10.0
+#: A reader that takes nothing for that long, with full buffers, is cut.
+STALLED_S: Final = 10.0
+#: Seconds for answers under way at the end.
+_GRACE_S: Final = 2
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process: uvicorn would raise them again at the end, and so end by them."""
+
+    def __init__(self, config: uvicorn.Config, on_end: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._on_end = on_end
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_end()
+        await super().shutdown(sockets)
+
+
+class PageConnection(H11Protocol):
+    """A connection. Those that aren't admitted are closed."""
+
+    is_admitted: Callable[[SocketAddress, SocketAddress], bool]
+    _head_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        client, server = self.client, self.server
+        is_known = client is not None and server is not None and server[1] is not None
+        if (
+            len(self.connections) > CONNECTIONS_MAX
+            or not is_known
+            or not self.is_admitted(client, server)  # type: ignore[arg-type]
+        ):
+            transport.abort()
+            return
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)  # it resumes writing
+        self._cancel_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_head()
+
+    def on_response_complete(self) -> None:
+        self._cancel_head()
+        super().on_response_complete()
+        self._watch_head()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall_timer = self.loop.call_later(STALLED_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+
+    def _watch_head(self) -> None:
+        """Give the next head ``HEAD_S`` seconds, unless a request is under way."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._cancel_head()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _cancel_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def server_of(
+    application: ASGIApp,
+    *,
+    is_admitted: Callable[[SocketAddress, SocketAddress], bool],
+    on_end: Callable[[], object],
+) -> uvicorn.Server:
+    """Return a server that ends once its ``should_exit`` is true; *on_end* ends the open streams."""
+    options: dict[str, Any] = {
+        "access_log": False,
+        "date_header": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "lifespan": "off",
+        "loop": "asyncio",
+        "ws": "none",
+        "log_config": None,
+    }
+    config = uvicorn.Config(
+        application,
+        http=type("Admitting", (PageConnection,), {"is_admitted": staticmethod(is_admitted)}),
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+        timeout_graceful_shutdown=_GRACE_S,
+        **options,
+    )
+    return _Server(config, on_end)
