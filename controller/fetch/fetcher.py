@@ -21,7 +21,7 @@ from controller.core.git.commit_objects import parse_commit
 from controller.core.git.reports import SOURCES_MAX, status_to_json
 from controller.fetch.credentials import ASKPASS, AccessFiles
 from controller.fetch.export import ExportFolder, MemoryFile, fresh
-from controller.fetch.forge import HttpLimits, SenderParts, SentFile, StatusSender
+from controller.fetch.forge import SenderParts, SentFile, StatusSender
 from controller.fetch.mirror import GitCommand, GitLimits, Mirror
 from controller.fetch.source_fetch import SourceFetch, Verify
 from controller.fetch.worker import SourceWorker
@@ -30,6 +30,7 @@ from controller.model.errors import SourceError, TrimtabError, UsageError
 from controller.ports import Clock
 from controller.system import conversation
 from controller.system.durable_files import write_atomic
+from controller.system.outgoing import HttpLimits
 
 
 class FetchBackend(Protocol):

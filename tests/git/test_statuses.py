@@ -16,10 +16,11 @@ import pytest
 from controller.core.git.commit_objects import Refusal
 from controller.core.git.forge import POSTS_MAX
 from controller.core.git.reports import render_feedback
-from controller.fetch.forge import HttpLimits, SenderParts, SentFile, StatusSender
+from controller.fetch.forge import SenderParts, SentFile, StatusSender
 from controller.model.desired.source_spec import GitSpec
 from controller.model.sources import CommitOutcome, OutcomeState
 from controller.system.durable_files import write_atomic
+from controller.system.outgoing import HttpLimits
 from tests.certificates import write_certificate
 from tests.git.forge import TOKEN, ForgeServer
 
