@@ -102,6 +102,11 @@ class StateFolder:
         return self.root / "ship"
 
     @property
+    def notify(self) -> Path:
+        """The folder of the process that sends notifications."""
+        return self.root / "notify"
+
+    @property
     def fetcher(self) -> Path:
         """The fetcher's own folder: the exported files of Git sources."""
         return self.root / "fetcher"

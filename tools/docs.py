@@ -22,6 +22,7 @@ from controller.core.engine_api.container_fields import BOUNDED
 from controller.core.engine_api.field_reader import Field, Posture
 from controller.core.manifests.json_schema import schema_of_all
 from controller.core.metrics.families import FAMILIES
+from controller.model.notice_targets import MEMBERS
 from controller.model.policy.sections import ROLLABLE
 from controller.model.records import Role
 from controller.model.settings import KEYS, SettingKey
@@ -31,6 +32,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 DESIRED_STATE = PAGE.with_name("desired-state.md")
 SCHEMA = PAGE.parent / "schema" / "trimtab.schema.json"
 SETTINGS = PAGE.with_name("settings.md")
+NOTIFICATIONS = PAGE.with_name("notifications.md")
+NOTIFICATIONS_MARKS = ("<!-- destinations: made by make docs -->", "<!-- end of destinations -->")
 SETTINGS_MARKS = ("<!-- settings: made by make docs -->", "<!-- end of settings -->")
 MONITORING = PAGE.parent / "operations" / "monitoring.md"
 METRICS_MARKS = ("<!-- metrics: made by make docs -->", "<!-- end of metrics -->")
@@ -201,6 +204,12 @@ def with_metrics(page: str) -> str:
     return _with_table(page, METRICS_MARKS, made)
 
 
+def with_destinations(page: str) -> str:
+    """Return docs/notifications.md with the table of today between its two marks."""
+    rows = ((f"`{each.name}`", each.means, each.form) for each in MEMBERS)
+    return _with_table(page, NOTIFICATIONS_MARKS, table(("member", "what it is", "value"), rows))
+
+
 def _settings_row(key: SettingKey) -> tuple[str, ...]:
     units = ", ".join(f"`{each}`" for each in key.processes)
     live = "yes" if key.live else "no"
@@ -369,4 +378,5 @@ if __name__ == "__main__":
     SCHEMA.write_text(schema_text(), "utf-8")
     DESIRED_STATE.write_text(with_parity(DESIRED_STATE.read_text("utf-8")), "utf-8")
     MONITORING.write_text(with_metrics(MONITORING.read_text("utf-8")), "utf-8")
+    NOTIFICATIONS.write_text(with_destinations(NOTIFICATIONS.read_text("utf-8")), "utf-8")
     SETTINGS.write_text(with_settings(SETTINGS.read_text("utf-8")), "utf-8")

@@ -135,6 +135,52 @@ def fetcher_recipe(
     return Recipe("fetcher", argv, environment, {}, (listener.fileno(),))
 
 
+def notifier_recipe(launch: Launch, user: User, environ: Mapping[str, str]) -> Recipe:
+    """Return the command of the process that sends notifications; for root, it drops to its user first.
+
+    Raises:
+        StateError: the user has no access to a required file.
+    """
+    words = ("notify", "run", "--lifeline", "{lifeline}")
+    engine = Path(engine_socket_path(launch.settings.engine))
+    argv, environment = _notifier(launch.state, user, words, environ, hidden=(engine,))
+    return Recipe("notifier", argv, environment, _crash(environ))
+
+
+def notifier_test(
+    state: StateFolder, user: User, name: str, environ: Mapping[str, str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the command that sends a test message as *user*, and its environment.
+
+    Raises:
+        StateError: as ``notifier_recipe``.
+    """
+    return _notifier(state, user, ("notify", "test", name), environ)
+
+
+def _notifier(
+    state: StateFolder,
+    user: User,
+    words: tuple[str, ...],
+    environ: Mapping[str, str],
+    *,
+    hidden: tuple[Path, ...] = (),
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    argv = (*_python(), *words, "--state", str(state.root))
+    environment = _inherited(environ)
+    if not user.dropped:
+        return argv, environment
+    needs = [
+        *_python_needs(),
+        # The whole folder: `settings.json` is replaced, and a bind mount of the file would keep the old one.
+        Need(state.root, "the state folder"),
+        Need(state.notify, "the state of notifications", writable=True),
+    ]
+    environment[EXPECTED_PROGRAM] = expected_program(Path(sys.executable), PACKAGE)
+    hidden = (state.broker, state.controller, *hidden)
+    return _dropping(argv, user, needs, hidden=hidden), environment
+
+
 def shipper_argv(
     state: StateFolder,
     user: User,

@@ -20,10 +20,9 @@ from controller.app.process import (
     SystemClock,
     call_on_termination,
     hold_process_lock,
-    log_late_imports,
     log_to_stderr,
 )
-from controller.app.state_folder import lay_out_shipper, shipper_user
+from controller.app.state_folder import lay_out_private, shipper_user
 from controller.broker.host.capabilities import drop_privileges
 from controller.journal.store.reader import readable
 from controller.model.errors import UsageError
@@ -71,7 +70,7 @@ def ship(
         return run_shipper({**handed, "journal": str(state.journal)}, destinations, metrics=metrics)
 
     user = shipper_user(user_name)
-    lay_out_shipper(state.ship, user)
+    lay_out_private(state.ship, user)
     ours, theirs = fd_server.pair()
     handed["handle"] = theirs.fileno()
     child = subprocess.Popen(
@@ -126,7 +125,6 @@ def run_shipper(
     sinks = {destination.name: open_sink(destination, sender) for destination in destinations}
     shipper = Shipper(sinks, files, ShipperPaths(folder, metrics), clock=clock)
     call_on_termination(shipper.stop)
-    log_late_imports()
     shipper.run()
     os.close(lock)
     return 0

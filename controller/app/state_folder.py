@@ -51,6 +51,8 @@ from controller.system.sockets import engine_socket_path, has_listener
 SHIPPER = "trimtab-ship"
 #: The user of the fetcher.
 FETCHER = "trimtab-fetch"
+#: The user of the process that sends notifications.
+NOTIFIER = "trimtab-notify"
 #: The uid of ``nobody`` on Linux (kernel.overflowuid).
 NOBODY_UID = 65534
 
@@ -124,14 +126,20 @@ def fetcher_user(*, uid: int) -> User:
     """
     if uid != 0:
         return User(uid, os.getgid(), dropped=False)
-    entry = _find_user(FETCHER, purpose="fetch Git sources as", option=None)
-    if entry.pw_uid in (0, NOBODY_UID) or entry.pw_gid in (0, trimtab_gid()):
-        raise StateError(
-            "user.unfit",
-            f"{FETCHER} doesn't fetch: its group is root's or {GROUP}",
-            remedy=f"give {FETCHER} a group of its own",
-        )
-    return User(entry.pw_uid, entry.pw_gid, dropped=True)
+    return _user_apart(FETCHER, purpose="fetch Git sources as")
+
+
+def notifier_user(*, uid: int) -> User:
+    """Return the user of the process that sends notifications: for root a separate user, else the caller.
+
+    The policy lists it as a viewer: it is in no group of trimtab's.
+
+    Raises:
+        StateError: the user doesn't exist, or is root, nobody, or in root's or trimtab's group.
+    """
+    if uid != 0:
+        return User(uid, os.getgid(), dropped=False)
+    return _user_apart(NOTIFIER, purpose="send notifications as")
 
 
 def trimtab_gid() -> int:
@@ -144,6 +152,18 @@ def _gid_of_group(*, default: int) -> int:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
         return default
+
+
+def _user_apart(name: str, *, purpose: str) -> User:
+    """Return a user for a child, neither root's nor nobody, and in a group of its own."""
+    entry = _find_user(name, purpose=purpose, option=None)
+    if entry.pw_uid in (0, NOBODY_UID) or entry.pw_gid in (0, trimtab_gid()):
+        raise StateError(
+            "user.unfit",
+            f"{name} can't be used to {purpose}: its group is root's or {GROUP}",
+            remedy=f"give {name} a group of its own",
+        )
+    return User(entry.pw_uid, entry.pw_gid, dropped=True)
 
 
 def _find_user(name: str, *, purpose: str, option: str | None) -> pwd.struct_passwd:
@@ -520,8 +540,8 @@ def lay_out_own_socket(state: StateFolder, *, user: User) -> None:
             link.symlink_to(state.own_socket.relative_to(state.run))
 
 
-def lay_out_shipper(folder: Path, user: User) -> None:
-    """Create the shipper's folder, accessible to its user alone.
+def lay_out_private(folder: Path, user: User) -> None:
+    """Create the folder of the shipper, or of notifications, accessible to its user alone.
 
     Raises:
         StateError: the folder can't be created.

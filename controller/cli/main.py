@@ -60,6 +60,9 @@ SECTIONS = {
             "Return services to their documents: unpin, unscale, retry.",
         ),
     },
+    "Notify": {
+        "notify": ("commands/notify", "Try the destinations of notifications, and list them."),
+    },
     "Git": {
         "source": (
             "commands/source",
@@ -126,7 +129,7 @@ ELSEWHERE = {
     "config": "'trimtab render' prints what files declare",
 }
 #: Processes with a log on standard error; a bug prints a traceback to the log.
-DAEMONS = frozenset({"broker", "fetch", "run", "ship"})
+DAEMONS = frozenset({"broker", "fetch", "notify run", "run", "ship"})
 
 EPILOG = """\b
 Examples:
@@ -220,4 +223,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         exit_codes.discard_output()
         sys.exit(EXIT_ERROR)
     except Exception as error:  # noqa: BLE001 - no traceback is shown to a user who doesn't ask for it
-        sys.exit(exit_codes.end_with(error, is_daemon=bool(DAEMONS & set(words[:1]))))
+        sys.exit(
+            exit_codes.end_with(error, is_daemon=bool({*words[:1], " ".join(words[:2])} & DAEMONS))
+        )

@@ -50,6 +50,15 @@ COMMAND_POINTS = (
     "restore.move.before",
     "restore.move.after",
 )
+#: Of the process that sends notifications.
+NOTIFIER_POINTS = (
+    "notices.write.before",
+    "notices.write.after",
+    "notices.fsync.before",
+    "notices.fsync.after",
+    "notice.send.before",
+    "notice.send.after",
+)
 CRASH_POINTS = BROKER_POINTS + CONTROLLER_POINTS
 
 #: Called when a point is reached. Only mutations pass the points of these tables, not reads.

@@ -76,8 +76,8 @@ class NoticeTarget:
     mail_to: tuple[str, ...] = ()
     #: The user of the mail server; '' for none.
     user: str = ""
-    #: The path of a program that gets the message as JSON.
-    command: str = ""
+    #: A program and its arguments. The program gets the message as JSON on its standard input.
+    command: tuple[str, ...] = ()
     #: The file with the bearer token of a webhook, or the password of ``user``.
     secret_file: str = ""
     #: The file with the trusted certificates; '' for the system's.

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from controller.model import notice_targets
 from controller.model.policy.shipped import DEFAULT_POLICY, SHIPPED_POLICIES
 from controller.model.quantities import format_duration_ms, parse_duration_ms
 
@@ -35,6 +36,7 @@ class Process(StrEnum):
     CONTROLLER = "trimtab-controller"
     FETCHER = "trimtab-fetch"
     SHIPPER = "trimtab-ship"
+    NOTIFIER = "trimtab-notify"
     VERIFY = "trimtab-verify"
     BACKUP = "trimtab-backup"
 
@@ -70,6 +72,8 @@ class InstanceSettings:
     backup_volumes: tuple[str, ...] = ()
     #: How many backups of the timer are kept; '' for ``BACKUPS_KEPT``.
     backup_keep: str = ""
+    #: The destinations of notifications as JSON (``notice_targets``); '' for none.
+    notify_destinations: str = ""
 
     @property
     def quarantine_ms(self) -> int:
@@ -134,6 +138,7 @@ _RECIPIENT = SettingForm("a public key of age: age1…", r"^age1[0-9a-z]{58}$")
 _VOLUME = SettingForm("the name of a volume, or all", r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
 _COUNT = SettingForm("a number from 1", r"^[1-9][0-9]{0,3}$", is_number=True)
 _KEY = SettingForm("an absolute path, or a public key", r"^\S(.*\S)?$")
+_TARGETS = SettingForm("destinations by their names; see notifications.md", r"^\{.*\}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,8 @@ class SettingKey:
     #: A reload is enough. Otherwise the processes must start again.
     live: bool = False
     many: bool = False
+    #: The value is a mapping by names of destinations, and the field has its JSON.
+    has_targets: bool = False
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -166,12 +173,16 @@ class SettingKey:
     @property
     def schema(self) -> dict[str, object]:
         """The JSON Schema of the value."""
+        if self.has_targets:
+            return {**notice_targets.schema(), "description": self.means}
         one = self.form.schema
         value = {"type": "array", "items": one, "maxItems": LIST_MAX} if self.many else one
         return {**value, "description": self.means}
 
     def read(self, value: object) -> str | tuple[str, ...] | None:
         """Return the value of the field; None if *value* has another form."""
+        if self.has_targets:
+            return None if notice_targets.read_targets(value)[1] else json.dumps(value)
         if self.form.is_number and type(value) is int:
             value = str(value)
         if not self.many:
@@ -292,7 +303,23 @@ KEYS: Sequence[SettingKey] = (
         _LEVEL,
         "The lowest level of messages in the logs; `$TRIMTAB_LOG` of a process wins",
         "WARNING",
-        (Process.BROKER, Process.CONTROLLER, Process.FETCHER, Process.SHIPPER),
+        (
+            Process.BROKER,
+            Process.CONTROLLER,
+            Process.FETCHER,
+            Process.SHIPPER,
+            Process.NOTIFIER,
+        ),
+    ),
+    SettingKey(
+        "notify.destinations",
+        "notify_destinations",
+        _TARGETS,
+        "Where notifications are sent to",
+        "none: nothing is sent",
+        (Process.NOTIFIER,),
+        live=True,
+        has_targets=True,
     ),
     SettingKey(
         "backup.to",
@@ -376,6 +403,8 @@ def read_settings(value: object) -> SettingsRead:
         elif key is None:
             section = path[0] if path[0] in SECTIONS else ""
             faults.append(SettingFault(path, f"{'.'.join(path)} is no setting", _keys_of(section)))
+        elif key.has_targets and (wrong := notice_targets.read_targets(found)[1]):
+            faults += (SettingFault(path + f.path, f.message, f.remedy) for f in wrong)
         elif (read := key.read(found)) is None:
             faults.append(SettingFault(path, f"{key.name} has another form", f"write {key.told}"))
         else:
@@ -407,8 +436,13 @@ def to_json(settings: InstanceSettings) -> dict[str, object]:
             continue
         folder, _, last = name.rpartition(".")
         target = shown.setdefault(folder, {}) if folder else shown
-        is_number = BY_NAME[name].form.is_number
-        target[last] = [*value] if isinstance(value, tuple) else int(value) if is_number else value
+        key = BY_NAME[name]
+        if isinstance(value, tuple):
+            target[last] = [*value]
+        elif key.has_targets:
+            target[last] = json.loads(value)
+        else:
+            target[last] = int(value) if key.form.is_number else value
     return shown
 
 

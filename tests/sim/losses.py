@@ -130,7 +130,7 @@ PARTS: Mapping[str, Callable[[LossWorld], None]] = {
     r"broker/index\.sqlite.*": _nothing,
     r"(broker|controller)/lock": _nothing,
     r"controller/(status|failures|holds|folders)\.json": _nothing,
-    r"(feedback|fetcher|ship)/.*": _nothing,
+    r"(feedback|fetcher|notify|ship)/.*": _nothing,
 }
 #: The parts whose loss changes something in a simulated world.
 LOST = tuple(pattern for pattern, lose in PARTS.items() if lose is not _nothing)

@@ -207,6 +207,7 @@ def settings_problems(
             Process.CONTROLLER: str(report.get("settings", "")),
             Process.FETCHER: read_started_settings(folder.fetcher / "lock"),
             Process.SHIPPER: read_started_settings(folder.ship / "lock"),
+            Process.NOTIFIER: read_started_settings(folder.notify / "lock"),
         }
         with suppress(StateError):  # a damaged file: the broker's next start writes it
             current = read_in_force(folder.root).settings

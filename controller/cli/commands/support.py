@@ -240,6 +240,7 @@ def _sizes(folder: StateFolder) -> dict[str, object]:
         "controller": folder.controller,
         "fetcher": folder.fetcher,
         "ship": folder.ship,
+        "notify": folder.notify,
     }
     found: dict[str, object] = {name: _size(path) for name, path in places.items()}
     with suppress(OSError):

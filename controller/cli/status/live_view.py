@@ -263,16 +263,17 @@ def _show_until(
     These lines can contain secrets: *output* is only for terminals, whose text isn't logged.
     """
     from controller.app.fetcher import FetcherChild
+    from controller.app.notifier import NotifierChild
 
-    fetcher = FetcherChild(assembly, launch)
+    children = (FetcherChild(assembly, launch), NotifierChild(assembly, launch))
     feed = StatusFeed(launch.state.controller_socket, time.monotonic, output=output)
     began, has_answered = time.monotonic(), False
     unchanged = 0
     while not signals.stopped:
         assembly.restart_ended()
-        failure = fetcher.adjust(now=time.monotonic())
-        if failure is not None:
-            echo(printable(f"warning: {failure}"), err=True)
+        for child in children:
+            if failure := child.adjust(now=time.monotonic()):
+                echo(printable(f"warning: {failure}"), err=True)
         try:
             report = feed.take()
             if report is not None:
@@ -289,7 +290,8 @@ def _show_until(
         descriptor = feed.descriptor
         signals.wait(REFRESH_S if descriptor is None else CHECK_S, descriptor=descriptor)
     feed.close()
-    fetcher.stop()
+    for child in children:
+        child.stop()
 
 
 class StartText:

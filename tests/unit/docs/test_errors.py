@@ -8,7 +8,7 @@ from pathlib import Path
 from controller.broker.dispatch import ENDPOINTS
 from controller.broker.gate.routes import ROUTES
 from controller.model import mutations
-from controller.model.crashpoints import COMMAND_POINTS, CRASH_POINTS
+from controller.model.crashpoints import COMMAND_POINTS, CRASH_POINTS, NOTIFIER_POINTS
 from controller.model.settings import KEYS
 
 ROOT = Path(__file__).parents[3]
@@ -22,7 +22,7 @@ TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "FieldProblem": 1, "deny": 3}
 LINES = {"Grant": (1,), "new_bound": (0,), "NumberBounds": (1, 2)}
 #: Texts with a dot that are no codes: places, hosts, loggers, records of the journal, fields.
 ELSE = re.compile(
-    r"github\.com|http\.response\.start|docker\.service|.*\.(html|json|yaml|yml|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|(secrets\.key|keys\.age)|(index\.)?docker\.io|io\.|com\.|ca\.pem|state\.json\.damaged|trimtab\.(control|loop|up|fetch)|controller\..*\.drop|controller\.web\.pages"
+    r"github\.com|http\.response\.start|docker\.service|.*\.(html|json|yaml|yml|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|(secrets\.key|keys\.age)|(index\.)?docker\.io|io\.|com\.|ca\.pem|state\.json\.damaged|trimtab\.(control|loop|up|fetch|notify)|controller\..*\.drop|controller\.web\.pages"
     r"|com\..*|(policy|registry-auth)\.load|registry-1\.docker\.io|ghcr\.io"
     r"|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
     r"|trimtab\.(ship|journal|seq|id|stage|hash|route|object|decision|rules|actor\..*|error|container|cause)"
@@ -77,7 +77,7 @@ def codes() -> set[str]:
             found |= set(told(path.read_text("utf-8")))
     words = {str(value) for value in vars(mutations).values() if isinstance(value, str)}
     names = {*(route.name for route in ROUTES), *map(str, ENDPOINTS), *CRASH_POINTS, *words}
-    names |= {*COMMAND_POINTS, *(key.name for key in KEYS)}  # of settings
+    names |= {*COMMAND_POINTS, *NOTIFIER_POINTS, *(key.name for key in KEYS)}  # of settings
     return {code for code in found - names if not ELSE.fullmatch(code)}
 
 
