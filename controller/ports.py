@@ -59,7 +59,7 @@ class EngineFacts:
     #: The limits that the engine drops, by their members of HostConfig
     #: (``core.enforcement.kept_settings``).
     ignores: tuple[str, ...] = ()
-    #: Where the engine keeps its images (``core.engine_api.tested_engines``); '' if it didn't say.
+    #: Where the engine keeps its images (``core.engine_api.engine_objects``); '' if it didn't say.
     image_store: str = ""
 
 

@@ -43,7 +43,7 @@ COMPUTING = (
     "unit/core/planning/test_planner_properties.py",
     "unit/cli/output/test_terminal_hostile_text.py",
     "unit/core/planning/test_service_order_properties.py",
-    "unit/journal/store/test_tail.py",
+    "unit/journal/store/test_reader_tail.py",
     "unit/loop/test_controller_rollouts.py",
     "unit/loop/test_supervisor.py",
     "unit/tools/test_debian_packages.py",

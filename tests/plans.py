@@ -9,8 +9,7 @@ from controller.core.encoding.text import printable
 from controller.core.review import plan_text
 from controller.core.review.flat_plan import to_json
 from controller.core.review.plan_json import review_json
-from controller.model.desired.field_changes import Review
-from controller.model.desired.plan import Plan
+from controller.model.desired.plan import Plan, Review
 
 
 def carried(review: Review) -> dict[str, Any]:

@@ -18,9 +18,8 @@ from controller.core.engine_api.create_body import RESTART, joined_networks
 from controller.core.files.content import with_delivered
 from controller.core.manifests.job_checks import shared_service
 from controller.core.planning import planner
-from controller.core.planning.context import PlanContext
+from controller.core.planning.context import PendingMove, PlanContext, with_moves
 from controller.core.planning.images_networks_volumes import VolumeRule, always_refuse
-from controller.core.planning.pending_moves import PendingMove, with_moves
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
 from controller.core.planning.service_order import KnownServices
 from controller.model import observed as seen
@@ -206,6 +205,7 @@ def engine(
     return Observed(
         instance="here",
         engine_id="engine",
+        engine_version="26.1.5",
         containers=containers,
         networks=networks,
         volumes=volumes,

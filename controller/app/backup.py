@@ -50,7 +50,7 @@ from controller.core.settings_file import with_values
 from controller.core.transparency import BadNote, PublicKey, parse_private
 from controller.journal.store.chain import pruned_seq
 from controller.journal.store.segments import MARK_NAME, list_segments, read_lines
-from controller.journal.verify.cut import Cut, CutFile, changed, open_cut
+from controller.journal.verify.checks import Cut, CutFile, changed, open_cut
 from controller.journal.verify.verify import TrustAnchors, Verification, verify
 from controller.journal.writer.checkpointer import (
     Checkpointer,

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, Protocol, cast
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import StateError, UsageError, error_reason
 from controller.system.durable_files import fsync_folder

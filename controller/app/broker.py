@@ -39,8 +39,12 @@ from controller.broker.dispatch import handle
 from controller.broker.files import SecretDelivery, restore
 from controller.broker.host.capabilities import UMASK, drop_privileges, raise_priority
 from controller.broker.prover import Prover
-from controller.broker.secrets.generated import GeneratedValues, secret_folder
-from controller.broker.secrets.opener import SecretOpener, SecretWorker
+from controller.broker.secrets.opener import (
+    GeneratedValues,
+    SecretOpener,
+    SecretWorker,
+    secret_folder,
+)
 from controller.broker.server.server import Broker, BrokerPaths, HostServices
 from controller.broker.server.settings_reload import SettingsSource
 from controller.core.proofs.proven_commit import FILE_MAX, SignerFiles
@@ -67,8 +71,8 @@ from controller.settings import (
 )
 from controller.ship import fd_server
 from controller.system.durable_files import hold_lock
-from controller.system.service_manager import ServiceManager
 from controller.system.sockets import engine_socket_path
+from controller.system.systemd import ServiceManager
 
 
 def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | None) -> int:

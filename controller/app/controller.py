@@ -38,8 +38,7 @@ from controller.core.compose.translation.scope import ComposeSettings, settings_
 from controller.core.drift.failures import Readers
 from controller.core.encoding.identifiers import is_image_id
 from controller.core.engine_api.create_body import container_body
-from controller.core.metrics.exposition import MetricsOwner
-from controller.core.metrics.families import merged
+from controller.core.metrics.families import MetricsOwner, merged
 from controller.core.planning.deliveries import AskSecrets, bind_secrets
 from controller.core.planning.images_networks_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
@@ -53,9 +52,9 @@ from controller.engine.adapter import (
     no_archive,
 )
 from controller.engine.docker_client import SdkTransport
-from controller.engine.events import bound_ports
 from controller.engine.proof_uploads import BrokerProofs
 from controller.engine.requests import BrokerSecrets
+from controller.engine.responses import bound_ports
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.prober import ProbedEngine, Prober, ProbeSockets
@@ -64,8 +63,7 @@ from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.overrides import retry_refused
 from controller.loop.state.store import StateStore
 from controller.loop.supervisor import ControlEndpoints, Supervisor
-from controller.loop.worker_slots import WorkerSlots
-from controller.loop.workqueue import Chore, Triggers
+from controller.loop.workqueue import Chore, Triggers, WorkerSlots
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.errors import EngineError, Problem, StateError
@@ -79,11 +77,10 @@ from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, existing_instance, read_in_force
 from controller.sources.watch import watch
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
-from controller.system.boot_unit import is_restored_at_boot
 from controller.system.durable_files import hold_lock, write_atomic
-from controller.system.service_manager import WAITING_MAX, ServiceManager
-from controller.system.stop_signal import StopSignal
+from controller.system.runtime import StopSignal
 from controller.system.syscalls import forbid_core_dumps
+from controller.system.systemd import WAITING_MAX, ServiceManager, is_restored_at_boot
 from controller.system.usage import CgroupReader
 
 if TYPE_CHECKING:
@@ -97,12 +94,12 @@ LOADED_ON_USE = (
     *READERS_ON_USE,
     "app/up",
     "core/enforcement/approvals",
-    "core/policy/load",
+    "core/policy/text",
     "core/review/plan_json",
     "core/review/progress",
     "core/review/review",
     "core/status/sources",
-    "core/view/scope",
+    "core/view/view",
     "core/view/view",
     "loop/state/saved_state",
     "sources/build_contexts",

@@ -38,9 +38,9 @@ from controller.settings import existing_instance, read_in_force
 from controller.sources.source_scan import SourceScan
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.child_programs import end_programs
-from controller.system.service_manager import WAITING_MAX, ServiceManager
-from controller.system.stop_signal import StopSignal
+from controller.system.runtime import StopSignal
 from controller.system.syscalls import forbid_core_dumps
+from controller.system.systemd import WAITING_MAX, ServiceManager
 
 #: The time between two searches for Sources in DIR.
 SCAN_S = 2.0

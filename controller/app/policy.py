@@ -62,7 +62,7 @@ def read_policy(path: Path, *, check_access: AccessCheck | None = None) -> Polic
         PolicyInvalid: the file can't be read or isn't a policy, or others can change it; the message
             names file, line and reason.
     """
-    from controller.core.policy.load import load_policy  # pydantic: slow to load
+    from controller.core.policy.text import load_policy  # pydantic: slow to load
 
     try:
         with path.open(encoding="utf-8") as file:

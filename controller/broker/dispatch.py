@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from controller.broker.deliveries import deliver, secrets
+from controller.broker import deliveries
 from controller.broker.gate import journal_entries, redact, routes
 from controller.broker.gate.call import Author, Flow, GateRequest
 from controller.broker.gate.commands import Follow, Relay
@@ -32,16 +32,11 @@ from controller.broker.handlers import (
     container_release,
     image,
     image_build,
-    image_remove,
-    info,
-    journal_api,
-    metrics,
     networks_volumes,
-    observe,
     proof_uploads,
     prune,
-    settings,
     trimtab_api,
+    trimtab_reads,
 )
 from controller.core.encoding import json_values
 from controller.model.mutations import TRUST, Mutation
@@ -64,7 +59,7 @@ ENDPOINTS: dict[str, Handler] = {
     "ping": container_read.ping,
     "ping.head": container_read.ping,
     "version": container_read.version,
-    "info": info.info,
+    "info": container_read.info,
     "system.df": container_read.system_df,
     "events": container_read.events,
     "container.list": container_read.container_list,
@@ -96,7 +91,7 @@ ENDPOINTS: dict[str, Handler] = {
     "exec.inspect": container_exec.inspect,
     "exec.resize": container_exec.resize,
     "distribution.inspect": image.distribution_inspect,
-    Mutation.IMAGE_REMOVE: image_remove.remove,
+    Mutation.IMAGE_REMOVE: image.remove,
     Mutation.IMAGE_BUILD: image_build.build,
     "image.list": image.image_list,
     "image.inspect": image.image_inspect,
@@ -114,20 +109,20 @@ ENDPOINTS: dict[str, Handler] = {
     "volume.inspect": networks_volumes.volume_inspect,
     Mutation.VOLUME_CREATE: networks_volumes.volume_create,
     Mutation.VOLUME_REMOVE: networks_volumes.volume_remove,
-    Mutation.FILES_DELIVER: deliver.deliver,
-    "own.secret": secrets.look,
+    Mutation.FILES_DELIVER: deliveries.deliver,
+    "own.secret": deliveries.look,
     "own.whoami": trimtab_api.whoami,
     "own.health": trimtab_api.health,
-    "own.metrics": metrics.metrics,
+    "own.metrics": trimtab_reads.metrics,
     "own.policy": trimtab_api.policy,
     "own.inventory": trimtab_api.inventory,
-    "own.observe": observe.observe,
-    "own.journal": journal_api.journal,
-    "own.journal.follow": journal_api.follow,
+    "own.observe": trimtab_reads.observe,
+    "own.journal": trimtab_reads.journal,
+    "own.journal.follow": trimtab_reads.follow,
     "own.strangers": adoption_labelled.strangers,
     "own.approvals": trimtab_api.approvals,
     "own.records": trimtab_api.records,
-    "own.settings": settings.reload_settings,
+    "own.settings": trimtab_api.reload_settings,
     "own.proofs": proof_uploads.proofs,
     "own.proof": proof_uploads.upload,
 }

@@ -22,7 +22,7 @@ from controller.core.proofs.decision import (
     admit_start,
     admit_update,
 )
-from controller.core.proofs.shapes import shape_of, shape_of_create
+from controller.core.proofs.rendering import shape_of, shape_of_create
 from controller.core.records.parts import ProofPart, SummaryPart
 from controller.core.records.signed_revisions import former_names
 from controller.core.rules.context import Placement, requested_place

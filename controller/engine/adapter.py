@@ -30,16 +30,19 @@ from urllib.parse import quote
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from controller.core.encoding.json_values import parse_object
-from controller.core.engine_api import progress as build_log
-from controller.core.engine_api import progress as pull_progress
+from controller.core.engine_api import streams as build_log
+from controller.core.engine_api import streams as pull_progress
 from controller.core.engine_api import translate
-from controller.core.engine_api.log_stream import BadFrame, LogLines, is_multiplexed
-from controller.core.engine_api.progress import BuildLog, PullProgress
-from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
+from controller.core.engine_api.engine_objects import ENGINE_OBJECT, misfit
+from controller.core.engine_api.streams import (
+    BadFrame,
+    BuildLog,
+    LogLines,
+    PullProgress,
+    is_multiplexed,
+)
 from controller.engine import requests, responses
-from controller.engine.events import WATCHED, WATCHED_ACTIONS, EventStream
-from controller.engine.responses import stale_endpoints
-from controller.engine.transport import (
+from controller.engine.requests import (
     ConnectionBroken,
     EngineResponse,
     EngineStream,
@@ -47,6 +50,7 @@ from controller.engine.transport import (
     OutgoingRequest,
     Transport,
 )
+from controller.engine.responses import WATCHED, WATCHED_ACTIONS, EventStream, stale_endpoints
 from controller.model import names, observed
 from controller.model.container_output import LogLine
 from controller.model.crashpoints import Reach, pass_by
@@ -176,6 +180,7 @@ class BrokerEngine:
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
+            engine_version=inventory.engine_version,
             untested=inventory.untested,
             containers=containers,
             networks=networks,

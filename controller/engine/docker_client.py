@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import urllib3
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 
-from controller.engine.transport import (
+from controller.engine.requests import (
     ConnectionBroken,
     EngineResponse,
     NotSent,

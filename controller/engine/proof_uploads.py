@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.model.desired.desired import GitSource
 from controller.model.errors import Act, EngineError, Problem, Severity
 from controller.model.names import short_commit

@@ -1,4 +1,4 @@
-"""The broker's responses as errors, inventory and places that a network lost; the context header.
+"""The broker's responses as errors, inventory, and places that a network lost; and events as hints.
 
 Parsing the broker's responses into errors and the inventory; encoding the context header.
 
@@ -10,6 +10,10 @@ After a failed join, an engine still shows the endpoint at the container, with a
 But no other container can resolve the name. Engine 26.1 fails in this way with every container that
 outlived a restart of the engine (live-restore). The old interface stays after the container leaves
 a network, and blocks the next join.
+
+Events of the engine as hints, from the broker's stream of lines.
+
+Bound host ports in the network namespace of the process, from ``/proc/net``.
 """
 
 from __future__ import annotations
@@ -20,19 +24,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from controller.core import disruption
 from controller.core.addresses import key_of
+from controller.core.drift.contention import parse_sockets
 from controller.core.encoding import json_values
-from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.json_values import parse_object
+from controller.core.encoding.json_values import canonical, parse_object
 from controller.core.encoding.stored_form import StoredForm
-from controller.core.engine_api import progress, translate
-from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
+from controller.core.engine_api import streams, translate
+from controller.core.engine_api.engine_objects import ENGINE_OBJECT, misfit
 from controller.core.records.inventory_json import ITEM, addresses_from_json, mapping_from_json
-from controller.engine.transport import EngineResponse
+from controller.engine.requests import ConnectionBroken, EngineResponse, EngineStream, Silent
+from controller.model import names
 from controller.model.delivery import StoredFiles
 from controller.model.errors import (
     Conflict,
@@ -46,9 +52,10 @@ from controller.model.errors import (
     ReplyLost,
 )
 from controller.model.inventory import OwnedObject
-from controller.model.names import ForeignContainer, Key
-from controller.model.observed import Container, Ending, Image, JobMemory
+from controller.model.names import ForeignContainer, Key, workload_key
+from controller.model.observed import Container, Ending, HostPort, Image, JobMemory
 from controller.model.records import Context, Precondition
+from controller.ports import EVENTS_SILENT, EngineEvent
 
 #: States with real endpoints. In other states the engine only shows the requested endpoints.
 _CONNECTED = frozenset({"running", "paused"})
@@ -152,8 +159,8 @@ def error_of(response: EngineResponse, *, mutation: bool) -> EngineError:
     message = str(gate.get("reason") or payload.get("message") or f"status {response.status}")
     message, remedy = message[:MESSAGE_MAX], str(gate.get("remedy") or "")[:MESSAGE_MAX]
     rule = str(gate.get("rule") or "")
-    if rule in progress.PULL_ERROR_ACTS:
-        return PullFailed(rule, message, act=progress.PULL_ERROR_ACTS[rule], remedy=remedy)
+    if rule in streams.PULL_ERROR_ACTS:
+        return PullFailed(rule, message, act=streams.PULL_ERROR_ACTS[rule], remedy=remedy)
     kind, code = _kind_of(response.status, rule=rule, mutation=mutation)
     return kind(rule or code, message, remedy=remedy, status=response.status)
 
@@ -187,7 +194,7 @@ def pull_error(response: EngineResponse, image: str) -> EngineError | None:
         lost = gate.get("rule") == OUTCOME_UNKNOWN
         return error_of(EngineResponse(_NO_REPLY if lost else 500, response.body), mutation=True)
     if payload.get("error"):
-        return EngineFailed(progress.PULL_ERROR_OTHER, f"{image}: {payload['error']}"[:MESSAGE_MAX])
+        return EngineFailed(streams.PULL_ERROR_OTHER, f"{image}: {payload['error']}"[:MESSAGE_MAX])
     return None
 
 
@@ -268,6 +275,7 @@ class InventoryResponse:
     def __init__(self, payload: Mapping[str, Any], tagged: Tagged = NOTHING_TAGGED) -> None:
         self.instance = str(payload.get("instance") or "")
         self.engine_id = str(payload.get("engineId") or "")
+        self.engine_version = str(payload.get("engineVersion") or "")
         self.untested = str(payload.get("untested") or "")
         self.containers = {
             item["id"]: ITEM.from_json(item) for item in payload.get("containers") or ()
@@ -391,3 +399,75 @@ def _known(tagged: Tagged, tags: Mapping[str, str], name: str) -> Any:
     """Return the known value of an omitted member; None for a member of the response."""
     tag, value = tagged.get(name, ("", None))
     return value if tag and tag == tags.get(name) else None
+
+
+_CONTAINER_EVENTS = """
+    create destroy die health_status kill oom pause rename restart start stop unpause update
+"""
+WATCHED = {
+    "container": frozenset(_CONTAINER_EVENTS.split()),
+    "network": frozenset({"connect", "destroy", "disconnect"}),
+    "volume": frozenset({"destroy"}),
+}
+
+#: The engine leaves out the others: each run of a health check is three events of an exec.
+WATCHED_ACTIONS = sorted(frozenset[str]().union(*WATCHED.values()))
+
+
+class EventStream:
+    """A running subscription. Yields relevant events as hints."""
+
+    def __init__(self, stream: EngineStream) -> None:
+        self._stream = stream
+        self._lines = stream.lines()
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> EngineEvent:
+        while True:
+            try:
+                events = readable(event_of, [parse_object(next(self._lines))])
+            except Silent as error:
+                raise EngineUnavailable(EVENTS_SILENT, str(error)) from error
+            except ConnectionBroken as error:
+                raise EngineUnavailable("events.lost", str(error)) from error
+            for event in events:
+                if event is not None:
+                    return event
+
+    def close(self) -> None:
+        """End the subscription. Any thread can call this."""
+        self._stream.close()
+
+
+def event_of(event: Mapping[str, Any]) -> EngineEvent | None:
+    """Return an engine event as a hint, None for an irrelevant event."""
+    kind = str(event.get("Type") or "")
+    action, _, detail = str(event.get("Action") or "").partition(":")  # "health_status: healthy"
+    if action not in WATCHED.get(kind, ()):
+        return None
+    actor = event.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    subject = str(actor.get("ID") or "")
+    key = None
+    if kind == "network" and action != "destroy":
+        # The relevant object is the container that joined or left.
+        kind, subject = "container", str(attributes.get("container") or "")
+    elif attributes.get(names.SERVICE) and attributes.get(names.NAMESPACE):
+        slot = str(attributes.get(names.SLOT) or "")
+        key = workload_key(attributes[names.NAMESPACE], attributes[names.SERVICE], slot)
+    health = detail.strip() if action == "health_status" else ""
+    signal = str(attributes.get("signal") or "") if action == "kill" else ""
+    return EngineEvent(int(event.get("timeNano") or 0), kind, action, subject, key, health, signal)
+
+
+def bound_ports() -> frozenset[HostPort]:
+    """Return the bound TCP and UDP ports. Unreadable tables are skipped."""
+    ports: frozenset[HostPort] = frozenset()
+    for protocol in ("tcp", "udp"):
+        for version in ("", "6"):
+            with suppress(OSError):
+                text = Path(f"/proc/net/{protocol}{version}").read_text("ascii")
+                ports |= parse_sockets(text, protocol)
+    return ports

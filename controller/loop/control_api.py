@@ -15,10 +15,10 @@ from controller import __version__
 from controller.core.drift import failures
 from controller.core.drift.actions import is_denied
 from controller.core.drift.failures import Readers
-from controller.core.metrics.stats import stats
+from controller.core.metrics.samples import stats
+from controller.core.planning.context import present_key
 from controller.core.planning.deliveries import source_of
 from controller.core.planning.images_networks_volumes import KnownImages
-from controller.core.planning.pending_moves import present_key
 from controller.core.service.history import history, with_failures
 from controller.core.service.operator_actions import Decision, unknown
 from controller.core.status.facts import Report
@@ -55,8 +55,7 @@ from controller.loop.metrics import ControllerMetrics
 from controller.loop.passes import observe_key
 from controller.loop.state import service_state, service_tracker
 from controller.loop.state.overrides import retry_refused
-from controller.loop.worker_slots import PassLock
-from controller.loop.workqueue import Chore
+from controller.loop.workqueue import Chore, PassLock
 from controller.model.container_output import FailedRun
 from controller.model.desired.desired import NO_OVERRIDES, ServiceAct
 from controller.model.errors import Act, EngineError, EngineUnavailable, TrimtabError, UsageError

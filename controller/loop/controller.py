@@ -14,16 +14,15 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from controller.core.drift.heals import heals
+from controller.core.drift.classify import heals
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import image_references, with_image_volumes
 from controller.core.planning.networks import services_cut_off
 from controller.core.planning.service_order import Ordering
 from controller.core.review.performed_actions import down_s
 from controller.core.service import prune_guard
-from controller.core.service.desired_view import DesiredView
 from controller.core.service.overrides import persistent_keys
-from controller.core.service.prune_guard import PruneDecision
+from controller.core.service.prune_guard import DesiredView, PruneDecision
 from controller.core.service.rollout_progress import RolloutProgress, is_of
 from controller.core.status.facts import Report
 from controller.loop.executor import Execution
@@ -47,7 +46,7 @@ from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
 
 if TYPE_CHECKING:
-    from controller.model.desired.field_changes import Review
+    from controller.model.desired.plan import Review
 
 FIRST_OBSERVE_S = 2.0
 #: Events of containers that possibly serve no longer: their keys precede the others.
@@ -411,8 +410,9 @@ class Controller:
         """Run a pass of *key*, and queue the next; None before the first observation of everything."""
         with self._lock:
             view, policy, observed = self.shared.view, self.shared.policy, self.shared.observed
-        if policy is None or observed is None:
-            return None  # the first observation of everything queues the key again
+            if policy is None or observed is None:
+                self.shared.passed.add(key)  # the first observation queues the key again
+                return None
         began = self._clock.monotonic()
         result = self.reconciler.run(
             key,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from controller.core.drift.actions import atomic_groups, is_denied
 from controller.loop.state.failed_runs import ActionLog
-from controller.loop.worker_slots import OutsideSlot, SharedCreations, existing, in_place
+from controller.loop.workqueue import OutsideSlot, SharedCreations, existing, in_place
 from controller.model.desired.plan import (
     IN_PLACE,
     AnyAction,

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from controller.core.service.desired_view import DesiredView
-from controller.core.service.prune_guard import PruneDecision
+from controller.core.service.prune_guard import DesiredView, PruneDecision
 from controller.core.status.facts import Failure
 from controller.loop.executor import Executor
 from controller.loop.passes import PassPolicy, claims

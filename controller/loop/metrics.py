@@ -6,8 +6,7 @@ from collections import Counter
 
 from controller import __version__
 from controller.core.metrics.controller_values import ControllerFacts, controller_values
-from controller.core.metrics.exposition import MetricsOwner, ProcessFacts
-from controller.core.metrics.families import text_of
+from controller.core.metrics.families import MetricsOwner, ProcessFacts, text_of
 from controller.core.metrics.samples import SAMPLE_S
 from controller.loop.controller import Controller
 from controller.system.usage import process_use

@@ -15,13 +15,13 @@ from controller.core.drift.actions import Judge
 from controller.core.drift.failures import Readers
 from controller.core.jobs.decision import JobTime, next_look_s
 from controller.core.jobs.rollout_hooks import RolloutHooks, RolloutStanding
+from controller.core.planning.context import PendingMove, pending_moves, with_moves
 from controller.core.planning.images_networks_volumes import (
     VolumeRule,
     always_refuse,
     image_references,
 )
-from controller.core.planning.pending_moves import PendingMove, pending_moves, with_moves
-from controller.core.service.desired_view import DesiredView
+from controller.core.service.prune_guard import DesiredView
 from controller.core.service.rollout_progress import RolloutProgress, is_of
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
@@ -39,7 +39,7 @@ from controller.model.desired.plan import (
     Plan,
     Wait,
 )
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.service import JobSpec
 from controller.model.errors import (
     Act,
 )

@@ -21,7 +21,7 @@ from controller.core.planning.quarantine import Moment, Quarantine
 from controller.core.planning.service_order import KnownServices, Ordering
 from controller.core.policy.refusals import with_document_fields
 from controller.core.service import prune_guard
-from controller.core.service.desired_view import DesiredView
+from controller.core.service.prune_guard import DesiredView
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, Executor, never
@@ -44,7 +44,7 @@ from controller.loop.state.failed_runs import ActionLog, FailureLog
 from controller.loop.state.overrides import Retries, delay_s, signature
 from controller.loop.state.service_state import Attempt
 from controller.loop.state.service_tracker import ServiceTracker, refreshed
-from controller.loop.worker_slots import SharedCreations
+from controller.loop.workqueue import SharedCreations
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import (
     AnyAction,

@@ -11,7 +11,7 @@ from controller.core.planning import planner
 from controller.core.planning.networks import possibly_unused
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.service import prune_guard
-from controller.core.service.desired_view import DesiredView
+from controller.core.service.prune_guard import DesiredView
 from controller.core.status.facts import Failure, Report
 from controller.loop.executor import never
 from controller.loop.passes import PassOutcome, PassPolicy, Result
@@ -20,8 +20,7 @@ from controller.loop.sampler import ReadUse, read_no_use
 from controller.loop.state import service_tracker
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
-from controller.loop.worker_slots import OutsideSlot, in_place
-from controller.loop.workqueue import Triggers
+from controller.loop.workqueue import OutsideSlot, Triggers, in_place
 from controller.model.desired.desired import Desired
 from controller.model.errors import Act, EngineError, OverShare, Problem, Severity, StateError
 from controller.model.names import Key
@@ -80,8 +79,8 @@ class SharedState:
     #: The last snapshot of everything, updated by the snapshots of passes.
     observed: Observed | None = None
     policy: PassPolicy | None = None
-    #: The keys of passes that ended since the last observation of everything began. The snapshots of these
-    #: passes are possibly newer than the observation's.
+    #: The keys of passes that ended since the last observation of everything began, or that came too
+    #: early for the first. What these passes are about is possibly newer than the observation.
     passed: set[Key] = field(default_factory=set)
     #: The engine's events are followed: a change since the last snapshot queues a key or a chore.
     followed: bool = False

@@ -1,16 +1,17 @@
-"""The status of all resources, from the last snapshot. Never an input of a decision."""
+"""The status of all resources, and versions of the view for readers. Never an input of a decision."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from controller.core.engine_api.tested_engines import REMEDY, UNTESTED
+from controller.core.engine_api.engine_objects import REMEDY, UNTESTED
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import Prerequisites, with_image_volumes
 from controller.core.planning.planner import KeyPlan
@@ -22,7 +23,6 @@ from controller.core.view.attention import attended
 from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
-from controller.loop.view_publisher import ViewPublisher, Views
 from controller.loop.workqueue import PUBLISH_S
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import Plan
@@ -30,10 +30,149 @@ from controller.model.errors import EngineError, Problem, Severity, StateError
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
-from controller.model.records import Verdict
+from controller.model.records import Verdict, ViewerScope
 
 if TYPE_CHECKING:
-    from controller.core.view.view import ViewInputs
+    from controller.core.view.view import FieldsMemo, View, ViewInputs
+
+
+#: How long after a reader's last request views are made with each status.
+WATCHED_S = 180.0
+#: The answers that are kept about one version: readers can name any version as theirs.
+RENDERED_MAX = 16
+EVERYBODY: Final = ViewerScope(owners=None)
+
+
+class Views:
+    """The view of everything, and a view for each scope that viewers read. Thread-safe."""
+
+    def __init__(self, run: str, make: Callable[[str, ViewerScope], ViewPublisher]) -> None:
+        self._run = run
+        self._make = make
+        #: The number of views made for scopes: a version of one means nothing in another.
+        self._made = 0
+        self._lock = threading.Lock()
+        self._facts: Callable[[], ViewInputs] | None = None
+        self._by_owners = {EVERYBODY.owners: make(run, EVERYBODY)}
+
+    def publish(self, facts: Callable[[], ViewInputs]) -> None:
+        """Take the facts of a new status. Forget the scopes that nobody reads any more."""
+        with self._lock:
+            self._facts = facts
+            self._by_owners = {
+                owners: view
+                for owners, view in self._by_owners.items()
+                if owners is None or view.is_watched()
+            }
+            views = [*self._by_owners.values()]
+        for view in views:
+            view.publish(facts)
+
+    def answer(
+        self, have: str, *, wait_s: float, owners: frozenset[str] | None = None
+    ) -> bytes | None:
+        """Return what a reader about *owners* (None: all) lacks, as ``ViewPublisher.answer``."""
+        with self._lock:
+            view = self._by_owners.get(owners)
+            if view is None:
+                self._made += 1
+                view = self._make(f"{self._run}.{self._made}", ViewerScope(owners))
+                self._by_owners[owners] = view
+                if self._facts is not None:
+                    view.publish(self._facts)
+        return view.answer(have, wait_s=wait_s)
+
+
+class ViewPublisher:
+    """Makes versions of the view of a scope, and renders what readers lack: once for all of them. Thread-safe.
+
+    *run* names the life of this process. *host* returns the member ``host``, and *verified* the content of
+    ``verified.json``.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        monotonic: Callable[[], float],
+        *,
+        host: Callable[[], Report] = dict,
+        verified: Callable[[], object] = lambda: None,
+        scope: ViewerScope = EVERYBODY,
+    ) -> None:
+        self._scope = scope
+        self._run = run
+        self._monotonic = monotonic
+        self._host = host
+        self._verified = verified
+        self._hidden = frozenset[str]()
+        self._changed = threading.Condition()
+        self._memo: FieldsMemo | None = None
+        #: Returns the facts of the last status; None before the first one.
+        self._facts: Callable[[], ViewInputs] | None = None
+        self._view: View | None = None
+        #: The view was made of the last facts.
+        self._is_current = False
+        #: The answers about the present view, by the version that readers have.
+        self._rendered: dict[str, bytes] = {}
+        self._asked_at: float | None = None
+
+    def publish(self, facts: Callable[[], ViewInputs]) -> None:
+        """Take the facts of a new status, and make a version of the view if anybody reads it."""
+        with self._changed:
+            self._facts, self._is_current = facts, False
+            if self.is_watched():
+                self._make(facts)
+
+    def is_watched(self) -> bool:
+        """Return True if a reader asked within the last minutes."""
+        asked = self._asked_at
+        return asked is not None and self._monotonic() - asked < WATCHED_S
+
+    def answer(self, have: str, *, wait_s: float) -> bytes | None:
+        """Return what a reader with the version *have* lacks, as JSON; None before the first status.
+
+        A reader of the present version waits for the next one, at most *wait_s* seconds.
+        """
+        with self._changed:
+            self._asked_at = self._monotonic()
+            if self._facts is None:
+                return None
+            view = self._make(self._facts)
+            if view.version == have:
+                self._changed.wait_for(lambda: self._is_over(have), wait_s)
+                self._asked_at = self._monotonic()
+                view = self._make(self._facts)
+            if have not in self._rendered:
+                from controller.core.view.view import answer, blanked
+
+                if len(self._rendered) >= RENDERED_MAX:
+                    self._rendered.clear()
+                lacks = answer(view, have)
+                shown = blanked(lacks, self._hidden) if self._hidden else lacks
+                self._rendered[have] = json.dumps(shown).encode()
+            return self._rendered[have]
+
+    def _is_over(self, have: str) -> bool:
+        """Return True if a reader with the version *have* waits no longer."""
+        return self._view is None or self._view.version != have
+
+    def _make(self, facts: Callable[[], ViewInputs]) -> View:
+        """Return the view of the last facts, made at most once."""
+        if self._view is not None and self._is_current:
+            return self._view
+        from controller.core.view.view import FieldsMemo, hidden_names, next_view, scoped
+
+        self._memo = self._memo or FieldsMemo()
+        inputs = facts()
+        inputs = replace(inputs, host={**self._host(), **inputs.host}, verified=self._verified())
+        if self._scope.owners is not None:
+            self._hidden = hidden_names(inputs, self._scope)
+            inputs = replace(scoped(inputs, self._scope), verified=None)
+        self._view = next_view(self._view, inputs, self._memo, run=self._run)
+        self._is_current, self._rendered = True, {}
+        self._changed.notify_all()
+        return self._view
+
 
 #: The maximum age of a report while nothing changes: ``status --watch`` asks twice a second.
 FRESH_S = 5.0
@@ -123,6 +262,7 @@ class Reporter:
             policy = self._shared.policy
         return {
             "instance": "" if inputs.observed is None else inputs.observed.instance,
+            "engine": "" if inputs.observed is None else inputs.observed.engine_version,
             "policy": "" if policy is None else policy.digest,
         }
 

@@ -26,15 +26,13 @@ from functools import partial
 from controller.loop.control_api import ControlApi
 from controller.loop.controller import Controller
 from controller.loop.metrics import ControllerMetrics
-from controller.loop.worker_slots import PassLock, WorkerSlots
-from controller.loop.workqueue import Chore
+from controller.loop.workqueue import Chore, PassLock, WorkerSlots
 from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
 from controller.system.conversation import ConversationServer, Guests
-from controller.system.event_loop import keep_out_of_collections, postpone_full_collections
-from controller.system.peer_groups import peer_groups
-from controller.system.stop_signal import StopSignal
+from controller.system.runtime import StopSignal, keep_out_of_collections, postpone_full_collections
+from controller.system.syscalls import peer_groups
 
 #: Seconds after which a thread hands the interpreter on: requests wait for a thread that plans.
 SWITCH_S = 0.0005

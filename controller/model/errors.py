@@ -259,7 +259,7 @@ class EngineFailed(EngineError):
 
 
 class PullFailed(EngineFailed):
-    """An image could not be pulled (``core.engine_api.progress``)."""
+    """An image could not be pulled (``core.engine_api.streams``)."""
 
     def __init__(self, code: str, message: str, *, act: Act, remedy: str = "") -> None:
         super().__init__(code, message, remedy=remedy)

@@ -343,6 +343,8 @@ class Observed:
 
     instance: str
     engine_id: str = ""
+    #: Of Docker, such as ``26.1.5``.
+    engine_version: str = ""
     #: A sentence about an engine that trimtab was not tested on; '' for a tested one.
     untested: str = ""
     containers: tuple[Container, ...] = ()

@@ -17,7 +17,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from controller.model.errors import UsageError
-from controller.ship import formats
+from controller.ship import destination
 from controller.ship.destination import Rejected, Sender, ToOtlp, Undelivered
 from controller.ship.follower import Shipped
 
@@ -140,14 +140,14 @@ class OtlpSink:
         record = shipped.record
         at = datetime.fromisoformat(record.time)
         time_ns = round(at.timestamp() * 1000) * 1_000_000
-        number = _SEVERITIES[formats.severity(record)]
+        number = _SEVERITIES[destination.severity(record)]
         log = LogRecord(
             timestamp=time_ns,
             observed_timestamp=time_ns,
             severity_number=SeverityNumber(number),
             severity_text=SeverityNumber(number).name,
             body=shipped.line.decode(),
-            attributes=dict(formats.attributes(record)),
+            attributes=dict(destination.attributes(record)),
             event_name=f"trimtab.{record.entry.stage}",
         )
         return ReadableLogRecord(log, self._resource, self._scope)

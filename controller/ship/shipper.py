@@ -22,10 +22,9 @@ from controller.core.records.record import GENESIS
 from controller.journal.store.segments import DurableMark
 from controller.model.errors import StateError
 from controller.ports import Clock
-from controller.ship.destination import Rejected, Sink, Undelivered
+from controller.ship.destination import Rejected, Sink, Undelivered, plain
 from controller.ship.fd_server import JournalFiles
 from controller.ship.follower import Cursor, Diverged, Follower, Shipped
-from controller.ship.formats import plain
 from controller.system.durable_files import write_atomic
 
 LOG = logging.getLogger("trimtab.ship")

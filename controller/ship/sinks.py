@@ -28,7 +28,7 @@ from typing import Final, assert_never
 from controller.core.records.checkpoint import Checkpoint, parse_checkpoint, read_checkpoint
 from controller.core.transparency import NOTE_MAX_BYTES, BadNote, parse_note
 from controller.model.errors import UsageError
-from controller.ship import formats
+from controller.ship import destination
 from controller.ship.destination import (
     Destination,
     Sender,
@@ -247,7 +247,7 @@ class SyslogSink:
                 return
             _refuse_ended(peer)
             until = self._sender.monotonic() + LONGEST_S
-            self._send(peer, b"".join(map(formats.counted, messages)), until=until)
+            self._send(peer, b"".join(map(destination.counted, messages)), until=until)
             self._await_acknowledged(peer, until=until)
         except OSError as error:
             self.close()
@@ -265,7 +265,7 @@ class SyslogSink:
         return f"{self._to.host}:{self._to.port}"
 
     def _message(self, shipped: Shipped) -> bytes:
-        return formats.syslog(
+        return destination.syslog(
             shipped.record,
             shipped.line,
             host=self._sender.host,

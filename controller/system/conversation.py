@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controller.model.errors import UsageError
-from controller.system.stop_signal import StopSignal
+from controller.system.runtime import StopSignal
 
 QUESTION_MAX = 64 * 1024
 #: How long a piece of a question takes at most, and how long a connection waits for its answer to begin.

@@ -1,4 +1,4 @@
-"""Linux system calls without a Python function. Each raises OSError on failure.
+"""Linux system calls without a Python function, and the groups of a peer. Each raises OSError on failure.
 
 Sources: prctl(2), capset(2), unshare(2), mount(2), pidfd_getfd(2), connect(2), linux/capability.h.
 
@@ -16,6 +16,7 @@ import errno
 import os
 import platform
 import resource
+import socket
 import struct
 from collections.abc import Collection
 from pathlib import Path
@@ -233,3 +234,28 @@ def _filter(machine: str) -> bytes:
 def _instruction(code: int, *, jump_true: int = 0, value: int = 0) -> bytes:
     """Return a struct sock_filter; a false comparison goes on with the next instruction."""
     return struct.pack("=HBBI", code, jump_true, 0, value)
+
+
+_SO_PEERGROUPS = 59
+_UCRED = struct.Struct("iII")  # pid, uid, gid
+#: Groups read at first: the memory for all costs more than the call. NGROUPS_MAX of the kernel.
+_FEW_GROUPS, _GROUPS_MAX = 64, 65536
+
+
+def peer_groups(connection: socket.socket) -> frozenset[int]:
+    """Return the gids of a peer: its own, and the supplementary ones. Python's getsockopt supports only 256.
+
+    Raises:
+        OSError: the kernel returns no credentials.
+    """
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    own: int = _UCRED.unpack(raw)[2]
+    option = (connection.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS)
+    for count in (_FEW_GROUPS, _GROUPS_MAX):
+        groups = (ctypes.c_uint32 * count)()
+        size = ctypes.c_uint32(ctypes.sizeof(groups))
+        if _libc.getsockopt(*option, groups, ctypes.byref(size)) == 0:
+            return frozenset((own, *groups[: size.value // ctypes.sizeof(ctypes.c_uint32)]))
+        if ctypes.get_errno() != errno.ERANGE:
+            break
+    return frozenset({own})  # no further group grants nothing

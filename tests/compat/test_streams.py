@@ -18,7 +18,7 @@ import pytest
 from controller.broker.engine.client import IDLE_MAX
 from controller.broker.server.connection import ConnectionTimeouts
 from controller.broker.server.server import ServerLimits
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import load_policy
 from tests.compat.world import DEVELOPMENT, IMAGE, Broker, development_policy
 from tests.gate import wire
 from tests.instance import eventually

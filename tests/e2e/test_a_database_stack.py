@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.broker.secrets.generated import secret_folder
+from controller.broker.secrets.opener import secret_folder
 from tests.engine import PrivateEngine
 from tests.instance import POLICIES, Host, eventually, has
 from tools import debian_images

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.secrets.generated import secret_folder
 from controller.broker.secrets.key_files import FILES, KEYS
+from controller.broker.secrets.opener import secret_folder
 from tests.e2e.test_git_sources import git, source_row
 from tests.instance import WITH_SECRETS, Host, descendants, eventually, web
 from tests.leaks import (

@@ -16,7 +16,7 @@ import docker
 import pytest
 
 from controller.app.process import new_id
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import load_policy
 from controller.journal.store.reader import records
 from tests.served import served as serving
 

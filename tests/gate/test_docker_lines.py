@@ -14,7 +14,7 @@ import pytest
 from controller.broker.handlers.dry_run import explain
 from controller.cli.clients.docker_command import record
 from controller.cli.commands.policy_explain import actor_of
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import load_policy
 from tests.served import served as serving
 
 if TYPE_CHECKING:

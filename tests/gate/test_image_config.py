@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.engine_api.tested_engines import CONTAINERD, image_store
+from controller.core.engine_api.engine_objects import CONTAINERD, image_store
 from controller.model import names
 from tests import engine as engines
 from tests.gate.fixtures import ALLOWED, Knobs, World

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from controller.app.state_folder import trimtab_gid
-from controller.core.engine_api.tested_engines import CONTAINERD, image_store
+from controller.core.engine_api.engine_objects import CONTAINERD, image_store
 from controller.model import names
 from tests.gate import wire
 from tests.gate.fixtures import CONTEXT, IMAGE, OTHER, PATIENCE_S, RUNS, Knobs, World
@@ -105,7 +105,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "S17 each reads the journal": (
         "gate/test_scenarios.py::test_each_reads_of_the_journal_what_is_theirs_to_know",
         "unit/core/records/test_query_visibility.py::test_who_may_read_a_record",
-        "unit/broker/handlers/test_journal_api.py::test_a_client_reads_no_identity_no_chain_and_no_record_of_others",
+        "unit/broker/handlers/test_trimtab_reads.py::test_a_client_reads_no_identity_no_chain_and_no_record_of_others",
     ),
     "S18 a container gets by steps what its create refuses": (
         "gate/test_scenarios.py::test_a_connect_gives_no_container_what_its_create_refuses",

@@ -25,9 +25,8 @@ from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import service_text, slot_text
 from controller.core.planning import planner
-from controller.core.planning.context import PlanContext
+from controller.core.planning.context import PlanContext, pending_moves, with_moves
 from controller.core.planning.images_networks_volumes import with_image_volumes
-from controller.core.planning.pending_moves import pending_moves, with_moves
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.planning.service_order import KnownServices
 from controller.core.review.review import review
@@ -35,8 +34,7 @@ from controller.core.service import history, prune_guard
 from controller.core.service.overrides import apply_overrides
 from controller.core.service.prune_guard import PruneMemory
 from controller.model.desired.desired import Desired, Overrides, Pin, Revision, Service
-from controller.model.desired.field_changes import Review
-from controller.model.desired.plan import Plan
+from controller.model.desired.plan import Plan, Review
 from controller.model.desired.spec.service import RestartPolicy
 from controller.model.names import DEFAULT_NAMESPACE, NetworkNames, container_name, service_key
 from controller.model.observed import (

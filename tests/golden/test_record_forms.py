@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records.inventory import fold
 from controller.core.records.inventory_json import from_json, to_json
 from controller.core.records.record import CLOSING, GENESIS, line_of

@@ -127,6 +127,7 @@ def view_of(rows: Iterable[Row], *, problems: Iterable[Row] = (), **more: Any) -
         "host": {
             "name": "harbour",
             "instance": "f3a9c2d471be",
+            "engine": "26.1.5",
             "trimtab": "0.2.0",
             "policy": "94a2e5aca494b40a6b02dd4f7c743a7248b86cb1c1aeb034b52990885ac576d5",
         },

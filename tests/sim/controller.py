@@ -16,9 +16,9 @@ from urllib.parse import urlencode
 from controller.app.controller import parse_pass_policy
 from controller.core.drift.actions import Judge
 from controller.core.planning.quarantine import QuarantineRules
-from controller.core.service.desired_view import DesiredView
+from controller.core.service.prune_guard import DesiredView
 from controller.engine.adapter import BrokerEngine, PolicyCache
-from controller.engine.transport import (
+from controller.engine.requests import (
     ConnectionBroken,
     EngineResponse,
     NotSent,
@@ -30,8 +30,7 @@ from controller.loop.passes import PassPolicy
 from controller.loop.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
-from controller.loop.worker_slots import PassLock
-from controller.loop.workqueue import Chore, Triggers
+from controller.loop.workqueue import Chore, PassLock, Triggers
 from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key
 from controller.model.observed import Observed

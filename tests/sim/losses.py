@@ -25,8 +25,7 @@ from controller.broker.gate.commands import (
     SecretOpened,
     SecretValue,
 )
-from controller.broker.secrets.generated import GeneratedValues
-from controller.broker.secrets.opener import SecretOpener
+from controller.broker.secrets.opener import GeneratedValues, SecretOpener
 from controller.core.planning.deliveries import bind_secrets
 from controller.core.secrets.declared import GeneratedSource, SecretName
 from controller.engine.requests import BrokerSecrets

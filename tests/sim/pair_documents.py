@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import load_policy
 from controller.core.yaml.documents import compose
 from controller.model.names import Key, job_key, service_key
 from controller.model.policy.document import Policy

@@ -18,8 +18,8 @@ from controller.broker import dispatch
 from controller.broker.gate import call, journal_entries, mutate, redact
 from controller.broker.gate.commands import Forward, Lost, WriteRecord
 from controller.broker.guards import disruption_budget, lookup, recovery
-from controller.broker.handlers import addresses as gate_addresses
 from controller.broker.handlers import container_create, container_lifecycle, container_read
+from controller.broker.handlers import networks_volumes as gate_addresses
 from controller.core import addresses, disruption
 from controller.core.admission import calls, create
 from controller.core.admission.create import PortClaim

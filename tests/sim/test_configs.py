@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from controller.broker.deliveries import mounts as deliveries
+from controller.broker import deliveries
 from controller.core.admission import create
 from controller.core.rules import mounts
 from controller.model import names

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.jobs import memory, rollout_hooks, run_rules
+from controller.core.jobs import memory, rollout_hooks
 from controller.core.jobs.decision import JobDecision
 from controller.core.jobs.memory import RunEnd
 from controller.core.planning import job_plan
@@ -69,7 +69,7 @@ UNBOUNDED = Plant(
     "an occasion has one run more than its completions, and the gate doesn't count",
     (
         (job_plan, "decide", returning(_more_runs)),
-        (run_rules, "_full", returning(_as_many_as_declared)),
+        (memory, "_full", returning(_as_many_as_declared)),
     ),
 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.core.manifests import parse
 from controller.core.manifests.revision_hash import VERSION, slot_spec
 from controller.core.planning import slot_plan

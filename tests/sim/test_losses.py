@@ -13,7 +13,7 @@ import pytest
 
 from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery
-from controller.broker.secrets.generated import GeneratedValues
+from controller.broker.secrets.opener import GeneratedValues
 from controller.core.planning.service_order import Ordering
 from tests.sim.checkers import ADDRESSES
 from tests.sim.losses import DATA, LOST, LossWorld

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.broker.handlers import service_move
-from controller.core.planning import pending_moves
+from controller.broker.handlers import trimtab_api
+from controller.core.planning import context
 from controller.core.records import container_effects
 from controller.core.service import prune_guard
 from controller.loop import passes
@@ -75,7 +75,7 @@ PLANTS = (
         FOREIGN,
         "moved-on-the-controllers-word",
         "the gate records each move that the controller asks for",
-        ((service_move, "judge_move", always(lambda *_args, **_named: ())),),
+        ((trimtab_api, "judge_move", always(lambda *_args, **_named: ())),),
     ),
 )
 
@@ -113,7 +113,7 @@ MOVES = (
         "claimed-and-pruned",
         "containers of a claimed name are removed like those of a removed document",
         (
-            (pending_moves, "pending_moves", always(lambda _desired, _observed: ())),
+            (context, "pending_moves", always(lambda _desired, _observed: ())),
             (passes, "pending_moves", always(lambda _desired, _observed: ())),
             (prune_guard, "claimed_keys", always(lambda _desired, _observed: frozenset())),
         ),

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 
 from controller.core.enforcement.approvals import planned_removals
-from controller.engine.events import event_of
+from controller.engine.responses import event_of
 from controller.loop.prober import Prober
 from controller.loop.workqueue import Chore
 from controller.model.errors import EngineError, UsageError

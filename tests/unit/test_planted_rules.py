@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from controller.broker.engine import rows
-from controller.broker.engine.rows import ListTooLong
+from controller.broker.engine import response
+from controller.broker.engine.response import ListTooLong
 from controller.core.charts import templates
-from controller.core.enforcement import quota_counts
+from controller.core.enforcement import limits
 from controller.core.rules import context, identity
 from controller.model import names
 from controller.model.records import Role
-from tests.unit.broker.engine import test_rows
+from tests.unit.broker.engine import test_response_rows as test_rows
 from tests.unit.core.admission import test_create
 from tests.unit.core.charts import test_templates
-from tests.unit.core.enforcement import test_quota_counts
+from tests.unit.core.enforcement import test_limits_quota_counts as test_quota_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def _for_all(original: Any) -> Any:
 
 PLANTED = {
     "a long row fails the whole list": Planted(
-        rows,
+        response,
         "ObjectCutter",
         lambda _: _too_long,
         partial(test_rows.test_a_long_row_costs_its_long_members_only, 1 << 16),
@@ -71,7 +71,7 @@ PLANTED = {
         test_create.test_published_ports_have_quotas_by_owner_and_in_all,
     ),
     "published ports of creates in progress count nothing": Planted(
-        quota_counts,
+        limits,
         "counted_of",
         lambda original: lambda *args: original(*args)._replace(ports=0),
         test_quota_counts.test_ports_of_a_container_count_from_its_reservation_to_its_end,

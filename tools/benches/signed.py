@@ -23,9 +23,9 @@ from typing import TypeVar
 import yaml
 
 from controller.app.state_folder import trimtab_gid
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.fetch.verify import KEYS
-from controller.system.event_loop import PERIOD_S
+from controller.system.runtime import PERIOD_S
 from tests import engine as engines
 from tests.gate.fixtures import CONTEXT, IMAGE, RUNS, Gate, Knobs
 from tests.gate.roles import CONTROLLER, Peer

@@ -19,8 +19,8 @@ from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess
 from controller.core.admission.create import judge_create
 from controller.core.planning.quarantine import QuarantineRules
 from controller.engine.adapter import BrokerEngine, PolicyCache
-from controller.engine.events import event_of
-from controller.engine.transport import EngineResponse, OutgoingRequest
+from controller.engine.requests import EngineResponse, OutgoingRequest
+from controller.engine.responses import event_of
 from controller.loop.controller import Controller
 from controller.loop.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts

@@ -33,7 +33,7 @@ from controller.broker.gate.state import NEWEST_API, OLDEST_API
 from controller.broker.wire import BODILESS
 from controller.core.encoding.json_values import parse_json, text_member, texts_of
 from controller.core.enforcement.kept_settings import ignored_by_engine
-from controller.core.engine_api.tested_engines import image_store
+from controller.core.engine_api.engine_objects import image_store
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
 from controller.model.records import Reply

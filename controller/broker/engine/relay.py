@@ -17,8 +17,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
-from controller.broker.engine.response import READ_BYTES, ResponseBroken, ResponseReader
-from controller.broker.engine.rows import EventLines
+from controller.broker.engine.response import READ_BYTES, EventLines, ResponseBroken, ResponseReader
 from controller.broker.wire import LAST_CHUNK, Headers, StreamedBody, chunk, head_bytes
 
 #: How long a client has to read the head of a response before the first output follows.

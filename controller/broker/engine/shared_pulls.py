@@ -19,8 +19,8 @@ from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Forward, Lost, SharedPull
 from controller.core.encoding.json_values import parse_json
-from controller.core.engine_api import progress as pull_progress
-from controller.core.engine_api.progress import NO_PROGRESS, PullProgress
+from controller.core.engine_api import streams as pull_progress
+from controller.core.engine_api.streams import NO_PROGRESS, PullProgress
 from controller.model.records import Reply
 from controller.system.slots import SlotUser
 

@@ -16,7 +16,7 @@ from controller.core.effective import Accounts, in_numbers, is_named, needs_numb
 from controller.core.encoding import json_values
 from controller.core.engine_api import cdi
 from controller.core.engine_api.cdi import CdiDevice, CdiFile
-from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
+from controller.core.engine_api.engine_objects import ENGINE_OBJECT, misfit
 from controller.core.records.query import Page, Question
 from controller.model.host_paths import PathFacts
 from controller.model.policy.document import Policy

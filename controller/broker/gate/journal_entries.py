@@ -22,9 +22,8 @@ from controller.broker.gate.commands import WriteRecord
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.wire import refusal
 from controller.core.encoding import json_values
-from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.identifiers import without_credentials
-from controller.core.encoding.json_values import mapping_of, parse_json
+from controller.core.encoding.json_values import digest, mapping_of, parse_json
 from controller.core.records import parts
 from controller.model.inventory import ContainerItem
 from controller.model.records import (

@@ -14,8 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 
-from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.json_values import parse_json, texts_of
+from controller.core.encoding.json_values import canonical, parse_json, texts_of
 
 TEXT_MAX = 512
 ITEMS_MAX = 128

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 from controller.core.admission.create import PortClaim
 from controller.core.admission.dns_names import DnsNames
 from controller.core.enforcement.approvals import ApprovalView
-from controller.core.enforcement.quota_counts import Counted
-from controller.core.enforcement.rate_limits import Buckets
-from controller.core.engine_api.progress import Access
+from controller.core.enforcement.limits import Buckets, Counted
 from controller.core.engine_api.requests import ExecRequest
+from controller.core.engine_api.streams import Access
 from controller.model.inventory import Inventory, released_holders
 from controller.model.names import ForeignContainer
 from controller.model.policy.document import Policy

@@ -9,8 +9,8 @@ from __future__ import annotations
 from controller.broker.gate.call import GateRequest
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
-from controller.core.enforcement import rate_limits
-from controller.core.enforcement.rate_limits import TokenRate
+from controller.core.enforcement import limits
+from controller.core.enforcement.limits import TokenRate
 from controller.model.quantities import format_bytes
 from controller.model.records import Actor, Role
 
@@ -38,12 +38,12 @@ def _journal(state: GateState) -> TokenRate:
 def _mutation_wait_s(state: GateState, uid: int) -> int:
     """Return in how many seconds a uid may change something; 0 for at once."""
     now = state.clock.monotonic()
-    return rate_limits.wait_s(state.shares.mutations, uid, now, _mutations(state), amount=1.0)
+    return limits.wait_s(state.shares.mutations, uid, now, _mutations(state), amount=1.0)
 
 
 def count_record(state: GateState, uid: int, size: int) -> None:
     """Count the bytes of a client's record."""
-    state.shares.journal = rate_limits.spend(
+    state.shares.journal = limits.spend(
         state.shares.journal,
         uid,
         state.clock.monotonic(),
@@ -56,14 +56,14 @@ def count_record(state: GateState, uid: int, size: int) -> None:
 def is_journal_spent(state: GateState, uid: int) -> bool:
     """Return True if a uid wrote its share of the journal: its records are counted only."""
     now = state.clock.monotonic()
-    return rate_limits.wait_s(state.shares.journal, uid, now, _journal(state)) > 0
+    return limits.wait_s(state.shares.journal, uid, now, _journal(state)) > 0
 
 
 def waiting(state: GateState) -> dict[str, int]:
     """Return in how many seconds each uid that spent a share may change something again."""
     now, found = state.clock.monotonic(), dict[str, int]()
     for uid in {*state.shares.mutations, *state.shares.journal}:
-        by_journal = rate_limits.wait_s(state.shares.journal, uid, now, _journal(state))
+        by_journal = limits.wait_s(state.shares.journal, uid, now, _journal(state))
         if wait := max(_mutation_wait_s(state, uid), by_journal):
             found[str(uid)] = wait
     return found
@@ -79,7 +79,7 @@ def take_mutation(state: GateState, actor: Actor) -> bool:
         return True
     if _mutation_wait_s(state, actor.uid):
         return False
-    state.shares.mutations = rate_limits.spend(
+    state.shares.mutations = limits.spend(
         state.shares.mutations, actor.uid, state.clock.monotonic(), _mutations(state)
     )
     return True
@@ -101,7 +101,7 @@ def refuse_if_spent(call: GateRequest, state: GateState) -> None:
             f"you changed more than {quotas.mutations_per_second} objects a second",
             wait,
         )
-    if wait := rate_limits.wait_s(state.shares.journal, uid, now, _journal(state)):
+    if wait := limits.wait_s(state.shares.journal, uid, now, _journal(state)):
         size = format_bytes(quotas.journal_per_day)
         raise _too_many(
             JOURNAL_RULE, f"your records take more than {size} of the journal a day", wait

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from controller.broker.deliveries import mounts
+from controller.broker import deliveries
 from controller.broker.gate import redact
 from controller.broker.gate.call import BROKER, Author, Flow, read_json
 from controller.broker.gate.commands import ReadProcess, WriteRecord
@@ -105,7 +105,7 @@ def verify(state: GateState, item: ContainerItem, policy: Policy) -> Flow[Verifi
     pauses = list(PAUSES_S)
     try:
         while pauses:
-            confined = yield from mounts.with_present_sources(state, item, item.confined)
+            confined = yield from deliveries.with_present_sources(state, item, item.confined)
             result, again = yield from _observe(state, item, confined, policy, pauses.pop(0))
             if not result.breaches and not again:
                 break

@@ -37,8 +37,8 @@ from controller.core.effective import is_reserved
 from controller.core.encoding.identifiers import repository_of
 from controller.core.enforcement.approvals import NOTE_MAX
 from controller.core.engine_api import parse
+from controller.core.engine_api.engine_objects import ENGINE_OBJECT, misfit
 from controller.core.engine_api.requests import CreateRequest, Finding
-from controller.core.engine_api.shapes import ENGINE_OBJECT, misfit
 from controller.core.engine_api.translate import ZERO_TIME
 from controller.core.files.content import config_root
 from controller.core.records.inventory import fold_adoption

@@ -17,8 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.broker import signed_acts
-from controller.broker.deliveries import mounts, secrets
+from controller.broker import deliveries, signed_acts
 from controller.broker.gate.call import (
     BROKER,
     Author,
@@ -41,7 +40,7 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState, reserving
 from controller.broker.guards import conflicts, job_runs, lookup
 from controller.broker.guards.recovery import remove_unstarted
-from controller.broker.handlers import addresses, container_hooks, networks_volumes
+from controller.broker.handlers import container_hooks, networks_volumes
 from controller.broker.handlers import image as images
 from controller.broker.wire import json_reply, refusal
 from controller.core.admission import create as host_ports
@@ -50,7 +49,7 @@ from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
 from controller.core.effective import needs_accounts
 from controller.core.encoding.identifiers import is_image_id
-from controller.core.enforcement import quota_counts
+from controller.core.enforcement import limits
 from controller.core.enforcement.kept_settings import (
     ignored_by_create,
     ignored_by_update,
@@ -188,16 +187,16 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         # Only an admitted create makes its networks, volumes and folders; the result is judged again.
         with reserving(state.reservations.objects, _implied_objects(found)):
             yield from make_implied(call, state, found)
-            yield from mounts.make_sources(judged.folders)
+            yield from deliveries.make_sources(judged.folders)
         yield from _gather(call, state, wants, found, again=True)
         judged = yield from _judge_by_facts(call, state, found)
     labels = _labels(found.by_text)
-    with addresses.reserve(call, state, addresses.slot_of(labels), judged):
+    with networks_volumes.reserve(call, state, networks_volumes.slot_of(labels), judged):
         job_runs.refuse_while_creating(state, labels)
         # Only for an admitted create: a refused one leaves no folder.
         namespace = _placement(labels)[1]
-        yield from mounts.make_requested(state, found.request, namespace)
-        values = yield from secrets.values_of(state, found.request, namespace)
+        yield from deliveries.make_requested(state, found.request, namespace)
+        values = yield from deliveries.values_of(state, found.request, namespace)
         # Last: a commit can have been accepted during the look-ups.
         proof = signed_acts.proof_of_create(call, state, found.pin)
         _refuse_moved_volumes(state, found)
@@ -331,14 +330,14 @@ def _facts_of_image(
     return (yield from images.with_accounts(facts, inspect))
 
 
-def _implied_objects(found: Lookups) -> dict[str, quota_counts.Counted]:
+def _implied_objects(found: Lookups) -> dict[str, limits.Counted]:
     """Return the networks and volumes that are created with a container, by their intent."""
     networks = {
-        identifier: quota_counts.counted_of("network", SummaryPart.read(judged.summary))
+        identifier: limits.counted_of("network", SummaryPart.read(judged.summary))
         for identifier, judged in found.unmade.values()
     }
     volumes = {
-        identifier: quota_counts.counted_of("volume", SummaryPart.read(judged.summary))
+        identifier: limits.counted_of("volume", SummaryPart.read(judged.summary))
         for identifier, judged in found.unmade_volumes.values()
     }
     return {**networks, **volumes}
@@ -365,7 +364,7 @@ def _plan_implied(
     call: GateRequest, state: GateState, name: str, by_text: AdmissionDecision
 ) -> Flow[tuple[str, AdmissionDecision]]:
     """Return the id of the intent and the admission of an implied network."""
-    identifier, taken = state.new_id(), (yield from addresses.taken_subnets(state))
+    identifier, taken = state.new_id(), (yield from networks_volumes.taken_subnets(state))
     stamp = Stamp(instance=state.instance, intent=identifier)
     owner, namespace, _ = _placement(_labels(by_text))
     asked = (owner, namespace) if call.actor.role is Role.CONTROLLER else ("", "")
@@ -509,7 +508,7 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
 def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
     """Return all facts, with the current counts."""
     owner, namespace, service = _placement(_labels(found.by_text))
-    counted = quota_counts.all_counted(state.inventory, state.reservations.objects)
+    counted = limits.all_counted(state.inventory, state.reservations.objects)
     return CreateFacts(
         host=found.host,
         image=found.image,
@@ -521,24 +520,24 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
         cdi=found.cdi,
         shared=found.shared,
         uid_user=found.uid_user,
-        service_count=quota_counts.count_of_service(
+        service_count=limits.count_of_service(
             state.inventory,
             state.reservations.objects,
             owner=owner,
             namespace=namespace,
             service=service,
         ),
-        owner_count=quota_counts.containers_of(counted, owner),
-        counts=quota_counts.count(counted, owner=owner, role=role),
+        owner_count=limits.containers_of(counted, owner),
+        counts=limits.count(counted, owner=owner, role=role),
         new_volumes=len(found.unmade_volumes),
         new_networks=len(found.unmade),
         files=state.inventory.files,
-        file_paths=mounts.paths_of(state, found.request, namespace),
+        file_paths=deliveries.paths_of(state, found.request, namespace),
         replaces=_replaces(state, found.by_text),
         name_taken=found.name_taken,
         name_of=found.name_of,
         run=job_runs.run_facts(state, _labels(found.by_text)),
-        addresses=addresses.of_slot(
+        addresses=networks_volumes.of_slot(
             state,
             _labels(found.by_text),
             found.networks,
@@ -614,7 +613,7 @@ def create_judged(
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
     kept = Kept(state, call.policy, judged.warnings, judged.body or {}, judged.settings)
-    counted = quota_counts.counted_of("container", SummaryPart.read(judged.summary))
+    counted = limits.counted_of("container", SummaryPart.read(judged.summary))
     with (
         reserving(state.reservations.objects, {call.id: counted}),
         conflicts.reserve_names(call, state, mine),

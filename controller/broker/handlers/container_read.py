@@ -1,8 +1,13 @@
-"""Reads of containers and of the engine: only the caller's objects, and no values of variables."""
+"""Reads of containers and of the engine: only the caller's objects, and no values of variables.
+
+The reply reveals neither objects of others nor paths of the host. Members that SDKs index are
+always present.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,8 +18,10 @@ from controller.broker.gate.call import (
     Flow,
     GateRequest,
     engine_reply,
+    parse_list,
     read_engine,
     read_json,
+    read_members,
     read_rows,
 )
 from controller.broker.gate.commands import Relay, Rows
@@ -39,6 +46,7 @@ from controller.core.records.parts import RequestPart
 from controller.core.rules.container import variable_names
 from controller.model import names
 from controller.model.inventory import ContainerItem
+from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
 
 #: Events of the engine that show a request for the end of a container.
@@ -383,3 +391,72 @@ def container_stream(call: GateRequest, state: GateState) -> Flow[Reply | Relay]
         yield from record_read(call, container.item.id)
     path = build_path(f"{container.path}/{call.verb}", call.query)
     return Relay(call.route.method, path, hijack=call.verb == "attach")
+
+
+#: Members that are passed on unchanged.
+_KEPT = """
+    ID Driver MemoryLimit SwapLimit CpuCfsPeriod CpuCfsQuota CPUShares CPUSet PidsLimit
+    OomKillDisable IPv4Forwarding BridgeNfIptables BridgeNfIp6tables LoggingDriver CgroupDriver
+    CgroupVersion KernelVersion OperatingSystem OSVersion OSType Architecture NCPU MemTotal
+    SystemTime ServerVersion DefaultRuntime LiveRestoreEnabled InitBinary SecurityOptions
+"""
+
+
+def info(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``GET /info``, without private facts of the host; the counts are the caller's."""
+    engine = (yield from read_json("/info")) or {}
+    shown = {
+        **{key: engine[key] for key in _KEPT.split() if key in engine},
+        **(yield from _container_counts(call, state)),
+        "Images": len(parse_list((yield from image.visible_images(call, {})))),
+        "Name": "trimtab",
+        "ExperimentalBuild": False,
+        "Debug": False,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "Warnings": [],
+    }
+    if can_see_host(call.actor):
+        shown |= _policy_members(call.policy)
+    return json_reply(200, shown)
+
+
+def _container_counts(call: GateRequest, state: GateState) -> Flow[dict[str, int]]:
+    """Return the counts of the caller's containers, by state."""
+    query = {
+        "all": "1",
+        "filters": lists.encode_filters(lists.restrict_filters({}, state, call.actor)),
+    }
+    states: Counter[str] = Counter()
+    for row in (yield from read_members(build_path("/containers/json", query), "Id", "State")):
+        item = state.inventory.containers.get(str(row.get("Id", "")))
+        if item is not None and can_see(call.actor, item.owner):
+            states[str(row.get("State", ""))] += 1
+    running, paused = states["running"] + states["restarting"], states["paused"]
+    return {
+        "Containers": states.total(),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": states.total() - running - paused,
+    }
+
+
+def _policy_members(policy: Policy) -> dict[str, object]:
+    """Return the members that list options: the options of the policy, not of the host."""
+    return {
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "null"],
+            "Authorization": None,
+            "Log": list(policy.logs.drivers),
+        },
+        "Runtimes": {name: {"path": name} for name in policy.security.runtimes},
+        "Labels": [],
+    }

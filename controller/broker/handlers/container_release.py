@@ -25,10 +25,13 @@ from controller.broker.gate.refusals import Denied, refuse_for
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify
 from controller.broker.guards.lookup import OwnContainer
-from controller.broker.guards.start_recheck import refuse_if_changed, refuse_if_volume_held
 from controller.broker.handlers import container_create
 from controller.broker.handlers import image as images
-from controller.broker.handlers.container_lifecycle import run_pre_stop
+from controller.broker.handlers.container_lifecycle import (
+    refuse_if_changed,
+    refuse_if_volume_held,
+    run_pre_stop,
+)
 from controller.broker.wire import json_reply
 from controller.core.admission.adoption import Defaults, create_body_of, delivered_places
 from controller.core.encoding.json_values import list_of, mapping_of

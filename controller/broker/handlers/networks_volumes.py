@@ -1,15 +1,24 @@
-"""Networks and volumes of this instance: list, inspect, create, remove, and join."""
+"""Networks and volumes of this instance, and the addresses in its networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from controller.broker import signed_acts
 from controller.broker.gate import redact
-from controller.broker.gate.call import Author, Flow, GateRequest, parse_json, read_rows
+from controller.broker.gate.call import (
+    Author,
+    Flow,
+    GateRequest,
+    parse_json,
+    read_json,
+    read_members,
+    read_rows,
+)
 from controller.broker.gate.commands import EndConnections, Rows
 from controller.broker.gate.journal_entries import place_of
 from controller.broker.gate.mutate import (
@@ -20,7 +29,7 @@ from controller.broker.gate.mutate import (
 )
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
-from controller.broker.gate.state import GateState
+from controller.broker.gate.state import GateState, reserving
 from controller.broker.guards import conflicts, disruption_budget, lists, lookup
 from controller.broker.guards.lists import ListRows
 from controller.broker.guards.lookup import (
@@ -32,14 +41,19 @@ from controller.broker.guards.lookup import (
     owned_volume,
 )
 from controller.broker.guards.recovery import forget_gone
-from controller.broker.handlers import addresses
 from controller.broker.wire import json_reply, refusal
-from controller.core.addresses import key_of
+from controller.core.addresses import key_of, slot_address, slot_key, subnets_of, with_addresses
 from controller.core.admission import networks_volumes
-from controller.core.enforcement.quota_counts import all_counted, count
+from controller.core.enforcement.limits import all_counted, count
 from controller.core.engine_api import parse
 from controller.core.engine_api.translate import HELD, OUTSIDERS
-from controller.core.records.parts import EndpointPart, ResultPart, SummaryPart
+from controller.core.records.parts import (
+    EndpointPart,
+    NetworkPart,
+    RequestPart,
+    ResultPart,
+    SummaryPart,
+)
 from controller.core.rules.context import (
     NetworkFacts,
     QuotaCounts,
@@ -50,9 +64,143 @@ from controller.core.rules.context import (
 from controller.core.rules.networks import implied_kind
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
-from controller.model.inventory import VOLUME
+from controller.model.inventory import VOLUME, ContainerItem, Inventory
 from controller.model.mutations import Mutation
 from controller.model.records import ALLOW, Actor, Reply, Role
+
+
+def taken_subnets(state: GateState) -> Flow[tuple[str, ...]]:
+    """Return the networks that a new subnet must not overlap.
+
+    They are the engine's, those whose creation is in progress, and the routes of the engine's host.
+    """
+    listed = yield from read_members("/networks")
+    requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
+    under_way = (
+        subnet for request in requests for subnet in request.summary.part(NetworkPart).subnets
+    )
+    return (*subnets_of(listed), *under_way, *state.routes())
+
+
+#: The beginning of an endpoint's key, in place of the id of a container that is starting.
+ENDPOINT = "ep-"
+
+
+def reserve(
+    call: GateRequest, state: GateState, slot: str, judged: AdmissionDecision
+) -> AbstractContextManager[None]:
+    """Keep the addresses chosen for a slot from others, until the inventory remembers them.
+
+    Other requests are judged before the intent is durable.
+    """
+    chosen = EndpointPart.read(judged.summary).slot_addresses
+    return reserving(state.reservations.addresses, {call.id: (slot, chosen)})
+
+
+def _known(state: GateState) -> Inventory:
+    """Return the inventory with the addresses that requests in progress have chosen."""
+    inventory = state.inventory
+    for slot, named in state.reservations.addresses.values():
+        inventory = replace(inventory, addresses=with_addresses(inventory, slot, named))
+    return inventory
+
+
+def of_slot(
+    state: GateState,
+    labels: Mapping[str, Any],
+    networks: Mapping[str, NetworkFacts],
+    asked: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the addresses for a new container of a slot, by the name of the network.
+
+    *asked* are those that its document chose.
+
+    Other containers of the slot let go of the address before the new one starts. A container of a
+    client, and the run of a job, has no slot.
+    """
+    slot = slot_of(labels)
+    namespace, service, number = slot.split("/")
+    if not number.isdecimal():
+        return {}
+    items = state.inventory.items.of_service(namespace, service)
+    own = {item.id for item in items if key_of(item) == slot}
+    return {
+        name: slot_address(
+            _known(state),
+            slot,
+            network=facts.id,
+            subnet=facts.subnet,
+            held=facts.held,
+            own=own,
+            asked=asked.get(name, ""),
+        )
+        for name, facts in networks.items()
+        if facts.subnet
+    }
+
+
+def held_by_others(state: GateState, network: Mapping[str, Any]) -> dict[str, str]:
+    """Return the containers outside of the inventory at addresses of slots: the name by address.
+
+    *network* is the inspect of a network. Somebody named the address on the engine's own socket. While a
+    container starts, the engine shows its endpoint in place of its id: that is nobody's yet.
+    """
+    known = {*state.inventory.addresses.get(str(network.get("Id", "")), {}).values()}
+    held = {
+        str(end.get("IPv4Address") or "").partition("/")[0]: str(end.get("Name") or identifier)
+        for identifier, end in (network.get("Containers") or {}).items()
+        if identifier not in state.inventory.containers and not identifier.startswith(ENDPOINT)
+    }
+    return {address: name for address, name in sorted(held.items()) if address in known}
+
+
+def slot_of(labels: Mapping[str, Any]) -> str:
+    """Return the key of the slot that the labels of a new container name."""
+    namespace, service, number = (
+        str(labels.get(name, "")) for name in (names.NAMESPACE, names.SERVICE, names.SLOT)
+    )
+    return slot_key(namespace, service, number)
+
+
+def ends_connections(
+    state: GateState, call: GateRequest, found: OwnContainer, network: NetworkFacts
+) -> EndConnections | None:
+    """Return how connections end before the controller takes a container from an address that clients know.
+
+    It is that of its slot, or another one under its service's name. None if the container is at neither.
+    """
+    at = {container: address for address, container in network.held.items()}.get(found.item.id, "")
+    slot = key_of(found.item)
+    if call.actor.role is not Role.CONTROLLER or not at or not slot or not network.subnet:
+        return None
+    joined = (found.inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    named = found.item.service in ((joined.get(network.name) or {}).get("Aliases") or ())
+    if not named and state.inventory.addresses.get(network.id, {}).get(slot) != at:
+        return None
+    pid = (found.inspect.get("State") or {}).get("Pid")
+    return EndConnections(pid if isinstance(pid, int) else 0, found.item.id, at)
+
+
+def of_item(state: GateState, item: ContainerItem, network: NetworkFacts) -> Flow[str]:
+    """Return the address of a container's slot in a network; '' while another container has it.
+
+    A container without a place in the network (``engine.responses``) has it until its end.
+    """
+    slot = key_of(item)
+    if not slot or not network.subnet:
+        return ""
+    items = state.inventory.items.of_service(item.namespace, item.service)
+    others = {each.id for each in items if key_of(each) == slot} - {item.id, *network.held.values()}
+    for other in sorted(others):
+        inspect = (yield from read_json(f"/containers/{other}/json")) or {}
+        joined = ((inspect.get("NetworkSettings") or {}).get("Networks") or {}).values()
+        here = any((end or {}).get("NetworkID") == network.id for end in joined)
+        if here and (inspect.get("State") or {}).get("Running") is True:
+            return ""
+    return slot_address(
+        _known(state), slot, network=network.id, subnet=network.subnet, held=network.held
+    )
+
 
 QUOTA_RULES = "quota."
 FORGET_AGAIN_S = 1.0
@@ -162,7 +310,7 @@ def _visible_network(
         for identifier in everyone
         if (item := state.inventory.containers.get(identifier)) is not None
     )
-    held = addresses.held_by_others(state, inspect)
+    held = held_by_others(state, inspect)
     told = {OUTSIDERS: outsiders, HELD: held}
     return {**inspect, "Containers": containers, **{k: each for k, each in told.items() if each}}
 
@@ -180,7 +328,7 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
 
     names_one = any(pool.subnet and ":" not in pool.subnet for pool in request.pools)
     chooses = call.actor.role is Role.CONTROLLER and not names_one
-    subnets = (yield from addresses.taken_subnets(state)) if chooses else ()
+    subnets = (yield from taken_subnets(state)) if chooses else ()
 
     def judge() -> AdmissionDecision:
         return networks_volumes.admit_network(
@@ -272,7 +420,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         else partial(
             networks_volumes.admit_connect,
             mode_network=(yield from _mode_network(call, state, found, facts)),
-            address=(yield from addresses.of_item(state, found.item, facts)),
+            address=(yield from of_item(state, found.item, facts)),
         )
     )
     # Last: another connect can have been admitted during the look-ups.
@@ -302,7 +450,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     # The body has the container's full id, whatever the client called it.
     change = Change.of(Mutation(call.route.name), item.id, path, judged, summary)
     if leave:
-        ending = addresses.ends_connections(state, call, found, facts)
+        ending = ends_connections(state, call, found, facts)
         if ending is None:
             return (yield from perform(state, call.by, change))
         reply = yield from perform(state, call.by, change, prepare=partial(_end_first, ending))
@@ -310,7 +458,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         return reply
     mine = conflicts.names_after_join(state, found, network.facts.name, request.endpoint.aliases)
     with (
-        addresses.reserve(call, state, key_of(item), judged),
+        reserve(call, state, key_of(item), judged),
         conflicts.reserve_names(call, state, mine),
     ):
         return (yield from perform(state, call.by, change))

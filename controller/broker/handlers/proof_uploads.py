@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.broker.deliveries.secrets import record_new
+from controller.broker.deliveries import record_new
 from controller.broker.gate import redact
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import ProofRefused, ProofVerified, VerifyProof

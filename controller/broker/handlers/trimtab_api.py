@@ -1,10 +1,12 @@
-"""The routes of trimtab itself, /trimtab/v1: the caller, health, policy, inventory, records.
+"""The routes of trimtab itself, /trimtab/v1: caller, health, policy, inventory, records, moves, settings.
 
 Handle the act ``source.line``: an operator approves a signed commit outside the accepted history.
 
 A history was rewritten, or the accepted commit has its signature in another spelling. The approval
 names both commits by a digest of the whole output. The accepted commit stays in force until the
 approved commit, or a descendant, is proven. No other commit of the old line is accepted any more.
+
+The record is durable before they are in force. One mistake refuses the whole file.
 """
 
 from __future__ import annotations
@@ -13,30 +15,38 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from controller.broker import wire
-from controller.broker.deliveries import secrets
+from controller.broker import deliveries, signed_acts, wire
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest
-from controller.broker.gate.commands import GiveWay, ReadEngine
-from controller.broker.gate.journal_entries import request_of, require_record
+from controller.broker.gate.call import BROKER, Flow, GateRequest
+from controller.broker.gate.commands import (
+    GiveWay,
+    ReadEngine,
+    ReadSettings,
+    SettingsFound,
+    SettingsRefused,
+    UseSettings,
+    WriteRecord,
+)
+from controller.broker.gate.journal_entries import actor_of, request_of, require_record
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
-from controller.broker.guards import client_shares, recovery
+from controller.broker.guards import client_shares, conflicts, disruption_budget, recovery
 from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import adoption_labelled, volumes
-from controller.broker.handlers.service_move import move_service
 from controller.broker.wire import json_reply
-from controller.core.encoding.canonical_json import digest
+from controller.core.admission.service_move import FORM, PASSING, judge_move, read_move, subject_of
+from controller.core.encoding.json_values import digest
 from controller.core.encoding.text import quote
 from controller.core.enforcement import approvals as approval_requests
 from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
-from controller.core.enforcement.quota_counts import all_counted, quota_use
-from controller.core.engine_api.tested_engines import untested
+from controller.core.enforcement.limits import all_counted, quota_use
+from controller.core.engine_api.engine_objects import untested
 from controller.core.records.inventory_json import ITEM, TAGGED, addresses_to_json, shared_to_json
 from controller.core.records.parts import (
     ActPart,
     ApprovalPart,
+    LoadedSettingsPart,
     ProofPart,
     RequestPart,
     read_hold,
@@ -49,6 +59,7 @@ from controller.model.mutations import (
     JOB_RUN,
     ROTATE_KEY,
     SERVICE_MOVED,
+    SETTINGS_RELOADED,
     SHOW_VALUES,
     SOURCE_ACTS,
     SOURCE_HELD,
@@ -59,10 +70,44 @@ from controller.model.mutations import (
 )
 from controller.model.policy.document import Policy
 from controller.model.policy.sections import SignedSource
-from controller.model.records import Actor, Reply, Role
+from controller.model.records import ALLOW, Actor, Entry, Reply, Role
 
 if TYPE_CHECKING:
     from controller.core.proofs.proven_commit import OtherLine
+
+
+def move_service(call: GateRequest, state: GateState, body: dict[str, object]) -> Flow[Reply]:
+    """Record that a service's containers go on under another name. No request reaches the engine.
+
+    Raises:
+        Denied: a fact of the inventory or the policy is against the move.
+    """
+    asked = read_move(body)
+    if isinstance(asked, str):
+        raise Denied(
+            "body.invalid", f"the move can't be recorded: {asked}", f"send {FORM}", status=400
+        )
+    proof = signed_acts.proof_of_move(call, state, asked.target)
+    # Mutations are judged one at a time, so two requests can't use up one approval.
+    approval = disruption_budget.approval_of(call, state, subject_of(asked, state.inventory))
+    findings = judge_move(
+        asked,
+        state.inventory,
+        role=call.actor.role,
+        policy=call.policy,
+        names_in_use=conflicts.names_in_use(state),
+        approved=approval is not None,
+    )
+    for finding in findings:
+        status = 409 if finding.rule in PASSING else 403
+        raise Denied(
+            finding.rule, finding.reason, finding.remedy, status=status, subject=str(asked.target)
+        )
+    summary = asked.summary(proof)
+    request = request_of("POST", SERVICE_MOVED, str(asked.target), summary)
+    used = None if approval is None else disruption_budget.with_approval(ALLOW, approval)
+    yield from require_record("operator", call.by, request, verdict=used)
+    return json_reply(200, {"id": call.id})
 
 
 _MEMBERS = frozenset({"act", "object", "digest", "note"})
@@ -147,7 +192,7 @@ _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {
     act: act for act in (*SOURCE_ACTS, STATE_BACKED_UP, STATE_CONFIRMED)
 }
 _ACTS = {"adopt": adoption_labelled.adopt_labelled, SERVICE_MOVED: move_service}
-_ACTS |= {**volumes.ACTS, **secrets.ACTS, **LINE_ACTS}
+_ACTS |= {**volumes.ACTS, **deliveries.ACTS, **LINE_ACTS}
 TEXT_MAX = 512
 #: Containers of an inventory until the flow gives way: they take some milliseconds.
 INVENTORY_STEP = 100
@@ -364,7 +409,8 @@ def shared_items(
         members["foreign"] = [asdict(holder) for holder in holders]
     if warning := untested(state.engine.version, state.engine.image_store):
         members["untested"] = warning
-    return {"engineId": state.engine.engine_id, **members, "tags": tags}
+    about = {"engineId": state.engine.engine_id, "engineVersion": state.engine.version}
+    return {**about, **members, "tags": tags}
 
 
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -542,3 +588,47 @@ def _invalid_record() -> Denied:
         f"name the act in at most {ACT_MAX} characters",
         status=400,
     )
+
+
+def reload_settings(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle the request. The answer names each changed key, and the units that need a restart for it.
+
+    Raises:
+        Denied: ``settings.invalid``, ``settings.rebind`` and others: nothing changed.
+    """
+    found = yield ReadSettings()
+    if isinstance(found, SettingsRefused):
+        raise _denied(found)
+    assert isinstance(found, SettingsFound), "what ReadSettings returns"
+    yield from require_record("operator", call.by, _request(found))
+    refused = yield UseSettings(found)
+    if isinstance(refused, SettingsRefused):
+        raise _denied(refused)
+    keys = {
+        key.name: [] if key.live else [f"{each}.service" for each in key.processes]
+        for key in found.changed
+    }
+    digest = state.health.settings_digest
+    return json_reply(200, {"id": call.id, "digest": digest, "restart": keys})
+
+
+def reload_changed(state: GateState) -> Flow[None]:
+    """Put changed settings in force, as SIGHUP asks for; the record is the broker's own."""
+    found = yield ReadSettings()
+    if not isinstance(found, SettingsFound):
+        return
+    if found.changed:
+        entry = Entry(state.new_id(), "policy", actor=actor_of(BROKER), request=_request(found))
+        if (yield WriteRecord(entry)) is None:
+            return
+    yield UseSettings(found)
+
+
+def _request(found: SettingsFound) -> dict[str, object]:
+    names = tuple(key.name for key in found.changed)
+    summary = LoadedSettingsPart(keys=names, settings_digest=found.in_force.digest)
+    return request_of("POST", SETTINGS_RELOADED, "settings", summary.members)
+
+
+def _denied(refused: SettingsRefused) -> Denied:
+    return Denied(refused.code, refused.message, refused.remedy, status=409)

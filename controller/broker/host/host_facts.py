@@ -28,7 +28,7 @@ from controller.core.rules.host_routes import (
     parse_ipv6_routes,
     parse_routes,
 )
-from controller.system.host_views import OWN_ROOT, differing_folder, root_of, server_of
+from controller.system.systemd import OWN_ROOT, differing_folder, root_of, server_of
 
 FILES_MAX = 64
 FILE_BYTES_MAX = 1024 * 1024

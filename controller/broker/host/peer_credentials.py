@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from controller.model.records import Actor, Role, ViewerScope
-from controller.system.peer_groups import peer_groups
 from controller.system.slots import SlotUser
+from controller.system.syscalls import peer_groups
 
 _SO_PEERPIDFD = 77
 _UCRED = struct.Struct("iII")  # pid, uid, gid

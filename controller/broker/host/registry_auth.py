@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from controller.core.engine_api.progress import Access
+from controller.core.engine_api.streams import Access
 from controller.model.errors import CredentialsInvalid
 
 BYTES_MAX = 256 * 1024

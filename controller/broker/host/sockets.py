@@ -29,19 +29,23 @@ from typing import NamedTuple, Self
 
 from controller.broker.host.peer_credentials import PeerRules
 from controller.model.errors import StateError
-from controller.system.access_lists import ACL, READ_WRITE, SEARCH, access_list, let_in
-from controller.system.service_manager import WAITING_MAX
 from controller.system.sockets import (
+    ACL,
     CONTROLLER,
     CONTROLLER_SOCKET,
     OPERATOR,
+    READ_WRITE,
+    SEARCH,
     SOCKET_MODE,
     VIEWER,
     SocketInUse,
+    access_list,
     bind_socket,
+    let_in,
     reserved_socket,
     set_access,
 )
+from controller.system.systemd import WAITING_MAX
 
 LOG = logging.getLogger(__name__)
 #: Connections accepted in one turn of the event loop.

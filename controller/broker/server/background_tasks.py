@@ -29,8 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 from controller.broker.engine.client import EngineClient
-from controller.broker.engine.response import ResponseBroken, ResponseReader
-from controller.broker.engine.rows import EventLines
+from controller.broker.engine.response import EventLines, ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Lost
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState

@@ -15,8 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Generic, TypeVar, assert_never, cast
 
-from controller.broker.builds.runner import run_build
-from controller.broker.builds.upload import context_of, receive_context
+from controller.broker.builds.runner import context_of, receive_context, run_build
 from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseReader, read_within
@@ -26,7 +25,7 @@ from controller.broker.gate import commands
 from controller.broker.gate.call import Flow, unavailable_reason
 from controller.broker.gate.commands import ReceiveContext, RunBuild
 from controller.broker.gate.state import HealthState
-from controller.broker.host import connections, host_facts, path_inspector, processes
+from controller.broker.host import host_facts, path_inspector, processes
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import RecordLimiter, RecordStore
 from controller.broker.server.settings_reload import SettingsReload
@@ -414,7 +413,7 @@ class Driver:
             case commands.EndProcess(pid, container):
                 return processes.kill_session(pid, container)
             case commands.EndConnections():
-                return connections.execute(command.pid, command.container, command.address)
+                return processes.execute(command.pid, command.container, command.address)
             case commands.MakeFolder(path, uid):
                 return path_inspector.make_folder(path, uid)
             case _:

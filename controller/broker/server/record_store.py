@@ -9,7 +9,7 @@ The snapshot (``broker/inventory.json``) only spares the next start a read of th
 is replaced atomically, after a signed record describes the new content by a hash. A snapshot that no
 record describes is not used, and the inventory is rebuilt from the journal (docs/decisions/0047).
 
-The rate limit on journal records of refusals and reads (``core.enforcement.rate_limits``).
+The rate limit on journal records of refusals and reads (``core.enforcement.limits``).
 
 Within its limit, each refusal or read of a peer gets its own record. Beyond the limit, one summary
 record a second counts them. The response is sent after the summary is durable, at most a second
@@ -29,9 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.broker.gate.state import GateState
-from controller.core.encoding.canonical_json import canonical_by_item
-from controller.core.enforcement import rate_limits
-from controller.core.enforcement.rate_limits import Limit, Tally
+from controller.core.encoding.json_values import canonical_by_item
+from controller.core.enforcement import limits
+from controller.core.enforcement.limits import Limit, Tally
 from controller.core.metrics.broker_values import of_record
 from controller.core.records import checkpoint, inventory_json
 from controller.core.records import inventory as inventories
@@ -318,7 +318,7 @@ class RecordLimiter:
         self._clock = clock
         self._new_id = new_id
         self._limit = limit
-        self._buckets: dict[int, rate_limits.Bucket] = {}
+        self._buckets: dict[int, limits.Bucket] = {}
         self._pending: dict[int, _PendingSummary] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
@@ -327,11 +327,11 @@ class RecordLimiter:
         """Write *entry*, or count it in a summary. Return the durable record, or None."""
         actor = ActorPart.read(entry.actor)
         uid = None if actor.role == Role.BROKER else actor.uid
-        if uid is not None and entry.stage in rate_limits.LIMITED:
+        if uid is not None and entry.stage in limits.LIMITED:
             now = self._clock.monotonic()
-            self._buckets, is_within = rate_limits.take(self._buckets, uid, now, self._limit)
+            self._buckets, is_within = limits.take(self._buckets, uid, now, self._limit)
             if not is_within or self._share.is_spent(uid):
-                peer = rate_limits.peer_of(self._buckets, uid, self._limit)
+                peer = limits.peer_of(self._buckets, uid, self._limit)
                 return await self._count(peer, entry)
         record = await self._write(entry)
         if record is not None and uid is not None and actor.role not in _TRUSTED:
@@ -348,16 +348,14 @@ class RecordLimiter:
         now = self._clock.now()
         summary, policy = self._pending.get(peer), VerdictPart.read(entry.verdict).policy
         if summary is None:
-            tally = rate_limits.count_record(None, entry.stage, _name_of(entry), now)
+            tally = limits.count_record(None, entry.stage, _name_of(entry), now)
             summary = _PendingSummary(_actor_of(peer, entry), policy, tally)
             self._pending[peer] = summary
             task = asyncio.create_task(self._write_summary(peer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
-            summary.tally = rate_limits.count_record(
-                summary.tally, entry.stage, _name_of(entry), now
-            )
+            summary.tally = limits.count_record(summary.tally, entry.stage, _name_of(entry), now)
             summary.policy = policy or summary.policy
         future: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
         summary.waiting.append(future)
@@ -401,14 +399,14 @@ def _summary_entry(record_id: str, summary: _PendingSummary) -> Entry:
         "summary",
         actor=summary.actor.members,
         verdict=verdict.members,
-        result=rate_limits.result_of(summary.tally).members,
+        result=limits.result_of(summary.tally).members,
     )
 
 
 def _actor_of(peer: int, entry: Entry) -> ActorPart:
     """Return the actor of a summary: the uid, with the role of the first counted request."""
-    if peer == rate_limits.OTHERS:
-        return ActorPart(role=rate_limits.OTHER)
+    if peer == limits.OTHERS:
+        return ActorPart(role=limits.OTHER)
     actor = ActorPart.read(entry.actor)
     return ActorPart(uid=actor.uid, role=actor.role)
 
@@ -418,4 +416,4 @@ def _name_of(entry: Entry) -> str:
     if entry.stage == "read":
         return RequestPart.read(entry.request).route
     rules = VerdictPart.read(entry.verdict).rules
-    return rules[0] if rules else rate_limits.OTHER
+    return rules[0] if rules else limits.OTHER

@@ -29,7 +29,7 @@ from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares
 from controller.broker.guards import recovery as split_brain
-from controller.broker.handlers.settings import reload_changed
+from controller.broker.handlers.trimtab_api import reload_changed
 from controller.broker.host.capabilities import descriptor_limit
 from controller.broker.host.host_facts import engine_routes, other_view
 from controller.broker.host.path_inspector import PathInspector, protected_places
@@ -56,7 +56,7 @@ from controller.broker.server.record_store import (
 )
 from controller.broker.server.settings_reload import SettingsReload, SettingsSource, UsableSettings
 from controller.core.encoding.text import printable
-from controller.core.enforcement.rate_limits import Limit
+from controller.core.enforcement.limits import Limit
 from controller.core.metrics.broker_values import engine_answer
 from controller.core.records.parts import RegistriesPart, RequestPart, ResultPart, VerdictPart
 from controller.model.crashpoints import Reach, pass_by
@@ -67,10 +67,10 @@ from controller.model.policy.document import Policy
 from controller.model.records import Entry
 from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.durable_files import hold_lock_async
-from controller.system.event_loop import StallMeter, WatchedSelector, keep_out_of_collections
-from controller.system.service_manager import ServiceManager, without_manager
+from controller.system.runtime import StallMeter, WatchedSelector, keep_out_of_collections
 from controller.system.slots import FairQueue, SlotHolder, Slots
 from controller.system.sockets import broker_sockets, engine_socket_path
+from controller.system.systemd import ServiceManager, without_manager
 from controller.system.usage import process_use
 
 LOG = logging.getLogger(__name__)

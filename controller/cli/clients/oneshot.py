@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from controller.app.state_folder import Launch
     from controller.core.planning.deliveries import AskSecrets
     from controller.model.desired.desired import Secret
-    from controller.model.desired.field_changes import Review
-    from controller.model.desired.plan import AnyAction
+    from controller.model.desired.plan import AnyAction, Review
 
 #: Time for the controller's answer, in addition to the timeout of the pass.
 ANSWER_S = 30.0

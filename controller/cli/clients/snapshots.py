@@ -28,11 +28,11 @@ from controller.core.planning.images_networks_volumes import (
 from controller.core.review import host_snapshot
 from controller.core.review.review import review
 from controller.loop.state.store import BROKEN, StateStore
-from controller.model.desired.field_changes import Review
+from controller.model.desired.plan import Review
 from controller.model.quantities import format_instant
 from controller.ports import DesiredSource
 from controller.sources.directory import DirectorySource
-from controller.system.boot_unit import is_restored_at_boot
+from controller.system.systemd import is_restored_at_boot
 
 #: The fetcher's folder on another machine than the host.
 NO_FETCHER = Path("/nonexistent")

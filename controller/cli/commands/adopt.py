@@ -230,7 +230,7 @@ def _jobs(
     from controller.core.jobs.memory import ON_CHANGE
     from controller.core.planning.images_networks_volumes import Prerequisites
     from controller.core.planning.job_plan import first_run, job_spec
-    from controller.model.desired.spec.job import Trigger
+    from controller.model.desired.spec.service import Trigger
     from controller.model.observed import NO_RUNS
 
     desired, observed = full_plan.view.desired, full_plan.observed

@@ -33,7 +33,7 @@ from controller.cli.status.table import Resource
 from controller.core.encoding.json_values import texts_of
 from controller.core.encoding.text import printable
 from controller.core.enforcement.kept_settings import ignored_limits
-from controller.core.engine_api.tested_engines import REMEDY, image_store, untested
+from controller.core.engine_api.engine_objects import REMEDY, image_store, untested
 from controller.model.errors import Problem, TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
 from controller.model.settings import REGISTRY_AUTH, STANDARD_SOCKET
@@ -48,9 +48,14 @@ from controller.settings import (
     settings_file,
     state_of,
 )
-from controller.system.boot_unit import ENGINE_UNIT, is_restored_at_boot
-from controller.system.host_views import differing_folder, root_of, server_of
 from controller.system.sockets import broker_sockets, engine_socket_path, open_ports
+from controller.system.systemd import (
+    ENGINE_UNIT,
+    differing_folder,
+    is_restored_at_boot,
+    root_of,
+    server_of,
+)
 
 MINIMUM_API = (1, 44)
 #: Bytes of an engine's answer.

@@ -34,7 +34,7 @@ from controller.cli.commands.replicas import (
 )
 from controller.cli.options import open_state, state_option
 from controller.cli.output.terminal import ended_by
-from controller.core.engine_api.log_stream import BadFrame, Frames
+from controller.core.engine_api.streams import BadFrame, Frames
 from controller.model.errors import (
     EngineFailed,
     EngineUnavailable,

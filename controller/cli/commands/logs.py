@@ -40,7 +40,7 @@ from controller.cli.journal.filters import current_timestamp, time_option
 from controller.cli.options import command, open_state
 from controller.cli.output.terminal import echo
 from controller.core.encoding.text import printable
-from controller.core.engine_api.log_stream import (
+from controller.core.engine_api.streams import (
     MULTIPLEXED,
     BadFrame,
     LogLines,

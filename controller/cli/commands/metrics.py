@@ -8,8 +8,7 @@ from pathlib import Path
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.options import command, open_state, print_json
 from controller.cli.output.terminal import echo
-from controller.core.metrics.exposition import MetricsOwner, series_of
-from controller.core.metrics.families import merged
+from controller.core.metrics.families import MetricsOwner, merged, series_of
 from controller.model.errors import EngineUnavailable
 
 

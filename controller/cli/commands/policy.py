@@ -56,7 +56,7 @@ from controller.settings import StateFolder, read_in_force, read_instance
 from controller.system.durable_files import write_atomic
 
 if TYPE_CHECKING:
-    from controller.core.policy.template import Publish, TemplateAnswers
+    from controller.core.policy.text import Publish, TemplateAnswers
     from controller.core.rules.verdict import AdmissionDecision
     from controller.model.policy.document import Policy
     from controller.model.policy.values import AnonymousVolumes
@@ -303,7 +303,7 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
     are taken from the policy `home`.
     """
     from controller.app.policy import policy_file
-    from controller.core.policy.template import TemplateAnswers, policy_text
+    from controller.core.policy.text import TemplateAnswers, policy_text
 
     target = output or _standard_file()
     to_stdout = str(target) == "-"
@@ -344,7 +344,7 @@ def _standard_file() -> Path:
 
 def ask() -> TemplateAnswers:
     """Ask the questions on the terminal, and return the answers."""
-    from controller.core.policy.template import TemplateAnswers
+    from controller.core.policy.text import TemplateAnswers
 
     usual = TemplateAnswers()
     echo("A policy for this machine. Enter takes the answer in brackets.\n")
@@ -425,7 +425,7 @@ Examples:
 @options.policy_option
 def show(policy: str | None, state: Path | None, as_json: bool) -> None:
     """Show the policy: --policy, else the running broker's, else the instance's, else strict."""
-    from controller.core.policy.describe import describe
+    from controller.core.policy.text import describe
 
     rules = policy_in_force(policy, options.state_root(state))
     content = json.loads(rules.model_dump_json(by_alias=True))

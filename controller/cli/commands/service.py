@@ -602,7 +602,7 @@ def run_job(
 
 def _raise_if_without_image(folder: StateFolder, key: str) -> None:
     """Raise UsageError if a job runs only with the image of a service that rolls out."""
-    from controller.model.desired.spec.job import FROM_SERVICE  # a slow import
+    from controller.model.desired.spec.service import FROM_SERVICE  # a slow import
 
     if resource_of(folder, key).get("image") == FROM_SERVICE:
         raise UsageError(

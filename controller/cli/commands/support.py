@@ -28,7 +28,7 @@ from controller.model.errors import StateError, TrimtabError
 from controller.model.quantities import parse_duration_ms
 from controller.model.settings import BY_NAME, InstanceSettings
 from controller.settings import StateFolder, read_in_force, read_instance, state_of
-from controller.system.host_views import server_of
+from controller.system.systemd import server_of
 
 #: The newest records that are counted.
 RECORDS_MAX = 10_000

@@ -25,7 +25,7 @@ from controller.model.errors import UsageError
 from controller.sources.build_contexts import ContextReader
 from controller.sources.compose_projects import look_up, read_file
 from controller.sources.config_files import SourceRoot, with_files
-from controller.system.event_loop import importing
+from controller.system.runtime import importing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -37,7 +37,7 @@ from controller.cli.output.terminal import echo
 from controller.core.encoding.text import printable
 from controller.model.errors import UsageError
 from controller.model.settings import QUARANTINE_MAX_MS, choose
-from controller.system.event_loop import importing
+from controller.system.runtime import importing
 
 auth_option = click.option(
     "--registry-auth",

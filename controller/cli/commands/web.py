@@ -10,7 +10,7 @@ import click
 from controller.cli.options import DefaultGroup, command, open_state, print_json
 from controller.cli.output.terminal import echo
 from controller.cli.output.times import user_name
-from controller.system.event_loop import importing
+from controller.system.runtime import importing
 
 
 @click.group(

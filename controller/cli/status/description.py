@@ -143,6 +143,7 @@ def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
         ("Content", short_content(resource.get("content", ""))),
         ("Ports", ", ".join([*addresses_of(resource), *unpublished])),
         ("Rollout", f"{rollout['order']} ({rollout['why']})" if rollout else ""),
+        ("Next", resource.get("next", "")),
         ("Next try", _next_try(resource, view)),
     ]
     present = [(name, value) for name, value in facts if value]

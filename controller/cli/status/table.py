@@ -550,7 +550,7 @@ def age_of(resource: StatusJson, now: float) -> str:
 
 
 def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -> tuple[str, ...]:
-    """Return the message of a row: the cause, the time of the next try, and if wide the last output.
+    """Return the message of a row: the cause, what happens next and when, and if wide the last output.
 
     A problem below the table isn't repeated: the message refers to it.
     """
@@ -565,11 +565,14 @@ def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -
         f"see {place} below" if place else "see below" for place in dict.fromkeys(listed.values())
     ]
     parts += [message] if message else []
-    if again := until(resource.get("nextTry", {}).get("at", ""), view.now):
-        parts.append(again)
-    text = "; ".join(parts)
+    again = until(resource.get("nextTry", {}).get("at", ""), view.now)
+    parts += [again] if again else []
+    lines = [text] if (text := "; ".join(parts)) else []
+    # The time of the next try says what happens next, and so does the message of work in progress.
+    if not again and not (lines and resource.get("severity") == "progress"):
+        lines += [f"next: {text}"] if (text := resource.get("next", "")) else []
     if not view.wide:
-        return (text,)
+        return tuple(lines)
     failures = (slot.get("lastFailure", {}) for slot in resource.get("slots", []))
     outputs = (failure["line"] for failure in failures if failure.get("line"))
-    return (text, *(f"last output: {line}" for line in outputs if line not in text))
+    return (*lines, *(f"last output: {line}" for line in outputs if line not in message))

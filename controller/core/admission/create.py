@@ -25,7 +25,7 @@ from controller.core.admission.engine_body import body_of, finish, refused_summa
 from controller.core.effective import named_by_image
 from controller.core.enforcement import kept_settings
 from controller.core.engine_api.requests import CreateRequest, Finding
-from controller.core.jobs import run_rules
+from controller.core.jobs import memory
 from controller.core.policy.grants import with_grants
 from controller.core.records.parts import CreatePart, SummaryPart
 from controller.core.rules import (
@@ -58,7 +58,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     identity.name_valid,
     identity.host_named,
     # A run that there was already is refused before anything about its settings.
-    run_rules.runs_once,
+    memory.runs_once,
     # The image before its settings: "image not admitted" is the shortest answer.
     images.image_allowed,
     images.platform_known,

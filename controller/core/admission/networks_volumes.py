@@ -11,19 +11,21 @@ from controller.core.encoding.text import quote
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import IPAM_CONFIG
 from controller.core.engine_api.mount_grammar import is_plain_volume, size_of_volume
-from controller.core.engine_api.remote_volumes import VOLUME_SIZE, RemoteVolume, read_remote
 from controller.core.engine_api.requests import (
     ICC,
     MACVLAN,
     MASQUERADE,
     PARENT,
+    VOLUME_SIZE,
     ConnectRequest,
     Finding,
     Findings,
     Grant,
     NetworkRequest,
+    RemoteVolume,
     RequestBody,
     VolumeRequest,
+    read_remote,
 )
 from controller.core.policy.grants import with_grants
 from controller.core.records.parts import EndpointPart, NetworkPart, SummaryPart

@@ -22,7 +22,7 @@ from controller.model.desired import plan
 from controller.model.policy.document import Policy
 from controller.model.records import ALLOW, Actor, Verdict
 
-#: The place of findings about a build (``core.manifests.field_paths``).
+#: The place of findings about a build (``core.policy.refusals``).
 _BUILD = "Build"
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from controller.core.encoding import canonical_json
+from controller.core.encoding import json_values
 from controller.model.errors import Problem
 
 #: Entries of a context, and bytes of its files, at most. A policy can permit fewer.
@@ -61,7 +61,7 @@ def digest(entries: Iterable[ContextFile]) -> str:
     """
     ordered = sorted(entries, key=lambda entry: entry.path)
     lines = [[each.path, each.kind.value, each.mode, each.target, each.sha256] for each in ordered]
-    return f"sha256:{canonical_json.digest(lines)}"
+    return f"sha256:{json_values.digest(lines)}"
 
 
 def path_fault(path: str) -> str:

@@ -20,10 +20,9 @@ from controller.core.compose.translation.scope import Tree, dns_name, items, map
 from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.object_checks import exclusive_resources
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import FileMount, TmpfsMount
 from controller.model.desired.spec.network import NetworkMode
-from controller.model.desired.spec.service import Order, ServiceSpec
+from controller.model.desired.spec.service import JobSpec, Order, ServiceSpec
 from controller.model.names import JOB_NAME_MAX, qualified
 from controller.model.policy.document import Policy
 from controller.model.quantities import format_bytes, format_duration_ms

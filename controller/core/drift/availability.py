@@ -32,8 +32,12 @@ from controller.core.engine_api.translate import timestamp_seconds
 from controller.core.jobs.decision import JobTime, JobWord, decide
 from controller.core.manifests.job_checks import shared_service
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.spec.job import JobSpec
-from controller.model.desired.spec.service import DependencyCondition, RunState, ServiceSpec
+from controller.model.desired.spec.service import (
+    DependencyCondition,
+    JobSpec,
+    RunState,
+    ServiceSpec,
+)
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState, JobMemory, Observed
 from controller.model.quantities import format_duration_ms

@@ -1,4 +1,4 @@
-"""Drift: how a container differs from the desired state, as one word with a cause.
+"""Drift: how a container differs from the desired state, as one word with a cause; and what a pass healed.
 
 ``DRIFT_RULES`` is an ordered table; the first match wins. This module does not decide on actions
 (``core.planning.slot_plan`` does), and reads no clock.
@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -30,6 +30,7 @@ from controller.core.engine_api.comparable_fields import (
 from controller.core.engine_api.create_body import engine_restart
 from controller.core.records import container_effects
 from controller.model.desired.desired import Service
+from controller.model.desired.plan import IN_PLACE, AnyAction, StartContainer
 from controller.model.desired.spec.service import Boot, RestartPolicy, RunState
 from controller.model.names import REVISION_DIGITS, revision_digits
 from controller.model.observed import Container, ContainerState, LimitValue
@@ -497,3 +498,28 @@ def _by_prominence(replica: ReplicaState) -> tuple[bool, bool, str]:
     # The cause names a serving container, preferably one of the current revision.
     container = replica.container
     return (container.state not in ALIVE, replica.is_stale, container.name)
+
+
+#: What is put back. Other differences are rollouts: of a changed document, or by a person.
+_HEALED = frozenset({Drift.ALTERED, Drift.STOPPED, Drift.UNHEALTHY})
+
+
+def heals(
+    service: Service, containers: Iterable[Container], done: Collection[AnyAction], *, is_good: bool
+) -> Iterator[Drift]:
+    """Yield the drift of each slot that a pass put back.
+
+    *containers* are those before the pass, *done* the actions of the pass. *is_good*: the service's
+    revision served before, so that a missing container was lost and isn't new.
+    """
+    ended = {action.slot for action in done if isinstance(action, (StartContainer, *IN_PLACE))}
+    found: dict[int, list[Drift]] = {slot: [] for slot in sorted(ended)}
+    for container in containers:
+        if container.slot in found:
+            found[container.slot].append(ReplicaState(container, service).drift)
+    for drifts in found.values():
+        if not is_good or any(drift in {Drift.STALE, Drift.LIMITS} for drift in drifts):
+            continue
+        yield from [each for each in drifts if each in _HEALED][:1] or (
+            [] if drifts else [Drift.MISSING]
+        )

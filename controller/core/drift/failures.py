@@ -37,7 +37,7 @@ from pydantic import AfterValidator, Field
 
 from controller.core.encoding.stored_form import StoredForm
 from controller.core.encoding.text import shorten
-from controller.core.engine_api.log_stream import nanoseconds
+from controller.core.engine_api.streams import nanoseconds
 from controller.core.engine_api.translate import timestamp_seconds
 from controller.core.records import container_effects
 from controller.model.container_output import FailedRun, LogLine, StreamName

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.identifiers import timestamp_s
+from controller.core.encoding.json_values import digest
 from controller.model.inventory import (
     VOLUME,
     Approval,

@@ -21,9 +21,8 @@ from controller.model.desired.plan import CreateContainer
 from controller.model.desired.spec import mounts
 from controller.model.desired.spec.container import Device, Healthcheck, Hook, IpcMode, Logs
 from controller.model.desired.spec.fields import host_addresses
-from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.network import NetworkMode, Port, SinglePort
-from controller.model.desired.spec.service import RestartPolicy, ServiceSpec
+from controller.model.desired.spec.service import JobSpec, RestartPolicy, ServiceSpec
 from controller.model.names import NetworkNames
 
 #: The engine's name of each restart policy, and its number of retries.

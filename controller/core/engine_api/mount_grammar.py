@@ -25,12 +25,13 @@ from controller.core.engine_api.field_tables import (
     VOLUME_OPTIONS,
 )
 from controller.core.engine_api.grammar import is_clean
-from controller.core.engine_api.remote_volumes import (
+from controller.core.engine_api.requests import (
     VOLUME_SIZE,
+    FileRequest,
+    MountRequest,
     RemoteVolume,
     read_remote,
 )
-from controller.core.engine_api.requests import FileRequest, MountRequest
 from controller.core.files.content import is_content_id
 from controller.model.delivery import FILE_KINDS, ID_MAX, is_key
 from controller.model.host_paths import is_below

@@ -15,7 +15,7 @@ from controller.core.engine_api import field_tables, grammar, requests
 from controller.core.engine_api.field_reader import FindingCollector, Values, read_object
 from controller.core.engine_api.grammar import devices
 from controller.core.engine_api.mount_grammar import mounts
-from controller.core.engine_api.remote_volumes import VOLUME_SIZE, read_remote
+from controller.core.engine_api.requests import VOLUME_SIZE, read_remote
 
 STOP_TIMEOUT_MAX_S = 300
 CONSOLE_MAX = 10_000

@@ -20,8 +20,14 @@ from controller.core.addresses import slot_subnet
 from controller.core.encoding.json_values import list_of, mapping_of, only_set
 from controller.core.encoding.text import shorten
 from controller.core.engine_api.comparable_fields import FOREIGN, LIMITS, UNSET, unknown_members
-from controller.core.engine_api.remote_volumes import VOLUME_SIZE
-from controller.core.engine_api.requests import ICC, MACVLAN, MASQUERADE, PARENT, RequestBody
+from controller.core.engine_api.requests import (
+    ICC,
+    MACVLAN,
+    MASQUERADE,
+    PARENT,
+    VOLUME_SIZE,
+    RequestBody,
+)
 from controller.model import names, observed
 from controller.model.delivery import FILE_KINDS, MountedFiles, StoredFiles
 from controller.model.inventory import ContainerItem, OwnedObject

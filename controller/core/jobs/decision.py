@@ -29,7 +29,7 @@ from typing import Final, assert_never
 from controller.core.jobs.memory import MANUAL, ON_CHANGE, ROLLOUT, SCHEDULE, STOPPED_BY_CONTROLLER
 from controller.core.manifests.cron_schedule import ScheduleState, schedule_state, zone_of
 from controller.model.desired.desired import Service
-from controller.model.desired.spec.job import (
+from controller.model.desired.spec.service import (
     FROM_SERVICE,
     ConcurrencyPolicy,
     Interrupted,

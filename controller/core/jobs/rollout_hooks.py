@@ -15,13 +15,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.core.jobs.decision import JobTime, JobWord, RolloutRun, attempt
 from controller.core.jobs.memory import ROLLOUT
 from controller.core.manifests.revision_hash import VERSION
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.spec.job import FROM_SERVICE, JobSpec
-from controller.model.desired.spec.service import RunState
+from controller.model.desired.spec.service import FROM_SERVICE, JobSpec, RunState
 from controller.model.names import Key, job_key
 from controller.model.observed import NO_RUNS, Container, JobMemory, Observed
 

@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import assert_never, cast
 
-from controller.core.encoding.canonical_json import digest
-from controller.core.encoding.json_values import only_set
+from controller.core.encoding.json_values import digest, only_set
 from controller.core.files import mounts
 from controller.core.files.content import check_config, content_id, files_of
 from controller.core.manifests import job_checks, object_checks
@@ -46,10 +45,9 @@ from controller.model.desired.desired import (
     SourceIdentity,
     Volume,
 )
-from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
-from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
+from controller.model.desired.spec.service import JobSpec, ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import DEFAULT_NAMESPACE, SERVICE_NAME_MAX, Key, is_dns_label
 from controller.model.observed import HostPort

@@ -24,8 +24,15 @@ from controller.core.manifests.object_checks import exclusive_volumes
 from controller.core.manifests.service_checks import check_service
 from controller.core.manifests.validation_errors import FieldProblem, did_you_mean
 from controller.core.yaml.documents import YamlPath
-from controller.model.desired.spec.job import FROM_SERVICE, NOT_OF_A_JOB, JobSpec, Trigger
-from controller.model.desired.spec.service import DependencyCondition, RestartPolicy, ServiceSpec
+from controller.model.desired.spec.service import (
+    FROM_SERVICE,
+    NOT_OF_A_JOB,
+    DependencyCondition,
+    JobSpec,
+    RestartPolicy,
+    ServiceSpec,
+    Trigger,
+)
 from controller.model.errors import Problem, Severity
 from controller.model.names import JOB_NAME_MAX, SERVICE_NAME_MAX, Key, is_dns_label, job_key
 

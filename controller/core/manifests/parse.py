@@ -37,10 +37,9 @@ from controller.core.manifests.validation_errors import (
 )
 from controller.core.yaml.documents import MAX_PROBLEMS, Document, YamlPath, compose_all
 from controller.model.desired.desired import TRACED, SourceLocation
-from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
-from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
+from controller.model.desired.spec.service import JobSpec, ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import (
     API_VERSION,

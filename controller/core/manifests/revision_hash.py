@@ -10,11 +10,10 @@ Whether a limit is written is part of the revision, because no engine can unset 
 
 from __future__ import annotations
 
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.model.desired.desired import IN_PLACE_RESOURCES, Config, Network, Service, Volume
 from controller.model.desired.spec.fields import AS_WRITTEN
-from controller.model.desired.spec.job import JOB_FIELDS
-from controller.model.desired.spec.service import ServiceSpec
+from controller.model.desired.spec.service import JOB_FIELDS, ServiceSpec
 from controller.model.names import Key
 
 VERSION = "v2"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from controller.core.metrics.exposition import MetricValues
+from controller.core.metrics.families import MetricValues
 from controller.core.records.parts import ResultPart, VerdictPart
 from controller.model.records import Entry
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from controller.core.metrics.exposition import MetricValues
+from controller.core.metrics.families import MetricValues
 from controller.core.metrics.samples import Use
 from controller.model.names import Key
 

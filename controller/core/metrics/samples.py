@@ -1,4 +1,4 @@
-"""Samples of use: the processor time and memory of containers and of services, for an hour.
+"""Samples of use, for an hour: the processor time and memory of containers, as metrics and as ``stats``.
 
 Pure: the files of cgroups are read elsewhere (``system.usage``).
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from controller.model.names import Key
-from controller.model.observed import ContainerUse
+from controller.model.observed import Container, ContainerUse, Observed
+from controller.model.quantities import format_instant
 
 #: The time between two samples that are kept, and how many are kept of a service: an hour.
 SAMPLE_S: Final = 10.0
@@ -147,3 +148,33 @@ class History:
             for at, cpu, size in zip(self._times, cpus, memory, strict=True)
             if size == size and at > begin  # noqa: PLR0124 - nan: the service was not there yet
         )
+
+
+def stats(observed: Observed | None, look: UseLook) -> dict[str, Any]:
+    """Return ``at``, an instant, and ``containers`` in the order of their keys and slots.
+
+    ``cpus`` counts processors since the look before, and is None at a container's first look. Figures
+    are None without files in a cgroup, and limits without a limit.
+    """
+    running = () if observed is None else observed.containers
+    found = [each for each in running if each.running]
+    found.sort(key=lambda each: (each.key, each.slot, each.name))
+    rows = [_row(each, look.containers.get(each.id)) for each in found]
+    return {"at": format_instant(look.at), "containers": rows}
+
+
+def _row(container: Container, use: Use | None) -> dict[str, Any]:
+    limits = container.settings
+    return {
+        "key": str(container.key),
+        "slot": container.slot,
+        "container": container.name,
+        "owner": container.owner,
+        "cpus": None if use is None or use.cpus is None else round(use.cpus, 4),
+        "cpuLimit": limits.quota_cpus / 10**9 or None,
+        "memoryBytes": None if use is None else use.memory_bytes,
+        "memoryLimitBytes": limits.memory or None,
+        "pids": None if use is None else use.processes,
+        "pidsLimit": max(0, limits.pids) or None,
+        "restarts": container.restart_count,
+    }

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from controller.core.engine_api.create_body import joined_networks
 from controller.core.engine_api.mount_grammar import is_known_volume, size_of_volume
-from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote, remote_of
+from controller.core.engine_api.requests import RemoteVolume, read_remote, remote_of
 from controller.core.planning.deliveries import FileDeliveries
 from controller.core.rules.context import (
     Placement,
@@ -39,9 +39,8 @@ from controller.model.desired.plan import (
     PullImage,
     RemoveVolume,
 )
-from controller.model.desired.spec.job import FROM_SERVICE
 from controller.model.desired.spec.mounts import VolumeMount
-from controller.model.desired.spec.service import Order, PullPolicy
+from controller.model.desired.spec.service import FROM_SERVICE, Order, PullPolicy
 from controller.model.errors import Problem
 from controller.model.names import (
     DEFAULT_NAMESPACE,

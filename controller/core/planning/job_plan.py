@@ -26,13 +26,12 @@ from controller.core.jobs.decision import (
     decide,
     seconds,
 )
-from controller.core.jobs.memory import ON_CHANGE
-from controller.core.jobs.run_rules import HELD
+from controller.core.jobs.memory import HELD, ON_CHANGE
 from controller.core.planning.context import ServiceContext
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, CreateContainer, Delay, NeedsOperator
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.service import JobSpec
 from controller.model.errors import Problem
 from controller.model.names import run_name
 from controller.model.observed import Container, ContainerState, JobMemory, JobRun

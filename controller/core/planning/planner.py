@@ -24,11 +24,11 @@ from controller.core.drift.actions import (
     unknown_members,
     with_verdicts,
 )
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.core.engine_api.translate import update_body
 from controller.core.jobs.decision import RolloutRun
 from controller.core.jobs.rollout_hooks import HookWord
-from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
+from controller.core.planning.context import NO_CONTEXT, PendingMove, PlanContext, ServiceContext
 from controller.core.planning.deliveries import changed_files
 from controller.core.planning.images_networks_volumes import (
     OutdatedNetwork,
@@ -47,7 +47,6 @@ from controller.core.planning.networks import (
     removal_of,
     unused_networks,
 )
-from controller.core.planning.pending_moves import PendingMove
 from controller.core.planning.quarantine import (
     NO_QUARANTINE,
     expired_tasks,
@@ -81,7 +80,7 @@ from controller.model.desired.plan import (
     UpdateContainer,
     Wait,
 )
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.service import JobSpec
 from controller.model.errors import Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import NO_RUNS, Container, Observed

@@ -15,8 +15,15 @@ from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs.memory import SCHEDULE
 from controller.core.manifests.cron_schedule import next_instant, zone_of
 from controller.core.proofs.proven_commit import ProvenCommit
-from controller.core.proofs.rendering import RenderedObject, RenderedWorkload, Rendering
-from controller.core.proofs.shapes import CreateShape, are_names_of, are_same, shape_of
+from controller.core.proofs.rendering import (
+    CreateShape,
+    RenderedObject,
+    RenderedWorkload,
+    Rendering,
+    are_names_of,
+    are_same,
+    shape_of,
+)
 from controller.core.records.parts import ProofPart
 from controller.core.records.signed_revisions import find_revision, key_of
 from controller.model import names
@@ -292,7 +299,7 @@ def _is_due(evidence: Evidence, key: str, entry: RenderedWorkload | None, occasi
     """Return True if a job has runs for an occasion.
 
     The instant of a schedule is one of the schedule's, and isn't long ago unless it had a run. Whether
-    an operator asked for a run, and whether a run is repeated, is for ``core.jobs.run_rules``.
+    an operator asked for a run, and whether a run is repeated, is for ``core.jobs.memory``.
     """
     if entry is None or not occasion.startswith(entry.occasions):
         return False

@@ -17,7 +17,7 @@ from typing import assert_never
 
 from controller.core.charts.releases import RenderLimit
 from controller.core.compose.translation.scope import ComposeSettings
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.engine_api import create_body, translate
 from controller.core.engine_api.requests import RequestBody
 from controller.core.files.mounts import revision_contents
@@ -26,12 +26,11 @@ from controller.core.jobs.rollout_hooks import job_for, occasion_of
 from controller.core.manifests.combine import SourceReading, combine, source_key
 from controller.core.manifests.declaration import FolderReading
 from controller.core.manifests.revision_hash import revision_of
+from controller.core.planning.context import declared_moves
 from controller.core.planning.deliveries import bind_secrets, has_secret_files
 from controller.core.planning.images_networks_volumes import Prerequisites
-from controller.core.planning.pending_moves import declared_moves
 from controller.core.proofs.documents import DocumentScope, read_documents
-from controller.core.proofs.rendering import every_key
-from controller.core.proofs.shapes import CreateShape, shape_of, shape_of_create
+from controller.core.proofs.rendering import CreateShape, every_key, shape_of, shape_of_create
 from controller.model.desired import plan
 from controller.model.desired.desired import (
     Desired,
@@ -44,8 +43,7 @@ from controller.model.desired.desired import (
     Volume,
 )
 from controller.model.desired.source_spec import SourceSpec
-from controller.model.desired.spec.job import FROM_SERVICE, JobSpec, Trigger
-from controller.model.desired.spec.service import RunState
+from controller.model.desired.spec.service import FROM_SERVICE, JobSpec, RunState, Trigger
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 
@@ -277,7 +275,7 @@ def _entry(workload: Service, shape: CreateShape) -> dict[str, object]:
 def _occasions(workload: Service, desired: Desired) -> list[str]:
     """Return the beginnings of the occasions for which a job has runs; none for a service.
 
-    The broker itself knows whether an operator asked for a run (``core.jobs.run_rules``).
+    The broker itself knows whether an operator asked for a run (``core.jobs.memory``).
     """
     spec = workload.spec
     if not isinstance(spec, JobSpec) or spec.suspend:

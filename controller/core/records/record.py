@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, cast, get_args
 
-from controller.core.encoding.canonical_json import MAX_SAFE_INTEGER, canonical, encode, normalize
+from controller.core.encoding.json_values import MAX_SAFE_INTEGER, canonical, encode, normalize
 from controller.model.records import ENTRY_PARTS, Entry, Record, Stage
 
 GENESIS: Final = "0" * 64

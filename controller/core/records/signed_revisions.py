@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.json_values import texts_of
+from controller.core.encoding.json_values import canonical, texts_of
 from controller.core.records.parts import Closing, ProofPart, RequestPart
 from controller.model.inventory import (
     SIGNED_MAX,

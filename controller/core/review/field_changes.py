@@ -25,7 +25,7 @@ from controller.core.engine_api.container_fields import FIELDS
 from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
-from controller.model.desired.field_changes import FieldChange
+from controller.model.desired.plan import FieldChange
 from controller.model.desired.spec.fields import AS_WRITTEN
 from controller.model.desired.spec.service import Boot, ServiceSpec
 from controller.model.observed import Container

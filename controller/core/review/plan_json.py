@@ -13,13 +13,6 @@ from typing import Literal
 from controller.core.drift.actions import TAKES_ADDRESS, TAKES_NAME, is_denied, refusals
 from controller.core.review.flat_plan import to_json, verdict_json
 from controller.core.review.review import downtime_json, hold_word, is_different, summary_of
-from controller.model.desired.field_changes import (
-    Effect,
-    FieldChange,
-    Review,
-    ReviewEntry,
-    ServiceDifference,
-)
 from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
@@ -27,9 +20,14 @@ from controller.model.desired.plan import (
     CreateVolume,
     DeliverFiles,
     DisconnectNetwork,
+    Effect,
+    FieldChange,
     PullImage,
     QuarantineWait,
     RenameContainer,
+    Review,
+    ReviewEntry,
+    ServiceDifference,
     SignalContainer,
     StopContainer,
     UpdateContainer,

@@ -33,14 +33,6 @@ from controller.model.desired.desired import (
     Overrides,
     Service,
 )
-from controller.model.desired.field_changes import (
-    Downtime,
-    Effect,
-    FieldChange,
-    Review,
-    ReviewEntry,
-    ServiceDifference,
-)
 from controller.model.desired.plan import (
     IN_PLACE,
     AnyAction,
@@ -49,6 +41,9 @@ from controller.model.desired.plan import (
     CreateNetwork,
     CreateVolume,
     DeliverFiles,
+    Downtime,
+    Effect,
+    FieldChange,
     MoveService,
     Plan,
     PullImage,
@@ -56,6 +51,9 @@ from controller.model.desired.plan import (
     RemoveContainer,
     RemoveNetwork,
     RemoveVolume,
+    Review,
+    ReviewEntry,
+    ServiceDifference,
     StartContainer,
     StopContainer,
     Wait,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.core.effective import is_number
 from controller.core.encoding.stored_form import StoredForm
-from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote
-from controller.core.engine_api.requests import MountRequest
+from controller.core.engine_api.requests import MountRequest, RemoteVolume, read_remote
 from controller.core.files.content import variant_id
 from controller.core.rules.images import uncovered
 from controller.model.confinement import Confinement, ExpectedDevice, ExpectedMount

@@ -26,7 +26,7 @@ from dataclasses import replace
 
 from controller.core.effective import is_named, is_number
 from controller.core.encoding import json_values
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.encoding.text import quote
 from controller.core.engine_api.cdi import FOLDERS, CdiDevice
 from controller.core.engine_api.container_fields import BOUNDED, snake_case

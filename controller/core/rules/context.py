@@ -102,7 +102,7 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class QuotaCounts:
-    """Objects that count in quotas, with those under creation (``core.enforcement.quota_counts``)."""
+    """Objects that count in quotas, with those under creation (``core.enforcement.limits``)."""
 
     #: Volumes of the owner, and networks that its clients made for themselves.
     volumes: int = 0

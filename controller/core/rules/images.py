@@ -29,7 +29,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.identifiers import (
     Reference,
     is_image_id,
@@ -37,6 +36,7 @@ from controller.core.encoding.identifiers import (
     parse_reference,
     without_credentials,
 )
+from controller.core.encoding.json_values import digest
 from controller.core.encoding.text import quote
 from controller.core.engine_api.requests import Finding, Findings, Grant, MountRequest
 from controller.core.rules.context import Case, ImageFacts, name_of, read_reference, reference_text

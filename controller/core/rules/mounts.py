@@ -17,8 +17,15 @@ from dataclasses import replace
 from controller.core.encoding.text import quote
 from controller.core.engine_api.grammar import is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME, is_plain_volume
-from controller.core.engine_api.remote_volumes import RemoteVolume, read_remote
-from controller.core.engine_api.requests import Finding, Findings, Grant, MountRequest, new_bound
+from controller.core.engine_api.requests import (
+    Finding,
+    Findings,
+    Grant,
+    MountRequest,
+    RemoteVolume,
+    new_bound,
+    read_remote,
+)
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import DEFAULT_VOLUMES_ROOT, Case, VolumeFacts
 from controller.core.rules.identity import judge_name

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-from controller.core.encoding.canonical_json import canonical, digest
+from controller.core.encoding.json_values import canonical, digest
 from controller.core.secrets.formats import SOURCE_MAX, SopsForm, form_of
 from controller.model.errors import SecretError
 

@@ -28,17 +28,24 @@ document possibly declares the volume.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from pydantic import PlainSerializer
 
 from controller.core import disruption
 from controller.core.drift.classify import ALIVE
-from controller.core.planning.pending_moves import claimed_keys
+from controller.core.planning.context import claimed_keys
 from controller.core.planning.planner import unread_keys
-from controller.model.desired.desired import Declared, Desired, Service, SourceScope
+from controller.model.desired.desired import (
+    Declared,
+    Desired,
+    Network,
+    Service,
+    SourceScope,
+    Volume,
+)
 from controller.model.desired.plan import Blocked
 from controller.model.desired.spec.service import RunState
 from controller.model.names import Key, qualified
@@ -543,3 +550,48 @@ def _recheck_at(
         # The count falls when the oldest removal leaves the window.
         times.append(min(at for _, at in observation.memory.passed) + WINDOW_S)
     return min(times, default=None)
+
+
+DeclaredResource = Service | Network | Volume
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredView:
+    """The desired state with overrides applied, and the prune guard's decision on exactly this state."""
+
+    desired: Desired = field(default_factory=Desired)
+    prunable: frozenset[Key] = frozenset()
+    blocked: tuple[Blocked, ...] = ()
+
+    def goal(self, key: Key) -> tuple[object, ...]:
+        """Return the parts of the desired state that a pass of *key* works towards."""
+        desired = self.desired
+        left_alone = (key in desired.suspended, desired.is_unread(key))
+        service = desired.workload(key)
+        if service is None:
+            return left_alone
+        spec = service.spec
+        if key.kind == "Job":
+            return (*left_alone, service.revision, spec)
+        slots = (service.revision, service.limits, spec.state, spec.replicas)
+        return (*left_alone, *slots, service.restarting, service.deliveries)
+
+    def able(self, keys: Iterable[Key]) -> frozenset[Key]:
+        """Return the keys whose passes can act: not the suspended, blind and held back ones."""
+        declared, suspended = self.resources(), self.desired.suspended
+        return frozenset(
+            key
+            for key in keys
+            if (key in declared or key in self.prunable or key.kind == "Network")
+            and key not in self.desired.blind_keys
+            and key not in suspended
+        )
+
+    def resources(self) -> dict[Key, DeclaredResource]:
+        """Return the declared services, networks and volumes."""
+        resources: tuple[DeclaredResource, ...] = (
+            *self.desired.workloads,
+            *self.desired.networks,
+            *self.desired.volumes,
+        )
+        return {resource.key: resource for resource in resources}

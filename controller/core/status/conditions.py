@@ -25,7 +25,7 @@ from controller.core.service.overrides import STOPPED, display_name
 from controller.core.status.facts import NO_TROUBLE, READY_WORDS, Facts, StatusInputs
 from controller.model.desired.desired import Desired, OverrideReason
 from controller.model.desired.plan import AnyAction, Barrier, NeedsOperator, QuarantineWait, Wait
-from controller.model.desired.spec.job import JobSpec, Trigger
+from controller.model.desired.spec.service import JobSpec, Trigger
 from controller.model.errors import Act, Severity
 from controller.model.names import Key
 from controller.model.records import Verdict

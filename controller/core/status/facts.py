@@ -57,7 +57,6 @@ from controller.model.desired.desired import (
     Volume,
 )
 from controller.model.desired.plan import Plan
-from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import (
     BindMount,
     FileMount,
@@ -66,7 +65,7 @@ from controller.model.desired.spec.mounts import (
     VolumeMount,
 )
 from controller.model.desired.spec.network import SinglePort
-from controller.model.desired.spec.service import RunState, ServiceSpec
+from controller.model.desired.spec.service import JobSpec, RunState, ServiceSpec
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import Key, NetworkNames, SlotKey
 from controller.model.observed import NO_RUNS, Container, JobMemory, JobOccasion, JobRun, Observed

@@ -2,25 +2,126 @@
 
 Pure. docs/view.md describes the value. A version is ``RUN-NUMBER``: a run is one life of the controller, and
 numbers rise within it. A reader with an unknown version gets everything.
+
+Values that can be secret are left out: variables, arguments, commands of checks, labels of containers.
+
+A view is made of the scoped facts, so versions, waits, counts and the state tell of nothing else. Sources and the
+verification of the journal are about everybody's documents and records, and left out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from controller.core.drift.actions import is_denied
+from controller.core.engine_api.comparable_fields import SETTINGS, UNSET, Setting
+from controller.core.review.field_changes import written_fields
+from controller.core.review.flat_plan import blocked_json, problem_json
 from controller.core.review.performed_actions import PerformedAction
 from controller.core.review.progress import acts_json
 from controller.core.status.facts import Report
 from controller.core.status.report import rows_of
 from controller.core.view.attention import state_of
-from controller.core.view.fields import fields_of, place_of
 from controller.model.desired.desired import Desired, Service, SourceLocation
 from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key
-from controller.model.observed import Container, Observed
+from controller.model.observed import Container, Observed, Settings
+from controller.model.records import ViewerScope
+
+#: The settings that a document can have.
+_IN_DOCUMENTS: Final = tuple(each for each in SETTINGS if each.path.startswith("spec."))
+#: The line of the policy with the value of an unset limit.
+_OF_POLICY: Final[Mapping[str, str]] = {
+    f"spec.resources.{limit}": f"resources.{limit}.default" for limit in ("memory", "cpus", "pids")
+}
+
+
+def fields_of(service: Service, containers: Iterable[Container]) -> list[Report]:
+    """Return the fields of a service by path: ``field``, ``desired``, ``running``, ``admitted``, ``origin``.
+
+    ``desired`` is None for an unset field, and for a value that isn't shown: then ``hidden`` is True.
+    ``running`` and ``admitted`` are None where the engine's value isn't compared. Both name every value
+    if containers differ.
+    """
+    current = [each for each in containers if each.revision == service.revision]
+    written = {change.path: change for change in written_fields(service.spec)}
+    settings = {setting.path: setting for setting in _IN_DOCUMENTS}
+    shown = [path for path in settings if path in written or _is_set(settings[path], current)]
+    return [
+        {
+            "field": path,
+            "desired": written[path].new if path in written else None,
+            **({"hidden": True} if path in written and written[path].sensitive else {}),
+            "running": _running(path, settings.get(path), current),
+            "admitted": _admitted(settings.get(path), current),
+            "origin": _origin(path, service.source, is_written=path in written),
+        }
+        for path in sorted({*written, *shown})
+    ]
+
+
+def _is_set(setting: Setting, containers: Iterable[Container]) -> bool:
+    return any(
+        getattr(each, setting.name) != UNSET.get(setting.name)
+        for container in containers
+        for each in (container.settings, container.admitted)
+        if each is not None
+    )
+
+
+def _running(path: str, setting: Setting | None, containers: Iterable[Container]) -> str | None:
+    if path == "spec.image":
+        return _texts(each.image for each in containers)
+    if setting is None:
+        return None
+    return _texts(_value(setting, each.settings) for each in containers)
+
+
+def _admitted(setting: Setting | None, containers: Iterable[Container]) -> str | None:
+    if setting is None:
+        return None
+    return _texts(_value(setting, each.admitted) for each in containers if each.admitted)
+
+
+def _value(setting: Setting, settings: Settings) -> str:
+    return setting.show(getattr(settings, setting.name))
+
+
+def _texts(values: Iterable[str]) -> str | None:
+    """Return the distinct values in one text; None without any."""
+    return " / ".join(dict.fromkeys(values)) or None
+
+
+def _origin(path: str, source: SourceLocation, *, is_written: bool) -> Report:
+    """Return where a value is from: ``document`` with its place, ``policy`` with its rule, or ``default``."""
+    if is_written:
+        line = next(_lines(path.removeprefix("spec."), source), source.line)
+        return {"from": "document", **place_of(source), "line": line}
+    rule = _OF_POLICY.get(path)
+    return {"from": "policy", "rule": rule} if rule else {"from": "default"}
+
+
+def _lines(path: str, source: SourceLocation) -> Iterator[int]:
+    """Yield the line of a field, then those of the fields around it."""
+    lines = dict(source.lines)
+    while path:
+        if path in lines:
+            yield lines[path]
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+
+
+def place_of(source: SourceLocation) -> Report:
+    """Return the member ``declared``: the place of a document."""
+    return {
+        "file": source.file,
+        "line": source.line,
+        "commit": source.commit,
+        "source": source.origin,
+    }
+
 
 FORMAT: Final = 1
 #: The acts of a view, the newest ones.
@@ -228,3 +329,60 @@ def _pending(action: AnyAction) -> Report:
         "text": f"{action.verb} {action.target}: {action.cause}",
         **({"denied": list(action.verdict.rules)} if is_denied(action) else {}),
     }
+
+
+BLANK: Final = "…"
+_WORD: Final = re.compile(r"\w(?:[\w./-]*[\w/-])?")
+
+
+def scoped(inputs: ViewInputs, scope: ViewerScope) -> ViewInputs:
+    """Return the facts about the resources of a scope's owners. A resource without an owner is nobody's."""
+    rows = [row for row in rows_of(inputs.report) if scope.has(str(row["owner"]))]
+    keys = {Key.parse(key_of(row)) for row in rows}
+    desired, plan = inputs.desired, inputs.plan
+    own = [problem_json(each) for each in (*desired.problems, *plan.problems) if each.key in keys]
+    own += [blocked_json(each) for each in plan.blocked if each.key in keys]
+    problems: Any = inputs.report["problems"]
+    report: Report = {"resources": rows, "problems": [each for each in problems if each in own]}
+    if "unread" in inputs.report:
+        report["unread"] = inputs.report["unread"]
+    return replace(
+        inputs,
+        report=report,
+        desired=replace(
+            desired, services=tuple(each for each in desired.services if each.key in keys)
+        ),
+        plan=replace(plan, actions=tuple(each for each in plan.actions if each.object in keys)),
+        acts=tuple(act for act in inputs.acts if act.action.object in keys),
+    )
+
+
+def hidden_names(inputs: ViewInputs, scope: ViewerScope) -> frozenset[str]:
+    """Return the keys and containers of the other owners' resources, as messages write them.
+
+    A message about an own resource can name the resource that it waits for, or that has its port.
+    """
+    rows = rows_of(inputs.report)
+    shown = {name for row in rows if scope.has(str(row["owner"])) for name in _names(row)}
+    return frozenset(name for row in rows for name in _names(row)) - shown
+
+
+def blanked(value: Any, hidden: frozenset[str]) -> Any:
+    """Return a JSON value without hidden names in its texts."""
+    match value:
+        case str():
+            return _WORD.sub(lambda word: BLANK if word[0] in hidden else word[0], value)
+        case dict():
+            return {name: blanked(member, hidden) for name, member in value.items()}
+        case list():
+            return [blanked(member, hidden) for member in value]
+        case _:
+            return value
+
+
+def _names(row: Report) -> Iterator[str]:
+    """Yield ``KIND/NAMESPACE/NAME``, ``NAMESPACE/NAME`` and the names of containers."""
+    yield (key := key_of(row))
+    yield key.partition("/")[2]
+    slots: Any = row["slots"]
+    yield from (str(slot["container"]) for slot in slots if "container" in slot)

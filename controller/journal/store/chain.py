@@ -26,7 +26,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records.checkpoint import DescribedInventory, content_digest, described_pruned
 from controller.core.records.parts import ResultPart
 from controller.core.records.record import (

@@ -33,7 +33,7 @@ from io import SEEK_SET, BufferedReader, RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, cast
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records.record import LINE_MAX_BYTES
 
 if TYPE_CHECKING:

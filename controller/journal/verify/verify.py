@@ -39,7 +39,7 @@ from controller.journal.store.chain import (
     binding_flaw,
     read_base,
 )
-from controller.journal.store.reader import last_seq, missing, readable
+from controller.journal.store.reader import final_checkpoint, last_seq, missing, readable
 from controller.journal.store.segments import (
     MARK_NAME,
     BadMark,
@@ -51,7 +51,6 @@ from controller.journal.store.segments import (
     read_lines,
     read_mark,
 )
-from controller.journal.store.tail import final_checkpoint
 from controller.journal.verify.checks import (
     UNSIGNED_MAX,
     BadCheckpoint,

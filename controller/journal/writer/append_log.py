@@ -26,7 +26,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from controller.core.enforcement.rate_limits import LIMITED
+from controller.core.enforcement.limits import LIMITED
 from controller.core.records.checkpoint import CHECKPOINT_MAX_BYTES
 from controller.core.records.parts import ActorPart, OutagePart, RepairPart, ResultPart
 from controller.core.records.record import (
@@ -38,7 +38,7 @@ from controller.core.records.record import (
     timestamp,
 )
 from controller.journal.store.chain import FILE_MODE, FORMAT, binding, lock_folder
-from controller.journal.store.reader import records
+from controller.journal.store.reader import TornTail, check_reaches, find_tail, pieces_of, records
 from controller.journal.store.segments import (
     COMPRESSED,
     MARK_NAME,
@@ -46,7 +46,6 @@ from controller.journal.store.segments import (
     first_seq_of,
     name_of,
 )
-from controller.journal.store.tail import TornTail, check_reaches, find_tail, pieces_of
 from controller.journal.writer.checkpointer import Batch, Checkpointer
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable

@@ -31,13 +31,14 @@ from math import inf
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from controller.core.encoding.canonical_json import canonical_by_item
+from controller.core.encoding.json_values import canonical_by_item
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.core.records.checkpoint import content_digest
 from controller.core.records.record import parse
 from controller.journal.store import chain
 from controller.journal.store.chain import FILE_MODE, BadBase, ChainWalk, Damage, read_inventory
+from controller.journal.store.reader import final_checkpoint, opening_of, pieces_of
 from controller.journal.store.segments import (
     BLOCK_BYTES,
     COMPRESSED,
@@ -48,7 +49,6 @@ from controller.journal.store.segments import (
     pack,
     segment_size,
 )
-from controller.journal.store.tail import final_checkpoint, opening_of, pieces_of
 from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
 from controller.ports import Clock

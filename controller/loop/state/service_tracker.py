@@ -536,6 +536,7 @@ def merge_snapshot(whole: Observed, part: Observed, key: Key) -> Observed:
         whole,
         instance=part.instance,
         engine_id=part.engine_id,
+        engine_version=part.engine_version,
         untested=part.untested,
         containers=containers,
         networks=tuple(sorted((*elsewhere, *here), key=lambda n: (n.name, n.id))),

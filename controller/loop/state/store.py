@@ -24,7 +24,7 @@ from typing import Any
 
 from controller.core.drift.contention import Contention
 from controller.core.drift.failures import CLEAN, ExitCursor, SlotHistory
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.core.encoding.stored_form import StoredForm
 from controller.core.manifests.job_checks import dependencies_of
 from controller.core.manifests.revision_hash import spec_digest

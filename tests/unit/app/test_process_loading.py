@@ -65,7 +65,7 @@ def modules(paths: Iterable[str]) -> list[str]:
 #: The modules that each service has loaded as it gets ready: its own, and what the start loads.
 SERVICES = {
     "broker": (
-        *("controller.app.broker", "controller.core.policy.load"),
+        *("controller.app.broker", "controller.core.policy.text"),
         "controller.core.settings_file",
     ),
     "controller": ("controller.app.controller", *modules(LOADED_ON_USE)),
@@ -143,9 +143,9 @@ def test_a_service_has_loaded_before_it_is_ready_what_it_can_ever_import(service
 @pytest.mark.slow
 def test_an_import_on_use_that_was_not_loaded_is_seen() -> None:
     loaded = modules_after(SERVICES["broker"])
-    without = loaded - {"controller.core.proofs.shapes", "controller.core.policy.load"}
+    without = loaded - {"controller.core.proofs.rendering", "controller.core.policy.text"}
     assert missed("controller.app.broker", without, NEVER["broker"]) == [
-        "controller.app.policy imports controller.core.policy.load"
+        "controller.app.policy imports controller.core.policy.text"
     ]
 
 

@@ -22,7 +22,7 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.policy.document import Policy
 from controller.model.records import Entry, Record, Stage
 from controller.ports import NewId
-from controller.system.service_manager import ServiceManager, without_manager
+from controller.system.systemd import ServiceManager, without_manager
 from tests.unit.broker.engine_side import EngineSide
 
 CONTROLLER = 54321

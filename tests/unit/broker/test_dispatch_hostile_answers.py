@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.engine.rows import EventLines, ListBroken, ListTooLong, RowParser
+from controller.broker.engine.response import EventLines, ListBroken, ListTooLong, RowParser
 from controller.broker.engine.shared_pulls import _kind_of
 from controller.broker.gate import redact
 from controller.broker.gate.commands import (
@@ -32,8 +32,8 @@ from controller.broker.handlers import container_exec, container_hooks
 from controller.broker.handlers.container_read import _own_event
 from controller.broker.handlers.image import read_progress
 from controller.broker.server.background_tasks import containers_of
-from controller.core.engine_api import progress
-from controller.core.engine_api.progress import PullProgress
+from controller.core.engine_api import streams
+from controller.core.engine_api.streams import PullProgress
 from controller.model.records import Actor, Reply, Request, Role, ViewerScope
 from tests.growth import LINEAR, steps
 from tests.unit.broker.cost import POLICY, act
@@ -164,7 +164,7 @@ LINES: dict[str, Callable[[bytes], object]] = {
     "checks": lambda line: [*containers_of(line)],
     "own events": partial(_own_event, state(inventory())),
     "shown events": redact.event,
-    "progress": partial(progress.advance_pull, PullProgress()),
+    "progress": partial(streams.advance_pull, PullProgress()),
     "a shared pull": _kind_of,
     "the end of a pull": read_progress,
 }

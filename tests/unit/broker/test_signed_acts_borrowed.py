@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from controller.core.jobs.rollout_hooks import job_for, occasion_of
-from controller.engine.requests import create_request
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest, create_request
 from controller.model import names
 from controller.model.desired.plan import CreateContainer
 from controller.model.names import Key, run_name

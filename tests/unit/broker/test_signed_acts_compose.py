@@ -10,8 +10,7 @@ import pytest
 
 from controller.core.compose.translation.scope import owned_by, settings_of
 from controller.core.planning.images_networks_volumes import Prerequisites
-from controller.engine.requests import create_request
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest, create_request
 from controller.model.desired.plan import (
     CreateContainer,
     CreateNetwork,

@@ -22,14 +22,14 @@ from controller.broker.guards.lookup import OwnContainer, container_facts
 from controller.core.admission import create, dns_names
 from controller.core.admission.calls import admit_delivery, admit_update, read_delivery
 from controller.core.admission.networks_volumes import admit_network, admit_volume
-from controller.core.enforcement.quota_counts import Counted, all_counted, counted_of
+from controller.core.enforcement.limits import Counted, all_counted, counted_of
 from controller.core.engine_api.parse import (
     parse_create,
     parse_network,
     parse_update,
     parse_volume,
 )
-from controller.core.proofs.shapes import shape_of_create
+from controller.core.proofs.rendering import shape_of_create
 from controller.core.records import parts
 from controller.core.records.container_effects import create_container
 from controller.core.records.inventory import _create_network, _create_volume

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.model.quantities import format_instant
 from controller.model.records import Reply
 from tests.unit.broker.signed import forged_acts, forged_requests, forged_secrets

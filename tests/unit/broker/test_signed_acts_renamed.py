@@ -12,7 +12,7 @@ import pytest
 from controller.core.manifests.revision_hash import revision_of
 from controller.core.records.inventory_json import from_json, to_json
 from controller.core.records.parts import RequestPart
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.model import names
 from controller.model.names import Key
 from controller.model.records import Reply

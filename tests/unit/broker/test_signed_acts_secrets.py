@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.model.records import Entry, Record, Reply
 from tests.unit.broker.signed.forged_requests import ONCE, POOL, WEB, body_of
 from tests.unit.broker.signed.instance import create_of, desired_of, prerequisites

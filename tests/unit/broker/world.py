@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from controller.broker.gate.request_target import build_path
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject, TrustedImage
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy

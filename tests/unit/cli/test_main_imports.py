@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from controller.loop.control_api import ControlApi
-from controller.loop.worker_slots import PassLock
+from controller.loop.workqueue import PassLock
 from tests.unit.cli.answering import DIR, answering
 from tests.unit.loop.toy import House
 
@@ -133,7 +133,7 @@ def test_the_controller_loads_nothing_that_only_questions_or_rare_documents_need
         # Plans for people are printed on request.
         *(f"controller.core.review.{name}" for name in ("review", "plan_text")),
         *("controller.core.review.plan_json", "controller.core.review.progress"),
-        *("controller.model.desired.field_changes", "controller.core.adoption.forms"),
+        "controller.core.adoption.forms",
         *("controller.core.enforcement.approvals", "controller.core.records.query"),
         # Only a document with a SOPS file needs ciphers.
         *("controller.core.secrets.sops_metadata", "cryptography"),

@@ -18,7 +18,8 @@ from controller.cli.status.table import TableView, render_status
 from controller.core.planning.context import SlotPause
 from controller.core.records.query import QueryResult, RecordSubject
 from controller.core.status.facts import Failure, SlotTrouble, StatusInputs
-from controller.core.status.report import report, with_last_lines
+from controller.core.status.report import report, rows_of, with_last_lines
+from controller.core.view.attention import attended
 from controller.model.container_output import FailedRun, LogLine
 from controller.model.errors import Act
 from controller.model.names import service_key
@@ -42,8 +43,8 @@ line; `--json` is for programs. The page is made from the code by `make docs`, a
 """
 STATUS = """\
 CONDITION is the gravest condition of a resource, READY counts replicas of any revision, AGE is the time since
-the newest container was started. A message stands below its row where the columns leave it too little room.
-The image gives up its registry first; NAMESPACE is left out while all is in `default`.
+the newest container was started. A message, and what happens next,
+stand below their row where the columns leave them too little room. The image gives up its registry first; NAMESPACE is left out while all is in `default`.
 """
 UP = """\
 `up` redraws this screen. Once nothing is in progress, its head names the addresses that answer. Rows beyond the
@@ -101,6 +102,7 @@ def a_report() -> dict[str, Any]:
         failures={service_key("default", "api"): Failure(Act.STALLED, image, missing)},
     )
     given = report(world, previous=None, now="2026-03-01T12:00:00Z")
+    given["resources"] = [attended(row) for row in rows_of(given)]
     said = LogLine("2026-03-01T11:59:20Z", "stderr", "FATAL: POSTGRES_PASSWORD is not set")
     failed = FailedRun(
         key=db.key,

@@ -21,8 +21,7 @@ from controller.core.manifests.parse import (
     manifest_of,
 )
 from controller.model.desired.spec.fields import AS_WRITTEN
-from controller.model.desired.spec.job import JobSpec
-from controller.model.desired.spec.service import ServiceSpec
+from controller.model.desired.spec.service import JobSpec, ServiceSpec
 from controller.model.quantities import format_bytes, format_duration_ms
 
 ROOT = Path(__file__).parents[3]

@@ -29,7 +29,7 @@ ELSE = re.compile(
     r"|opentelemetry\..*|service\.(name|version|instance\.id)|records\.missing|sink\.failed"
     r"|(spec|metadata)\..*|container\.(cpuset|isolation|name|networks|others|volumes)|docker\.service|network\.attach|rollout\.parallelism"
     r"|healthcheck\.(http\..*|tcp\.port|retries)|restart\.policy"
-    r"|files\.content|cgroup\.controllers|system\.slice|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
+    r"|images\.allow|networks\.ports\.granted|files\.content|cgroup\.controllers|system\.slice|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
 #: Made of a field's name: ``f"{field}.invalid"`` in core/manifests/declaration.py.
 MADE = {"name.invalid", "namespace.invalid", "owner.invalid"}
@@ -72,7 +72,7 @@ def codes() -> set[str]:
     for path in (ROOT / "controller").rglob("*.py"):
         # Findings of the first have a subject and no code; the others name keys of the policy,
         # attributes of Compose, or fields.
-        others = {"template.py", "attributes.py", "foreign_fields.py"}
+        others = {"attributes.py", "foreign_fields.py"}
         if path.name not in {"doctor.py", *others}:
             found |= set(told(path.read_text("utf-8")))
     words = {str(value) for value in vars(mutations).values() if isinstance(value, str)}

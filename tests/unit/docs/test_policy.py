@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import load_policy
 from controller.model.policy.document import Loosens, Policy
 from controller.model.policy.shipped import SHIPPED_POLICIES
 from controller.model.quantities import format_bytes

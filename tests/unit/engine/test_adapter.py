@@ -13,15 +13,14 @@ from typing import Any
 import pytest
 
 from controller.engine.adapter import TEXTS_MAX, BrokerEngine, ignore_progress
-from controller.engine.events import event_of
-from controller.engine.requests import split_reference
-from controller.engine.responses import parse_rows
-from controller.engine.transport import (
+from controller.engine.requests import (
     ConnectionBroken,
     EngineResponse,
     NotSent,
     OutgoingRequest,
+    split_reference,
 )
+from controller.engine.responses import event_of, parse_rows
 from controller.model import errors
 from controller.model.desired.desired import TRACED, Service, SourceLocation
 from controller.model.desired.plan import (
@@ -525,6 +524,7 @@ def world(**answers: object) -> Wire:
     inventory = {
         "instance": "i",
         "engineId": "E",
+        "engineVersion": "26.1.5",
         "containers": [item("c1"), item("c2")],
         "networks": [
             owned("n1", "platform-network", "default"),
@@ -550,7 +550,7 @@ def world(**answers: object) -> Wire:
 def test_a_snapshot_holds_what_is_ours_and_leaves_out_what_vanished_on_the_way() -> None:
     wire = world()
     seen = engine(wire).observe(images=frozenset({"web:1", "absent:1"}), only=LAN)
-    assert (seen.instance, seen.engine_id) == ("i", "E")
+    assert (seen.instance, seen.engine_id, seen.engine_version) == ("i", "E", "26.1.5")
     assert [container.id for container in seen.containers] == ["c1"]
     admitted = seen.containers[0].admitted
     assert admitted is not None

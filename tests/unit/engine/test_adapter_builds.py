@@ -9,7 +9,7 @@ import pytest
 
 from controller.core.admission.preview import check_build, preview_action
 from controller.engine.adapter import BrokerEngine
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.model import errors
 from controller.model.desired.plan import BuildImage
 from controller.model.desired.spec.container import Build

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from controller.engine.events import EventStream
-from controller.engine.responses import BrokerObservation
-from controller.engine.transport import EngineResponse
+from controller.engine.requests import EngineResponse
+from controller.engine.responses import BrokerObservation, EventStream
 from controller.model import names
 from controller.model.errors import EngineError
 from tests.unit.broker.hostile_answers import BODIES, altered

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from controller.engine.transport import ConnectionBroken, EngineResponse
+from controller.engine.requests import ConnectionBroken, EngineResponse
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound
-from tests.unit.core.engine_api.test_log_stream import ONE, TWO, message
+from tests.unit.core.engine_api.test_streams_log_stream import ONE, TWO, message
 from tests.unit.engine.test_adapter import Wire, engine
 
 PATH = "GET /containers/c1/logs"

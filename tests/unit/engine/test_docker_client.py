@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controller.engine.docker_client import SdkTransport
-from controller.engine.transport import (
+from controller.engine.requests import (
     ConnectionBroken,
     EngineResponse,
     NotSent,

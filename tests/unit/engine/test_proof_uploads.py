@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.engine.proof_uploads import READ_AGAIN_S, RETRY_S, BrokerProofs
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.model.desired.desired import GitSource, SourceLocation
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import EngineError, EngineUnavailable, Refused

@@ -8,8 +8,14 @@ import pytest
 
 from controller.core.manifests.check_together import desired_of
 from controller.core.planning.deliveries import SecretFault
-from controller.engine.requests import LATE, OF_HOST, READING_S, RETRY_S, BrokerSecrets
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import (
+    LATE,
+    OF_HOST,
+    READING_S,
+    RETRY_S,
+    BrokerSecrets,
+    OutgoingRequest,
+)
 from controller.model.desired.desired import Secret
 from controller.model.errors import Refused
 from controller.model.names import Key

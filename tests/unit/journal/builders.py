@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records.checkpoint import origin_of
 from controller.core.transparency import PublicKey
 from controller.journal.store.segments import list_segments

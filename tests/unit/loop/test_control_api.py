@@ -13,8 +13,7 @@ import pytest
 from controller import __version__
 from controller.loop.control_api import ControlApi
 from controller.loop.control_socket import PassRequest
-from controller.loop.worker_slots import PassLock
-from controller.loop.workqueue import Chore, WorkQueue
+from controller.loop.workqueue import Chore, PassLock, WorkQueue
 from controller.model.desired.desired import ServiceAct
 from controller.model.desired.plan import AnyAction, StartContainer
 from controller.model.errors import EngineError, EngineFailed, EngineUnavailable

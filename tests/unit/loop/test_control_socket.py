@@ -20,7 +20,7 @@ from controller.loop.control_api import ControlApi
 from controller.loop.control_socket import ActRequest, PassRequest, read_request
 from controller.loop.passes import PassPolicy
 from controller.loop.state.failed_runs import FailureLog
-from controller.loop.worker_slots import PassLock
+from controller.loop.workqueue import PassLock
 from controller.model.container_output import FailedRun, LogLine
 from controller.model.desired.desired import Verb
 from controller.model.errors import EngineUnavailable
@@ -332,6 +332,7 @@ def test_a_reader_of_the_view_gets_everything_and_then_what_changed(desk: Desk) 
     desk.controller.publish()
     whole = ask(desk, {"do": "view", "have": ""}, uid=4711)
     assert (whole["full"], [row["name"] for row in whole["resources"]]) == (True, ["db", "web"])
+    assert whole["host"]["engine"] == "26.1.5"
     same = ask(desk, {"do": "view", "have": whole["version"]}, uid=4711)
     assert (same["full"], same["version"], same["resources"]) == (False, whole["version"], [])
 

@@ -19,7 +19,7 @@ from controller.loop.state.store import StateStore
 from controller.loop.workqueue import Chore
 from controller.model.desired.desired import Desired, Service, ServiceAct, SourceIdentity
 from controller.model.desired.plan import AnyAction, PullImage, StartContainer, StopContainer
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.service import JobSpec
 from controller.model.errors import (
     Act,
     Conflict,
@@ -107,6 +107,22 @@ def test_a_removed_container_is_replaced_whatever_notices_it(tmp_path: Path, not
     else:
         home.controller.chores.add(Chore.OBSERVE)
         assert home.settle() == RUN_WEB1
+
+
+def test_a_change_while_everything_is_first_observed_gets_a_pass_afterwards(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+
+    def remove_behind_the_snapshot() -> None:
+        home.engine.after_look = lambda: None
+        home.engine.change(WEB1, lambda _container: None)
+        gone = EngineEvent(1, "container", "destroy", f"id:{WEB1}", worlds.WEB)
+        home.controller.handle_event(gone)
+        assert home.controller.keys.poll() == worlds.WEB
+        assert home.controller.handle(worlds.WEB) is None
+        home.controller.keys.done(worlds.WEB)
+
+    home.engine.after_look = remove_behind_the_snapshot
+    assert home.settle() == RUN_WEB1
 
 
 def test_a_reported_health_that_the_snapshot_has_is_no_news(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from controller.loop.executor import Execution, Executor, never
 from controller.loop.state.failed_runs import ActionLog
-from controller.loop.worker_slots import SharedCreations
+from controller.loop.workqueue import SharedCreations
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.service.desired_view import DesiredView
+from controller.core.service.prune_guard import DesiredView
 from controller.loop.passes import observe_key
 from controller.model.observed import Image, Observed
 from tests import worlds

@@ -24,15 +24,14 @@ from controller.loop.prober import ProbedEngine, Prober, ProbeSockets
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
 from controller.loop.supervisor import ControlEndpoints, Supervisor
-from controller.loop.worker_slots import PULLS, WORKERS, WorkerSlots
-from controller.loop.workqueue import Triggers
+from controller.loop.workqueue import PULLS, WORKERS, Triggers, WorkerSlots
 from controller.model.desired.plan import AnyAction, PullImage, StartContainer, StopContainer
 from controller.model.errors import EngineError, EngineUnavailable, Refused
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Context
 from controller.ports import EVENTS_SILENT, EngineEvent
-from controller.system.stop_signal import StopSignal
+from controller.system.runtime import StopSignal
 from tests import worlds
 from tests.instance import eventually
 from tests.unit.loop.toy import Files, ToyEngine

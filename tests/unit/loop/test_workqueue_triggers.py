@@ -7,7 +7,7 @@ import select
 from controller.loop import workqueue
 from controller.loop.workqueue import BUSY_S, PUBLISH_S, SAVE_S, Chore, Triggers
 from controller.model.names import service_key
-from controller.system.stop_signal import StopSignal
+from controller.system.runtime import StopSignal
 
 WEB = service_key("default", "web")
 

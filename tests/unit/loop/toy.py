@@ -20,8 +20,7 @@ from controller.loop.sampler import ReadUse, read_no_use
 from controller.loop.shared_state import ControllerParts, ignore_commits
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
-from controller.loop.worker_slots import PassLock
-from controller.loop.workqueue import Chore, Triggers
+from controller.loop.workqueue import Chore, PassLock, Triggers
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.errors import Conflict, EngineError

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records.record import LINE_MAX_BYTES, parse
 from controller.journal.store.chain import BASE_NAME, PrunedBase
 from controller.journal.store.reader import records

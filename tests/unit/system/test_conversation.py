@@ -28,7 +28,7 @@ from controller.system.conversation import (
     Guests,
     requester,
 )
-from controller.system.peer_groups import peer_groups
+from controller.system.syscalls import peer_groups
 
 PATIENCE_S = 30.0
 STRANGER, GROUP = 61012, 61013

@@ -36,8 +36,7 @@ from controller.core.compose.translation.scope import (
     no_context,
 )
 from controller.core.encoding.text import path_text
-from controller.core.engine_api.remote_volumes import read_remote
-from controller.core.engine_api.requests import MACVLAN
+from controller.core.engine_api.requests import MACVLAN, read_remote
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.parse import parse_document
 from controller.core.yaml.documents import Document, YamlPath

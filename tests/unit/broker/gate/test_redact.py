@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from controller.broker.gate import redact
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 
 
 def test_no_value_of_the_environment_gets_through() -> None:

@@ -24,8 +24,8 @@ from controller.broker.guards.kernel_verify import PAUSES_S, REMEDY
 from controller.core.enforcement.kernel import PolicyBounds
 from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.inventory_json import settings_to_json
+from controller.engine.requests import EngineResponse
 from controller.engine.responses import error_of
-from controller.engine.transport import EngineResponse
 from controller.model.confinement import (
     UNLIMITED,
     CgroupLimits,

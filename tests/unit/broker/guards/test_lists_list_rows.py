@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from controller.broker.engine.rows import LIST_BYTES_MAX
+from controller.broker.engine.response import LIST_BYTES_MAX
 from controller.broker.guards.lists import SHORTENED_HEADER, WHOLE_BYTES, ListRows, shorten
 from controller.model.records import Reply
 from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR

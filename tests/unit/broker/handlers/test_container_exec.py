@@ -14,7 +14,7 @@ from controller.broker.gate.state import CreatedExec, GateState
 from controller.broker.guards.recovery import settle
 from controller.broker.handlers import container_exec
 from controller.core.effective import Accounts
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.core.records.inventory_json import from_json, to_json
 from controller.model.confinement import Confinement
 from controller.model.inventory import ExecSession

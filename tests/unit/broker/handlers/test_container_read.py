@@ -13,7 +13,7 @@ from controller.broker.gate.commands import GiveWay, ReadEngine, Relay
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.container_read import is_own_event
 from controller.broker.handlers.trimtab_api import INVENTORY_STEP
-from controller.core.engine_api.progress import Access
+from controller.core.engine_api.streams import Access
 from controller.core.records.checkpoint import asks_for_key
 from controller.model.inventory import OpenIntent
 from controller.model.records import Actor, Reply
@@ -568,7 +568,9 @@ def test_health_answers_whatever_is_wrong() -> None:
 def test_an_untested_engine_is_named_to_the_controller_and_to_operators() -> None:
     knows = state(inventory())
     knows.engine = replace(knows.engine, version="99.0.1", image_store="containerd")
-    shown = ask("/trimtab/v1/inventory", [], knows, actor=CONTROLLER).json["untested"]
+    inventory_shown = ask("/trimtab/v1/inventory", [], knows, actor=CONTROLLER).json
+    assert inventory_shown["engineVersion"] == "99.0.1"
+    shown = inventory_shown["untested"]
     assert shown.startswith("Docker 99.0.1 with the image store containerd is untested")
     look = ReadEngine("/_ping", deadline_s=2.0)
     health: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows, actor=OPERATOR).json

@@ -13,7 +13,7 @@ from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, Lost, ReadEngine, SharedPull
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.image import read_progress
-from controller.core.engine_api.progress import Access
+from controller.core.engine_api.streams import Access
 from controller.model import names
 from controller.model.inventory import PinnedImage, TrustedImage
 from controller.model.records import Actor, Reply

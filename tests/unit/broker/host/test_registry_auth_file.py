@@ -11,7 +11,7 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.host.registry_auth import Credentials
-from controller.core.engine_api.progress import Access
+from controller.core.engine_api.streams import Access
 from controller.journal.store.reader import records
 from controller.model.errors import CredentialsInvalid
 from controller.model.policy.document import Policy

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretOpened
-from controller.broker.secrets.generated import GeneratedValues
 from controller.broker.secrets.opener import (
     COUNTED_MAX,
     NEW_MAX,
     STALLED_S,
     WINDOW_S,
+    GeneratedValues,
     SecretOpener,
     SecretWorker,
 )

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from controller.broker.deliveries import secrets
-from controller.broker.deliveries.secrets import values_of
+from controller.broker import deliveries
+from controller.broker.deliveries import values_of
 from controller.broker.dispatch import handle
 from controller.broker.files import FileStore
 from controller.broker.gate import mutate
@@ -35,8 +35,7 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
-from controller.broker.secrets.generated import GeneratedValues
-from controller.broker.secrets.opener import SecretOpener, SecretWorker
+from controller.broker.secrets.opener import GeneratedValues, SecretOpener, SecretWorker
 from controller.core.engine_api.requests import CreateRequest, VariableRequest
 from controller.core.records.inventory_json import to_json
 from controller.model.delivery import FileSet, Variant
@@ -220,7 +219,7 @@ PLANTS = {
         _nothing_withheld,
     ),
     "the record of an opened Secret has the plain text": (
-        secrets,
+        deliveries,
         "request_of",
         _source_in_the_record,
     ),

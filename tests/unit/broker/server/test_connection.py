@@ -21,7 +21,7 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.state import GateState
 from controller.broker.server.connection import ConnectionTimeouts
 from controller.broker.server.server import ServerLimits
-from controller.core.enforcement.rate_limits import Limit
+from controller.core.enforcement.limits import Limit
 from controller.model.records import Record, Reply, Request
 from controller.system.slots import Share
 from tests.unit.broker.engine_side import told

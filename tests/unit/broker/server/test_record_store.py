@@ -12,7 +12,7 @@ import pytest
 from controller.broker.gate.state import GateState
 from controller.broker.server.record_store import RecordStore
 from controller.broker.server.server import UNKNOWN_ENGINE
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records import inventory_json
 from controller.core.records.checkpoint import content_digest, inventory_entry
 from controller.core.records.inventory import fold

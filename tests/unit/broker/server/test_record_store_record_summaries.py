@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from controller.broker.server.record_store import JournalShare, RecordLimiter
-from controller.core.enforcement.rate_limits import Limit
+from controller.core.enforcement.limits import Limit
 from controller.model.records import Entry, Record, Stage
 from tests.unit.broker.dialogue import TIME, Clock
 from tests.unit.broker.serving import ids, run

@@ -27,7 +27,7 @@ from controller.journal.store.reader import records
 from controller.model.errors import PolicyInvalid, StateError
 from controller.model.policy.document import Policy
 from controller.model.records import Reply, Request
-from controller.system.service_manager import ServiceManager
+from controller.system.systemd import ServiceManager
 from tests.unit.broker.engine_side import told
 from tests.unit.broker.serving import (
     STRICT,

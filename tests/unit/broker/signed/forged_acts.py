@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.model import names
 from controller.model.records import Reply
 from tests.unit.broker.signed.forged_requests import ONCE, PLAIN, POOL, WEB, body_of

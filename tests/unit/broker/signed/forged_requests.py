@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.core.engine_api.field_tables import CONFIG, HOST_CONFIG
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest
 from controller.model import names
 from tests.unit.broker.signed.instance import create_of, prerequisites
 from tests.unit.broker.signed.opened import armored

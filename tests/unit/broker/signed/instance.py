@@ -25,8 +25,7 @@ from controller.core.manifests.parse import read_text
 from controller.core.planning.deliveries import bind_secrets
 from controller.core.proofs.proven_commit import SignerFiles
 from controller.core.secrets.declared import SecretName, declared_from_json
-from controller.engine.requests import create_request
-from controller.engine.transport import OutgoingRequest
+from controller.engine.requests import OutgoingRequest, create_request
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.plan import CreateContainer

@@ -15,7 +15,7 @@ import pytest
 from controller.cli.clients.socket_client import BrokerApi, WholeAnswer, ask_to_observe, exchange
 from controller.loop.control_api import ControlApi
 from controller.loop.control_socket import PassRequest
-from controller.loop.worker_slots import PassLock
+from controller.loop.workqueue import PassLock
 from controller.model.errors import EngineUnavailable, Refused, UsageError
 from controller.model.names import Key
 from controller.settings import read_instance, state_of

@@ -21,8 +21,7 @@ from controller.cli.commands.doctor import (
     socket_finding,
 )
 from controller.settings import SYSTEM_SETTINGS, StateFolder
-from controller.system.access_lists import ACL, access_list
-from controller.system.sockets import broker_sockets
+from controller.system.sockets import ACL, access_list, broker_sockets
 from tests.unit.cli.reports import condition, resource
 
 

@@ -11,10 +11,10 @@ import pytest
 from controller.cli.clients.socket_client import EngineApi, RequestQuery, Streamed
 from controller.cli.commands.log_lines import LinePrinter
 from controller.cli.commands.logs import CONTAINERS_MAX, print_logs, read_log
-from controller.core.engine_api.log_stream import MULTIPLEXED
+from controller.core.engine_api.streams import MULTIPLEXED
 from controller.model.errors import EngineFailed, StateError
 from tests.unit.cli.commands.test_replicas import WEB_1, WEB_2, replica
-from tests.unit.core.engine_api.test_log_stream import ONE, TWO, message
+from tests.unit.core.engine_api.test_streams_log_stream import ONE, TWO, message
 
 THREE = "2026-01-02T03:04:05.000000003Z"
 RAW = "application/vnd.docker.raw-stream"

@@ -16,7 +16,7 @@ from controller.cli.main import main
 from controller.core.review.plan_json import review_json
 from controller.core.review.plan_text import differences_json
 from controller.loop.control_api import ControlApi
-from controller.loop.worker_slots import PassLock
+from controller.loop.workqueue import PassLock
 from controller.model.desired.desired import ServiceAct
 from controller.model.errors import EngineUnavailable, Problem
 from tests.plans import carried, render_review

@@ -16,7 +16,7 @@ from controller.cli.commands import stats as module
 from controller.cli.commands.stats import table_of
 from controller.cli.main import main
 from controller.loop.control_api import ControlApi
-from controller.loop.worker_slots import PassLock
+from controller.loop.workqueue import PassLock
 from controller.model.observed import ContainerUse
 from tests.unit.cli.answering import DIR, answering
 from tests.unit.loop.toy import House

@@ -15,7 +15,7 @@ import pytest
 from controller.cli.commands.wait import Goal
 from controller.cli.main import main
 from controller.loop.control_api import ControlApi
-from controller.loop.worker_slots import PassLock
+from controller.loop.workqueue import PassLock
 from controller.system.conversation import AnswerLine
 from tests.unit.cli.answering import DIR, answering
 from tests.unit.loop.toy import House

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.handlers.journal_api import line_for
+from controller.broker.handlers.trimtab_reads import line_for
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.journal.explain import containers_at, render
 from controller.cli.journal.filters import BrokerArchive, parse_result

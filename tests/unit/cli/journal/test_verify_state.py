@@ -20,7 +20,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.server.record_store import RecordStore
 from controller.broker.server.server import UNKNOWN_ENGINE
 from controller.cli.main import main
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records.checkpoint import origin_of, prune_entry
 from controller.core.records.inventory import fold
 from controller.core.transparency import PrivateKey

@@ -35,6 +35,7 @@ WEB = resource(
     image="web:1.4",
     generation=3,
     observedGeneration=3,
+    next="trimtab tries again by itself, after growing pauses",
     rollout={"order": "StopFirst", "why": "declared"},
     ports=[
         {"container": 8080, "host": 80, "address": "::", "protocol": "tcp", "scheme": "http"},
@@ -78,6 +79,7 @@ def test_a_service_is_described_in_sections() -> None:
         "  Revision:  2bdaa731, generation 3",
         "  Ports:     http://[::], 9000/udp (not published)",
         "  Rollout:   StopFirst (declared)",
+        "  Next:      trimtab tries again by itself, after growing pauses",
         "  Next try:  again in 40 s: failed 3 times in a row",
         "",
         "Replicas",

@@ -16,6 +16,7 @@ from controller.cli.status.table import (
     render_projects,
     render_status,
 )
+from controller.core.view.attention import attended
 from tests.unit.cli.reports import condition, problem, report, resource, slot
 
 NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
@@ -88,6 +89,21 @@ def test_the_next_try_is_counted_from_the_instant_of_looking() -> None:
         "web", condition("CrashLoop", "it exited with 1"), nextTry={"at": "2026-03-01T12:00:40Z"}
     )
     assert "it exited with 1; again in 40 s" in "\n".join(shown(report(waiting), 120))
+
+
+def test_a_row_says_what_happens_next_unless_its_message_does() -> None:
+    stalled = attended(
+        resource("api", condition("Stalled", "no such image", reason="image.notfound"))
+    )
+    row, following = shown(report(stalled), 120)[-2:]
+    assert row.endswith("  no such image")
+    assert following.strip() == "next: nothing until its document is corrected"
+    at_work = attended(resource("web", condition("Progressing", "creating web.2", reason="Acting")))
+    retried = {**stalled, "nextTry": {"at": "2026-03-01T12:00:40Z"}}
+    for each in (at_work, retried, attended(resource("db"))):
+        assert "next:" not in "\n".join(shown(report(each), 120))
+    unexplained = attended(resource("web", condition("Ready", reason="NotReady", status="False")))
+    assert shown(report(unexplained), 120)[-1].endswith("next: trimtab looks at it again")
 
 
 @pytest.mark.parametrize(

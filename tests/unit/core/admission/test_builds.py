@@ -16,7 +16,7 @@ from controller.core.admission.builds import (
     read_build,
 )
 from controller.core.builds import dockerfile
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import load_policy
 from controller.model import names
 from controller.model.inventory import TrustedImage
 from controller.model.policy.document import OPERATOR_OWNER, Policy

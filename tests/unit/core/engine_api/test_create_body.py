@@ -14,7 +14,7 @@ from controller.core.engine_api.create_body import (
     joined_networks,
     variable_text,
 )
-from controller.core.proofs.shapes import shape_of_create
+from controller.core.proofs.rendering import shape_of_create
 from controller.model.delivery import Delivery
 from controller.model.names import NetworkNames
 from tests.unit.core.engine_api.test_translate import NAMES, check, service

@@ -16,7 +16,7 @@ from controller.core.jobs.decision import (
     pause_after,
     seconds,
 )
-from controller.model.desired.spec.job import Interrupted, JobSpec, Trigger
+from controller.model.desired.spec.service import Interrupted, JobSpec, Trigger
 from controller.model.observed import NO_RUNS, JobMemory, JobRun
 from controller.model.quantities import format_instant
 

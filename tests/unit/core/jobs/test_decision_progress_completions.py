@@ -20,11 +20,11 @@ from controller.core.jobs.decision import (
     next_look_s,
     seconds,
 )
-from controller.model.desired.spec.job import ConcurrencyPolicy, Interrupted, Trigger
+from controller.model.desired.spec.service import ConcurrencyPolicy, Interrupted, Trigger
 from controller.model.names import completions_label, completions_of
 from controller.model.observed import NO_RUNS, JobMemory, JobRun
 from tests.unit.core.jobs.test_decision import ONE, START, TWO, spec
-from tests.unit.core.jobs.test_run_rules import refused
+from tests.unit.core.jobs.test_memory_run_rules import refused
 
 
 def text(second: float) -> str:

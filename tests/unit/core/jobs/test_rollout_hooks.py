@@ -20,7 +20,7 @@ from controller.core.jobs.rollout_hooks import (
 )
 from controller.core.planning.job_plan import job_spec
 from controller.model.desired.desired import Service
-from controller.model.desired.spec.job import FROM_SERVICE, JobSpec
+from controller.model.desired.spec.service import FROM_SERVICE, JobSpec
 from controller.model.names import Key, job_key
 from controller.model.observed import NO_RUNS, Image, JobMemory, JobRun, Observed
 from tests.worlds import IMAGE, IMAGE_ID, WEB, container, declared, engine, revision, service

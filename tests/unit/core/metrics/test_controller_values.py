@@ -4,8 +4,7 @@ from collections import Counter
 from typing import Any
 
 from controller.core.metrics.controller_values import ControllerFacts, controller_values
-from controller.core.metrics.exposition import BOUNDS, MetricsOwner, ProcessFacts
-from controller.core.metrics.families import text_of
+from controller.core.metrics.families import BOUNDS, MetricsOwner, ProcessFacts, text_of
 from controller.core.metrics.samples import Use
 from controller.model.names import Key
 

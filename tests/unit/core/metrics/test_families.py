@@ -2,8 +2,15 @@ from __future__ import annotations
 
 import re
 
-from controller.core.metrics.exposition import BOUNDS, MetricsOwner, MetricValues, ProcessFacts
-from controller.core.metrics.families import FAMILIES, merged, text_of
+from controller.core.metrics.families import (
+    BOUNDS,
+    FAMILIES,
+    MetricsOwner,
+    MetricValues,
+    ProcessFacts,
+    merged,
+    text_of,
+)
 
 PROCESS = ProcessFacts("1.0", cpu_s=1.25, memory_bytes=4096, began=1000.0)
 

@@ -12,7 +12,7 @@ from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import CreateContainer, NeedsOperator, Plan
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.service import JobSpec
 from controller.model.names import job_key, run_name
 from controller.model.observed import (
     NO_RUNS,

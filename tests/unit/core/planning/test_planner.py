@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.core.planning import planner
 from controller.core.planning.planner import ACTIONS_MAX, keys, orphan_keys
 from controller.core.review.flat_plan import to_json

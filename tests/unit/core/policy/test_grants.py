@@ -21,7 +21,7 @@ from controller.core.admission.networks_volumes import admit_network
 from controller.core.engine_api.parse import parse_update
 from controller.core.engine_api.requests import ExecRequest, Grant, NetworkRequest
 from controller.core.policy.grants import ADVISED_MAX, apply_grant, grant_of, with_grants
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import load_policy
 from controller.core.rules.context import CreateFacts, HostFacts, QuotaCounts
 from controller.core.rules.identity import judge_owner
 from controller.core.rules.verdict import AdmissionDecision

@@ -10,11 +10,10 @@ import pytest
 from controller.core.admission.preview import preview_action
 from controller.core.engine_api.create_body import container_body
 from controller.core.manifests.check_together import desired_of
-from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.validation_errors import dotted
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.slot_plan import hypothetical_create
-from controller.core.policy.refusals import with_document_fields, with_remedies
+from controller.core.policy.refusals import field_at, fields_of, with_document_fields, with_remedies
 from controller.model.desired.desired import Service
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy

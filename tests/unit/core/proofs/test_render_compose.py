@@ -11,7 +11,7 @@ import pytest
 
 from controller.core.compose.project import FileUnreadable
 from controller.core.compose.translation.scope import ComposeSettings, settings_of
-from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.json_values import digest
 from controller.core.engine_api import create_body, translate
 from controller.core.manifests.combine import SourceReading, combine, source_key
 from controller.core.manifests.declaration import FolderReading
@@ -20,8 +20,7 @@ from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.proofs.documents import ProvenFiles
 from controller.core.proofs.proven_commit import ProvenCommit
 from controller.core.proofs.render import RenderScope, render
-from controller.core.proofs.rendering import Rendering, every_key
-from controller.core.proofs.shapes import shape_of, shape_of_create
+from controller.core.proofs.rendering import Rendering, every_key, shape_of, shape_of_create
 from controller.model.desired.desired import Desired, GitSource, SourceIdentity, SourceLocation
 from controller.model.desired.plan import CreateNetwork, CreateVolume, DeliverFiles
 from controller.model.desired.source_spec import SourceSpec

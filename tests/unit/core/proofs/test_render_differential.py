@@ -17,12 +17,12 @@ from typing import Any
 from hypothesis import given, settings
 
 from controller.app.desired_state import DesiredFiles
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.engine_api import translate
 from controller.core.engine_api.create_body import container_body, create_body
-from controller.core.planning.pending_moves import pending_moves
+from controller.core.planning.context import pending_moves
 from controller.core.proofs.render import RenderScope, render
-from controller.core.proofs.shapes import shape_of, shape_of_create
+from controller.core.proofs.rendering import shape_of, shape_of_create
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import (
     AnyAction,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.engine_api.translate import is_of_last_run
 from controller.core.records import container_effects
 from controller.core.records.container_effects import describe_ending

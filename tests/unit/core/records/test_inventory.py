@@ -6,7 +6,7 @@ from functools import reduce
 
 import pytest
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records import container_effects
 from controller.core.records.inventory import fold, fold_all
 from controller.core.records.inventory_json import (

@@ -22,7 +22,7 @@ from controller.core.review.plan_json import change_text, review_json
 from controller.core.review.plan_text import differences_json
 from controller.core.review.review import review
 from controller.model.desired.desired import Overrides, Revision, SourceLocation
-from controller.model.desired.field_changes import FieldChange
+from controller.model.desired.plan import FieldChange
 from controller.model.desired.spec.network import Attachment
 from controller.model.desired.spec.service import ServiceSpec
 from tests.examples import examples

@@ -9,8 +9,7 @@ import pytest
 
 from controller.core.review.plan_json import answer_json, outcome_of, review_json
 from controller.core.review.plan_text import COLOURS, Style, differences_json, paint, render_plan
-from controller.model.desired.field_changes import Effect
-from controller.model.desired.plan import Blocked, Plan
+from controller.model.desired.plan import Blocked, Effect, Plan
 from controller.model.errors import Problem, Severity
 from controller.model.names import service_key
 from tests.golden.scenes import plan_of, scenes

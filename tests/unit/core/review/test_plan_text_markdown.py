@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from controller.core.review.plan_text import LENGTH_MAX
-from controller.model.desired.field_changes import FieldChange, Review
-from controller.model.desired.plan import Blocked, Plan
+from controller.model.desired.plan import Blocked, FieldChange, Plan, Review
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from tests.golden.scenes import plan_of, scenes

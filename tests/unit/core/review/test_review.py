@@ -7,8 +7,7 @@ from controller.core.review.plan_json import review_json
 from controller.core.review.plan_text import differences_json
 from controller.core.review.review import NOT_KEPT, review, summary_of
 from controller.model.desired.desired import Overrides, Revision, Service
-from controller.model.desired.field_changes import Downtime, Review
-from controller.model.desired.plan import Blocked
+from controller.model.desired.plan import Blocked, Downtime, Review
 from controller.model.errors import Problem
 from controller.model.observed import Image
 from controller.model.records import Verdict

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json, data_path
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts

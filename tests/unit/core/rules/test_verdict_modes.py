@@ -15,7 +15,7 @@ from controller.core.admission.calls import admit_pull, admit_update
 from controller.core.admission.preview import preview_action
 from controller.core.engine_api.parse import parse_update
 from controller.core.engine_api.requests import Finding
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import load_policy
 from controller.core.rules.context import HostFacts
 from controller.core.rules.verdict import mode_of
 from controller.model.desired.plan import PullImage

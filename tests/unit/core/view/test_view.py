@@ -50,6 +50,7 @@ def inputs_of(desired: Desired, observed: Observed, **more: Any) -> ViewInputs:
         host={
             "name": "host",
             "instance": observed.instance,
+            "engine": observed.engine_version,
             "trimtab": "1.0.0",
             "policy": "0" * 64,
         },

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records.record import line_of, parse, prepare
 from controller.journal.store.chain import binding
 from controller.journal.store.segments import MARK_BYTES, MARK_NAME, DurableMark, name_of, read_mark

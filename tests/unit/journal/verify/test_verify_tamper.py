@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import pytest
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records.checkpoint import (
     Checkpoint,
     checkpoint_entry,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.json_values import canonical
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.core.records.checkpoint import (
@@ -27,9 +27,8 @@ from controller.journal.store.chain import (
     pruned_inventory,
     read_inventory,
 )
-from controller.journal.store.reader import last_seq, records
+from controller.journal.store.reader import find_tail, last_seq, records
 from controller.journal.store.segments import list_segments
-from controller.journal.store.tail import find_tail
 from controller.journal.verify.verify import TrustAnchors, Verification, verify
 from controller.journal.writer import retention
 from controller.journal.writer.append_log import Log, SegmentLimits

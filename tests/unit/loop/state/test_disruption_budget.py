@@ -9,8 +9,7 @@ import pytest
 
 from controller.core import disruption
 from controller.core.engine_api.translate import timestamp_seconds
-from controller.core.service.desired_view import DesiredView
-from controller.core.service.prune_guard import PruneDecision, PruneMemory
+from controller.core.service.prune_guard import DesiredView, PruneDecision, PruneMemory
 from controller.loop.executor import never
 from controller.loop.full_plan import FullPlan, PlanExecutor
 from controller.loop.state.disruption_budget import (

@@ -11,7 +11,7 @@ import pytest
 
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, PullImage
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.service import JobSpec
 from controller.model.errors import EngineFailed
 from controller.model.names import job_key
 from controller.model.observed import Container, ContainerState, Image

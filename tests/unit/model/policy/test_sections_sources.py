@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from controller.core.policy.describe import describe
-from controller.core.policy.load import load_policy
+from controller.core.policy.text import describe, load_policy
 from controller.model.errors import PolicyInvalid
 from controller.model.policy.document import Policy
 
