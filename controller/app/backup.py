@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import resource
 import secrets
 import shutil
 import tempfile
@@ -221,6 +222,9 @@ def _readable(root: Path) -> Iterator[None]:
 @contextmanager
 def _cut(journal: Path, ask: AskForCut) -> Iterator[tuple[str, Cut, list[CutFile]]]:
     """Yield the id of the record of a new cut, the cut, and its files."""
+    # A cut has each segment open, so that none goes meanwhile.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for attempt in range(1, _ATTEMPTS + 1):
         pruned = pruned_seq(journal)
         record = ask()

@@ -27,11 +27,12 @@ from controller.journal.store.segments import (
     name_of,
     read_lines,
 )
+from controller.journal.writer.append_log import DEFAULT_LIMITS
 from controller.model.observed import Settings
 from controller.model.records import Entry, Stage
 
 DAY_S: Final = 86_400.0
-SEGMENT_BYTES: Final = 64 * 1024 * 1024
+SEGMENT_BYTES: Final = DEFAULT_LIMITS.max_segment_bytes
 BUFFER_BYTES: Final = 4 * 1024 * 1024
 FIRST_MS: Final = 1_760_000_000_000
 OWN_IDS: Final = 2**40

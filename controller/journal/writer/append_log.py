@@ -130,7 +130,8 @@ class SegmentLimits:
     An append opens a new segment if the current one is too old, or would become too long.
     """
 
-    max_segment_bytes: int = 64 * 1024 * 1024
+    #: A broker parses the last segment before it is ready: 16 MiB take it half a second.
+    max_segment_bytes: int = 16 * 1024 * 1024
     max_segment_age_s: float = 86_400.0
     retry_s: float = 2.0  # pause between retries after a failure, without new entries
     deadline_s: float = 30.0  # of one blocking append, and of closing
