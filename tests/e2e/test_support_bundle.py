@@ -5,7 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import pwd
+import signal
 import stat
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +104,63 @@ def write_documents(host: Host, plants: Plants, namespace: Namespace) -> None:
     host.write("db.yaml", namespace.document("{sops: db.sops}"))
 
 
+#: What documents of a kind need beside the field with the secret. None of them makes a container.
+SPECS: dict[str, dict[str, object]] = {
+    "Service": {"image": "trimtab.local/web:1", "suspend": True},
+    "Job": {"image": "trimtab.local/web:1", "suspend": True},
+    "Source": {"git": {"url": "https://127.0.0.1:1/x.git"}, "namespaces": ["fields"]},
+}
+
+
+def fields(
+    schema: Mapping[str, Any], named: Mapping[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each field of a JSON Schema: ``{}`` is any key, ``[]`` an item."""
+    if (name := schema.get("$ref", "").rpartition("/")[2]) in above:
+        return
+    if name:
+        yield from fields(named[name], named, (*above, name))
+        return
+    below: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [
+        ((), each) for key in ("anyOf", "oneOf", "allOf") for each in schema.get(key, ())
+    ]
+    below += [((key,), each) for key, each in schema.get("properties", {}).items()]
+    for step, key in (("{}", "additionalProperties"), ("[]", "items")):
+        below += [((step,), schema[key])] if isinstance(schema.get(key), dict) else []
+    if not below:
+        yield ()
+    for steps, each in below:
+        yield from ((*steps, *rest) for rest in fields(each, named, above))
+
+
+def value_with(path: tuple[str, ...], secret: str) -> Any:
+    """Return a value with a secret in one field, and as the key of a mapping."""
+    value: Any = secret
+    for step in reversed(path):
+        value = [value] if step == "[]" else {secret if step == "{}" else step: value}
+    return value
+
+
+def write_fields(host: Host, plants: Plants) -> None:
+    """Write a document for each field of each kind, with a secret in the field."""
+    schema = host.json("schema")
+    for rule in schema["allOf"]:
+        kind = rule["if"]["properties"]["kind"]["const"]
+        for path in sorted({*fields(rule["then"], schema["$defs"])}):
+            number = len(plants)
+            document: dict[str, Any] = {
+                "apiVersion": "trimtab/v1",
+                "kind": kind,
+                "metadata": {"name": f"field-{number}", "owner": "team", "namespace": "fields"},
+                "spec": SPECS.get(kind, {}),
+            }
+            planted = value_with(path, plants[".".join((kind, *path))])
+            for section, value in planted.items():
+                both = isinstance(document.get(section), dict) and isinstance(value, dict)
+                document[section] = {**document[section], **value} if both else value
+            host.write(f"fields/{number}.yaml", json.dumps(document))
+
+
 def act(host: Host, plants: Plants) -> None:
     """Do what operators and clients do, with secrets in every text."""
     docker = host.docker_through_broker
@@ -182,8 +243,38 @@ def break_files(host: Host, registry: Path, plants: Plants) -> None:
     host.docker_through_broker("pull", "ghcr.io/a/b:2", check=False)
 
 
+def has_more(host: Host, before: int) -> bool:
+    """Return True if the log or the journal grew."""
+    return host.log.stat().st_size + len(host.records()) > before
+
+
+def break_settings(
+    host: Host, broker: subprocess.Popen[bytes], plants: Plants, paths: Plants
+) -> None:
+    """Write a secret into each field of the settings, and ask for a reload each time: the broker's log tells."""
+    file = host.state / "trimtab.yaml"
+    whole = file.read_text() if file.exists() else ""
+    schema = host.json("schema", "settings")
+    texts = [f"quarantine: [{plants['settings-syntax']}", f"# {plants['settings-comment']}\nx: 1\n"]
+    for path in sorted({*fields(schema, schema.get("$defs", {}))}):
+        place = ".".join(("settings", *path))
+        # The log names the path of a file that can't be used.
+        values = (
+            plants[place],
+            f"siem=https://bot:{plants[place]}@127.0.0.1/x",
+            f"/{paths[place]}",
+        )
+        texts += [json.dumps(value_with(path, value)) for value in values]
+    for text in texts:
+        file.write_text(text)
+        answered = partial(has_more, host, host.log.stat().st_size + len(host.records()))
+        broker.send_signal(signal.SIGHUP)
+        eventually(answered, what=f"the answer to {text}")
+    file.write_text(whole)
+
+
 def test_no_planted_secret_is_in_a_bundle_nor_in_the_log(host: Host, namespace: Namespace) -> None:
-    plants = Plants()
+    plants, paths = Plants(), Plants()
     text = Path(host.policy).read_text()
     policy = host.folder / "policy.yaml"
     policy.write_text(f"# {plants['policy-comment']}\n{text}")
@@ -191,6 +282,7 @@ def test_no_planted_secret_is_in_a_bundle_nor_in_the_log(host: Host, namespace: 
     registry = host.folder / "registry.json"
     registry_file(registry, plants)
     write_documents(host, plants, namespace)
+    write_fields(host, plants)
     bundle = host.folder / "bundle.json"
     user = pwd.getpwnam(USER)
     gate = [
@@ -198,20 +290,22 @@ def test_no_planted_secret_is_in_a_bundle_nor_in_the_log(host: Host, namespace: 
         *("--controller-uid", str(user.pw_uid), "--registry-auth", str(registry)),
     ]
     loop = ("run", str(host.directory), "--broker", str(host.broker_socket))
-    with started(host, *gate):
+    with started(host, *gate) as broker:
         eventually(host.broker_socket.exists, what="the broker serves")
         with started(host, *loop, uid=user.pw_uid, gid=user.pw_gid):
             eventually(lambda: host.is_ready("web"), what="web is ready")
             act(host, plants)
             eventually(lambda: host.resource("fails").get("conditions"), what="it failed")
             break_files(host, registry, plants)
+            break_settings(host, broker, plants, paths)
             host.cli("support-bundle", str(bundle))
             assert stat.S_IMODE(bundle.stat().st_mode) == 0o600
             printed = host.cli("support-bundle", "-").stdout
     found: dict[str, Any] = json.loads(bundle.read_text())
     assert len(plants) >= 50
     log = host.log.read_text(errors="replace")
-    assert plants.found_in(bundle.read_text() + printed) == []
+    told = bundle.read_text() + printed
+    assert plants.found_in(told) + paths.found_in(told) == []
     assert plants.found_in(log) == []
     # They say something all the same.
     assert "policy" in log
