@@ -1,12 +1,17 @@
-"""Backups of a running instance, and what a restore makes of them."""
+"""Backups of a running instance under load, and what a restore makes of them."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -14,6 +19,7 @@ import pytest
 from tests.e2e.units import UNITS
 from tests.engine import PrivateEngine
 from tests.instance import TRIMTAB, Host, eventually, web
+from tools import dockerd
 
 GENERATED = """\
 apiVersion: trimtab/v1
@@ -33,6 +39,17 @@ mounts:
   - {type: secret, source: password, target: /run/secrets}
   - {type: volume, source: data, target: /data}
 """
+#: A service that writes numbers into its volume, and goes on where it was.
+COUNTER = f"""\
+user: "0"
+entrypoint: [/bin/sh, -c]
+command:
+  - |
+    trap 'exit 0' TERM
+    touch /data/rows; count=$(wc -l </data/rows)
+    while :; do count=$((count + 1)); echo $count >>/data/rows; sleep 0.05; done
+{MOUNTS}"""
+CLIENTS = 3
 
 
 @pytest.fixture
@@ -65,6 +82,60 @@ def password(host: Host, service: str) -> str:
     return host.engine.docker("exec", name, "cat", "/run/secrets/password").stdout
 
 
+def rows(host: Host, service: str) -> list[int]:
+    (name,) = host.names(service)
+    return [
+        int(row) for row in host.engine.docker("exec", name, "cat", "/data/rows").stdout.split()
+    ]
+
+
+@contextmanager
+def acts(host: Host) -> Iterator[Callable[[], int]]:
+    """Have clients make and remove containers through the gate during the block. The last one of each stays.
+
+    Yield the count of acts so far.
+    """
+    ended, made, failed = threading.Event(), list[str](), list[object]()
+    gate = f"unix://{host.broker_socket}"
+    body = json.dumps({"Image": "trimtab.local/worker:1"}).encode()
+
+    def act(client: int) -> None:
+        for number in count():
+            name = f"act-{client}-{number}"
+            status, told = dockerd.call(gate, "POST", f"/containers/create?name={name}", body=body)
+            failed.extend([] if status == HTTPStatus.CREATED else [told])
+            made.append(name)
+            if ended.is_set():
+                return
+            status, told = dockerd.call(gate, "DELETE", f"/containers/{name}")
+            failed.extend([] if status == HTTPStatus.NO_CONTENT else [told])
+
+    threads = [threading.Thread(target=act, args=(number,)) for number in range(CLIENTS)]
+    for each in threads:
+        each.start()
+    try:
+        yield lambda: len(made)
+    finally:
+        ended.set()
+        for each in threads:
+            each.join()
+    assert failed == []
+
+
+def back_up_under_load(host: Host, file: Path, identity: Path) -> dict[str, Any]:
+    """Make a backup with all volumes while clients act, and return what the command printed."""
+    with acts(host) as made_so_far:
+        eventually(made_so_far, what="the first act")
+        before = made_so_far()
+        made = host.json(
+            "backup", str(file), "--recipient", recipient(identity), "--volumes", "all"
+        )
+        at_end = made_so_far()
+        eventually(lambda: made_so_far() > at_end + CLIENTS, what="acts after the backup")
+    assert at_end > before + CLIENTS
+    return dict(made)
+
+
 @pytest.fixture
 def elsewhere() -> Iterator[Host]:
     """A folder beside another engine."""
@@ -81,12 +152,10 @@ def test_a_restored_folder_takes_over_what_was_made_after_the_backup(
 ) -> None:
     host.write("secret.yaml", GENERATED)
     host.write("site.yaml", CONFIG)
-    host.write("web.yaml", web(extra=MOUNTS))
+    host.write("web.yaml", web(extra=COUNTER).replace("web:1", "worker:1"))
     file = host.folder / "monday.trimtab"
     with host.running():
-        made = host.json(
-            "backup", str(file), "--recipient", recipient(identity), "--volumes", "all"
-        )
+        made = back_up_under_load(host, file, identity)
         assert (made["volumes"], made["volumesLeftOut"]) == (["data"], [])
         assert file.stat().st_mode & 0o777 == 0o600
         known = password(host, "web")
@@ -107,7 +176,8 @@ def test_a_restored_folder_takes_over_what_was_made_after_the_backup(
     assert {each.name: each.lstat().st_ino for each in host.state.iterdir()} == present
     told = host.json(*restore, "--replace", "--yes")
     assert (Path(told["former"]) / "instance.json").is_file()
-    assert [each["kind"] for each in told["adopted"]].count("container") == 1
+    # The service, and the last container of each client.
+    assert [each["kind"] for each in told["adopted"]].count("container") == 1 + CLIENTS
     assert told["left"] == []
     assert host.instance == instance
     with host.running():
@@ -151,15 +221,11 @@ def test_on_another_engine_services_find_their_data_and_their_passwords(
 ) -> None:
     host.write("secret.yaml", GENERATED)
     host.write("site.yaml", CONFIG)
-    host.write("web.yaml", web(extra=MOUNTS))
+    host.write("web.yaml", web(extra=COUNTER).replace("web:1", "worker:1"))
     file, bare = host.folder / "monday.trimtab", host.folder / "bare.trimtab"
     with host.running():
-        (name,) = host.names("web")
-        host.engine.docker("exec", "--user", "0", name, "sh", "-c", "echo kept >/data/rows")
-        known = password(host, "web")
-        made = host.json(
-            "backup", str(file), "--recipient", recipient(identity), "--volumes", "all"
-        )
+        known, before = password(host, "web"), rows(host, "web")
+        made = back_up_under_load(host, file, identity)
         host.cli("backup", str(bare), "--without-keys")
         scheduled_backups_follow_the_settings(host, recipient(identity))
     restore = ("restore", "--engine", elsewhere.engine.host, "--identity", str(identity))
@@ -184,10 +250,49 @@ def test_on_another_engine_services_find_their_data_and_their_passwords(
     assert first["request"]["summary"]["former"] == host.instance
     elsewhere.directory = host.directory
     with elsewhere.running():
-        (name,) = elsewhere.names("web")
-        assert elsewhere.engine.docker("exec", name, "cat", "/data/rows").stdout == "kept\n"
+        found = rows(elsewhere, "web")
+        assert found == [*range(1, len(found) + 1)]
+        assert len(found) > len(before)
         assert password(elsewhere, "web") == known
         assert elsewhere.json("plan")["actions"] == []
+
+
+def test_each_refusal_of_a_backup_and_of_a_restore_is_named(host: Host, identity: Path) -> None:
+    host.write("web.yaml", web())
+    file, key = host.folder / "monday.trimtab", recipient(identity)
+    other = identity.with_name("other.key")
+    other.write_text(f"{pyrage.x25519.Identity.generate()}\n")
+    back_up, absent = ("backup", str(file), "--recipient", key), host.folder / "absent.trimtab"
+
+    def refused(*argv: str, expect: int = 1) -> str:
+        said = host.cli(*argv, expect=expect).stderr
+        return "".join(re.findall(r"\[([a-z.-]+)\]", said)[:1])
+
+    with host.running():
+        assert refused("backup", str(file), expect=64) == "backup.keys"
+        assert refused(*back_up, "--without-keys", expect=64) == "backup.keys"
+        assert (
+            refused("backup", str(file), "--recipient", "age1", expect=64) == "backup.bad-recipient"
+        )
+        assert refused(*back_up, "--volumes", "absent") == "volume.unknown"
+        assert refused("backup", "/absent/monday.trimtab", "--without-keys") == "backup.unwritable"
+        assert not file.exists()
+        host.cli(*back_up)
+        assert refused(*back_up) == "backup.exists"
+        restore = ("restore", str(file), "--identity", str(identity), "--replace", "--yes")
+        assert refused(*restore) == "state.served"
+    others = ("--replace", "--yes")
+    assert refused("backup", str(absent), "--without-keys") == "nothing.running"
+    assert refused("restore", str(file), "--identity", str(other), *others) == "secret.wrong-key"
+    assert refused("restore", str(file), *others) == "restore.identity"
+    assert refused("restore", str(absent), *others) == "backup.unreadable"
+    whole = file.read_bytes()
+    for content, code in ((whole[:-100], "backup.cut-short"), (b"text", "backup.invalid")):
+        file.write_bytes(content)
+        assert refused(*restore) == code
+    # None of them changed anything.
+    with host.running():
+        assert host.is_ready("web")
 
 
 def test_a_backup_or_a_restore_that_is_killed_leaves_nothing_half(
