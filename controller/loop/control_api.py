@@ -366,7 +366,7 @@ class ControlApi:
             if only_ask or not decision.changed:
                 return decision
             self._overrides.save(act.key, decision)
-            if act.verb in ("resume", "start"):
+            if act.verb in ("resume", "start", "restart"):
                 self._reconciler.tracker.retry_rollout(act.key)
             controller.restart_convergence(act.key)
         controller.keys.add(act.key)

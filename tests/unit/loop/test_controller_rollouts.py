@@ -288,8 +288,9 @@ def test_what_fails_again_after_a_resume_is_gone_back_from_where_nothing_else_se
     assert home.condition("web", "RolledBack") == ("True", "Automatic")
 
 
+@pytest.mark.parametrize("verb", ["resume", "restart"])
 def test_where_going_back_is_not_wanted_it_goes_no_further_until_somebody_says(
-    tmp_path: Path,
+    tmp_path: Path, verb: Verb
 ) -> None:
     pause = "rollout: {onFailure: Pause}"
     home = house(tmp_path, CHECKED, pause)
@@ -301,9 +302,10 @@ def test_where_going_back_is_not_wanted_it_goes_no_further_until_somebody_says(
     assert home.condition("web", "Paused") == ("True", "rollout.failed")
     assert home.condition("web", "Stalled") == ("True", "rollout.failed")
     make(home, "green", health="healthy")
-    act(home, "resume")
+    act(home, verb)
     home.let_pass(60)
-    assert running(home) == [called("green", CHECKED)]
+    again = {"resume": "", "restart": ".2"}[verb]
+    assert running(home) == [called("green", CHECKED) + again]
     assert home.condition("web", "Paused") == ("", "")
 
 
