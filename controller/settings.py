@@ -107,6 +107,16 @@ class StateFolder:
         return self.root / "notify"
 
     @property
+    def web(self) -> Path:
+        """The folder of the page's server, which operators write."""
+        return self.root / "web"
+
+    @property
+    def web_tokens(self) -> Path:
+        """The digests of the tokens of readers."""
+        return self.web / "tokens.json"
+
+    @property
     def fetcher(self) -> Path:
         """The fetcher's own folder: the exported files of Git sources."""
         return self.root / "fetcher"

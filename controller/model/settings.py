@@ -37,6 +37,7 @@ class Process(StrEnum):
     FETCHER = "trimtab-fetch"
     SHIPPER = "trimtab-ship"
     NOTIFIER = "trimtab-notify"
+    WEB = "trimtab-web"
     VERIFY = "trimtab-verify"
     BACKUP = "trimtab-backup"
 
@@ -61,6 +62,12 @@ class InstanceSettings:
     ship_to: tuple[str, ...] = ()
     ship_metrics: str = ""
     metrics_textfile: str = ""
+    #: The address of the page's server; '' for none.
+    web_listen: str = ""
+    #: '' for ``http://`` and the address.
+    web_url: str = ""
+    web_proxy_user: str = ""
+    web_proxy_header: str = ""
     verify_key: tuple[str, ...] = ()
     verify_checkpoint: tuple[str, ...] = ()
     #: The lowest level of messages in the logs.
@@ -131,6 +138,15 @@ _DURATION = SettingForm(
 _ADDRESS = SettingForm(
     "ADDRESS:PORT such as 127.0.0.1:9000, or '' for none", r"^$|^\S+:[0-9]{1,5}$"
 )
+_LISTEN = SettingForm(
+    "127.0.0.1:PORT, [::1]:PORT or unix:///PATH",
+    r"^(127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\]):[0-9]{1,5}$|^unix:///[^\x00]+$",
+)
+_URL = SettingForm(
+    "https://HOST or https://HOST:PORT, in small letters; http:// with a loopback address alone",
+    r"^(https://([a-z0-9.-]+|\[[0-9a-f:]+\])|http://(127\.[0-9.]+|localhost|\[::1\]))(:[0-9]{1,5})?$",
+)
+_HEADER = SettingForm("the name of a header", r"^[A-Za-z][A-Za-z0-9-]{0,63}$")
 _USER = SettingForm("the name of a user", r"^[a-z_][a-z0-9_-]{0,31}$")
 _DESTINATION = SettingForm("NAME=URL", r"^[a-z0-9-]+=\S+$")
 _LEVEL = SettingForm(", ".join(LEVELS), f"^({'|'.join(LEVELS)})$")
@@ -278,6 +294,38 @@ KEYS: Sequence[SettingKey] = (
         (Process.CONTROLLER,),
     ),
     SettingKey(
+        "web.listen",
+        "web_listen",
+        _LISTEN,
+        "Where 'trimtab web run' serves the page; to other hosts by a proxy with TLS",
+        "none",
+        (Process.WEB,),
+    ),
+    SettingKey(
+        "web.url",
+        "web_url",
+        _URL,
+        "The address of the page in a browser. Requests with another Host are refused",
+        "http:// and the address of web.listen; a Unix socket needs it",
+        (Process.WEB,),
+    ),
+    SettingKey(
+        "web.proxyUser",
+        "web_proxy_user",
+        _USER,
+        "The user of a proxy that checks who its users are; for a Unix socket alone",
+        "none: tokens alone",
+        (Process.WEB,),
+    ),
+    SettingKey(
+        "web.proxyHeader",
+        "web_proxy_header",
+        _HEADER,
+        "The header in which web.proxyUser names a user",
+        "none: tokens alone",
+        (Process.WEB,),
+    ),
+    SettingKey(
         "verify.key",
         "verify_key",
         _KEY,
@@ -309,6 +357,7 @@ KEYS: Sequence[SettingKey] = (
             Process.FETCHER,
             Process.SHIPPER,
             Process.NOTIFIER,
+            Process.WEB,
         ),
     ),
     SettingKey(

@@ -1,15 +1,18 @@
-"""``trimtab web`` on a real instance: one user's browser, by a link that works once, until a signal (G47)."""
+"""``trimtab web`` on a real instance: for one user's browser, and for holders of tokens (G47)."""
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage, HTTPResponse
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -17,7 +20,8 @@ from tests.instance import PATIENCE_S, TRIMTAB, Host, eventually, web
 from tests.unprivileged import as_user
 
 pytestmark = pytest.mark.needs_root
-STRANGER = 64_231
+STRANGER, VIEWER = 64_231, 64_232
+NAME = "trimtab.example"
 BROKEN = 'entrypoint: [/bin/sh, -c, "echo no config found; exit 3"]'
 
 
@@ -138,3 +142,95 @@ def test_another_user_and_another_name_of_the_host_are_refused(host: Host) -> No
         assert "ConnectionResetError" in foreign.stderr or "RemoteDisconnected" in foreign.stderr
         assert visitor.enter().status == 200, "nobody used the link"
         assert visitor.ask("/", method="POST").status == 405
+
+
+class SocketVisitor(Visitor):
+    """A browser behind a proxy at a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"http://{NAME}/")
+        self._path = path
+
+    @contextmanager
+    def stream(
+        self, path: str, method: str = "GET", body: str = "", **headers: str
+    ) -> Iterator[HTTPResponse]:
+        """Yield an answer whose body isn't read yet."""
+        with closing(HTTPConnection(NAME)) as connection:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(PATIENCE_S)
+            connection.sock.connect(str(self._path))
+            sent = {"Cookie": self.cookie, **headers}
+            connection.request(method, path, body or None, sent)
+            with connection.getresponse() as answer:
+                yield answer
+
+    def is_ready(self) -> bool:
+        """Return True if the page has a view."""
+        try:
+            return self.ask("/readyz").status == 200
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+
+    def log_in(self, token: str) -> Answer:
+        """Use a token."""
+        with self.stream("/login", "POST", urlencode({"token": token})) as answer:
+            self.cookie = str(answer.getheader("Set-Cookie")).partition(";")[0]
+            return Answer(answer.status, answer.headers, answer.read().decode())
+
+
+def test_a_viewer_of_the_policy_serves_holders_of_tokens(host: Host) -> None:
+    host.state.mkdir()
+    path = host.folder / "web" / "web.sock"
+    web_folder = host.state / "web"
+    for folder in (path.parent, web_folder):
+        folder.mkdir()
+    os.chown(path.parent, VIEWER, VIEWER)
+    os.chown(web_folder, 0, VIEWER)
+    web_folder.chmod(0o2750)
+    (host.state / "trimtab.yaml").write_text(
+        f"web: {{listen: 'unix://{path}', url: 'https://{NAME}',"
+        " proxyUser: root, proxyHeader: Remote-User}\n"
+    )
+    host.write("web.yaml", web("shop").replace("owner: team", "owner: shop"))
+    host.write("api.yaml", web("api"))
+    policy = host.folder / "policy.yaml"
+    viewers = f"viewers: [{{uid: {VIEWER}, owners: all, logs: [shop]}}]\n"
+    policy.write_text(f"{Path(host.policy).read_text()}\n{viewers}")
+    host.policy = str(policy)
+    argv = as_user([TRIMTAB, "web", "run", "--state", str(host.state)], uid=VIEWER, gid=VIEWER)
+    with host.running():
+        all_owners = host.cli("web", "token", "add", "ann", "--scope", "view+logs:shop,team")
+        prometheus = host.cli("web", "token", "add", "prometheus", "--scope", "metrics")
+        assert host.json("web", "token", "list")["tokens"][0]["name"] == "ann"
+        log = host.folder / "web.log"
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(argv, stderr=output, env=host.environment(), cwd="/") as process,
+        ):
+            try:
+                visitor = SocketVisitor(path)
+                eventually(visitor.is_ready, what="a view")
+                assert visitor.ask("/").status == 303
+                entered = visitor.log_in(all_owners.stdout.strip())
+                assert entered.headers["Set-Cookie"].startswith("__Host-trimtab=")
+                assert "/Service/default/shop" in visitor.get("/")
+                assert "container.create" in visitor.get("/journal")
+                own = visitor.get("/Service/default/shop/logs")
+                assert "be read" not in own and "isn't allowed" not in own
+                assert "isn't allowed" in visitor.get("/Service/default/api/logs"), "by the policy"
+
+                secret = prometheus.stdout.strip()
+                metrics = visitor.ask("/metrics", Authorization=f"Bearer {secret}")
+                assert 'trimtab_up{process="broker"} 1' in metrics.text
+                assert 'trimtab_up{process="controller"} 1' in metrics.text
+                proxied = SocketVisitor(path).ask("/", **{"Remote-User": "bob"})
+                assert (proxied.status, "/Service/default/shop" in proxied.text) == (200, True)
+
+                host.cli("web", "token", "revoke", "ann")
+                assert visitor.ask("/").status == 303
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(timeout=PATIENCE_S) == 0, log.read_text()
+            finally:
+                if process.poll() is None:
+                    process.kill()

@@ -350,11 +350,13 @@ def test_folders_belong_to_whom_the_processes_are(installed: Layer) -> None:
         "/run/trimtab 755 root:root",
         "/run/trimtab/metrics 755 trimtab:trimtab",
         "/run/trimtab/secrets 700 root:root",
+        "/run/trimtab/web 755 trimtab-web:trimtab-web",
         f"{STATE} 755 root:root",
         f"{STATE}/feedback 2750 trimtab:trimtab-fetch",
         f"{STATE}/fetcher 2750 trimtab-fetch:trimtab",
         f"{STATE}/run 750 root:trimtab",
         f"{STATE}/ship 700 trimtab-ship:trimtab-ship",
+        f"{STATE}/web 2750 root:trimtab-web",
     ]
 
 

@@ -10,6 +10,7 @@ from controller.cli.options import command, open_state, print_json
 from controller.cli.output.terminal import echo
 from controller.core.metrics.families import MetricsOwner, merged, series_of
 from controller.model.errors import EngineUnavailable
+from controller.settings import StateFolder
 
 
 @command("""\b
@@ -28,6 +29,21 @@ def metrics(state: Path | None, as_json: bool) -> None:
     The setting metrics.textfile has the controller write the same text every 15 seconds.
     """
     folder, _ = open_state(state)
+    text = read_metrics(folder)
+    if as_json:
+        print_json({"series": series_of(text)})
+    else:
+        echo(text, nl=False)
+
+
+def read_metrics(folder: StateFolder) -> str:
+    """Return the metrics of broker and controller in the text format of Prometheus.
+
+    Raises:
+        Refused: the policy doesn't let this user read the broker's metrics.
+        EngineFailed: the controller refuses.
+        StateError: the user isn't allowed to connect.
+    """
 
     def of_broker() -> str:
         return BrokerApi(folder.broker_socket).fetch("metrics")[0].decode(errors="replace")
@@ -35,16 +51,12 @@ def metrics(state: Path | None, as_json: bool) -> None:
     def of_controller() -> str:
         return str(ask_controller(folder.controller_socket, {"do": "metrics"})["text"])
 
-    text = merged(
+    return merged(
         {
             MetricsOwner.BROKER: _answer(of_broker),
             MetricsOwner.CONTROLLER: _answer(of_controller),
         }
     )
-    if as_json:
-        print_json({"series": series_of(text)})
-    else:
-        echo(text, nl=False)
 
 
 def _answer(ask: Callable[[], str]) -> str | None:

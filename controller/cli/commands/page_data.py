@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from controller.cli.clients.socket_client import BrokerApi, EngineApi, ask_controller
 from controller.cli.commands.logs import read_log
-from controller.cli.commands.replicas import list_replicas
+from controller.cli.commands.metrics import read_metrics
+from controller.cli.commands.replicas import VisibleContainer
 from controller.model.container_output import LogLine
 from controller.model.errors import (
     EngineUnavailable,
@@ -54,11 +55,15 @@ class OwnReader:
         """Return the last lines of a container. The journal records the read."""
         api = EngineApi(self._state.broker_socket)
         query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": str(needed.lines + 1)}
+        _, namespace, service = needed.key.split("/")
+        # By name: a viewer isn't allowed to list containers.
+        container = VisibleContainer(
+            needed.container, needed.container, namespace, service, slot=0, state=""
+        )
         lines: list[LogLine] = []
         size = 0
         try:
-            replica = next((r for r in list_replicas(api) if r.name == needed.container), None)
-            for _, line in read_log(api, replica, query) if replica else ():
+            for _, line in read_log(api, container, query):
                 lines.append(line)
                 size += len(line.text)
                 if size > OUTPUT_MAX:
@@ -67,6 +72,13 @@ class OwnReader:
             return _away(error, Away.OUTPUT)
         is_cut = len(lines) > needed.lines
         return PageLogs(needed.container, tuple(lines[-needed.lines :]), is_cut)
+
+    def metrics(self) -> str | Away:
+        """Return the metrics of broker and controller."""
+        try:
+            return read_metrics(self._state)
+        except TrimtabError as error:
+            return _away(error, Away.DENIED)
 
     def samples(self, key: str) -> Samples:
         """Return the samples of a service; () without a controller, and where it has no figures."""

@@ -1,4 +1,4 @@
-"""``web``: the page of this host, for the browser of the user of the command."""
+"""``web``: the page of this host, for the browser of the user of the command, or for holders of tokens."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from pathlib import Path
 
 import click
 
-from controller.cli.options import DefaultGroup, command, open_state, print_json
+from controller.cli.options import (
+    DefaultGroup,
+    PassingGroup,
+    command,
+    duration_ms,
+    open_state,
+    print_json,
+    print_result,
+)
+from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
-from controller.cli.output.times import user_name
+from controller.cli.output.times import current_time, span, user_name
+from controller.settings import read_in_force
 from controller.system.runtime import importing
 
 
@@ -20,6 +30,7 @@ from controller.system.runtime import importing
 Examples:
   trimtab web                            prints a link for the browser of this computer
   trimtab web --port 8123                on a port for 'ssh -L 8123:127.0.0.1:8123 HOST'
+  trimtab web token add ann              a token for the page of 'trimtab web run'
 """,
 )
 def web() -> None:
@@ -72,4 +83,112 @@ def open_page(port: int, state: Path | None, as_json: bool) -> None:
     )
 
 
+@command(
+    """\b
+Examples:
+  trimtab web run
+
+\b
+The settings web.listen and web.url say where; trimtab-web.service runs this command. Readers log in
+with a token ('trimtab web token add'). The policy must list the user of the process as a viewer.
+"""
+)
+def run(state: Path | None, as_json: bool) -> None:  # noqa: ARG001 - may follow any command
+    """Serve the page to holders of tokens, until a signal arrives."""
+    with importing():
+        from controller.app.page import page_address, run_shared_page
+        from controller.cli.commands.page_data import OwnReader
+        from controller.web.server.tokens import TokenFile
+
+    folder, _ = open_state(state)
+    settings = read_in_force(folder.root).settings
+    run_shared_page(
+        OwnReader(folder),
+        page_address(settings),
+        TokenFile(folder.web_tokens),
+        level=settings.log,
+    )
+
+
+@click.group(cls=PassingGroup)
+def token() -> None:
+    """Add, list and revoke tokens of readers."""
+
+
+@command(
+    """\b
+Examples:
+  trimtab web token add ann
+  trimtab web token add shop-team --scope view+logs:shop --expires 720h
+  trimtab web token add prometheus --scope metrics
+
+\b
+The token is printed once. trimtab keeps its digest alone.
+"""
+)
+@click.argument("name")
+@click.option(
+    "--scope",
+    default="view",
+    show_default=True,
+    help="view, view+logs:OWNER[,OWNER] or metrics.",
+)
+@click.option(
+    "--expires",
+    "expires_ms",
+    default="2160h",
+    show_default=True,
+    callback=lambda _context, _option, value: duration_ms(value),
+    metavar="DURATION",
+    help="The token ends after that time.",
+)
+def add(name: str, scope: str, expires_ms: int, state: Path | None, as_json: bool) -> None:
+    """Add a token, and print it."""
+    from controller.app.page import new_token
+    from controller.web.server.tokens import TokenFile, WebToken, digest_of
+
+    folder, _ = open_state(state)
+    secret, expires = new_token(), int(current_time() + expires_ms / 1000)
+    TokenFile(folder.web_tokens).add(WebToken(name, digest_of(secret), scope, expires))
+    print_result({"name": name, "token": secret, "expires": expires}, secret, as_json=as_json)
+
+
+@command("""\b
+Examples:
+  trimtab web token list
+""")
+def list_tokens(state: Path | None, as_json: bool) -> None:
+    """List tokens, without the tokens themselves."""
+    from controller.web.server.tokens import TokenFile
+
+    folder, _ = open_state(state)
+    tokens, now = TokenFile(folder.web_tokens).tokens(), current_time()
+    shown = [{"name": t.name, "scope": t.scope, "expires": t.expires} for t in tokens]
+    rows = [
+        (t.name, t.scope, f"in {span(t.expires - now)}" if now < t.expires else "expired")
+        for t in tokens
+    ]
+    text = table(("NAME", "SCOPE", "EXPIRES"), rows) if rows else "No tokens."
+    print_result({"tokens": shown}, text, as_json=as_json)
+
+
+@command("""\b
+Examples:
+  trimtab web token revoke ann
+""")
+@click.argument("name")
+def revoke(name: str, state: Path | None, as_json: bool) -> None:
+    """Revoke a token. Sessions that it began end with the next request."""
+    from controller.web.server.tokens import TokenFile
+
+    folder, _ = open_state(state)
+    TokenFile(folder.web_tokens).revoke(name)
+    print_result({"revoked": name}, f"{name} is revoked.", as_json=as_json)
+
+
+token.add_command(add)
+token.add_command(list_tokens, "list")
+token.add_command(revoke)
 web.add_command(open_page)
+web.add_command(run)
+web.add_command(token)

@@ -93,7 +93,7 @@ class Away(Enum):
     BROKER = "broker"
     #: The journal can't be read, or its files are damaged.
     JOURNAL = "journal"
-    #: The log driver keeps no output that can be read, or the engine doesn't answer.
+    #: The container is gone, its log driver keeps no output, or the engine doesn't answer.
     OUTPUT = "output"
     #: The viewer or the session isn't allowed to read it.
     DENIED = "denied"

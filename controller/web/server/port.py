@@ -30,6 +30,10 @@ class InstanceReader(Protocol):
         """Return the last lines of a container."""
         ...
 
+    def metrics(self) -> str | Away:
+        """Return the metrics of broker and controller in Prometheus' text format."""
+        ...
+
     def samples(self, key: str) -> Samples:
         """Return the samples of a service; () without any."""
         ...

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from controller.system.conversation import peer_uid_of
 from controller.web.server.connections import SocketAddress
 
 CONNECTIONS_MAX: Final = 128
@@ -42,24 +43,32 @@ class _Server(uvicorn.Server):
 
 
 class PageConnection(H11Protocol):
-    """A connection. Those that aren't admitted are closed."""
+    """A connection. Those that aren't admitted are closed.
 
-    is_admitted: Callable[[SocketAddress, SocketAddress], bool]
+    The client at a Unix socket is ``("uid:N", 0)``, by the kernel's word.
+    """
+
+    is_admitted: Callable[[SocketAddress, SocketAddress], bool] | None
     _head_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        client, server = self.client, self.server
-        is_known = client is not None and server is not None and server[1] is not None
-        if (
-            len(self.connections) > CONNECTIONS_MAX
-            or not is_known
-            or not self.is_admitted(client, server)  # type: ignore[arg-type]
-        ):
+        connection = transport.get_extra_info("socket")
+        if connection.family == socket.AF_UNIX:
+            self.client = (f"uid:{peer_uid_of(connection)}", 0)
+        if len(self.connections) > CONNECTIONS_MAX or not self._is_let_in():
             transport.abort()
             return
         self._watch_head()
+
+    def _is_let_in(self) -> bool:
+        if self.is_admitted is None:
+            return True
+        client, server = self.client, self.server
+        if client is None or server is None or server[1] is None:
+            return False
+        return self.is_admitted(client, (server[0], server[1]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)  # it resumes writing
@@ -99,10 +108,13 @@ class PageConnection(H11Protocol):
 def server_of(
     application: ASGIApp,
     *,
-    is_admitted: Callable[[SocketAddress, SocketAddress], bool],
+    is_admitted: Callable[[SocketAddress, SocketAddress], bool] | None,
     on_end: Callable[[], object],
 ) -> uvicorn.Server:
-    """Return a server that ends once its ``should_exit`` is true; *on_end* ends the open streams."""
+    """Return a server that ends once its ``should_exit`` is true; *on_end* ends the open streams.
+
+    *is_admitted* is asked about each connection, from client to server; None admits all.
+    """
     options: dict[str, Any] = {
         "access_log": False,
         "date_header": False,
@@ -115,7 +127,11 @@ def server_of(
     }
     config = uvicorn.Config(
         application,
-        http=type("Admitting", (PageConnection,), {"is_admitted": staticmethod(is_admitted)}),
+        http=type(
+            "Admitting",
+            (PageConnection,),
+            {"is_admitted": is_admitted and staticmethod(is_admitted)},
+        ),
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
         timeout_graceful_shutdown=_GRACE_S,
         **options,

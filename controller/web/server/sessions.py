@@ -6,14 +6,14 @@ clock without jumps.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.web.pages import WebSession
+from controller.web.server.tokens import digest_of
 
 LINK_S: Final = 60.0
 SESSION_S: Final = 12 * 3600.0
@@ -31,11 +31,8 @@ class BrowserSession:
     id: str
     reader: WebSession
     until: float
-
-
-def digest_of(secret: str) -> str:
-    """Return the SHA-256 digest of a secret, in hexadecimal digits."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    #: The digest of the token that began it; '' for the session of a link.
+    token: str = ""
 
 
 class Sessions:
@@ -59,12 +56,17 @@ class Sessions:
         found = self._links.pop(digest_of(link), None)
         return self.begin(found[0], now) if found is not None and now < found[1] else None
 
-    def begin(self, reader: WebSession, now: float) -> str:
-        """Begin a session, and return its secret."""
+    def begin(self, reader: WebSession, now: float, *, token: str = "") -> str:
+        """Begin a session, and return its secret.
+
+        The session of a *token* can be ended by a form with its id, which nobody knows without the secret.
+        """
         if len(self._sessions) >= SESSIONS_MAX:
             del self._sessions[next(iter(self._sessions))]
         secret = self._new_secret()
-        found = BrowserSession(digest_of(secret), reader, now + SESSION_S)
+        session_id = digest_of(secret)
+        csrf = session_id if token else ""
+        found = BrowserSession(session_id, replace(reader, csrf=csrf), now + SESSION_S, token)
         self._sessions[found.id] = found
         return secret
 
@@ -75,6 +77,10 @@ class Sessions:
             del self._sessions[found.id]
             return None
         return found
+
+    def end(self, session: BrowserSession) -> None:
+        """End a session."""
+        self._sessions.pop(session.id, None)
 
     def can_stream(self, session: BrowserSession) -> bool:
         """Return True if the session can open a further stream."""

@@ -9,14 +9,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPMessage, HTTPResponse
+from pathlib import Path
 from typing import Any
 
 from controller.web.pages import Away, LogsNeeded, PageLogs, Records, WebSession
 from controller.web.server.application import PageServer, Site
+from controller.web.server.connections import SocketAddress
 from controller.web.server.follower import Followed
+from controller.web.server.login import Logins, TrustedProxy
 from controller.web.server.port import Samples
 from controller.web.server.serve import server_of
 from controller.web.server.sessions import Sessions
+from controller.web.server.tokens import TokenFile
 from tests.page import worlds
 from tests.unit.web.server.clock import HandClock
 
@@ -41,6 +45,9 @@ class Reader:
     def logs(self, needed: LogsNeeded) -> PageLogs | Away:
         return PageLogs(needed.container)
 
+    def metrics(self) -> str | Away:
+        return "trimtab_up 1\n"
+
     def samples(self, key: str) -> Samples:
         return worlds.samples()
 
@@ -57,27 +64,37 @@ class Answer:
 class RunningSite:
     """A server that runs in a thread."""
 
-    def __init__(self, listener: socket.socket) -> None:
-        self.address: tuple[str, int] = listener.getsockname()
-        self.name = f"127.0.0.1:{self.address[1]}"
+    def __init__(
+        self,
+        listener: socket.socket,
+        *,
+        url: str = "",
+        tokens: TokenFile | None = None,
+        proxy: TrustedProxy | None = None,
+    ) -> None:
+        self.address = listener.getsockname()
+        is_unix = isinstance(self.address, str)
+        self.name = "localhost" if is_unix else f"127.0.0.1:{self.address[1]}"
+        self.url = url or f"http://{self.name}"
         self.clock, self.reader = HandClock(), Reader()
         self.followed = Followed(worlds.ordinary())
         self.admitted = True
         numbers = iter(range(10_000))
         self.sessions = Sessions(lambda: f"secret-{next(numbers)}")
+        self.logins = Logins(tokens, self.sessions, self.clock, proxy) if tokens else None
         self.loop = asyncio.new_event_loop()
 
     def serve(self, listener: socket.socket, ready: threading.Event) -> None:
         """Serve until ``end``."""
 
         async def run() -> None:
-            site = Site(self.name, COOKIE)
+            site = Site(self.url, COOKIE)
             self.pages = PageServer(
-                site, self.sessions, self.reader, self.clock, lambda: self.followed
+                site, self.sessions, self.reader, self.clock, lambda: self.followed, self.logins
             )
             self.server = server_of(
                 self.pages.application(),
-                is_admitted=lambda client, server: self.admitted and server == self.address,
+                is_admitted=None if self.logins else self._is_admitted,
                 on_end=self.pages.news.end,
             )
             ready.set()
@@ -85,6 +102,9 @@ class RunningSite:
 
         with closing(self.loop):
             self.loop.run_until_complete(run())
+
+    def _is_admitted(self, _client: SocketAddress, server: SocketAddress) -> bool:
+        return self.admitted and server == self.address
 
     def end(self) -> None:
         """Ask the server to end."""
@@ -100,30 +120,46 @@ class RunningSite:
         return f"{COOKIE}={secret}"
 
     @contextmanager
-    def stream(self, path: str, method: str = "GET", **headers: str) -> Iterator[HTTPResponse]:
+    def stream(
+        self, path: str, method: str = "GET", body: str = "", **headers: str
+    ) -> Iterator[HTTPResponse]:
         """Yield an answer whose body isn't read yet."""
         with closing(HTTPConnection(self.name, timeout=PATIENCE_S)) as connection:
-            connection.request(
-                method, path, headers={name.replace("_", "-"): headers[name] for name in headers}
-            )
+            connection.sock = self.connect()
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body or None, sent)
             with connection.getresponse() as answer:
                 yield answer
 
-    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+    def ask(self, path: str, method: str = "GET", body: str = "", **headers: str) -> Answer:
         """Return an answer."""
-        with self.stream(path, method, **headers) as answer:
+        with self.stream(path, method, body, **headers) as answer:
             return Answer(answer.status, answer.headers, answer.read().decode())
 
     def connect(self) -> socket.socket:
         """Return a connection without a request."""
-        return socket.create_connection(self.address, timeout=PATIENCE_S)
+        connection = socket.socket(
+            socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
+        )
+        connection.settimeout(PATIENCE_S)
+        connection.connect(self.address)
+        return connection
 
 
 @contextmanager
-def running_site() -> Iterator[RunningSite]:
-    """Run a server during the block."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        site, ready = RunningSite(listener), threading.Event()
+def running_site(
+    *,
+    path: Path | None = None,
+    url: str = "",
+    tokens: TokenFile | None = None,
+    proxy: TrustedProxy | None = None,
+) -> Iterator[RunningSite]:
+    """Run a server during the block, at the Unix socket *path* or at a port."""
+    address = ("127.0.0.1", 0) if path is None else str(path)
+    family = socket.AF_INET if path is None else socket.AF_UNIX
+    with socket.create_server(address, family=family) as listener:
+        site = RunningSite(listener, url=url, tokens=tokens, proxy=proxy)
+        ready = threading.Event()
         thread = threading.Thread(target=site.serve, args=(listener, ready))
         thread.start()
         assert ready.wait(PATIENCE_S)

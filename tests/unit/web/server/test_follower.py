@@ -41,6 +41,9 @@ class Controller:
     def logs(self, needed: LogsNeeded) -> PageLogs | Away:
         raise NotImplementedError
 
+    def metrics(self) -> str | Away:
+        raise NotImplementedError
+
     def samples(self, key: str) -> Samples:
         raise NotImplementedError
 
