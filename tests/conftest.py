@@ -54,7 +54,7 @@ LEFT_OUT = pytest.StashKey[set[str]]()
 #: Set-ups and teardowns from this duration on are reported, for ``--durations``.
 SLOW_FIXTURE_S = 0.5
 #: Worlds of an ordinary run; ``make sim`` has more.
-WORLDS = 50
+WORLDS = 30
 #: Deaths of an ordinary run: every kind of death in every run, and some kinds in a second story.
 #: ``make sim KIND=sweep`` has all deaths.
 DEATHS = 120

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.sim.machine import Machine
 from tests.sim.planted import PLANTS
 
-EXAMPLES = 40
+EXAMPLES = 25
 STEPS = 16
 #: Steps of a run that is shrunk: Hypothesis takes them again for each attempt at a shorter program.
 SHRUNK_FROM = 12

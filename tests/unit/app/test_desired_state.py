@@ -194,6 +194,7 @@ def test_a_source_without_a_usable_commit_is_blind_for_its_namespaces_alone(
     assert (desired.blind, desired.whole) == (True, False)
 
 
+@pytest.mark.slow
 def test_without_sources_nothing_of_them_is_imported(tmp_path: Path) -> None:
     """A controller without sources reads DIR by the code of a plain directory."""
     (tmp_path / "web.yaml").write_text(service("web"))

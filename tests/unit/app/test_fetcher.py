@@ -25,6 +25,8 @@ from controller.settings import write_in_force
 from tests.git.repository import DOCUMENT, Repository
 from tests.instance import eventually
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """\
 apiVersion: trimtab/v1
 kind: Source

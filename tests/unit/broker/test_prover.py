@@ -39,6 +39,8 @@ from tests.unit.core.proofs.test_render_charts import CHART, RELEASE, validator
 from tests.unit.core.proofs.test_render_compose import stack
 from tests.unit.core.secrets.oracle import Keys
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_790_000_000.0
 #: One of each way to be wrong.
 HOSTILE = (

@@ -10,10 +10,14 @@ import threading
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from controller.loop.control_api import ControlApi
 from controller.loop.workqueue import PassLock
 from tests.unit.cli.answering import DIR, answering
 from tests.unit.loop.toy import House
+
+pytestmark = pytest.mark.slow
 
 IMPORTED = re.compile(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)
 

@@ -65,6 +65,7 @@ def test_each_bench_that_is_listed_is_there() -> None:
         assert (ROOT / "tools" / "benches" / f"{name}.py").is_file()
 
 
+@pytest.mark.slow
 def test_one_that_is_not_is_told_with_those_that_are() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "bench", "nothing"],

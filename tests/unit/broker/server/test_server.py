@@ -351,6 +351,7 @@ print("ended", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, None])
 def test_signals_and_the_parent_s_end_are_heeded(
     tmp_path: Path, end: signal.Signals | None

@@ -110,6 +110,7 @@ def test_lines_that_are_removed_moved_or_repeated_are_noticed(
     check(journal, expected)
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_noticed_at_its_record(journal: Path) -> None:
     """Each byte of the second segment, one after the other: braces, names, digits, newlines."""
     path = journal / SECOND
@@ -121,6 +122,7 @@ def test_every_flipped_byte_is_noticed_at_its_record(journal: Path) -> None:
         seq += byte == ord("\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [0x20, 0x80, 0xFF])
 def test_a_byte_of_the_last_record_is_noticed_whatever_it_becomes(journal: Path, bits: int) -> None:
     path = journal / THIRD

@@ -66,6 +66,8 @@ from tests.unit.journal.builders import (
 )
 from tests.unit.journal.writer.test_checkpointer import rotate
 
+pytestmark = pytest.mark.slow
+
 EVERY = CheckpointInterval(records=5)
 
 

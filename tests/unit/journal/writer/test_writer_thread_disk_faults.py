@@ -258,6 +258,7 @@ def test_a_failing_call_refuses_the_batch_and_leaves_no_byte_of_it(
     assert verify(folder).ok
 
 
+@pytest.mark.slow
 def test_a_short_write_of_any_length_leaves_no_byte(folder: Path) -> None:
     disk = FailingDisk()
     log = open_log(folder, disk=disk)
