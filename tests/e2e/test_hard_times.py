@@ -190,7 +190,6 @@ def status_of(host: Host, method: str, path: str) -> int:
             return int(answer.readline().split()[1])
 
 
-@pytest.mark.also_signed
 @pytest.mark.needs_root
 def test_a_full_or_read_only_journal_stops_changes_but_not_reads_until_it_is_writable(
     host: Host,

@@ -23,7 +23,7 @@ ALWAYS = (
     *("one port, many addresses", "one volume, shared", "one with the ports of all others"),
     "networks",
 )
-EVERY = 60
+EVERY = 120
 
 
 def test_the_cost_of_documents_grows_no_faster_than_their_size() -> None:
