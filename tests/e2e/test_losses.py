@@ -20,7 +20,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "operations" / "losses.md"
 #: What is lost in each run of the suite, one after another, and the codes that lead to the recovery.
 SAMPLE: dict[tuple[str, ...], list[str]] = {
     ("broker/generated",): ["secret.generated-lost"],
-    ("instance.json",): ["state.damaged"],
     ("broker/journal", "broker/secrets.key"): [
         *("journal.damaged", "secret.generated-damaged", "container.foreign"),
         *("adopted", "image.registry"),

@@ -8,17 +8,21 @@ either of them.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 
 from controller.broker.gate.commands import Command, Forward, ReadEngine, WriteRecord
 from controller.loop.prober import Prober
 from controller.loop.workqueue import Chore
+from controller.model import names
 from controller.model.names import Key
 from controller.model.records import Reply, Request
 from tests.sim.broker import BrokerDied
 from tests.sim.controller import ControllerDied
 from tests.sim.faults import Action, Faults
+from tests.sim.people import OPERATOR
+from tests.sim.places import label
 from tests.sim.stories import Tale
 from tests.sim.world import World
 
@@ -141,3 +145,35 @@ def _told(command: Command) -> str:
             return "looking"
         case _:
             return type(command).__name__
+
+
+class NumberedWorld(World):
+    """A world in which the broker dies before the command of a number, counted from a test's act on."""
+
+    def __init__(self, story: Tale, at: int = -1) -> None:
+        super().__init__(SEED, story=story, faults=Faults.none())
+        #: Commands since the act; -1 while none is counted.
+        self.count = -1
+        self._at = at
+
+    def before(self, command: Command) -> None:
+        super().before(command)
+        if self.count < 0:
+            return
+        self.count += 1
+        if self.count == self._at:
+            raise BrokerDied
+
+    def send(self, path: str, **body: object) -> Reply | None:
+        """Send an act of the operator's."""
+        data = json.dumps(body).encode()
+        headers = (("content-type", "application/json"),)
+        return self.ask(Request("POST", path, "", headers, data, OPERATOR))
+
+    def running(self, service: Key) -> list[str]:
+        """Return the ids of a service's running containers."""
+        return [
+            each.id
+            for each in self.engine.containers.values()
+            if each.status == "running" and label(each, names.SERVICE) == service.name
+        ]

@@ -6,25 +6,19 @@ The broker may die before each of its commands. The real gate, controller and en
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
 from controller.broker.gate import state as gate_state
-from controller.broker.gate.commands import Command, Forward, Lost
+from controller.broker.gate.commands import Forward, Lost
 from controller.core.records import container_effects
 from controller.model import inventory as inventories
-from controller.model import names
-from controller.model.records import Reply, Request
-from tests.sim.broker import BrokerDied
-from tests.sim.faults import Faults
+from controller.model.records import Reply
+from tests.sim.doomed import NumberedWorld
 from tests.sim.files import Doc
-from tests.sim.people import OPERATOR
-from tests.sim.places import label
 from tests.sim.planted import Plant, always
 from tests.sim.stories import FILES, SITE, WEB, Tale, service
 from tests.sim.violation import Violation
-from tests.sim.world import World
 
 #: The invariants: one container on the data, and nothing of ours beside it.
 DATA, OURS = 5, 4
@@ -36,34 +30,8 @@ WITH_FILES = Tale(frozenset(), (Doc(SITE, {"data": {"a": "1"}}), service(WEB, mo
 MOMENTS_MAX = 80
 
 
-class ReleasingWorld(World):
+class ReleasingWorld(NumberedWorld):
     """A world in which the broker dies before the command of a number, counted from the release on."""
-
-    def __init__(self, story: Tale, at: int = -1) -> None:
-        super().__init__(0, story=story, faults=Faults.none())
-        self.count = -1
-        self._at = at
-
-    def before(self, command: Command) -> None:
-        super().before(command)
-        if self.count < 0:
-            return
-        self.count += 1
-        if self.count == self._at:
-            raise BrokerDied
-
-    def post(self, **body: Any) -> Reply | None:
-        data = json.dumps(body).encode()
-        headers = (("content-type", "application/json"),)
-        return self.ask(Request("POST", "/trimtab/v1/releases", "", headers, data, OPERATOR))
-
-    @property
-    def running(self) -> list[str]:
-        return [
-            c.id
-            for c in self.engine.containers.values()
-            if c.status == "running" and label(c, names.SERVICE) == WEB.name
-        ]
 
     def release(self) -> Reply | None:
         """Release what is left to release, as the command does."""
@@ -71,7 +39,7 @@ class ReleasingWorld(World):
         state = self.broker.state
         known = [] if state is None else [*state.inventory.containers, *state.inventory.released]
         for identifier in known:
-            asked = self.post(container=identifier, dryRun=True)
+            asked = self.send("/trimtab/v1/releases", container=identifier, dryRun=True)
             if asked is None or asked.status != 200:
                 continue
             found = json.loads(asked.body)["container"]
@@ -79,7 +47,7 @@ class ReleasingWorld(World):
             if found["findings"]:
                 continue
             self.marks.touched.add(identifier)
-            reply = self.post(container=identifier, files=files)
+            reply = self.send("/trimtab/v1/releases", container=identifier, files=files)
         return reply
 
 
@@ -87,7 +55,7 @@ def tell(world: ReleasingWorld) -> None:
     """Tell the story of one release; raise Violation if it goes wrong."""
     with world.begun():
         world.live(60)
-        (before,) = world.running
+        (before,) = world.running(WEB)
         world.count = 0
         world.release()
         world.live(120)
@@ -95,12 +63,12 @@ def tell(world: ReleasingWorld) -> None:
         world.release()
         world.live(300)
         state = world.broker.state
-        if state is None or len(world.running) != 1:
-            raise Violation(DATA, f"{len(world.running)} containers of the service run")
+        if state is None or len(world.running(WEB)) != 1:
+            raise Violation(DATA, f"{len(world.running(WEB))} containers of the service run")
         known = state.inventory
-        if known.containers or [*known.released] != world.running or known.open:
+        if known.containers or [*known.released] != world.running(WEB) or known.open:
             raise Violation(OURS, "the service's one container isn't released")
-        started = world.engine.containers[world.running[0]]
+        started = world.engine.containers[world.running(WEB)[0]]
         kept = before == started.id
         if kept != (world.story is PLAIN):
             raise Violation(DATA, "a container without files was replaced, or one with files kept")
@@ -137,11 +105,11 @@ def test_if_the_new_container_cannot_start_the_old_one_runs_again() -> None:
     world = RefusingWorld()
     with world.begun():
         world.live(60)
-        world.able = world.running
+        world.able = world.running(WEB)
         reply = world.release()
         assert reply is not None
         assert (reply.status, b"no room" in reply.body) == (500, True)
-        assert world.running == world.able
+        assert world.running(WEB) == world.able
         state = world.broker.state
         assert state is not None
         assert [*state.inventory.released] == world.able
@@ -149,7 +117,7 @@ def test_if_the_new_container_cannot_start_the_old_one_runs_again() -> None:
         assert (reply := world.release()) is not None
         assert reply.status == 200
         world.live(60)
-        assert [*state.inventory.released] == world.running
+        assert [*state.inventory.released] == world.running(WEB)
 
 
 PLANTS = (

@@ -7,24 +7,19 @@ die before each of its commands. The real gate, controller and engine's rules go
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
-from controller.broker.gate.commands import Command
 from controller.broker.handlers import container_lifecycle, volumes
 from controller.broker.handlers.volumes import LEASE_S
 from controller.core.records import inventory as inventories
-from controller.model import names
 from controller.model.records import Reply, Request
 from tests.sim.broker import BrokerDied
-from tests.sim.faults import Faults
+from tests.sim.doomed import NumberedWorld
 from tests.sim.people import OPERATOR
-from tests.sim.places import label
 from tests.sim.planted import Plant, always
 from tests.sim.stories import DB, Tale, service
 from tests.sim.violation import Violation
-from tests.sim.world import World
 
 #: The invariant of data: nothing removes it, and nobody writes while it is copied or exchanged.
 DATA = 5
@@ -36,40 +31,18 @@ STORY = Tale(frozenset(), (service(DB, "db:1", mounts=[MOUNT]),))
 MOMENTS_MAX = 60
 
 
-class HeldWorld(World):
+class HeldWorld(NumberedWorld):
     """A world in which the broker dies before the command of a number, counted from a hold on."""
 
     def __init__(self, at: int = -1) -> None:
-        super().__init__(0, story=STORY, faults=Faults.none())
-        self.count = -1
-        self._at = at
+        super().__init__(STORY, at)
 
-    def before(self, command: Command) -> None:
-        super().before(command)
-        if self.count < 0:
-            return
-        self.count += 1
-        if self.count == self._at:
-            raise BrokerDied
-
-    def record(self, **body: Any) -> Reply | None:
-        """Send an act of the operator's."""
-        data = json.dumps(body).encode()
-        headers = (("content-type", "application/json"),)
-        return self.ask(Request("POST", "/trimtab/v1/records", "", headers, data, OPERATOR))
-
-    @property
-    def running(self) -> list[str]:
-        """The ids of the service's running containers."""
-        return [
-            c.id
-            for c in self.engine.containers.values()
-            if c.status == "running" and label(c, names.SERVICE) == DB.name
-        ]
+    def record(self, **body: object) -> Reply | None:
+        return self.send("/trimtab/v1/records", **body)
 
     def stop_all(self) -> None:
         """Stop the containers through the gate, as the command does."""
-        for identifier in self.running:
+        for identifier in self.running(DB):
             self.ask(Request("POST", f"/v1.45/containers/{identifier}/stop", "", (), b"", OPERATOR))
 
     def end_expired(self) -> None:
@@ -86,13 +59,13 @@ def tell(world: HeldWorld, *, dies: bool) -> None:
     """Tell the story of one dump; raise Violation if it goes wrong."""
     with world.begun():
         world.live(60)
-        assert len(world.running) == 1, "the service runs"
+        assert len(world.running(DB)) == 1, "the service runs"
         world.count = 0
         reply = world.record(act=volumes.HOLD_BEGIN, object=VOLUME, **{"for": "dump"})
         begun = reply is not None and reply.status == 200
         if begun:
             world.stop_all()
-        if begun and not world.running:
+        if begun and not world.running(DB):
             _copy(world)
         if begun and not dies and reply is not None:
             told = json.loads(reply.body)
@@ -105,7 +78,7 @@ def tell(world: HeldWorld, *, dies: bool) -> None:
         state = world.broker.state
         if state is None or state.inventory.holds:
             raise Violation(DATA, "the volume is held although the command is gone")
-        if len(world.running) != 1:
+        if len(world.running(DB)) != 1:
             raise Violation(DATA, "the service isn't started after a dump")
 
 
@@ -113,7 +86,7 @@ def _copy(world: HeldWorld) -> None:
     """Copy the data for less than a lease, and watch."""
     for _ in range(int(LEASE_S) // 2):
         world.live(1)
-        if world.running:
+        if world.running(DB):
             raise Violation(DATA, "a container runs while its volume is copied")
 
 

@@ -95,9 +95,8 @@ def test_a_reload_of_the_policy_asks_for_the_proof_again_and_a_revoked_key_accep
     assert instance.upload(instance.repository.proof(newer)).status == 200
 
 
-def test_a_proof_that_was_verified_across_a_reload_admits_nothing(instance: Instance) -> None:
-    """The keys of the verification can be revoked by the reload."""
-    commit = instance.repository.commit(FILES, instance.since)
+def reload_while_proving(instance: Instance) -> None:
+    """Have the settings read again while a proof is verified."""
     state = instance.broker.state
     assert state is not None
     verify = instance.broker.prove
@@ -108,6 +107,13 @@ def test_a_proof_that_was_verified_across_a_reload_admits_nothing(instance: Inst
         return result
 
     instance.broker.prove = reload_meanwhile
+
+
+def test_a_proof_that_was_verified_across_a_reload_admits_nothing(instance: Instance) -> None:
+    """The keys of the verification can be revoked by the reload."""
+    commit = instance.repository.commit(FILES, instance.since)
+    verify = instance.broker.prove
+    reload_while_proving(instance)
     assert rule(instance.upload(instance.repository.proof(commit))) == "proof.busy"
     assert listed(instance)["commit"] == listed(instance)["rendered"] == ""
     instance.broker.prove = verify
@@ -320,16 +326,7 @@ def test_a_line_that_was_verified_across_a_reload_waits_for_no_approval(
 ) -> None:
     instance.prepare()
     new = instance.repository.commit(REWRITTEN, instance.since)
-    state = instance.broker.state
-    assert state is not None
-    verify = instance.broker.prove
-
-    def reload_meanwhile(command: VerifyProof) -> ProofVerified | ProofRefused:
-        result = verify(command)
-        state.proofs.forget()
-        return result
-
-    instance.broker.prove = reload_meanwhile
+    reload_while_proving(instance)
     assert rule(instance.upload(instance.repository.proof(new))) == "proof.not-newer"
     assert line_of(instance) == {}
 

@@ -268,50 +268,38 @@ def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> No
     assert asked[3:] == ["/b", "/a", "/c", "/c"]
 
 
-def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
-    asked: list[str] = []
+class Counting:
+    """An engine that answers reads, and notes their paths."""
 
-    class Counting:
-        async def read(
-            self,
-            _method: str,
-            path: str,
-            *,
-            user: SlotUser,
-            auth: str = "",
-            rows: object = None,
-            bytes_max: int = 0,
-            deadline_s: float,
-        ) -> Reply:
-            assert (user, auth, deadline_s > 0) == (BROKER, "", True)
-            asked.append(path)
-            await asyncio.sleep(0)
-            return Reply(200)
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def read(self, _method: str, path: str, **_more: object) -> Awaitable[Reply]:
+        self.asked.append(path)
+        return asyncio.sleep(0, Reply(200))
+
+
+def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
+    engine = Counting()
 
     def steps() -> Any:
         return (yield ReadEngine("/first", ahead=tuple(f"/{n}" for n in range(50))))
 
-    run(a_driver(engine=Counting()).run(steps()))
-    assert len(asked) == 1 + module.AHEAD_MAX
+    run(a_driver(engine=engine).run(steps()))
+    assert len(engine.asked) == 1 + module.AHEAD_MAX
 
 
 def test_a_read_that_is_answered_makes_room_for_the_next_announced_one() -> None:
-    asked: list[str] = []
-
-    class Counting:
-        def read(self, _method: str, path: str, **_more: object) -> Awaitable[Reply]:
-            asked.append(path)
-            return asyncio.sleep(0, Reply(200))
-
+    engine = Counting()
     paths = [f"/{n}" for n in range(module.AHEAD_MAX + 9)]
 
     def steps() -> Any:
         for number, path in enumerate(paths):
             yield ReadEngine(path, ahead=tuple(paths[number + 1 :]))
-            assert len(asked) >= min(number + module.AHEAD_MAX, len(paths))
+            assert len(engine.asked) >= min(number + module.AHEAD_MAX, len(paths))
 
-    run(a_driver(engine=Counting()).run(steps()))
-    assert sorted(asked) == sorted(paths)
+    run(a_driver(engine=engine).run(steps()))
+    assert sorted(engine.asked) == sorted(paths)
 
 
 def test_secrets_that_take_long_hold_up_no_other_command() -> None:

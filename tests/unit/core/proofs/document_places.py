@@ -198,21 +198,13 @@ def _map(name: str) -> Iterator[Place]:
     yield Place(SERVICE, f"list {name}", lambda n: _service({name: [1] * n}))
 
 
-def _metadata(key: str, place: str) -> Iterator[Place]:
-    yield Place(
-        SERVICE,
-        f"{place}.{key}",
-        lambda n: file(
-            json.dumps(
-                {
-                    "apiVersion": "trimtab/v1",
-                    "kind": SERVICE,
-                    "metadata": {"name": "a", "owner": "t", key: "a" * n},
-                    "spec": {"image": "a"},
-                }
-            )
-        ),
-    )
+def _metadata(key: str, value: Callable[[int], object]) -> Place:
+    def files(n: int) -> Files:
+        head = {"apiVersion": "trimtab/v1", "kind": SERVICE}
+        metadata = {"name": "a", "owner": "t", key: value(n)}
+        return file(json.dumps({**head, "metadata": metadata, "spec": {"image": "a"}}))
+
+    return Place(SERVICE, f"metadata.{key}", files)
 
 
 def _fields() -> Iterator[Place]:
@@ -227,44 +219,10 @@ def _fields() -> Iterator[Place]:
         kind = "Job" if name in {"schedule", "timeZone", "startingDeadline"} else SERVICE
         for unit in _UNITS:
             yield Place(kind, f"{name} {unit!r}", partial(_text_of, kind, name, unit))
-    for key, place in (("name", "metadata"), ("namespace", "metadata"), ("owner", "metadata")):
-        yield from _metadata(key, place)
-    yield Place(
-        SERVICE,
-        "labels",
-        lambda n: file(
-            json.dumps(
-                {
-                    "apiVersion": "trimtab/v1",
-                    "kind": SERVICE,
-                    "spec": {"image": "a"},
-                    "metadata": {
-                        "name": "a",
-                        "owner": "t",
-                        "labels": {f"l{i}": "v" for i in range(n)},
-                    },
-                }
-            )
-        ),
-    )
-    yield Place(
-        SERVICE,
-        "moved",
-        lambda n: file(
-            json.dumps(
-                {
-                    "apiVersion": "trimtab/v1",
-                    "kind": SERVICE,
-                    "spec": {"image": "a"},
-                    "metadata": {
-                        "name": "a",
-                        "owner": "t",
-                        "moved": [{"from": f"m{i}"} for i in range(n)],
-                    },
-                }
-            )
-        ),
-    )
+    for key in ("name", "namespace", "owner"):
+        yield _metadata(key, lambda n: "a" * n)
+    yield _metadata("labels", lambda n: {f"l{i}": "v" for i in range(n)})
+    yield _metadata("moved", lambda n: [{"from": f"m{i}"} for i in range(n)])
     yield Place(
         "Config",
         "data",
