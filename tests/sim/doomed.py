@@ -154,6 +154,7 @@ class NumberedWorld(World):
         super().__init__(SEED, story=story, faults=Faults.none())
         #: Commands since the act; -1 while none is counted.
         self.count = -1
+        self.died = False
         self._at = at
 
     def before(self, command: Command) -> None:
@@ -162,6 +163,7 @@ class NumberedWorld(World):
             return
         self.count += 1
         if self.count == self._at:
+            self.died = True
             raise BrokerDied
 
     def send(self, path: str, **body: object) -> Reply | None:

@@ -27,8 +27,8 @@ CONVERGES = 10
 VOLUME = "data"
 MOUNT = {"type": "volume", "source": VOLUME, "target": "/data"}
 STORY = Tale(frozenset(), (service(DB, "db:1", mounts=[MOUNT]),))
-#: More commands than a hold, the stop and the end give.
-MOMENTS_MAX = 60
+#: Commands of a hold, the stop and the end, and of what follows.
+MOMENTS = 60
 
 
 class HeldWorld(NumberedWorld):
@@ -96,8 +96,10 @@ def test_no_container_runs_on_a_held_volume_and_each_runs_afterwards(dies: bool)
 
 
 def test_wherever_the_broker_dies_a_dump_ends_and_the_service_runs() -> None:
-    for at in range(1, MOMENTS_MAX, 3):
-        tell(HeldWorld(at), dies=at % 2 == 1)
+    for at in range(1, MOMENTS, 3):
+        world = HeldWorld(at)
+        tell(world, dies=at % 2 == 1)
+        assert world.died
 
 
 PLANTS = (
