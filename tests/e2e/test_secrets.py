@@ -121,7 +121,7 @@ def test_plain_text_is_in_the_containers_and_nowhere_of_ours(
             host.cli("describe", f"{namespace.name}/web").stdout,
             host.cli("describe", f"{namespace.name}/app").stdout,
             host.cli("journal", "export").stdout,
-            host.cli("journal", "metrics").stdout,
+            host.cli("metrics").stdout,
             host.engine.docker("inspect", one).stdout,
             host.docker_through_broker("inspect", one).stdout,
             host.log.read_text(),
