@@ -190,11 +190,14 @@ class Life:
         )
         machine.path("/etc/systemd/system/verdicts.service").write_text(text)
         machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "stop", *SERVICES)  # they replace files meanwhile
         machine.run("systemctl", "start", "verdicts.service")
         inside = json.loads(machine.path("/root/inside.json").read_text())
         outside = json.loads(machine.run(*command))
+        machine.run("systemctl", "start", *SERVICES)
         assert inside == outside, [each for each in inside if each not in outside][:3]
         print(f"    {len(inside)} paths", flush=True)
+        self.is_ready()
 
     def reboot(self) -> None:
         self.machine.power_off()
