@@ -39,6 +39,7 @@ SECTIONS = {
             "Show what containers print, or what failed ones printed last.",
         ),
         "web": ("commands/web", "Show the page of this host in a browser."),
+        "events": ("status/events", "Show what trimtab sees, decides and does, in words."),
         "wait": ("commands/wait", "Wait until resources are ready, or gone."),
         "stats": ("commands/stats", "Show processors, memory and restarts of containers."),
         "top": ("commands/stats", "The same as stats."),
@@ -117,7 +118,6 @@ COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.
 ELSEWHERE = {
     "ps": "'trimtab status' lists services with their containers",
     "ls": "'trimtab status --projects' lists projects",
-    "events": "'trimtab journal list' shows what happened",
     "rm": "'trimtab down NAME' removes containers until 'trimtab start'; for good, delete the document",
     "delete": "delete the document; 'trimtab down NAME' removes containers until 'trimtab start'",
     "kill": "'trimtab stop NAME' stops a service, 'trimtab restart NAME' replaces its containers",

@@ -275,7 +275,7 @@ def render_changes(
     results: Iterable[QueryResult], clock: TimeFormat, *, limit: int, width: int | None
 ) -> str:
     """Return a line for each change: an intent and its closing record. *limit* 0 is no limit."""
-    pairs = _pairs(results)
+    pairs = pairs_of(results)
     pairs = pairs[-limit:] if limit else pairs
     times = clock.cells(first.record.time for first, _ in pairs)
     rows = [_change_row(*pair, time=time) for pair, time in zip(pairs, times, strict=True)]
@@ -306,7 +306,7 @@ def outcomes_of(source: JournalSource, results: Iterable[QueryResult]) -> list[Q
     ]
 
 
-def _pairs(results: Iterable[QueryResult]) -> list[tuple[QueryResult, QueryResult | None]]:
+def pairs_of(results: Iterable[QueryResult]) -> list[tuple[QueryResult, QueryResult | None]]:
     """Return each intent or single record, paired with its closing record or None."""
     pairs: list[tuple[QueryResult, QueryResult | None]] = []
     intents: dict[str, int] = {}  # index in pairs, by id
