@@ -19,9 +19,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import stat
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -33,8 +31,7 @@ import click
 
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.options import open_state
-from controller.cli.output.tables import clip
-from controller.cli.output.terminal import echo, rewrite
+from controller.cli.output.terminal import ProgressLine, echo
 from controller.cli.output.times import span
 from controller.core.encoding.text import printable
 from controller.model.errors import EngineUnavailable, Problem, Severity, StateError, TrimtabError
@@ -438,10 +435,7 @@ class ProgressPrinter:
         self._socket = socket
         #: The number of the last printed action.
         self._last = 0
-        #: The printed pulls, by service.
-        self._pulls: dict[str, str] = {}
-        #: The line that is rewritten.
-        self._line = ""
+        self._line = ProgressLine()
 
     def begin(self) -> None:
         """Skip the actions before now."""
@@ -453,7 +447,7 @@ class ProgressPrinter:
         while not finished.wait(POLL_S):
             self.update()
         self.update()
-        self._rewrite("")
+        self._line.show()
 
     def ask(self) -> Any:
         """Return the progress since the last answer; None if the controller doesn't answer now."""
@@ -470,31 +464,10 @@ class ProgressPrinter:
             return
         for action in progress["acts"]:
             if action["text"] is not None:
-                self._print(action["text"])
+                self._line.print_above(action["text"])
         self._last = progress["last"]
-        pulls = {name_of(key): f"pulling {text}" for key, text in progress["working"].items()}
-        if sys.stderr.isatty():
-            self._rewrite("; ".join(f"{name}: {text}" for name, text in pulls.items()))
-        else:
-            for name, text in pulls.items():
-                if self._pulls.get(name) != text:
-                    self._print(f"{name}: {text}")
-        self._pulls = pulls
-
-    def _print(self, text: str) -> None:
-        line, self._line = self._line, ""
-        if line:
-            rewrite("")
-        echo(printable(text), err=True)
-        if line:
-            self._rewrite(line)
-
-    def _rewrite(self, text: str) -> None:
-        if text == self._line:
-            return
-        width = shutil.get_terminal_size((80, 24)).columns - 1
-        rewrite(clip(printable(text), width))
-        self._line = text
+        pulls = progress["working"].items()
+        self._line.show(*(f"{name_of(key)}: pulling {text}" for key, text in pulls))
 
 
 def show_changes(objects: Iterable[dict[str, Any]]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,8 +22,7 @@ from controller.cli.clients.status_report import (
 )
 from controller.cli.exit_codes import EXIT_NOT_CONVERGED
 from controller.cli.options import command, duration_ms, open_state, print_json
-from controller.cli.output.tables import clip
-from controller.cli.output.terminal import echo, rewrite
+from controller.cli.output.terminal import ProgressLine, echo
 from controller.cli.status.table import message_of, ready_of, word_of
 from controller.core.encoding.text import printable
 from controller.model.errors import EngineUnavailable, StateError
@@ -165,24 +162,6 @@ def reports(state: StateFolder, deadline: float) -> Iterator[dict[str, Any] | En
         time.sleep(max(0.0, min(PAUSE_S - (time.monotonic() - asked), left_s)))
 
 
-class WaitLine:
-    """Shows on standard error what a command waits for: a line that is rewritten, or each change."""
-
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._shown = ""
-
-    def show(self, text: str) -> None:
-        """Show a text instead of the last one; '' for none."""
-        if text == self._shown:
-            return
-        self._shown = text
-        if self._live:
-            rewrite(clip(printable(text), shutil.get_terminal_size((80, 24)).columns - 1))
-        elif text:
-            echo(printable(text), err=True)
-
-
 @command("""\b
 Examples:
   trimtab wait web                                      until all its replicas are ready
@@ -233,7 +212,7 @@ def wait(
         raise click.UsageError("name resources, or a namespace with -n NAMESPACE, or --all")
     folder, _ = open_state(state)
     choice = Choice(tuple(dict.fromkeys(names)), namespace)
-    standings, lost, told = list[Awaited](), None, WaitLine()
+    standings, lost, told = list[Awaited](), None, ProgressLine()
     met = False
     try:
         for report in reports(folder, time.monotonic() + timeout_s):

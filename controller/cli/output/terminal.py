@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ from typing import Any
 
 import click
 
-from controller.cli.output.tables import terminal_width
+from controller.cli.output.tables import clip, terminal_width
 from controller.core.encoding.text import printable, terminal_text
 from controller.model.errors import Problem, UsageError
 
@@ -88,6 +89,36 @@ def ended_by(signals: Iterable[signal.Signals]) -> Iterator[None]:
 def rewrite(text: str) -> None:
     """Replace the current line of standard error, a terminal, with *text*."""
     click.echo(f"{_ERASE}{terminal_text(text)}", err=True, nl=False)
+
+
+class ProgressLine:
+    """Shows on standard error what a command waits for: a line that is rewritten, else each change as a line."""
+
+    def __init__(self) -> None:
+        self._shown: tuple[str, ...] = ()
+
+    def show(self, *texts: str) -> None:
+        """Show these texts instead of the last ones; without a terminal, those that are new."""
+        texts = tuple(filter(None, texts))
+        if texts == self._shown:
+            return
+        if sys.stderr.isatty():
+            width = shutil.get_terminal_size((80, 24)).columns - 1
+            rewrite(clip(printable("; ".join(texts)), width))
+        else:
+            for text in texts:
+                if text not in self._shown:
+                    echo(printable(text), err=True)
+        self._shown = texts
+
+    def print_above(self, text: str) -> None:
+        """Print a line for good, above what is shown."""
+        shown, is_live = self._shown, sys.stderr.isatty()
+        if is_live:
+            self.show()
+        echo(printable(text), err=True)
+        if is_live:
+            self.show(*shown)
 
 
 def echo_data(data: str) -> None:

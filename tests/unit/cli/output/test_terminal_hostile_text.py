@@ -211,7 +211,7 @@ class Answered(ProgressPrinter):
 def print_progress(value: Any) -> None:
     printer = Answered(value)
     printer.update()
-    printer._rewrite("; ".join(text for text in value["working"].values()))
+    printer._line.show(*value["working"].values())
 
 
 def print_all(render: Callable[[Any], Iterator[str]], value: Any) -> None:
