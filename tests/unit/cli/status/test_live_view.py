@@ -156,7 +156,9 @@ def test_an_unchanged_status_is_shown_once(tmp_path: Path) -> None:
 
     launch: Any = SimpleNamespace(
         instance=SimpleNamespace(dir=tmp_path),
-        state=SimpleNamespace(controller_socket=tmp_path / "controller.sock", controller=tmp_path),
+        state=SimpleNamespace(
+            root=tmp_path, controller_socket=tmp_path / "controller.sock", controller=tmp_path
+        ),
     )
     assembly: Any = SimpleNamespace(restart_ended=lambda: None, end=lambda _name: None)
     signals: Any = _Rounds(2 * len(reports))
@@ -207,7 +209,9 @@ def test_a_controller_that_does_not_listen_yet_is_no_alarm(
     monkeypatch.setattr(live_view, "START_S", start_s)
     launch: Any = SimpleNamespace(
         instance=SimpleNamespace(dir=tmp_path),
-        state=SimpleNamespace(controller_socket=tmp_path / "controller.sock", controller=tmp_path),
+        state=SimpleNamespace(
+            root=tmp_path, controller_socket=tmp_path / "controller.sock", controller=tmp_path
+        ),
     )
     assembly: Any = SimpleNamespace(restart_ended=lambda: None, end=lambda _name: None)
     signals: Any = _Once()
