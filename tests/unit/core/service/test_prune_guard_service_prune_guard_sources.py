@@ -265,3 +265,13 @@ def test_an_old_observation_makes_no_source_forgotten() -> None:
     gone = world(removed, services=others)
     second = guard(gone, running(*others), first.memory, now=2.0, approved=False, looked=False)
     assert dict(second.memory.sources)[web] == "shop"
+
+
+@pytest.mark.parametrize(("blind", "present"), [(True, True), (False, False)])
+def test_while_nothing_is_read_the_filesystems_of_sources_are_remembered(blind, present):
+    """The sources are unknown then: their filesystem must be the same once they are known again."""
+    memory = PruneMemory(device=7, devices=(("team", 9),))
+    desired = Desired(blind=blind, identity=replace(HERE, present=present))
+    assert guard(desired, engine(), memory, now=1000.0, approved=False).memory.devices == (
+        ("team", 9),
+    )
