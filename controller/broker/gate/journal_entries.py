@@ -1,7 +1,5 @@
 """Journal entries: the recorded form of requests, actors, verdicts and the controller's claims.
 
-Journal entries: the recorded form of requests, actors and verdicts.
-
 The header Trimtab-Context: the controller's claims about its request, never facts.
 
 The precondition is the exception: a condition that the gate checks, and nothing to believe.

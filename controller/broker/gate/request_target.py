@@ -1,7 +1,5 @@
 """The target of a request: version, path, query and its parameters, with one reading or a refusal.
 
-The target of a request: version, path and query, with exactly one reading, or a refusal.
-
 The engine's router decodes escapes before it matches, cleans ``//`` and ``..`` by a redirect, and
 takes the first of two equal parameters. Other readers differ in each of these. Therefore a path
 must be in its canonical form, and no parameter of a route may be repeated.

@@ -5,8 +5,6 @@ The route table: every request that the gate serves, its roles, parameters and p
 Default deny: a request without a route is refused. ``router.DENIED`` lists paths that are refused
 on purpose, with the alternative. ``dispatch.ENDPOINTS`` has the handler of each route by its name,
 and the journal records a change under the name of its route.
-
-The router: from a method and a path to a row of the route table, or to a refusal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Names and host ports in use are refused before the engine is asked, without naming the holder.
 
-Name conflicts: names in use are refused before the engine is asked, without naming the holder.
-
 The engine's own refusal of a taken name reveals the id of the holder, and the engine accepts any
 alias.
 

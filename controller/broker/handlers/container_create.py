@@ -1,7 +1,5 @@
 """Handle ``POST /containers/create``: gather facts, judge, forward the rebuilt body, tell what was dropped.
 
-Handle ``POST /containers/create``: gather facts, judge by one policy, forward the rebuilt body.
-
 A request with a refused text causes no look-up. The forwarded body comes from the admission, with
 the image by id: only the judged body is forwarded.
 

@@ -1,7 +1,5 @@
 """The broker's listening sockets, and accepting a few connections in each turn of the event loop.
 
-Accepting the connections of one listening socket, a few in each turn of the event loop.
-
 Requests of other peers take several turns, so each turn stays short under a flood of connections.
 A failed accept never ends the acceptor.
 

@@ -6,8 +6,6 @@ Failed rounds repeat with growing pauses, until the engine answers and no intent
 loop removes objects from the inventory that no longer exist, for example a container of
 ``docker run --rm``.
 
-Background tasks that watch containers and exec sessions.
-
 - ``ContainerWatcher`` verifies a container of this instance as soon as the engine reports a start
   or a change, and records the end of a job's run. An event is only a hint about the container to check. Every container is checked
   when an event stream begins, so that nothing between two streams is missed, and once in each period.

@@ -1,7 +1,5 @@
 """The record store: the journal, the inventory folded from it, and the rate of records.
 
-The record store: the journal, and the inventory folded from the journal.
-
 Records are folded in the journal's order, each before the caller learns that the record is
 durable. So everything is judged by durable records alone.
 

@@ -8,8 +8,6 @@ Calls to the engine go through ``controller.engine``. Without the Docker SDK, co
 ``http.client`` loads parsers for mail and TLS, which cost ``status`` and ``plan`` more than the
 exchange itself. Broker and engine frame an answer by its length, or in chunks (RFC 9112, section 7.1).
 
-The Engine API through the broker's socket, with the standard library only.
-
 Supports the calls of ``logs`` and ``exec``: JSON, streamed answers and hijacked connections. The
 broker judges each request, and journals reads of output.
 """

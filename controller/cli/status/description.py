@@ -1,8 +1,6 @@
 """``describe``: a resource in full, in sections.
 
 The sections of ``describe``; empty sections are omitted.
-
-``describe``: a resource in full.
 """
 
 from __future__ import annotations

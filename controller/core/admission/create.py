@@ -1,7 +1,5 @@
 """The admission of a container create: what to look up, the ordered rules, host ports, the decision.
 
-The admission of a container create: what to look up, the ordered rules, and the decision.
-
 Pure. The controller runs the same rules as a preview (``core.admission.preview``); the broker's
 decision is authoritative. A create is denied or completed, never silently weakened: the broker
 does all of the request or refuses it. A refusal names every finding, the first rule's first.

@@ -1,7 +1,5 @@
 """The comparison of an existing container with the create of its document, and the labels shown of it.
 
-The comparison of an existing container with the create of its document.
-
 Pure. Both sides are typed creates, completed with the settings of the image, and compared field by
 field. Left out are the fields that change in place (limits, restart policy, networks, name), the
 gaps (``core.adoption.gaps``), and fields without effect on a running container.

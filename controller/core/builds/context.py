@@ -1,7 +1,5 @@
 """Contexts of builds: the files that a build gets, ``.dockerignore``, and one digest for all.
 
-Contexts of builds: the files that a build gets, and one digest for all of them.
-
 ``.dockerignore``: which paths of a context a build doesn't get, as Docker reads the file.
 
 Patterns are those of Go's ``filepath.Match``, with ``**`` for any number of folders. The last matching line decides;

@@ -8,8 +8,6 @@ approval that names the digest holds for exactly what was shown.
 
 Pure. ``handlers.own.trimtab_api`` shows a view, and compares it again when the approval arrives.
 
-Approvals: what an operator is asked for, how a request is read, and which mutation it admits.
-
 An operator's approval admits removals beyond the disruption budget: once for each object that the
 approval names, and only in mutations of the plan to which the approval is bound. Pure.
 """

@@ -1,7 +1,5 @@
 """The memory of a job's runs, folded from the journal's records, and what the gate requires of the next run.
 
-The memory of a job's runs, folded from the journal's records by the broker.
-
 Invariant: no number is ever used by two runs of a job, and numbers only grow. The memory outlives
 the containers, so a removed container makes no run due again.
 

@@ -1,7 +1,5 @@
 """What must exist before a container: its image, networks and volumes, and the problems of these.
 
-The image, networks and volumes that must exist before a container is created.
-
 A foreign object, or an object of the wrong kind, is a problem and is never used. Networks and volumes are
 created at first use. Only volumes that their last document released are removed.
 

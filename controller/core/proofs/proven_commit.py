@@ -1,7 +1,5 @@
 """The verification of a proof: objects by hash, signature, signer, line of history, files of the commit.
 
-The verification of a proof: signer, line of history, and files of the commit.
-
 The order of the checks: the hashes, the signature, the line of history, the tree. Nothing of a file is
 parsed.
 

@@ -1,7 +1,5 @@
 """Effects of closing records on the inventory's containers, and who ended a container's last run.
 
-Effects of closing records on the inventory's containers.
-
 Each effect takes the inventory and a closing record, and returns the new inventory. A record about
 an unknown container changes nothing.
 

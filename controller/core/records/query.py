@@ -6,8 +6,6 @@ One pass over the records in their order. Some records need earlier ones to know
 start names only an id, a closing record nothing. The index (``journal.index.database``) stores the
 result of the same pass, and must answer exactly as ``fits`` does.
 
-Questions to the journal that need several queries, and the pages of an answer.
-
 Any source with queries by filter can answer them: the index, or a command through the broker.
 
 The visible records of the journal for each reader, and the parts left out.

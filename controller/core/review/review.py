@@ -1,7 +1,5 @@
 """The review of a plan: its effect on each object, the changed fields, and a summary in one line.
 
-The review of a plan: its effect on each object, the changed fields, and the interruptions.
-
 Pure, and only for display: no decision and no digest depends on a review. Services are counted, not
 actions.
 

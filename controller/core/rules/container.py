@@ -1,7 +1,5 @@
 """Rules of a create about the container itself: limits, privileges, devices, hooks, restarts, checks.
 
-Rules of a create about the container itself: limits, privileges, restarts, health checks.
-
 Each rule is a function from a case to its findings. A rule that needs facts yields nothing in a
 preview.
 

@@ -1,7 +1,5 @@
 """Rules of networks, ports and shared namespaces: a container joins exactly what its mode implies.
 
-Rules of networks and ports: a container joins exactly the networks that its mode implies.
-
 Modes:
 
 - ``none``: no network.

@@ -1,7 +1,5 @@
 """The prune guard: permits the teardown of services and volumes, or holds it back for an approval.
 
-The prune guard: permits the teardown of services, or holds it back for an approval.
-
 A service is taken down when its document disappears, or says replicas 0 or Stopped. All three pass
 through the guard. The guard compares with running containers, not with earlier documents. So a
 controller with an empty directory at its start is blocked as well.

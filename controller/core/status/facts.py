@@ -1,7 +1,5 @@
 """The facts about each resource in a status report: replicas, slots, details and projects.
 
-The facts about each resource in a status report: ready replicas and the state of slots.
-
 Pure. ``core.status.conditions`` derives conditions from these facts, and ``core.status.report`` the
 report.
 

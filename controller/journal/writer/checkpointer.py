@@ -1,7 +1,5 @@
 """The Merkle tree over the journal's lines, the keys, and when the writer signs.
 
-The Merkle tree over the journal's lines, and when the writer signs its root.
-
 A checkpoint is a record like others, written together with the records before: the checkpoint
 costs no extra flush, and is durable with those records or not at all. A checkpoint never signs
 records that are lost while the checkpoint survives. A note is published only once its record is
