@@ -1,22 +1,22 @@
-"""Serves the pages of a world on a loopback port, with the headers that the page's process sends."""
+"""Serves the pages of a world on a loopback port, by the server of the page."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-import controller.web
 from controller.model.container_output import LogLine
 from controller.web.pages import (
     Away,
     Fetched,
+    LogsNeeded,
     PageLogs,
     PageName,
     PageRoute,
@@ -26,18 +26,14 @@ from controller.web.pages import (
     render,
     route_of,
 )
+from controller.web.server.application import PageServer, Site
+from controller.web.server.follower import Followed
+from controller.web.server.login import Logins
+from controller.web.server.port import Samples
+from controller.web.server.serve import server_of
+from controller.web.server.sessions import BrowserSession, Sessions
+from controller.web.server.tokens import TokenFile
 from tests.page import worlds
-
-STATIC = Path(controller.web.__file__).parent / "static"
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
-    " connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 @dataclass(slots=True)
@@ -50,32 +46,40 @@ class World:
     away_since: datetime | None = None
     session: WebSession = field(default_factory=lambda: WebSession("ann", logs=None))
     has_events: bool = True
-    number: int = 0
     #: The streams of events so far.
     streams: int = 0
-    news: threading.Condition = field(default_factory=threading.Condition)
+    #: Both are the server's, once it runs.
+    on_news: Callable[[], object] = lambda: None
+    end: Callable[[], object] = lambda: None
 
     def tell(self, view: Mapping[str, Any]) -> None:
         """Show another view, and say so."""
-        with self.news:
-            self.view, self.number = view, self.number + 1
-            self.news.notify_all()
+        self.view = view
+        self.on_news()
+
+    def followed(self) -> Followed:
+        """Return the view as the server's follower has it."""
+        away = self.away_since
+        return Followed(self.view, None if away is None else away.timestamp())
 
     def page(self, path: str, query: Mapping[str, str]) -> tuple[int, str, str]:
         """Return status, HTML and ETag of a page."""
         route = route_of(path) or PageRoute(PageName.NOT_FOUND)
         needs = needs_of(route, self.view, query, self.session, worlds.NOW)
-        found = self._found(needs.records.query) if needs.records else None
-        logs = None
-        if needs.logs:
-            lines = tuple(LogLine(worlds.ago(minutes=1), "stdout", text) for text in self.output)
-            logs = PageLogs(needs.logs.container, lines)
+        found = self.found(needs.records.query) if needs.records else None
+        logs = self.logs(needs.logs) if needs.logs else None
         samples = worlds.samples() if needs.samples else ()
         fetched = Fetched(worlds.NOW, self.away_since, found, logs, samples)
         page = render(route, self.view, query, self.session, fetched)
         return page.status, page.html, page.etag
 
-    def _found(self, query: Mapping[str, str]) -> Records | Away:
+    def logs(self, needed: LogsNeeded) -> PageLogs:
+        """Return the output of a container."""
+        lines = tuple(LogLine(worlds.ago(minutes=1), "stdout", text) for text in self.output)
+        return PageLogs(needed.container, lines)
+
+    def found(self, query: Mapping[str, str]) -> Records | Away:
+        """Return the records of a query of the journal."""
         if isinstance(self.records, Away):
             return self.records
         lines = self.records
@@ -95,74 +99,94 @@ class World:
         return Records(lines)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    world: World
+class _Reader:
+    """``InstanceReader`` over a world, whose view and records ``World`` has."""
 
-    def do_GET(self) -> None:
-        split = urlsplit(self.path)
-        if split.path == "/events":
-            self._events()
-        elif split.path.startswith("/static/"):
-            file = STATIC / split.path.removeprefix("/static/")
-            self._answer(200, file.read_bytes(), _TYPES[file.suffix])
-        else:
-            status, html, etag = self.world.page(split.path, dict(parse_qsl(split.query)))
-            if self.headers.get("If-None-Match") == etag:
-                self._answer(304, b"", "text/html; charset=utf-8", etag)
-            else:
-                self._answer(status, html.encode(), "text/html; charset=utf-8", etag)
+    def __init__(self, world: World) -> None:
+        self._world = world
 
-    def _answer(self, status: int, body: bytes, kind: str, etag: str = "") -> None:
-        self.send_response(status)
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
-        if etag:
-            self.send_header("ETag", etag)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def view(self, have: str, *, wait_s: float) -> Mapping[str, Any]:
+        raise NotImplementedError("tell() replaces the follower")
 
-    def _events(self) -> None:
-        if not self.world.has_events:
-            self._answer(503, b"", "text/plain")
-            return
-        self.send_response(200)
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        with self.world.news:
-            sent = self.world.number
-            self.world.streams += 1
-        while True:
-            with self.world.news:
-                if self.world.number == sent:
-                    self.world.news.wait(1.0)
-                is_new, sent = self.world.number != sent, self.world.number
-            try:
-                self.wfile.write(f"data: {sent}\n\n".encode() if is_new else b": still here\n\n")
-                self.wfile.flush()
-            except OSError:
-                return
+    def records(self, query: Mapping[str, str]) -> Records | Away:
+        return self._world.found(query)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base's name)
-        pass
+    def logs(self, needed: LogsNeeded) -> PageLogs | Away:
+        return self._world.logs(needed)
+
+    def metrics(self) -> str | Away:
+        raise NotImplementedError("no page asks for metrics")
+
+    def samples(self, key: str) -> Samples:
+        return worlds.samples()
+
+
+class _Logins(Logins):
+    """Lets everybody in as the session of a world."""
+
+    def __init__(self, world: World, sessions: Sessions) -> None:
+        super().__init__(TokenFile(Path("/nonexistent")), sessions, _Clock(), None)
+        self._world = world
+
+    def from_proxy(self, client: str, headers: list[str]) -> BrowserSession | None:
+        return BrowserSession("open", self._world.session, until=float("inf"))
+
+
+class _Sessions(Sessions):
+    """Counts the streams of a world."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(lambda: "secret")
+        self._world = world
+
+    def can_stream(self, session: BrowserSession) -> bool:
+        return self._world.has_events
+
+    @contextmanager
+    def streaming(self, session: BrowserSession) -> Iterator[None]:
+        self._world.streams += 1
+        yield
+
+
+class _Clock:
+    """The instant of the worlds."""
+
+    def now(self) -> float:
+        return worlds.NOW.timestamp()
+
+    def monotonic(self) -> float:
+        return worlds.NOW.timestamp()
 
 
 @contextmanager
 def serve(world: World) -> Iterator[str]:
-    """Serve a world, and yield its address."""
-    handler = type("Handler", (_Handler,), {"world": world})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    """Serve a world by the server of the page, and yield its address."""
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        async def run() -> None:
+            sessions = _Sessions(world)
+            pages = PageServer(
+                Site(address, "trimtab"),
+                sessions,
+                _Reader(world),
+                _Clock(),
+                world.followed,
+                _Logins(world, sessions),
+            )
+            server = server_of(pages.application(), is_admitted=None, on_end=pages.news.end)
+            world.on_news = lambda: loop.call_soon_threadsafe(pages.news.tell)
+            world.end = lambda: setattr(server, "should_exit", True)
+            ready.set()
+            await server.serve(sockets=[listener])
+
+        thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+        thread.start()
+        assert ready.wait(30)
+        try:
+            yield address
+        finally:
+            world.end()
+            thread.join()
+            loop.close()

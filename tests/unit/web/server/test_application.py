@@ -10,7 +10,6 @@ from controller.web.server.application import HEADERS
 from controller.web.server.follower import Followed
 from controller.web.server.sessions import SESSION_S, STREAMS_OF_A_SESSION
 from tests.page import worlds
-from tests.page.server import HEADERS as HEADERS_OF_PICTURES
 from tests.unit.web.server.site import COOKIE, RunningSite, running_site
 
 
@@ -34,7 +33,6 @@ def test_every_answer_has_the_headers_that_keep_other_sites_out(site: RunningSit
         assert answer.status == status, path
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS, path
         assert answer.headers["Server"] is None
-    assert HEADERS_OF_PICTURES.items() <= HEADERS.items()
 
 
 def test_a_page_is_sent_again_once_it_changed(site: RunningSite) -> None:
