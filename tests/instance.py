@@ -31,6 +31,8 @@ TRIMTAB = str(Path(sys.executable).parent / "trimtab")
 POLICIES = Path(__file__).parent.parent / "configs" / "policies"
 LABEL = "io.trimtab"
 PATIENCE_S = 60.0
+#: A line of a service's log, with the service and the module.
+LATE_IMPORT = re.compile(r"(\w+) ERROR import\.late module=(\S+)")
 #: The namespace of Secrets in tests: its key lies in a folder of the host.
 WITH_SECRETS = f"sec{os.getpid()}"
 #: Pauses between looks: the longer it takes, the longer, so that looking costs others little.
@@ -335,6 +337,8 @@ class Host:
         """End what runs, and remove everything of this instance from the engine.
 
         An engine of the tests' own has no other instance: without instance.json, everything of trimtab's goes.
+
+        Raises AssertionError if a service imported a module after its start.
         """
         if self.process is not None and self.process.poll() is None:
             # In order: a create that is cut off may come into being after the look below.
@@ -351,8 +355,15 @@ class Host:
                 label = ""  # nobody knows what was this instance's
             if label and self.engine.answers():
                 self._remove_all(label)
+            late = self.late_imports()
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+        assert not late, f"imported after the start: {late}"
+
+    def late_imports(self) -> list[str]:
+        """Return the services and the modules that they imported after their start, by their logs."""
+        texts = (path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+        return [" ".join(found) for text in texts for found in LATE_IMPORT.findall(text)]
 
     def _remove_all(self, label: str) -> None:
         """Remove the containers with a label, then the networks and volumes.

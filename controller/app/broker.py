@@ -166,6 +166,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     drop_privileges()
     if (listener := manager.sockets.get(SHORT_RUN / "ship.sock")) is not None:
         _serve_shipper(listener, state)
+    process.log_late_imports()
     try:
         broker.run(lifeline=lifeline_fd)
     finally:

@@ -30,6 +30,7 @@ from controller.app.process import (
     call_on_termination,
     crash_reach,
     load_modules,
+    log_late_imports,
     log_to_stderr,
     new_id,
 )
@@ -493,6 +494,7 @@ def run_controller(
         call_on_termination(built.stop.set)
         previous = read_report(state.controller / "status.json")
         built.controller.begin(previous=previous, problem=built.problem)
+        log_late_imports()
         manager.tell(READY=1, STATUS="converging")
         supervisor.run()
         manager.tell(STOPPING=1)

@@ -20,6 +20,7 @@ from controller.app.process import (
     call_on_termination,
     hold_process_lock,
     load_modules,
+    log_late_imports,
     log_to_stderr,
 )
 from controller.app.state_folder import (
@@ -192,11 +193,14 @@ def run_fetcher(
         name="files",
         daemon=True,
     ).start()
+    log_late_imports()
     manager.tell(READY=1)
     watched = [stop, *(() if lifeline_fd is None else (lifeline_fd,))]
     # As a unit of its own, the fetcher ends when no Source is declared any more.
-    pause = SCAN_S if manager.sockets else None
-    while not select.select(watched, (), (), pause)[0] and state.declared_sources.exists():
+    while (
+        not select.select(watched, (), (), SCAN_S if manager.sockets else None)[0]
+        and state.declared_sources.exists()
+    ):
         pass
     manager.tell(STOPPING=1)
     ended.set()

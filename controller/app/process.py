@@ -26,6 +26,7 @@ from controller.model.crashpoints import (
 from controller.model.errors import UsageError
 from controller.system.durable_files import hold_lock
 
+LOG = logging.getLogger(__name__)
 #: The environment variable that names a crash point; only tests set it.
 CRASH_AT = "TRIMTAB_CRASH_AT"
 
@@ -74,6 +75,7 @@ def crash_reach(environ: Mapping[str, str]) -> Reach:
 
 #: What Python and libraries load on use: codecs, and pydantic's types of stored forms.
 LIBRARIES_ON_USE = (
+    "concurrent/futures/thread",
     "encodings/ascii",
     "encodings/idna",
     "encodings/latin_1",
@@ -90,6 +92,24 @@ def load_modules(paths: Iterable[str]) -> None:
     own = (f"controller/{path}" for path in paths)
     for path in (*LIBRARIES_ON_USE, *own):
         import_module(path.replace("/", "."))
+
+
+class LateImports:
+    """A finder that logs each module that a service imports after its start, and finds none."""
+
+    def __init__(self) -> None:
+        self._logged = set[str]()
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Log a module that isn't loaded; the finders after this one import it."""
+        if name not in self._logged:
+            self._logged.add(name)
+            LOG.error("import.late module=%s", name)
+
+
+def log_late_imports() -> None:
+    """Log an error for each module that this process imports from now on."""
+    sys.meta_path.insert(0, LateImports())
 
 
 def hold_process_lock(path: Path, *, program: str, settings: str) -> int:

@@ -20,6 +20,7 @@ from controller.app.process import (
     SystemClock,
     call_on_termination,
     hold_process_lock,
+    log_late_imports,
     log_to_stderr,
 )
 from controller.app.state_folder import lay_out_private, shipper_user
@@ -125,6 +126,7 @@ def run_shipper(
     sinks = {destination.name: open_sink(destination, sender) for destination in destinations}
     shipper = Shipper(sinks, files, ShipperPaths(folder, metrics), clock=clock)
     call_on_termination(shipper.stop)
+    log_late_imports()
     shipper.run()
     os.close(lock)
     return 0

@@ -40,6 +40,8 @@ class OtlpSink:
     def __init__(self, destination: ToOtlp, sender: Sender) -> None:
         """Set up the exporter; raises UsageError if the exporter isn't installed."""
         try:
+            import netrc  # noqa: F401 - requests loads it with its first request
+
             import requests
             from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
             from opentelemetry.sdk.resources import Resource

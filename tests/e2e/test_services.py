@@ -30,23 +30,17 @@ from tests.unprivileged import as_user
 
 pytestmark = pytest.mark.needs_root
 USER = "trimtab"
-#: Starts a command of trimtab with the sockets as systemd hands them. Writes the names of modules that the
-#: process imports from then on into a file. By SIGUSR1 the process imports one more, which doesn't exist.
+#: Starts a command of trimtab with the sockets as systemd hands them. By SIGUSR1 the process imports a
+#: module that doesn't exist.
 ENTRY = """
 import os, signal, sys
-count, names, *argv = sys.argv[1:]
+count, *argv = sys.argv[1:]
 handles = [os.dup(int(each)) for each in count.split(",") if each]
 handles = [os.dup2(each, 100 + place) for place, each in enumerate(handles)]
 for place, each in enumerate(handles):
     os.dup2(each, 3 + place)
     os.close(each)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(handles)))
-names = os.open(names, os.O_WRONLY | os.O_APPEND)
-
-class Finder:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        os.write(names, f"{name}\\n".encode())
 
 def plant(*_):
     try:
@@ -55,7 +49,6 @@ def plant(*_):
         pass
 
 signal.signal(signal.SIGUSR1, plant)
-sys.meta_path.insert(0, Finder)
 from controller.cli.main import main
 main(argv)
 """
@@ -103,9 +96,8 @@ class Manager:
     """The service manager of one instance."""
 
     host: Host
-    #: The listening sockets by path, and the file of imports by service.
+    #: The listening sockets by path.
     held: dict[Path, socket.socket] = field(default_factory=dict)
-    imports: dict[str, Path] = field(default_factory=dict)
 
     def hold(self, *paths: Path, mode: int = 0o600, gid: int = 0) -> None:
         """Bind sockets, as a .socket unit does."""
@@ -128,12 +120,9 @@ class Manager:
         gid: int = 0,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a service during the block. The block begins as the service is ready."""
-        self.imports[name] = names = self.host.folder / f"{name}.imports"
-        names.touch()
-        names.chmod(0o666)
         handles = [self.held[path].fileno() for path in paths]
         listed = ",".join(map(str, handles))
-        whole = [sys.executable, "-c", ENTRY, listed, str(names), *argv]
+        whole = [sys.executable, "-c", ENTRY, listed, *argv]
         command = as_user(whole, uid=uid, gid=gid) if uid else whole
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             address = self.host.folder / f"{name}.notify"
@@ -184,10 +173,6 @@ class Manager:
         uid, gid = user.pw_uid, user.pw_gid
         with self.service("controller", *argv, paths=(path,), uid=uid, gid=gid) as process:
             yield process
-
-    def imported(self, name: str) -> list[str]:
-        """Return the modules that a service has imported so far."""
-        return self.imports[name].read_text().split()
 
 
 @pytest.fixture
@@ -294,38 +279,34 @@ def test_the_broker_is_ready_and_answers_without_an_engine(manager: Manager) -> 
 def test_services_import_nothing_after_they_are_ready(manager: Manager) -> None:
     host = manager.host
     host.write("web.yaml", DOCUMENTS)
-    with manager.broker():
-        gate = len(manager.imported("broker"))
-        with manager.controller():
-            loop = len(manager.imported("controller"))
-            eventually(lambda: host.is_ready("web"), what="the service runs")
-            host.write("compose.yaml", COMPOSE)
-            host.write("source.yaml", SOURCE)
-            host.write("broken.yaml", "kind: Service\nmetadata: {name: x}\nspec: {imag: 1}\n")
-            for command in COMMANDS:
-                host.cli(*command, expect=(0, 1, 2, 3, 4, 5))
-            host.remove("broken.yaml")
-            host.engine.run_inside(
-                ["docker", "-H", f"unix://{host.broker_socket}", "ps", "-a"], check=False
-            )
-            for target in ("/info", "/version", "/images/json", "/events?until=1", "/unknown"):
-                asked(host.broker_socket, target)
-            host.cli("down", expect=(0, 1, 2, 4, 5))
-            late = manager.imported("broker")[gate:], manager.imported("controller")[loop:]
-    assert late == ([], [])
-
-
-def test_an_import_after_a_service_is_ready_is_seen(manager: Manager) -> None:
-    def is_seen(name: str, process: subprocess.Popen[bytes]) -> None:
-        ready = len(manager.imported(name))
-        process.send_signal(signal.SIGUSR1)
-        eventually(
-            lambda: manager.imported(name)[ready:] == ["planted"], what=f"the import of the {name}"
+    with manager.broker(), manager.controller():
+        eventually(lambda: host.is_ready("web"), what="the service runs")
+        host.write("compose.yaml", COMPOSE)
+        host.write("source.yaml", SOURCE)
+        host.write("broken.yaml", "kind: Service\nmetadata: {name: x}\nspec: {imag: 1}\n")
+        for command in COMMANDS:
+            host.cli(*command, expect=(0, 1, 2, 3, 4, 5))
+        host.remove("broken.yaml")
+        host.engine.run_inside(
+            ["docker", "-H", f"unix://{host.broker_socket}", "ps", "-a"], check=False
         )
+        for target in ("/info", "/version", "/images/json", "/events?until=1", "/unknown"):
+            asked(host.broker_socket, target)
+        host.cli("down", expect=(0, 1, 2, 4, 5))
+    assert host.late_imports() == []
+
+
+def test_an_import_after_a_service_is_ready_is_logged(manager: Manager) -> None:
+    host = manager.host
+
+    def is_logged(name: str, process: subprocess.Popen[bytes]) -> None:
+        process.send_signal(signal.SIGUSR1)
+        eventually(lambda: f"{name} planted" in host.late_imports(), what=f"the log of the {name}")
 
     with manager.broker() as broker, manager.controller() as controller:
-        is_seen("broker", broker)
-        is_seen("controller", controller)
+        is_logged("broker", broker)
+        is_logged("controller", controller)
+    host.log.write_text("")  # else the end of the test finds them too
 
 
 def test_mounts_are_refused_if_the_broker_sees_another_tree_than_the_engine(
