@@ -79,6 +79,7 @@ LIBRARIES_ON_USE = (
     "encodings/ascii",
     "encodings/idna",
     "encodings/latin_1",
+    "encodings/utf_16_be",
     "pydantic/dataclasses",
     "pydantic/type_adapter",
 )

@@ -57,6 +57,11 @@ def is_module(name: str) -> bool:
         return False
 
 
+def late_imports(module: str) -> list[str]:
+    """Return the modules that a module imports inside functions."""
+    return [name for name, late in imports(module) if late and is_module(name)]
+
+
 def modules(paths: Iterable[str]) -> list[str]:
     """Return the names of modules, from their paths in the package."""
     return [f"controller.{path.replace('/', '.')}" for path in paths]
@@ -71,8 +76,13 @@ SERVICES = {
     "controller": ("controller.app.controller", *modules(LOADED_ON_USE)),
     "fetcher": (
         "controller.app.fetcher",
-        *(name for name, late in imports("controller.app.fetcher") if late and is_module(name)),
+        *late_imports("controller.app.fetcher"),
         *modules(READERS_ON_USE),
+    ),
+    "shipper": (
+        "controller.app.shipper",
+        *late_imports("controller.app.shipper"),
+        *("controller.ship.otlp", *late_imports("controller.ship.otlp")),
     ),
 }
 #: Imports in functions that a service never calls, with the reason.
@@ -98,6 +108,18 @@ NEVER = {
         "controller.core.records.parts",
         # The recipe of the shipper, for `trimtab ship` as root.
         "controller.app.child_commands",
+        # A lock that waits in an event loop, for the broker.
+        "controller.system.durable_files",
+    },
+    "shipper": {
+        # Policies, settings, forms of state and of records, the journal's base: for broker and commands.
+        "controller.app.policy",
+        "controller.app.state_folder",
+        "controller.core.encoding.stored_form",
+        "controller.core.files.content",
+        "controller.core.records.parts",
+        "controller.journal.store.chain",
+        "controller.model.names",
         # A lock that waits in an event loop, for the broker.
         "controller.system.durable_files",
     },
