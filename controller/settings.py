@@ -13,7 +13,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from controller.model.errors import StateError
+from controller.model.errors import StateError, TrimtabError
+from controller.model.notice_targets import targets_of
+from controller.model.notifications import NoticeTarget
 from controller.model.policy.shipped import DEFAULT_POLICY
 from controller.model.settings import InForce, read_settings, to_json
 from controller.system.durable_files import try_lock, write_atomic
@@ -402,3 +404,27 @@ def state_of(root: Path, instance: Instance) -> StateFolder:
     if run.parent not in {root, SHORT_RUN}:
         run = run_folder(root, instance.id)
     return StateFolder(root=root, run=run)
+
+
+class TargetsInForce:
+    """The destinations of the settings in force, read again when the broker has replaced the file."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._stamp: tuple[int, int] | None = None
+        self._targets: tuple[NoticeTarget, ...] | None = None
+
+    def __call__(self) -> tuple[NoticeTarget, ...]:
+        """Return the destinations. A file that can't be read changes nothing."""
+        return self.known() or ()
+
+    def known(self) -> tuple[NoticeTarget, ...] | None:
+        """Return the destinations; None while the file couldn't be read yet."""
+        with suppress(OSError, TrimtabError):
+            status = (self._root / "settings.json").stat()
+            stamp = (status.st_ino, status.st_mtime_ns)
+            if stamp != self._stamp:
+                settings = read_in_force(self._root).settings
+                self._targets = targets_of(settings.notify_destinations)
+                self._stamp = stamp
+        return self._targets

@@ -75,7 +75,7 @@ from controller.model.records import Verdict
 from controller.model.settings import Process, digest_of
 from controller.ports import DesiredSource
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
-from controller.settings import StateFolder, existing_instance, read_in_force
+from controller.settings import StateFolder, TargetsInForce, existing_instance, read_in_force
 from controller.sources.watch import watch
 from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.durable_files import hold_lock, write_atomic
@@ -296,6 +296,7 @@ def build_controller(
         run=new_id()[-8:],  # random
         host=_host,
         verified=partial(read_report, state.verified),
+        read_targets=TargetsInForce(state.root).known,
         stopping=stop.is_set,
         read_use=CgroupReader(clock.monotonic).read,
     )

@@ -7,7 +7,6 @@ import platform
 import select
 import subprocess
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from controller.app.child_commands import notifier_recipe, notifier_test
@@ -23,37 +22,22 @@ from controller.app.state_folder import Launch, lay_out_private, notifier_user
 from controller.core.notify.desks import test_notice
 from controller.core.notify.texts import Origin
 from controller.model.errors import EngineUnavailable, TrimtabError, UsageError
-from controller.model.notice_targets import targets_of
 from controller.model.notifications import NoticeTarget
 from controller.model.settings import Process, digest_of
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.process.process_group import ProcessGroup
-from controller.settings import Instance, StateFolder, existing_instance, read_in_force
+from controller.settings import (
+    Instance,
+    StateFolder,
+    TargetsInForce,
+    existing_instance,
+    read_in_force,
+)
 from controller.system.syscalls import forbid_core_dumps
 
 NOTIFIER = "notifier"
 #: The time between two looks at the settings.
 SCAN_S = 2.0
-
-
-class TargetsInForce:
-    """The destinations of the settings in force, read again when the broker has replaced the file."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._stamp: tuple[int, int] | None = None
-        self._targets: tuple[NoticeTarget, ...] = ()
-
-    def __call__(self) -> tuple[NoticeTarget, ...]:
-        """Return the destinations. A file that can't be read changes nothing."""
-        with suppress(OSError, TrimtabError):
-            status = (self._root / "settings.json").stat()
-            stamp = (status.st_ino, status.st_mtime_ns)
-            if stamp != self._stamp:
-                settings = read_in_force(self._root).settings
-                self._targets = targets_of(settings.notify_destinations)
-                self._stamp = stamp
-        return self._targets
 
 
 class NotifierChild:

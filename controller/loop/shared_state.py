@@ -24,6 +24,7 @@ from controller.loop.workqueue import OutsideSlot, Triggers, in_place
 from controller.model.desired.desired import Desired
 from controller.model.errors import Act, EngineError, OverShare, Problem, Severity, StateError
 from controller.model.names import Key
+from controller.model.notifications import NoticeTarget
 from controller.model.observed import Observed
 from controller.ports import DesiredSource, Timer
 
@@ -65,6 +66,8 @@ class ControllerParts:
     #: Returns True once the process stops: no further action begins.
     stopping: Callable[[], bool] = never
     read_use: ReadUse = read_no_use
+    #: Returns the destinations of notifications; None if they aren't known.
+    read_targets: Callable[[], tuple[NoticeTarget, ...] | None] = lambda: None
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from controller.core.planning.slot_plan import hypothetical_create
 from controller.core.service.history import history
 from controller.core.status import report as status
 from controller.core.status.facts import FactsMemo, Report, StatusInputs, revision_times
+from controller.core.status.notifications import unsent
 from controller.core.view.attention import attended
 from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
@@ -330,6 +331,7 @@ class Reporter:
         states = self._parts.store.states().items()
         has_looked = shared.observed is not None or unreachable is not None
         problems = (*shared.problems.values(), *self._prober.problems())
+        targets = self._parts.read_targets() if desired.notifications else None
         return StatusInputs(
             desired=desired,
             observed=observed,
@@ -351,6 +353,7 @@ class Reporter:
             unread_since="" if has_looked and shared.declared is not None else self._began,
             now=self._reconciler.jobs.time(view.desired),
             rollouts=self._reconciler.jobs.standings(view.desired),
+            unsent={} if targets is None else unsent(desired, targets),
         )
 
     def _violations(

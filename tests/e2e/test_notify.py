@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs_root
 USER = "trimtab-notify"
+NOTIFICATION = """\
+apiVersion: trimtab/v1
+kind: Notification
+metadata: {{name: {name}, owner: team}}
+spec: {{match: {{name: "{match}"}}, to: [{to}]}}
+"""
 BROKEN = "healthcheck: {exec: [/bin/false], interval: 1s, timeout: 1s, retries: 1, startPeriod: 1s}"
 #: An incident is sent once it lasted 20 s, and over once it is gone for as long.
 PATIENCE_S = 120.0
@@ -167,6 +173,42 @@ def check_secrets_are_nowhere(host: Host) -> None:
         )
     )
     assert TOKEN not in shown and "S3cr3t" not in shown
+
+
+@pytest.mark.timeout(300)
+def test_a_notification_sends_what_it_matches_where_it_says(host: Host) -> None:
+    with (
+        ForgeServer(listener=host.engine.listen()) as team,
+        ForgeServer(listener=host.engine.listen()) as other,
+    ):
+        silent = {"everything": "nothing", "private": True}
+        configure(
+            host,
+            team={"webhook": f"{team.url}/", **silent},
+            other={"webhook": f"{other.url}/", **silent},
+        )
+        host.write("team.yaml", NOTIFICATION.format(name="team", match="we*", to="team"))
+        host.write("other.yaml", NOTIFICATION.format(name="other", match="api", to="other"))
+        host.write("typo.yaml", NOTIFICATION.format(name="typo", match="web", to="taem"))
+        host.write("web.yaml", web(extra=BROKEN))
+        host.up()
+        try:
+            eventually(lambda: events(team) == ["opened"], within_s=PATIENCE_S, what="incident")
+            assert team.received[0].body["affected"] == ["default/web"]
+            assert events(other) == []
+            stalled = {
+                each["name"]: condition["message"]
+                for each in (host.status() or {})["resources"]
+                for condition in each["conditions"]
+                if condition["reason"] == "notification.destination"
+            }
+            assert [*stalled] == ["typo"]
+            assert "no destination taem: they are other, team" in stalled["typo"]
+            assert "no destination taem" in host.cli("describe", "typo").stdout
+            host.write("typo.yaml", NOTIFICATION.format(name="typo", match="web", to="other"))
+            eventually(lambda: events(other) == ["opened"], within_s=PATIENCE_S, what="corrected")
+        finally:
+            host.stop()
 
 
 @pytest.fixture(scope="module")

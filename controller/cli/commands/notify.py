@@ -58,8 +58,8 @@ Examples:
 """)
 def list_destinations(state: Path | None, as_json: bool) -> None:
     """List the destinations with the outcome of the last try, and the open incidents."""
-    from controller.app.notifier import TargetsInForce
     from controller.notify.state_file import DamagedNotices, read_notices
+    from controller.settings import TargetsInForce
 
     folder, _ = options.open_state(state)
     targets = TargetsInForce(folder.root)()

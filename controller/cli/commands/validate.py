@@ -98,7 +98,7 @@ def _verdict_json(key: Key, verdict: Verdict) -> dict[str, object]:
 def _summary(folder: Path, policy: str, desired: Desired, *, denied: Sized, warned: Sized) -> str:
     """Return the last line: the numbers of resources, errors, warnings and refusals."""
     resources = len([*desired.workloads, *desired.networks, *desired.volumes, *desired.releases])
-    resources += len([*desired.configs, *desired.secrets])
+    resources += len([*desired.configs, *desired.secrets, *desired.notifications])
     errors = sum(1 for problem in desired.problems if problem.severity == "error")
     warnings = len(desired.problems) - errors + len(warned)
     counts = [options.counted(resources, "resource"), options.counted(errors, "error")]

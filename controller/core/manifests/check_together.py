@@ -39,6 +39,7 @@ from controller.model.desired.desired import (
     Desired,
     GitSource,
     Network,
+    Notification,
     Release,
     Secret,
     Service,
@@ -47,6 +48,7 @@ from controller.model.desired.desired import (
 )
 from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.notification import NotificationSpec
 from controller.model.desired.spec.service import JobSpec, ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import DEFAULT_NAMESPACE, SERVICE_NAME_MAX, Key, is_dns_label
@@ -212,6 +214,7 @@ def _with_resources(
     configs: list[Config] = []
     secrets: list[Secret] = []
     releases: list[Release] = []
+    notifications: list[Notification] = []
     for declaration in sorted(sound, key=lambda d: d.key):
         key, owner, source = declaration.key, declaration.owner, declaration.source
         resource = cast("ResourceSpec", declaration.spec)
@@ -234,6 +237,8 @@ def _with_resources(
             case ReleaseSpec() as spec:
                 rendered = tuple(sorted(members.get(key, ())))
                 releases.append(Release(key, owner, spec.chart, rendered, source))
+            case NotificationSpec() as spec:
+                notifications.append(Notification(key, owner, spec, source))
             case _:
                 assert_never(resource)
     return replace(
@@ -245,6 +250,7 @@ def _with_resources(
         configs=tuple(configs),
         secrets=tuple(secrets),
         releases=tuple(releases),
+        notifications=tuple(notifications),
         digest=desired_digest(services, networks, volumes, jobs=jobs),
     )
 

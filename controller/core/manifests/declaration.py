@@ -21,6 +21,7 @@ from controller.model.desired.desired import SourceIdentity, SourceLocation
 from controller.model.desired.spec.fields import Model
 from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.notification import NotificationSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
 
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
     from controller.model.desired.source_spec import SourceSpec
 
 
-ResourceSpec = ServiceSpec | NetworkSpec | VolumeSpec | ConfigSpec | SecretSpec | ReleaseSpec
+ResourceSpec = (
+    ServiceSpec
+    | NetworkSpec
+    | VolumeSpec
+    | ConfigSpec
+    | SecretSpec
+    | ReleaseSpec
+    | NotificationSpec
+)
 AnySpec: TypeAlias = "ResourceSpec | SourceSpec"
 
 

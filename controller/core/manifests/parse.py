@@ -39,6 +39,7 @@ from controller.core.yaml.documents import MAX_PROBLEMS, Document, YamlPath, com
 from controller.model.desired.desired import TRACED, SourceLocation
 from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.notification import NotificationSpec
 from controller.model.desired.spec.service import JobSpec, ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import (
@@ -99,6 +100,12 @@ class ReleaseManifest(Manifest):
     spec: ReleaseSpec
 
 
+class NotificationManifest(Manifest):
+    """A document of kind Notification."""
+
+    spec: NotificationSpec
+
+
 ResourceManifest = (
     ServiceManifest
     | JobManifest
@@ -107,6 +114,7 @@ ResourceManifest = (
     | ConfigManifest
     | SecretManifest
     | ReleaseManifest
+    | NotificationManifest
 )
 AnyManifest: TypeAlias = "ResourceManifest | SourceManifest"
 MANIFESTS: Mapping[str, type[ResourceManifest]] = {
@@ -117,6 +125,7 @@ MANIFESTS: Mapping[str, type[ResourceManifest]] = {
     "Config": ConfigManifest,
     "Secret": SecretManifest,
     "Release": ReleaseManifest,
+    "Notification": NotificationManifest,
 }
 #: The kind of a Git source. Its module is imported for the first such document.
 SOURCE_KIND = "Source"

@@ -524,6 +524,7 @@ def _sources(desired: Desired, observed: Observed, *, looked: bool) -> tuple[tup
     kept = desired.blind_keys | {container.key for container in observed.containers}
     kept |= {one.key for one in desired.workloads} | {one.key for one in desired.networks}
     kept |= {one.key for one in desired.volumes} | {one.key for one in desired.releases}
+    kept |= {one.key for one in desired.notifications}
     known = {
         key: scope.name
         for scope in desired.scopes

@@ -64,7 +64,7 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     """Return a resource's conditions. The first four are always Ready, Progressing, Degraded,
     Stalled.
     """
-    stalled = _stalled(facts, inputs)
+    stalled = _stalled(facts, inputs) or _unsent(facts, inputs)
     held = [_held(hold) for hold in inputs.desired.holds if hold.key == facts.key]
     suspended = [condition for condition in held if condition.type == "Suspended"][:1]
     possible = (
@@ -142,16 +142,17 @@ def _ready(facts: Facts, inputs: StatusInputs, blockers: Sequence[Condition]) ->
     if inputs.desired.is_unread(facts.key):
         message = "its document can't be read: it is left as it is"
         return Condition("Ready", "Unknown", "Blind", message)
-    if not inputs.looked and facts.key.kind != "Release":
+    is_on_engine = facts.key.kind not in NOT_ON_ENGINE
+    if not inputs.looked and is_on_engine:
         return Condition("Ready", "Unknown", "NotSeen", "the engine has not been asked yet")
-    if inputs.observed is None and facts.key.kind != "Release":
+    if inputs.observed is None and is_on_engine:
         return Condition(
             "Ready", "Unknown", "EngineUnavailable", "unknown: the engine can't be reached"
         )
     count = f"{facts.ready} of {facts.desired}"
     # A Release that can't be rendered has no member, and all of them are ready.
-    is_rendered = facts.key.kind != "Release" or not any(b.type == "Stalled" for b in blockers)
-    if facts.declared and facts.ready == facts.desired and not facts.resting and is_rendered:
+    is_served = is_on_engine or not any(b.type == "Stalled" for b in blockers)
+    if facts.declared and facts.ready == facts.desired and not facts.resting and is_served:
         return Condition("Ready", "True", "AsDeclared", f"{count} ready" if facts.desired else "")
     if (kept := _quarantined(facts, inputs)) is not None:
         return Condition("Ready", "True", "Quarantined", kept.message)
@@ -218,6 +219,8 @@ def _degraded(facts: Facts, inputs: StatusInputs) -> Condition:
     return Condition("Degraded", "False", "AsDeclared")
 
 
+#: The kinds that the engine has nothing of.
+NOT_ON_ENGINE: Final = frozenset({"Release", "Notification"})
 #: What a resource without containers lacks.
 _LACKING: Final = {
     "Network": "no network on the host as declared",
@@ -230,6 +233,12 @@ def _missing(facts: Facts) -> str:
     """Return the shortfall in words: of running containers, or of the object on the host."""
     count = f"{facts.serving} of {facts.desired} running"
     return _LACKING.get(facts.key.kind, count)
+
+
+def _unsent(facts: Facts, inputs: StatusInputs) -> list[Condition]:
+    """Return the condition Stalled of a Notification that a destination gets nothing of."""
+    why = inputs.unsent.get(facts.key)
+    return [Condition("Stalled", "True", "notification.destination", why)] if why else []
 
 
 def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:

@@ -311,6 +311,8 @@ class StatusInputs:
     now: JobTime = NO_TIME
     #: How far the rollouts of services with jobs are.
     rollouts: Mapping[Key, RolloutStanding] = field(default_factory=dict)
+    #: Why a destination gets nothing of a Notification.
+    unsent: Mapping[Key, str] = field(default_factory=dict)
 
     def troubles_of(self, key: Key) -> dict[int, SlotTrouble]:
         """Return the troubles of a service's slots, in the order of the slots."""

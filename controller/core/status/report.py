@@ -38,6 +38,7 @@ from controller.core.status.facts import (
     release_facts,
     split_projects,
 )
+from controller.core.status.notifications import notification_facts
 from controller.model.container_output import FailedRun
 from controller.model.names import Key
 from controller.model.observed import Observed
@@ -60,6 +61,9 @@ def report(
     for release in inputs.desired.releases:
         facts = release_facts(release, ready)
         resources.append(_resource(facts, inputs, before, now))
+    resources += [
+        _resource(facts, inputs, before, now) for facts in notification_facts(inputs.desired)
+    ]
     resources.sort(key=lambda resource: Key.parse(str(resource["key"])))
     problems = dict.fromkeys((*inputs.problems, *inputs.desired.problems, *inputs.plan.problems))
     problems |= dict.fromkeys(split_projects(inputs.times, inputs.failed))

@@ -93,6 +93,7 @@ def origins(desired: Desired) -> dict[str, Report]:
     places |= {one.key: one.source for one in desired.networks}
     places |= {one.key: one.source for one in desired.volumes}
     places |= {one.key: one.source for one in desired.releases}
+    places |= {one.key: one.source for one in desired.notifications}
     return {
         str(key): {
             "name": place.origin,

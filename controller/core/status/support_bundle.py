@@ -74,7 +74,19 @@ NAME = AllowedForm(
 )
 LEVEL = _word("ok", "hint", "warning", "error")
 STATUS = _word("True", "False", "Unknown")
-KIND = _word(*["Service", "Job", "Network", "Volume", "Config", "Secret", "Release", "Source"])
+KIND = _word(
+    *[
+        "Service",
+        "Job",
+        "Network",
+        "Volume",
+        "Config",
+        "Secret",
+        "Release",
+        "Source",
+        "Notification",
+    ]
+)
 STATE = _word(
     *["running", "exited", "created", "paused", "restarting", "removing", "dead", "missing"]
 )

@@ -285,6 +285,7 @@ def _places(desired: Desired) -> dict[Key, SourceLocation]:
     places |= {each.key: each.source for each in desired.configs}
     places |= {each.key: each.source for each in desired.secrets}
     places |= {each.key: each.source for each in desired.releases}
+    places |= {each.key: each.source for each in desired.notifications}
     return places
 
 

@@ -20,6 +20,7 @@ from controller.model.delivery import Delivery
 from controller.model.desired.spec.container import Resources
 from controller.model.desired.spec.mounts import ConfigSpec, SecretSpec, VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.notification import NotificationSpec
 from controller.model.desired.spec.service import Boot, RestartPolicy, ServiceSpec
 from controller.model.errors import Problem, Severity, ValuePlaces
 from controller.model.names import Key, job_key, qualified
@@ -273,6 +274,16 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Notification:
+    """Which incidents are sent to which destinations. Nothing on the host is made of it."""
+
+    key: Key
+    owner: str
+    spec: NotificationSpec
+    source: SourceLocation
+
+
+@dataclass(frozen=True, slots=True)
 class GitSource:
     """A declared Git source."""
 
@@ -374,6 +385,7 @@ class Desired:
     #: The jobs: their key has the kind Job, and their spec is a JobSpec.
     jobs: tuple[Service, ...] = ()
     releases: tuple[Release, ...] = ()
+    notifications: tuple[Notification, ...] = ()
     problems: tuple[Problem, ...] = ()
     #: Resources that a broken document possibly declares: they are left unchanged.
     blind_keys: frozenset[Key] = field(default_factory=frozenset)

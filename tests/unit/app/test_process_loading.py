@@ -120,6 +120,9 @@ NEVER = {
         "controller.core.records.parts",
         "controller.journal.store.chain",
         "controller.model.names",
+        # Quiet hours of notifications: read with the settings, at the start alone.
+        "controller.model.notice_targets",
+        "controller.model.notifications",
         # A lock that waits in an event loop, for the broker.
         "controller.system.durable_files",
     },

@@ -18,6 +18,6 @@ def test_the_table_is_what_the_code_says() -> None:
 def test_the_examples_are_settings() -> None:
     examples = re.findall(r"```yaml\n( *notify:\n.*?)```", PAGE, re.DOTALL)
     read = [load_settings(each, "f") for each in examples]
-    assert [each.faults for each in read] == [()] * 2
+    assert [each.faults for each in read] == [()] * 3
     names = [[t.name for t in targets_of(each.settings.notify_destinations)] for each in read]
-    assert names == [["oncall"], ["mail", "pager", "phone"]]
+    assert names == [["oncall"], ["mail", "pager", "phone"], ["shop-team"]]

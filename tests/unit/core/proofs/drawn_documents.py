@@ -189,6 +189,7 @@ _SPECS: dict[str, st.SearchStrategy[Any]] = {
         {"chart": st.sampled_from(["site", "site", "app", "missing"])},
         optional={"values": st.sampled_from([{}, {"tag": "2"}, {"mode": "ü: x"}, {"tag": 2}])},
     ),
+    "Notification": st.just({"to": ["oncall"]}),
 }
 _KINDS = st.sampled_from(
     [
@@ -198,6 +199,7 @@ _KINDS = st.sampled_from(
         *["Volume"] * 2,
         *["Job"] * 2,
         *["Release"] * 2,
+        "Notification",
     ]
 )
 #: Compose projects. One is without a name, one needs an ``.env``.

@@ -39,7 +39,18 @@ _FULL = (
     " mounts: [{type: tmpfs, target: /t, size: 1Mi}, {type: config, source: c, target: /c}],"
     " healthcheck: {exec: [x], interval: 5s}, lifecycle: {postStart: [{exec: [y]}]}}\n"
 )
-_KINDS = ("Service", "Job", "Config", "Network", "Volume", "Secret", "Release", "Source", "Nothing")
+_KINDS = (
+    "Service",
+    "Job",
+    "Config",
+    "Network",
+    "Volume",
+    "Secret",
+    "Release",
+    "Notification",
+    "Source",
+    "Nothing",
+)
 _LEAVES: tuple[object, ...] = (
     *(None, True, -1, 0, 2**63, 2**64, 10**40, -(10**40), 1e308, 0.1, float("inf"), float("nan")),
     *("", " ", "\0", "\ud7ff", "a" * 5000, "../../etc/passwd", "/", "/etc/shadow", "a/../b", "."),

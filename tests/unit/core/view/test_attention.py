@@ -22,7 +22,8 @@ OTHERS = """
 api approve backup body build bundle chart client command compose config context control
 controller crash-point cwd default dependency device dir docker document engine-name env exec
 export failure field file filters git hardening header healthcheck hook image job kind label
-line log logs memory mount move moved name namespace nothing notify observe owner path port problem
+line log logs memory mount move moved name namespace nothing notification
+notify observe owner path port problem
 process project query record records remove request resource resources restart restore resume
 rollback rollout route scale settings shares ship signal snapshot socket source stale start stop
 suspend update usage user values viewer web webhook wire workdir yaml
