@@ -42,6 +42,7 @@ from controller.settings import (
     GROUP,
     SYSTEM_SETTINGS,
     StateFolder,
+    TargetsInForce,
     raise_if_restoring,
     read_in_force,
     read_instance,
@@ -84,6 +85,8 @@ FREE_BYTES, FREE_SHARE = 1024**3, 0.05
 FETCH_AGE_S = 3600.0
 FETCH_USER = "trimtab-fetch"
 _WELL = ("Ready", "Suspended")
+#: An older state of notifications is a warning: the process writes one each minute.
+NOTICES_AGE_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +331,7 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
     yield _policy_file(policy_file(current.policy), folder)
     yield from _modes(root)
     yield _quarantine(current.quarantine_ms, settings_file(root))
+    yield from notify_findings(folder, now=current_time())
     api = BrokerApi(folder.broker_socket)
     try:
         health, caller, proofs = map(api.get, ("health", "whoami", "proofs"))
@@ -422,6 +426,43 @@ def source_findings(
         if feedback := source.get("feedback"):
             message = f"source {name}: commit statuses aren't sent: {feedback['message']}"
             yield CheckResult("source", "warning", message, feedback["remedy"])
+
+
+def notify_findings(folder: StateFolder, *, now: float) -> Iterator[CheckResult]:
+    """Check the process that sends notifications, and each destination; nothing without destinations."""
+    targets = TargetsInForce(folder.root)()
+    if not targets:
+        return
+    from controller.notify.state_file import DamagedNotices, read_notices
+
+    try:
+        state = read_notices(folder.notify)
+    except PermissionError as error:
+        yield CheckResult(
+            "notify", "hint", f"{folder.notify}: {error.strerror}", "run doctor as root"
+        )
+        return
+    except (OSError, DamagedNotices) as error:
+        remedy = "restart the process that sends notifications"
+        yield CheckResult("notify", "warning", f"{folder.notify}: {error_reason(error)}", remedy)
+        return
+    if now - state.at > NOTICES_AGE_S:
+        remedy = "'trimtab up' runs it, or 'systemctl enable --now trimtab-notify'"
+        yield CheckResult("notify", "warning", "no process sends notifications", remedy)
+    elif state.blind_since:
+        message = "the process that sends notifications gets no view from the controller"
+        remedy = (
+            "start the controller, and name the uid of trimtab-notify under `viewers` in the policy"
+        )
+        yield CheckResult("notify", "warning", message, remedy)
+    for target in targets:
+        desk = state.desks.get(target.name)
+        if desk is not None and desk.failing_since:
+            message = f"destination {target.name} gets nothing: {desk.error}"
+            remedy = f"correct it, then 'trimtab notify test {target.name}'"
+            yield CheckResult("notify", "warning", message, remedy)
+        else:
+            yield CheckResult("notify", "ok", f"destination {target.name}")
 
 
 def _fetcher_folder(folder: Path) -> Iterator[CheckResult]:

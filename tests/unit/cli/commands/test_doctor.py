@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -20,7 +21,10 @@ from controller.cli.commands.doctor import (
     resource_findings,
     socket_finding,
 )
-from controller.settings import SYSTEM_SETTINGS, StateFolder
+from controller.model.notifications import Desk, NoticeState
+from controller.model.settings import InForce, InstanceSettings
+from controller.notify.state_file import write_notices
+from controller.settings import SYSTEM_SETTINGS, StateFolder, write_in_force
 from controller.system.sockets import ACL, access_list, broker_sockets
 from tests.unit.cli.reports import condition, resource
 
@@ -234,3 +238,43 @@ def test_containers_whose_rows_are_too_long_are_named() -> None:
     (told,) = doctor._long_containers({"count": 2, "some": {"c" * 64: "shop-web"}})
     assert (told.level, "2 containers" in told.message) == ("warning", True)
     assert "shop-web (cccccccccccc)" in told.message
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (NoticeState(at=1000.0, desks={"a": Desk()}), [("ok", "destination a")]),
+        (
+            NoticeState(at=1000.0, desks={"a": Desk(failing_since=900.0, error="h: refused")}),
+            [("warning", "destination a gets nothing: h: refused")],
+        ),
+        (
+            NoticeState(at=1000.0, blind_since=990.0),
+            [
+                (
+                    "warning",
+                    "the process that sends notifications gets no view from the controller",
+                ),
+                ("ok", "destination a"),
+            ],
+        ),
+        (
+            NoticeState(at=700.0),
+            [("warning", "no process sends notifications"), ("ok", "destination a")],
+        ),
+    ],
+)
+def test_who_gets_no_notifications_is_a_finding(
+    tmp_path: Path, state: NoticeState, expected: list[tuple[str, str]]
+) -> None:
+    folder = StateFolder(tmp_path, tmp_path / "run")
+    assert [*doctor.notify_findings(folder, now=1010.0)] == []
+    targets = json.dumps({"a": {"webhook": "https://example.org/x"}})
+    write_in_force(tmp_path, InForce(InstanceSettings(notify_destinations=targets)))
+    folder.notify.mkdir()
+    write_notices(folder.notify, state)
+    found = [(each.level, each.message) for each in doctor.notify_findings(folder, now=1010.0)]
+    assert found == expected
+    (folder.notify / "notices.json").write_text("{")
+    (damaged,) = doctor.notify_findings(folder, now=1010.0)
+    assert damaged.level == "warning"
