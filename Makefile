@@ -68,14 +68,15 @@ lint: setup ## ruff, mypy, the import contracts, and code that stands twice
 format: setup ## lay out the code as lint wants it
 	@.venv/bin/ruff check --quiet --fix-only . && .venv/bin/ruff format .
 
-sim: setup ## the simulation: KIND=worlds (--seeds N, --seed N), sweep, planted, budget, identity (--stories N)
+sim: setup ## the simulation: KIND=worlds (--seeds N, --seed N), sweep, agreement, planted, budget, identity (--stories N)
 	@case "$(or $(KIND),worlds)" in \
 	  worlds) $(PYTEST) tests/sim --seeds 200 $(ARGS);; \
 	  sweep) $(PYTEST) tests/sim -k crash_sweep --moments 0 $(ARGS);; \
+	  agreement) $(PYTEST) tests/sim/test_agreement.py --seeds 200 $(ARGS);; \
 	  planted) $(PYTEST) tests/sim -k planted --anew $(ARGS);; \
 	  budget) $(PYTEST) -q tests/sim/test_budget_model.py -k share --stories 100000 $(ARGS);; \
 	  identity) $(PYTEST) -q tests/sim/test_identity_model.py -k reaches --stories 100000 $(ARGS);; \
-	  *) echo "make sim: KIND is worlds, sweep, planted, budget or identity" >&2; exit 2;; \
+	  *) echo "make sim: KIND is worlds, sweep, agreement, planted, budget or identity" >&2; exit 2;; \
 	esac
 
 fuzz: setup ## drawn and hostile input: KIND=gate, cases, git (as root), cost, documents, render, differential, facts

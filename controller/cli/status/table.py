@@ -145,18 +145,20 @@ _COLOURS_OF_GRAVE: Final = {
     "Scaled": "yellow",
     "PolicyWarning": "yellow",
     "Quarantined": "yellow",
-    "Moved": None,
 }
 #: The conditions that need attention, the gravest first, with their colours.
 GRAVE: Final = {name: _COLOURS_OF_GRAVE[name] for name in GRAVITY if name in _COLOURS_OF_GRAVE}
 #: Of a Ready service with containers as they were found: not grave, but worth a word.
 ADOPTED = "AdoptedAsFound"
+#: Of a Ready service that answers to a former name, too.
+MOVED = "Moved"
 #: The word, and the reason of Suspended, of a service that 'trimtab stop' stopped.
 STOPPED = "Stopped"
 #: The words of resources that need no attention.
 SETTLED = frozenset({"Ready", "Completed", ADOPTED})
 COLOURS = {
     **dict.fromkeys(SETTLED, "green"),
+    MOVED: None,
     "Progressing": "cyan",
     STOPPED: "yellow",
     **GRAVE,
@@ -189,12 +191,11 @@ def conditions_of(resource: Resource) -> Conditions:
         grave.append(progressing)
     if grave:
         return grave
-    if "Ready" in true and ADOPTED in true:
-        return [true[ADOPTED]]
-    for name in ("Ready", "Progressing"):
-        if name in true:
-            return [true[name]]
-    return [c for c in resource["conditions"] if c["type"] == "Ready"][:1]
+    ready = [c for c in resource["conditions"] if c["type"] == "Ready"][:1]
+    if progressing and not any(c["status"] == "Unknown" for c in ready):
+        return [progressing]
+    notes = [true[name] for name in (MOVED, ADOPTED) if name in true and "Ready" in true]
+    return notes[:1] or ready
 
 
 def _is_first_rollout(resource: Resource, progressing: dict[str, str]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from controller.core.metrics.families import MetricValues
 from controller.core.metrics.samples import Use
+from controller.core.status.standing import Word, standing_of, worst_of
 from controller.model.names import Key
 
 
@@ -43,7 +44,7 @@ def controller_values(facts: ControllerFacts, counted: Counter[tuple[str, ...]])
     }
     if facts.observed_at is not None:
         values["trimtab_observed_timestamp_seconds",] = facts.observed_at
-    worst = Counter(str(row["worst"]) for row in rows)
+    worst = Counter(worst_of(row)[0] for row in rows)
     values |= {("trimtab_resources", name): worst[name] for name in sorted(worst)}
     for source in facts.report.get("sources", ()):
         state = str(source["state"])
@@ -52,7 +53,7 @@ def controller_values(facts: ControllerFacts, counted: Counter[tuple[str, ...]])
     for row in urgent:
         values |= _condition(row)
     for row in rows:
-        values["trimtab_resource_ready", *_labels(row)] = _is_ready(row)
+        values["trimtab_resource_ready", *_labels(row)] = standing_of(row).word is Word.AS_DECLARED
     services = [
         Key(row["kind"], row["namespace"], row["name"]) for row in rows if row["kind"] == "Service"
     ]
@@ -71,19 +72,14 @@ def _labels(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return row["kind"], row["namespace"], row["name"]
 
 
-def _is_ready(row: Mapping[str, Any]) -> bool:
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in row["conditions"])
-
-
 def _condition(row: Mapping[str, Any]) -> MetricValues:
     """Return the worst condition of a resource that isn't as declared."""
-    worst = row["worst"]
-    found = next((each for each in row["conditions"] if each["type"] == worst), None)
-    if found is None or row["severity"] == "ok":
+    name, worst = worst_of(row)
+    if not worst or row["severity"] == "ok":
         return {}
-    labels = (*_labels(row), worst)
-    since = datetime.fromisoformat(found["since"]).timestamp()
+    labels = (*_labels(row), name)
+    since = datetime.fromisoformat(worst["since"]).timestamp()
     return {
-        ("trimtab_resource_condition", *labels, found["reason"]): 1,
+        ("trimtab_resource_condition", *labels, worst["reason"]): 1,
         ("trimtab_resource_condition_since_seconds", *labels): since,
     }

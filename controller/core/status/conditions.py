@@ -84,12 +84,14 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         if blocked.key == facts.key
     ][:1]
     progressing = _progressing(facts, inputs)
-    hindering = (condition for condition in named if condition.type not in _NOTES)
+    hindering = [condition for condition in named if condition.type not in _NOTES]
     blockers = [*suspended, *pending, *stalled, *hindering, *progressing]
     if facts.job is None:
         ready = _ready(facts, inputs, blockers)
     else:
         ready = _job_ready(facts.job, blockers)
+    if ready.reason == "AsDeclared" and not (blockers or held):
+        progressing = [*_behind(facts, inputs)]
     return [
         ready,
         *(progressing or [Condition("Progressing", "False", "NothingToDo")]),
@@ -200,6 +202,13 @@ def _progressing(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     if actions:
         return [Condition("Progressing", "True", "Waiting", actions[0].cause)]
     return []
+
+
+def _behind(facts: Facts, inputs: StatusInputs) -> Iterator[Condition]:
+    """Yield the condition Progressing between a change of a service's document and the pass on it."""
+    generation, observed = inputs.generations.get(facts.key, (0, 0))
+    if facts.key.kind == "Service" and observed < generation:
+        yield Condition("Progressing", "True", "Waiting", "its document has changed; a pass is due")
 
 
 def _next(action: AnyAction) -> str:

@@ -87,6 +87,18 @@ def _reason_of_standing(word: Word, condition: Mapping[str, str]) -> Standing:
     return Standing(word, condition["type"], reason, message)
 
 
+def worst_of(row: Mapping[str, Any]) -> tuple[str, Mapping[str, str]]:
+    """Return the word of a row's worst condition, and the condition; {} if the row lacks it.
+
+    The word is the condition's type; ``NotReady`` for Ready that isn't true.
+    """
+    worst: Mapping[str, str] = next(
+        (each for each in row["conditions"] if each["type"] == row["worst"]), {}
+    )
+    is_true = worst.get("status", "True") == "True"
+    return (row["worst"] if is_true else f"Not{row['worst']}"), worst
+
+
 def everything(report: Mapping[str, Any], *, rows_only: bool = False) -> Word:
     """Return how everything in a report stands: ``UNKNOWN`` unless all of it was read.
 

@@ -116,7 +116,6 @@ MEANINGS: Final = (
         _OPERATOR,
         "trimtab repairs it after growing pauses, until somebody finds who changes it",
     ),
-    Meaning("Degraded", "", _PROGRESS, _PROGRESS, _TRIMTAB, "trimtab repairs it"),
     Meaning(
         "Suspended",
         "Stopped",
@@ -157,6 +156,8 @@ MEANINGS: Final = (
         _OPERATOR,
         "the chosen revision goes on until its document is changed, or it is resumed",
     ),
+    # After what keeps trimtab from the repair.
+    Meaning("Degraded", "", _PROGRESS, _PROGRESS, _TRIMTAB, "trimtab repairs it"),
     Meaning(
         "Scaled",
         "Limited",
@@ -288,14 +289,17 @@ def attention_of(row: Mapping[str, Any]) -> Attention:
     worst = next((true[name] for name in GRAVITY if name in true), None)
     if worst is not None and worst["type"] == "Degraded" and "Progressing" in true:
         worst = true["Progressing"]  # names the cause, and what is done about it
+    ready = conditions.get("Ready", {"type": "Ready", "status": "False", "reason": ""})
+    not_ready = _BY_REASON_OF_READY.get(ready["reason"]) or _BY_REASON_OF_READY[""]
     if worst is None:
-        ready = conditions.get("Ready", {"type": "Ready", "reason": ""})
-        found = _BY_REASON_OF_READY.get(ready["reason"]) or _BY_REASON_OF_READY[""]
-        return _attention(found, is_down=is_down)
+        return _attention(not_ready, is_down=is_down)
     name, reason = worst["type"], worst["reason"]
     if name == "Stalled" and actor_of_stalled(reason) is Who.OPERATOR:
         return Attention(name, _PAGE if is_down else _WARNING, _LOOK, Who.OPERATOR)
     found = _BY_CONDITION.get((name, reason)) or _BY_CONDITION[name, ""]
+    needs_nobody = found.severity in {_OK, _PROGRESS}
+    if needs_nobody and ready["status"] == "Unknown":
+        return _attention(not_ready, is_down=is_down)  # nobody can say that it goes on
     return _attention(found, is_down=is_down)
 
 
@@ -359,11 +363,15 @@ def state_of(report: Mapping[str, Any], *, rows_only: bool = False) -> dict[str,
 def _sentence(word: State, counts: Mapping[str, int]) -> str:
     total, as_declared = counts["total"], counts["asDeclared"]
     share = f"{as_declared} of {total} resources are as declared"
+    looks = counts[Urgency.WARNING] + counts[Urgency.PAGE]
+    more = f"; a person should look at {looks}." if looks else "."
     match word:
         case State.AS_DECLARED:
-            return f"All {total} resources are as declared." if total else "Nothing is declared."
+            return (
+                f"All {total} resources are as declared{more}" if total else "Nothing is declared."
+            )
         case State.CONVERGING:
-            return f"{share}; trimtab is at work on the others."
+            return f"{share}; trimtab is at work on the others{more}"
         case State.ATTENTION:
             return f"{share}; a person must act."
         case State.UNKNOWN:

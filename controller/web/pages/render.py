@@ -17,6 +17,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from controller.core.encoding.text import printable, printable_output
+from controller.core.status.standing import worst_of
 from controller.web.pages import records, resources
 from controller.web.pages.port import (
     Fetched,
@@ -338,3 +339,4 @@ _TEMPLATES.filters["digest"] = lambda text: str(text).rpartition(":")[2][:12]
 _TEMPLATES.filters["rfc3339"] = lambda time: f"{_instant(time):%Y-%m-%dT%H:%M:%SZ}"
 _TEMPLATES.globals["address"] = resources.address_of
 _TEMPLATES.globals["key_of"] = resources.key_of
+_TEMPLATES.globals["worst_of"] = worst_of

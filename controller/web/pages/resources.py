@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.encoding.text import shorten
+from controller.core.status.standing import worst_of
 from controller.model.names import is_dns_label
 from controller.web.pages.port import route_of
 
@@ -85,27 +86,23 @@ def commands_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     reference = reference_of(row)
     if not reference or row["kind"] not in {"Service", "Job"}:
         return ()
-    reason = _condition_of(row).get("reason", "")
+    reason = worst_of(row)[1].get("reason", "")
     if row["worst"] == "Stalled" and str(reason).startswith(_STALLED_BY_AN_IMAGE):
         return (f"trimtab describe {reference}",)
     return tuple(each.replace("REF", reference) for each in _COMMANDS.get(row["worst"], ()))
 
 
-def _condition_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next((each for each in row["conditions"] if each["type"] == row["worst"]), {})
-
-
 def entry_of(rows: Sequence[Mapping[str, Any]]) -> Cause:
     """Return the entry of resources with the same cause; the first one speaks for all."""
     first = rows[0]
-    condition = _condition_of(first)
+    word, condition = worst_of(first)
     return Cause(
         tuple(rows),
         first["severity"],
-        first["worst"],
+        word,
         str(condition.get("reason", "")),
         shorten(str(condition.get("message", ""))),
-        min(str(_condition_of(row).get("since", "")) for row in rows),
+        min(str(worst_of(row)[1].get("since", "")) for row in rows),
         first["next"],
         first["who"],
         commands_of(first),
@@ -116,7 +113,7 @@ def entries_of(rows: Iterable[Mapping[str, Any]]) -> list[Cause]:
     """Return the resources by cause, the most urgent first, then the latest first."""
     causes = defaultdict[tuple[str, ...], list[Mapping[str, Any]]](list)
     for row in rows:
-        condition = _condition_of(row)
+        condition = worst_of(row)[1]
         cause = (row["severity"], row["worst"], condition.get("reason"), condition.get("message"))
         causes[tuple(map(str, cause))].append(row)
     groups: list[Sequence[Mapping[str, Any]]] = []

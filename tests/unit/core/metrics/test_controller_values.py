@@ -79,7 +79,8 @@ def test_a_resource_that_only_starts_is_not_ready_and_a_note_is_no_condition() -
     assert not values["trimtab_resource_ready", "Service", "shop", "web"]
     assert values["trimtab_resource_ready", "Service", "shop", "api"]
     told = {key[3:] for key in values if key[0] == "trimtab_resource_condition"}
-    assert told == {("web", "Ready", "AsDeclared")}
+    assert told == {("web", "NotReady", "AsDeclared")}
+    assert values["trimtab_resources", "NotReady"] == 1
 
 
 def test_a_service_has_its_restarts_and_its_use_once_known() -> None:

@@ -100,9 +100,17 @@ def test_what_nothing_declares_has_no_order_of_a_rollout():
     assert "rollout" not in only(world(declared(), engine(container())))
 
 
+def test_between_a_change_of_its_document_and_the_pass_on_it_a_service_progresses():
+    one = world(declared(service()), engine(container()), generations={WEB: (4, 3)})
+    told = said(only(one))
+    assert told["Ready"][0] == "True"
+    due = "its document has changed; a pass is due"
+    assert told["Progressing"] == ("True", "Waiting", due)
+
+
 def test_a_service_as_declared_is_ready_in_the_shape_of_the_contract():
     there = container(restart_count=2, health="healthy")
-    one = world(declared(service()), engine(there), generations={WEB: (4, 3)})
+    one = world(declared(service()), engine(there), generations={WEB: (4, 4)})
     assert report(one, previous=None, now=NOW) == {
         "resources": [
             {
@@ -116,7 +124,7 @@ def test_a_service_as_declared_is_ready_in_the_shape_of_the_contract():
                 "image": IMAGE,
                 "digest": IMAGE_ID,
                 "generation": 4,
-                "observedGeneration": 3,
+                "observedGeneration": 4,
                 "rollout": {
                     "order": "StartFirst",
                     "why": "no host port and no exclusive volume forbids it",

@@ -59,6 +59,26 @@ def row_of(
             Urgency.PAGE,
             Who.AUTHOR,
         ),
+        # A held service isn't repaired, and a repair doesn't hide what a person did or must undo.
+        (
+            row_of(("Degraded", "TooFew"), ("Suspended", "ByCommand")),
+            "Suspended",
+            Urgency.WARNING,
+            Who.OPERATOR,
+        ),
+        (
+            row_of(("Degraded", "TooFew"), ("RolledBack", "Automatic")),
+            "RolledBack",
+            Urgency.PAGE,
+            Who.AUTHOR,
+        ),
+        # Nothing goes on that nobody can see.
+        (
+            row_of(("Progressing", "Waiting"), ready=("Unknown", "EngineUnavailable")),
+            "Ready",
+            Urgency.WARNING,
+            Who.OPERATOR,
+        ),
         (row_of(("Stalled", "field.unknown")), "Stalled", Urgency.WARNING, Who.AUTHOR),
         (row_of(("Stalled", "volume.foreign")), "Stalled", Urgency.WARNING, Who.OPERATOR),
         (row_of(ready=("Unknown", "EngineUnavailable")), "Ready", Urgency.WARNING, Who.OPERATOR),
