@@ -100,33 +100,38 @@ def exposition(
 ) -> tuple[str, int]:
     """Return the text of *values*, and how many values are beyond the bounds.
 
-    Families come in their order, the values of a family in the order of *values*. A family without a
-    value is left out.
+    Families come in their order, the values of a family in the order of *values*, and none after the first one
+    that is beyond the bounds. A family without a value is left out.
     """
     by_family: dict[str, list[tuple[tuple[str, ...], float]]] = {}
     for (name, *labels), value in values.items():
         by_family.setdefault(name, []).append((tuple(labels), value))
     parts: list[str] = []
-    series, size, dropped = 0, 0, 0
+    series, size, dropped, is_full = 0, 0, 0, False
     for family in families:
         found, form = by_family.get(family.name, ()), family.line
         lines = []
         for own, value in found:
-            text = form % (*map(_escaped, own), _number(value))
-            length = len(text.encode())
-            if series >= bounds.series or size + length > bounds.size:
+            if not is_full:
+                text = form % (*map(_escaped, own), _number(value))
+                series, size = series + 1, size + len(text.encode())
+                is_full = series > bounds.series or size > bounds.size
+            if is_full:
                 dropped += 1
-                continue
-            series += 1
-            size += length
-            lines.append(text)
+            else:
+                lines.append(text)
         if lines:
             parts += [family.head, *lines]
     return "".join(parts), dropped
 
 
+#: Most labels, of which ``translate`` would take most of a scrape.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._/-]*")
+
+
 def _escaped(label: str) -> str:
-    return label[:LABEL_MAX].translate(_ESCAPES)
+    shown = label[:LABEL_MAX]
+    return shown if _PLAIN.fullmatch(shown) else shown.translate(_ESCAPES)
 
 
 def _number(value: float) -> str:
