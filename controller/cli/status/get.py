@@ -35,6 +35,7 @@ KINDS: Final = (
     "Secret",
     "Release",
     "Source",
+    "Notification",
 )
 _SHORT: Final = {"svc": "Service", "net": "Network", "vol": "Volume", "cm": "Config"}
 #: A kind as people write it, in lower case.
@@ -283,8 +284,8 @@ def get(
 ) -> int:
     """Show resources of a KIND, or by NAME, as kubectl does.
 
-    Kinds: service (svc), job, network (net), volume (vol), config (cm), secret, release, source; also in
-    the plural, several with commas, or all. A name is NAME, NAMESPACE/NAME, KIND/NAME or
+    Kinds: service (svc), job, network (net), volume (vol), config (cm), secret, release, source,
+    notification; also in the plural, several with commas, or all. A name is NAME, NAMESPACE/NAME, KIND/NAME or
     KIND/NAMESPACE/NAME. An object has the shape of a document, with the members of 'trimtab status --json'
     in status; 'trimtab render' prints documents.
     """
