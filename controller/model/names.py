@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 #: The kinds that have containers.
 WORKLOADS = ("Service", "Job")
 API_VERSION = "trimtab/v1"
+#: The kinds of documents, in the order of tables.
+KINDS = (
+    "Service",
+    "Job",
+    "Network",
+    "Volume",
+    "Config",
+    "Secret",
+    "Release",
+    "Source",
+    "Notification",
+)
 
 PREFIX = "io.trimtab."
 MANAGED = PREFIX + "managed"

@@ -24,19 +24,8 @@ from controller.cli.status.sources import render_sources
 from controller.cli.status.status import warn_if_outdated, watch_status
 from controller.cli.status.table import StatusJson, TableView, render_status, terminal_view
 from controller.model.errors import StateError
-from controller.model.names import API_VERSION
+from controller.model.names import API_VERSION, KINDS
 
-KINDS: Final = (
-    "Service",
-    "Job",
-    "Network",
-    "Volume",
-    "Config",
-    "Secret",
-    "Release",
-    "Source",
-    "Notification",
-)
 _SHORT: Final = {"svc": "Service", "net": "Network", "vol": "Volume", "cm": "Config"}
 #: A kind as people write it, in lower case.
 FORMS: Final = {

@@ -16,7 +16,7 @@ from typing import Any
 
 from controller.core.encoding.json_values import list_of, mapping_of
 from controller.model import mutations
-from controller.model.names import SERVICE_NAME_MAX, is_dns_label
+from controller.model.names import KINDS, SERVICE_NAME_MAX, is_dns_label
 from controller.model.policy.shipped import SHIPPED_POLICIES
 
 #: Returns a value of its form, or None for another one.
@@ -74,19 +74,7 @@ NAME = AllowedForm(
 )
 LEVEL = _word("ok", "hint", "warning", "error")
 STATUS = _word("True", "False", "Unknown")
-KIND = _word(
-    *[
-        "Service",
-        "Job",
-        "Network",
-        "Volume",
-        "Config",
-        "Secret",
-        "Release",
-        "Source",
-        "Notification",
-    ]
-)
+KIND = _word(*KINDS)
 STATE = _word(
     *["running", "exited", "created", "paused", "restarting", "removing", "dead", "missing"]
 )
