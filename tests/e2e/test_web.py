@@ -96,7 +96,7 @@ def test_the_page_shows_its_user_what_is_broken_and_follows_changes(host: Host) 
         cookie = visitor.enter().headers["Set-Cookie"]
         assert {"HttpOnly", "SameSite=strict", "Path=/"} <= {*cookie.split("; ")}
         assert visitor.ask(visitor.link).status == 403, "the link was used"
-        assert "/Service/default/web" in visitor.get("/")
+        eventually(lambda: "/Service/default/web" in visitor.get("/"), what="the first view")
         assert "container.create" in visitor.get("/journal")
         assert "can't be read" not in visitor.get("/Service/default/web/logs")
 
@@ -109,7 +109,10 @@ def test_the_page_shows_its_user_what_is_broken_and_follows_changes(host: Host) 
             )
             assert "exited with 3" in visitor.get("/Service/default/api")
             assert "/Service/default/api" in visitor.get("/")
-            assert "no config found" in visitor.get("/Service/default/api/logs")
+            eventually(
+                lambda: "no config found" in visitor.get("/Service/default/api/logs"),
+                what="the output of the container, which starts again and again",
+            )
 
             host.stop()
             eventually(lambda: "The controller doesn't answer" in visitor.get("/"), what="the age")
