@@ -16,6 +16,8 @@ from controller.app.process import (
     call_on_termination,
     crash_reach,
     hold_process_lock,
+    load_modules,
+    log_late_imports,
     log_to_stderr,
 )
 from controller.app.state_folder import Launch, lay_out_private, notifier_user
@@ -93,6 +95,7 @@ def run_notifier(root: Path, *, lifeline_fd: int | None) -> int:
 
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
+    load_modules(())
     instance, state = existing_instance(root)
     settings = read_in_force(root).settings
     log_to_stderr("notify", settings.log)
@@ -122,6 +125,7 @@ def run_notifier(root: Path, *, lifeline_fd: int | None) -> int:
         threading.Thread(target=end_with_parent, name="lifeline", daemon=True).start()
     follower = NoticeFeed(state.controller_socket, notifier.take)
     follower.start()
+    log_late_imports()
     notifier.run()
     follower.stop()
     os.close(lock)

@@ -93,6 +93,7 @@ def load_modules(paths: Iterable[str]) -> None:
     own = (f"controller/{path}" for path in paths)
     for path in (*LIBRARIES_ON_USE, *own):
         import_module(path.replace("/", "."))
+    import_module("pydantic").TypeAdapter(bool)  # the first schema loads the rest of pydantic
 
 
 class LateImports:

@@ -79,6 +79,7 @@ SERVICES = {
         *late_imports("controller.app.fetcher"),
         *modules(READERS_ON_USE),
     ),
+    "notifier": ("controller.app.notifier", *late_imports("controller.app.notifier")),
     "shipper": (
         "controller.app.shipper",
         *late_imports("controller.app.shipper"),
@@ -106,6 +107,22 @@ NEVER = {
         "controller.app.policy",
         "controller.core.files.content",
         "controller.core.records.parts",
+        # The recipe of the shipper, for `trimtab ship` as root.
+        "controller.app.child_commands",
+        # A lock that waits in an event loop, for the broker.
+        "controller.system.durable_files",
+    },
+    "notifier": {
+        # Policies, forms of records, archives of adopted files, documents, the status: for other processes.
+        "controller.app.policy",
+        "controller.core.files.content",
+        "controller.core.manifests.check_together",
+        "controller.core.manifests.named_files",
+        "controller.core.manifests.parse",
+        "controller.core.records.parts",
+        "controller.core.status.report",
+        # The file of settings is checked by the broker and by commands; here the accepted ones are read.
+        "controller.app.state_folder",
         # The recipe of the shipper, for `trimtab ship` as root.
         "controller.app.child_commands",
         # A lock that waits in an event loop, for the broker.
