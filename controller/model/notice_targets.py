@@ -252,7 +252,9 @@ def targets_of(text: str) -> tuple[NoticeTarget, ...]:
 def _read_target(name: str, value: object) -> tuple[NoticeTarget, list[TargetFault]]:
     target, path = NoticeTarget(name), (name,)
     if not _NAME.fullmatch(name):
-        return target, [TargetFault(path, f"{name!r} is no name", "use a-z, 0-9 and -")]
+        return target, [
+            TargetFault(path, "a destination's name has another form", "use a-z, 0-9 and -")
+        ]
     if not isinstance(value, dict):
         return target, [TargetFault(path, "no members", "write 'webhook: URL'")]
     values: dict[str, Any] = {}

@@ -33,6 +33,13 @@ WHOLE = {
     "git": {"webhook": "127.0.0.1:9000"},
     "users": {"controller": "loop"},
     "ship": {"to": ["a=file:///srv/a"], "metrics": "/srv/m.prom"},
+    "notify": {"destinations": {"oncall": {"webhook": "https://hooks.example/a"}}},
+    "web": {
+        "listen": "127.0.0.1:8123",
+        "url": "https://trimtab.example.org",
+        "proxyUser": "www-data",
+        "proxyHeader": "Remote-User",
+    },
     "metrics": {"textfile": "/run/m.prom"},
     "log": "INFO",
     "verify": {"key": ["/srv/k", "name+0+key"], "checkpoint": ["/srv/c"]},
