@@ -42,7 +42,10 @@ def a_scenario(host: Host) -> None:
         eventually(lambda: host.running_ids("web"))
         shutil.copy(host.state / "journal.pub", host.folder / "before.pub")
         host.cli("journal", "rotate-key", "--note", "an admin left")
+        green = host.running_ids("web")
         host.write("web.yaml", web(extra="env: {COLOUR: blue}\nrollout: {minHealthy: 1s}"))
+        # Else web is ready by the revision before, while the file isn't read yet.
+        eventually(lambda: host.running_ids("web") and not {*green} & {*host.running_ids("web")})
         host.await_ready("web", "api")
         host.remove("api.yaml")
         eventually(lambda: not host.containers("api"))
