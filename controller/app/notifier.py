@@ -7,7 +7,10 @@ import platform
 import select
 import subprocess
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from controller.app.child_commands import notifier_recipe, notifier_test
 from controller.app.policy import PACKAGE
@@ -82,14 +85,16 @@ class NotifierChild:
         self._runs = False
 
 
-def run_notifier(root: Path, *, lifeline_fd: int | None) -> int:
+def run_notifier(root: Path, ask: Callable[..., Any], *, lifeline_fd: int | None) -> int:
     """Send notifications until a signal arrives or the parent ends; return the exit code.
+
+    *ask* is ``ask_controller``: it takes the socket's path, a question, and ``timeout_s``.
 
     Raises:
         StateError: the state folder can't be used, or another notifier runs.
     """
     # `up` loads nothing of it.
-    from controller.notify.feed import NoticeFeed
+    from controller.notify.feed import ANSWER_S, WAIT_S, NoticeFeed
     from controller.notify.notifier import Notifier, NotifierParts
     from controller.notify.senders import TargetSender
 
@@ -123,7 +128,8 @@ def run_notifier(root: Path, *, lifeline_fd: int | None) -> int:
             notifier.stop()
 
         threading.Thread(target=end_with_parent, name="lifeline", daemon=True).start()
-    follower = NoticeFeed(state.controller_socket, notifier.take)
+    asked = partial(ask, state.controller_socket, timeout_s=WAIT_S + ANSWER_S)
+    follower = NoticeFeed(asked, notifier.take)
     follower.start()
     log_late_imports()
     notifier.run()

@@ -103,7 +103,7 @@ class LateImports:
         self._logged = set[str]()
 
     def find_spec(self, name: str, *_: object) -> None:
-        """Log a module that isn't loaded; the finders after this one import it."""
+        """Log the name of a module that isn't loaded, and return None: the next finder looks for the module."""
         if name not in self._logged:
             self._logged.add(name)
             LOG.error("import.late module=%s", name)

@@ -147,7 +147,7 @@ def _instant(seconds: float) -> str | None:
 
 @options.command("""\b
 Example:
-  sudo -u trimtab-notify -g trimtab trimtab notify run --state /var/lib/trimtab
+  sudo -u trimtab-notify trimtab notify run --state /var/lib/trimtab
 """)
 @click.option("--lifeline", type=int, hidden=True)
 def run(
@@ -160,10 +160,11 @@ def run(
     'trimtab up' runs the process by itself while the settings have destinations.
     """
     from controller.app.notifier import run_notifier
+    from controller.cli.clients.socket_client import ask_controller
 
     if os.getuid() == 0:
         echo("warning: notifications are sent as root; give them a user of their own", err=True)
-    return run_notifier(options.state_root(state), lifeline_fd=lifeline)
+    return run_notifier(options.state_root(state), ask_controller, lifeline_fd=lifeline)
 
 
 for _name, _command in (("list", list_destinations), ("test", test), ("run", run)):

@@ -78,7 +78,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """How one name, or one resource of ``--all``, stands."""
+    """The state of one awaited name, or of one resource of ``--all``."""
 
     name: str
     met: bool

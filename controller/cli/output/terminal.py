@@ -98,7 +98,7 @@ class ProgressLine:
         self._shown: tuple[str, ...] = ()
 
     def show(self, *texts: str) -> None:
-        """Show these texts instead of the last ones; without a terminal, those that are new."""
+        """Replace the shown texts by *texts*; without a terminal, print the new texts only."""
         texts = tuple(filter(None, texts))
         if texts == self._shown:
             return

@@ -16,7 +16,7 @@ _LOST = "lost"
 
 
 def of_record(entry: Entry) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yield the counters that a durable record raises, each with its number."""
+    """Yield the increments of counters by a durable record: name and labels, and the number to add."""
     match entry.stage:
         case "intent" | "refusal":
             verdict = VerdictPart.read(entry.verdict)

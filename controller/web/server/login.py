@@ -49,7 +49,7 @@ class FailedLogins:
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxy:
-    """A proxy that has checked who its users are: its uid at the Unix socket, and its header."""
+    """A proxy that authenticates users: the proxy's uid at the Unix socket, and the header with the user."""
 
     uid: int
     #: The name of the header with the user's name, in small letters.
@@ -57,7 +57,7 @@ class TrustedProxy:
 
 
 class LoginsBlocked(Exception):
-    """Too many logins failed: this one wasn't read."""
+    """The login wasn't checked, since too many logins of the address failed."""
 
 
 class Logins:
