@@ -42,7 +42,8 @@ IMAGE, SERVED = "trimtab.local/worker:1", "trimtab.local/web:1"
 #: Served inside the engine's network namespace, where nobody else listens.
 REGISTRY = "127.0.0.1:5000"
 REMOTE = f"{REGISTRY}/team/app:1"
-PATIENCE_S = 40.0
+#: A bound of what hangs: ansible alone takes half a minute on a busy machine.
+PATIENCE_S = 120.0
 #: The tests may lie under a folder that only root may enter.
 READS_ALL = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 SHOP = """\
