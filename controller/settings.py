@@ -110,8 +110,13 @@ class StateFolder:
 
     @property
     def web(self) -> Path:
-        """The folder of the page's server, which operators write."""
+        """The folder of the page's tokens, which operators write."""
         return self.root / "web"
+
+    @property
+    def page(self) -> Path:
+        """The folder of the page's server, which the server writes."""
+        return self.root / "page"
 
     @property
     def web_tokens(self) -> Path:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import pwd
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.app.process import SystemClock, call_on_termination, log_to_stderr
+from controller.app.process import (
+    SystemClock,
+    call_on_termination,
+    hold_process_lock,
+    load_modules,
+    log_late_imports,
+    log_to_stderr,
+)
 from controller.model.errors import StateError, UsageError, error_reason
-from controller.model.settings import InstanceSettings
+from controller.model.settings import InstanceSettings, Process, digest_of
+from controller.settings import StateFolder
 from controller.system.sockets import SocketInUse, bind_socket
 from controller.system.syscalls import forbid_core_dumps
-from controller.web.pages import WebSession
+from controller.system.systemd import ServiceManager
+from controller.web.pages import WebSession, load_templates
 from controller.web.server.connections import SocketAddress, admit_users
 from controller.web.server.follower import ViewFollower
 from controller.web.server.login import Logins, TrustedProxy
@@ -169,18 +180,29 @@ def run_page(
     )
 
 
-def run_shared_page(
-    reader: InstanceReader, address: PageAddress, tokens: TokenFile, *, level: str
-) -> None:
+def run_shared_page(reader: InstanceReader, settings: InstanceSettings, state: StateFolder) -> None:
     """Serve the page to holders of tokens, and to users whom a trusted proxy names, until a signal arrives.
 
     Raises:
-        UsageError: Starlette or uvicorn isn't installed.
-        StateError: the address can't be bound.
+        UsageError: as ``page_address``, or Starlette or uvicorn isn't installed.
+        StateError: the address can't be bound, or another server of the instance runs.
     """
     forbid_core_dumps()
-    log_to_stderr("web", level)
+    log_to_stderr("web", settings.log)
+    load_modules(())
+    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
+    address, tokens = page_address(settings), TokenFile(state.web_tokens)
+    with suppress(FileExistsError, PermissionError):  # the lock's error names the folder
+        state.page.mkdir(mode=0o700)
+    lock = hold_process_lock(
+        state.page / "lock", program="page's server", settings=digest_of(settings, Process.WEB)
+    )
     sessions = _new_sessions()
+
+    def begin() -> None:
+        log_late_imports()
+        manager.tell(READY=1)
+
     _serve(
         reader,
         bind_setting(address.listen),
@@ -188,8 +210,10 @@ def run_shared_page(
         sessions=sessions,
         is_admitted=None,
         logins=Logins(tokens, sessions, SystemClock(), address.proxy),
-        begin=lambda: None,
+        begin=begin,
     )
+    manager.tell(STOPPING=1)
+    os.close(lock)
 
 
 def _new_sessions() -> Sessions:
@@ -235,6 +259,7 @@ def _serve(
     from controller.web.server.serve import server_of
 
     clock = SystemClock()
+    load_templates()
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()

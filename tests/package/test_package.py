@@ -355,6 +355,7 @@ def test_folders_belong_to_whom_the_processes_are(installed: Layer) -> None:
         f"{STATE}/feedback 2750 trimtab:trimtab-fetch",
         f"{STATE}/fetcher 2750 trimtab-fetch:trimtab",
         f"{STATE}/notify 700 trimtab-notify:trimtab-notify",
+        f"{STATE}/page 700 trimtab-web:trimtab-web",
         f"{STATE}/run 750 root:trimtab",
         f"{STATE}/ship 700 trimtab-ship:trimtab-ship",
         f"{STATE}/web 2750 root:trimtab-web",

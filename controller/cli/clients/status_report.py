@@ -205,6 +205,7 @@ def settings_problems(
             Process.FETCHER: read_started_settings(folder.fetcher / "lock"),
             Process.SHIPPER: read_started_settings(folder.ship / "lock"),
             Process.NOTIFIER: read_started_settings(folder.notify / "lock"),
+            Process.WEB: read_started_settings(folder.page / "lock"),
         }
         with suppress(StateError):  # a damaged file: the broker's next start writes it
             current = read_in_force(folder.root).settings

@@ -96,18 +96,11 @@ with a token ('trimtab web token add'). The policy must list the user of the pro
 def run(state: Path | None, as_json: bool) -> None:  # noqa: ARG001 - may follow any command
     """Serve the page to holders of tokens, until a signal arrives."""
     with importing():
-        from controller.app.page import page_address, run_shared_page
+        from controller.app.page import run_shared_page
         from controller.cli.commands.page_data import OwnReader
-        from controller.web.server.tokens import TokenFile
 
     folder, _ = open_state(state)
-    settings = read_in_force(folder.root).settings
-    run_shared_page(
-        OwnReader(folder),
-        page_address(settings),
-        TokenFile(folder.web_tokens),
-        level=settings.log,
-    )
+    run_shared_page(OwnReader(folder), read_in_force(folder.root).settings, folder)
 
 
 @click.group(cls=PassingGroup)

@@ -14,7 +14,7 @@ from controller.web.pages.port import (
     WebSession,
     route_of,
 )
-from controller.web.pages.render import needs_of, render
+from controller.web.pages.render import load_templates, needs_of, render
 
 __all__ = [
     "Away",
@@ -28,6 +28,7 @@ __all__ = [
     "RecordsNeeded",
     "RenderedPage",
     "WebSession",
+    "load_templates",
     "needs_of",
     "render",
     "route_of",

@@ -61,7 +61,14 @@ _TEMPLATES: Final = Environment(
     undefined=ChainableUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    auto_reload=False,  # a package that is unpacked meanwhile changes no running process
 )
+
+
+def load_templates() -> None:
+    """Load all templates, so that none is read later from a package that was replaced."""
+    for name in _TEMPLATES.list_templates():
+        _TEMPLATES.get_template(name)
 
 
 def needs_of(

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -22,7 +23,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import (
-    FileResponse,
     HTMLResponse,
     JSONResponse,
     PlainTextResponse,
@@ -62,7 +62,8 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 STATIC: Final = {
-    path.name: path for path in (Path(controller.web.__file__).parent / "static").iterdir()
+    path.name: (path.read_bytes(), guess_type(path.name)[0])
+    for path in (Path(controller.web.__file__).parent / "static").iterdir()
 }
 #: A silent stream gets a comment that often, so that a broken connection is found.
 BEAT_S: Final = 15.0
@@ -336,8 +337,10 @@ class PageServer:
         return JSONResponse(health, 503 if is_strict and not is_fine else 200)
 
     async def _static(self, request: Request) -> Response:
-        path = STATIC.get(request.path_params["name"])
-        return PlainTextResponse("", 404) if path is None else FileResponse(path)
+        found = STATIC.get(request.path_params["name"])
+        return (
+            PlainTextResponse("", 404) if found is None else Response(found[0], media_type=found[1])
+        )
 
     async def _events(self, request: Request) -> Response:
         session = self._session_of(request)

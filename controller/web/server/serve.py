@@ -8,7 +8,10 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+# anyio and uvicorn import both on use: the backend by its name, and what lifespan="off" stands for.
+import anyio._backends._asyncio  # noqa: F401
 import uvicorn
+import uvicorn.lifespan.off
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 

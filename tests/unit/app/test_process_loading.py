@@ -85,6 +85,10 @@ SERVICES = {
         *late_imports("controller.app.shipper"),
         *("controller.ship.otlp", *late_imports("controller.ship.otlp")),
     ),
+    "page": (
+        *("controller.app.page", "controller.cli.commands.page_data"),
+        *late_imports("controller.app.page"),
+    ),
 }
 #: Imports in functions that a service never calls, with the reason.
 NEVER = {
@@ -125,6 +129,26 @@ NEVER = {
         "controller.app.state_folder",
         # The recipe of the shipper, for `trimtab ship` as root.
         "controller.app.child_commands",
+        # A lock that waits in an event loop, for the broker.
+        "controller.system.durable_files",
+    },
+    "page": {
+        # Policies, forms of records, archives of adopted files, documents, the status: for other processes.
+        "controller.app.policy",
+        "controller.core.files.content",
+        "controller.core.manifests.check_together",
+        "controller.core.manifests.named_files",
+        "controller.core.manifests.parse",
+        "controller.core.records.parts",
+        "controller.core.status.report",
+        # The file of settings is checked by the broker and by commands; here the accepted ones are read.
+        "controller.app.state_folder",
+        # Of commands: their status, filters of records, excerpts, the runs that the controller saved.
+        "controller.cli.clients.status_report",
+        "controller.cli.journal.filters",
+        "controller.cli.options",
+        "controller.cli.output.terminal",
+        "controller.cli.commands.logs",
         # A lock that waits in an event loop, for the broker.
         "controller.system.durable_files",
     },

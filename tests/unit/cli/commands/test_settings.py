@@ -127,12 +127,20 @@ def test_a_process_with_other_settings_is_told_until_it_starts_again(state: Stat
     assert codes == ["settings.invalid", "settings.restart"]
 
 
-@pytest.mark.parametrize("process", [Process.FETCHER, Process.SHIPPER])
+@pytest.mark.parametrize(
+    ("process", "folder"),
+    [
+        (Process.FETCHER, "fetcher"),
+        (Process.SHIPPER, "ship"),
+        (Process.NOTIFIER, "notify"),
+        (Process.WEB, "page"),
+    ],
+)
 def test_a_process_without_a_socket_of_its_own_is_told_while_it_runs(
-    state: StateFolder, process: Process
+    state: StateFolder, process: Process, folder: str
 ) -> None:
     write_in_force(state.root, IN_FORCE)
-    path = (state.fetcher if process is Process.FETCHER else state.ship) / "lock"
+    path = state.root / folder / "lock"
     path.parent.mkdir(parents=True)
     started = digest_of(IN_FORCE.settings, process)
     lock = hold_process_lock(path, program=process, settings=started)
