@@ -1,11 +1,10 @@
-"""Prints the manual page trimtab(1), made of the help of every command.
+"""Makes the manual pages: trimtab(1), and one for each command, such as trimtab-up(1), of the commands' help.
 
-``python tools/manual.py | man -l -`` shows it. Its date is SOURCE_DATE_EPOCH, else none.
+``python tools/manual.py [COMMAND] | man -l -`` shows a page. The pages of a release have its date.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,7 +16,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from controller import __version__
-from controller.cli.main import cli
+from controller.cli.main import COMMANDS, SECTIONS, cli
 
 #: Characters that roff reads as its own, or prints as others: every text must be copied as it was written.
 ESCAPED = str.maketrans(
@@ -38,56 +37,86 @@ FILES = {
 Record = tuple[str, str]
 
 
-def page() -> str:
-    """Return the page as text for man(1)."""
-    context = click.Context(cli, info_name="trimtab", **cli.context_settings)
-    commands = list(below(context))
-    counts = Counter(record for one in commands for record in options(one))
-    shared = [record for record, count in counts.items() if count > len(commands) / 2]
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    date = f"{datetime.fromtimestamp(int(epoch), UTC):%Y\\-%m\\-%d}" if epoch else ""
+def pages(time: int | None = None) -> dict[str, str]:
+    """Return each page as text for man(1), by its name. *time*, in seconds: the date of the pages, else none."""
+    root = click.Context(cli, info_name="trimtab", **cli.context_settings)
+    listed = [
+        line
+        for section, names in SECTIONS.items()
+        for line in (
+            f".SS {section}",
+            *terms((f"trimtab-{name}(1)", about) for name, (_, about) in names.items()),
+        )
+    ]
     summary = (cli.help or "").partition(".")[0]
+    end = [
+        ".SH FILES",
+        *terms(FILES.items()),
+        ".SH SEE ALSO",
+        ".BR docker (1),",
+        ".BR systemctl (1)",
+    ]
+    found = {"trimtab": page(root, summary, [".SH COMMANDS", *listed], end, time)}
+    for one in children(root):
+        name = str(one.info_name)
+        commands = list(below(one))
+        counts = Counter(record for each in commands for record in options(each))
+        shared = [record for record, count in counts.items() if count > max(1, len(commands) / 2)]
+        lines = [".SH COMMANDS"] if commands else []
+        for each in commands:
+            lines += [f".SS {title(each)}", synopsis(each), ".PP", *prose(each.command.help or "")]
+            lines += terms(record for record in options(each) if record not in shared)
+            lines += [".PP", *prose(each.command.epilog or "")]
+        if shared:
+            lines += [".SS Options of most of these commands", *terms(shared)]
+        see = [".SH SEE ALSO", ".BR trimtab (1)"]
+        found[f"trimtab-{name}"] = page(one, COMMANDS[name][1].rstrip("."), lines, see, time)
+    return found
+
+
+def page(
+    context: click.Context, summary: str, commands: list[str], end: list[str], time: int | None
+) -> str:
+    """Return the page of a command, with the lines of the commands below it."""
+    name = context.command_path.replace(" ", "-")
+    date = "" if time is None else f"{datetime.fromtimestamp(time, UTC):%Y\\-%m\\-%d}"
     lines = [
-        f'.TH TRIMTAB 1 "{date}" "trimtab {escaped(__version__)}" "User commands"',
+        f'.TH {escaped(name.upper())} 1 "{date}" "trimtab {escaped(__version__)}" "User commands"',
         # Words are copied: none is divided.
         ".nh",
         ".ad l",
         ".SH NAME",
-        f"trimtab \\- {escaped(summary[0].lower() + summary[1:])}",
+        f"{escaped(name)} \\- {escaped(summary[0].lower() + summary[1:])}",
         ".SH SYNOPSIS",
         synopsis(context),
         ".SH DESCRIPTION",
-        *prose(cli.help or ""),
+        *prose(context.command.help or ""),
         ".SH OPTIONS",
-        *terms(record for record in options(context) if record not in shared),
-        ".PP",
-        "Most commands have these as well:",
-        *terms(shared),
-        ".SH COMMANDS",
+        *terms(options(context)),
+        *commands,
     ]
-    for one in commands:
-        lines += [f".SS {title(one)}", synopsis(one), ".PP", *prose(one.command.help or "")]
-        lines += terms(record for record in options(one) if record not in shared)
-        lines += [".PP", *prose(one.command.epilog or "")]
-    lines += [".SH EXAMPLES AND EXIT STATUS", *prose(cli.epilog or "")]
-    lines += [".SH ENVIRONMENT", *terms(ENVIRONMENT.items())]
-    lines += [".SH FILES", *terms(FILES.items())]
-    lines += [".SH SEE ALSO", ".BR docker (1),", ".BR systemctl (1)"]
+    if context.command.epilog:
+        lines += [".SH EXAMPLES AND EXIT STATUS", *prose(context.command.epilog)]
+    lines += [".SH ENVIRONMENT", *terms(ENVIRONMENT.items()), *end]
     return "\n".join(lines) + "\n"
+
+
+def children(context: click.Context) -> Iterator[click.Context]:
+    """Yield a context for each command of a group, in the order of help."""
+    group = context.command
+    if not isinstance(group, click.Group):
+        return
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is not None and not command.hidden:
+            yield click.Context(command, info_name=name, parent=context)
 
 
 def below(context: click.Context) -> Iterator[click.Context]:
     """Yield a context for each command below a group, in the order of help."""
-    group = context.command
-    assert isinstance(group, click.Group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if command is None or command.hidden:
-            continue
-        inner = click.Context(command, info_name=name, parent=context)
+    for inner in children(context):
         yield inner
-        if isinstance(command, click.Group):
-            yield from below(inner)
+        yield from below(inner)
 
 
 def options(context: click.Context) -> list[Record]:
@@ -150,4 +179,4 @@ def guarded(line: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(pages()["-".join(("trimtab", *sys.argv[1:]))])

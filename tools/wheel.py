@@ -14,14 +14,19 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools import manual
+
 #: A checkout of another user's is read as well, by root too: these commands run nothing of its.
 GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 #: Besides hidden ones: what set-up and builds leave in a folder that isn't a clone.
-LEFT_BY_BUILDS = ("__pycache__", "build", "dist", "PKG-INFO")
+LEFT_BY_BUILDS = ("__pycache__", "build", "dist", "man", "PKG-INFO")
 
 
 def sources(root: Path) -> list[str]:
@@ -45,17 +50,18 @@ def _is_left_by_builds(path: str) -> bool:
     return hidden or parts[0].endswith(".egg-info") or bool(set(LEFT_BY_BUILDS) & set(parts))
 
 
-def write_sdist(path: Path, root: Path, metadata: bytes, time: int) -> None:
-    """Write the source distribution: every source file, and the metadata as ``PKG-INFO``."""
+def write_sdist(path: Path, root: Path, made: Mapping[str, bytes], time: int) -> None:
+    """Write the source distribution: every source file, and the files that are *made*, by path."""
     top = path.name.removesuffix(".tar.gz")
     with (
         path.open("wb") as file,
         gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=time) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        info = tarfile.TarInfo(f"{top}/PKG-INFO")
-        info.size, info.mtime, info.mode = len(metadata), time, 0o644
-        tar.addfile(info, BytesIO(metadata))
+        for name, content in made.items():
+            info = tarfile.TarInfo(f"{top}/{name}")
+            info.size, info.mtime, info.mode = len(content), time, 0o644
+            tar.addfile(info, BytesIO(content))
         for name in sources(root):
             info = tar.gettarinfo(root / name, f"{top}/{name}")
             info.type = tarfile.SYMTYPE if info.issym() else tarfile.REGTYPE
@@ -104,11 +110,12 @@ def build(root: Path, folder: Path) -> tuple[Path, Path]:
     with tempfile.TemporaryDirectory(prefix="trimtab-wheel-") as scratch:
         # Without metadata, which the wheel's build writes.
         first = Path(scratch) / sdist.name
-        write_sdist(first, root, b"", time)
+        pages = {f"man/{name}.1": text.encode() for name, text in manual.pages(time).items()}
+        write_sdist(first, root, {"PKG-INFO": b"", **pages}, time)
         built = build_wheel(first, Path(scratch), time)
         with zipfile.ZipFile(built) as archive:
             metadata = archive.read(f"trimtab-{version}.dist-info/METADATA")
-        write_sdist(sdist, root, metadata, time)
+        write_sdist(sdist, root, {"PKG-INFO": metadata, **pages}, time)
         wheel = folder / built.name
         wheel.write_bytes(built.read_bytes())
     return wheel, sdist

@@ -90,6 +90,22 @@ def test_the_wheel_has_every_file_of_the_program(release: Release) -> None:
     assert packed == sources - {"controller/policies"} | policies
 
 
+def test_wheel_package_and_sources_have_the_manual_pages(release: Release) -> None:
+    pages = {f"{name}.1": text for name, text in manual.pages(COMMIT_TIME_S).items()}
+    with zipfile.ZipFile(release.path(".whl")) as archive:
+        in_wheel = {
+            name.rpartition("/")[2]: archive.read(name).decode()
+            for name in archive.namelist()
+            if "/man1/" in name
+        }
+    with tarfile.open(release.path(".tar.gz")) as archive:
+        in_sources = {name.rpartition("/")[2] for name in archive.getnames() if "/man/" in name}
+    command = ("dpkg-deb", "--contents", str(release.path(".deb")))
+    listed = subprocess.check_output(command, text=True)
+    in_package = set(re.findall(r"/man1/(.+)\.gz$", listed, re.MULTILINE))
+    assert (in_wheel, in_sources, in_package) == (pages, set(pages), set(pages))
+
+
 def test_the_source_distribution_builds_the_same_wheel(release: Release, tmp_path: Path) -> None:
     rebuilt = wheel.build_wheel(release.path(".tar.gz"), tmp_path, COMMIT_TIME_S)
     assert rebuilt.read_bytes() == release.path(".whl").read_bytes()
@@ -151,7 +167,7 @@ PLACES = (
     "/usr/share/doc/trimtab/",
     "/usr/share/fish/vendor_completions.d/trimtab.fish",
     "/usr/share/lintian/overrides/trimtab",
-    "/usr/share/man/man1/trimtab.1.gz",
+    "/usr/share/man/man1/trimtab",
     "/usr/share/trimtab/",
     "/usr/share/zsh/vendor-completions/_trimtab",
 )
@@ -206,21 +222,29 @@ def test_lintian_finds_nothing(release: Release, record_property: Recorder) -> N
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_manual_page_has_every_command_and_option() -> None:
+def test_the_manual_pages_have_every_command_and_option() -> None:
+    pages = manual.pages(COMMIT_TIME_S)
+    root = click.Context(cli, info_name="trimtab")
+    assert [*pages] == ["trimtab", *(f"trimtab-{one.info_name}" for one in manual.children(root))]
+    overview = _shown(pages["trimtab"])
+    for top in manual.children(root):
+        assert f"trimtab-{top.info_name}(1)" in overview
+        text = _shown(pages[f"trimtab-{top.info_name}"])
+        for one in (top, *manual.below(top)):
+            assert one.command_path in text
+            for parameter in one.command.get_params(one):
+                if isinstance(parameter, click.Option) and not parameter.hidden:
+                    assert parameter.opts[-1] in text, one.command_path
+
+
+def _shown(page: str) -> str:
+    """Return a page as a terminal shows it, in one line; groff complains of nothing."""
     groff = ("groff", "-man", "-Tutf8", "-k", "-ww", "-rCHECKSTYLE=3", "-P-c")
     done = subprocess.run(
-        groff, input=manual.page(), capture_output=True, text=True, encoding="utf-8", check=True
+        groff, input=page, capture_output=True, text=True, encoding="utf-8", check=True
     )
-    # Without a date, unless a release is built.
-    told = [line for line in done.stderr.splitlines() if "third argument" not in line]
-    assert told == []
-    text = re.sub(r"\s+", " ", re.sub(".\b", "", done.stdout))
-    context = click.Context(cli, info_name="trimtab")
-    for one in (context, *manual.below(context)):
-        assert one.command_path in text
-        for parameter in one.command.get_params(one):
-            if isinstance(parameter, click.Option) and not parameter.hidden:
-                assert parameter.opts[-1] in text
+    assert done.stderr == ""
+    return re.sub(r"\s+", " ", re.sub(".\b", "", done.stdout))
 
 
 @pytest.fixture(scope="module")
