@@ -25,7 +25,7 @@ from controller.core.review.progress import acts_json
 from controller.core.status.facts import Report
 from controller.core.status.report import rows_of
 from controller.core.view.attention import state_of
-from controller.model.desired.desired import Desired, Service, SourceLocation
+from controller.model.desired.desired import Desired, OverrideReason, Service, SourceLocation
 from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key
 from controller.model.observed import Container, Observed, Settings
@@ -39,12 +39,14 @@ _OF_POLICY: Final[Mapping[str, str]] = {
 }
 
 
-def fields_of(service: Service, containers: Iterable[Container]) -> list[Report]:
+def fields_of(
+    service: Service, containers: Iterable[Container], scaled: OverrideReason | None = None
+) -> list[Report]:
     """Return the fields of a service by path: ``field``, ``desired``, ``running``, ``admitted``, ``origin``.
 
     ``desired`` is None for an unset field, and for a value that isn't shown: then ``hidden`` is True.
     ``running`` and ``admitted`` are None where the engine's value isn't compared. Both name every value
-    if containers differ.
+    if containers differ. *scaled* says why the replicas aren't those of the document.
     """
     current = [each for each in containers if each.revision == service.revision]
     written = {change.path: change for change in written_fields(service.spec)}
@@ -57,7 +59,9 @@ def fields_of(service: Service, containers: Iterable[Container]) -> list[Report]
             **({"hidden": True} if path in written and written[path].sensitive else {}),
             "running": _running(path, settings.get(path), current),
             "admitted": _admitted(settings.get(path), current),
-            "origin": _origin(path, service.source, is_written=path in written),
+            "origin": {"from": "operator", "reason": scaled.reason}
+            if scaled is not None and path == "spec.replicas"
+            else _origin(path, service.source, is_written=path in written),
         }
         for path in sorted({*written, *shown})
     ]
@@ -182,16 +186,17 @@ class FieldsMemo:
         self._known: dict[Key, tuple[object, list[Report]]] = {}
 
     def fields_of(
-        self, services: Iterable[Service], observed: Observed | None
+        self, desired: Desired, observed: Observed | None
     ) -> Iterator[tuple[Key, list[Report]]]:
         """Yield the fields of all services."""
         before, self._known = self._known, {}
-        for service in services:
+        scaled = {hold.key: hold for hold in desired.holds if hold.word == "scaled"}
+        for service in desired.services:
             containers: tuple[Container, ...] = () if observed is None else observed.of(service.key)
-            given = (service, containers)
+            given = (service, containers, scaled.get(service.key))
             known = before.get(service.key)
             if known is None or known[0] != given:
-                known = (given, fields_of(service, containers))
+                known = (given, fields_of(*given))
             self._known[service.key] = known
             yield service.key, known[1]
 
@@ -264,7 +269,7 @@ def key_of(row: Mapping[str, Any]) -> str:
 
 def _rows(inputs: ViewInputs, memo: FieldsMemo) -> dict[str, Report]:
     places = _places(inputs.desired)
-    fields = dict(memo.fields_of(inputs.desired.services, inputs.observed))
+    fields = dict(memo.fields_of(inputs.desired, inputs.observed))
     rows: dict[str, Report] = {}
     for row in rows_of(inputs.report):
         key = Key.parse(key_of(row))

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from controller.core.review.performed_actions import PerformedAction
+from controller.core.service.overrides import apply_overrides
 from controller.core.status.facts import Failure, StatusInputs
 from controller.core.status.report import report, rows_of
 from controller.core.view.attention import attended
 from controller.core.view.view import FieldsMemo, ViewInputs, answer, merged, next_view
-from controller.model.desired.desired import Desired
+from controller.model.desired.desired import Desired, Overrides, Scaling
 from controller.model.errors import Act
 from controller.model.names import service_key
 from controller.model.observed import Observed
@@ -123,6 +124,23 @@ def test_a_field_has_its_values_and_its_origin():
         "from": "policy",
         "rule": "resources.pids.default",
     }
+
+
+def test_replicas_that_a_person_chose_are_not_the_document_s():
+    memo, running = FieldsMemo(), engine(container("web"))
+    documents = declared(service(WEB.name, replicas=2))
+    scaled = apply_overrides(
+        documents, {WEB: Overrides(scaling=Scaling(5, 2, "uid:0", "2026-03-01T11:00:00Z"))}
+    )
+    before = next_view(None, inputs_of(documents, running), memo, run="run")
+    after = next_view(before, inputs_of(scaled, running), memo, run="run")
+    rows: list[Any] = [view.rows[str(WEB)] for view in (before, after)]
+    fields = [each for row in rows for each in row["fields"] if each["field"] == "spec.replicas"]
+    assert [(each["desired"], each["origin"]["from"]) for each in fields] == [
+        ("2", "document"),
+        ("5", "operator"),
+    ]
+    assert fields[1]["origin"]["reason"].startswith("scaled to 5 by uid:0")
 
 
 if __name__ == "__main__":
