@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import socket
 import struct
@@ -231,12 +232,29 @@ def _client(text: str) -> tuple[int, str]:
     return int(uid), owner
 
 
+def _viewer(text: str) -> tuple[int, tuple[str, ...]]:
+    user, equals, owners = text.strip().partition("=")
+    listed = tuple(part.strip() for part in owners.split(",") if part.strip())
+    try:
+        uid = int(user) if user.isascii() and user.isdigit() else pwd.getpwnam(user).pw_uid
+    except (KeyError, ValueError):
+        uid = None
+    if uid is None or bool(equals) != bool(listed):
+        raise UsageError(
+            "policy.viewer",
+            f"{text!r} names no viewer",
+            remedy="write USER or USER=OWNER,…, with a user of this machine, such as trimtab-web or 998=shop",
+        )
+    return uid, () if listed == ("all",) else listed
+
+
 @command(
     """\b
 Examples:
   trimtab policy init
   trimtab policy init --output /etc/trimtab/policy.yaml --allow docker.io/ --allow quay.io/
   trimtab policy init --publish loopback --low-port 443 --owner shop:shop,default --client 1000=shop
+  trimtab policy init --viewer trimtab-web --viewer trimtab-notify
   trimtab policy init --output -
 """,
     name="init",
@@ -288,6 +306,15 @@ Examples:
     metavar="UID=OWNER",
     help="A user who may use docker through the broker, for that owner; repeat it. The user must be "
     "in the group trimtab.",
+)
+@click.option(
+    "--viewer",
+    "viewers",
+    multiple=True,
+    callback=_parsed_by(_viewer),
+    metavar="USER[=OWNER,…]",
+    help="A user who may see the state of these owners, or of all, and change nothing; repeat it. "
+    "trimtab-web and trimtab-notify are the users of the page and of notifications.",
 )
 @click.option(
     "--volumes",
@@ -364,6 +391,7 @@ def ask() -> TemplateAnswers:
         clients=_several(
             "Users who may use docker through the broker, as UID=OWNER", (), read=_client
         ),
+        viewers=_several("Users who may look, as USER or USER=OWNER,…", (), read=_viewer),
         anonymous_volumes=click.prompt(
             "Where an image declares a VOLUME without a mount: keep a volume (slot), a tmpfs "
             "(scratch), or refuse",

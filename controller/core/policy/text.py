@@ -124,6 +124,7 @@ class TemplateAnswers:
     low_ports: tuple[int, ...] = (80, 443)
     owners: tuple[tuple[str, tuple[str, ...]], ...] = ()  # with namespaces; empty admits any owner
     clients: tuple[tuple[int, str], ...] = ()  # uids with their owners
+    viewers: tuple[tuple[int, tuple[str, ...]], ...] = ()  # uids with owners; empty means all
     anonymous_volumes: AnonymousVolumes = "slot"
 
 
@@ -142,6 +143,10 @@ def policy_text(template: str, answers: TemplateAnswers, *, file: str) -> str:
         for name, namespaces in answers.owners
     ]
     clients = [f"{{uid: {uid}, owner: {_yaml_word(owner)}}}" for uid, owner in answers.clients]
+    viewers = [
+        f"{{uid: {uid}, owners: {_yaml_list(owners) if owners else 'all'}}}"
+        for uid, owners in answers.viewers
+    ]
     body = template[template.index("\nname: ") + 1 :]
     for key, value in (
         ("name", _yaml_word(answers.name)),
@@ -152,6 +157,7 @@ def policy_text(template: str, answers: TemplateAnswers, *, file: str) -> str:
         ("networks.ports.granted", _yaml_list(answers.low_ports)),
         ("owners", owners or "null"),
         ("clients", clients or "[]"),
+        ("viewers", viewers or "[]"),
     ):
         body = _replace_value(body, key, value)
     text = _head(file) + body

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import pwd
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_no_link_that_somebody_laid_beside_the_file_is_followed(file: Path, tmp_
 def test_flags_are_answers(file: Path) -> None:
     flags = ["--allow", "quay.io/team/", "--publish", "loopback", "--low-port", "443"]
     flags += ["--owner", "shop:shop,default", "--client", "1000=shop", "--volumes", "refuse"]
+    flags += ["--viewer", "daemon", "--viewer", "998=shop"]
     assert initiate(file, *flags, "--name", "shop") == 0
     written = read_policy(file)
     assert (written.name, written.images.allow) == ("shop", ("quay.io/team/",))
@@ -77,6 +79,10 @@ def test_flags_are_answers(file: Path) -> None:
     assert written.owners is not None
     assert written.owners[0].namespaces == ("shop", "default")
     assert written.clients[0].uid == 1000
+    assert [(each.uid, each.owners) for each in written.viewers] == [
+        (pwd.getpwnam("daemon").pw_uid, "all"),
+        (998, ("shop",)),
+    ]
     assert written.images.anonymous_volumes == "refuse"
 
 
@@ -97,6 +103,8 @@ def test_a_file_that_is_there_is_replaced_only_if_asked(
     [
         (("--client", "me=shop"), "policy.client"),
         (("--allow", "Docker.IO/"), "policy.invalid"),
+        (("--viewer", "no-such-user"), "policy.viewer"),
+        (("--viewer", "998="), "policy.viewer"),
         (("--client", "1000=me", "--owner", "you"), "policy.invalid"),
     ],
 )
@@ -109,7 +117,7 @@ def test_a_flag_that_means_nothing_writes_nothing(
 
 
 def test_questions_are_asked_on_a_terminal(file: Path) -> None:
-    answers = ["docker.io/ quay.io/", "all", "80 x", "80", "none", "1000=me", ""]
+    answers = ["docker.io/ quay.io/", "all", "80 x", "80", "none", "1000=me", "root=", "998=me", ""]
     here, there = pty.openpty()
     command = [TRIMTAB, "policy", "init", "--output", str(file), "--state", str(file.parent)]
     with subprocess.Popen(command, stdin=there, stdout=there, stderr=there) as asking:
@@ -128,6 +136,7 @@ def test_questions_are_asked_on_a_terminal(file: Path) -> None:
     assert written.networks.ports.granted == (80,)
     assert written.owners is None
     assert [(client.uid, client.owner) for client in written.clients] == [(1000, "me")]
+    assert [(viewer.uid, viewer.owners) for viewer in written.viewers] == [(998, ("me",))]
     assert written.images.anonymous_volumes == "slot"
 
 

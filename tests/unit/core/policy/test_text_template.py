@@ -49,6 +49,10 @@ def answers(draw: st.DrawFn) -> TemplateAnswers:
         low_ports=tuple(draw(st.lists(st.integers(1, 1023), max_size=3, unique=True))),
         owners=tuple((name, tuple(spaces)) for name, spaces in owners.items()),
         clients=tuple(clients.items()),
+        viewers=tuple(
+            (uid, tuple(draw(st.lists(names, max_size=2, unique=True))))
+            for uid in draw(st.sets(st.integers(70_001, 80_000), max_size=2))
+        ),
         anonymous_volumes=volumes,
     )
 
@@ -84,6 +88,10 @@ def test_what_is_written_means_what_was_answered_and_else_what_home_says(
         for name, spaces in asked.owners
     ] or None
     expected["clients"] = [{"uid": uid, "owner": owner} for uid, owner in asked.clients]
+    expected["viewers"] = [
+        {"uid": uid, "owners": list(owners) or "all", "logs": "none"}
+        for uid, owners in asked.viewers
+    ]
     assert written.to_json() == expected
 
 
