@@ -61,6 +61,7 @@ from controller.model.desired.desired import NO_OVERRIDES, ServiceAct
 from controller.model.errors import Act, EngineError, EngineUnavailable, TrimtabError, UsageError
 from controller.model.names import WORKLOADS, Key
 from controller.model.observed import Observed
+from controller.model.records import ViewerScope
 from controller.system.conversation import AnswerLine, failure, requester
 
 #: How often a waiting request checks the convergence, besides after each action.
@@ -152,6 +153,26 @@ class ControlApi:
         return policy is not None and uid in policy.readers.viewers
 
     def _answer_viewer(self, question: Mapping[str, object], uid: int) -> AnswerLine:
+        scope = self._scope_of(uid)
+        match read_request(question):
+            case ViewRequest(have=have, wait_s=wait_s):
+                view = self._view(have, wait_s, scope.owners)
+                if self._scope_of(uid) != scope:  # the policy changed during the wait
+                    raise unknown_viewer(uid)
+                return view
+            case BareRequest(do="metrics"):
+                raise_if_partial(scope)
+                report = self._controller.reporter.last()
+                if report is None:
+                    raise _starting("has not made a status yet")
+                return {"text": self._metrics.text(report)}
+            case BareRequest(do="ping"):
+                return {"pong": True}
+            case request:
+                raise denied_to_viewers(request.do)
+
+    def _scope_of(self, uid: int) -> ViewerScope:
+        """Return the scope of a viewer by the policy that was read last. Raises TrimtabError."""
         with self._shared.lock:
             policy = self._shared.policy
         if policy is None:
@@ -159,16 +180,7 @@ class ControlApi:
         scope = policy.readers.viewers.get(uid)
         if scope is None:
             raise unknown_viewer(uid)
-        match read_request(question):
-            case ViewRequest(have=have, wait_s=wait_s):
-                return self._view(have, wait_s, scope.owners)
-            case BareRequest(do="metrics"):
-                raise_if_partial(scope)
-                return {"text": self._metrics.text()}
-            case BareRequest(do="ping"):
-                return {"pong": True}
-            case request:
-                raise denied_to_viewers(request.do)
+        return scope
 
     def _answer_bare(self, do: Bare, uid: int) -> dict[str, object]:
         match do:

@@ -8,6 +8,7 @@ from controller import __version__
 from controller.core.metrics.controller_values import ControllerFacts, controller_values
 from controller.core.metrics.families import MetricsOwner, ProcessFacts, text_of
 from controller.core.metrics.samples import SAMPLE_S
+from controller.core.status.facts import Report
 from controller.loop.controller import Controller
 from controller.system.usage import process_use
 
@@ -19,11 +20,15 @@ class ControllerMetrics:
         self._controller = controller
         self._began = began
 
-    def text(self) -> str:
-        """Return the metrics as text for Prometheus. Causes no pass and no observation."""
+    def text(self, report: Report | None = None) -> str:
+        """Return the metrics as text for Prometheus, of a *report* or of the present status.
+
+        Causes no pass and no observation.
+        """
         controller = self._controller
         shared, reconciler = controller.shared, controller.reconciler
-        report, look = controller.status(), controller.sampler.look(fresh_s=2 * SAMPLE_S)
+        report = controller.status() if report is None else report
+        look = controller.sampler.look(fresh_s=2 * SAMPLE_S)
         with shared.lock:
             counted: Counter[tuple[str, ...]] = shared.counted.copy()
             restarts = reconciler.tracker.restarts.copy()

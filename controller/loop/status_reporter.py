@@ -222,6 +222,11 @@ class Reporter:
         """Return the status in the form of ``status --json``."""
         return self._report(now=now)[0]
 
+    def last(self) -> Report | None:
+        """Return the last status that was made; None before the first one."""
+        with self._lock:
+            return None if self._made is None else self._previous
+
     def _report(self, *, now: float) -> tuple[Report, Desired]:
         """Return the status, and the desired state that it is about."""
         with self._lock:

@@ -221,6 +221,10 @@ class EngineUnavailable(EngineError):
     act = Act.WAITING
 
 
+#: The codes of an engine or a broker that doesn't answer.
+UNREACHABLE_CODES: Final = ("engine.unavailable", "broker.unavailable", "broker.lost")
+
+
 class ReplyLost(EngineError):
     """The request was sent and the reply was lost: neither success nor failure."""
 

@@ -27,6 +27,9 @@ with socket.socket(socket.AF_UNIX) as connection:
         sys.stdout.buffer.write(part)
 """
 
+#: The same, without an end of what is sent, which would end a stream.
+FOLLOW = ASK.replace("    connection.shutdown(socket.SHUT_WR)\n", "").replace("60", "300")
+
 
 class Reader:
     """A user of the host, in no group of trimtab's."""
@@ -48,6 +51,15 @@ class Reader:
         head = f"{method} {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"
         code, answer = self._ask("broker-viewer.sock", head)
         return (int(answer.split()[1]), answer) if code == 0 and answer else (0, "")
+
+    def follow(self, target: str) -> subprocess.Popen[bytes]:
+        """Begin a stream, and return its reader once the first line of the answer is there."""
+        head = f"GET {target} HTTP/1.1\r\nHost: d\r\n\r\n"
+        path = str(self._host.broker_socket.with_name("broker-viewer.sock"))
+        argv = as_user([sys.executable, "-uc", FOLLOW, path, head], uid=self._uid, gid=GROUP)
+        reader = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd="/")
+        assert reader.stdout is not None and b"200" in reader.stdout.readline()
+        return reader
 
     def tell(self, **question: object) -> dict[str, Any]:
         """Return the controller's answer; {} if its socket can't be opened."""
@@ -101,10 +113,23 @@ def test_a_viewer_reads_its_owners_resources_alone_and_changes_nothing(host: Hos
         assert stranger.get("/trimtab/v1/whoami")[0] == 0
         assert stranger.tell(do="view") == {}
 
+        follows = [
+            viewer.follow(target)
+            for target in (
+                "/trimtab/v1/journal/follow",
+                f"/containers/{own}/logs?stdout=1&follow=1",
+            )
+        ]
+        # A policy that changes nothing for the viewer leaves its streams alone.
+        host.cli("policy", "reload")
+        assert [each.poll() for each in follows] == [None, None]
+
         # Another viewer: who isn't listed any more opens nothing.
         with_viewer(host, f"[{{uid: {STRANGER}, owners: all}}]")
         host.cli("policy", "reload")
         eventually(lambda: stranger.get("/trimtab/v1/metrics")[0] == 200, what="the new viewer")
+        for each in follows:
+            each.communicate(timeout=30)
         assert viewer.get("/trimtab/v1/whoami")[0] == 0
         assert viewer.tell(do="view") == {}
         eventually(

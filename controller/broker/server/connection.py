@@ -63,7 +63,7 @@ from controller.broker.wire import (
 from controller.core.encoding.text import printable
 from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
-from controller.model.records import Actor, Entry, Reply, Request, Verdict
+from controller.model.records import Actor, Entry, Reply, Request, Role, Verdict
 from controller.system.slots import FairQueue, Share, Slot, Slots, SlotUser
 
 LOG = logging.getLogger(__name__)
@@ -151,6 +151,8 @@ class Connection:
         self.answered = False
         #: The open stream, as method and path; '' without one.
         self.stream = ""
+        #: The caller of the open stream, with the rights at its beginning.
+        self._stream_actor: Actor | None = None
         self._reader = reader
         self._writer = writer
         self._peer = peer
@@ -168,6 +170,13 @@ class Connection:
     def uid(self) -> int:
         """The uid of the client."""
         return self._peer.uid
+
+    def is_stream_revoked(self) -> bool:
+        """Return True if a viewer reads a stream, and the policy changed the viewer's rights since."""
+        actor = self._stream_actor
+        if actor is None or actor.role is not Role.VIEWER:
+            return False
+        return identify(self._peer, self._context.rules(), claims_controller=False) != actor
 
     async def serve(self) -> None:
         """Serve requests until either side ends the connection. Drop responses left unread.
@@ -300,8 +309,9 @@ class Connection:
             answer = await self._answer(request, client, held, admits=mutates)
             if isinstance(answer, Follow | OpenResponse):
                 self.stream = printable(f"{parsed.method} {parsed.path}")[:STREAM_MAX]
+                self._stream_actor = actor
             await self._give(answer, client, reach, to_head=parsed.method == "HEAD")
-            self.stream = ""
+            self.stream, self._stream_actor = "", None
         if client.body is not None and not client.body.complete:
             await self._linger()
         return client.keep_alive and not client.gone
@@ -640,6 +650,13 @@ class Listener:
             if not connection.busy and (connection.answered or connection.stream):
                 task.cancel()
         asyncio.get_running_loop().call_later(FIRST_S, self._cancel_silent)
+
+    def cut_revoked(self) -> None:
+        """End the streams of viewers whose rights a new policy changed."""
+        for task, connection in self._serving.items():
+            if connection.is_stream_revoked():
+                LOG.info("stream.revoked uid=%d request=%s", connection.uid, connection.stream)
+                task.cancel()
 
     def _cancel_silent(self) -> None:
         """Cancel connections that wait, or that have no request."""

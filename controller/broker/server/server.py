@@ -209,6 +209,7 @@ class Broker:
         )
         self._reload = asyncio.Event()
         self._is_reloading = False
+        self._listener: Listener | None = None
         self._queue = FairQueue(self._is_trusted)
         self._background: list[asyncio.Task[None]] = []
         self._sockets: BrokerSockets | None = None
@@ -353,7 +354,7 @@ class Broker:
             path = self._paths.socket
             sockets = BrokerSockets(path, self._current_rules(), services.manager.sockets)
             self._sockets = stack.enter_context(sockets)
-            listener = Listener(
+            self._listener = listener = Listener(
                 limits=self._limits,
                 user_of=lambda connected: user_of(connected, self._current_rules()),
                 queue=self._queue,
@@ -567,6 +568,8 @@ class Broker:
         self.state.health.policy_error = ""
         if self._sockets is not None:
             self._sockets.reserve(self._current_rules())
+        if self._listener is not None:
+            self._listener.cut_revoked()
         LOG.info("policy.loaded digest=%s", policy.digest)
 
     def _use_settings(self, found: UsableSettings) -> None:

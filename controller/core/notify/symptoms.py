@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from controller.core.encoding.text import printable, shorten
+from controller.model.errors import UNREACHABLE_CODES
 from controller.model.notifications import (
     Affected,
     Gravity,
@@ -28,12 +29,7 @@ FILES: Final = "files"
 #: Reasons that say nothing about a resource: nobody could look.
 _UNKNOWN: Final = frozenset({"NotSeen", "EngineUnavailable"})
 #: Codes of failures by the engine's or the host's fault, and not by the resource's.
-_ENGINE_CODES: Final = (
-    "EngineUnavailable",
-    "engine.unavailable",
-    "broker.unavailable",
-    "broker.lost",
-)
+_ENGINE_CODES: Final = ("EngineUnavailable", *UNREACHABLE_CODES)
 _DISK_CODES: Final = ("image.disk",)
 _REGISTRY_CODES: Final = ("image.registry", "image.rate-limited")
 #: The reason of a resource whose document can't be read.

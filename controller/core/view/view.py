@@ -27,6 +27,7 @@ from controller.core.status.report import rows_of
 from controller.core.view.attention import state_of
 from controller.model.desired.desired import Desired, OverrideReason, Service, SourceLocation
 from controller.model.desired.plan import AnyAction, Plan
+from controller.model.errors import UNREACHABLE_CODES, Problem, Severity
 from controller.model.names import Key
 from controller.model.observed import Container, Observed, Settings
 from controller.model.records import ViewerScope
@@ -337,6 +338,13 @@ def _pending(action: AnyAction) -> Report:
     }
 
 
+#: The problem that viewers of some owners read: the message of an observation can name others' resources.
+_UNREACHABLE: Final = Problem(
+    "engine.unavailable",
+    "the engine can't be reached",
+    remedy="ask who runs this host; running containers are not affected",
+    severity=Severity.WARNING,
+)
 BLANK: Final = "…"
 _WORD: Final = re.compile(r"\w(?:[\w./-]*[\w/-])?")
 
@@ -349,7 +357,10 @@ def scoped(inputs: ViewInputs, scope: ViewerScope) -> ViewInputs:
     own = [problem_json(each) for each in (*desired.problems, *plan.problems) if each.key in keys]
     own += [blocked_json(each) for each in plan.blocked if each.key in keys]
     problems: Any = inputs.report["problems"]
-    report: Report = {"resources": rows, "problems": [each for each in problems if each in own]}
+    shown = [each for each in problems if each in own]
+    if any(each["code"] in UNREACHABLE_CODES for each in problems):
+        shown.append(problem_json(_UNREACHABLE))
+    report: Report = {"resources": rows, "problems": shown}
     if "unread" in inputs.report:
         report["unread"] = inputs.report["unread"]
     return replace(

@@ -388,6 +388,33 @@ def test_metrics_are_for_viewers_of_all_owners(desk: Desk) -> None:
     assert code(ask_as_viewer(desk, {"do": "metrics"})) == "viewer.metrics"
 
 
+def test_a_viewers_metrics_are_of_the_last_status_and_make_none(desk: Desk) -> None:
+    desk.controller.publish()
+    reporter = desk.controller.reporter
+    last = reporter.last()
+    desk.declare(service(), service("further"))
+    desk.controller.reload()
+    assert "further" not in ask_as_viewer(desk, {"do": "metrics"}, 1101)["text"]
+    assert reporter.last() is last
+    assert "further" in ask(desk, {"do": "metrics"})["text"], "an operator's makes a status"
+
+
+class TakenSoon(dict[int, ViewerScope]):
+    """Viewers of a policy that is replaced while the first question is answered."""
+
+    def get(self, uid: int, default: object = None) -> Any:
+        return self.pop(uid, default)
+
+
+def test_a_viewer_whose_right_ends_while_it_waits_reads_nothing(desk: Desk) -> None:
+    desk.controller.publish()
+    shared = desk.controller.shared
+    assert shared.policy is not None
+    viewers = TakenSoon({1100: ViewerScope(frozenset({"team"}))})
+    shared.policy = replace(shared.policy, readers=Readers(viewers=viewers))
+    assert code(ask_as_viewer(desk, {"do": "view"})) == "viewer.unknown"
+
+
 def test_nobody_is_a_viewer_without_the_policy(desk: Desk) -> None:
     api = api_of(desk)
     assert (api.has_viewer(1100), api.has_viewer(4711)) == (True, False)

@@ -136,3 +136,12 @@ def test_problems_of_no_own_resource_and_sources_are_left_out() -> None:
     made = replace(made, report={**made.report, "sources": [{"name": "s"}]})
     shown = view_of(made)
     assert (len(rows_of(shown)), shown["problems"], shown["sources"]) == (1, [], [])
+
+
+def test_an_engine_that_can_t_be_reached_is_everybodys_problem_without_its_message() -> None:
+    away = Problem("engine.unavailable", "no answer about bob-0", remedy="see bob-0")
+    shown: Any = view_of(inputs_of([], further=(away, away)))["problems"]
+    assert [(each["code"], each["message"]) for each in shown] == [
+        ("engine.unavailable", "the engine can't be reached")
+    ]
+    assert "bob" not in json.dumps(shown)
