@@ -31,7 +31,7 @@ DIES = f'entrypoint: [/bin/sh, -c, "echo starting >&2; echo {LAST} >&2; exit %d"
 #: What a failing check prints is output, too.
 REFUSAL = "refused for 42"
 ILL = (
-    'healthcheck: {exec: [/bin/sh, -c, "echo refused for $((6*7)); exit 22"], interval: 1s, timeout: 5s, retries: 1, startPeriod: 1s}\n'
+    'healthcheck: {exec: [/bin/sh, -c, "echo refused for $((6*7)); exit 22"], interval: 1s, timeout: 30s, retries: 1, startPeriod: 1s}\n'
     "rollout: {minHealthy: 1s, onFailure: Pause}"
 )
 #: The shell asks where the cursor is after each prompt.
