@@ -8,7 +8,6 @@ import select
 import subprocess
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,10 @@ from controller.system.syscalls import forbid_core_dumps
 NOTIFIER = "notifier"
 #: The time between two looks at the settings.
 SCAN_S = 2.0
+#: How long the controller keeps a question while nothing changes: the time between two steps.
+WAIT_S = 5.0
+#: How long the controller takes for an answer, besides.
+ANSWER_S = 10.0
 
 
 class NotifierChild:
@@ -94,9 +97,9 @@ def run_notifier(root: Path, ask: Callable[..., Any], *, lifeline_fd: int | None
         StateError: the state folder can't be used, or another notifier runs.
     """
     # `up` loads nothing of it.
-    from controller.notify.feed import ANSWER_S, WAIT_S, NoticeFeed
     from controller.notify.notifier import Notifier, NotifierParts
     from controller.notify.senders import TargetSender
+    from controller.view_follower import Followed, ViewFollower
 
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
@@ -128,8 +131,15 @@ def run_notifier(root: Path, ask: Callable[..., Any], *, lifeline_fd: int | None
             notifier.stop()
 
         threading.Thread(target=end_with_parent, name="lifeline", daemon=True).start()
-    asked = partial(ask, state.controller_socket, timeout_s=WAIT_S + ANSWER_S)
-    follower = NoticeFeed(asked, notifier.take)
+
+    def read_view(have: str, *, wait_s: float) -> Any:
+        question = {"do": "view", "have": have, "wait_s": wait_s}
+        return ask(state.controller_socket, question, timeout_s=wait_s + ANSWER_S)
+
+    def take(_before: Followed, after: Followed) -> None:
+        notifier.take(None if after.away_since is not None else after.view)
+
+    follower = ViewFollower(read_view, clock, take, wait_s=WAIT_S)
     follower.start()
     log_late_imports()
     notifier.run()

@@ -29,9 +29,9 @@ from controller.settings import StateFolder
 from controller.system.sockets import SocketInUse, bind_socket
 from controller.system.syscalls import forbid_core_dumps
 from controller.system.systemd import ServiceManager
+from controller.view_follower import Followed, ViewFollower
 from controller.web.pages import WebSession, load_templates
 from controller.web.server.connections import SocketAddress, admit_users
-from controller.web.server.follower import ViewFollower
 from controller.web.server.login import Logins, TrustedProxy
 from controller.web.server.port import InstanceReader
 from controller.web.server.sessions import Sessions
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from controller.web.server.application import Site
 
 LOOPBACK = "127.0.0.1"
+#: How long the controller waits for the next version. The time of the view is at most that old.
+WAIT_S = 25.0
 _TCP_TABLE = Path("/proc/net/tcp")
 #: Everybody can connect, and nobody reads without a login.
 _SOCKET_MODE = 0o666
@@ -264,11 +266,12 @@ def _serve(
     async def serve() -> None:
         loop = asyncio.get_running_loop()
 
-        def tell() -> None:
-            with suppress(RuntimeError):  # the loop ended meanwhile
-                loop.call_soon_threadsafe(pages.news.tell)
+        def tell(before: Followed, after: Followed) -> None:
+            if after.is_news(before):
+                with suppress(RuntimeError):  # the loop ended meanwhile
+                    loop.call_soon_threadsafe(pages.news.tell)
 
-        follower = ViewFollower(reader, clock, tell)
+        follower = ViewFollower(reader.view, clock, tell, wait_s=WAIT_S)
         pages = PageServer(site, sessions, reader, clock, lambda: follower.followed, logins)
         server = server_of(pages.application(), is_admitted=is_admitted, on_end=pages.news.end)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.model.container_output import LogLine
+from controller.view_follower import Followed
 from controller.web.pages import (
     Away,
     Fetched,
@@ -27,7 +28,6 @@ from controller.web.pages import (
     route_of,
 )
 from controller.web.server.application import PageServer, Site
-from controller.web.server.follower import Followed
 from controller.web.server.login import Logins
 from controller.web.server.port import Samples
 from controller.web.server.serve import server_of

@@ -36,6 +36,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import controller.web
 from controller.model.errors import TrimtabError
 from controller.ports import Clock
+from controller.view_follower import Followed
 from controller.web.pages import (
     Away,
     Fetched,
@@ -46,7 +47,6 @@ from controller.web.pages import (
     render,
     route_of,
 )
-from controller.web.server.follower import Followed
 from controller.web.server.login import Logins, LoginsBlocked
 from controller.web.server.port import InstanceReader
 from controller.web.server.sessions import SESSION_S, BrowserSession, Sessions

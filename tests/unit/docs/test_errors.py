@@ -22,7 +22,7 @@ TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "FieldProblem": 1, "deny": 3}
 LINES = {"Grant": (1,), "new_bound": (0,), "NumberBounds": (1, 2)}
 #: Texts with a dot that are no codes: places, hosts, loggers, records of the journal, fields.
 ELSE = re.compile(
-    r"github\.com|http\.response\.start|docker\.service|.*\.(html|json|yaml|yml|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|(secrets\.key|keys\.age)|(index\.)?docker\.io|io\.|com\.|ca\.pem|state\.json\.damaged|trimtab\.(control|loop|up|fetch|notify|web)|controller\..*\.drop|controller\.web\.pages"
+    r"github\.com|http\.response\.start|docker\.service|.*\.(html|json|yaml|yml|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|(secrets\.key|keys\.age)|(index\.)?docker\.io|io\.|com\.|ca\.pem|state\.json\.damaged|trimtab\.(control|loop|up|fetch|notify|view|web)|controller\..*\.drop|controller\.web\.pages"
     r"|com\..*|(policy|registry-auth)\.load|registry-1\.docker\.io|ghcr\.io"
     r"|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
     r"|trimtab\.(ship|journal|seq|id|stage|hash|route|object|decision|rules|actor\..*|error|container|cause)"

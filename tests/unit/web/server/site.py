@@ -12,10 +12,10 @@ from http.client import HTTPConnection, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import Any
 
+from controller.view_follower import Followed
 from controller.web.pages import Away, LogsNeeded, PageLogs, Records, WebSession
 from controller.web.server.application import PageServer, Site
 from controller.web.server.connections import SocketAddress
-from controller.web.server.follower import Followed
 from controller.web.server.login import Logins, TrustedProxy
 from controller.web.server.port import Samples
 from controller.web.server.serve import server_of

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from controller.web.server.follower import Followed
+from controller.view_follower import Followed
 from controller.web.server.login import (
     ADDRESSES_MAX,
     FAILURES_MAX,

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
-from controller.model.errors import EngineUnavailable
-from controller.web.pages import Away, LogsNeeded, PageLogs, Records
-from controller.web.server.follower import POLL_S, RETRY_S, WAIT_S, Followed, ViewFollower
-from controller.web.server.port import Samples
+import pytest
+
+from controller.model.errors import EngineUnavailable, StateError
+from controller.view_follower import POLL_S, RETRY_S, Followed, ViewFollower
 from tests.unit.web.server.clock import HandClock
+
+WAIT_S = 25.0
 
 
 def row(name: str, **more: object) -> dict[str, object]:
@@ -35,21 +38,22 @@ class Controller:
             raise EngineUnavailable("controller.lost", "it is away")
         return answer
 
-    def records(self, query: Mapping[str, str]) -> Records | Away:
-        raise NotImplementedError
 
-    def logs(self, needed: LogsNeeded) -> PageLogs | Away:
-        raise NotImplementedError
+class Steps:
+    """Keeps what the follower passed on."""
 
-    def metrics(self) -> str | Away:
-        raise NotImplementedError
+    def __init__(self) -> None:
+        self.news: list[Followed] = []
+        self.count = 0
 
-    def samples(self, key: str) -> Samples:
-        raise NotImplementedError
+    def __call__(self, before: Followed, after: Followed) -> None:
+        self.count += 1
+        if after.is_news(before):
+            self.news.append(after)
 
 
 def test_changes_are_merged_and_said_once() -> None:
-    clock, said = HandClock(), []
+    clock, steps = HandClock(), Steps()
     controller = Controller(
         clock,
         view("a-1", row("api"), row("web"), full=True),
@@ -57,10 +61,10 @@ def test_changes_are_merged_and_said_once() -> None:
         view("a-2", full=False, at="09:01"),
         takes_s=5.0,
     )
-    follower = ViewFollower(controller, clock, lambda: said.append(follower.followed))
+    follower = ViewFollower(controller.view, clock, steps, wait_s=WAIT_S)
     assert [follower.step() for _ in range(3)] == [0.0, 0.0, 0.0]
     assert controller.asked == [("", 0.0), ("a-1", WAIT_S), ("a-2", WAIT_S)]
-    assert [each.view["version"] for each in said if each.view] == ["a-1", "a-2"]
+    assert [each.view["version"] for each in steps.news if each.view] == ["a-1", "a-2"]
     last = follower.followed.view
     assert last is not None
     assert last["resources"] == [row("api"), row("web", severity="page")]
@@ -68,10 +72,10 @@ def test_changes_are_merged_and_said_once() -> None:
 
 
 def test_a_controller_that_is_away_leaves_the_last_view_with_its_time() -> None:
-    clock, said = HandClock(), []
+    clock, steps = HandClock(), Steps()
     answers = (None, view("a-1", full=True), None, None, view("b-1", full=True))
     controller = Controller(clock, *answers, takes_s=1.0)
-    follower = ViewFollower(controller, clock, lambda: said.append(follower.followed))
+    follower = ViewFollower(controller.view, clock, steps, wait_s=WAIT_S)
     assert follower.step() == RETRY_S
     assert follower.followed == Followed(None, 1001.0)
     follower.step()
@@ -80,11 +84,35 @@ def test_a_controller_that_is_away_leaves_the_last_view_with_its_time() -> None:
         assert follower.followed == Followed(view("a-1", full=True), 1003.0), "since the first"
     follower.step()
     assert follower.followed == Followed(view("b-1", full=True))
-    assert len(said) == 4
+    assert (len(steps.news), steps.count) == (4, 5)
 
 
 def test_a_user_who_may_not_wait_asks_every_few_seconds() -> None:
     clock = HandClock()
     controller = Controller(clock, view("a-1", full=True), view("a-1", full=False))
-    follower = ViewFollower(controller, clock, lambda: None)
+    follower = ViewFollower(controller.view, clock, Steps(), wait_s=WAIT_S)
     assert [follower.step(), follower.step()] == [0.0, POLL_S]
+
+
+def test_after_an_answer_that_cannot_be_read_everything_is_asked_again() -> None:
+    clock, steps = HandClock(), Steps()
+    whole, broken = view("a-1", row("web"), full=True), {"version": "a-2", "full": False}
+    controller = Controller(clock, whole, broken, view("a-2", row("api"), full=True))
+    follower = ViewFollower(controller.view, clock, steps, wait_s=WAIT_S)
+    assert [follower.step() for _ in range(3)] == [0.0, RETRY_S, 0.0]
+    assert controller.asked == [("", 0.0), ("a-1", WAIT_S), ("", 0.0)]
+    assert follower.followed == Followed(view("a-2", row("api"), full=True))
+
+
+def test_the_log_names_the_uid_of_a_reader_whom_the_policy_lacks_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refused(have: str, *, wait_s: float) -> Mapping[str, Any]:
+        raise StateError("controller.denied", "this user isn't allowed to connect")
+
+    follower = ViewFollower(refused, HandClock(), Steps(), wait_s=WAIT_S)
+    for _ in range(2):
+        follower.step()
+    (warning,) = caplog.messages
+    assert "this user isn't allowed to connect" in warning
+    assert warning.endswith(f"(the policy needs uid {os.getuid()} under `viewers`)")
