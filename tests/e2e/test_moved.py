@@ -75,7 +75,7 @@ def wrong_claims_cost_nothing(host: Host) -> None:
     host.write("api.yaml", document("taker", moved="api").replace("owner: ", "owner: other-"))
 
     def refused() -> bool:
-        conditions = host.resource("taker")["conditions"]
+        conditions = (host.resource("taker") or {}).get("conditions", [])
         return any((c["type"], c["reason"]) == ("Stalled", "move.owner") for c in conditions)
 
     eventually(refused, what="the gate refuses the move")
