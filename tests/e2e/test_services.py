@@ -309,14 +309,33 @@ def test_an_import_after_a_service_is_ready_is_logged(manager: Manager) -> None:
     host.log.write_text("")  # else the end of the test finds them too
 
 
+def protect_home(_folder: Path) -> str:
+    """Return the command for the view of a unit with ``ProtectHome=tmpfs``."""
+    return "mount -t tmpfs own /home"
+
+
+def private_tmp(folder: Path) -> str:
+    """Return the command for the view of a unit with ``PrivateTmp=yes``: a folder below /tmp is its /tmp.
+
+    The folder of the test stays in the view: it has the state.
+    """
+    own = folder / "private-tmp"
+    own.mkdir()
+    if not folder.is_relative_to("/tmp"):
+        return f"mount --bind {own} /tmp"
+    kept = own / folder.relative_to("/tmp")
+    kept.mkdir(parents=True)
+    return f"mount --bind {folder} {kept} && mount --rbind {own} /tmp"
+
+
+@pytest.mark.parametrize(("view", "differs"), [(protect_home, "/home"), (private_tmp, "/tmp")])
 def test_mounts_are_refused_if_the_broker_sees_another_tree_than_the_engine(
-    manager: Manager,
+    manager: Manager, view: Callable[[Path], str], differs: str
 ) -> None:
-    """As in a unit with ``ProtectHome=tmpfs``."""
     host = manager.host
     mount = {"Type": "bind", "Source": str(host.folder), "Target": "/srv"}
     asks = {"Image": "trimtab.local/web:1", "HostConfig": {"Mounts": [mount]}}
-    shell = 'mount -t tmpfs own /home && exec "$@"'
+    shell = f'{view(host.folder)} && exec "$@"'
     other = ("unshare", "--mount", "--propagation", "private", "sh", "-c", shell, "own")
     for around, refused in (((), False), (other, True)):
         with manager.broker(around=around):
@@ -324,7 +343,7 @@ def test_mounts_are_refused_if_the_broker_sees_another_tree_than_the_engine(
             answer = asked(operators, "/containers/create?name=mounts", asks)
             assert (b"mount.other-view" in answer) == refused, answer
             checks = host.cli("doctor", expect=(0, 1)).stdout
-            assert ("each see another /home" in checks) == refused, checks
+            assert (f"each see another {differs}:" in checks) == refused, checks
 
 
 #: Commands that reach the routes of the broker and the questions of the controller.
