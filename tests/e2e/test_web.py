@@ -20,7 +20,7 @@ from tests.instance import PATIENCE_S, TRIMTAB, Host, eventually, web
 from tests.unprivileged import as_user
 
 pytestmark = pytest.mark.needs_root
-STRANGER, VIEWER = 64_231, 64_232
+STRANGER, VIEWER, CALLER = 64_231, 64_232, 64_233
 NAME = "trimtab.example"
 BROKEN = 'entrypoint: [/bin/sh, -c, "echo no config found; exit 3"]'
 
@@ -68,11 +68,12 @@ class Visitor:
 
 
 @contextmanager
-def page_of(host: Host) -> Iterator[tuple[subprocess.Popen[str], Visitor]]:
+def page_of(host: Host, **variables: str) -> Iterator[tuple[subprocess.Popen[str], Visitor]]:
     """Run ``trimtab web`` during the block."""
     argv = [TRIMTAB, "web", "--state", str(host.state)]
+    env = {**host.environment(), **variables}
     with subprocess.Popen(
-        argv, env=host.environment(), stdout=subprocess.PIPE, text=True, cwd=host.folder
+        argv, env=env, stdout=subprocess.PIPE, text=True, cwd=host.folder
     ) as process:
         assert process.stdout is not None
         try:
@@ -123,24 +124,37 @@ def test_the_page_shows_its_user_what_is_broken_and_follows_changes(host: Host) 
             assert all(line.startswith("data:") for line in news), "the stream has an end"
 
 
+def opened_by(uid: int, visitor: Visitor) -> subprocess.CompletedProcess[str]:
+    """Use the link in a process of another user."""
+    program = (
+        "import sys, urllib.request\nprint(urllib.request.urlopen(sys.argv[1], timeout=30).status)"
+    )
+    argv = [sys.executable, "-c", program, f"http://{visitor.host}{visitor.link}"]
+    return subprocess.run(
+        as_user(argv, uid=uid, gid=uid),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        timeout=PATIENCE_S,
+    )
+
+
+def test_the_browser_of_the_user_who_called_sudo_is_served(host: Host) -> None:
+    with host.running(), page_of(host, SUDO_UID=str(CALLER)) as (_, visitor):
+        foreign = opened_by(STRANGER, visitor)
+        assert foreign.returncode != 0
+        assert "ConnectionResetError" in foreign.stderr or "RemoteDisconnected" in foreign.stderr
+        served = opened_by(CALLER, visitor)
+        assert served.stdout == "200\n", served
+
+
 def test_another_user_and_another_name_of_the_host_are_refused(host: Host) -> None:
     with host.running(), page_of(host) as (_, visitor):
         port = visitor.host.partition(":")[2]
         for name in ("evil.example", f"evil.example:{port}", f"localhost:{port}", "127.0.0.1"):
             assert visitor.ask(visitor.link, Host=name).status == 421, name
-        program = (
-            "import sys, urllib.request\n"
-            "print(urllib.request.urlopen(sys.argv[1], timeout=30).status)"
-        )
-        argv = [sys.executable, "-c", program, f"http://{visitor.host}{visitor.link}"]
-        foreign = subprocess.run(
-            as_user(argv, uid=STRANGER, gid=STRANGER),
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd="/",
-            timeout=PATIENCE_S,
-        )
+        foreign = opened_by(STRANGER, visitor)
         assert foreign.returncode != 0
         assert "ConnectionResetError" in foreign.stderr or "RemoteDisconnected" in foreign.stderr
         assert visitor.enter().status == 200, "nobody used the link"

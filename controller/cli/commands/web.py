@@ -78,9 +78,15 @@ def open_page(port: int, state: Path | None, as_json: bool) -> None:
         OwnReader(folder),
         bind_port(port),
         session=WebSession(user_name(os.getuid()), logs=None),
-        uids=frozenset({0, os.getuid()}),
+        uids=frozenset({0, os.getuid(), _caller()}),
         announce=announce,
     )
+
+
+def _caller() -> int:
+    """Return the uid of the user who called sudo, whose browser opens the link; without sudo, the own uid."""
+    called = os.environ.get("SUDO_UID", "")
+    return int(called) if os.getuid() == 0 and called.isdecimal() else os.getuid()
 
 
 @command(
