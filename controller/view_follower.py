@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from controller.core.view.view import merged
-from controller.model.errors import StateError, TrimtabError
+from controller.model.errors import TrimtabError
 from controller.ports import Clock
 
 log = logging.getLogger("trimtab.view")
@@ -105,9 +105,9 @@ class ViewFollower:
             self._have = ""
             after = Followed(before.view, before.away_since or self._clock.now())
             if before.away_since is None:
-                is_refused = isinstance(error, StateError)
-                hint = f" (the policy needs uid {os.getuid()} under `viewers`)"
-                log.warning("no view from the controller: %s%s", error, hint if is_refused else "")
+                is_denied = isinstance(error, TrimtabError) and error.code == "socket.denied"
+                hint = f" (the policy needs uid {os.getuid()} under `viewers`)" if is_denied else ""
+                log.warning("no view from the controller: %s%s", error, hint)
         self._followed = after
         self._on_step(before, after)
         if after.away_since is not None:

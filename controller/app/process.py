@@ -97,7 +97,7 @@ def load_modules(paths: Iterable[str]) -> None:
 
 
 class LateImports:
-    """A finder that logs each module that a service imports after its start, and finds none."""
+    """A finder for ``sys.meta_path``: logs each import of a service after its start, and finds no module."""
 
     def __init__(self) -> None:
         self._logged = set[str]()
@@ -110,7 +110,7 @@ class LateImports:
 
 
 def log_late_imports() -> None:
-    """Log an error for each module that this process imports from now on."""
+    """Log an error for each later import of this process."""
     sys.meta_path.insert(0, LateImports())
 
 

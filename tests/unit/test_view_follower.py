@@ -104,15 +104,21 @@ def test_after_an_answer_that_cannot_be_read_everything_is_asked_again() -> None
     assert follower.followed == Followed(view("a-2", row("api"), full=True))
 
 
-def test_the_log_names_the_uid_of_a_reader_whom_the_policy_lacks_once(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("socket.denied", f" (the policy needs uid {os.getuid()} under `viewers`)"),
+        ("controller.stranger", ""),
+    ],
+)
+def test_the_log_says_once_why_there_is_no_view_and_what_the_policy_lacks(
+    caplog: pytest.LogCaptureFixture, code: str, hint: str
 ) -> None:
     def refused(have: str, *, wait_s: float) -> Mapping[str, Any]:
-        raise StateError("controller.denied", "this user isn't allowed to connect")
+        raise StateError(code, "the socket is closed")
 
     follower = ViewFollower(refused, HandClock(), Steps(), wait_s=WAIT_S)
     for _ in range(2):
         follower.step()
     (warning,) = caplog.messages
-    assert "this user isn't allowed to connect" in warning
-    assert warning.endswith(f"(the policy needs uid {os.getuid()} under `viewers`)")
+    assert warning == f"no view from the controller: {code}: the socket is closed{hint}"

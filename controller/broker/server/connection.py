@@ -659,7 +659,7 @@ class Listener:
                 task.cancel()
 
     def _cancel_silent(self) -> None:
-        """Cancel connections that wait, or that have no request."""
+        """Cancel waiting connections, and connections without a request."""
         for waiting in self._waiting:
             waiting.cancel()
         for task, connection in self._serving.items():

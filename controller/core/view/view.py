@@ -101,7 +101,7 @@ def _texts(values: Iterable[str]) -> str | None:
 
 
 def _origin(path: str, source: SourceLocation, *, is_written: bool) -> Report:
-    """Return where a value is from: ``document`` with its place, ``policy`` with its rule, or ``default``."""
+    """Return the origin of a value: ``document`` with a place, ``policy`` with a rule, or ``default``."""
     if is_written:
         line = next(_lines(path.removeprefix("spec."), source), source.line)
         return {"from": "document", **place_of(source), "line": line}
