@@ -32,7 +32,7 @@ from controller.cli.output.tables import (
 from controller.cli.output.terminal import ReportExcerpts, echo
 from controller.cli.output.times import age, current_time, parse_time, until, with_names
 from controller.core.encoding.text import printable
-from controller.core.view.attention import GRAVITY
+from controller.core.view.attention import GRAVITY, RETRIED
 from controller.model.errors import NOTES, notes_text
 from controller.model.names import revision_digits
 
@@ -570,8 +570,9 @@ def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -
     parts += [again] if again else []
     lines = [text] if (text := "; ".join(parts)) else []
     # The time of the next try says what happens next, and so does the message of work in progress.
-    if not again and not (lines and resource.get("severity") == "progress"):
-        lines += [f"next: {text}"] if (text := resource.get("next", "")) else []
+    following = resource.get("next", "")
+    is_said = following != RETRIED if again else lines and resource.get("severity") == "progress"
+    lines += [f"next: {following}"] if following and not is_said else []
     if not view.wide:
         return tuple(lines)
     failures = (slot.get("lastFailure", {}) for slot in resource.get("slots", []))

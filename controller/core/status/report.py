@@ -8,7 +8,8 @@ resource proves nothing before.
 
 A resource, and each of its slots, has ``nextTry`` while it waits for an instant: ``{"at":
 "2026-03-01T12:00:40Z", "reason": "failed 3 times in a row (it exited with 1)"}``. A resource shows
-the earliest instant of its slots and failed actions.
+the earliest instant of its slots and failed actions. ``waitsFor`` has the keys of the resources that must change
+before a planned action of the resource.
 
 Adds failed runs to a status report, for a reader with permission to see container output.
 
@@ -40,6 +41,7 @@ from controller.core.status.facts import (
 )
 from controller.core.status.notifications import notification_facts
 from controller.model.container_output import FailedRun
+from controller.model.desired.plan import Plan, Wait
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
@@ -141,8 +143,14 @@ def _resource(
         **facts.details,
         "conditions": conditions,
         **_next_try(_pauses(facts, inputs)),
+        **({"waitsFor": waits} if (waits := _waits_for(key, inputs.plan)) else {}),
         "slots": [_recalled(row, key, inputs) for row in facts.slots],
     }
+
+
+def _waits_for(key: Key, plan: Plan) -> list[str]:
+    waits = (action for action in plan.of(key) if isinstance(action, Wait))
+    return sorted({str(other) for wait in waits for other in wait.on})
 
 
 def _pauses(facts: Facts, inputs: StatusInputs) -> Iterator[SlotPause]:

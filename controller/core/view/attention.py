@@ -7,7 +7,7 @@ metrics and notifications read the members that ``attended`` adds to a row.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -48,7 +48,7 @@ class Attention:
     #: The type of the condition.
     worst: str
     severity: Urgency
-    #: What happens next, in our words alone: no text of a document, an image or a container.
+    #: What happens next, in our words and names of resources: no other text of a document, an image or a container.
     next: str
     who: Who
 
@@ -69,6 +69,9 @@ class Meaning:
 _CORRECT = "nothing until its document is corrected"
 _LOOK = "nothing until an operator removes the cause"
 _TRIED = "trimtab tries again by itself"
+#: Of a stalled resource whose failed action is retried.
+RETRIED: Final = f"{_TRIED}; a person must remove the cause"
+_WAITS = "it goes on by itself when {} ready"
 
 #: The rows of true conditions, the gravest condition first.
 MEANINGS: Final = (
@@ -100,6 +103,7 @@ MEANINGS: Final = (
     Meaning("Failed", "", _WARNING, _WARNING, _AUTHOR, _CORRECT),
     # The families of reasons say who acts: see ``actor_of_stalled``.
     Meaning("Stalled", "", _WARNING, _PAGE, _AUTHOR, _CORRECT),
+    Meaning("Stalled", "dependency.failed", _WARNING, _PAGE, _AUTHOR, _WAITS),
     Meaning(
         "Paused",
         "",
@@ -294,13 +298,39 @@ def attention_of(row: Mapping[str, Any]) -> Attention:
     if worst is None:
         return _attention(not_ready, is_down=is_down)
     name, reason = worst["type"], worst["reason"]
-    if name == "Stalled" and actor_of_stalled(reason) is Who.OPERATOR:
-        return Attention(name, _PAGE if is_down else _WARNING, _LOOK, Who.OPERATOR)
     found = _BY_CONDITION.get((name, reason)) or _BY_CONDITION[name, ""]
+    if name == "Stalled":
+        found = _stalled(row, reason, found)
     needs_nobody = found.severity in {_OK, _PROGRESS}
     if needs_nobody and ready["status"] == "Unknown":
         return _attention(not_ready, is_down=is_down)  # nobody can say that it goes on
     return _attention(found, is_down=is_down)
+
+
+def _stalled(row: Mapping[str, Any], reason: str, found: Meaning) -> Meaning:
+    """Return the row of the table for a reason of Stalled, with its actor and what happens next."""
+    if actor_of_stalled(reason) is Who.OPERATOR:
+        found = replace(found, who=Who.OPERATOR, next=_LOOK)
+    if row.get("nextTry", {}).get("reason", "").startswith(f"{reason}:"):
+        return replace(found, next=RETRIED)
+    return replace(found, next=_WAITS.format(_awaited(row))) if found.next == _WAITS else found
+
+
+def _awaited(row: Mapping[str, Any]) -> str:
+    """Return the resources that a row waits for, with the verb: ``db is``, ``a, b and 2 others are``."""
+    keys = [key.split("/") for key in row.get("waitsFor", ())]
+    names = [name if space == row["namespace"] else f"{space}/{name}" for _, space, name in keys]
+    match names:
+        case []:
+            return "what it depends on is"
+        case [name]:
+            return f"{name} is"
+        case [first, second]:
+            return f"{first} and {second} are"
+        case [first, second, *others]:
+            return f"{first}, {second} and {len(others)} more are"
+        case _:
+            raise AssertionError(names)
 
 
 def actor_of_stalled(reason: str) -> Who:

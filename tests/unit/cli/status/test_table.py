@@ -99,9 +99,14 @@ def test_a_row_says_what_happens_next_unless_its_message_does() -> None:
     assert row.endswith("  no such image")
     assert following.strip() == "next: nothing until its document is corrected"
     at_work = attended(resource("web", condition("Progressing", "creating web.2", reason="Acting")))
-    retried = {**stalled, "nextTry": {"at": "2026-03-01T12:00:40Z"}}
-    for each in (at_work, retried, attended(resource("db"))):
+    other = {**stalled, "nextTry": {"at": "2026-03-01T12:00:40Z", "reason": "failed once"}}
+    for each in (at_work, other, attended(resource("db"))):
         assert "next:" not in "\n".join(shown(report(each), 120))
+    again = {"at": "2026-03-01T12:00:40Z", "reason": "image.notfound: no such image"}
+    row, following = shown(report(attended({**stalled, "nextTry": again})), 120)[-2:]
+    assert row.endswith("  no such image; again in 40 s")
+    told = "next: trimtab tries again by itself; a person must remove the cause"
+    assert following.strip() == told
     unexplained = attended(resource("web", condition("Ready", reason="NotReady", status="False")))
     assert shown(report(unexplained), 120)[-1].endswith("next: trimtab looks at it again")
 

@@ -320,6 +320,16 @@ def test_a_slot_that_waits_says_for_what():
     assert said(found)["Ready"] == ("False", *waiting)
 
 
+def test_what_waits_for_others_names_their_keys():
+    db = service("db", replicas=0)
+    api = service("api", dependsOn=[{"name": "db"}])
+    web = service("web", dependsOn=[{"name": "api"}])
+    rows = report(world(declared(db, api, web), engine()), previous=None, now=NOW)["resources"]
+    assert isinstance(rows, list)
+    waits = {row["name"]: row.get("waitsFor") for row in rows}
+    assert waits == {"db": None, "api": ["Service/default/db"], "web": ["Service/default/api"]}
+
+
 def test_the_next_try_of_each_slot_and_of_a_failed_action_is_an_instant_with_its_reason():
     pauses = {
         (WEB, 1): SlotPause("failed 3 times in a row (it exited with 1)", 1772366440.0),

@@ -89,6 +89,32 @@ def test_the_worst_condition_says_how_urgent_it_is_and_who_must_act(row, worst, 
     assert (found.worst, found.severity, found.who) == (worst, severity, who)
 
 
+def test_what_is_stalled_says_what_ends_it():
+    """trimtab tries some causes again, and goes on when the other resource does."""
+
+    def following(reason: str, **members: Any) -> str:
+        return attention_of({**row_of(("Stalled", reason)), "namespace": "shop", **members}).next
+
+    assert following("image.notfound") == "nothing until its document is corrected"
+    assert following("volume.foreign") == "nothing until an operator removes the cause"
+    again = {"at": "2026-03-01T12:00:40Z", "reason": "image.notfound: no such image"}
+    told = "trimtab tries again by itself; a person must remove the cause"
+    assert following("image.notfound", nextTry=again) == told
+    assert following("image", nextTry=again) == "nothing until its document is corrected"
+    goes_on = "it goes on by itself when {} ready"
+    keys = ["Job/shop/seed", "Service/other/db", "Service/shop/api", "Service/shop/web"]
+    for count, names in enumerate(
+        (
+            "what it depends on is",
+            "seed is",
+            "seed and other/db are",
+            "seed, other/db and 1 more are",
+        )
+    ):
+        found = following("dependency.failed", waitsFor=keys[:count])
+        assert found == goes_on.format(names)
+
+
 def test_several_rules_are_judged_by_the_first():
     assert actor_of_stalled("mount.source, image.mutable") is Who.AUTHOR
 

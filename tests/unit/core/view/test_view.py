@@ -60,12 +60,14 @@ def inputs_of(desired: Desired, observed: Observed, **more: Any) -> ViewInputs:
 
 
 def example() -> ViewInputs:
-    """A service as declared, one that stays otherwise, one of which a replica is missing."""
+    """A service as declared, one that stays otherwise with its dependent, one of which a replica is missing."""
     web = service(WEB.name, resources={"memory": "512Mi"}, env={"TOKEN": "secret"})
     api, worker = service("api"), service("worker", replicas=2)
-    desired = declared(web, api, worker, network("back"), volume("data"))
+    edge = service("edge", dependsOn=[{"name": "api", "condition": "Healthy"}])
+    desired = declared(web, api, worker, edge, network("back"), volume("data"))
     observed = engine(container("web"), container("worker"))
-    denied = Failure(Act.STALLED, "image.denied", "the registry refuses the image")
+    why = "the registry refuses the image"
+    denied = Failure(Act.STALLED, "image.denied", why, retry_at=1_772_366_440.0)
     return inputs_of(desired, observed, failures={API: denied})
 
 
