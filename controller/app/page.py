@@ -31,10 +31,9 @@ from controller.system.syscalls import forbid_core_dumps
 from controller.system.systemd import ServiceManager
 from controller.view_follower import Followed, ViewFollower
 from controller.web.pages import WebSession, load_templates
-from controller.web.server.connections import SocketAddress, admit_users
-from controller.web.server.login import Logins, TrustedProxy
+from controller.web.server.login import Logins, Sessions, TrustedProxy
 from controller.web.server.port import InstanceReader
-from controller.web.server.sessions import Sessions
+from controller.web.server.serve import SocketAddress, admit_users
 from controller.web.server.tokens import TokenFile
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from controller.core.planning.slot_plan import hypothetical_create
 from controller.core.service.history import history
 from controller.core.status import report as status
 from controller.core.status.facts import FactsMemo, Report, StatusInputs, revision_times
-from controller.core.status.notifications import unsent
+from controller.core.status.report import unsent
 from controller.core.view.attention import attended
 from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler

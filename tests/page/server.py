@@ -28,10 +28,9 @@ from controller.web.pages import (
     route_of,
 )
 from controller.web.server.application import PageServer, Site
-from controller.web.server.login import Logins
+from controller.web.server.login import BrowserSession, Logins, Sessions
 from controller.web.server.port import Samples
 from controller.web.server.serve import server_of
-from controller.web.server.sessions import BrowserSession, Sessions
 from controller.web.server.tokens import TokenFile
 from tests.page import worlds
 

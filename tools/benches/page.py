@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
-from controller.web.server.sessions import STREAMS_MAX
+from controller.web.server.login import STREAMS_MAX
 from tools.benches.measure import Figure, percentile
 from tools.suite.processes import cpu_seconds
 

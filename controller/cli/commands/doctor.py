@@ -10,6 +10,7 @@ import pwd
 import re
 import shutil
 import socket
+import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -23,7 +24,6 @@ import click
 from controller import __version__
 from controller.cli.clients.socket_client import BrokerApi, ask_controller, exchange
 from controller.cli.clients.status_report import key_text, name_of, settings_problems
-from controller.cli.commands.file_modes import OpenFile, close_file, open_files
 from controller.cli.exit_codes import with_program
 from controller.cli.options import command, counted, engine_option, print_json, state_root
 from controller.cli.output.terminal import echo
@@ -57,6 +57,69 @@ from controller.system.systemd import (
     root_of,
     server_of,
 )
+
+#: Bits of access. Others, such as set-group-id, stay as they are.
+_ACCESS = 0o777
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file or folder with more access than it needs."""
+
+    path: Path
+    mode: int
+    wanted: int
+
+    @property
+    def told(self) -> str:
+        return f"{self.path} has mode {self.mode:04o}, wants {self.wanted:04o}"
+
+
+def open_files(state: StateFolder, policy: Path, registry_auth: Path) -> Iterator[OpenFile]:
+    """Yield the files and folders that are open to more users than trimtab makes them for.
+
+    The bounds are what ``app.state_folder`` makes, and what the broker requires of files of root's. What is
+    missing, a link, or closed to this user is left out.
+    """
+    most = {
+        state.root: 0o755,
+        state.broker: 0o700,
+        state.journal_key: 0o600,
+        state.hash_key: 0o600,
+        state.controller: 0o700,
+        state.run: 0o750,
+        state.fetcher: 0o750,
+        state.feedback: 0o750,
+        state.ship: 0o700,
+        # A group of the owner's own may write it.
+        policy: 0o775,
+        settings_file(state.root): 0o775,
+        registry_auth: 0o700,
+    }
+    for path, access in most.items():
+        try:
+            found = path.lstat().st_mode
+        except OSError:
+            continue
+        if not stat.S_ISLNK(found) and found & _ACCESS & ~access:
+            mode = stat.S_IMODE(found)
+            yield OpenFile(path, mode, mode & ~(_ACCESS & ~access))
+
+
+def close_file(found: OpenFile) -> None:
+    """Take the surplus access away. Access is never given.
+
+    Raises:
+        OSError: this user isn't allowed to, or a link stands there now.
+    """
+    handle = os.open(found.path, _OPEN)
+    try:
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.fchmod(handle, mode & found.wanted)
+    finally:
+        os.close(handle)
+
 
 MINIMUM_API = (1, 44)
 #: Bytes of an engine's answer.

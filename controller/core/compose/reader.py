@@ -31,13 +31,14 @@ from controller.core.compose.attributes import read_values
 from controller.core.compose.consistency import check_consistency, volumes_of
 from controller.core.compose.long_forms import clean_path, nodes_of
 from controller.core.compose.nodes import ComposeNode, Fault, NodePath, fail, problem_at, project_of
-from controller.core.compose.paths import file_path, join
 from controller.core.compose.project import EXTENSION, SERVICE, ComposeProject, FileAbsent, ReadFile
 from controller.core.compose.project_files import (
     Incomplete,
     PartScope,
     Session,
     TooManyFiles,
+    file_path,
+    join,
     load_model,
     unreadable,
 )

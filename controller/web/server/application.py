@@ -47,9 +47,8 @@ from controller.web.pages import (
     render,
     route_of,
 )
-from controller.web.server.login import Logins, LoginsBlocked
+from controller.web.server.login import SESSION_S, BrowserSession, Logins, LoginsBlocked, Sessions
 from controller.web.server.port import InstanceReader
-from controller.web.server.sessions import SESSION_S, BrowserSession, Sessions
 from controller.web.server.tokens import TokenScope, read_scope
 
 HEADERS: Final = {

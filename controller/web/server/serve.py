@@ -1,10 +1,17 @@
-"""Serves an application on a listening socket, with limits on connections, heads of requests and readers."""
+"""Serves an application on a listening socket, with limits on connections, heads of requests and readers.
+
+Any user and any container in the host's network can connect to a loopback port: connections of the
+server's user and of root are admitted. The kernel's table of connections names the user at the other end
+(proc_net(5), ``tcp``).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -16,7 +23,44 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from controller.system.conversation import peer_uid_of
-from controller.web.server.connections import SocketAddress
+
+#: TCP_ESTABLISHED (include/net/tcp_states.h). Rows of connections that end have no owner: their uid is 0.
+_ESTABLISHED = "01"
+_STATE, _UID = 3, 7
+
+SocketAddress = tuple[str, int]
+
+
+def client_uid(table: str, *, client: SocketAddress, server: SocketAddress) -> int | None:
+    """Return the uid of the client of an established IPv4 connection; None if the table lacks it.
+
+    *table* is the content of ``/proc/net/tcp``. An address is a host, such as ``127.0.0.1``, and a port.
+    """
+    wanted = [_row_form(client), _row_form(server), _ESTABLISHED]
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if fields[1 : _STATE + 1] == wanted:
+            return int(fields[_UID])
+    return None
+
+
+def _row_form(address: SocketAddress) -> str:
+    """Return an address as the table has it: a number in the byte order of the host."""
+    host, port = address
+    number = int.from_bytes(ipaddress.IPv4Address(host).packed, sys.byteorder)
+    return f"{number:08X}:{port:04X}"
+
+
+def admit_users(
+    read_table: Callable[[], str], uids: frozenset[int]
+) -> Callable[[SocketAddress, SocketAddress], bool]:
+    """Return a function that returns True for a connection, from client to server, of one of the *uids*."""
+
+    def is_admitted(client: SocketAddress, server: SocketAddress) -> bool:
+        return client_uid(read_table(), client=client, server=server) in uids
+
+    return is_admitted
+
 
 CONNECTIONS_MAX: Final = 128
 #: The longest line and headers of a request, in bytes.

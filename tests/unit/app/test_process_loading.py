@@ -86,7 +86,7 @@ SERVICES = {
         *("controller.ship.otlp", *late_imports("controller.ship.otlp")),
     ),
     "page": (
-        *("controller.app.page", "controller.cli.commands.page_data"),
+        *("controller.app.page", "controller.cli.commands.web"),
         *late_imports("controller.app.page"),
     ),
 }

@@ -15,11 +15,9 @@ from typing import Any
 from controller.view_follower import Followed
 from controller.web.pages import Away, LogsNeeded, PageLogs, Records, WebSession
 from controller.web.server.application import PageServer, Site
-from controller.web.server.connections import SocketAddress
-from controller.web.server.login import Logins, TrustedProxy
+from controller.web.server.login import Logins, Sessions, TrustedProxy
 from controller.web.server.port import Samples
-from controller.web.server.serve import server_of
-from controller.web.server.sessions import Sessions
+from controller.web.server.serve import SocketAddress, server_of
 from controller.web.server.tokens import TokenFile
 from tests.page import worlds
 from tests.unit.web.server.clock import HandClock

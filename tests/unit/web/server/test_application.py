@@ -8,7 +8,7 @@ import pytest
 from controller.view_follower import Followed
 from controller.web.pages import Away, WebSession
 from controller.web.server.application import HEADERS
-from controller.web.server.sessions import SESSION_S, STREAMS_OF_A_SESSION
+from controller.web.server.login import SESSION_S, STREAMS_OF_A_SESSION
 from tests.page import worlds
 from tests.unit.web.server.site import COOKIE, RunningSite, running_site
 

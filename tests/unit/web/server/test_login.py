@@ -13,11 +13,11 @@ from controller.view_follower import Followed
 from controller.web.server.login import (
     ADDRESSES_MAX,
     FAILURES_MAX,
+    SESSION_S,
     WINDOW_S,
     FailedLogins,
     TrustedProxy,
 )
-from controller.web.server.sessions import SESSION_S
 from controller.web.server.tokens import TokenFile, WebToken, digest_of
 from tests.page import worlds
 from tests.unit.web.server.site import Answer, RunningSite, running_site

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli.commands.file_modes import OpenFile, close_file, open_files
+from controller.cli.commands.doctor import OpenFile, close_file, open_files
 from controller.settings import StateFolder
 
 

@@ -10,8 +10,7 @@ import pytest
 from controller.core.manifests.check_together import desired_of
 from controller.core.notify.symptoms import symptoms_of
 from controller.core.status.facts import StatusInputs
-from controller.core.status.notifications import unsent
-from controller.core.status.report import report, rows_of
+from controller.core.status.report import report, rows_of, unsent
 from controller.core.view.attention import attended
 from controller.model.desired.desired import Desired, GitSource, SourceLocation
 from controller.model.desired.plan import Plan

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from controller.web.pages import WebSession
-from controller.web.server.sessions import (
+from controller.web.server.login import (
     LINK_S,
     SESSION_S,
     SESSIONS_MAX,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.web.server.connections import client_uid
+from controller.web.server.serve import client_uid
 
 #: A client (40001) and a server (8123) on 127.0.0.1; a connection of port 40002 that ends; a listener.
 TABLE = """\
