@@ -233,6 +233,12 @@ def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyConditio
     return found
 
 
+def needs_of(key: Key, spec: ServiceSpec) -> Iterator[Key]:
+    """Yield the dependencies of a service or job, and the jobs that its rollout names."""
+    yield from dependencies_of(key, spec)
+    yield from (job for _, job in hooks_of(key, spec))
+
+
 def shared_service(key: Key, spec: ServiceSpec) -> Key | None:
     """Return the service whose namespaces a service shares; None without any."""
     return None if spec.shares is None else spec.shares.key_in(key.namespace)

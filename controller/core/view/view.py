@@ -12,21 +12,24 @@ verification of the journal are about everybody's documents and records, and lef
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from controller.core.drift.actions import is_denied
 from controller.core.engine_api.comparable_fields import SETTINGS, UNSET, Setting
+from controller.core.manifests.job_checks import needs_of
 from controller.core.review.field_changes import written_fields
 from controller.core.review.flat_plan import blocked_json, problem_json
 from controller.core.review.performed_actions import PerformedAction
 from controller.core.review.progress import acts_json
 from controller.core.status.facts import Report
 from controller.core.status.report import rows_of
-from controller.core.view.attention import state_of
+from controller.core.view.attention import attended, state_of
 from controller.model.desired.desired import Desired, OverrideReason, Service, SourceLocation
-from controller.model.desired.plan import AnyAction, Plan
+from controller.model.desired.plan import AnyAction, Plan, Wait
 from controller.model.errors import UNREACHABLE_CODES, Problem, Severity
 from controller.model.names import Key
 from controller.model.observed import Container, Observed, Settings
@@ -346,13 +349,25 @@ _UNREACHABLE: Final = Problem(
     severity=Severity.WARNING,
 )
 BLANK: Final = "…"
+#: In place of a cause that tells of another owner's resource.
+OTHERS: Final = "because of a resource of another owner"
 _WORD: Final = re.compile(r"\w(?:[\w./-]*[\w/-])?")
 
 
 def scoped(inputs: ViewInputs, scope: ViewerScope) -> ViewInputs:
     """Return the facts about the resources of a scope's owners. A resource without an owner is nobody's."""
-    rows = [row for row in rows_of(inputs.report) if scope.has(str(row["owner"]))]
-    keys = {Key.parse(key_of(row)) for row in rows}
+    owns = {Key.parse(key_of(row)): scope.has(str(row["owner"])) for row in rows_of(inputs.report)}
+    keys = {key for key, is_own in owns.items() if is_own}
+    hide = _hiding(inputs, keys, owns.keys() - keys)
+    rows = [
+        _row_without_others(row, keys, hide)
+        for row in rows_of(inputs.report)
+        if scope.has(str(row["owner"]))
+    ]
+
+    def hidden(action: AnyAction) -> AnyAction:
+        return replace(action, cause=hide(action.object, action.cause))
+
     desired, plan = inputs.desired, inputs.plan
     own = [problem_json(each) for each in (*desired.problems, *plan.problems) if each.key in keys]
     own += [blocked_json(each) for each in plan.blocked if each.key in keys]
@@ -369,8 +384,60 @@ def scoped(inputs: ViewInputs, scope: ViewerScope) -> ViewInputs:
         desired=replace(
             desired, services=tuple(each for each in desired.services if each.key in keys)
         ),
-        plan=replace(plan, actions=tuple(each for each in plan.actions if each.object in keys)),
-        acts=tuple(act for act in inputs.acts if act.action.object in keys),
+        plan=replace(
+            plan,
+            actions=tuple(hidden(each) for each in plan.actions if each.object in keys),
+        ),
+        acts=tuple(
+            replace(act, action=hidden(act.action))
+            for act in inputs.acts
+            if act.action.object in keys
+        ),
+    )
+
+
+def _hiding(
+    inputs: ViewInputs, own: AbstractSet[Key], others: AbstractSet[Key]
+) -> Callable[[Key, str], str]:
+    """Return a function that hides a text about an own resource if the text tells of another owner's.
+
+    The cause of a wait says how the other resource stands. It repeats the cause of an own resource that waits in turn.
+    """
+    waits = [each for each in inputs.plan.actions if isinstance(each, Wait) and each.object in own]
+    awaited = {*others}
+    while more := {each.object for each in waits if not awaited.isdisjoint(each.on)} - awaited:
+        awaited |= more
+    causes = defaultdict[Key, set[str]](set)
+    for wait in waits:
+        if not awaited.isdisjoint(wait.on):
+            causes[wait.object].add(wait.cause)
+    names = {
+        (each.key, key.name)
+        for each in inputs.desired.workloads
+        for key in needs_of(each.key, each.spec)
+        if each.key in own and key in others
+    }
+
+    def hide(key: Key, text: str) -> str:
+        told = any(cause in text for cause in causes.get(key, ()))
+        told = told or any((key, word) in names for word in _WORD.findall(text))
+        return OTHERS if told else text
+
+    return hide
+
+
+def _row_without_others(
+    row: Report, own: AbstractSet[Key], hide: Callable[[Key, str], str]
+) -> Report:
+    key = Key.parse(key_of(row))
+    conditions: Any = row["conditions"]
+    waits: Any = row.get("waitsFor", [])
+    return attended(
+        {
+            **{name: value for name, value in row.items() if name != "waitsFor"},
+            "conditions": [{**each, "message": hide(key, each["message"])} for each in conditions],
+            **({"waitsFor": kept} if (kept := [x for x in waits if Key.parse(x) in own]) else {}),
+        }
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ from controller.core.view.view import (
     scoped,
 )
 from controller.model.desired.desired import Desired, Service
+from controller.model.desired.plan import StopContainer
 from controller.model.errors import Problem
 from controller.model.names import service_key
 from controller.model.observed import Container, ContainerState
@@ -128,6 +130,44 @@ def test_a_message_about_an_own_resource_names_no_other_owners() -> None:
     problem = Problem("port.taken", taken, key=service_key("default", "alice-0"))
     shown: Any = view_of(inputs_of([own, other], further=(problem,)))["problems"]
     assert shown[-1]["message"] == "port 80 is …'s (…), see …. Image x/shop/web:1"
+
+
+def test_what_waits_for_another_owners_resource_says_neither_its_name_nor_how_it_stands() -> None:
+    db = service("db", owner=BOB)
+    broken = container("db", owner=BOB, state="exited", exit_code=7, settings={"restart": "no"})
+    needs = [{"name": "db", "condition": "Healthy", "restart": True}]
+    own: Part = (service("alice-0", owner=ALICE, dependsOn=needs), ())
+    # It repeats what its dependency waits for.
+    next_one: Part = (service("alice-1", owner=ALICE, dependsOn=[{"name": "alice-0"}]), ())
+    for there in ((), (broken,)):
+        made = inputs_of([own, next_one, (db, there)])
+        assert " db " in json.dumps([row["conditions"] for row in rows_of(made.report)])
+        shown = view_of(made)
+        assert [row.get("waitsFor") for row in rows_of(shown)] == [
+            None,
+            ["Service/default/alice-0"],
+        ]
+        plain: Any = [{**row, "fields": []} for row in rows_of(shown)]
+        texts = json.dumps([plain, shown["plan"], shown["problems"], shown["acts"]])
+        assert "because of a resource of another owner" in texts
+        for word in ("db", "7", "healthy", BOB):
+            assert not re.search(rf"\b{word}\b", texts), (word, texts)
+    everybody = view_of(inputs_of([own, next_one, (db, ())]), ViewerScope(frozenset({ALICE, BOB})))
+    assert "waiting for db to be healthy" in json.dumps(everybody)
+
+
+def test_an_act_because_of_another_owners_resource_does_not_name_it() -> None:
+    needs = [{"name": "db", "restart": True}]
+    own = service("alice-0", owner=ALICE, dependsOn=needs)
+    made = inputs_of([(own, (container("alice-0", owner=ALICE),)), (service("db", owner=BOB), ())])
+    replaced = StopContainer(
+        object=own.key,
+        target="alice-0.1",
+        cause="db was replaced after alice-0.1 was started",
+    )
+    shown: Any = view_of(replace(made, acts=(PerformedAction(1, 1_772_366_400.0, replaced),)))
+    assert [act["cause"] for act in shown["acts"]] == ["because of a resource of another owner"]
+    assert "db" not in json.dumps(shown["acts"])
 
 
 def test_problems_of_no_own_resource_and_sources_are_left_out() -> None:
