@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal
 
 from controller.model.delivery import MountedFiles, StoredFiles
@@ -337,7 +338,7 @@ class Image:
 Groups = dict[Key, tuple[Container, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Observed:
     """One observation of the engine."""
 
@@ -371,32 +372,25 @@ class Observed:
     foreign: tuple[ForeignContainer, ...] = ()
     #: Why a container of a service can't be read, by the service. The others of it may be missing here.
     unread: Mapping[Key, str] = field(default_factory=dict)
-    # Built at the first use: a plan of everything asks for each service. ``object``, since
-    # the reader of a host's snapshot would read the field as a member.
-    _groups: object = field(init=False, repr=False, compare=False, default=None)
 
-    @property
+    # Indexes are built at the first use: a plan of everything asks for each service.
+    @cached_property
     def groups(self) -> Groups:
         """The containers of each service, of all creators, sorted by slot and name."""
-        groups = self._groups
-        if not isinstance(groups, dict):
-            made: dict[Key, list[Container]] = {}
-            for container in sorted(self.containers, key=lambda each: (each.slot, each.name)):
-                made.setdefault(container.key, []).append(container)
-            groups = {key: tuple(found) for key, found in made.items()}
-            # Assigned when complete, so no other thread sees a partial index.
-            object.__setattr__(self, "_groups", groups)
-        return groups
+        made: dict[Key, list[Container]] = {}
+        for container in sorted(self.containers, key=lambda each: (each.slot, each.name)):
+            made.setdefault(container.key, []).append(container)
+        return {key: tuple(found) for key, found in made.items()}
 
     def of(self, key: Key) -> tuple[Container, ...]:
         """Return the containers of a service created by the controller, by slot and name."""
         found = self.groups.get(key, ())
-        return tuple(each for each in found if each.origin == "controller")
+        return tuple([each for each in found if each.origin == "controller"])
 
-    @property
+    @cached_property
     def services(self) -> frozenset[Key]:
         """The services with containers created by the controller."""
-        return frozenset(key for key in self.groups if self.of(key))
+        return frozenset(each.key for each in self.containers if each.origin == "controller")
 
     def find(self, identifier: str) -> Container | None:
         """Return the container with an id."""

@@ -1,16 +1,24 @@
-"""The page of 1,000 services: its first byte, its size, and what 64 live readers cost its server."""
+"""1,000 services: the first byte and size of the page, what 64 live readers cost, and a scrape of the metrics."""
 
 from __future__ import annotations
 
 import http.client
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from controller.loop.metrics import ControllerMetrics
+from controller.loop.status_reporter import FRESH_S
+from controller.model.desired.plan import AnyAction
+from controller.model.errors import EngineError, EngineFailed
 from controller.web.server.login import STREAMS_MAX
+from tests import worlds
+from tests.unit.loop.toy import House
 from tools.benches.measure import Figure, percentile
 from tools.suite.processes import cpu_seconds
 
@@ -52,8 +60,36 @@ def _page(host: str) -> tuple[float, int]:
     return first_s, size
 
 
+def _fail(action: AnyAction) -> EngineError | None:
+    return EngineFailed("engine.error", "no") if action.verb == "start-container" else None
+
+
+def _scrapes() -> tuple[list[float], int]:
+    """Return the sorted seconds of a core that scrapes take, each with a status of its own, and their bytes.
+
+    Of all services, each fiftieth fails to start.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        house = House(Path(folder))
+        services = [worlds.service(f"service-{n:04}") for n in range(SERVICES)]
+        running = (each.key.name for n, each in enumerate(services) if n % 50)
+        house.engine.world = worlds.engine(*map(worlds.container, running))
+        house.engine.fault = _fail
+        house.declare(*services)
+        while house.step():
+            pass
+        metrics, times, text = ControllerMetrics(house.controller, 0.0), [], ""
+        for _ in range(REQUESTS):
+            house.watch.time += 2 * FRESH_S
+            began = time.process_time()
+            text = metrics.text()
+            times.append(time.process_time() - began)
+        return sorted(times), len(text.encode())
+
+
 def run() -> list[Figure]:
     """Measure, and return the figures with their goals."""
+    scrapes, scraped = _scrapes()
     with _server() as (process, host), ExitStack() as streams:
         _page(host)  # templates are compiled
         times = sorted(_page(host)[0] for _ in range(REQUESTS))
@@ -84,4 +120,6 @@ def run() -> list[Figure]:
         Figure(
             f"{STREAMS_MAX} readers fetch one change", f"{change_s * 1000:.0f} ms of a core", ""
         ),
+        Figure("scrape, median", f"{percentile(scrapes, 0.5) * 1000:.1f} ms of a core", "≤ 20 ms"),
+        Figure("scrape", f"{scraped / 1000:.0f} kB", "≤ 1 MiB"),
     ]

@@ -252,6 +252,8 @@ def _address_alterations(container: Container) -> Iterable[Alteration]:
 
 def still_ignored(container: Container) -> tuple[str, ...]:
     """Return the members that the engine dropped and still doesn't show, sorted."""
+    if not container.ignored:
+        return ()
     now, admitted = container.settings, container.admitted or container.settings
     compared = {MEMBERS_OF[each.name] for each in SETTINGS if each.name in MEMBERS_OF}
     differing = {MEMBERS_OF.get(each.name) for each in differing_settings(now, admitted)}

@@ -26,7 +26,7 @@ from controller.core.status.facts import NO_TROUBLE, READY_WORDS, Facts, StatusI
 from controller.model.desired.desired import Desired, OverrideReason
 from controller.model.desired.plan import AnyAction, Barrier, NeedsOperator, QuarantineWait, Wait
 from controller.model.desired.spec.service import JobSpec, Trigger
-from controller.model.errors import Act, Severity
+from controller.model.errors import Act
 from controller.model.names import Key
 from controller.model.records import Verdict
 
@@ -65,7 +65,7 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     Stalled.
     """
     stalled = _stalled(facts, inputs) or _unsent(facts, inputs)
-    held = [_held(hold) for hold in inputs.desired.holds if hold.key == facts.key]
+    held = [_held(hold) for hold in inputs.holds.get(facts.key, ())]
     suspended = [condition for condition in held if condition.type == "Suspended"][:1]
     possible = (
         *_job_conditions(facts),
@@ -74,15 +74,14 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         _contended(facts, inputs),
         _violation(facts, inputs),
         _quarantined(facts, inputs),
-        _adopted(facts, inputs),
-        _ignored(facts, inputs),
+        _adopted(facts),
+        _ignored(facts),
     )
     named = [condition for condition in possible if condition is not None]
-    pending = [
-        Condition("PrunePending", "True", blocked.code, f"{blocked.reason} ({blocked.remedy})")
-        for blocked in inputs.plan.blocked
-        if blocked.key == facts.key
-    ][:1]
+    pending = []
+    if (blocked := inputs.blocked.get(facts.key)) is not None:
+        message = f"{blocked.reason} ({blocked.remedy})"
+        pending = [Condition("PrunePending", "True", blocked.code, message)]
     progressing = _progressing(facts, inputs)
     hindering = [condition for condition in named if condition.type not in _NOTES]
     blockers = [*suspended, *pending, *stalled, *hindering, *progressing]
@@ -101,16 +100,15 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         *named,
         *suspended,
         *(condition for condition in held if condition.type != "Suspended"),
-        *_moved(facts, inputs),
+        *_moved(facts),
     ]
 
 
-def _moved(facts: Facts, inputs: StatusInputs) -> Iterator[Condition]:
+def _moved(facts: Facts) -> Iterator[Condition]:
     """Yield the condition Moved while containers answer to an earlier name of their service."""
-    containers = inputs.containers(facts.key)
-    former = sorted({container.former for container in containers if container.former})
+    former = sorted({container.former for container in facts.containers if container.former})
     if former:
-        count = sum(1 for container in containers if container.former)
+        count = sum(1 for container in facts.containers if container.former)
         whose = "its container answers" if count == 1 else f"{count} containers answer"
         yield Condition(
             "Moved",
@@ -218,7 +216,7 @@ def _next(action: AnyAction) -> str:
 def _degraded(facts: Facts, inputs: StatusInputs) -> Condition:
     if inputs.observed is None or inputs.desired.is_unread(facts.key):
         return Condition("Degraded", "Unknown", "NotSeen")
-    if any(hold.key == facts.key and hold.code == STOPPED for hold in inputs.desired.holds):
+    if any(hold.code == STOPPED for hold in inputs.holds.get(facts.key, ())):
         return Condition("Degraded", "False", STOPPED)
     if facts.serving < facts.desired:
         texts = [_missing(facts), *facts.failed]
@@ -252,11 +250,9 @@ def _unsent(facts: Facts, inputs: StatusInputs) -> list[Condition]:
 
 def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     """Return the condition Stalled if a person must act; empty otherwise."""
-    problems = (*inputs.desired.problems, *inputs.plan.problems)
-    for problem in problems:
-        if problem.key == facts.key and problem.severity is Severity.ERROR:
-            message = f"{problem.message} ({problem.remedy})" if problem.remedy else problem.message
-            return [Condition("Stalled", "True", problem.code, message)]
+    if (problem := inputs.errors.get(facts.key)) is not None:
+        message = f"{problem.message} ({problem.remedy})" if problem.remedy else problem.message
+        return [Condition("Stalled", "True", problem.code, message)]
     for action in refusals(inputs.plan.of(facts.key)):
         return [Condition("Stalled", "True", *_of(action.verdict))]
     failure = inputs.failures.get(facts.key)
@@ -372,29 +368,27 @@ def _quarantined(facts: Facts, inputs: StatusInputs) -> Condition | None:
     return Condition("Quarantined", "True", "Pruned", actions[0].cause)
 
 
-def _adopted(facts: Facts, inputs: StatusInputs) -> Condition | None:
+def _adopted(facts: Facts) -> Condition | None:
     """Return the condition AdoptedAsFound while a container was adopted, with its gaps."""
-    mine = inputs.containers(facts.key)
     texts = [
         f"slot {container.slot}: {container.name} lacks {', '.join(gaps_in_words(container.gaps))}"
         if container.gaps
         else f"slot {container.slot}: {container.name}"
-        for container in mine
+        for container in facts.containers
         if container.adopted
     ]
     if not texts:
         return None
     message = f"{'; '.join(texts)} (its next replacement is an ordinary container)"
-    has_gaps = any(container.gaps for container in mine if container.adopted)
+    has_gaps = any(container.gaps for container in facts.containers if container.adopted)
     return Condition(ADOPTED, "True", "Gaps" if has_gaps else "NoGaps", message)
 
 
-def _ignored(facts: Facts, inputs: StatusInputs) -> Condition | None:
+def _ignored(facts: Facts) -> Condition | None:
     """Return the condition EngineIgnores while a container lacks what the engine dropped."""
-    mine = inputs.containers(facts.key)
     texts = [
         f"slot {container.slot}: {', '.join(map(member_text, members))}"
-        for container in mine
+        for container in facts.containers
         if (members := still_ignored(container))
     ]
     if not texts:

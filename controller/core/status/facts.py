@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from controller.core.drift.classify import (
     ALIVE,
@@ -47,6 +48,7 @@ from controller.model.desired.desired import (
     Config,
     Desired,
     Network,
+    OverrideReason,
     Overrides,
     Release,
     Secret,
@@ -54,7 +56,7 @@ from controller.model.desired.desired import (
     SourceLocation,
     Volume,
 )
-from controller.model.desired.plan import Plan
+from controller.model.desired.plan import Blocked, Plan
 from controller.model.desired.spec.mounts import (
     BindMount,
     FileMount,
@@ -279,7 +281,7 @@ class SlotTrouble:
 NO_TROUBLE = SlotTrouble()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StatusInputs:
     """The inputs of a status report."""
 
@@ -314,9 +316,36 @@ class StatusInputs:
     #: Why a destination gets nothing of a Notification.
     unsent: Mapping[Key, str] = field(default_factory=dict)
 
-    def troubles_of(self, key: Key) -> dict[int, SlotTrouble]:
+    @cached_property
+    def troubles_by_key(self) -> Mapping[Key, Mapping[int, SlotTrouble]]:
+        """The troubles of services with any, in the order of the slots."""
+        found = defaultdict[Key, dict[int, SlotTrouble]](dict)
+        for key, slot in sorted(self.troubles):
+            found[key][slot] = self.troubles[key, slot]
+        return dict(found)
+
+    def troubles_of(self, key: Key) -> Mapping[int, SlotTrouble]:
         """Return the troubles of a service's slots, in the order of the slots."""
-        return {slot: each for (k, slot), each in sorted(self.troubles.items()) if k == key}
+        return self.troubles_by_key.get(key, {})
+
+    @cached_property
+    def holds(self) -> Mapping[Key, tuple[OverrideReason, ...]]:
+        """The holds of each held resource."""
+        found = defaultdict[Key, tuple[OverrideReason, ...]](tuple)
+        for hold in self.desired.holds:
+            found[hold.key] += (hold,)
+        return dict(found)
+
+    @cached_property
+    def blocked(self) -> Mapping[Key, Blocked]:
+        """The first reason why a resource isn't removed."""
+        return {each.key: each for each in reversed(self.plan.blocked)}
+
+    @cached_property
+    def errors(self) -> Mapping[Key | None, Problem]:
+        """The first error of each resource."""
+        problems = (*self.desired.problems, *self.plan.problems)
+        return {p.key: p for p in reversed(problems) if p.severity is Severity.ERROR}
 
     def containers(self, key: Key) -> tuple[Container, ...]:
         """Return the observed containers of a service or job."""
@@ -336,6 +365,7 @@ class Facts:
     earlier: int = 0
     revision: str = ""
     image: str = ""
+    containers: tuple[Container, ...] = ()
     slots: tuple[Report, ...] = ()
     unhealthy: tuple[str, ...] = ()
     declared: bool = True
@@ -443,6 +473,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         earlier=len((earlier & serving) - {c.slot for c in running}),
         revision=service.revision,
         image=service.spec.image,
+        containers=containers,
         slots=tuple(_slot_report(slot, service.spec.image) for slot in reported),
         unhealthy=(*(cause_of(r) for r in replicas if r.drift is Drift.UNHEALTHY), *ill),
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
@@ -483,6 +514,7 @@ def job_facts(job: Service, inputs: StatusInputs) -> Facts:
         serving=1,
         revision=job.revision,
         image=job.spec.image,
+        containers=containers,
         slots=tuple(_row_of(each.slot, each, health="") for each in containers),
         details=details_of(job.spec)
         | place_details(job.source)
@@ -613,6 +645,7 @@ def _orphan_facts(key: Key, containers: tuple[Container, ...]) -> Facts:
         ready=running,
         revision=containers[0].revision,
         image=containers[0].image,
+        containers=containers,
         slots=tuple(_slot_report(_surplus(number, each)) for number, each in slots),
         declared=False,
     )

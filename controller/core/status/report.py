@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 from controller.core.drift.failures import last_line, run_json
@@ -103,7 +104,7 @@ def report(
     resources += [
         _resource(facts, inputs, before, now) for facts in notification_facts(inputs.desired)
     ]
-    resources.sort(key=lambda resource: Key.parse(str(resource["key"])))
+    resources.sort(key=itemgetter("kind", "namespace", "name"))
     problems = dict.fromkeys((*inputs.problems, *inputs.desired.problems, *inputs.plan.problems))
     problems |= dict.fromkeys(split_projects(inputs.times, inputs.failed))
     sources: Report = {}
@@ -192,10 +193,11 @@ def _waits_for(key: Key, plan: Plan) -> list[str]:
 
 def _pauses(facts: Facts, inputs: StatusInputs) -> Iterator[SlotPause]:
     """Yield the pauses of a resource: those of its slots, and the retry of a failed action."""
-    shown = {int(str(row["slot"])) for row in facts.slots}
-    for slot, trouble in inputs.troubles_of(facts.key).items():
-        if slot in shown and trouble.pause is not None:
-            yield trouble.pause
+    troubles = inputs.troubles_of(facts.key)
+    for row in facts.slots if troubles else ():
+        pause = troubles.get(int(str(row["slot"])), NO_TROUBLE).pause
+        if pause is not None:
+            yield pause
     failure = inputs.failures.get(facts.key)
     if failure is not None and failure.retry_at is not None:
         yield SlotPause(f"{failure.code}: {failure.message}", failure.retry_at)
@@ -228,7 +230,8 @@ def _conditions_before(previous: Report | None) -> dict[tuple[str, str], Report]
     resources = (previous or {}).get("resources")
     for resource in resources if isinstance(resources, list) else ():
         key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
-        conditions |= {(key, condition["type"]): condition for condition in resource["conditions"]}
+        for condition in resource["conditions"]:
+            conditions[key, condition["type"]] = condition
     return conditions
 
 
