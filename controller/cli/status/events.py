@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,11 +42,13 @@ from controller.cli.output.tables import Column, clip, render, terminal_width
 from controller.cli.output.terminal import SignalWaiter, echo, echo_data
 from controller.cli.output.times import current_time, with_names
 from controller.cli.status.table import GRAVE, messages_of
+from controller.core.encoding.identifiers import parse_reference
 from controller.core.encoding.text import printable
 from controller.core.records.parts import ResultPart, VerdictPart
 from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import CLOSING
 from controller.model.errors import EngineUnavailable, TrimtabError
+from controller.model.mutations import Mutation
 from controller.model.names import Key
 from controller.settings import StateFolder
 
@@ -64,6 +67,15 @@ COLUMNS: Final = (
 WIDTHS: Final = (7, 20, 14)
 #: The length of a record's time.
 TIMESTAMP: Final = len("2026-03-01T12:00:00.000Z")
+#: Changes of what services use, whose records name no service.
+USED: Final = frozenset(
+    {
+        Mutation.IMAGE_PULL,
+        Mutation.IMAGE_REMOVE,
+        Mutation.NETWORK_CREATE,
+        Mutation.NETWORK_REMOVE,
+    }
+)
 _ALARMS: Final = frozenset({"refusal", "violation", "summary"})
 
 
@@ -156,21 +168,42 @@ class EventFilter:
     #: '' for no end.
     until: str
 
-    def has(self, event: HostEvent) -> bool:
-        """Return True if an event is in the range, and of a chosen resource."""
+    def has(self, event: HostEvent, users: Iterable[tuple[str, str]] = ()) -> bool:
+        """Return True if an event is in the range, and of a chosen resource.
+
+        *users* are the namespaces and names of the services that use what the event is about.
+        """
         if event.at < self.since or (self.until and event.at > self.until):
             return False
-        if self.namespace not in (None, event.namespace):
+        return any(self._chooses(*each) for each in ((event.namespace, event.name), *users))
+
+    def _chooses(self, namespace: str, name: str) -> bool:
+        if self.namespace not in (None, namespace):
             return False
-        row = {"kind": "", "namespace": event.namespace, "name": event.name}
+        row = {"kind": "", "namespace": namespace, "name": name}
         # The journal knows services; a kind in front of the name is for people.
         return not self.names or any(matches(row, _without_kind(each)) for each in self.names)
 
-    @property
-    def of_records(self) -> Filter:
-        """The range, and a single service, as a query of the journal."""
-        service = _without_kind(self.names[0]) if len(self.names) == 1 else ""
-        return Filter(since=self.since, until=self.until, service=service, stages=CHANGES)
+    def of_records(self, after: int) -> tuple[Filter, ...]:
+        """Return the range as queries of the journal: of a single service, its records and what services use."""
+        every = Filter(since=self.since, until=self.until, stages=CHANGES, after=after)
+        if len(self.names) != 1:
+            return (every,)
+        return (replace(every, service=_without_kind(self.names[0])), replace(every, routes=USED))
+
+
+def used_by(row: Mapping[str, Any]) -> frozenset[str]:
+    """Return the images of a service's revisions, and the networks of its containers, as records name them."""
+    images = {row["image"], *(each["image"] for each in row.get("revisions", ()))} - {""}
+    networks = {place["network"] for slot in row["slots"] for place in slot.get("addresses", ())}
+    return frozenset({*map(_canonical, images), *networks})
+
+
+def _canonical(image: str) -> str:
+    try:
+        return parse_reference(image).canonical
+    except ValueError:
+        return image  # of a container that was adopted as found
 
 
 def _without_kind(name: str) -> str:
@@ -191,10 +224,14 @@ class EventFeed:
     open: dict[str, QueryResult] = field(default_factory=dict)
     #: The conditions of each resource, as they were shown.
     shown: dict[str, frozenset[HostEvent]] = field(default_factory=dict)
+    #: What each service uses, by namespace and name, as the last views had it.
+    used: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
     def changes(self, source: JournalSource, *, final: bool) -> list[HostEvent]:
         """Return the changes of the journal; with *final* also those without an outcome."""
-        found = [*source.find(replace(self.wanted.of_records, after=self.after), last=False)]
+        queries = self.wanted.of_records(self.after)
+        read = {e.record.seq: e for query in queries for e in source.find(query, last=False)}
+        found = [read[number] for number in sorted(read)]
         if self.wanted.until:
             found += outcomes_of(source, found)
         self.after = max([self.after, *(each.record.seq for each in found)])
@@ -206,8 +243,12 @@ class EventFeed:
             if entry.stage == "intent" and closing is None and not final:
                 self.open[entry.id] = first
             elif entry.stage not in CLOSING:
-                events.append(event_of_change(first, closing))
-        return [each for each in events if self.wanted.has(each)]
+                event, thing = event_of_change(first, closing), first.about.name
+                users = (
+                    [] if event.name else [who for who, has in self.used.items() if thing in has]
+                )
+                events += [event] if self.wanted.has(event, users) else []
+        return events
 
     def conditions(self) -> list[HostEvent]:
         """Return the conditions that resources got.
@@ -221,6 +262,7 @@ class EventFeed:
         events = []
         for row in view["resources"]:
             key = key_text(row)
+            self.used[row["namespace"], row["name"]] = used_by(row)
             now = [*events_of_conditions(row, "" if is_first else view["at"])]
             timeless = frozenset(replace(each, at="") for each in now)
             known = self.shown.get(key, frozenset())
@@ -276,13 +318,13 @@ def events(
     clock = clock_for(current_time(), utc=utc, exact=width is None)
     # The files of the journal are read as they are now; the broker also has what comes.
     with nullcontext(broker_of(state)) if follow else open_source(state) as source:
-        found = feed.changes(source, final=not follow)
-        lost = ""
+        found, lost = [], ""
         try:
             found += feed.conditions()
         except TrimtabError as error:
             lost = error.message
             echo(printable(f"warning: no conditions: {lost}"), err=True)
+        found += feed.changes(source, final=not follow)
         if follow:
             return _follow(feed, source, found, clock, lost=lost, as_json=as_json)
     if as_json:
@@ -323,12 +365,13 @@ def _follow(
             time = f"{time:<{TIMESTAMP if clock.exact else 0}}"
             echo(printable("  ".join((time, *padded, message))))
         signals.wait(REFRESH_S)
-        found = []
-        try:
-            found += feed.changes(source, final=False)
-            found += feed.conditions()
-            lost = ""
-        except EngineUnavailable as error:
-            if lost != (lost := error.message):
-                echo(printable(f"waiting: {lost}"), err=True)
+        found, before, lost = [], lost, ""
+        # What services use is known from the view.
+        for look in (feed.conditions, partial(feed.changes, source, final=False)):
+            try:
+                found += look()
+            except EngineUnavailable as error:
+                lost = error.message
+        if lost not in ("", before):
+            echo(printable(f"waiting: {lost}"), err=True)
     return EXIT_INTERRUPTED

@@ -114,6 +114,34 @@ def test_events_of_names_and_namespaces(
     assert not early.has(event) and not late.has(event)
 
 
+def test_the_pull_of_a_services_image_and_its_network_are_events_of_the_service(
+    tmp_path: Path,
+) -> None:
+    happened = Happened().created()
+    for image in ("docker.io/library/nginx:1", "docker.io/library/nginx:2", "docker.io/other:1"):
+        happened.close(happened.ask("image.pull", image, {"reference": image}))
+    for network in ("back", "other"):
+        happened.close(happened.ask("network.create", network, {"name": network}))
+    slot = {"addresses": [{"network": "back", "address": "10.0.0.2"}]}
+    old = [{"image": "nginx:1"}]
+    web = resource("web", image="nginx:2", slots=[slot], revisions=old)
+    state = StateFolder(tmp_path, tmp_path)
+    chosen: tuple[tuple[tuple[str, ...], str | None], ...]
+    chosen = ((("web",), None), (("web", "x"), None), ((), "default"))
+    feeds = [EventFeed(state, EventFilter(names, space, "", "")) for names, space in chosen]
+    with answering(state, *(view("1", web) for _ in feeds)):
+        for feed in feeds:
+            feed.conditions()
+    for feed in feeds:
+        told = [each.message.split()[:2] for each in feed.changes(Journal(happened), final=True)]
+        assert told == [
+            ["container.create", NAME],
+            ["image.pull", "docker.io/library/nginx:1"],
+            ["image.pull", "docker.io/library/nginx:2"],
+            ["network.create", "back"],
+        ]
+
+
 def test_a_change_is_shown_once_when_its_outcome_is_known(tmp_path: Path) -> None:
     happened = Happened().created()
     feed = EventFeed(StateFolder(tmp_path, tmp_path), ALL)
