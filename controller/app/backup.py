@@ -16,6 +16,7 @@ import os
 import resource
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -147,9 +148,9 @@ def make(
         backup.add_bytes(f"{STATE}{PUBLIC}", _public_keys(state, cut))
         _add_files(backup, state.root, FILES)
         policy = read_in_force(state.root).settings.policy
-        with suppress(OSError):  # a running broker doesn't need these files
+        with suppress(FileNotFoundError):  # a running broker doesn't need these files
             backup.add_bytes(SETTINGS, settings_file(state.root).read_bytes())
-        with suppress(OSError):
+        with suppress(FileNotFoundError):
             backup.add_bytes(POLICY, policy_file(policy).read_bytes())
         manifest = BackupManifest(
             instance=instance.id,
@@ -244,7 +245,7 @@ def _cut(journal: Path, ask: AskForCut) -> Iterator[tuple[str, Cut, list[CutFile
 
 def _add_files(backup: backup_file.BackupWriter, root: Path, paths: tuple[str, ...]) -> None:
     """Add the files below *paths* that the backup lacks. Contents never change under a name."""
-    for name, path in _files(root, paths):
+    for name, path in _files(root, *paths):
         with suppress(FileNotFoundError):  # removed, or replaced, meanwhile
             if f"{STATE}{name}" not in backup.digests:
                 with path.open("rb") as file:
@@ -253,20 +254,27 @@ def _add_files(backup: backup_file.BackupWriter, root: Path, paths: tuple[str, .
 
 def _read_files(root: Path, paths: tuple[str, ...]) -> dict[str, bytes]:
     found = {}
-    for name, path in _files(root, paths):
+    for name, path in _files(root, *paths):
         with suppress(FileNotFoundError):
             found[name] = path.read_bytes()
     return found
 
 
-def _files(root: Path, paths: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of the regular files below *paths*; temporary files are left out."""
-    for each in paths:
-        top = root / each
-        found = sorted(top.rglob("*")) if top.is_dir() else [top]
-        for path in found:
-            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
-                yield str(path.relative_to(root)), path
+def _files(root: Path, *names: str) -> Iterator[tuple[str, Path]]:
+    """Yield name and path of the regular files below *names*; temporary files are left out.
+
+    Raises:
+        OSError: a folder can't be read. ``Path.rglob`` passes over such a folder.
+    """
+    for name in names:
+        with suppress(FileNotFoundError):  # removed meanwhile
+            path = root / name
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                below = sorted(each.name for each in path.iterdir())
+                yield from _files(root, *(f"{name}/{each}" for each in below))
+            elif stat.S_ISREG(mode) and not path.name.startswith("."):
+                yield name, path
 
 
 # Verifying
@@ -317,7 +325,9 @@ def _verify(
         raise backup_file.tampered(file, error_reason(error)) from error
     if not result.ok:
         raise backup_file.tampered(file, f"its journal: {result.reason}")
-    is_end = (result.records, result.last_hash) == (manifest.records, manifest.head)
+    # Pruned records aren't counted among the verified ones.
+    last = result.begin - 1 + result.records
+    is_end = (last, result.last_hash) == (manifest.records, manifest.head)
     origin = origin_of(manifest.instance)
     if not is_end or result.signed != manifest.records - 1 or sealed.checkpoint.origin != origin:
         raise backup_file.tampered(file, "its journal ends elsewhere than it says")

@@ -549,7 +549,10 @@ def _open(path: Path, stack: ExitStack) -> tuple[str, BinaryIO]:
         return path.name, stack.enter_context(open_regular(path))
     except FileNotFoundError:  # compressed meanwhile
         packed = path.with_name(f"{path.name}{COMPRESSED}")
+    try:
         return packed.name, stack.enter_context(open_regular(packed))
+    except FileNotFoundError:  # pruned meanwhile
+        raise changed() from None
 
 
 def _find(folder: Path, identifier: str) -> Cut:

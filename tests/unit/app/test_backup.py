@@ -6,25 +6,30 @@ import gzip
 import io
 import json
 import os
+import pwd
+import shutil
 import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
 
 from controller.app import backup
 from controller.app.backup_file import DIGESTS, FORM, BackupManifest, written
-from controller.core.records.checkpoint import origin_of
+from controller.core.records.checkpoint import origin_of, prune_entry
 from controller.core.records.parts import ActorPart, RequestPart
+from controller.journal.store.chain import pruned_seq
 from controller.journal.store.segments import list_segments
 from controller.journal.verify.verify import verify
 from controller.journal.writer.append_log import DEFAULT_LIMITS, SegmentLimits
 from controller.journal.writer.checkpointer import Checkpointer, KeyFiles, SigningKeys
-from controller.journal.writer.retention import compress
+from controller.journal.writer.retention import Retention, RetentionLimits, compress
 from controller.journal.writer.writer_thread import Writer
 from controller.model.errors import SecretError, StateError
 from controller.model.mutations import STATE_BACKED_UP
@@ -40,6 +45,7 @@ FILES = {
     "controller/state.json": b"{}",
     "trimtab.yaml": b"quarantine: 24h\n",
 }
+SMALL = SegmentLimits(max_segment_bytes=4096)
 IDENTITY = pyrage.x25519.Identity.generate()
 RECIPIENT = str(IDENTITY.to_public())
 
@@ -61,13 +67,33 @@ class Running:
         self.writer.append(made)
         return identifier
 
-    def back_up(self, file: Path, *, recipient: str = RECIPIENT) -> BackupManifest:
+    def fill(self) -> None:
+        """Append records until closed segments can be pruned."""
+        while len(list_segments(self.state.journal)) < 5:
+            self.writer.append(replace(entry(0), id=self.new_id()))
+
+    def prune(self) -> None:
+        """Prune all that can go."""
+
+        def tell(until: int, reason: str, digest: str) -> None:
+            self.writer.append(
+                prune_entry(self.new_id(), until=until, reason=reason, digest=digest)
+            )
+
+        limits = RetentionLimits(size_bytes=0)
+        Retention(self.state.journal, limits=limits, record_pruning=tell).apply(
+            now=self.clock.now()
+        )
+
+    def back_up(
+        self, file: Path, *, recipient: str = RECIPIENT, ask: backup.AskForCut | None = None
+    ) -> BackupManifest:
         return backup.make(
             self.state,
             INSTANCE,
             file,
             recipient=recipient,
-            ask_for_cut=self.ask,
+            ask_for_cut=ask or self.ask,
             volumes={},
             left_out=("data",),
         )
@@ -145,7 +171,7 @@ def test_a_backup_ends_with_its_own_signed_record_whatever_is_written_meanwhile(
     tmp_path: Path,
 ) -> None:
     file, ended = tmp_path / "made.trimtab", threading.Event()
-    with running(tmp_path / "state", limits=SegmentLimits(max_segment_bytes=4096)) as host:
+    with running(tmp_path / "state", limits=SMALL) as host:
 
         def write() -> None:
             number = 100
@@ -169,9 +195,119 @@ def test_a_backup_ends_with_its_own_signed_record_whatever_is_written_meanwhile(
         assert manifest.left_out == ("data",)
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["before the record", "after the record"])
+def test_a_backup_begins_again_when_records_are_pruned_just_then(
+    tmp_path: Path, identity: Path, is_first: bool
+) -> None:
+    asked: list[str] = []
+    file = tmp_path / "made.trimtab"
+    with running(tmp_path / "state", limits=SMALL) as host:
+        host.fill()
+
+        def ask() -> str:
+            if is_first and not asked:
+                host.prune()
+            asked.append(host.ask())
+            if not is_first and len(asked) == 1:
+                host.prune()
+            return asked[-1]
+
+        manifest = host.back_up(file, ask=ask)
+        pruned = pruned_seq(host.state.journal)
+    assert pruned > 0
+    assert manifest.record == asked[1]
+    with backup.unpacked(file, tmp_path / "new", identity=identity) as (staged, read):
+        backup.prepare_same_engine(staged, tmp_path / "new", read, uid=7)
+        backup.place(staged, tmp_path / "new")
+    result = verify(state_of(tmp_path / "new", INSTANCE).journal)
+    assert (result.ok, result.pruned) == (True, pruned)
+    assert pruned + result.records > manifest.records
+
+
+def test_a_backup_gives_up_when_records_are_pruned_every_time(tmp_path: Path) -> None:
+    asked: list[str] = []
+    file = tmp_path / "made.trimtab"
+    with running(tmp_path / "state", limits=SMALL) as host:
+
+        def ask() -> str:
+            host.fill()
+            asked.append(host.ask())
+            host.prune()
+            return asked[-1]
+
+        assert refused(lambda: host.back_up(file, ask=ask)) == "backup.changed"
+        assert len(asked) > 1
+        assert [*tmp_path.iterdir()] == [host.state.root]
+        host.back_up(file)
+    assert backup.check(file)[1].ok
+
+
+def test_a_backup_begins_again_when_a_segment_is_pruned_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+    with running(tmp_path / "state", limits=SMALL) as host:
+        host.fill()
+        oldest = list_segments(host.state.journal)[0]
+
+        def open_late(path: str | Path, *arguments: Any, **options: Any) -> int:
+            if path == oldest:
+                monkeypatch.undo()
+                host.prune()
+            return opened(path, *arguments, **options)
+
+        monkeypatch.setattr(os, "open", open_late)
+        host.back_up(tmp_path / "made.trimtab")
+        assert pruned_seq(host.state.journal) > 0
+    assert backup.check(tmp_path / "made.trimtab")[1].ok
+
+
+def test_a_backup_is_refused_when_the_public_key_is_replaced_just_then(tmp_path: Path) -> None:
+    file = tmp_path / "made.trimtab"
+    with running(tmp_path / "other") as other, running(tmp_path / "state") as host:
+
+        def ask() -> str:
+            shutil.copy(other.state.journal_public, host.state.journal_public)
+            return host.ask()
+
+        other.ask()
+        assert refused(lambda: host.back_up(file, ask=ask)) == "backup.changed"
+    assert not file.exists()
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize(
+    "closed",
+    [
+        "broker",
+        "broker/files",
+        "broker/files/config/default",
+        "broker/generated/default",
+        "broker/journal",
+        "broker/secrets.key",
+        "controller",
+        "controller/state.json",
+        "trimtab.yaml",
+    ],
+)
+def test_a_backup_is_refused_when_the_caller_cannot_read_everything(closed: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        place, root = Path(name), Path(name) / "state"
+        with running(root) as host:
+            for each in root.rglob("*"):
+                each.chmod(0o755 if each.is_dir() else 0o644)
+            (root / closed).chmod(0o700)
+            place.chmod(0o777)
+            with as_operator(), pytest.raises(StateError) as error:
+                host.back_up(place / "made.trimtab")
+        assert error.value.code == "backup.denied"
+        assert str(error.value).startswith(f"backup.denied: {root / closed}")
+        assert [*place.iterdir()] == [root]
+
+
 def test_compressed_segments_are_kept_as_they_are(tmp_path: Path) -> None:
     file = tmp_path / "made.trimtab"
-    with running(tmp_path / "state", limits=SegmentLimits(max_segment_bytes=4096)) as host:
+    with running(tmp_path / "state", limits=SMALL) as host:
         for number in range(50):
             host.writer.append(entry(number))
         compress(list_segments(host.state.journal)[0])
@@ -231,6 +367,16 @@ def test_restores_of_one_second_keep_each_what_was_there(
             kept.add(backup.place(staged, root))
     assert len(kept) == 4
     assert {each for each in kept if each and (each / "instance.json").exists()} == kept - {None}
+
+
+@contextmanager
+def as_operator() -> Iterator[None]:
+    """Read files as a user without rights, in the block."""
+    os.seteuid(pwd.getpwnam("games").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def flip(data: bytes) -> bytes:
