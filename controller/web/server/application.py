@@ -129,8 +129,13 @@ class News:
         self._is_over = True
         self.tell()
 
-    async def lines(self, beat_s: float = BEAT_S) -> AsyncIterator[str]:
-        """Yield an event for each change, and a comment after each silence of *beat_s* seconds."""
+    async def lines(
+        self, has_right: Callable[[], bool], beat_s: float = BEAT_S
+    ) -> AsyncIterator[str]:
+        """Yield an event for each change, and a comment after each silence of *beat_s* seconds.
+
+        The reader's right is asked for before each of them: without it the stream ends.
+        """
         sent = self._number
         yield ": the page is followed\n\n"
         while not self._is_over:
@@ -139,11 +144,13 @@ class News:
                     while self._number == sent:
                         await self._changed.wait()
             except TimeoutError:
-                yield ": still here\n\n"
-                continue
-            sent = self._number
-            if not self._is_over:
-                yield f"data: {sent}\n\n"
+                line = ": still here\n\n"
+            else:
+                sent = self._number
+                line = f"data: {sent}\n\n"
+            if self._is_over or not has_right():
+                return
+            yield line
 
 
 class PageServer:
@@ -348,7 +355,8 @@ class PageServer:
         if not self._sessions.can_stream(session):
             return PlainTextResponse("too many streams are open: the page asks every 5 s\n", 503)
 
-        return _Stream(self.news.lines(), self._sessions.streaming(session))
+        lines = self.news.lines(lambda: self._session_of(request) is not None)
+        return _Stream(lines, self._sessions.streaming(session))
 
     async def _page(self, request: Request) -> Response:
         session = self._session_of(request)

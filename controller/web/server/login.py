@@ -144,6 +144,12 @@ class TrustedProxy:
     header: str
 
 
+def _reader_of(token: WebToken, csrf: str = "") -> WebSession | None:
+    """Return the reader of a token; None if it opens no page."""
+    scope = read_scope(token.scope)
+    return WebSession(token.name, scope.logs, csrf) if scope.has_view else None
+
+
 class LoginsBlocked(Exception):
     """The login wasn't checked, since too many logins of the address failed."""
 
@@ -182,16 +188,16 @@ class Logins:
         Raises as ``token``.
         """
         token = self.token(secret, address)
-        if token is None or not (scope := read_scope(token.scope)).has_view:
+        if token is None or (reader := _reader_of(token)) is None:
             return None
-        reader = WebSession(token.name, scope.logs)
         log.info("%s logged in from %s", token.name, printable(address))
         return self._sessions.begin(reader, self._clock.monotonic(), token=token.digest)
 
     def is_valid(self, session: BrowserSession) -> bool:
-        """Return True if the token of a session isn't revoked, and hasn't expired."""
+        """Return True if the token of a session isn't revoked, hasn't expired, and has the scope of its login."""
         try:
-            return self._tokens.find(session.token, self._clock.now()) is not None
+            token = self._tokens.find(session.token, self._clock.now())
+            return token is not None and _reader_of(token, session.reader.csrf) == session.reader
         except TrimtabError as error:
             log.warning("%s [%s]", error.message, error.code)
             return False

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -7,7 +8,7 @@ import pytest
 
 from controller.view_follower import Followed
 from controller.web.pages import Away, WebSession
-from controller.web.server.application import HEADERS
+from controller.web.server.application import HEADERS, News
 from controller.web.server.login import SESSION_S, STREAMS_OF_A_SESSION
 from tests.page import worlds
 from tests.unit.web.server.site import COOKIE, RunningSite, running_site
@@ -118,3 +119,12 @@ def test_a_session_has_so_many_streams_and_its_tabs_ask_instead(site: RunningSit
         assert site.ask("/", Cookie=mine).status == 200
         with site.stream("/events", Cookie=site.cookie()) as other:
             assert other.status == 200
+
+
+def test_a_silent_stream_ends_with_the_right_to_read_it() -> None:
+    answers = iter([True, True, False])
+
+    async def read() -> list[str]:
+        return [line async for line in News().lines(lambda: next(answers), beat_s=0.001)]
+
+    assert asyncio.run(read()) == [": the page is followed\n\n", *[": still here\n\n"] * 2]

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -88,6 +90,51 @@ def test_a_revoked_token_ends_its_sessions(site: RunningSite, tokens: TokenFile)
     assert site.ask("/", Host=HOST, Cookie=ann).status == 303
     assert site.ask("/events", Host=HOST, Cookie=ann).status == 403
     assert site.ask("/", Host=HOST, Cookie=shop).status == 200
+
+
+def revoke(_site: RunningSite, tokens: TokenFile, _cookie: str) -> None:
+    TokenFile(tokens._path).revoke("shop")
+
+
+def change(tokens: TokenFile, **members: Any) -> None:
+    file = TokenFile(tokens._path)
+    before = next(each for each in file.tokens() if each.name == "shop")
+    file.revoke("shop")
+    file.add(replace(before, **members))
+
+
+def narrow(_site: RunningSite, tokens: TokenFile, _cookie: str) -> None:
+    change(tokens, scope="view")
+
+
+def expire(site: RunningSite, tokens: TokenFile, _cookie: str) -> None:
+    change(tokens, expires=int(site.clock.now()))
+
+
+def log_out(site: RunningSite, _tokens: TokenFile, cookie: str) -> None:
+    page = site.ask("/", Host=HOST, Cookie=cookie).text
+    csrf = page.partition('name="csrf" value="')[2].partition('"')[0]
+    site.ask("/logout", "POST", urlencode({"csrf": csrf}), Host=HOST, Cookie=cookie)
+
+
+@pytest.mark.parametrize("lose", [revoke, narrow, expire, log_out])
+def test_a_stream_ends_with_the_right_to_read_it(
+    site: RunningSite, tokens: TokenFile, lose: Callable[[RunningSite, TokenFile, str], None]
+) -> None:
+    mine, other = cookie_of(log_in(site, "shop")), cookie_of(log_in(site, "ann"))
+    with (
+        site.stream("/events", Host=HOST, Cookie=mine) as ended,
+        site.stream("/events", Host=HOST, Cookie=other) as kept,
+    ):
+        for stream in (ended, kept):
+            assert [stream.readline(), stream.readline()] == [b": the page is followed\n", b"\n"]
+        site.tell()
+        assert [ended.readline(), ended.readline()] == [b"data: 1\n", b"\n"]
+        lose(site, tokens, mine)
+        site.tell()
+        assert ended.read() == b""
+        assert kept.readline() == b"data: 1\n"
+    assert site.ask("/events", Host=HOST, Cookie=mine).status == 403
 
 
 def test_a_session_sees_output_of_the_owners_of_its_token_alone(site: RunningSite) -> None:
