@@ -47,10 +47,17 @@ class QuietHours:
     zone: str
 
     def hold(self, instant: float) -> bool:
-        """Return True if an instant is in the quiet hours, by the clock on the wall."""
+        """Return True if an instant is in the quiet hours, by the clock on the wall.
+
+        When the clock shows an hour a second time, all of it is as the end of the first time: quiet hours that begin
+        or end in it do so once.
+        """
         from zoneinfo import ZoneInfo  # commands that read settings start light
 
-        here = datetime.fromtimestamp(instant, ZoneInfo(self.zone)).time()
+        zone = ZoneInfo(self.zone)
+        while (local := datetime.fromtimestamp(instant, zone)).fold:
+            instant -= 60
+        here = local.time()
         if self.begin <= self.end:
             return self.begin <= here < self.end
         return here >= self.begin or here < self.end

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -248,6 +249,40 @@ QUIET = QuietHours(time(22), time(7), "Europe/Berlin")
 )
 def test_quiet_hours_follow_the_clock_on_the_wall(local: datetime, *, holds: bool) -> None:
     assert QUIET.hold(local.timestamp()) is holds
+
+
+@pytest.mark.parametrize(
+    ("quiet", "night", "changes"),
+    [
+        # The skipped hour, 02:00 to 03:00 on 29 March: what lies in it is at 03:00.
+        (QuietHours(time(22), time(2, 30), "Europe/Berlin"), "2026-03-29", ["03:00 ends"]),
+        (QuietHours(time(2, 30), time(7), "Europe/Berlin"), "2026-03-29", ["03:00 begins"]),
+        (QuietHours(time(2, 10), time(2, 50), "Europe/Berlin"), "2026-03-29", []),
+        # The doubled hour, 02:00 to 03:00 on 25 October: what lies in it is in the first one.
+        (QuietHours(time(22), time(2, 30), "Europe/Berlin"), "2026-10-25", ["02:30 ends"]),
+        (QuietHours(time(2, 30), time(7), "Europe/Berlin"), "2026-10-25", ["02:30 begins"]),
+        (
+            QuietHours(time(2, 10), time(2, 50), "Europe/Berlin"),
+            "2026-10-25",
+            ["02:10 begins", "02:50 ends"],
+        ),
+        # A doubled half hour, 01:30 to 02:00.
+        (QuietHours(time(22), time(1, 45), "Australia/Lord_Howe"), "2026-04-05", ["01:45 ends"]),
+        (QuietHours(time(1, 45), time(7), "Australia/Lord_Howe"), "2026-04-05", ["01:45 begins"]),
+    ],
+)
+def test_quiet_hours_begin_and_end_once_in_an_hour_that_is_skipped_or_doubled(
+    quiet: QuietHours, night: str, changes: list[str]
+) -> None:
+    zone = ZoneInfo(quiet.zone)
+    start = datetime.fromisoformat(f"{night}T00:00").replace(tzinfo=zone).timestamp()
+    minutes = [start + 60 * n for n in range(6 * 60)]
+    found = [
+        f"{datetime.fromtimestamp(now, zone):%H:%M} {'begins' if quiet.hold(now) else 'ends'}"
+        for before, now in pairwise(minutes)
+        if quiet.hold(before) != quiet.hold(now)
+    ]
+    assert found == changes
 
 
 @pytest.mark.parametrize(
