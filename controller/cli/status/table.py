@@ -544,10 +544,10 @@ def image_of(resource: StatusJson) -> str:
 
 
 def age_of(resource: StatusJson, now: float) -> str:
-    """Return the time since the last start of a container."""
+    """Return the time since the first start of a container that runs."""
     starts = [slot["started"] for slot in resource.get("slots", []) if slot.get("started")]
     valid = [start for start in starts if parse_time(start) is not None]
-    return age(max(valid, key=lambda start: parse_time(start) or 0.0), now) if valid else "-"
+    return age(min(valid, key=lambda start: parse_time(start) or 0.0), now) if valid else "-"
 
 
 def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -> tuple[str, ...]:

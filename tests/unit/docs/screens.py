@@ -43,7 +43,7 @@ line; `--json` is for programs. The page is made from the code by `make docs`, a
 """
 STATUS = """\
 CONDITION is the gravest condition of a resource, READY counts replicas of any revision, AGE is the time since
-the newest container was started. A message, and what happens next,
+the oldest container was started. A message, and what happens next,
 stand below their row where the columns leave them too little room. The image gives up its registry first; NAMESPACE is left out while all is in `default`.
 """
 UP = """\

@@ -10,6 +10,7 @@ import pytest
 from controller.cli.output.tables import cell_width
 from controller.cli.status.table import (
     TableView,
+    age_of,
     fit_status,
     image_of,
     ready_of,
@@ -109,6 +110,14 @@ def test_a_row_says_what_happens_next_unless_its_message_does() -> None:
     assert following.strip() == told
     unexplained = attended(resource("web", condition("Ready", reason="NotReady", status="False")))
     assert shown(report(unexplained), 120)[-1].endswith("next: trimtab looks at it again")
+
+
+def test_a_service_is_as_old_as_its_oldest_container() -> None:
+    """A further replica doesn't make a service young."""
+    times = ("2026-03-01T11:58:00Z", "2026-02-27T12:00:00Z", "", "2026-03-01T11:59:00Z")
+    slots = [slot(slot=number, started=time) for number, time in enumerate(times, start=1)]
+    assert age_of(resource("web", slots=slots), NOW) == "2d"
+    assert age_of(resource("web", slots=[slot(started="")]), NOW) == "-"
 
 
 @pytest.mark.parametrize(
