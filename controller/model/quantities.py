@@ -75,6 +75,16 @@ def format_duration_ms(count: int) -> str:
     return f"{count}ms"
 
 
+def format_elapsed_ms(count: int) -> str:
+    """Return a measured time for people: ``11 ms``, ``3.4 s``, ``42 s``, ``2 min 5 s``."""
+    if count < 1000:
+        return f"{count} ms"
+    if count < 9950:
+        return f"{count / 1000:.1f} s"
+    seconds = round(count / 1000)
+    return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min {seconds % 60} s"
+
+
 def format_instant(seconds: float) -> str:
     """Return an instant, in seconds since the epoch, as RFC 3339 in UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -23,7 +23,7 @@ def test_a_plan_names_the_fields_that_change_and_apply_says_what_it_did(host: Ho
     new = host.cli("plan", str(host.directory), "--policy", host.policy, expect=2).stdout
     assert "+ Service/default/web  create 1 replica" in new
     done = host.cli("apply", str(host.directory), "--policy", host.policy, "--timeout", "60s")
-    assert re.match(r"Applied in [\d.]+ s: 1 created, 0 replaced, .* 1 network", done.stdout)
+    assert re.match(r"Applied in [\d.]+ m?s: 1 created, 0 replaced, .* 1 network", done.stdout)
     assert "web: created web.1-" in done.stderr and "web: started web.1-" in done.stderr
 
     host.write("web.yaml", document("96Mi", "debug"))

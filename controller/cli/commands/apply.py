@@ -31,7 +31,7 @@ from controller.core.encoding.text import printable
 from controller.core.enforcement.approvals import OBJECT_MAX, OBJECTS_MAX
 from controller.model.errors import TrimtabError, UsageError
 from controller.model.names import service_key
-from controller.model.quantities import format_duration_ms
+from controller.model.quantities import format_duration_ms, format_elapsed_ms
 from controller.settings import StateFolder
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def show_done(answer: dict[str, Any], *, verbose: bool = False) -> None:
 
 def done_text(answer: dict[str, Any]) -> str:
     """Return the summary of a pass in one line."""
-    duration, summary = _duration(answer["seconds"]), answer["summary"]["text"]
+    duration = format_elapsed_ms(round(answer["seconds"] * 1000))
+    summary = answer["summary"]["text"]
     if not answer["converged"]:
         recently = (
             f"; done within the last minute: {answer['recently']}" if "recently" in answer else ""
@@ -75,12 +76,6 @@ def done_text(answer: dict[str, Any]) -> str:
     if "recently" in answer:
         return f"Nothing left to do; done within the last minute: {answer['recently']}."
     return "Nothing to do."
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 @options.command("""\b

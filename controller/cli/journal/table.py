@@ -25,7 +25,7 @@ from controller.core.records.parts import (
 )
 from controller.core.records.query import Filter, QueryResult, RecordSubject
 from controller.core.records.record import CLOSING
-from controller.model.quantities import format_duration_ms
+from controller.model.quantities import format_elapsed_ms
 from controller.model.records import Record
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def object_of(about: RecordSubject) -> str:
 def result_of(result: ResultPart) -> str:
     """Return a result as its status or settlement, and its duration."""
     status = "" if result.status is None else str(result.status)
-    took = "" if result.duration_ms is None else f"in {format_duration_ms(result.duration_ms)}"
+    took = "" if result.duration_ms is None else f"in {format_elapsed_ms(result.duration_ms)}"
     return " ".join(part for part in (status, result.settled, took) if part)
 
 
@@ -197,7 +197,6 @@ def _compact(value: object) -> str:
 
 #: Narrower than in other tables: the reason of a change is short.
 TEXT_LEAST: Final = 28
-MILLISECONDS_SHOWN: Final = 1000
 #: The past forms of actions, if they aren't the name with "ed".
 _PAST_FORMS: Final = {
     "stop": "stopped",
@@ -367,12 +366,5 @@ def outcome_of(result: QueryResult) -> str:
         return f"failed ({part.status})"
     verb = result.about.action.rpartition(".")[2]
     past = _PAST_FORMS.get(verb, f"{verb}ed" if verb else "done")
-    return f"{past}{_duration(part.duration_ms)}"
-
-
-def _duration(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return ""
-    if milliseconds < MILLISECONDS_SHOWN:
-        return f" in {milliseconds} ms"
-    return f" in {milliseconds / 1000:.1f} s"
+    took = "" if part.duration_ms is None else f" in {format_elapsed_ms(part.duration_ms)}"
+    return f"{past}{took}"

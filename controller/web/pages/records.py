@@ -16,7 +16,7 @@ from controller.core.records.parts import (
     VerdictPart,
 )
 from controller.core.records.record import CLOSING
-from controller.model.quantities import format_duration_ms
+from controller.model.quantities import format_elapsed_ms
 
 #: Who acts, in the words of the page.
 ROLES: Final = {
@@ -124,7 +124,7 @@ def _outcome(
         return "", ""
     if result.status == _NOT_MODIFIED:
         return "unchanged", "done"
-    took = "" if result.duration_ms is None else f" in {format_duration_ms(result.duration_ms)}"
+    took = "" if result.duration_ms is None else f" in {format_elapsed_ms(result.duration_ms)}"
     if result.status >= _ERRORS:
         return f"failed with {result.status}{took}", "failed"
     return f"done{took}", "done"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.model.quantities import parse_size
+from controller.model.quantities import format_elapsed_ms, parse_size
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,20 @@ def test_a_size_is_a_number_with_a_power_of_1024(text: str, count: int) -> None:
 )
 def test_another_text_is_no_size(text: str) -> None:
     assert parse_size(text) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1000, "1.0 s"),
+        (9949, "9.9 s"),
+        (9950, "10 s"),
+        (59_499, "59 s"),
+        (59_500, "1 min 0 s"),
+        (125_000, "2 min 5 s"),
+    ],
+)
+def test_a_measured_time_has_one_form(count: int, text: str) -> None:
+    assert format_elapsed_ms(count) == text

@@ -152,7 +152,7 @@ ANSWER: dict[str, Any] = {
     ("answer", "text"),
     [
         ({}, "Applied in 12 s: 1 created."),
-        ({"seconds": 0.42}, "Applied in 0.4 s: 1 created."),
+        ({"seconds": 0.42}, "Applied in 420 ms: 1 created."),
         ({"converged": False, "seconds": 300.2}, "Done in 5 min 0 s: 1 created."),
         (
             {

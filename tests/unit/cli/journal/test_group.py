@@ -119,12 +119,12 @@ SEQ   TIME                       ACTOR        ACTION   OBJECT           VERDICT 
 5     2026-01-01T12:00:04.000Z   controller   stop     web.1-1f0c22aa   -         open                  web is scaled to 0
 """
 ALL = """\
-SEQ   TIME                       ACTOR                STAGE     ACTION             OBJECT           VERDICT                  RESULT         WHY
+SEQ   TIME                       ACTOR                STAGE     ACTION             OBJECT           VERDICT                  RESULT          WHY
 1     2026-01-01T12:00:00.000Z   broker               segment   -                  -                -                        -
-2     2026-01-01T12:00:01.000Z   controller:4000000   intent    container.create   web.1-1f0c22aa   mutate defaults.memory   -              slot 1 is empty
-3     2026-01-01T12:00:02.000Z   controller:4000000   outcome   container.create   web.1-1f0c22aa   -                        201 in 120ms
-4     2026-01-01T12:00:03.000Z   operator:root?       refusal   container.create   \\u001b[2Jx       deny privileged          403            privileged containers are never admitted
-5     2026-01-01T12:00:04.000Z   controller:4000000   intent    container.stop     web.1-1f0c22aa   allow                    -              web is scaled to 0
+2     2026-01-01T12:00:01.000Z   controller:4000000   intent    container.create   web.1-1f0c22aa   mutate defaults.memory   -               slot 1 is empty
+3     2026-01-01T12:00:02.000Z   controller:4000000   outcome   container.create   web.1-1f0c22aa   -                        201 in 120 ms
+4     2026-01-01T12:00:03.000Z   operator:root?       refusal   container.create   \\u001b[2Jx       deny privileged          403             privileged containers are never admitted
+5     2026-01-01T12:00:04.000Z   controller:4000000   intent    container.stop     web.1-1f0c22aa   allow                    -               web is scaled to 0
 """
 
 
@@ -244,7 +244,7 @@ intent         record 2 at 2026-01-01T12:00:01.000Z, id {uuid7(1)}
     plan       {"f" * 64}
 outcome        record 3 at 2026-01-01T12:00:02.000Z, id {uuid7(1)}
   actor        controller:4000000 (uid 4000000, gid 4000000, pid 77)
-  result       201 in 120ms
+  result       201 in 120 ms
     container  {CONTAINER}
 after          record 5 at 2026-01-01T12:00:04.000Z: container.stop intent by controller:4000000 allow (web is scaled to 0)
 """

@@ -40,7 +40,7 @@ def outcome(stage: Any = "outcome", action: str = "container.create", **result: 
     ("shown", "text"),
     [
         (outcome(status=201, durationMs=11), "created in 11 ms"),
-        (outcome(status=204, durationMs=10_250, action="container.stop"), "stopped in 10.2 s"),
+        (outcome(status=204, durationMs=10_250, action="container.stop"), "stopped in 10 s"),
         (outcome(status=304, action="container.start"), "unchanged"),
         (outcome(status=200, action="network.connect"), "connected"),
         (outcome(status=409), "failed (409)"),
