@@ -25,7 +25,8 @@ from controller.cli.options import (
 )
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
-from controller.cli.output.times import current_time, span, user_name
+from controller.cli.output.times import current_time, span, user_name, with_names
+from controller.core.view.view import with_texts
 from controller.model.container_output import LogLine
 from controller.model.errors import (
     EngineUnavailable,
@@ -51,13 +52,13 @@ class OwnReader:
         self._state = state
 
     def view(self, have: str, *, wait_s: float) -> Mapping[str, Any]:
-        """Return what changed in the view; raises as ``ask_controller``."""
+        """Return what changed in the view, with users by their names; raises as ``ask_controller``."""
         question: dict[str, object] = {"do": "view", "have": have, "wait_s": wait_s}
         answer = ask_controller(
             self._state.controller_socket, question, timeout_s=wait_s + ANSWER_S
         )
-        assert isinstance(answer, dict), "ask_controller returns an object"
-        return answer
+        named: dict[str, Any] = with_texts(answer, with_names)
+        return named
 
     def records(self, query: Mapping[str, str]) -> Records | Away:
         """Return records that this user is allowed to read."""
@@ -66,7 +67,7 @@ class OwnReader:
             body, _ = api.fetch("journal", query={**query, "about": "1"})
         except TrimtabError as error:
             return _away(error, Away.JOURNAL)
-        return Records(tuple(json.loads(line) for line in body.splitlines()))
+        return Records(tuple(_with_names(json.loads(line)) for line in body.splitlines()))
 
     def logs(self, needed: LogsNeeded) -> PageLogs | Away:
         """Return the last lines of a container. The journal records the read."""
@@ -106,6 +107,15 @@ class OwnReader:
         except TrimtabError:
             return ()
         return tuple((at, cpus, size) for at, cpus, size in answer["samples"])
+
+
+def _with_names(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of the journal with users by their names in the reasons, which are texts for people."""
+    record = line["record"]
+    return {
+        **line,
+        "record": {**record, "claims": with_texts(record.get("claims", {}), with_names)},
+    }
 
 
 def _away(error: TrimtabError, otherwise: Away) -> Away:

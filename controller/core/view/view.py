@@ -453,13 +453,20 @@ def hidden_names(inputs: ViewInputs, scope: ViewerScope) -> frozenset[str]:
 
 def blanked(value: Any, hidden: frozenset[str]) -> Any:
     """Return a JSON value without hidden names in its texts."""
+    return with_texts(
+        value, lambda text: _WORD.sub(lambda word: BLANK if word[0] in hidden else word[0], text)
+    )
+
+
+def with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value with changed texts."""
     match value:
         case str():
-            return _WORD.sub(lambda word: BLANK if word[0] in hidden else word[0], value)
+            return change(value)
         case dict():
-            return {name: blanked(member, hidden) for name, member in value.items()}
+            return {name: with_texts(member, change) for name, member in value.items()}
         case list():
-            return [blanked(member, hidden) for member in value]
+            return [with_texts(member, change) for member in value]
         case _:
             return value
 
