@@ -177,11 +177,15 @@ class Readers:
     def _compare_page(self, view: Mapping[str, Any], said: Told, now: float) -> None:
         fetched = Fetched(datetime.fromtimestamp(now, UTC))
         route = PageRoute(PageName.START)
-        page = said_by_page(render(route, view, {}, WebSession(), fetched).html)
+        start = render(route, view, {}, WebSession(), fetched).html
+        page = said_by_page(start)
         _same("needs", {"JSON": said.needs, "page": page.needs})
         _same("conditions", {"JSON": said.why, "page": page.why})
         if page.as_declared is not None:
             _same("as declared", {"JSON": said.as_declared, "page": page.as_declared})
+        held = re.search(r'href="/sources"><span.*?</span> (\d+)</a>', start, re.DOTALL)
+        number = int(held[1]) if held else 0
+        _same("sources", {"JSON": view["state"]["counts"]["sources"], "page": number})
         for row in view["resources"]:
             kind, namespace, name = row["kind"], row["namespace"], row["name"]
             route = PageRoute(PageName.RESOURCE, f"{kind}/{namespace}/{name}")
@@ -198,6 +202,11 @@ class Readers:
         _same("conditions", {"JSON": {k: said.why[k] for k in wrong}, "metrics": metrics.why})
         _same("reasons", {"JSON": {k: c["reason"] for k, c in worst.items()}, "metrics": reasons})
         _same("as declared", {"JSON": said.as_declared, "metrics": metrics.as_declared})
+        ready = [e for e in series_of(text) if e["name"] == "trimtab_source_ready"]
+        told = {(e["labels"]["source"], e["labels"]["state"]) for e in ready}
+        _same(
+            "sources", {"JSON": {(e["name"], e["state"]) for e in view["sources"]}, "metrics": told}
+        )
         _same(
             "resources by condition",
             {"JSON": sorted(Counter(said.why.values()).items()), "metrics": sorted(sums.items())},
@@ -218,11 +227,23 @@ class Readers:
         }
         if untold := person - told - (seen.unknown - away):
             raise Violation(AGREEMENT, f"no incident is open for {untold}: {going_on}")
+        self._compare_sources(view, {each.cause for each in seen.symptoms})
         causes = {symptom.cause for symptom in seen.symptoms}
         for each in going_on:
             affected = {a.key for a in each.affected}
             if each.cause not in causes and not affected & (person | seen.unknown):
                 raise Violation(AGREEMENT, f"nothing but an open incident shows {each}")
+
+    def _compare_sources(self, view: Mapping[str, Any], causes: set[str]) -> None:
+        """Compare the word about everything with what needs a person, Git sources among it."""
+        word, sources = view["state"]["word"], view["sources"]
+        if word == "Attention" and not causes:
+            raise Violation(AGREEMENT, f"a person must act, and no incident says where: {sources}")
+        held = {cause for cause in causes if cause.startswith("source ")}
+        counts = view["state"]["counts"]
+        _same("sources", {"JSON": counts["sources"], "incidents": len(held)})
+        if (held or "files" in causes) and word not in {"Attention", "Unknown"}:
+            raise Violation(AGREEMENT, f"{causes} need a person, and everything is {word}")
 
 
 def _same(what: str, forms: Mapping[str, object]) -> None:

@@ -15,9 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from controller.app.desired_state import DesiredFiles
+from controller.core.git.reports import render_status
 from controller.model.names import Key, service_key
+from controller.model.sources import SourceState, SourceStatus
 from controller.ports import DesiredSource
 from controller.sources.directory import DirectorySource
+from controller.sources.fetched import STATUS
 from tests.sim.files import BAD_YAML, Doc, Files, Truth
 
 NAME = "team"
@@ -114,6 +117,14 @@ class SourcedFiles(Files):
         if self._littered:
             texts["zz-garbage.yaml"] = BAD_YAML
         self._export(texts)
+        self._report()
+
+    def _report(self) -> None:
+        """Say how the fetches went, as the fetcher does; nothing until it has its first turn."""
+        if self._mishaps or self.lost or self._littered:
+            state = SourceState.FAILING if self.lost else SourceState.READY
+            status = SourceStatus(NAME, state, "https://example.org/deploy.git", "branch main", ".")
+            (self._folder.parents[1] / STATUS).write_bytes(render_status([status]))
 
     def _export(self, texts: dict[str, str]) -> None:
         """Serve the files as a commit, as the fetcher does."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from controller.core.encoding.text import printable, shorten
+from controller.core.status.standing import Word, word_of_source
 from controller.model.errors import UNREACHABLE_CODES
 from controller.model.notifications import (
     Affected,
@@ -36,7 +37,6 @@ _REGISTRY_CODES: Final = ("image.registry", "image.rate-limited")
 _BLIND: Final = "Blind"
 _FILES_TITLE: Final = "documents have errors"
 _WORDS: Final[Mapping[str, Gravity]] = {"warning": "warning", "page": "page"}
-_NOT_SERVED: Final = frozenset({"Held", "Failing", "Broken", "Degraded"})
 
 
 def symptoms_of(view: Mapping[str, Any], now: float) -> ViewSymptoms:
@@ -113,9 +113,9 @@ def _of_problems(view: Mapping[str, Any], now: float) -> Iterator[Symptom]:
 
 def _of_sources(view: Mapping[str, Any], now: float) -> Iterator[Symptom]:
     for each in map(_mapping, _list(view.get("sources"))):
-        if (state := str(each.get("state", ""))) not in _NOT_SERVED:
+        if "state" not in each or word_of_source(each) is not Word.FAILED:
             continue
-        name = _text(each.get("name"))
+        state, name = _text(each.get("state")), _text(each.get("name"))
         text = _text(each.get("message")) or _text(each.get("reason"))
         affected = Affected("Source", "default", name, condition=state)
         title = f"Source {name}: {state}"

@@ -23,9 +23,6 @@ FAILED: Final = (
 )
 #: The reasons of Ready if a document or a task has failed for good.
 _FAILED_REASONS: Final = frozenset({"Blind", "Failed"})
-#: The states of a Git source whose newest known commit is served (``model.sources``, which a controller
-#: without sources doesn't load).
-_SERVED: Final = frozenset({"Ready", "Suspended"})
 
 
 class Word(StrEnum):
@@ -42,6 +39,14 @@ class Word(StrEnum):
     UNKNOWN = "unknown"
 
 
+#: The states of Git sources in which no person must act (``model.sources``, which a controller without sources doesn't
+#: load). Unknown: the fetcher hasn't reported yet.
+_SOURCES: Final = {
+    "Ready": Word.AS_DECLARED,
+    "Suspended": Word.AS_DECLARED,
+    "Pending": Word.UNDER_WAY,
+    "Unknown": Word.UNDER_WAY,
+}
 #: The resource isn't as declared, and nothing more happens by itself.
 ENDED: Final = frozenset({Word.FAILED.value, Word.SUSPENDED.value})
 
@@ -109,10 +114,14 @@ def everything(report: Mapping[str, Any], *, rows_only: bool = False) -> Word:
         return Word.UNKNOWN
     if rows_only:
         return _gravest(words)
-    is_held = any(source["state"] not in _SERVED for source in report.get("sources", ()))
-    if is_held or any(problem["severity"] == "error" for problem in report["problems"]):
+    if any(problem["severity"] == "error" for problem in report["problems"]):
         return Word.FAILED
-    return _gravest(words)
+    return _gravest(words | {word_of_source(each) for each in report.get("sources", ())})
+
+
+def word_of_source(source: Mapping[str, Any]) -> Word:
+    """Return how a Git source of a report stands."""
+    return _SOURCES.get(str(source.get("state")), Word.FAILED)
 
 
 def _gravest(words: Iterable[Word]) -> Word:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from controller.core.status.standing import Word, everything, standing_of
+from controller.core.status.standing import Word, everything, standing_of, word_of_source
 
 
 class Urgency(StrEnum):
@@ -386,7 +386,9 @@ def state_of(report: Mapping[str, Any], *, rows_only: bool = False) -> dict[str,
     counts = {each.value: sum(row["severity"] == each.value for row in rows) for each in Urgency}
     as_declared = sum(standing_of(row).word is Word.AS_DECLARED for row in rows)
     problems = sum(each["severity"] == "error" for each in report["problems"])
-    counts |= {"total": len(rows), "asDeclared": as_declared, "problems": problems}
+    held = sum(word_of_source(each) is Word.FAILED for each in report.get("sources", ()))
+    counts |= {"total": len(rows), "asDeclared": as_declared}
+    counts |= {"problems": problems, "sources": held}
     return {"word": word.value, "text": _sentence(word, counts), "counts": counts}
 
 
@@ -401,7 +403,8 @@ def _sentence(word: State, counts: Mapping[str, int]) -> str:
                 f"All {total} resources are as declared{more}" if total else "Nothing is declared."
             )
         case State.CONVERGING:
-            return f"{share}; trimtab is at work on the others{more}"
+            work = "is at work on the others" if as_declared < total else "reads a Git source"
+            return f"{share}; trimtab {work}{more}"
         case State.ATTENTION:
             return f"{share}; a person must act."
         case State.UNKNOWN:

@@ -52,3 +52,23 @@ def test_a_problem_that_a_row_tells_is_told_once() -> None:
 @pytest.mark.parametrize("member", ["resources", "problems", "sources", "host", "state"])
 def test_members_of_another_form_count_as_absent(member: str, junk: Any) -> None:
     symptoms_of({**view(row("web")), member: junk}, BEGIN)
+
+
+@pytest.mark.parametrize(
+    ("state", "has_incident"),
+    [
+        ("Ready", False),
+        ("Suspended", False),
+        ("Pending", False),
+        ("Unknown", False),
+        ("Held", True),
+        ("Failing", True),
+        ("Degraded", True),
+        ("Broken", True),
+        ("Removed", True),
+    ],
+)
+def test_a_source_is_an_incident_while_a_person_must_act(state: str, *, has_incident: bool) -> None:
+    sources = [{"name": "shop", "state": state, "message": "no"}]
+    found = symptoms_of({"sources": sources, "state": {"word": ""}}, 0.0)
+    assert [each.cause for each in found.symptoms] == ["source shop"] * has_incident

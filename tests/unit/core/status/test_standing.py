@@ -62,6 +62,9 @@ BAD = condition("Stalled", "no such image", reason="image.not-found")
         (report() | {"unread": {"since": "x"}}, Word.UNKNOWN),
         (report() | {"sources": [{"state": "Ready"}, {"state": "Held"}]}, Word.FAILED),
         (report() | {"sources": [{"state": "Ready"}, {"state": "Suspended"}]}, Word.AS_DECLARED),
+        (report() | {"sources": [{"state": "Ready"}, {"state": "Pending"}]}, Word.UNDER_WAY),
+        (report() | {"sources": [{"state": "Unknown"}]}, Word.UNDER_WAY),
+        (report() | {"sources": [{"state": "Pending"}, {"state": "Broken"}]}, Word.FAILED),
     ],
 )
 def test_everything_is_as_declared_only_if_all_was_read_and_nothing_is_missing(

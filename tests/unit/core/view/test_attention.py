@@ -13,7 +13,9 @@ from controller.core.view.attention import (
     Urgency,
     Who,
     actor_of_stalled,
+    attended,
     attention_of,
+    state_of,
 )
 
 ERRORS = Path(__file__).parents[4] / "docs" / "errors"
@@ -113,6 +115,21 @@ def test_what_is_stalled_says_what_ends_it():
     ):
         found = following("dependency.failed", waitsFor=keys[:count])
         assert found == goes_on.format(names)
+
+
+def test_the_state_counts_sources_in_which_a_person_must_act():
+    def state(*states: str) -> tuple[object, object, Any]:
+        sources = [{"name": each, "state": each} for each in states]
+        rows = [attended(row_of(ready=("True", "AsDeclared")))]
+        found: Any = state_of({"resources": rows, "problems": [], "sources": sources})
+        return found["word"], found["text"], found["counts"]["sources"]
+
+    all_of_one = "1 of 1 resources are as declared; {}."
+    reads = all_of_one.format("trimtab reads a Git source")
+    assert state("Ready", "Pending") == ("Converging", reads, 0)
+    acts = all_of_one.format("a person must act")
+    assert state("Pending", "Held", "Failing") == ("Attention", acts, 2)
+    assert state("Ready", "Suspended")[0] == "AsDeclared"
 
 
 def test_several_rules_are_judged_by_the_first():

@@ -115,7 +115,7 @@ def test_what_changes_of_others_makes_no_version_and_is_in_no_difference() -> No
         "text": "Nothing is declared.",
         "counts": {
             **dict.fromkeys(("ok", "progress", "warning", "page", "total"), 0),
-            **dict.fromkeys(("asDeclared", "problems"), 0),
+            **dict.fromkeys(("asDeclared", "problems", "sources"), 0),
         },
     }
 
