@@ -200,6 +200,20 @@ def test_a_restarting_container_counts_as_running_without_a_process(say: Convers
     assert say.status(identifier) == "exited"
 
 
+def test_a_restarting_container_leaves_no_network_until_it_is_stopped(say: Conversation) -> None:
+    network = say.network("contract-n")
+    host = {**restart("always"), "NetworkMode": "contract-n"}
+    identifier = say.run("contract-a", **command("exit 3"), HostConfig=host)
+    say.until(lambda: say.inspect(identifier)["RestartCount"] >= 5)  # the pauses grow
+    say.until(lambda: say.status(identifier) == "restarting")
+    body = {"Container": identifier}
+    refused = say.ask("POST", f"/networks/{network}/disconnect", body)
+    what = f"container {identifier} is not connected to network contract-n"
+    assert (refused.status, refused.message) == (500, what)
+    assert say.act(identifier, "stop") == 204
+    assert say.ask("POST", f"/networks/{network}/disconnect", body).status == 200
+
+
 def test_on_failure_gives_up_after_its_count_and_spares_a_good_end(say: Conversation) -> None:
     bad = say.run("contract-a", **command("exit 3"), HostConfig=restart("on-failure", 2))
     good = say.run("contract-b", **command("exit 0"), HostConfig=restart("on-failure", 2))

@@ -186,7 +186,8 @@ class Networks(State):
     def _disconnect(self, reference: str, _query: Any, body: Body) -> Any:
         network = self._network(reference)
         container = self._container(str(body.get("Container") or ""))
-        if network.name not in container.networks:
+        # Between two starts, a container that is just restarting has no place in any network.
+        if network.name not in container.networks or container.status == "restarting":
             what = f"container {container.id} is not connected to network {network.name}"
             raise Refusal(500, what)
         del container.networks[network.name]

@@ -160,9 +160,10 @@ def attach_service_alias(
     again. The container isn't in the networks of *absent*. With the service's name comes the address of
     the slot, so the containers of *hand_over* leave before, and are joined again at another address: they
     need a network to end in good order. A container without a place in the network can't leave: it keeps
-    its interface and its address until its end, and this one gets another address until then.
+    its interface and its address until its end, and this one gets another address until then. One that
+    the engine is just restarting can't leave either: it serves nobody, and is stopped.
     """
-    actions = list[plan.AnyAction]()
+    actions, stopped = list[plan.AnyAction](), set[str]()
     for network in networks:
         cause, leaving = f"{TAKES_NAME} {service.key.name} on {network}", list[Container]()
         for other in hand_over.get(network, ()):
@@ -170,7 +171,11 @@ def attach_service_alias(
                 cause = (
                     f"{TAKES_NAME} {service.key.name} and the address of {other.name} on {network}"
                 )
-                leaving.append(other)
+                if other.state is not ContainerState.RESTARTING:
+                    leaving.append(other)
+                elif other.id not in stopped:
+                    stopped.add(other.id)
+                    actions += stop_for_good(other, service, cause)
         actions += (ContainerHandle.of(other).disconnect(network, cause) for other in leaving)
         if network not in absent:
             actions.append(handle.disconnect(network, cause))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from controller.core.drift.actions import (
     ContainerHandle,
@@ -26,6 +27,7 @@ from controller.core.drift.actions import (
     is_denied,
     judged_whole,
     names_at_join,
+    stop_for_good,
 )
 from controller.core.drift.classify import ALIVE
 from controller.core.engine_api.create_body import joined_networks
@@ -90,8 +92,8 @@ def plan_remake(
     if apart := [c for c in ordered if _is_missing_from(name, c)]:
         return NetworkRemake([_wait(outdated, apart[0], f"is on {name} again")])
     leaving = members[::-1]
-    # The engine refuses to change a container that it is just restarting: then nothing began.
-    leaving.sort(key=lambda c: c.state is not ContainerState.RESTARTING)
+    # One that the engine is just restarting can leave no network: the service starts it again.
+    crashing = [c for c in leaving if c.state is ContainerState.RESTARTING]
     why = f"{name} is remade: {outdated.why}"
     losers = list(dict.fromkeys(c.key.name for c in members if c.state in ALIVE))
     if losers:
@@ -99,7 +101,9 @@ def plan_remake(
         why += f"; {_listed(losers)} {verb} the network for about {_seconds(len(members))} s"
     key = outdated.declared.key
     handles = {c.id: replace(ContainerHandle.of(c), key=key, slot=0) for c in members}
+    ends = chain.from_iterable(stop_for_good(c, None, why) for c in crashing)
     actions: list[AnyAction] = [
+        *(replace(end, object=key, slot=0) for end in ends),
         *(handles[c.id].disconnect(name, why) for c in leaving),
         RemoveNetwork(
             object=key,

@@ -268,13 +268,16 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
     networks = [n for n in wanting if n not in rejoined | context.plan_context.remaking]
     handle = ContainerHandle.of(current)
     alias = attach_service_alias(handle, service, networks, base, hand_over, absent=absent)
-    if is_only_one:
+    # What the engine is just restarting serves again soon: it isn't stopped for an unready one.
+    at_once = is_only_one and not any(isinstance(action, StopContainer) for action in alias)
+    if at_once:
         before += alias
     later = with_verdicts(later_limit_actions(current, context), judge)
     settles = not available or (bool(limits) and takes_memory(current, context))
     seen = slot if not available else replace(slot, current=None)
     barrier = _available_barrier(seen, current.name, context) if settles else None
-    after = [] if is_only_one else with_verdicts(alias, judge)
+    after = [] if at_once else with_verdicts(alias, judge)
+    cleanup = _cleanup_actions(slot, context, ended_by=after)
     return SlotPlan(
         slot.number,
         # Repairs are independent: a denied one does not stop the others.
@@ -283,7 +286,7 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
             *judged_sequence(before, judge),
         ],
         barrier=barrier,
-        after=until_denied([*after, *later, *_cleanup_actions(slot, context, ended_by=alias)]),
+        after=until_denied([*after, *later, *cleanup]),
         problems=problems,
     )
 

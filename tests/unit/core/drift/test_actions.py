@@ -73,6 +73,21 @@ def test_a_hand_over_of_an_address_is_one_stretch() -> None:
     assert [f"{a.verb} {a.target}" for a in actions][3] == f"connect-network {OLD}"
 
 
+def test_what_the_engine_is_just_restarting_ends_before_the_hand_over() -> None:
+    old = container(rev="a", state="restarting")
+    new = replace(container(rev="b"), aliases=(("platform-network", ()),))
+    networks = (replace(ISOLATED, has_slot_addresses=True),)
+    desired = declared(service(rollout={"minHealthy": "0s"}))
+    actions = plan(desired, engine(old, new, networks=networks)).actions
+    assert [f"{a.verb} {a.target}" for a in actions] == [
+        f"update-container {OLD}",
+        f"stop-container {OLD}",
+        f"disconnect-network {NEW}",
+        f"connect-network {NEW}",
+        f"remove-container {OLD}",
+    ]
+
+
 def test_what_cannot_leave_the_network_keeps_the_address_until_its_end() -> None:
     """As with engine 26.1 and what outlived it: the successor has another address until then."""
     there, astray = (("platform-network", "10.208.0.2"),), (("platform-network", "10.208.4.9"),)

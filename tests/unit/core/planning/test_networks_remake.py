@@ -86,6 +86,20 @@ def test_afterwards_everything_is_as_declared() -> None:
     assert [c.id for c in after.containers] == [f"id:{WEB}"]
 
 
+def test_a_container_that_the_engine_is_just_restarting_ends_before_and_starts_again() -> None:
+    desired = declared(OPEN, service(network=ON_BACK))
+    seen = observed(member(state=ContainerState.RESTARTING))
+    made = plan(desired, seen)
+    assert [(a.verb, str(a.object)) for a in made.actions if a.target == WEB][:3] == [
+        ("update-container", "Network/default/back"),
+        ("stop-container", "Network/default/back"),
+        ("disconnect-network", "Network/default/back"),
+    ]
+    after, _ = perform(made, seen)
+    again = [a.verb for a in plan(desired, after).actions]
+    assert again == ["start-container", "update-container"]
+
+
 @pytest.mark.parametrize(
     ("spec", "remade"),
     [
