@@ -9,11 +9,11 @@ import pwd
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from controller.app.process import (
     SystemClock,
@@ -45,6 +45,18 @@ WAIT_S = 25.0
 _TCP_TABLE = Path("/proc/net/tcp")
 #: Everybody can connect, and nobody reads without a login.
 _SOCKET_MODE = 0o666
+
+
+class PageReader(InstanceReader, Protocol):
+    """Reads the instance for the server, and its view for the follower."""
+
+    def view(self, have: str, *, wait_s: float) -> Mapping[str, Any]:
+        """Return what changed in the view since the version *have* (docs/view.md).
+
+        Raises:
+            TrimtabError: the controller doesn't answer, or has no view yet.
+        """
+        ...
 
 
 def bind_port(port: int, host: str = LOOPBACK) -> socket.socket:
@@ -148,7 +160,7 @@ def page_address(settings: InstanceSettings) -> PageAddress:
 
 
 def run_page(
-    reader: InstanceReader,
+    reader: PageReader,
     listener: socket.socket,
     *,
     session: WebSession,
@@ -181,7 +193,7 @@ def run_page(
     )
 
 
-def run_shared_page(reader: InstanceReader, settings: InstanceSettings, state: StateFolder) -> None:
+def run_shared_page(reader: PageReader, settings: InstanceSettings, state: StateFolder) -> None:
     """Serve the page to holders of tokens, and to users whom a trusted proxy names, until a signal arrives.
 
     Raises:
@@ -246,7 +258,7 @@ def _site(url: str, name: str) -> Site:
 
 
 def _serve(
-    reader: InstanceReader,
+    reader: PageReader,
     listener: socket.socket,
     *,
     site: Site,

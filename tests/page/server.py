@@ -104,9 +104,6 @@ class _Reader:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def view(self, have: str, *, wait_s: float) -> Mapping[str, Any]:
-        raise NotImplementedError("tell() replaces the follower")
-
     def records(self, query: Mapping[str, str]) -> Records | Away:
         return self._world.found(query)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from controller.web.pages import Away, LogsNeeded, PageLogs, Records
 
@@ -13,14 +13,6 @@ Samples = tuple[tuple[float, float | None, int], ...]
 
 class InstanceReader(Protocol):
     """Reads an instance with the rights of the server's user. Every method blocks, and threads share it."""
-
-    def view(self, have: str, *, wait_s: float) -> Mapping[str, Any]:
-        """Return what changed in the view since the version *have* (docs/view.md).
-
-        Raises:
-            TrimtabError: the controller doesn't answer, or has no view yet.
-        """
-        ...
 
     def records(self, query: Mapping[str, str]) -> Records | Away:
         """Return records by the parameters of the broker's ``GET journal``."""

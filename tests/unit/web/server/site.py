@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import Any
 
 from controller.view_follower import Followed
 from controller.web.pages import Away, LogsNeeded, PageLogs, Records, WebSession
@@ -32,9 +31,6 @@ class Reader:
 
     found: Records | Away = field(default_factory=Records)
     asked: list[Mapping[str, str]] = field(default_factory=list)
-
-    def view(self, have: str, *, wait_s: float) -> Mapping[str, Any]:
-        raise NotImplementedError("nobody follows")
 
     def records(self, query: Mapping[str, str]) -> Records | Away:
         self.asked.append(query)
