@@ -216,6 +216,7 @@ notifier.run()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", NOTIFIER_POINTS)
 @pytest.mark.parametrize("visit", [1, 2, 3])
 def test_a_kill_at_any_point_loses_nothing_and_duplicates_have_one_id(
