@@ -636,9 +636,7 @@ def engine_away() -> Row:
 
 def hostile(count: int = 500) -> Row:
     """Return a view in which every text of others is hostile."""
-    texts = [
-        HOSTILE[n % len(HOSTILE)] + (f" {n}" if n >= len(HOSTILE) else "") for n in range(count)
-    ]
+    texts = [f"{HOSTILE[n % len(HOSTILE)]} {n}" for n in range(count)]
     rows = []
     for n, text in enumerate(texts[:40]):
         made = row(
