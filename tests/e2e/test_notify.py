@@ -211,6 +211,29 @@ def test_a_notification_sends_what_it_matches_where_it_says(host: Host) -> None:
             host.stop()
 
 
+@pytest.mark.timeout(400)
+def test_a_restart_of_the_engine_is_one_incident_of_50_services(host: Host) -> None:
+    for number in range(50):
+        name = f"web-{number}"
+        host.write(f"{name}.yaml", web(name, extra="network: {mode: none}"))
+    with ForgeServer(listener=host.engine.listen()) as oncall:
+        configure(host, oncall={"webhook": f"{oncall.url}/", "private": True})
+        with host.running():
+            host.await_ready(within_s=PATIENCE_S)
+            host.engine.stop()
+            eventually(lambda: events(oncall) == ["opened"], within_s=PATIENCE_S, what="incident")
+            host.engine.start()
+            eventually(lambda: len(events(oncall)) > 1, within_s=PATIENCE_S, what="its end")
+            host.await_ready(within_s=PATIENCE_S)
+            assert host.json("notify", "list")["incidents"] == []
+            # Messages of a destination keep their order.
+            host.cli("notify", "test", "oncall")
+            assert events(oncall) == ["opened", "resolved", "test"]
+            opened, resolved, _ = (each.body for each in oncall.received)
+            assert "engine" in opened["title"]
+            assert opened["incident"] == resolved["incident"]
+
+
 @pytest.fixture(scope="module")
 def killed(engine: PrivateEngine | FoundEngine) -> Iterator[dict[str, Any]]:
     """An instance for each point at which its sender is killed once, all under way."""
