@@ -27,8 +27,8 @@ from tools.release_pins import EXTRAS, ROOT, children, needed, pins
 def component(name: str, version: str, kind: ComponentType = ComponentType.LIBRARY) -> Component:
     """Return a distribution as a component; its licence, if its metadata has an SPDX expression."""
     purl = PackageURL("pypi", name=name, version=version)
-    expression = metadata(name).get("License-Expression")
-    licenses = [LicenseExpression(expression)] if expression else []
+    fields, key = metadata(name), "License-Expression"
+    licenses = [LicenseExpression(fields[key])] if key in fields else []
     return Component(
         name=name, version=version, type=kind, purl=purl, bom_ref=str(purl), licenses=licenses
     )

@@ -37,7 +37,7 @@ from controller.core.encoding.json_values import canonical
 from controller.core.records.record import LINE_MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from typing_extensions import Buffer
 
 
 #: Errors of reading a damaged compressed segment.
