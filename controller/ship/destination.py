@@ -197,8 +197,6 @@ def _word(host: str) -> str:
 
 SyslogTransport = Literal["udp", "tcp", "tls"]
 
-#: Credentials before a host: refused, and left out of the error message.
-_CREDENTIALS = re.compile(r"//.*@")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 _PORTS: Final[dict[SyslogTransport, int]] = {"udp": 514, "tcp": 601, "tls": 6514}
 _FORMS: Final = (
@@ -206,6 +204,7 @@ _FORMS: Final = (
     "syslog+udp://HOST:PORT, otlp+http://HOST:PORT/v1/logs or otlp+https://…"
 )
 _TLS = ("ca", "cert", "key")
+_OPTIONS = frozenset({*_TLS, "only", "format", "facility"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +261,12 @@ class ToOtlp:
     trust: TlsFiles = TlsFiles()
     checkpoints_only: bool = False
 
+    @property
+    def address(self) -> str:
+        """Scheme, host and port of the URL, as named in messages: its path can hold a token."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
 
 Destination = ToFile | ToNote | ToSyslog | ToOtlp
 
@@ -300,7 +305,9 @@ def read_destination(text: str) -> Destination:
         case _:
             raise _wrong(text, f"there is no way to ship by {parts.scheme or 'it'!r}")
     if options:
-        raise _wrong(text, f"{min(options)!r} is no option of {parts.scheme}")
+        known = sorted(options.keys() & _OPTIONS)
+        what = repr(known[0]) if known else "one of its options"
+        raise _wrong(text, f"{what} is no option of {parts.scheme}")
     return destination
 
 
@@ -374,10 +381,26 @@ def _port(text: str, parts: SplitResult) -> int:
 
 
 def _wrong(text: str, why: str) -> UsageError:
-    shown = _CREDENTIALS.sub("//…@", text)
     return UsageError(
-        "ship.destination", f"{shown!r} is no destination: {why}", remedy=f"write {_FORMS}"
+        "ship.destination", f"{_shown(text)!r} is no destination: {why}", remedy=f"write {_FORMS}"
     )
+
+
+def _shown(text: str) -> str:
+    """Return what an error message repeats of a destination: nothing that can be a credential.
+
+    The path of a file stays. Of other URLs, scheme, host and port stay, or the scheme alone if the
+    text holds an "@": a user or a password can hold any character before it.
+    """
+    name, equals, url = text.partition("=")
+    if not equals or not _NAME.fullmatch(name):
+        name, url = "", text
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        return f"{name}{'=' if name else ''}…"
+    ends = "?#" if scheme in {"file", "note"} else "/?#"
+    kept = "" if "@" in rest else re.split(f"[{ends}]", rest, maxsplit=1)[0]
+    return f"{name}{'=' if name else ''}{scheme}://{kept}{'…' if kept != rest else ''}"
 
 
 @dataclass(frozen=True, slots=True)

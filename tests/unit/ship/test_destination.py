@@ -87,9 +87,52 @@ def test_what_is_no_destination_is_refused_with_what_is(text: str, why: str) -> 
     assert "syslog+tls://HOST:PORT" in raised.value.remedy
 
 
-@pytest.mark.parametrize("who", ["me:hunter2", "hunter2", "a@b:hunter2"])
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize("who", ["me:hunter2", "hunter2", "a@b:hunter2", "me:hun/hunter2"])
 @pytest.mark.parametrize("scheme", ["otlp+https", "syslog+tcp", "http"])
 def test_credentials_in_a_url_are_not_repeated(scheme: str, who: str) -> None:
     with pytest.raises(UsageError) as raised:
         read_destination(f"a={scheme}://{who}@collector/v1/logs")
-    assert "hunter2" not in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("scheme", ["otlp+http", "otlp+https", "syslog+tcp", "syslog+tls", "https"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/v1/hunter2?format=xml&facility=99",
+        "/v1/logs?token=hunter2",
+        "/v1/logs?hunter2",
+        "/v1/logs#hunter2",
+        "?token=hunter2#",
+        "?ca=hunter2&only=hunter2",
+    ],
+)
+def test_of_a_refused_url_the_address_is_repeated_alone(scheme: str, rest: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read_destination(f"a={scheme}://collector:4318{rest}")
+    assert SECRET not in str(raised.value)
+    assert f"'a={scheme}://collector:4318…'" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a=file:///x?format=hunter2", "'a=file:///x…'"),
+        ("a=file:///x/#hunter2", "'a=file:///x/…'"),
+        ("hunter2", "'…'"),
+        ("a=hunter2", "'a=…'"),
+        ("https://x/?t=hunter2", "'https://x…'"),
+    ],
+)
+def test_what_can_be_a_credential_is_not_repeated(text: str, shown: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read_destination(text)
+    assert shown in raised.value.message
+    assert SECRET not in raised.value.remedy
+
+
+def test_a_collector_is_named_without_its_path() -> None:
+    assert ToOtlp("o", "https://c:4318/hunter2/v1/logs").address == "https://c:4318"

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from controller.ship import otlp
 from controller.ship.destination import Rejected, Sender, ToOtlp, Undelivered
@@ -40,7 +41,9 @@ def test_a_batch_is_taken_whole_or_sent_again(
     batch = shipped(tmp_path, 6)
     sink = OtlpSink(ToOtlp("o", collector.url), SENDER)
     collector.down = True
-    with pytest.raises(Undelivered, match=r"http://127\.0\.0\.1:\d+/v1/logs: .+"):
+    with pytest.raises(
+        Undelivered, match=r"^http://127\.0\.0\.1:\d+: the server answers 503 Service Unavailable$"
+    ):
         sink.deliver(batch)
     assert collector.taken == []
     collector.down = False
@@ -60,7 +63,7 @@ def test_records_that_a_server_takes_and_refuses_are_told(
     batch = shipped(tmp_path, 6)
     sink = OtlpSink(ToOtlp("o", collector.url), SENDER)
     collector.rejects = 3
-    with pytest.raises(Rejected, match=r"/v1/logs: too old") as raised:
+    with pytest.raises(Rejected, match=r"http://127\.0\.0\.1:\d+: too old") as raised:
         sink.deliver(batch)
     assert raised.value.count == 3
     assert len(collector.taken) == 3
@@ -73,7 +76,7 @@ def test_who_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(otlp, "TIMEOUT_S", 0.5)
     wrote(tmp_path / "journal", 1)
     sink = OtlpSink(ToOtlp("o", "http://127.0.0.1:1/v1/logs"), SENDER)
-    with pytest.raises(Undelivered, match=r"127\.0\.0\.1:1"):
+    with pytest.raises(Undelivered, match=r"^http://127\.0\.0\.1:1: Connection refused$"):
         sink.deliver(shipped(tmp_path))
     sink.close()
 
@@ -83,10 +86,70 @@ def test_what_the_server_refuses_is_not_taken_for_delivered(
 ) -> None:
     wrote(tmp_path / "journal", 1)
     sink = OtlpSink(ToOtlp("o", collector.url.replace("/v1/logs", "/v1/traces")), SENDER)
-    with pytest.raises(Undelivered, match="400"):
+    with pytest.raises(Undelivered, match=r": the server answers 400 Bad Request$"):
         sink.deliver(shipped(tmp_path))
     sink.close()
     assert len(collector.wrong) == 1
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A collector that repeats what it was sent, in all that it answers."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        held = f"{self.path} {self.headers['authorization']}"
+        answer = ExportLogsServiceResponse()
+        answer.partial_success.rejected_log_records = 1
+        answer.partial_success.error_message = f"too old for {held}"
+        body = answer.SerializeToString()
+        if self.path.startswith("/refuse"):
+            self.send_response(401, held)
+            body = held.encode()
+        elif self.path.startswith("/end"):
+            return
+        else:
+            self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/refuse/hunter2-path", "the server answers 401 Unauthorized"),
+        ("/end/hunter2-path", "RemoteDisconnected"),
+        ("/take/hunter2-path", "too old for /take/… … …"),
+    ],
+)
+def test_no_error_repeats_a_credential(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    path: str,
+    why: str,
+) -> None:
+    monkeypatch.setattr(otlp, "TIMEOUT_S", 0.5)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2-head")
+    wrote(tmp_path / "journal", 1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        sink = OtlpSink(ToOtlp("o", address + path), SENDER)
+        try:
+            with pytest.raises((Undelivered, Rejected)) as raised:
+                sink.deliver(shipped(tmp_path))
+        finally:
+            sink.close()
+            server.shutdown()
+            serving.join(10)
+    assert str(raised.value) == f"{address}: {why}"
+    assert "hunter2" not in caplog.text + "".join(capfd.readouterr())
 
 
 class Portal(BaseHTTPRequestHandler):
