@@ -7,6 +7,7 @@ import platform
 import select
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from controller.settings import (
     read_in_force,
 )
 from controller.system.syscalls import forbid_core_dumps
+from controller.system.systemd import ServiceManager
 
 NOTIFIER = "notifier"
 #: The time between two looks at the settings.
@@ -104,6 +106,7 @@ def run_notifier(root: Path, ask: Callable[..., Any], *, lifeline_fd: int | None
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
     load_modules(())
+    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     instance, state = existing_instance(root)
     settings = read_in_force(root).settings
     log_to_stderr("notify", settings.log)
@@ -142,7 +145,9 @@ def run_notifier(root: Path, ask: Callable[..., Any], *, lifeline_fd: int | None
     follower = ViewFollower(read_view, clock, take, wait_s=WAIT_S)
     follower.start()
     log_late_imports()
+    manager.tell(READY=1)
     notifier.run()
+    manager.tell(STOPPING=1)
     follower.stop()
     os.close(lock)
     return 0

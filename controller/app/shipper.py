@@ -20,6 +20,7 @@ from controller.app.process import (
     SystemClock,
     call_on_termination,
     hold_process_lock,
+    load_modules,
     log_late_imports,
     log_to_stderr,
 )
@@ -32,6 +33,7 @@ from controller.settings import SHORT_RUN, Instance, StateFolder, read_in_force
 from controller.ship import fd_server
 from controller.ship.destination import Destination, read_destination
 from controller.system.syscalls import forbid_core_dumps
+from controller.system.systemd import ServiceManager
 
 #: The socket at which a broker opens the journal's files for the shipper's user.
 SHIP_SOCKET = SHORT_RUN / "ship.sock"
@@ -113,6 +115,8 @@ def run_shipper(
 
     forbid_core_dumps()
     log_to_stderr("ship", str(handed["log"]))
+    load_modules(())
+    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
     folder, clock = Path(str(handed["folder"])), SystemClock()
     digest = str(handed["settings"])
     lock = hold_process_lock(folder / "lock", program="shipper", settings=digest)
@@ -127,6 +131,8 @@ def run_shipper(
     shipper = Shipper(sinks, files, ShipperPaths(folder, metrics), clock=clock)
     call_on_termination(shipper.stop)
     log_late_imports()
+    manager.tell(READY=1)
     shipper.run()
+    manager.tell(STOPPING=1)
     os.close(lock)
     return 0

@@ -176,6 +176,33 @@ class Life:
         self.is_ready()
         self.same()
 
+    def optional_units(self) -> None:
+        """The units that serve, send and ship start once they are set up, and load nothing later."""
+        machine = self.machine
+        settings = machine.path("/etc/trimtab/trimtab.yaml")
+        settings.write_text(f"{settings.read_text()}\n{OPTIONAL_SETTINGS}")
+        policy = machine.path("/etc/trimtab/policy.yaml")
+        uids = [machine.run("id", "-u", user).strip() for user in ("trimtab-web", "trimtab-notify")]
+        lines = "".join(f"  - {{uid: {uid}, owners: all}}\n" for uid in uids)
+        policy.write_text(f"{policy.read_text()}\nviewers:\n{lines}")
+        machine.run("trimtab", "settings", "reload")
+        machine.run("trimtab", "policy", "reload")
+        machine.run("systemctl", "enable", "--now", *OPTIONAL)  # returns when they are ready
+        told = machine.run("trimtab", "notify", "test", "probe")
+        assert "probe" in told, told
+        asked = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:18474/login').status)"
+        assert machine.run("python3", "-c", asked).strip() == "200"
+
+        def is_shipped() -> bool:
+            status = json.loads(machine.run("trimtab", "ship", "--status", "--json", check=False))
+            (each,) = status["destinations"].values()
+            return bool(each["seq"] and not each["behind"])
+
+        eventually(is_shipped, within_s=READY_S, what="the journal is shipped")
+        assert machine.run("systemctl", "is-active", *OPTIONAL).split() == ["active"] * 3
+        log = machine.run("journalctl", "--boot", "--unit", "trimtab-*", "--output", "cat")
+        assert "import.late" not in log, re.findall(r".*import\.late.*", log)
+
     def paths_inside_and_outside(self) -> None:
         """The broker's facts of paths are the same in its unit and outside of any."""
         machine = self.machine
@@ -362,11 +389,18 @@ class Life:
 
 SERVICES: Final = ("trimtab-broker.service", "trimtab-controller.service")
 DAILY: Final = ("trimtab-backup", "trimtab-verify")
+OPTIONAL: Final = ("trimtab-ship.service", "trimtab-notify.service", "trimtab-web.service")
+OPTIONAL_SETTINGS: Final = """\
+ship: {to: [archive=file:///var/lib/trimtab/ship/archive.jsonl]}
+web: {listen: "127.0.0.1:18474"}
+notify: {destinations: {probe: {command: [/bin/true]}}}
+"""
 BACKUPS: Final = "/var/backups/trimtab"
 STEPS: Final[tuple[Callable[[Life], None], ...]] = (
     Life.install,
     Life.project,
     Life.daily_units,
+    Life.optional_units,
     Life.paths_inside_and_outside,
     Life.reboot,
     Life.upgrade_with_a_mistake,
