@@ -80,6 +80,7 @@ LIBRARIES_ON_USE = (
     "encodings/idna",
     "encodings/latin_1",
     "encodings/utf_16_be",
+    "encodings/utf_8_sig",  # the start of an environment with .pth files loads it, that of others doesn't
     "pydantic/dataclasses",
     "pydantic/type_adapter",
 )

@@ -184,13 +184,17 @@ class Life:
         policy = machine.path("/etc/trimtab/policy.yaml")
         uids = [machine.run("id", "-u", user).strip() for user in ("trimtab-web", "trimtab-notify")]
         lines = "".join(f"  - {{uid: {uid}, owners: all}}\n" for uid in uids)
-        policy.write_text(f"{policy.read_text()}\nviewers:\n{lines}")
+        text = policy.read_text()
+        assert re.search(r"^viewers: \[\]", text, re.MULTILINE), text
+        policy.write_text(re.sub(r"^viewers: .*\n", f"viewers:\n{lines}", text, flags=re.MULTILINE))
         machine.run("trimtab", "settings", "reload")
         machine.run("trimtab", "policy", "reload")
         machine.run("systemctl", "enable", "--now", *OPTIONAL)  # returns when they are ready
         told = machine.run("trimtab", "notify", "test", "probe")
         assert "probe" in told, told
-        asked = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:18474/login').status)"
+        asked = (
+            "import urllib.request as r; print(r.urlopen('http://127.0.0.1:18474/login').status)"
+        )
         assert machine.run("python3", "-c", asked).strip() == "200"
 
         def is_shipped() -> bool:
