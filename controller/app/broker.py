@@ -72,7 +72,7 @@ from controller.settings import (
 from controller.ship import fd_server
 from controller.system.durable_files import hold_lock
 from controller.system.sockets import engine_socket_path
-from controller.system.systemd import ServiceManager
+from controller.system.systemd import own_manager
 
 
 def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | None) -> int:
@@ -85,7 +85,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     """
     process.log_to_stderr("broker", launch.settings.log)
     process.load_modules(())
-    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
+    manager = own_manager()
     if lifeline_fd is None and launch.user.dropped and not manager.sockets:
         lay_out_own_socket(launch.state, user=launch.user)
     state, instance = launch.state, launch.instance

@@ -81,7 +81,7 @@ from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.durable_files import hold_lock, write_atomic
 from controller.system.runtime import StopSignal
 from controller.system.syscalls import forbid_core_dumps
-from controller.system.systemd import WAITING_MAX, ServiceManager, is_restored_at_boot
+from controller.system.systemd import WAITING_MAX, ServiceManager, is_restored_at_boot, own_manager
 from controller.system.usage import CgroupReader
 
 if TYPE_CHECKING:
@@ -451,7 +451,7 @@ def run_controller(
     """
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
-    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
+    manager = own_manager()
     load_modules(LOADED_ON_USE)
     instance, state = existing_instance(root)
     in_force = read_in_force(root)

@@ -8,7 +8,6 @@ import random
 import select
 import socket
 import threading
-import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,7 @@ from controller.sources.written_folders import WRITTEN_FOLDERS, WrittenFolders
 from controller.system.child_programs import end_programs
 from controller.system.runtime import StopSignal
 from controller.system.syscalls import forbid_core_dumps
-from controller.system.systemd import WAITING_MAX, ServiceManager
+from controller.system.systemd import WAITING_MAX, own_manager
 
 #: The time between two searches for Sources in DIR.
 SCAN_S = 2.0
@@ -130,7 +129,7 @@ def run_fetcher(
 
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
-    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
+    manager = own_manager()
     load_modules(READERS_ON_USE)
     instance, state = existing_instance(root)
     in_force = read_in_force(root)

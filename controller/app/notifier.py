@@ -7,7 +7,6 @@ import platform
 import select
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ from controller.settings import (
     read_in_force,
 )
 from controller.system.syscalls import forbid_core_dumps
-from controller.system.systemd import ServiceManager
+from controller.system.systemd import own_manager
 
 NOTIFIER = "notifier"
 #: The time between two looks at the settings.
@@ -106,7 +105,7 @@ def run_notifier(root: Path, ask: Callable[..., Any], *, lifeline_fd: int | None
     check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     forbid_core_dumps()
     load_modules(())
-    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
+    manager = own_manager()
     instance, state = existing_instance(root)
     settings = read_in_force(root).settings
     log_to_stderr("notify", settings.log)

@@ -8,7 +8,6 @@ import os
 import pwd
 import secrets
 import socket
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from controller.model.settings import InstanceSettings, Process, digest_of
 from controller.settings import StateFolder
 from controller.system.sockets import SocketInUse, bind_socket
 from controller.system.syscalls import forbid_core_dumps
-from controller.system.systemd import ServiceManager
+from controller.system.systemd import own_manager
 from controller.view_follower import Followed, ViewFollower
 from controller.web.pages import WebSession, load_templates
 from controller.web.server.login import Logins, Sessions, TrustedProxy
@@ -203,7 +202,7 @@ def run_shared_page(reader: PageReader, settings: InstanceSettings, state: State
     forbid_core_dumps()
     log_to_stderr("web", settings.log)
     load_modules(())
-    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
+    manager = own_manager()
     address, tokens = page_address(settings), TokenFile(state.web_tokens)
     with suppress(FileExistsError, PermissionError):  # the lock's error names the folder
         state.page.mkdir(mode=0o700)

@@ -33,7 +33,7 @@ from controller.settings import SHORT_RUN, Instance, StateFolder, read_in_force
 from controller.ship import fd_server
 from controller.ship.destination import Destination, read_destination
 from controller.system.syscalls import forbid_core_dumps
-from controller.system.systemd import ServiceManager
+from controller.system.systemd import own_manager
 
 #: The socket at which a broker opens the journal's files for the shipper's user.
 SHIP_SOCKET = SHORT_RUN / "ship.sock"
@@ -116,7 +116,7 @@ def run_shipper(
     forbid_core_dumps()
     log_to_stderr("ship", str(handed["log"]))
     load_modules(())
-    manager = ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
+    manager = own_manager()
     folder, clock = Path(str(handed["folder"])), SystemClock()
     digest = str(handed["settings"])
     lock = hold_process_lock(folder / "lock", program="shipper", settings=digest)

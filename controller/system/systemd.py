@@ -17,6 +17,7 @@ import os
 import shlex
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from itertools import pairwise
@@ -94,6 +95,11 @@ def _listening(handles: range) -> Iterator[tuple[Path, socket.socket]]:
             yield Path(os.fsdecode(listener.getsockname())), listener
         else:
             listener.close()
+
+
+def own_manager() -> ServiceManager:
+    """Return the manager of this process."""
+    return ServiceManager(os.environ, pid=os.getpid(), monotonic=time.monotonic)
 
 
 def without_manager() -> ServiceManager:
