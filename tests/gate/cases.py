@@ -36,6 +36,9 @@ Expect = Literal["allow", "mutated", "deny"]
 EXPECTS: tuple[Expect, ...] = ("allow", "mutated", "deny")
 Against = Literal["broker", "pass-through", "refuse-all"]
 CASES = Path(__file__).parent / "cases.jsonl"
+ROLES = ("controller", "operator", "viewer", "viewer-of-all")
+#: The viewers, with the rule that refuses output of alice's containers to them; '' for none.
+VIEWERS = {"viewer": "", "viewer-of-all": "viewer.logs"}
 NETWORK = "platform-network"
 #: Beyond the 30 s in which a body must have come.
 BODY_S = 40.0
@@ -71,6 +74,7 @@ class Case:
     rule: str = ""  # that refuses it; '' for any
     #: A container of nobody that the case speaks of: options of ``docker run`` and the rest.
     looks: dict[str, Any] = field(default_factory=dict)
+    served_as: str = ""  # the id of the same request by a role that is served; '' for none
     text: str = ""  # the line, with its tokens
 
     @classmethod
@@ -82,11 +86,16 @@ class Case:
 
     @property
     def knobs(self) -> Knobs:
-        return Knobs.read(self.knob, permit=self.expect != "deny")
+        return Knobs.read(self.knob, permit=self.permitted)
+
+    @property
+    def permitted(self) -> bool:
+        """Whether the policy admits it: a viewer's lacks nothing but the role."""
+        return self.expect != "deny" or bool(self.served_as)
 
     @property
     def caller(self) -> str:
-        return {"controller": "controller", "operator": "operator"}.get(self.role, "alice")
+        return self.role if self.role in ROLES else "alice"
 
     @property
     def sent_body(self) -> bytes | None:
@@ -135,12 +144,37 @@ def read_cases(path: Path) -> list[Case]:
     return [Case.read(line) for line in lines if line.strip()]
 
 
+def with_viewers(cases: Iterable[Case]) -> list[Case]:
+    """Return the cases, and before each one that is served the same request by every viewer.
+
+    So a viewer is refused what is served next, to another role. Output of containers is for
+    viewers too, by their ``logs``; nothing else is that others' cases ask for.
+    """
+    return [each for case in cases for each in (*_as_viewers(case), case)]
+
+
+def _as_viewers(case: Case) -> Iterator[Case]:
+    if case.expect == "deny" or case.role in VIEWERS:
+        return
+    for role, of_output in VIEWERS.items():
+        yield _as_viewer(case, role, of_output if case.path.endswith("/logs") else "role.denied")
+
+
+def _as_viewer(case: Case, role: str, rule: str) -> Case:
+    """Return a case as a viewer's that *rule* refuses; '' is none, and the viewer is served."""
+    told: dict[str, Any] = json.loads(case.text)
+    told |= {"id": f"{case.id}-as-{role}", "role": role, "served_as": case.id}
+    if rule:
+        told |= {"expect": "deny", "rule": rule}
+    return Case.read(json.dumps(told))
+
+
 class Court:
-    """Judges cases in a world; *path* is the gate's socket, *tap* what stands behind it."""
+    """Judges cases in a world; *path* is a gate's socket, without it the broker's; *tap* its engine."""
 
     def __init__(self, world: World, *, path: Path | None = None, tap: Tap | None = None) -> None:
         self._world = world
-        self._path = path or world.gate.socket
+        self._path = path
         self._tap = tap or world.tap
         self._state = ""
         self._looks = ""
@@ -225,7 +259,7 @@ class Court:
         if case.method == "DELETE" and "/networks/" in case.path:
             world.drop_own()  # a network that is in use can't be removed
         filled = Case.read(world.fill(case.text))
-        if filled.expect != "deny":
+        if filled.permitted:
             for source in _bind_sources(filled.body):
                 world.make_folder(source)
         return filled
@@ -279,7 +313,9 @@ class Court:
         # An engine without a swarm answers 503 to requests about swarms, and so does the gate.
         if not 400 <= answer.status < 500 and answer.rule != "route.denied":
             return f"status {answer.status}: {answer.body[:200]!r}"
-        if case.method != "HEAD" and not answer.rule:
+        if case.method == "HEAD":
+            return ""  # there is no body to have the rule
+        if not answer.rule:
             return f"status {answer.status} without a rule id: {answer.body[:200]!r}"
         if case.rule and answer.rule != case.rule and not self._tap.shielded:
             return f"refused by {answer.rule}, and not by {case.rule}: {answer.body[:300]!r}"
@@ -452,7 +488,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--against", choices=["broker", "pass-through", "refuse-all"])
     parser.add_argument("--only", metavar="PATTERN", help="cases whose id matches")
     chosen = parser.parse_args(argv)
-    cases = [case for case in read_cases(chosen.file) if re.search(chosen.only or "", case.id)]
+    cases = with_viewers(read_cases(chosen.file))
+    cases = [case for case in cases if re.search(chosen.only or "", case.id)]
     if os.geteuid() != 0:
         print("gate-cases needs root: callers of other uids, and an engine of its own")
         return 1

@@ -28,8 +28,9 @@ import yaml
 from controller.app.state_folder import trimtab_gid
 from controller.core.encoding.identifiers import parse_reference
 from controller.model import names
+from controller.system import sockets
 from tests.gate import wire
-from tests.gate.roles import ALICE, BOB, CONTROLLER, Peer
+from tests.gate.roles import ALICE, BOB, CONTROLLER, VIEWER, VIEWER_OF_ALL, Peer
 from tests.gate.tap import DIGEST, Tap
 from tests.gate.wire import Answer
 from tests.instance import eventually
@@ -79,9 +80,13 @@ class Knobs:
         return cls(((known["path"], json.dumps(meant)), *((k, json.dumps(v)) for k, v in needed)))
 
     def policy(self) -> str:
-        """Return strict with these settings, and with alice and bob as clients."""
+        """Return strict with these settings, with alice and bob as clients, and with viewers."""
         policy = yaml.safe_load(STRICT.read_text())
         policy["clients"] = [{"uid": ALICE, "owner": "alice"}, {"uid": BOB, "owner": "bob"}]
+        policy["viewers"] = [
+            {"uid": VIEWER, "owners": ["alice"], "logs": ["alice"]},
+            {"uid": VIEWER_OF_ALL, "owners": "all"},
+        ]
         # The tests ask far more than a client does.
         policy["quotas"] |= {"mutationsPerSecond": 10_000, "journalPerDay": "10Gi"}
         policy["quotas"] |= {"networksPerOwner": 20}
@@ -217,6 +222,8 @@ class World:
             "bob": self._stack.enter_context(Peer(BOB, [group])),
             "controller": self._stack.enter_context(Peer(CONTROLLER, [group])),
             "operator": self._stack.enter_context(Peer(0, [])),
+            "viewer": self._stack.enter_context(Peer(VIEWER, [])),
+            "viewer-of-all": self._stack.enter_context(Peer(VIEWER_OF_ALL, [])),
         }
         eventually(self.gate.serves, within_s=PATIENCE_S, what="the broker's socket")
 
@@ -230,7 +237,13 @@ class World:
 
     def connect(self, who: str, path: Path | None = None) -> socket.socket:
         """Return a caller's connection to the broker, or to whatever serves *path*."""
-        return self._peers[who].connect(path or self.gate.socket)
+        return self._peers[who].connect(path or self._door(who))
+
+    def _door(self, who: str) -> Path:
+        """Return the broker's socket for a caller: viewers are in no group, and have their own."""
+        shared = self.gate.socket
+        is_viewer = who.startswith("viewer")
+        return sockets.reserved_socket(shared, sockets.VIEWER) if is_viewer else shared
 
     def ask(self, who: str, method: str, path: str, body: object = None) -> Answer:
         """Ask the broker as somebody."""

@@ -19,6 +19,8 @@ from typing import Self
 
 #: Uids that no user has: the gate asks for no names.
 ALICE, BOB, CONTROLLER = 61001, 61002, 61003
+#: Viewers: one of alice, with the output of her containers, and one of every owner, without.
+VIEWER, VIEWER_OF_ALL = 61021, 61022
 
 
 class Peer:

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 #: The first test judges all cases: half a minute of processor time, minutes on a busy machine.
 pytestmark = [pytest.mark.needs_root, pytest.mark.timeout(600)]
-CASES = table.read_cases(table.CASES)
+CASES = table.with_viewers(table.read_cases(table.CASES))
 GROUPS = sorted({case.group for case in CASES})
 #: What a gate that passes everything on has no way to get right.
-CHANGING = {c.id for c in CASES if c.expect == "deny" and c.method not in {"GET", "HEAD"}}
+CHANGING = {
+    case.id
+    for case in CASES
+    if case.expect == "deny" and (case.served_as or case.method not in {"GET", "HEAD"})
+}
 #: Mutated cases that hold of a body as the client wrote it.
 UNCHANGED = {"cpu-quota-ok", "env-ok", "exception-of-clients"} | {
     case.id for case in CASES if case.group.startswith("grant-") and case.expect == "mutated"
@@ -34,7 +38,13 @@ class Sitting:
     judged: dict[str, Judged]
 
     def of(self, group: str) -> list[Judged]:
-        return [each for each in self.judged.values() if each.case.group == group]
+        judged = self.judged.values()
+        return [each for each in judged if each.case.group == group and not each.case.served_as]
+
+    def of_viewer(self, role: str) -> list[Judged]:
+        """Return what others are served, as a viewer asked for it."""
+        judged = self.judged.values()
+        return [each for each in judged if each.case.role == role and each.case.served_as]
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +67,19 @@ def test_every_case_of_the_group_is_right(sitting: Sitting, group: str) -> None:
     assert [f"{each.case.id}: {each.wrong}" for each in table.wrong_ones(judged)] == []
 
 
+@pytest.mark.parametrize("role", table.VIEWERS)
+def test_a_viewer_is_refused_all_that_others_are_served(sitting: Sitting, role: str) -> None:
+    judged = sitting.of_viewer(role)
+    others = {each.id for each in CASES if each.expect != "deny" and each.role not in table.VIEWERS}
+    assert {each.case.served_as for each in judged} == others
+    assert [f"{each.case.id}: {each.wrong}" for each in table.wrong_ones(judged)] == []
+    served = {each.case.served_as for each in judged if each.case.expect != "deny"}
+    assert served == ({"client-logs-follow"} if role == "viewer" else set())
+
+
 def test_no_case_is_left_out(sitting: Sitting) -> None:
-    assert len(sitting.judged) == len(table.CASES.read_text("utf-8").splitlines())
+    written = [each for each in sitting.judged.values() if not each.case.served_as]
+    assert len(written) == len(table.CASES.read_text("utf-8").splitlines())
 
 
 def test_a_gate_that_passes_everything_on_is_found_wrong(world: World) -> None:
