@@ -649,7 +649,9 @@ class Listener:
                 LOG.warning("stream.cut uid=%d request=%s", connection.uid, connection.stream)
             if not connection.busy and (connection.answered or connection.stream):
                 task.cancel()
-        asyncio.get_running_loop().call_later(FIRST_S, self._cancel_silent)
+        loop = asyncio.get_running_loop()
+        # The turn after the timer's: a request that came while the process stood still is read first.
+        loop.call_later(FIRST_S, loop.call_soon, self._cancel_silent)
 
     def cut_revoked(self) -> None:
         """End the streams of viewers whose rights a new policy changed."""
@@ -700,7 +702,6 @@ class Listener:
         self._waiting.add(task)
         try:
             slot = await self._await_slot(connected, user)
-            self._waiting.discard(task)
             if slot is None:
                 return
             try:
@@ -710,6 +711,7 @@ class Listener:
             finally:
                 slot.release()
         finally:
+            self._waiting.discard(task)
             accepted.release()
         self._on_end()
 
@@ -744,6 +746,7 @@ class Listener:
         )
         connection.closing = self._stopping
         self._serving[task] = connection
+        self._waiting.discard(task)
         try:
             await connection.serve()
         finally:

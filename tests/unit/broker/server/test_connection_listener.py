@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import resource
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -15,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.gate.commands import Command, CommandResult
+from controller.broker.gate.commands import Command, CommandResult, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.broker.host.sockets import PAUSE_S
+from controller.broker.server import connection
 from controller.broker.server.server import Broker, ServerLimits
 from controller.model.policy.document import Policy, PolicyClient
 from controller.model.records import Reply, Request
 from controller.system.slots import Share
+from tests.unit.broker.engine_side import told
 from tests.unit.broker.serving import (
     CONTROLLER,
     Bench,
@@ -237,3 +240,58 @@ def test_a_process_without_descriptors_accepts_again_when_it_has_some(
     own = [record for record in caplog.records if record.name.startswith("controller")]
     assert own
     assert not any(record.exc_info for record in own)
+
+
+async def answer_late(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(0.1)
+    writer.write(told(200))
+
+
+def ask_engine(_request: Request, _state: GateState) -> Generator[Command, CommandResult, Reply]:
+    answer = yield ReadEngine("/x")
+    assert isinstance(answer, Reply), answer
+    return answer
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+def test_whoever_was_accepted_before_the_end_is_answered(tmp_path: Path, turns: int) -> None:
+    """The end comes so many turns of the event loop after the connect."""
+    bench = Bench(tmp_path, ask_engine)
+    bench.engine.answers = {"GET /v1.45/x": answer_late}
+    with socket.socket(socket.AF_UNIX) as client:
+
+        async def test() -> None:
+            async with bench.serving():
+                client.connect(str(bench.socket))
+                client.sendall(get("/x"))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+
+        run(test())
+        assert status_of(client.recv(65536)) == 200
+
+
+def test_a_first_request_isn_t_late_because_the_broker_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy host stops the broker for longer than a client has for its request, which has come."""
+    monkeypatch.setattr(connection, "FIRST_S", 0.01)
+    bench = Bench(tmp_path, ask_engine)
+    bench.engine.answers = {"GET /v1.45/x": answer_late}
+    with socket.socket(socket.AF_UNIX) as client:
+
+        async def test() -> None:
+            async with bench.serving():
+                client.connect(str(bench.socket))
+                for _ in range(8):
+                    await asyncio.sleep(0)
+                bench.stop.set()
+                for _ in range(4):
+                    await asyncio.sleep(0)
+                client.sendall(get("/x"))
+                until_late = bench.clock.monotonic() + 0.05
+                while bench.clock.monotonic() < until_late:
+                    pass
+
+        run(test())
+        assert status_of(client.recv(65536)) == 200
