@@ -220,11 +220,11 @@ class Life:
         )
         machine.path("/etc/systemd/system/verdicts.service").write_text(text)
         machine.run("systemctl", "daemon-reload")
-        machine.run("systemctl", "stop", *SERVICES)  # they replace files meanwhile
+        machine.run("systemctl", "stop", *SERVICES, *OPTIONAL)  # they replace files meanwhile
         machine.run("systemctl", "start", "verdicts.service")
         inside = json.loads(machine.path("/root/inside.json").read_text())
         outside = json.loads(machine.run(*command))
-        machine.run("systemctl", "start", *SERVICES)
+        machine.run("systemctl", "start", *SERVICES, *OPTIONAL)
         assert inside == outside, [each for each in inside if each not in outside][:3]
         print(f"    {len(inside)} paths", flush=True)
         self.is_ready()
@@ -281,7 +281,7 @@ class Life:
 
     def upgrade_with_a_long_journal(self) -> None:
         machine = self.machine
-        machine.run("systemctl", "stop", *SERVICES)
+        machine.run("systemctl", "stop", *SERVICES, *OPTIONAL)
         text = machine.path(str(STATE.journal_key)).read_text()
         lengthen(
             machine.path(str(STATE.journal)),
@@ -289,7 +289,7 @@ class Life:
             key=parse_private(text.strip()),
             end=SystemClock().now(),
         )
-        machine.run("systemctl", "start", *SERVICES)
+        machine.run("systemctl", "start", *SERVICES, *OPTIONAL)
         self.is_ready()
         self.under_load(self.new, "1 GiB")
 
