@@ -6,9 +6,11 @@ import base64
 import json
 import pwd
 import signal
+import socket
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_secrets import Namespace, namespace
+from tests.e2e.test_shipping import collector, positions
 from tests.e2e.test_split import USER, started
-from tests.instance import Host, eventually, web
+from tests.e2e.test_web import Visitor, page_of
+from tests.instance import TRIMTAB, Host, eventually, web
+from tests.otlp import Collector
 
-__all__ = ["namespace"]
+__all__ = ["collector", "namespace"]
 pytestmark = pytest.mark.needs_root
 
 
@@ -316,3 +321,82 @@ def test_no_planted_secret_is_in_a_bundle_nor_in_the_log(host: Host, namespace: 
     assert found["records"]["rules"]["mount.not-allowed"] > 0
     assert {each["role"] for each in found["processes"]} == {"broker", "controller"}
     assert found["unavailable"] == {"verified": "unreadable"}  # nothing was verified yet
+
+
+def visit(page: Visitor, plants: Plants) -> None:
+    """Ask the page with a secret in each part of a request."""
+    headers = {
+        "Authorization": f"Bearer {plants['page-bearer']}",
+        "User-Agent": plants["page-agent"],
+        "Referer": f"http://{page.host}/{plants['page-referer']}",
+        f"X-{plants['page-header']}": "x",
+    }
+    for path in (
+        "/",
+        f"/{plants['page-path']}",
+        f"/login?token={plants['page-query']}",
+        f"/Service/default/{plants['page-name']}",
+        f"/journal?owner={plants['page-owner']}&before={plants['page-cursor']}",
+    ):
+        page.ask(path, **headers)
+    page.ask("/login", "POST", Cookie=f"session={plants['page-cookie']}")
+    page.ask("/", Host=plants["page-host"])
+    name, _, port = page.host.rpartition(":")
+    with closing(socket.create_connection((name, int(port)))) as client:
+        client.sendall(f"{plants['page-method']} {plants['page-syntax']}\r\n\r\n".encode())
+        client.recv(65536)
+
+
+@contextmanager
+def shipping(host: Host, plants: Plants, *targets: str) -> Iterator[None]:
+    """Ship to *targets* during the block, with secrets in the exporter's variables."""
+    argv = [TRIMTAB, "ship", "--state", str(host.state), *(f"--to={each}" for each in targets)]
+    env = host.environment() | {
+        "OTEL_EXPORTER_OTLP_HEADERS": f"x-api-key={plants['ship-header']}",
+        "OTEL_RESOURCE_ATTRIBUTES": f"team={plants['ship-attribute']}",
+    }
+    with (
+        host.log.open("ab") as log,
+        subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as ship,
+    ):
+        try:
+            yield
+        finally:
+            ship.terminate()
+
+
+def are_failing(host: Host, number: int) -> bool:
+    """Return True if so many destinations have an error."""
+    if not (host.state / "ship" / "status.json").exists():
+        return False
+    return [bool(sink["error"]) for sink in positions(host)] == [True] * number
+
+
+def test_no_planted_secret_is_in_the_log_of_the_shipper_nor_of_the_page(
+    host: Host, collector: Collector
+) -> None:
+    plants = Plants()
+    host.write("web.yaml", web())
+    targets = (
+        f"wrong=otlp+{collector.url}/{plants['ship-path']}",
+        f"away=otlp+http://127.0.0.1:1/v1/logs/{plants['ship-away']}",
+    )
+    refused = (
+        f"a=otlp+https://bot:{plants['ship-password']}@127.0.0.1/x",
+        f"a=ftp://127.0.0.1/{plants['ship-scheme']}",
+        f"a=otlp+http://127.0.0.1/v1/logs?{plants['ship-option']}=1",
+        f"a=syslog+tcp://{plants['ship-user']}@127.0.0.1:601",
+    )
+    with host.running(), page_of(host) as (_, page), shipping(host, plants, *targets):
+        page.enter()
+        visit(page, plants)
+        eventually(lambda: are_failing(host, len(targets)), what="both destinations have failed")
+        told = [
+            *(host.cli("ship", "--to", each, expect=64).stderr for each in refused),
+            *(host.cli(*words).stdout for words in (("support-bundle", "-"), ("status", "--json"))),
+            host.cli("ship", "--status").stdout,
+        ]
+    states = [each for each in (host.state / "ship").rglob("*") if each.is_file()]
+    for text in (*told, *(each.read_text(errors="replace") for each in (*states, host.log))):
+        assert plants.found_in(text) == []
+        assert page.link.rpartition("/")[2] not in text

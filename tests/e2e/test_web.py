@@ -72,9 +72,12 @@ def page_of(host: Host, **variables: str) -> Iterator[tuple[subprocess.Popen[str
     """Run ``trimtab web`` during the block."""
     argv = [TRIMTAB, "web", "--state", str(host.state)]
     env = {**host.environment(), **variables}
-    with subprocess.Popen(
-        argv, env=env, stdout=subprocess.PIPE, text=True, cwd=host.folder
-    ) as process:
+    with (
+        host.log.open("ab") as log,
+        subprocess.Popen(
+            argv, env=env, stdout=subprocess.PIPE, stderr=log, text=True, cwd=host.folder
+        ) as process,
+    ):
         assert process.stdout is not None
         try:
             yield process, Visitor(process.stdout.readline().strip())
